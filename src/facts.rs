@@ -1,0 +1,41 @@
+//! The vocabulary: plain types that witnesses fill and judges read. No I/O, no clock, no judgement.
+//!
+//! Every type here can be written to a recording and shown to anyone who may see the node's findings,
+//! so nothing secret may enter one.
+
+mod block;
+mod cgroup;
+mod cpu;
+mod filesystem;
+mod inventory;
+mod kernel;
+mod kubelet;
+mod memory;
+mod moment;
+mod mounts;
+mod network;
+mod reading;
+mod source;
+mod volume_path;
+
+pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
+pub use cgroup::{
+    Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,
+    RootMemory,
+};
+pub use cpu::{CpuTimes, LoadAvg};
+pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType};
+pub use inventory::{Absent, Inventory, NotAbsent};
+pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
+pub use kubelet::{
+    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
+    VolumeData, VolumeDir,
+};
+pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
+pub use moment::{BootId, Moment};
+pub use mounts::{DevId, MountEntry, MountHolder, MountHolders, MountId, Mounts};
+pub use network::{Conntrack, NeighbourTable, Neighbours};
+pub use reading::{Cause, Reading, Unknown};
+pub(crate) use source::for_each_source;
+pub use source::{Observation, Question, Source, SourceSet};
+pub use volume_path::VolumePath;

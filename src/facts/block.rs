@@ -1,0 +1,130 @@
+//! Block devices and NVMe controllers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DevId, Inventory};
+
+/// A name below `/sys/block` or `/sys/class/block`, such as `nvme1n1p1`. It may name another device tomorrow.
+pub type DeviceName = String;
+
+/// An EBS volume id with its dash, such as `vol-0123456789abcdef0`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VolumeId(String);
+
+impl VolumeId {
+    /// Reads an NVMe serial (`vol0123…`, blank-padded, no dash) or a volume id. `None` for anything else.
+    #[must_use]
+    pub fn from_serial(serial: &str) -> Option<Self> {
+        let serial = serial.trim_matches(|c: char| c == ' ' || c == '\0' || c == '\n');
+        let digits = serial.strip_prefix("vol")?;
+        let digits = digits.strip_prefix('-').unwrap_or(digits);
+        let hex = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        (hex && matches!(digits.len(), 8 | 17)).then(|| Self(format!("vol-{digits}")))
+    }
+
+    /// The id as EC2 writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `/sys/block/X/stat`. Counters since the device appeared; absent fields (old kernels) are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoStat {
+    /// Reads completed.
+    pub reads: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Discards completed (4.18 and later).
+    pub discards: u64,
+    /// Flushes completed (5.5 and later).
+    pub flushes: u64,
+    /// Requests that the driver has and has not completed.
+    pub in_flight: u64,
+}
+
+impl IoStat {
+    /// All requests completed.
+    #[must_use]
+    pub fn completed(&self) -> u64 {
+        [self.reads, self.writes, self.discards, self.flushes].iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+/// A block device or partition that has a device number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockDevice {
+    /// Its name now.
+    pub name: DeviceName,
+    /// For a partition, the disk that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DeviceName>,
+    /// The kernel's sequence number of this disk, new for each hot-plug (5.15 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diskseq: Option<u64>,
+    /// Size in bytes.
+    pub size: u64,
+    /// I/O counters; absent for partitions and where the file could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<IoStat>,
+    /// The EBS volume, where the serial is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeId>,
+    /// Devices stacked on this one (device mapper, md).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<DeviceName>,
+    /// Devices that this one is stacked on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slaves: Vec<DeviceName>,
+    /// For a loop device, the file behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loop_file: Option<String>,
+    /// `queue/io_timeout` in milliseconds; 4294967288 and above means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_timeout_ms: Option<u64>,
+    /// Whether it is in use as swap space.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub swap: bool,
+}
+
+/// All block devices and partitions by device number, from `/sys/dev/block`.
+pub type BlockDevices = Inventory<DevId, BlockDevice>;
+
+/// `/sys/class/nvme/nvmeN`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvmeController {
+    /// Model, trimmed: `Amazon Elastic Block Store` or `Amazon EC2 NVMe Instance Storage` on EC2.
+    pub model: String,
+    /// The EBS volume, where the serial is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeId>,
+    /// live, resetting, connecting, deleting, dead, …
+    pub state: String,
+    /// pcie on EC2, tcp in the lab.
+    pub transport: String,
+    /// Block devices of its namespaces: multipath heads where there are such, never their hidden paths.
+    pub namespaces: Vec<DeviceName>,
+}
+
+/// All NVMe controllers by name (`nvme0`).
+pub type NvmeControllers = Inventory<DeviceName, NvmeController>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_a_volume_only_in_its_exact_form() {
+        let id = |serial| VolumeId::from_serial(serial).map(|v| v.as_str().to_string());
+        assert_eq!(id("vol0123456789abcdef0"), Some("vol-0123456789abcdef0".into()));
+        assert_eq!(id("vol-0123456789abcdef0"), Some("vol-0123456789abcdef0".into()));
+        assert_eq!(id("vol1234abcd         \n"), Some("vol-1234abcd".into()));
+        for not in
+            ["", "vol", "vol-", "AWSBA029A3CE993A5ED5", "vol0123456789abcdeg0", "vol0123456789ABCDEF0", "vol0123"]
+        {
+            assert_eq!(id(not), None, "{not}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Control groups, as far as the kubelet's and the system's levels go.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inventory, PressureFile};
+
+/// A pod's UID as the API writes it. For a static pod it is the hash of its manifest.
+pub type PodUid = String;
+
+/// Which hierarchy carries the memory controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupVersion {
+    /// One hierarchy for each controller.
+    V1,
+    /// One hierarchy.
+    #[default]
+    V2,
+}
+
+/// How the kubelet names its groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// `kubepods.slice/kubepods-burstable.slice/…`
+    Systemd,
+    /// `kubepods/burstable/…`
+    Cgroupfs,
+}
+
+/// Whose limit a group carries, from the outermost in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupLevel {
+    /// The machine itself.
+    Node,
+    /// `kubepods`: node allocatable.
+    Kubepods,
+    /// `kubepods/burstable` or `besteffort`.
+    Qos,
+    /// One pod.
+    Pod,
+    /// One container.
+    Container,
+    /// `runtime.slice`: kubelet and container runtime on EKS.
+    Runtime,
+    /// `system.slice`: the system's services.
+    System,
+    /// Any other.
+    Other,
+}
+
+/// A pod's quality-of-service class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Qos {
+    /// Requests equal limits.
+    Guaranteed,
+    /// Some request or limit.
+    Burstable,
+    /// None.
+    BestEffort,
+}
+
+/// OOM counters of one group since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomCounts {
+    /// Times this group's own limit was hit with nothing left to reclaim (v2 `memory.events.local`; absent in v1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_hit: Option<u64>,
+    /// Processes killed in this group itself, not below it (v2 `memory.events.local`, v1 `memory.oom_control`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_here: Option<u64>,
+    /// Processes killed in this group and below it (v2 `memory.events`; absent in v1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<u64>,
+}
+
+/// One group. What its hierarchy or version does not have is absent. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Charged memory, kernel memory included (`memory.current`, `memory.usage_in_bytes`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Of it, page cache that nobody used lately (`inactive_file`, v1 `total_inactive_file`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactive_file: Option<u64>,
+    /// Limit; absent where there is none (`max`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<u64>,
+    /// OOM counters.
+    #[serde(default)]
+    pub oom: OomCounts,
+    /// Tasks (threads) in it and below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Limit on tasks; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u64>,
+    /// Times a fork failed for the limit (`pids.events`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_refused: Option<u64>,
+    /// Memory pressure of it (`memory.pressure`, v2 only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_pressure: Option<PressureFile>,
+}
+
+/// Memory use of the whole machine as the kubelet computes it from the root group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootMemory {
+    /// v2: anon + file of `memory.stat`; v1: `memory.usage_in_bytes`. In bytes.
+    pub usage: u64,
+    /// v2 `inactive_file`, v1 `total_inactive_file`. In bytes.
+    pub inactive_file: u64,
+}
+
+impl RootMemory {
+    /// What the kubelet calls the working set: never below zero.
+    #[must_use]
+    pub fn working_set(&self) -> u64 {
+        self.usage.saturating_sub(self.inactive_file)
+    }
+}
+
+/// The levels above the pods, read on every pass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cgroups {
+    /// Which version carries memory.
+    pub version: CgroupVersion,
+    /// How kubepods is named; absent where there is none.
+    pub driver: Option<CgroupDriver>,
+    /// Use of the whole machine; absent where the root group does not say.
+    pub root: Option<RootMemory>,
+    /// `kubepods`; absent where there is none.
+    pub kubepods: Option<Cgroup>,
+    /// The QoS groups and the system's slices, by path below the root of the hierarchy.
+    pub others: BTreeMap<String, (CgroupLevel, Cgroup)>,
+}
+
+/// One pod's group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodCgroup {
+    /// Path below the root of the hierarchy.
+    pub path: String,
+    /// From where in the tree it stands.
+    pub qos: Qos,
+    /// Its own figures.
+    pub cgroup: Cgroup,
+    /// Its containers by id: OOM counters alone.
+    pub containers: BTreeMap<String, OomCounts>,
+}
+
+/// All pods that have a group.
+pub type PodCgroups = Inventory<PodUid, PodCgroup>;

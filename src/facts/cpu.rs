@@ -1,0 +1,45 @@
+//! CPU time and load.
+
+use serde::{Deserialize, Serialize};
+
+/// `/proc/stat`: time since boot by state, summed over all CPUs, in clock ticks (100 a second).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTimes {
+    /// CPUs that the kernel lists.
+    pub cpus: u32,
+    /// user and nice, which include guests.
+    pub user: u64,
+    /// system, irq and softirq.
+    pub system: u64,
+    /// Doing nothing.
+    pub idle: u64,
+    /// Doing nothing while I/O is outstanding.
+    pub iowait: u64,
+    /// Taken by the hypervisor for others: other guests, or an exhausted credit balance.
+    pub steal: u64,
+    /// Tasks that can run now.
+    pub running: u32,
+    /// Tasks in uninterruptible sleep for I/O.
+    pub blocked: u32,
+}
+
+impl CpuTimes {
+    /// All ticks.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.user, self.system, self.idle, self.iowait, self.steal].iter().fold(0, |sum, t| sum.saturating_add(*t))
+    }
+}
+
+/// `/proc/loadavg`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadAvg {
+    /// One-minute load average: running and uninterruptible tasks.
+    pub one: f32,
+    /// Five-minute load average.
+    pub five: f32,
+    /// Fifteen-minute load average.
+    pub fifteen: f32,
+    /// All tasks (threads) of the kernel: what the kubelet subtracts for `pid.available`.
+    pub tasks: u64,
+}

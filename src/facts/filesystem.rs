@@ -1,0 +1,74 @@
+//! Filesystems: whether they are alive and well, and how full the kubelet's own ones are.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DevId, DeviceName, Inventory};
+
+/// A filesystem type that shows its life in `/sys/fs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FsType {
+    /// `/sys/fs/ext4`
+    Ext4,
+    /// `/sys/fs/xfs`
+    Xfs,
+}
+
+impl fmt::Display for FsType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        })
+    }
+}
+
+/// `/sys/fs/TYPE/DEVICE`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FilesystemKey {
+    /// Its type.
+    pub fstype: FsType,
+    /// The device's name when it was mounted.
+    pub device: DeviceName,
+}
+
+/// A filesystem that is alive: some mount, in some namespace, or an open file holds it.
+///
+/// The directory goes with the last holder, so its presence is the proof of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    /// ext4: errors since the last e2fsck, kept in the superblock over mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<u64>,
+    /// ext4: when the last of them happened, in seconds since 1970 on the node's clock of that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<i64>,
+    /// ext4: the kernel function that reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_function: Option<String>,
+}
+
+/// All live ext4 and xfs filesystems.
+pub type Filesystems = Inventory<FilesystemKey, Filesystem>;
+
+/// `statfs` of the filesystem that holds one directory of the kubelet's or the runtime's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskUsage {
+    /// The directory that was asked.
+    pub path: String,
+    /// Why this directory stands for the one the kubelet watches, where it is not that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
+    /// Device number, to tell one filesystem from another.
+    pub dev: DevId,
+    /// f_blocks × f_frsize, in bytes.
+    pub capacity: u64,
+    /// f_bavail × f_frsize, in bytes: what an unprivileged process can still write.
+    pub available: u64,
+    /// f_files.
+    pub inodes: u64,
+    /// f_ffree.
+    pub inodes_free: u64,
+}

@@ -1,0 +1,162 @@
+//! A complete list, and what it takes to say that something is not in it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+
+use serde::{Deserialize, Serialize};
+
+use super::Unknown;
+
+/// A list that knows whether it is whole.
+///
+/// With a gap, what is in it is there, and what is not in it may still be there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
+pub struct Inventory<K, V> {
+    #[serde(with = "pairs", bound(serialize = "K: Serialize, V: Serialize"))]
+    items: BTreeMap<K, V>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap: Option<Unknown>,
+}
+
+/// Evidence that something is absent: it can only be had from an [`Inventory`] without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absent(());
+
+/// Why absence could not be shown.
+#[derive(Debug, PartialEq)]
+pub enum NotAbsent<'a, V> {
+    /// It is there.
+    Present(&'a V),
+    /// It was not seen, but not everything was.
+    Unknown(&'a Unknown),
+}
+
+impl<K: Ord, V> Inventory<K, V> {
+    /// A list that was read to its end.
+    pub fn whole(items: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self { items: items.into_iter().collect(), gap: None }
+    }
+
+    /// A list of which some part could not be read.
+    pub fn with_gap(items: impl IntoIterator<Item = (K, V)>, gap: Option<Unknown>) -> Self {
+        Self { items: items.into_iter().collect(), gap }
+    }
+
+    /// What stands under this key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.items.get(key)
+    }
+
+    /// Evidence that this key is not in the list.
+    ///
+    /// # Errors
+    /// The item where it is there, and the gap where the list is not whole.
+    pub fn lacks(&self, key: &K) -> Result<Absent, NotAbsent<'_, V>> {
+        match self.items.get(key) {
+            Some(value) => Err(NotAbsent::Present(value)),
+            None => self.whole_or_gap(),
+        }
+    }
+
+    /// Evidence that nothing in the list is like this.
+    ///
+    /// # Errors
+    /// The first item that is like this, and the gap where the list is not whole.
+    pub fn lacks_any(&self, mut like: impl FnMut(&V) -> bool) -> Result<Absent, NotAbsent<'_, V>> {
+        match self.items.values().find(|value| like(value)) {
+            Some(value) => Err(NotAbsent::Present(value)),
+            None => self.whole_or_gap(),
+        }
+    }
+
+    fn whole_or_gap(&self) -> Result<Absent, NotAbsent<'_, V>> {
+        match &self.gap {
+            Some(gap) => Err(NotAbsent::Unknown(gap)),
+            None => Ok(Absent(())),
+        }
+    }
+
+    /// What could not be read, if anything.
+    pub fn gap(&self) -> Option<&Unknown> {
+        self.gap.as_ref()
+    }
+
+    /// Everything that was seen, in order of its key.
+    pub fn iter(&self) -> btree_map::Iter<'_, K, V> {
+        self.items.iter()
+    }
+
+    /// The values that were seen, in order of their keys.
+    pub fn values(&self) -> btree_map::Values<'_, K, V> {
+        self.items.values()
+    }
+
+    /// How many were seen.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether none was seen; says nothing about absence where there is a gap.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl<'a, K: Ord, V> IntoIterator for &'a Inventory<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = btree_map::Iter<'a, K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.iter()
+    }
+}
+
+/// Pairs instead of an object: JSON objects only have strings for keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        out.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, K, V, D>(input: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Ord + Deserialize<'de>,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(input)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Cause;
+
+    #[test]
+    fn absence_needs_a_whole_list() {
+        let whole = Inventory::whole([(1, "a")]);
+        assert!(whole.lacks(&2).is_ok());
+        assert_eq!(whole.lacks(&1), Err(NotAbsent::Present(&"a")));
+
+        let gap = Unknown::new(Cause::Incomplete, "line 7 was torn");
+        let part = Inventory::with_gap([(1, "a")], Some(gap.clone()));
+        assert_eq!(part.lacks(&2), Err(NotAbsent::Unknown(&gap)));
+        assert_eq!(part.lacks_any(|v| *v == "b"), Err(NotAbsent::Unknown(&gap)));
+        assert_eq!(part.lacks_any(|v| *v == "a"), Err(NotAbsent::Present(&"a")));
+    }
+
+    #[test]
+    fn a_gap_survives_a_recording() {
+        let part = Inventory::with_gap([(1, "a".to_string())], Some(Unknown::new(Cause::Torn, "torn")));
+        let json = serde_json::to_string(&part).unwrap();
+        assert_eq!(serde_json::from_str::<Inventory<i32, String>>(&json).unwrap(), part);
+    }
+}

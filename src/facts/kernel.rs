@@ -1,0 +1,165 @@
+//! The kernel: its boots, its clock, its limits, its log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BootId, DeviceName};
+
+/// Bits of `/proc/sys/kernel/tainted` that tell of trouble.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Taint(pub u64);
+
+impl Taint {
+    /// What the set bits tell of, for people: only those that are trouble.
+    pub fn troubles(self) -> impl Iterator<Item = &'static str> {
+        const BITS: [(u32, &str); 5] = [
+            (4, "a machine check (hardware error)"),
+            (5, "a bad page"),
+            (7, "an oops or BUG"),
+            (9, "a warning"),
+            (14, "a soft lockup"),
+        ];
+        BITS.into_iter().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, text)| text)
+    }
+}
+
+/// What this boot is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub id: BootId,
+    /// `/proc/sys/kernel/osrelease`.
+    pub kernel: String,
+    /// `/proc/sys/kernel/hostname`: the node's name for people until the cluster tells it.
+    pub hostname: String,
+    /// `/proc/sys/kernel/tainted`; absent where unreadable.
+    pub taint: Option<Taint>,
+}
+
+/// One boot, as an agent that ran in it wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRecord {
+    /// Its id.
+    pub id: BootId,
+    /// When an agent first looked in this boot.
+    pub first_seen: Timestamp,
+    /// When an agent last looked in this boot.
+    pub last_seen: Timestamp,
+    /// When the last agent of this boot was told to stop; absent where it never was, as in a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Timestamp>,
+    /// Taint bits when last seen.
+    #[serde(default)]
+    pub taint: Taint,
+}
+
+/// The boots of this node that agents lived through, oldest first, this one last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootHistory {
+    /// At most 32.
+    pub boots: Vec<BootRecord>,
+}
+
+/// `adjtimex(2)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockState {
+    /// STA_UNSYNC is clear.
+    pub synchronised: bool,
+    /// The kernel's bound on the error, in microseconds; grows by 500 ppm while nobody disciplines the clock.
+    pub max_error_us: u64,
+    /// Estimated error in microseconds.
+    pub estimated_error_us: u64,
+}
+
+/// Limits of the whole machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `/proc/sys/kernel/pid_max`; wrong inside a child pid namespace from 6.14 on.
+    pub pid_max: u64,
+    /// `/proc/sys/kernel/threads-max`.
+    pub threads_max: u64,
+    /// Open file descriptions, from `/proc/sys/fs/file-nr`.
+    pub files: u64,
+    /// Their limit; absent where it is none in practice (2^63 and the like).
+    pub files_max: Option<u64>,
+}
+
+/// A kernel message that some judge reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum KernelEvent {
+    /// `oom-kill:constraint=…`: the OOM killer chose a victim.
+    OomKill {
+        /// The group whose limit was hit; absent when the machine itself ran out.
+        limit: Option<String>,
+        /// The victim's group.
+        victim: String,
+        /// The victim's command name.
+        command: String,
+        /// The victim's process id in the host's namespace.
+        pid: u32,
+    },
+    /// `EXT4-fs error (device X): …`
+    Ext4Error {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `EXT4-fs (X): Remounting filesystem read-only`
+    RemountedReadOnly {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `XFS (X): … Shutting down filesystem`
+    XfsShutdown {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `XFS (X): Mounting V5 Filesystem` or `Unmounting Filesystem`: whatever was before is over.
+    XfsMountChanged {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `I/O error, dev X, sector N op …` (with or without `blk_update_request:` before it)
+    IoError {
+        /// Device.
+        device: DeviceName,
+        /// `READ`, `WRITE`, `FLUSH`, …; empty where the kernel does not say.
+        operation: String,
+    },
+    /// `nvme nvmeN: I/O … timeout, …`
+    NvmeTimeout {
+        /// Controller.
+        controller: DeviceName,
+    },
+    /// `INFO: task X:N blocked for more than S seconds.`
+    HungTask {
+        /// Command name.
+        command: String,
+        /// Process id in the host's namespace.
+        pid: u32,
+    },
+}
+
+/// One message with its header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRecord {
+    /// The log's sequence number.
+    pub seq: u64,
+    /// Time since boot by printk's clock.
+    pub up: Duration,
+    /// What it says.
+    pub event: KernelEvent,
+}
+
+/// The latest messages that some judge reads, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLog {
+    /// At most 256 of this boot.
+    pub records: Arc<[KernelRecord]>,
+    /// Messages of any kind that were overwritten before they could be read.
+    pub lost: u64,
+}

@@ -1,0 +1,62 @@
+//! Memory and pressure. All sizes in bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// `/proc/meminfo`, the fields that judges read, in bytes (the kernel's kB are KiB).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemInfo {
+    /// MemTotal: what the kubelet calls capacity.
+    pub total: u64,
+    /// MemFree.
+    pub free: u64,
+    /// MemAvailable: the kernel's own guess of what can be had without swapping; absent before 3.14.
+    pub available: Option<u64>,
+    /// SwapTotal.
+    pub swap_total: u64,
+    /// SwapFree.
+    pub swap_free: u64,
+}
+
+/// `/proc/vmstat`, the counters that judges read. Each is absent where the kernel has none of that name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmStat {
+    /// Processes killed by the OOM killer since boot, at any level (4.13 and later).
+    pub oom_kill: Option<u64>,
+    /// Pages scanned by processes that had to reclaim for themselves.
+    pub pgscan_direct: Option<u64>,
+    /// Page faults that had to read from disk.
+    pub pgmajfault: Option<u64>,
+}
+
+/// One line of a PSI file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Share of the last 10 s in percent, a decaying average.
+    pub avg10: f32,
+    /// Share of the last 60 s in percent.
+    pub avg60: f32,
+    /// Share of the last 300 s in percent.
+    pub avg300: f32,
+    /// Stalled time in all, in microseconds.
+    pub total_us: u64,
+}
+
+/// One PSI file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PressureFile {
+    /// Time in which some task waited.
+    pub some: Stall,
+    /// Time in which every task waited; absent for cpu before 5.13.
+    pub full: Option<Stall>,
+}
+
+/// `/proc/pressure/{cpu,memory,io}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Waiting for a CPU. Throttling of limited containers counts here too.
+    pub cpu: PressureFile,
+    /// Waiting for memory (reclaim, refault, swap-in).
+    pub memory: PressureFile,
+    /// Waiting for block I/O.
+    pub io: PressureFile,
+}

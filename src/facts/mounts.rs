@@ -1,0 +1,160 @@
+//! The mount table of the host.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Inventory, PodUid, VolumePath};
+
+/// A device number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DevId {
+    /// Major number; 0 is a filesystem without a device of its own (tmpfs, overlay, btrfs, NFS).
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl fmt::Display for DevId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// The text was not `MAJOR:MINOR`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a device number like 259:1")]
+pub struct NotADevId;
+
+impl FromStr for DevId {
+    type Err = NotADevId;
+
+    fn from_str(text: &str) -> Result<Self, NotADevId> {
+        let (major, minor) = text.split_once(':').ok_or(NotADevId)?;
+        Ok(Self { major: major.parse().map_err(|_| NotADevId)?, minor: minor.parse().map_err(|_| NotADevId)? })
+    }
+}
+
+impl Serialize for DevId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DevId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The kernel's number of a mount, unique while the mount lives.
+pub type MountId = u32;
+
+/// One line of `/proc/PID/mountinfo`, escapes decoded. Bytes that are not UTF-8 become U+FFFD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountEntry {
+    /// Number of the mount this one is on.
+    pub parent: MountId,
+    /// Device number of the filesystem (`st_dev` of its files).
+    pub dev: DevId,
+    /// What of the filesystem is mounted: `/` or a directory or file in it.
+    pub root: Box<str>,
+    /// Where it is mounted.
+    pub point: Box<str>,
+    /// Options of this mount.
+    pub options: Box<str>,
+    /// Filesystem type.
+    pub fstype: Box<str>,
+    /// What was named as the source when it was mounted; a device may have another name by now.
+    pub source: Box<str>,
+    /// Options of the filesystem, shared by all its mounts.
+    pub super_options: Box<str>,
+    /// Whether the mount point or root was deleted underneath.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// What the mount point says about a volume of the kubelet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumePath>,
+}
+
+impl MountEntry {
+    /// Whether a block device carries this filesystem, as far as the device number tells.
+    #[must_use]
+    pub fn has_device(&self) -> bool {
+        self.dev.major != 0
+    }
+
+    /// The device that a raw-block bind shows (`/nvme1n1` of a devtmpfs), without a leading slash.
+    #[must_use]
+    pub fn raw_block_device(&self) -> Option<&str> {
+        if &*self.fstype != "devtmpfs" {
+            return None;
+        }
+        let name = self.root.strip_prefix('/')?;
+        let name = name.strip_suffix("//deleted").unwrap_or(name);
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// Whether the filesystem's own options hold this word.
+    #[must_use]
+    pub fn has_super_option(&self, word: &str) -> bool {
+        self.super_options.split(',').any(|option| option == word)
+    }
+}
+
+/// The mount table of the host's first process, whole or with a gap.
+pub type Mounts = Inventory<MountId, MountEntry>;
+
+/// A process whose mount namespace holds a filesystem that the host no longer mounts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountHolder {
+    /// Process id, in the pid namespace of the `/proc` that was read.
+    pub pid: u32,
+    /// Its command name.
+    pub command: String,
+    /// Its cgroup path, if readable.
+    pub cgroup: Option<String>,
+    /// The pod, as far as the cgroup path names one.
+    pub pod: Option<PodUid>,
+    /// Where the namespace has it mounted.
+    pub point: String,
+}
+
+/// For each device that was asked about, who holds it mounted in another namespace.
+pub type MountHolders = Inventory<DevId, Vec<MountHolder>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devtmpfs(root: &str) -> MountEntry {
+        MountEntry {
+            parent: 34,
+            dev: DevId { major: 0, minor: 5 },
+            root: root.into(),
+            point: "/x".into(),
+            options: "rw".into(),
+            fstype: "devtmpfs".into(),
+            source: "dev".into(),
+            super_options: "rw".into(),
+            deleted: false,
+            volume: None,
+        }
+    }
+
+    #[test]
+    fn a_device_number_reads_back() {
+        assert_eq!("259:1".parse::<DevId>().unwrap().to_string(), "259:1");
+        for bad in ["", "259", "259:", ":1", "a:1", "4294967296:1", "1:-1"] {
+            assert_eq!(bad.parse::<DevId>(), Err(NotADevId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_raw_block_bind_names_its_device() {
+        assert_eq!(devtmpfs("/nvme2n1").raw_block_device(), Some("nvme2n1"));
+        assert_eq!(devtmpfs("/nvme2n1//deleted").raw_block_device(), Some("nvme2n1"));
+        assert_eq!(devtmpfs("/").raw_block_device(), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! Tables of the host's network namespace.
+
+use serde::{Deserialize, Serialize};
+
+/// The connection tracking table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntrack {
+    /// `nf_conntrack_count`: entries now.
+    pub count: u64,
+    /// `nf_conntrack_max`: their limit.
+    pub max: u64,
+    /// Packets dropped because no entry could be made, since boot; absent where the kernel does not count.
+    pub drop: Option<u64>,
+    /// Entries dropped early to make room, since boot.
+    pub early_drop: Option<u64>,
+    /// Insertions that lost a race, since boot: the DNS race of two queries on one port.
+    pub insert_failed: Option<u64>,
+}
+
+/// One neighbour (ARP or NDP) table. It is one for all network namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourTable {
+    /// Entries now.
+    pub entries: u64,
+    /// `gc_thresh3`: the hard limit.
+    pub limit: u64,
+    /// Times an entry was refused because the table was full, since boot; absent before 4.4.
+    pub table_fulls: Option<u64>,
+}
+
+/// Both tables; absent where the protocol is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbours {
+    /// IPv4.
+    pub arp: Option<NeighbourTable>,
+    /// IPv6.
+    pub ndp: Option<NeighbourTable>,
+}

@@ -1,0 +1,223 @@
+//! The one list of sources: what each says, how often it is read, how long its word stands.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BlockDevices, Boot, BootHistory, Cgroups, ClockState, Conntrack, CpuTimes, DevId, DiskUsage, Filesystems,
+    KernelLog, KubeletConfig, KubeletDirs, Limits, LoadAvg, MemInfo, MountHolders, Mounts, Neighbours, NvmeControllers,
+    PodCgroups, Pressure, Reading, VmStat,
+};
+
+/// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, where it looks.
+///
+/// Everything that must exist once for each source is made from this list, so a source is added in one line.
+macro_rules! for_each_source {
+    ($call:ident) => {
+        $call! {
+            MemInfo, meminfo, MemInfo, "meminfo", 10, "/proc/meminfo";
+            VmStat, vmstat, VmStat, "vmstat", 10, "/proc/vmstat";
+            CpuTimes, cpu, CpuTimes, "cpu", 10, "/proc/stat";
+            LoadAvg, load, LoadAvg, "loadavg", 10, "/proc/loadavg";
+            Pressure, pressure, Pressure, "pressure", 10, "/proc/pressure";
+            Mounts, mounts, Mounts, "mounts", 10, "/proc/1/mountinfo";
+            MountHolders, mount_holders, MountHolders, "mount-holders", 0, "/proc/PID/mountinfo";
+            BlockDevices, block, BlockDevices, "block", 10, "/sys/dev/block";
+            NvmeControllers, nvme, NvmeControllers, "nvme", 10, "/sys/class/nvme";
+            Filesystems, filesystems, Filesystems, "filesystems", 10, "/sys/fs";
+            Cgroups, cgroups, Cgroups, "cgroups", 10, "/sys/fs/cgroup";
+            PodCgroups, pod_cgroups, PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
+            NodeFs, nodefs, DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";
+            ImageFs, imagefs, DiskUsage, "imagefs", 10, "statfs of the images' directory";
+            KubeletConfig, kubelet_config, KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
+            KubeletDirs, kubelet_dirs, KubeletDirs, "kubelet-dirs", 60, "the kubelet's directories";
+            Limits, limits, Limits, "limits", 10, "/proc/sys";
+            Conntrack, conntrack, Conntrack, "conntrack", 10, "/proc/sys/net/netfilter";
+            Neighbours, neighbours, Neighbours, "neighbours", 30, "/proc/net/stat";
+            Clock, clock, ClockState, "clock", 30, "adjtimex";
+            KernelLog, kmsg, KernelLog, "kmsg", 10, "/dev/kmsg";
+            Boot, boot, Boot, "boot", 60, "/proc/sys/kernel";
+            BootHistory, boots, BootHistory, "boots", 60, "the state directory";
+        }
+    };
+}
+pub(crate) use for_each_source;
+
+macro_rules! declare {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $place:literal;)*) => {
+        /// Something that can be observed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Source {
+            $(#[doc = $place] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Source {
+            /// Every source.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Name in metrics, JSON and settings.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Where it looks, for people.
+            #[must_use]
+            pub fn place(self) -> &'static str {
+                match self { $(Self::$variant => $place,)* }
+            }
+
+            /// Time between two reads; zero for what is read only when a judge asks.
+            #[must_use]
+            pub fn every(self) -> Duration {
+                Duration::from_secs(match self { $(Self::$variant => $every,)* })
+            }
+        }
+
+        /// One answer of one source. A recording is a list of these.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Observation {
+            $(#[doc = $place] #[serde(rename = $name)] $variant(Reading<$type>),)*
+        }
+
+        impl Observation {
+            /// Whose answer it is.
+            #[must_use]
+            pub fn source(&self) -> Source {
+                match self { $(Self::$variant(_) => Source::$variant,)* }
+            }
+
+            /// The answer of a source that could not be read.
+            #[must_use]
+            pub fn unknown(source: Source, why: super::Unknown) -> Self {
+                match source { $(Source::$variant => Self::$variant(Reading::Unknown(why)),)* }
+            }
+        }
+    };
+}
+for_each_source!(declare);
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of sources.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceSet(u64);
+
+impl SourceSet {
+    /// No source.
+    pub const NONE: Self = Self(0);
+
+    /// These sources.
+    #[must_use]
+    pub const fn of(sources: &[Source]) -> Self {
+        let mut bits = 0;
+        let mut rest = sources;
+        while let [first, tail @ ..] = rest {
+            bits |= 1 << *first as u64;
+            rest = tail;
+        }
+        Self(bits)
+    }
+
+    /// Every source that is read by the clock.
+    #[must_use]
+    pub fn periodic() -> Self {
+        Source::ALL.iter().copied().filter(|s| !s.every().is_zero()).collect()
+    }
+
+    /// Whether this source is in it.
+    #[must_use]
+    pub const fn has(self, source: Source) -> bool {
+        self.0 >> source as u64 & 1 == 1
+    }
+
+    /// Whether they have a source in common.
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// In the order of the list.
+    pub fn iter(self) -> impl Iterator<Item = Source> {
+        Source::ALL.iter().copied().filter(move |s| self.has(*s))
+    }
+}
+
+impl FromIterator<Source> for SourceSet {
+    fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
+        sources.into_iter().fold(Self::NONE, |set, source| set.with(Self::of(&[source])))
+    }
+}
+
+impl fmt::Debug for SourceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(Source::name)).finish()
+    }
+}
+
+/// What a judge wants to know before it accuses, because it costs too much to know always.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// Which other mount namespaces hold this device mounted.
+    MountHolders(DevId),
+    /// The pods' groups, now and not in half a minute.
+    PodCgroups,
+}
+
+impl Question {
+    /// The source that answers.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self {
+            Self::MountHolders(_) => Source::MountHolders,
+            Self::PodCgroups => Source::PodCgroups,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let set = SourceSet::of(&[Source::Mounts, Source::BootHistory]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Source::Mounts, Source::BootHistory]);
+        assert!(set.meets(SourceSet::of(&[Source::Mounts])));
+        assert!(!set.meets(SourceSet::of(&[Source::Clock])));
+        assert!(Source::ALL.len() <= 64, "a set is 64 bits wide");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_not_read_by_the_clock() {
+        assert!(!SourceSet::periodic().has(Source::MountHolders));
+        assert!(SourceSet::periodic().has(Source::Mounts));
+    }
+}

@@ -1,0 +1,171 @@
+//! Looking without being held: the host is read on a thread that may be left behind.
+//!
+//! One read that does not come back (a dead network filesystem, a stopped FUSE server, a device in D state)
+//! costs one pass its deadline, once. The thread that hangs is left with its source, which is Unknown until
+//! the read returns; a fresh thread reads the rest. At most [`MOST_STUCK`] are ever left behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc as answers;
+use tokio::time::timeout;
+
+use crate::facts::{Cause, Observation, Question, Source, SourceSet, Unknown};
+
+use super::clock::Clock;
+use super::host::Host;
+
+/// How many hanging threads are put up with.
+pub const MOST_STUCK: usize = 3;
+
+/// How long one source may take: more than any honest read needs, less than a pass.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// No source is being read.
+const IDLE: u8 = u8::MAX;
+
+/// Makes a host witness with nothing remembered, for a thread to start with.
+type MakeHost = Arc<dyn Fn() -> Host + Send + Sync>;
+
+/// The host's witnesses behind a thread.
+pub struct Eyes {
+    make: MakeHost,
+    patience: Duration,
+    worker: Option<Worker>,
+    stuck: Vec<(Source, Worker)>,
+}
+
+struct Worker {
+    requests: mpsc::Sender<Request>,
+    answers: answers::UnboundedReceiver<Option<Observation>>,
+    /// Index of the source that is being read.
+    reading: Arc<AtomicU8>,
+}
+
+struct Request {
+    due: SourceSet,
+    asks: Vec<Question>,
+    clock: Clock,
+}
+
+impl Eyes {
+    /// Nothing is read, and no thread is started, before the first [`Eyes::observe`].
+    pub fn new(make: impl Fn() -> Host + Send + Sync + 'static) -> Self {
+        Self { make: Arc::new(make), patience: PATIENCE, worker: None, stuck: Vec::new() }
+    }
+
+    /// The same with another patience, for tests.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sources whose read has not come back.
+    pub fn stuck(&self) -> impl Iterator<Item = Source> {
+        self.stuck.iter().map(|(source, _)| *source)
+    }
+
+    /// Reads the sources that are due and answers the questions. Every source asked for gets an answer.
+    pub async fn observe(&mut self, clock: Clock, due: SourceSet, asks: &[Question]) -> Vec<Observation> {
+        self.release();
+        let mut seen = Vec::new();
+        let held: SourceSet = self.stuck().collect();
+        let asked: SourceSet = asks.iter().map(Question::source).collect();
+        let mut left = due.with(asked).without(held);
+        for source in due.with(asked).without(left).iter() {
+            seen.push(self.still_stuck(source));
+        }
+        while !left.is_empty() {
+            if self.stuck.len() >= MOST_STUCK {
+                let why = format!("not looked: {MOST_STUCK} reads already hang, the limit");
+                seen.extend(left.iter().map(|s| Observation::unknown(s, Unknown::new(Cause::Stuck, why.clone()))));
+                break;
+            }
+            let request = Request { due: left, asks: asks.to_vec(), clock };
+            left = left.without(self.pass(request, &mut seen).await);
+        }
+        seen
+    }
+
+    /// One request to one thread; returns the sources that are dealt with.
+    async fn pass(&mut self, request: Request, seen: &mut Vec<Observation>) -> SourceSet {
+        let due = request.due;
+        let mut done = SourceSet::NONE;
+        let Some(mut worker) = self.worker.take().or_else(|| Worker::start(&self.make)) else {
+            let why = Unknown::new(Cause::Failed, "no thread could be started to read the host with");
+            seen.extend(due.iter().map(|s| Observation::unknown(s, why.clone())));
+            return due;
+        };
+        if worker.requests.send(request).is_err() {
+            let why = Unknown::new(Cause::Failed, "the thread that reads the host has ended");
+            seen.extend(due.iter().map(|s| Observation::unknown(s, why.clone())));
+            return due;
+        }
+        loop {
+            match timeout(self.patience, worker.answers.recv()).await {
+                Ok(Some(Some(observation))) => {
+                    done = done.with(SourceSet::of(&[observation.source()]));
+                    seen.push(observation);
+                }
+                Ok(Some(None)) => {
+                    self.worker = Some(worker);
+                    return due;
+                }
+                Ok(None) => return due,
+                Err(_) => break,
+            }
+        }
+        let index = usize::from(worker.reading.load(Ordering::Relaxed));
+        if let Some(source) = Source::ALL.get(index).copied() {
+            self.stuck.push((source, worker));
+            seen.push(self.still_stuck(source));
+            done = done.with(SourceSet::of(&[source]));
+        }
+        done
+    }
+
+    fn still_stuck(&self, source: Source) -> Observation {
+        let why = format!("reading {} has not come back within {} s", source.place(), self.patience.as_secs());
+        Observation::unknown(source, Unknown::new(Cause::Stuck, why))
+    }
+
+    /// Lets go of threads whose read came back; they end by themselves.
+    fn release(&mut self) {
+        self.stuck.retain_mut(|(source, worker)| {
+            worker.reading.load(Ordering::Relaxed) == *source as u8 && !worker.answers.is_closed()
+        });
+    }
+}
+
+impl Worker {
+    fn start(make: &MakeHost) -> Option<Self> {
+        let (requests, inbox) = mpsc::channel::<Request>();
+        let (outbox, answers) = answers::unbounded_channel();
+        let reading = Arc::new(AtomicU8::new(IDLE));
+        let mark = Arc::clone(&reading);
+        let make = Arc::clone(make);
+        let work = move || {
+            let mut host = make();
+            for request in inbox {
+                for source in request.due.iter() {
+                    mark.store(source as u8, Ordering::Relaxed);
+                    let observation = host.observe(source, &request.asks, request.clock.now());
+                    mark.store(IDLE, Ordering::Relaxed);
+                    // Nobody listens any more once this thread has been given up.
+                    if outbox.send(Some(observation)).is_err() {
+                        return;
+                    }
+                }
+                if outbox.send(None).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("barnacle-eyes".into()).stack_size(512 << 10).spawn(work).ok()?;
+        Some(Self { requests, answers, reading })
+    }
+}

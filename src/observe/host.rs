@@ -1,0 +1,94 @@
+//! The host: `/proc`, `/sys`, cgroups, mounts, block devices. One file for each witness.
+
+pub mod block;
+pub mod cgroups;
+pub mod cpu;
+pub mod disk_usage;
+pub mod filesystems;
+pub mod kernel;
+pub mod kmsg;
+pub mod memory;
+pub mod mount_holders;
+pub mod mountinfo;
+pub mod network;
+pub mod nvme;
+pub mod root;
+
+use crate::facts::{Cause, Moment, Observation, Question, Reading, Source, Unknown};
+
+use super::kubelet;
+use root::Root;
+
+/// What the host's witnesses must be told.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The kubelet's directory on the host, without a slash at its end.
+    pub kubelet_root: String,
+    /// The directory of the container images; found by looking in the usual places where absent.
+    pub image_root: Option<String>,
+    /// A directory that is known to be on the filesystem of the kubelet's directory, for a container that does not see that one.
+    pub state_dir: Option<String>,
+}
+
+/// The host's witnesses with what they must remember between two looks.
+pub struct Host {
+    root: Root,
+    settings: HostSettings,
+    mounts: mountinfo::MountTable,
+    kmsg: kmsg::Kmsg,
+    kubelet: kubelet::config::Finder,
+}
+
+impl Host {
+    /// Witnesses that have seen nothing yet.
+    #[must_use]
+    pub fn new(root: Root, settings: HostSettings) -> Self {
+        Self {
+            root,
+            settings,
+            mounts: mountinfo::MountTable::default(),
+            kmsg: kmsg::Kmsg::default(),
+            kubelet: kubelet::config::Finder::default(),
+        }
+    }
+
+    /// Reads one source.
+    pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
+        let Self { root, settings, mounts, kmsg, kubelet } = self;
+        let root = &*root;
+        match source {
+            Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
+            Source::VmStat => Observation::VmStat(Reading::of(memory::vmstat(root), at)),
+            Source::CpuTimes => Observation::CpuTimes(Reading::of(cpu::times(root), at)),
+            Source::LoadAvg => Observation::LoadAvg(Reading::of(cpu::load(root), at)),
+            Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
+            Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, &settings.kubelet_root), at)),
+            Source::MountHolders => Observation::MountHolders(Reading::of(mount_holders::find(root, asks), at)),
+            Source::BlockDevices => Observation::BlockDevices(Reading::of(block::devices(root), at)),
+            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
+            Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
+            Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),
+            Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
+            Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings), at)),
+            Source::ImageFs => Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings), at)),
+            Source::KubeletConfig => {
+                Observation::KubeletConfig(Reading::of(kubelet.read(root, &settings.kubelet_root), at))
+            }
+            Source::KubeletDirs => {
+                let table = mounts.last();
+                Observation::KubeletDirs(Reading::of(kubelet::dirs::read(root, &settings.kubelet_root, table), at))
+            }
+            Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
+            Source::Conntrack => Observation::Conntrack(Reading::of(network::conntrack(root), at)),
+            Source::Neighbours => Observation::Neighbours(Reading::of(network::neighbours(root), at)),
+            Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
+            Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root), at)),
+            Source::Boot => Observation::Boot(Reading::of(kernel::boot(root), at)),
+            // The state directory is the agent's own, not the host's: the agent answers for it.
+            Source::BootHistory => {
+                let why = "no state directory, so no earlier boots are remembered (set state-dir)";
+                Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Reading below one root directory, so that no file can hang, swamp or mislead us.
+//!
+//! Every path is resolved inside the root (`openat2` with `RESOLVE_IN_ROOT`): a link, absolute or not, never
+//! leads out of it. Only regular files are read, without blocking, and never more than a limit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use crate::facts::{Cause, Unknown};
+
+/// Enough for every file of `/proc` and `/sys` that is not a table.
+pub const SMALL: usize = 256 << 10;
+/// Enough for a mount table of 100,000 lines.
+pub const TABLE: usize = 64 << 20;
+
+/// The directory that stands for `/`.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+    live: bool,
+    confined: bool,
+}
+
+/// What stands under a name in a directory, as the directory itself says; never by looking at the thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A regular file.
+    File,
+    /// Anything else, or the filesystem does not say.
+    Other,
+}
+
+impl Root {
+    /// Opens the directory that all paths are taken to be below.
+    ///
+    /// # Errors
+    /// When it cannot be opened as a directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(path, flags, Mode::empty())?;
+        let mut root = Self { dir, path: path.to_owned(), live: false, confined: path != Path::new("/") };
+        root.live = root.procfs_is_real();
+        Ok(root)
+    }
+
+    /// Whether this root is a running machine's: its `proc` is the kernel's own, not a copy of it.
+    ///
+    /// On a copy, what only a system call can tell (statfs, adjtimex, the kernel's log) would be told of the
+    /// wrong machine.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    fn procfs_is_real(&self) -> bool {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        self.open_at("proc", flags)
+            .is_ok_and(|dir| fstatfs(dir).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC))
+    }
+
+    /// How a path below this root is called outside it.
+    #[must_use]
+    pub fn name(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
+    }
+
+    /// Why this path could not be used, for people.
+    pub fn unknown(&self, path: &str, error: Errno) -> Unknown {
+        let name = self.name(path);
+        let (cause, text) = match error {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESRCH => {
+                (Cause::Missing, "is not there".to_owned())
+            }
+            Errno::EACCES | Errno::EPERM => (Cause::Denied, "may not be read: permission denied".to_owned()),
+            Errno::EOPNOTSUPP => (Cause::Unsupported, "is switched off in this kernel".to_owned()),
+            Errno::ELOOP | Errno::EXDEV => {
+                (Cause::WrongType, "is reached through a link that may not be followed".to_owned())
+            }
+            Errno::EISDIR => (Cause::WrongType, "is a directory, expected a file".to_owned()),
+            other => (Cause::Failed, format!("could not be read: {}", other.desc())),
+        };
+        Unknown::new(cause, format!("{name} {text}"))
+    }
+
+    fn open_at(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let path = path.trim_start_matches('/');
+        let path = if path.is_empty() { "." } else { path };
+        // openat2 refuses flags that O_PATH would ignore.
+        let careful = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
+        let flags = flags | OFlag::O_CLOEXEC | careful;
+        if self.confined {
+            let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+            openat2(self.dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
+        } else {
+            openat(self.dir.as_fd(), path, flags, Mode::empty())
+        }
+    }
+
+    /// Opens a regular file for reading; opening never waits for a writer or a carrier.
+    ///
+    /// # Errors
+    /// Names the path and what stands there instead.
+    pub fn file(&self, path: &str) -> Result<File, Unknown> {
+        // O_PATH first: opening a FIFO, a device or a socket can have an effect, looking at it has none.
+        // Below a real /proc or /sys there are none, so the second open is saved there.
+        let kernel = self.live && (path.starts_with("proc/") || path.starts_with("sys/"));
+        if !kernel {
+            let seen = self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?;
+            self.expect_regular(path, &seen)?;
+        }
+        let fd = self.open_at(path, OFlag::O_RDONLY).map_err(|e| self.unknown(path, e))?;
+        if !kernel {
+            self.expect_regular(path, &fd)?;
+        }
+        Ok(File::from(fd))
+    }
+
+    fn expect_regular(&self, path: &str, fd: &OwnedFd) -> Result<(), Unknown> {
+        let stat = fstat(fd).map_err(|e| self.unknown(path, e))?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let kind = match kind {
+            SFlag::S_IFREG => return Ok(()),
+            SFlag::S_IFIFO => "a FIFO",
+            SFlag::S_IFDIR => "a directory",
+            SFlag::S_IFSOCK => "a socket",
+            _ => "a device",
+        };
+        Err(Unknown::new(Cause::WrongType, format!("{} is {kind}, expected a regular file", self.name(path))))
+    }
+
+    /// Reads a file into a buffer, which is emptied first.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read, is no regular file, or holds more than `limit` bytes.
+    pub fn read_into(&self, path: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
+        self.drain(path, &self.file(path)?, limit, buffer)
+    }
+
+    /// Reads what an open file has from its present position on.
+    ///
+    /// # Errors
+    /// When it cannot be read or holds more than `limit` bytes.
+    pub fn drain(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
+        buffer.clear();
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        let read = file.take(most).read_to_end(buffer);
+        read.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        if buffer.len() > limit {
+            buffer.clear();
+            let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
+            return Err(Unknown::new(Cause::TooLarge, why));
+        }
+        Ok(())
+    }
+
+    /// The bytes of a small file.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`].
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Unknown> {
+        let mut buffer = Vec::new();
+        self.read_into(path, SMALL, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// The text of a small file without white space at its ends; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`].
+    pub fn text(&self, path: &str) -> Result<String, Unknown> {
+        Ok(String::from_utf8_lossy(&self.bytes(path)?).trim().to_owned())
+    }
+
+    /// The one number in a small file.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and when it holds no decimal number.
+    pub fn number(&self, path: &str) -> Result<u64, Unknown> {
+        let text = self.text(path)?;
+        text.parse()
+            .map_err(|_| self.malformed(path, format_args!("expected one decimal number, found {}", quote(&text))))
+    }
+
+    /// A file was read and is not what its format says.
+    pub fn malformed(&self, path: &str, expected: impl std::fmt::Display) -> Unknown {
+        Unknown::new(Cause::Malformed, format!("{}: {expected}", self.name(path)))
+    }
+
+    /// The names in a directory, in no order. Nothing in it is touched.
+    ///
+    /// # Errors
+    /// When it cannot be opened as a directory or read to its end.
+    pub fn list(&self, path: &str) -> Result<Vec<(String, EntryKind)>, Unknown> {
+        let fd = self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))?;
+        let mut dir = Dir::from_fd(fd).map_err(|e| self.unknown(path, e))?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(|e| self.unknown(path, e))?;
+            let name = entry.file_name().to_string_lossy();
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                Some(Type::Directory) => EntryKind::Directory,
+                Some(Type::Symlink) => EntryKind::Link,
+                Some(Type::File) => EntryKind::File,
+                _ => EntryKind::Other,
+            };
+            names.push((name.into_owned(), kind));
+        }
+        Ok(names)
+    }
+
+    /// The text of a symbolic link, not followed.
+    ///
+    /// # Errors
+    /// When it is not there or no link.
+    pub fn link(&self, path: &str) -> Result<String, Unknown> {
+        let nofollow = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let fd = self.open_at(path, nofollow).map_err(|e| self.unknown(path, e))?;
+        let text = readlinkat(&fd, "").map_err(|e| self.unknown(path, e))?;
+        Ok(text.to_string_lossy().into_owned())
+    }
+
+    /// Whether something stands there, without reading it.
+    #[must_use]
+    pub fn exists(&self, path: &str) -> bool {
+        self.open_at(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// A handle on a file or directory that is neither opened nor read, for `fstat` and `fstatfs`.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn handle(&self, path: &str) -> Result<OwnedFd, Unknown> {
+        self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))
+    }
+}
+
+/// At most 40 characters of a text, quoted, for an error message.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let mut short: String = text.chars().take(40).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("proc")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn cause<T: std::fmt::Debug>(result: Result<T, Unknown>, names: &str) -> Cause {
+        let unknown = result.unwrap_err();
+        assert!(unknown.why.contains(names), "{} names no {names}", unknown.why);
+        unknown.cause
+    }
+
+    #[test]
+    fn a_missing_file_is_unknown_and_named() {
+        let (_dir, root) = tree();
+        assert_eq!(cause(root.text("proc/meminfo"), "proc/meminfo"), Cause::Missing);
+        assert_eq!(cause(root.list("proc/none"), "proc/none"), Cause::Missing);
+    }
+
+    #[test]
+    fn a_fifo_in_a_files_place_does_not_block() {
+        let (dir, root) = tree();
+        nix::unistd::mkfifo(&dir.path().join("proc/meminfo"), Mode::S_IRWXU).unwrap();
+        assert_eq!(cause(root.text("proc/meminfo"), "is a FIFO"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_directory_in_a_files_place_is_named() {
+        let (_dir, root) = tree();
+        assert_eq!(cause(root.text("proc"), "is a directory"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_sparse_gibibyte_is_not_swallowed() {
+        let (dir, root) = tree();
+        let file = File::create(dir.path().join("proc/vmstat")).unwrap();
+        file.set_len(1 << 30).unwrap();
+        assert_eq!(cause(root.text("proc/vmstat"), "more than"), Cause::TooLarge);
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_root() {
+        let (dir, root) = tree();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "secret").unwrap();
+        fs::write(dir.path().join("inside"), "inside").unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("absolute")).unwrap();
+        symlink("../../../../../../../../etc/hostname", dir.path().join("relative")).unwrap();
+        symlink("/inside", dir.path().join("within")).unwrap();
+        assert_eq!(cause(root.text("absolute"), "absolute"), Cause::Missing);
+        assert_eq!(cause(root.text("relative"), "relative"), Cause::Missing);
+        assert_eq!(root.text("within").unwrap(), "inside");
+        assert_eq!(cause(root.text("../../etc/hostname"), "etc/hostname"), Cause::Missing);
+    }
+
+    #[test]
+    fn magic_links_are_not_followed_below_a_root() {
+        let root = Root::open(Path::new("/proc/self/root")).unwrap();
+        assert!(root.confined);
+        assert_eq!(cause(root.list("proc/self/root/etc"), "proc/self/root"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_denied_file_is_denied() {
+        let (dir, root) = tree();
+        let path = dir.path().join("proc/kmsg");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        // uid 0 may read anything: then there is nothing to see here.
+        if !nix::unistd::Uid::effective().is_root() {
+            assert_eq!(cause(root.text("proc/kmsg"), "permission denied"), Cause::Denied);
+        }
+        let denied = root.unknown("proc/kmsg", Errno::EACCES);
+        assert_eq!((denied.cause, denied.why.contains("permission denied")), (Cause::Denied, true));
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("n"), "42\n").unwrap();
+        fs::write(dir.path().join("t"), [0xff, b'1']).unwrap();
+        fs::write(dir.path().join("e"), "").unwrap();
+        assert_eq!(root.number("n").unwrap(), 42);
+        assert_eq!(cause(root.number("t"), "expected one decimal number"), Cause::Malformed);
+        assert_eq!(cause(root.number("e"), "found \"\""), Cause::Malformed);
+    }
+
+    #[test]
+    fn a_copy_of_a_machine_is_not_a_live_one() {
+        let (_dir, root) = tree();
+        assert!(!root.is_live());
+        assert!(Root::open(Path::new("/")).unwrap().is_live());
+    }
+}

@@ -1,0 +1,4 @@
+//! The kubelet: its configuration and its directories.
+
+pub mod config;
+pub mod dirs;
