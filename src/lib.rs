@@ -12,15 +12,15 @@
 //! `tests/house.rs` holds both.
 
 // pub mod agent;
-// pub mod catalogue;
+pub mod catalogue;
 // pub mod cli;
 // pub mod config;
-// pub mod detect;
-// pub mod engine;
+pub mod detect;
+pub mod engine;
 pub mod facts;
-// pub mod finding;
-// pub mod ledger;
+pub mod finding;
+pub mod ledger;
 pub mod observe;
-// pub mod report;
-// pub mod view;
+pub mod report;
+pub mod view;
 // pub mod wake;

@@ -90,6 +90,12 @@ impl Unknown {
     }
 }
 
+impl From<&Self> for Unknown {
+    fn from(unknown: &Self) -> Self {
+        unknown.clone()
+    }
+}
+
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)

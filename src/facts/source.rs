@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BlockDevices, Boot, BootHistory, Cgroups, ClockState, Conntrack, CpuTimes, DevId, DiskUsage, Filesystems,
-    KernelLog, KubeletConfig, KubeletDirs, Limits, LoadAvg, MemInfo, MountHolders, Mounts, Neighbours, NvmeControllers,
-    PodCgroups, Pressure, Reading, VmStat,
-};
+use super::{DevId, Reading};
 
 /// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, where it looks.
 ///
@@ -17,29 +13,29 @@ use super::{
 macro_rules! for_each_source {
     ($call:ident) => {
         $call! {
-            MemInfo, meminfo, MemInfo, "meminfo", 10, "/proc/meminfo";
-            VmStat, vmstat, VmStat, "vmstat", 10, "/proc/vmstat";
-            CpuTimes, cpu, CpuTimes, "cpu", 10, "/proc/stat";
-            LoadAvg, load, LoadAvg, "loadavg", 10, "/proc/loadavg";
-            Pressure, pressure, Pressure, "pressure", 10, "/proc/pressure";
-            Mounts, mounts, Mounts, "mounts", 10, "/proc/1/mountinfo";
-            MountHolders, mount_holders, MountHolders, "mount-holders", 0, "/proc/PID/mountinfo";
-            BlockDevices, block, BlockDevices, "block", 10, "/sys/dev/block";
-            NvmeControllers, nvme, NvmeControllers, "nvme", 10, "/sys/class/nvme";
-            Filesystems, filesystems, Filesystems, "filesystems", 10, "/sys/fs";
-            Cgroups, cgroups, Cgroups, "cgroups", 10, "/sys/fs/cgroup";
-            PodCgroups, pod_cgroups, PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
-            NodeFs, nodefs, DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";
-            ImageFs, imagefs, DiskUsage, "imagefs", 10, "statfs of the images' directory";
-            KubeletConfig, kubelet_config, KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
-            KubeletDirs, kubelet_dirs, KubeletDirs, "kubelet-dirs", 60, "the kubelet's directories";
-            Limits, limits, Limits, "limits", 10, "/proc/sys";
-            Conntrack, conntrack, Conntrack, "conntrack", 10, "/proc/sys/net/netfilter";
-            Neighbours, neighbours, Neighbours, "neighbours", 30, "/proc/net/stat";
-            Clock, clock, ClockState, "clock", 30, "adjtimex";
-            KernelLog, kmsg, KernelLog, "kmsg", 10, "/dev/kmsg";
-            Boot, boot, Boot, "boot", 60, "/proc/sys/kernel";
-            BootHistory, boots, BootHistory, "boots", 60, "the state directory";
+            MemInfo, meminfo, crate::facts::MemInfo, "meminfo", 10, "/proc/meminfo";
+            VmStat, vmstat, crate::facts::VmStat, "vmstat", 10, "/proc/vmstat";
+            CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, "/proc/stat";
+            LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, "/proc/loadavg";
+            Pressure, pressure, crate::facts::Pressure, "pressure", 10, "/proc/pressure";
+            Mounts, mounts, crate::facts::Mounts, "mounts", 10, "/proc/1/mountinfo";
+            MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, "/proc/PID/mountinfo";
+            BlockDevices, block, crate::facts::BlockDevices, "block", 10, "/sys/dev/block";
+            NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, "/sys/class/nvme";
+            Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, "/sys/fs";
+            Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, "/sys/fs/cgroup";
+            PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
+            NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";
+            ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, "statfs of the images' directory";
+            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
+            KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, "the kubelet's directories";
+            Limits, limits, crate::facts::Limits, "limits", 10, "/proc/sys";
+            Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, "/proc/sys/net/netfilter";
+            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, "/proc/net/stat";
+            Clock, clock, crate::facts::ClockState, "clock", 30, "adjtimex";
+            KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, "/dev/kmsg";
+            Boot, boot, crate::facts::Boot, "boot", 60, "/proc/sys/kernel";
+            BootHistory, boots, crate::facts::BootHistory, "boots", 60, "the state directory";
         }
     };
 }

@@ -1,0 +1,325 @@
+//! The one table of finding kinds: what each means to the user.
+
+use std::time::Duration;
+
+use crate::finding::Kind;
+
+/// The part of the node that a kind belongs to; each has one condition on the Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Area {
+    /// EBS volumes, mounts, filesystems.
+    Volumes,
+    /// What makes the kubelet evict pods.
+    Eviction,
+    /// Network interfaces, addresses and tables.
+    Network,
+    /// The instance itself.
+    Instance,
+}
+
+impl Area {
+    /// All of them, in the order in which reports list them.
+    pub const ALL: [Self; 4] = [Self::Volumes, Self::Eviction, Self::Network, Self::Instance];
+
+    /// Heading in reports.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Volumes => "Volumes",
+            Self::Eviction => "Kubelet and eviction",
+            Self::Network => "Network",
+            Self::Instance => "Instance",
+        }
+    }
+
+    /// The condition type on the Node that its critical findings set.
+    #[must_use]
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Volumes => "BarnacleVolumeProblem",
+            Self::Eviction => "BarnacleEvictionRisk",
+            Self::Network => "BarnacleNetworkInterfaceProblem",
+            Self::Instance => "BarnacleInstanceProblem",
+        }
+    }
+}
+
+/// What one kind means.
+#[derive(Debug)]
+pub struct Row {
+    /// Where it belongs.
+    pub area: Area,
+    /// How long it must be so before it is confirmed, in seconds.
+    pub confirm_after: u64,
+    /// How long it must not be so before it is cleared, in seconds.
+    pub clear_after: u64,
+    /// How long it must have been so to become critical where the judge said warning, in seconds.
+    pub critical_after: Option<u64>,
+    /// One line: what it means.
+    pub summary: &'static str,
+    /// How it is proved.
+    pub proof: &'static str,
+    /// What to do.
+    pub act: &'static str,
+    /// What not to do.
+    pub never: &'static str,
+}
+
+impl Row {
+    /// [`Row::confirm_after`] as a duration.
+    #[must_use]
+    pub const fn confirm_after(&self) -> Duration {
+        Duration::from_secs(self.confirm_after)
+    }
+
+    /// [`Row::clear_after`] as a duration.
+    #[must_use]
+    pub const fn clear_after(&self) -> Duration {
+        Duration::from_secs(self.clear_after)
+    }
+
+    /// [`Row::critical_after`] as a duration.
+    #[must_use]
+    pub fn critical_after(&self) -> Option<Duration> {
+        self.critical_after.map(Duration::from_secs)
+    }
+}
+
+/// The row of a kind.
+#[must_use]
+pub fn row(kind: Kind) -> &'static Row {
+    match kind {
+        Kind::DeadMount => &Row {
+            area: Area::Volumes,
+            confirm_after: 2,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A mount is left whose block device is gone.",
+            proof: "The host's mount table has a mount of device M:m (or a raw-block bind of a device node), and the \
+                    kernel's list of block devices, read whole, has no such device.",
+            act: "The volume was taken away under the mount: the pod's I/O fails, and writes that it made last may be \
+                  lost although it was told that they succeeded. Delete the pod so that the kubelet unmounts; if the \
+                  mount stays, unmount the pod's path and then the staging path on the node. Find out who detached \
+                  the volume while it was mounted.",
+            never: "Do not attach the volume to this node again before the dead mount is gone, and do not unmount \
+                    lazily (umount -l): it hides the filesystem and keeps it alive.",
+        },
+        Kind::StackedMounts => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A volume is mounted twice or more on the same path.",
+            proof: "The host's mount table has two or more mounts of the same device and root on one volume path.",
+            act: "Each unmount takes only the top one, so the volume stays busy after the kubelet is done with it. When \
+                  no pod uses the path any more, unmount it once for each extra mount.",
+            never: "Do not unmount while a pod uses it, and do not delete the directory: it is the volume's content.",
+        },
+        Kind::PinnedFilesystem => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A filesystem is still alive although the host no longer mounts it: something else holds it.",
+            proof: "The kernel shows the filesystem in /sys/fs/ext4 or /sys/fs/xfs, and the host's mount table, read \
+                    whole, has no mount of its device. Other mount namespaces are then searched for it.",
+            act: "While it is held, EC2 cannot detach the volume cleanly (it stays busy), and detaching it by force loses \
+                  what was not written yet. Restart the pod that holds it. If it mounts the host's / or the kubelet's \
+                  directory, give that mount `mountPropagation: HostToContainer`.",
+            never: "Do not force the detach and do not delete the VolumeAttachment while the filesystem is alive.",
+        },
+        Kind::StalledIo => &Row {
+            area: Area::Volumes,
+            confirm_after: 30,
+            clear_after: 20,
+            critical_after: Some(120),
+            summary: "A block device has requests in flight and completes none.",
+            proof: "/sys/block/DEVICE/stat shows requests in flight in two samples, and none was completed between them.",
+            act: "Look at the volume's status in EC2 and at its CloudWatch metrics; processes that touch it hang until \
+                  it answers. If the volume is impaired, move the workload by its controller and open a support case.",
+            never: "Do not unmount, list or stat paths on it (they hang, too), do not send admin commands to its NVMe \
+                    controller, and do not reset it: EC2 images switch the I/O time-out off so that it can recover.",
+        },
+        Kind::FilesystemError => &Row {
+            area: Area::Volumes,
+            confirm_after: 0,
+            clear_after: 60,
+            critical_after: None,
+            summary: "A filesystem has found errors, or stopped accepting writes.",
+            proof: "ext4: errors_count in /sys/fs/ext4 (kept until e2fsck runs) or the options emergency_ro or shutdown in \
+                    the mount table. xfs: the kernel's log says that it shut down, and nothing after says that it was \
+                    mounted again.",
+            act: "Take a snapshot of the volume first. Then stop every pod that uses it on this node, so that the staging \
+                  mount goes and e2fsck runs when it is mounted again.",
+            never: "Do not only restart the pod: on the same node it gets the same broken mount. Do not run fsck on a \
+                    mounted filesystem.",
+        },
+        Kind::OrphanedPodDirectory => &Row {
+            area: Area::Volumes,
+            confirm_after: 600,
+            clear_after: 30,
+            critical_after: None,
+            summary: "A pod is gone, but volume directories of it are left below the kubelet's pods directory.",
+            proof: "pods/UID still has entries in volumes, the kubepods groups, read whole, have no such pod, and the \
+                    mount table has no mount below the directory. Without the cluster's word it stays a suspicion about \
+                    a pod that may only be waiting.",
+            act: "The kubelet logs \"orphaned pod found, but failed to rmdir\" and tries again for ever. If the pod is \
+                  gone from the API, check that nothing is mounted below the directory, remove what is left with rmdir \
+                  (and vol_data.json), never recursively.",
+            never: "Never rm -r: if a volume is mounted below after all, that deletes its data.",
+        },
+        Kind::EvictionThresholdMet => &Row {
+            area: Area::Eviction,
+            confirm_after: 0,
+            clear_after: 20,
+            critical_after: None,
+            summary: "What the kubelet watches is below its eviction threshold: pods are or will be evicted.",
+            proof: "The signal is computed from the same files and by the same arithmetic as in the kubelet, and is below \
+                    the threshold of its configuration.",
+            act: "Free the resource or move work away. The order of victims: pods that use more than they request, then \
+                  lower priority first, then by how much they exceed their request.",
+            never: "Do not delete below /var/lib/kubelet or the runtime's directory by hand to win space.",
+        },
+        Kind::OomKill => &Row {
+            area: Area::Eviction,
+            confirm_after: 0,
+            clear_after: 600,
+            critical_after: None,
+            summary: "The kernel killed a process for lack of memory; the level tells whose limit it was.",
+            proof: "oom_kill counters of the control groups or of /proc/vmstat grew, or the kernel's log names the victim \
+                    and the group whose limit was hit.",
+            act: "container or pod: raise its limit or mend its leak. kubepods: the node's allocatable was used up (the \
+                  kubelet reports no event for this one): set requests that are true. node, runtime or system: the \
+                  reservations for the system are too small.",
+            never: "Do not remove limits to stop it: the next victim is then somebody else's pod, or the kubelet.",
+        },
+        Kind::PidExhaustion => &Row {
+            area: Area::Eviction,
+            confirm_after: 10,
+            clear_after: 30,
+            critical_after: None,
+            summary: "Process ids run out, for the machine, for all pods or for one pod: forks fail.",
+            proof: "Tasks against the smaller of pid_max and threads-max, or a group's pids.current against its pids.max, \
+                    or its pids.events counting refused forks. Threads count.",
+            act: "Find the pod that makes threads without end (pids.current by pod is in the evidence). Set podPidsLimit \
+                  so that one pod cannot take all, and a pid.available threshold: the kubelet has none by default.",
+            never: "Do not raise pid_max beyond what threads-max allows: the smaller one binds.",
+        },
+        Kind::MemoryStall => &Row {
+            area: Area::Eviction,
+            confirm_after: 10,
+            clear_after: 30,
+            critical_after: Some(60),
+            summary: "Tasks spend their time waiting for memory: the node is thrashing.",
+            proof: "Pressure stall information: all tasks stalled on memory for a share of the last 10 s, while little \
+                    memory is available (the machine) or kubepods is at its limit (all pods).",
+            act: "Move or stop what grows. Without swap this state lasts seconds before the OOM killer or a frozen node: \
+                  requests that are true and a reservation for the system prevent it.",
+            never: "Do not restart the kubelet: that forgets the pressure and admits more pods.",
+        },
+        Kind::NodeSaturated => &Row {
+            area: Area::Eviction,
+            confirm_after: 300,
+            clear_after: 60,
+            critical_after: None,
+            summary: "A resource of the whole machine is used up: CPU, block I/O or file handles.",
+            proof: "CPU: less than 5 % idle and more than twice as many runnable tasks as CPUs. I/O: all tasks stalled on \
+                    it for half of the last minute. Files: allocated handles near fs.file-max.",
+            act: "Everything on the node is slow now, the kubelet and the runtime first. Look at which pods have no CPU \
+                  request or limit, and spread them.",
+            never: "Do not judge single pods by their probes while this stands: they fail because the node is busy.",
+        },
+        Kind::CpuSteal => &Row {
+            area: Area::Instance,
+            confirm_after: 120,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The hypervisor withholds CPU time from this instance.",
+            proof: "steal in /proc/stat, as a share of all CPU time between two samples.",
+            act: "On a burstable instance (t2, t3, t3a, t4g) the CPU credits are used up: use unlimited mode or a type \
+                  without credits. Elsewhere, stop and start the instance to move it to another host.",
+            never: "Do not add replicas on the same instance: they share the same withheld time.",
+        },
+        Kind::ConntrackPressure => &Row {
+            area: Area::Network,
+            confirm_after: 10,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The connection tracking table fills: new connections are or will be dropped.",
+            proof: "nf_conntrack_count against nf_conntrack_max, and the drop and early_drop counters of \
+                    /proc/net/stat/nf_conntrack.",
+            act: "Find what opens connections without closing them (DNS without a cache is usual). Raise the table by \
+                  kube-proxy's conntrack.maxPerCore; it sets nf_conntrack_max.",
+            never: "Do not only flush the table: it breaks every connection that goes through it.",
+        },
+        Kind::NeighbourTableFull => &Row {
+            area: Area::Network,
+            confirm_after: 0,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The neighbour (ARP or NDP) table fills: new peers become unreachable.",
+            proof: "entries against gc_thresh3, and table_fulls in /proc/net/stat/arp_cache or ndisc_cache. The table is \
+                    one for all network namespaces of the node.",
+            act: "Raise net.ipv4.neigh.default.gc_thresh1, 2 and 3 (or ipv6) on the host; the defaults are 128, 512, 1024.",
+            never: "Do not look for the fault in one pod: the table is shared by all of them.",
+        },
+        Kind::ClockDrift => &Row {
+            area: Area::Instance,
+            confirm_after: 60,
+            clear_after: 30,
+            critical_after: None,
+            summary: "Nobody keeps the clock in step; when it is off by minutes, AWS refuses the node's requests.",
+            proof: "adjtimex: the kernel's own bound on the clock's error grows by 500 ppm while nothing disciplines it.",
+            act: "Check chronyd and its source 169.254.169.123. If chrony is in step and this still shows, add rtcsync to \
+                  its configuration: without it the kernel is never told.",
+            never: "Do not step the clock by hand on a running node: leases and certificates depend on it.",
+        },
+        Kind::UnexpectedReboot => &Row {
+            area: Area::Instance,
+            confirm_after: 0,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The machine rebooted without shutting down: a crash, a panic or a power cycle.",
+            proof: "The boot id changed, and the agent of the boot before was never told to stop.",
+            act: "Look at the console output of the instance (EC2 GetConsoleOutput), /sys/fs/pstore and the instance's \
+                  status checks and events. A taint of the kernel before the reboot is named in the evidence.",
+            never: "Do not take a clean uptime for health: the cause is still there.",
+        },
+        Kind::RebootLoop => &Row {
+            area: Area::Instance,
+            confirm_after: 0,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The machine boots again and again.",
+            proof: "Three or more boot ids within 60 minutes, written down by the agents that ran in them.",
+            act: "Cordon the node so that no pod starts on it. The cause is usually a kernel panic (kernel.panic=10 makes \
+                  the node restart by itself) or a health check that restarts the instance.",
+            never: "Do not drain by force while volumes are attached: each boot may be repairing them.",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_says_what_it_means_how_it_is_proved_and_what_to_do() {
+        for kind in Kind::ALL {
+            let row = row(*kind);
+            for (name, text) in [("summary", row.summary), ("proof", row.proof), ("act", row.act), ("never", row.never)]
+            {
+                assert!(text.len() > 20 && text.ends_with('.'), "{kind} has no whole sentence for {name}: {text}");
+                assert!(!text.contains("  "), "{kind}: {name} has a run of blanks");
+            }
+            assert!(row.clear_after > 0, "{kind} would flap: it clears at once");
+        }
+    }
+
+    #[test]
+    fn a_condition_is_one_of_ours() {
+        for area in Area::ALL {
+            assert!(area.condition().starts_with("Barnacle"));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The judges: one file for each question. They are pure: a view in, judgements out.
+
+pub mod instance;
+pub mod kubelet;
+pub mod network;
+pub mod volumes;
+
+use crate::facts::{EvictionSignal, SourceSet, Unknown};
+use crate::finding::{Headroom, Judgement, Kind};
+use crate::view::View;
+
+/// The thresholds of all judges.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// [`instance::steal`]
+    pub steal: instance::steal::Settings,
+    /// [`instance::clock`]
+    pub clock: instance::clock::Settings,
+    /// [`instance::reboots`]
+    pub reboots: instance::reboots::Settings,
+    /// [`kubelet::pids`]
+    pub pids: kubelet::pids::Settings,
+    /// [`kubelet::memory_stall`]
+    pub memory_stall: kubelet::memory_stall::Settings,
+    /// [`kubelet::saturation`]
+    pub saturation: kubelet::saturation::Settings,
+    /// [`network::conntrack`]
+    pub conntrack: network::conntrack::Settings,
+    /// [`network::neighbours`]
+    pub neighbours: network::neighbours::Settings,
+}
+
+/// One judge.
+#[derive(Debug)]
+pub struct Detector {
+    /// What it can find.
+    pub kinds: &'static [Kind],
+    /// Without any of these it is blind.
+    pub needs: SourceSet,
+    /// These it can do without, with less evidence or fewer subjects.
+    pub uses: SourceSet,
+    /// One judgement for each of its kinds.
+    pub judge: fn(&View, &Settings) -> Vec<Judgement>,
+}
+
+/// Every judge.
+pub const DETECTORS: &[&Detector] = &[
+    &volumes::dead_mount::DETECTOR,
+    &volumes::stacked_mounts::DETECTOR,
+    &volumes::pinned_filesystem::DETECTOR,
+    &volumes::stalled_io::DETECTOR,
+    &volumes::filesystem_error::DETECTOR,
+    &volumes::orphaned_pod_directory::DETECTOR,
+    &kubelet::eviction_threshold::DETECTOR,
+    &kubelet::oom_kill::DETECTOR,
+    &kubelet::pids::DETECTOR,
+    &kubelet::memory_stall::DETECTOR,
+    &kubelet::saturation::DETECTOR,
+    &instance::steal::DETECTOR,
+    &network::conntrack::DETECTOR,
+    &network::neighbours::DETECTOR,
+    &instance::clock::DETECTOR,
+    &instance::reboots::DETECTOR,
+];
+
+/// The judgements of every judge that one of these sources can have changed the mind of.
+pub fn judge(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<Judgement> {
+    let concerned = DETECTORS.iter().filter(|d| d.needs.with(d.uses).meets(fresh));
+    concerned.flat_map(|detector| detector.run(view, settings)).collect()
+}
+
+impl Detector {
+    /// Judges, or says for each kind why not.
+    #[must_use]
+    pub fn run(&self, view: &View, settings: &Settings) -> Vec<Judgement> {
+        match self.needs.iter().find_map(|source| view.unknown(source)) {
+            Some(why) => self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
+            None => (self.judge)(view, settings),
+        }
+    }
+}
+
+/// How far each eviction signal is from its threshold, or why that is not known.
+#[must_use]
+pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>> {
+    kubelet::signals::headroom(view)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_has_exactly_one_judge() {
+        let kinds: Vec<Kind> = DETECTORS.iter().flat_map(|d| d.kinds).copied().collect();
+        assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len(), "a kind has two judges");
+        assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no judge");
+    }
+
+    /// Design: no witness that nothing reads.
+    #[test]
+    fn each_source_has_a_reader() {
+        let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.needs).with(d.uses));
+        let unread: SourceSet = crate::facts::Source::ALL.iter().copied().collect::<SourceSet>().without(read);
+        assert!(unread.is_empty(), "nobody reads {unread:?}");
+    }
+}

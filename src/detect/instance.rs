@@ -1,0 +1,5 @@
+//! The instance itself.
+
+pub mod clock;
+pub mod reboots;
+pub mod steal;

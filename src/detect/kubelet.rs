@@ -1,0 +1,8 @@
+//! What makes the kubelet evict, and what makes the node slow.
+
+pub mod eviction_threshold;
+pub mod memory_stall;
+pub mod oom_kill;
+pub mod pids;
+pub mod saturation;
+pub mod signals;

@@ -1,0 +1,122 @@
+//! EvictionThresholdMet: is a signal below the kubelet's threshold?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet};
+use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::View;
+
+use super::signals;
+
+const KIND: Kind = Kind::EvictionThresholdMet;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::KubeletConfig]),
+    uses: SourceSet::of(&[
+        Source::MemInfo,
+        Source::Cgroups,
+        Source::NodeFs,
+        Source::ImageFs,
+        Source::Limits,
+        Source::LoadAvg,
+    ]),
+    judge,
+};
+
+fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+    let config = match view.kubelet_config.known() {
+        Ok(config) => config.value,
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    for result in signals::headroom(view) {
+        match result {
+            Err((signal, why)) => judgement.blind_to(subject(signal), &why),
+            Ok(headroom) => judgement.raised.extend(met(view, config, &headroom)),
+        }
+    }
+    vec![judgement]
+}
+
+fn subject(signal: EvictionSignal) -> Subject {
+    Subject::new(SubjectType::Signal, signal.name())
+}
+
+fn met(view: &View, config: &KubeletConfig, headroom: &Headroom) -> Option<Finding> {
+    let hard = headroom.hard.filter(|t| signals::met(view, config, headroom, *t));
+    let soft = headroom.soft.filter(|t| signals::met(view, config, headroom, *t));
+    let (threshold, hardness) = hard.map(|t| (t, "hard")).or(soft.map(|t| (t, "soft")))?;
+    let alone = config.origin == ConfigOrigin::Defaults && view.cgroups.known().is_ok_and(|c| c.kubepods.is_none());
+    let (severity, then) = match (alone, hardness) {
+        (true, _) => (Severity::Info, "a kubelet with default settings would evict pods"),
+        (_, "hard") => (Severity::Critical, "the kubelet evicts pods"),
+        _ => (Severity::Warning, "the kubelet evicts pods when this lasts"),
+    };
+    let Headroom { signal, available, capacity, .. } = headroom;
+    let unit = unit(*signal);
+    let still = if *available < threshold { "below" } else { "not yet far enough above" };
+    let message = format!(
+        "{signal} is {available}{unit} of {capacity}{unit}, {still} the {hardness} threshold of {threshold}{unit}: {then}"
+    );
+    Some(Finding {
+        kind: KIND,
+        severity,
+        subject: subject(*signal),
+        message,
+        evidence: evidence(view, headroom),
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    })
+}
+
+/// The figures stay exact here: they are what one compares with the kubelet's log.
+fn unit(signal: EvictionSignal) -> &'static str {
+    match signal {
+        s if s.in_bytes() => " bytes",
+        EvictionSignal::Pid => " ids",
+        _ => " inodes",
+    }
+}
+
+fn evidence(view: &View, headroom: &Headroom) -> Vec<Evidence> {
+    use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes, Pid};
+    let mut evidence = Vec::new();
+    let disk = |usage: &crate::view::Fact<crate::facts::DiskUsage>| {
+        let seen = usage.known().ok()?;
+        Some(seen.says(format!("{}: {} available of {}", seen.path, headroom.available, headroom.capacity)))
+    };
+    match headroom.signal {
+        Memory => {
+            evidence.extend(view.meminfo.known().ok().map(|m| m.says(format!("MemTotal is {} bytes", m.total))));
+            let set = |c: crate::view::Seen<'_, crate::facts::Cgroups>| {
+                Some(c.says(format!("the working set of the machine is {} bytes", c.root?.working_set())))
+            };
+            evidence.extend(view.cgroups.known().ok().and_then(set));
+        }
+        AllocatableMemory => {
+            let of = headroom.capacity;
+            let left = headroom.available;
+            evidence
+                .extend(view.cgroups.known().ok().map(|c| c.says(format!("kubepods has {left} of {of} bytes left"))));
+        }
+        NodeFs | NodeFsInodes => evidence.extend(disk(&view.nodefs)),
+        ImageFs | ImageFsInodes => evidence.extend(disk(&view.imagefs)),
+        Pid => {
+            evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
+            let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
+                l.says(format!("pid_max is {}, threads-max is {}", l.pid_max, l.threads_max))
+            };
+            evidence.extend(view.limits.known().ok().map(text));
+        }
+    }
+    evidence.extend(view.kubelet_config.known().ok().map(|c| {
+        c.says(match &c.origin {
+            ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => {
+                format!("threshold from {}", files.join(", "))
+            }
+            ConfigOrigin::Process { .. } => "threshold from the kubelet's command line or its defaults".to_owned(),
+            _ => "threshold from the kubelet's defaults".to_owned(),
+        })
+    }));
+    evidence
+}

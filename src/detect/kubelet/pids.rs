@@ -1,0 +1,113 @@
+//! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
+
+use crate::detect::{Detector, Settings as All};
+use crate::facts::{Cgroup, EvictionSignal, Source, SourceSet};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::View;
+
+use super::signals;
+
+const KIND: Kind = Kind::PidExhaustion;
+
+/// Thresholds, in percent of the limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Warning from here on.
+    pub warn_percent: u64,
+    /// Critical from here on.
+    pub critical_percent: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { warn_percent: 85, critical_percent: 95 }
+    }
+}
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
+    uses: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
+    judge,
+};
+
+fn judge(view: &View, settings: &All) -> Vec<Judgement> {
+    let mut judgement = Judgement::new(KIND);
+    match signals::headroom(view).into_iter().nth(6) {
+        Some(Ok(pids)) => {
+            debug_assert_eq!(pids.signal, EvictionSignal::Pid);
+            let used = pids.capacity.saturating_sub(pids.available);
+            let evidence =
+                view.load.known().ok().map(|l| l.says(format!("{used} of {} ids are in use", pids.capacity)));
+            let found = full(settings, used, pids.capacity, Subject::node(), "the machine", evidence);
+            judgement.raised.extend(found);
+        }
+        Some(Err((_, why))) => judgement.blind_to(Subject::node(), &why),
+        None => {}
+    }
+    judgement.raised.extend(kubepods(view, settings));
+    judgement.raised.extend(pods(view, settings));
+    vec![judgement]
+}
+
+fn kubepods(view: &View, settings: &All) -> Option<Finding> {
+    let cgroups = view.cgroups.known().ok()?;
+    let before = view.cgroups.pair().ok().and_then(|(_, before, _)| before.kubepods.as_ref());
+    let group = cgroups.value.kubepods.as_ref()?;
+    let subject = Subject::new(SubjectType::Cgroup, "kubepods");
+    in_group(settings, group, before, subject, "all pods together", |fact| cgroups.says(fact))
+}
+
+fn pods(view: &View, settings: &All) -> Vec<Finding> {
+    let Ok(pods) = view.pod_cgroups.known() else { return Vec::new() };
+    let before = view.pod_cgroups.pair().ok().map(|(_, before, _)| before);
+    let one = |(uid, pod): (&String, &crate::facts::PodCgroup)| {
+        let old = before.and_then(|before| before.get(uid)).map(|pod| &pod.cgroup);
+        let subject = Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
+        in_group(settings, &pod.cgroup, old, subject, &format!("pod {uid}"), |fact| pods.says(fact))
+    };
+    pods.value.iter().filter_map(one).collect()
+}
+
+fn in_group(
+    settings: &All,
+    group: &Cgroup,
+    before: Option<&Cgroup>,
+    subject: Subject,
+    whose: &str,
+    says: impl Fn(String) -> Evidence,
+) -> Option<Finding> {
+    let (used, limit) = (group.pids?, group.pids_max?);
+    let evidence = says(format!("{whose}: {used} of {limit} ids are in use"));
+    let refused =
+        group.pids_refused.zip(before.and_then(|b| b.pids_refused)).map_or(0, |(new, old)| new.saturating_sub(old));
+    if refused > 0 {
+        let refusals = says(format!("{whose}: {refused} forks were refused since the last look"));
+        let message = format!("{whose} may have {limit} process ids, and {refused} forks were refused");
+        return Some(finding(Severity::Critical, subject, message, vec![evidence, refusals]));
+    }
+    full(settings, used, limit, subject, whose, Some(evidence))
+}
+
+fn full(
+    settings: &All,
+    used: u64,
+    limit: u64,
+    subject: Subject,
+    whose: &str,
+    seen: Option<Evidence>,
+) -> Option<Finding> {
+    let percent = used.saturating_mul(100).checked_div(limit)?;
+    let severity = match percent {
+        p if p >= settings.pids.critical_percent => Severity::Critical,
+        p if p >= settings.pids.warn_percent => Severity::Warning,
+        _ => return None,
+    };
+    let message = format!("{whose} has {used} of {limit} process ids in use ({percent} %)");
+    Some(finding(severity, subject, message, seen.into_iter().collect()))
+}
+
+fn finding(severity: Severity, subject: Subject, message: String, evidence: Vec<Evidence>) -> Finding {
+    Finding { kind: KIND, severity, subject, message, evidence, advice: crate::catalogue::row(KIND).act.to_owned() }
+}

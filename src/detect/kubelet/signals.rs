@@ -1,0 +1,111 @@
+//! The kubelet's eviction signals, recomputed with the kubelet's own arithmetic.
+//!
+//! Sources in Kubernetes: `pkg/kubelet/eviction/helpers.go` and `pkg/kubelet/stats`; the same from 1.31 to
+//! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
+
+use crate::facts::{Cause, Cgroup, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Unknown};
+use crate::finding::Headroom;
+use crate::view::{Fact, View};
+
+use EvictionSignal as Signal;
+
+/// What is available, of how much, and what a reader must know about it.
+type Figures = (u64, u64, Option<String>);
+
+/// How far each signal is from its threshold, or why that is not known.
+#[must_use]
+pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
+    let config = view.kubelet_config.known();
+    let one = |signal: Signal| {
+        let (available, capacity, mut note) = figures(view, signal).map_err(|why| (signal, why))?;
+        let of = |thresholds: Option<&Threshold>| thresholds.and_then(|t| in_force(t.value, capacity));
+        let (hard, soft) = match &config {
+            Ok(config) => (of(config.hard.get(&signal)), of(config.soft.get(&signal))),
+            Err(why) => {
+                note = Some(format!("the threshold is not known: {why}"));
+                (None, None)
+            }
+        };
+        Ok(Headroom { signal, available, capacity, hard, soft, note })
+    };
+    Signal::ALL.into_iter().map(one).collect()
+}
+
+/// 0 % and 100 % switch a threshold off.
+fn in_force(value: ThresholdValue, capacity: u64) -> Option<u64> {
+    match value {
+        ThresholdValue::Percentage(share) if share <= 0.0 || share >= 1.0 => None,
+        value => Some(value.of(capacity)),
+    }
+}
+
+/// Whether a signal is met as the kubelet sees it: below the threshold, or not yet above it by the minimum
+/// that must be reclaimed since it last was.
+#[must_use]
+pub fn met(view: &View, config: &KubeletConfig, headroom: &Headroom, threshold: u64) -> bool {
+    if headroom.available < threshold {
+        return true;
+    }
+    let reclaim = config.hard.get(&headroom.signal).and_then(|t| t.min_reclaim).map_or(0, |v| v.of(headroom.capacity));
+    let enough = threshold.saturating_add(reclaim);
+    if headroom.available >= enough {
+        return false;
+    }
+    let samples: Vec<u64> = view.trends.of(headroom.signal).map(|(_, available)| available).collect();
+    let decided = samples.into_iter().rev().find(|available| *available < threshold || *available >= enough);
+    decided.is_some_and(|available| available < threshold)
+}
+
+fn figures(view: &View, signal: Signal) -> Result<Figures, Unknown> {
+    match signal {
+        Signal::Memory => memory(view),
+        Signal::AllocatableMemory => allocatable(view),
+        Signal::NodeFs => disk(&view.nodefs, |d| (d.available, d.capacity)),
+        Signal::NodeFsInodes => disk(&view.nodefs, |d| (d.inodes_free, d.inodes)),
+        Signal::ImageFs => disk(&view.imagefs, |d| (d.available, d.capacity)),
+        Signal::ImageFsInodes => disk(&view.imagefs, |d| (d.inodes_free, d.inodes)),
+        Signal::Pid => pids(view),
+    }
+}
+
+fn memory(view: &View) -> Result<Figures, Unknown> {
+    let total = view.meminfo.known()?.total;
+    let cgroups = view.cgroups.known()?;
+    let missing = || Unknown::new(Cause::Unsupported, "the root control group does not tell the memory in use");
+    let root = cgroups.root.ok_or_else(missing)?;
+    Ok((total.saturating_sub(root.working_set()), total, None))
+}
+
+fn allocatable(view: &View) -> Result<Figures, Unknown> {
+    let cgroups = view.cgroups.known()?;
+    let missing =
+        || Unknown::new(Cause::Missing, "there is no kubepods control group: no kubelet has started pods here");
+    let kubepods = cgroups.kubepods.as_ref().ok_or_else(missing)?;
+    let no_limit =
+        || Unknown::new(Cause::Unsupported, "kubepods has no memory limit: node allocatable is not enforced");
+    let limit = kubepods.memory_max.ok_or_else(no_limit)?;
+    let not_told = || Unknown::new(Cause::Unsupported, "the kubepods control group does not tell its memory in use");
+    let used = working_set(kubepods).ok_or_else(not_told)?;
+    Ok((limit.saturating_sub(used), limit, None))
+}
+
+fn working_set(cgroup: &Cgroup) -> Option<u64> {
+    Some(cgroup.memory?.saturating_sub(cgroup.inactive_file?))
+}
+
+fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Result<Figures, Unknown> {
+    let usage = usage.known()?;
+    let (available, capacity) = pick(usage.value);
+    if capacity == 0 {
+        // btrfs, for one, has no fixed number of inodes: the kubelet then has no such signal either.
+        return Err(Unknown::new(Cause::Unsupported, format!("the filesystem of {} does not count this", usage.path)));
+    }
+    Ok((available, capacity, usage.instead_of.clone()))
+}
+
+fn pids(view: &View) -> Result<Figures, Unknown> {
+    let limits = view.limits.known()?;
+    let tasks = view.load.known()?.tasks;
+    let most = limits.pid_max.min(limits.threads_max);
+    Ok((most.saturating_sub(tasks), most, None))
+}

@@ -1,0 +1,4 @@
+//! Tables of the host's network.
+
+pub mod conntrack;
+pub mod neighbours;

@@ -1,0 +1,139 @@
+//! FilesystemError: has a filesystem found errors, or stopped accepting writes?
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{
+    BlockDevices, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId,
+};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::{Seen, View};
+
+const KIND: Kind = Kind::FilesystemError;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Filesystems]),
+    uses: SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::KernelLog]),
+    judge,
+};
+
+/// How bad one sign is, what it is, and who says so.
+type Sign = (Severity, String, Evidence);
+
+fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+    let filesystems = match view.filesystems.known() {
+        Ok(filesystems) => filesystems,
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    let shut = shut_down(view);
+    for (key, filesystem) in filesystems.value {
+        let mut signs: Vec<Sign> = Vec::new();
+        signs.extend(counted(view, &filesystems.says(""), key, filesystem));
+        signs.extend(options(view, key));
+        signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
+        let subject = Subject {
+            volume: volume_of(view, &key.device),
+            ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+        };
+        let Some(finding) = finding(key, subject.clone(), signs) else {
+            if key.fstype == FsType::Xfs
+                && let Err(why) = view.kmsg.known()
+            {
+                judgement.blind_to(subject, why);
+            }
+            continue;
+        };
+        judgement.raised.push(finding);
+    }
+    vec![judgement]
+}
+
+fn finding(key: &FilesystemKey, subject: Subject, signs: Vec<Sign>) -> Option<Finding> {
+    let severity = signs.iter().map(|(severity, ..)| *severity).max()?;
+    let (texts, evidence): (Vec<String>, Vec<Evidence>) = signs.into_iter().map(|(_, text, seen)| (text, seen)).unzip();
+    let what = match &subject.volume {
+        Some(volume) => format!("{} on {} ({})", key.fstype, volume.as_str(), key.device),
+        None => format!("{} on {}", key.fstype, key.device),
+    };
+    Some(Finding {
+        kind: KIND,
+        severity,
+        subject,
+        message: format!("{what} {}", texts.join("; ")),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    })
+}
+
+/// ext4's own count, which the superblock keeps until e2fsck runs.
+fn counted(view: &View, witness: &Evidence, key: &FilesystemKey, filesystem: &Filesystem) -> Option<Sign> {
+    let errors = filesystem.errors.filter(|errors| *errors > 0)?;
+    let last = filesystem.last_error.and_then(|s| Timestamp::from_second(s).ok());
+    let booted = view.now.wall.checked_sub(view.now.up).ok();
+    let this_boot = last.zip(booted).is_some_and(|(last, booted)| last >= booted);
+    let when = last.map(|last| format!(", the last at {last:.0}")).unwrap_or_default();
+    let place = filesystem.last_error_function.as_ref().map(|f| format!(" in {f}")).unwrap_or_default();
+    let fact = format!("errors_count of {} is {errors}{when}{place}", key.device);
+    // Errors of an earlier boot stand in the superblock until e2fsck runs: worth knowing, no news.
+    let (severity, text) = match this_boot {
+        true => (Severity::Warning, format!("has found {errors} errors{when}")),
+        false => {
+            (Severity::Info, format!("found {errors} errors before this boot{when}, and e2fsck has not run since"))
+        }
+    };
+    Some((severity, text, Evidence { fact, ..witness.clone() }))
+}
+
+/// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.
+fn options(view: &View, key: &FilesystemKey) -> Option<Sign> {
+    let mounts = view.mounts.known().ok()?;
+    let mount = mounted(&mounts, view.block.known().ok().map(|b| b.value), &key.device)?;
+    let word = ["shutdown", "emergency_ro"].into_iter().find(|word| mount.has_super_option(word))?;
+    let text = match word {
+        "shutdown" => "has shut down: every access fails",
+        _ => "has stopped accepting writes after an error",
+    };
+    let fact = format!("{} has the option {word} at {}", key.device, mount.point);
+    Some((Severity::Critical, text.to_owned(), mounts.says(fact)))
+}
+
+fn mounted<'a>(mounts: &Seen<'a, Mounts>, block: Option<&BlockDevices>, device: &str) -> Option<&'a MountEntry> {
+    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
+    let source = format!("/dev/{device}");
+    mounts.value.values().find(|mount| dev.map_or(*mount.source == *source, |dev| mount.dev == dev))
+}
+
+/// XFS filesystems that shut down and were not mounted or unmounted since, by device.
+fn shut_down(view: &View) -> BTreeMap<&str, Sign> {
+    let Ok(kmsg) = view.kmsg.known() else { return BTreeMap::new() };
+    let mut shut = BTreeMap::new();
+    for record in kmsg.value.records.iter() {
+        match &record.event {
+            KernelEvent::XfsShutdown { device } => {
+                let when = kmsg.at.wall_at(record.up);
+                let mut evidence = kmsg.says(format!("XFS ({device}) shut down"));
+                evidence.at = when;
+                let text = "has shut down: every access fails".to_owned();
+                shut.insert(device.as_str(), (Severity::Critical, text, evidence));
+            }
+            KernelEvent::XfsMountChanged { device } => {
+                shut.remove(device.as_str());
+            }
+            _ => {}
+        }
+    }
+    shut
+}
+
+fn volume_of(view: &View, device: &str) -> Option<VolumeId> {
+    let block = view.block.known().ok()?;
+    let found = block.value.values().find(|d| d.name == device)?;
+    // A partition has no serial of its own.
+    let disk = found.disk.as_ref().and_then(|disk| block.value.values().find(|d| d.name == *disk)).unwrap_or(found);
+    disk.volume.clone()
+}

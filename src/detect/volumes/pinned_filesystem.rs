@@ -1,0 +1,115 @@
+//! PinnedFilesystem: is a filesystem alive that the host no longer mounts, and who holds it?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{
+    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, MountHolder, Mounts, NotAbsent, Question, Source,
+    SourceSet, Unknown,
+};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::View;
+
+const KIND: Kind = Kind::PinnedFilesystem;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
+    uses: SourceSet::of(&[Source::BlockDevices, Source::MountHolders]),
+    judge,
+};
+
+fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+    let (mounts, filesystems) = match (view.mounts.known(), view.filesystems.known()) {
+        (Ok(mounts), Ok(filesystems)) => (mounts, filesystems),
+        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
+    };
+    let block = view.block.known().ok().map(|block| block.value);
+    let mut judgement = Judgement::new(KIND);
+    for key in filesystems.value.iter().map(|(key, _)| key) {
+        let subject = Subject {
+            volume: block.and_then(|b| device(b, &key.device)).and_then(|(_, d)| d.volume.clone()),
+            ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+        };
+        let unmounted = match not_mounted(&mounts, block, key) {
+            Ok(evidence) => mounts.says(evidence),
+            Err(Some(why)) => {
+                judgement.blind_to(subject, &why);
+                continue;
+            }
+            Err(None) => continue,
+        };
+        let dev = block.and_then(|b| device(b, &key.device)).map(|(dev, _)| dev);
+        judgement.asks.extend(dev.map(Question::MountHolders));
+        let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
+        judgement.raised.push(finding(view, key, subject, dev, vec![alive, unmounted]));
+    }
+    vec![judgement]
+}
+
+/// What shows that the host does not mount this filesystem; otherwise why that is not known, if it is not.
+fn not_mounted(mounts: &Mounts, block: Option<&BlockDevices>, key: &FilesystemKey) -> Result<String, Option<Unknown>> {
+    let dev = block.and_then(|block| device(block, &key.device)).map(|(dev, _)| dev);
+    let source = format!("/dev/{}", key.device);
+    let is_it = |mount: &crate::facts::MountEntry| match dev {
+        Some(dev) => mount.dev == dev,
+        // The device is gone, and its number with it: only the name at mount time is left to go by.
+        None => *mount.source == *source,
+    };
+    match mounts.lacks_any(is_it) {
+        Ok(_) if block.is_none() => Err(Some(Unknown::new(Cause::Incomplete, "the block devices are not known"))),
+        Ok(_) => Ok(format!("the host has no mount of {}", key.device)),
+        Err(NotAbsent::Present(_)) => Err(None),
+        Err(NotAbsent::Unknown(why)) => Err(Some(why.clone())),
+    }
+}
+
+fn device<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDevice)> {
+    block.iter().find(|(_, device)| device.name == name).map(|(dev, device)| (*dev, device))
+}
+
+fn finding(view: &View, key: &FilesystemKey, subject: Subject, dev: Option<DevId>, mut seen: Vec<Evidence>) -> Finding {
+    let block = view.block.known().ok().map(|block| block.value);
+    let used_by =
+        block.and_then(|b| device(b, &key.device)).map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
+    let holders = dev.and_then(|dev| holders(view, dev, &mut seen));
+    let who = match holders.as_deref() {
+        Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
+        Some([first, rest @ ..]) => format!("{}{}", name(first), more(rest.len())),
+        None => {
+            used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))
+        }
+    };
+    let what = match &subject.volume {
+        Some(volume) => format!("{} ({})", volume.as_str(), key.device),
+        None => key.device.clone(),
+    };
+    // A container may mount a device for itself alone, and rightly; a volume that came from EBS was the host's.
+    let severity = if subject.volume.is_some() { Severity::Warning } else { Severity::Info };
+    Finding {
+        kind: KIND,
+        severity,
+        message: format!("the {} filesystem on {what} is alive although the host does not mount it: {who}", key.fstype),
+        subject,
+        evidence: seen,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
+
+fn holders(view: &View, dev: DevId, seen: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
+    let answer = view.mount_holders.known().ok()?;
+    let holders = answer.value.get(&dev)?;
+    seen.extend(
+        holders.iter().take(5).map(|holder| answer.says(format!("{} has it at {}", name(holder), holder.point))),
+    );
+    // With a gap, an empty list does not say that nobody holds it.
+    if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+}
+
+fn name(holder: &MountHolder) -> String {
+    let pod = holder.pod.as_ref().map(|pod| format!(" of pod {pod}")).unwrap_or_default();
+    format!("process {} ({}){pod}", holder.pid, holder.command)
+}
+
+fn more(n: usize) -> String {
+    if n == 0 { " holds it".to_owned() } else { format!(" and {n} more hold it") }
+}

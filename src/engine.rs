@@ -1,0 +1,130 @@
+//! The pure core: observations in, transitions and questions out. No I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::detect::{self, Settings};
+use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown};
+use crate::finding::{Blind, Headroom, Judgement, Kind};
+use crate::ledger::{Entry, Ledger, Memory, Transition};
+use crate::view::{Trends, View};
+
+/// The judges, what they see, and what became of their findings.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    view: View,
+    ledger: Ledger,
+    /// The last word of each judge on what it could not see.
+    blind: BTreeMap<Kind, Blind>,
+    asks: BTreeMap<Kind, Vec<Question>>,
+}
+
+/// What one step came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What changed, in the order of kinds.
+    pub transitions: Vec<Transition>,
+    /// What judges want to know that no clock reads.
+    pub asks: Vec<Question>,
+    /// How soon a suspicion could be confirmed or a finding cleared, and what must be read for it.
+    pub wake: Option<(Duration, SourceSet)>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing but may remember since when findings stand.
+    #[must_use]
+    pub fn new(settings: Settings, now: Moment, memory: Memory) -> Self {
+        Self {
+            settings,
+            view: View::new(now),
+            ledger: Ledger::with_memory(memory),
+            blind: BTreeMap::new(),
+            asks: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what was seen and judges what it may have changed.
+    pub fn step(&mut self, at: Moment, seen: Vec<Observation>) -> Step {
+        let mut fresh = self.view.take(at, seen);
+        // A word that has just become too old is news, too.
+        fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
+        self.follow_trends(at);
+        let mut step = Step::default();
+        for judgement in detect::judge(&self.view, &self.settings, fresh) {
+            step.transitions.append(&mut self.enter(at, judgement));
+        }
+        step.asks = self.asks.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        step.wake = self.next_decision();
+        step
+    }
+
+    fn next_decision(&self) -> Option<(Duration, SourceSet)> {
+        let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
+        let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.needs.with(d.uses));
+        Some((wait, needs.unwrap_or_default()))
+    }
+
+    fn became_unknown(&self, source: Source) -> bool {
+        self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now))
+    }
+
+    fn enter(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
+        self.blind.insert(judgement.kind, judgement.blind.clone());
+        self.asks.insert(judgement.kind, judgement.asks.clone());
+        self.ledger.judge(at, judgement)
+    }
+
+    fn follow_trends(&mut self, at: Moment) {
+        for headroom in detect::headroom(&self.view).into_iter().flatten() {
+            self.view.trends.push(headroom.signal, at, headroom.available);
+        }
+    }
+
+    /// The moment of the last step.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.view.now
+    }
+
+    /// What the judges see.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// How far each eviction signal is from its threshold, or why that is not known.
+    #[must_use]
+    pub fn headroom(&self) -> Vec<Result<Headroom, (crate::facts::EvictionSignal, Unknown)>> {
+        detect::headroom(&self.view)
+    }
+
+    /// What each eviction signal did lately.
+    #[must_use]
+    pub fn trends(&self) -> &Trends {
+        &self.view.trends
+    }
+
+    /// Findings that are suspected or confirmed.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.ledger.entries()
+    }
+
+    /// What the judge of this kind could not see, the last time it looked; `None` before that.
+    #[must_use]
+    pub fn blind(&self, kind: Kind) -> Option<&Blind> {
+        self.blind.get(&kind)
+    }
+
+    /// Subjects of this kind that were left out for there being too many.
+    #[must_use]
+    pub fn suppressed(&self, kind: Kind) -> usize {
+        self.ledger.suppressed(kind)
+    }
+
+    /// What must be kept over a restart.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.ledger.memory()
+    }
+}

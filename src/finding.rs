@@ -1,0 +1,326 @@
+//! What judges say: kinds, findings with their evidence, judgements, headroom.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{EvictionSignal, PodUid, Question, Source, Unknown, VolumeId};
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// A kind of finding. What it means to the user stands in the catalogue, under the same name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// Every kind that this version can find, in the order in which reports list them.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The name that operators see everywhere.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => stringify!($kind),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A mount whose device is gone.
+    DeadMount,
+    /// A volume is mounted more than once on the same path.
+    StackedMounts,
+    /// A filesystem is alive although the host no longer mounts it.
+    PinnedFilesystem,
+    /// A device has requests and completes none.
+    StalledIo,
+    /// A filesystem has found errors or shut itself down.
+    FilesystemError,
+    /// A directory of a pod that is gone.
+    OrphanedPodDirectory,
+    /// An eviction signal is below the kubelet's threshold.
+    EvictionThresholdMet,
+    /// The OOM killer was at work.
+    OomKill,
+    /// Process ids run out.
+    PidExhaustion,
+    /// Tasks wait for memory.
+    MemoryStall,
+    /// CPUs, I/O or file handles of the machine are used up.
+    NodeSaturated,
+    /// The hypervisor withholds CPU time.
+    CpuSteal,
+    /// The connection tracking table fills.
+    ConntrackPressure,
+    /// The neighbour table fills.
+    NeighbourTableFull,
+    /// The clock is not kept in step.
+    ClockDrift,
+    /// The machine came back from a boot that nobody asked for.
+    UnexpectedReboot,
+    /// The machine boots again and again.
+    RebootLoop,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No kind has this name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("no finding kind is called {0:?}")]
+pub struct NoSuchKind(String);
+
+impl FromStr for Kind {
+    type Err = NoSuchKind;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchKind> {
+        let same = |kind: &&Self| kind.name().eq_ignore_ascii_case(name);
+        Self::ALL.iter().find(same).copied().ok_or_else(|| NoSuchKind(name.to_owned()))
+    }
+}
+
+/// How bad it is: info is shown, a warning is also an event, a critical one also a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Someone should look.
+    Warning,
+    /// Someone should look now.
+    Critical,
+}
+
+impl Severity {
+    /// The name used in JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What sort of thing a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectType {
+    /// The machine.
+    Node,
+    /// A mount point of the host.
+    Mount,
+    /// A block device.
+    Device,
+    /// A filesystem, as `TYPE/DEVICE`.
+    Filesystem,
+    /// A pod's directory.
+    PodDirectory,
+    /// A control group, by path.
+    Cgroup,
+    /// An eviction signal.
+    Signal,
+    /// A table or resource of the kernel.
+    Resource,
+}
+
+impl SubjectType {
+    /// The name used in JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Mount => "mount",
+            Self::Device => "device",
+            Self::Filesystem => "filesystem",
+            Self::PodDirectory => "pod-directory",
+            Self::Cgroup => "cgroup",
+            Self::Signal => "signal",
+            Self::Resource => "resource",
+        }
+    }
+}
+
+/// What a finding is about. Its type and id are the key of the finding; the rest helps the reader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// What sort of thing.
+    #[serde(rename = "type")]
+    pub of: SubjectType,
+    /// Which one.
+    pub id: String,
+    /// The pod it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodUid>,
+    /// The PersistentVolume it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pv: Option<String>,
+    /// The EBS volume it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeId>,
+}
+
+impl Subject {
+    /// A subject by its key alone.
+    pub fn new(of: SubjectType, id: impl Into<String>) -> Self {
+        Self { of, id: id.into(), pod: None, pv: None, volume: None }
+    }
+
+    /// The machine itself.
+    #[must_use]
+    pub fn node() -> Self {
+        Self::new(SubjectType::Node, "node")
+    }
+
+    fn key(&self) -> (SubjectType, &str) {
+        (self.of, &self.id)
+    }
+}
+
+impl PartialEq for Subject {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Subject {}
+
+impl PartialOrd for Subject {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Subject {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            SubjectType::Node => f.write_str("node"),
+            of => write!(f, "{} {}", of.name(), self.id),
+        }
+    }
+}
+
+/// One fact that a finding rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Who says so.
+    pub source: Source,
+    /// What it says.
+    pub fact: String,
+    /// When it was so.
+    pub at: Timestamp,
+}
+
+/// Something found, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Its kind.
+    pub kind: Kind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about.
+    pub subject: Subject,
+    /// One sentence that an operator can act on.
+    pub message: String,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// What a judge could not see.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Blind {
+    /// It saw all it needs.
+    No,
+    /// It saw nothing that its verdict could rest on.
+    All(Unknown),
+    /// It could not judge these subjects.
+    Of(BTreeMap<Subject, Unknown>),
+}
+
+impl Blind {
+    /// Why this subject could not be judged, if so.
+    #[must_use]
+    pub fn to(&self, subject: &Subject) -> Option<&Unknown> {
+        match self {
+            Self::No => None,
+            Self::All(why) => Some(why),
+            Self::Of(subjects) => subjects.get(subject),
+        }
+    }
+}
+
+/// What one judge says of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The kind that was judged.
+    pub kind: Kind,
+    /// What is so now.
+    pub raised: Vec<Finding>,
+    /// What could not be judged.
+    pub blind: Blind,
+    /// What the judge wants to know.
+    pub asks: Vec<Question>,
+}
+
+impl Judgement {
+    /// Everything was seen and nothing is wrong, so far.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, raised: Vec::new(), blind: Blind::No, asks: Vec::new() }
+    }
+
+    /// Nothing could be judged.
+    #[must_use]
+    pub fn blind(kind: Kind, why: &Unknown) -> Self {
+        Self { blind: Blind::All(why.clone()), ..Self::new(kind) }
+    }
+
+    /// One subject could not be judged.
+    pub fn blind_to(&mut self, subject: Subject, why: &Unknown) {
+        match &mut self.blind {
+            Blind::Of(subjects) => {
+                subjects.entry(subject).or_insert_with(|| why.clone());
+            }
+            Blind::No => self.blind = Blind::Of(BTreeMap::from([(subject, why.clone())])),
+            Blind::All(_) => {}
+        }
+    }
+}
+
+/// How far one eviction signal is from the kubelet's threshold, in bytes, inodes or process ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Headroom {
+    /// The signal.
+    pub signal: EvictionSignal,
+    /// What is available, by the kubelet's own arithmetic.
+    pub available: u64,
+    /// Of how much.
+    pub capacity: u64,
+    /// The hard threshold in force; absent where the kubelet has none for this signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<u64>,
+    /// The soft threshold in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<u64>,
+    /// What a reader must know beside the figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}

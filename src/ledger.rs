@@ -1,0 +1,248 @@
+//! Findings over time: suspected, confirmed, cleared.
+//!
+//! A finding is suspected when a judge raises it, confirmed when it has stood for its kind's delay, and
+//! cleared when it has not been raised for its kind's quiet time. Only judgements that can see its subject
+//! count: blind time neither confirms nor clears.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue;
+use crate::facts::Moment;
+use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
+
+/// Subjects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
+pub const MOST_SUBJECTS: usize = 100;
+
+/// A gap between two judgements that is longer than this is time nobody saw.
+const LONGEST_GAP: Duration = Duration::from_secs(600);
+
+/// What a finding's history needs.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What was last raised.
+    pub finding: Finding,
+    /// Wall-clock time when it was first seen, over restarts of the agent.
+    pub first_seen: Timestamp,
+    /// When it was confirmed, in this life of the agent.
+    pub confirmed: Option<Moment>,
+    /// Time for which it was raised, as judged: blind time does not count.
+    raised_for: Duration,
+    /// Time for which it was not raised, as judged.
+    quiet_for: Duration,
+    /// The last judgement that could see it.
+    judged: Moment,
+    /// Whether that one raised it.
+    raised: bool,
+}
+
+/// What happened to a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It was raised for the first time.
+    Suspected,
+    /// It has stood for its kind's delay.
+    Confirmed,
+    /// It became worse.
+    Escalated,
+    /// It is over.
+    Cleared,
+    /// It was a suspicion only, and is over.
+    Dropped,
+}
+
+/// One change of one finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// What happened.
+    pub change: Change,
+    /// The finding as it was last raised.
+    pub finding: Finding,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+}
+
+/// What is kept over restarts: when each finding that stands was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// One entry for each confirmed finding.
+    pub seen: Vec<Remembered>,
+}
+
+/// One finding that stood when the agent stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its subject.
+    pub subject: Subject,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+}
+
+/// The findings that stand.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<(Kind, Subject), Entry>,
+    remembered: BTreeMap<(Kind, Subject), Timestamp>,
+    suppressed: BTreeMap<Kind, usize>,
+}
+
+impl Ledger {
+    /// A ledger that knows since when findings stood before the agent was started again.
+    #[must_use]
+    pub fn with_memory(memory: Memory) -> Self {
+        let remembered = memory.seen.into_iter().map(|r| ((r.kind, r.subject), r.first_seen)).collect();
+        Self { remembered, ..Self::default() }
+    }
+
+    /// What must be kept over a restart. What was remembered and has not been judged yet is kept as well.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let standing = self.entries.iter().filter(|(_, entry)| entry.confirmed.is_some());
+        let mut seen: BTreeMap<_, _> = standing.map(|(key, entry)| (key.clone(), entry.first_seen)).collect();
+        for (key, first_seen) in &self.remembered {
+            seen.entry(key.clone()).or_insert(*first_seen);
+        }
+        let seen = seen.into_iter().map(|((kind, subject), first_seen)| Remembered { kind, subject, first_seen });
+        Memory { seen: seen.collect() }
+    }
+
+    /// Everything that is suspected or confirmed.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// How many subjects of a kind were left out for there being too many.
+    #[must_use]
+    pub fn suppressed(&self, kind: Kind) -> usize {
+        self.suppressed.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Takes in what one judge says of one kind.
+    pub fn judge(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
+        let Judgement { kind, raised, blind, .. } = judgement;
+        let mut changes = Vec::new();
+        let mut unseen: BTreeMap<Subject, Finding> = BTreeMap::new();
+        for finding in raised {
+            unseen.entry(finding.subject.clone()).or_insert(finding);
+        }
+        let mut over = Vec::new();
+        for ((_, subject), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
+            if let Some(finding) = unseen.remove(subject) {
+                entry.stands(at, finding, &mut changes);
+            } else if blind.to(subject).is_some() {
+                entry.judged = at;
+            } else if entry.is_over(at) {
+                over.push(subject.clone());
+            }
+        }
+        for subject in over {
+            if let Some(entry) = self.entries.remove(&(kind, subject)) {
+                changes.push(entry.end());
+            }
+        }
+        self.admit(at, kind, unseen, &mut changes);
+        self.remembered.retain(|(k, subject), _| *k != kind || blind.to(subject).is_some());
+        changes
+    }
+
+    fn admit(&mut self, at: Moment, kind: Kind, new: BTreeMap<Subject, Finding>, changes: &mut Vec<Transition>) {
+        let standing = self.entries.keys().filter(|(k, _)| *k == kind).count();
+        let room = MOST_SUBJECTS.saturating_sub(standing);
+        self.suppressed.insert(kind, new.len().saturating_sub(room));
+        for (subject, finding) in new.into_iter().take(room) {
+            let key = (kind, subject);
+            let first_seen = self.remembered.get(&key).copied().unwrap_or(at.wall);
+            self.entries.insert(key, Entry::begin(at, first_seen, finding, changes));
+        }
+    }
+
+    /// For each kind with a suspicion or an end that time will decide: how long until then, if nothing changes.
+    pub fn pending(&self) -> impl Iterator<Item = (Kind, Duration)> {
+        self.entries.iter().filter_map(|((kind, _), entry)| Some((*kind, entry.due_in()?)))
+    }
+}
+
+impl Entry {
+    fn begin(at: Moment, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
+        let mut entry = Self {
+            finding,
+            first_seen,
+            confirmed: None,
+            raised_for: Duration::ZERO,
+            quiet_for: Duration::ZERO,
+            judged: at,
+            raised: true,
+        };
+        changes.push(entry.change(Change::Suspected));
+        entry.confirm(at, changes);
+        entry
+    }
+
+    fn stands(&mut self, at: Moment, finding: Finding, changes: &mut Vec<Transition>) {
+        if self.raised {
+            self.raised_for += self.passed(at);
+        }
+        let before = self.finding.severity;
+        self.finding = finding;
+        self.judged = at;
+        self.raised = true;
+        self.quiet_for = Duration::ZERO;
+        self.escalate();
+        self.confirm(at, changes);
+        if self.confirmed.is_some_and(|confirmed| confirmed != at) && self.finding.severity > before {
+            changes.push(self.change(Change::Escalated));
+        }
+    }
+
+    fn escalate(&mut self) {
+        let row = catalogue::row(self.finding.kind);
+        if row.critical_after().is_some_and(|after| self.raised_for >= after) {
+            self.finding.severity = Severity::Critical;
+        }
+    }
+
+    fn confirm(&mut self, at: Moment, changes: &mut Vec<Transition>) {
+        if self.confirmed.is_none() && self.raised_for >= catalogue::row(self.finding.kind).confirm_after() {
+            self.confirmed = Some(at);
+            changes.push(self.change(Change::Confirmed));
+        }
+    }
+
+    /// Counts quiet time; a suspicion ends with the first judgement that does not share it.
+    fn is_over(&mut self, at: Moment) -> bool {
+        if !self.raised {
+            self.quiet_for += self.passed(at);
+        }
+        self.raised = false;
+        self.judged = at;
+        self.confirmed.is_none() || self.quiet_for >= catalogue::row(self.finding.kind).clear_after()
+    }
+
+    fn end(self) -> Transition {
+        let change = if self.confirmed.is_some() { Change::Cleared } else { Change::Dropped };
+        self.change(change)
+    }
+
+    fn passed(&self, at: Moment) -> Duration {
+        at.since(&self.judged).filter(|gap| *gap <= LONGEST_GAP).unwrap_or_default()
+    }
+
+    fn due_in(&self) -> Option<Duration> {
+        let row = catalogue::row(self.finding.kind);
+        match (self.raised, self.confirmed) {
+            (true, None) => Some(row.confirm_after().saturating_sub(self.raised_for)),
+            (false, Some(_)) => Some(row.clear_after().saturating_sub(self.quiet_for)),
+            _ => None,
+        }
+    }
+
+    fn change(&self, change: Change) -> Transition {
+        Transition { change, finding: self.finding.clone(), first_seen: self.first_seen }
+    }
+}

@@ -1,0 +1,299 @@
+//! What is reported, and the faces that show it.
+
+// pub mod explain;
+// pub mod json;
+// pub mod metrics;
+// pub mod npd;
+// pub mod page;
+// pub mod table;
+// pub mod text;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Area;
+use crate::engine::Engine;
+use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Source};
+use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
+use crate::ledger::Entry;
+
+/// Version of the JSON form; it grows when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// Everything that one look, or the agent at this moment, has to say. This is the documented JSON form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`]
+    pub version: u32,
+    /// Version of barnacle that looked.
+    pub barnacle: String,
+    /// The node, by the name it gives itself.
+    pub node: String,
+    /// Its kernel's release.
+    pub kernel: String,
+    /// When the report is true of.
+    pub at: Timestamp,
+    /// Seconds since boot.
+    pub up_seconds: u64,
+    /// How it was had.
+    pub origin: Origin,
+    /// What was found: worst first, confirmed before suspected.
+    pub findings: Vec<ReportedFinding>,
+    /// Sources that could not be read.
+    pub unknown: Vec<ReportedUnknown>,
+    /// How far each eviction signal is from its threshold.
+    pub headroom: Vec<ReportedHeadroom>,
+    /// How each kind stands, so that a healthy report says what it looked at.
+    pub kinds: Vec<KindState>,
+    /// What a reader must know about how it was looked.
+    pub notes: Vec<String>,
+    /// What was seen, in numbers.
+    pub seen: BTreeMap<String, u64>,
+    /// Seconds since each source was last read.
+    pub ages: BTreeMap<Source, f64>,
+}
+
+/// Who made a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The agent that runs on this node.
+    Agent,
+    /// One look by the command itself.
+    Look,
+    /// A recording.
+    Replay,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedFinding {
+    /// Its kind.
+    pub kind: Kind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whether it has stood for its kind's delay.
+    pub confirmed: bool,
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// What it is about.
+    pub subject: Subject,
+    /// One sentence.
+    pub message: String,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// One source that could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedUnknown {
+    /// The source.
+    pub source: Source,
+    /// The class of the reason.
+    pub cause: Cause,
+    /// The reason, with the file or call.
+    pub why: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// One eviction signal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedHeadroom {
+    /// The signal.
+    pub signal: EvictionSignal,
+    /// Its figures; absent where they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Headroom>,
+    /// Why the figures are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Seconds before the report and what was available then, oldest first: the last quarter of an hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trend: Vec<(u64, u64)>,
+}
+
+/// How one kind stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KindState {
+    /// The kind.
+    pub kind: Kind,
+    /// Its state.
+    pub state: State,
+    /// Why it could not be judged, or not wholly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Subjects left out for there being too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// The states of a kind, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Looked, and nothing is wrong.
+    Clear,
+    /// Its judge compares two samples, and there was only one.
+    NeedsTime,
+    /// Its judge could not see what it needs.
+    Blind,
+    /// Raised, but not for long enough to be sure.
+    Suspected,
+    /// Confirmed.
+    Raised,
+}
+
+impl Report {
+    /// What an engine has to say now.
+    #[must_use]
+    pub fn of(engine: &Engine, origin: Origin) -> Self {
+        let view = engine.view();
+        let now = engine.now();
+        let boot = view.boot.known().ok();
+        let ages = Source::ALL.iter().filter_map(|source| {
+            let age = now.since(&view.seen_at(*source)?)?;
+            Some((*source, (age.as_secs_f64() * 10.0).round() / 10.0))
+        });
+        Self {
+            version: SCHEMA,
+            barnacle: env!("CARGO_PKG_VERSION").to_owned(),
+            node: boot.map_or_else(|| "unknown".to_owned(), |boot| boot.hostname.clone()),
+            kernel: boot.map_or_else(String::new, |boot| boot.kernel.clone()),
+            at: now.wall,
+            up_seconds: now.up.as_secs(),
+            origin,
+            findings: findings(engine),
+            unknown: unknowns(engine),
+            headroom: headroom(engine),
+            kinds: Kind::ALL.iter().map(|kind| state_of(engine, *kind)).collect(),
+            notes: notes(engine),
+            seen: seen(engine),
+            ages: ages.collect(),
+        }
+    }
+
+    /// The findings of one area, in the order of the report.
+    pub fn in_area(&self, area: Area) -> impl Iterator<Item = &ReportedFinding> {
+        self.findings.iter().filter(move |finding| crate::catalogue::row(finding.kind).area == area)
+    }
+
+    /// The worst finding that is confirmed.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().filter(|finding| finding.confirmed).map(|finding| finding.severity).max()
+    }
+
+    /// Whether nothing at all could be read.
+    #[must_use]
+    pub fn saw_nothing(&self) -> bool {
+        self.ages.is_empty()
+    }
+}
+
+impl ReportedFinding {
+    fn of(entry: &Entry) -> Self {
+        let Finding { kind, severity, subject, message, evidence, advice } = entry.finding.clone();
+        let confirmed = entry.confirmed.is_some();
+        Self { kind, severity, confirmed, since: entry.first_seen, subject, message, evidence, advice }
+    }
+}
+
+fn findings(engine: &Engine) -> Vec<ReportedFinding> {
+    let mut findings: Vec<_> = engine.entries().map(ReportedFinding::of).collect();
+    findings.sort_by_key(|f| (std::cmp::Reverse((f.confirmed, f.severity)), f.kind));
+    findings
+}
+
+fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
+    let view = engine.view();
+    let unknown = Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source)?)));
+    let worth_saying = unknown.filter(|(_, unknown)| unknown.cause != Cause::NotAsked);
+    let report = worth_saying.map(|(source, unknown)| ReportedUnknown {
+        source,
+        cause: unknown.cause,
+        why: unknown.why.clone(),
+        since: unknown.since.map(|since| since.wall),
+    });
+    report.collect()
+}
+
+fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
+    let now = engine.now();
+    let report = engine.headroom().into_iter().map(|result| {
+        let (signal, figures, why) = match result {
+            Ok(headroom) => (headroom.signal, Some(headroom), None),
+            Err((signal, unknown)) => (signal, None, Some(unknown.why)),
+        };
+        let trend = engine.trends().of(signal);
+        let trend = trend.filter_map(|(at, available)| Some((now.since(&at)?.as_secs(), available)));
+        ReportedHeadroom { signal, figures, why, trend: trend.collect() }
+    });
+    report.collect()
+}
+
+fn state_of(engine: &Engine, kind: Kind) -> KindState {
+    let mut worst = State::Clear;
+    let mut why = None;
+    match engine.blind(kind) {
+        None => (worst, why) = (State::Blind, Some("not looked yet".to_owned())),
+        Some(Blind::All(unknown)) => {
+            worst = if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind };
+            why = Some(unknown.why.clone());
+        }
+        Some(Blind::Of(subjects)) => {
+            why = subjects.iter().next().map(|(subject, unknown)| format!("not judged for {subject}: {unknown}"));
+        }
+        Some(Blind::No) => {}
+    }
+    for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
+        worst = worst.max(if entry.confirmed.is_some() { State::Raised } else { State::Suspected });
+    }
+    KindState { kind, state: worst, why, left_out: engine.suppressed(kind) }
+}
+
+fn notes(engine: &Engine) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Ok(config) = engine.view().kubelet_config.known() {
+        notes.push(match &config.origin {
+            ConfigOrigin::Process { pid, files } if files.is_empty() => {
+                format!("thresholds: the defaults, as the running kubelet (pid {pid}) has no configuration file")
+            }
+            ConfigOrigin::Process { pid, files } => {
+                format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
+            }
+            ConfigOrigin::Files { files } => {
+                format!("thresholds: from {}; no kubelet is running here", files.join(", "))
+            }
+            ConfigOrigin::Defaults => "thresholds: the kubelet's defaults, as no configuration was found".to_owned(),
+        });
+    }
+    notes
+}
+
+fn seen(engine: &Engine) -> BTreeMap<String, u64> {
+    let view = engine.view();
+    let mut seen = BTreeMap::new();
+    let mut count = |name: &str, n: Option<usize>| {
+        if let Some(n) = n.and_then(|n| u64::try_from(n).ok()) {
+            seen.insert(name.to_owned(), n);
+        }
+    };
+    count("mounts", view.mounts.known().ok().map(|m| m.len()));
+    count("volume-mounts", view.mounts.known().ok().map(|m| m.values().filter(|e| e.volume.is_some()).count()));
+    count("block-devices", view.block.known().ok().map(|b| b.values().filter(|d| d.size > 0).count()));
+    count("ebs-volumes", view.block.known().ok().map(|b| b.values().filter(|d| d.volume.is_some()).count()));
+    count("filesystems", view.filesystems.known().ok().map(|f| f.len()));
+    count("pods", view.pod_cgroups.known().ok().map(|p| p.len()));
+    seen
+}

@@ -1,0 +1,313 @@
+//! What the judges see: every fact with its age, its last value before this one, and what changed between.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::facts::{Cause, EvictionSignal, Moment, Observation, Reading, Source, SourceSet, Unknown, for_each_source};
+use crate::finding::Evidence;
+
+/// A change over less than this says little: an older sample is kept to compare with instead.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
+
+/// After how many missed reads a fact is too old to rely on.
+const MISSED_READS: u32 = 4;
+
+/// One source as the judges see it.
+#[derive(Clone, Debug)]
+pub struct Fact<T> {
+    source: Source,
+    now: Reading<T>,
+    before: Option<(T, Moment)>,
+}
+
+/// A value that was read, and when.
+#[derive(Debug)]
+pub struct Seen<'a, T> {
+    source: Source,
+    /// The value.
+    pub value: &'a T,
+    /// When it was read.
+    pub at: Moment,
+}
+
+impl<T> Clone for Seen<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Seen<'_, T> {}
+
+impl<T> std::ops::Deref for Seen<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value
+    }
+}
+
+impl<T> Seen<'_, T> {
+    /// A statement of this source, for a finding's evidence.
+    pub fn says(&self, fact: impl Into<String>) -> Evidence {
+        Evidence { source: self.source, fact: fact.into(), at: self.at.wall }
+    }
+}
+
+/// How much a counter grew, over how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// By how much.
+    pub by: u64,
+    /// Over how long; never zero.
+    pub over: Duration,
+}
+
+impl<T> Fact<T> {
+    fn new(source: Source) -> Self {
+        Self { source, now: Reading::Unknown(Unknown::not_asked()), before: None }
+    }
+
+    /// The value now.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn known(&self) -> Result<Seen<'_, T>, &Unknown> {
+        match &self.now {
+            Reading::Known { value, at } => Ok(Seen { source: self.source, value, at: *at }),
+            Reading::Unknown(unknown) => Err(unknown),
+        }
+    }
+
+    /// The value now and the one to compare it with, with the time between.
+    ///
+    /// # Errors
+    /// Why either is missing: on a first sample, after a new boot, or while the source is unknown.
+    pub fn pair(&self) -> Result<(Seen<'_, T>, &T, Duration), Unknown> {
+        let now = self.known().map_err(Clone::clone)?;
+        let baseline = || Unknown::baseline(self.source.place());
+        let (before, then) = self.before.as_ref().ok_or_else(baseline)?;
+        let over = now.at.since(then).filter(|over| !over.is_zero()).ok_or_else(baseline)?;
+        Ok((now, before, over))
+    }
+
+    /// How much a counter grew since the value before.
+    ///
+    /// # Errors
+    /// As [`Fact::pair`]; also where the counter is absent in either, or went backwards.
+    pub fn delta(&self, counter: impl Fn(&T) -> Option<u64>) -> Result<Delta, Unknown> {
+        let (now, before, over) = self.pair()?;
+        let absent = || Unknown::new(Cause::Unsupported, format!("{} does not have this counter", self.source.place()));
+        let (new, old) = (counter(now.value).ok_or_else(absent)?, counter(before).ok_or_else(absent)?);
+        let by = new.checked_sub(old).ok_or_else(|| Unknown::baseline(self.source.place()))?;
+        Ok(Delta { by, over })
+    }
+
+    fn put(&mut self, mut reading: Reading<T>) {
+        if let Reading::Unknown(unknown) = &mut reading {
+            // The same trouble goes on: keep its beginning.
+            if let Reading::Unknown(old) = &self.now
+                && old.cause == unknown.cause
+                && old.since.is_some()
+            {
+                unknown.since = old.since;
+            }
+        }
+        let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return };
+        let newer_by = match &self.now {
+            Reading::Known { at: now, .. } => now.since(&at),
+            Reading::Unknown(_) => Some(Duration::MAX),
+        };
+        if newer_by.is_some_and(|by| by >= SHORTEST_INTERVAL) || self.before.is_none() {
+            self.before = newer_by.is_some().then_some((value, at));
+        }
+    }
+
+    fn begin_trouble(&mut self, now: Moment) {
+        if let Reading::Unknown(unknown) = &mut self.now
+            && unknown.since.is_none()
+            && unknown.cause != Cause::NotAsked
+        {
+            unknown.since = Some(now);
+        }
+    }
+
+    fn expire(&mut self, now: Moment) {
+        let Reading::Known { at, .. } = &self.now else { return };
+        let good_for = self.source.every().max(Duration::from_secs(15)) * MISSED_READS;
+        let age = now.since(at);
+        if age.is_none_or(|age| age > good_for) {
+            let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
+            self.put(Reading::Unknown(Unknown::new(Cause::Stale, why)));
+        }
+    }
+}
+
+macro_rules! view {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $place:literal;)*) => {
+        /// Every source's last word, and the one before.
+        #[derive(Clone, Debug)]
+        pub struct View {
+            /// The moment that is judged.
+            pub now: Moment,
+            /// What each eviction signal did lately.
+            pub trends: Trends,
+            $(#[doc = $place] pub $field: Fact<$type>,)*
+        }
+
+        impl View {
+            /// Nothing has been seen yet.
+            #[must_use]
+            pub fn new(now: Moment) -> Self {
+                Self { now, trends: Trends::default(), $($field: Fact::new(Source::$variant),)* }
+            }
+
+            /// Takes in what was seen; says which sources that were.
+            pub fn take(&mut self, now: Moment, seen: Vec<Observation>) -> SourceSet {
+                self.now = now;
+                let mut fresh = SourceSet::NONE;
+                for observation in seen {
+                    fresh = fresh.with(SourceSet::of(&[observation.source()]));
+                    match observation {
+                        $(Observation::$variant(reading) => self.$field.put(reading),)*
+                    }
+                }
+                $(self.$field.expire(now); self.$field.begin_trouble(now);)*
+                fresh
+            }
+
+            /// Why a source is unknown, if it is.
+            #[must_use]
+            pub fn unknown(&self, source: Source) -> Option<&Unknown> {
+                match source { $(Source::$variant => self.$field.known().err(),)* }
+            }
+
+            /// When a source was last read with success, if its word still stands.
+            #[must_use]
+            pub fn seen_at(&self, source: Source) -> Option<Moment> {
+                match source { $(Source::$variant => self.$field.known().ok().map(|seen| seen.at),)* }
+            }
+        }
+    };
+}
+for_each_source!(view);
+
+/// A quarter of an hour at a sample each 10 s.
+const TREND_SAMPLES: usize = 90;
+
+/// What was available of each eviction signal over the last quarter of an hour.
+#[derive(Clone, Debug, Default)]
+pub struct Trends {
+    series: Vec<(EvictionSignal, VecDeque<(Moment, u64)>)>,
+}
+
+impl Trends {
+    /// Adds a sample, unless the last one is less than half a period old.
+    pub fn push(&mut self, signal: EvictionSignal, at: Moment, available: u64) {
+        let index = self.series.iter().position(|(s, _)| *s == signal).unwrap_or_else(|| {
+            self.series.push((signal, VecDeque::with_capacity(TREND_SAMPLES)));
+            self.series.len() - 1
+        });
+        let Some((_, samples)) = self.series.get_mut(index) else { return };
+        let too_soon = |last: &(Moment, u64)| at.since(&last.0).is_some_and(|age| age < Duration::from_secs(5));
+        if samples.back().is_some_and(too_soon) {
+            return;
+        }
+        if samples.len() == TREND_SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back((at, available));
+    }
+
+    /// The samples of one signal, oldest first.
+    pub fn of(&self, signal: EvictionSignal) -> impl Iterator<Item = (Moment, u64)> {
+        self.series.iter().filter(move |(s, _)| *s == signal).flat_map(|(_, samples)| samples.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, VmStat};
+
+    fn at(up: u64) -> Moment {
+        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    fn see(view: &mut View, up: u64, oom_kill: u64) {
+        let value = VmStat { oom_kill: Some(oom_kill), ..VmStat::default() };
+        view.take(at(up), vec![Observation::VmStat(Reading::Known { value, at: at(up) })]);
+    }
+
+    fn fail(view: &mut View, up: u64) {
+        let unknown = Unknown::new(Cause::Denied, "no");
+        view.take(at(up), vec![Observation::VmStat(Reading::Unknown(unknown))]);
+    }
+
+    fn delta(view: &View) -> Result<u64, Cause> {
+        view.vmstat.delta(|v| v.oom_kill).map(|d| d.by).map_err(|u| u.cause)
+    }
+
+    #[test]
+    fn the_first_sample_and_a_decrease_are_a_baseline() {
+        let mut view = View::new(at(0));
+        assert_eq!(delta(&view), Err(Cause::NotAsked));
+        see(&mut view, 10, 7);
+        assert_eq!(delta(&view), Err(Cause::Baseline));
+        see(&mut view, 20, 9);
+        assert_eq!(delta(&view), Ok(2));
+        see(&mut view, 30, 1);
+        assert_eq!(delta(&view), Err(Cause::Baseline));
+        see(&mut view, 40, 2);
+        assert_eq!(delta(&view), Ok(1));
+    }
+
+    #[test]
+    fn a_sample_taken_right_after_another_is_compared_with_an_older_one() {
+        let mut view = View::new(at(0));
+        see(&mut view, 10, 1);
+        see(&mut view, 20, 2);
+        see(&mut view, 21, 4);
+        assert_eq!(view.vmstat.delta(|v| v.oom_kill).unwrap(), Delta { by: 3, over: Duration::from_secs(11) });
+    }
+
+    #[test]
+    fn blind_time_is_bridged_by_the_last_known_value() {
+        let mut view = View::new(at(0));
+        see(&mut view, 10, 1);
+        fail(&mut view, 20);
+        assert_eq!(delta(&view), Err(Cause::Denied));
+        see(&mut view, 30, 5);
+        assert_eq!(delta(&view), Ok(4));
+    }
+
+    #[test]
+    fn trouble_keeps_its_beginning() {
+        let mut view = View::new(at(0));
+        fail(&mut view, 20);
+        fail(&mut view, 30);
+        assert_eq!(view.unknown(Source::VmStat).unwrap().since, Some(at(20)));
+    }
+
+    #[test]
+    fn an_old_word_does_not_stand_for_ever() {
+        let mut view = View::new(at(0));
+        see(&mut view, 10, 1);
+        view.take(at(69), Vec::new());
+        assert!(view.vmstat.known().is_ok());
+        view.take(at(71), Vec::new());
+        assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
+    }
+
+    #[test]
+    fn a_trend_has_a_fixed_size() {
+        let mut trends = Trends::default();
+        for i in 0..1000 {
+            trends.push(EvictionSignal::Memory, at(i), i);
+        }
+        let samples: Vec<u64> = trends.of(EvictionSignal::Memory).map(|(_, v)| v).collect();
+        assert_eq!(samples.len(), TREND_SAMPLES);
+        assert_eq!(samples.last(), Some(&995));
+    }
+}
