@@ -14,7 +14,7 @@
 // pub mod agent;
 pub mod catalogue;
 // pub mod cli;
-// pub mod config;
+pub mod config;
 pub mod detect;
 pub mod engine;
 pub mod facts;

@@ -1,0 +1,607 @@
+//! Settings: defaults, then the file, then the environment, then flags.
+//!
+//! One table names every setting; the file's keys, the environment's variables, the flags, the error
+//! messages and the documentation are all made from it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_saphyr::Spanned;
+
+use crate::detect;
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Address of the status page, metrics and health.
+    pub listen: SocketAddr,
+    /// A second address, for metrics and health alone.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Time between two passes.
+    pub interval: Duration,
+    /// What stands for `/`.
+    pub host_root: String,
+    /// The kubelet's directory.
+    pub kubelet_root: String,
+    /// The directory of the container images.
+    pub image_root: Option<String>,
+    /// Where the ledger is kept over restarts.
+    pub state_dir: Option<String>,
+    /// Least severe log lines that are written.
+    pub log: LogLevel,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Thresholds of the judges.
+    pub detect: detect::Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9917)),
+            metrics_listen: None,
+            interval: Duration::from_secs(10),
+            host_root: "/".into(),
+            kubelet_root: "/var/lib/kubelet".into(),
+            image_root: None,
+            state_dir: None,
+            log: LogLevel::Info,
+            log_format: LogFormat::Auto,
+            detect: detect::Settings::default(),
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what stops the agent.
+    Error,
+    /// Also what it works around.
+    Warn,
+    /// Also each confirmed and cleared finding.
+    Info,
+    /// Also each pass.
+    Debug,
+}
+
+/// How it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One setting.
+pub struct Key {
+    /// Its name in the file; `--NAME` as a flag and `BARNACLE_NAME` in the environment.
+    pub name: &'static str,
+    /// What it sets.
+    pub help: &'static str,
+    /// What values are allowed.
+    pub allowed: fn() -> String,
+    /// Its value, as it would be written in the file.
+    pub get: fn(&Config) -> String,
+    set: fn(&mut Config, &str) -> Option<()>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Key {
+    /// The variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('-', "_").to_uppercase())
+    }
+}
+
+const PREFIX: &str = "BARNACLE_";
+
+macro_rules! number {
+    ($name:literal, $help:literal, $range:expr, $($field:ident).+) => {
+        Key {
+            name: $name,
+            help: $help,
+            allowed: || format!("a whole number from {} to {}", $range.start(), $range.end()),
+            get: |config| config.$($field).+.to_string(),
+            set: |config, text| {
+                config.$($field).+ = text.parse().ok().filter(|n| RangeInclusive::<u64>::contains(&$range, n))?;
+                Some(())
+            },
+        }
+    };
+}
+
+macro_rules! duration {
+    ($name:literal, $help:literal, $range:expr, $($field:ident).+) => {
+        Key {
+            name: $name,
+            help: $help,
+            allowed: || {
+                let range: RangeInclusive<u64> = $range;
+                format!("a time from {} to {}, such as 90s, 10m or 1h", written(*range.start()), written(*range.end()))
+            },
+            get: |config| written(config.$($field).+.as_secs()),
+            set: |config, text| {
+                let within = |time: &Duration| RangeInclusive::<u64>::contains(&$range, &time.as_secs());
+                config.$($field).+ = parse_duration(text).filter(within)?;
+                Some(())
+            },
+        }
+    };
+}
+
+macro_rules! path {
+    ($name:literal, $help:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            help: $help,
+            allowed: || "an absolute path".to_owned(),
+            get: |config| config.$($field).+.clone(),
+            set: |config, text| {
+                config.$($field).+ = absolute(text)?;
+                Some(())
+            },
+        }
+    };
+}
+
+macro_rules! optional_path {
+    ($name:literal, $help:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            help: $help,
+            allowed: || "an absolute path, or nothing".to_owned(),
+            get: |config| config.$($field).+.clone().unwrap_or_default(),
+            set: |config, text| {
+                config.$($field).+ = if text.is_empty() { None } else { Some(absolute(text)?) };
+                Some(())
+            },
+        }
+    };
+}
+
+/// Every setting.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        help: "address of the status page, metrics and health",
+        allowed: || "an address and port, such as 127.0.0.1:9917 or [::1]:9917".to_owned(),
+        get: |config| config.listen.to_string(),
+        set: |config, text| {
+            config.listen = text.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "metrics-listen",
+        help: "a second address, for metrics and health alone",
+        allowed: || "an address and port, such as 10.0.0.7:9918, or nothing".to_owned(),
+        get: |config| config.metrics_listen.map(|a| a.to_string()).unwrap_or_default(),
+        set: |config, text| {
+            config.metrics_listen = if text.is_empty() { None } else { Some(text.parse().ok()?) };
+            Some(())
+        },
+    },
+    duration!("interval", "time between two passes", 1..=60, interval),
+    path!("host-root", "directory that stands for /", host_root),
+    path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
+    optional_path!(
+        "image-root",
+        "directory of the container images, on the host; found where nothing is said",
+        image_root
+    ),
+    optional_path!(
+        "state-dir",
+        "where findings and boots are remembered over restarts; nowhere where nothing is said",
+        state_dir
+    ),
+    Key {
+        name: "log",
+        help: "least severe log lines that are written",
+        allowed: || "error, warn, info or debug".to_owned(),
+        get: |config| format!("{:?}", config.log).to_lowercase(),
+        set: |config, text| {
+            config.log = match text {
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "info" => LogLevel::Info,
+                "debug" => LogLevel::Debug,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "log-format",
+        help: "how log lines are written: auto is for people on a terminal and JSON elsewhere",
+        allowed: || "auto, human or json".to_owned(),
+        get: |config| format!("{:?}", config.log_format).to_lowercase(),
+        set: |config, text| {
+            config.log_format = match text {
+                "auto" => LogFormat::Auto,
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    number!(
+        "pid-warn-percent",
+        "PidExhaustion: warning from this share of a limit on",
+        1..=100,
+        detect.pids.warn_percent
+    ),
+    number!(
+        "pid-critical-percent",
+        "PidExhaustion: critical from this share on",
+        1..=100,
+        detect.pids.critical_percent
+    ),
+    number!(
+        "memory-stall-percent",
+        "MemoryStall: share of 10 s in which all tasks wait for memory",
+        1..=100,
+        detect.memory_stall.full_percent
+    ),
+    number!(
+        "memory-short-percent",
+        "MemoryStall: memory is short below this share of it",
+        1..=100,
+        detect.memory_stall.short_percent
+    ),
+    number!(
+        "cpu-idle-percent",
+        "NodeSaturated: CPUs are busy below this share of idle time",
+        0..=100,
+        detect.saturation.idle_percent
+    ),
+    number!(
+        "cpu-tasks",
+        "NodeSaturated: load for each CPU from which on work queues up",
+        1..=100,
+        detect.saturation.tasks_per_cpu
+    ),
+    number!(
+        "io-stall-percent",
+        "NodeSaturated: share of a minute in which all tasks wait for I/O",
+        1..=100,
+        detect.saturation.io_percent
+    ),
+    number!(
+        "files-percent",
+        "NodeSaturated: share of the machine's file handles",
+        1..=100,
+        detect.saturation.files_percent
+    ),
+    number!("cpu-steal-percent", "CpuSteal: share of all CPU time", 1..=100, detect.steal.warn_percent),
+    number!(
+        "conntrack-warn-percent",
+        "ConntrackPressure: warning from this share of the table on",
+        1..=100,
+        detect.conntrack.warn_percent
+    ),
+    number!(
+        "conntrack-critical-percent",
+        "ConntrackPressure: critical from this share on",
+        1..=100,
+        detect.conntrack.critical_percent
+    ),
+    number!(
+        "neighbours-percent",
+        "NeighbourTableFull: warning from this share of gc_thresh3 on",
+        1..=100,
+        detect.neighbours.warn_percent
+    ),
+    number!(
+        "clock-error-ms",
+        "ClockDrift: bound on the clock's error, in milliseconds",
+        1..=16000,
+        detect.clock.max_error_ms
+    ),
+    number!("reboot-loop-boots", "RebootLoop: so many boots within the window", 2..=32, detect.reboots.loop_boots),
+    duration!("reboot-loop-window", "RebootLoop: the window", 60..=86400, detect.reboots.loop_window),
+    duration!(
+        "reboot-news",
+        "UnexpectedReboot: for so long after a boot it is news",
+        60..=604_800,
+        detect.reboots.news_for
+    ),
+];
+
+/// A setting that stops the start.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// No setting has this name.
+    #[error("{place}: there is no setting {name:?}{hint}")]
+    UnknownKey {
+        /// File and line, variable or flag.
+        place: String,
+        /// The name given.
+        name: String,
+        /// The name that may have been meant.
+        hint: String,
+    },
+    /// The value is not allowed.
+    #[error("{place}: {name} cannot be {value:?}: expected {allowed}")]
+    BadValue {
+        /// File and line, variable or flag.
+        place: String,
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Two values do not go together.
+    #[error("{0}")]
+    Contradiction(String),
+    /// The file could not be read or is no YAML.
+    #[error("{file}: {why}")]
+    File {
+        /// The file.
+        file: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// The file of settings: its name and its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct File<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// What stands in it.
+    pub text: &'a str,
+}
+
+impl Config {
+    /// Puts the layers together. Flags are pairs of a key's name and a value.
+    ///
+    /// # Errors
+    /// On the first setting that is unknown or not allowed: its place, its name, and what is allowed.
+    pub fn load<'a>(
+        file: Option<File<'_>>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(file) = file {
+            for (name, value) in read(file)? {
+                let place = format!("{}:{}", file.name, value.referenced.line());
+                config.put(&place, &name, &value.value.0)?;
+            }
+        }
+        for (variable, value) in environment {
+            if let Some(name) = variable.strip_prefix(PREFIX).filter(|name| !is_service_link(name)) {
+                config.put(&variable, &name.to_lowercase().replace('_', "-"), &value)?;
+            }
+        }
+        for (name, value) in flags {
+            config.put(&format!("--{name}"), name, value)?;
+        }
+        config.agree()?;
+        Ok(config)
+    }
+
+    fn put(&mut self, place: &str, name: &str, value: &str) -> Result<(), ConfigError> {
+        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+            let hint = nearest(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            return Err(ConfigError::UnknownKey { place: place.into(), name: name.into(), hint });
+        };
+        let bad = || ConfigError::BadValue {
+            place: place.into(),
+            name: key.name,
+            value: value.chars().take(80).collect(),
+            allowed: (key.allowed)(),
+        };
+        (key.set)(self, value.trim()).ok_or_else(bad)
+    }
+
+    fn agree(&self) -> Result<(), ConfigError> {
+        let detect::Settings { pids, conntrack, .. } = &self.detect;
+        for (what, warn, critical) in [
+            ("pid", pids.warn_percent, pids.critical_percent),
+            ("conntrack", conntrack.warn_percent, conntrack.critical_percent),
+        ] {
+            if warn > critical {
+                let why = format!("{what}-warn-percent is {warn}, above {what}-critical-percent, which is {critical}");
+                return Err(ConfigError::Contradiction(why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kubernetes plants such variables for a Service that is called barnacle, as Docker links once did.
+fn is_service_link(name: &str) -> bool {
+    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_") || {
+        name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT_")
+    }
+}
+
+/// The setting whose name shares most with this one, if it is close.
+fn nearest(name: &str) -> Option<&'static str> {
+    let start = |key: &&Key| key.name.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
+    KEYS.iter().max_by_key(start).filter(|key| start(key) >= 4 || key.name.contains(name)).map(|key| key.name)
+}
+
+fn absolute(text: &str) -> Option<String> {
+    let path = text.starts_with('/').then_some(text)?;
+    let trimmed = path.trim_end_matches('/');
+    Some(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
+}
+
+fn written(seconds: u64) -> String {
+    match seconds {
+        s if s >= 3600 && s.is_multiple_of(3600) => format!("{}h", s / 3600),
+        s if s >= 60 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+/// A whole number with s, m or h.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+fn read(file: File<'_>) -> Result<Vec<(String, Spanned<Scalar>)>, ConfigError> {
+    if file.text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let error = |e: serde_saphyr::Error| ConfigError::File {
+        file: file.name.to_owned(),
+        why: format!("expected lines of `setting: value`: {}", e.to_string().lines().next().unwrap_or_default()),
+    };
+    serde_saphyr::from_str::<Option<Pairs>>(file.text)
+        .map_err(error)
+        .map(|pairs| pairs.map(|p| p.0).unwrap_or_default())
+}
+
+/// The file's pairs in their order, which a map would lose.
+struct Pairs(Vec<(String, Spanned<Scalar>)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lines;
+        impl<'de> Visitor<'de> for Lines {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("settings with their values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Lines)
+    }
+}
+
+/// One value, as text, whatever YAML takes it for.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Ok(Self(text)),
+            serde_json::Value::Number(number) => Ok(Self(number.to_string())),
+            serde_json::Value::Bool(switch) => Ok(Self(switch.to_string())),
+            serde_json::Value::Null => Ok(Self(String::new())),
+            _ => Err(D::Error::custom("a setting has one value, not a list or a group")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Config, ConfigError> {
+        Config::load(Some(File { name: "barnacle.yaml", text }), [], [])
+    }
+
+    fn env(name: &str, value: &str) -> Result<Config, ConfigError> {
+        Config::load(None, [(name.to_owned(), value.to_owned())], [])
+    }
+
+    #[test]
+    fn each_layer_covers_the_one_below() {
+        let text = File { name: "f", text: "interval: 20s\npid-warn-percent: 70\nlog: debug\n" };
+        let variables = [("BARNACLE_INTERVAL".to_owned(), "30s".to_owned())];
+        let config = Config::load(Some(text), variables, [("log", "warn")]).unwrap();
+        assert_eq!(config.interval, Duration::from_secs(30));
+        assert_eq!(config.detect.pids.warn_percent, 70);
+        assert_eq!(config.log, LogLevel::Warn);
+        assert_eq!(config.listen, Config::default().listen);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_a_guess() {
+        let error = file("interval: 10s\n\nintervall: 10s\n").unwrap_err().to_string();
+        assert_eq!(error, "barnacle.yaml:3: there is no setting \"intervall\"; did you mean interval?");
+        let error = env("BARNACLE_INTERVALS", "10s").unwrap_err().to_string();
+        assert_eq!(error, "BARNACLE_INTERVALS: there is no setting \"intervals\"; did you mean interval?");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_what_is_allowed() {
+        let error = file("# comment\npid-warn-percent: 101\n").unwrap_err().to_string();
+        assert_eq!(error, "barnacle.yaml:2: pid-warn-percent cannot be \"101\": expected a whole number from 1 to 100");
+        let error = Config::load(None, [], [("interval", "0s")]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "--interval: interval cannot be \"0s\": expected a time from 1s to 1m, such as 90s, 10m or 1h"
+        );
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_refused() {
+        assert!(file("pid-warn-percent: 90\npid-critical-percent: 80\n").is_err());
+    }
+
+    #[test]
+    fn what_kubernetes_plants_is_no_setting() {
+        for name in
+            ["BARNACLE_PORT", "BARNACLE_SERVICE_HOST", "BARNACLE_PORT_9917_TCP_ADDR", "BARNACLE_METRICS_SERVICE_PORT"]
+        {
+            assert_eq!(env(name, "tcp://10.0.0.1:9917"), Ok(Config::default()), "{name}");
+        }
+    }
+
+    #[test]
+    fn broken_files_are_refused_with_a_reason() {
+        for text in
+            ["[1, 2]", "interval: [1]", "interval: {a: b}", "just words", "a: b: c", "interval: 10s\ninterval: 20s\n"]
+        {
+            let error = file(text).unwrap_err().to_string();
+            assert!(error.starts_with("barnacle.yaml"), "{text}: {error}");
+        }
+        assert_eq!(file(""), Ok(Config::default()));
+        assert_eq!(file("# nothing yet\n"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_default_can_be_written_and_read_back() {
+        for key in KEYS {
+            let text = format!("{}: \"{}\"\n", key.name, (key.get)(&Config::default()));
+            assert_eq!(file(&text), Ok(Config::default()), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_setting_can_be_changed_in_the_environment() {
+        for key in KEYS {
+            let result = env(&key.variable(), "\u{1}");
+            assert!(matches!(result, Err(ConfigError::BadValue { name, .. }) if name == key.name), "{}", key.name);
+        }
+    }
+}
