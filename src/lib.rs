@@ -23,4 +23,4 @@ pub mod ledger;
 pub mod observe;
 pub mod report;
 pub mod view;
-// pub mod wake;
+pub mod wake;

@@ -32,7 +32,7 @@ pub struct HostSettings {
 
 /// The host's witnesses with what they must remember between two looks.
 pub struct Host {
-    root: Root,
+    root: std::sync::Arc<Root>,
     settings: HostSettings,
     mounts: mountinfo::MountTable,
     kmsg: kmsg::Kmsg,
@@ -42,7 +42,7 @@ pub struct Host {
 impl Host {
     /// Witnesses that have seen nothing yet.
     #[must_use]
-    pub fn new(root: Root, settings: HostSettings) -> Self {
+    pub fn new(root: std::sync::Arc<Root>, settings: HostSettings) -> Self {
         Self {
             root,
             settings,
@@ -55,7 +55,7 @@ impl Host {
     /// Reads one source.
     pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
         let Self { root, settings, mounts, kmsg, kubelet } = self;
-        let root = &*root;
+        let root = &**root;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
             Source::VmStat => Observation::VmStat(Reading::of(memory::vmstat(root), at)),

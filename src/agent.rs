@@ -1,0 +1,215 @@
+//! The loop around the engine: wake, observe, step, record, report.
+
+pub mod look;
+pub mod schedule;
+pub mod serve;
+pub mod state;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::engine::{Engine, Step};
+use crate::facts::{Moment, Observation, Question, SourceSet};
+use crate::finding::Severity;
+use crate::ledger::{Change, Transition};
+use crate::observe::clock::Clock;
+use crate::observe::host::root::Root;
+use crate::observe::{Eyes, Host, HostSettings};
+use crate::report::metrics::AgentFigures;
+use crate::report::{Origin, Report};
+use crate::wake::{Wake, Waker};
+
+use schedule::Schedule;
+use serve::Served;
+use state::StateDir;
+
+/// Wakes that follow one another closer than this are one.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// The host's witnesses for a configuration.
+///
+/// # Errors
+/// When the root cannot be opened.
+pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
+    let path = config.host_root.clone();
+    let root = Root::open(Path::new(&path)).with_context(|| format!("host-root {path} cannot be opened as a directory"))?;
+    let clock = Clock::new(&root);
+    let settings = HostSettings {
+        kubelet_root: config.kubelet_root.clone(),
+        image_root: config.image_root.clone(),
+        state_dir: config.state_dir.clone(),
+    };
+    let root = Arc::new(root);
+    Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
+}
+
+/// The agent: what it looks with, what it judges with, and what it tells.
+struct Agent {
+    eyes: Eyes,
+    clock: Clock,
+    engine: Engine,
+    schedule: Schedule,
+    waker: Waker,
+    state: StateDir,
+    figures: AgentFigures,
+    served: watch::Sender<Arc<Served>>,
+    asks: Vec<Question>,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// When it cannot start: an address is taken, or the root cannot be opened.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let (served, watching) = watch::channel(Arc::new(Served::default()));
+    // Served before the first pass: a probe that finds nobody would have us killed while we look.
+    serve::start(config.listen, serve::Scope::All, watching.clone()).await?;
+    if let Some(address) = config.metrics_listen {
+        serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
+    }
+    let mut agent = Agent::new(&config, served)?;
+    info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
+    loop {
+        agent.pass().await;
+        if agent.wait(&mut stop, &mut interrupt).await.is_none() {
+            break;
+        }
+    }
+    agent.state.stopped(agent.clock.now(), agent.engine.memory());
+    info!("stopped");
+    Ok(())
+}
+
+impl Agent {
+    fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
+        let (eyes, clock) = eyes(config)?;
+        let root = Root::open(Path::new(&config.host_root))?;
+        let (waker, missing) = Waker::new(&root);
+        for why in missing {
+            info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
+        }
+        let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
+        let engine = Engine::new(config.detect.clone(), clock.now(), memory);
+        let mut figures = AgentFigures::default();
+        figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
+        figures.wakes_total.insert("clock", 0);
+        let schedule = Schedule::new(config.interval);
+        Ok(Self { eyes, clock, engine, schedule, waker, state, figures, served, asks: Vec::new() })
+    }
+
+    /// Looks at what is due, judges it, and tells.
+    async fn pass(&mut self) {
+        let begun = self.clock.now();
+        let due = self.schedule.take_due(begun);
+        let asks = std::mem::take(&mut self.asks);
+        let mut seen = self.eyes.observe(self.clock, due, &asks).await;
+        self.state.replace(&mut seen, begun);
+        let step = self.engine.step(self.clock.now(), seen);
+        self.follow(step);
+        self.state.save(self.clock.now(), &self.engine);
+        self.tell(begun);
+    }
+
+    fn follow(&mut self, step: Step) {
+        for transition in &step.transitions {
+            log(transition);
+            *self.figures.transitions_total.entry((transition.finding.kind, change(transition.change))).or_default() += 1;
+        }
+        self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
+        if let Some((wait, sources)) = step.wake {
+            self.schedule.hasten(sources, self.clock.now().plus(wait.max(BREATH)));
+        }
+    }
+
+    fn tell(&mut self, begun: Moment) {
+        let now = self.clock.now();
+        let took = now.since(&begun).unwrap_or_default();
+        self.figures.passes_total += 1;
+        self.figures.pass_seconds_last = took.as_secs_f64();
+        self.figures.pass_seconds_sum += took.as_secs_f64();
+        self.figures.stuck_reads = self.eyes.stuck().count();
+        debug!(millis = took.as_millis(), "pass");
+        let report = Report::of(&self.engine, Origin::Agent);
+        let served = Served { report: Some(report), figures: self.figures.clone(), passed: Some(now) };
+        self.served.send_replace(Arc::new(served));
+    }
+
+    /// Waits for the clock or the kernel; `None` when told to stop.
+    async fn wait(&mut self, stop: &mut Signal, interrupt: &mut Signal) -> Option<()> {
+        let begun = self.clock.now();
+        let mut woken: BTreeMap<Wake, ()> = BTreeMap::new();
+        loop {
+            let now = self.clock.now();
+            let mut rest = self.schedule.next_due(now);
+            if !woken.is_empty() {
+                // The rest of what is going on comes within a breath: a mount is rarely alone.
+                let breath = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
+                rest = rest.min(breath);
+            }
+            tokio::select! {
+                _ = stop.recv() => return None,
+                _ = interrupt.recv() => return None,
+                () = sleep(rest) => break,
+                wake = self.waker.next() => {
+                    *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
+                    self.schedule.hasten(wake.sources(), now);
+                    woken.insert(wake, ());
+                }
+            }
+        }
+        if woken.is_empty() {
+            *self.figures.wakes_total.entry("clock").or_default() += 1;
+        }
+        Some(())
+    }
+}
+
+fn change(change: Change) -> &'static str {
+    match change {
+        Change::Suspected => "suspected",
+        Change::Confirmed => "confirmed",
+        Change::Escalated => "escalated",
+        Change::Cleared => "cleared",
+        Change::Dropped => "dropped",
+    }
+}
+
+/// One line when a finding is confirmed, becomes worse, or clears; suspicions only when asked to be talkative.
+fn log(transition: &Transition) {
+    let finding = &transition.finding;
+    let (kind, severity, subject) = (finding.kind.name(), finding.severity.name(), finding.subject.to_string());
+    let since = transition.first_seen.to_string();
+    match (transition.change, finding.severity) {
+        (Change::Suspected | Change::Dropped, _) => {
+            debug!(kind, severity, subject, message = %finding.message, change = change(transition.change));
+        }
+        (Change::Cleared, _) => info!(kind, severity, subject, since, "cleared: {}", finding.message),
+        (_, Severity::Info) => info!(kind, severity, subject, since, "confirmed: {}", finding.message),
+        _ => warn!(kind, severity, subject, since, "{}: {}", change(transition.change), finding.message),
+    }
+}
+
+/// Steps an engine through a look: for a command that looks once, and for recordings.
+pub(crate) async fn step(
+    eyes: &mut Eyes,
+    clock: Clock,
+    engine: &mut Engine,
+    due: SourceSet,
+    asks: &[Question],
+) -> (Moment, Vec<Observation>, Step) {
+    let seen = eyes.observe(clock, due, asks).await;
+    let at = clock.now();
+    let step = engine.step(at, seen.clone());
+    (at, seen, step)
+}

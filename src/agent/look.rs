@@ -1,0 +1,79 @@
+//! A look without an agent, and a question to the one that runs here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::facts::{Moment, Observation, SourceSet};
+use crate::ledger::Memory;
+use crate::report::{Origin, Report};
+
+/// More than any report of ours.
+const MOST_BYTES: u64 = 16 << 20;
+/// How long the agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Time between two looks of a longer one.
+const BETWEEN: Duration = Duration::from_secs(5);
+
+/// Asks the agent that runs on this machine.
+///
+/// # Errors
+/// Why there is no answer that can be used, in one line.
+pub async fn ask(address: SocketAddr) -> Result<Report, String> {
+    let reply = timeout(PATIENCE, fetch(address)).await;
+    let body = reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?;
+    serde_json::from_slice(&body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
+}
+
+async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /api/v1/report HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut reply = Vec::new();
+    stream.take(MOST_BYTES).read_to_end(&mut reply).await?;
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| std::io::Error::other("not an HTTP reply"))?;
+    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
+        return Err(std::io::Error::other("it has no report yet"));
+    }
+    Ok(reply.split_off(end + 4))
+}
+
+/// Looks at the machine: once, or for so long, to take rates and to confirm.
+///
+/// # Errors
+/// When the root cannot be opened.
+pub async fn look(config: &Config, long: Duration, mut each: impl FnMut(Moment, &[Observation])) -> anyhow::Result<Engine> {
+    let (mut eyes, clock) = super::eyes(config)?;
+    let begun = clock.now();
+    let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
+    let mut asks = Vec::new();
+    loop {
+        let (at, seen, step) = super::step(&mut eyes, clock, &mut engine, SourceSet::periodic(), &asks).await;
+        each(at, &seen);
+        let new = step.asks.iter().any(|ask| !asks.contains(ask));
+        asks = step.asks;
+        let passed = clock.now().since(&begun).unwrap_or_default();
+        if passed >= long {
+            // A suspicion that asks for more is answered before we tell of it.
+            if new {
+                let (at, seen, _) = super::step(&mut eyes, clock, &mut engine, SourceSet::NONE, &asks).await;
+                each(at, &seen);
+            }
+            return Ok(engine);
+        }
+        sleep(BETWEEN.min(long - passed)).await;
+    }
+}
+
+/// The report of one look.
+///
+/// # Errors
+/// When the root cannot be opened.
+pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
+    Ok(Report::of(&look(config, long, |_, _| {}).await?, Origin::Look))
+}

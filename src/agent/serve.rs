@@ -1,0 +1,116 @@
+//! The agent's addresses: status page, metrics, health, and the report as JSON.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::facts::Moment;
+use crate::report::metrics::{self, AgentFigures};
+use crate::report::{Report, json, page};
+
+/// What there is to tell at one time.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// The report of the last pass; none before the first.
+    pub report: Option<Report>,
+    /// Figures of the agent itself.
+    pub figures: AgentFigures,
+    /// When the last pass ended.
+    pub passed: Option<Moment>,
+}
+
+/// What an address offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Metrics and health alone, for an address that others can reach.
+    MetricsAndHealth,
+}
+
+type Watching = watch::Receiver<Arc<Served>>;
+
+/// Starts to serve; requests are answered from the last pass and never cause one.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> anyhow::Result<()> {
+    let taken = || format!("cannot listen on {address}: is another agent running here? (setting: listen)");
+    let listener = TcpListener::bind(address).await.with_context(taken)?;
+    let app = routes(scope).with_state(watching);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            warn!(%address, %error, "no longer serving");
+        }
+    });
+    Ok(())
+}
+
+fn routes(scope: Scope) -> Router<Watching> {
+    let common = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready));
+    match scope {
+        Scope::MetricsAndHealth => common,
+        Scope::All => common.route("/", get(status)).route("/api/v1/report", get(report)),
+    }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
+
+fn answer(kind: &'static str, body: String) -> Response {
+    let headers: [(HeaderName, &str); 3] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, body).into_response()
+}
+
+fn not_yet() -> Response {
+    let wait = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, wait, "the first look at this node is not done yet; try again in a second\n").into_response()
+}
+
+/// The report of the last pass; a request that comes before the first one waits for it a little.
+async fn latest(mut watching: Watching) -> Option<Arc<Served>> {
+    let first = watching.wait_for(|served| served.report.is_some());
+    let served = tokio::time::timeout(Duration::from_secs(2), first).await.ok()?.ok()?;
+    Some(Arc::clone(&served))
+}
+
+async fn status(State(watching): State<Watching>) -> Response {
+    match latest(watching).await.as_deref() {
+        Some(Served { report: Some(report), .. }) => answer(HTML, page::html(report)),
+        _ => not_yet(),
+    }
+}
+
+async fn report(State(watching): State<Watching>) -> Response {
+    match latest(watching).await.as_deref() {
+        Some(Served { report: Some(report), .. }) => answer(JSON, json::to_json(report)),
+        _ => not_yet(),
+    }
+}
+
+async fn metrics(State(watching): State<Watching>) -> Response {
+    let served = Arc::clone(&watching.borrow());
+    answer(TEXT, metrics::render(served.report.as_ref(), &served.figures))
+}
+
+async fn ready(State(watching): State<Watching>) -> Response {
+    if watching.borrow().report.is_some() { "ok\n".into_response() } else { not_yet() }
+}

@@ -1,0 +1,230 @@
+//! What is kept over restarts: since when findings stand, and which boots this node went through.
+//!
+//! One small file, replaced as a whole. Losing it loses history, never a finding: what it held is found again.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::engine::Engine;
+use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
+use crate::ledger::Memory;
+
+/// Version of the file's form; another one is not read.
+const VERSION: u32 = 1;
+/// Boots that are remembered.
+const MOST_BOOTS: usize = 32;
+/// A file of this form is never larger; what is, is not ours.
+const MOST_BYTES: u64 = 1 << 20;
+/// How often the file is written while nothing changes: how exactly a crash can be dated.
+const EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    #[serde(default)]
+    boots: BootHistory,
+    #[serde(default)]
+    findings: Memory,
+}
+
+/// The state directory, or none.
+#[derive(Debug)]
+pub struct StateDir {
+    file: Option<PathBuf>,
+    kept: Kept,
+    written: Option<Moment>,
+    failing: bool,
+}
+
+impl StateDir {
+    /// Reads what an earlier agent left. A file that cannot be understood is moved aside and said.
+    #[must_use]
+    pub fn open(dir: Option<&Path>, now: Moment) -> (Self, Memory) {
+        let file = dir.map(|dir| dir.join("state.json"));
+        let mut kept = file.as_deref().map(read).unwrap_or_default();
+        let memory = std::mem::take(&mut kept.findings);
+        kept.version = VERSION;
+        begin(&mut kept.boots, now);
+        kept.findings = memory.clone();
+        (Self { file, kept, written: None, failing: false }, memory)
+    }
+
+    /// The boots known so far, where there is a directory to know them from.
+    #[must_use]
+    pub fn history(&self) -> Option<&BootHistory> {
+        self.file.as_ref().map(|_| &self.kept.boots)
+    }
+
+    /// Answers for the source that only the agent can answer for.
+    pub fn replace(&self, seen: &mut [Observation], at: Moment) {
+        let Some(history) = self.history() else { return };
+        for observation in seen {
+            if let Observation::BootHistory(reading) = observation {
+                *reading = Reading::Known { value: history.clone(), at };
+            }
+        }
+    }
+
+    /// Writes it down, now and then and whenever a finding came or went.
+    pub fn save(&mut self, now: Moment, engine: &Engine) {
+        let findings = engine.memory();
+        let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
+        if recent && findings == self.kept.findings {
+            return;
+        }
+        if let Some(this) = self.kept.boots.boots.last_mut() {
+            this.last_seen = now.wall;
+            this.taint = engine.view().boot.known().ok().and_then(|boot| boot.taint).unwrap_or(this.taint);
+        }
+        self.kept.findings = findings;
+        self.write(now);
+    }
+
+    /// We were told to stop: a boot that ends after this did not crash.
+    pub fn stopped(&mut self, now: Moment, findings: Memory) {
+        if let Some(this) = self.kept.boots.boots.last_mut() {
+            this.last_seen = now.wall;
+            this.stopped = Some(now.wall);
+        }
+        self.kept.findings = findings;
+        self.write(now);
+    }
+
+    fn write(&mut self, now: Moment) {
+        let Some(file) = &self.file else { return };
+        // Also after a failure: a full disk is not asked again before its time.
+        self.written = Some(now);
+        let result = replace(file, &self.kept);
+        if let Err(error) = &result
+            && !self.failing
+        {
+            warn!(file = %file.display(), %error, "cannot write what must survive a restart; trying again each minute");
+        }
+        self.failing = result.is_err();
+    }
+}
+
+/// Adds this boot, or goes on with it.
+fn begin(history: &mut BootHistory, now: Moment) {
+    match history.boots.last_mut() {
+        Some(this) if this.id == now.boot => this.stopped = None,
+        _ => {
+            let (first_seen, last_seen) = (now.wall, now.wall);
+            let taint = crate::facts::Taint::default();
+            history.boots.push(BootRecord { id: now.boot, first_seen, last_seen, stopped: None, taint });
+        }
+    }
+    let surplus = history.boots.len().saturating_sub(MOST_BOOTS);
+    history.boots.drain(..surplus);
+}
+
+fn read(file: &Path) -> Kept {
+    match try_read(file) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
+        Err(error) => {
+            let aside = file.with_extension("unreadable");
+            let kept = fs::rename(file, &aside).map_or_else(|e| format!("and cannot be moved: {e}"), |()| {
+                format!("it is kept as {}", aside.display())
+            });
+            warn!(file = %file.display(), %error, "what was remembered cannot be read, beginning anew; {kept}");
+            Kept::default()
+        }
+    }
+}
+
+fn try_read(file: &Path) -> io::Result<Kept> {
+    let handle = File::open(file)?;
+    if !handle.metadata()?.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    let mut text = Vec::new();
+    handle.take(MOST_BYTES).read_to_end(&mut text)?;
+    let kept: Kept = serde_json::from_slice(&text)?;
+    if kept.version == VERSION { Ok(kept) } else { Err(io::Error::other(format!("version {} is not {VERSION}", kept.version))) }
+}
+
+/// Writes beside the file and renames: a reader, or a crash, sees the old one or the new one.
+fn replace(file: &Path, kept: &Kept) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(dir)?;
+    let next = file.with_extension("next");
+    let mut handle = File::create(&next)?;
+    handle.write_all(&serde_json::to_vec(kept)?)?;
+    handle.sync_all()?;
+    fs::rename(&next, file)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::BootId;
+
+    fn at(boot: &str, second: u64) -> Moment {
+        let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap();
+        Moment { boot: boot.parse().unwrap(), up: Duration::from_secs(second), wall }
+    }
+
+    const A: &str = "00000000-0000-4000-8000-00000000000a";
+    const B: &str = "00000000-0000-4000-8000-00000000000b";
+
+    fn boots(state: &StateDir) -> Vec<(BootId, bool)> {
+        state.history().unwrap().boots.iter().map(|boot| (boot.id, boot.stopped.is_some())).collect()
+    }
+
+    #[test]
+    fn a_boot_that_ended_without_a_stop_is_told_from_one_that_was_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.write(at(A, 1));
+        let (mut second, _) = StateDir::open(Some(dir.path()), at(B, 1));
+        assert_eq!(boots(&second), [(A.parse().unwrap(), false), (B.parse().unwrap(), false)]);
+        second.stopped(at(B, 5), Memory::default());
+        let (third, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        assert!(boots(&third)[1].1, "boot B was told to stop");
+    }
+
+    #[test]
+    fn a_restart_within_one_boot_is_no_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.stopped(at(A, 2), Memory::default());
+        let (again, _) = StateDir::open(Some(dir.path()), at(A, 3));
+        assert_eq!(boots(&again), [(A.parse().unwrap(), false)]);
+    }
+
+    #[test]
+    fn a_torn_file_is_kept_aside_and_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        for garbage in [&b"{\"version\":1,\"boots\":{\"boo"[..], b"", b"\xff\xfe", b"{\"version\":99}"] {
+            fs::write(dir.path().join("state.json"), garbage).unwrap();
+            let (state, memory) = StateDir::open(Some(dir.path()), at(A, 1));
+            assert_eq!(memory, Memory::default());
+            assert_eq!(boots(&state).len(), 1);
+            assert!(dir.path().join("state.unreadable").exists());
+        }
+    }
+
+    #[test]
+    fn history_has_a_bound() {
+        let mut history = BootHistory::default();
+        for n in 0..100u64 {
+            begin(&mut history, at(&format!("00000000-0000-4000-8000-{n:012}"), n));
+        }
+        assert_eq!(history.boots.len(), MOST_BOOTS);
+    }
+
+    #[test]
+    fn without_a_directory_nothing_is_claimed() {
+        let (state, _) = StateDir::open(None, at(A, 1));
+        assert_eq!(state.history(), None);
+    }
+}
