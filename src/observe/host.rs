@@ -5,6 +5,7 @@ pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
 pub mod filesystems;
+pub mod gaps;
 pub mod kernel;
 pub mod kmsg;
 pub mod memory;
