@@ -21,7 +21,7 @@ mod volume_path;
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,
-    RootMemory,
+    RootMemory, pod_uid_of,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType};

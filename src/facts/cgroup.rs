@@ -154,3 +154,110 @@ pub struct PodCgroup {
 
 /// All pods that have a group.
 pub type PodCgroups = Inventory<PodUid, PodCgroup>;
+
+/// The pod that a group's path names, in the namings of both drivers, below any prefix.
+///
+/// A path may come from `/proc/PID/cgroup` in a container, where it begins with `/../` and lacks the upper
+/// levels. In a cluster within a pod it is the outer pod, the one that this node's kubelet knows.
+#[must_use]
+pub fn pod_uid_of(path: &str) -> Option<PodUid> {
+    path.split('/').find_map(|name| match name.strip_suffix(".slice") {
+        // kubepods-burstable-podUID.slice: a dash would be a level of its own, so the UID has underscores.
+        Some(slice) => slice.rsplit_once("-pod").and_then(|(_, uid)| as_uid(&uid.replace('_', "-"))),
+        None => as_uid(name.strip_prefix("pod")?),
+    })
+}
+
+/// A UUID, or the 32 digits that stand for a static pod.
+fn as_uid(text: &str) -> Option<PodUid> {
+    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let uuid = || text.bytes().enumerate().all(|(at, byte)| if dash(at) { byte == b'-' } else { hex(byte) });
+    let known = match text.len() {
+        36 => uuid(),
+        32 => text.bytes().all(hex),
+        _ => false,
+    };
+    known.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
+    const SLICE: &str = "74dcc96c_be53_45c4_a46f_3809d56e9a65";
+    const STATIC: &str = "5e5c0d6f8bd6b94a4ae5e0a0b3c2d1f0";
+    const CONTAINER: &str = "0b1f60c0c4b1f4a1b44be7a3d3d7d6a9e3d4b0a5b2a9c8f7e6d5c4b3a2918070";
+
+    #[test]
+    fn both_drivers_name_the_pod() {
+        for path in [
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SLICE}.slice/cri-containerd-{CONTAINER}.scope"
+            ),
+            format!("/kubepods.slice/kubepods-pod{SLICE}.slice"),
+            format!("/kubepods/burstable/pod{UID}/{CONTAINER}"),
+            format!("/kubepods/pod{UID}"),
+        ] {
+            assert_eq!(pod_uid_of(&path).as_deref(), Some(UID), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_does_not_matter() {
+        for path in [
+            format!("/../../kubepods-burstable-pod{SLICE}.slice/cri-containerd-{CONTAINER}.scope"),
+            format!("/../../pod{UID}/{CONTAINER}"),
+            format!("/docker/{CONTAINER}/kubelet/kubepods/burstable/pod{UID}/{CONTAINER}"),
+            format!(
+                "/system.slice/docker-{CONTAINER}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{SLICE}.slice/cri-containerd-{CONTAINER}.scope"
+            ),
+            format!(
+                "/kubepods/pod{UID}/{CONTAINER}/kubelet/kubepods/podffffffff-be53-45c4-a46f-3809d56e9a65/{CONTAINER}"
+            ),
+        ] {
+            assert_eq!(pod_uid_of(&path).as_deref(), Some(UID), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_static_pod_has_the_hash_of_its_manifest() {
+        for path in
+            [format!("/kubepods/burstable/pod{STATIC}/{CONTAINER}"), format!("/x/kubepods-burstable-pod{STATIC}.slice")]
+        {
+            assert_eq!(pod_uid_of(&path).as_deref(), Some(STATIC), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_groups_are_nobodys_pod() {
+        for path in [
+            "",
+            "/",
+            "/..",
+            "/system.slice/kubelet.service",
+            "/kubepods.slice/kubepods-burstable.slice",
+            "/kubepods/podinfo",
+            "/kubepods/pod",
+            "/machine.slice/libpod_pod_0b1f60c0c4b1f4a1b44be7a3d3d7d6a9e3d4b0a5b2a9c8f7e6d5c4b3a2918070",
+            "/kubepods/pod74dcc96c-be53-45c4-a46f-3809d56e9a6",
+            "/kubepods/pod74dcc96c_be53_45c4_a46f_3809d56e9a65",
+            "/kubepods/pod74dcc96c-be53-45c4-a46f-3809d56e9a6\u{e9}",
+            "/kubepods/pod74DCC96C-be53-45c4-a46f-3809d56e9a65",
+        ] {
+            assert_eq!(pod_uid_of(path), None, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pod_has_a_uid_of_one_of_two_lengths(path in "(/|pod|-pod|\\.slice|[0-9a-f_-]{8}|\\PC){0,12}") {
+            if let Some(uid) = pod_uid_of(&path) {
+                prop_assert!(matches!(uid.len(), 32 | 36) && uid.is_ascii(), "{}", uid);
+            }
+        }
+    }
+}
