@@ -30,6 +30,8 @@ struct Known {
     link: String,
     place: Place,
     device: BlockDevice,
+    /// Whether all of it could be read: what could not is tried, and missed, on every look.
+    whole: bool,
 }
 
 /// Where a device stands in sysfs.
@@ -108,20 +110,23 @@ impl Look<'_> {
         if place.disk.is_some() && !self.root.exists(&format!("{}/partition", place.dir)) {
             place.disk = None;
         }
+        let before = self.gaps.count();
         let device = self.fill(&place)?;
-        Some(Known { link, place, device })
+        Some(Known { link, place, device, whole: self.gaps.count() == before })
     }
 
     fn again(&mut self, mut known: Known) -> Option<Known> {
-        let Known { place, device, .. } = &mut known;
+        let Known { place, device, whole, .. } = &mut known;
         // Only the sequence number tells that this is still the disk whose serial was read. It also tells when a
         // loop device gets or loses its file, but nothing of the kind for zram or nbd.
         let numbered = !is_often_unused(&place.name) || (is_loop(&place.name) && device.size > 0);
-        let settled = numbered && place.disk.is_none() && !self.leisurely;
+        let settled = *whole && numbered && place.disk.is_none() && !self.leisurely;
         if settled && device.diskseq.is_some() && self.number(place, "diskseq") == device.diskseq {
             self.lively(place, device)?;
         } else {
+            let before = self.gaps.count();
             *device = self.fill(place)?;
+            *whole = self.gaps.count() == before;
         }
         Some(known)
     }
@@ -484,9 +489,12 @@ mod tests {
         assert_eq!((devices.len(), devices.gap()), (0, None), "listed, but gone before it was read");
         for broken in ["vol", "", "vol0123456789abcdeg0"] {
             machine.ebs(broken, "21");
-            let devices = machine.first();
-            assert!(devices.gap().unwrap().why.contains("device/serial"), "{broken}");
-            assert_eq!(volume(&devices), None);
+            let mut table = BlockTable::default();
+            for _ in 0..3 {
+                let devices = machine.read(&mut table);
+                assert!(devices.gap().unwrap().why.contains("device/serial"), "{broken}");
+                assert_eq!(volume(&devices), None);
+            }
         }
         machine.ebs("vol0123456789abcdef0", "21");
         for (file, names) in [("device/serial", "device/serial"), ("size", "size"), ("stat", "stat")] {

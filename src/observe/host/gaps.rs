@@ -21,6 +21,12 @@ impl Gaps {
         read.map_err(|why| (why.cause != Cause::Missing).then(|| self.note(why))).ok()
     }
 
+    /// How many parts could not be read so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// The gap of the inventory; `None` where everything was read.
     #[must_use]
     pub fn into_gap(self) -> Option<Unknown> {
