@@ -5,6 +5,7 @@ pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
 pub mod filesystems;
+pub mod gaps;
 pub mod kernel;
 pub mod kmsg;
 pub mod memory;
@@ -35,6 +36,7 @@ pub struct Host {
     root: std::sync::Arc<Root>,
     settings: HostSettings,
     mounts: mountinfo::MountTable,
+    block: block::BlockTable,
     kmsg: kmsg::Kmsg,
     kubelet: kubelet::config::Finder,
 }
@@ -47,6 +49,7 @@ impl Host {
             root,
             settings,
             mounts: mountinfo::MountTable::default(),
+            block: block::BlockTable::default(),
             kmsg: kmsg::Kmsg::default(),
             kubelet: kubelet::config::Finder::default(),
         }
@@ -54,7 +57,7 @@ impl Host {
 
     /// Reads one source.
     pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
-        let Self { root, settings, mounts, kmsg, kubelet } = self;
+let Self { root, settings, mounts, block, kmsg, kubelet } = self;
         let root = &**root;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
@@ -64,7 +67,7 @@ impl Host {
             Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
             Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, &settings.kubelet_root), at)),
             Source::MountHolders => Observation::MountHolders(Reading::of(mount_holders::find(root, asks), at)),
-            Source::BlockDevices => Observation::BlockDevices(Reading::of(block::devices(root), at)),
+            Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
             Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
             Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
             Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),

@@ -1,7 +1,319 @@
-//! Who holds a device mounted in another namespace.
-use super::root::Root;
-use crate::facts::{Cause, MountHolders, Question, Unknown};
-/// stub
-pub fn find(_: &Root, _asks: &[Question]) -> Result<MountHolders, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+//! Who holds a device mounted in another mount namespace than the host's.
+//!
+//! It needs no capability: `/proc/PID/mountinfo` is readable where `/proc/PID/ns` is not, and the number of its
+//! first mount tells one namespace from another. A namespace without a process (held by a bind or an open
+//! descriptor) and one of a single thread beside its process's own are not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use nix::errno::Errno;
+
+use crate::facts::{Cause, DevId, MountHolder, MountHolders, MountId, Question, Unknown, pod_uid_of};
+
+use super::gaps::Gaps;
+use super::mountinfo::Line;
+use super::root::{Root, TABLE};
+
+/// More holders of one device tell no more.
+const MOST_HOLDERS: usize = 20;
+/// More processes than this are not looked at.
+const MOST_PROCESSES: usize = 50_000;
+/// Enough to hold the number of the first mount; the kernel then writes but one line.
+const HEAD: u64 = 64;
+
+/// Looks for the devices that are asked about in the mount namespaces of all processes.
+///
+/// # Errors
+/// When nothing was asked, the processes cannot be listed, or the host's own mounts cannot be told from others'.
+pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
+    let devices = asks.iter().filter_map(|ask| match ask {
+        Question::MountHolders(dev) => Some((*dev, Vec::new())),
+        Question::PodCgroups => None,
+    });
+    let mut search = Search { root, held: devices.collect(), seen: BTreeSet::new(), buffer: Vec::new() };
+    if search.held.is_empty() {
+        return Err(Unknown::not_asked());
+    }
+    search.pass_over_the_host()?;
+    let mut gaps = Gaps::default();
+    for pid in processes(root, &mut gaps)? {
+        search.process(pid, &mut gaps);
+    }
+    let gap = gaps
+        .into_gap()
+        .map(|gap| Unknown::new(gap.cause, format!("not every process could be looked at: {}", gap.why)));
+    Ok(MountHolders::with_gap(search.held, gap))
+}
+
+/// The numbers in `/proc`, lowest first: a container's first process is its best name.
+fn processes(root: &Root, gaps: &mut Gaps) -> Result<Vec<u32>, Unknown> {
+    let mut pids: Vec<u32> = root.list("proc")?.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+    pids.sort_unstable();
+    if pids.len() > MOST_PROCESSES {
+        let why = format!("{} has {} processes, the limit is {MOST_PROCESSES}", root.name("proc"), pids.len());
+        gaps.note(Unknown::new(Cause::TooLarge, why));
+        pids.truncate(MOST_PROCESSES);
+    }
+    Ok(pids)
+}
+
+struct Search<'a> {
+    root: &'a Root,
+    held: BTreeMap<DevId, Vec<MountHolder>>,
+    /// Mounts of the host, and the first mount of each namespace that was looked at.
+    seen: BTreeSet<MountId>,
+    buffer: Vec<u8>,
+}
+
+impl Search<'_> {
+    /// Notes every mount of the host and not its first alone: a process in a chroot sees the host's table from
+    /// some later line on.
+    fn pass_over_the_host(&mut self) -> Result<(), Unknown> {
+        let path = "proc/1/mountinfo";
+        self.root.read_into(path, TABLE, &mut self.buffer)?;
+        let lines = self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for line in lines {
+            self.seen.insert(Line::parse(line).map_err(|reason| self.root.malformed(path, reason))?.id);
+        }
+        if self.seen.is_empty() {
+            return Err(self.root.malformed(path, "expected a mount table, found nothing"));
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, pid: u32, gaps: &mut Gaps) {
+        match self.namespace(pid) {
+            Ok(true) => self.note_holders(pid, gaps),
+            Ok(false) => {}
+            // It ended meanwhile.
+            Err(why) if why.cause == Cause::Missing => {}
+            Err(why) => gaps.note(why),
+        }
+    }
+
+    /// Reads a process's mount table; `false` where its namespace has been looked at.
+    fn namespace(&mut self, pid: u32) -> Result<bool, Unknown> {
+        let (path, mut file) = open(self.root, pid)?;
+        let failed = |e: std::io::Error| self.root.unknown(&path, Errno::from_raw(e.raw_os_error().unwrap_or(0)));
+        self.buffer.clear();
+        (&file).take(HEAD).read_to_end(&mut self.buffer).map_err(failed)?;
+        let first = first_mount(&self.buffer).map_err(|reason| self.root.malformed(&path, reason))?;
+        if !self.seen.insert(first) {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        self.root.drain(&path, &file, TABLE, &mut self.buffer)?;
+        Ok(true)
+    }
+
+    /// One holder for each device that is asked about and mounted in the table in the buffer.
+    fn note_holders(&mut self, pid: u32, gaps: &mut Gaps) {
+        let mut found: BTreeMap<DevId, String> = BTreeMap::new();
+        for line in self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match Line::parse(line) {
+                Ok(line) if self.held.contains_key(&line.dev) => {
+                    found.entry(line.dev).or_insert_with(|| line.mount_point().0.into_owned());
+                }
+                Ok(_) => {}
+                Err(reason) => gaps.note(self.root.malformed(&format!("proc/{pid}/mountinfo"), reason)),
+            }
+        }
+        for (dev, point) in found {
+            if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MOST_HOLDERS) {
+                holders.push(holder(self.root, pid, point));
+            }
+        }
+    }
+}
+
+/// Opens a process's mount table, or that of its first living thread where the main one has ended.
+fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {
+    let path = format!("proc/{pid}/mountinfo");
+    let why = match root.file(&path) {
+        Ok(file) => return Ok((path, file)),
+        Err(why) => why,
+    };
+    // A zombie has no namespace (EINVAL); most have no thread left either, and hold nothing.
+    if why.cause != Cause::Failed {
+        return Err(why);
+    }
+    let threads = root.list(&format!("proc/{pid}/task"))?;
+    let open = |(thread, _): &(String, _)| {
+        let path = format!("proc/{pid}/task/{thread}/mountinfo");
+        root.file(&path).ok().map(|file| (path, file))
+    };
+    threads.iter().find_map(open).ok_or_else(|| root.unknown(&path, Errno::ESRCH))
+}
+
+fn first_mount(head: &[u8]) -> Result<MountId, &'static str> {
+    let number = head.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+    number.ok_or("expected a mount table, found none that begins with a mount number")
+}
+
+fn holder(root: &Root, pid: u32, point: String) -> MountHolder {
+    let command = root.text(&format!("proc/{pid}/comm")).unwrap_or_default();
+    let cgroup = root.bytes(&format!("proc/{pid}/cgroup")).ok().and_then(|bytes| parse_cgroup(&bytes));
+    let pod = cgroup.as_deref().and_then(pod_uid_of);
+    MountHolder { pid, command, cgroup, pod, point }
+}
+
+/// The group of a process, from `/proc/PID/cgroup`: where it is accounted for memory, else where systemd has it,
+/// else its place in the one hierarchy of version 2.
+#[must_use]
+pub fn parse_cgroup(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (_number, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            controllers.split(',').any(|controller| controller == wanted).then_some(path)
+        })
+    };
+    let path = line("memory").or_else(|| line("name=systemd")).or_else(|| line(""))?;
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.starts_with('/').then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::NotAbsent;
+
+    const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
+    const DEV: DevId = DevId { major: 259, minor: 1 };
+    const OTHER: DevId = DevId { major: 259, minor: 9 };
+    const HOST: &str = "29 1 254:0 / / rw - ext4 /dev/vda rw\n38 29 0:9 / /srv rw - tmpfs tmpfs rw\n";
+
+    struct Machine(tempfile::TempDir, Root);
+
+    impl Machine {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let root = Root::open(dir.path()).unwrap();
+            let machine = Self(dir, root);
+            machine.process(1, HOST, "systemd", "0::/init.scope\n");
+            machine
+        }
+
+        fn process(&self, pid: u32, mountinfo: &str, comm: &str, cgroup: &str) {
+            let dir = self.0.path().join(format!("proc/{pid}"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("mountinfo"), mountinfo).unwrap();
+            fs::write(dir.join("comm"), format!("{comm}\n")).unwrap();
+            fs::write(dir.join("cgroup"), cgroup).unwrap();
+        }
+
+        fn find(&self) -> MountHolders {
+            find(&self.1, &[Question::MountHolders(DEV), Question::PodCgroups, Question::MountHolders(OTHER)]).unwrap()
+        }
+    }
+
+    fn namespace(first: u32) -> String {
+        format!(
+            "{first} 1 0:70 / / rw - overlay overlay rw\n{} {first} 259:1 / /data\\040x rw - ext4 /dev/nvme1n1 rw\n",
+            first + 1
+        )
+    }
+
+    #[test]
+    fn a_holder_is_named_with_its_pod() {
+        let machine = Machine::new();
+        machine.process(812, &namespace(500), "node-agent", &format!("0::/../pod{UID}/abc\n"));
+        machine.process(813, &namespace(500), "its-child", "0::/\n");
+        let held = machine.find();
+        let holder = MountHolder {
+            pid: 812,
+            command: "node-agent".into(),
+            cgroup: Some(format!("/../pod{UID}/abc")),
+            pod: Some(UID.into()),
+            point: "/data x".into(),
+        };
+        assert_eq!((held.gap(), held.get(&DEV)), (None, Some(&vec![holder])));
+        assert_eq!(held.get(&OTHER), Some(&vec![]), "what was asked about and is not held has an empty list");
+    }
+
+    #[test]
+    fn the_host_itself_is_no_holder() {
+        let machine = Machine::new();
+        machine.process(1, &format!("{HOST}39 29 259:1 / /mnt rw - ext4 /dev/nvme1n1 rw\n"), "systemd", "0::/\n");
+        machine.process(2, &format!("{HOST}39 29 259:1 / /mnt rw - ext4 /dev/nvme1n1 rw\n"), "kthreadd", "0::/\n");
+        machine.process(3, "39 29 259:1 / / rw - ext4 /dev/nvme1n1 rw\n", "in-a-chroot", "0::/\n");
+        assert_eq!(machine.find().get(&DEV), Some(&vec![]));
+    }
+
+    #[test]
+    fn a_process_that_ends_is_skipped_and_one_that_cannot_be_read_leaves_a_gap() {
+        let machine = Machine::new();
+        fs::create_dir_all(machine.0.path().join("proc/900")).unwrap();
+        assert_eq!(machine.find().gap(), None);
+        machine.process(901, "", "chrooted", "0::/\n");
+        fs::create_dir_all(machine.0.path().join("proc/902/mountinfo")).unwrap();
+        let held = machine.find();
+        let why = &held.gap().unwrap().why;
+        assert!(why.contains("proc/901/mountinfo") && why.contains("1 more"), "{why}");
+        assert!(matches!(held.lacks(&DEV), Err(NotAbsent::Present(_))));
+    }
+
+    #[test]
+    fn without_the_hosts_own_table_nobody_can_be_accused() {
+        let machine = Machine::new();
+        machine.process(1, "", "systemd", "0::/\n");
+        let ask = [Question::MountHolders(DEV)];
+        assert_eq!(find(&machine.1, &ask).unwrap_err().cause, Cause::Malformed);
+        fs::remove_dir_all(machine.0.path().join("proc/1")).unwrap();
+        assert_eq!(find(&machine.1, &ask).unwrap_err().cause, Cause::Missing);
+        assert_eq!(find(&machine.1, &[Question::PodCgroups]).unwrap_err().cause, Cause::NotAsked);
+    }
+
+    #[test]
+    fn twenty_holders_are_enough() {
+        let machine = Machine::new();
+        for pid in 100..130 {
+            machine.process(pid, &namespace(pid * 10), "c", "0::/\n");
+        }
+        assert_eq!(machine.find().get(&DEV).unwrap().len(), MOST_HOLDERS);
+    }
+
+    #[test]
+    fn the_group_is_the_one_that_accounts_for_memory() {
+        let cgroup = |text: &str| parse_cgroup(text.as_bytes());
+        assert_eq!(cgroup("0::/system.slice/a.service\n"), Some("/system.slice/a.service".into()));
+        assert_eq!(cgroup(include_str!("../../../tests/fuzz/seeds/proc_cgroup/hybrid")).unwrap(), "/kubepods/pod1");
+        assert_eq!(cgroup("3:name=systemd:/a:b\n2:cpu,memory:/c:d\n0::/\n"), Some("/c:d".into()));
+        assert_eq!(cgroup("3:name=systemd:/a\n0::/\n"), Some("/a".into()));
+        assert_eq!(cgroup("0::/gone (deleted)\n"), Some("/gone".into()));
+        for text in ["", "\n", "0", "0:", "0::", "0::x", "1:cpu:/\n"] {
+            assert_eq!(cgroup(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn on_this_machine_nothing_holds_a_device_that_does_not_exist() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let none = DevId { major: 4095, minor: 1_048_575 };
+        let held = find(&root, &[Question::MountHolders(none)]).unwrap();
+        assert_eq!(held.get(&none), Some(&vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(parse_cgroup(&bytes).is_none_or(|path| path.starts_with('/')));
+            let _ = first_mount(&bytes);
+        }
+
+        #[test]
+        fn a_path_comes_back(path in "/[ -~]{0,40}[a-z]") {
+            prop_assert_eq!(parse_cgroup(format!("0::{path}\n").as_bytes()), Some(path.clone()));
+            prop_assert_eq!(parse_cgroup(format!("0::/\n7:memory:{path}\n").as_bytes()), Some(path));
+        }
+    }
 }

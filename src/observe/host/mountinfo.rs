@@ -1,16 +1,541 @@
-//! The host's mount table.
-use super::root::Root;
-use crate::facts::{Cause, Mounts, Unknown};
-/// stub
-#[derive(Default)]
-pub struct MountTable;
+//! The host's mount table, `/proc/1/mountinfo`.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown, VolumePath};
+
+use super::root::{Root, TABLE, quote};
+
+/// The first process's table is the host's.
+const PATH: &str = "proc/1/mountinfo";
+
+/// Reads before a table that never holds still is given up.
+const TRIES: usize = 3;
+
+/// What of the buffer is kept between two reads: the table of a busy node fits, that of a broken one does not.
+const KEEP: usize = 1 << 20;
+
+/// The mount table with its descriptor, buffer and last list of mount points.
+#[derive(Debug, Default)]
+pub struct MountTable {
+    file: Option<File>,
+    buffer: Vec<u8>,
+    last: Option<Vec<String>>,
+}
+
 impl MountTable {
-    /// stub
-    pub fn read(&mut self, _: &Root, _kubelet_root: &str) -> Result<Mounts, Unknown> {
-        Err(Unknown::new(Cause::Unsupported, "stub"))
+    /// Reads the table while nothing changes in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, changed during each of three reads, or is no mount table.
+    pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<Mounts, Unknown> {
+        // Who lists directories by an old table may list a volume that was mounted since.
+        self.last = None;
+        if root.is_live() {
+            self.fill(root)?;
+        } else {
+            root.read_into(PATH, TABLE, &mut self.buffer)?;
+        }
+        let table = Table::scan(&self.buffer, kubelet_root).map_err(|reason| root.malformed(PATH, reason));
+        self.buffer.clear();
+        self.buffer.shrink_to(KEEP);
+        let mounts = table?.into_mounts(&root.name(PATH));
+        self.last = mounts.gap().is_none().then(|| points_below(&mounts, kubelet_root));
+        Ok(mounts)
     }
-    /// Mount points of the last table that was read, or None
+
+    /// Mount points below the kubelet's directory, sorted, as the latest read saw them; `None` where that was not whole.
+    #[must_use]
     pub fn last(&self) -> Option<&[String]> {
-        None
+        self.last.as_deref()
+    }
+
+    fn fill(&mut self, root: &Root) -> Result<(), Unknown> {
+        let kept = self.file.is_some();
+        match self.fill_once(root) {
+            Err(why) if kept && why.cause != Cause::Torn => self.fill_once(root),
+            done => done,
+        }
+    }
+
+    /// Lets go of the descriptor on any error.
+    fn fill_once(&mut self, root: &Root) -> Result<(), Unknown> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => root.file(PATH)?,
+        };
+        let buffer = &mut self.buffer;
+        let read = || {
+            (&file).seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))?;
+            root.drain(PATH, &file, TABLE, buffer)
+        };
+        if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(PATH, e)))? {
+            let why = format!("{} changed during each of {TRIES} reads", root.name(PATH));
+            return Err(Unknown::new(Cause::Torn, why));
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+/// Whether the table changed since this descriptor was opened or last asked, which the kernel tells once.
+fn changed(file: &File) -> Result<bool, Errno> {
+    let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+    poll(&mut asked, PollTimeout::ZERO)?;
+    let told = asked.iter().find_map(|fd| fd.revents()).unwrap_or(PollFlags::empty());
+    Ok(told.intersects(PollFlags::POLLPRI | PollFlags::POLLERR))
+}
+
+/// Reads until nothing changed meanwhile; `false` where it never held still.
+fn read_while_still(
+    mut read: impl FnMut() -> Result<(), Unknown>,
+    mut changed: impl FnMut() -> Result<bool, Unknown>,
+) -> Result<bool, Unknown> {
+    changed()?;
+    for _ in 0..TRIES {
+        read()?;
+        if !changed()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn points_below(mounts: &Mounts, kubelet_root: &str) -> Vec<String> {
+    let below = |point: &str| point.strip_prefix(kubelet_root).is_some_and(|rest| rest.starts_with('/'));
+    let mut points: Vec<String> =
+        mounts.values().map(|mount| &*mount.point).filter(|point| below(point)).map(str::to_owned).collect();
+    points.sort_unstable();
+    points
+}
+
+/// Reads a mount table. Lines that cannot be understood are its gap.
+///
+/// # Errors
+/// The reason, where this is no mount table at all: it has no line for `/`.
+pub fn parse(bytes: &[u8], kubelet_root: &str) -> Result<Mounts, String> {
+    Table::scan(bytes, kubelet_root).map(|table| table.into_mounts("the mount table"))
+}
+
+/// A table with what was wrong in it.
+struct Table {
+    entries: Vec<(MountId, MountEntry)>,
+    bad: Option<(usize, String)>,
+    bad_count: usize,
+}
+
+impl Table {
+    fn scan(bytes: &[u8], kubelet_root: &str) -> Result<Self, String> {
+        let mut table = Self { entries: Vec::new(), bad: None, bad_count: 0 };
+        for (index, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            match Line::whole(text) {
+                Ok(line) => table.entries.push((line.id, line.entry(kubelet_root))),
+                Err(reason) => table.note(index.saturating_add(1), text, reason),
+            }
+        }
+        if !table.entries.iter().any(|(_, mount)| &*mount.point == "/") {
+            let lines = table.entries.len();
+            return Err(format!("expected a mount table, found no line for / among {lines} mounts"));
+        }
+        table.note_twins();
+        Ok(table)
+    }
+
+    fn note(&mut self, number: usize, text: &[u8], reason: &str) {
+        self.bad_count = self.bad_count.saturating_add(1);
+        if self.bad.is_none() {
+            self.bad = Some((number, format!("{reason} in {}", quote(&String::from_utf8_lossy(text)))));
+        }
+    }
+
+    /// Kernels before 5.8 can give a mount twice and leave out another when the table changes under a read.
+    fn note_twins(&mut self) {
+        self.entries.sort_by_key(|(id, _)| *id);
+        let twins = self.entries.array_windows().filter(|[(one, _), (two, _)]| one == two).count();
+        if twins > 0 {
+            self.bad_count = self.bad_count.saturating_add(twins);
+            self.bad.get_or_insert_with(|| (0, "a mount is in it twice".into()));
+        }
+    }
+
+    fn into_mounts(self, name: &str) -> Mounts {
+        let count = self.bad_count;
+        let gap = self.bad.map(|(line, reason)| {
+            let place = if line == 0 { String::new() } else { format!(" line {line}") };
+            Unknown::new(Cause::Incomplete, format!("{name}{place}: {reason}; {count} such lines in all"))
+        });
+        Mounts::with_gap(self.entries, gap)
+    }
+}
+
+/// One line as it stands, escapes and all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) id: MountId,
+    parent: MountId,
+    pub(super) dev: DevId,
+    root: &'a [u8],
+    pub(super) point: &'a [u8],
+    options: &'a [u8],
+    fstype: &'a [u8],
+    source: &'a [u8],
+    super_options: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// A line must end: one that does not may be cut anywhere.
+    fn whole(text: &'a [u8]) -> Result<Self, &'static str> {
+        Self::parse(text.strip_suffix(b"\n").ok_or("the line does not end")?)
+    }
+
+    /// `id parent major:minor root point options [tag…] - fstype source super-options`
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
+        // The last field takes the rest: some filesystems do not escape blanks in their options.
+        let mut rest = line;
+        let mut word = || {
+            let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+            let (word, after) = rest.split_at_checked(end)?;
+            rest = after.get(1..).unwrap_or_default();
+            Some(word)
+        };
+        let id = word().and_then(decimal).ok_or("expected a mount number")?;
+        let parent = word().and_then(decimal).ok_or("expected the number of a parent mount")?;
+        let dev = word().and_then(device).ok_or("expected a device number like 259:1")?;
+        let path = "expected an absolute path";
+        let root = word().filter(|word| !word.is_empty()).ok_or(path)?;
+        let point = word().filter(|word| word.starts_with(b"/")).ok_or(path)?;
+        let options = word().ok_or("expected options")?;
+        while word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? != b"-" {}
+        let fstype = word().filter(|word| !word.is_empty()).ok_or("expected a filesystem type")?;
+        let source = word().unwrap_or_default();
+        Ok(Self { id, parent, dev, root, point, options, fstype, source, super_options: rest })
+    }
+
+    fn entry(&self, kubelet_root: &str) -> MountEntry {
+        let root = decode(self.root);
+        let source = decode(self.source);
+        let (point, point_deleted) = self.mount_point();
+        let deleted = point_deleted || root.ends_with(GONE_ROOT) || source.ends_with(GONE);
+        MountEntry {
+            parent: self.parent,
+            dev: self.dev,
+            volume: VolumePath::parse(kubelet_root, &point),
+            root: root.into(),
+            point: point.into(),
+            options: decode(self.options).into(),
+            fstype: decode(self.fstype).into(),
+            source: source.into(),
+            super_options: decode(self.super_options).into(),
+            deleted,
+        }
+    }
+
+    /// Where it is mounted, and whether that was deleted underneath.
+    pub(super) fn mount_point(&self) -> (Cow<'a, str>, bool) {
+        let point = decode(self.point);
+        let bare = point.strip_suffix(GONE_ROOT).or_else(|| point.strip_suffix(GONE));
+        match bare.filter(|bare| !bare.is_empty()).map(str::to_owned) {
+            Some(bare) => (bare.into(), true),
+            None => (point, false),
+        }
+    }
+}
+
+/// How the kernel marks a deleted directory within a filesystem.
+const GONE_ROOT: &str = "//deleted";
+/// How it marks a deleted path.
+const GONE: &str = " (deleted)";
+
+fn decimal(word: &[u8]) -> Option<u32> {
+    let digits = word.first().is_some_and(u8::is_ascii_digit);
+    std::str::from_utf8(word).ok().filter(|_| digits)?.parse().ok()
+}
+
+fn device(word: &[u8]) -> Option<DevId> {
+    let colon = word.iter().position(|byte| *byte == b':')?;
+    let (major, minor) = word.split_at_checked(colon)?;
+    Some(DevId { major: decimal(major)?, minor: decimal(minor.strip_prefix(b":")?)? })
+}
+
+/// Undoes the kernel's octal escapes (`\040` for a blank), then makes text of it.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
+    if !bytes.contains(&b'\\') {
+        return String::from_utf8_lossy(bytes);
+    }
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        let escape = (*first == b'\\').then(|| after.split_first_chunk::<3>()).flatten();
+        let escape = escape.and_then(|(digits, after)| Some((octal(*digits)?, after)));
+        let (byte, after) = escape.unwrap_or((*first, after));
+        plain.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&plain).into_owned().into()
+}
+
+fn octal(digits: [u8; 3]) -> Option<u8> {
+    digits.iter().try_fold(0u8, |value, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 8)?;
+        value.checked_mul(8)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::NotAbsent;
+
+    const KUBELET: &str = "/var/lib/kubelet";
+    const NODE: &[u8] = include_bytes!("../../../tests/fuzz/seeds/mountinfo/ebs-node");
+    const ODD: &[u8] = include_bytes!("../../../tests/fuzz/seeds/mountinfo/odd");
+    const ROOT: &str = "29 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+
+    fn table(lines: &str) -> Mounts {
+        parse(format!("{ROOT}{lines}").as_bytes(), KUBELET).unwrap()
+    }
+
+    fn mount(line: &str) -> MountEntry {
+        let mounts = table(&format!("{line}\n"));
+        assert_eq!(mounts.gap(), None, "{line}");
+        mounts.values().last().unwrap().clone()
+    }
+
+    fn gap(lines: &str) -> String {
+        let mounts = table(lines);
+        assert_eq!(mounts.lacks(&9999), Err(NotAbsent::Unknown(mounts.gap().unwrap())));
+        mounts.gap().unwrap().why.clone()
+    }
+
+    #[test]
+    fn a_real_nodes_table_is_read_whole() {
+        let mounts = parse(NODE, KUBELET).unwrap();
+        assert_eq!((mounts.len(), mounts.gap()), (7, None));
+        let staging = mounts.get(&38).unwrap();
+        assert_eq!((staging.parent, staging.dev), (34, DevId { major: 259, minor: 1 }));
+        assert_eq!((&*staging.root, &*staging.options, &*staging.super_options), ("/", "rw,relatime", "rw"));
+        assert_eq!((&*staging.fstype, &*staging.source), ("ext4", "/dev/nvme1n1"));
+        assert!(matches!(staging.volume, Some(VolumePath::Staging { .. })), "{staging:?}");
+        assert_eq!(&*mounts.get(&46).unwrap().root, "/inner");
+        assert_eq!(mounts.get(&37).unwrap().raw_block_device(), Some("nvme2n1"));
+        assert_eq!(mounts.values().filter(|mount| mount.volume.is_some()).count(), 5);
+    }
+
+    #[test]
+    fn what_kernels_write_besides_is_read_too() {
+        let mounts = parse(ODD, KUBELET).unwrap();
+        assert_eq!(mounts.gap(), None);
+        assert_eq!(&*mounts.get(&50).unwrap().point, "/mnt/a b\tc\nd\\e");
+        assert_eq!(&*mounts.get(&51).unwrap().point, "/mnt/\u{fffd}x");
+        assert_eq!((&*mounts.get(&52).unwrap().source, &*mounts.get(&52).unwrap().super_options), ("", "rw"));
+        assert_eq!(&*mounts.get(&53).unwrap().root, "net:[4026532281]");
+        assert_eq!(&*mounts.get(&54).unwrap().super_options, "ro,name=two words");
+        assert_eq!(&*mounts.get(&55).unwrap().super_options, "");
+    }
+
+    #[test]
+    fn what_was_deleted_underneath_is_marked_and_keeps_its_name() {
+        let raw = mount("37 34 0:5 /nvme2n1//deleted /x rw - devtmpfs dev rw");
+        assert_eq!((raw.deleted, &*raw.root), (true, "/nvme2n1//deleted"));
+        assert_eq!(raw.raw_block_device(), Some("nvme2n1"));
+        for point in
+            ["/var/lib/kubelet/pods/u/volumes/p/n//deleted", "/var/lib/kubelet/pods/u/volumes/p/n\\040(deleted)"]
+        {
+            let gone = mount(&format!("38 34 259:1 / {point} rw - ext4 /dev/nvme1n1 rw"));
+            assert_eq!((gone.deleted, &*gone.point), (true, "/var/lib/kubelet/pods/u/volumes/p/n"));
+            assert!(gone.volume.is_some());
+        }
+        assert!(mount("39 34 0:9 / /x rw - fuse /srv/a\\040(deleted) rw").deleted);
+        assert!(!mount("40 34 0:9 / /x rw - fuse /srv/deleted rw").deleted);
+    }
+
+    #[test]
+    fn any_number_of_tags_stands_before_the_dash() {
+        for tags in ["", "shared:1 ", "shared:1 master:2 propagate_from:3 unbindable ", "new:1 - "] {
+            let line = format!("38 34 259:1 / /x rw {tags}- xfs /dev/b rw");
+            let fstype = mount(&line).fstype;
+            // The first lone dash is the one: no tag is called that.
+            assert_eq!(&*fstype, if tags.contains('-') { "-" } else { "xfs" }, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_none_leaves_a_gap_that_names_it() {
+        let why = gap("38 34 259:1 / /x rw - ext4 /dev/b rw\n39 34 259 / /y rw - ext4 /dev/b rw\n\nx\n");
+        assert!(why.contains("line 3: expected a device number") && why.contains("3 such lines"), "{why}");
+        for line in ["x", "1", "1 2", "1 2 3:4", "1 2 3:4 /", "1 2 3:4 / x rw - t s", "1 2 3:4 / /x", "1 2 3:4 / /x rw"]
+        {
+            gap(&format!("{line}\n"));
+        }
+        assert!(gap("1 2 3:4 / /x rw shared:1\n").contains("expected a lone dash"));
+        assert!(gap("1 2 3:4 / /x rw - \n").contains("expected a filesystem type"));
+        assert!(gap("+1 2 3:4 / /x rw - t s o\n").contains("expected a mount number"));
+        assert!(gap("1 2 3:4 / /x rw - ext4 /dev/nv").contains("line 2: the line does not end"));
+    }
+
+    #[test]
+    fn a_mount_that_stands_there_twice_is_a_torn_read() {
+        let line = "38 34 259:1 / /x rw - ext4 /dev/b rw\n";
+        assert!(gap(&format!("{line}{line}")).contains("twice"));
+    }
+
+    #[test]
+    fn a_table_without_a_root_is_no_table() {
+        for text in ["", "\n", "38 34 259:1 / /x rw - ext4 /dev/b rw\n", "MemTotal: 1 kB\n"] {
+            assert!(parse(text.as_bytes(), KUBELET).unwrap_err().contains("no line for /"), "{text}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut table = MountTable::default();
+        assert_eq!(table.read(&root, KUBELET).unwrap_err().cause, Cause::Missing);
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        std::fs::write(dir.path().join(PATH), "").unwrap();
+        let unknown = table.read(&root, KUBELET).unwrap_err();
+        assert!(unknown.cause == Cause::Malformed && unknown.why.contains("proc/1/mountinfo: expected"), "{unknown}");
+    }
+
+    #[test]
+    fn the_last_points_are_those_of_the_latest_whole_table_below_the_kubelet() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let write = |bytes: &[u8]| std::fs::write(dir.path().join(PATH), bytes).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut table = MountTable::default();
+        assert_eq!(table.last(), None);
+        write(NODE);
+        table.read(&root, KUBELET).unwrap();
+        let points = table.last().unwrap();
+        assert!(points.len() == 5 && points.is_sorted(), "{points:?}");
+        assert!(points.iter().all(|point| point.starts_with("/var/lib/kubelet/p")));
+        write(&[NODE, b"torn"].concat());
+        table.read(&root, KUBELET).unwrap();
+        assert_eq!(table.last(), None, "a table with a gap may lack a volume");
+    }
+
+    #[test]
+    fn a_hundred_thousand_mounts_are_read_and_not_held() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let mut text = ROOT.to_owned();
+        for id in 100..100_100 {
+            text.push_str(&format!("{id} 29 0:{id} / /run/netns/{id} rw shared:{id} - tmpfs tmpfs rw,size=65536k\n"));
+        }
+        std::fs::write(dir.path().join(PATH), &text).unwrap();
+        let mut table = MountTable::default();
+        let mounts = table.read(&Root::open(dir.path()).unwrap(), KUBELET).unwrap();
+        assert_eq!((mounts.len(), mounts.gap()), (100_001, None));
+        assert!(table.buffer.capacity() <= KEEP, "{} bytes kept", table.buffer.capacity());
+    }
+
+    #[test]
+    fn a_table_that_never_holds_still_is_given_up() {
+        let still = |changes: &[bool]| {
+            let (mut reads, mut answers) = (0, changes.iter().copied());
+            let read = || {
+                reads += 1;
+                Ok(())
+            };
+            let held = read_while_still(read, || Ok(answers.next().unwrap())).unwrap();
+            (reads, held)
+        };
+        assert_eq!(still(&[true, false]), (1, true), "what changed before the read is old news");
+        assert_eq!(still(&[false, true, false]), (2, true));
+        assert_eq!(still(&[false, true, true, true]), (3, false));
+    }
+
+    #[test]
+    fn this_machines_table_is_read_again_through_the_same_descriptor() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let mut table = MountTable::default();
+        let first = table.read(&root, "/proc").unwrap();
+        assert!(table.file.is_some());
+        let again = table.read(&root, "/proc").unwrap();
+        assert_eq!((first.gap(), again.gap()), (None, None));
+        assert!(first.values().any(|mount| &*mount.fstype == "proc"));
+        assert!(table.last().is_some());
+    }
+
+    #[test]
+    fn a_descriptor_that_fails_is_opened_anew() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = MountTable { file: Some(File::open(dir.path()).unwrap()), ..MountTable::default() };
+        assert!(table.read(&root, KUBELET).is_ok());
+    }
+
+    #[test]
+    fn octal_escapes_are_undone_and_other_backslashes_stay() {
+        for (raw, plain) in [
+            (r"a\040b", "a b"),
+            (r"\134040", r"\040"),
+            (r"\04", r"\04"),
+            (r"\400", r"\400"),
+            (r"\089", r"\089"),
+            ("\\", "\\"),
+        ] {
+            assert_eq!(decode(raw.as_bytes()), plain);
+        }
+        assert_eq!(decode(br"\303\251"), "é");
+    }
+
+    /// Writes a path as the kernel does.
+    fn encode(text: &str) -> String {
+        text.bytes()
+            .map(|b| if b" \t\n\\".contains(&b) { format!("\\{b:03o}") } else { char::from(b).into() })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes, KUBELET);
+            let _ = parse(&[ROOT.as_bytes(), &bytes, b"\n"].concat(), KUBELET);
+            prop_assert!(decode(&bytes).len() <= bytes.len().saturating_mul(3));
+        }
+
+        #[test]
+        fn a_table_with_one_byte_changed_is_read_or_refused(at in 0..NODE.len(), byte: u8) {
+            let mut bytes = NODE.to_vec();
+            bytes[at] = byte;
+            if let Ok(mounts) = parse(&bytes, KUBELET) {
+                prop_assert!(mounts.len() <= 8);
+                prop_assert!(mounts.values().all(|mount| mount.point.starts_with('/') && !mount.fstype.is_empty()));
+                prop_assert!(mounts.len() >= 7 || mounts.gap().is_some());
+            }
+        }
+
+        #[test]
+        fn a_table_cut_anywhere_says_so(cut in 0..NODE.len()) {
+            match parse(&NODE[..cut], KUBELET) {
+                Ok(mounts) => prop_assert!(mounts.gap().is_some() || NODE[..cut].ends_with(b"\n")),
+                Err(reason) => prop_assert!(reason.contains("no line for /")),
+            }
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_comes_back(id: u32, major: u32, minor: u32, point in "[ -~\t\n]{0,40}", source in "[ -~\t\n]{0,20}") {
+            let (point, source) = (format!("/{point}."), format!("{source}."));
+            let line = format!("{id} 0 {major}:{minor} / {} rw - t {} rw,x", encode(&point), encode(&source));
+            let line = Line::parse(line.as_bytes()).unwrap();
+            let entry = line.entry(KUBELET);
+            prop_assert_eq!(line.id, id);
+            prop_assert_eq!(entry.dev, DevId { major, minor });
+            prop_assert_eq!((&*entry.point, &*entry.source, &*entry.super_options), (&*point, &*source, "rw,x"));
+        }
     }
 }

@@ -1,7 +1,201 @@
-//! NVMe controllers.
+//! NVMe controllers, from sysfs alone: no admin command is ever sent.
+
+use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
+
+use super::block::ebs_volume;
+use super::gaps::Gaps;
 use super::root::Root;
-use crate::facts::{Cause, NvmeControllers, Unknown};
-/// stub
-pub fn controllers(_: &Root) -> Result<NvmeControllers, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+
+const CONTROLLERS: &str = "sys/class/nvme";
+
+/// All NVMe controllers.
+///
+/// # Errors
+/// When they cannot be listed. A kernel that never met one has no such class: where the classes can be listed and
+/// this one is not among them, there is none.
+pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
+    let names = match root.list(CONTROLLERS) {
+        Ok(names) => names,
+        Err(why) if why.cause == Cause::Missing => {
+            let classes = root.list("sys/class")?;
+            let hidden = classes.iter().any(|(class, _)| class == "nvme");
+            return if hidden { Err(why) } else { Ok(NvmeControllers::whole([])) };
+        }
+        Err(why) => return Err(why),
+    };
+    let mut gaps = Gaps::default();
+    let mut found = Vec::new();
+    for (name, _) in names.into_iter().filter(|(name, _)| is_controller(name)) {
+        if let Some(controller) = controller(root, &format!("{CONTROLLERS}/{name}"), &mut gaps) {
+            found.push((name, controller));
+        }
+    }
+    Ok(NvmeControllers::with_gap(found, gaps.into_gap()))
+}
+
+/// One controller; `None` where it went away under the look.
+fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController> {
+    // Missing where the kernel is old (transport, before 4.8) and where the controller went away meanwhile.
+    let transport = gaps.optional(root.text(&format!("{dir}/transport"))).unwrap_or_default();
+    let mut failed = Vec::new();
+    let mut text = |file| root.text(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
+    let (model, state) = (text("model"), text("state"));
+    let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
+    let entries = root.list(dir).map_err(|why| failed.push(why)).unwrap_or_default();
+    if !failed.is_empty() && !root.exists(dir) {
+        return None;
+    }
+    failed.into_iter().for_each(|why| gaps.note(why));
+    let mut namespaces: Vec<_> = entries.iter().filter_map(|(name, _)| namespace(name)).collect();
+    namespaces.sort_unstable();
+    Some(NvmeController { model, volume, state, transport, namespaces })
+}
+
+fn is_controller(name: &str) -> bool {
+    name.strip_prefix("nvme").and_then(number).is_some_and(|(_, rest)| rest.is_empty())
+}
+
+/// The block device that an entry of a controller's directory stands for: itself, or for a hidden path of a
+/// multipath device (`nvme0c1n2`) the head that it leads to (`nvme0n2`).
+fn namespace(entry: &str) -> Option<DeviceName> {
+    let (instance, rest) = number(entry.strip_prefix("nvme")?)?;
+    let rest = match rest.strip_prefix('c') {
+        Some(path) => number(path)?.1,
+        None => rest,
+    };
+    let (id, rest) = number(rest.strip_prefix('n')?)?;
+    rest.is_empty().then(|| format!("nvme{instance}n{id}"))
+}
+
+/// The digits that a text begins with, and the rest.
+fn number(text: &str) -> Option<(&str, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::VolumeId;
+
+    fn machine() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("sys/class")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    /// The class holds links to the devices, as the kernel's does.
+    fn add(at: &Path, name: &str, files: &[(&str, &str)], entries: &[&str]) {
+        let device = at.join("sys/devices/pci0000:00/nvme").join(name);
+        fs::create_dir_all(&device).unwrap();
+        for entry in entries {
+            fs::create_dir_all(device.join(entry)).unwrap();
+        }
+        for (file, text) in files {
+            fs::write(device.join(file), text).unwrap();
+        }
+        let class = at.join(CONTROLLERS);
+        fs::create_dir_all(&class).unwrap();
+        symlink(format!("../../devices/pci0000:00/nvme/{name}"), class.join(name)).unwrap();
+    }
+
+    const EBS: [(&str, &str); 4] = [
+        ("model", "Amazon Elastic Block Store              \n"),
+        ("serial", "vol0123456789abcdef0\n"),
+        ("state", "live\n"),
+        ("transport", "pcie\n"),
+    ];
+
+    #[test]
+    fn a_controller_tells_its_volume_state_and_namespaces() {
+        let (dir, root) = machine();
+        add(dir.path(), "nvme0", &EBS, &["nvme0n1", "ng0n1", "hwmon1", "power"]);
+        add(dir.path(), "nvme10", &EBS[..3], &["nvme2c10n1", "nvme2c10n2"]);
+        fs::create_dir_all(dir.path().join(CONTROLLERS).join("nvme-fabrics")).unwrap();
+        let found = controllers(&root).unwrap();
+        assert_eq!((found.len(), found.gap()), (2, None));
+        let expected = NvmeController {
+            model: "Amazon Elastic Block Store".into(),
+            volume: VolumeId::from_serial("vol0123456789abcdef0"),
+            state: "live".into(),
+            transport: "pcie".into(),
+            namespaces: vec!["nvme0n1".into()],
+        };
+        assert_eq!(found.get(&"nvme0".into()), Some(&expected));
+        let multipath = found.get(&"nvme10".into()).unwrap();
+        assert_eq!((&*multipath.transport, &*multipath.namespaces), ("", &["nvme2n1".into(), "nvme2n2".into()][..]));
+    }
+
+    #[test]
+    fn no_class_among_the_classes_is_no_controller() {
+        let (dir, root) = machine();
+        fs::create_dir_all(dir.path().join("sys/class/block")).unwrap();
+        let none = controllers(&root).unwrap();
+        assert_eq!((none.len(), none.gap()), (0, None));
+        fs::remove_dir_all(dir.path().join("sys/class")).unwrap();
+        assert_eq!(controllers(&root).unwrap_err().cause, Cause::Missing);
+        let (dir, root) = machine();
+        symlink("/nowhere", dir.path().join(CONTROLLERS)).unwrap();
+        assert_eq!(controllers(&root).unwrap_err().cause, Cause::Missing, "a class that leads nowhere is not none");
+    }
+
+    #[test]
+    fn a_controller_that_goes_is_skipped_and_one_that_cannot_be_read_is_a_gap() {
+        let (dir, root) = machine();
+        fs::create_dir_all(dir.path().join(CONTROLLERS)).unwrap();
+        symlink("../../devices/gone", dir.path().join(CONTROLLERS).join("nvme3")).unwrap();
+        let none = controllers(&root).unwrap();
+        assert_eq!((none.len(), none.gap()), (0, None));
+        for (at, name) in ["model", "serial", "state"].into_iter().enumerate() {
+            let (dir, root) = machine();
+            let files: Vec<_> = EBS.into_iter().filter(|(file, _)| *file != name).collect();
+            add(dir.path(), "nvme0", &files, &[]);
+            let found = controllers(&root).unwrap();
+            assert!(found.gap().unwrap().why.contains(&format!("nvme0/{name}")), "{at} {:?}", found.gap());
+            assert_eq!(found.len(), 1);
+        }
+        let (dir, root) = machine();
+        add(dir.path(), "nvme0", &[EBS[0], ("serial", "vol-x"), EBS[2]], &[]);
+        assert!(controllers(&root).unwrap().gap().unwrap().why.contains("expected vol and 17"));
+    }
+
+    #[test]
+    fn only_namespaces_are_namespaces() {
+        for (entry, device) in [
+            ("nvme0n1", Some("nvme0n1")),
+            ("nvme12c3n45", Some("nvme12n45")),
+            ("nvme0", None),
+            ("nvme0n", None),
+            ("nvme0n1p1", None),
+            ("nvmen1", None),
+            ("nvme0cn1", None),
+            ("ng0n1", None),
+        ] {
+            assert_eq!(namespace(entry).as_deref(), device, "{entry}");
+        }
+        assert!(is_controller("nvme0") && !is_controller("nvme") && !is_controller("nvme0n1"));
+    }
+
+    #[test]
+    fn this_machines_controllers_are_listed() {
+        let found = controllers(&Root::open(Path::new("/")).unwrap()).unwrap();
+        assert!(found.gap().is_none() && found.values().all(|controller| !controller.state.is_empty()), "{found:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_namespace_is_never_a_hidden_path(entry in "(nvme)?([0-9]{0,3}|c|n|p|\\PC){0,6}") {
+            if let Some(device) = namespace(&entry) {
+                prop_assert_eq!(namespace(&device), Some(device.clone()));
+                prop_assert!(!device.contains('c'));
+            }
+        }
+    }
 }
