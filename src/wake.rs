@@ -10,9 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -55,9 +53,13 @@ impl Wake {
         match self {
             Self::Mounts | Self::Devices => VOLUMES,
             Self::Pressure => SourceSet::of(&[Source::MemInfo, Source::Pressure, Source::Cgroups, Source::VmStat]),
-            Self::Cgroups => {
-                SourceSet::of(&[Source::Cgroups, Source::PodCgroups, Source::VmStat, Source::KernelLog, Source::MemInfo])
-            }
+            Self::Cgroups => SourceSet::of(&[
+                Source::Cgroups,
+                Source::PodCgroups,
+                Source::VmStat,
+                Source::KernelLog,
+                Source::MemInfo,
+            ]),
         }
     }
 }
@@ -202,7 +204,8 @@ mod tests {
 
     #[test]
     fn only_block_and_nvme_uevents_wake() {
-        let real = b"add@/devices/virtual/block/loop9\0ACTION=add\0DEVPATH=/devices/virtual/block/loop9\0SUBSYSTEM=block\0";
+        let real =
+            b"add@/devices/virtual/block/loop9\0ACTION=add\0DEVPATH=/devices/virtual/block/loop9\0SUBSYSTEM=block\0";
         assert!(is_about_blocks(real));
         assert!(is_about_blocks(b"change@/x\0SUBSYSTEM=nvme\0"));
         assert!(!is_about_blocks(b"add@/x\0SUBSYSTEM=net\0"));
@@ -214,7 +217,11 @@ mod tests {
     fn a_wake_reads_every_source_that_its_judges_compare() {
         use crate::detect::DETECTORS;
         for detector in DETECTORS.iter().filter(|d| d.needs.has(Source::Mounts) && !d.needs.has(Source::KubeletDirs)) {
-            assert!(detector.needs.without(Wake::Mounts.sources()).is_empty(), "{:?} would see an old half", detector.kinds);
+            assert!(
+                detector.needs.without(Wake::Mounts.sources()).is_empty(),
+                "{:?} would see an old half",
+                detector.kinds
+            );
         }
     }
 }

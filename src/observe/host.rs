@@ -57,7 +57,7 @@ impl Host {
 
     /// Reads one source.
     pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
-let Self { root, settings, mounts, block, kmsg, kubelet } = self;
+        let Self { root, settings, mounts, block, kmsg, kubelet } = self;
         let root = &**root;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),

@@ -1,0 +1,171 @@
+//! The command line: one file for each subcommand.
+
+mod check;
+mod explain;
+mod record;
+mod replay;
+mod run;
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, ConfigError, File, KEYS, LogFormat, LogLevel};
+
+/// Everything went as asked, and nothing was found.
+const OK: u8 = 0;
+/// Could not do what was asked: also what `check` says when it could not look.
+const FAILED: u8 = 3;
+/// The command line or a setting was wrong (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// A setting stops the start.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs the command line's command; its exit code says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { OK });
+        }
+    };
+    match dispatch(&matches) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Config(error)) => {
+            complain(&error.to_string());
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Other(error)) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// On standard error, and where the kubelet looks for a container's last words.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "barnacle: {text}");
+    if let Ok(mut file) = std::fs::File::options().write(true).open("/dev/termination-log") {
+        let _ = writeln!(file, "{text}");
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
+    match matches.subcommand() {
+        Some(("check", arguments)) => check::main(arguments, &settings(arguments)?),
+        Some(("run", arguments)) => run::main(settings(arguments)?),
+        Some(("explain", arguments)) => Ok(explain::main(arguments)),
+        Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
+        Some(("replay", arguments)) => replay::main(arguments),
+        _ => Ok(USAGE),
+    }
+}
+
+fn command() -> Command {
+    Command::new("barnacle")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Finds what clings to a Kubernetes node on EC2 and should not")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(check::command()))
+        .subcommand(with_settings(run::command()))
+        .subcommand(explain::command())
+        .subcommand(with_settings(record::command()))
+        .subcommand(replay::command())
+}
+
+/// Adds `--config` and a flag for every setting.
+fn with_settings(command: Command) -> Command {
+    let file = Arg::new("config").long("config").value_name("FILE").env("BARNACLE_CONFIG");
+    let file = file.help("YAML file of settings").help_heading("Settings");
+    let flags = KEYS.iter().map(|key| {
+        let help = format!("{} [default: {}] ({})", key.help, default(key), (key.allowed)());
+        Arg::new(key.name).long(key.name).value_name("VALUE").help(help).help_heading("Settings").hide_short_help(true)
+    });
+    command.arg(file).args(flags)
+}
+
+fn default(key: &crate::config::Key) -> String {
+    let value = (key.get)(&Config::default());
+    if value.is_empty() { "none".to_owned() } else { value }
+}
+
+/// The most that a file of settings may hold.
+const MOST_BYTES: u64 = 1 << 20;
+
+fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
+    let name = arguments.get_one::<String>("config");
+    let text = name.map(|name| read(name)).transpose()?;
+    let file = name.zip(text.as_deref()).map(|(name, text)| File { name, text });
+    let flags = KEYS.iter().filter_map(|key| Some((key.name, arguments.get_one::<String>(key.name)?.as_str())));
+    // The file's own name is given in the same way as a setting, but is none.
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = environment.filter(|(name, _)| name != "BARNACLE_CONFIG");
+    Ok(Config::load(file, environment, flags)?)
+}
+
+fn read(name: &str) -> Result<String, ConfigError> {
+    let error = |why: String| ConfigError::File { file: name.to_owned(), why };
+    let file = std::fs::File::open(name).map_err(|e| error(format!("cannot be opened: {e}")))?;
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(error("expected a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    let read = file.take(MOST_BYTES).read_to_string(&mut text);
+    read.map_err(|e| error(format!("cannot be read: {e}")))?;
+    Ok(text)
+}
+
+/// One thread runs everything but the host's reads: a node has better use for its cores.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    Ok(runtime.map_err(anyhow::Error::from)?)
+}
+
+fn start_log(config: &Config) {
+    let level = match config.log {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let filter = Targets::new().with_target("barnacle", level).with_default(level.min(LevelFilter::WARN));
+    let json = match config.log_format {
+        LogFormat::Json => true,
+        LogFormat::Human => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).boxed()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed()
+    };
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+/// Writes to standard output; a reader that went away is no failure of ours.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}

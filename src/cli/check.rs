@@ -1,0 +1,89 @@
+//! `barnacle check`: what is wrong here, in one look.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::agent::look;
+use crate::config::{Config, parse_duration};
+use crate::finding::{Kind, Severity};
+use crate::report::table::{self, Style};
+use crate::report::{Report, json, npd};
+
+use super::{FAILED, Failure, OK, flag, print, runtime};
+
+pub(super) fn command() -> Command {
+    let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
+    let only = Arg::new("only").long("only").value_name("KIND").action(ArgAction::Append).value_delimiter(',');
+    let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
+    let names = PossibleValuesParser::new(Kind::ALL.iter().map(|kind| kind.name()));
+    Command::new("check")
+        .about("Look at this machine and say what is wrong")
+        .long_about(
+            "Look at this machine and say what is wrong.\n\n\
+             Asks the agent that runs here what it knows; where none runs, looks itself. One look cannot take rates and \
+             cannot confirm what must last: use --for.\n\n\
+             Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, 64 wrong usage. With \
+             --format npd: 0 nothing, 1 problem, 2 could not look.",
+        )
+        .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
+        .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("these kinds alone"))
+        .arg(long.help("look for so long, such as 30s or 2m, to take rates and to confirm"))
+        .arg(flag("no-agent", "do not ask the agent that runs here"))
+        .arg(flag("ascii", "no characters beyond ASCII"))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(3600);
+    parse_duration(text).filter(|time| *time <= most).ok_or_else(|| "expected a time up to 1h, such as 30s".to_owned())
+}
+
+pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
+    let kinds: Vec<Kind> =
+        arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
+    let long = arguments.get_one::<Duration>("for").copied();
+    let asks = long.is_none() && !arguments.get_flag("no-agent") && config.host_root == "/";
+    let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), asks))?;
+    if !kinds.is_empty() {
+        report.keep_only(&kinds);
+    }
+    match arguments.get_one::<String>("format").map(String::as_str) {
+        Some("json") => print(&json::to_json(&report)),
+        Some("npd") => {
+            let (line, code) = npd::line(&report);
+            print(&format!("{line}\n"));
+            return Ok(code);
+        }
+        _ => print(&table::write(&report, style(arguments.get_flag("ascii")))),
+    }
+    Ok(code(&report))
+}
+
+async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Report> {
+    if ask && let Ok(report) = look::ask(config.listen).await {
+        return Ok(report);
+    }
+    look::report(config, long).await
+}
+
+fn style(ascii: bool) -> Style {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    Style { colour, width: width.or_else(terminal_width).unwrap_or(100), ascii }
+}
+
+fn terminal_width() -> Option<usize> {
+    crate::observe::terminal::width()
+}
+
+fn code(report: &Report) -> u8 {
+    match report.worst() {
+        _ if report.saw_nothing() => FAILED,
+        Some(Severity::Critical) => 2,
+        Some(Severity::Warning) => 1,
+        _ if report.findings.iter().any(|f| !f.confirmed && f.severity > Severity::Info) => 1,
+        _ => OK,
+    }
+}

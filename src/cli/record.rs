@@ -1,0 +1,39 @@
+//! `barnacle record`: what the witnesses say, written down.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command};
+
+use crate::agent::look;
+use crate::config::{Config, parse_duration};
+use crate::recording::Writer;
+
+use super::{Failure, OK, runtime};
+
+pub(super) fn command() -> Command {
+    let long = Arg::new("for").long("for").value_name("TIME").default_value("60s");
+    Command::new("record")
+        .about("Write down what the witnesses say, for replay")
+        .arg(Arg::new("file").value_name("FILE").required(true).help("where to; it must not exist yet"))
+        .arg(long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m")).help("for how long"))
+}
+
+pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
+    let name = arguments.get_one::<String>("file").map(String::as_str).unwrap_or_default();
+    let long = arguments.get_one::<Duration>("for").copied().unwrap_or_default();
+    let file = std::fs::File::create_new(name).with_context(|| format!("{name} cannot be made"))?;
+    let mut writer = Writer::new(file).with_context(|| format!("{name} cannot be written"))?;
+    let mut trouble = None;
+    let look = look::look(config, long, |at, seen| {
+        if trouble.is_none() {
+            trouble = writer.step(at, seen).err();
+        }
+    });
+    runtime()?.block_on(look)?;
+    if let Some(error) = trouble {
+        return Err(anyhow::Error::from(error).context(format!("{name} could not be written to its end")).into());
+    }
+    writer.finish().with_context(|| format!("{name} could not be written to its end"))?;
+    Ok(OK)
+}

@@ -1,0 +1,175 @@
+//! Recordings: what was observed, step by step, as JSON lines under zstd.
+//!
+//! The first line names the format; each further line is one step: a moment and the observations of it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Moment, Observation};
+
+/// Version of the format.
+const VERSION: u32 = 1;
+/// No honest step is longer; a bomb is.
+const LONGEST_LINE: u64 = 256 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    barnacle_recording: u32,
+}
+
+#[derive(Serialize)]
+struct StepRef<'a> {
+    at: Moment,
+    seen: &'a [Observation],
+}
+
+#[derive(Deserialize)]
+struct Step {
+    at: Moment,
+    seen: Vec<Observation>,
+}
+
+/// Writes a recording.
+pub struct Writer<W: Write> {
+    out: zstd::Encoder<'static, W>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a recording.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(out: W) -> io::Result<Self> {
+        let mut writer = Self { out: zstd::Encoder::new(out, 3)? };
+        writer.line(&Head { barnacle_recording: VERSION })?;
+        Ok(writer)
+    }
+
+    /// Adds one step.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn step(&mut self, at: Moment, seen: &[Observation]) -> io::Result<()> {
+        self.line(&StepRef { at, seen })?;
+        // What was seen before a crash is what one wants to see after it.
+        self.out.flush()
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> io::Result<W> {
+        self.out.finish()
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(b"\n")
+    }
+}
+
+/// Reads a recording, a step at a time.
+pub struct Reader<R: Read> {
+    lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    ended: bool,
+}
+
+impl Reader<File> {
+    /// Opens a recording and checks what it is.
+    ///
+    /// # Errors
+    /// When it is not a recording of this version.
+    pub fn new(file: File) -> io::Result<Self> {
+        Self::from_read(file)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads a recording from anywhere.
+    ///
+    /// # Errors
+    /// When it is not a recording of this version.
+    pub fn from_read(from: R) -> io::Result<Self> {
+        let mut reader = Self { lines: BufReader::new(zstd::Decoder::new(from)?), ended: false };
+        let head = reader.line()?.ok_or_else(|| io::Error::other("it is empty"))?;
+        let head: Head = serde_json::from_slice(&head).map_err(|e| io::Error::other(format!("its first line: {e}")))?;
+        match head.barnacle_recording {
+            VERSION => Ok(reader),
+            other => Err(io::Error::other(format!("it is of version {other}, expected {VERSION}"))),
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        match (&mut self.lines).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => Ok(None),
+            Ok(_) if line.ends_with(b"\n") => Ok(Some(line)),
+            Ok(_) => Err(io::Error::other("a line is cut off or too long")),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = io::Result<(Moment, Vec<Observation>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = match self.line() {
+            Ok(None) => None,
+            Ok(Some(line)) => Some(serde_json::from_slice(&line).map(|Step { at, seen }| (at, seen)).map_err(Into::into)),
+            Err(error) => Some(Err(error)),
+        };
+        self.ended = !matches!(step, Some(Ok(_)));
+        step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, Cause, LoadAvg, Reading, Unknown};
+
+    fn recording() -> (Moment, Vec<Observation>, Vec<u8>) {
+        let at = Moment { boot: BootId::default(), up: Duration::from_millis(1500), wall: Timestamp::UNIX_EPOCH };
+        let value = LoadAvg { one: 0.25, five: 1.0, fifteen: 2.0, tasks: 7 };
+        let unknown = Observation::VmStat(Reading::Unknown(Unknown::new(Cause::Denied, "no")));
+        let seen = vec![Observation::LoadAvg(Reading::Known { value, at }), unknown];
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        writer.step(at, &seen).unwrap();
+        writer.step(at, &[]).unwrap();
+        (at, seen, writer.finish().unwrap())
+    }
+
+    #[test]
+    fn a_recording_reads_back() {
+        let (at, seen, bytes) = recording();
+        let steps: Vec<_> = Reader::from_read(&*bytes).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(steps, [(at, seen), (at, Vec::new())]);
+    }
+
+    #[test]
+    fn a_torn_recording_plays_as_far_as_it_goes() {
+        let (_, _, bytes) = recording();
+        for cut in 0..bytes.len() {
+            let Ok(reader) = Reader::from_read(bytes.get(..cut).unwrap()) else { continue };
+            assert!(reader.take(10).count() <= 3);
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_recording() {
+        assert!(Reader::from_read(&b"not zstd"[..]).is_err());
+        let json = zstd::encode_all(&b"{\"barnacle_recording\":9}\n"[..], 1).unwrap();
+        assert!(Reader::from_read(&*json).err().unwrap().to_string().contains("version 9"));
+    }
+}
