@@ -164,7 +164,9 @@ impl<'a> Places<'a> {
 /// # Errors
 /// When it is not an object from path to usage.
 pub fn parse_captured(bytes: &[u8]) -> Result<BTreeMap<String, DiskUsage>, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("expected an object from path to usage: {error}"))
+    serde_json::from_slice(bytes).map_err(|error| {
+        format!("expected an object from path to usage (line {}, column {})", error.line(), error.column())
+    })
 }
 
 #[cfg(test)]
