@@ -1,11 +1,188 @@
-//! Control groups.
+//! Control groups: the levels above the pods, and the pods.
+
+mod files;
+mod names;
+mod pods;
+
+use std::collections::BTreeMap;
+
+pub use files::{parse_flat_keyed, parse_limit, parse_number, parse_pressure};
+pub use names::{container_id, pod_uid};
+pub use pods::pods;
+
 use super::root::Root;
-use crate::facts::{Cause, Cgroups, PodCgroups, Unknown};
-/// stub
-pub fn levels(_: &Root) -> Result<Cgroups, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+use crate::facts::{
+    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
+};
+use files::Files;
+
+/// Where every hierarchy is mounted.
+const MOUNT: &str = "sys/fs/cgroup";
+
+/// Where the memory and pids controllers of this machine are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    version: CgroupVersion,
+    memory: &'static str,
+    pids: &'static str,
 }
-/// stub
-pub fn pods(_: &Root) -> Result<PodCgroups, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+
+impl Hierarchy {
+    const V2: Self = Self { version: CgroupVersion::V2, memory: MOUNT, pids: MOUNT };
+    const V1: Self = Self { version: CgroupVersion::V1, memory: "sys/fs/cgroup/memory", pids: "sys/fs/cgroup/pids" };
+
+    /// v2 says so by `cgroup.controllers` in its root. A hybrid machine has its memory in v1, and is v1 for us.
+    fn find(root: &Root) -> Result<Self, Unknown> {
+        if present(root, "sys/fs/cgroup/cgroup.controllers")? {
+            return Ok(Self::V2);
+        }
+        if present(root, Self::V1.memory)? {
+            return Ok(Self::V1);
+        }
+        let why = format!(
+            "no cgroup hierarchy at {}: expected cgroup.controllers (v2) or a directory memory (v1)",
+            root.name(MOUNT)
+        );
+        Err(Unknown::new(Cause::Missing, why))
+    }
+
+    fn memory_dir(self, group: &str) -> String {
+        format!("{}/{group}", self.memory)
+    }
+
+    fn pids_dir(self, group: &str) -> String {
+        format!("{}/{group}", self.pids)
+    }
+
+    /// Which of the two names `kubepods` has here; none where no kubelet has started pods.
+    fn driver(self, root: &Root) -> Result<Option<CgroupDriver>, Unknown> {
+        for driver in [CgroupDriver::Systemd, CgroupDriver::Cgroupfs] {
+            if present(root, &self.memory_dir(kubepods_group(driver)))? {
+                return Ok(Some(driver));
+            }
+        }
+        Ok(None)
+    }
 }
+
+/// Whether it is there; that this could not be found out is not the same as no.
+fn present(root: &Root, path: &str) -> Result<bool, Unknown> {
+    match root.handle(path) {
+        Ok(_) => Ok(true),
+        Err(unknown) if unknown.cause == Cause::Missing => Ok(false),
+        Err(unknown) => Err(unknown),
+    }
+}
+
+fn kubepods_group(driver: CgroupDriver) -> &'static str {
+    match driver {
+        CgroupDriver::Systemd => "kubepods.slice",
+        CgroupDriver::Cgroupfs => "kubepods",
+    }
+}
+
+/// The group whose children are the pods of this class.
+fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
+    match (driver, qos) {
+        (_, Qos::Guaranteed) => kubepods_group(driver),
+        (CgroupDriver::Systemd, Qos::Burstable) => "kubepods.slice/kubepods-burstable.slice",
+        (CgroupDriver::Systemd, Qos::BestEffort) => "kubepods.slice/kubepods-besteffort.slice",
+        (CgroupDriver::Cgroupfs, Qos::Burstable) => "kubepods/burstable",
+        (CgroupDriver::Cgroupfs, Qos::BestEffort) => "kubepods/besteffort",
+    }
+}
+
+/// Reads the root group, `kubepods`, its QoS groups and the system's slices. Groups are named by their path
+/// below the root of the hierarchy, without a slash at its head.
+///
+/// # Errors
+/// When no hierarchy is there, or a file that is there cannot be read or understood.
+pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
+    let tree = Hierarchy::find(root)?;
+    let driver = tree.driver(root)?;
+    let mut look = Levels { root, tree, files: Files::new(root) };
+    let mut others = BTreeMap::new();
+    if let Some(driver) = driver {
+        for qos in [Qos::Burstable, Qos::BestEffort] {
+            look.qos(qos_group(driver, qos), &mut others)?;
+        }
+    }
+    look.slice("runtime.slice", CgroupLevel::Runtime, &mut others)?;
+    look.slice("system.slice", CgroupLevel::System, &mut others)?;
+    Ok(Cgroups {
+        version: tree.version,
+        driver,
+        root: look.root_memory()?,
+        kubepods: driver.map(|driver| look.kubepods(kubepods_group(driver))).transpose()?,
+        others,
+    })
+}
+
+type Others = BTreeMap<String, (CgroupLevel, Cgroup)>;
+
+struct Levels<'a> {
+    root: &'a Root,
+    tree: Hierarchy,
+    files: Files<'a>,
+}
+
+impl Levels<'_> {
+    /// The root group of v2 has no `memory.current`: the kubelet takes anon + file instead, and so do we.
+    fn root_memory(&mut self) -> Result<Option<RootMemory>, Unknown> {
+        let dir = self.tree.memory;
+        if self.tree.version == CgroupVersion::V1 {
+            let usage = self.files.number(dir, "memory.usage_in_bytes")?;
+            let inactive = self.files.required(dir, "memory.stat", ["total_inactive_file"])?;
+            return Ok(usage.zip(inactive).map(|(usage, [inactive_file])| RootMemory { usage, inactive_file }));
+        }
+        // Kernels before 5.8 or so have no memory.stat in the root group.
+        let stat = self.files.required(dir, "memory.stat", ["anon", "file", "inactive_file"])?;
+        Ok(stat.map(|[anon, file, inactive_file]| RootMemory { usage: anon.saturating_add(file), inactive_file }))
+    }
+
+    fn kubepods(&mut self, group: &str) -> Result<Cgroup, Unknown> {
+        let dir = self.tree.memory_dir(group);
+        let mut cgroup = Cgroup { oom: self.files.oom(self.tree.version, &dir)?, ..Cgroup::default() };
+        match self.tree.version {
+            CgroupVersion::V1 => {
+                cgroup.memory = self.files.number(&dir, "memory.usage_in_bytes")?;
+                let stat = self.files.required(&dir, "memory.stat", ["total_inactive_file"])?;
+                cgroup.inactive_file = stat.map(|[inactive]| inactive);
+                cgroup.memory_max = self.files.limit(&dir, "memory.limit_in_bytes")?;
+            }
+            CgroupVersion::V2 => {
+                cgroup.memory = self.files.number(&dir, "memory.current")?;
+                let stat = self.files.required(&dir, "memory.stat", ["inactive_file"])?;
+                cgroup.inactive_file = stat.map(|[inactive]| inactive);
+                cgroup.memory_max = self.files.limit(&dir, "memory.max")?;
+                cgroup.memory_pressure = self.files.parsed(&dir, "memory.pressure", parse_pressure)?;
+            }
+        }
+        self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
+        Ok(cgroup)
+    }
+
+    fn oom(&mut self, group: &str) -> Result<Option<OomCounts>, Unknown> {
+        let dir = self.tree.memory_dir(group);
+        if present(self.root, &dir)? { self.files.oom(self.tree.version, &dir).map(Some) } else { Ok(None) }
+    }
+
+    fn qos(&mut self, group: &str, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(oom) = self.oom(group)? {
+            others.insert(group.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
+        }
+        Ok(())
+    }
+
+    fn slice(&mut self, group: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(oom) = self.oom(group)? {
+            let mut cgroup = Cgroup { oom, ..Cgroup::default() };
+            self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
+            others.insert(group.to_owned(), (level, cgroup));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,296 @@
-//! statfs of the kubelet's and the images' own filesystem.
+//! statfs of the filesystems that the kubelet watches: its own directory's and the images'.
+//!
+//! Nothing else is ever asked: a volume's mount point could hang us. Called on the thread that may be left behind.
+
+use std::collections::BTreeMap;
+
+use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::statvfs::fstatvfs;
+
 use super::{HostSettings, root::Root};
-use crate::facts::{Cause, DiskUsage, Unknown};
-/// stub
-pub fn nodefs(_: &Root, _: &HostSettings) -> Result<DiskUsage, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+use crate::facts::{Cause, DevId, DiskUsage, Unknown};
+
+/// Where container runtimes keep their images: containerd's snapshots, containerd, CRI-O, docker.
+const IMAGE_ROOTS: [&str; 4] = [
+    "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",
+    "/var/lib/containerd",
+    "/var/lib/containers/storage",
+    "/var/lib/docker",
+];
+
+/// In a copy of a machine, what statfs said there: an object from path to [`DiskUsage`].
+const SIDE_FILE: &str = "captured/statfs.json";
+
+/// The filesystem of the kubelet's directory: its nodefs, which is not always that of `/`.
+///
+/// # Errors
+/// When no directory on it can be asked, or it has no size.
+pub fn nodefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown> {
+    let places = Places::of(root)?;
+    let kubelet = settings.kubelet_root.trim_end_matches('/');
+    if let Some(state) = settings.state_dir.as_deref().filter(|state| is_below(state, kubelet))
+        && places.has(state)?
+    {
+        let why = format!("{state} stands on the filesystem of {kubelet}");
+        return places.usage(state, Some(why));
+    }
+    if places.has(kubelet)? {
+        return places.usage(kubelet, None);
+    }
+    let mut at = kubelet;
+    while let Some((parent, _)) = at.rsplit_once('/') {
+        let parent_name = if parent.is_empty() { "/" } else { parent };
+        if places.has(parent_name)? {
+            let why = format!("{kubelet} is not there; this is the filesystem it would be on");
+            return places.usage(parent_name, Some(why));
+        }
+        at = parent;
+    }
+    Err(Unknown::new(Cause::Missing, format!("{} and all above it are not there", root.name(&relative(kubelet)))))
 }
-/// stub
-pub fn imagefs(_: &Root, _: &HostSettings) -> Result<DiskUsage, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+
+/// The filesystem of the container images: the kubelet's imagefs.
+///
+/// # Errors
+/// When no directory of images is there, or its filesystem has no size.
+pub fn imagefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown> {
+    let places = Places::of(root)?;
+    if let Some(path) = settings.image_root.as_deref() {
+        return places.usage(path, None);
+    }
+    for path in IMAGE_ROOTS {
+        if places.has(path)? {
+            return places.usage(path, None);
+        }
+    }
+    let looked: Vec<String> = IMAGE_ROOTS.iter().map(|path| root.name(&relative(path))).collect();
+    let why = format!("no container images directory found (looked in {}); set image-root", looked.join(", "));
+    Err(Unknown::new(Cause::Missing, why))
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn relative(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
+}
+
+/// The directories of a machine, or what was captured of them.
+struct Places<'a> {
+    root: &'a Root,
+    captured: Option<BTreeMap<String, DiskUsage>>,
+}
+
+impl<'a> Places<'a> {
+    fn of(root: &'a Root) -> Result<Self, Unknown> {
+        if root.is_live() {
+            return Ok(Self { root, captured: None });
+        }
+        let bytes = root.bytes(SIDE_FILE).map_err(|unknown| match unknown.cause {
+            Cause::Missing => Unknown::new(
+                Cause::Unsupported,
+                format!("{} is a copy of a machine, and {}", root.name(""), unknown.why),
+            ),
+            _ => unknown,
+        })?;
+        let captured = parse_captured(&bytes).map_err(|reason| root.malformed(SIDE_FILE, reason))?;
+        Ok(Self { root, captured: Some(captured) })
+    }
+
+    /// Whether a directory stands there. In a copy, one of which something was captured did, whether it was
+    /// copied or not.
+    fn has(&self, path: &str) -> Result<bool, Unknown> {
+        if self.captured.as_ref().is_some_and(|captured| captured.contains_key(path)) {
+            return Ok(true);
+        }
+        match self.directory(path) {
+            Ok(_) => Ok(true),
+            Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::WrongType) => Ok(false),
+            Err(unknown) => Err(unknown),
+        }
+    }
+
+    /// A handle that is neither opened nor listed, and its device number.
+    fn directory(&self, path: &str) -> Result<(std::os::fd::OwnedFd, DevId), Unknown> {
+        let path = relative(path);
+        let handle = self.root.handle(&path)?;
+        let stat = fstat(&handle).map_err(|error| self.root.unknown(&path, error))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+            let why = format!("{} is no directory", self.root.name(&path));
+            return Err(Unknown::new(Cause::WrongType, why));
+        }
+        let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
+        Ok((handle, DevId { major: number(major(stat.st_dev)), minor: number(minor(stat.st_dev)) }))
+    }
+
+    fn usage(&self, path: &str, instead_of: Option<String>) -> Result<DiskUsage, Unknown> {
+        let usage = match &self.captured {
+            Some(captured) => {
+                let usage = captured.get(path).cloned().ok_or_else(|| {
+                    let why = format!("{} says nothing of {path}", self.root.name(SIDE_FILE));
+                    Unknown::new(Cause::Unsupported, why)
+                })?;
+                DiskUsage { path: path.to_owned(), instead_of: instead_of.or(usage.instead_of), ..usage }
+            }
+            None => self.live(path, instead_of)?,
+        };
+        if usage.capacity == 0 {
+            let why = format!("statfs of {} says that it holds no bytes", self.root.name(&relative(path)));
+            return Err(Unknown::new(Cause::Malformed, why));
+        }
+        Ok(usage)
+    }
+
+    fn live(&self, path: &str, instead_of: Option<String>) -> Result<DiskUsage, Unknown> {
+        let (handle, dev) = self.directory(path)?;
+        let fs = fstatvfs(&handle).map_err(|error| self.root.unknown(&relative(path), error))?;
+        // Some filesystems leave f_frsize at zero and count in f_bsize.
+        let unit = if fs.fragment_size() == 0 { fs.block_size() } else { fs.fragment_size() };
+        Ok(DiskUsage {
+            path: path.to_owned(),
+            instead_of,
+            dev,
+            capacity: fs.blocks().saturating_mul(unit),
+            available: fs.blocks_available().saturating_mul(unit),
+            inodes: fs.files(),
+            inodes_free: fs.files_free(),
+        })
+    }
+}
+
+/// The side file of a copied tree.
+///
+/// # Errors
+/// When it is not an object from path to usage.
+pub fn parse_captured(bytes: &[u8]) -> Result<BTreeMap<String, DiskUsage>, String> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        format!("expected an object from path to usage (line {}, column {})", error.line(), error.column())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STATFS: &str = r#"{
+        "/var/lib/kubelet": {"path": "/var/lib/kubelet", "dev": "259:0", "capacity": 85886742528,
+            "available": 7372800000, "inodes": 41932800, "inodes_free": 2000000},
+        "/var/lib/containerd": {"path": "/var/lib/containerd", "dev": "259:3", "capacity": 0,
+            "available": 0, "inodes": 0, "inodes_free": 0},
+        "/": {"path": "/", "dev": "259:1", "capacity": 21474836480, "available": 1, "inodes": 2, "inodes_free": 1}
+    }"#;
+
+    fn settings(kubelet_root: &str) -> HostSettings {
+        HostSettings { kubelet_root: kubelet_root.into(), image_root: None, state_dir: None }
+    }
+
+    fn copy(statfs: Option<&str>) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(text) = statfs {
+            fs::create_dir_all(dir.path().join("captured")).unwrap();
+            fs::write(dir.path().join(SIDE_FILE), text).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn live() -> Root {
+        Root::open(Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn a_live_directory_is_asked_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let usage = nodefs(&live(), &settings(&format!("{path}/"))).unwrap();
+        assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (path, None));
+        assert!(usage.capacity >= usage.available && usage.capacity > 0);
+        assert_eq!(imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }).unwrap(), usage);
+    }
+
+    #[test]
+    fn the_nearest_directory_above_answers_for_one_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        for below in ["lib/kubelet", "file"] {
+            let usage = nodefs(&live(), &settings(&format!("{path}/{below}"))).unwrap();
+            assert_eq!(usage.path, path);
+            assert!(usage.instead_of.unwrap().contains("is not there; this is the filesystem it would be on"));
+        }
+        assert_eq!(nodefs(&live(), &settings("/no-such-place")).unwrap().path, "/");
+    }
+
+    #[test]
+    fn a_state_directory_below_it_answers_for_the_kubelets_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let kubelet = dir.path().to_str().unwrap();
+        let state = format!("{kubelet}/plugins/barnacle");
+        let with = |state: &str| HostSettings { state_dir: Some(state.into()), ..settings(kubelet) };
+        assert_eq!(nodefs(&live(), &with(&state)).unwrap().path, kubelet, "not made yet");
+        fs::create_dir_all(&state).unwrap();
+        let usage = nodefs(&live(), &with(&state)).unwrap();
+        assert_eq!(usage.path, state);
+        assert!(usage.instead_of.unwrap().contains(kubelet));
+        assert_eq!(nodefs(&live(), &with(&format!("{kubelet}-other"))).unwrap().path, kubelet, "not below it");
+    }
+
+    #[test]
+    fn no_images_directory_is_said_with_the_places() {
+        let (_dir, root) = copy(Some("{}"));
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Missing);
+        assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set image-root"));
+        let told = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
+        assert_eq!(imagefs(&live(), &told).unwrap_err().cause, Cause::Missing);
+    }
+
+    #[test]
+    fn a_copy_answers_with_what_was_captured() {
+        let (_dir, root) = copy(Some(STATFS));
+        let usage = nodefs(&root, &settings("/var/lib/kubelet")).unwrap();
+        assert_eq!((usage.capacity, usage.available, usage.dev.major), (85_886_742_528, 7_372_800_000, 259));
+        let usage = nodefs(&root, &settings("/data/kubelet")).unwrap();
+        assert_eq!((usage.path.as_str(), usage.instead_of.is_some()), ("/", true));
+    }
+
+    #[test]
+    fn a_directory_of_which_nothing_was_captured_is_unknown() {
+        let (dir, root) = copy(Some(STATFS));
+        fs::create_dir_all(dir.path().join("data/kubelet")).unwrap();
+        let unknown = nodefs(&root, &settings("/data/kubelet")).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Unsupported);
+        assert!(unknown.why.contains("says nothing of /data/kubelet"), "{}", unknown.why);
+    }
+
+    #[test]
+    fn a_copy_without_a_side_file_is_not_asked_for_this_machines_disks() {
+        let (_dir, root) = copy(None);
+        let unknown = nodefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Unsupported);
+        assert!(unknown.why.contains("is a copy of a machine") && unknown.why.contains("captured/statfs.json"));
+        let (_dir, root) = copy(Some("[]"));
+        assert_eq!(nodefs(&root, &settings("/x")).unwrap_err().cause, Cause::Malformed);
+    }
+
+    #[test]
+    fn a_filesystem_without_size_is_malformed() {
+        let (_dir, root) = copy(Some(STATFS));
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Malformed);
+        assert!(unknown.why.contains("var/lib/containerd"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_side_files_parser_panic(bytes: Vec<u8>) {
+            let _ = parse_captured(&bytes);
+        }
+    }
 }

@@ -1,0 +1,259 @@
+//! The small files of a group.
+
+use super::super::root::{Root, SMALL, quote};
+use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, PressureFile, Stall, Unknown};
+
+/// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// Reads the files of many groups with one buffer and one path.
+pub(super) struct Files<'a> {
+    root: &'a Root,
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(root: &'a Root) -> Self {
+        Self { root, path: String::with_capacity(256), bytes: Vec::with_capacity(4096) }
+    }
+
+    /// A file through its parser; absent where this kernel, version or group has no such file.
+    pub(super) fn parsed<T>(
+        &mut self,
+        dir: &str,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<Option<T>, Unknown> {
+        let Self { root, path, bytes } = self;
+        path.clear();
+        path.push_str(dir);
+        path.push('/');
+        path.push_str(name);
+        match root.read_into(path, SMALL, bytes) {
+            Ok(()) => parse(bytes).map(Some).map_err(|reason| root.malformed(path, reason)),
+            Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::Unsupported) => Ok(None),
+            Err(unknown) => Err(unknown),
+        }
+    }
+
+    pub(super) fn number(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
+        self.parsed(dir, name, parse_number)
+    }
+
+    /// A limit; both no such file and no limit are absent.
+    pub(super) fn limit(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
+        self.parsed(dir, name, parse_limit).map(Option::flatten)
+    }
+
+    /// Keys that every kernel with this file writes: one that lacks is a truncated file.
+    pub(super) fn required<const N: usize>(
+        &mut self,
+        dir: &str,
+        name: &str,
+        keys: [&str; N],
+    ) -> Result<Option<[u64; N]>, Unknown> {
+        self.parsed(dir, name, |bytes| {
+            let mut found = [0; N];
+            for ((found, value), key) in found.iter_mut().zip(parse_flat_keyed(bytes, keys)?).zip(keys) {
+                *found = value.ok_or_else(|| format!("has no line {key}"))?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// What `memory.events.local` (5.2 and later) or v1's `memory.oom_control` counts of this group alone.
+    pub(super) fn own_oom(&mut self, version: CgroupVersion, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+        match version {
+            CgroupVersion::V1 => self.parsed(dir, "memory.oom_control", |bytes| {
+                let [killed_here] = parse_flat_keyed(bytes, ["oom_kill"])?;
+                Ok(OomCounts { killed_here, ..OomCounts::default() })
+            }),
+            CgroupVersion::V2 => self.parsed(dir, "memory.events.local", |bytes| {
+                let [limit_hit, killed_here] = parse_flat_keyed(bytes, ["oom", "oom_kill"])?;
+                Ok(OomCounts { limit_hit, killed_here, ..OomCounts::default() })
+            }),
+        }
+    }
+
+    /// The same and what `memory.events` counts of the group and all below it.
+    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<OomCounts, Unknown> {
+        let mut oom = self.own_oom(version, dir)?.unwrap_or_default();
+        if version == CgroupVersion::V2 {
+            let below = self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom_kill"]))?;
+            oom.killed = below.and_then(|[killed]| killed);
+        }
+        Ok(oom)
+    }
+
+    /// `pids.current`, `pids.max` and `pids.events`: the same in both versions.
+    pub(super) fn pids(&mut self, dir: &str, cgroup: &mut Cgroup) -> Result<(), Unknown> {
+        cgroup.pids = self.number(dir, "pids.current")?;
+        cgroup.pids_max = self.limit(dir, "pids.max")?;
+        let refused = self.parsed(dir, "pids.events", |bytes| parse_flat_keyed(bytes, ["max"]))?;
+        cgroup.pids_refused = refused.and_then(|[max]| max);
+        Ok(())
+    }
+}
+
+/// The values of some keys in a file of `KEY VALUE` lines (`memory.stat`, `memory.events`, `memory.oom_control`);
+/// a key that no line has is absent.
+///
+/// # Errors
+/// When the file is empty, its last line is cut off, or one of the keys has no number.
+pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<[Option<u64>; N], String> {
+    if bytes.is_empty() {
+        return Err("is empty, expected lines of a key and a number".into());
+    }
+    // A number that is cut off is another number.
+    if bytes.last() != Some(&b'\n') {
+        return Err("its last line is cut off".into());
+    }
+    let mut values = [None; N];
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some(space) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let (key, value) = line.split_at(space);
+        let wanted = keys.iter().zip(&mut values).find(|(wanted, _)| wanted.as_bytes() == key);
+        if let Some((_, slot)) = wanted {
+            *slot = Some(parse_number(value)?);
+            if values.iter().all(Option::is_some) {
+                break;
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// One decimal number, with white space at its ends.
+///
+/// # Errors
+/// When it is none, or does not fit 64 bits.
+pub fn parse_number(bytes: &[u8]) -> Result<u64, String> {
+    let text = std::str::from_utf8(bytes).ok().map(str::trim);
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| format!("expected one decimal number, found {}", quote(&String::from_utf8_lossy(bytes))))
+}
+
+/// A limit: `max`, or a number so large that it limits nothing, is none.
+///
+/// # Errors
+/// When it is neither `max` nor a number.
+pub fn parse_limit(bytes: &[u8]) -> Result<Option<u64>, String> {
+    if bytes.trim_ascii() == b"max" {
+        return Ok(None);
+    }
+    parse_number(bytes).map(|limit| Some(limit).filter(|limit| *limit < NO_LIMIT))
+}
+
+/// A PSI file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same with `full`.
+///
+/// # Errors
+/// When there is no whole line `some`, or a line `full` that is not whole.
+pub fn parse_pressure(bytes: &[u8]) -> Result<PressureFile, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "expected lines some and full, found no text")?;
+    let (mut some, mut full) = (None, None);
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("some", rest)) => some = Some(parse_stall(rest)?),
+            Some(("full", rest)) => full = Some(parse_stall(rest)?),
+            _ => {}
+        }
+    }
+    Ok(PressureFile { some: some.ok_or("has no line some")?, full })
+}
+
+fn parse_stall(line: &str) -> Result<Stall, String> {
+    let bad = || format!("expected avg10=, avg60=, avg300= and total=, found {}", quote(line));
+    let mut fields = line.split_ascii_whitespace();
+    let mut next = |key: &str| fields.next()?.strip_prefix(key)?.strip_prefix('=');
+    let average = |text: Option<&str>| {
+        let share: f32 = text.and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+        if share.is_finite() && share >= 0.0 { Ok(share) } else { Err(bad()) }
+    };
+    Ok(Stall {
+        avg10: average(next("avg10"))?,
+        avg60: average(next("avg60"))?,
+        avg300: average(next("avg300"))?,
+        total_us: next("total").and_then(|text| text.parse().ok()).ok_or_else(bad)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Linux 6.1, the root group of a node.
+    const STAT: &[u8] = b"anon 5368709120\nfile 2684354560\nkernel 312475648\nkernel_stack 7929856\n\
+        inactive_anon 5368709120\nactive_anon 0\ninactive_file 1610612736\nactive_file 1073741824\n";
+    const EVENTS: &[u8] = b"low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n";
+    const PSI: &[u8] = b"some avg10=1.50 avg60=0.75 avg300=0.10 total=1450000\n\
+        full avg10=0.00 avg60=0.00 avg300=0.00 total=42\n";
+
+    #[test]
+    fn keys_are_matched_whole() {
+        let found = parse_flat_keyed(STAT, ["anon", "file", "inactive_file"]).unwrap();
+        assert_eq!(found, [Some(5_368_709_120), Some(2_684_354_560), Some(1_610_612_736)]);
+        assert_eq!(parse_flat_keyed(EVENTS, ["oom", "oom_kill"]).unwrap(), [Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn a_key_that_an_older_kernel_lacks_is_absent() {
+        assert_eq!(parse_flat_keyed(b"low 0\nhigh 0\nmax 0\noom 0\n", ["oom", "oom_kill"]).unwrap(), [Some(0), None]);
+    }
+
+    #[test]
+    fn empty_and_cut_off_files_are_no_answer() {
+        assert!(parse_flat_keyed(b"", ["oom"]).unwrap_err().contains("empty"));
+        assert!(parse_flat_keyed(&EVENTS[..EVENTS.len() - 1], ["oom"]).unwrap_err().contains("cut off"));
+        assert!(parse_flat_keyed(b"oom x\n", ["oom"]).unwrap_err().contains("decimal number"));
+        assert!(parse_flat_keyed(b"oom 99999999999999999999\n", ["oom"]).is_err());
+    }
+
+    #[test]
+    fn max_and_the_largest_page_are_no_limit() {
+        assert_eq!(parse_limit(b"max\n").unwrap(), None);
+        assert_eq!(parse_limit(b"9223372036854771712\n").unwrap(), None);
+        assert_eq!(parse_limit(b"7619350528\n").unwrap(), Some(7_619_350_528));
+        assert!(parse_limit(b"").is_err());
+        assert!(parse_limit(b"-1\n").is_err());
+    }
+
+    #[test]
+    fn pressure_has_some_and_perhaps_full() {
+        let pressure = parse_pressure(PSI).unwrap();
+        assert_eq!((pressure.some.avg10, pressure.some.total_us), (1.5, 1_450_000));
+        assert_eq!(pressure.full.unwrap().total_us, 42);
+        let first = PSI.split_inclusive(|b| *b == b'\n').next().unwrap();
+        assert_eq!(parse_pressure(first).unwrap().full, None);
+        for bad in [&b""[..], b"full avg10=0", b"some avg10=nan avg60=0 avg300=0 total=0", b"some avg10=1.0", b"\xff"] {
+            assert!(parse_pressure(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes: Vec<u8>) {
+            let _ = parse_flat_keyed(&bytes, ["anon", "file"]);
+            let _ = parse_limit(&bytes);
+            if let Ok(pressure) = parse_pressure(&bytes) {
+                prop_assert!(pressure.some.avg10 >= 0.0);
+            }
+        }
+
+        #[test]
+        fn any_beginning_of_a_file_gives_the_value_or_none(cut in 0..=STAT.len()) {
+            if let Ok([anon, inactive]) = parse_flat_keyed(&STAT[..cut], ["anon", "inactive_file"]) {
+                prop_assert!(anon.is_none_or(|v| v == 5_368_709_120));
+                prop_assert!(inactive.is_none_or(|v| v == 1_610_612_736));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_what_is_read(value: u64, key in "[a-z_]{1,12}") {
+            let text = format!("x_{key} 1\n{key} {value}\n{key}_x 2\n");
+            prop_assert_eq!(parse_flat_keyed(text.as_bytes(), [key.as_str()]).unwrap(), [Some(value)]);
+        }
+    }
+}

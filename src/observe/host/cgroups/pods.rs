@@ -1,0 +1,89 @@
+//! One group for each pod, and one for each of its containers.
+
+use std::collections::BTreeMap;
+
+use super::files::Files;
+use super::{Hierarchy, MOUNT, container_id, pod_uid, present, qos_group};
+use crate::facts::{Cause, Cgroup, CgroupDriver, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown};
+use crate::observe::host::root::{EntryKind, Root};
+
+/// Reads every pod below `kubepods`: its OOM and pids counters and its containers' OOM counters.
+///
+/// # Errors
+/// When there is no hierarchy or no `kubepods`, or `kubepods` cannot be listed. A pod that cannot be read is a gap.
+pub fn pods(root: &Root) -> Result<PodCgroups, Unknown> {
+    let tree = Hierarchy::find(root)?;
+    let driver = tree.driver(root)?.ok_or_else(|| {
+        let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
+        Unknown::new(Cause::Missing, why)
+    })?;
+    let mut walk = Walk { root, tree, driver, files: Files::new(root), pods: BTreeMap::new(), gap: None };
+    for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+        match walk.class(qos) {
+            // Only kubepods itself must be there; the other two come with their first pod.
+            Err(unknown) if qos == Qos::Guaranteed => return Err(unknown),
+            Err(unknown) => walk.note(unknown),
+            Ok(()) => {}
+        }
+    }
+    Ok(Inventory::with_gap(walk.pods, walk.gap))
+}
+
+struct Walk<'a> {
+    root: &'a Root,
+    tree: Hierarchy,
+    driver: CgroupDriver,
+    files: Files<'a>,
+    pods: BTreeMap<PodUid, PodCgroup>,
+    gap: Option<Unknown>,
+}
+
+impl Walk<'_> {
+    fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
+        let group = qos_group(self.driver, qos);
+        for (name, kind) in self.root.list(&self.tree.memory_dir(group))? {
+            if kind != EntryKind::Directory {
+                continue;
+            }
+            let Some(uid) = pod_uid(self.driver, &name) else { continue };
+            match self.pod(format!("{group}/{name}"), qos) {
+                Ok(pod) => drop(self.pods.insert(uid, pod)),
+                Err(unknown) => self.note(unknown),
+            }
+        }
+        Ok(())
+    }
+
+    /// What vanished between being listed and being read is gone, and no gap.
+    fn note(&mut self, unknown: Unknown) {
+        if unknown.cause != Cause::Missing {
+            self.gap.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
+        }
+    }
+
+    fn pod(&mut self, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
+        let dir = self.tree.memory_dir(&path);
+        let mut containers = BTreeMap::new();
+        for (name, kind) in self.root.list(&dir)? {
+            if kind == EntryKind::Directory
+                && let Some(id) = container_id(&name)
+                && let Some(oom) = self.oom(&format!("{dir}/{name}"))?
+            {
+                containers.insert(id.to_owned(), oom);
+            }
+        }
+        let gone = || Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(&dir)));
+        let mut cgroup = Cgroup { oom: self.oom(&dir)?.ok_or_else(gone)?, ..Cgroup::default() };
+        self.files.pids(&self.tree.pids_dir(&path), &mut cgroup)?;
+        Ok(PodCgroup { path, qos, cgroup, containers })
+    }
+
+    /// A group's own OOM counters; none where the group is gone. One that is there on a kernel without these
+    /// counters has none of them.
+    fn oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+        match self.files.own_oom(self.tree.version, dir)? {
+            Some(oom) => Ok(Some(oom)),
+            None => Ok(present(self.root, dir)?.then(OomCounts::default)),
+        }
+    }
+}

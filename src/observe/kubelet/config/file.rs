@@ -1,0 +1,161 @@
+//! The kubelet's configuration files.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// What a file says of one setting: leaving it out is not the same as `null`, which deletes in a drop-in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Field<T> {
+    /// Not in the file.
+    #[default]
+    Absent,
+    /// `null`
+    Null,
+    /// A value.
+    Value(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+/// A map of a file. Values are taken as they are written, quoted or not; `null` ones are absent.
+pub type FileMap = BTreeMap<String, Option<String>>;
+
+/// A `KubeletConfiguration`, the settings that decide over eviction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigFile {
+    /// Must be `KubeletConfiguration`.
+    kind: Option<String>,
+    /// `evictionHard`
+    pub eviction_hard: Field<FileMap>,
+    /// `evictionSoft`
+    pub eviction_soft: Field<FileMap>,
+    /// `evictionSoftGracePeriod`
+    pub eviction_soft_grace_period: Field<FileMap>,
+    /// `evictionMinimumReclaim`
+    pub eviction_minimum_reclaim: Field<FileMap>,
+    /// `enforceNodeAllocatable`
+    pub enforce_node_allocatable: Field<Vec<String>>,
+    /// `mergeDefaultEvictionSettings`, 1.33 and later
+    pub merge_default_eviction_settings: Option<bool>,
+}
+
+/// Reads a configuration file or a drop-in, YAML or JSON.
+///
+/// # Errors
+/// When it is neither, or another kind of object. The reason quotes nothing of the file but a line number.
+pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    let file: ConfigFile = serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
+        let place = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
+        format!("expected a KubeletConfiguration in YAML or JSON{place}")
+    })?;
+    match file.kind.as_deref() {
+        Some("KubeletConfiguration") => Ok(file),
+        Some(_) => Err("expected kind KubeletConfiguration, found another kind".into()),
+        None => Err("expected kind KubeletConfiguration, found no kind".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As nodeadm writes it on EKS.
+    const EKS: &str = include_str!("../../../../tests/fuzz/seeds/kubelet_config/eks.json");
+    const KUBEADM: &str = include_str!("../../../../tests/fuzz/seeds/kubelet_config/kubeadm.yaml");
+
+    fn map(pairs: &[(&str, Option<&str>)]) -> Field<FileMap> {
+        Field::Value(pairs.iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect())
+    }
+
+    #[test]
+    fn the_file_of_an_eks_node_is_understood() {
+        let file = parse_config(EKS.as_bytes()).unwrap();
+        let expected =
+            [("memory.available", Some("100Mi")), ("nodefs.available", Some("10%")), ("nodefs.inodesFree", Some("5%"))];
+        assert_eq!(file.eviction_hard, map(&expected));
+        assert_eq!(file.eviction_soft, Field::Absent);
+        assert_eq!(file.merge_default_eviction_settings, None);
+    }
+
+    #[test]
+    fn json_with_tabs_is_json() {
+        let tabs = EKS.replace("    ", "\t");
+        assert_eq!(parse_config(tabs.as_bytes()).unwrap(), parse_config(EKS.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn yaml_without_eviction_settings_has_none() {
+        let file = parse_config(KUBEADM.as_bytes()).unwrap();
+        assert_eq!(file, ConfigFile { kind: Some("KubeletConfiguration".into()), ..ConfigFile::default() });
+    }
+
+    #[test]
+    fn numbers_nulls_and_lists_are_taken_as_written() {
+        let file = parse_config(
+            b"kind: KubeletConfiguration\nevictionHard:\n  memory.available: 104857600\n  nodefs.available: 5%\n  \
+            imagefs.available: null\n  pid.available: 1e3\nevictionSoft: null\nenforceNodeAllocatable: [none]\n\
+            mergeDefaultEvictionSettings: true\n",
+        )
+        .unwrap();
+        let expected = [
+            ("imagefs.available", None),
+            ("memory.available", Some("104857600")),
+            ("nodefs.available", Some("5%")),
+            ("pid.available", Some("1e3")),
+        ];
+        assert_eq!(file.eviction_hard, map(&expected));
+        assert_eq!((file.eviction_soft, file.merge_default_eviction_settings), (Field::Null, Some(true)));
+        assert_eq!(file.enforce_node_allocatable, Field::Value(vec!["none".into()]));
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_malformed() {
+        for (text, says) in [
+            ("", "KubeletConfiguration"),
+            ("\n", "KubeletConfiguration"),
+            ("just text", "KubeletConfiguration"),
+            ("[]", "KubeletConfiguration"),
+            ("{}", "no kind"),
+            ("kind: Config\nusers: []\n", "another kind"),
+            ("kind: KubeletConfiguration\nevictionHard: 5\n", "line"),
+            ("{\"kind\": \"KubeletConfiguration\", \"evictionHard\": {", "YAML or JSON"),
+        ] {
+            let reason = parse_config(text.as_bytes()).unwrap_err();
+            assert!(reason.contains(says), "{text}: {reason}");
+        }
+        assert!(parse_config(b"\xff\xfe\x00").is_err());
+    }
+
+    #[test]
+    fn a_reason_does_not_quote_the_file() {
+        let reason = parse_config(b"staticPodURLHeader: {Authorization: hunter2\nkind: [\n").unwrap_err();
+        assert!(!reason.contains("hunter2"), "{reason}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, text in "(kind: KubeletConfiguration\n)?[a-zA-Z:{}\\[\\]&*!|>\"' \n,%0-9-]{0,200}") {
+            let _ = parse_config(&bytes);
+            let _ = parse_config(text.as_bytes());
+        }
+
+        #[test]
+        fn a_cut_off_file_never_has_other_thresholds(cut in 0..EKS.len()) {
+            if let Ok(file) = parse_config(&EKS.as_bytes()[..cut]) {
+                prop_assert_eq!(file, parse_config(EKS.as_bytes()).unwrap());
+            }
+        }
+    }
+}
