@@ -1,15 +1,213 @@
-//! Boot, limits, clock.
-use super::root::Root;
-use crate::facts::{Boot, Cause, ClockState, Limits, Unknown};
-/// stub
-pub fn limits(_: &Root) -> Result<Limits, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+//! The kernel: which boot this is, its limits, its clock.
+
+use nix::errno::Errno;
+
+use super::root::{Root, quote};
+use crate::facts::{Boot, Cause, ClockState, Limits, Taint, Unknown};
+
+/// A limit from here on is none in practice.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// Where a copy of a machine holds what `adjtimex` said on it.
+const CAPTURED_CLOCK: &str = "captured/adjtimex.json";
+
+/// Reads the limits of the whole machine.
+///
+/// # Errors
+/// When one of the files cannot be read.
+pub fn limits(root: &Root) -> Result<Limits, Unknown> {
+    let path = "proc/sys/fs/file-nr";
+    let (files, files_max) = parse_file_nr(&root.bytes(path)?).map_err(|why| root.malformed(path, why))?;
+    Ok(Limits {
+        pid_max: root.number("proc/sys/kernel/pid_max")?,
+        threads_max: root.number("proc/sys/kernel/threads-max")?,
+        files,
+        files_max,
+    })
 }
-/// stub
-pub fn clock(_: &Root) -> Result<ClockState, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+
+/// Parses `/proc/sys/fs/file-nr`, `412\t0\t2466183`: open files, none (since 2.6), their limit.
+///
+/// # Errors
+/// Says what was expected.
+pub fn parse_file_nr(bytes: &[u8]) -> Result<(u64, Option<u64>), String> {
+    let text = String::from_utf8_lossy(bytes);
+    // The end of the line shows that the last number is whole.
+    let whole = text.strip_suffix('\n').unwrap_or_default();
+    let mut numbers = whole.split_ascii_whitespace().map(|number| number.parse::<u64>().ok());
+    let fields = (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten(), numbers.next());
+    let (Some(open), Some(_), Some(max), None) = fields else {
+        return Err(format!("expected three decimal numbers, found {}", quote(&text)));
+    };
+    Ok((open, Some(max).filter(|max| *max < NO_LIMIT)))
 }
-/// stub
-pub fn boot(_: &Root) -> Result<Boot, Unknown> {
-    Err(Unknown::new(Cause::Unsupported, "stub"))
+
+/// Reads what this boot is.
+///
+/// # Errors
+/// When the boot id, the release or the host name cannot be read.
+pub fn boot(root: &Root) -> Result<Boot, Unknown> {
+    let path = "proc/sys/kernel/random/boot_id";
+    let id = root.text(path)?.parse().map_err(|why| root.malformed(path, why))?;
+    let kernel = name(root, "proc/sys/kernel/osrelease")?;
+    let hostname = name(root, "proc/sys/kernel/hostname")?;
+    let taint = root.number("proc/sys/kernel/tainted").ok().map(Taint);
+    Ok(Boot { id, kernel, hostname, taint })
+}
+
+fn name(root: &Root, path: &str) -> Result<String, Unknown> {
+    let text = root.text(path)?;
+    if text.is_empty() { Err(root.malformed(path, "expected a name, found nothing")) } else { Ok(text) }
+}
+
+/// Asks the kernel how well its clock is kept; on a copy of a machine, what was written down of it.
+///
+/// # Errors
+/// When the kernel does not answer, or the copy holds no answer.
+pub fn clock(root: &Root) -> Result<ClockState, Unknown> {
+    if !root.is_live() {
+        return captured_clock(root);
+    }
+    let clock = adjtimex().map_err(|error| {
+        let cause = if error == Errno::EPERM { Cause::Denied } else { Cause::Failed };
+        Unknown::new(cause, format!("adjtimex could not be read: {}", error.desc()))
+    })?;
+    clock_state(&clock).ok_or_else(|| Unknown::new(Cause::Malformed, "adjtimex: expected errors of zero or more"))
+}
+
+fn captured_clock(root: &Root) -> Result<ClockState, Unknown> {
+    let bytes = root.bytes(CAPTURED_CLOCK).map_err(|unknown| match unknown.cause {
+        Cause::Missing => {
+            let file = root.name(CAPTURED_CLOCK);
+            let why =
+                format!("adjtimex tells of this machine, and {} is a copy of a machine without {file}", root.name(""));
+            Unknown::new(Cause::Unsupported, why)
+        }
+        _ => unknown,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| root.malformed(CAPTURED_CLOCK, error))
+}
+
+/// Reads the clock's state and sets nothing.
+fn adjtimex() -> Result<libc::timex, Errno> {
+    // SAFETY: `timex` is plain integers, for which all bits zero is a value; `modes` 0 asks to set nothing. The
+    // call writes into the struct that it is given, which outlives it.
+    let (state, clock) = unsafe {
+        let mut clock: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut clock), clock)
+    };
+    // Any other value is a state of the clock; TIME_ERROR (5) only says that nobody disciplines it.
+    if state == -1 { Err(Errno::last()) } else { Ok(clock) }
+}
+
+fn clock_state(clock: &libc::timex) -> Option<ClockState> {
+    Some(ClockState {
+        synchronised: clock.status & libc::STA_UNSYNC == 0,
+        max_error_us: u64::try_from(clock.maxerror).ok()?,
+        estimated_error_us: u64::try_from(clock.esterror).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a\n";
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let file = dir.path().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn the_number_of_open_files_is_the_first_and_their_limit_the_last() {
+        assert_eq!(parse_file_nr(b"412\t0\t2466183\n"), Ok((412, Some(2_466_183))));
+        assert_eq!(parse_file_nr(b"412\t0\t9223372036854775807\n"), Ok((412, None)));
+        for bad in [&b""[..], b"412\t0\n", b"412 0 24", b"412\t0\t1\t2\n", b"412\t0\t-1\n", b"412\t0\t\xff\n"] {
+            assert!(parse_file_nr(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn limits_name_the_file_that_is_missing() {
+        let files = [("proc/sys/fs/file-nr", "412\t0\t2466183\n"), ("proc/sys/kernel/pid_max", "32768\n")];
+        let (dir, root) = tree(&files);
+        let unknown = limits(&root).unwrap_err();
+        assert_eq!((unknown.cause, unknown.why.contains("proc/sys/kernel/threads-max")), (Cause::Missing, true));
+        fs::write(dir.path().join("proc/sys/kernel/threads-max"), "192731\n").unwrap();
+        let expected = Limits { pid_max: 32768, threads_max: 192_731, files: 412, files_max: Some(2_466_183) };
+        assert_eq!(limits(&root), Ok(expected));
+    }
+
+    #[test]
+    fn a_boot_without_taint_is_still_a_boot() {
+        let files = [
+            ("proc/sys/kernel/random/boot_id", ID),
+            ("proc/sys/kernel/osrelease", "6.1.141-155.222.amzn2023.x86_64\n"),
+            ("proc/sys/kernel/hostname", "ip-10-0-1-2.ec2.internal\n"),
+        ];
+        let (dir, root) = tree(&files);
+        let seen = boot(&root).unwrap();
+        assert_eq!((seen.id.to_string().as_str(), seen.taint), (ID.trim(), None));
+        assert_eq!(seen.kernel, "6.1.141-155.222.amzn2023.x86_64");
+        fs::write(dir.path().join("proc/sys/kernel/tainted"), "512\n").unwrap();
+        assert_eq!(boot(&root).unwrap().taint, Some(Taint(512)));
+        fs::write(dir.path().join("proc/sys/kernel/hostname"), "\n").unwrap();
+        assert!(boot(&root).unwrap_err().why.contains("hostname: expected a name"));
+    }
+
+    #[test]
+    fn a_boot_id_that_is_none_is_refused() {
+        let (_dir, root) = tree(&[("proc/sys/kernel/random/boot_id", "3f5b\n")]);
+        let unknown = boot(&root).unwrap_err();
+        assert_eq!((unknown.cause, unknown.why.contains("boot_id: expected a boot id")), (Cause::Malformed, true));
+    }
+
+    #[test]
+    fn a_copy_tells_of_the_clock_that_it_was_taken_from() {
+        let (dir, root) = tree(&[("proc/stat", "")]);
+        let unknown = clock(&root).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Unsupported);
+        assert!(unknown.why.contains("is a copy of a machine"), "{}", unknown.why);
+        let known = ClockState { synchronised: true, max_error_us: 1500, estimated_error_us: 20 };
+        fs::create_dir(dir.path().join("captured")).unwrap();
+        fs::write(dir.path().join(CAPTURED_CLOCK), serde_json::to_vec(&known).unwrap()).unwrap();
+        assert_eq!(clock(&root), Ok(known));
+        fs::write(dir.path().join(CAPTURED_CLOCK), "{}").unwrap();
+        assert_eq!(clock(&root).unwrap_err().cause, Cause::Malformed);
+    }
+
+    #[test]
+    fn this_machine_has_a_boot_limits_and_a_clock() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let seen = boot(&root).unwrap();
+        assert!(seen.taint.is_some() && seen.kernel.starts_with(|c: char| c.is_ascii_digit()));
+        let limits = limits(&root).unwrap();
+        assert!(limits.files > 0 && limits.pid_max > 300 && limits.threads_max > 0);
+        assert!(clock(&root).unwrap().max_error_us > 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_file_nr_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse_file_nr(&bytes);
+        }
+
+        #[test]
+        fn file_nr_keeps_whatever_it_accepts(open in any::<u64>(), max in any::<u64>()) {
+            let read = parse_file_nr(format!("{open}\t0\t{max}\n").as_bytes());
+            prop_assert_eq!(read, Ok((open, (max < NO_LIMIT).then_some(max))));
+        }
+    }
 }
