@@ -41,7 +41,8 @@ const BREATH: Duration = Duration::from_secs(1);
 /// When the root cannot be opened.
 pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
     let path = config.host_root.clone();
-    let root = Root::open(Path::new(&path)).with_context(|| format!("host-root {path} cannot be opened as a directory"))?;
+    let root =
+        Root::open(Path::new(&path)).with_context(|| format!("host-root {path} cannot be opened as a directory"))?;
     let clock = Clock::new(&root);
     let settings = HostSettings {
         kubelet_root: config.kubelet_root.clone(),
@@ -124,7 +125,8 @@ impl Agent {
     fn follow(&mut self, step: Step) {
         for transition in &step.transitions {
             log(transition);
-            *self.figures.transitions_total.entry((transition.finding.kind, change(transition.change))).or_default() += 1;
+            *self.figures.transitions_total.entry((transition.finding.kind, change(transition.change))).or_default() +=
+                1;
         }
         self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
         if let Some((wait, sources)) = step.wake {

@@ -115,7 +115,8 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let file = name.zip(text.as_deref()).map(|(name, text)| File { name, text });
     let flags = KEYS.iter().filter_map(|key| Some((key.name, arguments.get_one::<String>(key.name)?.as_str())));
     // The file's own name is given in the same way as a setting, but is none.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment.filter(|(name, _)| name != "BARNACLE_CONFIG");
     Ok(Config::load(file, environment, flags)?)
 }

@@ -11,9 +11,9 @@
 //! A source reports facts and never judges; a detector judges facts and never does I/O or asks the time.
 //! `tests/house.rs` holds both.
 
-// pub mod agent;
+pub mod agent;
 pub mod catalogue;
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod engine;
@@ -21,6 +21,7 @@ pub mod facts;
 pub mod finding;
 pub mod ledger;
 pub mod observe;
+pub mod recording;
 pub mod report;
 pub mod view;
 pub mod wake;

@@ -4,6 +4,7 @@ pub mod clock;
 mod eyes;
 pub mod host;
 pub mod kubelet;
+pub mod terminal;
 
 pub use eyes::Eyes;
 pub use host::{Host, HostSettings};

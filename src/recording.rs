@@ -122,7 +122,9 @@ impl<R: Read> Iterator for Reader<R> {
         }
         let step = match self.line() {
             Ok(None) => None,
-            Ok(Some(line)) => Some(serde_json::from_slice(&line).map(|Step { at, seen }| (at, seen)).map_err(Into::into)),
+            Ok(Some(line)) => {
+                Some(serde_json::from_slice(&line).map(|Step { at, seen }| (at, seen)).map_err(Into::into))
+            }
             Err(error) => Some(Err(error)),
         };
         self.ended = !matches!(step, Some(Ok(_)));

@@ -1,12 +1,15 @@
 //! What is reported, and the faces that show it.
 
-// pub mod explain;
-// pub mod json;
-// pub mod metrics;
-// pub mod npd;
-// pub mod page;
-// pub mod table;
-// pub mod text;
+pub mod explain;
+pub mod json;
+pub mod metrics;
+pub mod npd;
+pub mod page;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod table;
+pub mod text;
+pub mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -192,6 +195,12 @@ impl Report {
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().filter(|finding| finding.confirmed).map(|finding| finding.severity).max()
+    }
+
+    /// Leaves these kinds alone, and what could not be seen for them.
+    pub fn keep_only(&mut self, kinds: &[Kind]) {
+        self.findings.retain(|finding| kinds.contains(&finding.kind));
+        self.kinds.retain(|state| kinds.contains(&state.kind));
     }
 
     /// Whether nothing at all could be read.

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::future::pending;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -70,11 +70,21 @@ pub struct Waker {
     mounts: Option<AsyncFd<File>>,
     uevents: Option<AsyncFd<OwnedFd>>,
     pressure: Option<AsyncFd<File>>,
-    cgroups: Option<AsyncFd<Inotify>>,
+    cgroups: Option<AsyncFd<Watch>>,
 }
 
 /// Half a second of memory stall within two: without a capability the kernel takes only windows of whole 2 s.
 const TRIGGER: &[u8] = b"some 500000 2000000\n";
+
+/// An inotify descriptor as tokio wants it.
+#[derive(Debug)]
+struct Watch(Inotify);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
 
 impl Waker {
     /// Opens whatever this kernel and profile offer; says what they do not.
@@ -113,6 +123,12 @@ impl Waker {
     }
 }
 
+fn listen<T: AsRawFd>(inner: T, interest: Interest) -> Result<AsyncFd<T>, String> {
+    // SAFETY: each of the types that come here owns its descriptor, hands out the same one always, and closes it
+    // only when dropped; it is dropped with the AsyncFd.
+    unsafe { AsyncFd::register_with_interest(inner, interest) }.map_err(|e| e.to_string())
+}
+
 fn open(root: &Root, path: &str, writable: bool) -> Result<File, String> {
     let name = root.name(path);
     File::options().read(true).write(writable).open(&name).map_err(|e| format!("{name}: {e}"))
@@ -120,13 +136,13 @@ fn open(root: &Root, path: &str, writable: bool) -> Result<File, String> {
 
 fn mounts(root: &Root) -> Result<AsyncFd<File>, String> {
     let file = open(root, "proc/1/mountinfo", false)?;
-    AsyncFd::with_interest(file, Interest::PRIORITY).map_err(|e| e.to_string())
+    listen(file, Interest::PRIORITY)
 }
 
 fn pressure(root: &Root) -> Result<AsyncFd<File>, String> {
     let mut file = open(root, "proc/pressure/memory", true)?;
     file.write_all(TRIGGER).map_err(|e| format!("the trigger was refused: {e}"))?;
-    AsyncFd::with_interest(file, Interest::PRIORITY).map_err(|e| e.to_string())
+    listen(file, Interest::PRIORITY)
 }
 
 fn uevents() -> Result<AsyncFd<OwnedFd>, String> {
@@ -139,20 +155,20 @@ fn uevents() -> Result<AsyncFd<OwnedFd>, String> {
         Ok::<_, Errno>(fd)
     };
     let fd = open().map_err(|e| format!("no netlink socket for uevents: {}", e.desc()))?;
-    AsyncFd::with_interest(fd, Interest::READABLE).map_err(|e| e.to_string())
+    listen(fd, Interest::READABLE)
 }
 
 /// `memory.events` of kubepods counts for all groups below it, so one watch sees every kill in a pod.
-fn cgroups(root: &Root) -> Result<AsyncFd<Inotify>, String> {
+fn cgroups(root: &Root) -> Result<AsyncFd<Watch>, String> {
     let groups = ["sys/fs/cgroup/kubepods.slice/memory.events", "sys/fs/cgroup/kubepods/memory.events"];
     let path = groups.into_iter().find(|path| root.exists(path)).ok_or("no kubepods group of cgroup v2")?;
     let watch = || {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(root.name(path).as_str(), AddWatchFlags::IN_MODIFY)?;
-        Ok::<_, Errno>(inotify)
+        Ok::<_, Errno>(Watch(inotify))
     };
     let inotify = watch().map_err(|e| format!("{}: {}", root.name(path), e.desc()))?;
-    AsyncFd::with_interest(inotify, Interest::READABLE).map_err(|e| e.to_string())
+    listen(inotify, Interest::READABLE)
 }
 
 async fn priority(file: &mut Option<AsyncFd<File>>) {
@@ -163,10 +179,10 @@ async fn priority(file: &mut Option<AsyncFd<File>>) {
     }
 }
 
-async fn changed(inotify: &mut Option<AsyncFd<Inotify>>) {
+async fn changed(inotify: &mut Option<AsyncFd<Watch>>) {
     let Some(fd) = inotify else { return pending().await };
     let Ok(mut guard) = fd.readable().await else { return *inotify = None };
-    let gone = match guard.get_inner().read_events() {
+    let gone = match guard.get_inner().0.read_events() {
         Ok(events) => events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED)),
         Err(errno) => errno != Errno::EAGAIN,
     };

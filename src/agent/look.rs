@@ -36,7 +36,8 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
     stream.take(MOST_BYTES).read_to_end(&mut reply).await?;
-    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| std::io::Error::other("not an HTTP reply"))?;
+    let end =
+        reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| std::io::Error::other("not an HTTP reply"))?;
     if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
         return Err(std::io::Error::other("it has no report yet"));
     }
@@ -47,7 +48,11 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the root cannot be opened.
-pub async fn look(config: &Config, long: Duration, mut each: impl FnMut(Moment, &[Observation])) -> anyhow::Result<Engine> {
+pub async fn look(
+    config: &Config,
+    long: Duration,
+    mut each: impl FnMut(Moment, &[Observation]),
+) -> anyhow::Result<Engine> {
     let (mut eyes, clock) = super::eyes(config)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());

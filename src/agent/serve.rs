@@ -82,7 +82,8 @@ fn answer(kind: &'static str, body: String) -> Response {
 
 fn not_yet() -> Response {
     let wait = [(header::RETRY_AFTER, "1")];
-    (StatusCode::SERVICE_UNAVAILABLE, wait, "the first look at this node is not done yet; try again in a second\n").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, wait, "the first look at this node is not done yet; try again in a second\n")
+        .into_response()
 }
 
 /// The report of the last pass; a request that comes before the first one waits for it a little.

@@ -129,9 +129,10 @@ fn read(file: &Path) -> Kept {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
         Err(error) => {
             let aside = file.with_extension("unreadable");
-            let kept = fs::rename(file, &aside).map_or_else(|e| format!("and cannot be moved: {e}"), |()| {
-                format!("it is kept as {}", aside.display())
-            });
+            let kept = fs::rename(file, &aside).map_or_else(
+                |e| format!("and cannot be moved: {e}"),
+                |()| format!("it is kept as {}", aside.display()),
+            );
             warn!(file = %file.display(), %error, "what was remembered cannot be read, beginning anew; {kept}");
             Kept::default()
         }
@@ -146,7 +147,11 @@ fn try_read(file: &Path) -> io::Result<Kept> {
     let mut text = Vec::new();
     handle.take(MOST_BYTES).read_to_end(&mut text)?;
     let kept: Kept = serde_json::from_slice(&text)?;
-    if kept.version == VERSION { Ok(kept) } else { Err(io::Error::other(format!("version {} is not {VERSION}", kept.version))) }
+    if kept.version == VERSION {
+        Ok(kept)
+    } else {
+        Err(io::Error::other(format!("version {} is not {VERSION}", kept.version)))
+    }
 }
 
 /// Writes beside the file and renames: a reader, or a crash, sees the old one or the new one.

@@ -56,7 +56,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
             print(&format!("{line}\n"));
             return Ok(code);
         }
-        _ => print(&table::write(&report, style(arguments.get_flag("ascii")))),
+        _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &[])),
     }
     Ok(code(&report))
 }

@@ -16,7 +16,10 @@ pub(super) fn command() -> Command {
     Command::new("record")
         .about("Write down what the witnesses say, for replay")
         .arg(Arg::new("file").value_name("FILE").required(true).help("where to; it must not exist yet"))
-        .arg(long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m")).help("for how long"))
+        .arg(
+            long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m"))
+                .help("for how long"),
+        )
 }
 
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {

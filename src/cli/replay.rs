@@ -37,7 +37,7 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     };
     if arguments.get_flag("report") {
         let report = Report::of(&engine, Origin::Replay);
-        print(&format!("\n{}", table::write(&report, Style { colour: false, width: 100, ascii: false })));
+        print(&format!("\n{}", table::write(&report, Style { colour: false, width: 100, ascii: false }, &[])));
     }
     Ok(OK)
 }

@@ -7,7 +7,7 @@ pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stalled_io;
 
-use crate::facts::{BlockDevices, MountEntry, VolumePath};
+use crate::facts::{BlockDevice, BlockDevices, MountEntry, VolumeId, VolumePath};
 use crate::finding::{Subject, SubjectType};
 
 /// A mount point as a subject, with the pod and volume that its path or device names.
@@ -17,8 +17,18 @@ fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {
         subject.pod = path.pod().cloned();
         subject.pv = pv_of(path).map(str::to_owned);
     }
-    subject.volume = block.and_then(|block| block.get(&mount.dev)).and_then(|device| device.volume.clone());
+    subject.volume = block.and_then(|block| volume_of(block, block.get(&mount.dev)?));
     subject
+}
+
+/// The EBS volume that a device is, or is on: a partition has no serial of its own.
+fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
+    let disk = device.disk.as_ref().and_then(|disk| named(block, disk)).unwrap_or(device);
+    disk.volume.clone()
+}
+
+fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
+    block.values().find(|device| device.name == name)
 }
 
 fn pv_of(path: &VolumePath) -> Option<&str> {

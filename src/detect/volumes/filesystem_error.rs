@@ -131,9 +131,6 @@ fn shut_down(view: &View) -> BTreeMap<&str, Sign> {
 }
 
 fn volume_of(view: &View, device: &str) -> Option<VolumeId> {
-    let block = view.block.known().ok()?;
-    let found = block.value.values().find(|d| d.name == device)?;
-    // A partition has no serial of its own.
-    let disk = found.disk.as_ref().and_then(|disk| block.value.values().find(|d| d.name == *disk)).unwrap_or(found);
-    disk.volume.clone()
+    let block = view.block.known().ok()?.value;
+    super::volume_of(block, super::named(block, device)?)
 }

@@ -27,7 +27,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     for key in filesystems.value.iter().map(|(key, _)| key) {
         let subject = Subject {
-            volume: block.and_then(|b| device(b, &key.device)).and_then(|(_, d)| d.volume.clone()),
+            volume: block.and_then(|b| super::volume_of(b, device(b, &key.device)?.1)),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
         let unmounted = match not_mounted(&mounts, block, key) {

@@ -1,0 +1,248 @@
+//! Reports as users meet them, for the tests of every face.
+
+use jiff::Timestamp;
+
+use super::{KindState, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA, State};
+use crate::facts::{Cause, EvictionSignal, Source, VolumeId};
+use crate::finding::{Evidence, Headroom, Kind, Severity, Subject, SubjectType};
+
+const POD: &str = "8f2c1a3e-5d0b-4c7e-9a61-2b7f0c9d4e11";
+const PV: &str = "pvc-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+fn at(seconds_before: i64) -> Timestamp {
+    Timestamp::from_second(1_795_234_203 - seconds_before).unwrap()
+}
+
+fn mount_path() -> String {
+    format!("/var/lib/kubelet/pods/{POD}/volumes/kubernetes.io~csi/{PV}/mount")
+}
+
+fn volume() -> VolumeId {
+    VolumeId::from_serial("vol0a1b2c3d4e5f60718").unwrap()
+}
+
+fn says(source: Source, fact: &str, before: i64) -> Evidence {
+    Evidence { source, fact: fact.to_owned(), at: at(before) }
+}
+
+fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, message: &str) -> ReportedFinding {
+    ReportedFinding {
+        kind,
+        severity,
+        confirmed,
+        since: at(if confirmed { 550 } else { 8 }),
+        subject,
+        message: message.to_owned(),
+        evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
+        advice: crate::catalogue::row(kind).act.to_owned(),
+    }
+}
+
+fn gib(tenths: u64) -> u64 {
+    (tenths << 30) / 10
+}
+
+fn signal(signal: EvictionSignal, available: u64, capacity: u64, hard: Option<u64>) -> ReportedHeadroom {
+    let trend =
+        (0..90).map(|i| ((89 - i) * 10, available + (89 - i) * (capacity / 4_000) + (i % 7) * (capacity / 9_000)));
+    ReportedHeadroom {
+        signal,
+        figures: Some(Headroom { signal, available, capacity, hard, soft: None, note: None }),
+        why: None,
+        trend: trend.collect(),
+    }
+}
+
+/// A node on which all is well.
+pub fn healthy() -> Report {
+    use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes, Pid};
+    let seen = [("mounts", 301), ("volume-mounts", 3), ("block-devices", 4), ("ebs-volumes", 4), ("filesystems", 1)];
+    let disk = (gib(800), gib(200));
+    Report {
+        version: SCHEMA,
+        barnacle: "0.1.0".into(),
+        node: "ip-10-0-93-17.eu-west-1.compute.internal".into(),
+        kernel: "6.1.134-150.224.amzn2023.x86_64".into(),
+        at: at(0),
+        up_seconds: 273_600,
+        origin: Origin::Agent,
+        findings: Vec::new(),
+        unknown: Vec::new(),
+        headroom: vec![
+            signal(Memory, gib(52), gib(154), Some(100 << 20)),
+            signal(AllocatableMemory, gib(47), gib(142), Some(100 << 20)),
+            signal(NodeFs, disk.0 - gib(300), disk.0, Some(disk.0 / 10)),
+            signal(NodeFsInodes, 39_812_345, 41_943_040, Some(2_097_152)),
+            signal(ImageFs, disk.0 - gib(300), disk.0, Some(disk.0 / 20 * 3)),
+            signal(ImageFsInodes, 39_812_345, 41_943_040, Some(2_097_152)),
+            signal(Pid, 31_845, 32_768, None),
+        ],
+        kinds: Kind::ALL
+            .iter()
+            .map(|kind| KindState { kind: *kind, state: State::Clear, why: None, left_out: 0 })
+            .collect(),
+        notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
+        seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
+        ages: Source::ALL.iter().zip((0..).map(|i| f64::from(i % 9) + 0.4)).map(|(s, age)| (*s, age)).collect(),
+    }
+}
+
+fn set(report: &mut Report, kind: Kind, state: State, why: Option<&str>) {
+    let row = report.kinds.iter_mut().find(|row| row.kind == kind).unwrap();
+    (row.state, row.why) = (state, why.map(str::to_owned));
+}
+
+/// A node with much that is wrong, some of it only suspected, and one hostile name.
+pub fn sick() -> Report {
+    let mut report = healthy();
+    let mount = Subject {
+        pod: Some(POD.into()),
+        pv: Some(PV.into()),
+        volume: Some(volume()),
+        ..Subject::new(SubjectType::Mount, mount_path())
+    };
+    let hostile = Subject::new(
+        SubjectType::Mount,
+        "/var/lib/kubelet/pods/x/volumes/kubernetes.io~csi/<script>alert(1)</script>\u{1b}[2J\n√ all fine/mount",
+    );
+    let device = Subject { volume: Some(volume()), ..Subject::new(SubjectType::Device, "nvme2n1") };
+    let mut dead = finding(
+        Kind::DeadMount,
+        Severity::Critical,
+        true,
+        mount,
+        "device 259:3 is gone, and its filesystem is still mounted here: what the pod wrote last may be lost",
+    );
+    dead.evidence = vec![
+        says(Source::Mounts, &format!("mount 1187 of 259:3 (ext4) on {}", mount_path()), 2),
+        says(Source::BlockDevices, "no block device 259:3 among 4, the list was read whole", 2),
+    ];
+    let group =
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod8f2c1a3e_5d0b_4c7e_9a61_2b7f0c9d4e11.slice";
+    report.findings = vec![
+        dead,
+        finding(
+            Kind::EvictionThresholdMet,
+            Severity::Critical,
+            true,
+            Subject::new(SubjectType::Signal, "nodefs.available"),
+            "7.31 GiB of 80 GiB available, below the hard threshold of 8 GiB: the kubelet evicts pods now",
+        ),
+        finding(
+            Kind::StackedMounts,
+            Severity::Warning,
+            true,
+            hostile,
+            "the same volume is mounted 3 times on one path: after the kubelet's unmount it stays busy",
+        ),
+        finding(
+            Kind::OomKill,
+            Severity::Warning,
+            true,
+            Subject::new(SubjectType::Cgroup, group),
+            "2 processes were killed in this pod in the last minute, at the pod's own limit of 512 MiB",
+        ),
+        finding(Kind::StalledIo, Severity::Warning, false, device, "12 requests in flight and none completed for 10s"),
+    ];
+    for finding in &report.findings.clone() {
+        set(&mut report, finding.kind, if finding.confirmed { State::Raised } else { State::Suspected }, None);
+    }
+    set(
+        &mut report,
+        Kind::OrphanedPodDirectory,
+        State::Blind,
+        Some("/var/lib/kubelet/pods: permission denied; it is mounted only in the `directories` profile"),
+    );
+    set(&mut report, Kind::UnexpectedReboot, State::Clear, None);
+    let nodefs = report.headroom.get_mut(2).unwrap();
+    *nodefs = signal(EvictionSignal::NodeFs, gib(73), gib(800), Some(gib(80)));
+    report.headroom[3].figures.as_mut().unwrap().note = Some("the filesystem makes inodes as it needs them".into());
+    report.headroom[0].figures.as_mut().unwrap().soft = Some(gib(60));
+    report.headroom[4] = ReportedHeadroom {
+        signal: EvictionSignal::ImageFs,
+        figures: None,
+        why: Some("the directory of the container images was not found in the usual places".into()),
+        trend: Vec::new(),
+    };
+    report.unknown = vec![
+        ReportedUnknown {
+            source: Source::KubeletDirs,
+            cause: Cause::Denied,
+            why: "/var/lib/kubelet/pods: permission denied; it is mounted only in the `directories` profile".into(),
+            since: Some(at(4_000)),
+        },
+        ReportedUnknown {
+            source: Source::ImageFs,
+            cause: Cause::Missing,
+            why: "the directory of the container images was not found in the usual places".into(),
+            since: None,
+        },
+    ];
+    report
+}
+
+/// One look of an ordinary user: little is seen, and there is nothing to compare with.
+pub fn blind() -> Report {
+    let mut report = healthy();
+    report.origin = Origin::Look;
+    report.node = "laptop".into();
+    let denied = "/proc/1/mountinfo: permission denied (EACCES): only root may read the host's mount table";
+    let empty = "/sys/fs/cgroup: the kubelet's kubepods group is not there";
+    for kind in [Kind::DeadMount, Kind::StackedMounts, Kind::PinnedFilesystem, Kind::FilesystemError] {
+        set(&mut report, kind, State::Blind, Some(denied));
+    }
+    for kind in [Kind::CpuSteal, Kind::StalledIo, Kind::MemoryStall, Kind::NodeSaturated] {
+        set(&mut report, kind, State::NeedsTime, Some("cpu needs two samples"));
+    }
+    set(&mut report, Kind::OrphanedPodDirectory, State::Blind, Some(empty));
+    set(
+        &mut report,
+        Kind::PidExhaustion,
+        State::Clear,
+        Some("not judged for pods: the kubelet's kubepods group is not there"),
+    );
+    let unknown = |source, cause, why: &str| ReportedUnknown { source, cause, why: why.to_owned(), since: Some(at(0)) };
+    report.unknown = vec![
+        unknown(Source::Mounts, Cause::Denied, denied),
+        unknown(Source::PodCgroups, Cause::Missing, empty),
+        unknown(Source::Cgroups, Cause::Missing, empty),
+        unknown(Source::KernelLog, Cause::Denied, "/dev/kmsg: permission denied (EPERM)"),
+    ];
+    for headroom in &mut report.headroom {
+        headroom.trend = Vec::new();
+        if headroom.signal == EvictionSignal::AllocatableMemory {
+            *headroom =
+                ReportedHeadroom { signal: headroom.signal, figures: None, why: Some(empty.into()), trend: Vec::new() };
+        }
+    }
+    report.notes = vec!["thresholds: the kubelet's defaults, as no configuration was found".into()];
+    report.seen.retain(|name, _| !name.contains("mounts") && name != "pods");
+    report.ages.retain(|source, _| !report.unknown.iter().any(|unknown| unknown.source == *source));
+    report
+}
+
+/// Nothing could be read at all.
+pub fn nothing() -> Report {
+    let mut report = blind();
+    report.ages.clear();
+    report.seen.clear();
+    report.headroom.clear();
+    for row in &mut report.kinds {
+        (row.state, row.why) = (State::Blind, Some("/proc is not there".into()));
+    }
+    report
+}
+
+/// Writes every face of every sample below `BARNACLE_SAMPLES`, to be looked at.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test tells by its environment where to write")]
+fn samples_are_written_where_one_wants_to_look_at_them() {
+    let Some(dir) = std::env::var_os("BARNACLE_SAMPLES").map(std::path::PathBuf::from) else { return };
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, report) in [("healthy", healthy()), ("sick", sick()), ("blind", blind()), ("nothing", nothing())] {
+        for width in [0, 80, 120] {
+            let style = super::table::Style { colour: false, width, ascii: false };
+            std::fs::write(dir.join(format!("{name}.{width}.txt")), super::table::write(&report, style, &[])).unwrap();
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The terminal: what `barnacle check` prints.
+
+mod headroom;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{KindState, Origin, Report, ReportedFinding, State, text};
+use crate::catalogue::{self, Area};
+use crate::finding::{Kind, Severity, SubjectType};
+
+/// Findings of one kind that are listed; more of the same say nothing new on a terminal.
+const MOST_OF_A_KIND: usize = 10;
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to use ANSI colours.
+    pub colour: bool,
+    /// Columns; 0 for no limit: nothing is wrapped or cut, so that each finding is one line for grep.
+    pub width: usize,
+    /// Whether to keep to ASCII.
+    pub ascii: bool,
+}
+
+/// What a line says at its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Ok,
+    Warning,
+    Critical,
+    Question,
+    Info,
+}
+
+impl Mark {
+    fn of(finding: &ReportedFinding) -> Self {
+        match (finding.confirmed, finding.severity) {
+            (false, _) => Self::Question,
+            (true, Severity::Info) => Self::Info,
+            (true, Severity::Warning) => Self::Warning,
+            (true, Severity::Critical) => Self::Critical,
+        }
+    }
+
+    fn symbol(self, ascii: bool) -> &'static str {
+        match (self, ascii) {
+            (Self::Ok, false) => "√",
+            (Self::Ok, true) => "+",
+            (Self::Warning, false) => "‼",
+            (Self::Warning, true) => "!",
+            (Self::Critical, false) => "×",
+            (Self::Critical, true) => "X",
+            (Self::Question, _) => "?",
+            (Self::Info, _) => "i",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Ok => "32",
+            Self::Warning => "33",
+            Self::Critical => "1;31",
+            Self::Question => "36",
+            Self::Info => "34",
+        }
+    }
+}
+
+impl Style {
+    fn paint(self, text: &str, code: &str) -> String {
+        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.paint(text, "1")
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.paint(text, "2")
+    }
+
+    fn mark(self, mark: Mark) -> String {
+        self.paint(mark.symbol(self.ascii), mark.colour())
+    }
+
+    fn ellipsis(self) -> &'static str {
+        if self.ascii { "..." } else { "…" }
+    }
+
+    fn dot(self) -> &'static str {
+        if self.ascii { " - " } else { " · " }
+    }
+
+    /// Columns that remain beside an indent; as many as there are characters where there is no limit.
+    fn room(self, indent: usize) -> usize {
+        if self.width == 0 { usize::MAX } else { self.width.saturating_sub(indent).max(20) }
+    }
+}
+
+/// What is being written, and for whom.
+struct Table<'a> {
+    report: &'a Report,
+    style: Style,
+    only: &'a [Kind],
+    out: String,
+}
+
+/// The whole report for a terminal; about these kinds where some are given.
+#[must_use]
+pub fn write(report: &Report, style: Style, only: &[Kind]) -> String {
+    let mut table = Table { report, style, only, out: String::new() };
+    table.head();
+    for area in Area::ALL {
+        table.area(area);
+    }
+    if table.shows_headroom() {
+        headroom::write(&mut table);
+    }
+    table.not_judged();
+    table.notes();
+    table.verdict();
+    if style.ascii { table.out.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() } else { table.out }
+}
+
+impl Table<'_> {
+    fn wants(&self, kind: Kind) -> bool {
+        self.only.is_empty() || self.only.contains(&kind)
+    }
+
+    fn shows_headroom(&self) -> bool {
+        self.wants(Kind::EvictionThresholdMet)
+    }
+
+    fn line(&mut self, line: &str) {
+        self.out.push_str(line.trim_end());
+        self.out.push('\n');
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.heading_with(title, "");
+    }
+
+    fn heading_with(&mut self, title: &str, beside: &str) {
+        let title = self.style.bold(title);
+        self.line(&format!("\n{title}{beside}"));
+    }
+
+    /// A mark and a text that hangs below its own beginning. `lead` is set before the text, in bold, once.
+    fn item(&mut self, mark: Mark, lead: &str, body: &str) {
+        let indent = 2 + text::width(lead);
+        let lines = text::wrap(&text::clean(body), self.style.room(indent));
+        for (i, line) in lines.iter().enumerate() {
+            let head = if i == 0 {
+                format!("{} {}", self.style.mark(mark), self.style.bold(lead))
+            } else {
+                " ".repeat(indent)
+            };
+            self.line(&format!("{head}{line}"));
+        }
+    }
+
+    fn head(&mut self) {
+        let report = self.report;
+        let mut parts = vec![
+            format!("barnacle {}", text::clean(&report.barnacle)),
+            text::clean(&report.node).into_owned(),
+            text::time(report.at),
+            format!("up {}", text::duration(Duration::from_secs(report.up_seconds))),
+        ];
+        if !report.kernel.is_empty() {
+            parts.push(format!("kernel {}", text::clean(&report.kernel)));
+        }
+        let dot = self.style.dot();
+        let mut line = String::new();
+        for part in parts {
+            if line.is_empty() {
+                line = part;
+            } else if text::width(&line) + text::width(dot) + text::width(&part) <= self.style.room(0) {
+                line = format!("{line}{dot}{part}");
+            } else {
+                let full = self.style.bold(&std::mem::replace(&mut line, format!("  {part}")));
+                self.line(&full);
+            }
+        }
+        let line = self.style.bold(&line);
+        self.line(&line);
+    }
+
+    fn area(&mut self, area: Area) {
+        let report = self.report;
+        let in_area = |kind: Kind| catalogue::row(kind).area == area && self.wants(kind);
+        let kinds: Vec<&KindState> = report.kinds.iter().filter(|row| in_area(row.kind)).collect();
+        let findings: Vec<_> = report.in_area(area).filter(|finding| self.wants(finding.kind)).collect();
+        if kinds.is_empty() && findings.is_empty() {
+            return;
+        }
+        self.heading(area.title());
+        let column = findings.iter().map(|finding| finding.kind.name().len()).max().unwrap_or(0) + 2;
+        let mut rest = findings.as_slice();
+        while let Some(first) = rest.first() {
+            let run = rest.iter().take_while(|f| (f.kind, f.confirmed) == (first.kind, first.confirmed)).count();
+            let (same, others) = rest.split_at(run);
+            self.same_kind(same, column);
+            rest = others;
+        }
+        self.clear(area, &kinds);
+    }
+
+    /// Findings of one kind, and once below them how to learn more.
+    fn same_kind(&mut self, findings: &[&ReportedFinding], column: usize) {
+        for finding in findings.iter().take(MOST_OF_A_KIND) {
+            let lead = format!("{:column$}", finding.kind.name());
+            let body = self.sentence(finding);
+            self.item(Mark::of(finding), &lead, &body);
+        }
+        let indent = " ".repeat(column + 2);
+        if let Some(more) = findings.len().checked_sub(MOST_OF_A_KIND).filter(|more| *more > 0) {
+            self.line(&format!("{indent}and {more} more: see them all with --format json"));
+        }
+        if let Some(finding) = findings.first().filter(|finding| finding.confirmed) {
+            let hint = self.style.dim(&format!("barnacle explain {}", finding.kind));
+            self.line(&format!("{indent}{hint}"));
+        }
+    }
+
+    fn sentence(&self, finding: &ReportedFinding) -> String {
+        let subject = self.subject(finding);
+        let mut sentence = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+        sentence.push_str(&finding.message);
+        let stood = text::between(finding.since, self.report.at);
+        if stood.as_secs() > 0 {
+            let word = if finding.confirmed { "for" } else { "suspected for" };
+            let _ = write!(sentence, " ({word} {})", text::duration(stood));
+        }
+        sentence
+    }
+
+    /// The subject, short enough to leave room for the message: of a path, its end.
+    fn subject(&self, finding: &ReportedFinding) -> String {
+        let subject = &finding.subject;
+        let id = text::clean(&subject.id);
+        if subject.of == SubjectType::Node {
+            return String::new();
+        }
+        let columns = if self.style.width == 0 { usize::MAX } else { (self.style.width / 2).clamp(52, 72) };
+        let id = text::tail(&id, columns, self.style.ellipsis());
+        match subject.of {
+            SubjectType::Signal | SubjectType::Resource => id,
+            of => format!("{} {id}", of.name().replace('-', " ")),
+        }
+    }
+
+    /// The one line that says what is well in an area.
+    fn clear(&mut self, area: Area, kinds: &[&KindState]) {
+        let clear = kinds.iter().filter(|row| row.state == State::Clear).count();
+        let found = kinds.iter().filter(|row| row.state >= State::Suspected).count();
+        let body = match (clear, kinds.len()) {
+            (0, all) if found == all => return,
+            (0, _) => return self.item(Mark::Question, "", "nothing here could be judged: see below"),
+            (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
+            (clear, all) => format!("{clear} of {} clear", text::counted(all, "kind")),
+        };
+        let mut looked = self.looked_at(area);
+        if looked.is_empty() {
+            let clear = kinds.iter().filter(|row| row.state == State::Clear);
+            looked = clear.map(|row| row.kind.name()).collect::<Vec<_>>().join(", ");
+        }
+        self.item(Mark::Ok, "", &format!("{looked}: {body}"));
+    }
+
+    fn looked_at(&self, area: Area) -> String {
+        let nouns: &[(&str, &str)] = match area {
+            Area::Volumes => &[
+                ("volume-mounts", "volume mount"),
+                ("block-devices", "block device"),
+                ("filesystems", "live filesystem"),
+            ],
+            Area::Eviction => &[("pods", "pod")],
+            Area::Network | Area::Instance => &[],
+        };
+        let seen = nouns.iter().filter_map(|(name, noun)| Some((self.report.seen.get(*name)?, noun)));
+        let seen = seen.map(|(n, noun)| text::counted(usize::try_from(*n).unwrap_or(usize::MAX), noun));
+        seen.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What could not be judged or read, each reason once.
+    fn not_judged(&mut self) {
+        let report = self.report;
+        let kinds: Vec<&KindState> = report.kinds.iter().filter(|row| self.wants(row.kind)).collect();
+        let waiting = kinds.iter().filter(|row| row.state == State::NeedsTime).count();
+        let mut reasons: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        let told: Vec<&str> = report.headroom.iter().filter_map(|signal| signal.why.as_deref()).collect();
+        for unknown in &report.unknown {
+            reasons.entry(&unknown.why).or_default().0.push(unknown.source.name());
+        }
+        for row in kinds.iter().filter(|row| row.state != State::NeedsTime) {
+            if let Some(why) = row.why.as_deref() {
+                reasons.entry(why).or_default().1.push(row.kind.name());
+            }
+        }
+        let has_headroom = self.shows_headroom();
+        reasons.retain(|why, (_, kinds)| !(has_headroom && kinds.is_empty() && told.contains(why)));
+        let left_out = kinds.iter().filter(|row| row.left_out > 0);
+        let left_out: Vec<_> = left_out.map(|row| format!("{} more of {}", row.left_out, row.kind)).collect();
+        if waiting == 0 && reasons.is_empty() && left_out.is_empty() {
+            return;
+        }
+        self.heading("Not judged");
+        if waiting > 0 {
+            let compare = if waiting == 1 { "compares" } else { "compare" };
+            let hint = match report.origin {
+                Origin::Look => "use --for 30s",
+                Origin::Agent => "the agent has only just begun",
+                Origin::Replay => "the recording has only just begun",
+            };
+            let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
+            self.item(Mark::Question, "", &body);
+        }
+        for (why, (sources, kinds)) in reasons {
+            let body = reason(why, &sources, &kinds);
+            self.item(Mark::Question, "", &body);
+        }
+        for line in left_out {
+            self.item(Mark::Question, "", &format!("{line}, left out for being too many"));
+        }
+    }
+
+    fn notes(&mut self) {
+        let report = self.report;
+        if report.notes.is_empty() {
+            return;
+        }
+        self.heading("Notes");
+        for note in &report.notes {
+            self.item(Mark::Info, "", note);
+        }
+    }
+
+    fn verdict(&mut self) {
+        let (mark, words) = verdict(self.report, self.only);
+        let words = self.style.bold(&words);
+        let mark = self.style.mark(mark);
+        self.line(&format!("\n{mark} {words}"));
+    }
+}
+
+fn reason(why: &str, sources: &[&str], kinds: &[&str]) -> String {
+    match (sources, kinds) {
+        ([], kinds) => format!("{}: {why}", kinds.join(", ")),
+        (sources, []) => format!("{}: {why}", sources.join(", ")),
+        (sources, kinds) => format!("{}: {why} (so not {})", sources.join(", "), kinds.join(", ")),
+    }
+}
+
+/// The whole report in one line.
+fn verdict(report: &Report, only: &[Kind]) -> (Mark, String) {
+    let wanted = |kind: Kind| only.is_empty() || only.contains(&kind);
+    let findings: Vec<_> = report.findings.iter().filter(|finding| wanted(finding.kind)).collect();
+    let blind = report.kinds.iter().filter(|row| wanted(row.kind) && row.state == State::Blind).count();
+    let worst = findings.iter().filter(|finding| finding.confirmed).map(|finding| Mark::of(finding)).max_by_key(rank);
+    if findings.is_empty() && report.saw_nothing() {
+        return (Mark::Question, "could not look: nothing could be read".to_owned());
+    }
+    let mut words = summary(&findings);
+    if blind > 0 {
+        let _ = write!(words, "; {} could not be judged", text::counted(blind, "kind"));
+    }
+    let otherwise = if findings.is_empty() && blind == 0 { Mark::Ok } else { Mark::Question };
+    (worst.unwrap_or(otherwise), words)
+}
+
+fn rank(mark: &Mark) -> u8 {
+    match mark {
+        Mark::Ok => 0,
+        Mark::Info => 1,
+        Mark::Question => 2,
+        Mark::Warning => 3,
+        Mark::Critical => 4,
+    }
+}
+
+/// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
+pub(super) fn summary(findings: &[&ReportedFinding]) -> String {
+    let count = |severity| findings.iter().filter(|f| f.confirmed && f.severity == severity).count();
+    let (critical, warning, info) = (count(Severity::Critical), count(Severity::Warning), count(Severity::Info));
+    let mut confirmed = Vec::new();
+    if critical > 0 {
+        confirmed.push(format!("{critical} critical"));
+    }
+    if warning > 0 {
+        confirmed.push(text::counted(warning, "warning"));
+    }
+    if info > 0 {
+        confirmed.push(format!("{info} for information"));
+    }
+    let suspected = findings.len() - critical - warning - info;
+    match (confirmed.is_empty(), suspected) {
+        (true, 0) => "nothing found".to_owned(),
+        (true, n) => format!("{n} suspected, nothing confirmed"),
+        (false, 0) => confirmed.join(", "),
+        (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    const PLAIN: Style = Style { colour: false, width: 80, ascii: false };
+
+    fn shown(report: &Report, width: usize) -> String {
+        write(report, Style { width, ..PLAIN }, &[])
+    }
+
+    #[test]
+    fn a_healthy_node_is_short_and_says_what_was_looked_at() {
+        let text = shown(&samples::healthy(), 120);
+        assert!(text.starts_with("barnacle 0.1.0 · ip-10-0-93-17"), "{text}");
+        assert!(text.contains("√ 3 volume mounts, 4 block devices, 1 live filesystem: 6 kinds clear\n"), "{text}");
+        assert!(text.ends_with("\n√ nothing found\n"), "{text}");
+        assert!(!text.contains('?'), "nothing is unknown: {text}");
+    }
+
+    #[test]
+    fn a_sick_node_has_the_worst_first_and_a_hint_below_what_is_confirmed() {
+        let text = shown(&samples::sick(), 120);
+        assert!(text.contains("× DeadMount"), "{text}");
+        assert!(text.contains("barnacle explain DeadMount"), "{text}");
+        assert!(text.contains("? StalledIo"), "{text}");
+        assert!(!text.contains("explain StalledIo"), "a suspicion may be gone in a moment: {text}");
+        assert!(text.ends_with("× 2 critical, 2 warnings; 1 suspected; 1 kind could not be judged\n"), "{text}");
+    }
+
+    #[test]
+    fn a_blind_look_gives_each_reason_once() {
+        let text = shown(&samples::blind(), 80);
+        assert!(text.contains("? 4 kinds compare two samples: use --for 30s"), "{text}");
+        assert_eq!(text.matches("/proc/1/mountinfo: permission denied").count(), 1, "{text}");
+        assert!(shown(&samples::nothing(), 80).ends_with("? could not look: nothing could be read\n"));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+            for width in [60, 80, 100, 120, 200] {
+                for line in shown(&report, width).lines() {
+                    assert!(text::width(line) <= width, "{width}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_forges_no_line() {
+        for width in [0, 80] {
+            let text = shown(&samples::sick(), width);
+            assert!(!text.contains('\u{1b}'), "{text}");
+            assert!(!text.lines().any(|line| line.starts_with("√ all fine")), "{text}");
+        }
+    }
+
+    #[test]
+    fn ascii_is_ascii_and_colour_changes_no_words() {
+        let report = samples::sick();
+        assert!(write(&report, Style { ascii: true, ..PLAIN }, &[]).is_ascii());
+        let coloured = write(&report, Style { colour: true, ..PLAIN }, &[]);
+        let mut plain = String::new();
+        for part in coloured.split('\u{1b}') {
+            plain.push_str(part.split_once('m').filter(|_| part.starts_with('[')).map_or(part, |(_, rest)| rest));
+        }
+        assert_eq!(plain, write(&report, PLAIN, &[]));
+    }
+
+    #[test]
+    fn only_shows_only_that() {
+        let text = write(&samples::sick(), PLAIN, &[Kind::OomKill]);
+        assert!(text.contains("OomKill") && !text.contains("DeadMount"), "{text}");
+        assert!(text.ends_with("‼ 1 warning\n"), "{text}");
+    }
+
+    #[test]
+    fn many_of_a_kind_are_cut_and_counted() {
+        let mut report = samples::sick();
+        let dead = report.findings.first().unwrap().clone();
+        report.findings = vec![dead; 25];
+        let text = shown(&report, 80);
+        assert!(text.contains("and 15 more"), "{text}");
+        assert!(text.contains("25 critical"), "{text}");
+    }
+}

@@ -1,0 +1,58 @@
+//! A recording as a timeline: what was known when, and what was said when.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::engine::{Engine, Step};
+use crate::facts::{Cause, Source};
+use crate::ledger::Change;
+use crate::report::text;
+
+/// What has been told so far.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    unknown: BTreeMap<Source, Cause>,
+    begun: Option<crate::facts::Moment>,
+}
+
+impl Timeline {
+    /// The lines that one step adds: none where nothing changed.
+    pub fn step(&mut self, engine: &Engine, step: &Step) -> String {
+        let now = engine.now();
+        let begun = *self.begun.get_or_insert(now);
+        let mut out = String::new();
+        let after = now.since(&begun).unwrap_or_default().as_secs_f64();
+        let mut line = |mark: &str, what: String| {
+            let _ = writeln!(out, "{:.0}  +{after:>7.1} s  {mark:<10} {}", now.wall, text::clean(&what));
+        };
+        for source in Source::ALL {
+            let cause = engine.view().unknown(*source).filter(|u| u.cause != Cause::NotAsked);
+            match (self.unknown.get(source), cause) {
+                (before, Some(unknown)) if before != Some(&unknown.cause) => {
+                    line("unknown", format!("{source}: {unknown}"));
+                    self.unknown.insert(*source, unknown.cause);
+                }
+                (Some(_), None) => {
+                    line("known", format!("{source} again"));
+                    self.unknown.remove(source);
+                }
+                _ => {}
+            }
+        }
+        for transition in &step.transitions {
+            let finding = &transition.finding;
+            let mark = match transition.change {
+                Change::Suspected => "suspected",
+                Change::Confirmed => "confirmed",
+                Change::Escalated => "worse",
+                Change::Cleared => "cleared",
+                Change::Dropped => "dropped",
+            };
+            line(mark, format!("{} {} ({})", finding.severity.name(), finding.kind, finding.message));
+        }
+        for ask in &step.asks {
+            line("asked", format!("{ask:?}"));
+        }
+        out
+    }
+}
