@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::facts::{Cause, Unknown};
@@ -139,6 +139,28 @@ impl Root {
             _ => "a device",
         };
         Err(Unknown::new(Cause::WrongType, format!("{} is {kind}, expected a regular file", self.name(path))))
+    }
+
+    /// Opens the kernel's log, the one device that may be opened, at its oldest record. Reading never waits.
+    ///
+    /// # Errors
+    /// When `dev/kmsg` cannot be opened, or something else than that device stands there.
+    pub fn kernel_log(&self) -> Result<File, Unknown> {
+        let path = "dev/kmsg";
+        let expect_kmsg = |fd: &OwnedFd| {
+            let stat = fstat(fd).map_err(|e| self.unknown(path, e))?;
+            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+            if kind == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 11) {
+                return Ok(());
+            }
+            let why = format!("{} is not the kernel's log, expected character device 1:11", self.name(path));
+            Err(Unknown::new(Cause::WrongType, why))
+        };
+        // As in [`Root::file`]: opening another device could have an effect, looking at it has none.
+        expect_kmsg(&self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?)?;
+        let fd = self.open_at(path, OFlag::O_RDONLY).map_err(|e| self.unknown(path, e))?;
+        expect_kmsg(&fd)?;
+        Ok(File::from(fd))
     }
 
     /// Reads a file into a buffer, which is emptied first.
@@ -342,6 +364,15 @@ mod tests {
         }
         let denied = root.unknown("proc/kmsg", Errno::EACCES);
         assert_eq!((denied.cause, denied.why.contains("permission denied")), (Cause::Denied, true));
+    }
+
+    #[test]
+    fn only_the_kernels_log_is_taken_for_it() {
+        let (dir, root) = tree();
+        assert_eq!(cause(root.kernel_log(), "dev/kmsg"), Cause::Missing);
+        fs::create_dir(dir.path().join("dev")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("dev/kmsg"), Mode::S_IRWXU).unwrap();
+        assert_eq!(cause(root.kernel_log(), "character device 1:11"), Cause::WrongType);
     }
 
     #[test]
