@@ -1,0 +1,134 @@
+//! The tree of files and what looks at it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use barnacle::agent::state::StateDir;
+use barnacle::config::Config;
+use barnacle::engine::{Engine, Step};
+use barnacle::facts::{Moment, Question, SourceSet};
+use barnacle::ledger::Memory;
+use barnacle::observe::host::root::Root;
+use barnacle::observe::{Host, HostSettings};
+
+use super::scenario::Edit;
+
+/// 2026-11-21T00:00:00Z.
+const MIDNIGHT: i64 = 1_795_219_200;
+/// The node is up for a day when a scenario begins.
+const UP: u64 = 86_400;
+
+/// A node.
+pub struct World {
+    dir: tempfile::TempDir,
+    host: Host,
+    state: StateDir,
+    pub engine: Engine,
+    asks: Vec<Question>,
+    /// Scenario second at which this boot began to be counted, and its uptime then.
+    boot: (u64, u64),
+}
+
+impl World {
+    pub fn new(base: &[Edit]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        apply(dir.path(), base);
+        let now = moment(dir.path(), 0, (0, UP));
+        let (state, memory) = open_state(dir.path(), now);
+        let engine = Engine::new(Config::default().detect, now, memory);
+        Self { host: host(dir.path()), dir, state, engine, asks: Vec::new(), boot: (0, UP) }
+    }
+
+    pub fn edit(&mut self, edits: &[Edit]) {
+        apply(self.dir.path(), edits);
+    }
+
+    /// The machine goes down, told or not, and an agent starts in its next boot.
+    pub fn reboot(&mut self, second: u64, boot_id: &str, told: bool) {
+        let now = self.moment(second);
+        if told {
+            self.state.stopped(now, self.engine.memory());
+        }
+        fs::write(self.dir.path().join("proc/sys/kernel/random/boot_id"), boot_id).unwrap();
+        self.boot = (second, 30);
+        let now = self.moment(second);
+        let (state, memory) = open_state(self.dir.path(), now);
+        self.state = state;
+        self.engine = Engine::new(Config::default().detect, now, memory);
+        self.host = host(self.dir.path());
+    }
+
+    /// One pass of the agent, everything due.
+    pub fn pass(&mut self, second: u64) -> Step {
+        let at = self.moment(second);
+        let asks = std::mem::take(&mut self.asks);
+        let asked: SourceSet = asks.iter().map(Question::source).collect();
+        let due = SourceSet::periodic().with(asked);
+        let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
+        self.state.replace(&mut seen, at);
+        let step = self.engine.step(at, seen);
+        self.asks.clone_from(&step.asks);
+        self.state.save(at, &self.engine);
+        step
+    }
+
+    fn moment(&self, second: u64) -> Moment {
+        moment(self.dir.path(), second, self.boot)
+    }
+}
+
+fn moment(dir: &Path, second: u64, (begun, up): (u64, u64)) -> Moment {
+    let id = fs::read_to_string(dir.join("proc/sys/kernel/random/boot_id")).unwrap();
+    let wall = jiff::Timestamp::from_second(MIDNIGHT + i64::try_from(second).unwrap()).unwrap();
+    Moment { boot: id.parse().unwrap(), up: Duration::from_secs(up + second - begun), wall }
+}
+
+fn host(dir: &Path) -> Host {
+    let root = Arc::new(Root::open(dir).unwrap());
+    let settings = HostSettings { kubelet_root: "/var/lib/kubelet".into(), image_root: None, state_dir: None };
+    Host::new(root, settings)
+}
+
+fn open_state(dir: &Path, now: Moment) -> (StateDir, Memory) {
+    StateDir::open(Some(&dir.join("state")), now)
+}
+
+fn apply(dir: &Path, edits: &[Edit]) {
+    for edit in edits {
+        let path = dir.join(edit.path());
+        match edit {
+            Edit::File(_, text) => {
+                make_parent(&path);
+                fs::write(&path, text).unwrap();
+            }
+            Edit::Link(_, target) => {
+                make_parent(&path);
+                let _ = fs::remove_file(&path);
+                std::os::unix::fs::symlink(target, &path).unwrap();
+            }
+            Edit::Directory(_) => fs::create_dir_all(&path).unwrap(),
+            Edit::Remove(_) => remove(&path),
+            Edit::Append(_, text) => {
+                let mut all = fs::read(&path).unwrap_or_default();
+                all.extend_from_slice(text);
+                fs::write(&path, all).unwrap();
+            }
+            Edit::Replace(_, from, to) => {
+                let old = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                assert!(old.contains(from.as_str()), "{} does not contain {from:?}", path.display());
+                fs::write(&path, old.replace(from.as_str(), to)).unwrap();
+            }
+        }
+    }
+}
+
+fn make_parent(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+}
+
+fn remove(path: &PathBuf) {
+    let meta = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    if meta.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+}
