@@ -246,3 +246,162 @@ impl Entry {
         Transition { change, finding: self.finding.clone(), first_seen: self.first_seen }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::{BootId, Cause, Unknown};
+    use crate::finding::SubjectType;
+
+    /// Confirmed after 30 s, cleared after 20 s, critical after 120 s.
+    const KIND: Kind = Kind::StalledIo;
+
+    fn at(up: u64) -> Moment {
+        let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(up).unwrap()).unwrap();
+        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall }
+    }
+
+    fn subject(id: &str) -> Subject {
+        Subject::new(SubjectType::Device, id)
+    }
+
+    fn finding(id: &str) -> Finding {
+        Finding {
+            kind: KIND,
+            severity: Severity::Warning,
+            subject: subject(id),
+            message: String::new(),
+            evidence: Vec::new(),
+            advice: String::new(),
+        }
+    }
+
+    fn raised(ids: &[&str]) -> Judgement {
+        Judgement { raised: ids.iter().map(|id| finding(id)).collect(), ..Judgement::new(KIND) }
+    }
+
+    fn blind() -> Judgement {
+        Judgement::blind(KIND, &Unknown::new(Cause::Denied, "no"))
+    }
+
+    fn changes(ledger: &mut Ledger, up: u64, judgement: Judgement) -> Vec<Change> {
+        ledger.judge(at(up), judgement).into_iter().map(|t| t.change).collect()
+    }
+
+    #[test]
+    fn a_finding_is_suspected_then_confirmed_then_worse_then_cleared() {
+        let mut ledger = Ledger::default();
+        assert_eq!(changes(&mut ledger, 0, raised(&["a"])), [Change::Suspected]);
+        assert_eq!(changes(&mut ledger, 29, raised(&["a"])), []);
+        assert_eq!(changes(&mut ledger, 30, raised(&["a"])), [Change::Confirmed]);
+        assert_eq!(changes(&mut ledger, 120, raised(&["a"])), [Change::Escalated]);
+        assert_eq!(changes(&mut ledger, 130, raised(&["a"])), []);
+        assert_eq!(changes(&mut ledger, 140, raised(&[])), []);
+        assert_eq!(changes(&mut ledger, 159, raised(&[])), []);
+        assert_eq!(changes(&mut ledger, 160, raised(&[])), [Change::Cleared]);
+        assert_eq!(ledger.entries().count(), 0);
+    }
+
+    #[test]
+    fn a_suspicion_that_does_not_last_is_dropped() {
+        let mut ledger = Ledger::default();
+        changes(&mut ledger, 0, raised(&["a"]));
+        assert_eq!(changes(&mut ledger, 10, raised(&[])), [Change::Dropped]);
+    }
+
+    #[test]
+    fn blind_time_neither_confirms_nor_clears() {
+        let mut ledger = Ledger::default();
+        changes(&mut ledger, 0, raised(&["a"]));
+        for up in 1..100 {
+            assert_eq!(changes(&mut ledger, up, blind()), [], "a suspicion while blind");
+        }
+        assert_eq!(changes(&mut ledger, 100, raised(&["a"])), []);
+        assert_eq!(changes(&mut ledger, 130, raised(&["a"])), [Change::Confirmed]);
+        changes(&mut ledger, 131, raised(&[]));
+        for up in 132..300 {
+            assert_eq!(changes(&mut ledger, up, blind()), [], "a finding while blind");
+        }
+    }
+
+    #[test]
+    fn blindness_to_one_subject_leaves_the_others_to_be_judged() {
+        let mut ledger = Ledger::default();
+        changes(&mut ledger, 0, raised(&["a", "b"]));
+        changes(&mut ledger, 30, raised(&["a", "b"]));
+        let half = || {
+            let mut judgement = raised(&[]);
+            judgement.blind_to(subject("a"), &Unknown::new(Cause::Torn, "torn"));
+            judgement
+        };
+        changes(&mut ledger, 40, half());
+        assert_eq!(changes(&mut ledger, 60, half()), [Change::Cleared]);
+        assert_eq!(ledger.entries().next().unwrap().finding.subject, subject("a"));
+    }
+
+    #[test]
+    fn nobody_looking_for_long_is_not_time_that_counts() {
+        let mut ledger = Ledger::default();
+        changes(&mut ledger, 0, raised(&["a"]));
+        assert_eq!(changes(&mut ledger, 5000, raised(&["a"])), []);
+    }
+
+    #[test]
+    fn first_seen_survives_a_restart_and_confirmation_begins_again() {
+        let mut before = Ledger::default();
+        changes(&mut before, 0, raised(&["a"]));
+        changes(&mut before, 40, raised(&["a"]));
+        let json = serde_json::to_string(&before.memory()).unwrap();
+        let mut after = Ledger::with_memory(serde_json::from_str(&json).unwrap());
+        assert_eq!(changes(&mut after, 100, blind()), []);
+        assert_eq!(changes(&mut after, 110, raised(&["a"])), [Change::Suspected]);
+        let entry = after.entries().next().unwrap();
+        assert_eq!((entry.first_seen, entry.confirmed), (at(0).wall, None));
+        // What was over before the restart is forgotten by the first judgement that can see.
+        let mut other = Ledger::with_memory(before.memory());
+        changes(&mut other, 100, raised(&[]));
+        assert_eq!(other.memory(), Memory::default());
+    }
+
+    #[test]
+    fn a_thousand_subjects_are_bounded_and_said() {
+        let mut ledger = Ledger::default();
+        let ids: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        changes(&mut ledger, 0, raised(&ids));
+        assert_eq!(ledger.entries().count(), MOST_SUBJECTS);
+        assert_eq!(ledger.suppressed(KIND), 900);
+        changes(&mut ledger, 10, raised(&[]));
+        assert_eq!(ledger.suppressed(KIND), 0);
+    }
+
+    proptest! {
+        /// Whatever is judged when, a finding is confirmed only after its delay of raised time, and whatever was
+        /// confirmed and stays away is cleared in the end.
+        #[test]
+        fn no_order_of_judgements_confirms_early_or_keeps_for_ever(steps in prop::collection::vec((0u64..40, 0u8..3), 1..60)) {
+            let mut ledger = Ledger::default();
+            let (mut now, mut raised_since, mut last_raised) = (0, None, false);
+            for (wait, what) in steps {
+                now += wait;
+                let judgement = match what { 0 => raised(&[]), 1 => raised(&["a"]), _ => blind() };
+                let seen = changes(&mut ledger, now, judgement);
+                match what {
+                    0 => (raised_since, last_raised) = (None, false),
+                    1 => { raised_since.get_or_insert(now); last_raised = true; }
+                    _ => {}
+                }
+                if seen.contains(&Change::Confirmed) {
+                    prop_assert!(last_raised && now - raised_since.unwrap() >= 30);
+                }
+            }
+            for _ in 0..3 {
+                now += 20;
+                changes(&mut ledger, now, raised(&[]));
+            }
+            prop_assert_eq!(ledger.entries().count(), 0);
+        }
+    }
+}

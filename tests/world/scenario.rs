@@ -92,6 +92,27 @@ impl Scenario {
         Self { name, purpose, kind, also, steps }
     }
 
+    /// A story: steps without a kind of their own.
+    pub fn story(file: &Path) -> Self {
+        let steps = parse(&fs::read_to_string(file).unwrap(), &file.display().to_string(), &mut Vec::new());
+        Self { name: String::new(), purpose: Purpose::Raise, kind: Kind::DeadMount, also: Vec::new(), steps }
+    }
+
+    /// Plays it through and writes down what the witnesses said.
+    pub fn record(&self, base: &[Edit], writer: &mut barnacle::recording::Writer<impl std::io::Write>) {
+        let mut world = World::new(base);
+        let mut next = 0;
+        for step in &self.steps {
+            while next < step.second {
+                world.record(next, writer);
+                next += PASS;
+            }
+            world.edit(&step.edits);
+            world.record(step.second, writer);
+            next = step.second + PASS;
+        }
+    }
+
     /// Plays it through; what came out otherwise than it says.
     pub fn play(&self, base: &[Edit]) -> Result<(), String> {
         let mut world = World::new(base);

@@ -1,6 +1,7 @@
 //! The tree of files and what looks at it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use barnacle::agent::state::StateDir;
 use barnacle::config::Config;
 use barnacle::engine::{Engine, Step};
-use barnacle::facts::{Moment, Question, SourceSet};
+use barnacle::facts::{Moment, Observation, Question, SourceSet};
 use barnacle::ledger::Memory;
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
+use barnacle::recording::Writer;
 
 use super::scenario::Edit;
 
@@ -62,16 +64,29 @@ impl World {
 
     /// One pass of the agent, everything due.
     pub fn pass(&mut self, second: u64) -> Step {
+        let (at, seen) = self.observe(second);
+        let step = self.engine.step(at, seen);
+        self.asks.clone_from(&step.asks);
+        self.state.save(at, &self.engine);
+        step
+    }
+
+    /// What the witnesses say now.
+    pub fn observe(&mut self, second: u64) -> (Moment, Vec<Observation>) {
         let at = self.moment(second);
         let asks = std::mem::take(&mut self.asks);
         let asked: SourceSet = asks.iter().map(Question::source).collect();
         let due = SourceSet::periodic().with(asked);
         let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
         self.state.replace(&mut seen, at);
-        let step = self.engine.step(at, seen);
-        self.asks.clone_from(&step.asks);
-        self.state.save(at, &self.engine);
-        step
+        (at, seen)
+    }
+
+    /// A pass that is written down as well.
+    pub fn record(&mut self, second: u64, writer: &mut Writer<impl Write>) {
+        let (at, seen) = self.observe(second);
+        writer.step(at, &seen).unwrap();
+        self.asks = self.engine.step(at, seen).asks;
     }
 
     fn moment(&self, second: u64) -> Moment {

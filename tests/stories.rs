@@ -1,0 +1,51 @@
+//! Stories: incidents as recordings, and the timeline that barnacle must tell of each.
+//!
+//! `tests/stories/NAME/` has `story.txt` (in the form of a scenario), the `recording.zst` that was made of it, and
+//! the `timeline.txt` that `barnacle replay` must print. To make the latter two anew after a change that is
+//! meant: `BARNACLE_RETELL=1 cargo test --test stories`, and read the difference.
+
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use barnacle::recording::Writer;
+use world::scenario::Scenario;
+
+fn stories() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
+    let mut stories: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    stories.retain(|path| path.is_dir());
+    stories.sort();
+    stories
+}
+
+#[expect(clippy::disallowed_types, reason = "the built program is what is tested")]
+fn replay(recording: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barnacle")).arg("replay").arg(recording).output().unwrap();
+    assert!(output.status.success(), "{}: {}", recording.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn retell(story: &Path) {
+    let base = Scenario::base(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt"));
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    Scenario::story(&story.join("story.txt")).record(&base, &mut writer);
+    fs::write(story.join("recording.zst"), writer.finish().unwrap()).unwrap();
+    fs::write(story.join("timeline.txt"), replay(&story.join("recording.zst"))).unwrap();
+}
+
+#[test]
+fn each_story_is_told_as_it_was_written_down() {
+    let stories = stories();
+    assert!(!stories.is_empty());
+    for story in stories {
+        if std::env::var_os("BARNACLE_RETELL").is_some() {
+            retell(&story);
+        }
+        let told = replay(&story.join("recording.zst"));
+        let expected = fs::read_to_string(story.join("timeline.txt")).unwrap();
+        assert_eq!(told, expected, "{}: if this change is meant, BARNACLE_RETELL=1", story.display());
+    }
+}
