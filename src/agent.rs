@@ -125,8 +125,7 @@ impl Agent {
     fn follow(&mut self, step: Step) {
         for transition in &step.transitions {
             log(transition);
-            *self.figures.transitions_total.entry((transition.finding.kind, change(transition.change))).or_default() +=
-                1;
+            *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
         self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
         if let Some((wait, sources)) = step.wake {
@@ -138,9 +137,9 @@ impl Agent {
         let now = self.clock.now();
         let took = now.since(&begun).unwrap_or_default();
         self.figures.passes_total += 1;
-        self.figures.pass_seconds_last = took.as_secs_f64();
-        self.figures.pass_seconds_sum += took.as_secs_f64();
-        self.figures.stuck_reads = self.eyes.stuck().count();
+        self.figures.pass_duration_seconds_last = took.as_secs_f64();
+        self.figures.pass_duration_seconds_sum += took.as_secs_f64();
+        self.figures.stuck_reads = self.eyes.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
         let report = Report::of(&self.engine, Origin::Agent);
         let served = Served { report: Some(report), figures: self.figures.clone(), passed: Some(now) };

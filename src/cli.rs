@@ -16,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, ConfigError, File, KEYS, LogFormat, LogLevel};
+use crate::report::table::Style;
 
 /// Everything went as asked, and nothing was found.
 const OK: u8 = 0;
@@ -169,4 +170,11 @@ fn print(text: &str) {
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// How the terminal wants its text.
+fn style(ascii: bool) -> Style {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    Style { colour, width: width.or_else(crate::observe::terminal::width).unwrap_or(100), ascii }
 }

@@ -25,3 +25,4 @@ pub mod recording;
 pub mod report;
 pub mod view;
 pub mod wake;
+pub mod wording;

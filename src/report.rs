@@ -128,6 +128,9 @@ pub struct KindState {
     pub kind: Kind,
     /// Its state.
     pub state: State,
+    /// Whether its judge sees nothing now; what it said before may stand all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
     /// Why it could not be judged, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -268,7 +271,8 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
         worst = worst.max(if entry.confirmed.is_some() { State::Raised } else { State::Suspected });
     }
-    KindState { kind, state: worst, why, left_out: engine.suppressed(kind) }
+    let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && worst != State::NeedsTime;
+    KindState { kind, state: worst, blind, why, left_out: engine.suppressed(kind) }
 }
 
 fn notes(engine: &Engine) -> Vec<String> {

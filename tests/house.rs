@@ -7,23 +7,24 @@ use std::path::{Path, PathBuf};
 /// Each room, and the rooms it may use. A room may always use itself.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("facts", &[]),
+    ("wording", &[]),
     ("finding", &["facts"]),
     ("catalogue", &["finding", "facts"]),
     ("view", &["finding", "catalogue", "facts"]),
     ("ledger", &["finding", "catalogue", "facts"]),
-    ("detect", &["view", "finding", "catalogue", "facts"]),
+    ("detect", &["view", "finding", "catalogue", "facts", "wording"]),
     ("engine", &["view", "detect", "ledger", "finding", "catalogue", "facts"]),
     ("observe", &["facts"]),
     ("recording", &["facts"]),
     ("config", &["detect"]),
-    ("report", &["engine", "ledger", "finding", "catalogue", "facts"]),
+    ("report", &["engine", "ledger", "finding", "catalogue", "facts", "wording"]),
     ("wake", &["observe", "facts"]),
     ("agent", &["config", "engine", "ledger", "observe", "report", "wake", "finding", "facts"]),
     ("cli", &["agent", "config", "detect", "engine", "ledger", "observe", "recording", "report", "finding", "facts"]),
 ];
 
 /// Rooms that do no I/O and ask no clock.
-const PURE: &[&str] = &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine"];
+const PURE: &[&str] = &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine", "wording"];
 
 /// What a pure room does not name.
 const IMPURE: &[&str] = &[

@@ -95,7 +95,10 @@ async fn latest(mut watching: Watching) -> Option<Arc<Served>> {
 
 async fn status(State(watching): State<Watching>) -> Response {
     match latest(watching).await.as_deref() {
-        Some(Served { report: Some(report), .. }) => answer(HTML, page::html(report)),
+        Some(Served { report: Some(report), .. }) => {
+            let policy = [(header::CONTENT_SECURITY_POLICY, page::LIVE_POLICY)];
+            (policy, answer(HTML, page::html(report))).into_response()
+        }
         _ => not_yet(),
     }
 }
@@ -108,8 +111,10 @@ async fn report(State(watching): State<Watching>) -> Response {
 }
 
 async fn metrics(State(watching): State<Watching>) -> Response {
-    let served = Arc::clone(&watching.borrow());
-    answer(TEXT, metrics::render(served.report.as_ref(), &served.figures))
+    match latest(watching).await.as_deref() {
+        Some(Served { report: Some(report), figures, .. }) => answer(TEXT, metrics::render(report, figures)),
+        _ => not_yet(),
+    }
 }
 
 async fn ready(State(watching): State<Watching>) -> Response {

@@ -1,6 +1,5 @@
 //! `barnacle check`: what is wrong here, in one look.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -9,10 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::agent::look;
 use crate::config::{Config, parse_duration};
 use crate::finding::{Kind, Severity};
-use crate::report::table::{self, Style};
+use crate::report::table;
 use crate::report::{Report, json, npd};
 
-use super::{FAILED, Failure, OK, flag, print, runtime};
+use super::{FAILED, Failure, OK, flag, print, runtime, style};
 
 pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
@@ -52,11 +51,11 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     match arguments.get_one::<String>("format").map(String::as_str) {
         Some("json") => print(&json::to_json(&report)),
         Some("npd") => {
-            let (line, code) = npd::line(&report);
+            let (line, code) = npd::line(&report, &kinds);
             print(&format!("{line}\n"));
             return Ok(code);
         }
-        _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &[])),
+        _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &kinds)),
     }
     Ok(code(&report))
 }
@@ -66,16 +65,6 @@ async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Re
         return Ok(report);
     }
     look::report(config, long).await
-}
-
-fn style(ascii: bool) -> Style {
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    Style { colour, width: width.or_else(terminal_width).unwrap_or(100), ascii }
-}
-
-fn terminal_width() -> Option<usize> {
-    crate::observe::terminal::width()
 }
 
 fn code(report: &Report) -> u8 {

@@ -18,8 +18,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(arguments: &ArgMatches) -> u8 {
     match arguments.get_one::<String>("kind").and_then(|name| name.parse::<Kind>().ok()) {
-        Some(kind) => print(&explain::explain(kind)),
-        None => print(&explain::list()),
+        Some(kind) => print(&explain::explain(kind, super::style(false))),
+        None => print(&explain::list(super::style(false))),
     }
     OK
 }

@@ -1,7 +1,93 @@
-//! stub
-/// stub
-pub fn to_json(r: &super::Report) -> String {
-    let mut s = serde_json::to_string_pretty(r).unwrap_or_default();
-    s.push(10 as char);
-    s
+//! The documented JSON form.
+
+use super::Report;
+
+/// The report as JSON: pretty, keys in the order of the documentation, a line break at the end.
+#[must_use]
+pub fn to_json(report: &Report) -> String {
+    let mut text = serde_json::to_string_pretty(report).unwrap_or_else(|error| {
+        // Not reached: but a face must not end the agent.
+        serde_json::json!({ "version": report.version, "error": error.to_string() }).to_string()
+    });
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::samples;
+    use super::*;
+
+    /// Keys of an object in the order in which they are written.
+    fn keys(text: &str, indent: usize) -> Vec<&str> {
+        let start = format!("\n{}\"", " ".repeat(indent));
+        let lines = text.match_indices(&start).map(|(at, _)| &text[at + start.len()..]);
+        let keys = lines.filter_map(|line| line.split_once('"')).filter(|(_, rest)| rest.starts_with(':'));
+        keys.map(|(key, _)| key).collect()
+    }
+
+    fn keys_of(value: &Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_report_reads_back_as_it_was() {
+        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+            let text = to_json(&report);
+            assert!(text.ends_with("}\n"));
+            assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        }
+    }
+
+    /// Schema 1 is documented: a change here is a change of that document, and of the number where a meaning changes.
+    #[test]
+    fn the_keys_of_schema_1_stand() {
+        let text = to_json(&samples::sick());
+        let top = [
+            "version",
+            "barnacle",
+            "node",
+            "kernel",
+            "at",
+            "up_seconds",
+            "origin",
+            "findings",
+            "unknown",
+            "headroom",
+            "kinds",
+            "notes",
+            "seen",
+            "ages",
+        ];
+        assert_eq!(keys(&text, 2), top);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let finding = &json["findings"][0];
+        // A map of serde_json sorts its keys.
+        let of_finding = ["advice", "confirmed", "evidence", "kind", "message", "severity", "since", "subject"];
+        assert_eq!(keys_of(finding), of_finding);
+        assert_eq!(keys_of(&finding["subject"]), ["id", "pod", "pv", "type", "volume"]);
+        assert_eq!(keys_of(&finding["evidence"][0]), ["at", "fact", "source"]);
+        assert_eq!(keys_of(&json["unknown"][0]), ["cause", "since", "source", "why"]);
+        assert_eq!(keys_of(&json["headroom"][0]), ["figures", "signal", "trend"]);
+        assert_eq!(keys_of(&json["headroom"][0]["figures"]), ["available", "capacity", "hard", "signal", "soft"]);
+        assert_eq!(keys_of(&json["kinds"][0]), ["kind", "state"]);
+    }
+
+    #[test]
+    fn the_words_of_schema_1_stand() {
+        let json: Value = serde_json::from_str(&to_json(&samples::sick())).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["origin"], "agent");
+        assert_eq!(json["at"], "2026-11-21T04:10:03Z");
+        assert_eq!(json["findings"][0]["kind"], "DeadMount");
+        assert_eq!(json["findings"][0]["severity"], "critical");
+        assert_eq!(json["findings"][0]["subject"]["type"], "mount");
+        assert_eq!(json["unknown"][0]["source"], "kubelet-dirs");
+        assert_eq!(json["unknown"][0]["cause"], "denied");
+        assert_eq!(json["headroom"][2]["signal"], "nodefs.available");
+        assert_eq!(json["kinds"][0]["state"], "raised");
+        assert_eq!(json["ages"]["meminfo"], 0.4);
+    }
 }

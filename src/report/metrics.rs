@@ -1,24 +1,453 @@
-//! stub
-use super::Report;
-use crate::finding::Kind;
-use std::collections::BTreeMap;
-/// Figures
-#[derive(Clone, Debug, Default)]
+//! Prometheus: the report as metric families, made anew for each scrape, so that a series goes with its object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prometheus::TextEncoder;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::{Report, ReportedFinding, ReportedHeadroom, State, text};
+use crate::finding::{Kind, Severity};
+
+/// Findings that have series of their own; those that are left out are counted.
+const MOST_FINDINGS: usize = 100;
+
+/// Longest label value, in bytes: a mount path may have 4096.
+const LONGEST_LABEL: usize = 512;
+
+/// What the agent counts about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFigures {
-    /// a
+    /// Passes that were made.
     pub passes_total: u64,
-    /// a
-    pub pass_seconds_last: f64,
-    /// a
-    pub pass_seconds_sum: f64,
-    /// a
-    pub stuck_reads: usize,
-    /// a
+    /// Seconds that the last pass took.
+    pub pass_duration_seconds_last: f64,
+    /// Seconds that all passes took.
+    pub pass_duration_seconds_sum: f64,
+    /// Reads that have not come back.
+    pub stuck_reads: u64,
+    /// Passes by what began them.
     pub wakes_total: BTreeMap<&'static str, u64>,
-    /// a
-    pub transitions_total: BTreeMap<(Kind, &'static str), u64>,
+    /// What happened to findings, by change.
+    pub transitions_total: BTreeMap<&'static str, u64>,
 }
-/// stub
-pub fn render(_: Option<&Report>, _: &AgentFigures) -> String {
-    String::new()
+
+/// The text that a scrape is answered with.
+#[must_use]
+pub fn render(report: &Report, extra: &AgentFigures) -> String {
+    let mut families = Families::default();
+    about(&mut families, report);
+    findings(&mut families, report);
+    sources(&mut families, report);
+    signals(&mut families, report);
+    agent(&mut families, extra);
+    let mut out = String::with_capacity(32 << 10);
+    for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
+        // It refuses only a family without a name or a metric; then the others are still told.
+        if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut out) {
+            tracing::debug!(%error, family = family.name(), "not encoded");
+        }
+    }
+    out
+}
+
+#[derive(Default)]
+struct Families(Vec<MetricFamily>);
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Families {
+    fn gauge(&mut self, name: &str, help: &str) -> Series<'_> {
+        self.family(name, help, MetricType::GAUGE)
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Series<'_> {
+        self.family(name, help, MetricType::COUNTER)
+    }
+
+    fn family(&mut self, name: &str, help: &str, of: MetricType) -> Series<'_> {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(of);
+        Series { families: self, family, of }
+    }
+}
+
+/// A family that is being filled; it joins the others when it goes out of scope.
+struct Series<'a> {
+    families: &'a mut Families,
+    family: MetricFamily,
+    of: MetricType,
+}
+
+impl Series<'_> {
+    fn set(&mut self, labels: Labels<'_>, value: f64) -> &mut Self {
+        let labels = labels.iter().map(|(name, value)| {
+            let mut label = LabelPair::default();
+            label.set_name((*name).to_owned());
+            label.set_value(label_value(value));
+            label
+        });
+        let mut metric = Metric::from_label(labels.collect());
+        if self.of == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.family.mut_metric().push(metric);
+        self
+    }
+}
+
+impl Drop for Series<'_> {
+    fn drop(&mut self) {
+        self.families.0.push(std::mem::take(&mut self.family));
+    }
+}
+
+/// The encoder escapes quotes and line breaks; other control characters some readers take for the end of the text.
+fn label_value(value: &str) -> String {
+    text::cut_bytes(&text::clean(value), LONGEST_LABEL, "...")
+}
+
+fn about(families: &mut Families, report: &Report) {
+    families.gauge("barnacle_build_info", "Which barnacle this is.").set(&[("version", &report.barnacle)], 1.0);
+    families
+        .gauge("barnacle_node_info", "Which node this is.")
+        .set(&[("node", &report.node), ("kernel", &report.kernel)], 1.0);
+    families
+        .gauge("barnacle_report_timestamp_seconds", "Unix time that all of this is true of.")
+        .set(&[], seconds(report.at));
+}
+
+fn findings(families: &mut Families, report: &Report) {
+    let mut counts: BTreeMap<(Kind, Severity, bool), u64> = BTreeMap::new();
+    for finding in &report.findings {
+        *counts.entry((finding.kind, finding.severity, finding.confirmed)).or_default() += 1;
+    }
+    let mut series = families.gauge("barnacle_findings", "Findings that stand, 0 where there are none.");
+    for kind in Kind::ALL {
+        for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+            for confirmed in [false, true] {
+                let count = counts.get(&(*kind, severity, confirmed)).copied().unwrap_or(0);
+                let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state(confirmed))];
+                series.set(&labels, float(count));
+            }
+        }
+    }
+    drop(series);
+    let shown = worth_a_series(report);
+    each_finding(families, &shown);
+    let unknown_to_us: usize = report.kinds.iter().map(|row| row.left_out).sum();
+    let left_out = report.findings.len().saturating_sub(shown.len()).saturating_add(unknown_to_us);
+    families
+        .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info for there being too many.")
+        .set(&[], float(left_out as u64));
+    let mut series = families.gauge("barnacle_kind_blind", "1 where a kind of finding could not be judged at all.");
+    for row in &report.kinds {
+        series.set(&[("kind", row.kind.name())], flag(row.blind || row.state == State::Blind));
+    }
+}
+
+/// The worst findings, each label set once: what differs only beyond the longest label is left out.
+fn worth_a_series(report: &Report) -> Vec<&ReportedFinding> {
+    let mut findings: Vec<_> = report.findings.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse((finding.confirmed, finding.severity)));
+    let mut told = BTreeSet::new();
+    findings.retain(|f| told.insert((f.kind, f.subject.of, label_value(&f.subject.id))));
+    findings.truncate(MOST_FINDINGS);
+    findings
+}
+
+fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
+    let mut series = families.gauge("barnacle_finding_info", "A finding that stands, and what it is about.");
+    for finding in findings {
+        let subject = &finding.subject;
+        let labels = [
+            ("kind", finding.kind.name()),
+            ("severity", finding.severity.name()),
+            ("state", state(finding.confirmed)),
+            ("subject_type", subject.of.name()),
+            ("subject", &subject.id),
+            ("pod", subject.pod.as_deref().unwrap_or_default()),
+            ("pv", subject.pv.as_deref().unwrap_or_default()),
+            ("volume", subject.volume.as_ref().map_or("", |volume| volume.as_str())),
+        ];
+        series.set(&labels, 1.0);
+    }
+    drop(series);
+    let mut series =
+        families.gauge("barnacle_finding_first_seen_timestamp_seconds", "Unix time when a finding was first seen.");
+    for finding in findings {
+        let subject = &finding.subject;
+        let labels = [("kind", finding.kind.name()), ("subject_type", subject.of.name()), ("subject", &subject.id)];
+        series.set(&labels, seconds(finding.since));
+    }
+}
+
+fn sources(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_source_age_seconds", "Time since a source was last read.");
+    for (source, age) in &report.ages {
+        series.set(&[("source", source.name())], *age);
+    }
+    drop(series);
+    let mut series =
+        families.gauge("barnacle_source_unknown", "A source that could not be read, and the class of why.");
+    for unknown in &report.unknown {
+        series.set(&[("source", unknown.source.name()), ("cause", unknown.cause.name())], 1.0);
+    }
+}
+
+fn signals(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_eviction_signal_unknown", "1 where an eviction signal is not known.");
+    for signal in &report.headroom {
+        series.set(&[("signal", signal.signal.name())], flag(signal.figures.is_none()));
+    }
+    drop(series);
+    // A unit is part of a metric's name, so what counts inodes cannot stand in the family of what counts bytes.
+    for unit in ["bytes", "inodes", "pids"] {
+        let of_unit: Vec<_> = report.headroom.iter().filter(|signal| unit_of(signal) == unit).collect();
+        signals_in(families, unit, &of_unit);
+    }
+}
+
+fn unit_of(signal: &ReportedHeadroom) -> &'static str {
+    match signal.signal {
+        of if of.in_bytes() => "bytes",
+        crate::facts::EvictionSignal::Pid => "pids",
+        _ => "inodes",
+    }
+}
+
+fn signals_in(families: &mut Families, unit: &str, signals: &[&ReportedHeadroom]) {
+    let known = || signals.iter().filter_map(|signal| Some((signal.signal.name(), signal.figures.as_ref()?)));
+    let name = |what: &str| format!("barnacle_eviction_signal_{what}_{unit}");
+    let help = "What is available by the kubelet's own arithmetic.";
+    let mut series = families.gauge(&name("available"), help);
+    for (signal, figures) in known() {
+        series.set(&[("signal", signal)], float(figures.available));
+    }
+    drop(series);
+    let mut series = families.gauge(&name("capacity"), "Of how much a part is available.");
+    for (signal, figures) in known() {
+        series.set(&[("signal", signal)], float(figures.capacity));
+    }
+    drop(series);
+    let help = "The kubelet's threshold in force, absent where there is none: pods are evicted below it.";
+    let mut series = families.gauge(&name("threshold"), help);
+    for (signal, figures) in known() {
+        for (hardness, threshold) in [("hard", figures.hard), ("soft", figures.soft)] {
+            if let Some(threshold) = threshold {
+                series.set(&[("signal", signal), ("hardness", hardness)], float(threshold));
+            }
+        }
+    }
+}
+
+fn agent(families: &mut Families, figures: &AgentFigures) {
+    families.counter("barnacle_passes_total", "Passes that were made.").set(&[], float(figures.passes_total));
+    families
+        .counter("barnacle_pass_duration_seconds_total", "Time that all passes took.")
+        .set(&[], figures.pass_duration_seconds_sum);
+    families
+        .gauge("barnacle_last_pass_duration_seconds", "Time that the last pass took.")
+        .set(&[], figures.pass_duration_seconds_last);
+    families.gauge("barnacle_stuck_reads", "Reads that have not come back.").set(&[], float(figures.stuck_reads));
+    let mut series = families.counter("barnacle_wakes_total", "Passes by what began them.");
+    for (reason, count) in &figures.wakes_total {
+        series.set(&[("reason", reason)], float(*count));
+    }
+    drop(series);
+    let mut series = families.counter("barnacle_finding_transitions_total", "What happened to findings, by change.");
+    for (change, count) in &figures.transitions_total {
+        series.set(&[("change", change)], float(*count));
+    }
+}
+
+fn state(confirmed: bool) -> &'static str {
+    if confirmed { "confirmed" } else { "suspected" }
+}
+
+fn flag(is_so: bool) -> f64 {
+    if is_so { 1.0 } else { 0.0 }
+}
+
+/// Prometheus has no integers: above 2^53 the last digits go.
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+fn seconds(at: jiff::Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples;
+    use super::*;
+    use crate::finding::{Subject, SubjectType};
+
+    /// One sample: name, labels, value.
+    type Sample = (String, BTreeMap<String, String>, f64);
+
+    /// Reads the text format as its specification has it; anything else is an error.
+    fn parse(text: &str) -> Result<Vec<Sample>, String> {
+        assert!(text.ends_with('\n'));
+        let mut samples = Vec::new();
+        let mut family = String::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap().to_owned();
+            } else if !line.starts_with("# HELP ") {
+                let sample = sample(line).ok_or_else(|| line.to_owned())?;
+                assert_eq!(sample.0, family, "a sample stands in its family");
+                samples.push(sample);
+            }
+        }
+        Ok(samples)
+    }
+
+    fn sample(line: &str) -> Option<Sample> {
+        let end = line.find(['{', ' '])?;
+        let (name, mut rest) = line.split_at(end);
+        let mut labels = BTreeMap::new();
+        if let Some(inner) = rest.strip_prefix('{') {
+            rest = inner;
+            while !rest.starts_with('}') {
+                let (label, after) = rest.strip_prefix(',').unwrap_or(rest).split_once("=\"")?;
+                let (value, after) = quoted(after)?;
+                assert!(labels.insert(label.to_owned(), value).is_none(), "a label stands once");
+                rest = after;
+            }
+            rest = rest.strip_prefix('}')?;
+        }
+        let value = rest.strip_prefix(' ')?.parse().ok()?;
+        Some((name.to_owned(), labels, value))
+    }
+
+    fn quoted(text: &str) -> Option<(String, &str)> {
+        let mut value = String::new();
+        let mut chars = text.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => return Some((value, &text[at + 1..])),
+                '\\' => value.push(match chars.next()?.1 {
+                    'n' => '\n',
+                    c @ ('\\' | '"') => c,
+                    _ => return None,
+                }),
+                c => value.push(c),
+            }
+        }
+        None
+    }
+
+    fn figures() -> AgentFigures {
+        AgentFigures {
+            passes_total: 27_360,
+            pass_duration_seconds_last: 0.0031,
+            pass_duration_seconds_sum: 84.2,
+            stuck_reads: 0,
+            wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
+            transitions_total: BTreeMap::from([("confirmed", 4), ("suspected", 5)]),
+        }
+    }
+
+    fn rendered(report: &Report) -> Vec<Sample> {
+        parse(&render(report, &figures())).unwrap()
+    }
+
+    fn of<'a>(samples: &'a [Sample], name: &str) -> Vec<&'a Sample> {
+        samples.iter().filter(|(n, ..)| n == name).collect()
+    }
+
+    #[test]
+    fn every_kind_is_counted_also_where_there_is_nothing() {
+        let samples = rendered(&samples::healthy());
+        assert_eq!(of(&samples, "barnacle_findings").len(), Kind::ALL.len() * 6);
+        assert!(of(&samples, "barnacle_findings").iter().all(|(_, _, n)| *n == 0.0));
+        assert!(of(&samples, "barnacle_finding_info").is_empty());
+        assert!(samples.len() < 300, "a scrape is small: {}", samples.len());
+    }
+
+    #[test]
+    fn a_finding_has_its_identity_and_its_age() {
+        let samples = rendered(&samples::sick());
+        let info = of(&samples, "barnacle_finding_info");
+        let dead = info.iter().find(|(_, labels, _)| labels["kind"] == "DeadMount").unwrap();
+        assert_eq!(dead.1["volume"], "vol-0a1b2c3d4e5f60718");
+        assert_eq!(dead.1["state"], "confirmed");
+        let since = of(&samples, "barnacle_finding_first_seen_timestamp_seconds");
+        assert_eq!(since.len(), info.len());
+        assert!(since.iter().any(|(.., at)| *at == 1_795_234_203.0 - 550.0));
+    }
+
+    #[test]
+    fn units_stand_in_the_names_and_what_is_not_known_has_no_figure() {
+        let samples = rendered(&samples::sick());
+        let available = of(&samples, "barnacle_eviction_signal_available_bytes");
+        assert!(available.iter().all(|(_, labels, _)| labels["signal"] != "imagefs.available"));
+        assert_eq!(of(&samples, "barnacle_eviction_signal_available_pids").len(), 1);
+        assert_eq!(of(&samples, "barnacle_eviction_signal_threshold_pids").len(), 0);
+        let thresholds = of(&samples, "barnacle_eviction_signal_threshold_bytes");
+        assert!(thresholds.iter().any(|(_, labels, _)| labels["hardness"] == "soft"));
+        let unknown = of(&samples, "barnacle_eviction_signal_unknown");
+        assert_eq!(unknown.iter().filter(|(.., n)| *n == 1.0).count(), 1);
+    }
+
+    #[test]
+    fn findings_are_bounded_worst_first_and_the_rest_is_counted() {
+        let mut report = samples::sick();
+        let mild = ReportedFinding { severity: Severity::Info, ..report.findings[0].clone() };
+        for i in 0..150 {
+            let subject = Subject::new(SubjectType::Device, format!("nvme{i}n1"));
+            report.findings.insert(0, ReportedFinding { subject, ..mild.clone() });
+        }
+        report.kinds[0].left_out = 7;
+        let samples = rendered(&report);
+        let info = of(&samples, "barnacle_finding_info");
+        assert_eq!(info.len(), MOST_FINDINGS);
+        assert_eq!(info.iter().filter(|(_, labels, _)| labels["severity"] == "critical").count(), 2);
+        assert_eq!(of(&samples, "barnacle_findings_left_out")[0].2, f64::from(155 - 100 + 7));
+    }
+
+    #[test]
+    fn a_series_goes_with_its_object() {
+        let with = render(&samples::sick(), &figures());
+        let without = render(&samples::healthy(), &figures());
+        assert!(with.contains("barnacle_source_unknown") && !without.contains("barnacle_source_unknown"));
+    }
+
+    #[test]
+    fn the_output_is_there_for_promtool_where_it_is_wanted() {
+        if let Some(dir) = std::env::var_os("BARNACLE_SAMPLES").map(std::path::PathBuf::from) {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("sick.prom"), render(&samples::sick(), &figures())).unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_can_break_the_text(names in prop::collection::vec(any::<String>(), 1..4)) {
+            let mut report = samples::sick();
+            let finding = report.findings[0].clone();
+            report.findings = names.iter().map(|name| ReportedFinding {
+                subject: Subject { pv: Some(name.clone()), ..Subject::new(SubjectType::Mount, name.as_str()) },
+                ..finding.clone()
+            }).collect();
+            report.node = names[0].clone();
+            let samples = parse(&render(&report, &AgentFigures::default())).map_err(TestCaseError::fail)?;
+            let keys: BTreeSet<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
+            prop_assert_eq!(keys.len(), samples.len(), "a series stands once");
+            let told: BTreeSet<_> = names.iter().map(|name| label_value(name)).collect();
+            let shown = of(&samples, "barnacle_finding_info");
+            prop_assert_eq!(shown.iter().map(|(_, labels, _)| labels["subject"].clone()).collect::<BTreeSet<_>>(), told);
+        }
+    }
 }

@@ -1,5 +1,252 @@
-//! stub
-/// stub
-pub fn html(_: &super::Report) -> String {
-    String::new()
+//! The status page: one HTML document that loads nothing from elsewhere.
+
+mod findings;
+mod headroom;
+mod standing;
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Origin, Report, ReportedFinding, State, table, text};
+use crate::finding::Severity;
+
+const STYLE: &str = include_str!("page/style.css");
+
+/// Takes over the content of a newer page every 10 s, so that what the reader opened stays open.
+const RENEW: &str = include_str!("page/renew.js");
+
+/// What the page of a running agent may do: its own style, the one script above, and asking for itself again.
+pub const LIVE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+    script-src 'sha256-vvbN2mYx5KWHQ/t9dU3Fs6wpitmBUo9kBzNZWSx9O9Y='; connect-src 'self'; base-uri 'none'; form-action 'none'";
+
+/// What a page that stays as it is may do.
+pub const STILL_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// Text from outside, made safe for a text node and for an attribute in double quotes.
+struct Safe<'a>(&'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        for c in text::clean(self.0).chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How something stands: its symbol and its word, so that nothing is told by colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    symbol: &'static str,
+    class: &'static str,
+}
+
+const OK: Mark = Mark { symbol: "√", class: "ok" };
+const INFO: Mark = Mark { symbol: "i", class: "info" };
+const WARNING: Mark = Mark { symbol: "‼", class: "warning" };
+const CRITICAL: Mark = Mark { symbol: "×", class: "critical" };
+const UNSURE: Mark = Mark { symbol: "?", class: "unsure" };
+
+impl Mark {
+    fn of(finding: &ReportedFinding) -> Self {
+        if finding.confirmed { Self::of_severity(finding.severity) } else { UNSURE }
+    }
+
+    fn of_severity(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => INFO,
+            Severity::Warning => WARNING,
+            Severity::Critical => CRITICAL,
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, r#"<span class="mark {}" aria-hidden="true">{}</span>"#, self.class, self.symbol)
+    }
+}
+
+/// The whole document. That of a running agent renews itself; any other stays as it is.
+#[must_use]
+pub fn html(report: &Report) -> String {
+    let is_live = report.origin == Origin::Agent;
+    let policy = if is_live { LIVE_POLICY } else { STILL_POLICY };
+    let (mark, words) = verdict(report);
+    let mut out = String::with_capacity(64 << 10);
+    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    add(&mut out, format_args!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"));
+    out.push_str(concat!(
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+        "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n",
+    ));
+    if is_live {
+        out.push_str("<noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n");
+    }
+    add(&mut out, format_args!("<title>{} {} · barnacle</title>\n", mark.symbol, Safe(&report.node)));
+    add(&mut out, format_args!("<link rel=\"icon\" href=\"{}\">\n", icon(mark)));
+    add(&mut out, format_args!("<style>\n{STYLE}</style>\n</head>\n<body>\n"));
+    out.push_str("<p id=\"lost\" role=\"alert\" hidden></p>\n<div id=\"page\">\n");
+    header(&mut out, report);
+    out.push_str("<main>\n");
+    add(&mut out, format_args!("<p class=\"verdict {}\" role=\"status\">{mark} {}</p>\n", mark.class, Safe(&words)));
+    findings::write(&mut out, report);
+    headroom::write(&mut out, report);
+    standing::write(&mut out, report);
+    out.push_str("</main>\n</div>\n");
+    if is_live {
+        add(&mut out, format_args!("<script>{RENEW}</script>\n"));
+    }
+    out.push_str("</body>\n</html>\n");
+    out
+}
+
+fn add(out: &mut String, words: fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = fmt::Write::write_fmt(out, words);
+}
+
+fn header(out: &mut String, report: &Report) {
+    let origin = match report.origin {
+        Origin::Agent => "by the agent that runs here",
+        Origin::Look => "one look by the command",
+        Origin::Replay => "from a recording",
+    };
+    add(out, format_args!("<header>\n<h1>{}</h1>\n<p>", Safe(&report.node)));
+    time(out, report.at);
+    add(out, format_args!(" <span>up {}</span>", text::duration(Duration::from_secs(report.up_seconds))));
+    if !report.kernel.is_empty() {
+        add(out, format_args!(" <span>kernel {}</span>", Safe(&report.kernel)));
+    }
+    add(out, format_args!(" <span>barnacle {}</span> <span>{origin}</span></p>\n</header>\n", Safe(&report.barnacle)));
+}
+
+fn time(out: &mut String, at: jiff::Timestamp) {
+    add(out, format_args!("<time datetime=\"{at}\">{}</time>", text::time(at)));
+}
+
+/// What the page says first.
+fn verdict(report: &Report) -> (Mark, String) {
+    let blind = report.kinds.iter().filter(|row| row.state == State::Blind).count();
+    if report.findings.is_empty() && report.saw_nothing() {
+        return (UNSURE, "Could not look: nothing could be read".to_owned());
+    }
+    let mut words = table::summary(&report.findings.iter().collect::<Vec<_>>());
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if blind > 0 {
+        words.push_str(&format!("; {} could not be judged", text::counted(blind, "kind")));
+    }
+    let unsure = if report.findings.is_empty() && blind == 0 { OK } else { UNSURE };
+    (report.worst().map_or(unsure, Mark::of_severity), words)
+}
+
+/// A dot in the colour of the verdict, for the tab.
+fn icon(mark: Mark) -> String {
+    let colour = match mark {
+        OK => "2a8c4a",
+        CRITICAL => "c7322a",
+        WARNING => "b87a00",
+        _ => "0b7285",
+    };
+    format!(
+        "data:image/svg+xml,%3Csvg xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 16 16%27%3E\
+         %3Ccircle cx=%278%27 cy=%278%27 r=%277%27 fill=%27%23{colour}%27/%3E%3C/svg%3E"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::super::samples;
+    use super::*;
+
+    fn base64(bytes: &[u8]) -> String {
+        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let groups = bytes.chunks(3).map(|group| {
+            let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
+            let digit = |i: u32| char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize]);
+            (0..4).map(|i| if i as usize <= group.len() { digit(i) } else { '=' }).collect::<String>()
+        });
+        groups.collect()
+    }
+
+    #[test]
+    fn the_policy_allows_the_one_script_and_no_other() {
+        assert_eq!(base64(b"light w"), "bGlnaHQgdw==");
+        let hash = base64(&Sha256::digest(RENEW.as_bytes()));
+        assert!(LIVE_POLICY.contains(&format!("'sha256-{hash}'")), "renew.js changed: its hash is now {hash}");
+    }
+
+    #[test]
+    fn a_hostile_name_is_text_and_nothing_else() {
+        let page = html(&samples::sick());
+        assert_eq!(page.matches("<script>").count(), 1, "only our own");
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\n√"), "{page}");
+        let mut report = samples::sick();
+        for finding in &mut report.findings {
+            finding.subject.id = "\"'><img src=x onerror=alert(1)>".into();
+            finding.message = finding.subject.id.clone();
+            finding.subject.pv = Some(finding.subject.id.clone());
+            finding.evidence[0].fact = finding.subject.id.clone();
+        }
+        report.node = "</title><script>".into();
+        report.unknown[0].why = "<b>".into();
+        report.headroom[4].why = Some("<b>".into());
+        report.notes[0] = "<b>".into();
+        report.kinds[0].why = Some("<b>".into());
+        let page = html(&report);
+        assert!(!page.contains("<img") && !page.contains("\"'>") && !page.contains("<b>"), "{page}");
+        assert_eq!(page.matches("<script>").count(), 1);
+    }
+
+    #[test]
+    fn it_loads_nothing() {
+        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+            let page = html(&report);
+            assert!(!page.contains(" src=") && !page.contains("url(") && !page.contains("@import"));
+            assert_eq!(page.matches("href=").count(), page.matches("href=\"data:").count());
+        }
+    }
+
+    #[test]
+    fn only_the_page_of_an_agent_renews_itself() {
+        assert!(html(&samples::healthy()).contains("http-equiv=\"refresh\""));
+        for origin in [Origin::Look, Origin::Replay] {
+            let page = html(&Report { origin, ..samples::sick() });
+            assert!(!page.contains("refresh") && !page.contains("<script") && page.contains(STILL_POLICY));
+        }
+    }
+
+    #[test]
+    fn it_names_the_node_and_shows_every_finding_with_its_evidence() {
+        let report = samples::sick();
+        let page = html(&report);
+        assert!(page.contains(&format!("<h1>{}</h1>", report.node)));
+        assert_eq!(page.matches("<article ").count(), report.findings.len());
+        assert!(page.contains("no block device 259:3 among 4, the list was read whole"));
+        assert!(page.contains("2 critical, 2 warnings; 1 suspected; 1 kind could not be judged"));
+    }
+
+    #[test]
+    fn every_kind_and_source_has_its_row() {
+        let page = html(&samples::blind());
+        for kind in crate::finding::Kind::ALL {
+            assert!(page.contains(&format!("<code>{kind}</code>")), "{kind}");
+        }
+        for source in crate::facts::Source::ALL {
+            assert!(page.contains(&format!("<code>{source}</code>")), "{source}");
+        }
+    }
 }

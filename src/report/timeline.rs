@@ -39,8 +39,14 @@ impl Timeline {
                 _ => {}
             }
         }
-        for transition in &step.transitions {
+        for (at, transition) in step.transitions.iter().enumerate() {
             let finding = &transition.finding;
+            // What is confirmed at first sight is told once.
+            let next = step.transitions.get(at + 1);
+            let same = next.is_some_and(|n| n.finding.kind == finding.kind && n.finding.subject == finding.subject);
+            if transition.change == Change::Suspected && same {
+                continue;
+            }
             let mark = match transition.change {
                 Change::Suspected => "suspected",
                 Change::Confirmed => "confirmed",

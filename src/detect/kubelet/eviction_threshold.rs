@@ -4,6 +4,7 @@ use crate::detect::{Detector, Settings};
 use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording::{bytes, count};
 
 use super::signals;
 
@@ -53,32 +54,30 @@ fn met(view: &View, config: &KubeletConfig, headroom: &Headroom) -> Option<Findi
         (_, "hard") => (Severity::Critical, "the kubelet evicts pods"),
         _ => (Severity::Warning, "the kubelet evicts pods when this lasts"),
     };
-    let Headroom { signal, available, capacity, .. } = headroom;
-    let unit = unit(*signal);
+    let Headroom { signal, available, .. } = headroom;
     let still = if *available < threshold { "below" } else { "not yet far enough above" };
-    let message = format!(
-        "{signal} is {available}{unit} of {capacity}{unit}, {still} the {hardness} threshold of {threshold}{unit}: {then}"
-    );
+    let (left, limit) = (amount(*signal, *available), amount(*signal, threshold));
+    let message = format!("{signal} is {left}, {still} the {hardness} threshold of {limit}: {then}");
     Some(Finding {
         kind: KIND,
         severity,
         subject: subject(*signal),
         message,
-        evidence: evidence(view, headroom),
+        evidence: evidence(view, headroom, threshold),
         advice: crate::catalogue::row(KIND).act.to_owned(),
     })
 }
 
-/// The figures stay exact here: they are what one compares with the kubelet's log.
-fn unit(signal: EvictionSignal) -> &'static str {
+fn amount(signal: EvictionSignal, n: u64) -> String {
     match signal {
-        s if s.in_bytes() => " bytes",
-        EvictionSignal::Pid => " ids",
-        _ => " inodes",
+        s if s.in_bytes() => bytes(n),
+        EvictionSignal::Pid => format!("{} process ids", count(n)),
+        _ => format!("{} inodes", count(n)),
     }
 }
 
-fn evidence(view: &View, headroom: &Headroom) -> Vec<Evidence> {
+/// The figures are exact here: they are what one compares with the kubelet's log.
+fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
     use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes, Pid};
     let mut evidence = Vec::new();
     let disk = |usage: &crate::view::Fact<crate::facts::DiskUsage>| {
@@ -112,10 +111,12 @@ fn evidence(view: &View, headroom: &Headroom) -> Vec<Evidence> {
     evidence.extend(view.kubelet_config.known().ok().map(|c| {
         c.says(match &c.origin {
             ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => {
-                format!("threshold from {}", files.join(", "))
+                format!("the threshold is {threshold}, from {}", files.join(", "))
             }
-            ConfigOrigin::Process { .. } => "threshold from the kubelet's command line or its defaults".to_owned(),
-            _ => "threshold from the kubelet's defaults".to_owned(),
+            ConfigOrigin::Process { .. } => {
+                format!("the threshold is {threshold}, from the kubelet's command line or its defaults")
+            }
+            _ => format!("the threshold is {threshold}, the kubelet's default"),
         })
     }));
     evidence

@@ -4,6 +4,7 @@ use crate::detect::{Detector, Settings as All};
 use crate::facts::{Cgroups, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording::bytes;
 
 const KIND: Kind = Kind::MemoryStall;
 
@@ -57,8 +58,7 @@ fn machine(view: &View, settings: &All) -> Result<Option<Finding>, Unknown> {
     if memory.swap_total > 0 {
         evidence.push(memory.says(format!("{} of {} bytes of swap are free", memory.swap_free, memory.swap_total)));
     }
-    let message =
-        format!("the machine waits for memory {full:.0} % of the time, with {} MiB available", available >> 20);
+    let message = format!("the machine waits for memory {full:.0} % of the time, with {} available", bytes(available));
     Ok(Some(finding(Subject::node(), message, evidence)))
 }
 

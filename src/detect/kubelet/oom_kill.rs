@@ -55,26 +55,30 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
 }
 
 fn finding(id: String, kills: Kills) -> Finding {
-    let (severity, whose) = match kills.level {
-        CgroupLevel::Container => (Severity::Warning, "a container's limit"),
-        CgroupLevel::Pod => (Severity::Warning, "the pod's limit"),
-        CgroupLevel::Qos => (Severity::Critical, "the limit of a quality-of-service class"),
-        CgroupLevel::Kubepods => (Severity::Critical, "node allocatable, the limit of all pods"),
-        CgroupLevel::Runtime => (Severity::Critical, "the limit of kubelet and container runtime"),
-        CgroupLevel::System => (Severity::Critical, "the limit of the system's services"),
-        CgroupLevel::Node => (Severity::Critical, "the machine's memory"),
-        CgroupLevel::Other => (Severity::Warning, "a limit of another group"),
+    let (severity, what) = match kills.level {
+        CgroupLevel::Container => (Severity::Warning, "a container reached its memory limit".to_owned()),
+        CgroupLevel::Pod => (Severity::Warning, "a pod reached its memory limit".to_owned()),
+        CgroupLevel::Qos => (Severity::Critical, format!("the quality-of-service group {id} reached its memory limit")),
+        CgroupLevel::Kubepods => (Severity::Critical, "all pods together reached node allocatable".to_owned()),
+        CgroupLevel::Runtime => {
+            (Severity::Critical, format!("{id}, of the kubelet and runtime, reached its memory limit"))
+        }
+        CgroupLevel::System => {
+            (Severity::Critical, format!("{id}, of the system's services, reached its memory limit"))
+        }
+        CgroupLevel::Node => (Severity::Critical, "the machine ran out of memory".to_owned()),
+        CgroupLevel::Other => (Severity::Warning, format!("{id} reached its memory limit")),
     };
     let subject = match kills.level {
         CgroupLevel::Node => Subject::node(),
         _ => Subject { pod: kills.pod, ..Subject::new(SubjectType::Cgroup, id) },
     };
-    let what = match kills.texts.as_slice() {
+    let victims = match kills.texts.as_slice() {
         [] => "a process was killed".to_owned(),
         [one] => one.clone(),
         [one, rest @ ..] => format!("{one}, and {} more", rest.len()),
     };
-    let message = format!("{whose} was reached ({}): {what}", subject.id);
+    let message = format!("{what}: {victims}");
     Finding {
         kind: KIND,
         severity,
@@ -95,18 +99,23 @@ fn add(found: &mut Found, id: String, level: CgroupLevel, pod: Option<String>, t
 fn log(view: &View, found: &mut Found) -> bool {
     let Ok(kmsg) = view.kmsg.known() else { return false };
     for record in kmsg.value.records.iter() {
-        let KernelEvent::OomKill { limit, victim, command, pid } = &record.event else { continue };
+        let KernelEvent::OomKill { limit, victim, command, pid: process } = &record.event else { continue };
         if kmsg.at.up.saturating_sub(record.up) > NEWS {
             continue;
         }
         let (level, pod) = limit.as_deref().map_or((CgroupLevel::Node, None), level_of);
         let id = pod.as_ref().map(|pod| format!("pod/{pod}"));
         let id = id.or_else(|| limit.clone()).unwrap_or_else(|| "node".to_owned());
-        let mut seen = kmsg.says(format!("killed {command} ({pid}) in {victim}"));
+        let mut seen = kmsg.says(format!("killed {command} ({process}) in {victim}"));
         seen.at = kmsg.at.wall_at(record.up);
-        add(found, id, level, pod, format!("{command} ({pid}) in {victim} was killed"), seen);
+        add(found, id, level, pod, format!("{command} ({process}) in {} was killed", short(victim)), seen);
     }
     true
+}
+
+/// A victim's group as people know it: the pod where there is one, else the path.
+fn short(path: &str) -> String {
+    crate::facts::pod_uid_of(path).map_or_else(|| path.to_owned(), |pod| format!("pod {pod}"))
 }
 
 /// The level of a group's path, and the pod that it belongs to.

@@ -218,6 +218,10 @@ impl<'a> Line<'a> {
         while word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? != b"-" {}
         let fstype = word().filter(|word| !word.is_empty()).ok_or("expected a filesystem type")?;
         let source = word().unwrap_or_default();
+        // A table whose line end was lost would hide the mount behind it in this one's options.
+        if rest.windows(3).any(|three| three == b" - ") {
+            return Err("two lines run together");
+        }
         Ok(Self { id, parent, dev, root, point, options, fstype, source, super_options: rest })
     }
 

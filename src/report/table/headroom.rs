@@ -144,8 +144,8 @@ pub(in crate::report) fn threshold(figures: &Headroom, say: impl Fn(u64) -> Stri
     match (figures.hard, figures.soft) {
         (None, None) => "no threshold: nothing is evicted for it".to_owned(),
         (Some(hard), None) => format!("evicts below {}", say(hard)),
-        (None, Some(soft)) => format!("evicts after a grace below {}", say(soft)),
-        (Some(hard), Some(soft)) => format!("evicts below {}, after a grace below {}", say(hard), say(soft)),
+        (None, Some(soft)) => format!("evicts below {}, soft", say(soft)),
+        (Some(hard), Some(soft)) => format!("evicts below {}, soft {}", say(hard), say(soft)),
     }
 }
 
@@ -161,7 +161,9 @@ fn bar(figures: &Headroom, style: Style) -> String {
     let capacity = figures.capacity;
     let at = |threshold: Option<u64>| threshold.map(|threshold| cell(capacity.saturating_sub(threshold), capacity));
     let (hard, soft) = (at(figures.hard), at(figures.soft));
-    let full = (u128::from(used(figures)) * u128::from(CELLS) + u128::from(capacity / 2)) / u128::from(capacity.max(1));
+    // What is beyond a threshold must show beyond its mark, however little it is.
+    let round = if mark(figures) == Mark::Critical { capacity.saturating_sub(1) } else { capacity / 2 };
+    let full = (u128::from(used(figures)) * u128::from(CELLS) + u128::from(round)) / u128::from(capacity.max(1));
     let glyphs = if style.ascii { ['|', ':', '#', '.'] } else { ['┃', '┆', '█', '░'] };
     let [hard_mark, soft_mark, filled, free] = glyphs;
     let cells = (0..CELLS).map(|i| match i {
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn the_bar_fills_with_what_is_used_and_marks_the_threshold() {
         assert_eq!(bar(&figures(50, 100, Some(10)), STYLE), "##########........|.");
-        assert_eq!(bar(&figures(5, 100, Some(10)), STYLE), "##################|#");
+        assert_eq!(bar(&figures(4, 100, Some(10)), STYLE), "##################|#");
         assert_eq!(bar(&figures(100, 100, None), STYLE), "....................");
         assert_eq!(bar(&figures(0, u64::MAX, Some(0)), STYLE), "###################|");
         assert_eq!(bar(&figures(7, 0, Some(3)), STYLE), "...................|");

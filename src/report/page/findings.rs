@@ -1,0 +1,97 @@
+//! What was found, with what it rests on.
+
+use super::{Mark, Safe, add, time};
+use crate::catalogue;
+use crate::finding::{Evidence, SubjectType};
+use crate::report::{Report, ReportedFinding, State, text};
+
+/// Findings that are shown; the JSON form has all of them.
+const MOST: usize = 200;
+
+/// Findings whose evidence is shown without being asked for.
+const MOST_OPEN: usize = 1;
+
+/// The section.
+pub(super) fn write(out: &mut String, report: &Report) {
+    out.push_str("<section aria-labelledby=\"findings\">\n");
+    add(out, format_args!("<h2 id=\"findings\">Findings <span>{}</span></h2>\n", report.findings.len()));
+    if report.findings.is_empty() {
+        let saw_all = report.kinds.iter().all(|row| row.state == State::Clear);
+        let words = if saw_all { "Nothing is wrong here." } else { "Nothing is wrong in what could be seen." };
+        let words = if report.saw_nothing() { "Nothing could be seen." } else { words };
+        add(out, format_args!("<p class=\"none\">{words}</p>\n"));
+    }
+    for (i, finding) in report.findings.iter().take(MOST).enumerate() {
+        one(out, report, finding, finding.confirmed && i < MOST_OPEN);
+    }
+    if let Some(more) = report.findings.len().checked_sub(MOST).filter(|more| *more > 0) {
+        add(out, format_args!("<p class=\"none\">and {more} more: see them with barnacle check --format json</p>\n"));
+    }
+    out.push_str("</section>\n");
+}
+
+fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bool) {
+    let mark = Mark::of(finding);
+    let word = if finding.confirmed { finding.severity.name() } else { "suspected" };
+    let stood = text::duration(text::between(finding.since, report.at));
+    add(out, format_args!("<article class=\"finding {}\">\n<h3>{mark} {}", mark.class, finding.kind));
+    add(out, format_args!(" <span class=\"word\">{word}</span> <span class=\"stood\">for {stood}</span></h3>\n"));
+    add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
+    subject(out, finding);
+    let key = format!("{}/{}", finding.kind, finding.subject);
+    let open = if is_open { " open" } else { "" };
+    add(out, format_args!("<details data-key=\"{}\"{open}>\n<summary>Evidence and advice</summary>\n", Safe(&key)));
+    evidence(out, report, &finding.evidence);
+    advice(out, finding);
+    out.push_str("</details>\n</article>\n");
+}
+
+fn subject(out: &mut String, finding: &ReportedFinding) {
+    let subject = &finding.subject;
+    let mut parts = Vec::new();
+    if subject.of != SubjectType::Node {
+        parts.push((subject.of.name(), subject.id.as_str()));
+    }
+    parts.extend(subject.pod.as_deref().map(|pod| ("pod", pod)));
+    parts.extend(subject.pv.as_deref().map(|pv| ("PersistentVolume", pv)));
+    parts.extend(subject.volume.as_ref().map(|volume| ("EBS volume", volume.as_str())));
+    if parts.is_empty() {
+        return;
+    }
+    out.push_str("<dl class=\"subject\">");
+    for (name, value) in parts {
+        add(out, format_args!("<div><dt>{}</dt><dd><code>{}</code></dd></div>", name.replace('-', " "), Safe(value)));
+    }
+    out.push_str("</dl>\n");
+}
+
+fn evidence(out: &mut String, report: &Report, evidence: &[Evidence]) {
+    out.push_str(concat!(
+        "<table class=\"evidence\"><thead><tr><th scope=\"col\">Source</th>",
+        "<th scope=\"col\">What it says</th><th scope=\"col\">When</th></tr></thead><tbody>\n",
+    ));
+    for fact in evidence {
+        let (source, place) = (fact.source, fact.source.place());
+        let age = text::age(text::between(fact.at, report.at).as_secs_f64());
+        add(out, format_args!("<tr><th scope=\"row\"><code>{source}</code><small>{place}</small></th>"));
+        add(out, format_args!("<td>{}</td><td class=\"when\">", Safe(&fact.fact)));
+        time(out, fact.at);
+        add(out, format_args!(" <small>{age}</small></td></tr>\n"));
+    }
+    out.push_str("</tbody></table>\n");
+}
+
+fn advice(out: &mut String, finding: &ReportedFinding) {
+    let row = catalogue::row(finding.kind);
+    out.push_str("<dl class=\"advice\">\n");
+    let mut say = |title: &str, words: &str| {
+        if !words.is_empty() {
+            add(out, format_args!("<dt>{title}</dt><dd>{}</dd>\n", Safe(words)));
+        }
+    };
+    say("What to do", if finding.advice.is_empty() { row.act } else { &finding.advice });
+    say("What not to do", row.never);
+    add(out, format_args!("<dt>First seen</dt><dd>"));
+    time(out, finding.since);
+    out.push_str("</dd>\n</dl>\n");
+}

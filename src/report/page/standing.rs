@@ -1,0 +1,113 @@
+//! What could not be seen, how each kind stands, when each source was read.
+
+use super::{Mark, OK, Safe, UNSURE, WARNING, add, time};
+use crate::catalogue::{self, Area};
+use crate::facts::Source;
+use crate::report::{KindState, Report, State, text};
+
+/// The sections.
+pub(super) fn write(out: &mut String, report: &Report) {
+    unseen(out, report);
+    kinds(out, report);
+    sources(out, report);
+    notes(out, report);
+}
+
+fn unseen(out: &mut String, report: &Report) {
+    out.push_str("<section aria-labelledby=\"unseen\">\n<h2 id=\"unseen\">Not seen");
+    add(out, format_args!(" <span>{}</span></h2>\n", report.unknown.len()));
+    if report.unknown.is_empty() {
+        out.push_str("<p class=\"none\">Every source could be read.</p>\n</section>\n");
+        return;
+    }
+    out.push_str(concat!(
+        "<table class=\"unseen\"><thead><tr><th scope=\"col\">Source</th><th scope=\"col\">Why it could not be read</th></tr></thead>",
+        "<tbody>\n",
+    ));
+    for unknown in &report.unknown {
+        let (source, place, cause) = (unknown.source, unknown.source.place(), unknown.cause.name());
+        add(out, format_args!("<tr><th scope=\"row\"><code>{source}</code><small>{place}</small></th>"));
+        add(out, format_args!("<td><span class=\"word\">{cause}:</span> {}", Safe(&unknown.why)));
+        if let Some(since) = unknown.since.filter(|since| *since < report.at) {
+            out.push_str(" <small>since ");
+            time(out, since);
+            out.push_str("</small>");
+        }
+        out.push_str("</td></tr>\n");
+    }
+    out.push_str("</tbody></table>\n</section>\n");
+}
+
+fn kinds(out: &mut String, report: &Report) {
+    out.push_str("<section aria-labelledby=\"kinds\">\n<h2 id=\"kinds\">What is looked for</h2>\n");
+    out.push_str("<table class=\"kinds\"><thead><tr><th scope=\"col\">Kind</th><th scope=\"col\">How it stands</th></tr></thead>\n");
+    for area in Area::ALL {
+        let rows = report.kinds.iter().filter(|row| catalogue::row(row.kind).area == area);
+        let title = area.title();
+        add(out, format_args!("<tbody>\n<tr class=\"area\"><th scope=\"rowgroup\" colspan=\"2\">{title}</th></tr>\n"));
+        for row in rows {
+            kind(out, report, row);
+        }
+        out.push_str("</tbody>\n");
+    }
+    out.push_str("</table>\n</section>\n");
+}
+
+fn kind(out: &mut String, report: &Report, row: &KindState) {
+    let (mark, word) = standing(report, row);
+    let summary = catalogue::row(row.kind).summary;
+    add(out, format_args!("<tr><th scope=\"row\"><code>{}</code><small>{summary}</small></th><td>", row.kind));
+    add(out, format_args!("{mark} <span class=\"word {}\">{word}</span>", mark.class));
+    if let Some(why) = &row.why {
+        add(out, format_args!(" <small>{}</small>", Safe(why)));
+    }
+    if row.left_out > 0 {
+        add(out, format_args!(" <small>{} more, left out for being too many</small>", row.left_out));
+    }
+    out.push_str("</td></tr>\n");
+}
+
+fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
+    match row.state {
+        State::Clear => (OK, "clear"),
+        State::NeedsTime => (UNSURE, "needs a second sample"),
+        State::Blind => (UNSURE, "could not be judged"),
+        State::Suspected => (UNSURE, "suspected"),
+        State::Raised => {
+            let found = report.findings.iter().filter(|finding| finding.kind == row.kind && finding.confirmed);
+            let worst = found.map(|finding| finding.severity).max();
+            (worst.map_or(WARNING, Mark::of_severity), "found")
+        }
+    }
+}
+
+fn sources(out: &mut String, report: &Report) {
+    out.push_str("<section aria-labelledby=\"sources\">\n<h2 id=\"sources\">Sources</h2>\n");
+    let read = report.ages.len();
+    let all = Source::ALL.len();
+    add(out, format_args!("<details data-key=\"sources\">\n<summary>{read} of {all} were read</summary>\n"));
+    out.push_str(
+        "<table class=\"kinds\"><thead><tr><th scope=\"col\">Source</th>\
+         <th scope=\"col\">Last read</th></tr></thead><tbody>\n",
+    );
+    for source in Source::ALL {
+        let age = report.ages.get(source).map_or_else(|| "not yet".to_owned(), |age| text::age(*age));
+        let place = source.place();
+        add(out, format_args!("<tr><th scope=\"row\"><code>{source}</code><small>{place}</small></th>"));
+        add(out, format_args!("<td>{age}</td></tr>\n"));
+    }
+    out.push_str("</tbody></table>\n</details>\n</section>\n");
+}
+
+fn notes(out: &mut String, report: &Report) {
+    out.push_str("<footer>\n");
+    for note in &report.notes {
+        add(out, format_args!("<p>{}</p>\n", Safe(note)));
+    }
+    let seen = report.seen.iter().map(|(name, n)| format!("{} {}", name.replace('-', " "), text::count(*n)));
+    let seen = seen.collect::<Vec<_>>().join(" · ");
+    if !seen.is_empty() {
+        add(out, format_args!("<p>seen: {}</p>\n", Safe(&seen)));
+    }
+    out.push_str("</footer>\n");
+}
