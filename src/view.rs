@@ -9,8 +9,9 @@ use crate::finding::Evidence;
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 
-/// After how many missed reads a fact is too old to rely on.
+/// After how many missed reads a fact is too old to rely on, counted at least at the longest interval between passes.
 const MISSED_READS: u32 = 4;
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One source as the judges see it.
 #[derive(Clone, Debug)]
@@ -133,7 +134,7 @@ impl<T> Fact<T> {
 
     fn expire(&mut self, now: Moment) {
         let Reading::Known { at, .. } = &self.now else { return };
-        let good_for = self.source.every().max(Duration::from_secs(15)) * MISSED_READS;
+        let good_for = self.source.every().max(LONGEST_INTERVAL) * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
@@ -294,9 +295,9 @@ mod tests {
     fn an_old_word_does_not_stand_for_ever() {
         let mut view = View::new(at(0));
         see(&mut view, 10, 1);
-        view.take(at(69), Vec::new());
+        view.take(at(249), Vec::new());
         assert!(view.vmstat.known().is_ok());
-        view.take(at(71), Vec::new());
+        view.take(at(251), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
     }
 

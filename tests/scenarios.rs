@@ -1,4 +1,15 @@
 //! Scenarios: a host tree that changes over time in, findings out. `tests/scenarios/README.md` has the form.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails may panic, and reads the files that it made"
+)]
 
 mod world;
 

@@ -1,6 +1,7 @@
 //! A look without an agent, and a question to the one that runs here.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,10 +9,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::facts::{Moment, Observation, SourceSet};
+use crate::engine::{Engine, Step};
+use crate::facts::{Moment, Observation, Question, SourceSet};
 use crate::ledger::Memory;
+use crate::observe::Eyes;
+use crate::observe::clock::Clock;
 use crate::report::{Origin, Report};
+
+use super::state::StateDir;
 
 /// More than any report of ours.
 const MOST_BYTES: u64 = 16 << 20;
@@ -44,6 +49,23 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     Ok(reply.split_off(end + 4))
 }
 
+struct Looker<'a> {
+    eyes: Eyes,
+    clock: Clock,
+    engine: &'a mut Engine,
+    state: StateDir,
+}
+
+impl Looker<'_> {
+    async fn step(&mut self, due: SourceSet, asks: &[Question]) -> (Moment, Vec<Observation>, Step) {
+        let mut seen = self.eyes.observe(self.clock, due, asks).await;
+        let at = self.clock.now();
+        self.state.replace(&mut seen, at);
+        let step = self.engine.step(at, seen.clone());
+        (at, seen, step)
+    }
+}
+
 /// Looks at the machine: once, or for so long, to take rates and to confirm.
 ///
 /// # Errors
@@ -53,12 +75,14 @@ pub async fn look(
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<Engine> {
-    let (mut eyes, clock) = super::eyes(config)?;
+    let (eyes, clock) = super::eyes(config)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
+    let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
+    let mut looker = Looker { eyes, clock, engine: &mut engine, state };
     let mut asks = Vec::new();
     loop {
-        let (at, seen, step) = super::step(&mut eyes, clock, &mut engine, SourceSet::periodic(), &asks).await;
+        let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
         each(at, &seen);
         let new = step.asks.iter().any(|ask| !asks.contains(ask));
         asks = step.asks;
@@ -66,7 +90,7 @@ pub async fn look(
         if passed >= long {
             // A suspicion that asks for more is answered before we tell of it.
             if new {
-                let (at, seen, _) = super::step(&mut eyes, clock, &mut engine, SourceSet::NONE, &asks).await;
+                let (at, seen, _) = looker.step(SourceSet::NONE, &asks).await;
                 each(at, &seen);
             }
             return Ok(engine);

@@ -45,6 +45,16 @@ impl StateDir {
     /// Reads what an earlier agent left. A file that cannot be understood is moved aside and said.
     #[must_use]
     pub fn open(dir: Option<&Path>, now: Moment) -> (Self, Memory) {
+        Self::begin(dir, now, read)
+    }
+
+    /// Reads it for one look, which leaves everything as it is.
+    #[must_use]
+    pub fn peek(dir: Option<&Path>, now: Moment) -> Self {
+        Self::begin(dir, now, |file| try_read(file).unwrap_or_default()).0
+    }
+
+    fn begin(dir: Option<&Path>, now: Moment, read: impl Fn(&Path) -> Kept) -> (Self, Memory) {
         let file = dir.map(|dir| dir.join("state.json"));
         let mut kept = file.as_deref().map(read).unwrap_or_default();
         let memory = std::mem::take(&mut kept.findings);

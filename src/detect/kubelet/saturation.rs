@@ -34,11 +34,13 @@ pub const DETECTOR: Detector = Detector {
     judge,
 };
 
+type Judge = fn(&View, &Settings) -> Result<Option<Finding>, Unknown>;
+
+const RESOURCES: [(&str, Judge); 3] = [("cpu", cpu), ("io", io), ("files", files)];
+
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
-    let judges: [(&str, fn(&View, &Settings) -> Result<Option<Finding>, Unknown>); 3] =
-        [("cpu", cpu), ("io", io), ("files", files)];
-    for (resource, judge) in judges {
+    for (resource, judge) in RESOURCES {
         match judge(view, &settings.saturation) {
             Ok(found) => judgement.raised.extend(found),
             Err(why) => judgement.blind_to(subject(resource), &why),

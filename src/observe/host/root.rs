@@ -357,7 +357,7 @@ mod tests {
         let (dir, root) = tree();
         let path = dir.path().join("proc/kmsg");
         fs::write(&path, "x").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         // uid 0 may read anything: then there is nothing to see here.
         if !nix::unistd::Uid::effective().is_root() {
             assert_eq!(cause(root.text("proc/kmsg"), "permission denied"), Cause::Denied);
