@@ -76,12 +76,15 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The same and what `memory.events` counts of the group and all below it.
-    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<OomCounts, Unknown> {
-        let mut oom = self.own_oom(version, dir)?.unwrap_or_default();
-        if version == CgroupVersion::V2 {
-            let below = self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom_kill"]))?;
-            oom.killed = below.and_then(|[killed]| killed);
+    /// The same and what `memory.events` counts of the group and all below it, which outlives what was below.
+    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+        let mut oom = self.own_oom(version, dir)?;
+        if version == CgroupVersion::V2
+            && let Some(below) =
+                self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom", "oom_kill"]))?
+        {
+            let counts = oom.get_or_insert_default();
+            [counts.limit_hit_below, counts.killed] = below;
         }
         Ok(oom)
     }
