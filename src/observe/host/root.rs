@@ -209,11 +209,14 @@ impl Root {
     /// The one number in a small file.
     ///
     /// # Errors
-    /// As [`Root::read_into`], and when it holds no decimal number.
+    /// As [`Root::read_into`], and when it holds no decimal number and the end of its line: without that it may be
+    /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
-        let text = self.text(path)?;
-        text.parse()
-            .map_err(|_| self.malformed(path, format_args!("expected one decimal number, found {}", quote(&text))))
+        let bytes = self.bytes(path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        text.strip_suffix('\n').and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
+            self.malformed(path, format_args!("expected one decimal number on a line, found {}", quote(&text)))
+        })
     }
 
     /// A file was read and is not what its format says.
@@ -381,9 +384,11 @@ mod tests {
         fs::write(dir.path().join("n"), "42\n").unwrap();
         fs::write(dir.path().join("t"), [0xff, b'1']).unwrap();
         fs::write(dir.path().join("e"), "").unwrap();
+        fs::write(dir.path().join("c"), "4").unwrap();
         assert_eq!(root.number("n").unwrap(), 42);
         assert_eq!(cause(root.number("t"), "expected one decimal number"), Cause::Malformed);
         assert_eq!(cause(root.number("e"), "found \"\""), Cause::Malformed);
+        assert_eq!(cause(root.number("c"), "on a line, found \"4\""), Cause::Malformed, "it may be the 4 of 42");
     }
 
     #[test]
