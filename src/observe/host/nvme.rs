@@ -57,7 +57,8 @@ fn is_controller(name: &str) -> bool {
 
 /// The block device that an entry of a controller's directory stands for: itself, or for a hidden path of a
 /// multipath device (`nvme0c1n2`) the head that it leads to (`nvme0n2`).
-fn namespace(entry: &str) -> Option<DeviceName> {
+#[must_use]
+pub fn namespace(entry: &str) -> Option<DeviceName> {
     let (instance, rest) = number(entry.strip_prefix("nvme")?)?;
     let rest = match rest.strip_prefix('c') {
         Some(path) => number(path)?.1,
