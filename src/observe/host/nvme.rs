@@ -36,9 +36,9 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
 /// One controller; `None` where it went away under the look.
 fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController> {
     // Missing where the kernel is old (transport, before 4.8) and where the controller went away meanwhile.
-    let transport = gaps.optional(root.text(&format!("{dir}/transport"))).unwrap_or_default();
+    let transport = gaps.optional(root.line(&format!("{dir}/transport"))).unwrap_or_default();
     let mut failed = Vec::new();
-    let mut text = |file| root.text(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
+    let mut text = |file| root.line(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
     let (model, state) = (text("model"), text("state"));
     let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
     let entries = root.list(dir).map_err(|why| failed.push(why)).unwrap_or_default();

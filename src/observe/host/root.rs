@@ -206,6 +206,19 @@ impl Root {
         Ok(String::from_utf8_lossy(&self.bytes(path)?).trim().to_owned())
     }
 
+    /// The text of a file of one line, as [`Root::text`]; without the end of its line it may be cut off.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and when the line does not end.
+    pub fn line(&self, path: &str) -> Result<String, Unknown> {
+        let bytes = self.bytes(path)?;
+        let whole = bytes.strip_suffix(b"\n").ok_or_else(|| {
+            let found = quote(&String::from_utf8_lossy(&bytes));
+            self.malformed(path, format_args!("expected a line that ends, found {found}"))
+        })?;
+        Ok(String::from_utf8_lossy(whole).trim().to_owned())
+    }
+
     /// The one number in a small file.
     ///
     /// # Errors
@@ -376,6 +389,16 @@ mod tests {
         fs::create_dir(dir.path().join("dev")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("dev/kmsg"), Mode::S_IRWXU).unwrap();
         assert_eq!(cause(root.kernel_log(), "character device 1:11"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_line_ends() {
+        let (dir, root) = tree();
+        for (text, line) in [("live\n", Some("live")), (" \n", Some("")), ("liv", None), ("", None)] {
+            fs::write(dir.path().join("state"), text).unwrap();
+            assert_eq!(root.line("state").ok().as_deref(), line, "{text:?}");
+        }
+        assert_eq!(cause(root.line("state"), "expected a line that ends"), Cause::Malformed);
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl<'a> Files<'a> {
 /// a key that no line has is absent.
 ///
 /// # Errors
-/// When the file is empty, its last line is cut off, or one of the keys has no number.
+/// When the file is empty, its last line is cut off, a line is no key with a value, or one of the keys has no number.
 pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<[Option<u64>; N], String> {
     if bytes.is_empty() {
         return Err("is empty, expected lines of a key and a number".into());
@@ -108,7 +108,12 @@ pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result
     whole(bytes)?;
     let mut values = [None; N];
     for line in bytes.split(|byte| *byte == b'\n') {
-        let Some(space) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let Some(space) = line.iter().position(|byte| *byte == b' ') else {
+            if line.is_empty() {
+                continue;
+            }
+            return Err(format!("expected a key and a number, found {}", quote(&String::from_utf8_lossy(line))));
+        };
         let (key, value) = line.split_at(space);
         let wanted = keys.iter().zip(&mut values).find(|(wanted, _)| wanted.as_bytes() == key);
         if let Some((_, slot)) = wanted {
@@ -176,6 +181,7 @@ mod tests {
         assert!(parse_flat_keyed(&EVENTS[..EVENTS.len() - 1], ["oom"]).unwrap_err().contains("cut off"));
         assert!(parse_flat_keyed(b"oom x\n", ["oom"]).unwrap_err().contains("decimal number"));
         assert!(parse_flat_keyed(b"oom 99999999999999999999\n", ["oom"]).is_err());
+        assert!(parse_flat_keyed(b"\xff\xfe\n", ["oom"]).unwrap_err().contains("a key and a number"));
     }
 
     #[test]
