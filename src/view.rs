@@ -225,6 +225,26 @@ impl Trends {
     }
 }
 
+impl View {
+    /// What of a source's list could not be read: what is not in it may be there.
+    #[must_use]
+    pub fn gap(&self, source: Source) -> Option<&Unknown> {
+        match source {
+            Source::Mounts => self.mounts.known().ok()?.value.gap(),
+            Source::MountHolders => self.mount_holders.known().ok()?.value.gap(),
+            Source::BlockDevices => self.block.known().ok()?.value.gap(),
+            Source::NvmeControllers => self.nvme.known().ok()?.value.gap(),
+            Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
+            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
+            Source::KubeletDirs => {
+                let dirs = self.kubelet_dirs.known().ok()?.value;
+                dirs.pods.gap().or(dirs.staging.gap())
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -271,6 +291,16 @@ mod tests {
         see(&mut view, 20, 2);
         see(&mut view, 21, 4);
         assert_eq!(view.vmstat.delta(|v| v.oom_kill).unwrap(), Delta { by: 3, over: Duration::from_secs(11) });
+    }
+
+    #[test]
+    fn a_list_that_is_not_whole_has_a_gap() {
+        let mut view = View::new(at(0));
+        assert_eq!(view.gap(Source::NvmeControllers), None);
+        let why = Unknown::new(Cause::Incomplete, "nvme1/serial");
+        let value = crate::facts::NvmeControllers::with_gap([], Some(why.clone()));
+        view.take(at(10), vec![Observation::NvmeControllers(Reading::Known { value, at: at(10) })]);
+        assert_eq!((view.gap(Source::NvmeControllers), view.unknown(Source::NvmeControllers)), (Some(&why), None));
     }
 
     #[test]

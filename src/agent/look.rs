@@ -31,8 +31,20 @@ const BETWEEN: Duration = Duration::from_secs(5);
 /// Why there is no answer that can be used, in one line.
 pub async fn ask(address: SocketAddr) -> Result<Report, String> {
     let reply = timeout(PATIENCE, fetch(address)).await;
-    let body = reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?;
-    serde_json::from_slice(&body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
+    parse_reply(&reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?)
+}
+
+/// The report in an agent's HTTP reply. Anything may listen on that port.
+///
+/// # Errors
+/// Why it is none, in one line.
+pub fn parse_reply(reply: &[u8]) -> Result<Report, String> {
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not an HTTP reply")?;
+    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
+        return Err("it has no report yet".to_owned());
+    }
+    let body = reply.get(end.saturating_add(4)..).unwrap_or_default();
+    serde_json::from_slice(body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
 }
 
 async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
@@ -41,12 +53,7 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
     stream.take(MOST_BYTES).read_to_end(&mut reply).await?;
-    let end =
-        reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| std::io::Error::other("not an HTTP reply"))?;
-    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
-        return Err(std::io::Error::other("it has no report yet"));
-    }
-    Ok(reply.split_off(end + 4))
+    Ok(reply)
 }
 
 struct Looker<'a> {

@@ -156,9 +156,18 @@ fn try_read(file: &Path) -> io::Result<Kept> {
     }
     let mut text = Vec::new();
     handle.take(MOST_BYTES).read_to_end(&mut text)?;
-    let kept: Kept = serde_json::from_slice(&text)?;
+    let (boots, findings) = parse(&text)?;
+    Ok(Kept { version: VERSION, boots, findings })
+}
+
+/// Reads what an agent wrote down: the boots, and since when findings stand.
+///
+/// # Errors
+/// When it is not of this form or version.
+pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
+    let kept: Kept = serde_json::from_slice(text)?;
     if kept.version == VERSION {
-        Ok(kept)
+        Ok((kept.boots, kept.findings))
     } else {
         Err(io::Error::other(format!("version {} is not {VERSION}", kept.version)))
     }

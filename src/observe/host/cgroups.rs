@@ -6,10 +6,11 @@ mod pods;
 
 use std::collections::BTreeMap;
 
-pub use files::{parse_flat_keyed, parse_limit, parse_number, parse_pressure};
+pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
 
+use super::memory::parse_pressure;
 use super::root::Root;
 use crate::facts::{
     Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
