@@ -450,11 +450,11 @@ fn faces(report: &Report) {
         let shown = table::write(report, Style { colour: false, width, ascii }, &[]);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
-    let (line, code) = npd::line(report);
+    let (line, code) = npd::line(report, &[]);
     assert!(code <= 2 && !line.contains(char::is_control));
     let _ = page::html(report);
     let figures = AgentFigures { wakes_total: BTreeMap::from([("clock", 1)]), ..AgentFigures::default() };
-    let _ = metrics::render(Some(report), &figures);
+    let _ = metrics::render(report, &figures);
 }
 
 /// A recording as it lies on the disk
