@@ -82,7 +82,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut agent = Agent::new(&config, served)?;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
-        agent.pass().await;
+        // A read that hangs holds up a pass, and must not hold up our end.
+        tokio::select! {
+            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+            () = agent.pass() => {}
+        }
         if agent.wait(&mut stop, &mut interrupt).await.is_none() {
             break;
         }

@@ -450,11 +450,12 @@ fn faces(report: &Report) {
         let shown = table::write(report, Style { colour: false, width, ascii }, &[]);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
-    let (line, code) = npd::line(report);
+    let (line, code) = npd::line(report, &[]);
     assert!(code <= 2 && !line.contains(char::is_control));
-    let _ = page::html(report);
+    assert!(!page::html(report).contains("<script"));
     let figures = AgentFigures { wakes_total: BTreeMap::from([("clock", 1)]), ..AgentFigures::default() };
-    let _ = metrics::render(Some(report), &figures);
+    let ours = |line: &str| line.starts_with("# ") || line.starts_with("barnacle_");
+    assert!(metrics::render(report, &figures).lines().all(ours));
 }
 
 /// A recording as it lies on the disk
