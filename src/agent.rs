@@ -82,7 +82,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut agent = Agent::new(&config, served)?;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
-        agent.pass().await;
+        // A read that hangs holds up a pass, and must not hold up our end.
+        tokio::select! {
+            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+            () = agent.pass() => {}
+        }
         if agent.wait(&mut stop, &mut interrupt).await.is_none() {
             break;
         }
@@ -156,8 +161,7 @@ impl Agent {
             let mut rest = self.schedule.next_due(now);
             if !woken.is_empty() {
                 // The rest of what is going on comes within a breath: a mount is rarely alone.
-                let breath = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
-                rest = rest.min(breath);
+                rest = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
             }
             tokio::select! {
                 _ = stop.recv() => return None,

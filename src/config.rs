@@ -451,7 +451,7 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 fn absolute(text: &str) -> Option<String> {
     let path = text.starts_with('/').then_some(text)?;
-    let trimmed = path.trim_end_matches('/');
+    let trimmed = path.trim_end_matches(|c: char| c == '/' || c.is_whitespace());
     Some(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
 }
 
@@ -604,6 +604,14 @@ mod tests {
             let text = format!("{}: \"{}\"\n", key.name, (key.get)(&Config::default()));
             assert_eq!(file(&text), Ok(Config::default()), "{}", key.name);
         }
+    }
+
+    #[test]
+    fn a_path_is_kept_without_slashes_or_blanks_at_its_end() {
+        for (given, kept) in [("/a/b/", "/a/b"), ("/a /", "/a"), ("//", "/"), ("/ /", "/")] {
+            assert_eq!(absolute(given).as_deref(), Some(kept));
+        }
+        assert_eq!(absolute("a/b"), None);
     }
 
     #[test]

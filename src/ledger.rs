@@ -37,6 +37,8 @@ pub struct Entry {
     judged: Moment,
     /// Whether that one raised it.
     raised: bool,
+    /// Whether there was one since that could not see it.
+    blind: bool,
 }
 
 /// What happened to a finding.
@@ -137,6 +139,7 @@ impl Ledger {
                 entry.stands(at, finding, &mut changes);
             } else if blind.to(subject).is_some() {
                 entry.judged = at;
+                entry.blind = true;
             } else if entry.is_over(at) {
                 over.push(subject.clone());
             }
@@ -178,6 +181,7 @@ impl Entry {
             quiet_for: Duration::ZERO,
             judged: at,
             raised: true,
+            blind: false,
         };
         changes.push(entry.change(Change::Suspected));
         entry.confirm(at, changes);
@@ -192,6 +196,7 @@ impl Entry {
         self.finding = finding;
         self.judged = at;
         self.raised = true;
+        self.blind = false;
         self.quiet_for = Duration::ZERO;
         self.escalate();
         self.confirm(at, changes);
@@ -220,6 +225,7 @@ impl Entry {
             self.quiet_for += self.passed(at);
         }
         self.raised = false;
+        self.blind = false;
         self.judged = at;
         self.confirmed.is_none() || self.quiet_for >= catalogue::row(self.finding.kind).clear_after()
     }
@@ -235,6 +241,10 @@ impl Entry {
 
     fn due_in(&self) -> Option<Duration> {
         let row = catalogue::row(self.finding.kind);
+        // Time decides nothing while nobody sees.
+        if self.blind {
+            return None;
+        }
         match (self.raised, self.confirmed) {
             (true, None) => Some(row.confirm_after().saturating_sub(self.raised_for)),
             (false, Some(_)) => Some(row.clear_after().saturating_sub(self.quiet_for)),

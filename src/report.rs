@@ -209,7 +209,8 @@ impl Report {
     /// Whether nothing at all could be read.
     #[must_use]
     pub fn saw_nothing(&self) -> bool {
-        self.ages.is_empty()
+        // The kubelet's configuration has defaults, which need no look.
+        self.ages.keys().all(|source| *source == Source::KubeletConfig)
     }
 }
 
@@ -310,4 +311,19 @@ fn seen(engine: &Engine) -> BTreeMap<String, u64> {
     count("filesystems", view.filesystems.known().ok().map(|f| f.len()));
     count("pods", view.pod_cgroups.known().ok().map(|p| p.len()));
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_no_sight() {
+        let mut report = samples::nothing();
+        assert!(report.saw_nothing());
+        report.ages = BTreeMap::from([(Source::KubeletConfig, 0.0)]);
+        assert!(report.saw_nothing());
+        report.ages.insert(Source::LoadAvg, 0.0);
+        assert!(!report.saw_nothing());
+    }
 }

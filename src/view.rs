@@ -19,6 +19,8 @@ pub struct Fact<T> {
     source: Source,
     now: Reading<T>,
     before: Option<(T, Moment)>,
+    /// The oldest sample after that one.
+    between: Option<(T, Moment)>,
 }
 
 /// A value that was read, and when.
@@ -65,7 +67,7 @@ pub struct Delta {
 
 impl<T> Fact<T> {
     fn new(source: Source) -> Self {
-        Self { source, now: Reading::Unknown(Unknown::not_asked()), before: None }
+        Self { source, now: Reading::Unknown(Unknown::not_asked()), before: None, between: None }
     }
 
     /// The value now.
@@ -114,12 +116,19 @@ impl<T> Fact<T> {
             }
         }
         let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return };
-        let newer_by = match &self.now {
-            Reading::Known { at: now, .. } => now.since(&at),
-            Reading::Unknown(_) => Some(Duration::MAX),
+        let old_enough = |then: &Moment| match &self.now {
+            Reading::Known { at: now, .. } => now.since(then).is_none_or(|age| age >= SHORTEST_INTERVAL),
+            Reading::Unknown(_) => true,
         };
-        if newer_by.is_some_and(|by| by >= SHORTEST_INTERVAL) || self.before.is_none() {
-            self.before = newer_by.is_some().then_some((value, at));
+        // Samples that come thick must not keep an ever older one to compare with: one between waits to take its place.
+        if let Some(between) = self.between.take_if(|(_, then)| old_enough(then)) {
+            self.before = Some(between);
+        }
+        if old_enough(&at) || self.before.is_none() {
+            self.before = Some((value, at));
+            self.between = None;
+        } else if self.between.is_none() {
+            self.between = Some((value, at));
         }
     }
 
@@ -301,6 +310,16 @@ mod tests {
         let value = crate::facts::NvmeControllers::with_gap([], Some(why.clone()));
         view.take(at(10), vec![Observation::NvmeControllers(Reading::Known { value, at: at(10) })]);
         assert_eq!((view.gap(Source::NvmeControllers), view.unknown(Source::NvmeControllers)), (Some(&why), None));
+    }
+
+    #[test]
+    fn samples_that_come_thick_are_compared_over_a_short_time_all_the_same() {
+        let mut view = View::new(at(0));
+        for up in 0..60 {
+            see(&mut view, 2 * up, up);
+        }
+        let delta = view.vmstat.delta(|v| v.oom_kill).unwrap();
+        assert!(delta.over <= Duration::from_secs(8) && delta.by <= 4, "{delta:?}");
     }
 
     #[test]

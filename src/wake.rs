@@ -7,6 +7,7 @@ use std::fs::File;
 use std::future::pending;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -76,13 +77,30 @@ pub struct Waker {
 /// Half a second of memory stall within two: without a capability the kernel takes only windows of whole 2 s.
 const TRIGGER: &[u8] = b"some 500000 2000000\n";
 
-/// An inotify descriptor as tokio wants it.
+/// An inotify descriptor as tokio wants it, with the file that it watches.
 #[derive(Debug)]
-struct Watch(Inotify);
+struct Watch {
+    inotify: Inotify,
+    events: File,
+    killed: u64,
+}
 
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.inotify.as_fd().as_raw_fd()
+    }
+}
+
+impl Watch {
+    /// Whether processes were killed since the last time. The file also changes each time a limit is touched, which a
+    /// container that reads files at its limit does without end.
+    fn has_killed(&mut self) -> bool {
+        let mut text = [0; 512];
+        let Ok(length) = self.events.read_at(&mut text, 0) else { return true };
+        let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        let count = count.unwrap_or(self.killed);
+        std::mem::replace(&mut self.killed, count) < count
     }
 }
 
@@ -165,10 +183,12 @@ fn cgroups(root: &Root) -> Result<AsyncFd<Watch>, String> {
     let watch = || {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(root.name(path).as_str(), AddWatchFlags::IN_MODIFY)?;
-        Ok::<_, Errno>(Watch(inotify))
+        Ok::<_, Errno>(inotify)
     };
     let inotify = watch().map_err(|e| format!("{}: {}", root.name(path), e.desc()))?;
-    listen(inotify, Interest::READABLE)
+    let mut watch = Watch { inotify, events: open(root, path, false)?, killed: 0 };
+    watch.has_killed();
+    listen(watch, Interest::READABLE)
 }
 
 async fn priority(file: &mut Option<AsyncFd<File>>) {
@@ -179,16 +199,22 @@ async fn priority(file: &mut Option<AsyncFd<File>>) {
     }
 }
 
-async fn changed(inotify: &mut Option<AsyncFd<Watch>>) {
-    let Some(fd) = inotify else { return pending().await };
-    let Ok(mut guard) = fd.readable().await else { return *inotify = None };
-    let gone = match guard.get_inner().0.read_events() {
-        Ok(events) => events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED)),
-        Err(errno) => errno != Errno::EAGAIN,
-    };
-    guard.clear_ready();
-    if gone {
-        *inotify = None;
+async fn changed(watch: &mut Option<AsyncFd<Watch>>) {
+    loop {
+        let Some(fd) = watch else { return pending().await };
+        let Ok(mut guard) = fd.readable_mut().await else { return *watch = None };
+        let gone = match guard.get_inner().inotify.read_events() {
+            Ok(events) => events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_IGNORED)),
+            Err(errno) => errno != Errno::EAGAIN,
+        };
+        guard.clear_ready();
+        let killed = guard.get_inner_mut().has_killed();
+        if gone {
+            *watch = None;
+        }
+        if killed {
+            return;
+        }
     }
 }
 

@@ -7,8 +7,16 @@
     reason = "these tests run the program and measure real time; one that cannot go on says so where it stands"
 )]
 
+#[path = "robust/agent.rs"]
+mod agent;
+#[path = "robust/commands.rs"]
+mod commands;
+#[path = "robust/hang.rs"]
+mod hang;
 #[path = "robust/input.rs"]
 mod input;
+#[path = "robust/mounts.rs"]
+mod mounts;
 #[path = "robust/program.rs"]
 mod program;
 #[path = "robust/tree.rs"]

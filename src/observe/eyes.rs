@@ -5,7 +5,7 @@
 //! the read returns; a fresh thread reads the rest. At most [`MOST_STUCK`] are ever left behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -43,6 +43,8 @@ struct Worker {
     answers: answers::UnboundedReceiver<Option<Observation>>,
     /// Index of the source that is being read.
     reading: Arc<AtomicU8>,
+    /// Given up: it ends as soon as its read comes back.
+    abandoned: Arc<AtomicBool>,
 }
 
 struct Request {
@@ -122,6 +124,7 @@ impl Eyes {
         }
         let index = usize::from(worker.reading.load(Ordering::Relaxed));
         if let Some(source) = Source::ALL.get(index).copied() {
+            worker.abandoned.store(true, Ordering::Relaxed);
             self.stuck.push((source, worker));
             seen.push(self.still_stuck(source));
             done = done.with(SourceSet::of(&[source]));
@@ -136,9 +139,8 @@ impl Eyes {
 
     /// Lets go of threads whose read came back; they end by themselves.
     fn release(&mut self) {
-        self.stuck.retain_mut(|(source, worker)| {
-            worker.reading.load(Ordering::Relaxed) == *source as u8 && !worker.answers.is_closed()
-        });
+        // Its end of the channel is closed when the thread has ended, and not before.
+        self.stuck.retain(|(_, worker)| !worker.answers.is_closed());
     }
 }
 
@@ -148,6 +150,8 @@ impl Worker {
         let (outbox, answers) = answers::unbounded_channel();
         let reading = Arc::new(AtomicU8::new(IDLE));
         let mark = Arc::clone(&reading);
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let given_up = Arc::clone(&abandoned);
         let make = Arc::clone(make);
         let work = move || {
             let mut host = make();
@@ -156,8 +160,7 @@ impl Worker {
                     mark.store(source as u8, Ordering::Relaxed);
                     let observation = host.observe(source, &request.asks, request.clock.now());
                     mark.store(IDLE, Ordering::Relaxed);
-                    // Nobody listens any more once this thread has been given up.
-                    if outbox.send(Some(observation)).is_err() {
+                    if outbox.send(Some(observation)).is_err() || given_up.load(Ordering::Relaxed) {
                         return;
                     }
                 }
@@ -167,6 +170,6 @@ impl Worker {
             }
         };
         thread::Builder::new().name("barnacle-eyes".into()).stack_size(512 << 10).spawn(work).ok()?;
-        Some(Self { requests, answers, reading })
+        Some(Self { requests, answers, reading, abandoned })
     }
 }

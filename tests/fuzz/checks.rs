@@ -452,7 +452,7 @@ fn faces(report: &Report) {
     }
     let (line, code) = npd::line(report, &[]);
     assert!(code <= 2 && !line.contains(char::is_control));
-    let _ = page::html(report);
+    assert!(!page::html(report).contains("<script"));
     let figures = AgentFigures { wakes_total: BTreeMap::from([("clock", 1)]), ..AgentFigures::default() };
     let _ = metrics::render(report, &figures);
 }

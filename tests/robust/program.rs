@@ -21,7 +21,6 @@ const NOBODY: u32 = 65534;
 /// A running barnacle. It is killed when it is dropped.
 pub struct Program {
     child: Child,
-    begun: Instant,
     out: tempfile::TempDir,
 }
 
@@ -30,7 +29,6 @@ pub struct Program {
 pub struct Ended {
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    pub took: Duration,
     pub stdout: String,
     pub stderr: String,
 }
@@ -69,7 +67,7 @@ impl Program {
         let file = |name: &str| Stdio::from(File::create(out.path().join(name)).unwrap());
         command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
         command.stdout(file("stdout")).stderr(file("stderr"));
-        Self { child: command.spawn().unwrap(), begun: Instant::now(), out }
+        Self { child: command.spawn().unwrap(), out }
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -95,7 +93,7 @@ impl Program {
             sleep(Duration::from_millis(5));
         };
         let (stdout, stderr) = (self.written("stdout"), self.written("stderr"));
-        Ended { code: status.code(), signal: status.signal(), took: self.begun.elapsed(), stdout, stderr }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr }
     }
 
     /// Waits until an address answers a path with a status; the body of that answer.

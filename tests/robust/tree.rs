@@ -73,7 +73,7 @@ impl Tree {
 /// Every file of the machine with what is in it.
 pub fn files() -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = [
-        ("proc/meminfo", include_str!("../fuzz/seeds/meminfo/6.18")),
+        ("proc/meminfo", MEMINFO),
         ("proc/vmstat", include_str!("../fuzz/seeds/vmstat/6.18")),
         ("proc/stat", include_str!("../fuzz/seeds/stat/6.18")),
         ("proc/loadavg", include_str!("../fuzz/seeds/loadavg/6.18")),
@@ -114,12 +114,10 @@ pub fn files() -> Vec<(String, String)> {
     .into();
     files.push(("proc/1/mountinfo".into(), mountinfo()));
     files.extend(disk(1));
-    for group in ["kubepods.slice", "kubepods.slice/kubepods-burstable.slice", "runtime.slice", "system.slice"] {
-        files.extend(GROUP.map(|(name, text)| (format!("sys/fs/cgroup/{group}/{name}"), text.to_owned())));
+    for (group, read) in groups() {
+        let files_read = GROUP.iter().filter(|(name, _)| read.iter().any(|start| name.starts_with(start)));
+        files.extend(files_read.map(|(name, text)| (format!("sys/fs/cgroup/{group}/{name}"), (*text).to_owned())));
     }
-    let pod = format!("sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/{SLICE}");
-    files.extend(GROUP.map(|(name, text)| (format!("{pod}/{name}"), text.to_owned())));
-    files.extend(GROUP.map(|(name, text)| (format!("{pod}/{CONTAINER}/{name}"), text.to_owned())));
     let data =
         "{\"driverName\":\"ebs.csi.aws.com\",\"volumeHandle\":\"vol-0123456789abcdef0\",\"specVolID\":\"pv-a\"}\n";
     for dir in [
@@ -130,6 +128,23 @@ pub fn files() -> Vec<(String, String)> {
     }
     files
 }
+
+/// The groups, with how the names begin of the files that are read in each.
+fn groups() -> Vec<(String, &'static [&'static str])> {
+    let burstable = "kubepods.slice/kubepods-burstable.slice";
+    vec![
+        ("kubepods.slice".into(), &["memory.", "pids."]),
+        (burstable.into(), &["memory.events"]),
+        ("runtime.slice".into(), &["memory.events", "pids."]),
+        ("system.slice".into(), &["memory.events", "pids."]),
+        (format!("{burstable}/{SLICE}"), &["memory.events.local", "pids."]),
+        (format!("{burstable}/{SLICE}/{CONTAINER}"), &["memory.events.local"]),
+    ]
+}
+
+/// Without what is not read, so that half of it is not enough.
+const MEMINFO: &str = "MemTotal:        8028548 kB\nMemFree:         2451204 kB\nMemAvailable:    5120000 kB\n\
+    SwapTotal:             0 kB\nSwapFree:              0 kB\n";
 
 const STATFS: &str = r#"{
 "/var/lib/kubelet": {"path": "/var/lib/kubelet", "dev": "259:0", "capacity": 85886742528,

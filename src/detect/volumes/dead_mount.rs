@@ -42,7 +42,9 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     }
     let mut by_device: BTreeMap<Device<'_>, Vec<&MountEntry>> = BTreeMap::new();
     for mount in mounts.value.values() {
-        let device = match mount.raw_block_device() {
+        // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
+        let raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. })).then(|| mount.raw_block_device()).flatten();
+        let device = match raw {
             Some(name) => Device::Name(name),
             None if mount.has_device() => Device::Number(mount.dev),
             None => continue,

@@ -1,0 +1,134 @@
+//! The agent: starts, ends, crashes, full disks.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::mounts::{Full, in_own_namespace};
+use crate::program::{Program, barnacle, eventually, free_address, get};
+use crate::tree::Tree;
+
+const LONG: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(2);
+
+fn run(tree: &Tree, state: &Path, address: SocketAddr) -> Program {
+    let (tree, state) = (tree.path().to_str().unwrap(), state.to_str().unwrap());
+    let listen = address.to_string();
+    Program::start(&["run", "--host-root", tree, "--state-dir", state, "--listen", &listen, "--interval", "1s"])
+}
+
+/// The one boot in the state file; none where there is no such file yet.
+fn boot(state: &Path) -> Option<Value> {
+    let kept: Value = serde_json::from_slice(&fs::read(state.join("state.json")).ok()?).unwrap();
+    let boots = kept["boots"]["boots"].as_array().unwrap();
+    assert_eq!(boots.len(), 1, "{kept}");
+    Some(boots[0].clone())
+}
+
+#[test]
+fn it_answers_on_every_path_and_ends_when_told_to() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    let mut agent = run(&tree, state.path(), address);
+    for path in ["/healthz", "/readyz", "/metrics", "/", "/api/v1/report"] {
+        assert!(!agent.answers(address, path, 200, LONG).is_empty(), "{path}");
+    }
+    assert_eq!(get(address, "/no-such-path").unwrap().0, 404);
+    agent.signal(Signal::SIGTERM);
+    agent.end_within(SOON).expect_code(0);
+    assert!(boot(state.path()).unwrap()["stopped"].is_string());
+}
+
+#[test]
+fn after_a_kill_it_starts_again_with_what_it_remembered() {
+    let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    agent.answers(address, "/readyz", 200, LONG);
+    eventually(LONG, "state.json is written", || boot(state.path()).is_some());
+    let before = boot(state.path()).unwrap();
+    assert!(before["stopped"].is_null());
+    agent.signal(Signal::SIGKILL);
+    assert_eq!(agent.end_within(LONG).signal, Some(9));
+
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    agent.answers(address, "/readyz", 200, LONG);
+    agent.signal(Signal::SIGTERM);
+    agent.end_within(SOON).expect_code(0);
+    assert_eq!(boot(state.path()).unwrap()["first_seen"], before["first_seen"]);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_understood_is_put_aside() {
+    for garbage in [&b"{\"version\":1,\"boots\""[..], b"", b"\xff\xfe\x00", &[b'['; 4096]] {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        fs::write(state.path().join("state.json"), garbage).unwrap();
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        assert_eq!(fs::read(state.path().join("state.unreadable")).unwrap(), garbage);
+        assert!(agent.stderr().contains("state.json"), "{}", agent.stderr());
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_once_and_stops_nothing() {
+    in_own_namespace(|| {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        let disk = Full::over(state.path());
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot write"));
+        assert_eq!(get(address, "/metrics").unwrap().0, 200);
+        // It writes once more, in vain, when it ends.
+        agent.signal(Signal::SIGTERM);
+        let ended = agent.end_within(SOON);
+        ended.expect_code(0);
+        assert_eq!(ended.stderr.matches("cannot write").count(), 1, "{}", ended.stderr);
+        assert_eq!(boot(state.path()), None, "no half of a file under its name");
+
+        disk.free();
+        let address = free_address();
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        eventually(LONG, "state.json is written", || boot(state.path()).is_some());
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_stops_the_start_and_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = barnacle(&["run", "--listen", &address], LONG);
+    ended.expect_code(3);
+    assert!(ended.stderr.contains(&address), "{}", ended.stderr);
+}
+
+#[test]
+fn a_setting_that_is_wrong_stops_the_start_and_is_named_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("barnacle.yaml");
+    let name = file.to_str().unwrap();
+    let cases = [
+        ("interval: 10s\n\nintervall: 10s\n", ["barnacle.yaml:3", "\"intervall\""]),
+        ("interval: 10s\nlog: loud\n", ["barnacle.yaml:2", "\"loud\""]),
+        ("interval: [\n", ["barnacle.yaml", "expected"]),
+    ];
+    for (text, said) in cases {
+        fs::write(&file, text).unwrap();
+        let ended = barnacle(&["run", "--config", name], LONG);
+        ended.expect_code(64);
+        assert!(said.iter().all(|word| ended.stderr.contains(word)), "{}", ended.stderr);
+    }
+    // Not a file that one could read.
+    for name in [dir.path().to_str().unwrap(), "/no/such/file", "/dev/zero"] {
+        let ended = barnacle(&["run", "--config", name], LONG);
+        ended.expect_code(64);
+        assert!(ended.stderr.contains(name), "{}", ended.stderr);
+    }
+    fs::write(&file, b"interval: \xff\n").unwrap();
+    barnacle(&["run", "--config", name], LONG).expect_code(64);
+}

@@ -1,0 +1,102 @@
+//! Recordings that are none, and strangers on the agent's port.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::program::{barnacle, free_address};
+use crate::tree::Tree;
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_is_no_recording_is_refused_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recording.zst");
+    let name = file.to_str().unwrap();
+    let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
+    let cases = [
+        Vec::new(),
+        b"garbage".to_vec(),
+        vec![0xff; 4096],
+        zstd(b""),
+        zstd(b"{\"barnacle_recording\":1}\n"),
+        zstd(b"{\"barnacle_recording\":2}\n"),
+        zstd(b"{\"barnacle_recording\":1}\n{\"at\":{}}\n"),
+        zstd(b"{\"barnacle_recording\":1}\n\xff\xfe\n"),
+        // Small on the disk, and without an end of the line in it.
+        zstd(&vec![b'['; 8 << 20]),
+    ];
+    for bytes in cases {
+        fs::write(&file, &bytes).unwrap();
+        let ended = barnacle(&["replay", name], LONG);
+        ended.expect_code(3);
+        assert!(ended.stderr.contains(name) && ended.stderr.trim().len() > name.len() + 12, "{}", ended.stderr);
+    }
+    for name in ["/no/such/file", dir.path().to_str().unwrap()] {
+        barnacle(&["replay", name], LONG).expect_code(3);
+    }
+}
+
+#[test]
+fn this_machine_is_recorded_and_played_back_whole_and_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, torn) = (dir.path().join("whole"), dir.path().join("torn"));
+    barnacle(&["record", "--for", "1s", whole.to_str().unwrap()], LONG).expect_code(0);
+    barnacle(&["replay", whole.to_str().unwrap()], LONG).expect_code(0);
+    barnacle(&["record", "--for", "1s", whole.to_str().unwrap()], LONG).expect_code(3);
+    let bytes = fs::read(&whole).unwrap();
+    for part in 1..8 {
+        fs::write(&torn, &bytes[..bytes.len() * part / 8]).unwrap();
+        let ended = barnacle(&["replay", torn.to_str().unwrap()], LONG);
+        ended.expect_code(3);
+        assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_copied_machine_is_recorded_and_played_back() {
+    let (tree, dir) = (Tree::whole(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("recording");
+    let (root, name) = (tree.path().to_str().unwrap(), file.to_str().unwrap());
+    barnacle(&["record", "--for", "1s", "--host-root", root, name], LONG).expect_code(0);
+    let ended = barnacle(&["replay", "--report", name], LONG);
+    ended.expect_code(0);
+    assert!(ended.stdout.contains("ip-10-0-0-7.ec2.internal"), "{}", ended.stdout);
+}
+
+/// Someone else on a port of ours.
+fn stranger(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().flatten().for_each(answer));
+    address
+}
+
+fn says(reply: &'static [u8]) -> SocketAddr {
+    stranger(move |mut stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(reply);
+    })
+}
+
+#[test]
+fn check_looks_itself_whoever_answers_on_the_agents_port() {
+    let strangers = [
+        ("nobody", free_address()),
+        ("garbage", says(b"\x00\xff\x00\xff")),
+        ("nothing", says(b"")),
+        ("a refusal", says(b"HTTP/1.1 503 Service Unavailable\r\n\r\nlater\n")),
+        ("another service", says(b"HTTP/1.1 200 OK\r\n\r\n{\"status\":\"ok\"}")),
+        ("half a report", says(b"HTTP/1.1 200 OK\r\n\r\n{\"version\":1,\"barnacle\":\"0")),
+        ("depth", says(Box::leak([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'['; 1 << 20]].concat().into()))),
+        ("silence", stranger(|stream| thread::sleep(Duration::from_secs(60 * u64::from(stream.ttl().is_ok()))))),
+        ("no end", stranger(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {})),
+    ];
+    for (who, address) in strangers {
+        let ended = barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG);
+        assert_eq!(ended.json()["origin"], "look", "{who}");
+    }
+}
