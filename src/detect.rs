@@ -6,7 +6,7 @@ pub mod network;
 pub mod volumes;
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Headroom, Judgement, Kind};
+use crate::finding::{Blind, Headroom, Judgement, Kind};
 use crate::view::View;
 
 /// The thresholds of all judges.
@@ -37,7 +37,9 @@ pub struct Detector {
     pub kinds: &'static [Kind],
     /// Without any of these it is blind.
     pub needs: SourceSet,
-    /// These it can do without, with less evidence or fewer subjects.
+    /// Without any of these it cannot say of some subjects that nothing is wrong with them.
+    pub parts: SourceSet,
+    /// These it can do without: they only add evidence.
     pub uses: SourceSet,
     /// One judgement for each of its kinds.
     pub judge: fn(&View, &Settings) -> Vec<Judgement>,
@@ -65,7 +67,7 @@ pub const DETECTORS: &[&Detector] = &[
 
 /// The judgements of every judge that one of these sources can have changed the mind of.
 pub fn judge(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<Judgement> {
-    let concerned = DETECTORS.iter().filter(|d| d.needs.with(d.uses).meets(fresh));
+    let concerned = DETECTORS.iter().filter(|d| d.reads().meets(fresh));
     concerned.flat_map(|detector| detector.run(view, settings)).collect()
 }
 
@@ -73,10 +75,30 @@ impl Detector {
     /// Judges, or says for each kind why not.
     #[must_use]
     pub fn run(&self, view: &View, settings: &Settings) -> Vec<Judgement> {
-        match self.needs.iter().find_map(|source| view.unknown(source)) {
-            Some(why) => self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
-            None => (self.judge)(view, settings),
+        if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
+            return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
+        let mut judgements = (self.judge)(view, settings);
+        // What was not seen must not clear what was found in it before.
+        if let Some(why) = self.unseen(view) {
+            for judgement in &mut judgements {
+                if !matches!(judgement.blind, Blind::All(_)) {
+                    judgement.blind = Blind::Rest(why.clone());
+                }
+            }
+        }
+        judgements
+    }
+
+    fn unseen<'a>(&self, view: &'a View) -> Option<&'a Unknown> {
+        let gap = || self.needs.with(self.parts).iter().find_map(|source| view.gap(source));
+        self.parts.iter().find_map(|source| view.unknown(source)).or_else(gap)
+    }
+
+    /// Every source that can change its mind.
+    #[must_use]
+    pub fn reads(&self) -> SourceSet {
+        self.needs.with(self.parts).with(self.uses)
     }
 }
 
@@ -102,7 +124,7 @@ mod tests {
     /// Design: no witness that nothing reads.
     #[test]
     fn each_source_has_a_reader() {
-        let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.needs).with(d.uses));
+        let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.reads()));
         let unread: SourceSet = crate::facts::Source::ALL.iter().copied().collect::<SourceSet>().without(read);
         assert!(unread.is_empty(), "nobody reads {unread:?}");
     }

@@ -61,7 +61,7 @@ impl Engine {
 
     fn next_decision(&self) -> Option<(Duration, SourceSet)> {
         let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
-        let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.needs.with(d.uses));
+        let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.reads());
         Some((wait, needs.unwrap_or_default()))
     }
 

@@ -253,6 +253,8 @@ pub enum Blind {
     All(Unknown),
     /// It could not judge these subjects.
     Of(BTreeMap<Subject, Unknown>),
+    /// It saw what it raised, and not enough to say that nothing else is so.
+    Rest(Unknown),
 }
 
 impl Blind {
@@ -261,7 +263,7 @@ impl Blind {
     pub fn to(&self, subject: &Subject) -> Option<&Unknown> {
         match self {
             Self::No => None,
-            Self::All(why) => Some(why),
+            Self::All(why) | Self::Rest(why) => Some(why),
             Self::Of(subjects) => subjects.get(subject),
         }
     }
@@ -300,7 +302,7 @@ impl Judgement {
                 subjects.entry(subject).or_insert_with(|| why.clone());
             }
             Blind::No => self.blind = Blind::Of(BTreeMap::from([(subject, why.clone())])),
-            Blind::All(_) => {}
+            Blind::All(_) | Blind::Rest(_) => {}
         }
     }
 }

@@ -268,6 +268,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         Some(Blind::Of(subjects)) => {
             why = subjects.iter().next().map(|(subject, unknown)| format!("not judged for {subject}: {unknown}"));
         }
+        Some(Blind::Rest(unknown)) => why = Some(format!("not judged wholly: {unknown}")),
         Some(Blind::No) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {

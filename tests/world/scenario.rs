@@ -198,7 +198,7 @@ impl Expect {
                 None => Ok(()),
             },
             Self::Blind(kind, text) => match world.engine.blind(*kind) {
-                Some(Blind::All(why)) if why.why.contains(text.as_str()) => Ok(()),
+                Some(Blind::All(why) | Blind::Rest(why)) if why.why.contains(text.as_str()) => Ok(()),
                 Some(Blind::Of(of)) if of.values().any(|why| why.why.contains(text.as_str())) => Ok(()),
                 other => Err(format!("expected {kind} to be blind ({text}), found {other:?}")),
             },

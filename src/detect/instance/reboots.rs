@@ -28,6 +28,7 @@ impl Default for Settings {
 pub const DETECTOR: Detector = Detector {
     kinds: &[Kind::UnexpectedReboot, Kind::RebootLoop],
     needs: SourceSet::of(&[Source::BootHistory]),
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Boot]),
     judge,
 };

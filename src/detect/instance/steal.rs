@@ -21,8 +21,13 @@ impl Default for Settings {
 }
 
 /// The judge.
-pub const DETECTOR: Detector =
-    Detector { kinds: &[KIND], needs: SourceSet::of(&[Source::CpuTimes]), uses: SourceSet::NONE, judge };
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::CpuTimes]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::NONE,
+    judge,
+};
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     match found(view, &settings.steal) {

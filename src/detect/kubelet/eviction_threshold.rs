@@ -1,10 +1,10 @@
 //! EvictionThresholdMet: is a signal below the kubelet's threshold?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
-use crate::wording::{bytes, count};
+use crate::wording::{bytes, count, duration};
 
 use super::signals;
 
@@ -14,6 +14,7 @@ const KIND: Kind = Kind::EvictionThresholdMet;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::KubeletConfig]),
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::MemInfo,
         Source::Cgroups,
@@ -30,8 +31,12 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         Ok(config) => config.value,
         Err(why) => return vec![Judgement::blind(KIND, why)],
     };
+    let headroom = signals::headroom(view);
+    if let Some(why) = nothing_known(&headroom) {
+        return vec![Judgement::blind(KIND, why)];
+    }
     let mut judgement = Judgement::new(KIND);
-    for result in signals::headroom(view) {
+    for result in headroom {
         match result {
             Err((signal, why)) => judgement.blind_to(subject(signal), &why),
             Ok(headroom) => judgement.raised.extend(met(view, config, &headroom)),
@@ -40,19 +45,31 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     vec![judgement]
 }
 
+/// Why no signal at all is known, if so.
+fn nothing_known(headroom: &[Result<Headroom, (EvictionSignal, Unknown)>]) -> Option<&Unknown> {
+    let why = headroom.iter().find_map(|result| result.as_ref().err())?;
+    headroom.iter().all(Result::is_err).then_some(&why.1)
+}
+
 fn subject(signal: EvictionSignal) -> Subject {
     Subject::new(SubjectType::Signal, signal.name())
 }
 
 fn met(view: &View, config: &KubeletConfig, headroom: &Headroom) -> Option<Finding> {
-    let hard = headroom.hard.filter(|t| signals::met(view, config, headroom, *t));
-    let soft = headroom.soft.filter(|t| signals::met(view, config, headroom, *t));
+    let (for_hard, for_soft) = (config.hard.get(&headroom.signal), config.soft.get(&headroom.signal));
+    let hard = headroom.hard.filter(|t| signals::met(view, for_hard, headroom, *t));
+    let soft = headroom.soft.filter(|t| signals::met(view, for_soft, headroom, *t));
     let (threshold, hardness) = hard.map(|t| (t, "hard")).or(soft.map(|t| (t, "soft")))?;
     let alone = config.origin == ConfigOrigin::Defaults && view.cgroups.known().is_ok_and(|c| c.kubepods.is_none());
     let (severity, then) = match (alone, hardness) {
-        (true, _) => (Severity::Info, "a kubelet with default settings would evict pods"),
-        (_, "hard") => (Severity::Critical, "the kubelet evicts pods"),
-        _ => (Severity::Warning, "the kubelet evicts pods when this lasts"),
+        (true, _) => (Severity::Info, "a kubelet with default settings would evict pods".to_owned()),
+        (_, "hard") => (Severity::Critical, "the kubelet evicts pods".to_owned()),
+        _ => match for_soft.and_then(|t| t.grace) {
+            Some(grace) => {
+                (Severity::Warning, format!("the kubelet evicts pods when this lasts for {}", duration(grace)))
+            }
+            None => (Severity::Warning, "the kubelet evicts pods when this lasts".to_owned()),
+        },
     };
     let Headroom { signal, available, .. } = headroom;
     let still = if *available < threshold { "below" } else { "not yet far enough above" };

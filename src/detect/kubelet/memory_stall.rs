@@ -27,7 +27,8 @@ impl Default for Settings {
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Pressure, Source::MemInfo]),
-    uses: SourceSet::of(&[Source::Cgroups, Source::VmStat]),
+    parts: SourceSet::of(&[Source::Cgroups]),
+    uses: SourceSet::of(&[Source::VmStat]),
     judge,
 };
 

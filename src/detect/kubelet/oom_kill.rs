@@ -23,6 +23,7 @@ const READ_TOGETHER: Duration = Duration::from_secs(2);
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::NONE,
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
     judge,
 };
@@ -45,11 +46,12 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     let counted = levels(view, &mut found);
     let total = view.vmstat.delta(|v| v.oom_kill);
     let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
-    pods(view, &mut found, killed > 0);
+    pods(view, &mut found, (killed > 0).then_some(counted.is_ok()));
     match (logged, &counted, &total) {
         (false, Err(why), Err(_)) => return vec![Judgement::blind(KIND, why)],
         // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
         _ if killed > 0 && pods_are_behind(view) => judgement.asks.push(Question::PodCgroups),
+        (_, Ok(in_groups), _) if *in_groups > 0 && found.is_empty() => replaced(view, *in_groups, &mut found),
         (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => unexplained(view, delta.by, &mut found),
         _ => {}
     }
@@ -184,11 +186,17 @@ fn kubepods_path(cgroups: &Cgroups) -> &'static str {
 }
 
 /// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
-/// show has been told already, and only `fresh` ones are attributed to a limit above the pod.
-fn pods(view: &View, found: &mut Found, fresh: bool) {
+/// show has been told already, and only `fresh` ones are attributed to a limit above the pod, where what stands
+/// between the pod and the machine was seen (`Some(true)`).
+fn pods(view: &View, found: &mut Found, fresh: Option<bool>) {
     let Ok((now, before, _)) = view.pod_cgroups.pair() else { return };
     for (uid, new) in now.value {
-        let Some(old) = before.get(uid) else { continue };
+        // A pod that was not there the last time began to count at zero then.
+        let old = match before.get(uid) {
+            Some(old) => old,
+            None if before.gap().is_none() => &newborn(new),
+            None => continue,
+        };
         let killed = killed_in(new, old);
         if killed == 0 {
             continue;
@@ -205,11 +213,12 @@ fn pods(view: &View, found: &mut Found, fresh: bool) {
             Limit::Container(_) => Some(CgroupLevel::Container),
             Limit::Pod => Some(CgroupLevel::Pod),
             Limit::Unknown => None,
-            Limit::Above if fresh => {
-                attribute(found, text, seen);
+            Limit::Above => {
+                if let Some(levels_seen) = fresh {
+                    attribute(found, text, seen, levels_seen);
+                }
                 continue;
             }
-            Limit::Above => continue,
         };
         match found.get_mut(&id) {
             // The log has told it already, with names.
@@ -245,9 +254,22 @@ fn limit_hit(new: &PodCgroup, old: &PodCgroup) -> Limit {
 }
 
 /// The limit was above the pod: its loss is evidence for what else was found.
-fn attribute(found: &mut Found, text: String, seen: Evidence) {
+fn attribute(found: &mut Found, text: String, seen: Evidence, levels_seen: bool) {
     let id = found.keys().find(|id| !id.starts_with("pod/")).cloned().unwrap_or_else(|| "node".to_owned());
-    add(found, id, Some(CgroupLevel::Node), None, text, seen);
+    add(found, id, levels_seen.then_some(CgroupLevel::Node), None, text, seen);
+}
+
+/// The same pod when it was made.
+fn newborn(pod: &PodCgroup) -> PodCgroup {
+    let zero = |counts: &OomCounts| OomCounts {
+        limit_hit: counts.limit_hit.and(Some(0)),
+        killed_here: counts.killed_here.and(Some(0)),
+        limit_hit_below: counts.limit_hit_below.and(Some(0)),
+        killed: counts.killed.and(Some(0)),
+    };
+    let containers = pod.containers.iter().map(|(id, counts)| (id.clone(), zero(counts))).collect();
+    let cgroup = crate::facts::Cgroup { oom: zero(&pod.cgroup.oom), ..Default::default() };
+    PodCgroup { path: String::new(), qos: pod.qos, cgroup, containers }
 }
 
 fn killed_in(new: &PodCgroup, old: &PodCgroup) -> u64 {
@@ -261,6 +283,21 @@ fn killed_in(new: &PodCgroup, old: &PodCgroup) -> u64 {
 /// By how much a counter grew; one that is absent or went backwards has not.
 fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
     new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
+}
+
+/// Groups above saw a kill, and no pod that is there did: it is gone.
+fn replaced(view: &View, killed: u64, found: &mut Found) {
+    let Ok(cgroups) = view.cgroups.known() else { return };
+    let seen = cgroups
+        .says(format!("{killed} killed below kubepods or a slice of the system, in a group that is gone by now"));
+    add(
+        found,
+        "kubepods".to_owned(),
+        None,
+        None,
+        format!("{killed} killed in a pod or service that is gone by now"),
+        seen,
+    );
 }
 
 /// The machine's own counter grew, and no group that is watched explains it.

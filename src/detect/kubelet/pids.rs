@@ -28,7 +28,8 @@ impl Default for Settings {
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
-    uses: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
+    parts: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
+    uses: SourceSet::NONE,
     judge,
 };
 

@@ -30,6 +30,7 @@ impl Default for Settings {
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::NONE,
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::CpuTimes, Source::LoadAvg, Source::Pressure, Source::Limits]),
     judge,
 };
@@ -40,8 +41,12 @@ const RESOURCES: [(&str, Judge); 3] = [("cpu", cpu), ("io", io), ("files", files
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
-    for (resource, judge) in RESOURCES {
-        match judge(view, &settings.saturation) {
+    let results = RESOURCES.map(|(resource, judge)| (resource, judge(view, &settings.saturation)));
+    if let [(_, Err(why)), (_, Err(_)), (_, Err(_))] = &results {
+        return vec![Judgement::blind(KIND, why)];
+    }
+    for (resource, result) in results {
+        match result {
             Ok(found) => judgement.raised.extend(found),
             Err(why) => judgement.blind_to(subject(resource), &why),
         }

@@ -3,7 +3,7 @@
 //! Sources in Kubernetes: `pkg/kubelet/eviction/helpers.go` and `pkg/kubelet/stats`; the same from 1.31 to
 //! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
 
-use crate::facts::{Cause, Cgroup, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Unknown};
+use crate::facts::{Cause, Cgroup, DiskUsage, EvictionSignal, Threshold, ThresholdValue, Unknown};
 use crate::finding::Headroom;
 use crate::view::{Fact, View};
 
@@ -42,11 +42,11 @@ fn in_force(value: ThresholdValue, capacity: u64) -> Option<u64> {
 /// Whether a signal is met as the kubelet sees it: below the threshold, or not yet above it by the minimum
 /// that must be reclaimed since it last was.
 #[must_use]
-pub fn met(view: &View, config: &KubeletConfig, headroom: &Headroom, threshold: u64) -> bool {
+pub fn met(view: &View, config: Option<&Threshold>, headroom: &Headroom, threshold: u64) -> bool {
     if headroom.available < threshold {
         return true;
     }
-    let reclaim = config.hard.get(&headroom.signal).and_then(|t| t.min_reclaim).map_or(0, |v| v.of(headroom.capacity));
+    let reclaim = config.and_then(|t| t.min_reclaim).map_or(0, |v| v.of(headroom.capacity));
     let enough = threshold.saturating_add(reclaim);
     if headroom.available >= enough {
         return false;

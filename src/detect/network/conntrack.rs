@@ -23,8 +23,13 @@ impl Default for Settings {
 }
 
 /// The judge.
-pub const DETECTOR: Detector =
-    Detector { kinds: &[KIND], needs: SourceSet::of(&[Source::Conntrack]), uses: SourceSet::NONE, judge };
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Conntrack]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::NONE,
+    judge,
+};
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let table = match view.conntrack.known() {

@@ -21,8 +21,13 @@ impl Default for Settings {
 }
 
 /// The judge.
-pub const DETECTOR: Detector =
-    Detector { kinds: &[KIND], needs: SourceSet::of(&[Source::Neighbours]), uses: SourceSet::NONE, judge };
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Neighbours]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::NONE,
+    judge,
+};
 
 /// Name of a table, and how to find it.
 type Table = (&'static str, fn(&Neighbours) -> Option<&NeighbourTable>);

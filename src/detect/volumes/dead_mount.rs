@@ -20,6 +20,7 @@ const MOST_NAMED: usize = 10;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::KubeletDirs]),
     judge,
 };

@@ -17,7 +17,8 @@ const KIND: Kind = Kind::FilesystemError;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Filesystems]),
-    uses: SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::KernelLog]),
+    parts: SourceSet::of(&[Source::Mounts]),
+    uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog]),
     judge,
 };
 
@@ -33,8 +34,10 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     let shut = shut_down(view);
     for (key, filesystem) in filesystems.value {
         let mut signs: Vec<Sign> = Vec::new();
-        signs.extend(counted(view, &filesystems.says(""), key, filesystem));
-        signs.extend(options(view, key));
+        let errors = counted(view, &filesystems.says(""), key, filesystem);
+        signs.extend(options(view, key, errors.is_some()));
+        signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
+        signs.extend(errors);
         signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
         let subject = Subject {
             volume: volume_of(view, &key.device),
@@ -90,16 +93,31 @@ fn counted(view: &View, witness: &Evidence, key: &FilesystemKey, filesystem: &Fi
 }
 
 /// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.
-fn options(view: &View, key: &FilesystemKey) -> Option<Sign> {
+fn options(view: &View, key: &FilesystemKey, errors: bool) -> Option<Sign> {
     let mounts = view.mounts.known().ok()?;
     let mount = mounted(&mounts, view.block.known().ok().map(|b| b.value), &key.device)?;
-    let word = ["shutdown", "emergency_ro"].into_iter().find(|word| mount.has_super_option(word))?;
+    let words = ["shutdown", "emergency_ro", "ro"].into_iter().filter(|word| errors || *word != "ro");
+    let word = words.into_iter().find(|word| mount.has_super_option(word))?;
     let text = match word {
         "shutdown" => "has shut down: every access fails",
         _ => "has stopped accepting writes after an error",
     };
     let fact = format!("{} has the option {word} at {}", key.device, mount.point);
     Some((Severity::Critical, text.to_owned(), mounts.says(fact)))
+}
+
+/// Kernels from 6.12 until emergency_ro show a remount after an error in the log alone. The count of errors, which
+/// e2fsck clears, keeps an old line from speaking of a filesystem that was mended since.
+fn made_read_only(view: &View, key: &FilesystemKey) -> Option<Sign> {
+    let kmsg = view.kmsg.known().ok()?;
+    let about = |event: &KernelEvent| match event {
+        KernelEvent::RemountedReadOnly { device } => *device == key.device,
+        _ => false,
+    };
+    let record = kmsg.value.records.iter().rev().find(|record| about(&record.event))?;
+    let mut evidence = kmsg.says(format!("EXT4-fs ({}) was remounted read-only", key.device));
+    evidence.at = kmsg.at.wall_at(record.up);
+    Some((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
 }
 
 fn mounted<'a>(mounts: &Seen<'a, Mounts>, block: Option<&BlockDevices>, device: &str) -> Option<&'a MountEntry> {

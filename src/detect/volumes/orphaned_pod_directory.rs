@@ -11,6 +11,7 @@ const KIND: Kind = Kind::OrphanedPodDirectory;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::KubeletDirs, Source::PodCgroups, Source::Mounts]),
+    parts: SourceSet::NONE,
     uses: SourceSet::NONE,
     judge,
 };

@@ -14,7 +14,8 @@ const KIND: Kind = Kind::PinnedFilesystem;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
-    uses: SourceSet::of(&[Source::BlockDevices, Source::MountHolders]),
+    parts: SourceSet::of(&[Source::BlockDevices]),
+    uses: SourceSet::of(&[Source::MountHolders]),
     judge,
 };
 

@@ -15,6 +15,7 @@ const KIND: Kind = Kind::StackedMounts;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts]),
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices]),
     judge,
 };

@@ -14,6 +14,7 @@ const NEVER_MS: u64 = 4_290_000_000;
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
+    parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog]),
     judge,
 };
