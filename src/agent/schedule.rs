@@ -8,10 +8,18 @@ use crate::facts::{Moment, Question, Source, SourceSet};
 /// A question is answered again at most this often: a scan of mount namespaces is a habit for nobody.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// Sources that judges compare with one another: half of them anew would show what is not so.
+const TOGETHER: [SourceSet; 2] = [
+    SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]),
+    SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo]),
+];
+
 /// When each source is to be read next.
 #[derive(Debug)]
 pub struct Schedule {
     interval: Duration,
+    /// When questions that were granted are to be put.
+    questions: Option<Duration>,
     due: BTreeMap<Source, Duration>,
     asked: BTreeMap<Question, Duration>,
 }
@@ -21,17 +29,18 @@ impl Schedule {
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         let due = SourceSet::periodic().iter().map(|source| (source, Duration::ZERO));
-        Self { interval, due: due.collect(), asked: BTreeMap::new() }
+        Self { interval, questions: None, due: due.collect(), asked: BTreeMap::new() }
     }
 
-    /// The sources to read now; their next time is set. What is due within a moment is taken along, so that
-    /// sources with one period stay in one pass.
+    /// The sources to read now; their next time is set. What is due within a moment is taken along, and a source
+    /// that was read early comes back to its beat, so that sources with one period stay in one pass.
     pub fn take_due(&mut self, now: Moment) -> SourceSet {
+        self.questions = None;
         let horizon = now.up + self.interval / 10;
-        let mut set = SourceSet::NONE;
-        for (source, due) in self.due.iter_mut().filter(|(_, due)| **due <= horizon) {
-            set = set.with(SourceSet::of(&[*source]));
-            *due = now.up + source.every().max(self.interval);
+        let due: SourceSet = self.due.iter().filter(|(_, due)| **due <= horizon).map(|(source, _)| *source).collect();
+        let set = TOGETHER.into_iter().filter(|group| group.meets(due)).fold(due, SourceSet::with);
+        for (source, due) in self.due.iter_mut().filter(|(source, _)| set.has(**source)) {
+            *due = on_beat(now.up, self.interval, source.every().max(self.interval));
         }
         set
     }
@@ -58,7 +67,7 @@ impl Schedule {
             granted.extend(asks.iter().filter(|ask| sources.has(ask.source())).cloned());
             granted.sort();
             granted.dedup();
-            self.due.insert(Source::Mounts, now.up);
+            self.questions = Some(now.up);
         }
     }
 
@@ -66,8 +75,17 @@ impl Schedule {
     #[must_use]
     pub fn next_due(&self, now: Moment) -> Duration {
         let next = self.due.values().min().copied().unwrap_or(now.up + self.interval);
-        next.saturating_sub(now.up)
+        self.questions.map_or(next, |questions| questions.min(next)).saturating_sub(now.up)
     }
+}
+
+/// The last beat of the interval before `now` is a period over, or now and a period where that is nearly a beat itself.
+fn on_beat(now: Duration, interval: Duration, period: Duration) -> Duration {
+    let beat = interval.as_millis().max(1);
+    let early = u64::try_from(now.as_millis() % beat).unwrap_or(0);
+    let early = Duration::from_millis(early);
+    let next = now + period;
+    if early >= interval.mul_f32(0.9) { next + (interval - early) } else { next.saturating_sub(early) }
 }
 
 #[cfg(test)]
@@ -101,7 +119,9 @@ mod tests {
         let wake = SourceSet::of(&[Source::Mounts]);
         schedule.hasten(wake, at(103));
         assert_eq!(schedule.next_due(at(103)), Duration::ZERO);
-        assert_eq!(schedule.take_due(at(103)), wake);
+        let read = schedule.take_due(at(103));
+        assert!(read.has(Source::Mounts) && read.has(Source::BlockDevices) && !read.has(Source::LoadAvg));
+        assert_eq!(schedule.next_due(at(103)), Duration::from_secs(7), "back on the beat");
     }
 
     #[test]

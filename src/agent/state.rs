@@ -4,7 +4,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ const VERSION: u32 = 1;
 const MOST_BOOTS: usize = 32;
 /// A file of this form is never larger; what is, is not ours.
 const MOST_BYTES: u64 = 1 << 20;
+/// How long a stopping agent waits for the disk.
+const LAST_PATIENCE: Duration = Duration::from_millis(800);
 /// How often the file is written while nothing changes: how exactly a crash can be dated.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -35,10 +39,58 @@ struct Kept {
 /// The state directory, or none.
 #[derive(Debug)]
 pub struct StateDir {
-    file: Option<PathBuf>,
+    writer: Option<Writer>,
     kept: Kept,
     written: Option<Moment>,
     failing: bool,
+}
+
+/// Writes on a thread of its own: the directory is on the node's own disk, and when that stalls we must not.
+#[derive(Debug)]
+struct Writer {
+    file: PathBuf,
+    thread: Option<WriterThread>,
+    /// Whether a write has not come back.
+    waiting: bool,
+}
+
+impl Writer {
+    /// What became of the last write, if that is known by now.
+    fn result(&mut self, patience: Duration) -> Option<io::Result<()>> {
+        let (_, results) = self.thread.as_ref()?;
+        let result = results.recv_timeout(patience).ok()?;
+        self.waiting = false;
+        Some(result)
+    }
+
+    /// Hands over what is to be written; false where the last write still hangs.
+    fn write(&mut self, kept: &Kept) -> bool {
+        let Ok(bytes) = serde_json::to_vec(kept) else { return false };
+        if self.waiting {
+            return false;
+        }
+        if self.thread.is_none() {
+            self.thread = start_writer(self.file.clone());
+        }
+        self.waiting = self.thread.as_ref().is_some_and(|(outbox, _)| outbox.try_send(bytes).is_ok());
+        self.waiting
+    }
+}
+
+type WriterThread = (mpsc::SyncSender<Vec<u8>>, mpsc::Receiver<io::Result<()>>);
+
+fn start_writer(file: PathBuf) -> Option<WriterThread> {
+    let (outbox, inbox) = mpsc::sync_channel::<Vec<u8>>(1);
+    let (results, answers) = mpsc::channel();
+    let work = move || {
+        for bytes in inbox {
+            if results.send(replace(&file, &bytes)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("barnacle-state".into()).stack_size(128 << 10).spawn(work).ok()?;
+    Some((outbox, answers))
 }
 
 impl StateDir {
@@ -58,16 +110,20 @@ impl StateDir {
         let file = dir.map(|dir| dir.join("state.json"));
         let mut kept = file.as_deref().map(read).unwrap_or_default();
         let memory = std::mem::take(&mut kept.findings);
+        // After a boot a device of the same name is another one, and so is what was found on it.
+        let same_boot = kept.boots.boots.last().is_some_and(|boot| boot.id == now.boot);
+        let memory = if same_boot { memory } else { Memory::default() };
         kept.version = VERSION;
         begin(&mut kept.boots, now);
         kept.findings = memory.clone();
-        (Self { file, kept, written: None, failing: false }, memory)
+        let writer = file.map(|file| Writer { file, thread: None, waiting: false });
+        (Self { writer, kept, written: None, failing: false }, memory)
     }
 
     /// The boots known so far, where there is a directory to know them from.
     #[must_use]
     pub fn history(&self) -> Option<&BootHistory> {
-        self.file.as_ref().map(|_| &self.kept.boots)
+        self.writer.as_ref().map(|_| &self.kept.boots)
     }
 
     /// Answers for the source that only the agent can answer for.
@@ -102,20 +158,37 @@ impl StateDir {
             this.stopped = Some(now.wall);
         }
         self.kept.findings = findings;
+        // A write that was under way is let come to its end first.
+        self.settle(LAST_PATIENCE);
         self.write(now);
+        self.settle(LAST_PATIENCE);
     }
 
     fn write(&mut self, now: Moment) {
-        let Some(file) = &self.file else { return };
+        self.settle(Duration::ZERO);
+        let Some(writer) = &mut self.writer else { return };
         // Also after a failure: a full disk is not asked again before its time.
         self.written = Some(now);
-        let result = replace(file, &self.kept);
-        if let Err(error) = &result
-            && !self.failing
-        {
-            warn!(file = %file.display(), %error, "cannot write what must survive a restart; trying again each minute");
+        if !writer.write(&self.kept) {
+            self.fail("the last write has not come back");
         }
-        self.failing = result.is_err();
+    }
+
+    /// Waits so long for the last write to come back.
+    fn settle(&mut self, patience: Duration) {
+        match self.writer.as_mut().and_then(|writer| writer.result(patience)) {
+            Some(Ok(())) => self.failing = false,
+            Some(Err(error)) => self.fail(error),
+            None => {}
+        }
+    }
+
+    /// Said once for each time of trouble.
+    fn fail(&mut self, why: impl std::fmt::Display) {
+        let Some(writer) = self.writer.as_ref().filter(|_| !self.failing) else { return };
+        let file = writer.file.display();
+        warn!(%file, %why, "cannot write what must survive a restart; trying again each minute");
+        self.failing = true;
     }
 }
 
@@ -150,7 +223,8 @@ fn read(file: &Path) -> Kept {
 }
 
 fn try_read(file: &Path) -> io::Result<Kept> {
-    let handle = File::open(file)?;
+    // Not to wait for a writer, should a FIFO stand there.
+    let handle = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
     if !handle.metadata()?.is_file() {
         return Err(io::Error::other("expected a regular file"));
     }
@@ -174,12 +248,12 @@ pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
 }
 
 /// Writes beside the file and renames: a reader, or a crash, sees the old one or the new one.
-fn replace(file: &Path, kept: &Kept) -> io::Result<()> {
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir)?;
     let next = file.with_extension("next");
     let mut handle = File::create(&next)?;
-    handle.write_all(&serde_json::to_vec(kept)?)?;
+    handle.write_all(bytes)?;
     handle.sync_all()?;
     fs::rename(&next, file)?;
     File::open(dir)?.sync_all()
@@ -209,6 +283,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
         first.write(at(A, 1));
+        first.settle(Duration::from_secs(10));
         let (mut second, _) = StateDir::open(Some(dir.path()), at(B, 1));
         assert_eq!(boots(&second), [(A.parse().unwrap(), false), (B.parse().unwrap(), false)]);
         second.stopped(at(B, 5), Memory::default());
