@@ -25,7 +25,7 @@ use crate::observe::clock::Clock;
 use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
 use crate::report::metrics::AgentFigures;
-use crate::report::{Origin, Report};
+use crate::report::{Origin, Report, text};
 use crate::wake::{Wake, Waker};
 
 use schedule::Schedule;
@@ -194,14 +194,17 @@ fn change(change: Change) -> &'static str {
 /// One line when a finding is confirmed, becomes worse, or clears; suspicions only when asked to be talkative.
 fn log(transition: &Transition) {
     let finding = &transition.finding;
-    let (kind, severity, subject) = (finding.kind.name(), finding.severity.name(), finding.subject.to_string());
+    let (kind, severity) = (finding.kind.name(), finding.severity.name());
+    // A line feed in a process's name must not make a line of the log.
+    let subject = finding.subject.to_string();
+    let (subject, message) = (text::clean(&subject), text::clean(&finding.message));
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped, _) => {
-            debug!(kind, severity, subject, message = %finding.message, change = change(transition.change));
+            debug!(kind, severity, %subject, message = %message, change = change(transition.change));
         }
-        (Change::Cleared, _) => info!(kind, severity, subject, since, "cleared: {}", finding.message),
-        (_, Severity::Info) => info!(kind, severity, subject, since, "confirmed: {}", finding.message),
-        _ => warn!(kind, severity, subject, since, "{}: {}", change(transition.change), finding.message),
+        (Change::Cleared, _) => info!(kind, severity, %subject, since, "cleared: {}", finding.message),
+        (_, Severity::Info) => info!(kind, severity, %subject, since, "confirmed: {}", finding.message),
+        _ => warn!(kind, severity, %subject, since, "{}: {}", change(transition.change), finding.message),
     }
 }

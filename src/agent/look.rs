@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -31,7 +32,10 @@ const BETWEEN: Duration = Duration::from_secs(5);
 /// Why there is no answer that can be used, in one line.
 pub async fn ask(address: SocketAddr) -> Result<Report, String> {
     let reply = timeout(PATIENCE, fetch(address)).await;
-    parse_reply(&reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?)
+    let reply = reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?;
+    let report = parse_reply(&reply)?;
+    let age = Timestamp::now().duration_since(report.at);
+    if age > SignedDuration::from_secs(120) { Err(format!("its last look is {age:#} old")) } else { Ok(report) }
 }
 
 /// The report in an agent's HTTP reply. Anything may listen on that port.

@@ -1,13 +1,14 @@
 //! The agent's addresses: status page, metrics, health, and the report as JSON.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -70,8 +71,24 @@ fn routes(scope: Scope) -> Router<Watching> {
         Router::new().route("/metrics", get(metrics)).route("/healthz", get(alive)).route("/readyz", get(ready));
     match scope {
         Scope::MetricsAndHealth => common,
-        Scope::All => common.route("/", get(status)).route("/api/v1/report", get(report)),
+        Scope::All => {
+            let page = Router::new().route("/", get(status)).route("/api/v1/report", get(report));
+            common.merge(page.layer(from_fn(by_address)))
+        }
     }
+}
+
+/// A page elsewhere can have its own name resolve to the loopback, and read what is answered under that name. An
+/// address or localhost cannot be made to.
+async fn by_address(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if name == "localhost" || bare.parse::<IpAddr>().is_ok() {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "ask by address, or as localhost: other names are refused\n").into_response()
 }
 
 const HTML: &str = "text/html; charset=utf-8";

@@ -43,7 +43,9 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    let asks = long.is_none() && !arguments.get_flag("no-agent") && config.host_root == "/";
+    // The agent has settings of its own: with others than the defaults, it is not the one to ask.
+    let own = Config { listen: config.listen, log: config.log, log_format: config.log_format, ..Config::default() };
+    let asks = long.is_none() && !arguments.get_flag("no-agent") && *config == own;
     let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), asks))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);

@@ -9,7 +9,8 @@ use super::{DevId, Reading};
 
 /// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, where it looks.
 ///
-/// Everything that must exist once for each source is made from this list, so a source is added in one line.
+/// Everything that must exist once for each source is made from this list, so a source is added in one line. They are
+/// read in this order: the kubelet's configuration before what lies in the directory that it names, mounts before devices.
 macro_rules! for_each_source {
     ($call:ident) => {
         $call! {
@@ -18,6 +19,7 @@ macro_rules! for_each_source {
             CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, "/proc/stat";
             LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, "/proc/loadavg";
             Pressure, pressure, crate::facts::Pressure, "pressure", 10, "/proc/pressure";
+            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, "/sys/dev/block";
@@ -27,7 +29,6 @@ macro_rules! for_each_source {
             PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
             NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";
             ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, "statfs of the images' directory";
-            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
             KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, "the kubelet's directories";
             Limits, limits, crate::facts::Limits, "limits", 10, "/proc/sys";
             Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, "/proc/sys/net/netfilter";

@@ -15,7 +15,7 @@ pub mod network;
 pub mod nvme;
 pub mod root;
 
-use crate::facts::{Cause, Moment, Observation, Question, Reading, Source, Unknown};
+use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Moment, Observation, Question, Reading, Source, Unknown};
 
 use super::kubelet;
 use root::Root;
@@ -75,7 +75,12 @@ impl Host {
             Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings), at)),
             Source::ImageFs => Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings), at)),
             Source::KubeletConfig => {
-                Observation::KubeletConfig(Reading::of(kubelet.read(root, &settings.kubelet_root), at))
+                let config = kubelet.read(root, &settings.kubelet_root);
+                // The running kubelet knows best where its directory is; whoever is read after this looks there.
+                if let Ok(KubeletConfig { origin: ConfigOrigin::Process { .. }, root_dir, .. }) = &config {
+                    settings.kubelet_root.clone_from(root_dir);
+                }
+                Observation::KubeletConfig(Reading::of(config, at))
             }
             Source::KubeletDirs => {
                 let table = mounts.last();

@@ -1,7 +1,7 @@
 //! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
 
 use crate::detect::{Detector, Settings as All};
-use crate::facts::{Cgroup, EvictionSignal, Source, SourceSet};
+use crate::facts::{Cgroup, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -35,17 +35,13 @@ pub const DETECTOR: Detector = Detector {
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
-    match signals::headroom(view).into_iter().nth(6) {
-        Some(Ok(pids)) => {
-            debug_assert_eq!(pids.signal, EvictionSignal::Pid);
-            let used = pids.capacity.saturating_sub(pids.available);
-            let evidence =
-                view.load.known().ok().map(|l| l.says(format!("{used} of {} ids are in use", pids.capacity)));
-            let found = full(settings, used, pids.capacity, Subject::node(), "the machine", evidence);
-            judgement.raised.extend(found);
+    match signals::pids(view) {
+        Ok((available, capacity, _)) => {
+            let used = capacity.saturating_sub(available);
+            let evidence = view.load.known().ok().map(|l| l.says(format!("{used} of {capacity} ids are in use")));
+            judgement.raised.extend(full(settings, used, capacity, Subject::node(), "the machine", evidence));
         }
-        Some(Err((_, why))) => judgement.blind_to(Subject::node(), &why),
-        None => {}
+        Err(why) => judgement.blind_to(Subject::node(), &why),
     }
     judgement.raised.extend(kubepods(view, settings));
     judgement.raised.extend(pods(view, settings));

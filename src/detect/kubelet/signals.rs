@@ -10,7 +10,7 @@ use crate::view::{Fact, View};
 use EvictionSignal as Signal;
 
 /// What is available, of how much, and what a reader must know about it.
-type Figures = (u64, u64, Option<String>);
+pub(super) type Figures = (u64, u64, Option<String>);
 
 /// How far each signal is from its threshold, or why that is not known.
 #[must_use]
@@ -103,7 +103,8 @@ fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Res
     Ok((available, capacity, usage.instead_of.clone()))
 }
 
-fn pids(view: &View) -> Result<Figures, Unknown> {
+/// Process ids that are left, and how many there are: threads count.
+pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
     let limits = view.limits.known()?;
     let tasks = view.load.known()?.tasks;
     let most = limits.pid_max.min(limits.threads_max);

@@ -37,6 +37,11 @@ pub fn nodefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown
     if places.has(kubelet)? {
         return places.usage(kubelet, None);
     }
+    // Where pods run, the kubelet's directory is only hidden from us, and what we see instead may be a container's own.
+    if KUBEPODS.iter().any(|path| root.exists(path)) {
+        let why = format!("{kubelet} is not there, although pods run here: set kubelet-root, or a state-dir below it");
+        return Err(Unknown::new(Cause::Missing, why));
+    }
     let mut at = kubelet;
     while let Some((parent, _)) = at.rsplit_once('/') {
         let parent_name = if parent.is_empty() { "/" } else { parent };
@@ -48,6 +53,14 @@ pub fn nodefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown
     }
     Err(Unknown::new(Cause::Missing, format!("{} and all above it are not there", root.name(&relative(kubelet)))))
 }
+
+/// Where pods show, by version and driver of the control groups.
+const KUBEPODS: [&str; 4] = [
+    "sys/fs/cgroup/kubepods.slice",
+    "sys/fs/cgroup/kubepods",
+    "sys/fs/cgroup/memory/kubepods.slice",
+    "sys/fs/cgroup/memory/kubepods",
+];
 
 /// The filesystem of the container images: the kubelet's imagefs.
 ///
@@ -219,6 +232,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
+        if KUBEPODS.iter().any(|path| live().exists(path)) {
+            let hidden = nodefs(&live(), &settings(&format!("{path}/file"))).unwrap_err();
+            return assert!(hidden.why.contains("although pods run here"), "{hidden}");
+        }
         for below in ["lib/kubelet", "file"] {
             let usage = nodefs(&live(), &settings(&format!("{path}/{below}"))).unwrap();
             assert_eq!(usage.path, path);

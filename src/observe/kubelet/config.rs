@@ -79,11 +79,10 @@ impl Finder {
             Err(unknown) => return Err(unknown),
         };
         pids.sort_unstable();
-        let mut in_pod = None;
         for pid in pids {
             match look.kubelet(pid) {
-                // One in a pod (a cluster in a cluster) is the node's only where there is no other.
-                Ok(Some(running)) if look.is_in_pod(pid) => drop(in_pod.get_or_insert(running)),
+                // One in a pod (a cluster in a cluster) is that cluster's, and names files that a pod may choose.
+                Ok(Some(_)) if look.is_in_pod(pid) => {}
                 Ok(Some(running)) => return Ok(Some(running)),
                 Ok(None) => {}
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
@@ -92,7 +91,7 @@ impl Finder {
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(hidden.get_or_insert(why)),
             }
         }
-        Ok(in_pod)
+        Ok(None)
     }
 }
 

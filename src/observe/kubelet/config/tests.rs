@@ -183,7 +183,7 @@ fn a_kubelet_in_a_pod_or_ending_is_not_the_nodes() {
         .write("proc/20/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope/kubelet\n")
         .process(30, "kubelet", &[])
         .write("proc/30/cmdline", "");
-    assert_eq!(tree.read().unwrap().root_dir, "/inner", "the only one there is");
+    assert_eq!(tree.read().unwrap().root_dir, "/var/lib/kubelet", "what a pod's process says is nothing to the node");
     tree.process(40, "kubelet", &["--root-dir=/outer"]);
     assert_eq!(tree.read().unwrap().root_dir, "/outer");
 }
