@@ -1,10 +1,11 @@
 //! The built program on bad input, hanging files, crashes and full disks, by real means.
 #![expect(
     clippy::disallowed_types,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "these tests run the program and measure real time; one that cannot go on says so where it stands"
+    reason = "these tests run the program, measure real time and read their own files; one that cannot go on says so there"
 )]
 
 #[path = "robust/agent.rs"]

@@ -51,7 +51,7 @@ impl Form {
             LinkRelative => symlink("../".repeat(30) + "etc/passwd", at).unwrap(),
             Denied => {
                 fs::write(&at, text).unwrap();
-                fs::set_permissions(&at, fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(&at, fs::Permissions::from_mode(0o0)).unwrap();
             }
         }
     }
