@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Observation, Question, SourceSet};
+use crate::facts::{Moment, Question};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
@@ -142,7 +142,8 @@ impl Agent {
         self.figures.stuck_reads = self.eyes.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
         let report = Report::of(&self.engine, Origin::Agent);
-        let served = Served { report: Some(report), figures: self.figures.clone(), passed: Some(now) };
+        let served =
+            Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));
     }
 
@@ -199,18 +200,4 @@ fn log(transition: &Transition) {
         (_, Severity::Info) => info!(kind, severity, subject, since, "confirmed: {}", finding.message),
         _ => warn!(kind, severity, subject, since, "{}: {}", change(transition.change), finding.message),
     }
-}
-
-/// Steps an engine through a look: for a command that looks once, and for recordings.
-pub(crate) async fn step(
-    eyes: &mut Eyes,
-    clock: Clock,
-    engine: &mut Engine,
-    due: SourceSet,
-    asks: &[Question],
-) -> (Moment, Vec<Observation>, Step) {
-    let seen = eyes.observe(clock, due, asks).await;
-    let at = clock.now();
-    let step = engine.step(at, seen.clone());
-    (at, seen, step)
 }

@@ -44,7 +44,7 @@ pub struct Report {
     pub origin: Origin,
     /// What was found: worst first, confirmed before suspected.
     pub findings: Vec<ReportedFinding>,
-    /// Sources that could not be read.
+    /// Sources that could not be read, or not wholly.
     pub unknown: Vec<ReportedUnknown>,
     /// How far each eviction signal is from its threshold.
     pub headroom: Vec<ReportedHeadroom>,
@@ -91,7 +91,7 @@ pub struct ReportedFinding {
     pub advice: String,
 }
 
-/// One source that could not be read.
+/// One source that could not be read, or not wholly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportedUnknown {
     /// The source.
@@ -229,7 +229,8 @@ fn findings(engine: &Engine) -> Vec<ReportedFinding> {
 
 fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     let view = engine.view();
-    let unknown = Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source)?)));
+    let unknown =
+        Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.gap(*source))?)));
     let worth_saying = unknown.filter(|(_, unknown)| unknown.cause != Cause::NotAsked);
     let report = worth_saying.map(|(source, unknown)| ReportedUnknown {
         source,

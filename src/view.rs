@@ -9,8 +9,9 @@ use crate::finding::Evidence;
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 
-/// After how many missed reads a fact is too old to rely on.
+/// After how many missed reads a fact is too old to rely on, counted at least at the longest interval between passes.
 const MISSED_READS: u32 = 4;
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One source as the judges see it.
 #[derive(Clone, Debug)]
@@ -133,7 +134,7 @@ impl<T> Fact<T> {
 
     fn expire(&mut self, now: Moment) {
         let Reading::Known { at, .. } = &self.now else { return };
-        let good_for = self.source.every().max(Duration::from_secs(15)) * MISSED_READS;
+        let good_for = self.source.every().max(LONGEST_INTERVAL) * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
@@ -224,6 +225,26 @@ impl Trends {
     }
 }
 
+impl View {
+    /// What of a source's list could not be read: what is not in it may be there.
+    #[must_use]
+    pub fn gap(&self, source: Source) -> Option<&Unknown> {
+        match source {
+            Source::Mounts => self.mounts.known().ok()?.value.gap(),
+            Source::MountHolders => self.mount_holders.known().ok()?.value.gap(),
+            Source::BlockDevices => self.block.known().ok()?.value.gap(),
+            Source::NvmeControllers => self.nvme.known().ok()?.value.gap(),
+            Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
+            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
+            Source::KubeletDirs => {
+                let dirs = self.kubelet_dirs.known().ok()?.value;
+                dirs.pods.gap().or(dirs.staging.gap())
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -273,6 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_not_whole_has_a_gap() {
+        let mut view = View::new(at(0));
+        assert_eq!(view.gap(Source::NvmeControllers), None);
+        let why = Unknown::new(Cause::Incomplete, "nvme1/serial");
+        let value = crate::facts::NvmeControllers::with_gap([], Some(why.clone()));
+        view.take(at(10), vec![Observation::NvmeControllers(Reading::Known { value, at: at(10) })]);
+        assert_eq!((view.gap(Source::NvmeControllers), view.unknown(Source::NvmeControllers)), (Some(&why), None));
+    }
+
+    #[test]
     fn blind_time_is_bridged_by_the_last_known_value() {
         let mut view = View::new(at(0));
         see(&mut view, 10, 1);
@@ -294,9 +325,9 @@ mod tests {
     fn an_old_word_does_not_stand_for_ever() {
         let mut view = View::new(at(0));
         see(&mut view, 10, 1);
-        view.take(at(69), Vec::new());
+        view.take(at(249), Vec::new());
         assert!(view.vmstat.known().is_ok());
-        view.take(at(71), Vec::new());
+        view.take(at(251), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
     }
 

@@ -1,10 +1,22 @@
 //! Scenarios: a host tree that changes over time in, findings out. `tests/scenarios/README.md` has the form.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails may panic, and reads the files that it made"
+)]
 
 mod world;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use barnacle::facts::Source;
 use barnacle::finding::Kind;
@@ -50,18 +62,26 @@ fn every_kind_is_raised_nearly_raised_and_cleared() {
 
 #[test]
 fn every_scenario_comes_out_as_it_says() {
-    let base = Scenario::base(&dir().join("base.txt"));
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for kind in Kind::ALL {
-        for scenario in scenarios(*kind) {
-            count += 1;
-            if let Err(why) = scenario.play(&base) {
-                wrong.push(format!("{}: {why}", scenario.name));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {count} scenarios came out otherwise:\n{}", wrong.len(), wrong.join("\n"));
+    let base = &Scenario::base(&dir().join("base.txt"));
+    let kinds: Vec<Kind> = Kind::ALL.to_vec();
+    // Each is a node of its own, so they may be played side by side.
+    let results: Vec<(String, Result<(), String>)> = thread::scope(|scope| {
+        let play = |kinds: &[Kind]| {
+            let scenarios = kinds.iter().flat_map(|kind| scenarios(*kind));
+            scenarios.map(|s| (s.name.clone(), s.play(base))).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> =
+            kinds.chunks(kinds.len().div_ceil(4)).map(|some| scope.spawn(move || play(some))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let wrong: Vec<_> = results.iter().filter_map(|(name, r)| Some(format!("{name}: {}", r.as_ref().err()?))).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} scenarios came out otherwise:\n{}",
+        wrong.len(),
+        results.len(),
+        wrong.join("\n")
+    );
 }
 
 /// A directory that no kind owns would be a scenario that nobody plays.

@@ -3,6 +3,17 @@
 //! `tests/stories/NAME/` has `story.txt` (in the form of a scenario), the `recording.zst` that was made of it, and
 //! the `timeline.txt` that `barnacle replay` must print. To make the latter two anew after a change that is
 //! meant: `BARNACLE_RETELL=1 cargo test --test stories`, and read the difference.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails may panic, and reads the files that it made"
+)]
 
 mod world;
 
@@ -21,7 +32,6 @@ fn stories() -> Vec<PathBuf> {
     stories
 }
 
-#[expect(clippy::disallowed_types, reason = "the built program is what is tested")]
 fn replay(recording: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_barnacle")).arg("replay").arg(recording).output().unwrap();
     assert!(output.status.success(), "{}: {}", recording.display(), String::from_utf8_lossy(&output.stderr));

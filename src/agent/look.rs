@@ -1,6 +1,7 @@
 //! A look without an agent, and a question to the one that runs here.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,10 +9,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::facts::{Moment, Observation, SourceSet};
+use crate::engine::{Engine, Step};
+use crate::facts::{Moment, Observation, Question, SourceSet};
 use crate::ledger::Memory;
+use crate::observe::Eyes;
+use crate::observe::clock::Clock;
 use crate::report::{Origin, Report};
+
+use super::state::StateDir;
 
 /// More than any report of ours.
 const MOST_BYTES: u64 = 16 << 20;
@@ -26,8 +31,20 @@ const BETWEEN: Duration = Duration::from_secs(5);
 /// Why there is no answer that can be used, in one line.
 pub async fn ask(address: SocketAddr) -> Result<Report, String> {
     let reply = timeout(PATIENCE, fetch(address)).await;
-    let body = reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?;
-    serde_json::from_slice(&body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
+    parse_reply(&reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?)
+}
+
+/// The report in an agent's HTTP reply. Anything may listen on that port.
+///
+/// # Errors
+/// Why it is none, in one line.
+pub fn parse_reply(reply: &[u8]) -> Result<Report, String> {
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not an HTTP reply")?;
+    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
+        return Err("it has no report yet".to_owned());
+    }
+    let body = reply.get(end.saturating_add(4)..).unwrap_or_default();
+    serde_json::from_slice(body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
 }
 
 async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
@@ -36,12 +53,24 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
     stream.take(MOST_BYTES).read_to_end(&mut reply).await?;
-    let end =
-        reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| std::io::Error::other("not an HTTP reply"))?;
-    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
-        return Err(std::io::Error::other("it has no report yet"));
+    Ok(reply)
+}
+
+struct Looker<'a> {
+    eyes: Eyes,
+    clock: Clock,
+    engine: &'a mut Engine,
+    state: StateDir,
+}
+
+impl Looker<'_> {
+    async fn step(&mut self, due: SourceSet, asks: &[Question]) -> (Moment, Vec<Observation>, Step) {
+        let mut seen = self.eyes.observe(self.clock, due, asks).await;
+        let at = self.clock.now();
+        self.state.replace(&mut seen, at);
+        let step = self.engine.step(at, seen.clone());
+        (at, seen, step)
     }
-    Ok(reply.split_off(end + 4))
 }
 
 /// Looks at the machine: once, or for so long, to take rates and to confirm.
@@ -53,12 +82,14 @@ pub async fn look(
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<Engine> {
-    let (mut eyes, clock) = super::eyes(config)?;
+    let (eyes, clock) = super::eyes(config)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
+    let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
+    let mut looker = Looker { eyes, clock, engine: &mut engine, state };
     let mut asks = Vec::new();
     loop {
-        let (at, seen, step) = super::step(&mut eyes, clock, &mut engine, SourceSet::periodic(), &asks).await;
+        let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
         each(at, &seen);
         let new = step.asks.iter().any(|ask| !asks.contains(ask));
         asks = step.asks;
@@ -66,7 +97,7 @@ pub async fn look(
         if passed >= long {
             // A suspicion that asks for more is answered before we tell of it.
             if new {
-                let (at, seen, _) = super::step(&mut eyes, clock, &mut engine, SourceSet::NONE, &asks).await;
+                let (at, seen, _) = looker.step(SourceSet::NONE, &asks).await;
                 each(at, &seen);
             }
             return Ok(engine);

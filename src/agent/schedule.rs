@@ -111,7 +111,7 @@ mod tests {
         let two = Question::MountHolders(DevId { major: 259, minor: 2 });
         let mut granted = Vec::new();
         schedule.answer(std::slice::from_ref(&one), at(0), &mut granted);
-        assert_eq!(granted, [one.clone()]);
+        assert_eq!(granted.first(), Some(&one));
         granted.clear();
         schedule.answer(std::slice::from_ref(&one), at(30), &mut granted);
         assert!(granted.is_empty());

@@ -12,22 +12,31 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::facts::Moment;
 use crate::report::metrics::{self, AgentFigures};
 use crate::report::{Report, json, page};
 
 /// What there is to tell at one time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Served {
     /// The report of the last pass; none before the first.
     pub report: Option<Report>,
     /// Figures of the agent itself.
     pub figures: AgentFigures,
-    /// When the last pass ended.
-    pub passed: Option<Moment>,
+    /// When the last pass ended; before the first, when we began.
+    pub passed: Instant,
 }
+
+impl Default for Served {
+    fn default() -> Self {
+        Self { report: None, figures: AgentFigures::default(), passed: Instant::now() }
+    }
+}
+
+/// A loop that has not passed for so long will not: every read has its own, shorter, limit.
+const DEAD_AFTER: Duration = Duration::from_secs(180);
 
 /// What an address offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +66,8 @@ pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> any
 }
 
 fn routes(scope: Scope) -> Router<Watching> {
-    let common = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready));
+    let common =
+        Router::new().route("/metrics", get(metrics)).route("/healthz", get(alive)).route("/readyz", get(ready));
     match scope {
         Scope::MetricsAndHealth => common,
         Scope::All => common.route("/", get(status)).route("/api/v1/report", get(report)),
@@ -119,4 +126,13 @@ async fn metrics(State(watching): State<Watching>) -> Response {
 
 async fn ready(State(watching): State<Watching>) -> Response {
     if watching.borrow().report.is_some() { "ok\n".into_response() } else { not_yet() }
+}
+
+async fn alive(State(watching): State<Watching>) -> Response {
+    let since = watching.borrow().passed.elapsed();
+    if since < DEAD_AFTER {
+        return "ok\n".into_response();
+    }
+    let why = format!("no look at this node has ended for {} s\n", since.as_secs());
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }

@@ -45,6 +45,16 @@ impl StateDir {
     /// Reads what an earlier agent left. A file that cannot be understood is moved aside and said.
     #[must_use]
     pub fn open(dir: Option<&Path>, now: Moment) -> (Self, Memory) {
+        Self::begin(dir, now, read)
+    }
+
+    /// Reads it for one look, which leaves everything as it is.
+    #[must_use]
+    pub fn peek(dir: Option<&Path>, now: Moment) -> Self {
+        Self::begin(dir, now, |file| try_read(file).unwrap_or_default()).0
+    }
+
+    fn begin(dir: Option<&Path>, now: Moment, read: impl Fn(&Path) -> Kept) -> (Self, Memory) {
         let file = dir.map(|dir| dir.join("state.json"));
         let mut kept = file.as_deref().map(read).unwrap_or_default();
         let memory = std::mem::take(&mut kept.findings);
@@ -146,9 +156,18 @@ fn try_read(file: &Path) -> io::Result<Kept> {
     }
     let mut text = Vec::new();
     handle.take(MOST_BYTES).read_to_end(&mut text)?;
-    let kept: Kept = serde_json::from_slice(&text)?;
+    let (boots, findings) = parse(&text)?;
+    Ok(Kept { version: VERSION, boots, findings })
+}
+
+/// Reads what an agent wrote down: the boots, and since when findings stand.
+///
+/// # Errors
+/// When it is not of this form or version.
+pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
+    let kept: Kept = serde_json::from_slice(text)?;
     if kept.version == VERSION {
-        Ok(kept)
+        Ok((kept.boots, kept.findings))
     } else {
         Err(io::Error::other(format!("version {} is not {VERSION}", kept.version)))
     }

@@ -73,6 +73,9 @@ pub struct OomCounts {
     /// Processes killed in this group itself, not below it (v2 `memory.events.local`, v1 `memory.oom_control`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed_here: Option<u64>,
+    /// Times a limit was hit with nothing left to reclaim in this group or below it (v2 `memory.events`; absent in v1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_hit_below: Option<u64>,
     /// Processes killed in this group and below it (v2 `memory.events`; absent in v1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed: Option<u64>,

@@ -79,15 +79,16 @@ impl Eyes {
         for source in due.with(asked).without(left).iter() {
             seen.push(self.still_stuck(source));
         }
-        while !left.is_empty() {
-            if self.stuck.len() >= MOST_STUCK {
-                let why = format!("not looked: {MOST_STUCK} reads already hang, the limit");
-                seen.extend(left.iter().map(|s| Observation::unknown(s, Unknown::new(Cause::Stuck, why.clone()))));
+        // One round more than can end with a hang.
+        for _ in 0..=MOST_STUCK {
+            if left.is_empty() || self.stuck.len() >= MOST_STUCK {
                 break;
             }
             let request = Request { due: left, asks: asks.to_vec(), clock };
             left = left.without(self.pass(request, &mut seen).await);
         }
+        let why = format!("not looked: {} reads hang, and at most {MOST_STUCK} are put up with", self.stuck.len());
+        seen.extend(left.iter().map(|s| Observation::unknown(s, Unknown::new(Cause::Stuck, why.clone()))));
         seen
     }
 

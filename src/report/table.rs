@@ -241,7 +241,8 @@ impl Table<'_> {
     fn subject(&self, finding: &ReportedFinding) -> String {
         let subject = &finding.subject;
         let id = text::clean(&subject.id);
-        if subject.of == SubjectType::Node {
+        // What the message names need not be said before it.
+        if subject.of == SubjectType::Node || names(&finding.message, &subject.id) {
             return String::new();
         }
         let columns = if self.style.width == 0 { usize::MAX } else { (self.style.width / 2).clamp(52, 72) };
@@ -402,6 +403,12 @@ pub(super) fn summary(findings: &[&ReportedFinding]) -> String {
         (false, 0) => confirmed.join(", "),
         (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
     }
+}
+
+/// Whether a message names this subject: by its id, or for a filesystem by the device in it.
+fn names(message: &str, id: &str) -> bool {
+    let last = id.rsplit('/').next().unwrap_or(id);
+    message.contains(id) || (!last.is_empty() && message.contains(last))
 }
 
 #[cfg(test)]

@@ -243,8 +243,11 @@ fn parse(text: &str, name: &str, also: &mut Vec<Kind>) -> Vec<Step> {
                 Err(kind) => also.push(kind.unwrap_or_else(|| fail!("not understood"))),
             },
             _ => match &mut open {
-                Some(Edit::File(path, text) | Edit::Append(path, text)) => {
-                    let line = if path.ends_with("cmdline") { line.replace("\\0", "\0") } else { line.to_owned() };
+                // A command line is arguments that each end with a zero byte, and no line.
+                Some(Edit::File(path, text) | Edit::Append(path, text)) if path.ends_with("cmdline") => {
+                    text.extend_from_slice(line.replace("\\0", "\0").as_bytes());
+                }
+                Some(Edit::File(_, text) | Edit::Append(_, text)) => {
                     text.extend_from_slice(line.as_bytes());
                     text.push(b'\n');
                 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::StateDir;
 use barnacle::config::Config;
-use barnacle::engine::{Engine, Step};
+use barnacle::engine::Engine;
 use barnacle::facts::{Moment, Observation, Question, SourceSet};
 use barnacle::ledger::Memory;
 use barnacle::observe::host::root::Root;
@@ -28,6 +29,7 @@ pub struct World {
     host: Host,
     state: StateDir,
     pub engine: Engine,
+    schedule: Schedule,
     asks: Vec<Question>,
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
@@ -40,7 +42,8 @@ impl World {
         let now = moment(dir.path(), 0, (0, UP));
         let (state, memory) = open_state(dir.path(), now);
         let engine = Engine::new(Config::default().detect, now, memory);
-        Self { host: host(dir.path()), dir, state, engine, asks: Vec::new(), boot: (0, UP) }
+        let schedule = Schedule::new(Duration::from_secs(10));
+        Self { host: host(dir.path()), dir, state, engine, schedule, asks: Vec::new(), boot: (0, UP) }
     }
 
     pub fn edit(&mut self, edits: &[Edit]) {
@@ -60,33 +63,35 @@ impl World {
         self.state = state;
         self.engine = Engine::new(Config::default().detect, now, memory);
         self.host = host(self.dir.path());
+        self.schedule = Schedule::new(Duration::from_secs(10));
     }
 
-    /// One pass of the agent, everything due.
-    pub fn pass(&mut self, second: u64) -> Step {
-        let (at, seen) = self.observe(second);
-        let step = self.engine.step(at, seen);
-        self.asks.clone_from(&step.asks);
-        self.state.save(at, &self.engine);
-        step
+    /// What the agent does at this time: it reads what is due, judges it, and answers what its judges ask.
+    pub fn pass(&mut self, second: u64) {
+        self.rounds(second, |_, _| {});
     }
 
-    /// What the witnesses say now.
-    pub fn observe(&mut self, second: u64) -> (Moment, Vec<Observation>) {
-        let at = self.moment(second);
-        let asks = std::mem::take(&mut self.asks);
-        let asked: SourceSet = asks.iter().map(Question::source).collect();
-        let due = SourceSet::periodic().with(asked);
-        let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
-        self.state.replace(&mut seen, at);
-        (at, seen)
-    }
-
-    /// A pass that is written down as well.
+    /// The same, written down as well.
     pub fn record(&mut self, second: u64, writer: &mut Writer<impl Write>) {
-        let (at, seen) = self.observe(second);
-        writer.step(at, &seen).unwrap();
-        self.asks = self.engine.step(at, seen).asks;
+        self.rounds(second, |at, seen| writer.step(at, seen).unwrap());
+    }
+
+    fn rounds(&mut self, second: u64, mut each: impl FnMut(Moment, &[Observation])) {
+        let at = self.moment(second);
+        for _ in 0..3 {
+            let asks = std::mem::take(&mut self.asks);
+            let asked: SourceSet = asks.iter().map(Question::source).collect();
+            let due = self.schedule.take_due(at).with(asked);
+            let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
+            self.state.replace(&mut seen, at);
+            each(at, &seen);
+            let step = self.engine.step(at, seen);
+            self.schedule.answer(&step.asks, at, &mut self.asks);
+            if self.asks.is_empty() {
+                break;
+            }
+        }
+        self.state.save(at, &self.engine);
     }
 
     fn moment(&self, second: u64) -> Moment {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet};
+use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -15,6 +15,9 @@ const KIND: Kind = Kind::OomKill;
 
 /// A kill in the log is news for so long.
 const NEWS: Duration = Duration::from_secs(600);
+
+/// Sources of one pass are not read in one instant.
+const READ_TOGETHER: Duration = Duration::from_secs(2);
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
@@ -26,7 +29,8 @@ pub const DETECTOR: Detector = Detector {
 
 /// What is known of the kills under one limit.
 struct Kills {
-    level: CgroupLevel,
+    /// Whose limit it was; absent where no witness tells.
+    level: Option<CgroupLevel>,
     pod: Option<String>,
     texts: Vec<String>,
     evidence: Vec<Evidence>,
@@ -39,16 +43,15 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     let mut found = Found::new();
     let logged = log(view, &mut found);
     let counted = levels(view, &mut found);
-    let pods = pods(view, &mut found);
     let total = view.vmstat.delta(|v| v.oom_kill);
+    let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
+    pods(view, &mut found, killed > 0);
     match (logged, &counted, &total) {
         (false, Err(why), Err(_)) => return vec![Judgement::blind(KIND, why)],
+        // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
+        _ if killed > 0 && pods_are_behind(view) => judgement.asks.push(Question::PodCgroups),
         (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => unexplained(view, delta.by, &mut found),
         _ => {}
-    }
-    // Something was killed in some pod: which one is told by counters that are read twice a minute.
-    if counted == Ok(true) && pods != Ok(true) && pods_are_behind(view) {
-        judgement.asks.push(Question::PodCgroups);
     }
     judgement.raised = found.into_iter().map(|(id, kills)| finding(id, kills)).collect();
     vec![judgement]
@@ -56,21 +59,26 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
 
 fn finding(id: String, kills: Kills) -> Finding {
     let (severity, what) = match kills.level {
-        CgroupLevel::Container => (Severity::Warning, "a container reached its memory limit".to_owned()),
-        CgroupLevel::Pod => (Severity::Warning, "a pod reached its memory limit".to_owned()),
-        CgroupLevel::Qos => (Severity::Critical, format!("the quality-of-service group {id} reached its memory limit")),
-        CgroupLevel::Kubepods => (Severity::Critical, "all pods together reached node allocatable".to_owned()),
-        CgroupLevel::Runtime => {
+        None => {
+            (Severity::Warning, "processes were killed for lack of memory, under a limit that is not known".to_owned())
+        }
+        Some(CgroupLevel::Container) => (Severity::Warning, "a container reached its memory limit".to_owned()),
+        Some(CgroupLevel::Pod) => (Severity::Warning, "a pod reached its memory limit".to_owned()),
+        Some(CgroupLevel::Qos) => {
+            (Severity::Critical, format!("the quality-of-service group {id} reached its memory limit"))
+        }
+        Some(CgroupLevel::Kubepods) => (Severity::Critical, "all pods together reached node allocatable".to_owned()),
+        Some(CgroupLevel::Runtime) => {
             (Severity::Critical, format!("{id}, of the kubelet and runtime, reached its memory limit"))
         }
-        CgroupLevel::System => {
+        Some(CgroupLevel::System) => {
             (Severity::Critical, format!("{id}, of the system's services, reached its memory limit"))
         }
-        CgroupLevel::Node => (Severity::Critical, "the machine ran out of memory".to_owned()),
-        CgroupLevel::Other => (Severity::Warning, format!("{id} reached its memory limit")),
+        Some(CgroupLevel::Node) => (Severity::Critical, "the machine ran out of memory".to_owned()),
+        Some(CgroupLevel::Other) => (Severity::Warning, format!("{id} reached its memory limit")),
     };
-    let subject = match kills.level {
-        CgroupLevel::Node => Subject::node(),
+    let subject = match id.as_str() {
+        "node" => Subject::node(),
         _ => Subject { pod: kills.pod, ..Subject::new(SubjectType::Cgroup, id) },
     };
     let victims = match kills.texts.as_slice() {
@@ -89,7 +97,7 @@ fn finding(id: String, kills: Kills) -> Finding {
     }
 }
 
-fn add(found: &mut Found, id: String, level: CgroupLevel, pod: Option<String>, text: String, seen: Evidence) {
+fn add(found: &mut Found, id: String, level: Option<CgroupLevel>, pod: Option<String>, text: String, seen: Evidence) {
     let kills = found.entry(id).or_insert_with(|| Kills { level, pod, texts: Vec::new(), evidence: Vec::new() });
     kills.texts.push(text);
     kills.evidence.push(seen);
@@ -108,7 +116,7 @@ fn log(view: &View, found: &mut Found) -> bool {
         let id = id.or_else(|| limit.clone()).unwrap_or_else(|| "node".to_owned());
         let mut seen = kmsg.says(format!("killed {command} ({process}) in {victim}"));
         seen.at = kmsg.at.wall_at(record.up);
-        add(found, id, level, pod, format!("{command} ({process}) in {} was killed", short(victim)), seen);
+        add(found, id, Some(level), pod, format!("{command} ({process}) in {} was killed", short(victim)), seen);
     }
     true
 }
@@ -143,28 +151,29 @@ fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
     (level, pod)
 }
 
-/// Counters above the pods: whether kubepods as a whole saw a kill.
-fn levels(view: &View, found: &mut Found) -> Result<bool, crate::facts::Unknown> {
+/// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
+fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
     let (now, before, _) = view.cgroups.pair()?;
-    let mut hit = |id: &str, level: CgroupLevel, new: &OomCounts, old: &OomCounts| {
+    let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
         let limit = grown(new.limit_hit, old.limit_hit);
         let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));
         if limit > 0 && killed > 0 && !found.contains_key(id) {
             let fact = format!("{id}: its limit was hit {limit} times, {killed} processes killed");
-            add(found, id.to_owned(), level, None, format!("{killed} processes were killed"), now.says(fact));
+            let text = format!("{killed} processes were killed");
+            add(found, id.to_owned(), Some(level.clone()), None, text, now.says(fact));
         }
-        killed > 0
+        killed
     };
-    let in_kubepods = match (&now.value.kubepods, &before.kubepods) {
-        (Some(new), Some(old)) => hit(kubepods_path(now.value), CgroupLevel::Kubepods, &new.oom, &old.oom),
-        _ => false,
+    let mut killed = match (&now.value.kubepods, &before.kubepods) {
+        (Some(new), Some(old)) => hit(kubepods_path(now.value), &CgroupLevel::Kubepods, &new.oom, &old.oom),
+        _ => 0,
     };
     for (path, (level, new)) in &now.value.others {
         if let Some((_, old)) = before.others.get(path) {
-            hit(&format!("/{path}"), level.clone(), &new.oom, &old.oom);
+            killed = killed.max(hit(&format!("/{path}"), level, &new.oom, &old.oom));
         }
     }
-    Ok(in_kubepods)
+    Ok(killed)
 }
 
 fn kubepods_path(cgroups: &Cgroups) -> &'static str {
@@ -174,53 +183,79 @@ fn kubepods_path(cgroups: &Cgroups) -> &'static str {
     }
 }
 
-/// Counters of pods and containers: whether any of them saw a kill.
-fn pods(view: &View, found: &mut Found) -> Result<bool, crate::facts::Unknown> {
-    let (now, before, _) = view.pod_cgroups.pair()?;
-    let mut any = false;
+/// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
+/// show has been told already, and only `fresh` ones are attributed to a limit above the pod.
+fn pods(view: &View, found: &mut Found, fresh: bool) {
+    let Ok((now, before, _)) = view.pod_cgroups.pair() else { return };
     for (uid, new) in now.value {
         let Some(old) = before.get(uid) else { continue };
         let killed = killed_in(new, old);
         if killed == 0 {
             continue;
         }
-        any = true;
         let id = format!("pod/{uid}");
         let limit = limit_hit(new, old);
-        let place = limit.as_ref().and_then(|(_, container)| container.as_ref());
-        let place = place.map_or_else(String::new, |container| format!("container {container} of "));
+        let place = match &limit {
+            Limit::Container(Some(container)) => format!("container {container} of "),
+            _ => String::new(),
+        };
         let text = format!("{killed} killed in {place}pod {uid}");
         let seen = now.says(text.clone());
-        match (found.get_mut(&id), limit) {
+        let level = match limit {
+            Limit::Container(_) => Some(CgroupLevel::Container),
+            Limit::Pod => Some(CgroupLevel::Pod),
+            Limit::Unknown => None,
+            Limit::Above if fresh => {
+                attribute(found, text, seen);
+                continue;
+            }
+            Limit::Above => continue,
+        };
+        match found.get_mut(&id) {
             // The log has told it already, with names.
-            (Some(kills), _) => kills.evidence.push(seen),
-            (None, Some((level, _))) => add(found, id, level, Some(uid.clone()), text, seen),
-            (None, None) => attribute(found, text, seen),
+            Some(kills) => kills.evidence.push(seen),
+            None => add(found, id, level, Some(uid.clone()), text, seen),
         }
     }
-    Ok(any)
 }
 
-/// Whose limit in the pod was hit: a container's, by id, or the pod's own.
-fn limit_hit(new: &PodCgroup, old: &PodCgroup) -> Option<(CgroupLevel, Option<String>)> {
+/// Whose limit was hit where a pod lost a process.
+enum Limit {
+    /// That of a container, by its id where it is still there: a killed one is soon replaced.
+    Container(Option<String>),
+    /// The pod's own.
+    Pod,
+    /// None in the pod: it is only the victim.
+    Above,
+    /// cgroup v1 does not tell.
+    Unknown,
+}
+
+fn limit_hit(new: &PodCgroup, old: &PodCgroup) -> Limit {
     let hit = |new: &OomCounts, old: &OomCounts| grown(new.limit_hit, old.limit_hit) > 0;
     let container = new.containers.iter().find(|(id, new)| old.containers.get(*id).is_some_and(|old| hit(new, old)));
+    let (own, before) = (&new.cgroup.oom, &old.cgroup.oom);
     match container {
-        Some((id, _)) => Some((CgroupLevel::Container, Some(id.clone()))),
-        None => hit(&new.cgroup.oom, &old.cgroup.oom).then_some((CgroupLevel::Pod, None)),
+        Some((id, _)) => Limit::Container(Some(id.clone())),
+        None if hit(own, before) => Limit::Pod,
+        None if grown(own.limit_hit_below, before.limit_hit_below) > 0 => Limit::Container(None),
+        None if own.limit_hit.is_none() && own.limit_hit_below.is_none() => Limit::Unknown,
+        None => Limit::Above,
     }
 }
 
-/// The limit was above the pod, which is only the victim: evidence for what else was found.
+/// The limit was above the pod: its loss is evidence for what else was found.
 fn attribute(found: &mut Found, text: String, seen: Evidence) {
     let id = found.keys().find(|id| !id.starts_with("pod/")).cloned().unwrap_or_else(|| "node".to_owned());
-    add(found, id, CgroupLevel::Node, None, text, seen);
+    add(found, id, Some(CgroupLevel::Node), None, text, seen);
 }
 
 fn killed_in(new: &PodCgroup, old: &PodCgroup) -> u64 {
     let own = grown(new.cgroup.oom.killed_here, old.cgroup.oom.killed_here);
     let containers = new.containers.iter().filter_map(|(id, counts)| Some((counts, old.containers.get(id)?)));
-    containers.map(|(new, old)| grown(new.killed_here, old.killed_here)).fold(own, u64::saturating_add)
+    let one_by_one =
+        containers.map(|(new, old)| grown(new.killed_here, old.killed_here)).fold(own, u64::saturating_add);
+    one_by_one.max(grown(new.cgroup.oom.killed, old.cgroup.oom.killed))
 }
 
 /// By how much a counter grew; one that is absent or went backwards has not.
@@ -228,19 +263,23 @@ fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
     new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
-/// The machine's own counter grew and no group explains it.
+/// The machine's own counter grew, and no group that is watched explains it.
 fn unexplained(view: &View, killed: u64, found: &mut Found) {
     let Ok(vmstat) = view.vmstat.known() else { return };
-    let seen = vmstat.says(format!("oom_kill grew by {killed}"));
-    add(found, "node".to_owned(), CgroupLevel::Node, None, format!("{killed} processes were killed"), seen);
+    let seen = vmstat.says(format!("oom_kill grew by {killed}, and no watched group's counter did"));
+    let text = format!(
+        "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
+    );
+    add(found, "node".to_owned(), None, None, text, seen);
 }
 
+/// Whether the pods' counters are older than what shows a kill, and would tell where it was.
 fn pods_are_behind(view: &View) -> bool {
-    match (view.cgroups.known(), view.pod_cgroups.known()) {
-        (Ok(levels), Ok(pods)) => levels.at.since(&pods.at).is_some_and(|behind| !behind.is_zero()),
-        (Ok(_), Err(_)) => false,
-        _ => false,
-    }
+    let Ok(pods) = view.pod_cgroups.known() else { return false };
+    let levels = view.cgroups.known().map(|seen| seen.at).ok();
+    let total = view.vmstat.known().map(|seen| seen.at).ok();
+    let newer = |at: crate::facts::Moment| at.since(&pods.at).is_some_and(|behind| behind > READ_TOGETHER);
+    levels.is_some_and(newer) || total.is_some_and(newer)
 }
 
 #[cfg(test)]

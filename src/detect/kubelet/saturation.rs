@@ -1,7 +1,7 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
 use crate::detect::{Detector, Settings as All};
-use crate::facts::{Source, SourceSet, Unknown};
+use crate::facts::{CpuTimes, LoadAvg, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -34,11 +34,13 @@ pub const DETECTOR: Detector = Detector {
     judge,
 };
 
+type Judge = fn(&View, &Settings) -> Result<Option<Finding>, Unknown>;
+
+const RESOURCES: [(&str, Judge); 3] = [("cpu", cpu), ("io", io), ("files", files)];
+
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
-    let judges: [(&str, fn(&View, &Settings) -> Result<Option<Finding>, Unknown>); 3] =
-        [("cpu", cpu), ("io", io), ("files", files)];
-    for (resource, judge) in judges {
+    for (resource, judge) in RESOURCES {
         match judge(view, &settings.saturation) {
             Ok(found) => judgement.raised.extend(found),
             Err(why) => judgement.blind_to(subject(resource), &why),
@@ -56,9 +58,7 @@ fn cpu(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     let total = view.cpu.delta(|c| Some(c.total()))?;
     let (cpu, load) = (view.cpu.known()?, view.load.known()?);
     let share = idle.by.saturating_mul(100).checked_div(total.by).unwrap_or(100);
-    #[expect(clippy::cast_precision_loss, reason = "a load average")]
-    let queued = load.one >= (u64::from(cpu.cpus).saturating_mul(settings.tasks_per_cpu)) as f32;
-    if share >= settings.idle_percent || !queued {
+    if share >= settings.idle_percent || !is_queued(&cpu, &load, settings) {
         return Ok(None);
     }
     let evidence = vec![
@@ -69,15 +69,25 @@ fn cpu(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     Ok(Some(finding("cpu", message, evidence)))
 }
 
+/// Whether so much work waits that it is more than one task's own trouble. Blocked tasks count in the load.
+#[expect(clippy::cast_precision_loss, reason = "a load average")]
+fn is_queued(cpu: &CpuTimes, load: &LoadAvg, settings: &Settings) -> bool {
+    load.one >= (u64::from(cpu.cpus).saturating_mul(settings.tasks_per_cpu)) as f32
+}
+
 fn io(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     let pressure = view.pressure.known()?;
     let full = pressure.io.full.map_or(pressure.io.some.avg60, |full| full.avg60);
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
-    if full < settings.io_percent as f32 {
+    let stalled = full >= settings.io_percent as f32;
+    // On an idle machine one backup that waits for its disk is all tasks there are.
+    let (cpu, load) = (view.cpu.known()?, view.load.known()?);
+    if !stalled || !is_queued(&cpu, &load, settings) {
         return Ok(None);
     }
     let mut evidence = vec![pressure.says(format!("all tasks waited for I/O for {full} % of the last minute"))];
-    evidence.extend(view.cpu.known().ok().map(|c| c.says(format!("{} tasks are blocked on I/O", c.blocked))));
+    evidence.push(cpu.says(format!("{} tasks are blocked on I/O", cpu.blocked)));
+    evidence.push(load.says(format!("load {:.2} on {} CPUs", load.one, cpu.cpus)));
     Ok(Some(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
 }
 

@@ -86,10 +86,15 @@ fn finding(
     };
     // The pod's own mount says more than the staging that every volume has.
     let best = on_it.iter().find(|mount| mount.volume.as_ref().is_some_and(|v| v.pod().is_some())).or(on_it.first());
-    let whose = best.map(|mount| format!("{} at {}", describe(mount), mount.point)).unwrap_or_default();
+    let whose = best.map(|mount| match &mount.volume {
+        Some(_) => describe(mount),
+        None => format!("{} at {}", describe(mount), mount.point),
+    });
+    let whose = whose.unwrap_or_default();
     let more = match on_it.len() {
         0 | 1 => String::new(),
-        n => format!(", and {} more", n - 1),
+        2 => ", and 1 more mount".to_owned(),
+        n => format!(", and {} more mounts", n - 1),
     };
     let volumes = on_it.iter().any(|mount| mount.volume.is_some());
     Finding {

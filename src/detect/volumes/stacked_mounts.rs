@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{MountEntry, Source, SourceSet};
+use crate::facts::{MountEntry, Mounts, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
@@ -26,14 +26,13 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let block = view.block.known().ok().map(|block| block.value);
     let mut judgement = Judgement::new(KIND);
-    let mut stacks: BTreeMap<(&str, _, &str), Vec<&MountEntry>> = BTreeMap::new();
+    let mut stacks: BTreeMap<&str, (usize, &MountEntry)> = BTreeMap::new();
     // Other paths are stacked on purpose (binfmt_misc on its autofs, overlays of an image's directories).
-    for mount in mounts.value.values().filter(|mount| mount.volume.is_some()) {
-        stacks.entry((&mount.point, mount.dev, &mount.root)).or_default().push(mount);
+    for mount in mounts.value.values().filter(|mount| mount.volume.is_some() && is_stacked(&mounts, mount)) {
+        stacks.entry(&mount.point).or_insert((1, mount)).0 += 1;
     }
-    for stack in stacks.values() {
-        let [first, _, ..] = stack.as_slice() else { continue };
-        let (times, point) = (stack.len(), &first.point);
+    for (times, first) in stacks.values() {
+        let point = &first.point;
         judgement.raised.push(Finding {
             kind: KIND,
             severity: Severity::Warning,
@@ -44,4 +43,11 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         });
     }
     vec![judgement]
+}
+
+/// Whether it stands on another mount of the same thing. Two lines with one path are not enough: where the
+/// kubelet's directory is bound onto itself, each mount below it shows twice, with two parents.
+fn is_stacked(mounts: &Mounts, mount: &MountEntry) -> bool {
+    let below = mounts.get(&mount.parent);
+    below.is_some_and(|b| b.point == mount.point && b.dev == mount.dev && b.root == mount.root)
 }

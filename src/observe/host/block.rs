@@ -206,7 +206,7 @@ impl Look<'_> {
         self.root.read_into(&path, SMALL, &mut self.buffer)?;
         decimal(&self.buffer).ok_or_else(|| {
             let found = quote(&String::from_utf8_lossy(&self.buffer));
-            self.root.malformed(&path, format_args!("expected one decimal number, found {found}"))
+            self.root.malformed(&path, format_args!("expected one decimal number on a line, found {found}"))
         })
     }
 
@@ -279,8 +279,9 @@ impl Place {
     }
 }
 
+/// One number on a line that ends.
 fn decimal(bytes: &[u8]) -> Option<u64> {
-    std::str::from_utf8(bytes).ok()?.trim_ascii().parse().ok()
+    std::str::from_utf8(bytes.strip_suffix(b"\n")?).ok()?.trim_ascii().parse().ok()
 }
 
 /// Reads `/sys/block/X/stat`: 11 numbers, 15 since 4.18, 17 since 5.5, more some day.
@@ -288,7 +289,9 @@ fn decimal(bytes: &[u8]) -> Option<u64> {
 /// # Errors
 /// What was expected.
 pub fn parse_stat(bytes: &[u8]) -> Result<IoStat, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "expected numbers, found other bytes")?;
+    // A number that is cut off is another number.
+    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of the line, expected at least 11 numbers")?;
+    let text = std::str::from_utf8(whole).map_err(|_| "expected numbers, found other bytes")?;
     let mut io = IoStat::default();
     let mut fields = 0usize;
     for (index, word) in text.split_ascii_whitespace().enumerate() {
@@ -314,7 +317,8 @@ pub fn parse_stat(bytes: &[u8]) -> Result<IoStat, String> {
 /// # Errors
 /// What was expected.
 pub fn parse_swaps(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected a table")?;
+    let mut lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     if !lines.next().is_some_and(|header| header.starts_with(b"Filename")) {
         return Err("expected a header that begins with Filename".into());
     }
@@ -446,11 +450,11 @@ mod tests {
     fn another_disk_in_the_same_place_is_seen_at_once() {
         let machine = Machine::new();
         let mut table = BlockTable::default();
-        machine.ebs("vol0123456789abcdef0", "21");
+        machine.ebs("vol0123456789abcdef0", "21\n");
         assert_eq!(volume(&machine.read(&mut table)), Some("vol-0123456789abcdef0"));
-        machine.ebs("vol0123456789abcdef1", "21");
+        machine.ebs("vol0123456789abcdef1", "21\n");
         assert_eq!(volume(&machine.read(&mut table)), Some("vol-0123456789abcdef0"), "one sequence number, one disk");
-        machine.ebs("vol0123456789abcdef2", "22");
+        machine.ebs("vol0123456789abcdef2", "22\n");
         assert_eq!(volume(&machine.read(&mut table)), Some("vol-0123456789abcdef2"));
         let seq = machine.0.path().join("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1/nvme1n1/diskseq");
         fs::remove_file(&seq).unwrap();
@@ -470,9 +474,9 @@ mod tests {
     fn what_changes_rarely_is_read_again_within_a_minute() {
         let machine = Machine::new();
         let mut table = BlockTable::default();
-        machine.ebs("vol0123456789abcdef0", "21");
+        machine.ebs("vol0123456789abcdef0", "21\n");
         machine.read(&mut table);
-        machine.write("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1/nvme1n1/size", "4194304");
+        machine.write("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1/nvme1n1/size", "4194304\n");
         let sizes: Vec<_> = (0..6).map(|_| machine.read(&mut table).get(&dev("259:1")).unwrap().size >> 30).collect();
         assert_eq!(sizes, [1, 1, 1, 1, 1, 2]);
     }
@@ -481,14 +485,14 @@ mod tests {
     fn a_disk_that_goes_is_gone_and_one_that_cannot_be_named_is_a_gap() {
         let machine = Machine::new();
         let mut table = BlockTable::default();
-        machine.ebs("vol0123456789abcdef0", "21");
+        machine.ebs("vol0123456789abcdef0", "21\n");
         machine.read(&mut table);
         let dir = machine.0.path().join("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1/nvme1n1");
         fs::remove_dir_all(&dir).unwrap();
         let devices = machine.read(&mut table);
         assert_eq!((devices.len(), devices.gap()), (0, None), "listed, but gone before it was read");
         for broken in ["vol", "", "vol0123456789abcdeg0"] {
-            machine.ebs(broken, "21");
+            machine.ebs(broken, "21\n");
             let mut table = BlockTable::default();
             for _ in 0..3 {
                 let devices = machine.read(&mut table);
@@ -496,9 +500,9 @@ mod tests {
                 assert_eq!(volume(&devices), None);
             }
         }
-        machine.ebs("vol0123456789abcdef0", "21");
+        machine.ebs("vol0123456789abcdef0", "21\n");
         for (file, names) in [("device/serial", "device/serial"), ("size", "size"), ("stat", "stat")] {
-            machine.ebs("vol0123456789abcdef0", "21");
+            machine.ebs("vol0123456789abcdef0", "21\n");
             fs::remove_file(dir.join(file)).unwrap();
             assert!(machine.first().gap().unwrap().why.contains(names), "{file}");
         }
@@ -550,7 +554,7 @@ mod tests {
         let swap = |number| devices.get(&dev(number)).unwrap().swap;
         assert_eq!((swap("253:0"), swap("253:1"), devices.gap()), (true, false, None));
         machine.write("proc/swaps", "");
-        assert!(machine.first().gap().unwrap().why.contains("proc/swaps: expected a header"));
+        assert!(machine.first().gap().unwrap().why.contains("proc/swaps: ends before the end"));
     }
 
     #[test]
@@ -560,6 +564,7 @@ mod tests {
         assert_eq!(parse_swaps(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"), Ok(vec![]));
         assert!(parse_swaps(b"Filename Type\n partition\n").is_err());
         assert!(parse_swaps(b"").is_err());
+        assert!(parse_swaps(b"Filename Type\n/dev/dm-").unwrap_err().contains("ends before the end"));
     }
 
     #[test]
@@ -569,12 +574,13 @@ mod tests {
         assert_eq!(virtio, expected);
         let old = parse_stat(b"1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
         assert_eq!(old, IoStat { reads: 1, writes: 5, in_flight: 9, ..IoStat::default() });
-        assert_eq!(parse_stat(b"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15").unwrap().discards, 12);
+        assert_eq!(parse_stat(b"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n").unwrap().discards, 12);
         for bad in
             ["", "1 2 3 4 5 6 7 8 9 10", "1 2 3 4 5 6 7 8 -9 10 11", "a b", "1 2 3 4 5 6 7 8 9 10 18446744073709551616"]
         {
-            assert!(parse_stat(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_stat(format!("{bad}\n").as_bytes()).is_err(), "{bad}");
         }
+        assert!(parse_stat(b"1 2 3 4 5 6 7 8 9 10 11").is_err(), "the last may have had more digits");
         assert!(parse_stat(&[0xff; 40]).is_err());
     }
 
@@ -607,7 +613,7 @@ mod tests {
         #[test]
         fn counters_come_back(fields in prop::collection::vec(any::<u64>(), 11..20)) {
             let text: Vec<_> = fields.iter().map(|n| format!("{n:8}")).collect();
-            let io = parse_stat(text.join(" ").as_bytes()).unwrap();
+            let io = parse_stat((text.join(" ") + "\n").as_bytes()).unwrap();
             prop_assert_eq!((io.reads, io.writes, io.in_flight), (fields[0], fields[4], fields[8]));
             prop_assert_eq!(io.flushes, fields.get(15).copied().unwrap_or(0));
             prop_assert!(io.completed() >= io.reads);

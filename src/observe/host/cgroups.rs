@@ -6,10 +6,11 @@ mod pods;
 
 use std::collections::BTreeMap;
 
-pub use files::{parse_flat_keyed, parse_limit, parse_number, parse_pressure};
+pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
 
+use super::memory::parse_pressure;
 use super::root::Root;
 use crate::facts::{
     Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
@@ -142,7 +143,8 @@ impl Levels<'_> {
 
     fn kubepods(&mut self, group: &str) -> Result<Cgroup, Unknown> {
         let dir = self.tree.memory_dir(group);
-        let mut cgroup = Cgroup { oom: self.files.oom(self.tree.version, &dir)?, ..Cgroup::default() };
+        let mut cgroup =
+            Cgroup { oom: self.files.oom(self.tree.version, &dir)?.unwrap_or_default(), ..Cgroup::default() };
         match self.tree.version {
             CgroupVersion::V1 => {
                 cgroup.memory = self.files.number(&dir, "memory.usage_in_bytes")?;
@@ -164,7 +166,10 @@ impl Levels<'_> {
 
     fn oom(&mut self, group: &str) -> Result<Option<OomCounts>, Unknown> {
         let dir = self.tree.memory_dir(group);
-        if present(self.root, &dir)? { self.files.oom(self.tree.version, &dir).map(Some) } else { Ok(None) }
+        if !present(self.root, &dir)? {
+            return Ok(None);
+        }
+        Ok(Some(self.files.oom(self.tree.version, &dir)?.unwrap_or_default()))
     }
 
     fn qos(&mut self, group: &str, others: &mut Others) -> Result<(), Unknown> {

@@ -4,7 +4,7 @@ use crate::facts::{Filesystem, FilesystemKey, Filesystems, FsType, Unknown};
 
 use super::block::plain_name;
 use super::gaps::Gaps;
-use super::root::Root;
+use super::root::{Root, quote};
 
 /// The types, with what in their directories is no filesystem.
 const TYPES: [(FsType, &[&str]); 2] = [(FsType::Ext4, &["features"]), (FsType::Xfs, &["stats", "debug"])];
@@ -46,13 +46,19 @@ fn ext4(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<Filesystem> {
     }
     let mut state = Filesystem { errors, ..Filesystem::default() };
     if errors.is_some_and(|errors| errors > 0) {
-        let time = gaps.optional(root.number(&format!("{dir}/last_error_time")));
+        let time = gaps.optional(seconds(root, &format!("{dir}/last_error_time")));
         // Zero where the clock was not yet set, or where no time was kept.
         state.last_error = time.filter(|time| *time > 0).and_then(|time| time.try_into().ok());
         let function = gaps.optional(root.text(&format!("{dir}/last_error_func")));
         state.last_error_function = function.filter(|function| !function.is_empty());
     }
     Some(state)
+}
+
+/// Older kernels write this number without the end of a line.
+fn seconds(root: &Root, path: &str) -> Result<u64, Unknown> {
+    let text = root.text(path)?;
+    text.parse().map_err(|_| root.malformed(path, format_args!("expected seconds, found {}", quote(&text))))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub fn boot(root: &Root) -> Result<Boot, Unknown> {
 }
 
 fn name(root: &Root, path: &str) -> Result<String, Unknown> {
-    let text = root.text(path)?;
+    let text = root.line(path)?;
     if text.is_empty() { Err(root.malformed(path, "expected a name, found nothing")) } else { Ok(text) }
 }
 

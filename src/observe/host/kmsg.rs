@@ -81,10 +81,12 @@ fn told_by_copy(root: &Root) -> Result<Told, Unknown> {
 /// Parses records that stand one on a line, oldest first, as `cat /dev/kmsg` writes them.
 ///
 /// # Errors
-/// Says what was expected of the first line that is no record.
+/// Says what was expected of the first line that is no record, or that there is none: a kernel's log begins with
+/// its boot and is never empty.
 pub fn parse_kmsg(bytes: &[u8]) -> Result<Told, String> {
+    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected the kernel's records")?;
     let mut told = Told::default();
-    for line in bytes.split(|b| *b == b'\n') {
+    for line in whole.split(|b| *b == b'\n') {
         // Lines that begin with a blank belong to the record above and hold nothing that is kept.
         if !line.is_empty() && !line.starts_with(b" ") {
             told.hear(&parse_record(line)?);
@@ -261,6 +263,11 @@ mod tests {
         let unknown = Kmsg::default().read(&root).unwrap_err();
         assert_eq!(unknown.cause, Cause::Malformed);
         assert!(unknown.why.contains("dev/kmsg: expected a record"), "{}", unknown.why);
+        for cut in [&b""[..], b"1,7,1000,-;XFS (nvme1n1): Corruption of in-memory data detected.  Shutt"] {
+            let (_dir, root) = copy(cut);
+            let unknown = Kmsg::default().read(&root).unwrap_err();
+            assert!(unknown.why.contains("dev/kmsg: ends before the end of a line"), "{}", unknown.why);
+        }
         let empty = tempfile::tempdir().unwrap();
         let root = Root::open(empty.path()).unwrap();
         assert_eq!(Kmsg::default().read(&root).unwrap_err().cause, Cause::Missing);

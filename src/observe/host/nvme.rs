@@ -36,9 +36,9 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
 /// One controller; `None` where it went away under the look.
 fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController> {
     // Missing where the kernel is old (transport, before 4.8) and where the controller went away meanwhile.
-    let transport = gaps.optional(root.text(&format!("{dir}/transport"))).unwrap_or_default();
+    let transport = gaps.optional(root.line(&format!("{dir}/transport"))).unwrap_or_default();
     let mut failed = Vec::new();
-    let mut text = |file| root.text(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
+    let mut text = |file| root.line(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
     let (model, state) = (text("model"), text("state"));
     let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
     let entries = root.list(dir).map_err(|why| failed.push(why)).unwrap_or_default();
@@ -57,7 +57,8 @@ fn is_controller(name: &str) -> bool {
 
 /// The block device that an entry of a controller's directory stands for: itself, or for a hidden path of a
 /// multipath device (`nvme0c1n2`) the head that it leads to (`nvme0n2`).
-fn namespace(entry: &str) -> Option<DeviceName> {
+#[must_use]
+pub fn namespace(entry: &str) -> Option<DeviceName> {
     let (instance, rest) = number(entry.strip_prefix("nvme")?)?;
     let rest = match rest.strip_prefix('c') {
         Some(path) => number(path)?.1,

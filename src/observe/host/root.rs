@@ -218,14 +218,30 @@ impl Root {
         Ok(String::from_utf8_lossy(&self.bytes(path)?).trim().to_owned())
     }
 
+    /// The text of a file of one line, as [`Root::text`]; without the end of its line it may be cut off.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and when the line does not end.
+    pub fn line(&self, path: &str) -> Result<String, Unknown> {
+        let bytes = self.bytes(path)?;
+        let whole = bytes.strip_suffix(b"\n").ok_or_else(|| {
+            let found = quote(&String::from_utf8_lossy(&bytes));
+            self.malformed(path, format_args!("expected a line that ends, found {found}"))
+        })?;
+        Ok(String::from_utf8_lossy(whole).trim().to_owned())
+    }
+
     /// The one number in a small file.
     ///
     /// # Errors
-    /// As [`Root::read_into`], and when it holds no decimal number.
+    /// As [`Root::read_into`], and when it holds no decimal number and the end of its line: without that it may be
+    /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
-        let text = self.text(path)?;
-        text.parse()
-            .map_err(|_| self.malformed(path, format_args!("expected one decimal number, found {}", quote(&text))))
+        let bytes = self.bytes(path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        text.strip_suffix('\n').and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
+            self.malformed(path, format_args!("expected one decimal number on a line, found {}", quote(&text)))
+        })
     }
 
     /// A file was read and is not what its format says.
@@ -369,7 +385,7 @@ mod tests {
         let (dir, root) = tree();
         let path = dir.path().join("proc/kmsg");
         fs::write(&path, "x").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         // uid 0 may read anything: then there is nothing to see here.
         if !nix::unistd::Uid::effective().is_root() {
             assert_eq!(cause(root.text("proc/kmsg"), "permission denied"), Cause::Denied);
@@ -388,14 +404,26 @@ mod tests {
     }
 
     #[test]
+    fn a_line_ends() {
+        let (dir, root) = tree();
+        for (text, line) in [("live\n", Some("live")), (" \n", Some("")), ("liv", None), ("", None)] {
+            fs::write(dir.path().join("state"), text).unwrap();
+            assert_eq!(root.line("state").ok().as_deref(), line, "{text:?}");
+        }
+        assert_eq!(cause(root.line("state"), "expected a line that ends"), Cause::Malformed);
+    }
+
+    #[test]
     fn numbers_are_numbers() {
         let (dir, root) = tree();
         fs::write(dir.path().join("n"), "42\n").unwrap();
         fs::write(dir.path().join("t"), [0xff, b'1']).unwrap();
         fs::write(dir.path().join("e"), "").unwrap();
+        fs::write(dir.path().join("c"), "4").unwrap();
         assert_eq!(root.number("n").unwrap(), 42);
         assert_eq!(cause(root.number("t"), "expected one decimal number"), Cause::Malformed);
         assert_eq!(cause(root.number("e"), "found \"\""), Cause::Malformed);
+        assert_eq!(cause(root.number("c"), "on a line, found \"4\""), Cause::Malformed, "it may be the 4 of 42");
     }
 
     #[test]

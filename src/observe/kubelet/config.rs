@@ -86,12 +86,22 @@ impl Finder {
                 Ok(Some(running)) if look.is_in_pod(pid) => drop(in_pod.get_or_insert(running)),
                 Ok(Some(running)) => return Ok(Some(running)),
                 Ok(None) => {}
-                Err(unknown) if unknown.cause == Cause::Missing => {}
-                Err(unknown) => drop(hidden.get_or_insert(unknown)),
+                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
+                // A kubelet is running, and what it was told is not known: no file that lies about says so.
+                Err(NotSeen::Kubelet(why)) if !look.is_in_pod(pid) => return Err(why),
+                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(hidden.get_or_insert(why)),
             }
         }
         Ok(in_pod)
     }
+}
+
+/// Why a process could not be looked at.
+enum NotSeen {
+    /// It may be anything.
+    Process(Unknown),
+    /// It is a kubelet.
+    Kubelet(Unknown),
 }
 
 /// Looks at processes with one path and one buffer.
@@ -112,11 +122,11 @@ impl Processes<'_> {
     }
 
     /// The process, if it is a kubelet. One that is ending has no command line any more.
-    fn kubelet(&mut self, pid: u32) -> Result<Option<Running>, Unknown> {
-        if self.read(pid, "comm")?.trim_ascii_end() != b"kubelet" {
+    fn kubelet(&mut self, pid: u32) -> Result<Option<Running>, NotSeen> {
+        if self.read(pid, "comm").map_err(NotSeen::Process)?.trim_ascii_end() != b"kubelet" {
             return Ok(None);
         }
-        let cmdline = self.read(pid, "cmdline")?.to_vec();
+        let cmdline = self.read(pid, "cmdline").map_err(NotSeen::Kubelet)?.to_vec();
         Ok((!cmdline.is_empty()).then_some(Running { pid, cmdline }))
     }
 

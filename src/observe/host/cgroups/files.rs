@@ -1,7 +1,7 @@
 //! The small files of a group.
 
 use super::super::root::{Root, SMALL, quote};
-use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, PressureFile, Stall, Unknown};
+use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, Unknown};
 
 /// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
@@ -38,12 +38,12 @@ impl<'a> Files<'a> {
     }
 
     pub(super) fn number(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
-        self.parsed(dir, name, parse_number)
+        self.parsed(dir, name, |bytes| parse_number(whole(bytes)?))
     }
 
     /// A limit; both no such file and no limit are absent.
     pub(super) fn limit(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
-        self.parsed(dir, name, parse_limit).map(Option::flatten)
+        self.parsed(dir, name, |bytes| parse_limit(whole(bytes)?)).map(Option::flatten)
     }
 
     /// Keys that every kernel with this file writes: one that lacks is a truncated file.
@@ -76,12 +76,15 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The same and what `memory.events` counts of the group and all below it.
-    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<OomCounts, Unknown> {
-        let mut oom = self.own_oom(version, dir)?.unwrap_or_default();
-        if version == CgroupVersion::V2 {
-            let below = self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom_kill"]))?;
-            oom.killed = below.and_then(|[killed]| killed);
+    /// The same and what `memory.events` counts of the group and all below it, which outlives what was below.
+    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+        let mut oom = self.own_oom(version, dir)?;
+        if version == CgroupVersion::V2
+            && let Some(below) =
+                self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom", "oom_kill"]))?
+        {
+            let counts = oom.get_or_insert_default();
+            [counts.limit_hit_below, counts.killed] = below;
         }
         Ok(oom)
     }
@@ -100,18 +103,20 @@ impl<'a> Files<'a> {
 /// a key that no line has is absent.
 ///
 /// # Errors
-/// When the file is empty, its last line is cut off, or one of the keys has no number.
+/// When the file is empty, its last line is cut off, a line is no key with a value, or one of the keys has no number.
 pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<[Option<u64>; N], String> {
     if bytes.is_empty() {
         return Err("is empty, expected lines of a key and a number".into());
     }
-    // A number that is cut off is another number.
-    if bytes.last() != Some(&b'\n') {
-        return Err("its last line is cut off".into());
-    }
+    whole(bytes)?;
     let mut values = [None; N];
     for line in bytes.split(|byte| *byte == b'\n') {
-        let Some(space) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let Some(space) = line.iter().position(|byte| *byte == b' ') else {
+            if line.is_empty() {
+                continue;
+            }
+            return Err(format!("expected a key and a number, found {}", quote(&String::from_utf8_lossy(line))));
+        };
         let (key, value) = line.split_at(space);
         let wanted = keys.iter().zip(&mut values).find(|(wanted, _)| wanted.as_bytes() == key);
         if let Some((_, slot)) = wanted {
@@ -122,6 +127,11 @@ pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result
         }
     }
     Ok(values)
+}
+
+/// The bytes, if their last line ends: a number that is cut off is another number.
+fn whole(bytes: &[u8]) -> Result<&[u8], String> {
+    if bytes.is_empty() || bytes.ends_with(b"\n") { Ok(bytes) } else { Err("its last line is cut off".into()) }
 }
 
 /// One decimal number, with white space at its ends.
@@ -145,39 +155,6 @@ pub fn parse_limit(bytes: &[u8]) -> Result<Option<u64>, String> {
     parse_number(bytes).map(|limit| Some(limit).filter(|limit| *limit < NO_LIMIT))
 }
 
-/// A PSI file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same with `full`.
-///
-/// # Errors
-/// When there is no whole line `some`, or a line `full` that is not whole.
-pub fn parse_pressure(bytes: &[u8]) -> Result<PressureFile, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "expected lines some and full, found no text")?;
-    let (mut some, mut full) = (None, None);
-    for line in text.lines() {
-        match line.split_once(' ') {
-            Some(("some", rest)) => some = Some(parse_stall(rest)?),
-            Some(("full", rest)) => full = Some(parse_stall(rest)?),
-            _ => {}
-        }
-    }
-    Ok(PressureFile { some: some.ok_or("has no line some")?, full })
-}
-
-fn parse_stall(line: &str) -> Result<Stall, String> {
-    let bad = || format!("expected avg10=, avg60=, avg300= and total=, found {}", quote(line));
-    let mut fields = line.split_ascii_whitespace();
-    let mut next = |key: &str| fields.next()?.strip_prefix(key)?.strip_prefix('=');
-    let average = |text: Option<&str>| {
-        let share: f32 = text.and_then(|text| text.parse().ok()).ok_or_else(bad)?;
-        if share.is_finite() && share >= 0.0 { Ok(share) } else { Err(bad()) }
-    };
-    Ok(Stall {
-        avg10: average(next("avg10"))?,
-        avg60: average(next("avg60"))?,
-        avg300: average(next("avg300"))?,
-        total_us: next("total").and_then(|text| text.parse().ok()).ok_or_else(bad)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -188,8 +165,6 @@ mod tests {
     const STAT: &[u8] = b"anon 5368709120\nfile 2684354560\nkernel 312475648\nkernel_stack 7929856\n\
         inactive_anon 5368709120\nactive_anon 0\ninactive_file 1610612736\nactive_file 1073741824\n";
     const EVENTS: &[u8] = b"low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n";
-    const PSI: &[u8] = b"some avg10=1.50 avg60=0.75 avg300=0.10 total=1450000\n\
-        full avg10=0.00 avg60=0.00 avg300=0.00 total=42\n";
 
     #[test]
     fn keys_are_matched_whole() {
@@ -209,6 +184,7 @@ mod tests {
         assert!(parse_flat_keyed(&EVENTS[..EVENTS.len() - 1], ["oom"]).unwrap_err().contains("cut off"));
         assert!(parse_flat_keyed(b"oom x\n", ["oom"]).unwrap_err().contains("decimal number"));
         assert!(parse_flat_keyed(b"oom 99999999999999999999\n", ["oom"]).is_err());
+        assert!(parse_flat_keyed(b"\xff\xfe\n", ["oom"]).unwrap_err().contains("a key and a number"));
     }
 
     #[test]
@@ -220,26 +196,11 @@ mod tests {
         assert!(parse_limit(b"-1\n").is_err());
     }
 
-    #[test]
-    fn pressure_has_some_and_perhaps_full() {
-        let pressure = parse_pressure(PSI).unwrap();
-        assert_eq!((pressure.some.avg10, pressure.some.total_us), (1.5, 1_450_000));
-        assert_eq!(pressure.full.unwrap().total_us, 42);
-        let first = PSI.split_inclusive(|b| *b == b'\n').next().unwrap();
-        assert_eq!(parse_pressure(first).unwrap().full, None);
-        for bad in [&b""[..], b"full avg10=0", b"some avg10=nan avg60=0 avg300=0 total=0", b"some avg10=1.0", b"\xff"] {
-            assert!(parse_pressure(bad).is_err(), "{}", String::from_utf8_lossy(bad));
-        }
-    }
-
     proptest! {
         #[test]
         fn no_bytes_make_a_parser_panic(bytes: Vec<u8>) {
             let _ = parse_flat_keyed(&bytes, ["anon", "file"]);
             let _ = parse_limit(&bytes);
-            if let Ok(pressure) = parse_pressure(&bytes) {
-                prop_assert!(pressure.some.avg10 >= 0.0);
-            }
         }
 
         #[test]

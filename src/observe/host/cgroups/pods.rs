@@ -67,7 +67,7 @@ impl Walk<'_> {
         for (name, kind) in self.root.list(&dir)? {
             if kind == EntryKind::Directory
                 && let Some(id) = container_id(&name)
-                && let Some(oom) = self.oom(&format!("{dir}/{name}"))?
+                && let Some(oom) = self.own_oom(&format!("{dir}/{name}"))?
             {
                 containers.insert(id.to_owned(), oom);
             }
@@ -78,11 +78,22 @@ impl Walk<'_> {
         Ok(PodCgroup { path, qos, cgroup, containers })
     }
 
-    /// A group's own OOM counters; none where the group is gone. One that is there on a kernel without these
-    /// counters has none of them.
+    /// A pod's OOM counters, with those of containers that may be gone by now.
     fn oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        match self.files.own_oom(self.tree.version, dir)? {
-            Some(oom) => Ok(Some(oom)),
+        let counts = self.files.oom(self.tree.version, dir)?;
+        self.if_there(dir, counts)
+    }
+
+    /// A container's own OOM counters.
+    fn own_oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+        let counts = self.files.own_oom(self.tree.version, dir)?;
+        self.if_there(dir, counts)
+    }
+
+    /// None where the group is gone. One that is there on a kernel without these counters has none of them.
+    fn if_there(&self, dir: &str, counts: Option<OomCounts>) -> Result<Option<OomCounts>, Unknown> {
+        match counts {
+            Some(counts) => Ok(Some(counts)),
             None => Ok(present(self.root, dir)?.then(OomCounts::default)),
         }
     }

@@ -79,7 +79,10 @@ fn own_and_hierarchical_oom_counts_are_told_apart() {
     let tree = Tree::v2();
     group_v2(&tree, "kubepods.slice");
     let pods = levels(&tree.root()).unwrap().kubepods.unwrap();
-    assert_eq!(pods.oom, OomCounts { limit_hit: Some(3), killed_here: Some(2), killed: Some(9) });
+    assert_eq!(
+        pods.oom,
+        OomCounts { limit_hit: Some(3), killed_here: Some(2), limit_hit_below: Some(3), killed: Some(9) }
+    );
     assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Some(410), None, Some(4)));
     assert_eq!(pods.memory_pressure.unwrap().full.unwrap().total_us, 5);
 }
@@ -181,8 +184,9 @@ fn pods_of_all_classes_are_found_with_their_containers() {
     let pod = pod_of(&pods, UID);
     assert_eq!((pod.path.as_str(), pod.qos), (burstable.as_str(), Qos::Burstable));
     assert_eq!((pod.cgroup.pids, pod.cgroup.pids_refused), (Some(410), Some(4)));
-    let own = OomCounts { limit_hit: Some(3), killed_here: Some(2), killed: None };
-    assert_eq!((pod.cgroup.oom, pod.containers), (own, [(ID.to_owned(), own)].into()));
+    let own = OomCounts { limit_hit: Some(3), killed_here: Some(2), ..OomCounts::default() };
+    let below = OomCounts { limit_hit_below: Some(3), killed: Some(9), ..own };
+    assert_eq!((pod.cgroup.oom, pod.containers), (below, [(ID.to_owned(), own)].into()));
     let static_pod = pod_of(&pods, HASH);
     assert_eq!((static_pod.qos, static_pod.containers.len()), (Qos::Guaranteed, 0));
 }

@@ -31,10 +31,10 @@ pub struct Flags {
 /// Reads `/proc/PID/cmdline`: arguments that each end with a NUL.
 ///
 /// # Errors
-/// When a flag that we know has no value or one that the kubelet would refuse.
+/// When the last argument is cut off, or a flag that we know has no value or one that the kubelet would refuse.
 pub fn parse_cmdline(bytes: &[u8]) -> Result<Flags, String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut arguments = text.strip_suffix('\0').unwrap_or(&text).split('\0').skip(1);
+    let mut arguments = text.strip_suffix('\0').ok_or("ends before the end of an argument")?.split('\0').skip(1);
     let mut flags = Flags::default();
     while let Some(argument) = arguments.next() {
         if argument == "--" {
@@ -171,8 +171,14 @@ mod tests {
     #[test]
     fn other_words_are_passed_over() {
         assert_eq!(parse(&["run", "-", "--", "--config=/x"]).unwrap(), Flags::default());
-        assert_eq!(parse_cmdline(b"").unwrap(), Flags::default());
-        assert_eq!(parse_cmdline(b"kubelet").unwrap(), Flags::default());
+        assert_eq!(parse_cmdline(b"kubelet\0").unwrap(), Flags::default());
+    }
+
+    #[test]
+    fn an_argument_that_is_cut_off_is_another_one() {
+        for cut in [&b""[..], b"kubelet", b"kubelet\0--eviction-hard=memory.available<100"] {
+            assert!(parse_cmdline(cut).unwrap_err().contains("ends before the end of an argument"));
+        }
     }
 
     proptest! {

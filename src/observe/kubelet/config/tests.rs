@@ -189,6 +189,16 @@ fn a_kubelet_in_a_pod_or_ending_is_not_the_nodes() {
 }
 
 #[test]
+fn a_kubelet_whose_command_line_cannot_be_read_is_not_none() {
+    let tree = Tree::new();
+    tree.process(40, "kubelet", &[]).write("var/lib/kubelet/config.yaml", KIND);
+    fs::remove_file(tree.0.path().join("proc/40/cmdline")).unwrap();
+    fs::create_dir(tree.0.path().join("proc/40/cmdline")).unwrap();
+    let unknown = tree.read().unwrap_err();
+    assert!(unknown.why.contains("proc/40/cmdline is a directory"), "{}", unknown.why);
+}
+
+#[test]
 fn the_process_is_remembered_until_it_is_another() {
     let tree = Tree::new();
     tree.process(40, "kubelet", &[]);

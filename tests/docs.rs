@@ -1,0 +1,105 @@
+//! What the documents promise is what the program has. To write the generated ones anew: `BARNACLE_RETELL=1`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails may panic, and reads the files that it made"
+)]
+
+mod world;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use barnacle::config::{Config, KEYS};
+use barnacle::finding::Kind;
+use barnacle::report::metrics::{self, AgentFigures};
+use barnacle::report::{Origin, Report};
+use world::scenario::{Edit, Scenario};
+use world::tree::World;
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn generated(name: &str, expected: &str) {
+    if std::env::var_os("BARNACLE_RETELL").is_some() {
+        fs::write(path(name), expected).unwrap();
+    }
+    let found = fs::read_to_string(path(name)).unwrap_or_default();
+    assert!(found == expected, "{name} is out of date: BARNACLE_RETELL=1 cargo test --test docs");
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let mut text = String::from(
+        "# Settings\n\nDefaults, then the YAML file of `--config` (or `BARNACLE_CONFIG`), then the environment, then flags. A setting that is \
+         unknown or not allowed stops the start with its place and what is allowed (exit code 64). In the file:\n\n    \
+         interval: 10s\n    state-dir: /var/lib/barnacle\n\nThe flag of a setting is `--NAME`, its variable `BARNACLE_NAME` with `_` for `-`.\n\n\
+         | setting | default | allowed | what it sets |\n|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let default = (key.get)(&Config::default());
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        writeln!(text, "| `{}` | {default} | {} | {} |", key.name, (key.allowed)(), key.help).unwrap();
+    }
+    generated("docs/settings.md", &text);
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let mut base = Scenario::base(&path("tests/scenarios/base.txt"));
+    // A node that shows everything: a finding, an unknown source, a soft threshold.
+    base.push(Edit::File("captured/adjtimex.json".into(), b"{".to_vec()));
+    base.push(Edit::Remove("sys/dev/block/259:2".into()));
+    base.push(Edit::File(
+        "etc/kubernetes/kubelet/config.json".into(),
+        br#"{"kind":"KubeletConfiguration","evictionHard":{"pid.available":"5%","nodefs.inodesFree":"5%","memory.available":"1Gi"}}"#.to_vec(),
+    ));
+    let mut world = World::new(&base);
+    world.pass(0);
+    world.pass(10);
+    let mut figures = AgentFigures { passes_total: 1, ..AgentFigures::default() };
+    figures.wakes_total.insert("clock", 1);
+    figures.transitions_total.insert("confirmed", 1);
+    let scrape = metrics::render(&Report::of(&world.engine, Origin::Agent), &figures);
+    let mut text = String::from(
+        "# Metrics\n\nAt `/metrics`, in the text format. Units are base units. Series go with the thing they tell of; their number is bounded.\n\n\
+         | metric | type | labels | what |\n|---|---|---|---|\n",
+    );
+    let mut help = "";
+    for line in scrape.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').unwrap().1;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels(&scrape, name)).unwrap();
+        }
+    }
+    generated("docs/metrics.md", &text);
+}
+
+/// The label names of a metric's first series.
+fn labels(scrape: &str, name: &str) -> String {
+    let series = scrape.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let inside = series
+        .and_then(|s| s.split_once('{'))
+        .and_then(|(_, rest)| rest.rsplit_once('}'))
+        .map_or("", |(inside, _)| inside);
+    let names = inside.split("\",").filter_map(|pair| pair.split_once('=')).map(|(name, _)| format!("`{name}`"));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_readme_names_every_kind() {
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    for kind in Kind::ALL {
+        assert!(readme.contains(&format!("| {kind} |")), "README.md has no row for {kind}");
+    }
+}

@@ -1,0 +1,490 @@
+//! What must hold of every parser of outside bytes, whatever the bytes are: one function for each.
+//!
+//! The fuzz targets feed them what libFuzzer makes up, `tests/seeds.rs` the seeds and what becomes of those.
+
+use std::collections::BTreeMap;
+
+use barnacle::agent::{look, state};
+use barnacle::config::{Config, File, KEYS};
+use barnacle::detect::Settings;
+use barnacle::engine::Engine;
+use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, Moment, PressureFile, Stall, ThresholdValue};
+use barnacle::facts::{VolumeId, VolumePath, pod_uid_of};
+use barnacle::finding::Kind;
+use barnacle::ledger::Memory;
+use barnacle::observe::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
+use barnacle::observe::host::{network, nvme};
+use barnacle::observe::kubelet::{config, dirs};
+use barnacle::recording::{Reader, Writer};
+use barnacle::report::metrics::{self, AgentFigures};
+use barnacle::report::table::{self, Style};
+use barnacle::report::timeline::Timeline;
+use barnacle::report::{Origin, Report, json, npd, page};
+use barnacle::wake;
+
+/// A name and what it checks.
+pub type Check = (&'static str, fn(&[u8]));
+
+macro_rules! checks {
+    ($($name:ident),* $(,)?) => {
+        /// Every check, under the name of its fuzz target and of its seeds' directory.
+        pub const ALL: &[Check] = &[$((stringify!($name), $name)),*];
+    };
+}
+checks![
+    agent_reply,
+    block_stat,
+    boot_id,
+    captured_clock,
+    captured_statfs,
+    cgroup_name,
+    cmdline,
+    device_number,
+    file_nr,
+    go_duration,
+    kernel_event,
+    kmsg,
+    kubelet_config,
+    loadavg,
+    meminfo,
+    memory_stat,
+    mountinfo,
+    name,
+    nvme_namespace,
+    proc_cgroup,
+    psi,
+    quantity,
+    recording,
+    replay,
+    report,
+    settings,
+    single_number,
+    stat,
+    stat_table,
+    state_file,
+    swaps,
+    threshold,
+    uevent,
+    vmstat,
+    vol_data,
+    volume_id,
+    volume_path,
+];
+
+/// The largest quantity and duration that Go holds.
+const MOST: u64 = i64::MAX.unsigned_abs();
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// A reason ends up on a terminal and in a report: it says something, and is short.
+fn reason<T>(result: Result<T, String>) -> Option<T> {
+    let why = match result {
+        Ok(value) => return Some(value),
+        Err(why) => why,
+    };
+    assert!(!why.is_empty() && why.len() < 1024, "{} bytes of reason", why.len());
+    None
+}
+
+/// `/proc/meminfo`
+pub fn meminfo(bytes: &[u8]) {
+    if let Some(seen) = reason(memory::parse_meminfo(bytes)) {
+        assert!(seen.total > 0);
+        let all = [Some(seen.total), Some(seen.free), seen.available, Some(seen.swap_total), Some(seen.swap_free)];
+        assert!(all.iter().flatten().all(|size| size % 1024 == 0));
+        let names = ["MemTotal", "MemFree", "MemAvailable", "SwapTotal", "SwapFree"];
+        let line = |(name, size): (&str, Option<u64>)| size.map(|size| format!("{name}: {} kB\n", size / 1024));
+        let again: String = names.into_iter().zip(all).filter_map(line).collect();
+        assert_eq!(memory::parse_meminfo(again.as_bytes()), Ok(seen));
+    }
+}
+
+/// `/proc/vmstat`
+pub fn vmstat(bytes: &[u8]) {
+    if let Some(seen) = reason(memory::parse_vmstat(bytes)) {
+        let all = [("oom_kill", seen.oom_kill), ("pgscan_direct", seen.pgscan_direct), ("pgmajfault", seen.pgmajfault)];
+        let line = |(name, count): (&str, Option<u64>)| count.map(|count| format!("{name} {count}\n"));
+        let again: String = ["x 1\n".to_owned()].into_iter().chain(all.into_iter().filter_map(line)).collect();
+        assert_eq!(memory::parse_vmstat(again.as_bytes()), Ok(seen));
+    }
+}
+
+/// `/proc/pressure/*` and `memory.pressure`
+pub fn psi(bytes: &[u8]) {
+    let plausible =
+        |stall: &Stall| [stall.avg10, stall.avg60, stall.avg300].iter().all(|percent| (0.0..=100.0).contains(percent));
+    let check = |seen: &PressureFile| assert!(plausible(&seen.some) && seen.full.as_ref().is_none_or(plausible));
+    reason(memory::parse_pressure(bytes)).iter().for_each(check);
+}
+
+/// `/proc/stat`
+pub fn stat(bytes: &[u8]) {
+    if let Some(seen) = reason(cpu::parse_stat(bytes)) {
+        assert!(seen.cpus > 0);
+        let _ = seen.total();
+    }
+}
+
+/// `/proc/loadavg`
+pub fn loadavg(bytes: &[u8]) {
+    if let Some(seen) = reason(cpu::parse_loadavg(bytes)) {
+        assert!([seen.one, seen.five, seen.fifteen].iter().all(|load| load.is_finite() && *load >= 0.0));
+    }
+}
+
+/// `/proc/sys/fs/file-nr`
+pub fn file_nr(bytes: &[u8]) {
+    if let Some((open, most)) = reason(kernel::parse_file_nr(bytes)) {
+        assert!(most.is_none_or(|most| most < 1 << 62));
+        let again = format!("{open}\t0\t{}\n", most.unwrap_or(u64::MAX));
+        assert_eq!(kernel::parse_file_nr(again.as_bytes()), Ok((open, most)));
+    }
+}
+
+/// `/proc/net/stat/*`
+pub fn stat_table(bytes: &[u8]) {
+    let names = ["entries", "table_fulls", "drop", "early_drop", "insert_failed"];
+    if let Some(columns) = reason(network::parse_stat_table(bytes, names)) {
+        for (name, column) in names.into_iter().zip(columns) {
+            let header = text(bytes);
+            let named = header.lines().next().is_some_and(|line| line.split_ascii_whitespace().any(|n| n == name));
+            assert_eq!(column.is_some(), named, "{name}");
+            assert!(column.is_none_or(|column| column.first <= column.sum));
+        }
+    }
+}
+
+/// `/dev/kmsg`, as lines
+pub fn kmsg(bytes: &[u8]) {
+    if let Some(mut told) = reason(kmsg::parse_kmsg(bytes)) {
+        let log = told.log();
+        assert!(log.records.len() <= 256);
+        assert!(log.records.array_windows().all(|[one, two]| one.seq < two.seq), "oldest first, each once");
+        assert_eq!(told.log(), log);
+    }
+    if let Some(record) = reason(kmsg::parse_record(bytes)) {
+        let _ = kmsg::recognise(&record.text);
+    }
+}
+
+/// The text of a kernel message
+pub fn kernel_event(bytes: &[u8]) {
+    use barnacle::facts::KernelEvent as Event;
+    let text = text(bytes);
+    match kmsg::recognise(&text) {
+        Some(
+            Event::Ext4Error { device }
+            | Event::RemountedReadOnly { device }
+            | Event::XfsShutdown { device }
+            | Event::XfsMountChanged { device }
+            | Event::IoError { device, .. },
+        ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
+        Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
+        Some(Event::OomKill { .. } | Event::HungTask { .. }) | None => {}
+    }
+}
+
+/// `/proc/PID/mountinfo`
+pub fn mountinfo(bytes: &[u8]) {
+    const KUBELET: &str = "/var/lib/kubelet";
+    if let Some(mounts) = reason(mountinfo::parse(bytes, KUBELET)) {
+        assert!(mounts.values().any(|mount| &*mount.point == "/"));
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        assert!(mounts.len() <= lines);
+        assert!(mounts.gap().is_some() || (mounts.len() == lines && bytes.ends_with(b"\n")), "whole, and less");
+        for mount in mounts.values() {
+            assert!(mount.point.starts_with('/') && !mount.fstype.is_empty() && !mount.root.is_empty());
+            assert_eq!(mount.volume, VolumePath::parse(KUBELET, &mount.point));
+            let _ = (mount.raw_block_device(), mount.has_super_option("ro"));
+        }
+    }
+    assert!(mountinfo::decode(bytes).len() <= bytes.len().saturating_mul(3));
+}
+
+/// `/sys/block/X/stat`
+pub fn block_stat(bytes: &[u8]) {
+    if let Some(seen) = reason(block::parse_stat(bytes)) {
+        assert!(seen.completed() >= seen.reads.max(seen.writes));
+    }
+}
+
+/// `/proc/swaps`
+pub fn swaps(bytes: &[u8]) {
+    if let Some(paths) = reason(block::parse_swaps(bytes)) {
+        assert!(paths.iter().all(|path| !path.is_empty()));
+    }
+}
+
+/// Entries of `/sys/class/nvme/nvmeN`
+pub fn nvme_namespace(bytes: &[u8]) {
+    if let Some(device) = nvme::namespace(&text(bytes)) {
+        assert_eq!(nvme::namespace(&device).as_ref(), Some(&device));
+        assert!(device.starts_with("nvme") && device.is_ascii());
+    }
+}
+
+/// `/proc/PID/cgroup`
+pub fn proc_cgroup(bytes: &[u8]) {
+    if let Some(path) = mount_holders::parse_cgroup(bytes) {
+        assert!(path.starts_with('/') && !path.contains('\n'));
+        cgroup_name(path.as_bytes());
+    }
+}
+
+/// Names and paths of groups
+pub fn cgroup_name(bytes: &[u8]) {
+    use barnacle::facts::CgroupDriver::{Cgroupfs, Systemd};
+    let name = text(bytes);
+    for driver in [Systemd, Cgroupfs] {
+        assert!(cgroups::pod_uid(driver, &name).is_none_or(|uid| !uid.is_empty()));
+    }
+    assert!(cgroups::container_id(&name).is_none_or(|id| id.bytes().all(|b| b.is_ascii_hexdigit())));
+    assert!(pod_uid_of(&name).is_none_or(|uid| matches!(uid.len(), 32 | 36)));
+}
+
+/// `memory.stat`, `memory.events` and other files of keys
+pub fn memory_stat(bytes: &[u8]) {
+    let keys = ["anon", "file", "inactive_file", "total_inactive_file", "oom", "oom_kill", "max"];
+    let Some(found) = reason(cgroups::parse_flat_keyed(bytes, keys)) else { return };
+    assert!(bytes.ends_with(b"\n"));
+    for (key, value) in keys.into_iter().zip(found) {
+        let named = bytes.split(|b| *b == b'\n').any(|line| line.starts_with(format!("{key} ").as_bytes()));
+        assert_eq!(value.is_some(), named, "{key}");
+    }
+}
+
+/// Files of one number or `max`
+pub fn single_number(bytes: &[u8]) {
+    if let Some(number) = reason(cgroups::parse_number(bytes)) {
+        assert_eq!(cgroups::parse_number(format!("{number}\n").as_bytes()), Ok(number));
+    }
+    assert!(reason(cgroups::parse_limit(bytes)).flatten().is_none_or(|limit| limit < 1 << 62));
+}
+
+/// The kubelet's configuration files
+pub fn kubelet_config(bytes: &[u8]) {
+    let Some(file) = reason(config::parse_config(bytes)) else { return };
+    let maps = [file.eviction_hard, file.eviction_soft, file.eviction_soft_grace_period, file.eviction_minimum_reclaim];
+    for map in maps {
+        let config::Field::Value(map) = map else { continue };
+        for value in map.values().flatten() {
+            threshold(value.as_bytes());
+            go_duration(value.as_bytes());
+        }
+    }
+}
+
+/// The kubelet's command line
+pub fn cmdline(bytes: &[u8]) {
+    if let Some(flags) = reason(config::parse_cmdline(bytes)) {
+        assert!([flags.config, flags.config_dir, flags.root_dir].iter().flatten().all(|path| !path.is_empty()));
+        for values in [flags.hard, flags.soft, flags.grace, flags.reclaim].into_iter().flatten() {
+            assert!(values.keys().chain(values.values()).all(|word| word.trim() == word));
+        }
+        assert!(flags.enforce.into_iter().flatten().all(|name| !name.is_empty() && name.trim() == name));
+    }
+}
+
+/// Kubernetes quantities
+pub fn quantity(bytes: &[u8]) {
+    let text = text(bytes);
+    let Some(value) = reason(config::parse_quantity(&text)) else { return };
+    assert!(value <= MOST);
+    assert_eq!(config::parse_quantity(&value.to_string()), Ok(value));
+    if let Ok(number) = text.parse::<u64>() {
+        assert_eq!(value, number.min(MOST));
+    }
+}
+
+/// Durations as Go writes them
+pub fn go_duration(bytes: &[u8]) {
+    let text = text(bytes);
+    let Some(value) = reason(config::parse_go_duration(&text)) else { return };
+    assert!(value.as_nanos() <= u128::from(MOST));
+    assert_eq!(config::parse_go_duration(&format!("{}ns", value.as_nanos())), Ok(value));
+}
+
+/// Eviction thresholds and minimum reclaims
+pub fn threshold(bytes: &[u8]) {
+    let text = text(bytes);
+    let sane = |value: &ThresholdValue| match value {
+        ThresholdValue::Percentage(share) => (0.0..=1.0).contains(share),
+        ThresholdValue::Quantity(quantity) => *quantity <= MOST,
+    };
+    for value in [reason(config::parse_threshold(&text)).flatten(), reason(config::parse_reclaim(&text))] {
+        let Some(value) = value else { continue };
+        assert!(sane(&value), "{value:?}");
+        if let ThresholdValue::Percentage(_) = value {
+            // A share of 2^63 bytes has one bit less than a float can tell from the whole.
+            assert!(value.of(MOST) <= MOST.saturating_add(1) && value.of(0) == 0);
+        }
+    }
+    quantity(bytes);
+}
+
+/// `vol_data.json`
+pub fn vol_data(bytes: &[u8]) {
+    if let Some(data) = reason(dirs::parse_vol_data(bytes)) {
+        assert!(!data.driver.is_empty() && !data.handle.is_empty());
+        assert!([data.pv, data.attachment].iter().flatten().all(|name| !name.is_empty()));
+    }
+}
+
+/// `captured/statfs.json` of a copied machine
+pub fn captured_statfs(bytes: &[u8]) {
+    if let Some(captured) = reason(disk_usage::parse_captured(bytes)) {
+        let again = serde_json::to_vec(&captured).unwrap();
+        assert_eq!(disk_usage::parse_captured(&again), Ok(captured));
+    }
+}
+
+/// `captured/adjtimex.json` of a copied machine
+pub fn captured_clock(bytes: &[u8]) {
+    if let Ok(clock) = serde_json::from_slice::<ClockState>(bytes) {
+        assert_eq!(serde_json::from_slice::<ClockState>(&serde_json::to_vec(&clock).unwrap()).unwrap(), clock);
+    }
+}
+
+/// A message of the kernel's about a device
+pub fn uevent(bytes: &[u8]) {
+    let twice = [bytes, b"\0", bytes].concat();
+    assert_eq!(wake::is_about_blocks(bytes), wake::is_about_blocks(&twice));
+}
+
+/// The file of settings, and the same texts in the environment
+pub fn settings(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let load = |text: &str| Config::load(Some(File { name: "f", text }), [], []);
+    match load(text) {
+        Ok(config) => {
+            let lines = KEYS.iter().map(|key| {
+                let value = serde_json::Value::from((key.get)(&config));
+                format!("{}: {value}\n", key.name)
+            });
+            assert_eq!(load(&lines.collect::<String>()), Ok(config));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let variables = KEYS.iter().map(|key| (key.variable(), text.to_owned()));
+    for variable in variables {
+        let _ = Config::load(None, [variable], []);
+    }
+}
+
+/// Device numbers
+pub fn device_number(bytes: &[u8]) {
+    if let Ok(dev) = text(bytes).parse::<DevId>() {
+        assert_eq!(dev.to_string().parse(), Ok(dev));
+    }
+}
+
+/// The kernel's boot id
+pub fn boot_id(bytes: &[u8]) {
+    if let Ok(id) = text(bytes).parse::<BootId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().len(), 36);
+    }
+}
+
+/// NVMe serials
+pub fn volume_id(bytes: &[u8]) {
+    if let Some(id) = VolumeId::from_serial(&text(bytes)) {
+        assert!(id.as_str().starts_with("vol-") && matches!(id.as_str().len(), 12 | 21));
+        assert_eq!(VolumeId::from_serial(id.as_str()).as_ref(), Some(&id));
+    }
+}
+
+/// Paths below the kubelet's directory
+pub fn volume_path(bytes: &[u8]) {
+    let path = text(bytes);
+    if let Some(volume) = VolumePath::parse("/var/lib/kubelet", &path) {
+        assert!(path.starts_with("/var/lib/kubelet/"));
+        assert!(volume.pod().is_none_or(|pod| path.contains(pod.as_str())));
+    }
+    let below = format!("/var/lib/kubelet/{path}");
+    let _ = VolumePath::parse("/var/lib/kubelet", &below);
+}
+
+/// Names of kinds and signals
+pub fn name(bytes: &[u8]) {
+    let text = text(bytes);
+    if let Ok(kind) = text.parse::<Kind>() {
+        assert_eq!(kind.name().parse::<Kind>().unwrap(), kind);
+    }
+    if let Ok(signal) = text.parse::<EvictionSignal>() {
+        assert_eq!(signal.name(), text);
+    }
+}
+
+/// The agent's own file
+pub fn state_file(bytes: &[u8]) {
+    let Ok((boots, memory)) = state::parse(bytes) else { return };
+    let at = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+    let mut engine = Engine::new(Settings::default(), at, memory);
+    let seen = barnacle::facts::Observation::BootHistory(barnacle::facts::Reading::Known { value: boots, at });
+    engine.step(at, vec![seen]);
+    faces(&Report::of(&engine, Origin::Agent));
+}
+
+/// What answers on the agent's port
+pub fn agent_reply(bytes: &[u8]) {
+    if let Some(report) = reason(look::parse_reply(bytes)) {
+        faces(&report);
+    }
+}
+
+/// A report as JSON
+pub fn report(bytes: &[u8]) {
+    if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
+        faces(&report);
+    }
+}
+
+/// Every face shows every report, and what a report says cannot steer a terminal.
+fn faces(report: &Report) {
+    let again = json::to_json(report);
+    assert!(serde_json::from_str::<Report>(&again).is_ok(), "{again}");
+    for (ascii, width) in [(false, 100), (true, 0), (false, 1)] {
+        let shown = table::write(report, Style { colour: false, width, ascii }, &[]);
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    }
+    let (line, code) = npd::line(report, &[]);
+    assert!(code <= 2 && !line.contains(char::is_control));
+    let _ = page::html(report);
+    let figures = AgentFigures { wakes_total: BTreeMap::from([("clock", 1)]), ..AgentFigures::default() };
+    let _ = metrics::render(report, &figures);
+}
+
+/// A recording as it lies on the disk
+pub fn recording(bytes: &[u8]) {
+    if let Ok(reader) = Reader::from_read(bytes) {
+        play(reader);
+    }
+}
+
+/// A recording's lines, before they were compressed
+pub fn replay(bytes: &[u8]) {
+    let mut lines = b"{\"barnacle_recording\":1}\n".to_vec();
+    lines.extend_from_slice(bytes);
+    lines.push(b'\n');
+    play(Reader::from_read(&*zstd::encode_all(&*lines, 1).unwrap()).unwrap());
+}
+
+/// No recording upsets the judges, the ledger or a face, and each step can be recorded again.
+fn play<R: std::io::Read>(reader: Reader<R>) {
+    let mut engine: Option<Engine> = None;
+    let mut timeline = Timeline::default();
+    for step in reader.take(64) {
+        let Ok((at, seen)) = step else { break };
+        Writer::new(Vec::new()).unwrap().step(at, &seen).unwrap();
+        let engine = engine.get_or_insert_with(|| Engine::new(Settings::default(), at, Memory::default()));
+        let step = engine.step(at, seen);
+        let told = timeline.step(engine, &step);
+        assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+    }
+    if let Some(engine) = engine {
+        faces(&Report::of(&engine, Origin::Replay));
+    }
+}
