@@ -191,13 +191,35 @@ impl Root {
         buffer.clear();
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         let read = file.take(most).read_to_end(buffer);
-        read.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        read.map_err(|e| self.io(path, &e))?;
         if buffer.len() > limit {
             buffer.clear();
-            let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
-            return Err(Unknown::new(Cause::TooLarge, why));
+            return Err(self.too_large(path, limit));
         }
         Ok(())
+    }
+
+    /// Reads an open file from its present position on over what it held before; says whether it is the same.
+    ///
+    /// # Errors
+    /// As [`Root::drain`]; the buffer is then empty.
+    pub fn refresh(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Unknown> {
+        let same = refresh(file, limit, buffer);
+        if same.as_ref().is_ok_and(|_| buffer.len() <= limit) {
+            return same.map_err(|e| self.io(path, &e));
+        }
+        buffer.clear();
+        same.map_err(|e| self.io(path, &e))?;
+        Err(self.too_large(path, limit))
+    }
+
+    fn io(&self, path: &str, error: &io::Error) -> Unknown {
+        self.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+    }
+
+    fn too_large(&self, path: &str, limit: usize) -> Unknown {
+        let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
+        Unknown::new(Cause::TooLarge, why)
     }
 
     /// The bytes of a small file.
@@ -298,6 +320,32 @@ impl Root {
     pub fn handle(&self, path: &str) -> Result<OwnedFd, Unknown> {
         self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))
     }
+}
+
+/// Compares while it reads: a table that did not change is neither kept twice nor written anew.
+fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let mut piece = [0; 16 << 10];
+    let (mut at, mut same) = (0usize, true);
+    // One piece beyond the limit shows that there is more.
+    while at <= limit {
+        let length = match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let read = piece.get(..length).unwrap_or_default();
+        let end = at.saturating_add(length);
+        if !same || buffer.get(at..end) != Some(read) {
+            same = false;
+            buffer.truncate(at);
+            buffer.extend_from_slice(read);
+        }
+        at = end;
+    }
+    same &= buffer.len() == at;
+    buffer.truncate(at);
+    Ok(same)
 }
 
 /// At most 40 characters of a text, quoted, for an error message.
@@ -401,6 +449,36 @@ mod tests {
         fs::create_dir(dir.path().join("dev")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("dev/kmsg"), Mode::S_IRWXU).unwrap();
         assert_eq!(cause(root.kernel_log(), "character device 1:11"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_file_is_read_over_what_it_held_before() {
+        let (dir, root) = tree();
+        let mut held = Vec::new();
+        let mut refresh = |bytes: &[u8]| {
+            fs::write(dir.path().join("t"), bytes).unwrap();
+            let same = root.refresh("t", &root.file("t").unwrap(), 40_000, &mut held);
+            assert!(same.is_err() || held == bytes);
+            same
+        };
+        let long = vec![b'x'; 40_000];
+        let steps: [(&[u8], bool); 7] = [
+            (b"one\n", false),
+            (b"one\n", true),
+            (b"two\n", false),
+            (b"two\nthree\n", false),
+            (b"two\n", false),
+            (&long, false),
+            (&long, true),
+        ];
+        for (bytes, same) in steps {
+            assert_eq!(refresh(bytes), Ok(same), "{} bytes", bytes.len());
+        }
+        let mut other = long.clone();
+        other[39_999] = b'y';
+        assert_eq!(refresh(&other), Ok(false));
+        assert_eq!(cause(refresh(&[b'x'; 40_001]), "more than 40000"), Cause::TooLarge);
+        assert_eq!(refresh(b""), Ok(true), "nothing is kept of what was too large");
     }
 
     #[test]
