@@ -158,7 +158,7 @@ fn bench(title: &str, path: &Path, rounds: usize) {
     }
     let (first, costs) = measure(path, floors.as_deref(), rounds);
     println!("  {:<34} {:>9} {:>9} {:>9} {:>9} {:>9}", "CPU time in µs", "floor", "pass", "observe", "step", "ratio");
-    let mean = |pick: fn(&Cost) -> Duration| costs.iter().map(pick).sum::<Duration>() / CYCLE as u32;
+    let mean = |pick: fn(&Cost) -> Duration| costs.iter().map(pick).sum::<Duration>() / u32::try_from(CYCLE).unwrap();
     let mean = Cost { floor: mean(|c| c.floor), observe: mean(|c| c.observe), step: mean(|c| c.step) };
     first.row("first pass of a new agent");
     costs[0].row("every source (once in 300 s)");

@@ -459,6 +459,28 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_did_not_change_is_the_same_table_and_one_that_did_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut table = MountTable::default();
+        let mut read = |text: &str| {
+            std::fs::write(dir.path().join(PATH), text).unwrap();
+            table.read(&root, KUBELET)
+        };
+        let place = |mounts: &Mounts| std::ptr::from_ref(mounts.values().next().unwrap());
+        let first = read(ROOT).unwrap();
+        assert_eq!(place(&first), place(&read(ROOT).unwrap()));
+        // An option changes in place and wakes nobody.
+        let read_only = ROOT.replace("rw", "ro");
+        let second = read(&read_only).unwrap();
+        assert_eq!(second, parse(read_only.as_bytes(), KUBELET).unwrap());
+        assert_ne!(second, first);
+        assert!(read("").is_err() && read("").is_err(), "no table is not the table before it");
+        assert_eq!(read(ROOT).unwrap(), first);
+    }
+
+    #[test]
     fn a_hundred_thousand_mounts_are_read_and_not_held() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();

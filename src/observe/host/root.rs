@@ -3,21 +3,25 @@
 //! Every path is resolved inside the root (`openat2` with `RESOLVE_IN_ROOT`): a link, absolute or not, never
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
+/// What a file of `/proc` or `/sys` holds at most where it is one page, as nearly all are.
+const USUAL: usize = 4 << 10;
 /// Enough for a mount table of 100,000 lines.
 pub const TABLE: usize = 64 << 20;
 
@@ -33,7 +37,7 @@ pub struct Root {
 }
 
 /// What stands under a name in a directory, as the directory itself says; never by looking at the thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryKind {
     /// A directory.
     Directory,
@@ -44,6 +48,9 @@ pub enum EntryKind {
     /// Anything else, or the filesystem does not say.
     Other,
 }
+
+/// A name in a directory, and the text of the link that stands there.
+pub type NamedLink = (String, Result<String, Unknown>);
 
 impl Root {
     /// Opens the directory that all paths are taken to be below.
@@ -227,7 +234,8 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        let mut buffer = Vec::new();
+        // Nearly every such file fits, and is then read in one piece.
+        let mut buffer = Vec::with_capacity(USUAL);
         self.read_into(path, SMALL, &mut buffer)?;
         Ok(buffer)
     }
@@ -276,24 +284,58 @@ impl Root {
     /// # Errors
     /// When it cannot be opened as a directory or read to its end.
     pub fn list(&self, path: &str) -> Result<Vec<(String, EntryKind)>, Unknown> {
-        let fd = self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))?;
-        let mut dir = Dir::from_fd(fd).map_err(|e| self.unknown(path, e))?;
         let mut names = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry.map_err(|e| self.unknown(path, e))?;
-            let name = entry.file_name().to_string_lossy();
-            if name == "." || name == ".." {
-                continue;
-            }
+        self.each(path, |name, kind| names.push((name.to_owned(), kind)))?;
+        Ok(names)
+    }
+
+    /// Tells each name in a directory, in no order; for large ones of which little is wanted.
+    ///
+    /// # Errors
+    /// As [`Root::list`].
+    pub fn each(&self, path: &str, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
+        let dir = self.directory(path)?;
+        self.entries(path, &dir, |name, kind| tell(&name.to_string_lossy(), kind))
+    }
+
+    /// The names in a directory, each with what [`Root::link`] says of it.
+    ///
+    /// # Errors
+    /// As [`Root::list`].
+    pub fn links(&self, path: &str) -> Result<Vec<NamedLink>, Unknown> {
+        let dir = self.directory(path)?;
+        let mut links = Vec::new();
+        self.entries(path, &dir, |name, _| {
+            // A name of one part leads nowhere else, so it need not be resolved inside the root.
+            let link = readlinkat(&dir, name).map(|text| text.to_string_lossy().into_owned());
+            let name = name.to_string_lossy();
+            let link = link.map_err(|e| self.unknown(&format!("{path}/{name}"), e));
+            links.push((name.into_owned(), link));
+        })?;
+        Ok(links)
+    }
+
+    fn directory(&self, path: &str) -> Result<OwnedFd, Unknown> {
+        self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))
+    }
+
+    fn entries(&self, path: &str, dir: &OwnedFd, mut tell: impl FnMut(&CStr, EntryKind)) -> Result<(), Unknown> {
+        // readdir would ask for the directory's attributes and for 32 KiB, each time.
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error())))?;
             let kind = match entry.file_type() {
-                Some(Type::Directory) => EntryKind::Directory,
-                Some(Type::Symlink) => EntryKind::Link,
-                Some(Type::File) => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                FileType::Symlink => EntryKind::Link,
+                FileType::RegularFile => EntryKind::File,
                 _ => EntryKind::Other,
             };
-            names.push((name.into_owned(), kind));
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                tell(entry.file_name(), kind);
+            }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// The text of a symbolic link, not followed.
@@ -479,6 +521,29 @@ mod tests {
         assert_eq!(refresh(&other), Ok(false));
         assert_eq!(cause(refresh(&[b'x'; 40_001]), "more than 40000"), Cause::TooLarge);
         assert_eq!(refresh(b""), Ok(true), "nothing is kept of what was too large");
+    }
+
+    #[test]
+    fn a_directory_tells_what_stands_in_it_without_looking_at_it() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("proc/file"), "").unwrap();
+        symlink("../nowhere", dir.path().join("proc/link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("proc/fifo"), Mode::S_IRWXU).unwrap();
+        for number in 0..2_000 {
+            fs::create_dir(dir.path().join(format!("proc/{number}"))).unwrap();
+        }
+        let mut names = root.list("proc").unwrap();
+        names.sort();
+        let (others, numbers): (Vec<_>, Vec<_>) = names.into_iter().partition(|(name, _)| name.parse::<u32>().is_err());
+        assert_eq!(numbers.len(), 2_000, "more than fit one call");
+        assert!(numbers.iter().all(|(_, kind)| *kind == EntryKind::Directory));
+        let kinds = [("fifo", EntryKind::Other), ("file", EntryKind::File), ("link", EntryKind::Link)];
+        assert_eq!(others, kinds.map(|(name, kind)| (name.to_owned(), kind)));
+        let mut links = root.links("proc").unwrap();
+        links.retain(|(name, link)| name == "link" || (name == "file" && link.is_err()));
+        links.sort_by(|a, b| a.0.cmp(&b.0));
+        assert!(links[0].1.as_ref().unwrap_err().why.contains("proc/file"));
+        assert_eq!(links[1], ("link".to_owned(), Ok("../nowhere".to_owned())));
     }
 
     #[test]
