@@ -7,7 +7,9 @@ pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stalled_io;
 
-use crate::facts::{BlockDevice, BlockDevices, MountEntry, VolumeId, VolumePath};
+use std::collections::BTreeMap;
+
+use crate::facts::{BlockDevice, BlockDevices, DevId, MountEntry, Mounts, VolumeId, VolumePath};
 use crate::finding::{Subject, SubjectType};
 
 /// A mount point as a subject, with the pod and volume that its path or device names.
@@ -29,6 +31,15 @@ fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
 
 fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
     block.values().find(|device| device.name == name)
+}
+
+/// The first mount of each block device: of thousands of mounts most have none.
+fn mounted_devices(mounts: &Mounts) -> BTreeMap<DevId, &MountEntry> {
+    let mut devices = BTreeMap::new();
+    for mount in mounts.values().filter(|mount| mount.has_device()) {
+        devices.entry(mount.dev).or_insert(mount);
+    }
+    devices
 }
 
 fn pv_of(path: &VolumePath) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +10,13 @@ use super::Unknown;
 
 /// A list that knows whether it is whole.
 ///
-/// With a gap, what is in it is there, and what is not in it may still be there.
+/// With a gap, what is in it is there, and what is not in it may still be there. A clone shares the items, so a
+/// witness that finds nothing changed gives out the same list again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
 pub struct Inventory<K, V> {
     #[serde(with = "pairs", bound(serialize = "K: Serialize, V: Serialize"))]
-    items: BTreeMap<K, V>,
+    items: Arc<BTreeMap<K, V>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gap: Option<Unknown>,
 }
@@ -35,12 +37,12 @@ pub enum NotAbsent<'a, V> {
 impl<K: Ord, V> Inventory<K, V> {
     /// A list that was read to its end.
     pub fn whole(items: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { items: items.into_iter().collect(), gap: None }
+        Self { items: Arc::new(items.into_iter().collect()), gap: None }
     }
 
     /// A list of which some part could not be read.
     pub fn with_gap(items: impl IntoIterator<Item = (K, V)>, gap: Option<Unknown>) -> Self {
-        Self { items: items.into_iter().collect(), gap }
+        Self { items: Arc::new(items.into_iter().collect()), gap }
     }
 
     /// What stands under this key.
@@ -115,23 +117,24 @@ impl<'a, K: Ord, V> IntoIterator for &'a Inventory<K, V> {
 /// Pairs instead of an object: JSON objects only have strings for keys.
 mod pairs {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
+        map: &Arc<BTreeMap<K, V>>,
         out: S,
     ) -> Result<S::Ok, S::Error> {
-        out.collect_seq(map)
+        out.collect_seq(map.iter())
     }
 
-    pub fn deserialize<'de, K, V, D>(input: D) -> Result<BTreeMap<K, V>, D::Error>
+    pub fn deserialize<'de, K, V, D>(input: D) -> Result<Arc<BTreeMap<K, V>>, D::Error>
     where
         K: Ord + Deserialize<'de>,
         V: Deserialize<'de>,
         D: Deserializer<'de>,
     {
-        Ok(Vec::<(K, V)>::deserialize(input)?.into_iter().collect())
+        Ok(Arc::new(Vec::<(K, V)>::deserialize(input)?.into_iter().collect()))
     }
 }
 

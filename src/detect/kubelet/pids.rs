@@ -61,10 +61,24 @@ fn pods(view: &View, settings: &All) -> Vec<Finding> {
     let before = view.pod_cgroups.pair().ok().map(|(_, before, _)| before);
     let one = |(uid, pod): (&String, &crate::facts::PodCgroup)| {
         let old = before.and_then(|before| before.get(uid)).map(|pod| &pod.cgroup);
+        if is_well(settings, &pod.cgroup, old) {
+            return None;
+        }
         let subject = Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
         in_group(settings, &pod.cgroup, old, subject, &format!("pod {uid}"), |fact| pods.says(fact))
     };
     pods.value.iter().filter_map(one).collect()
+}
+
+/// Nothing to say of it: so of nearly all pods, and then no word is put together.
+fn is_well(settings: &All, group: &Cgroup, before: Option<&Cgroup>) -> bool {
+    let (Some(used), Some(limit)) = (group.pids, group.pids_max) else { return true };
+    refused(group, before) == 0 && severity(settings, used, limit).is_none()
+}
+
+/// Forks that were refused since the last look.
+fn refused(group: &Cgroup, before: Option<&Cgroup>) -> u64 {
+    group.pids_refused.zip(before.and_then(|b| b.pids_refused)).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
 fn in_group(
@@ -77,8 +91,7 @@ fn in_group(
 ) -> Option<Finding> {
     let (used, limit) = (group.pids?, group.pids_max?);
     let evidence = says(format!("{whose}: {used} of {limit} ids are in use"));
-    let refused =
-        group.pids_refused.zip(before.and_then(|b| b.pids_refused)).map_or(0, |(new, old)| new.saturating_sub(old));
+    let refused = refused(group, before);
     if refused > 0 {
         let refusals = says(format!("{whose}: {refused} forks were refused since the last look"));
         let message = format!("{whose} may have {limit} process ids, and {refused} forks were refused");
@@ -95,14 +108,18 @@ fn full(
     whose: &str,
     seen: Option<Evidence>,
 ) -> Option<Finding> {
-    let percent = used.saturating_mul(100).checked_div(limit)?;
-    let severity = match percent {
-        p if p >= settings.pids.critical_percent => Severity::Critical,
-        p if p >= settings.pids.warn_percent => Severity::Warning,
-        _ => return None,
-    };
+    let (severity, percent) = severity(settings, used, limit)?;
     let message = format!("{whose} has {used} of {limit} process ids in use ({percent} %)");
     Some(finding(severity, subject, message, seen.into_iter().collect()))
+}
+
+fn severity(settings: &All, used: u64, limit: u64) -> Option<(Severity, u64)> {
+    let percent = used.saturating_mul(100).checked_div(limit)?;
+    match percent {
+        p if p >= settings.pids.critical_percent => Some((Severity::Critical, percent)),
+        p if p >= settings.pids.warn_percent => Some((Severity::Warning, percent)),
+        _ => None,
+    }
 }
 
 fn finding(severity: Severity, subject: Subject, message: String, evidence: Vec<Evidence>) -> Finding {

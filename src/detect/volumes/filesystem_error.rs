@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{
-    BlockDevices, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId,
+    DevId, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId,
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
@@ -32,10 +32,11 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let mut judgement = Judgement::new(KIND);
     let shut = shut_down(view);
+    let mounted = view.mounts.known().map(|mounts| super::mounted_devices(mounts.value)).unwrap_or_default();
     for (key, filesystem) in filesystems.value {
         let mut signs: Vec<Sign> = Vec::new();
         let errors = counted(view, &filesystems.says(""), key, filesystem);
-        signs.extend(options(view, key, errors.is_some()));
+        signs.extend(options(view, &mounted, key, errors.is_some()));
         signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
         signs.extend(errors);
         signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
@@ -93,11 +94,16 @@ fn counted(view: &View, witness: &Evidence, key: &FilesystemKey, filesystem: &Fi
 }
 
 /// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.
-fn options(view: &View, key: &FilesystemKey, errors: bool) -> Option<Sign> {
+fn options(view: &View, mounted: &Mounted<'_>, key: &FilesystemKey, errors: bool) -> Option<Sign> {
     let mounts = view.mounts.known().ok()?;
-    let mount = mounted(&mounts, view.block.known().ok().map(|b| b.value), &key.device)?;
-    let words = ["shutdown", "emergency_ro", "ro"].into_iter().filter(|word| errors || *word != "ro");
-    let word = words.into_iter().find(|word| mount.has_super_option(word))?;
+    let block = view.block.known().ok().map(|block| block.value);
+    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == key.device)).map(|(dev, _)| *dev);
+    let mount = match dev {
+        Some(dev) => *mounted.get(&dev)?,
+        None => by_source(&mounts, &key.device)?,
+    };
+    let mut words = ["shutdown", "emergency_ro", "ro"].into_iter().filter(|word| errors || *word != "ro");
+    let word = words.find(|word| mount.has_super_option(word))?;
     let text = match word {
         "shutdown" => "has shut down: every access fails",
         _ => "has stopped accepting writes after an error",
@@ -120,10 +126,12 @@ fn made_read_only(view: &View, key: &FilesystemKey) -> Option<Sign> {
     Some((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
 }
 
-fn mounted<'a>(mounts: &Seen<'a, Mounts>, block: Option<&BlockDevices>, device: &str) -> Option<&'a MountEntry> {
-    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
+/// The first mount of each block device.
+type Mounted<'a> = BTreeMap<DevId, &'a MountEntry>;
+
+fn by_source<'a>(mounts: &Seen<'a, Mounts>, device: &str) -> Option<&'a MountEntry> {
     let source = format!("/dev/{device}");
-    mounts.value.values().find(|mount| dev.map_or(*mount.source == *source, |dev| mount.dev == dev))
+    mounts.value.values().find(|mount| *mount.source == *source)
 }
 
 /// XFS filesystems that shut down and were not mounted or unmounted since, by device.

@@ -25,10 +25,15 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
     };
     let block = view.block.known().ok().map(|block| block.value);
+    let mounted = super::mounted_devices(mounts.value);
     let mut judgement = Judgement::new(KIND);
     for key in filesystems.value.iter().map(|(key, _)| key) {
+        let found = block.and_then(|block| device(block, &key.device));
+        if found.is_some_and(|(dev, _)| mounted.contains_key(&dev)) {
+            continue;
+        }
         let subject = Subject {
-            volume: block.and_then(|b| super::volume_of(b, device(b, &key.device)?.1)),
+            volume: found.and_then(|(_, device)| super::volume_of(block?, device)),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
         let unmounted = match not_mounted(&mounts, block, key) {

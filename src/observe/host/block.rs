@@ -52,7 +52,7 @@ impl BlockTable {
     /// # Errors
     /// When the devices cannot be listed.
     pub fn read(&mut self, root: &Root) -> Result<BlockDevices, Unknown> {
-        let listed = root.list(DEVICES)?;
+        let listed = root.links(DEVICES)?;
         let mut look = Look {
             root,
             gaps: Gaps::default(),
@@ -62,12 +62,12 @@ impl BlockTable {
         self.looks = self.looks.wrapping_add(1);
         let swaps = look.swaps();
         let mut before = std::mem::take(&mut self.known);
-        for (number, _) in listed {
+        for (number, link) in listed {
             let Ok(dev) = number.parse::<DevId>() else {
                 look.gaps.note(root.malformed(&format!("{DEVICES}/{number}"), "expected a device number like 259:1"));
                 continue;
             };
-            if let Some(known) = look.device(&number, before.remove(&dev)) {
+            if let Some(known) = look.device(&number, link, before.remove(&dev)) {
                 self.known.insert(dev, known);
             }
         }
@@ -90,16 +90,14 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// One device; `None` where it is gone or cannot be told from another.
-    fn device(&mut self, number: &str, before: Option<Known>) -> Option<Known> {
-        let path = format!("{DEVICES}/{number}");
-        let link = self.root.link(&path);
+    fn device(&mut self, number: &str, link: Result<String, Unknown>, before: Option<Known>) -> Option<Known> {
         let link = self.gaps.optional(link)?;
         if let Some(known) = before.filter(|known| known.link == link) {
             return self.again(known);
         }
         let Some(place) = Place::of(&link) else {
             let why = format_args!("expected a link to ../../devices/…, found one to {}", quote(&link));
-            self.gaps.note(self.root.malformed(&path, why));
+            self.gaps.note(self.root.malformed(&format!("{DEVICES}/{number}"), why));
             return None;
         };
         self.first(link, place)

@@ -49,7 +49,8 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
 
 /// The numbers in `/proc`, lowest first: a container's first process is its best name.
 fn processes(root: &Root, gaps: &mut Gaps) -> Result<Vec<u32>, Unknown> {
-    let mut pids: Vec<u32> = root.list("proc")?.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+    let mut pids: Vec<u32> = Vec::new();
+    root.each("proc", |name, _| pids.extend(name.parse::<u32>()))?;
     pids.sort_unstable();
     if pids.len() > MOST_PROCESSES {
         let why = format!("{} has {} processes, the limit is {MOST_PROCESSES}", root.name("proc"), pids.len());

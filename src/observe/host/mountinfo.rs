@@ -18,69 +18,96 @@ const PATH: &str = "proc/1/mountinfo";
 /// Reads before a table that never holds still is given up.
 const TRIES: usize = 3;
 
-/// What of the buffer is kept between two reads: the table of a busy node fits, that of a broken one does not.
-const KEEP: usize = 1 << 20;
+/// What of the text is kept between two reads: the table of a busy node fits, that of a broken one does not.
+const KEEP: usize = 4 << 20;
 
-/// The mount table with its descriptor, buffer and last list of mount points.
+/// The mount table with its descriptor, and what it last was.
 #[derive(Debug, Default)]
 pub struct MountTable {
     file: Option<File>,
-    buffer: Vec<u8>,
-    last: Option<Vec<String>>,
+    text: Vec<u8>,
+    /// What the text says; absent where it says nothing or not all of it was read.
+    parsed: Option<Parsed>,
+}
+
+#[derive(Debug)]
+struct Parsed {
+    mounts: Mounts,
+    /// Mount points below the kubelet's directory, sorted; absent where the table is not whole.
+    points: Option<Vec<String>>,
 }
 
 impl MountTable {
-    /// Reads the table while nothing changes in it.
+    /// Reads the table while nothing changes in it. The kubelet's directory must be the same on every read.
     ///
     /// # Errors
     /// When it cannot be read, changed during each of three reads, or is no mount table.
     pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<Mounts, Unknown> {
-        // Who lists directories by an old table may list a volume that was mounted since.
-        self.last = None;
-        if root.is_live() {
-            self.fill(root)?;
+        // Who lists directories by an old table may list a volume that was mounted since: gone until all is read.
+        let before = self.parsed.take();
+        let same = if root.is_live() {
+            self.fill(root)?
         } else {
-            root.read_into(PATH, TABLE, &mut self.buffer)?;
+            root.refresh(PATH, &root.file(PATH)?, TABLE, &mut self.text)?
+        };
+        let parsed = match before.filter(|_| same) {
+            // Most of a pass would go into parsing what the last one parsed.
+            Some(parsed) => parsed,
+            None => Parsed::of(root, &self.text, kubelet_root)?,
+        };
+        if self.text.len() > KEEP {
+            self.text = Vec::new();
         }
-        let table = Table::scan(&self.buffer, kubelet_root).map_err(|reason| root.malformed(PATH, reason));
-        self.buffer.clear();
-        self.buffer.shrink_to(KEEP);
-        let mounts = table?.into_mounts(&root.name(PATH));
-        self.last = mounts.gap().is_none().then(|| points_below(&mounts, kubelet_root));
-        Ok(mounts)
+        Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
     /// Mount points below the kubelet's directory, sorted, as the latest read saw them; `None` where that was not whole.
     #[must_use]
     pub fn last(&self) -> Option<&[String]> {
-        self.last.as_deref()
+        self.parsed.as_ref()?.points.as_deref()
     }
 
-    fn fill(&mut self, root: &Root) -> Result<(), Unknown> {
+    /// Whether the text is what it was.
+    fn fill(&mut self, root: &Root) -> Result<bool, Unknown> {
         let kept = self.file.is_some();
         match self.fill_once(root) {
-            Err(why) if kept && why.cause != Cause::Torn => self.fill_once(root),
+            Err(why) if kept && why.cause != Cause::Torn => {
+                // What the failed try read is not what was parsed.
+                self.text.clear();
+                self.fill_once(root)
+            }
             done => done,
         }
     }
 
     /// Lets go of the descriptor on any error.
-    fn fill_once(&mut self, root: &Root) -> Result<(), Unknown> {
+    fn fill_once(&mut self, root: &Root) -> Result<bool, Unknown> {
         let file = match self.file.take() {
             Some(file) => file,
             None => root.file(PATH)?,
         };
-        let buffer = &mut self.buffer;
+        let text = &mut self.text;
+        let mut same = true;
         let read = || {
             (&file).seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))?;
-            root.drain(PATH, &file, TABLE, buffer)
+            same &= root.refresh(PATH, &file, TABLE, text)?;
+            Ok(())
         };
         if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(PATH, e)))? {
             let why = format!("{} changed during each of {TRIES} reads", root.name(PATH));
             return Err(Unknown::new(Cause::Torn, why));
         }
         self.file = Some(file);
-        Ok(())
+        Ok(same)
+    }
+}
+
+impl Parsed {
+    fn of(root: &Root, text: &[u8], kubelet_root: &str) -> Result<Self, Unknown> {
+        let table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
+        let mounts = table.into_mounts(&root.name(PATH));
+        let points = mounts.gap().is_none().then(|| points_below(&mounts, kubelet_root));
+        Ok(Self { mounts, points })
     }
 }
 
@@ -432,6 +459,28 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_did_not_change_is_the_same_table_and_one_that_did_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut table = MountTable::default();
+        let mut read = |text: &str| {
+            std::fs::write(dir.path().join(PATH), text).unwrap();
+            table.read(&root, KUBELET)
+        };
+        let place = |mounts: &Mounts| std::ptr::from_ref(mounts.values().next().unwrap());
+        let first = read(ROOT).unwrap();
+        assert_eq!(place(&first), place(&read(ROOT).unwrap()));
+        // An option changes in place and wakes nobody.
+        let read_only = ROOT.replace("rw", "ro");
+        let second = read(&read_only).unwrap();
+        assert_eq!(second, parse(read_only.as_bytes(), KUBELET).unwrap());
+        assert_ne!(second, first);
+        assert!(read("").is_err() && read("").is_err(), "no table is not the table before it");
+        assert_eq!(read(ROOT).unwrap(), first);
+    }
+
+    #[test]
     fn a_hundred_thousand_mounts_are_read_and_not_held() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
@@ -443,7 +492,7 @@ mod tests {
         let mut table = MountTable::default();
         let mounts = table.read(&Root::open(dir.path()).unwrap(), KUBELET).unwrap();
         assert_eq!((mounts.len(), mounts.gap()), (100_001, None));
-        assert!(table.buffer.capacity() <= KEEP, "{} bytes kept", table.buffer.capacity());
+        assert!(table.text.capacity() <= KEEP, "{} bytes kept", table.text.capacity());
     }
 
     #[test]

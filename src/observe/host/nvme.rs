@@ -41,12 +41,13 @@ fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController>
     let mut text = |file| root.line(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
     let (model, state) = (text("model"), text("state"));
     let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
-    let entries = root.list(dir).map_err(|why| failed.push(why)).unwrap_or_default();
+    let mut namespaces = Vec::new();
+    let listed = root.each(dir, |name, _| namespaces.extend(namespace(name)));
+    failed.extend(listed.err());
     if !failed.is_empty() && !root.exists(dir) {
         return None;
     }
     failed.into_iter().for_each(|why| gaps.note(why));
-    let mut namespaces: Vec<_> = entries.iter().filter_map(|(name, _)| namespace(name)).collect();
     namespaces.sort_unstable();
     Some(NvmeController { model, volume, state, transport, namespaces })
 }

@@ -3,21 +3,25 @@
 //! Every path is resolved inside the root (`openat2` with `RESOLVE_IN_ROOT`): a link, absolute or not, never
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
+/// What a file of `/proc` or `/sys` holds at most where it is one page, as nearly all are.
+const USUAL: usize = 4 << 10;
 /// Enough for a mount table of 100,000 lines.
 pub const TABLE: usize = 64 << 20;
 
@@ -27,11 +31,13 @@ pub struct Root {
     dir: OwnedFd,
     path: PathBuf,
     live: bool,
+    /// Below `proc` and `sys` there are only the kernel's own files.
+    kernel: bool,
     confined: bool,
 }
 
 /// What stands under a name in a directory, as the directory itself says; never by looking at the thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryKind {
     /// A directory.
     Directory,
@@ -43,6 +49,9 @@ pub enum EntryKind {
     Other,
 }
 
+/// A name in a directory, and the text of the link that stands there.
+pub type NamedLink = (String, Result<String, Unknown>);
+
 impl Root {
     /// Opens the directory that all paths are taken to be below.
     ///
@@ -51,8 +60,10 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
-        let mut root = Self { dir, path: path.to_owned(), live: false, confined: path != Path::new("/") };
+        let confined = path != Path::new("/");
+        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined };
         root.live = root.procfs_is_real();
+        root.kernel = root.live;
         Ok(root)
     }
 
@@ -63,6 +74,14 @@ impl Root {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Takes what is below `proc` and `sys` for the kernel's own, as on a running machine, though it is a copy.
+    ///
+    /// For benchmarks: a generated tree then costs what a machine costs.
+    #[must_use]
+    pub fn as_kernel(self) -> Self {
+        Self { kernel: true, ..self }
     }
 
     fn procfs_is_real(&self) -> bool {
@@ -116,7 +135,7 @@ impl Root {
     pub fn file(&self, path: &str) -> Result<File, Unknown> {
         // O_PATH first: opening a FIFO, a device or a socket can have an effect, looking at it has none.
         // Below a real /proc or /sys there are none, so the second open is saved there.
-        let kernel = self.live && (path.starts_with("proc/") || path.starts_with("sys/"));
+        let kernel = self.kernel && (path.starts_with("proc/") || path.starts_with("sys/"));
         if !kernel {
             let seen = self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?;
             self.expect_regular(path, &seen)?;
@@ -179,13 +198,35 @@ impl Root {
         buffer.clear();
         let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
         let read = file.take(most).read_to_end(buffer);
-        read.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        read.map_err(|e| self.io(path, &e))?;
         if buffer.len() > limit {
             buffer.clear();
-            let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
-            return Err(Unknown::new(Cause::TooLarge, why));
+            return Err(self.too_large(path, limit));
         }
         Ok(())
+    }
+
+    /// Reads an open file from its present position on over what it held before; says whether it is the same.
+    ///
+    /// # Errors
+    /// As [`Root::drain`]; the buffer is then empty.
+    pub fn refresh(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Unknown> {
+        let same = refresh(file, limit, buffer);
+        if same.as_ref().is_ok_and(|_| buffer.len() <= limit) {
+            return same.map_err(|e| self.io(path, &e));
+        }
+        buffer.clear();
+        same.map_err(|e| self.io(path, &e))?;
+        Err(self.too_large(path, limit))
+    }
+
+    fn io(&self, path: &str, error: &io::Error) -> Unknown {
+        self.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+    }
+
+    fn too_large(&self, path: &str, limit: usize) -> Unknown {
+        let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
+        Unknown::new(Cause::TooLarge, why)
     }
 
     /// The bytes of a small file.
@@ -193,7 +234,8 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        let mut buffer = Vec::new();
+        // Nearly every such file fits, and is then read in one piece.
+        let mut buffer = Vec::with_capacity(USUAL);
         self.read_into(path, SMALL, &mut buffer)?;
         Ok(buffer)
     }
@@ -242,24 +284,58 @@ impl Root {
     /// # Errors
     /// When it cannot be opened as a directory or read to its end.
     pub fn list(&self, path: &str) -> Result<Vec<(String, EntryKind)>, Unknown> {
-        let fd = self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))?;
-        let mut dir = Dir::from_fd(fd).map_err(|e| self.unknown(path, e))?;
         let mut names = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry.map_err(|e| self.unknown(path, e))?;
-            let name = entry.file_name().to_string_lossy();
-            if name == "." || name == ".." {
-                continue;
-            }
+        self.each(path, |name, kind| names.push((name.to_owned(), kind)))?;
+        Ok(names)
+    }
+
+    /// Tells each name in a directory, in no order; for large ones of which little is wanted.
+    ///
+    /// # Errors
+    /// As [`Root::list`].
+    pub fn each(&self, path: &str, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
+        let dir = self.directory(path)?;
+        self.entries(path, &dir, |name, kind| tell(&name.to_string_lossy(), kind))
+    }
+
+    /// The names in a directory, each with what [`Root::link`] says of it.
+    ///
+    /// # Errors
+    /// As [`Root::list`].
+    pub fn links(&self, path: &str) -> Result<Vec<NamedLink>, Unknown> {
+        let dir = self.directory(path)?;
+        let mut links = Vec::new();
+        self.entries(path, &dir, |name, _| {
+            // A name of one part leads nowhere else, so it need not be resolved inside the root.
+            let link = readlinkat(&dir, name).map(|text| text.to_string_lossy().into_owned());
+            let name = name.to_string_lossy();
+            let link = link.map_err(|e| self.unknown(&format!("{path}/{name}"), e));
+            links.push((name.into_owned(), link));
+        })?;
+        Ok(links)
+    }
+
+    fn directory(&self, path: &str) -> Result<OwnedFd, Unknown> {
+        self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))
+    }
+
+    fn entries(&self, path: &str, dir: &OwnedFd, mut tell: impl FnMut(&CStr, EntryKind)) -> Result<(), Unknown> {
+        // readdir would ask for the directory's attributes and for 32 KiB, each time.
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error())))?;
             let kind = match entry.file_type() {
-                Some(Type::Directory) => EntryKind::Directory,
-                Some(Type::Symlink) => EntryKind::Link,
-                Some(Type::File) => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                FileType::Symlink => EntryKind::Link,
+                FileType::RegularFile => EntryKind::File,
                 _ => EntryKind::Other,
             };
-            names.push((name.into_owned(), kind));
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                tell(entry.file_name(), kind);
+            }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// The text of a symbolic link, not followed.
@@ -286,6 +362,32 @@ impl Root {
     pub fn handle(&self, path: &str) -> Result<OwnedFd, Unknown> {
         self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))
     }
+}
+
+/// Compares while it reads: a table that did not change is neither kept twice nor written anew.
+fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let mut piece = [0; 16 << 10];
+    let (mut at, mut same) = (0usize, true);
+    // One piece beyond the limit shows that there is more.
+    while at <= limit {
+        let length = match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let read = piece.get(..length).unwrap_or_default();
+        let end = at.saturating_add(length);
+        if !same || buffer.get(at..end) != Some(read) {
+            same = false;
+            buffer.truncate(at);
+            buffer.extend_from_slice(read);
+        }
+        at = end;
+    }
+    same &= buffer.len() == at;
+    buffer.truncate(at);
+    Ok(same)
 }
 
 /// At most 40 characters of a text, quoted, for an error message.
@@ -389,6 +491,59 @@ mod tests {
         fs::create_dir(dir.path().join("dev")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("dev/kmsg"), Mode::S_IRWXU).unwrap();
         assert_eq!(cause(root.kernel_log(), "character device 1:11"), Cause::WrongType);
+    }
+
+    #[test]
+    fn a_file_is_read_over_what_it_held_before() {
+        let (dir, root) = tree();
+        let mut held = Vec::new();
+        let mut refresh = |bytes: &[u8]| {
+            fs::write(dir.path().join("t"), bytes).unwrap();
+            let same = root.refresh("t", &root.file("t").unwrap(), 40_000, &mut held);
+            assert!(same.is_err() || held == bytes);
+            same
+        };
+        let long = vec![b'x'; 40_000];
+        let steps: [(&[u8], bool); 7] = [
+            (b"one\n", false),
+            (b"one\n", true),
+            (b"two\n", false),
+            (b"two\nthree\n", false),
+            (b"two\n", false),
+            (&long, false),
+            (&long, true),
+        ];
+        for (bytes, same) in steps {
+            assert_eq!(refresh(bytes), Ok(same), "{} bytes", bytes.len());
+        }
+        let mut other = long.clone();
+        other[39_999] = b'y';
+        assert_eq!(refresh(&other), Ok(false));
+        assert_eq!(cause(refresh(&[b'x'; 40_001]), "more than 40000"), Cause::TooLarge);
+        assert_eq!(refresh(b""), Ok(true), "nothing is kept of what was too large");
+    }
+
+    #[test]
+    fn a_directory_tells_what_stands_in_it_without_looking_at_it() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("proc/file"), "").unwrap();
+        symlink("../nowhere", dir.path().join("proc/link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("proc/fifo"), Mode::S_IRWXU).unwrap();
+        for number in 0..2_000 {
+            fs::create_dir(dir.path().join(format!("proc/{number}"))).unwrap();
+        }
+        let mut names = root.list("proc").unwrap();
+        names.sort();
+        let (others, numbers): (Vec<_>, Vec<_>) = names.into_iter().partition(|(name, _)| name.parse::<u32>().is_err());
+        assert_eq!(numbers.len(), 2_000, "more than fit one call");
+        assert!(numbers.iter().all(|(_, kind)| *kind == EntryKind::Directory));
+        let kinds = [("fifo", EntryKind::Other), ("file", EntryKind::File), ("link", EntryKind::Link)];
+        assert_eq!(others, kinds.map(|(name, kind)| (name.to_owned(), kind)));
+        let mut links = root.links("proc").unwrap();
+        links.retain(|(name, link)| name == "link" || (name == "file" && link.is_err()));
+        links.sort_by(|a, b| a.0.cmp(&b.0));
+        assert!(links[0].1.as_ref().unwrap_err().why.contains("proc/file"));
+        assert_eq!(links[1], ("link".to_owned(), Ok("../nowhere".to_owned())));
     }
 
     #[test]

@@ -41,17 +41,24 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
         let group = qos_group(self.driver, qos);
-        for (name, kind) in self.root.list(&self.tree.memory_dir(group))? {
-            if kind != EntryKind::Directory {
-                continue;
-            }
-            let Some(uid) = pod_uid(self.driver, &name) else { continue };
+        for (name, uid) in self.groups(&self.tree.memory_dir(group), |name| pod_uid(self.driver, name))? {
             match self.pod(format!("{group}/{name}"), qos) {
                 Ok(pod) => drop(self.pods.insert(uid, pod)),
                 Err(unknown) => self.note(unknown),
             }
         }
         Ok(())
+    }
+
+    /// The groups in a group that are wanted: of some 80 names in it all others are files.
+    fn groups(&self, dir: &str, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
+        let mut groups = Vec::new();
+        self.root.each(dir, |name, kind| {
+            if kind == EntryKind::Directory {
+                groups.extend(wanted(name).map(|id| (name.to_owned(), id)));
+            }
+        })?;
+        Ok(groups)
     }
 
     /// What vanished between being listed and being read is gone, and no gap.
@@ -64,12 +71,9 @@ impl Walk<'_> {
     fn pod(&mut self, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let dir = self.tree.memory_dir(&path);
         let mut containers = BTreeMap::new();
-        for (name, kind) in self.root.list(&dir)? {
-            if kind == EntryKind::Directory
-                && let Some(id) = container_id(&name)
-                && let Some(oom) = self.own_oom(&format!("{dir}/{name}"))?
-            {
-                containers.insert(id.to_owned(), oom);
+        for (name, id) in self.groups(&dir, |name| container_id(name).map(str::to_owned))? {
+            if let Some(oom) = self.own_oom(&format!("{dir}/{name}"))? {
+                containers.insert(id, oom);
             }
         }
         let gone = || Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(&dir)));

@@ -1,0 +1,299 @@
+//! What a pass costs, beside the floor: only opening and reading the same files, in the same run.
+//!
+//! `cargo bench` prints the tables of docs/benchmarks.md. A harness of its own and not criterion: what counts is
+//! a ratio of two things on a machine that is shared, so each floor is timed right beside its pass, in CPU time
+//! of this thread, and the median of many rounds is told.
+//!
+//! Which files a pass reads is not known here but asked of the kernel: `strace` lists what this program opens
+//! while it makes its passes. Other uses: `pass tree DIR usual|largest` writes a tree, `pass passes DIR N` makes
+//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`.
+
+#![allow(missing_docs, reason = "a benchmark has no users")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark may stop where it cannot go on, and runs strace"
+)]
+
+mod floor;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use barnacle::config::Config;
+use barnacle::engine::Engine;
+use barnacle::facts::{BootId, Moment, Source, SourceSet};
+use barnacle::ledger::Memory;
+use barnacle::observe::host::root::Root;
+use barnacle::observe::{Host, HostSettings};
+use barnacle::report::metrics::AgentFigures;
+use barnacle::report::{Origin, Report, json, metrics, page};
+use nix::time::{ClockId, clock_gettime};
+
+use floor::Floor;
+use tree::Shape;
+
+/// Seconds between two passes.
+const INTERVAL: u64 = 10;
+/// After so many passes every source has been read as often as its period says.
+const CYCLE: usize = 30;
+
+/// CPU time of this thread: what others do on a shared machine is not in it.
+fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = now();
+    let result = work();
+    (now() - begun, result)
+}
+
+/// The agent's pass without its thread, its timer and its addresses.
+struct Node {
+    root: Arc<Root>,
+    host: Host,
+    engine: Engine,
+    passes: usize,
+}
+
+impl Node {
+    fn new(path: &Path) -> Self {
+        let root = Arc::new(Root::open(path).unwrap().as_kernel());
+        let engine = Engine::new(Config::default().detect, moment(0), Memory::default());
+        Self { host: host(&root), root, engine, passes: 0 }
+    }
+
+    fn due(&self) -> SourceSet {
+        let second = self.passes as u64 * INTERVAL;
+        SourceSet::periodic().iter().filter(|source| second.is_multiple_of(source.every().as_secs())).collect()
+    }
+
+    /// One pass; the time to observe, and to judge.
+    fn pass(&mut self) -> (Duration, Duration) {
+        let due = self.due();
+        let at = moment(self.passes);
+        self.passes += 1;
+        let (observed, seen) =
+            timed(|| due.iter().map(|source| self.host.observe(source, &[], at)).collect::<Vec<_>>());
+        let (judged, step) = timed(|| one_step(&mut self.engine, at, seen));
+        assert!(step == 0, "a healthy node asks nothing");
+        (observed, judged)
+    }
+
+    /// The time of each source that is due, alone.
+    fn sources(&mut self) -> Vec<(Source, Duration)> {
+        let due = self.due();
+        let at = moment(self.passes);
+        self.passes += 1;
+        due.iter().map(|source| (source, timed(|| self.host.observe(source, &[], at)).0)).collect()
+    }
+}
+
+#[inline(never)]
+fn one_step(engine: &mut Engine, at: Moment, seen: Vec<barnacle::facts::Observation>) -> usize {
+    engine.step(at, seen).asks.len()
+}
+
+fn host(root: &Arc<Root>) -> Host {
+    let settings = HostSettings { kubelet_root: "/var/lib/kubelet".into(), image_root: None, state_dir: None };
+    Host::new(Arc::clone(root), settings)
+}
+
+fn moment(pass: usize) -> Moment {
+    let begun = Moment { boot: BootId::default(), up: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+    begun.plus(Duration::from_secs(86_400 + pass as u64 * INTERVAL))
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn micros(time: Duration) -> String {
+    format!("{:.0}", time.as_secs_f64() * 1e6)
+}
+
+/// Medians of one position in the cycle.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    floor: Duration,
+    observe: Duration,
+    step: Duration,
+}
+
+impl Cost {
+    fn row(&self, name: &str) {
+        let pass = self.observe + self.step;
+        let ratio = if self.floor.is_zero() {
+            "-".to_owned()
+        } else {
+            format!("{:.2}", pass.as_secs_f64() / self.floor.as_secs_f64())
+        };
+        let (floor, observe, step) = (micros(self.floor), micros(self.observe), micros(self.step));
+        println!("  {name:<34} {floor:>9} {:>9} {observe:>9} {step:>9} {ratio:>9}", micros(pass));
+    }
+}
+
+fn bench(title: &str, path: &Path, rounds: usize) {
+    println!("\n{title}");
+    let floors = floor::record(path);
+    if let Some(floors) = &floors {
+        let last = &floors[0];
+        println!(
+            "  a full pass opens {} files and lists {} directories; the others between {} and {} files",
+            last.files(),
+            last.directories(),
+            floors.iter().map(Floor::files).min().unwrap(),
+            floors.iter().skip(1).map(Floor::files).max().unwrap(),
+        );
+        println!("  open + read + close of one small file: {:.1} µs", floor::one_file(path).as_secs_f64() * 1e6);
+    } else {
+        println!("  no floor: strace is not installed or may not trace");
+    }
+    let (first, costs) = measure(path, floors.as_deref(), rounds);
+    println!("  {:<34} {:>9} {:>9} {:>9} {:>9} {:>9}", "CPU time in µs", "floor", "pass", "observe", "step", "ratio");
+    let mean = |pick: fn(&Cost) -> Duration| costs.iter().map(pick).sum::<Duration>() / u32::try_from(CYCLE).unwrap();
+    let mean = Cost { floor: mean(|c| c.floor), observe: mean(|c| c.observe), step: mean(|c| c.step) };
+    first.row("first pass of a new agent");
+    costs[0].row("every source (once in 300 s)");
+    costs[1].row("the 10 s sources (most passes)");
+    mean.row("mean of the 30 passes in 300 s");
+    let millicores = (mean.observe + mean.step).as_secs_f64() / INTERVAL as f64 * 1e3;
+    println!("  = {millicores:.2} millicores at a pass each {INTERVAL} s");
+}
+
+fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<Cost>) {
+    let mut node = Node::new(path);
+    let (observe, step) = node.pass();
+    let first = Cost { observe, step, floor: Duration::ZERO };
+    for _ in 1..CYCLE {
+        node.pass();
+    }
+    let mut times = vec![(Vec::new(), Vec::new(), Vec::new()); CYCLE];
+    let mut buffer = vec![0; 256 << 10];
+    for _ in 0..rounds {
+        for (position, (floor, observe, step)) in times.iter_mut().enumerate() {
+            if let Some(floors) = floors {
+                floor.push(timed(|| floors[position].read(path, &mut buffer)).0);
+            }
+            let (observed, judged) = node.pass();
+            observe.push(observed);
+            step.push(judged);
+        }
+    }
+    let median = |times: Vec<Duration>| if times.is_empty() { Duration::ZERO } else { median(times) };
+    let costs = times.into_iter().map(|(floor, observe, step)| Cost {
+        floor: median(floor),
+        observe: median(observe),
+        step: median(step),
+    });
+    (first, costs.collect())
+}
+
+fn bench_sources(path: &Path) {
+    let mut node = Node::new(path);
+    let mut times: Vec<(Source, Vec<Duration>)> = Source::ALL.iter().map(|source| (*source, Vec::new())).collect();
+    for _ in 0..20 * CYCLE {
+        for (source, time) in node.sources() {
+            times[source as usize].1.push(time);
+        }
+    }
+    println!("  each source alone, CPU time in µs (and its part of the mean pass)");
+    times.retain(|(_, times)| !times.is_empty());
+    let mut times: Vec<_> = times.into_iter().map(|(source, times)| (source, median(times))).collect();
+    let share =
+        |(source, time): &(Source, Duration)| time.as_secs_f64() * 1e6 * INTERVAL as f64 / source.every().as_secs_f64();
+    times.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    for row in &times {
+        let every = row.0.every().as_secs();
+        println!("  {:<20} {:>4} s {:>9} {:>9.0}", row.0.name(), every, micros(row.1), share(row));
+    }
+}
+
+fn bench_faces(path: &Path) {
+    let mut node = Node::new(path);
+    for _ in 0..2 * CYCLE {
+        node.pass();
+    }
+    let median_of = |work: &dyn Fn() -> usize| median((0..101).map(|_| timed(work).0).collect());
+    let report = Report::of(&node.engine, Origin::Agent);
+    let figures = AgentFigures::default();
+    for finding in &report.findings {
+        println!("  found: {} {}: {}", finding.kind.name(), finding.subject, finding.message);
+    }
+    let made = median_of(&|| Report::of(&node.engine, Origin::Agent).kinds.len());
+    let metrics_text = metrics::render(&report, &figures);
+    let series = metrics_text.lines().filter(|line| !line.starts_with('#')).count();
+    let rendered = median_of(&|| metrics::render(&report, &figures).len());
+    let page = median_of(&|| page::html(&report).len());
+    let json = median_of(&|| json::to_json(&report).len());
+    println!(
+        "  report {} µs; metrics {} µs, {} bytes, {series} series",
+        micros(made),
+        micros(rendered),
+        metrics_text.len()
+    );
+    println!("  status page {} µs; JSON {} µs", micros(page), micros(json));
+    drop(node.root);
+}
+
+fn generated(shape: Shape) -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let dir = dir.unwrap();
+    tree::write(dir.path(), shape).unwrap();
+    dir
+}
+
+fn passes(path: &Path, count: usize) {
+    let mut node = Node::new(path);
+    for number in 0..count {
+        floor::mark(number);
+        node.pass();
+    }
+    floor::mark(count);
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments.as_slice() {
+        ["tree", dir, size] => {
+            let shape = if size == "largest" { tree::LARGEST } else { tree::USUAL };
+            std::fs::create_dir_all(dir).unwrap();
+            tree::write(Path::new(dir), shape).unwrap();
+        }
+        ["passes", dir, count] => passes(Path::new(dir), count.parse().unwrap()),
+        ["inside", dir, count] => {
+            // valgrind does not know openat2, which only a root other than / needs.
+            nix::unistd::chroot(dir).unwrap();
+            passes(Path::new("/"), count.parse().unwrap());
+        }
+        ref wanted => tables(wanted.first().copied().unwrap_or_default()),
+    }
+}
+
+fn tables(wanted: &str) {
+    for (name, shape, rounds) in [("usual", tree::USUAL, 41), ("largest", tree::LARGEST, 15)] {
+        if !name.contains(wanted) {
+            continue;
+        }
+        let dir = generated(shape);
+        let Shape { pods, volumes, processes, .. } = shape;
+        let title = format!("A generated node of {pods} pods, {volumes} volumes, {processes} processes");
+        bench(&title, dir.path(), rounds);
+        bench_sources(dir.path());
+        bench_faces(dir.path());
+    }
+    if "live".contains(wanted) {
+        let root = PathBuf::from("/");
+        bench("This machine itself (real /proc and /sys, no pods)", &root, 41);
+        bench_sources(&root);
+    }
+}
