@@ -138,6 +138,7 @@ impl StateDir {
 
     /// Writes it down, now and then and whenever a finding came or went.
     pub fn save(&mut self, now: Moment, engine: &Engine) {
+        self.settle(Duration::ZERO);
         let findings = engine.memory();
         let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
         if recent && findings == self.kept.findings {
