@@ -8,6 +8,7 @@ mod run;
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tracing_subscriber::Layer;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         }
     };
     match dispatch(&matches) {
+        Ok(_) if UNWRITTEN.load(Ordering::Relaxed) => ExitCode::from(FAILED),
         Ok(code) => ExitCode::from(code),
         Err(Failure::Config(error)) => {
             complain(&error.to_string());
@@ -165,8 +167,16 @@ fn start_log(config: &Config) {
 /// Writes to standard output; a reader that went away is no failure of ours.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !UNWRITTEN.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("standard output cannot be written: {error}"));
+    }
 }
+
+/// Whether something that was to be printed is lost.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)

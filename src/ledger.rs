@@ -35,6 +35,8 @@ pub struct Entry {
     quiet_for: Duration,
     /// The last judgement that could see it.
     judged: Moment,
+    /// Whether it stood before the agent was started again.
+    known_before: bool,
     /// Whether that one raised it.
     raised: bool,
     /// Whether there was one since that could not see it.
@@ -105,7 +107,7 @@ impl Ledger {
     /// What must be kept over a restart. What was remembered and has not been judged yet is kept as well.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        let standing = self.entries.iter().filter(|(_, entry)| entry.confirmed.is_some());
+        let standing = self.entries.iter().filter(|(_, entry)| entry.confirmed.is_some() || entry.known_before);
         let mut seen: BTreeMap<_, _> = standing.map(|(key, entry)| (key.clone(), entry.first_seen)).collect();
         for (key, first_seen) in &self.remembered {
             seen.entry(key.clone()).or_insert(*first_seen);
@@ -180,6 +182,7 @@ impl Entry {
             raised_for: Duration::ZERO,
             quiet_for: Duration::ZERO,
             judged: at,
+            known_before: first_seen < at.wall,
             raised: true,
             blind: false,
         };

@@ -232,7 +232,9 @@ fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     let view = engine.view();
     let unknown =
         Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.gap(*source))?)));
-    let worth_saying = unknown.filter(|(_, unknown)| unknown.cause != Cause::NotAsked);
+    // What is read only when a judge asks is not missed when none does.
+    let asked_no_more = |source: Source, cause| source.every().is_zero() && cause == Cause::Stale;
+    let worth_saying = unknown.filter(|(source, u)| u.cause != Cause::NotAsked && !asked_no_more(*source, u.cause));
     let report = worth_saying.map(|(source, unknown)| ReportedUnknown {
         source,
         cause: unknown.cause,

@@ -11,7 +11,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Sources that judges compare with one another: half of them anew would show what is not so.
 const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]),
-    SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo]),
+    SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
 ];
 
 /// When each source is to be read next.

@@ -50,32 +50,48 @@ pub struct StateDir {
 struct Writer {
     file: PathBuf,
     thread: Option<WriterThread>,
-    /// Whether a write has not come back.
-    waiting: bool,
+    /// Since when a write has not come back.
+    waiting: Option<Moment>,
 }
 
 impl Writer {
     /// What became of the last write, if that is known by now.
     fn result(&mut self, patience: Duration) -> Option<io::Result<()>> {
+        self.waiting?;
         let (_, results) = self.thread.as_ref()?;
         let result = results.recv_timeout(patience).ok()?;
-        self.waiting = false;
+        self.waiting = None;
         Some(result)
     }
 
-    /// Hands over what is to be written; false where the last write still hangs.
-    fn write(&mut self, kept: &Kept) -> bool {
-        let Ok(bytes) = serde_json::to_vec(kept) else { return false };
-        if self.waiting {
-            return false;
+    /// Hands over what is to be written, unless the last write is still under way.
+    fn write(&mut self, kept: &Kept, now: Moment) -> Handed {
+        if let Some(since) = self.waiting {
+            let long = now.since(&since).is_none_or(|waited| waited > HANGS_AFTER);
+            return if long { Handed::Hangs } else { Handed::Later };
         }
+        let Ok(bytes) = serde_json::to_vec(kept) else { return Handed::Hangs };
         if self.thread.is_none() {
             self.thread = start_writer(self.file.clone());
         }
-        self.waiting = self.thread.as_ref().is_some_and(|(outbox, _)| outbox.try_send(bytes).is_ok());
-        self.waiting
+        let sent = self.thread.as_ref().is_some_and(|(outbox, _)| outbox.try_send(bytes).is_ok());
+        self.waiting = sent.then_some(now);
+        if sent { Handed::Over } else { Handed::Hangs }
     }
 }
+
+/// What became of something that was to be written.
+enum Handed {
+    /// It is being written.
+    Over,
+    /// The write before is still under way.
+    Later,
+    /// The write before does not come back.
+    Hangs,
+}
+
+/// A write that takes longer hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 
 type WriterThread = (mpsc::SyncSender<Vec<u8>>, mpsc::Receiver<io::Result<()>>);
 
@@ -116,14 +132,14 @@ impl StateDir {
         kept.version = VERSION;
         begin(&mut kept.boots, now);
         kept.findings = memory.clone();
-        let writer = file.map(|file| Writer { file, thread: None, waiting: false });
+        let writer = file.map(|file| Writer { file, thread: None, waiting: None });
         (Self { writer, kept, written: None, failing: false }, memory)
     }
 
     /// The boots known so far, where there is a directory to know them from.
     #[must_use]
     pub fn history(&self) -> Option<&BootHistory> {
-        self.writer.as_ref().map(|_| &self.kept.boots)
+        self.writer.as_ref().filter(|_| !self.failing).map(|_| &self.kept.boots)
     }
 
     /// Answers for the source that only the agent can answer for.
@@ -168,15 +184,16 @@ impl StateDir {
     fn write(&mut self, now: Moment) {
         self.settle(Duration::ZERO);
         let Some(writer) = &mut self.writer else { return };
-        // Also after a failure: a full disk is not asked again before its time.
-        self.written = Some(now);
-        if !writer.write(&self.kept) {
-            self.fail("the last write has not come back");
+        match writer.write(&self.kept, now) {
+            // Also where it will fail: a full disk is not asked again before its time.
+            Handed::Over => self.written = Some(now),
+            Handed::Later => self.written = None,
+            Handed::Hangs => self.fail("the last write has not come back"),
         }
     }
 
     /// Waits so long for the last write to come back.
-    fn settle(&mut self, patience: Duration) {
+    pub fn settle(&mut self, patience: Duration) {
         match self.writer.as_mut().and_then(|writer| writer.result(patience)) {
             Some(Ok(())) => self.failing = false,
             Some(Err(error)) => self.fail(error),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::look;
 use crate::config::{Config, parse_duration};
@@ -33,7 +34,15 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
             trouble = writer.step(at, seen).err();
         }
     });
-    runtime()?.block_on(look)?;
+    // Incidents end when somebody has seen enough: what was recorded until then is whole.
+    runtime()?.block_on(async {
+        let mut stop = signal(SignalKind::terminate())?;
+        tokio::select! {
+            looked = look => looked.map(drop),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = stop.recv() => Ok(()),
+        }
+    })?;
     if let Some(error) = trouble {
         return Err(anyhow::Error::from(error).context(format!("{name} could not be written to its end")).into());
     }

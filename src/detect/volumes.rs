@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::{BlockDevice, BlockDevices, DevId, MountEntry, Mounts, VolumeId, VolumePath};
 use crate::finding::{Subject, SubjectType};
+use crate::view::View;
 
 /// A mount point as a subject, with the pod and volume that its path or device names.
 fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {
@@ -48,6 +49,31 @@ fn pv_of(path: &VolumePath) -> Option<&str> {
         VolumePath::Pod { name, .. } | VolumePath::Subpath { name, .. } => Some(name),
         VolumePath::Staging { .. } | VolumePath::InTree { .. } => None,
     }
+}
+
+/// How much a mount says about who uses the volume.
+fn closeness(mount: &MountEntry) -> u8 {
+    match &mount.volume {
+        Some(VolumePath::Pod { .. } | VolumePath::RawBlock { pod: Some(_), .. }) => 2,
+        Some(VolumePath::Subpath { .. }) => 1,
+        _ => 0,
+    }
+}
+
+/// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
+fn name_user(subject: &mut Subject, view: &View, device: &str) -> String {
+    let (Ok(mounts), Ok(block)) = (view.mounts.known(), view.block.known()) else { return String::new() };
+    let dev = block.value.iter().find(|(_, d)| d.name == device).map(|(dev, _)| *dev);
+    let on_it = |mount: &&MountEntry| match mount.raw_block_device() {
+        Some(name) => name == device,
+        None => Some(mount.dev) == dev,
+    };
+    let volumes = mounts.value.values().filter(on_it).filter(|mount| mount.volume.is_some());
+    // The pod's own mount says more than the staging that every volume has.
+    let Some(best) = volumes.max_by_key(|mount| closeness(mount)) else { return String::new() };
+    subject.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
+    subject.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
+    format!(" ({})", describe(best))
 }
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.

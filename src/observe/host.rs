@@ -94,7 +94,8 @@ impl Host {
             Source::Boot => Observation::Boot(Reading::of(kernel::boot(root), at)),
             // The state directory is the agent's own, not the host's: the agent answers for it.
             Source::BootHistory => {
-                let why = "no state directory, so no earlier boots are remembered (set state-dir)";
+                let why =
+                    "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
                 Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
             }
         }

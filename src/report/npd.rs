@@ -18,7 +18,11 @@ pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
     let worst = problems.iter().rev().max_by_key(|finding| finding.severity);
     let (line, code) = match worst {
         Some(worst) => (problem(worst, problems.len()), 1),
-        None => without_problem(report, wanted),
+        None => match report.findings.iter().find(|f| wanted(f.kind) && f.severity >= Severity::Warning) {
+            // Neither well nor proved: more than one look would tell.
+            Some(f) => (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2),
+            None => without_problem(report, wanted),
+        },
     };
     (text::cut_bytes(&text::clean(&line), MOST_BYTES, "..."), code)
 }
@@ -61,8 +65,10 @@ mod tests {
     }
 
     #[test]
-    fn a_suspicion_is_no_problem() {
-        assert_eq!(line(&samples::sick(), &[Kind::StalledIo]), ("nothing found".into(), 0));
+    fn a_suspicion_is_neither_a_problem_nor_nothing() {
+        let (line, code) = line(&samples::sick(), &[Kind::StalledIo]);
+        assert!(line.starts_with("suspected, use --for or run the agent: StalledIo"), "{line}");
+        assert_eq!(code, 2);
     }
 
     #[test]

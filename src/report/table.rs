@@ -258,7 +258,7 @@ impl Table<'_> {
         let clear = kinds.iter().filter(|row| row.state == State::Clear).count();
         let found = kinds.iter().filter(|row| row.state >= State::Suspected).count();
         let body = match (clear, kinds.len()) {
-            (0, all) if found == all => return,
+            (0, _) if found > 0 => return,
             (0, _) => return self.item(Mark::Question, "", "nothing here could be judged: see below"),
             (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
             (clear, all) => format!("{clear} of {} clear", text::counted(all, "kind")),

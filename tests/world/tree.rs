@@ -92,6 +92,8 @@ impl World {
             }
         }
         self.state.save(at, &self.engine);
+        // Scenario time runs faster than the disk.
+        self.state.settle(Duration::from_secs(10));
     }
 
     fn moment(&self, second: u64) -> Moment {

@@ -88,7 +88,7 @@ fn finding(
         None => subject.id.clone(),
     };
     // The pod's own mount says more than the staging that every volume has.
-    let best = on_it.iter().find(|mount| mount.volume.as_ref().is_some_and(|v| v.pod().is_some())).or(on_it.first());
+    let best = on_it.iter().rev().max_by_key(|mount| super::closeness(mount));
     let whose = best.map(|mount| match &mount.volume {
         Some(_) => describe(mount),
         None => format!("{} at {}", describe(mount), mount.point),

@@ -52,6 +52,9 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             }
             continue;
         };
+        let mut finding = finding;
+        let user = super::name_user(&mut finding.subject, view, &key.device);
+        finding.message.push_str(&user);
         judgement.raised.push(finding);
     }
     vec![judgement]
@@ -85,12 +88,17 @@ fn counted(view: &View, witness: &Evidence, key: &FilesystemKey, filesystem: &Fi
     let fact = format!("errors_count of {} is {errors}{when}{place}", key.device);
     // Errors of an earlier boot stand in the superblock until e2fsck runs: worth knowing, no news.
     let (severity, text) = match this_boot {
-        true => (Severity::Warning, format!("has found {errors} errors{when}")),
-        false => {
-            (Severity::Info, format!("found {errors} errors before this boot{when}, and e2fsck has not run since"))
-        }
+        true => (Severity::Warning, format!("has found {}{when}", counted_errors(errors))),
+        false => (
+            Severity::Info,
+            format!("found {} before this boot{when}, and e2fsck has not run since", counted_errors(errors)),
+        ),
     };
     Some((severity, text, Evidence { fact, ..witness.clone() }))
+}
+
+fn counted_errors(n: u64) -> String {
+    if n == 1 { "1 error".to_owned() } else { format!("{n} errors") }
 }
 
 /// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.

@@ -15,7 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog]),
+    uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog, Source::Mounts]),
     judge,
 };
 
@@ -72,6 +72,8 @@ fn finding(
     subject: Subject,
     stat: Evidence,
 ) -> Finding {
+    let mut subject = subject;
+    let user = super::name_user(&mut subject, view, &device.name);
     let mut evidence = vec![stat];
     if let Some(timeout) = device.io_timeout_ms {
         let text = if timeout >= NEVER_MS {
@@ -90,7 +92,7 @@ fn finding(
         kind: KIND,
         severity: if device.swap { Severity::Critical } else { Severity::Warning },
         subject,
-        message: format!("{}{volume} has {waiting} requests in flight and completes none{swap}", device.name),
+        message: format!("{}{volume} has {waiting} requests in flight and completes none{swap}{user}", device.name),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
