@@ -17,8 +17,10 @@
 )]
 
 mod control;
+mod kernel;
 mod pieces;
 mod scratch;
+mod vm;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -28,7 +30,7 @@ use anyhow::Result;
 /// A part by its name.
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: &[Part] = &[("control", control::proofs)];
+const PARTS: &[Part] = &[("control", control::proofs), ("kernel", kernel::proofs)];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
