@@ -21,6 +21,7 @@ mod kernel;
 mod pieces;
 mod scratch;
 mod vm;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Instant;

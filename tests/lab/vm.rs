@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
@@ -176,13 +176,13 @@ impl Vm {
         format!("the console's last lines:\n{}", lines[lines.len().saturating_sub(25)..].join("\n"))
     }
 
-    fn answer(&mut self, agent: &mut Agent, patience: Duration) -> Result<Output> {
+    fn line(&mut self, agent: &mut Agent, patience: Duration) -> Result<String> {
         let end = Instant::now() + patience;
         let mut line = String::new();
         loop {
             match agent.read.read_line(&mut line) {
                 Ok(0) => bail!("the VM ended"),
-                Ok(_) if line.ends_with('\n') => break,
+                Ok(_) if line.ends_with('\n') => return Ok(line),
                 Ok(_) => {}
                 Err(late) if matches!(late.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) => return Err(error.into()),
@@ -192,6 +192,10 @@ impl Vm {
                 bail!("the VM ended: {status}");
             }
         }
+    }
+
+    fn answer(&mut self, agent: &mut Agent, patience: Duration) -> Result<Output> {
+        let line = self.line(agent, patience)?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let [id, code, stdout, stderr] = words[..] else { bail!("the agent said {line:?}") };
         ensure!(id == agent.next.to_string(), "the agent answered {id}, not {}", agent.next);
@@ -202,12 +206,17 @@ impl Vm {
     pub fn output(&mut self, command: &str) -> Result<Output> {
         let mut agent = self.agent.take().context("nobody is at the agent's end")?;
         agent.next += 1;
+        let began = Instant::now();
         let encoded = STANDARD.encode(command);
         let outcome = writeln!(agent.write, "{} {encoded}", agent.next)
             .map_err(anyhow::Error::from)
             .and_then(|()| self.answer(&mut agent, COMMAND))
             .with_context(|| format!("in the VM: {command}"));
         self.agent = Some(agent);
+        if std::env::var_os("BARNACLE_LAB_LOUD").is_some() {
+            let first = command.trim().lines().next().unwrap_or_default();
+            eprintln!("      {:6.2} s  {first}", began.elapsed().as_secs_f64());
+        }
         outcome
     }
 
@@ -216,6 +225,30 @@ impl Vm {
         let Output { code, stdout, stderr } = self.output(command)?;
         ensure!(code == 0, "in the VM: {command}\nexit code {code}: {stderr}{stdout}");
         Ok(stdout.trim_end().to_owned())
+    }
+
+    /// Seconds between a command's `event` line and a moment here, as two clocks tell that are compared now.
+    pub fn since(&mut self, said: &str, seen: SystemTime) -> Result<f64> {
+        let event = said.lines().find_map(|line| line.strip_prefix("event ")).context("the command told no event")?;
+        let event: f64 = event.parse().with_context(|| event.to_owned())?;
+        let before = unix(SystemTime::now())?;
+        let inside = self.clock()?;
+        let after = unix(SystemTime::now())?;
+        ensure!(after - before < 0.5, "the clocks cannot be compared: an answer took {:.2} s", after - before);
+        Ok(unix(seen)? - event + inside - f64::midpoint(before, after))
+    }
+
+    /// What time it is inside.
+    fn clock(&mut self) -> Result<f64> {
+        let mut agent = self.agent.take().context("nobody is at the agent's end")?;
+        agent.next += 1;
+        let id = agent.next;
+        writeln!(agent.write, "{id} time")?;
+        let answered = self.line(&mut agent, Duration::from_secs(10));
+        self.agent = Some(agent);
+        let line = answered?;
+        let time = line.split_whitespace().last().with_context(|| line.clone())?;
+        time.parse().with_context(|| line.clone())
     }
 
     /// Where barnacle's address inside can be reached from here.
@@ -239,6 +272,10 @@ impl Drop for Vm {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+fn unix(time: SystemTime) -> Result<f64> {
+    Ok(time.duration_since(UNIX_EPOCH)?.as_secs_f64())
 }
 
 /// Base64 with one `=` too many behind it (so that nothing is a word, too), as text.
