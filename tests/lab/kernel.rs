@@ -1,45 +1,11 @@
-//! Every judge of one machine against the kernel itself: silent at a near miss, raised, cleared.
+//! Every judge of one machine against the kernel itself.
 
-use std::time::{Duration, Instant};
+use anyhow::Result;
 
-use anyhow::{Result, ensure};
-
+use crate::proof::{Goes, Proof, prove};
 use crate::vm::{Options, Vm};
-use crate::watch::{Found, Watch};
 
-/// One kind's proof. The commands are bash with the functions of `guest/lib`.
-struct Proof {
-    kind: &'static str,
-    /// What the report says of it, and of nothing else that is done here.
-    words: &'static str,
-    /// Before the agent starts.
-    setup: &'static str,
-    /// What looks alike and must not be found.
-    near: &'static str,
-    raise: &'static str,
-    clear: &'static str,
-    /// How far it goes within a few minutes.
-    goes: Goes,
-    /// Whether the kernel wakes us for it.
-    woken: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Goes {
-    /// Confirmed, and cleared.
-    Whole,
-    /// Confirmed; that it clears takes too long, and is left to `tests/run long`.
-    Raised,
-    /// Suspected, and cleared; that it is confirmed takes too long.
-    Suspected,
-}
-
-/// What takes as long as it takes: the longest delay of those that are waited for, and some passes under emulation.
-const PATIENCE: Duration = Duration::from_secs(150);
-/// So long do near misses stand: longer than a reading of every source that they concern takes to come round.
-const NEAR: Duration = Duration::from_secs(35);
-
-const PROOFS: &[Proof] = &[
+const ON_6_1: &[Proof] = &[
     Proof {
         kind: "DeadMount",
         words: "pv-1",
@@ -199,88 +165,92 @@ const PROOFS: &[Proof] = &[
     },
 ];
 
-pub fn proofs() -> Result<()> {
-    let options = Options {
+/// On a later kernel, with controllers' heads behind a multipath device, and where memory runs out.
+const ON_6_12: &[Proof] = &[
+    Proof {
+        kind: "DeadMount",
+        words: "pv-1",
+        setup: "pod_stage 1 ext4; pod_stage 2 ext4",
+        near: "pod_unstage 2 && ebs_detach $(volume 2)",
+        raise: "event ebs_detach $(volume 1)",
+        clear: "pod_unstage 1",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "StalledIo",
+        words: "vol-00000000000000007",
+        setup: "mapped 7 64M && pod_stage 7 ext4",
+        near: "dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct",
+        raise: "dmsetup suspend --nolockfs --noudevsync mapped-7
+                dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct >/dev/null 2>&1 &",
+        clear: "dmsetup resume --noudevsync mapped-7",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "FilesystemError",
+        words: "xfs/nvme",
+        setup: "mapped 9 320M && pod_stage 9 xfs",
+        near: "xfs_freeze -f $(staging 9)/globalmount; xfs_freeze -u $(staging 9)/globalmount",
+        raise: "mapped_fail 9; (echo x >$(pod_volume 9)/mount/f; sync $(pod_volume 9)/mount/f) 2>/dev/null; true",
+        clear: "pod_unstage 9",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "OomKill",
+        words: "node allocatable",
+        setup: "pod_start 14; pod_start 15; echo 100M >/sys/fs/cgroup/kubepods/memory.max",
+        near: "inside $(pod_start 15) bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'",
+        raise:
+            "inside $(pod_start 14) bash -c 'head -c 40M /dev/zero | tail -c 40M | sleep 1000'
+                until_true 60 holds $(pod_start 14) 38000000; event eval 'echo 20M >/sys/fs/cgroup/kubepods/memory.max'",
+        clear: "pod_stop 14; pod_stop 15",
+        goes: Goes::Raised,
+        woken: true,
+    },
+    Proof {
+        kind: "EvictionThresholdMet",
+        words: "memory.available",
+        setup: "mkdir /sys/fs/cgroup/hog",
+        near: "hog 200",
+        raise: "hog 70",
+        clear: "true",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "MemoryStall",
+        words: "MemoryStall",
+        setup: "true",
+        near: "true",
+        raise: "until_true 60 short 90; for n in 1 2 3 4; do inside /sys/fs/cgroup/hog bash -c 'while cat /dev/nvme0n1; do :; done'; done",
+        clear: "echo 1 >/sys/fs/cgroup/hog/cgroup.kill",
+        goes: Goes::Whole,
+        woken: false,
+    },
+];
+
+pub fn on_6_1() -> Result<()> {
+    let mut vm = Vm::boot(&Options {
         append: "nvme_core.io_timeout=4294967295",
         memory_mib: 2048,
         disks: &["128M"],
         ..Options::new("6.1")
-    };
-    let mut vm = Vm::boot(&options)?;
-    prove(&mut vm)
-}
-
-fn prove(vm: &mut Vm) -> Result<()> {
+    })?;
     vm.sh("kubelet_disk -N 2000 && pod_start 99")?;
-    for proof in PROOFS {
-        vm.sh(proof.setup)?;
-    }
-    vm.sh(&format!("BARNACLE={}; barnacle --state-dir /tmp/state", env!("CARGO_BIN_EXE_barnacle")))?;
-    let watch = Watch::new(vm.metrics());
-    let mut failed = 0;
-    let mut tell = |what: String, result: Result<()>| match result {
-        Ok(()) => println!("   {what}"),
-        Err(why) => {
-            failed += 1;
-            println!("   FAILED: {what}: {why:#}");
-        }
-    };
-
-    for proof in PROOFS {
-        vm.sh(proof.near)?;
-    }
-    let quiet = silent(&watch, NEAR);
-    tell(format!("{} near misses: nothing is found", PROOFS.len()), quiet);
-
-    for proof in PROOFS {
-        let appears = proof.woken.then(|| watch.appearance(proof.kind, ""));
-        let said = vm.sh(proof.raise)?;
-        if let Some(appears) = appears {
-            let late =
-                appears.join().expect("a thread that looks does not panic").and_then(|seen| vm.since(&said, seen));
-            let words = late.as_ref().map_or_else(|_| "never".to_owned(), |t| format!("{t:.2} s after"));
-            tell(format!("{} {}: in /metrics {words} the kernel's event", proof.kind, proof.words), late.map(drop));
-        }
-    }
-    for proof in PROOFS {
-        let confirmed = proof.goes != Goes::Suspected;
-        let seen =
-            watch.until("raised", PATIENCE, |all| all.iter().any(|f| proof.is(f) && (f.confirmed || !confirmed)));
-        tell(format!("{} {}: raised", proof.kind, proof.words), seen.map(drop));
-    }
-    for proof in PROOFS {
-        vm.sh(proof.clear)?;
-    }
-    for proof in PROOFS.iter().filter(|proof| proof.goes != Goes::Raised) {
-        let gone = watch.until("cleared", PATIENCE, |all| !all.iter().any(|f| proof.is(f)));
-        tell(format!("{} {}: cleared", proof.kind, proof.words), gone.map(drop));
-    }
-    println!("   woken by: {:?}", watch.wakes()?);
-    ensure!(failed == 0, "{failed} of the proofs do not hold; the agent said:\n{}", vm.sh("cat /tmp/barnacle.log")?);
-    Ok(())
+    prove(&mut vm, ON_6_1)
 }
 
-impl Proof {
-    fn is(&self, found: &Found) -> bool {
-        found.kind == self.kind && found.text.contains(self.words)
-    }
-}
-
-/// Nothing may be found, not even suspected, for so long. An agent that does not answer is no silence.
-fn silent(watch: &Watch, time: Duration) -> Result<()> {
-    let began = Instant::now();
-    while began.elapsed() < time {
-        let all = watch.findings()?.into_iter().filter(|found| !excused(found));
-        let all: Vec<String> = all.map(|found| found.text).collect();
-        ensure!(all.is_empty(), "found: {}", all.join("\n"));
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
-}
-
-/// What is so for a while, and therefore suspected: pods 2 and 6 leave, step by step; an emulated CPU is soon used up.
-fn excused(found: &Found) -> bool {
-    let leaves = ["00000002-0000", "00000006-0000"].iter().any(|pod| found.text.contains(pod));
-    let busy = found.kind == "NodeSaturated" && found.text.contains("\"cpu\"");
-    !found.confirmed && (found.kind == "OrphanedPodDirectory" && leaves || busy)
+pub fn on_6_12() -> Result<()> {
+    let mut vm = Vm::boot(&Options {
+        append: "nvme_core.io_timeout=4294967295",
+        memory_mib: 1024,
+        multipath: true,
+        disks: &["256M"],
+        ..Options::new("6.12")
+    })?;
+    vm.sh("modprobe nvme && pod_start 99")?;
+    prove(&mut vm, ON_6_12)
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::pieces::piece;
+use crate::pieces::{need, piece};
 use crate::scratch::{Scratch, owned};
 
 /// How a VM is started.
@@ -85,6 +85,7 @@ fn run(command: &mut Command) -> Result<()> {
 impl Vm {
     /// Boots, and waits until the agent inside answers.
     pub fn boot(options: &Options) -> Result<Self> {
+        need("qemu-system-x86_64", "qemu-system-x86")?;
         let scratch = Rc::new(Scratch::new(&format!("vm-{}", options.kernel))?);
         for (number, size) in options.disks.iter().enumerate() {
             run(Command::new("truncate").args(["-s", size]).arg(scratch.join(&format!("disk{number}"))))?;
