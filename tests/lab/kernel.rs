@@ -31,8 +31,12 @@ const ON_6_1: &[Proof] = &[
         kind: "PinnedFilesystem",
         words: "ext4/nvme",
         setup: "pod_stage 5 ext4; pod_stage 6 ext4",
-        near: "unshare -m --propagation slave sleep 1000 & until_true 20 comm_is $! sleep; pod_unstage 6",
-        raise: "unshare -m --propagation private sleep 1000 & echo $! >/tmp/pin; until_true 20 comm_is $! sleep
+        // A private copy of the mount table alone pins nothing for long: with the directory the kernel takes the copy's
+        // mount away. What pins is a mount of the filesystem elsewhere, such as a container's own.
+        near: "unshare -m --propagation private sleep 1000 & until_true 20 comm_is $! sleep; pod_unstage 6",
+        raise: "mkdir -p /mnt/pin
+                unshare -m --propagation private sh -c \"mount --bind $(staging 5)/globalmount /mnt/pin && exec sleep 1000\" &
+                echo $! >/tmp/pin; until_true 20 comm_is $! sleep
                 umount $(pod_volume 5)/mount; event umount $(staging 5)/globalmount; pod_remove 5",
         clear: "kill $(cat /tmp/pin)",
         goes: Goes::Whole,

@@ -40,7 +40,11 @@ pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<&[String]>) ->
     let prefix = format!("/{top}/");
     let mounted = mount_points.iter().filter_map(|point| point.strip_prefix(&prefix)).collect();
     let look = Look { root, top, mounted };
-    Ok(KubeletDirs { pods: look.pods()?, staging: look.staging() })
+    let mut gap = Gap::default();
+    let pods = look.pods(&mut gap)?;
+    let pods = Inventory::with_gap(pods, gap.names.take());
+    let staging = look.staging(&mut gap);
+    Ok(KubeletDirs { pods, staging: Inventory::with_gap(staging, gap.names), unread: gap.unread })
 }
 
 /// The mount table has real paths: by any other way we would not know a mount point when we come to it.
@@ -68,13 +72,16 @@ struct Look<'a> {
     mounted: BTreeSet<&'a str>,
 }
 
-/// What could not be read, the first of it.
+/// What could not be read, the first of it: names, so that a list is not whole, and what belongs to a known name.
 #[derive(Default)]
-struct Gap(Option<Unknown>);
+struct Gap {
+    names: Option<Unknown>,
+    unread: Option<Unknown>,
+}
 
 impl Gap {
     fn note(&mut self, why: String) {
-        self.0.get_or_insert_with(|| Unknown::new(Cause::Incomplete, why));
+        self.names.get_or_insert_with(|| Unknown::new(Cause::Incomplete, why));
     }
 
     /// The value; what vanished since it was listed is gone, and no gap.
@@ -83,6 +90,17 @@ impl Gap {
             .map_err(|unknown| {
                 if unknown.cause != Cause::Missing {
                     self.note(unknown.why);
+                }
+            })
+            .ok()
+    }
+
+    /// The same of a file whose directory is known: without it nothing is missing from the list.
+    fn unread<T>(&mut self, result: Result<T, Unknown>) -> Option<T> {
+        result
+            .map_err(|unknown| {
+                if unknown.cause != Cause::Missing {
+                    self.unread.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
                 }
             })
             .ok()
@@ -130,16 +148,15 @@ impl Look<'_> {
         }
     }
 
-    fn pods(&self) -> Result<Inventory<PodUid, PodDir>, Unknown> {
-        let mut gap = Gap::default();
+    fn pods(&self, gap: &mut Gap) -> Result<BTreeMap<PodUid, PodDir>, Unknown> {
         let mut pods = BTreeMap::new();
-        for uid in self.directories("pods", MOST_PODS, &mut gap)? {
-            let pod = self.pod(&format!("pods/{uid}"), &mut gap);
+        for uid in self.directories("pods", MOST_PODS, gap)? {
+            let pod = self.pod(&format!("pods/{uid}"), gap);
             if let Some(pod) = gap.unless(pod) {
                 pods.insert(uid, pod);
             }
         }
-        Ok(Inventory::with_gap(pods, gap.0))
+        Ok(pods)
     }
 
     fn pod(&self, below: &str, gap: &mut Gap) -> Result<PodDir, Unknown> {
@@ -174,26 +191,25 @@ impl Look<'_> {
 
     /// `vol_data.json` of a directory that is no mount point.
     fn data(&self, below: &str, gap: &mut Gap) -> Option<VolumeData> {
-        let path = gap.unless(self.path(&format!("{below}/vol_data.json")))?;
-        let bytes = gap.unless(self.root.bytes(&path))?;
-        gap.unless(parse_vol_data(&bytes).map_err(|reason| self.root.malformed(&path, reason)))
+        let path = gap.unread(self.path(&format!("{below}/vol_data.json")))?;
+        let bytes = gap.unread(self.root.bytes(&path))?;
+        gap.unread(parse_vol_data(&bytes).map_err(|reason| self.root.malformed(&path, reason)))
     }
 
     /// `plugins/kubernetes.io/csi/DRIVER/HASH`; nothing is there before the first CSI volume.
-    fn staging(&self) -> Inventory<String, StagingDir> {
+    fn staging(&self, gap: &mut Gap) -> BTreeMap<String, StagingDir> {
         let top = "plugins/kubernetes.io/csi";
-        let mut gap = Gap::default();
         let mut staged: BTreeMap<String, StagingDir> = BTreeMap::new();
-        let drivers = self.directories(top, MOST_STAGED, &mut gap);
+        let drivers = self.directories(top, MOST_STAGED, gap);
         for driver in gap.unless(drivers).unwrap_or_default() {
             // Raw block volumes, and the layout before 1.24.
             if driver == "volumeDevices" || driver == "pv" {
                 continue;
             }
             let dir = format!("{top}/{driver}");
-            let hashes = self.directories(&dir, MOST_STAGED, &mut gap);
+            let hashes = self.directories(&dir, MOST_STAGED, gap);
             for hash in gap.unless(hashes).unwrap_or_default() {
-                let data = self.data(&format!("{dir}/{hash}"), &mut gap);
+                let data = self.data(&format!("{dir}/{hash}"), gap);
                 if let Some(other) = staged.get(&hash) {
                     gap.note(format!("{} and {driver} both stage a volume as {hash}", other.driver));
                     continue;
@@ -201,7 +217,7 @@ impl Look<'_> {
                 staged.insert(hash, StagingDir { driver: driver.clone(), data });
             }
         }
-        Inventory::with_gap(staged, gap.0)
+        staged
     }
 }
 
