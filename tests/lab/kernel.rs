@@ -162,7 +162,7 @@ const ON_6_1: &[Proof] = &[
         words: "clock",
         setup: "clock_in_step",
         near: "clock_in_step",
-        raise: "perl -e 'my $t = pack(\"L x4 q q q q l x164\", 0x10, 0, 0, 0, 0, 64); syscall(159, $t) >= 0 or die $!'",
+        raise: "perl -e 'my $t = pack(\"L x4 q q q q l x164\", 0x14, 0, 0, 16000000, 0, 64); syscall(159, $t) >= 0 or die $!'",
         clear: "clock_in_step",
         goes: Goes::Whole,
         woken: false,
