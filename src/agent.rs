@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -35,19 +35,33 @@ use state::StateDir;
 /// Wakes that follow one another closer than this are one.
 const BREATH: Duration = Duration::from_secs(1);
 
+/// What stands for `/`, and for `/sys`.
+///
+/// # Errors
+/// When one of them cannot be opened, or both machines are not the same.
+fn root(config: &Config) -> anyhow::Result<Root> {
+    let path = &config.host_root;
+    let open = || format!("host-root {path} cannot be opened as a directory");
+    let root = Root::open(Path::new(path)).with_context(open)?;
+    let Some(sys) = &config.host_sys else { return Ok(root) };
+    if !root.is_live() {
+        bail!("host-sys {sys} is this machine's, and host-root {path} is not: its proc is not the kernel's own");
+    }
+    root.with_sys(Path::new(sys)).with_context(|| format!("host-sys {sys} cannot be opened as a directory"))
+}
+
 /// The host's witnesses for a configuration.
 ///
 /// # Errors
 /// When the root cannot be opened.
 pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
-    let path = config.host_root.clone();
-    let root =
-        Root::open(Path::new(&path)).with_context(|| format!("host-root {path} cannot be opened as a directory"))?;
+    let root = root(config)?;
     let clock = Clock::new(&root);
     let settings = HostSettings {
         kubelet_root: config.kubelet_root.clone(),
         image_root: config.image_root.clone(),
         state_dir: config.state_dir.clone(),
+        node_name: config.node_name.clone(),
     };
     let root = Arc::new(root);
     Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
@@ -100,8 +114,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 impl Agent {
     fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config)?;
-        let root = Root::open(Path::new(&config.host_root))?;
-        let (waker, missing) = Waker::new(&root);
+        let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
         }
