@@ -1,5 +1,6 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
+pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
@@ -84,7 +85,7 @@ struct Agent {
 ///
 /// # Errors
 /// When it cannot start: an address is taken, or the root cannot be opened.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
@@ -94,6 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
     }
     let mut agent = Agent::new(&config, served)?;
+    agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
         // A read that hangs holds up a pass, and must not hold up our end.
