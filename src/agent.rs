@@ -63,6 +63,7 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
         image_root: config.image_root.clone(),
         state_dir: config.state_dir.clone(),
         node_name: config.node_name.clone(),
+        probe_xfs: config.probe_xfs,
     };
     let root = Arc::new(root);
     Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))

@@ -15,6 +15,7 @@ pub mod network;
 pub mod nvme;
 pub mod own_mounts;
 pub mod root;
+pub mod xfs_probe;
 
 use crate::facts::{
     Cause, ConfigOrigin, KubeletConfig, Moment, Mounts, Observation, Question, Reading, Source, Unknown,
@@ -35,6 +36,8 @@ pub struct HostSettings {
     pub state_dir: Option<String>,
     /// What the node is called, where that is known better than by its host name.
     pub node_name: Option<String>,
+    /// Whether each xfs filesystem of a volume is asked by one `statx` a minute.
+    pub probe_xfs: bool,
 }
 
 /// The host's witnesses with what they must remember between two looks.
@@ -76,6 +79,9 @@ impl Host {
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
             Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
             Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
+            Source::XfsProbe => {
+                Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))
+            }
             Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),
             Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
             Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
@@ -129,4 +135,9 @@ fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Re
         own.expect_following(&path, &handle)?;
     }
     Ok(())
+}
+
+/// A path as it stands below a root.
+fn relative(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
 }

@@ -10,7 +10,8 @@ use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::statvfs::fstatvfs;
 
 use super::own_mounts::OwnMounts;
-use super::{HostSettings, root::Root};
+use super::root::Root;
+use super::{HostSettings, relative};
 use crate::facts::{Cause, DevId, DiskUsage, Mounts, Unknown};
 
 /// Where container runtimes keep their images: containerd's snapshots, containerd, CRI-O, docker.
@@ -124,10 +125,6 @@ pub fn imagefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> R
 
 fn is_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn relative(path: &str) -> String {
-    path.trim_start_matches('/').to_owned()
 }
 
 /// The directories of a machine, or what was captured of them.
@@ -247,7 +244,13 @@ mod tests {
     }"#;
 
     fn settings(kubelet_root: &str) -> HostSettings {
-        HostSettings { kubelet_root: kubelet_root.into(), image_root: None, state_dir: None, node_name: None }
+        HostSettings {
+            kubelet_root: kubelet_root.into(),
+            image_root: None,
+            state_dir: None,
+            node_name: None,
+            probe_xfs: false,
+        }
     }
 
     fn copy(statfs: Option<&str>) -> (tempfile::TempDir, Root) {

@@ -1,9 +1,6 @@
 //! Our own mounts: in a container, what of the machine we are shown, and whether it is the machine's.
 
-use std::os::fd::AsFd;
-
-use nix::errno::Errno;
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::facts::{Cause, DevId, MountId, Mounts, Unknown};
 
@@ -105,11 +102,31 @@ impl<'a> OwnMounts<'a> {
         Err(Unknown::new(Cause::Unsupported, why))
     }
 
+    /// The host's mounts.
+    #[must_use]
+    pub fn host(&self) -> &'a Mounts {
+        self.host
+    }
+
+    /// Whether a filesystem is mounted in our own namespace.
+    #[must_use]
+    pub fn has(&self, dev: DevId) -> bool {
+        self.own.iter().any(|own| own.dev == dev)
+    }
+
+    /// Whether the filesystem is an xfs.
+    #[must_use]
+    pub fn is_xfs(&self, dev: DevId) -> bool {
+        self.host.values().any(|mount| mount.dev == dev && &*mount.fstype == "xfs")
+    }
+
     fn is_hosts(&self, id: MountId) -> bool {
         self.host.get(&id).is_some()
     }
 
-    fn device(&self, id: MountId) -> Option<DevId> {
+    /// The device of a mount, ours or the host's.
+    #[must_use]
+    pub fn device(&self, id: MountId) -> Option<DevId> {
         let own = || self.own.iter().find(|own| own.id == id).map(|own| own.dev);
         own().or_else(|| self.host.get(&id).map(|mount| mount.dev))
     }
@@ -147,14 +164,16 @@ fn parse(bytes: &[u8]) -> Result<Vec<Own>, &'static str> {
     own.and_then(|own| if own.is_empty() { Err("expected a mount table, found nothing") } else { Ok(own) })
 }
 
-fn mount_id(root: &Root, path: &str, handle: impl AsFd) -> Result<MountId, Unknown> {
-    let stat = statx(handle, "", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
-        .map_err(|error| root.unknown(path, Errno::from_raw(error.raw_os_error())))?;
-    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
-    told.then(|| u32::try_from(stat.stx_mnt_id).ok()).flatten().ok_or_else(|| {
-        let why = format!("this kernel does not tell on which mount {} is (statx, Linux 5.8)", root.name(path));
-        Unknown::new(Cause::Unsupported, why)
-    })
+/// The mount that an open file or directory of ours is on. It is asked of our own `/proc` and not of the filesystem, which
+/// may be dead.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn mount_id(root: &Root, path: &str, handle: impl AsFd) -> Result<MountId, Unknown> {
+    let told = format!("proc/self/fdinfo/{}", handle.as_fd().as_raw_fd());
+    let text = root.text(&told)?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| root.malformed(&told, format_args!("expected a line mnt_id for {}", root.name(path))))
 }
 
 #[cfg(test)]
