@@ -243,6 +243,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_status_or_release_makes_them_panic(status: Vec<u8>, release: String) {
+            let _ = (pid_namespaces(&status), version(&release));
+        }
+
+        #[test]
         fn no_bytes_make_file_nr_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_file_nr(&bytes);
         }
