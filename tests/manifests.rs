@@ -131,10 +131,13 @@ fn the_base_mounts_three_paths_and_writes_to_one() {
     );
 }
 
+/// A key, and which values of it open something.
+type Forbidden = (&'static str, fn(&Value) -> bool);
+
 /// Wherever it stands, and whatever component brings it.
 #[test]
 fn nothing_is_opened_by_a_component() {
-    const FORBIDDEN: &[(&str, fn(&Value) -> bool)] = &[
+    const FORBIDDEN: &[Forbidden] = &[
         ("privileged", |v| *v != false),
         ("allowPrivilegeEscalation", |v| *v != false),
         ("readOnlyRootFilesystem", |v| *v != true),

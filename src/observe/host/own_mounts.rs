@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn on_the_machine_itself_everything_is_shown_and_follows() {
         let root = Root::open(Path::new("/")).unwrap();
-        let host = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap(), "/var/lib/kubelet").unwrap();
+        let host = mountinfo::parse(&root.bytes("proc/self/mountinfo").unwrap(), "/var/lib/kubelet").unwrap();
         let own = OwnMounts::read(&root, Some(&host)).unwrap();
         let handle = root.handle("tmp").unwrap();
         own.expect_shown("tmp", &handle).unwrap();
