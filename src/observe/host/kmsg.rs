@@ -339,7 +339,7 @@ mod tests {
         let (_dir, root) = copy(b"");
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);
-        assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the kmsg profile)"), "{}", unknown.why);
+        assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
     }
 
     #[test]
