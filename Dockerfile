@@ -10,7 +10,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-COPY tests/bench tests/bench
+COPY tests tests
 COPY daemonset/build daemonset/build
 ARG TARGETARCH
 RUN daemonset/build "$TARGETARCH" /barnacle
