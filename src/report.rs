@@ -284,10 +284,13 @@ fn notes(engine: &Engine) -> Vec<String> {
     let mut notes = Vec::new();
     if let Ok(config) = engine.view().kubelet_config.known() {
         notes.push(match &config.origin {
-            ConfigOrigin::Process { pid, files } if files.is_empty() => {
+            ConfigOrigin::Process { pid, unseen: Some(why), .. } => {
+                format!("thresholds: the command line of the running kubelet (pid {pid}), else the defaults: {why}")
+            }
+            ConfigOrigin::Process { pid, files, .. } if files.is_empty() => {
                 format!("thresholds: the defaults, as the running kubelet (pid {pid}) has no configuration file")
             }
-            ConfigOrigin::Process { pid, files } => {
+            ConfigOrigin::Process { pid, files, .. } => {
                 format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {

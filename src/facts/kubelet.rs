@@ -133,6 +133,9 @@ pub enum ConfigOrigin {
         pid: u32,
         /// Files read, in the order of their precedence.
         files: Vec<String>,
+        /// Why a file that it names is not seen from here: what that one sets is taken to be the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unseen: Option<String>,
     },
     /// From a file where a distribution keeps it; no kubelet was found running.
     Files {

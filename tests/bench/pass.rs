@@ -101,7 +101,13 @@ fn one_step(engine: &mut Engine, at: Moment, seen: Vec<barnacle::facts::Observat
 }
 
 fn host(root: &Arc<Root>) -> Host {
-    let settings = HostSettings { kubelet_root: "/var/lib/kubelet".into(), image_root: None, state_dir: None };
+    let settings = HostSettings {
+        kubelet_root: "/var/lib/kubelet".into(),
+        image_root: None,
+        state_dir: None,
+        node_name: None,
+        probe_xfs: false,
+    };
     Host::new(Arc::clone(root), settings)
 }
 

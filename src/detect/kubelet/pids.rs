@@ -41,11 +41,22 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             let evidence = view.load.known().ok().map(|l| l.says(format!("{used} of {capacity} ids are in use")));
             judgement.raised.extend(full(settings, used, capacity, Subject::node(), "the machine", evidence));
         }
-        Err(why) => judgement.blind_to(Subject::node(), &why),
+        Err(why) => match of_threads(view, settings) {
+            Some(full) => judgement.raised.push(full),
+            None => judgement.blind_to(Subject::node(), &why),
+        },
     }
     judgement.raised.extend(kubepods(view, settings));
     judgement.raised.extend(pods(view, settings));
     vec![judgement]
+}
+
+/// Where only the smaller of two limits is not known, the other can still be nearly reached.
+fn of_threads(view: &View, settings: &All) -> Option<Finding> {
+    let (limits, load) = (view.limits.known().ok()?, view.load.known().ok()?);
+    let (tasks, most) = (load.tasks, limits.threads_max);
+    let evidence = load.says(format!("{tasks} of {most} threads exist"));
+    full(settings, tasks, most, Subject::node(), "the machine", Some(evidence))
 }
 
 fn kubepods(view: &View, settings: &All) -> Option<Finding> {

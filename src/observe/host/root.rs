@@ -34,6 +34,14 @@ pub struct Root {
     /// Below `proc` and `sys` there are only the kernel's own files.
     kernel: bool,
     confined: bool,
+    sys: Option<Sys>,
+}
+
+/// What stands for `/sys`, but for the control groups in it: a container has its own, which shows the host's devices.
+#[derive(Debug)]
+struct Sys {
+    dir: OwnedFd,
+    path: PathBuf,
 }
 
 /// What stands under a name in a directory, as the directory itself says; never by looking at the thing.
@@ -61,10 +69,28 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
         let confined = path != Path::new("/");
-        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined };
+        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined, sys: None };
         root.live = root.procfs_is_real();
         root.kernel = root.live;
         Ok(root)
+    }
+
+    /// The root of this process, whatever machine is looked at.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn own() -> Result<Self, Unknown> {
+        Self::open(Path::new("/")).map_err(|e| Unknown::new(Cause::Failed, format!("/ could not be opened: {e}")))
+    }
+
+    /// Takes what is below `sys`, but not the control groups, from another directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened as a directory.
+    pub fn with_sys(self, path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Self { sys: Some(Sys { dir, path: path.to_owned() }), ..self })
     }
 
     /// Whether this root is a running machine's: its `proc` is the kernel's own, not a copy of it.
@@ -74,6 +100,13 @@ impl Root {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether only parts of a running machine may stand below this root, as in a container that mounts them: what is
+    /// not there may be on the machine all the same.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.live && self.confined
     }
 
     /// Takes what is below `proc` and `sys` for the kernel's own, as on a running machine, though it is a copy.
@@ -93,7 +126,19 @@ impl Root {
     /// How a path below this root is called outside it.
     #[must_use]
     pub fn name(&self, path: &str) -> String {
-        self.path.join(path).display().to_string()
+        let (_, dir, below) = self.place(path.trim_start_matches('/'));
+        dir.join(below).display().to_string()
+    }
+
+    /// Where a path is really had from: a directory, its name, and the path below it.
+    fn place<'a>(&'a self, path: &'a str) -> (&'a OwnedFd, &'a Path, &'a str) {
+        let of_sys = |sys| Some((sys, path.strip_prefix("sys").filter(|below| is_end_or_slash(below))?));
+        match self.sys.as_ref().and_then(of_sys) {
+            Some((sys, below)) if !below.strip_prefix("/fs/cgroup").is_some_and(is_end_or_slash) => {
+                (&sys.dir, &sys.path, below.trim_start_matches('/'))
+            }
+            _ => (&self.dir, &self.path, path),
+        }
     }
 
     /// Why this path could not be used, for people.
@@ -115,16 +160,16 @@ impl Root {
     }
 
     fn open_at(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let path = path.trim_start_matches('/');
+        let (dir, _, path) = self.place(path.trim_start_matches('/'));
         let path = if path.is_empty() { "." } else { path };
         // openat2 refuses flags that O_PATH would ignore.
         let careful = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
         let flags = flags | OFlag::O_CLOEXEC | careful;
         if self.confined {
             let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-            openat2(self.dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
+            openat2(dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
         } else {
-            openat(self.dir.as_fd(), path, flags, Mode::empty())
+            openat(dir.as_fd(), path, flags, Mode::empty())
         }
     }
 
@@ -151,7 +196,12 @@ impl Root {
         let stat = fstat(fd).map_err(|e| self.unknown(path, e))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let kind = match kind {
-            SFlag::S_IFREG => return Ok(()),
+            SFlag::S_IFREG if stat.st_nlink > 0 => return Ok(()),
+            // A single file that is mounted stays the old one when another takes its name on the host.
+            SFlag::S_IFREG => {
+                let why = format!("{} was deleted or replaced since it was mounted here", self.name(path));
+                return Err(Unknown::new(Cause::Missing, why));
+            }
             SFlag::S_IFIFO => "a FIFO",
             SFlag::S_IFDIR => "a directory",
             SFlag::S_IFSOCK => "a socket",
@@ -390,6 +440,10 @@ fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bo
     Ok(same)
 }
 
+fn is_end_or_slash(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
+}
+
 /// At most 40 characters of a text, quoted, for an error message.
 #[must_use]
 pub fn quote(text: &str) -> String {
@@ -570,9 +624,49 @@ mod tests {
     }
 
     #[test]
+    fn sys_may_be_another_directory_but_for_its_control_groups() {
+        let (dir, root) = tree();
+        let other = tempfile::tempdir().unwrap();
+        for (dir, text) in [(dir.path(), "below\n"), (other.path(), "own\n")] {
+            for name in ["sys/fs/cgroup/x", "fs/cgroup/x", "sys/fs/cgroups", "fs/cgroups", "system", "sys/x", "x"] {
+                fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+                fs::write(dir.join(name), text).unwrap();
+            }
+        }
+        assert_eq!(root.text("sys/x").unwrap(), "below");
+        let root = root.with_sys(other.path()).unwrap();
+        for (path, text) in [
+            ("sys/fs/cgroup/x", "below"),
+            ("sys/fs/cgroups", "own"),
+            ("sys/x", "own"),
+            ("system", "below"),
+            ("x", "below"),
+        ] {
+            assert_eq!(root.text(path).unwrap(), text, "{path}");
+            let place = if text == "own" { other.path() } else { dir.path() };
+            assert!(root.name(path).starts_with(place.to_str().unwrap()), "{path} is called {}", root.name(path));
+        }
+        assert!(root.list("sys").unwrap().iter().any(|(name, _)| name == "sys"), "the other directory itself");
+        assert_eq!(root.name("sys/none"), other.path().join("none").display().to_string());
+    }
+
+    #[test]
+    fn a_file_that_is_only_held_by_its_mount_is_not_read() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("config"), "old\n").unwrap();
+        let file = root.open_at("config", OFlag::O_PATH).unwrap();
+        fs::write(dir.path().join("next"), "new\n").unwrap();
+        fs::rename(dir.path().join("next"), dir.path().join("config")).unwrap();
+        assert_eq!(cause(root.expect_regular("config", &file), "replaced since it was mounted"), Cause::Missing);
+        assert_eq!(root.text("config").unwrap(), "new");
+    }
+
+    #[test]
     fn a_copy_of_a_machine_is_not_a_live_one() {
         let (_dir, root) = tree();
         assert!(!root.is_live());
-        assert!(Root::open(Path::new("/")).unwrap().is_live());
+        let root = Root::open(Path::new("/")).unwrap();
+        assert!(root.is_live() && !root.is_partial());
+        assert!(Root::open(Path::new("/proc/self/root")).unwrap().is_partial());
     }
 }
