@@ -135,7 +135,7 @@ impl Root {
     pub fn file(&self, path: &str) -> Result<File, Unknown> {
         // O_PATH first: opening a FIFO, a device or a socket can have an effect, looking at it has none.
         // Below a real /proc or /sys there are none, so the second open is saved there.
-        let kernel = self.kernel && (path.starts_with("proc/") || path.starts_with("sys/"));
+        let kernel = self.is_kernels(path);
         if !kernel {
             let seen = self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?;
             self.expect_regular(path, &seen)?;
@@ -145,6 +145,10 @@ impl Root {
             self.expect_regular(path, &fd)?;
         }
         Ok(File::from(fd))
+    }
+
+    fn is_kernels(&self, path: &str) -> bool {
+        self.kernel && (path.starts_with("proc/") || path.starts_with("sys/"))
     }
 
     fn expect_regular(&self, path: &str, fd: &OwnedFd) -> Result<(), Unknown> {
@@ -195,15 +199,7 @@ impl Root {
     /// # Errors
     /// When it cannot be read or holds more than `limit` bytes.
     pub fn drain(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
-        buffer.clear();
-        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        let read = file.take(most).read_to_end(buffer);
-        read.map_err(|e| self.io(path, &e))?;
-        if buffer.len() > limit {
-            buffer.clear();
-            return Err(self.too_large(path, limit));
-        }
-        Ok(())
+        drain(file, limit, buffer).map_err(|e| e.at(self, path))
     }
 
     /// Reads an open file from its present position on over what it held before; says whether it is the same.
@@ -211,22 +207,10 @@ impl Root {
     /// # Errors
     /// As [`Root::drain`]; the buffer is then empty.
     pub fn refresh(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Unknown> {
-        let same = refresh(file, limit, buffer);
-        if same.as_ref().is_ok_and(|_| buffer.len() <= limit) {
-            return same.map_err(|e| self.io(path, &e));
-        }
-        buffer.clear();
-        same.map_err(|e| self.io(path, &e))?;
-        Err(self.too_large(path, limit))
-    }
-
-    fn io(&self, path: &str, error: &io::Error) -> Unknown {
-        self.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-    }
-
-    fn too_large(&self, path: &str, limit: usize) -> Unknown {
-        let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
-        Unknown::new(Cause::TooLarge, why)
+        refresh(file, limit, buffer).map_err(|e| {
+            buffer.clear();
+            e.at(self, path)
+        })
     }
 
     /// The bytes of a small file.
@@ -253,12 +237,7 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`], and when the line does not end.
     pub fn line(&self, path: &str) -> Result<String, Unknown> {
-        let bytes = self.bytes(path)?;
-        let whole = bytes.strip_suffix(b"\n").ok_or_else(|| {
-            let found = quote(&String::from_utf8_lossy(&bytes));
-            self.malformed(path, format_args!("expected a line that ends, found {found}"))
-        })?;
-        Ok(String::from_utf8_lossy(whole).trim().to_owned())
+        whole_line(&self.bytes(path)?).map_err(|why| self.malformed(path, why))
     }
 
     /// The one number in a small file.
@@ -293,9 +272,16 @@ impl Root {
     ///
     /// # Errors
     /// As [`Root::list`].
-    pub fn each(&self, path: &str, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
-        let dir = self.directory(path)?;
-        self.entries(path, &dir, |name, kind| tell(&name.to_string_lossy(), kind))
+    pub fn each(&self, path: &str, tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
+        self.folder(path)?.each(tell)
+    }
+
+    /// Opens a directory of which several files are read: its path is then walked once.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be opened.
+    pub fn folder<'a>(&'a self, path: &'a str) -> Result<Folder<'a>, Unknown> {
+        Ok(Folder { root: self, path, dir: self.directory(path)? })
     }
 
     /// The names in a directory, each with what [`Root::link`] says of it.
@@ -364,17 +350,129 @@ impl Root {
     }
 }
 
+/// An open directory.
+#[derive(Debug)]
+pub struct Folder<'a> {
+    root: &'a Root,
+    path: &'a str,
+    dir: OwnedFd,
+}
+
+impl Folder<'_> {
+    /// Tells each name in it, in no order.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub fn each(&self, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
+        self.root.entries(self.path, &self.dir, |name, kind| tell(&name.to_string_lossy(), kind))
+    }
+
+    /// Tells the directories in it, in no order.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub fn each_directory(&self, mut tell: impl FnMut(&str)) -> Result<(), Unknown> {
+        self.root.entries(self.path, &self.dir, |name, kind| {
+            if kind == EntryKind::Directory {
+                tell(&name.to_string_lossy());
+            }
+        })
+    }
+
+    /// The text of one of its files, as [`Root::text`].
+    ///
+    /// # Errors
+    /// As [`Folder::read_into`].
+    pub fn text(&self, name: &str) -> Result<String, Unknown> {
+        Ok(String::from_utf8_lossy(&self.bytes(name)?).trim().to_owned())
+    }
+
+    /// The text of one of its files of one line, as [`Root::line`].
+    ///
+    /// # Errors
+    /// As [`Folder::read_into`], and when the line does not end.
+    pub fn line(&self, name: &str) -> Result<String, Unknown> {
+        whole_line(&self.bytes(name)?).map_err(|why| self.malformed(name, why))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, Unknown> {
+        let mut bytes = Vec::with_capacity(USUAL);
+        self.read_into(name, SMALL, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// One of its files was read and is not what its format says.
+    pub fn malformed(&self, name: &str, expected: impl std::fmt::Display) -> Unknown {
+        self.root.malformed(&format!("{}/{name}", self.path), expected)
+    }
+
+    /// Reads one of its files into a buffer, as [`Root::read_into`]; no link is followed.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and when the name is one of no file in this directory.
+    pub fn read_into(&self, name: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
+        let path = || format!("{}/{name}", self.path);
+        if name.contains('/') || name == ".." {
+            return Err(self.root.unknown(&path(), Errno::EXDEV));
+        }
+        // A single name that may be no link leads nowhere else, so openat2 is not needed.
+        let open = |flags: OFlag| {
+            let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            openat(self.dir.as_fd(), name, flags, Mode::empty()).map_err(|e| self.root.unknown(&path(), e))
+        };
+        if !self.root.is_kernels(self.path) {
+            self.root.expect_regular(&path(), &open(OFlag::O_PATH)?)?;
+        }
+        let file = File::from(open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
+        drain(&file, limit, buffer).map_err(|e| e.at(self.root, &path()))
+    }
+}
+
+fn whole_line(bytes: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.strip_suffix('\n').ok_or_else(|| format!("expected a line that ends, found {}", quote(&text)))?;
+    Ok(line.trim().to_owned())
+}
+
+/// Why a file could not be read to its end.
+enum NotRead {
+    Io(io::Error),
+    TooLarge(usize),
+}
+
+impl NotRead {
+    fn at(self, root: &Root, path: &str) -> Unknown {
+        match self {
+            Self::Io(error) => root.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+            Self::TooLarge(limit) => {
+                let why = format!("{} holds more than {limit} bytes, which is more than it should", root.name(path));
+                Unknown::new(Cause::TooLarge, why)
+            }
+        }
+    }
+}
+
+fn drain(file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), NotRead> {
+    buffer.clear();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(buffer).map_err(NotRead::Io)?;
+    if buffer.len() > limit {
+        buffer.clear();
+        return Err(NotRead::TooLarge(limit));
+    }
+    Ok(())
+}
+
 /// Compares while it reads: a table that did not change is neither kept twice nor written anew.
-fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, NotRead> {
     let mut piece = [0; 16 << 10];
     let (mut at, mut same) = (0usize, true);
-    // One piece beyond the limit shows that there is more.
-    while at <= limit {
+    loop {
         let length = match file.read(&mut piece) {
             Ok(0) => break,
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(NotRead::Io(error)),
         };
         let read = piece.get(..length).unwrap_or_default();
         let end = at.saturating_add(length);
@@ -384,6 +482,9 @@ fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bo
             buffer.extend_from_slice(read);
         }
         at = end;
+        if at > limit {
+            return Err(NotRead::TooLarge(limit));
+        }
     }
     same &= buffer.len() == at;
     buffer.truncate(at);
@@ -544,6 +645,27 @@ mod tests {
         links.sort_by(|a, b| a.0.cmp(&b.0));
         assert!(links[0].1.as_ref().unwrap_err().why.contains("proc/file"));
         assert_eq!(links[1], ("link".to_owned(), Ok("../nowhere".to_owned())));
+    }
+
+    #[test]
+    fn an_open_directory_reads_its_own_files_alone() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("proc/state"), "live\n").unwrap();
+        fs::write(dir.path().join("above"), "above\n").unwrap();
+        symlink("state", dir.path().join("proc/link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("proc/fifo"), Mode::S_IRWXU).unwrap();
+        let folder = root.folder("proc").unwrap();
+        assert_eq!(folder.line("state").unwrap(), "live");
+        for (name, expected) in [
+            ("none", Cause::Missing),
+            ("link", Cause::WrongType),
+            ("fifo", Cause::WrongType),
+            ("../above", Cause::WrongType),
+            ("..", Cause::WrongType),
+        ] {
+            assert_eq!(cause(folder.text(name), &format!("proc/{name}")), expected, "{name}");
+        }
+        assert_eq!(cause(root.folder("above").map(|_| ()), "above"), Cause::Missing);
     }
 
     #[test]
