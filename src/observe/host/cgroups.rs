@@ -12,10 +12,8 @@ pub use pods::pods;
 
 use super::memory::parse_pressure;
 use super::root::Root;
-use crate::facts::{
-    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
-};
-use files::Files;
+use crate::facts::{Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, Qos, RootMemory, Unknown};
+use files::{Files, Group};
 
 /// Where every hierarchy is mounted.
 const MOUNT: &str = "sys/fs/cgroup";
@@ -51,8 +49,12 @@ impl Hierarchy {
         format!("{}/{group}", self.memory)
     }
 
-    fn pids_dir(self, group: &str) -> String {
-        format!("{}/{group}", self.pids)
+    /// The pids files of a group, which is open: of version 2 it has them itself.
+    fn pids(self, files: &mut Files<'_>, open: &Group<'_>, name: &str, into: &mut Cgroup) -> Result<(), Unknown> {
+        match self.version {
+            CgroupVersion::V2 => files.pids(open, into),
+            CgroupVersion::V1 => files.pids(&Group::at(&format!("{}/{name}", self.pids)), into),
+        }
     }
 
     /// Which of the two names `kubepods` has here; none where no kubelet has started pods.
@@ -130,60 +132,57 @@ struct Levels<'a> {
 impl Levels<'_> {
     /// The root group of v2 has no `memory.current`: the kubelet takes anon + file instead, and so do we.
     fn root_memory(&mut self) -> Result<Option<RootMemory>, Unknown> {
-        let dir = self.tree.memory;
+        let top = Group::at(self.tree.memory);
         if self.tree.version == CgroupVersion::V1 {
-            let usage = self.files.number(dir, "memory.usage_in_bytes")?;
-            let inactive = self.files.required(dir, "memory.stat", ["total_inactive_file"])?;
+            let usage = self.files.number(&top, "memory.usage_in_bytes")?;
+            let inactive = self.files.required(&top, "memory.stat", ["total_inactive_file"])?;
             return Ok(usage.zip(inactive).map(|(usage, [inactive_file])| RootMemory { usage, inactive_file }));
         }
         // Kernels before 5.8 or so have no memory.stat in the root group.
-        let stat = self.files.required(dir, "memory.stat", ["anon", "file", "inactive_file"])?;
+        let stat = self.files.required(&top, "memory.stat", ["anon", "file", "inactive_file"])?;
         Ok(stat.map(|[anon, file, inactive_file]| RootMemory { usage: anon.saturating_add(file), inactive_file }))
     }
 
-    fn kubepods(&mut self, group: &str) -> Result<Cgroup, Unknown> {
-        let dir = self.tree.memory_dir(group);
+    fn kubepods(&mut self, name: &str) -> Result<Cgroup, Unknown> {
+        let dir = self.tree.memory_dir(name);
+        let group = Group::open(self.root, &dir)?.unwrap_or_else(|| Group::at(&dir));
         let mut cgroup =
-            Cgroup { oom: self.files.oom(self.tree.version, &dir)?.unwrap_or_default(), ..Cgroup::default() };
+            Cgroup { oom: self.files.oom(self.tree.version, &group)?.unwrap_or_default(), ..Cgroup::default() };
         match self.tree.version {
             CgroupVersion::V1 => {
-                cgroup.memory = self.files.number(&dir, "memory.usage_in_bytes")?;
-                let stat = self.files.required(&dir, "memory.stat", ["total_inactive_file"])?;
+                cgroup.memory = self.files.number(&group, "memory.usage_in_bytes")?;
+                let stat = self.files.required(&group, "memory.stat", ["total_inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&dir, "memory.limit_in_bytes")?;
+                cgroup.memory_max = self.files.limit(&group, "memory.limit_in_bytes")?;
             }
             CgroupVersion::V2 => {
-                cgroup.memory = self.files.number(&dir, "memory.current")?;
-                let stat = self.files.required(&dir, "memory.stat", ["inactive_file"])?;
+                cgroup.memory = self.files.number(&group, "memory.current")?;
+                let stat = self.files.required(&group, "memory.stat", ["inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&dir, "memory.max")?;
-                cgroup.memory_pressure = self.files.parsed(&dir, "memory.pressure", parse_pressure)?;
+                cgroup.memory_max = self.files.limit(&group, "memory.max")?;
+                cgroup.memory_pressure = self.files.parsed(&group, "memory.pressure", parse_pressure)?;
             }
         }
-        self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
+        self.tree.pids(&mut self.files, &group, name, &mut cgroup)?;
         Ok(cgroup)
     }
 
-    fn oom(&mut self, group: &str) -> Result<Option<OomCounts>, Unknown> {
-        let dir = self.tree.memory_dir(group);
-        if !present(self.root, &dir)? {
-            return Ok(None);
-        }
-        Ok(Some(self.files.oom(self.tree.version, &dir)?.unwrap_or_default()))
-    }
-
-    fn qos(&mut self, group: &str, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(oom) = self.oom(group)? {
-            others.insert(group.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
+    fn qos(&mut self, name: &str, others: &mut Others) -> Result<(), Unknown> {
+        let dir = self.tree.memory_dir(name);
+        if let Some(group) = Group::open(self.root, &dir)? {
+            let oom = self.files.oom(self.tree.version, &group)?.unwrap_or_default();
+            others.insert(name.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
         }
         Ok(())
     }
 
-    fn slice(&mut self, group: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(oom) = self.oom(group)? {
+    fn slice(&mut self, name: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
+        let dir = self.tree.memory_dir(name);
+        if let Some(group) = Group::open(self.root, &dir)? {
+            let oom = self.files.oom(self.tree.version, &group)?.unwrap_or_default();
             let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-            self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
-            others.insert(group.to_owned(), (level, cgroup));
+            self.tree.pids(&mut self.files, &group, name, &mut cgroup)?;
+            others.insert(name.to_owned(), (level, cgroup));
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::files::Files;
+use super::files::{Files, Group};
 use super::{Hierarchy, MOUNT, container_id, pod_uid, present, qos_group};
 use crate::facts::{Cause, Cgroup, CgroupDriver, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown};
-use crate::observe::host::root::{EntryKind, Root};
+use crate::observe::host::root::Root;
 
 /// Reads every pod below `kubepods`: its OOM and pids counters and its containers' OOM counters.
 ///
@@ -41,24 +41,15 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
         let group = qos_group(self.driver, qos);
-        for (name, uid) in self.groups(&self.tree.memory_dir(group), |name| pod_uid(self.driver, name))? {
+        let dir = self.tree.memory_dir(group);
+        let Some(open) = Group::open(self.root, &dir)? else { return Err(self.gone(&dir)) };
+        for (name, uid) in groups(&open, |name| pod_uid(self.driver, name))? {
             match self.pod(format!("{group}/{name}"), qos) {
                 Ok(pod) => drop(self.pods.insert(uid, pod)),
                 Err(unknown) => self.note(unknown),
             }
         }
         Ok(())
-    }
-
-    /// The groups in a group that are wanted: of some 80 names in it all others are files.
-    fn groups(&self, dir: &str, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
-        let mut groups = Vec::new();
-        self.root.each(dir, |name, kind| {
-            if kind == EntryKind::Directory {
-                groups.extend(wanted(name).map(|id| (name.to_owned(), id)));
-            }
-        })?;
-        Ok(groups)
     }
 
     /// What vanished between being listed and being read is gone, and no gap.
@@ -70,27 +61,32 @@ impl Walk<'_> {
 
     fn pod(&mut self, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let dir = self.tree.memory_dir(&path);
+        let Some(group) = Group::open(self.root, &dir)? else { return Err(self.gone(&dir)) };
         let mut containers = BTreeMap::new();
-        for (name, id) in self.groups(&dir, |name| container_id(name).map(str::to_owned))? {
+        for (name, id) in groups(&group, |name| container_id(name).map(str::to_owned))? {
             if let Some(oom) = self.own_oom(&format!("{dir}/{name}"))? {
                 containers.insert(id, oom);
             }
         }
-        let gone = || Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(&dir)));
-        let mut cgroup = Cgroup { oom: self.oom(&dir)?.ok_or_else(gone)?, ..Cgroup::default() };
-        self.files.pids(&self.tree.pids_dir(&path), &mut cgroup)?;
+        let oom = self.oom(&group)?.ok_or_else(|| self.gone(&dir))?;
+        let mut cgroup = Cgroup { oom, ..Cgroup::default() };
+        self.tree.pids(&mut self.files, &group, &path, &mut cgroup)?;
         Ok(PodCgroup { path, qos, cgroup, containers })
     }
 
+    fn gone(&self, dir: &str) -> Unknown {
+        Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(dir)))
+    }
+
     /// A pod's OOM counters, with those of containers that may be gone by now.
-    fn oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        let counts = self.files.oom(self.tree.version, dir)?;
-        self.if_there(dir, counts)
+    fn oom(&mut self, group: &Group<'_>) -> Result<Option<OomCounts>, Unknown> {
+        let counts = self.files.oom(self.tree.version, group)?;
+        self.if_there(group.path(), counts)
     }
 
     /// A container's own OOM counters.
     fn own_oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        let counts = self.files.own_oom(self.tree.version, dir)?;
+        let counts = self.files.own_oom(self.tree.version, &Group::at(dir))?;
         self.if_there(dir, counts)
     }
 
@@ -101,4 +97,11 @@ impl Walk<'_> {
             None => Ok(present(self.root, dir)?.then(OomCounts::default)),
         }
     }
+}
+
+/// The groups in a group that are wanted, with what they are wanted as.
+fn groups(group: &Group<'_>, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
+    let mut groups = Vec::new();
+    group.each(|name| groups.extend(wanted(name).map(|id| (name.to_owned(), id))))?;
+    Ok(groups)
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{NotAbsent, PodCgroups};
+use crate::facts::{NotAbsent, OomCounts, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
