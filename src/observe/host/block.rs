@@ -6,7 +6,7 @@ use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, DeviceName, IoStat, 
 
 use super::gaps::Gaps;
 use super::mountinfo::decode;
-use super::root::{Root, SMALL, quote};
+use super::root::{Folder, Root, SMALL, quote};
 
 const DEVICES: &str = "sys/dev/block";
 
@@ -186,7 +186,8 @@ impl Look<'_> {
 
     /// The EBS volume of an NVMe disk; `None` where the disk went away.
     fn volume(&mut self, place: &Place) -> Option<Option<VolumeId>> {
-        let read = ebs_volume(self.root, &format!("{}/device", place.dir));
+        let controller = format!("{}/device", place.dir);
+        let read = self.root.folder(&controller).and_then(|controller| ebs_volume(&controller));
         match read {
             Ok(volume) => Some(volume),
             // A volume that cannot be named must not count as absent.
@@ -235,13 +236,12 @@ impl Look<'_> {
 ///
 /// # Errors
 /// When the serial cannot be read, or is no volume id though the model is that of EBS.
-pub(super) fn ebs_volume(root: &Root, dir: &str) -> Result<Option<VolumeId>, Unknown> {
-    let path = format!("{dir}/serial");
-    let serial = root.text(&path)?;
+pub(super) fn ebs_volume(controller: &Folder<'_>) -> Result<Option<VolumeId>, Unknown> {
+    let serial = controller.text("serial")?;
     let volume = VolumeId::from_serial(&serial);
-    if volume.is_none() && root.text(&format!("{dir}/model"))? == EBS_MODEL {
+    if volume.is_none() && controller.text("model")? == EBS_MODEL {
         let why = format_args!("expected vol and 17 hexadecimal digits, found {}", quote(&serial));
-        return Err(root.malformed(&path, why));
+        return Err(controller.malformed("serial", why));
     }
     Ok(volume)
 }

@@ -35,14 +35,15 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
 
 /// One controller; `None` where it went away under the look.
 fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController> {
+    let folder = gaps.optional(root.folder(dir))?;
     // Missing where the kernel is old (transport, before 4.8) and where the controller went away meanwhile.
-    let transport = gaps.optional(root.line(&format!("{dir}/transport"))).unwrap_or_default();
+    let transport = gaps.optional(folder.line("transport")).unwrap_or_default();
     let mut failed = Vec::new();
-    let mut text = |file| root.line(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
+    let mut text = |file| folder.line(file).map_err(|why| failed.push(why)).unwrap_or_default();
     let (model, state) = (text("model"), text("state"));
-    let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
+    let volume = ebs_volume(&folder).map_err(|why| failed.push(why)).unwrap_or_default();
     let mut namespaces = Vec::new();
-    let listed = root.each(dir, |name, _| namespaces.extend(namespace(name)));
+    let listed = folder.each(|name, _| namespaces.extend(namespace(name)));
     failed.extend(listed.err());
     if !failed.is_empty() && !root.exists(dir) {
         return None;
