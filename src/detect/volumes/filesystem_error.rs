@@ -40,14 +40,16 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
         signs.extend(errors);
         signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
+        let blind = view.kmsg.known().err().filter(|_| key.fstype == FsType::Xfs);
+        if signs.is_empty() && blind.is_none() {
+            continue;
+        }
         let subject = Subject {
             volume: volume_of(view, &key.device),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
         let Some(finding) = finding(key, subject.clone(), signs) else {
-            if key.fstype == FsType::Xfs
-                && let Err(why) = view.kmsg.known()
-            {
+            if let Some(why) = blind {
                 judgement.blind_to(subject, why);
             }
             continue;
