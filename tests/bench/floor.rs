@@ -1,6 +1,6 @@
 //! The floor: what it costs only to open and read what a pass reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -101,11 +101,21 @@ pub fn record(root: &Path) -> Option<Vec<Floor>> {
 
 fn parse(log: &str, root: &Path) -> Vec<Floor> {
     let mut passes: Vec<BTreeMap<String, Act>> = Vec::new();
+    let mut opened: BTreeSet<&str> = BTreeSet::new();
     let root = format!("{}/", root.display().to_string().trim_end_matches('/'));
     for line in log.lines() {
         if line.contains("\"/barnacle-pass/") {
             passes.push(BTreeMap::new());
-        } else if let (Some(pass), Some((path, act))) = (passes.last_mut(), touched(line, &root)) {
+            opened.clear();
+            continue;
+        }
+        // What is read without having been opened in this pass is held open, and part of the floor all the same.
+        let known = line.starts_with("read(") && resolved(line).is_some_and(|path| opened.contains(path));
+        opened.extend(line.rsplit_once(" = ").and_then(|(_, result)| resolved(result)));
+        if known {
+            continue;
+        }
+        if let (Some(pass), Some((path, act))) = (passes.last_mut(), touched(line, &root)) {
             let before = pass.entry(path).or_insert(act);
             *before = act.max(*before);
         }
@@ -113,16 +123,23 @@ fn parse(log: &str, root: &Path) -> Vec<Floor> {
     passes.into_iter().map(|pass| Floor(pass.into_iter().collect())).collect()
 }
 
+/// The path that strace gives behind a descriptor.
+fn resolved(text: &str) -> Option<&str> {
+    Some(text.split_once('<')?.1.split_once('>')?.0)
+}
+
 fn touched(line: &str, root: &str) -> Option<(String, Act)> {
     if line.starts_with("read(") {
-        // A file that is held open: it is in no open of this pass.
-        let path = line.split_once('<')?.1.split_once('>')?.0.strip_prefix(root)?;
+        let path = resolved(line)?.strip_prefix(root)?;
         return (path != "dev/kmsg").then(|| (path.to_owned(), Act::Read));
     }
     if !line.starts_with("openat") {
         return None;
     }
-    let path = line.split('"').nth(1)?.to_owned();
+    // openat2(4</tree/sys/fs/cgroup>, "memory.stat", …: a name may be relative to a directory that is open.
+    let (before, after) = line.split_once(">, \"")?;
+    let dir = format!("{}/", before.split_once('<')?.1.trim_end_matches('/'));
+    let path = format!("{}{}", dir.strip_prefix(root)?, after.split('"').next()?);
     let act = match line {
         _ if line.contains(") = -1 ") => Act::Miss,
         _ if line.contains("O_PATH|O_NOFOLLOW") || line.contains("O_NOFOLLOW|O_CLOEXEC|O_PATH") => Act::ReadLink,
@@ -130,7 +147,7 @@ fn touched(line: &str, root: &str) -> Option<(String, Act)> {
         _ if line.contains("O_DIRECTORY") => Act::List,
         _ => Act::Read,
     };
-    Some((path, act)).filter(|(path, _)| !path.starts_with('/'))
+    Some((path, act))
 }
 
 /// What one small file of this tree costs.
