@@ -1,6 +1,6 @@
 //! The floor: what it costs only to open and read what a pass reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -81,7 +81,7 @@ pub fn mark(pass: usize) {
 /// The floors of one cycle of passes, as `strace` saw this program make them.
 pub fn record(root: &Path) -> Option<Vec<Floor>> {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let calls = "trace=openat,openat2,read,access,faccessat,faccessat2";
+    let calls = "trace=openat,openat2,read,readlinkat,getdents64,access,faccessat,faccessat2";
     let status = Command::new("strace")
         .args(["-qq", "-y", "-s", "4096", "-e", calls, "-o"])
         .arg(log.path())
@@ -100,27 +100,20 @@ pub fn record(root: &Path) -> Option<Vec<Floor>> {
 }
 
 fn parse(log: &str, root: &Path) -> Vec<Floor> {
-    let mut passes: Vec<BTreeMap<String, Act>> = Vec::new();
-    let mut opened: BTreeSet<&str> = BTreeSet::new();
+    let mut passes: Vec<BTreeMap<&str, (String, Act)>> = Vec::new();
     let root = format!("{}/", root.display().to_string().trim_end_matches('/'));
     for line in log.lines() {
         if line.contains("\"/barnacle-pass/") {
             passes.push(BTreeMap::new());
-            opened.clear();
             continue;
         }
-        // What is read without having been opened in this pass is held open, and part of the floor all the same.
-        let known = line.starts_with("read(") && resolved(line).is_some_and(|path| opened.contains(path));
-        opened.extend(line.rsplit_once(" = ").and_then(|(_, result)| resolved(result)));
-        if known {
-            continue;
-        }
-        if let (Some(pass), Some((path, act))) = (passes.last_mut(), touched(line, &root)) {
-            let before = pass.entry(path).or_insert(act);
-            *before = act.max(*before);
+        let touched = touched(line).and_then(|(what, path, act)| Some((what, path.strip_prefix(&root)?.to_owned(), act)));
+        if let (Some(pass), Some((what, path, act))) = (passes.last_mut(), touched) {
+            let before = pass.entry(what).or_insert((path, act));
+            before.1 = act.max(before.1);
         }
     }
-    passes.into_iter().map(|pass| Floor(pass.into_iter().collect())).collect()
+    passes.into_iter().map(|pass| Floor(pass.into_values().collect())).collect()
 }
 
 /// The path that strace gives behind a descriptor.
@@ -128,26 +121,39 @@ fn resolved(text: &str) -> Option<&str> {
     Some(text.split_once('<')?.1.split_once('>')?.0)
 }
 
-fn touched(line: &str, root: &str) -> Option<(String, Act)> {
-    if line.starts_with("read(") {
-        let path = resolved(line)?.strip_prefix(root)?;
-        return (path != "dev/kmsg").then(|| (path.to_owned(), Act::Read));
+/// What one system call touches, by what way, and what it does with it. What is the same counts once, whatever way
+/// leads to it; a directory that is only opened, as a handle, does not count.
+fn touched(line: &str) -> Option<(&str, String, Act)> {
+    let (call, arguments) = line.split_once('(')?;
+    let first = resolved(arguments)?;
+    let itself = |act| Some((first, first.to_owned(), act));
+    match call {
+        // What is held open is part of the floor as well.
+        "read" if !first.ends_with("/dev/kmsg") => itself(Act::Read),
+        "getdents64" => itself(Act::List),
+        "readlinkat" if arguments.contains(">, \"\"") => itself(Act::ReadLink),
+        "readlinkat" => Some((line.split_once(" = ")?.0, named(first, arguments)?, Act::ReadLink)),
+        "openat" | "openat2" => opened(line, named(first, arguments)?),
+        _ => None,
     }
-    if !line.starts_with("openat") {
-        return None;
+}
+
+/// openat2(4</tree/sys/fs/cgroup>, "memory.stat", …: a name is relative to a directory that is open.
+fn named(dir: &str, arguments: &str) -> Option<String> {
+    Some(format!("{}/{}", dir.trim_end_matches('/'), arguments.split('"').nth(1)?))
+}
+
+fn opened(line: &str, path: String) -> Option<(&str, String, Act)> {
+    let (call, result) = line.rsplit_once(" = ")?;
+    if result.starts_with('-') {
+        return Some((call, path, Act::Miss));
     }
-    // openat2(4</tree/sys/fs/cgroup>, "memory.stat", …: a name may be relative to a directory that is open.
-    let (before, after) = line.split_once(">, \"")?;
-    let dir = format!("{}/", before.split_once('<')?.1.trim_end_matches('/'));
-    let path = format!("{}{}", dir.strip_prefix(root)?, after.split('"').next()?);
-    let act = match line {
-        _ if line.contains(") = -1 ") => Act::Miss,
-        _ if line.contains("O_PATH|O_NOFOLLOW") || line.contains("O_NOFOLLOW|O_CLOEXEC|O_PATH") => Act::ReadLink,
-        _ if line.contains("O_PATH") => Act::Look,
-        _ if line.contains("O_DIRECTORY") => Act::List,
+    let act = match call {
+        _ if call.contains("O_PATH") => Act::Look,
+        _ if call.contains("O_DIRECTORY") => return None,
         _ => Act::Read,
     };
-    Some((path, act))
+    Some((resolved(result)?, path, act))
 }
 
 /// What one small file of this tree costs.

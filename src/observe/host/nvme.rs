@@ -167,6 +167,10 @@ mod tests {
         let (dir, root) = machine();
         add(dir.path(), "nvme0", &[EBS[0], ("serial", "vol-x"), EBS[2]], &[]);
         assert!(controllers(&root).unwrap().gap().unwrap().why.contains("expected vol and 17"));
+        let (dir, root) = machine();
+        fs::create_dir_all(dir.path().join(CONTROLLERS)).unwrap();
+        fs::write(dir.path().join(CONTROLLERS).join("nvme4"), "").unwrap();
+        assert!(controllers(&root).unwrap().gap().unwrap().why.contains("nvme4 is no directory"));
     }
 
     #[test]

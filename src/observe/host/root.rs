@@ -25,6 +25,9 @@ const USUAL: usize = 4 << 10;
 /// Enough for a mount table of 100,000 lines.
 pub const TABLE: usize = 64 << 20;
 
+/// How a directory is opened.
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
+
 /// The directory that stands for `/`.
 #[derive(Debug)]
 pub struct Root {
@@ -273,7 +276,7 @@ impl Root {
     /// # Errors
     /// As [`Root::list`].
     pub fn each(&self, path: &str, tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
-        self.folder(path)?.each(tell)
+        Folder { root: self, path, dir: self.directory(path)? }.each(tell)
     }
 
     /// Opens a directory of which several files are read: its path is then walked once.
@@ -281,7 +284,14 @@ impl Root {
     /// # Errors
     /// When it is no directory, or cannot be opened.
     pub fn folder<'a>(&'a self, path: &'a str) -> Result<Folder<'a>, Unknown> {
-        Ok(Folder { root: self, path, dir: self.directory(path)? })
+        let dir = self.open_at(path, DIRECTORY).map_err(|e| match e {
+            // Something else in its place is not the same as nothing there.
+            Errno::ENOTDIR if self.exists(path) => {
+                Unknown::new(Cause::WrongType, format!("{} is no directory, expected one", self.name(path)))
+            }
+            e => self.unknown(path, e),
+        })?;
+        Ok(Folder { root: self, path, dir })
     }
 
     /// The names in a directory, each with what [`Root::link`] says of it.
@@ -302,7 +312,7 @@ impl Root {
     }
 
     fn directory(&self, path: &str) -> Result<OwnedFd, Unknown> {
-        self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))
+        self.open_at(path, DIRECTORY).map_err(|e| self.unknown(path, e))
     }
 
     fn entries(&self, path: &str, dir: &OwnedFd, mut tell: impl FnMut(&CStr, EntryKind)) -> Result<(), Unknown> {
@@ -420,11 +430,16 @@ impl Folder<'_> {
             let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             openat(self.dir.as_fd(), name, flags, Mode::empty()).map_err(|e| self.root.unknown(&path(), e))
         };
-        if !self.root.is_kernels(self.path) {
+        // As in [`Root::file`].
+        let kernel = self.root.is_kernels(self.path);
+        if !kernel {
             self.root.expect_regular(&path(), &open(OFlag::O_PATH)?)?;
         }
-        let file = File::from(open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
-        drain(&file, limit, buffer).map_err(|e| e.at(self.root, &path()))
+        let fd = open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        if !kernel {
+            self.root.expect_regular(&path(), &fd)?;
+        }
+        drain(&File::from(fd), limit, buffer).map_err(|e| e.at(self.root, &path()))
     }
 }
 
@@ -665,7 +680,8 @@ mod tests {
         ] {
             assert_eq!(cause(folder.text(name), &format!("proc/{name}")), expected, "{name}");
         }
-        assert_eq!(cause(root.folder("above").map(|_| ()), "above"), Cause::Missing);
+        assert_eq!(cause(root.folder("above").map(|_| ()), "above is no directory"), Cause::WrongType);
+        assert_eq!(cause(root.folder("above/below").map(|_| ()), "above/below"), Cause::Missing);
     }
 
     #[test]
