@@ -91,6 +91,15 @@ impl<K: Ord, V> Inventory<K, V> {
         self.items.iter().map(|(key, value)| (key, value))
     }
 
+    /// Everything that was seen, each with what stands under its key in another list.
+    pub fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a K, &'a V, Option<&'a V>)> {
+        let mut others = other.iter().peekable();
+        self.iter().map(move |(key, value)| {
+            while others.next_if(|(other, _)| *other < key).is_some() {}
+            (key, value, others.next_if(|(other, _)| *other == key).map(|(_, value)| value))
+        })
+    }
+
     /// The values that were seen, in order of their keys.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + ExactSizeIterator {
         self.items.iter().map(|(_, value)| value)
@@ -181,6 +190,14 @@ mod tests {
         let list = Inventory::whole([(3, "c"), (1, "a"), (3, "d"), (2, "b"), (1, "z")]);
         assert_eq!(list.iter().collect::<Vec<_>>(), [(&1, &"z"), (&2, &"b"), (&3, &"d")]);
         assert_eq!([0, 1, 2, 3, 4].map(|key| list.get(&key).copied()), [None, Some("z"), Some("b"), Some("d"), None]);
+    }
+
+    #[test]
+    fn two_lists_are_walked_beside_each_other() {
+        let new = Inventory::whole([(2, "b"), (3, "c"), (5, "e"), (6, "f")]);
+        let old = Inventory::whole([(1, "A"), (3, "C"), (4, "D"), (6, "F"), (7, "G")]);
+        let beside: Vec<_> = new.beside(&old).map(|(key, new, old)| (*key, *new, old.copied())).collect();
+        assert_eq!(beside, [(2, "b", None), (3, "c", Some("C")), (5, "e", None), (6, "f", Some("F"))]);
     }
 
     #[test]

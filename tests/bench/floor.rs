@@ -73,47 +73,62 @@ fn list(dir: &OwnedFd, buffer: &mut [u8]) {
     }
 }
 
-/// Tells whoever traces us that the next pass begins.
-pub fn mark(pass: usize) {
-    let _ = nix::unistd::access(format!("/barnacle-pass/{pass}").as_str(), nix::unistd::AccessFlags::F_OK);
+/// Tells whoever traces us that the next part begins.
+pub fn mark(part: usize) {
+    let _ = nix::unistd::access(format!("{MARK}{part}").as_str(), nix::unistd::AccessFlags::F_OK);
 }
 
-/// The floors of one cycle of passes, as `strace` saw this program make them.
-pub fn record(root: &Path) -> Option<Vec<Floor>> {
+const MARK: &str = "/barnacle-part/";
+
+/// The floors of one cycle of passes.
+pub fn of_passes(root: &Path) -> Option<Vec<Floor>> {
+    // The first cycle is a warm-up.
+    let floors = record(root, &["passes", &root.display().to_string(), &(2 * CYCLE).to_string()])?;
+    let floors: Vec<Floor> = floors.into_iter().map(|(_, floor)| floor).skip(CYCLE).take(CYCLE).collect();
+    Some(floors).filter(|floors| floors.len() == CYCLE)
+}
+
+/// The floor of each source alone, by its number.
+pub fn of_sources(root: &Path) -> Option<BTreeMap<usize, Floor>> {
+    Some(record(root, &["sources", &root.display().to_string()])?.into_iter().collect())
+}
+
+/// What `strace` sees this program read in each of its parts.
+fn record(root: &Path, arguments: &[&str]) -> Option<Vec<(usize, Floor)>> {
     let log = tempfile::NamedTempFile::new().unwrap();
     let calls = "trace=openat,openat2,read,readlinkat,getdents64,access,faccessat,faccessat2";
     let status = Command::new("strace")
         .args(["-qq", "-y", "-s", "4096", "-e", calls, "-o"])
         .arg(log.path())
         .arg(std::env::current_exe().unwrap())
-        .arg("passes")
-        .arg(root)
-        .arg((2 * CYCLE).to_string())
+        .args(arguments)
         .status();
     if !status.is_ok_and(|status| status.success()) {
         return None;
     }
     let text = String::from_utf8_lossy(&std::fs::read(log.path()).unwrap()).into_owned();
-    // The first cycle is a warm-up.
-    let floors: Vec<Floor> = parse(&text, root).into_iter().skip(CYCLE).take(CYCLE).collect();
-    Some(floors).filter(|floors| floors.len() == CYCLE)
+    Some(parse(&text, root))
 }
 
-fn parse(log: &str, root: &Path) -> Vec<Floor> {
-    let mut passes: Vec<BTreeMap<&str, (String, Act)>> = Vec::new();
+/// By what was touched: the way to it, and the most that was done with it.
+type Touched<'a> = BTreeMap<&'a str, (String, Act)>;
+
+fn parse(log: &str, root: &Path) -> Vec<(usize, Floor)> {
+    let mut parts: Vec<(usize, Touched<'_>)> = Vec::new();
     let root = format!("{}/", root.display().to_string().trim_end_matches('/'));
     for line in log.lines() {
-        if line.contains("\"/barnacle-pass/") {
-            passes.push(BTreeMap::new());
+        if let Some((_, rest)) = line.split_once(MARK) {
+            parts.push((rest.split('"').next().unwrap().parse().unwrap(), BTreeMap::new()));
             continue;
         }
-        let touched = touched(line).and_then(|(what, path, act)| Some((what, path.strip_prefix(&root)?.to_owned(), act)));
-        if let (Some(pass), Some((what, path, act))) = (passes.last_mut(), touched) {
-            let before = pass.entry(what).or_insert((path, act));
+        let touched =
+            touched(line).and_then(|(what, path, act)| Some((what, path.strip_prefix(&root)?.to_owned(), act)));
+        if let (Some((_, seen)), Some((what, path, act))) = (parts.last_mut(), touched) {
+            let before = seen.entry(what).or_insert((path, act));
             before.1 = act.max(before.1);
         }
     }
-    passes.into_iter().map(|pass| Floor(pass.into_values().collect())).collect()
+    parts.into_iter().map(|(part, seen)| (part, Floor(seen.into_values().collect()))).collect()
 }
 
 /// The path that strace gives behind a descriptor.

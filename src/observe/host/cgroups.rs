@@ -10,10 +10,9 @@ pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
 
-use super::memory::parse_pressure;
-use super::root::Root;
+use super::root::{Root, below};
 use crate::facts::{Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, Qos, RootMemory, Unknown};
-use files::{Files, Group};
+use files::Group;
 
 /// Where every hierarchy is mounted.
 const MOUNT: &str = "sys/fs/cgroup";
@@ -46,14 +45,14 @@ impl Hierarchy {
     }
 
     fn memory_dir(self, group: &str) -> String {
-        format!("{}/{group}", self.memory)
+        below(self.memory, group)
     }
 
     /// The pids files of a group, which is open: of version 2 it has them itself.
-    fn pids(self, files: &mut Files<'_>, open: &Group<'_>, name: &str, into: &mut Cgroup) -> Result<(), Unknown> {
+    fn pids(self, root: &Root, open: &Group<'_>, name: &str, into: &mut Cgroup) -> Result<(), Unknown> {
         match self.version {
-            CgroupVersion::V2 => files.pids(open, into),
-            CgroupVersion::V1 => files.pids(&Group::at(&format!("{}/{name}", self.pids)), into),
+            CgroupVersion::V2 => open.pids(into),
+            CgroupVersion::V1 => Group::At(root, below(self.pids, name)).pids(into),
         }
     }
 
@@ -103,7 +102,7 @@ fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
 pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
     let driver = tree.driver(root)?;
-    let mut look = Levels { root, tree, files: Files::new(root) };
+    let look = Levels { root, tree };
     let mut others = BTreeMap::new();
     if let Some(driver) = driver {
         for qos in [Qos::Burstable, Qos::BestEffort] {
@@ -126,62 +125,58 @@ type Others = BTreeMap<String, (CgroupLevel, Cgroup)>;
 struct Levels<'a> {
     root: &'a Root,
     tree: Hierarchy,
-    files: Files<'a>,
 }
 
 impl Levels<'_> {
     /// The root group of v2 has no `memory.current`: the kubelet takes anon + file instead, and so do we.
-    fn root_memory(&mut self) -> Result<Option<RootMemory>, Unknown> {
-        let top = Group::at(self.tree.memory);
+    fn root_memory(&self) -> Result<Option<RootMemory>, Unknown> {
+        let top = Group::At(self.root, self.tree.memory.to_owned());
         if self.tree.version == CgroupVersion::V1 {
-            let usage = self.files.number(&top, "memory.usage_in_bytes")?;
-            let inactive = self.files.required(&top, "memory.stat", ["total_inactive_file"])?;
+            let usage = top.number("memory.usage_in_bytes")?;
+            let inactive = top.required("memory.stat", ["total_inactive_file"])?;
             return Ok(usage.zip(inactive).map(|(usage, [inactive_file])| RootMemory { usage, inactive_file }));
         }
         // Kernels before 5.8 or so have no memory.stat in the root group.
-        let stat = self.files.required(&top, "memory.stat", ["anon", "file", "inactive_file"])?;
+        let stat = top.required("memory.stat", ["anon", "file", "inactive_file"])?;
         Ok(stat.map(|[anon, file, inactive_file]| RootMemory { usage: anon.saturating_add(file), inactive_file }))
     }
 
-    fn kubepods(&mut self, name: &str) -> Result<Cgroup, Unknown> {
+    fn kubepods(&self, name: &str) -> Result<Cgroup, Unknown> {
         let dir = self.tree.memory_dir(name);
-        let group = Group::open(self.root, &dir)?.unwrap_or_else(|| Group::at(&dir));
-        let mut cgroup =
-            Cgroup { oom: self.files.oom(self.tree.version, &group)?.unwrap_or_default(), ..Cgroup::default() };
+        let group = Group::open(self.root, &dir)?.unwrap_or(Group::At(self.root, dir));
+        let mut cgroup = Cgroup { oom: group.oom(self.tree.version)?.unwrap_or_default(), ..Cgroup::default() };
         match self.tree.version {
             CgroupVersion::V1 => {
-                cgroup.memory = self.files.number(&group, "memory.usage_in_bytes")?;
-                let stat = self.files.required(&group, "memory.stat", ["total_inactive_file"])?;
+                cgroup.memory = group.number("memory.usage_in_bytes")?;
+                let stat = group.required("memory.stat", ["total_inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&group, "memory.limit_in_bytes")?;
+                cgroup.memory_max = group.limit("memory.limit_in_bytes")?;
             }
             CgroupVersion::V2 => {
-                cgroup.memory = self.files.number(&group, "memory.current")?;
-                let stat = self.files.required(&group, "memory.stat", ["inactive_file"])?;
+                cgroup.memory = group.number("memory.current")?;
+                let stat = group.required("memory.stat", ["inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&group, "memory.max")?;
-                cgroup.memory_pressure = self.files.parsed(&group, "memory.pressure", parse_pressure)?;
+                cgroup.memory_max = group.limit("memory.max")?;
+                cgroup.memory_pressure = group.pressure()?;
             }
         }
-        self.tree.pids(&mut self.files, &group, name, &mut cgroup)?;
+        self.tree.pids(self.root, &group, name, &mut cgroup)?;
         Ok(cgroup)
     }
 
-    fn qos(&mut self, name: &str, others: &mut Others) -> Result<(), Unknown> {
-        let dir = self.tree.memory_dir(name);
-        if let Some(group) = Group::open(self.root, &dir)? {
-            let oom = self.files.oom(self.tree.version, &group)?.unwrap_or_default();
+    fn qos(&self, name: &str, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
+            let oom = group.oom(self.tree.version)?.unwrap_or_default();
             others.insert(name.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
         }
         Ok(())
     }
 
-    fn slice(&mut self, name: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
-        let dir = self.tree.memory_dir(name);
-        if let Some(group) = Group::open(self.root, &dir)? {
-            let oom = self.files.oom(self.tree.version, &group)?.unwrap_or_default();
+    fn slice(&self, name: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
+            let oom = group.oom(self.tree.version)?.unwrap_or_default();
             let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-            self.tree.pids(&mut self.files, &group, name, &mut cgroup)?;
+            self.tree.pids(self.root, &group, name, &mut cgroup)?;
             others.insert(name.to_owned(), (level, cgroup));
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 
 use super::block::ebs_volume;
 use super::gaps::Gaps;
-use super::root::Root;
+use super::root::{Root, below};
 
 const CONTROLLERS: &str = "sys/class/nvme";
 
@@ -26,7 +26,7 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
     let mut gaps = Gaps::default();
     let mut found = Vec::new();
     for (name, _) in names.into_iter().filter(|(name, _)| is_controller(name)) {
-        if let Some(controller) = controller(root, &format!("{CONTROLLERS}/{name}"), &mut gaps) {
+        if let Some(controller) = controller(root, &below(CONTROLLERS, &name), &mut gaps) {
             found.push((name, controller));
         }
     }

@@ -3,9 +3,13 @@
 //! Every path is resolved inside the root (`openat2` with `RESOLVE_IN_ROOT`): a link, absolute or not, never
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
+mod folder;
+mod read;
+
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,11 +21,11 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
+pub use folder::Folder;
+use read::{drain, refresh, small};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
-/// What a file of `/proc` or `/sys` holds at most where it is one page, as nearly all are.
-const USUAL: usize = 4 << 10;
 /// Enough for a mount table of 100,000 lines.
 pub const TABLE: usize = 64 << 20;
 
@@ -221,10 +225,16 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        // Nearly every such file fits, and is then read in one piece.
-        let mut buffer = Vec::with_capacity(USUAL);
-        self.read_into(path, SMALL, &mut buffer)?;
-        Ok(buffer)
+        self.read(path, |bytes| Ok(bytes.to_vec()))
+    }
+
+    /// A small file through its parser, which says what it expected.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and what the parser says.
+    pub fn read<T>(&self, path: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        let made = small(&self.file(path)?, parse).map_err(|e| e.at(self, path))?;
+        made.map_err(|reason| self.malformed(path, reason))
     }
 
     /// The text of a small file without white space at its ends; bytes that are not UTF-8 become U+FFFD.
@@ -232,7 +242,7 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn text(&self, path: &str) -> Result<String, Unknown> {
-        Ok(String::from_utf8_lossy(&self.bytes(path)?).trim().to_owned())
+        self.read(path, whole_text)
     }
 
     /// The text of a file of one line, as [`Root::text`]; without the end of its line it may be cut off.
@@ -240,7 +250,7 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`], and when the line does not end.
     pub fn line(&self, path: &str) -> Result<String, Unknown> {
-        whole_line(&self.bytes(path)?).map_err(|why| self.malformed(path, why))
+        self.read(path, whole_line)
     }
 
     /// The one number in a small file.
@@ -249,11 +259,7 @@ impl Root {
     /// As [`Root::read_into`], and when it holds no decimal number and the end of its line: without that it may be
     /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
-        let bytes = self.bytes(path)?;
-        let text = String::from_utf8_lossy(&bytes);
-        text.strip_suffix('\n').and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
-            self.malformed(path, format_args!("expected one decimal number on a line, found {}", quote(&text)))
-        })
+        self.read(path, one_number)
     }
 
     /// A file was read and is not what its format says.
@@ -275,23 +281,17 @@ impl Root {
     ///
     /// # Errors
     /// As [`Root::list`].
-    pub fn each(&self, path: &str, tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
-        Folder { root: self, path, dir: self.directory(path)? }.each(tell)
+    pub fn each(&self, path: &str, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
+        let dir = self.directory(path)?;
+        self.entries(path, &dir, |name, kind| tell(&lossy(name.to_bytes()), kind))
     }
 
     /// Opens a directory of which several files are read: its path is then walked once.
     ///
     /// # Errors
     /// When it is no directory, or cannot be opened.
-    pub fn folder<'a>(&'a self, path: &'a str) -> Result<Folder<'a>, Unknown> {
-        let dir = self.open_at(path, DIRECTORY).map_err(|e| match e {
-            // Something else in its place is not the same as nothing there.
-            Errno::ENOTDIR if self.exists(path) => {
-                Unknown::new(Cause::WrongType, format!("{} is no directory, expected one", self.name(path)))
-            }
-            e => self.unknown(path, e),
-        })?;
-        Ok(Folder { root: self, path, dir })
+    pub fn folder(&self, path: &str) -> Result<Folder<'_>, Unknown> {
+        Folder::new(self, path)
     }
 
     /// The names in a directory, each with what [`Root::link`] says of it.
@@ -304,8 +304,8 @@ impl Root {
         self.entries(path, &dir, |name, _| {
             // A name of one part leads nowhere else, so it need not be resolved inside the root.
             let link = readlinkat(&dir, name).map(|text| text.to_string_lossy().into_owned());
-            let name = name.to_string_lossy();
-            let link = link.map_err(|e| self.unknown(&format!("{path}/{name}"), e));
+            let name = lossy(name.to_bytes());
+            let link = link.map_err(|e| self.unknown(&below(path, &name), e));
             links.push((name.into_owned(), link));
         })?;
         Ok(links)
@@ -360,150 +360,32 @@ impl Root {
     }
 }
 
-/// An open directory.
-#[derive(Debug)]
-pub struct Folder<'a> {
-    root: &'a Root,
-    path: &'a str,
-    dir: OwnedFd,
+/// A name in a directory as a path.
+#[must_use]
+pub fn below(dir: &str, name: &str) -> String {
+    [dir, "/", name].concat()
 }
 
-impl Folder<'_> {
-    /// Tells each name in it, in no order.
-    ///
-    /// # Errors
-    /// When it cannot be read to its end.
-    pub fn each(&self, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
-        self.root.entries(self.path, &self.dir, |name, kind| tell(&name.to_string_lossy(), kind))
-    }
+/// The text of bytes; those that are not UTF-8 become U+FFFD. Nearly all are, and are checked in one go.
+#[must_use]
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
 
-    /// Tells the directories in it, in no order.
-    ///
-    /// # Errors
-    /// When it cannot be read to its end.
-    pub fn each_directory(&self, mut tell: impl FnMut(&str)) -> Result<(), Unknown> {
-        self.root.entries(self.path, &self.dir, |name, kind| {
-            if kind == EntryKind::Directory {
-                tell(&name.to_string_lossy());
-            }
-        })
-    }
-
-    /// The text of one of its files, as [`Root::text`].
-    ///
-    /// # Errors
-    /// As [`Folder::read_into`].
-    pub fn text(&self, name: &str) -> Result<String, Unknown> {
-        Ok(String::from_utf8_lossy(&self.bytes(name)?).trim().to_owned())
-    }
-
-    /// The text of one of its files of one line, as [`Root::line`].
-    ///
-    /// # Errors
-    /// As [`Folder::read_into`], and when the line does not end.
-    pub fn line(&self, name: &str) -> Result<String, Unknown> {
-        whole_line(&self.bytes(name)?).map_err(|why| self.malformed(name, why))
-    }
-
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, Unknown> {
-        let mut bytes = Vec::with_capacity(USUAL);
-        self.read_into(name, SMALL, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// One of its files was read and is not what its format says.
-    pub fn malformed(&self, name: &str, expected: impl std::fmt::Display) -> Unknown {
-        self.root.malformed(&format!("{}/{name}", self.path), expected)
-    }
-
-    /// Reads one of its files into a buffer, as [`Root::read_into`]; no link is followed.
-    ///
-    /// # Errors
-    /// As [`Root::read_into`], and when the name is one of no file in this directory.
-    pub fn read_into(&self, name: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
-        let path = || format!("{}/{name}", self.path);
-        if name.contains('/') || name == ".." {
-            return Err(self.root.unknown(&path(), Errno::EXDEV));
-        }
-        // A single name that may be no link leads nowhere else, so openat2 is not needed.
-        let open = |flags: OFlag| {
-            let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            openat(self.dir.as_fd(), name, flags, Mode::empty()).map_err(|e| self.root.unknown(&path(), e))
-        };
-        // As in [`Root::file`].
-        let kernel = self.root.is_kernels(self.path);
-        if !kernel {
-            self.root.expect_regular(&path(), &open(OFlag::O_PATH)?)?;
-        }
-        let fd = open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
-        if !kernel {
-            self.root.expect_regular(&path(), &fd)?;
-        }
-        drain(&File::from(fd), limit, buffer).map_err(|e| e.at(self.root, &path()))
-    }
+fn whole_text(bytes: &[u8]) -> Result<String, String> {
+    Ok(lossy(bytes).trim().to_owned())
 }
 
 fn whole_line(bytes: &[u8]) -> Result<String, String> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = lossy(bytes);
     let line = text.strip_suffix('\n').ok_or_else(|| format!("expected a line that ends, found {}", quote(&text)))?;
     Ok(line.trim().to_owned())
 }
 
-/// Why a file could not be read to its end.
-enum NotRead {
-    Io(io::Error),
-    TooLarge(usize),
-}
-
-impl NotRead {
-    fn at(self, root: &Root, path: &str) -> Unknown {
-        match self {
-            Self::Io(error) => root.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0))),
-            Self::TooLarge(limit) => {
-                let why = format!("{} holds more than {limit} bytes, which is more than it should", root.name(path));
-                Unknown::new(Cause::TooLarge, why)
-            }
-        }
-    }
-}
-
-fn drain(file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), NotRead> {
-    buffer.clear();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most).read_to_end(buffer).map_err(NotRead::Io)?;
-    if buffer.len() > limit {
-        buffer.clear();
-        return Err(NotRead::TooLarge(limit));
-    }
-    Ok(())
-}
-
-/// Compares while it reads: a table that did not change is neither kept twice nor written anew.
-fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, NotRead> {
-    let mut piece = [0; 16 << 10];
-    let (mut at, mut same) = (0usize, true);
-    loop {
-        let length = match file.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(NotRead::Io(error)),
-        };
-        let read = piece.get(..length).unwrap_or_default();
-        let end = at.saturating_add(length);
-        if !same || buffer.get(at..end) != Some(read) {
-            same = false;
-            buffer.truncate(at);
-            buffer.extend_from_slice(read);
-        }
-        at = end;
-        if at > limit {
-            return Err(NotRead::TooLarge(limit));
-        }
-    }
-    same &= buffer.len() == at;
-    buffer.truncate(at);
-    Ok(same)
+fn one_number(bytes: &[u8]) -> Result<u64, String> {
+    let text = lossy(bytes);
+    let number = text.strip_suffix('\n').and_then(|line| line.trim().parse().ok());
+    number.ok_or_else(|| format!("expected one decimal number on a line, found {}", quote(&text)))
 }
 
 /// At most 40 characters of a text, quoted, for an error message.
