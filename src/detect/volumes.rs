@@ -34,12 +34,6 @@ fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
     block.values().find(|device| device.name == name)
 }
 
-/// The block devices by their names, for a judge that looks up many.
-fn by_name(block: &BlockDevices) -> BTreeMap<&str, (DevId, &BlockDevice)> {
-    // Of twins the first counts.
-    block.iter().rev().map(|(dev, device)| (device.name.as_str(), (*dev, device))).collect()
-}
-
 /// The first mount of each block device: of thousands of mounts most have none.
 fn mounted_devices(mounts: &Mounts) -> BTreeMap<DevId, &MountEntry> {
     let mut devices = BTreeMap::new();

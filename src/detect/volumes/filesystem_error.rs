@@ -32,13 +32,11 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let mut judgement = Judgement::new(KIND);
     let shut = shut_down(view);
-    let named = view.block.known().map(|block| super::by_name(block.value)).unwrap_or_default();
     let mounted = view.mounts.known().map(|mounts| super::mounted_devices(mounts.value)).unwrap_or_default();
     for (key, filesystem) in filesystems.value {
         let mut signs: Vec<Sign> = Vec::new();
         let errors = counted(view, &filesystems.says(""), key, filesystem);
-        let dev = named.get(key.device.as_str()).map(|(dev, _)| *dev);
-        signs.extend(options(view, &mounted, dev, key, errors.is_some()));
+        signs.extend(options(view, &mounted, key, errors.is_some()));
         signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
         signs.extend(errors);
         signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
@@ -106,8 +104,10 @@ fn counted_errors(n: u64) -> String {
 }
 
 /// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.
-fn options(view: &View, mounted: &Mounted<'_>, dev: Option<DevId>, key: &FilesystemKey, errors: bool) -> Option<Sign> {
+fn options(view: &View, mounted: &Mounted<'_>, key: &FilesystemKey, errors: bool) -> Option<Sign> {
     let mounts = view.mounts.known().ok()?;
+    let block = view.block.known().ok().map(|block| block.value);
+    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == key.device)).map(|(dev, _)| *dev);
     let mount = match dev {
         Some(dev) => *mounted.get(&dev)?,
         None => by_source(&mounts, &key.device)?,

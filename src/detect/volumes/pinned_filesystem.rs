@@ -2,7 +2,8 @@
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{
-    BlockDevice, Cause, DevId, FilesystemKey, MountHolder, Mounts, NotAbsent, Question, Source, SourceSet, Unknown,
+    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, MountHolder, Mounts, NotAbsent, Question, Source,
+    SourceSet, Unknown,
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -25,10 +26,9 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let block = view.block.known().ok().map(|block| block.value);
     let mounted = super::mounted_devices(mounts.value);
-    let named = block.map(super::by_name).unwrap_or_default();
     let mut judgement = Judgement::new(KIND);
     for key in filesystems.value.iter().map(|(key, _)| key) {
-        let found = named.get(key.device.as_str()).copied();
+        let found = block.and_then(|block| device(block, &key.device));
         if found.is_some_and(|(dev, _)| mounted.contains_key(&dev)) {
             continue;
         }
@@ -71,6 +71,10 @@ fn not_mounted(
         Err(NotAbsent::Present(_)) => Err(None),
         Err(NotAbsent::Unknown(why)) => Err(Some(why.clone())),
     }
+}
+
+fn device<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDevice)> {
+    block.iter().find(|(_, device)| device.name == name).map(|(dev, device)| (*dev, device))
 }
 
 fn finding(

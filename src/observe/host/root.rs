@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -303,7 +304,7 @@ impl Root {
         let mut links = Vec::new();
         self.entries(path, &dir, |name, _| {
             // A name of one part leads nowhere else, so it need not be resolved inside the root.
-            let link = readlinkat(&dir, name).map(|text| text.to_string_lossy().into_owned());
+            let link = readlinkat(&dir, name).map(|text| lossy(text.as_bytes()).into_owned());
             let name = lossy(name.to_bytes());
             let link = link.map_err(|e| self.unknown(&below(path, &name), e));
             links.push((name.into_owned(), link));
@@ -551,6 +552,10 @@ mod tests {
         fs::write(dir.path().join("above"), "above\n").unwrap();
         symlink("state", dir.path().join("proc/link")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("proc/fifo"), Mode::S_IRWXU).unwrap();
+        fs::create_dir(dir.path().join("proc/inner")).unwrap();
+        fs::write(dir.path().join("proc/inner/state"), "inner\n").unwrap();
+        symlink("state", dir.path().join("proc/inner/link")).unwrap();
+        symlink("../..", dir.path().join("proc/inner/out")).unwrap();
         let folder = root.folder("proc").unwrap();
         assert_eq!(folder.line("state").unwrap(), "live");
         for (name, expected) in [
@@ -559,11 +564,36 @@ mod tests {
             ("fifo", Cause::WrongType),
             ("../above", Cause::WrongType),
             ("..", Cause::WrongType),
+            ("inner", Cause::WrongType),
+            ("inner/none", Cause::Missing),
+            ("inner/link", Cause::WrongType),
+            ("inner/out/above", Cause::WrongType),
+            ("inner/../../above", Cause::WrongType),
+            ("/above", Cause::WrongType),
         ] {
             assert_eq!(cause(folder.text(name), &format!("proc/{name}")), expected, "{name}");
         }
+        assert_eq!(folder.line("inner/state").unwrap(), "inner");
+        let inner = folder.folder("inner").unwrap();
+        assert_eq!((inner.path(), inner.line("state").unwrap().as_str()), ("proc/inner", "inner"));
+        for (name, expected) in [("none", Cause::Missing), ("state", Cause::WrongType), ("inner/out", Cause::WrongType)]
+        {
+            assert_eq!(cause(folder.folder(name).map(|_| ()), &format!("proc/{name}")), expected, "{name}");
+        }
         assert_eq!(cause(root.folder("above").map(|_| ()), "above is no directory"), Cause::WrongType);
         assert_eq!(cause(root.folder("above/below").map(|_| ()), "above/below"), Cause::Missing);
+    }
+
+    #[test]
+    fn a_small_file_is_read_whole_whatever_its_length() {
+        let (dir, root) = tree();
+        for length in [0, 1, 1023, 1024, 1025, 5000, SMALL] {
+            let bytes: Vec<u8> = (0..length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+            fs::write(dir.path().join("f"), &bytes).unwrap();
+            assert!(root.bytes("f").unwrap() == bytes, "{length}");
+        }
+        fs::write(dir.path().join("f"), vec![b'x'; SMALL + 1]).unwrap();
+        assert_eq!(cause(root.bytes("f"), "holds more than 262144 bytes"), Cause::TooLarge);
     }
 
     #[test]

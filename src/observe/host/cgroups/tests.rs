@@ -105,6 +105,20 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
 }
 
 #[test]
+fn a_group_that_was_made_anew_is_read_anew() {
+    let tree = Tree::v2();
+    let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
+    group_v2(&tree, &pod);
+    let root = tree.root();
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(410));
+    fs::remove_dir_all(tree.path(&pod)).unwrap();
+    assert_eq!(pods(&root).unwrap().len(), 0);
+    group_v2(&tree, &pod);
+    tree.write(&format!("{pod}/pids.current"), "7\n");
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(7));
+}
+
+#[test]
 fn v1_has_its_own_files_and_no_limit_is_none() {
     let tree = Tree::new();
     // As a hybrid machine writes them.

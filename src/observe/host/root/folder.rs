@@ -118,7 +118,7 @@ impl<'a> Folder<'a> {
 
     fn open(&self, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        if name.split('/').any(|part| part == "..") {
+        if name.starts_with('/') || (name.contains("..") && name.split('/').any(|part| part == "..")) {
             return Err(Errno::EXDEV);
         }
         // A single name that may be no link leads nowhere else, so openat2 is not needed.
