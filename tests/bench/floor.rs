@@ -57,8 +57,15 @@ fn open(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// A page at first, and all there is room for where that was not enough: for a file of `/proc/sys` the kernel clears
+/// as much memory as is asked for.
 fn drain(file: &OwnedFd, buffer: &mut [u8]) {
-    while nix::unistd::read(file, buffer).is_ok_and(|length| length > 0) {}
+    let mut room = 4096;
+    while let Ok(length @ 1..) = nix::unistd::read(file, &mut buffer[..room]) {
+        if length == room {
+            room = buffer.len();
+        }
+    }
 }
 
 fn list(dir: &OwnedFd, buffer: &mut [u8]) {

@@ -6,7 +6,7 @@
 //!
 //! Which files a pass reads is not known here but asked of the kernel: `strace` lists what this program opens
 //! while it makes its passes. Other uses: `pass tree DIR usual|largest` writes a tree, `pass passes DIR N` makes
-//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`.
+//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`, `pass floor-inside DIR` the floors of 30.
 
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(
@@ -298,6 +298,12 @@ fn main() {
             // valgrind does not know openat2, which only a root other than / needs.
             nix::unistd::chroot(dir).unwrap();
             passes(Path::new("/"), count.parse().unwrap());
+        }
+        ["floor-inside", dir] => {
+            let floors = floor::of_passes(Path::new(dir)).expect("strace must be there and trace");
+            nix::unistd::chroot(dir).unwrap();
+            let mut buffer = vec![0; 256 << 10];
+            floors.iter().for_each(|floor| floor.read(Path::new("/"), &mut buffer));
         }
         ref wanted => tables(wanted.first().copied().unwrap_or_default()),
     }
