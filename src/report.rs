@@ -230,8 +230,9 @@ fn findings(engine: &Engine) -> Vec<ReportedFinding> {
 
 fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     let view = engine.view();
-    let unknown =
-        Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.incomplete(*source))?)));
+    let unknown = Source::ALL
+        .iter()
+        .filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.incomplete(*source))?)));
     // What is read only when a judge asks is not missed when none does.
     let asked_no_more = |source: Source, cause| source.every().is_zero() && cause == Cause::Stale;
     let worth_saying = unknown.filter(|(source, u)| u.cause != Cause::NotAsked && !asked_no_more(*source, u.cause));

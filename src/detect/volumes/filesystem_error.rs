@@ -49,15 +49,16 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         signs.extend(
             asked.filter(|(state, _)| *state == XfsState::ShutDown).map(|(_, evidence)| shut_down_by(evidence)),
         );
+        let blind = view.kmsg.known().err().filter(|_| key.fstype == FsType::Xfs && !answers);
+        if signs.is_empty() && blind.is_none() {
+            continue;
+        }
         let subject = Subject {
             volume: volume_of(view, &key.device),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
         let Some(finding) = finding(key, subject.clone(), signs) else {
-            if key.fstype == FsType::Xfs
-                && !answers
-                && let Err(why) = view.kmsg.known()
-            {
+            if let Some(why) = blind {
                 judgement.blind_to(subject, why);
             }
             continue;
