@@ -16,9 +16,11 @@
     clippy::cast_sign_loss
 )]
 
+mod attach;
 mod control;
 mod pieces;
 mod scratch;
+mod shell;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -32,6 +34,15 @@ const PARTS: &[Part] = &[("control", control::proofs)];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let Some(("shell", pieces)) = wanted.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return match shell::open(pieces) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted.iter().find(|word| !PARTS.iter().any(|(name, _)| name == word)) {
         let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
         eprintln!("the lab has no part {unknown}: it has {}", names.join(", "));

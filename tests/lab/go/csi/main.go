@@ -41,8 +41,8 @@ func main() {
 // The kubelet dials the plugin as soon as it sees the registry's socket, so that one comes last.
 func serve(ctx context.Context, node node, socket, registry string) error {
 	plugin := grpc.NewServer(grpc.UnaryInterceptor(logged))
-	csi.RegisterIdentityServer(plugin, identity{})
-	csi.RegisterNodeServer(plugin, node)
+	csi.RegisterIdentityServer(plugin, &identity{})
+	csi.RegisterNodeServer(plugin, &node)
 	registrar := grpc.NewServer(grpc.UnaryInterceptor(logged))
 	registration.RegisterRegistrationServer(registrar, registrant{endpoint: socket})
 	ended := make(chan error, 2)
