@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::pieces::piece;
+use crate::pieces::{need, piece};
 use crate::scratch::{Scratch, owned};
 use identity::{Authority, FROM_GUEST};
 use process::{Process, free_ports};
@@ -48,6 +48,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// To be called on the main thread: see [`owned`].
     pub fn start() -> Result<Self> {
+        need("openssl", "openssl")?;
         let programs = piece("control-plane")?;
         let mut tries = 1;
         loop {

@@ -11,6 +11,31 @@ pub fn piece(name: &str) -> Result<PathBuf> {
     let built = Command::new(script).arg(name).stderr(Stdio::inherit()).output().context(script)?;
     let said = String::from_utf8_lossy(&built.stdout);
     let last = said.lines().last().unwrap_or_default();
+    if built.status.code() == Some(75) {
+        return Err(Lacking(format!("{name} {last}")).into());
+    }
     ensure!(built.status.success(), "tests/lab/build {name}: {last}");
     Ok(PathBuf::from(last))
+}
+
+/// What this machine does not have: the part is skipped, and says so.
+#[derive(Debug)]
+pub struct Lacking(pub String);
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lacking {}
+
+/// Fails as lacking where a program is not there.
+pub fn need(program: &str, package: &str) -> Result<()> {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    match found {
+        true => Ok(()),
+        false => Err(Lacking(format!("needs {program} (Debian: {package})")).into()),
+    }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 /// The machine's loopback as a VM of the lab sees it.
@@ -61,7 +63,7 @@ impl Authority {
 
     /// Writes a kubeconfig that stands alone: it may be carried into a VM. `user` is the `user` entry of kubectl's format.
     pub fn kubeconfig(&self, path: &Path, server: &str, user: &serde_json::Value) -> Result<()> {
-        let ca = base64(&fs::read(self.file("ca.crt"))?);
+        let ca = STANDARD.encode(fs::read(self.file("ca.crt"))?);
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -75,7 +77,7 @@ impl Authority {
 
     /// The `user` entry for a certificate that `client` made.
     pub fn user(&self, name: &str) -> Result<serde_json::Value> {
-        let data = |end: &str| fs::read(self.file(&format!("{name}.{end}"))).map(|bytes| base64(&bytes));
+        let data = |end: &str| fs::read(self.file(&format!("{name}.{end}"))).map(|bytes| STANDARD.encode(bytes));
         Ok(json!({"client-certificate-data": data("crt")?, "client-key-data": data("key")?}))
     }
 }
@@ -85,17 +87,4 @@ fn openssl(args: &[&str]) -> Result<()> {
         Command::new("openssl").args(args).output().context("openssl (Debian: openssl) signs the lab's identities")?;
     ensure!(made.status.success(), "openssl {}: {}", args.join(" "), String::from_utf8_lossy(&made.stderr));
     Ok(())
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let index = bits >> (18 - 6 * digit) & 63;
-            text.push(if digit <= three.len() { char::from(DIGITS[index as usize]) } else { '=' });
-        }
-    }
-    text
 }

@@ -67,27 +67,23 @@ fn own_node(plane: &mut ControlPlane) -> Result<()> {
     let path = file.display().to_string();
     fs::write(&file, node("a").to_string())?;
     plane.kubectl_with(&a.here, &["create", "-f", &path])?;
-    // `kubectl patch` would first read the status alone, which a kubelet may not.
-    let put = ["replace", "--raw", "/api/v1/nodes/a/status", "-f", &path];
-    let mut changed: Value = serde_json::from_str(&plane.kubectl_with(&a.here, &["get", "node", "a", "-o", "json"])?)?;
-    changed["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "ByA"}]);
-    fs::write(&file, changed.to_string())?;
-    plane.kubectl_with(&a.here, &put)?;
-    ensure!(ready_reason(plane)? == "ByA", "A's change of its own node had no effect");
+    plane.kubectl_with(&a.here, &["annotate", "node", "a", "said-by=a"])?;
+    ensure!(said_by(plane)? == "a", "A's change of its own node had no effect");
 
     let read = refused(plane.kubectl_with(&b.here, &["get", "node", "a"]))?;
     ensure!(read.contains("node 'b' cannot read 'a'"), "B reads A: {read}");
+    // `kubectl annotate` would read first, and be refused there.
     let mut changed = plane.get(&["node", "a"])?;
-    changed["status"]["conditions"][0]["reason"] = json!("ByB");
+    changed["metadata"]["annotations"]["said-by"] = json!("b");
     fs::write(&file, changed.to_string())?;
-    let write = refused(plane.kubectl_with(&b.here, &put))?;
+    let write = refused(plane.kubectl_with(&b.here, &["replace", "--raw", "/api/v1/nodes/a", "-f", &path]))?;
     ensure!(write.contains(r#"node "b" is not allowed to modify node "a""#), "B writes A: {write}");
-    ensure!(ready_reason(plane)? == "ByA", "B's change of another node was refused and has an effect");
+    ensure!(said_by(plane)? == "a", "B's change of another node was refused and has an effect");
     Ok(())
 }
 
-fn ready_reason(plane: &ControlPlane) -> Result<String> {
-    plane.kubectl(&["get", "node", "a", "-o", r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#])
+fn said_by(plane: &ControlPlane) -> Result<String> {
+    plane.kubectl(&["get", "node", "a", "-o", "jsonpath={.metadata.annotations.said-by}"])
 }
 
 fn pod_token(plane: &mut ControlPlane) -> Result<()> {
@@ -178,16 +174,16 @@ fn after_a_crash() -> Result<()> {
     let lines: Vec<String> = lines_until(BufReader::new(copy.stdout.take().context("its output")?), "lab=")?;
     let value =
         |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).with_context(|| format!("{key} {lines:?}"));
-    let (shell, scratch) = (PathBuf::from("/proc").join(value("shell=")?), PathBuf::from(value("lab=")?));
+    let scratch = PathBuf::from(value("lab=")?);
     ensure!(lines.iter().any(|line| line == "namespace/default"), "kubectl in the shell: {lines:?}");
-    let running = processes_of(&scratch)?.len();
-    ensure!(running == 4, "{running} processes with {} in their arguments, 4 expected", scratch.display());
-    ensure!(shell.exists(), "{}: the shell does not run", shell.display());
+    let mut running = processes_of(&scratch)?;
+    ensure!(running.len() == 4, "{running:?}: 4 processes expected with {} in their arguments", scratch.display());
+    running.push(value("shell=")?.parse()?);
+    ensure!(!running.iter().copied().any(has_ended), "{running:?}: one of them has ended by itself");
 
     copy.kill()?;
     copy.wait()?;
-    wait_until_none(&scratch)?;
-    ensure!(!shell.exists(), "{}: the shell still runs", shell.display());
+    wait_for_end(&running)?;
     ensure!(scratch.exists(), "the crash removed its own directory: this proof is worth nothing");
     drop(Scratch::new("next")?);
     nothing_is_left(&scratch)
@@ -205,34 +201,40 @@ fn lines_until(output: impl BufRead, last: &str) -> Result<Vec<String>> {
 }
 
 fn nothing_is_left(scratch: &Path) -> Result<()> {
-    wait_until_none(scratch)?;
+    let left = processes_of(scratch)?;
+    ensure!(left.is_empty(), "{left:?} still run for {}", scratch.display());
     ensure!(!scratch.exists(), "{} is still there", scratch.display());
     Ok(())
 }
 
-/// The kernel has sent the signals by now; a process may take a moment to go.
-fn wait_until_none(scratch: &Path) -> Result<()> {
+/// The kernel has sent the signals by now, but a process may take a moment to go.
+fn wait_for_end(processes: &[u32]) -> Result<()> {
     let began = Instant::now();
-    loop {
-        let left = processes_of(scratch)?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        ensure!(began.elapsed() < Duration::from_secs(10), "still running after 10 s: {left:?}");
+    while !processes.iter().copied().all(has_ended) {
+        let left = processes.iter().filter(|pid| !has_ended(**pid));
+        ensure!(began.elapsed() < Duration::from_secs(10), "still running after 10 s: {:?}", left.collect::<Vec<_>>());
         thread::sleep(Duration::from_millis(50));
     }
+    Ok(())
 }
 
-/// The command lines that name this directory.
-fn processes_of(scratch: &Path) -> Result<Vec<String>> {
+/// Gone, or only its exit code is left for a parent to fetch.
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Whose command line names something below this directory.
+fn processes_of(scratch: &Path) -> Result<Vec<u32>> {
     let below = format!("{}/", scratch.display());
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        // Not a process, or one that ended meanwhile.
-        let Ok(line) = fs::read(entry?.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(&below) {
-            found.push(line);
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ended meanwhile.
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        if String::from_utf8_lossy(&line).contains(&below) {
+            found.push(pid);
         }
     }
     Ok(found)

@@ -1,0 +1,256 @@
+//! Every judge of one machine against the kernel itself.
+
+use anyhow::Result;
+
+use crate::proof::{Goes, Proof, prove};
+use crate::vm::{Options, Vm};
+
+const ON_6_1: &[Proof] = &[
+    Proof {
+        kind: "DeadMount",
+        words: "pv-1",
+        setup: "pod_stage 1 ext4; pod_stage 2 ext4",
+        near: "pod_unstage 2 && ebs_detach $(volume 2)",
+        raise: "event ebs_detach $(volume 1)",
+        clear: "pod_unstage 1",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "StackedMounts",
+        words: "pv-3",
+        setup: "pod_stage 3 ext4; mkdir -p $(pod_volume 4)/mount /tmp/twice",
+        near: "mount --bind $(staging 3)/globalmount $(pod_volume 4)/mount
+               for each in 1 2; do mount -t tmpfs twice /tmp/twice; done",
+        raise: "event mount --bind $(staging 3)/globalmount $(pod_volume 3)/mount",
+        clear: "umount $(pod_volume 3)/mount",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "PinnedFilesystem",
+        words: "ext4/nvme",
+        setup: "pod_stage 5 ext4; pod_stage 6 ext4",
+        near: "unshare -m --propagation slave sleep 1000 & until_true 20 comm_is $! sleep; pod_unstage 6",
+        raise: "unshare -m --propagation private sleep 1000 & echo $! >/tmp/pin; until_true 20 comm_is $! sleep
+                umount $(pod_volume 5)/mount; event umount $(staging 5)/globalmount; pod_remove 5",
+        clear: "kill $(cat /tmp/pin)",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "StalledIo",
+        words: "vol-00000000000000007",
+        setup: "mapped 7 64M && pod_stage 7 ext4; pod_stage 8 ext4",
+        near: "(while [ ! -e /tmp/enough ]; do dd if=/dev/zero of=$(pod_volume 8)/mount/f bs=4k count=1 oflag=direct; done) \
+               >/dev/null 2>&1 &",
+        raise: "touch /tmp/enough; dmsetup suspend --nolockfs --noudevsync mapped-7
+                dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct >/dev/null 2>&1 &",
+        clear: "dmsetup resume --noudevsync mapped-7",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "FilesystemError",
+        words: "vol-00000000000000009",
+        setup: "mapped 9 64M && pod_stage 9 ext4 64M -e remount-ro; pod_stage 10 ext4",
+        near: "mount -o remount,ro $(staging 10)/globalmount",
+        raise: "mapped_fail 9; (echo x >$(pod_volume 9)/mount/f; sync $(pod_volume 9)/mount) 2>/dev/null; true",
+        clear: "pod_unstage 9",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "FilesystemError",
+        words: "xfs/nvme",
+        setup: "pod_stage 11 xfs 320M",
+        near: "xfs_freeze -f $(staging 11)/globalmount; xfs_freeze -u $(staging 11)/globalmount",
+        raise: "xfs_io -x -c shutdown $(staging 11)/globalmount",
+        clear: "pod_unstage 11",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "OrphanedPodDirectory",
+        words: "00000012-0000",
+        setup: "true",
+        near: "pod_start 13 && mkdir -p $(pod_volume 13) && touch $(pod_volume 13)/vol_data.json",
+        raise: "mkdir -p $(pod_volume 12) && echo '{}' >$(pod_volume 12)/vol_data.json",
+        clear: "rm -r $kubelet/pods/$(pod_uid 12)",
+        goes: Goes::Suspected,
+        woken: false,
+    },
+    Proof {
+        kind: "OomKill",
+        words: "00000014-0000",
+        setup: "pod_start 14; pod_start 15",
+        near: "group=$(pod_start 15); echo 40M >$group/memory.max; inside $group bash -c 'head -c 25M /dev/zero | tail -c 24M'",
+        raise: "group=$(pod_start 14); inside $group bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'
+                until_true 60 holds $group 25000000; event eval 'echo 5M >$group/memory.max'",
+        clear: "true",
+        goes: Goes::Raised,
+        woken: true,
+    },
+    Proof {
+        kind: "PidExhaustion",
+        words: "00000016-0000",
+        setup: "pod_start 16; pod_start 17",
+        near: "group=$(pod_start 17); echo 40 >${group%/*}/pids.max; for n in {1..30}; do inside $group sleep 1000; done",
+        raise: "group=$(pod_start 16); echo 40 >${group%/*}/pids.max; for n in {1..39}; do inside $group sleep 1000; done",
+        clear: "pod_stop 16",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "EvictionThresholdMet",
+        words: "nodefs.available",
+        setup: "true",
+        near: "fill 86",
+        raise: "fill 93",
+        clear: "rm $kubelet/fill-93",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "EvictionThresholdMet",
+        words: "nodefs.inodesFree",
+        setup: "true",
+        near: "fill_inodes 92",
+        raise: "fill_inodes 97",
+        clear: "rm -r $kubelet/many",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "ConntrackPressure",
+        words: "ConntrackPressure",
+        setup: "modprobe nf_conntrack && for n in {1..40}; do
+                conntrack -I -p udp -s 10.9.0.$n -d 10.9.1.1 --sport 1 --dport 2 -t 3000 -u ASSURED; done 2>/dev/null",
+        near: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 7)) >/proc/sys/net/netfilter/nf_conntrack_max",
+        raise: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 9)) >/proc/sys/net/netfilter/nf_conntrack_max",
+        clear: "echo 65536 >/proc/sys/net/netfilter/nf_conntrack_max",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "NeighbourTableFull",
+        words: "NeighbourTableFull",
+        setup: "modprobe dummy && ip link add d0 type dummy && ip address add 10.8.0.1/16 dev d0 && ip link set d0 up
+                for n in {2..61}; do echo neigh add 10.8.0.$n lladdr 02:00:00:00:00:01 dev d0 nud stale; done | ip -batch -",
+        near: "echo 80 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
+        raise: "echo 64 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
+        clear: "echo 1024 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "NodeSaturated",
+        words: "file",
+        setup: "true",
+        near: "echo $(($(cut -f1 /proc/sys/fs/file-nr) * 10 / 8)) >/proc/sys/fs/file-max",
+        raise: "echo $(($(cut -f1 /proc/sys/fs/file-nr) * 100 / 96)) >/proc/sys/fs/file-max",
+        clear: "echo 1000000 >/proc/sys/fs/file-max",
+        goes: Goes::Suspected,
+        woken: false,
+    },
+    Proof {
+        kind: "ClockDrift",
+        words: "clock",
+        setup: "clock_in_step",
+        near: "clock_in_step",
+        raise: "perl -e 'my $t = pack(\"L x4 q q q q l x164\", 0x10, 0, 0, 0, 0, 64); syscall(159, $t) >= 0 or die $!'",
+        clear: "clock_in_step",
+        goes: Goes::Whole,
+        woken: false,
+    },
+];
+
+/// On a later kernel, with controllers' heads behind a multipath device, and where memory runs out.
+const ON_6_12: &[Proof] = &[
+    Proof {
+        kind: "DeadMount",
+        words: "pv-1",
+        setup: "pod_stage 1 ext4; pod_stage 2 ext4",
+        near: "pod_unstage 2 && ebs_detach $(volume 2)",
+        raise: "event ebs_detach $(volume 1)",
+        clear: "pod_unstage 1",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "StalledIo",
+        words: "vol-00000000000000007",
+        setup: "mapped 7 64M && pod_stage 7 ext4",
+        near: "dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct",
+        raise: "dmsetup suspend --nolockfs --noudevsync mapped-7
+                dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct >/dev/null 2>&1 &",
+        clear: "dmsetup resume --noudevsync mapped-7",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "FilesystemError",
+        words: "xfs/nvme",
+        setup: "mapped 9 320M && pod_stage 9 xfs",
+        near: "xfs_freeze -f $(staging 9)/globalmount; xfs_freeze -u $(staging 9)/globalmount",
+        raise: "mapped_fail 9; (echo x >$(pod_volume 9)/mount/f; sync $(pod_volume 9)/mount/f) 2>/dev/null; true",
+        clear: "pod_unstage 9",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "OomKill",
+        words: "node allocatable",
+        setup: "pod_start 14; pod_start 15; echo 100M >/sys/fs/cgroup/kubepods/memory.max",
+        near: "inside $(pod_start 15) bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'",
+        raise:
+            "inside $(pod_start 14) bash -c 'head -c 40M /dev/zero | tail -c 40M | sleep 1000'
+                until_true 60 holds $(pod_start 14) 38000000; event eval 'echo 20M >/sys/fs/cgroup/kubepods/memory.max'",
+        clear: "pod_stop 14; pod_stop 15",
+        goes: Goes::Raised,
+        woken: true,
+    },
+    Proof {
+        kind: "EvictionThresholdMet",
+        words: "memory.available",
+        setup: "mkdir /sys/fs/cgroup/hog",
+        near: "hog 200",
+        raise: "hog 70",
+        clear: "true",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    Proof {
+        kind: "MemoryStall",
+        words: "MemoryStall",
+        setup: "true",
+        near: "true",
+        raise: "until_true 60 short 90; for n in 1 2 3 4; do inside /sys/fs/cgroup/hog bash -c 'while cat /dev/nvme0n1; do :; done'; done",
+        clear: "echo 1 >/sys/fs/cgroup/hog/cgroup.kill",
+        goes: Goes::Whole,
+        woken: false,
+    },
+];
+
+pub fn on_6_1() -> Result<()> {
+    let mut vm = Vm::boot(&Options {
+        append: "nvme_core.io_timeout=4294967295",
+        memory_mib: 2048,
+        disks: &["128M"],
+        ..Options::new("6.1")
+    })?;
+    vm.sh("kubelet_disk -N 2000 && pod_start 99")?;
+    prove(&mut vm, ON_6_1)
+}
+
+pub fn on_6_12() -> Result<()> {
+    let mut vm = Vm::boot(&Options {
+        append: "nvme_core.io_timeout=4294967295",
+        memory_mib: 1024,
+        multipath: true,
+        disks: &["256M"],
+        ..Options::new("6.12")
+    })?;
+    vm.sh("modprobe nvme && pod_start 99")?;
+    prove(&mut vm, ON_6_12)
+}

@@ -1,0 +1,115 @@
+//! What a proof is: a near miss at which nothing is found, the thing itself, and its end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::vm::Vm;
+use crate::watch::{Found, Watch};
+
+/// One kind's proof. The commands are bash with the functions of `guest/lib`.
+pub struct Proof {
+    pub kind: &'static str,
+    /// What the report says of it, and of nothing else that is done here.
+    pub words: &'static str,
+    /// Before the agent starts.
+    pub setup: &'static str,
+    /// What looks alike and must not be found.
+    pub near: &'static str,
+    pub raise: &'static str,
+    pub clear: &'static str,
+    /// How far it goes within a few minutes.
+    pub goes: Goes,
+    /// Whether the kernel wakes us for it.
+    pub woken: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Goes {
+    /// Confirmed, and cleared.
+    Whole,
+    /// Confirmed; that it clears takes too long, and is left to `tests/run long`.
+    Raised,
+    /// Suspected, and cleared; that it is confirmed takes too long.
+    Suspected,
+}
+
+/// What takes as long as it takes: the longest delay of those that are waited for, and some passes under emulation.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// So long do near misses stand: longer than a reading of every source that they concern takes to come round.
+const NEAR: Duration = Duration::from_secs(35);
+
+/// Holds all proofs against one kernel and one agent, together: most of the time is spent waiting.
+pub fn prove(vm: &mut Vm, proofs: &[Proof]) -> Result<()> {
+    for proof in proofs {
+        vm.sh(proof.setup)?;
+    }
+    vm.sh(&format!("BARNACLE={}; barnacle --state-dir /tmp/state", env!("CARGO_BIN_EXE_barnacle")))?;
+    let watch = Watch::new(vm.metrics());
+    let mut failed = 0;
+    let mut tell = |what: String, result: Result<()>| match result {
+        Ok(()) => println!("   {what}"),
+        Err(why) => {
+            failed += 1;
+            println!("   FAILED: {what}: {why:#}");
+        }
+    };
+
+    for proof in proofs {
+        vm.sh(proof.near)?;
+    }
+    let quiet = silent(&watch, NEAR);
+    tell(format!("{} near misses: nothing is found", proofs.len()), quiet);
+
+    for proof in proofs {
+        let appears = proof.woken.then(|| watch.appearance(proof.kind, ""));
+        let said = vm.sh(proof.raise)?;
+        if let Some(appears) = appears {
+            let late =
+                appears.join().expect("a thread that looks does not panic").and_then(|seen| vm.since(&said, seen));
+            let words = late.as_ref().map_or_else(|_| "never".to_owned(), |t| format!("{t:.2} s after"));
+            tell(format!("{} {}: in /metrics {words} the kernel's event", proof.kind, proof.words), late.map(drop));
+        }
+    }
+    for proof in proofs {
+        let confirmed = proof.goes != Goes::Suspected;
+        let seen =
+            watch.until("raised", PATIENCE, |all| all.iter().any(|f| proof.is(f) && (f.confirmed || !confirmed)));
+        tell(format!("{} {}: raised", proof.kind, proof.words), seen.map(drop));
+    }
+    for proof in proofs {
+        vm.sh(proof.clear)?;
+    }
+    for proof in proofs.iter().filter(|proof| proof.goes != Goes::Raised) {
+        let gone = watch.until("cleared", PATIENCE, |all| !all.iter().any(|f| proof.is(f)));
+        tell(format!("{} {}: cleared", proof.kind, proof.words), gone.map(drop));
+    }
+    println!("   woken by: {:?}", watch.wakes()?);
+    ensure!(failed == 0, "{failed} of the proofs do not hold; the agent said:\n{}", vm.sh("cat /tmp/barnacle.log")?);
+    Ok(())
+}
+
+impl Proof {
+    fn is(&self, found: &Found) -> bool {
+        found.kind == self.kind && found.text.contains(self.words)
+    }
+}
+
+/// Nothing may be found, not even suspected, for so long. An agent that does not answer is no silence.
+fn silent(watch: &Watch, time: Duration) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let all = watch.findings()?.into_iter().filter(|found| !excused(found));
+        let all: Vec<String> = all.map(|found| found.text).collect();
+        ensure!(all.is_empty(), "found: {}", all.join("\n"));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// What is so for a while, and therefore suspected: pods 2 and 6 leave, step by step; an emulated CPU is soon used up.
+fn excused(found: &Found) -> bool {
+    let leaves = ["00000002-0000", "00000006-0000"].iter().any(|pod| found.text.contains(pod));
+    let busy = found.kind == "NodeSaturated" && found.text.contains("\"cpu\"");
+    !found.confirmed && (found.kind == "OrphanedPodDirectory" && leaves || busy)
+}

@@ -1,0 +1,60 @@
+//! UnexpectedReboot and RebootLoop: a machine that really goes down, with and without a word.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::vm::{Options, Vm};
+use crate::watch::Watch;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn proofs() -> Result<()> {
+    let options = Options { disks: &["64M"], memory_mib: 1024, ..Options::new("6.1") };
+    let mut vm = Vm::boot(&options)?;
+    vm.sh("state_disk new")?;
+    start(&mut vm, "")?;
+    none(&vm, "a first boot")?;
+
+    // As systemd does at a shutdown: everybody is told, then the power goes.
+    vm.sh("kill $(cat /tmp/barnacle.pid); until_true 30 gone $(cat /tmp/barnacle.pid); umount /var/lib/barnacle")?;
+    let mut vm = vm.crash(&options)?;
+    vm.sh("state_disk")?;
+    start(&mut vm, "")?;
+    none(&vm, "a reboot that was announced")?;
+
+    let mut vm = vm.crash(&options)?;
+    vm.sh("state_disk")?;
+    start(&mut vm, "")?;
+    let watch = Watch::new(vm.metrics());
+    for kind in ["UnexpectedReboot", "RebootLoop"] {
+        watch.until(kind, PATIENCE, |all| all.iter().any(|found| found.kind == kind && found.confirmed))?;
+        println!("   {kind}: raised after the machine went down without a word, for the third boot within the hour");
+    }
+
+    // Old news is none: with the shortest windows that an operator can set, both are over.
+    vm.sh("kill $(cat /tmp/barnacle.pid); until_true 30 gone $(cat /tmp/barnacle.pid)")?;
+    start(&mut vm, "--reboot-news 1m --reboot-loop-window 1m")?;
+    watch
+        .until("both cleared", Duration::from_secs(180), |all| !all.iter().any(|found| found.kind.contains("eboot")))?;
+    println!("   UnexpectedReboot, RebootLoop: cleared");
+    Ok(())
+}
+
+fn start(vm: &mut Vm, flags: &str) -> Result<()> {
+    let barnacle = env!("CARGO_BIN_EXE_barnacle");
+    vm.sh(&format!("BARNACLE={barnacle}; barnacle --state-dir /var/lib/barnacle {flags}"))?;
+    Ok(())
+}
+
+fn none(vm: &Vm, when: &str) -> Result<()> {
+    let watch = Watch::new(vm.metrics());
+    // Two passes, so that it was judged and not only not yet looked at.
+    watch.until_passes(2)?;
+    let findings = watch.findings()?;
+    let wrong: Vec<&str> = findings.iter().filter(|f| f.kind.contains("eboot")).map(|f| f.text.as_str()).collect();
+    ensure!(wrong.is_empty(), "{when}: {}", wrong.join("\n"));
+    ensure!(!watch.is_blind("UnexpectedReboot")? && !watch.is_blind("RebootLoop")?, "{when}: they are blind");
+    println!("   UnexpectedReboot, RebootLoop: silent after {when}");
+    Ok(())
+}
