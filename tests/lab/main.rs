@@ -19,6 +19,7 @@
 mod attach;
 mod control;
 mod kernel;
+mod node;
 mod pieces;
 mod proof;
 mod reboots;
@@ -40,6 +41,7 @@ const PARTS: &[Part] = &[
     ("kernel-6.1", kernel::on_6_1),
     ("kernel-6.12", kernel::on_6_12),
     ("reboots", reboots::proofs),
+    ("node", node::proofs),
 ];
 
 fn main() -> ExitCode {
