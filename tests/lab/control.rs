@@ -22,8 +22,8 @@ use crate::scratch::{Scratch, owned};
 use identity::{Authority, FROM_GUEST};
 use process::{Process, free_ports};
 
-/// How long a start may take on a machine that has other things to do. It takes a few seconds on an idle one.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a step may take on a machine that has other things to do, or under emulation. Most take seconds.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// All requests, without their bodies, once each.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}"#;
@@ -144,18 +144,13 @@ impl ControlPlane {
         write_identity(&self.authority, &self.scratch, &format!("node-{node}"), &user, "system:nodes", self.port)
     }
 
-    /// A user of RBAC's without any right of its own.
-    pub fn user_identity(&self, user: &str) -> Result<Identity> {
-        write_identity(&self.authority, &self.scratch, &format!("user-{user}"), user, NO_GROUP, self.port)
-    }
-
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// The API's port on 127.0.0.1. A VM of the lab finds it at [`FROM_GUEST`].
-    pub fn port(&self) -> u16 {
-        self.port
+    /// The API's address for a VM of the lab.
+    pub fn guest_url(&self) -> String {
+        format!("https://{FROM_GUEST}:{}", self.port)
     }
 
     /// The authority that signed the API server's certificate and all clients', as PEM.

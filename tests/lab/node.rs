@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::control::{ControlPlane, wait_for};
-use crate::pieces::{need, piece};
+use crate::pieces::piece;
 use crate::vm::{Options, Vm};
 
 /// The node's size: the kubelet's disk, containerd's disk.
@@ -32,19 +32,18 @@ impl Node {
     /// Boots a node that joins the control plane by this name, and waits until it is ready for pods.
     /// `images` are docker-archives, beside the busybox one.
     pub fn start(plane: &ControlPlane, name: &str, options: &Options, images: &[&str]) -> Result<Self> {
-        for (program, package) in [("containerd", "containerd"), ("runc", "runc"), ("iptables", "iptables")] {
-            need(program, package)?;
-        }
         let busybox = piece("busybox-image")?.join("busybox.tar");
         let csi = piece("csi")?.join("csi");
+        let runtime = piece("container-runtime")?;
         let began = Instant::now();
         let mut vm = Vm::boot(options)?;
         let booted = began.elapsed();
         vm.put("/etc/kubernetes/kubelet.kubeconfig", &fs::read(plane.node_identity(name)?.guest)?)?;
         let programs = plane.programs().display();
-        let (csi, busybox, images) = (csi.display(), busybox.display(), images.join(" "));
+        let (runtime, csi, busybox) = (runtime.display(), csi.display(), busybox.display());
+        let images = images.join(" ");
         let mut node = Self { vm, name: name.to_owned() };
-        node.sh(&format!("node_start {name} {programs} {csi} {busybox} {images}"))?;
+        node.sh(&format!("node_start {name} {programs} {runtime} {csi} {busybox} {images}"))?;
         node.wait_until_ready(plane)?;
         println!("node {name}: booted after {booted:.0?}, ready after {:.0?}", began.elapsed());
         Ok(node)
@@ -53,7 +52,7 @@ impl Node {
     /// Runs a command of bash on the node, with the functions of `guest/lib` and `guest/node`.
     pub fn sh(&mut self, command: &str) -> Result<String> {
         let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/guest/node");
-        self.vm.sh(&format!("source {functions}\n{command}"))
+        self.vm.sh(&format!("source {functions}; {command}"))
     }
 
     /// Ready, and its CSI driver is known to the kubelet.
@@ -86,6 +85,6 @@ impl Vm {
     /// Writes a file inside.
     pub fn put(&mut self, path: &str, content: &[u8]) -> Result<()> {
         let encoded = STANDARD.encode(content);
-        self.sh(&format!("mkdir -p $(dirname {path}) && base64 -d >{path} <<<{encoded}")).map(drop)
+        self.sh(&format!(": put {path}\nmkdir -p $(dirname {path}) && base64 -d >{path} <<<{encoded}")).map(drop)
     }
 }
