@@ -16,12 +16,15 @@
     clippy::cast_sign_loss
 )]
 
+mod attach;
 mod control;
 mod kernel;
+mod node;
 mod pieces;
 mod proof;
 mod reboots;
 mod scratch;
+mod shell;
 mod vm;
 mod watch;
 
@@ -38,10 +41,20 @@ const PARTS: &[Part] = &[
     ("kernel-6.1", kernel::on_6_1),
     ("kernel-6.12", kernel::on_6_12),
     ("reboots", reboots::proofs),
+    ("node", node::proofs),
 ];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let Some(("shell", pieces)) = wanted.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return match shell::open(pieces) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted.iter().find(|word| !PARTS.iter().any(|(name, _)| name == word)) {
         let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
         eprintln!("the lab has no part {unknown}: it has {}", names.join(", "));

@@ -1,0 +1,126 @@
+//! That the node is one, and that volumes come and go on it as they do on EC2.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Node;
+use crate::attach::{DRIVER, VolumeMode};
+use crate::control::{ControlPlane, wait_for};
+
+const NAME: &str = "lab-node";
+/// The pod's volumes: claim, EBS id, mode.
+const VOLUMES: [(&str, &str, VolumeMode); 3] = [
+    ("pv-ext4", "vol-0123456789abcde0a", VolumeMode::Filesystem("ext4")),
+    ("pv-xfs", "vol-0123456789abcde0b", VolumeMode::Filesystem("xfs")),
+    ("pv-raw", "vol-0123456789abcde0c", VolumeMode::Block),
+];
+
+pub fn proofs() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    plane.install_driver()?;
+    let mut node = Node::start(&plane, NAME, &Node::options("6.1"), &[])?;
+    let outcome = api_is_trusted(&plane, &mut node).and_then(|()| volumes(&plane, &mut node));
+    if outcome.is_err() {
+        println!("{}", node.sh("node_logs 25")?);
+    }
+    outcome
+}
+
+/// Whoever has the authority's certificate and nothing else may trust what answers there.
+fn api_is_trusted(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    node.vm.put("/tmp/ca.crt", &fs::read(plane.ca())?)?;
+    let said = node.sh(&format!("curl -s --cacert /tmp/ca.crt {}/readyz", plane.guest_url()))?;
+    ensure!(said == "ok", "the API server says {said} to the VM");
+    println!("   the API server is trusted by its certificate from inside");
+    Ok(())
+}
+
+fn volumes(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let csi_node = plane.get(&["csinode", NAME])?;
+    let driver = &csi_node["spec"]["drivers"][0];
+    ensure!(driver["name"] == DRIVER && driver["allocatable"]["count"] == 26, "CSINode has {driver}");
+    let version = plane.kubectl(&["get", "node", NAME, "-o", "jsonpath={.status.nodeInfo.kubeletVersion}"])?;
+    println!("   the kubelet is {version}, its driver takes 26 volumes");
+
+    for (claim, volume, mode) in VOLUMES {
+        plane.create_volume(claim, volume, mode)?;
+    }
+    plane.apply(&pod().to_string())?;
+    for (number, (claim, volume, _)) in VOLUMES.iter().enumerate() {
+        node.sh(&format!("ebs_attach {volume} 400M"))?;
+        plane.attach(claim, NAME, &format!("/dev/xvda{}", char::from(b'a' + number as u8)))?;
+    }
+    let running = wait_for("the pod's Running", || {
+        Ok(plane.kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", "pod/db", "--timeout=5s"]).is_ok())
+    });
+    running.with_context(|| plane.kubectl(&["describe", "pod", "db"]).unwrap_or_default())?;
+    println!("   a pod with ext4, xfs and raw volumes runs");
+    mounts_are_ebs(plane, node)?;
+    println!("   its mounts and the kubelet's files are those of the real driver");
+
+    plane.kubectl(&["delete", "pod", "db", "--grace-period=1"])?;
+    for (claim, volume, _) in VOLUMES {
+        plane.detach(claim, NAME)?;
+        node.sh(&format!("ebs_detach {volume}"))?;
+    }
+    let left = node.sh("grep -c -e csi -e volumeDevices /proc/1/mountinfo; find $kubelet/pods $kubelet/plugins/kubernetes.io -name vol_data.json; true")?;
+    ensure!(left == "0", "after the pod is gone there is {left}");
+    println!("   and nothing of them is left when it is gone");
+    Ok(())
+}
+
+fn pod() -> Value {
+    let volume = |claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db", "namespace": "default"}, "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "volumes": VOLUMES.map(|(claim, ..)| volume(claim)),
+        "containers": [{
+            "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never",
+            "command": ["sh", "-c", "echo x > /ext4/f && echo x > /xfs/f && exec sleep 100000"],
+            "volumeMounts": [
+                {"name": "pv-ext4", "mountPath": "/ext4"},
+                {"name": "pv-ext4", "mountPath": "/inner", "subPath": "inner"},
+                {"name": "pv-xfs", "mountPath": "/xfs"},
+            ],
+            "volumeDevices": [{"name": "pv-raw", "devicePath": "/dev/raw"}],
+        }],
+    }})
+}
+
+/// As captured from a node with the real driver: mount points, filesystem types, roots, and the kubelet's files.
+fn mounts_are_ebs(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let uid = plane.kubectl(&["get", "pod", "db", "-o", "jsonpath={.metadata.uid}"])?;
+    let mountinfo = node.sh("cat /proc/1/mountinfo")?;
+    let pod = format!("/var/lib/kubelet/pods/{uid}");
+    let csi = "/var/lib/kubelet/plugins/kubernetes.io/csi";
+    let staged = |volume: &str| format!("{csi}/{DRIVER}/{:x}/globalmount", Sha256::digest(volume));
+    let volume = |claim: &str| format!("{pod}/volumes/kubernetes.io~csi/{claim}/mount");
+    let expected = [
+        ("/", staged("vol-0123456789abcde0a"), "ext4"),
+        ("/", volume("pv-ext4"), "ext4"),
+        ("/inner", format!("{pod}/volume-subpaths/pv-ext4/c/1"), "ext4"),
+        ("/", staged("vol-0123456789abcde0b"), "xfs"),
+        ("/", volume("pv-xfs"), "xfs"),
+        ("/nvme4n1", format!("{csi}/volumeDevices/publish/pv-raw/{uid}"), "devtmpfs"),
+        ("/nvme4n1", format!("{csi}/volumeDevices/pv-raw/dev/{uid}"), "devtmpfs"),
+    ];
+    for (root, point, fs_type) in expected {
+        let fields = |line: &&str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            words[3] == root && words[4] == point && line.contains(&format!(" - {fs_type} "))
+        };
+        ensure!(
+            mountinfo.lines().any(|line| fields(&line)),
+            "no {fs_type} with root {root} at {point} in:\n{mountinfo}"
+        );
+    }
+    let data: Value =
+        serde_json::from_str(&node.sh(&format!("cat {pod}/volumes/kubernetes.io~csi/pv-ext4/vol_data.json"))?)?;
+    let attachment = plane.attachment("pv-ext4", NAME)?.context("no VolumeAttachment of pv-ext4")?;
+    ensure!(data["attachmentID"] == attachment["metadata"]["name"], "vol_data.json: {data}");
+    ensure!(data["volumeHandle"] == "vol-0123456789abcde0a" && data["nodeName"] == NAME, "vol_data.json: {data}");
+    Ok(())
+}
