@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::pieces::barnacle;
 use crate::vm::Vm;
 use crate::watch::{Found, Watch};
 
@@ -44,7 +45,7 @@ pub fn prove(vm: &mut Vm, proofs: &[Proof]) -> Result<()> {
     for proof in proofs {
         vm.sh(proof.setup)?;
     }
-    vm.sh(&format!("BARNACLE={}; barnacle --state-dir /tmp/state", env!("CARGO_BIN_EXE_barnacle")))?;
+    vm.sh(&format!("BARNACLE={}; barnacle --state-dir /tmp/state", barnacle()?.display()))?;
     let watch = Watch::new(vm.metrics());
     let mut failed = 0;
     let mut tell = |what: String, result: Result<()>| match result {

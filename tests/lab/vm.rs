@@ -101,13 +101,6 @@ impl Vm {
         Self::start(options, scratch)
     }
 
-    /// Starts anew after the VM ended by itself.
-    pub fn again(mut self, options: &Options) -> Result<Self> {
-        self.wait(Duration::from_secs(120))?;
-        let scratch = Rc::clone(&self.scratch);
-        Self::start(options, scratch)
-    }
-
     fn start(options: &Options, scratch: Rc<Scratch>) -> Result<Self> {
         let kernel = piece(&format!("kernel-{}", options.kernel))?;
         let initrd = scratch.join("initrd");
@@ -255,16 +248,6 @@ impl Vm {
     /// Where barnacle's address inside can be reached from here.
     pub fn metrics(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Waits until the VM has ended by itself.
-    pub fn wait(&mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        while self.qemu.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "the VM still runs after {} s; {}", patience.as_secs(), self.console());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
     }
 }
 
