@@ -128,7 +128,7 @@ const ON_6_1: &[Proof] = &[
     Proof {
         kind: "ConntrackPressure",
         words: "ConntrackPressure",
-        setup: "modprobe nf_conntrack && for n in {1..40}; do
+        setup: "modprobe nf_conntrack && for n in {1..20}; do
                 conntrack -I -p udp -s 10.9.0.$n -d 10.9.1.1 --sport 1 --dport 2 -t 3000 -u ASSURED; done 2>/dev/null",
         near: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 7)) >/proc/sys/net/netfilter/nf_conntrack_max",
         raise: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 9)) >/proc/sys/net/netfilter/nf_conntrack_max",

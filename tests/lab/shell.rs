@@ -1,14 +1,21 @@
-//! A shell beside pieces of the lab, for a person: `tests/lab/shell PIECE`. They end with it.
+//! A shell beside or inside pieces of the lab, for a person: `tests/lab/shell PIECE`. They end with it.
+
+use std::io::{BufRead, Write};
 
 use anyhow::{Result, bail};
 
 use crate::control::ControlPlane;
+use crate::node::Node;
 use crate::scratch::owned;
+use crate::vm::{Options, Vm};
 
 pub fn open(wanted: &[String]) -> Result<()> {
     match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["control"] => beside_control(),
-        _ => bail!("tests/lab/shell opens one of: control"),
+        ["kernel-6.1"] => on_kernel("6.1"),
+        ["kernel-6.12"] => on_kernel("6.12"),
+        ["node"] => on_node(),
+        _ => bail!("tests/lab/shell opens one of: control, kernel-6.1, kernel-6.12, node"),
     }
 }
 
@@ -23,4 +30,32 @@ fn beside_control() -> Result<()> {
         .env("LAB", plane.scratch())
         .status()?;
     Ok(())
+}
+
+/// The VM's console. The functions of `guest/lib` are there; exit powers off.
+fn on_kernel(kernel: &'static str) -> Result<()> {
+    println!("booting; then: functions of tests/lab/guest/lib, such as `pod_stage 1 ext4`; exit ends it");
+    Vm::boot(&Options { person: true, disks: &["512M"], ..Options::new(kernel) })?.attend()
+}
+
+/// Lines are run on the node as root; kubectl is for another terminal.
+fn on_node() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    plane.install_driver()?;
+    let mut node = Node::start(&plane, "lab-node", &Node::options("6.1"), &[])?;
+    println!("elsewhere: {}/kubectl --kubeconfig {}", plane.programs().display(), plane.kubeconfig().display());
+    println!("here each line is run on the node, with the functions of tests/lab/guest; an empty input ends it");
+    let (mut line, mut input) = (String::new(), std::io::stdin().lock());
+    loop {
+        print!("node# ");
+        std::io::stdout().flush()?;
+        line.clear();
+        if input.read_line(&mut line)? == 0 || line.trim() == "exit" {
+            return Ok(());
+        }
+        match node.sh(&format!("exec 2>&1; {line}")) {
+            Ok(said) => println!("{said}"),
+            Err(why) => println!("{why:#}"),
+        }
+    }
 }

@@ -155,6 +155,13 @@ impl Vm {
         Ok(vm)
     }
 
+    /// Waits until the person at the console has left.
+    pub fn attend(mut self) -> Result<()> {
+        let status = self.qemu.wait()?;
+        ensure!(status.success(), "QEMU: {status}");
+        Ok(())
+    }
+
     fn greet(&mut self, listener: &UnixListener) -> Result<Agent> {
         let (write, _) = listener.accept()?;
         write.set_read_timeout(Some(Duration::from_secs(1)))?;
