@@ -1,5 +1,6 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
+pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -35,19 +36,34 @@ use state::StateDir;
 /// Wakes that follow one another closer than this are one.
 const BREATH: Duration = Duration::from_secs(1);
 
+/// What stands for `/`, and for `/sys`.
+///
+/// # Errors
+/// When one of them cannot be opened, or both machines are not the same.
+fn root(config: &Config) -> anyhow::Result<Root> {
+    let path = &config.host_root;
+    let open = || format!("host-root {path} cannot be opened as a directory");
+    let root = Root::open(Path::new(path)).with_context(open)?;
+    let Some(sys) = &config.host_sys else { return Ok(root) };
+    if !root.is_live() {
+        bail!("host-sys {sys} is this machine's, and host-root {path} is not: its proc is not the kernel's own");
+    }
+    root.with_sys(Path::new(sys)).with_context(|| format!("host-sys {sys} cannot be opened as a directory"))
+}
+
 /// The host's witnesses for a configuration.
 ///
 /// # Errors
 /// When the root cannot be opened.
 pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
-    let path = config.host_root.clone();
-    let root =
-        Root::open(Path::new(&path)).with_context(|| format!("host-root {path} cannot be opened as a directory"))?;
+    let root = root(config)?;
     let clock = Clock::new(&root);
     let settings = HostSettings {
         kubelet_root: config.kubelet_root.clone(),
         image_root: config.image_root.clone(),
         state_dir: config.state_dir.clone(),
+        node_name: config.node_name.clone(),
+        probe_xfs: config.probe_xfs,
     };
     let root = Arc::new(root);
     Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
@@ -70,7 +86,7 @@ struct Agent {
 ///
 /// # Errors
 /// When it cannot start: an address is taken, or the root cannot be opened.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
@@ -80,6 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
     }
     let mut agent = Agent::new(&config, served)?;
+    agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
         // A read that hangs holds up a pass, and must not hold up our end.
@@ -100,8 +117,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 impl Agent {
     fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config)?;
-        let root = Root::open(Path::new(&config.host_root))?;
-        let (waker, missing) = Waker::new(&root);
+        let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
         }

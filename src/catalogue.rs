@@ -1,5 +1,7 @@
 //! The one table of finding kinds: what each means to the user.
 
+pub mod profile;
+
 use std::time::Duration;
 
 use crate::finding::Kind;

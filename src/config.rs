@@ -4,7 +4,7 @@
 //! messages and the documentation are all made from it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -25,12 +25,18 @@ pub struct Config {
     pub interval: Duration,
     /// What stands for `/`.
     pub host_root: String,
+    /// What stands for `/sys`, but for `/sys/fs/cgroup`; below the root where absent.
+    pub host_sys: Option<String>,
+    /// What the node is called in reports; its host name where absent.
+    pub node_name: Option<String>,
     /// The kubelet's directory.
     pub kubelet_root: String,
     /// The directory of the container images.
     pub image_root: Option<String>,
     /// Where the ledger is kept over restarts.
     pub state_dir: Option<String>,
+    /// Whether each mounted xfs filesystem is asked by one `statx` a minute.
+    pub probe_xfs: bool,
     /// Least severe log lines that are written.
     pub log: LogLevel,
     /// How log lines are written.
@@ -46,9 +52,12 @@ impl Default for Config {
             metrics_listen: None,
             interval: Duration::from_secs(10),
             host_root: "/".into(),
+            host_sys: None,
+            node_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
             image_root: None,
             state_dir: None,
+            probe_xfs: false,
             log: LogLevel::Info,
             log_format: LogFormat::Auto,
             detect: detect::Settings::default(),
@@ -191,7 +200,7 @@ pub const KEYS: &[Key] = &[
         allowed: || "an address and port, such as 10.0.0.7:9918, or nothing".to_owned(),
         get: |config| config.metrics_listen.map(|a| a.to_string()).unwrap_or_default(),
         set: |config, text| {
-            config.metrics_listen = if text.is_empty() { None } else { Some(text.parse().ok()?) };
+            config.metrics_listen = if text.is_empty() { None } else { Some(address(text)?) };
             Some(())
         },
     },
@@ -206,6 +215,22 @@ pub const KEYS: &[Key] = &[
             Some(())
         },
     },
+    optional_path!(
+        "host-sys",
+        "directory that stands for /sys, but for /sys/fs/cgroup: in a container its own; below host-root where nothing is said",
+        host_sys
+    ),
+    Key {
+        name: "node-name",
+        help: "what the node is called in reports; its host name where nothing is said",
+        allowed: || "a name of letters, digits, dots and dashes, or nothing".to_owned(),
+        get: |config| config.node_name.clone().unwrap_or_default(),
+        set: |config, text| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            config.node_name = (!text.is_empty()).then(|| text.to_owned());
+            (text.len() <= 253 && text.chars().all(plain)).then_some(())
+        },
+    },
     path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
     optional_path!(
         "image-root",
@@ -217,6 +242,16 @@ pub const KEYS: &[Key] = &[
         "where findings and boots are remembered over restarts; nowhere where nothing is said",
         state_dir
     ),
+    Key {
+        name: "probe-xfs",
+        help: "whether xfs filesystems in the kubelet's directories are asked by one statx a minute: only so, or by the kernel's log, a shutdown shows",
+        allowed: || "true or false".to_owned(),
+        get: |config| config.probe_xfs.to_string(),
+        set: |config, text| {
+            config.probe_xfs = text.parse().ok()?;
+            Some(())
+        },
+    },
     Key {
         name: "log",
         help: "least severe log lines that are written",
@@ -449,6 +484,15 @@ fn nearest(name: &str) -> Option<&'static str> {
     KEYS.iter().max_by_key(start).filter(|key| start(key) >= 4 || key.name.contains(name)).map(|key| key.name)
 }
 
+/// An address with a port. One of IPv6 needs no brackets, as `$(HOST_IP):9918` in a manifest gives none: what stands
+/// behind its last colon is the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| {
+        let (address, port) = text.rsplit_once(':')?;
+        Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), port.parse().ok()?))
+    })
+}
+
 fn absolute(text: &str) -> Option<String> {
     let path = text.starts_with('/').then_some(text)?;
     let trimmed = path.trim_end_matches(|c: char| c == '/' || c.is_whitespace());
@@ -540,6 +584,22 @@ mod tests {
 
     fn env(name: &str, value: &str) -> Result<Config, ConfigError> {
         Config::load(None, [(name.to_owned(), value.to_owned())], [])
+    }
+
+    #[test]
+    fn an_address_of_ipv6_needs_no_brackets_before_its_port() {
+        let load = |value: &str| Config::load(None, [], [("metrics-listen", value)]).map(|c| c.metrics_listen.unwrap());
+        for (value, address) in [
+            ("10.0.0.7:9918", "10.0.0.7:9918"),
+            ("[fd12::7]:9918", "[fd12::7]:9918"),
+            ("fd12::7:9918", "[fd12::7]:9918"),
+            ("2001:db8:0:1:2:3:4:5:9918", "[2001:db8:0:1:2:3:4:5]:9918"),
+        ] {
+            assert_eq!(load(value).unwrap().to_string(), address, "{value}");
+        }
+        for bad in ["fd12::7", "2001:db8:0:1:2:3:4:5", "10.0.0.7", ":9918", "node:9918"] {
+            assert!(load(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use cgroup::{
     RootMemory, pod_uid_of,
 };
 pub use cpu::{CpuTimes, LoadAvg};
-pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType};
+pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
 pub use kubelet::{

@@ -230,8 +230,9 @@ fn findings(engine: &Engine) -> Vec<ReportedFinding> {
 
 fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     let view = engine.view();
-    let unknown =
-        Source::ALL.iter().filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.gap(*source))?)));
+    let unknown = Source::ALL
+        .iter()
+        .filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.incomplete(*source))?)));
     // What is read only when a judge asks is not missed when none does.
     let asked_no_more = |source: Source, cause| source.every().is_zero() && cause == Cause::Stale;
     let worth_saying = unknown.filter(|(source, u)| u.cause != Cause::NotAsked && !asked_no_more(*source, u.cause));
@@ -284,10 +285,13 @@ fn notes(engine: &Engine) -> Vec<String> {
     let mut notes = Vec::new();
     if let Ok(config) = engine.view().kubelet_config.known() {
         notes.push(match &config.origin {
-            ConfigOrigin::Process { pid, files } if files.is_empty() => {
+            ConfigOrigin::Process { pid, unseen: Some(why), .. } => {
+                format!("thresholds: the command line of the running kubelet (pid {pid}), else the defaults: {why}")
+            }
+            ConfigOrigin::Process { pid, files, .. } if files.is_empty() => {
                 format!("thresholds: the defaults, as the running kubelet (pid {pid}) has no configuration file")
             }
-            ConfigOrigin::Process { pid, files } => {
+            ConfigOrigin::Process { pid, files, .. } => {
                 format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {

@@ -235,6 +235,16 @@ impl Trends {
 }
 
 impl View {
+    /// What of a source could not be read, whether or not its list is whole.
+    #[must_use]
+    pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
+        let unread = || match source {
+            Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
+            _ => None,
+        };
+        self.gap(source).or_else(unread)
+    }
+
     /// What of a source's list could not be read: what is not in it may be there.
     #[must_use]
     pub fn gap(&self, source: Source) -> Option<&Unknown> {

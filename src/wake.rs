@@ -74,6 +74,9 @@ pub struct Waker {
     cgroups: Option<AsyncFd<Watch>>,
 }
 
+/// Where a trigger may be set though the root's own `/proc` takes none.
+pub const PRESSURE: &str = "/proc/pressure/memory";
+
 /// Half a second of memory stall within two: without a capability the kernel takes only windows of whole 2 s.
 const TRIGGER: &[u8] = b"some 500000 2000000\n";
 
@@ -158,7 +161,10 @@ fn mounts(root: &Root) -> Result<AsyncFd<File>, String> {
 }
 
 fn pressure(root: &Root) -> Result<AsyncFd<File>, String> {
-    let mut file = open(root, "proc/pressure/memory", true)?;
+    // Pressure is the machine's by whichever /proc it is asked for, and the host's is mounted read-only in a container.
+    let own =
+        |first| File::options().read(true).write(true).open(PRESSURE).map_err(|e| format!("{first}; {PRESSURE}: {e}"));
+    let mut file = open(root, "proc/pressure/memory", true).or_else(own)?;
     file.write_all(TRIGGER).map_err(|e| format!("the trigger was refused: {e}"))?;
     listen(file, Interest::PRIORITY)
 }

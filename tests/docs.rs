@@ -17,7 +17,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::config::{Config, KEYS};
+use barnacle::detect::DETECTORS;
+use barnacle::facts::Source;
 use barnacle::finding::Kind;
 use barnacle::report::metrics::{self, AgentFigures};
 use barnacle::report::{Origin, Report};
@@ -94,6 +97,55 @@ fn labels(scrape: &str, name: &str) -> String {
         .map_or("", |(inside, _)| inside);
     let names = inside.split("\",").filter_map(|pair| pair.split_once('=')).map(|(name, _)| format!("`{name}`"));
     names.collect::<Vec<_>>().join(", ")
+}
+
+const BEGIN: &str = "<!-- generated from the detectors and src/catalogue/profile.rs -->\n";
+const END: &str = "<!-- end of what is generated -->\n";
+
+/// What each kind can do in each profile: derived from what its judge reads and what the profile shows.
+#[test]
+fn the_table_of_kinds_and_profiles_is_derived() {
+    let mut text = String::from("| kind |");
+    Profile::ALL.iter().for_each(|profile| write!(text, " {} |", profile.name()).unwrap());
+    writeln!(text, "\n|---{}|", "|---".repeat(Profile::ALL.len())).unwrap();
+    let mut reasons = Vec::new();
+    for kind in Kind::ALL {
+        let cells = Profile::ALL.map(|profile| found_in(*kind, profile, &mut reasons));
+        writeln!(text, "| {kind} | {} |", cells.join(" | ")).unwrap();
+    }
+    text.push('\n');
+    let legend = reasons.iter().zip(1..).map(|(reason, number)| format!("({number}) {reason}"));
+    writeln!(text, "{}.", legend.collect::<Vec<_>>().join("; ")).unwrap();
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("README.md has a place for the table");
+    let (_, after) = rest.split_once(END).expect("the table has an end");
+    generated("README.md", &format!("{before}{BEGIN}{text}{END}{after}"));
+}
+
+/// One cell; reasons are numbered as they come.
+fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
+    let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
+    let hidden = |source: &Source| sight(profile, *source) == Sight::Nothing;
+    let less = detector.reads().iter().filter_map(|source| match sight(profile, source) {
+        Sight::But(what, kinds) if kinds.contains(&kind) => Some(what.to_owned()),
+        Sight::Nothing => Some(format!("no {source}")),
+        Sight::Whole | Sight::But(..) => None,
+    });
+    let numbers: Vec<String> = less.map(|reason| format!("({})", number(reasons, reason))).collect();
+    let word = match () {
+        () if detector.needs.iter().any(|source| hidden(&source)) => "Unknown",
+        () if numbers.is_empty() => return "found".to_owned(),
+        () => "degraded",
+    };
+    format!("{word} {}", numbers.join(" "))
+}
+
+fn number(reasons: &mut Vec<String>, reason: String) -> usize {
+    let known = reasons.iter().position(|known| *known == reason);
+    1 + known.unwrap_or_else(|| {
+        reasons.push(reason);
+        reasons.len() - 1
+    })
 }
 
 #[test]

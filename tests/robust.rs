@@ -12,6 +12,8 @@
 mod agent;
 #[path = "robust/commands.rs"]
 mod commands;
+#[path = "robust/container.rs"]
+mod container;
 #[path = "robust/hang.rs"]
 mod hang;
 #[path = "robust/input.rs"]

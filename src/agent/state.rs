@@ -270,7 +270,8 @@ fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir)?;
     let next = file.with_extension("next");
-    let mut handle = File::create(&next)?;
+    // The kubelet makes the directory of a hostPath for all to list; what is in the file is for us alone.
+    let mut handle = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     handle.write_all(bytes)?;
     handle.sync_all()?;
     fs::rename(&next, file)?;
@@ -279,6 +280,8 @@ fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use jiff::Timestamp;
 
     use super::*;
@@ -328,6 +331,14 @@ mod tests {
             assert_eq!(boots(&state).len(), 1);
             assert!(dir.path().join("state.unreadable").exists());
         }
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        replace(&dir.path().join("state.json"), b"{}").unwrap();
+        let mode = fs::metadata(dir.path().join("state.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::agent::look;
-use crate::config::{Config, parse_duration};
+use crate::config::{Config, KEYS, parse_duration};
 use crate::finding::{Kind, Severity};
 use crate::report::table;
 use crate::report::{Report, json, npd};
@@ -22,7 +23,7 @@ pub(super) fn command() -> Command {
         .about("Look at this machine and say what is wrong")
         .long_about(
             "Look at this machine and say what is wrong.\n\n\
-             Asks the agent that runs here what it knows; where none runs, looks itself. One look cannot take rates and \
+             Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself. One look cannot take rates and \
              cannot confirm what must last: use --for.\n\n\
              Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, 64 wrong usage. With \
              --format npd: 0 nothing, 1 problem, 2 could not look.",
@@ -34,6 +35,14 @@ pub(super) fn command() -> Command {
         .arg(flag("ascii", "no characters beyond ASCII"))
 }
 
+/// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container.
+fn has_own_settings(arguments: &ArgMatches) -> bool {
+    let given = |name: &str| arguments.value_source(name) == Some(ValueSource::CommandLine);
+    let about_the_node =
+        KEYS.iter().map(|key| key.name).filter(|name| !matches!(*name, "listen" | "log" | "log-format"));
+    about_the_node.chain(["config"]).any(given)
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     let most = Duration::from_secs(3600);
     parse_duration(text).filter(|time| *time <= most).ok_or_else(|| "expected a time up to 1h, such as 30s".to_owned())
@@ -43,9 +52,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    // The agent has settings of its own: with others than the defaults, it is not the one to ask.
-    let own = Config { listen: config.listen, log: config.log, log_format: config.log_format, ..Config::default() };
-    let asks = long.is_none() && !arguments.get_flag("no-agent") && *config == own;
+    let asks = long.is_none() && !arguments.get_flag("no-agent") && !has_own_settings(arguments);
     let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), asks))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);

@@ -1,7 +1,11 @@
 //! `barnacle run`: the agent.
 
-use clap::Command;
+use std::path::Path;
 
+use clap::Command;
+use tracing::warn;
+
+use crate::agent::landlock;
 use crate::config::Config;
 
 use super::{Failure, OK, runtime, start_log};
@@ -16,6 +20,11 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    runtime()?.block_on(crate::agent::run(config))?;
+    // Before there is a second thread: it holds for this one and all that it starts.
+    let abi = landlock::restrict(config.state_dir.as_deref().map(Path::new)).unwrap_or_else(|why| {
+        warn!(%why, "writes are not taken away from this process; the mounts' own options remain");
+        0
+    });
+    runtime()?.block_on(crate::agent::run(config, abi))?;
     Ok(OK)
 }

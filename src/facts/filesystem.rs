@@ -53,6 +53,19 @@ pub struct Filesystem {
 /// All live ext4 and xfs filesystems.
 pub type Filesystems = Inventory<FilesystemKey, Filesystem>;
 
+/// What an xfs filesystem says when something on it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XfsState {
+    /// It answers.
+    Answers,
+    /// It fails every access: it has shut down.
+    ShutDown,
+}
+
+/// The xfs filesystems that were asked, which need not be all.
+pub type XfsProbes = Inventory<DevId, XfsState>;
+
 /// `statfs` of the filesystem that holds one directory of the kubelet's or the runtime's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {

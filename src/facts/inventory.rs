@@ -1,7 +1,7 @@
 //! A complete list, and what it takes to say that something is not in it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::iter::Map;
+use std::slice;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,14 @@ use super::Unknown;
 
 /// A list that knows whether it is whole.
 ///
-/// With a gap, what is in it is there, and what is not in it may still be there. A clone shares the items, so a
+/// It is kept in the order of its keys, one item behind the other: judges walk through thousands of items on every
+/// pass. With a gap, what is in it is there, and what is not in it may still be there. A clone shares the items, so a
 /// witness that finds nothing changed gives out the same list again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
 pub struct Inventory<K, V> {
     #[serde(with = "pairs", bound(serialize = "K: Serialize, V: Serialize"))]
-    items: Arc<BTreeMap<K, V>>,
+    items: Arc<[(K, V)]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gap: Option<Unknown>,
 }
@@ -37,17 +38,18 @@ pub enum NotAbsent<'a, V> {
 impl<K: Ord, V> Inventory<K, V> {
     /// A list that was read to its end.
     pub fn whole(items: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { items: Arc::new(items.into_iter().collect()), gap: None }
+        Self::with_gap(items, None)
     }
 
     /// A list of which some part could not be read.
     pub fn with_gap(items: impl IntoIterator<Item = (K, V)>, gap: Option<Unknown>) -> Self {
-        Self { items: Arc::new(items.into_iter().collect()), gap }
+        Self { items: in_order(items.into_iter().collect()), gap }
     }
 
     /// What stands under this key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.items.get(key)
+        let place = self.items.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+        self.items.get(place).map(|(_, value)| value)
     }
 
     /// Evidence that this key is not in the list.
@@ -55,7 +57,7 @@ impl<K: Ord, V> Inventory<K, V> {
     /// # Errors
     /// The item where it is there, and the gap where the list is not whole.
     pub fn lacks(&self, key: &K) -> Result<Absent, NotAbsent<'_, V>> {
-        match self.items.get(key) {
+        match self.get(key) {
             Some(value) => Err(NotAbsent::Present(value)),
             None => self.whole_or_gap(),
         }
@@ -66,7 +68,7 @@ impl<K: Ord, V> Inventory<K, V> {
     /// # Errors
     /// The first item that is like this, and the gap where the list is not whole.
     pub fn lacks_any(&self, mut like: impl FnMut(&V) -> bool) -> Result<Absent, NotAbsent<'_, V>> {
-        match self.items.values().find(|value| like(value)) {
+        match self.values().find(|value| like(value)) {
             Some(value) => Err(NotAbsent::Present(value)),
             None => self.whole_or_gap(),
         }
@@ -85,13 +87,22 @@ impl<K: Ord, V> Inventory<K, V> {
     }
 
     /// Everything that was seen, in order of its key.
-    pub fn iter(&self) -> btree_map::Iter<'_, K, V> {
-        self.items.iter()
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        self.items.iter().map(|(key, value)| (key, value))
+    }
+
+    /// Everything that was seen, each with what stands under its key in another list.
+    pub fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a K, &'a V, Option<&'a V>)> {
+        let mut others = other.iter().peekable();
+        self.iter().map(move |(key, value)| {
+            while others.next_if(|(other, _)| *other < key).is_some() {}
+            (key, value, others.next_if(|(other, _)| *other == key).map(|(_, value)| value))
+        })
     }
 
     /// The values that were seen, in order of their keys.
-    pub fn values(&self) -> btree_map::Values<'_, K, V> {
-        self.items.values()
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + ExactSizeIterator {
+        self.items.iter().map(|(_, value)| value)
     }
 
     /// How many were seen.
@@ -107,34 +118,52 @@ impl<K: Ord, V> Inventory<K, V> {
 
 impl<'a, K: Ord, V> IntoIterator for &'a Inventory<K, V> {
     type Item = (&'a K, &'a V);
-    type IntoIter = btree_map::Iter<'a, K, V>;
+    type IntoIter = Iter<'a, K, V>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.items.iter()
+        self.iter()
     }
+}
+
+/// The items of an inventory in the order of their keys.
+pub type Iter<'a, K, V> = Map<slice::Iter<'a, (K, V)>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
+
+/// Of two items with one key the later one counts.
+fn in_order<K: Ord, V>(mut items: Vec<(K, V)>) -> Arc<[(K, V)]> {
+    let ordered = |items: &[(K, V)]| items.is_sorted_by(|(one, _), (two, _)| one < two);
+    if !ordered(&items) {
+        items.sort_by(|(one, _), (two, _)| one.cmp(two));
+        items.dedup_by(|later, earlier| {
+            let twins = later.0 == earlier.0;
+            if twins {
+                std::mem::swap(later, earlier);
+            }
+            twins
+        });
+    }
+    items.into()
 }
 
 /// Pairs instead of an object: JSON objects only have strings for keys.
 mod pairs {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &Arc<BTreeMap<K, V>>,
+        items: &Arc<[(K, V)]>,
         out: S,
     ) -> Result<S::Ok, S::Error> {
-        out.collect_seq(map.iter())
+        out.collect_seq(items.iter())
     }
 
-    pub fn deserialize<'de, K, V, D>(input: D) -> Result<Arc<BTreeMap<K, V>>, D::Error>
+    pub fn deserialize<'de, K, V, D>(input: D) -> Result<Arc<[(K, V)]>, D::Error>
     where
         K: Ord + Deserialize<'de>,
         V: Deserialize<'de>,
         D: Deserializer<'de>,
     {
-        Ok(Arc::new(Vec::<(K, V)>::deserialize(input)?.into_iter().collect()))
+        Ok(super::in_order(Vec::deserialize(input)?))
     }
 }
 
@@ -154,6 +183,21 @@ mod tests {
         assert_eq!(part.lacks(&2), Err(NotAbsent::Unknown(&gap)));
         assert_eq!(part.lacks_any(|v| *v == "b"), Err(NotAbsent::Unknown(&gap)));
         assert_eq!(part.lacks_any(|v| *v == "a"), Err(NotAbsent::Present(&"a")));
+    }
+
+    #[test]
+    fn items_stand_in_the_order_of_their_keys_and_of_twins_the_later_one_counts() {
+        let list = Inventory::whole([(3, "c"), (1, "a"), (3, "d"), (2, "b"), (1, "z")]);
+        assert_eq!(list.iter().collect::<Vec<_>>(), [(&1, &"z"), (&2, &"b"), (&3, &"d")]);
+        assert_eq!([0, 1, 2, 3, 4].map(|key| list.get(&key).copied()), [None, Some("z"), Some("b"), Some("d"), None]);
+    }
+
+    #[test]
+    fn two_lists_are_walked_beside_each_other() {
+        let new = Inventory::whole([(2, "b"), (3, "c"), (5, "e"), (6, "f")]);
+        let old = Inventory::whole([(1, "A"), (3, "C"), (4, "D"), (6, "F"), (7, "G")]);
+        let beside: Vec<_> = new.beside(&old).map(|(key, new, old)| (*key, *new, old.copied())).collect();
+        assert_eq!(beside, [(2, "b", None), (3, "c", Some("C")), (5, "e", None), (6, "f", Some("F"))]);
     }
 
     #[test]

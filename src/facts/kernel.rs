@@ -78,8 +78,8 @@ pub struct ClockState {
 /// Limits of the whole machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// `/proc/sys/kernel/pid_max`; wrong inside a child pid namespace from 6.14 on.
-    pub pid_max: u64,
+    /// `/proc/sys/kernel/pid_max`; absent in a container that is only told its own (from 6.14 on).
+    pub pid_max: Option<u64>,
     /// `/proc/sys/kernel/threads-max`.
     pub threads_max: u64,
     /// Open file descriptions, from `/proc/sys/fs/file-nr`.

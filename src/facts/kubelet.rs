@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PodUid};
+use super::{Inventory, PodUid, Unknown};
 
 /// What the kubelet's eviction manager watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,6 +133,9 @@ pub enum ConfigOrigin {
         pid: u32,
         /// Files read, in the order of their precedence.
         files: Vec<String>,
+        /// Why a file that it names is not seen from here: what that one sets is taken to be the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unseen: Option<String>,
     },
     /// From a file where a distribution keeps it; no kubelet was found running.
     Files {
@@ -236,6 +239,9 @@ pub struct KubeletDirs {
     pub pods: Inventory<PodUid, PodDir>,
     /// By the hash of the volume handle.
     pub staging: Inventory<String, StagingDir>,
+    /// What a directory holds that could not be read, the first of it. The lists are no less whole for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unknown>,
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ macro_rules! for_each_source {
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, "/sys/dev/block";
             NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, "/sys/class/nvme";
             Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, "/sys/fs";
+            XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, "statx of xfs filesystems";
             Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, "/sys/fs/cgroup";
             PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
             NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";

@@ -13,9 +13,13 @@ pub mod mount_holders;
 pub mod mountinfo;
 pub mod network;
 pub mod nvme;
+pub mod own_mounts;
 pub mod root;
+pub mod xfs_probe;
 
-use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Moment, Observation, Question, Reading, Source, Unknown};
+use crate::facts::{
+    Cause, ConfigOrigin, KubeletConfig, Moment, Mounts, Observation, Question, Reading, Source, Unknown,
+};
 
 use super::kubelet;
 use root::Root;
@@ -27,8 +31,13 @@ pub struct HostSettings {
     pub kubelet_root: String,
     /// The directory of the container images; found by looking in the usual places where absent.
     pub image_root: Option<String>,
-    /// A directory that is known to be on the filesystem of the kubelet's directory, for a container that does not see that one.
+    /// Our own directory, by the path that we have it at: in a container that does not see the kubelet's directory it
+    /// answers for that one where both are on one filesystem.
     pub state_dir: Option<String>,
+    /// What the node is called, where that is known better than by its host name.
+    pub node_name: Option<String>,
+    /// Whether each xfs filesystem of a volume is asked by one `statx` a minute.
+    pub probe_xfs: bool,
 }
 
 /// The host's witnesses with what they must remember between two looks.
@@ -70,10 +79,15 @@ impl Host {
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
             Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
             Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
+            Source::XfsProbe => {
+                Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))
+            }
             Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),
             Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
-            Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings), at)),
-            Source::ImageFs => Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings), at)),
+            Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
+            Source::ImageFs => {
+                Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings, mounts.mounts()), at))
+            }
             Source::KubeletConfig => {
                 let config = kubelet.read(root, &settings.kubelet_root);
                 // The running kubelet knows best where its directory is; whoever is read after this looks there.
@@ -83,15 +97,16 @@ impl Host {
                 Observation::KubeletConfig(Reading::of(config, at))
             }
             Source::KubeletDirs => {
-                let table = mounts.last();
-                Observation::KubeletDirs(Reading::of(kubelet::dirs::read(root, &settings.kubelet_root, table), at))
+                let dirs = expect_harmless(root, &settings.kubelet_root, mounts.mounts())
+                    .and_then(|()| kubelet::dirs::read(root, &settings.kubelet_root, mounts.last()));
+                Observation::KubeletDirs(Reading::of(dirs, at))
             }
             Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
             Source::Conntrack => Observation::Conntrack(Reading::of(network::conntrack(root), at)),
             Source::Neighbours => Observation::Neighbours(Reading::of(network::neighbours(root), at)),
             Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
             Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root), at)),
-            Source::Boot => Observation::Boot(Reading::of(kernel::boot(root), at)),
+            Source::Boot => Observation::Boot(Reading::of(kernel::boot(root, settings.node_name.as_deref()), at)),
             // The state directory is the agent's own, not the host's: the agent answers for it.
             Source::BootHistory => {
                 let why =
@@ -100,4 +115,29 @@ impl Host {
             }
         }
     }
+}
+
+/// In a container: the kubelet's directories are the host's, and looking into them holds no volume.
+fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Result<(), Unknown> {
+    if !root.is_partial() {
+        return Ok(());
+    }
+    let own = own_mounts::OwnMounts::read(root, host)?;
+    for dir in ["pods", "plugins"] {
+        let path = format!("{}/{dir}", kubelet_root.trim_matches('/'));
+        let handle = root.handle(&path).map_err(|unknown| match unknown.cause {
+            Cause::Missing => {
+                Unknown::new(Cause::Missing, format!("{} (the component directories mounts it)", unknown.why))
+            }
+            _ => unknown,
+        })?;
+        own.expect_shown(&path, &handle)?;
+        own.expect_following(&path, &handle)?;
+    }
+    Ok(())
+}
+
+/// A path as it stands below a root.
+fn relative(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
 }

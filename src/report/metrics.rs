@@ -25,6 +25,8 @@ pub struct AgentFigures {
     pub pass_duration_seconds_sum: f64,
     /// Reads that have not come back.
     pub stuck_reads: u64,
+    /// Version of Landlock that took away our writes; zero where none did.
+    pub landlock_abi: u32,
     /// Passes by what began them.
     pub wakes_total: BTreeMap<&'static str, u64>,
     /// What happened to findings, by change.
@@ -257,6 +259,12 @@ fn agent(families: &mut Families, figures: &AgentFigures) {
         .gauge("barnacle_last_pass_duration_seconds", "Time that the last pass took.")
         .set(&[], figures.pass_duration_seconds_last);
     families.gauge("barnacle_stuck_reads", "Reads that have not come back.").set(&[], float(figures.stuck_reads));
+    families
+        .gauge(
+            "barnacle_landlock_abi",
+            "Version of Landlock that takes from the agent every write but those to its state directory; 0 where none does.",
+        )
+        .set(&[], f64::from(figures.landlock_abi));
     let mut series = families.counter("barnacle_wakes_total", "Passes by what began them.");
     for (reason, count) in &figures.wakes_total {
         series.set(&[("reason", reason)], float(*count));
@@ -354,6 +362,7 @@ mod tests {
             pass_duration_seconds_last: 0.0031,
             pass_duration_seconds_sum: 84.2,
             stuck_reads: 0,
+            landlock_abi: 7,
             wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
             transitions_total: BTreeMap::from([("confirmed", 4), ("suspected", 5)]),
         }

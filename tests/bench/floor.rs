@@ -57,8 +57,15 @@ fn open(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// A page at first, and all there is room for where that was not enough: for a file of `/proc/sys` the kernel clears
+/// as much memory as is asked for.
 fn drain(file: &OwnedFd, buffer: &mut [u8]) {
-    while nix::unistd::read(file, buffer).is_ok_and(|length| length > 0) {}
+    let mut room = 4096;
+    while let Ok(length @ 1..) = nix::unistd::read(file, &mut buffer[..room]) {
+        if length == room {
+            room = buffer.len();
+        }
+    }
 }
 
 fn list(dir: &OwnedFd, buffer: &mut [u8]) {
@@ -73,64 +80,102 @@ fn list(dir: &OwnedFd, buffer: &mut [u8]) {
     }
 }
 
-/// Tells whoever traces us that the next pass begins.
-pub fn mark(pass: usize) {
-    let _ = nix::unistd::access(format!("/barnacle-pass/{pass}").as_str(), nix::unistd::AccessFlags::F_OK);
+/// Tells whoever traces us that the next part begins.
+pub fn mark(part: usize) {
+    let _ = nix::unistd::access(format!("{MARK}{part}").as_str(), nix::unistd::AccessFlags::F_OK);
 }
 
-/// The floors of one cycle of passes, as `strace` saw this program make them.
-pub fn record(root: &Path) -> Option<Vec<Floor>> {
+const MARK: &str = "/barnacle-part/";
+
+/// The floors of one cycle of passes.
+pub fn of_passes(root: &Path) -> Option<Vec<Floor>> {
+    // The first cycle is a warm-up.
+    let floors = record(root, &["passes", &root.display().to_string(), &(2 * CYCLE).to_string()])?;
+    let floors: Vec<Floor> = floors.into_iter().map(|(_, floor)| floor).skip(CYCLE).take(CYCLE).collect();
+    Some(floors).filter(|floors| floors.len() == CYCLE)
+}
+
+/// The floor of each source alone, by its number.
+pub fn of_sources(root: &Path) -> Option<BTreeMap<usize, Floor>> {
+    Some(record(root, &["sources", &root.display().to_string()])?.into_iter().collect())
+}
+
+/// What `strace` sees this program read in each of its parts.
+fn record(root: &Path, arguments: &[&str]) -> Option<Vec<(usize, Floor)>> {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let calls = "trace=openat,openat2,read,access,faccessat,faccessat2";
+    let calls = "trace=openat,openat2,read,readlinkat,getdents64,access,faccessat,faccessat2";
     let status = Command::new("strace")
         .args(["-qq", "-y", "-s", "4096", "-e", calls, "-o"])
         .arg(log.path())
         .arg(std::env::current_exe().unwrap())
-        .arg("passes")
-        .arg(root)
-        .arg((2 * CYCLE).to_string())
+        .args(arguments)
         .status();
     if !status.is_ok_and(|status| status.success()) {
         return None;
     }
     let text = String::from_utf8_lossy(&std::fs::read(log.path()).unwrap()).into_owned();
-    // The first cycle is a warm-up.
-    let floors: Vec<Floor> = parse(&text, root).into_iter().skip(CYCLE).take(CYCLE).collect();
-    Some(floors).filter(|floors| floors.len() == CYCLE)
+    Some(parse(&text, root))
 }
 
-fn parse(log: &str, root: &Path) -> Vec<Floor> {
-    let mut passes: Vec<BTreeMap<String, Act>> = Vec::new();
+/// By what was touched: the way to it, and the most that was done with it.
+type Touched<'a> = BTreeMap<&'a str, (String, Act)>;
+
+fn parse(log: &str, root: &Path) -> Vec<(usize, Floor)> {
+    let mut parts: Vec<(usize, Touched<'_>)> = Vec::new();
     let root = format!("{}/", root.display().to_string().trim_end_matches('/'));
     for line in log.lines() {
-        if line.contains("\"/barnacle-pass/") {
-            passes.push(BTreeMap::new());
-        } else if let (Some(pass), Some((path, act))) = (passes.last_mut(), touched(line, &root)) {
-            let before = pass.entry(path).or_insert(act);
-            *before = act.max(*before);
+        if let Some((_, rest)) = line.split_once(MARK) {
+            parts.push((rest.split('"').next().unwrap().parse().unwrap(), BTreeMap::new()));
+            continue;
+        }
+        let touched =
+            touched(line).and_then(|(what, path, act)| Some((what, path.strip_prefix(&root)?.to_owned(), act)));
+        if let (Some((_, seen)), Some((what, path, act))) = (parts.last_mut(), touched) {
+            let before = seen.entry(what).or_insert((path, act));
+            before.1 = act.max(before.1);
         }
     }
-    passes.into_iter().map(|pass| Floor(pass.into_iter().collect())).collect()
+    parts.into_iter().map(|(part, seen)| (part, Floor(seen.into_values().collect()))).collect()
 }
 
-fn touched(line: &str, root: &str) -> Option<(String, Act)> {
-    if line.starts_with("read(") {
-        // A file that is held open: it is in no open of this pass.
-        let path = line.split_once('<')?.1.split_once('>')?.0.strip_prefix(root)?;
-        return (path != "dev/kmsg").then(|| (path.to_owned(), Act::Read));
+/// The path that strace gives behind a descriptor.
+fn resolved(text: &str) -> Option<&str> {
+    Some(text.split_once('<')?.1.split_once('>')?.0)
+}
+
+/// What one system call touches, by what way, and what it does with it. What is the same counts once, whatever way
+/// leads to it; a directory that is only opened, as a handle, does not count.
+fn touched(line: &str) -> Option<(&str, String, Act)> {
+    let (call, arguments) = line.split_once('(')?;
+    let first = resolved(arguments)?;
+    let itself = |act| Some((first, first.to_owned(), act));
+    match call {
+        // What is held open is part of the floor as well.
+        "read" if !first.ends_with("/dev/kmsg") => itself(Act::Read),
+        "getdents64" => itself(Act::List),
+        "readlinkat" if arguments.contains(">, \"\"") => itself(Act::ReadLink),
+        "readlinkat" => Some((line.split_once(" = ")?.0, named(first, arguments)?, Act::ReadLink)),
+        "openat" | "openat2" => opened(line, named(first, arguments)?),
+        _ => None,
     }
-    if !line.starts_with("openat") {
-        return None;
+}
+
+/// openat2(4</tree/sys/fs/cgroup>, "memory.stat", …: a name is relative to a directory that is open.
+fn named(dir: &str, arguments: &str) -> Option<String> {
+    Some(format!("{}/{}", dir.trim_end_matches('/'), arguments.split('"').nth(1)?))
+}
+
+fn opened(line: &str, path: String) -> Option<(&str, String, Act)> {
+    let (call, result) = line.rsplit_once(" = ")?;
+    if result.starts_with('-') {
+        return Some((call, path, Act::Miss));
     }
-    let path = line.split('"').nth(1)?.to_owned();
-    let act = match line {
-        _ if line.contains(") = -1 ") => Act::Miss,
-        _ if line.contains("O_PATH|O_NOFOLLOW") || line.contains("O_NOFOLLOW|O_CLOEXEC|O_PATH") => Act::ReadLink,
-        _ if line.contains("O_PATH") => Act::Look,
-        _ if line.contains("O_DIRECTORY") => Act::List,
+    let act = match call {
+        _ if call.contains("O_PATH") => Act::Look,
+        _ if call.contains("O_DIRECTORY") => return None,
         _ => Act::Read,
     };
-    Some((path, act)).filter(|(path, _)| !path.starts_with('/'))
+    Some((resolved(result)?, path, act))
 }
 
 /// What one small file of this tree costs.

@@ -6,7 +6,7 @@
 //!
 //! Which files a pass reads is not known here but asked of the kernel: `strace` lists what this program opens
 //! while it makes its passes. Other uses: `pass tree DIR usual|largest` writes a tree, `pass passes DIR N` makes
-//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`.
+//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`, `pass floor-inside DIR` the floors of 30.
 
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(
@@ -101,7 +101,13 @@ fn one_step(engine: &mut Engine, at: Moment, seen: Vec<barnacle::facts::Observat
 }
 
 fn host(root: &Arc<Root>) -> Host {
-    let settings = HostSettings { kubelet_root: "/var/lib/kubelet".into(), image_root: None, state_dir: None };
+    let settings = HostSettings {
+        kubelet_root: "/var/lib/kubelet".into(),
+        image_root: None,
+        state_dir: None,
+        node_name: None,
+        probe_xfs: false,
+    };
     Host::new(Arc::clone(root), settings)
 }
 
@@ -110,9 +116,10 @@ fn moment(pass: usize) -> Moment {
     begun.plus(Duration::from_secs(86_400 + pass as u64 * INTERVAL))
 }
 
+/// Zero of none.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn micros(time: Duration) -> String {
@@ -142,7 +149,7 @@ impl Cost {
 
 fn bench(title: &str, path: &Path, rounds: usize) {
     println!("\n{title}");
-    let floors = floor::record(path);
+    let floors = floor::of_passes(path);
     if let Some(floors) = &floors {
         let last = &floors[0];
         println!(
@@ -187,7 +194,6 @@ fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<C
             step.push(judged);
         }
     }
-    let median = |times: Vec<Duration>| if times.is_empty() { Duration::ZERO } else { median(times) };
     let costs = times.into_iter().map(|(floor, observe, step)| Cost {
         floor: median(floor),
         observe: median(observe),
@@ -198,21 +204,28 @@ fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<C
 
 fn bench_sources(path: &Path) {
     let mut node = Node::new(path);
-    let mut times: Vec<(Source, Vec<Duration>)> = Source::ALL.iter().map(|source| (*source, Vec::new())).collect();
+    let floors = floor::of_sources(path).unwrap_or_default();
+    let mut times: Vec<(Source, Vec<Duration>, Vec<Duration>)> =
+        Source::ALL.iter().map(|source| (*source, Vec::new(), Vec::new())).collect();
+    let mut buffer = vec![0; 256 << 10];
     for _ in 0..20 * CYCLE {
         for (source, time) in node.sources() {
-            times[source as usize].1.push(time);
+            let (_, floor, observe) = &mut times[source as usize];
+            floor.extend(floors.get(&(source as usize)).map(|floor| timed(|| floor.read(path, &mut buffer)).0));
+            observe.push(time);
         }
     }
-    println!("  each source alone, CPU time in µs (and its part of the mean pass)");
-    times.retain(|(_, times)| !times.is_empty());
-    let mut times: Vec<_> = times.into_iter().map(|(source, times)| (source, median(times))).collect();
+    println!("  each source alone, CPU time in µs: floor, reading it, its part of the mean pass");
+    times.retain(|(_, _, observe)| !observe.is_empty());
+    let mut rows: Vec<_> =
+        times.into_iter().map(|(source, floor, time)| (source, median(floor), median(time))).collect();
     let share =
-        |(source, time): &(Source, Duration)| time.as_secs_f64() * 1e6 * INTERVAL as f64 / source.every().as_secs_f64();
-    times.sort_by(|a, b| share(b).total_cmp(&share(a)));
-    for row in &times {
-        let every = row.0.every().as_secs();
-        println!("  {:<20} {:>4} s {:>9} {:>9.0}", row.0.name(), every, micros(row.1), share(row));
+        |row: &(Source, Duration, Duration)| row.2.as_secs_f64() * 1e6 * INTERVAL as f64 / row.0.every().as_secs_f64();
+    rows.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    for row in &rows {
+        let (source, floor, time) = row;
+        let every = source.every().as_secs();
+        println!("  {:<18} {every:>4} s {:>9} {:>9} {:>9.0}", source.name(), micros(*floor), micros(*time), share(row));
     }
 }
 
@@ -260,6 +273,22 @@ fn passes(path: &Path, count: usize) {
     floor::mark(count);
 }
 
+/// Each source by itself, in two passes: in the first all are read, in the second those of each 10 s.
+fn sources(path: &Path) {
+    let mut node = Node::new(path);
+    for _ in 0..CYCLE {
+        node.pass();
+    }
+    for _ in 0..2 {
+        let at = moment(node.passes);
+        for source in node.due().iter() {
+            floor::mark(source as usize);
+            node.host.observe(source, &[], at);
+        }
+        node.passes += 1;
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -269,11 +298,18 @@ fn main() {
             std::fs::create_dir_all(dir).unwrap();
             tree::write(Path::new(dir), shape).unwrap();
         }
+        ["sources", dir] => sources(Path::new(dir)),
         ["passes", dir, count] => passes(Path::new(dir), count.parse().unwrap()),
         ["inside", dir, count] => {
             // valgrind does not know openat2, which only a root other than / needs.
             nix::unistd::chroot(dir).unwrap();
             passes(Path::new("/"), count.parse().unwrap());
+        }
+        ["floor-inside", dir] => {
+            let floors = floor::of_passes(Path::new(dir)).expect("strace must be there and trace");
+            nix::unistd::chroot(dir).unwrap();
+            let mut buffer = vec![0; 256 << 10];
+            floors.iter().for_each(|floor| floor.read(Path::new("/"), &mut buffer));
         }
         ref wanted => tables(wanted.first().copied().unwrap_or_default()),
     }

@@ -63,6 +63,7 @@ checks![
     stat_table,
     state_file,
     swaps,
+    syslog,
     threshold,
     uevent,
     vmstat,
@@ -166,6 +167,14 @@ pub fn kmsg(bytes: &[u8]) {
     }
     if let Some(record) = reason(kmsg::parse_record(bytes)) {
         let _ = kmsg::recognise(&record.text);
+    }
+}
+
+/// A line of syslog(2)
+pub fn syslog(bytes: &[u8]) {
+    if let Some(message) = reason(kmsg::parse_syslog(bytes, 7)) {
+        assert_eq!(message.seq, 7);
+        let _ = kmsg::recognise(&message.text);
     }
 }
 

@@ -31,8 +31,12 @@ const ON_6_1: &[Proof] = &[
         kind: "PinnedFilesystem",
         words: "ext4/nvme",
         setup: "pod_stage 5 ext4; pod_stage 6 ext4",
-        near: "unshare -m --propagation slave sleep 1000 & until_true 20 comm_is $! sleep; pod_unstage 6",
-        raise: "unshare -m --propagation private sleep 1000 & echo $! >/tmp/pin; until_true 20 comm_is $! sleep
+        // A private copy of the mount table alone pins nothing for long: with the directory the kernel takes the copy's
+        // mount away. What pins is a mount of the filesystem elsewhere, such as a container's own.
+        near: "unshare -m --propagation private sleep 1000 & until_true 20 comm_is $! sleep; pod_unstage 6",
+        raise: "mkdir -p /mnt/pin
+                unshare -m --propagation private sh -c \"mount --bind $(staging 5)/globalmount /mnt/pin && exec sleep 1000\" &
+                echo $! >/tmp/pin; until_true 20 comm_is $! sleep
                 umount $(pod_volume 5)/mount; event umount $(staging 5)/globalmount; pod_remove 5",
         clear: "kill $(cat /tmp/pin)",
         goes: Goes::Whole,
@@ -158,7 +162,7 @@ const ON_6_1: &[Proof] = &[
         words: "clock",
         setup: "clock_in_step",
         near: "clock_in_step",
-        raise: "perl -e 'my $t = pack(\"L x4 q q q q l x164\", 0x10, 0, 0, 0, 0, 64); syscall(159, $t) >= 0 or die $!'",
+        raise: "perl -e 'my $t = pack(\"L x4 q q q q l x164\", 0x14, 0, 0, 16000000, 0, 64); syscall(159, $t) >= 0 or die $!'",
         clear: "clock_in_step",
         goes: Goes::Whole,
         woken: false,

@@ -18,6 +18,7 @@
 
 mod attach;
 mod control;
+mod installed;
 mod kernel;
 mod node;
 mod pieces;
@@ -42,6 +43,7 @@ const PARTS: &[Part] = &[
     ("kernel-6.12", kernel::on_6_12),
     ("reboots", reboots::proofs),
     ("node", node::proofs),
+    ("installed", installed::proofs),
 ];
 
 fn main() -> ExitCode {

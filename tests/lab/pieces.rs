@@ -1,7 +1,8 @@
 //! Kernels, control plane and images: built once by `tests/lab/build`, kept outside of the source tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,6 +17,19 @@ pub fn piece(name: &str) -> Result<PathBuf> {
     }
     ensure!(built.status.success(), "tests/lab/build {name}: {last}");
     Ok(PathBuf::from(last))
+}
+
+/// The static binary, as it is shipped: what the lab proves is that one, built now from what is here.
+pub fn barnacle() -> Result<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(built) = BUILT.get() {
+        return Ok(built);
+    }
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("barnacle");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset/build");
+    let status = Command::new(script).arg("amd64").arg(&binary).status().context(script)?;
+    ensure!(status.success(), "{script} amd64: {status}; what it said is above");
+    Ok(BUILT.get_or_init(|| binary))
 }
 
 /// What this machine does not have: the part is skipped, and says so.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::pieces::barnacle;
 use crate::vm::{Options, Vm};
 use crate::watch::Watch;
 
@@ -42,7 +43,7 @@ pub fn proofs() -> Result<()> {
 }
 
 fn start(vm: &mut Vm, flags: &str) -> Result<()> {
-    let barnacle = env!("CARGO_BIN_EXE_barnacle");
+    let barnacle = barnacle()?.display();
     vm.sh(&format!("BARNACLE={barnacle}; barnacle --state-dir /var/lib/barnacle {flags}"))?;
     Ok(())
 }

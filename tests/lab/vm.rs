@@ -43,6 +43,7 @@ pub struct Vm {
     qemu: Child,
     agent: Option<Agent>,
     port: u16,
+    scraped: u16,
     pub scratch: Rc<Scratch>,
 }
 
@@ -64,8 +65,9 @@ pub struct Output {
 /// Under emulation a boot takes some 20 s of an idle machine; a busy one may need many times that.
 const BOOT: Duration = Duration::from_secs(240);
 const COMMAND: Duration = Duration::from_secs(300);
-/// Where barnacle listens inside, by what the lab starts it with.
-pub const METRICS: u16 = 9917;
+/// Where barnacle listens inside: all of it, and what the DaemonSet serves to scrapers.
+const PAGE: u16 = 9917;
+const METRICS: u16 = 9918;
 
 fn guest() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/guest")
@@ -101,13 +103,6 @@ impl Vm {
         Self::start(options, scratch)
     }
 
-    /// Starts anew after the VM ended by itself.
-    pub fn again(mut self, options: &Options) -> Result<Self> {
-        self.wait(Duration::from_secs(120))?;
-        let scratch = Rc::clone(&self.scratch);
-        Self::start(options, scratch)
-    }
-
     fn start(options: &Options, scratch: Rc<Scratch>) -> Result<Self> {
         let kernel = piece(&format!("kernel-{}", options.kernel))?;
         let initrd = scratch.join("initrd");
@@ -115,7 +110,7 @@ impl Vm {
         let socket = scratch.join("agent");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
-        let port = free_port()?;
+        let (port, scraped) = (free_port()?, free_port()?);
         let yes = |on| if on { "Y" } else { "N" };
         let append = format!(
             "console=ttyS0 quiet panic=-1 psi=1 nvme_core.multipath={} lab.guest={} lab.modules={} lab.init={} lab.person={} {}",
@@ -139,7 +134,7 @@ impl Vm {
             "virtio-net-pci,netdev=n",
             "-netdev",
         ]);
-        qemu.arg(format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:{METRICS}"));
+        qemu.arg(format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:{PAGE},hostfwd=tcp:127.0.0.1:{scraped}-:{METRICS}"));
         qemu.arg("-chardev").arg(format!("socket,id=agent,path={}", socket.display()));
         for (number, _) in options.disks.iter().enumerate() {
             let file = scratch.join(&format!("disk{number}"));
@@ -153,7 +148,7 @@ impl Vm {
             qemu.stdin(Stdio::null()).stdout(Stdio::null());
         }
         let qemu = qemu.spawn().context("qemu-system-x86_64 (Debian: qemu-system-x86)")?;
-        let mut vm = Self { qemu, agent: None, port, scratch };
+        let mut vm = Self { qemu, agent: None, port, scraped, scratch };
         if !options.person {
             vm.agent = Some(vm.greet(&listener)?);
         }
@@ -252,19 +247,14 @@ impl Vm {
         time.parse().with_context(|| line.clone())
     }
 
+    /// Where the DaemonSet's metrics can be reached from here.
+    pub fn scraped(&self) -> String {
+        format!("127.0.0.1:{}", self.scraped)
+    }
+
     /// Where barnacle's address inside can be reached from here.
     pub fn metrics(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Waits until the VM has ended by itself.
-    pub fn wait(&mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        while self.qemu.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "the VM still runs after {} s; {}", patience.as_secs(), self.console());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
     }
 }
 

@@ -15,6 +15,15 @@ use crate::program::is_root;
 /// Runs a test in a mount namespace of its own, so that no mount outlives it, whatever becomes of it. The programs
 /// that it starts are in there as well.
 pub fn in_own_namespace(test: impl FnOnce() + Send) {
+    in_namespace(MsFlags::MS_PRIVATE, test);
+}
+
+/// The same, where what is mounted on the machine arrives as well, as far as it is shared there.
+pub fn in_following_namespace(test: impl FnOnce() + Send) {
+    in_namespace(MsFlags::MS_SLAVE, test);
+}
+
+fn in_namespace(propagation: MsFlags, test: impl FnOnce() + Send) {
     if !is_root() {
         println!("skipped: only root may mount");
         return;
@@ -24,7 +33,7 @@ pub fn in_own_namespace(test: impl FnOnce() + Send) {
             println!("skipped: no mount namespace of our own: {error}");
             return;
         }
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | propagation, None::<&str>).unwrap();
         test();
     };
     thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic));

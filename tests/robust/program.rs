@@ -61,7 +61,11 @@ impl Program {
         Self::spawn(command, arguments)
     }
 
-    fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
         // Into files: a pipe that nobody reads would hold the program up.
         let out = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(out.path().join(name)).unwrap());

@@ -109,7 +109,13 @@ fn moment(dir: &Path, second: u64, (begun, up): (u64, u64)) -> Moment {
 
 fn host(dir: &Path) -> Host {
     let root = Arc::new(Root::open(dir).unwrap());
-    let settings = HostSettings { kubelet_root: "/var/lib/kubelet".into(), image_root: None, state_dir: None };
+    let settings = HostSettings {
+        kubelet_root: "/var/lib/kubelet".into(),
+        image_root: None,
+        state_dir: None,
+        node_name: None,
+        probe_xfs: false,
+    };
     Host::new(root, settings)
 }
 

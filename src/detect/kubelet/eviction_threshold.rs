@@ -120,13 +120,17 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Pid => {
             evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
             let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
-                l.says(format!("pid_max is {}, threads-max is {}", l.pid_max, l.threads_max))
+                let pid_max = l.pid_max.map_or_else(|| "not known".to_owned(), |pid_max| pid_max.to_string());
+                l.says(format!("pid_max is {pid_max}, threads-max is {}", l.threads_max))
             };
             evidence.extend(view.limits.known().ok().map(text));
         }
     }
     evidence.extend(view.kubelet_config.known().ok().map(|c| {
         c.says(match &c.origin {
+            ConfigOrigin::Process { unseen: Some(why), .. } => {
+                format!("the threshold is {threshold}, from the kubelet's command line or its defaults: {why}")
+            }
             ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => {
                 format!("the threshold is {threshold}, from {}", files.join(", "))
             }

@@ -190,9 +190,9 @@ fn kubepods_path(cgroups: &Cgroups) -> &'static str {
 /// between the pod and the machine was seen (`Some(true)`).
 fn pods(view: &View, found: &mut Found, fresh: Option<bool>) {
     let Ok((now, before, _)) = view.pod_cgroups.pair() else { return };
-    for (uid, new) in now.value {
+    for (uid, new, old) in now.value.beside(before) {
         // A pod that was not there the last time began to count at zero then.
-        let old = match before.get(uid) {
+        let old = match old {
             Some(old) => old,
             None if before.gap().is_none() => &newborn(new),
             None => continue,

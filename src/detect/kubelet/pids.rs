@@ -1,7 +1,7 @@
 //! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
 
 use crate::detect::{Detector, Settings as All};
-use crate::facts::{Cgroup, Source, SourceSet};
+use crate::facts::{Cgroup, PodCgroup, PodCgroups, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -41,11 +41,22 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             let evidence = view.load.known().ok().map(|l| l.says(format!("{used} of {capacity} ids are in use")));
             judgement.raised.extend(full(settings, used, capacity, Subject::node(), "the machine", evidence));
         }
-        Err(why) => judgement.blind_to(Subject::node(), &why),
+        Err(why) => match of_threads(view, settings) {
+            Some(full) => judgement.raised.push(full),
+            None => judgement.blind_to(Subject::node(), &why),
+        },
     }
     judgement.raised.extend(kubepods(view, settings));
     judgement.raised.extend(pods(view, settings));
     vec![judgement]
+}
+
+/// Where only the smaller of two limits is not known, the other can still be nearly reached.
+fn of_threads(view: &View, settings: &All) -> Option<Finding> {
+    let (limits, load) = (view.limits.known().ok()?, view.load.known().ok()?);
+    let (tasks, most) = (load.tasks, limits.threads_max);
+    let evidence = load.says(format!("{tasks} of {most} threads exist"));
+    full(settings, tasks, most, Subject::node(), "the machine", Some(evidence))
 }
 
 fn kubepods(view: &View, settings: &All) -> Option<Finding> {
@@ -58,16 +69,18 @@ fn kubepods(view: &View, settings: &All) -> Option<Finding> {
 
 fn pods(view: &View, settings: &All) -> Vec<Finding> {
     let Ok(pods) = view.pod_cgroups.known() else { return Vec::new() };
-    let before = view.pod_cgroups.pair().ok().map(|(_, before, _)| before);
-    let one = |(uid, pod): (&String, &crate::facts::PodCgroup)| {
-        let old = before.and_then(|before| before.get(uid)).map(|pod| &pod.cgroup);
+    let none = PodCgroups::whole([]);
+    // On a first sample nothing was before.
+    let before = view.pod_cgroups.pair().ok().map_or(&none, |(_, before, _)| before);
+    let one = |(uid, pod, old): (&String, &PodCgroup, Option<&PodCgroup>)| {
+        let old = old.map(|pod| &pod.cgroup);
         if is_well(settings, &pod.cgroup, old) {
             return None;
         }
         let subject = Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
         in_group(settings, &pod.cgroup, old, subject, &format!("pod {uid}"), |fact| pods.says(fact))
     };
-    pods.value.iter().filter_map(one).collect()
+    pods.value.beside(before).filter_map(one).collect()
 }
 
 /// Nothing to say of it: so of nearly all pods, and then no word is put together.

@@ -107,6 +107,10 @@ fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Res
 pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
     let limits = view.limits.known()?;
     let tasks = view.load.known()?.tasks;
-    let most = limits.pid_max.min(limits.threads_max);
+    let own = || {
+        let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
+        Unknown::new(Cause::Unsupported, why)
+    };
+    let most = limits.pid_max.ok_or_else(own)?.min(limits.threads_max);
     Ok((most.saturating_sub(tasks), most, None))
 }

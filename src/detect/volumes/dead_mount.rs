@@ -54,15 +54,17 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     }
     let mut judgement = Judgement::new(KIND);
     for (device, on_it) in by_device {
-        let Some(subject) = subject(&device, &on_it, view) else { continue };
         let absent = match device {
             Device::Number(dev) => block.value.lacks(&dev),
             Device::Name(name) => block.value.lacks_any(|device| device.name == name),
         };
+        if matches!(absent, Err(NotAbsent::Present(_))) {
+            continue;
+        }
+        let Some(subject) = subject(&device, &on_it, view) else { continue };
         match absent {
-            Ok(_) => judgement.raised.push(finding(&device, &on_it, subject, &mounts, &block)),
             Err(NotAbsent::Unknown(why)) => judgement.blind_to(subject, why),
-            Err(NotAbsent::Present(_)) => {}
+            _ => judgement.raised.push(finding(&device, &on_it, subject, &mounts, &block)),
         }
     }
     vec![judgement]

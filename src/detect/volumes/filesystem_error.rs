@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{
-    DevId, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId,
+    DevId, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId, XfsState,
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
@@ -18,7 +18,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Filesystems]),
     parts: SourceSet::of(&[Source::Mounts]),
-    uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog]),
+    uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog, Source::XfsProbe]),
     judge,
 };
 
@@ -39,15 +39,26 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         signs.extend(options(view, &mounted, key, errors.is_some()));
         signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
         signs.extend(errors);
-        signs.extend(shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs).cloned());
+        let asked = if key.fstype == FsType::Xfs { asked(view, key) } else { None };
+        let logged = shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs);
+        // Who answers has not shut down, or is another filesystem by now.
+        let answers = asked.as_ref().is_some_and(|(state, evidence)| {
+            *state == XfsState::Answers && logged.is_none_or(|(_, _, logged)| logged.at <= evidence.at)
+        });
+        signs.extend(logged.filter(|_| !answers).cloned());
+        signs.extend(
+            asked.filter(|(state, _)| *state == XfsState::ShutDown).map(|(_, evidence)| shut_down_by(evidence)),
+        );
+        let blind = view.kmsg.known().err().filter(|_| key.fstype == FsType::Xfs && !answers);
+        if signs.is_empty() && blind.is_none() {
+            continue;
+        }
         let subject = Subject {
             volume: volume_of(view, &key.device),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
         let Some(finding) = finding(key, subject.clone(), signs) else {
-            if key.fstype == FsType::Xfs
-                && let Err(why) = view.kmsg.known()
-            {
+            if let Some(why) = blind {
                 judgement.blind_to(subject, why);
             }
             continue;
@@ -62,7 +73,10 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
 
 fn finding(key: &FilesystemKey, subject: Subject, signs: Vec<Sign>) -> Option<Finding> {
     let severity = signs.iter().map(|(severity, ..)| *severity).max()?;
-    let (texts, evidence): (Vec<String>, Vec<Evidence>) = signs.into_iter().map(|(_, text, seen)| (text, seen)).unzip();
+    let (mut texts, evidence): (Vec<String>, Vec<Evidence>) =
+        signs.into_iter().map(|(_, text, seen)| (text, seen)).unzip();
+    // Two witnesses may say the same.
+    texts.dedup();
     let what = match &subject.volume {
         Some(volume) => format!("{} on {} ({})", key.fstype, volume.as_str(), key.device),
         None => format!("{} on {}", key.fstype, key.device),
@@ -140,6 +154,23 @@ type Mounted<'a> = BTreeMap<DevId, &'a MountEntry>;
 fn by_source<'a>(mounts: &Seen<'a, Mounts>, device: &str) -> Option<&'a MountEntry> {
     let source = format!("/dev/{device}");
     mounts.value.values().find(|mount| *mount.source == *source)
+}
+
+/// What the filesystem said when it was asked, by the device that stands under its name now.
+fn asked(view: &View, key: &FilesystemKey) -> Option<(XfsState, Evidence)> {
+    let probes = view.xfs_probe.known().ok()?;
+    let block = view.block.known().ok()?.value;
+    let dev = block.iter().find(|(_, device)| device.name == key.device).map(|(dev, _)| *dev)?;
+    let state = *probes.value.get(&dev)?;
+    let fact = match state {
+        XfsState::Answers => format!("XFS ({}) answers", key.device),
+        XfsState::ShutDown => format!("XFS ({}) fails every access (EIO)", key.device),
+    };
+    Some((state, probes.says(fact)))
+}
+
+fn shut_down_by(evidence: Evidence) -> Sign {
+    (Severity::Critical, "has shut down: every access fails".to_owned(), evidence)
 }
 
 /// XFS filesystems that shut down and were not mounted or unmounted since, by device.

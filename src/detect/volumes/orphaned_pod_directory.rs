@@ -23,12 +23,12 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let mut judgement = Judgement::new(KIND);
     for (uid, dir) in dirs.value.pods.iter().filter(|(_, dir)| !dir.volumes.is_empty()) {
-        let subject = Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
+        let subject = || Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
         match cgroups.value.lacks(uid) {
             Ok(_) => {}
             Err(NotAbsent::Present(_)) => continue,
             Err(NotAbsent::Unknown(why)) => {
-                judgement.blind_to(subject, why);
+                judgement.blind_to(subject(), why);
                 continue;
             }
         }
@@ -36,7 +36,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             Ok(_) => {}
             Err(NotAbsent::Present(_)) => continue,
             Err(NotAbsent::Unknown(why)) => {
-                judgement.blind_to(subject, why);
+                judgement.blind_to(subject(), why);
                 continue;
             }
         }
@@ -48,7 +48,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         judgement.raised.push(Finding {
             kind: KIND,
             severity: Severity::Warning,
-            subject,
+            subject: subject(),
             message: format!("pod {uid} runs nothing here, but {} of it is left", names(dir)),
             evidence,
             advice: crate::catalogue::row(KIND).act.to_owned(),

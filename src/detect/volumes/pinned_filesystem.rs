@@ -36,7 +36,8 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             volume: found.and_then(|(_, device)| super::volume_of(block?, device)),
             ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
         };
-        let unmounted = match not_mounted(&mounts, block, key) {
+        let dev = found.map(|(dev, _)| dev);
+        let unmounted = match not_mounted(&mounts, block.is_some(), dev, key) {
             Ok(evidence) => mounts.says(evidence),
             Err(Some(why)) => {
                 judgement.blind_to(subject, &why);
@@ -44,17 +45,20 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             }
             Err(None) => continue,
         };
-        let dev = block.and_then(|b| device(b, &key.device)).map(|(dev, _)| dev);
         judgement.asks.extend(dev.map(Question::MountHolders));
         let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
-        judgement.raised.push(finding(view, key, subject, dev, vec![alive, unmounted]));
+        judgement.raised.push(finding(view, key, subject, found, vec![alive, unmounted]));
     }
     vec![judgement]
 }
 
 /// What shows that the host does not mount this filesystem; otherwise why that is not known, if it is not.
-fn not_mounted(mounts: &Mounts, block: Option<&BlockDevices>, key: &FilesystemKey) -> Result<String, Option<Unknown>> {
-    let dev = block.and_then(|block| device(block, &key.device)).map(|(dev, _)| dev);
+fn not_mounted(
+    mounts: &Mounts,
+    devices_known: bool,
+    dev: Option<DevId>,
+    key: &FilesystemKey,
+) -> Result<String, Option<Unknown>> {
     let source = format!("/dev/{}", key.device);
     let is_it = |mount: &crate::facts::MountEntry| match dev {
         Some(dev) => mount.dev == dev,
@@ -62,7 +66,7 @@ fn not_mounted(mounts: &Mounts, block: Option<&BlockDevices>, key: &FilesystemKe
         None => *mount.source == *source,
     };
     match mounts.lacks_any(is_it) {
-        Ok(_) if block.is_none() => Err(Some(Unknown::new(Cause::Incomplete, "the block devices are not known"))),
+        Ok(_) if !devices_known => Err(Some(Unknown::new(Cause::Incomplete, "the block devices are not known"))),
         Ok(_) => Ok(format!("the host has no mount of {}", key.device)),
         Err(NotAbsent::Present(_)) => Err(None),
         Err(NotAbsent::Unknown(why)) => Err(Some(why.clone())),
@@ -73,11 +77,15 @@ fn device<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDe
     block.iter().find(|(_, device)| device.name == name).map(|(dev, device)| (*dev, device))
 }
 
-fn finding(view: &View, key: &FilesystemKey, subject: Subject, dev: Option<DevId>, mut seen: Vec<Evidence>) -> Finding {
-    let block = view.block.known().ok().map(|block| block.value);
-    let used_by =
-        block.and_then(|b| device(b, &key.device)).map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
-    let holders = dev.and_then(|dev| holders(view, dev, &mut seen));
+fn finding(
+    view: &View,
+    key: &FilesystemKey,
+    subject: Subject,
+    device: Option<(DevId, &BlockDevice)>,
+    mut seen: Vec<Evidence>,
+) -> Finding {
+    let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
+    let holders = device.and_then(|(dev, _)| holders(view, dev, &mut seen));
     let who = match holders.as_deref() {
         Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
         Some([first, rest @ ..]) => format!("{}{}", name(first), more(rest.len())),

@@ -26,13 +26,12 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
     };
     let mut judgement = Judgement::new(KIND);
     let stalled = |dev: &DevId, device: &BlockDevice| frozen(device, before.get(dev)?);
-    for (dev, device) in block.value {
+    for (_, device, old) in block.value.beside(before) {
         let Some(io) = device.io else { continue };
-        let mut subject = Subject::new(SubjectType::Device, &*device.name);
-        subject.volume.clone_from(&device.volume);
-        match before.get(dev) {
-            None => judgement.blind_to(subject, &new_here(device)),
-            Some(old) if old.diskseq != device.diskseq => judgement.blind_to(subject, &new_here(device)),
+        let subject = || Subject { volume: device.volume.clone(), ..Subject::new(SubjectType::Device, &*device.name) };
+        match old {
+            None => judgement.blind_to(subject(), &new_here(device)),
+            Some(old) if old.diskseq != device.diskseq => judgement.blind_to(subject(), &new_here(device)),
             // A stacked device stalls with the one below it: that one is named.
             Some(_) if below(block.value, device).any(|(dev, d)| stalled(dev, d) == Some(true)) => {}
             Some(old) if frozen(device, old) == Some(true) => {
@@ -42,7 +41,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
                     over.as_secs(),
                     io.completed()
                 );
-                judgement.raised.push(finding(view, &block, device, subject, block.says(fact)));
+                judgement.raised.push(finding(view, &block, device, subject(), block.says(fact)));
             }
             Some(_) => {}
         }
@@ -62,7 +61,9 @@ fn new_here(device: &BlockDevice) -> Unknown {
 }
 
 fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (&'a DevId, &'a BlockDevice)> {
-    block.iter().filter(|(_, other)| device.slaves.contains(&other.name))
+    // Nearly all stand on none.
+    let others = (!device.slaves.is_empty()).then(|| block.iter());
+    others.into_iter().flatten().filter(|(_, other)| device.slaves.contains(&other.name))
 }
 
 fn finding(

@@ -6,7 +6,7 @@ use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, DeviceName, IoStat, 
 
 use super::gaps::Gaps;
 use super::mountinfo::decode;
-use super::root::{Root, SMALL, quote};
+use super::root::{Folder, Root, below, quote};
 
 const DEVICES: &str = "sys/dev/block";
 
@@ -21,7 +21,6 @@ const STATIC_EVERY: u32 = 6;
 pub struct BlockTable {
     looks: u32,
     known: BTreeMap<DevId, Known>,
-    buffer: Vec<u8>,
 }
 
 /// A device as it was read at leisure.
@@ -53,25 +52,19 @@ impl BlockTable {
     /// When the devices cannot be listed.
     pub fn read(&mut self, root: &Root) -> Result<BlockDevices, Unknown> {
         let listed = root.links(DEVICES)?;
-        let mut look = Look {
-            root,
-            gaps: Gaps::default(),
-            buffer: std::mem::take(&mut self.buffer),
-            leisurely: self.looks.is_multiple_of(STATIC_EVERY),
-        };
+        let mut look = Look { root, gaps: Gaps::default(), leisurely: self.looks.is_multiple_of(STATIC_EVERY) };
         self.looks = self.looks.wrapping_add(1);
         let swaps = look.swaps();
         let mut before = std::mem::take(&mut self.known);
         for (number, link) in listed {
             let Ok(dev) = number.parse::<DevId>() else {
-                look.gaps.note(root.malformed(&format!("{DEVICES}/{number}"), "expected a device number like 259:1"));
+                look.gaps.note(root.malformed(&below(DEVICES, &number), "expected a device number like 259:1"));
                 continue;
             };
             if let Some(known) = look.device(&number, link, before.remove(&dev)) {
                 self.known.insert(dev, known);
             }
         }
-        self.buffer = look.buffer;
         let devices = self.known.iter().map(|(dev, known)| {
             let swap = swaps.contains(&known.device.name);
             (*dev, BlockDevice { swap, ..known.device.clone() })
@@ -84,7 +77,6 @@ impl BlockTable {
 struct Look<'a> {
     root: &'a Root,
     gaps: Gaps,
-    buffer: Vec<u8>,
     leisurely: bool,
 }
 
@@ -97,7 +89,7 @@ impl Look<'_> {
         }
         let Some(place) = Place::of(&link) else {
             let why = format_args!("expected a link to ../../devices/…, found one to {}", quote(&link));
-            self.gaps.note(self.root.malformed(&format!("{DEVICES}/{number}"), why));
+            self.gaps.note(self.root.malformed(&below(DEVICES, number), why));
             return None;
         };
         self.first(link, place)
@@ -105,7 +97,7 @@ impl Look<'_> {
 
     fn first(&mut self, link: String, mut place: Place) -> Option<Known> {
         // A disk's directory may stand in one whose name begins its own (nvme0/nvme0n1), as a partition's does.
-        if place.disk.is_some() && !self.root.exists(&format!("{}/partition", place.dir)) {
+        if place.disk.is_some() && !self.root.exists(&below(&place.dir, "partition")) {
             place.disk = None;
         }
         let before = self.gaps.count();
@@ -131,7 +123,7 @@ impl Look<'_> {
 
     /// Everything of a device; `None` where it went away under the look.
     fn fill(&mut self, place: &Place) -> Option<BlockDevice> {
-        let size = match self.read_number(place, "size") {
+        let size = match self.root.number(&below(&place.dir, "size")) {
             Ok(sectors) => sectors.saturating_mul(SECTOR),
             Err(why) => return self.unless_gone(place, why).flatten(),
         };
@@ -167,10 +159,7 @@ impl Look<'_> {
 
     /// `None` where the device went away, `Some(None)` where its counters cannot be read.
     fn stat(&mut self, place: &Place) -> Option<Option<IoStat>> {
-        let path = format!("{}/stat", place.dir);
-        let read = self.root.read_into(&path, SMALL, &mut self.buffer);
-        let read = read.and_then(|()| parse_stat(&self.buffer).map_err(|reason| self.root.malformed(&path, reason)));
-        match read {
+        match self.root.read(&below(&place.dir, "stat"), parse_stat) {
             Err(why) if why.cause == Cause::Missing => self.unless_gone(place, why),
             read => Some(self.gaps.optional(read)),
         }
@@ -186,7 +175,8 @@ impl Look<'_> {
 
     /// The EBS volume of an NVMe disk; `None` where the disk went away.
     fn volume(&mut self, place: &Place) -> Option<Option<VolumeId>> {
-        let read = ebs_volume(self.root, &format!("{}/device", place.dir));
+        let controller = self.root.folder(&below(&place.dir, "device"));
+        let read = controller.and_then(|controller| ebs_volume(&controller));
         match read {
             Ok(volume) => Some(volume),
             // A volume that cannot be named must not count as absent.
@@ -195,38 +185,28 @@ impl Look<'_> {
     }
 
     fn number(&mut self, place: &Place, file: &str) -> Option<u64> {
-        let read = self.read_number(place, file);
+        let read = self.root.number(&below(&place.dir, file));
         self.gaps.optional(read)
     }
 
-    fn read_number(&mut self, place: &Place, file: &str) -> Result<u64, Unknown> {
-        let path = format!("{}/{file}", place.dir);
-        self.root.read_into(&path, SMALL, &mut self.buffer)?;
-        decimal(&self.buffer).ok_or_else(|| {
-            let found = quote(&String::from_utf8_lossy(&self.buffer));
-            self.root.malformed(&path, format_args!("expected one decimal number on a line, found {found}"))
-        })
-    }
-
     fn text(&mut self, place: &Place, file: &str) -> Option<String> {
-        let read = self.root.text(&format!("{}/{file}", place.dir));
+        let read = self.root.text(&below(&place.dir, file));
         self.gaps.optional(read).filter(|text| !text.is_empty())
     }
 
     fn names(&mut self, place: &Place, dir: &str) -> Vec<DeviceName> {
-        let read = self.root.list(&format!("{}/{dir}", place.dir));
-        let names = self.gaps.optional(read).unwrap_or_default();
-        let mut names: Vec<_> = names.iter().map(|(name, _)| plain_name(name)).collect();
+        let mut names = Vec::new();
+        let read = self.root.each(&below(&place.dir, dir), |name, _| names.push(plain_name(name)));
+        if self.gaps.optional(read).is_none() {
+            return Vec::new();
+        }
         names.sort_unstable();
         names
     }
 
     /// Devices in use as swap space; a kernel without swap has no such file.
     fn swaps(&mut self) -> BTreeSet<DeviceName> {
-        let path = "proc/swaps";
-        let read = self.root.read_into(path, SMALL, &mut self.buffer);
-        let read = read.and_then(|()| parse_swaps(&self.buffer).map_err(|reason| self.root.malformed(path, reason)));
-        let swaps = self.gaps.optional(read).unwrap_or_default();
+        let swaps = self.gaps.optional(self.root.read("proc/swaps", parse_swaps)).unwrap_or_default();
         swaps.iter().filter_map(|path| path.strip_prefix("/dev/")).map(str::to_owned).collect()
     }
 }
@@ -235,13 +215,12 @@ impl Look<'_> {
 ///
 /// # Errors
 /// When the serial cannot be read, or is no volume id though the model is that of EBS.
-pub(super) fn ebs_volume(root: &Root, dir: &str) -> Result<Option<VolumeId>, Unknown> {
-    let path = format!("{dir}/serial");
-    let serial = root.text(&path)?;
+pub(super) fn ebs_volume(controller: &Folder<'_>) -> Result<Option<VolumeId>, Unknown> {
+    let serial = controller.text("serial")?;
     let volume = VolumeId::from_serial(&serial);
-    if volume.is_none() && root.text(&format!("{dir}/model"))? == EBS_MODEL {
+    if volume.is_none() && controller.text("model")? == EBS_MODEL {
         let why = format_args!("expected vol and 17 hexadecimal digits, found {}", quote(&serial));
-        return Err(root.malformed(&path, why));
+        return Err(controller.malformed("serial", why));
     }
     Ok(volume)
 }
@@ -275,11 +254,6 @@ impl Place {
             (!parent.is_empty() && parent.len() < name.len() && name.starts_with(parent)).then(|| parent.to_owned());
         Some(Self { dir: format!("sys/{below}"), name: name.to_owned(), disk })
     }
-}
-
-/// One number on a line that ends.
-fn decimal(bytes: &[u8]) -> Option<u64> {
-    std::str::from_utf8(bytes.strip_suffix(b"\n")?).ok()?.trim_ascii().parse().ok()
 }
 
 /// Reads `/sys/block/X/stat`: 11 numbers, 15 since 4.18, 17 since 5.5, more some day.

@@ -10,12 +10,9 @@ pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
 
-use super::memory::parse_pressure;
-use super::root::Root;
-use crate::facts::{
-    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
-};
-use files::Files;
+use super::root::{Root, below};
+use crate::facts::{Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, Qos, RootMemory, Unknown};
+use files::Group;
 
 /// Where every hierarchy is mounted.
 const MOUNT: &str = "sys/fs/cgroup";
@@ -48,11 +45,15 @@ impl Hierarchy {
     }
 
     fn memory_dir(self, group: &str) -> String {
-        format!("{}/{group}", self.memory)
+        below(self.memory, group)
     }
 
-    fn pids_dir(self, group: &str) -> String {
-        format!("{}/{group}", self.pids)
+    /// The pids files of a group, which is open: of version 2 it has them itself.
+    fn pids(self, root: &Root, open: &Group<'_>, name: &str, into: &mut Cgroup) -> Result<(), Unknown> {
+        match self.version {
+            CgroupVersion::V2 => open.pids(into),
+            CgroupVersion::V1 => Group::At(root, below(self.pids, name)).pids(into),
+        }
     }
 
     /// Which of the two names `kubepods` has here; none where no kubelet has started pods.
@@ -101,7 +102,7 @@ fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
 pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
     let driver = tree.driver(root)?;
-    let mut look = Levels { root, tree, files: Files::new(root) };
+    let look = Levels { root, tree };
     let mut others = BTreeMap::new();
     if let Some(driver) = driver {
         for qos in [Qos::Burstable, Qos::BestEffort] {
@@ -124,66 +125,59 @@ type Others = BTreeMap<String, (CgroupLevel, Cgroup)>;
 struct Levels<'a> {
     root: &'a Root,
     tree: Hierarchy,
-    files: Files<'a>,
 }
 
 impl Levels<'_> {
     /// The root group of v2 has no `memory.current`: the kubelet takes anon + file instead, and so do we.
-    fn root_memory(&mut self) -> Result<Option<RootMemory>, Unknown> {
-        let dir = self.tree.memory;
+    fn root_memory(&self) -> Result<Option<RootMemory>, Unknown> {
+        let top = Group::At(self.root, self.tree.memory.to_owned());
         if self.tree.version == CgroupVersion::V1 {
-            let usage = self.files.number(dir, "memory.usage_in_bytes")?;
-            let inactive = self.files.required(dir, "memory.stat", ["total_inactive_file"])?;
+            let usage = top.number("memory.usage_in_bytes")?;
+            let inactive = top.required("memory.stat", ["total_inactive_file"])?;
             return Ok(usage.zip(inactive).map(|(usage, [inactive_file])| RootMemory { usage, inactive_file }));
         }
         // Kernels before 5.8 or so have no memory.stat in the root group.
-        let stat = self.files.required(dir, "memory.stat", ["anon", "file", "inactive_file"])?;
+        let stat = top.required("memory.stat", ["anon", "file", "inactive_file"])?;
         Ok(stat.map(|[anon, file, inactive_file]| RootMemory { usage: anon.saturating_add(file), inactive_file }))
     }
 
-    fn kubepods(&mut self, group: &str) -> Result<Cgroup, Unknown> {
-        let dir = self.tree.memory_dir(group);
-        let mut cgroup =
-            Cgroup { oom: self.files.oom(self.tree.version, &dir)?.unwrap_or_default(), ..Cgroup::default() };
+    fn kubepods(&self, name: &str) -> Result<Cgroup, Unknown> {
+        let dir = self.tree.memory_dir(name);
+        let group = Group::open(self.root, &dir)?.unwrap_or(Group::At(self.root, dir));
+        let mut cgroup = Cgroup { oom: group.oom(self.tree.version)?.unwrap_or_default(), ..Cgroup::default() };
         match self.tree.version {
             CgroupVersion::V1 => {
-                cgroup.memory = self.files.number(&dir, "memory.usage_in_bytes")?;
-                let stat = self.files.required(&dir, "memory.stat", ["total_inactive_file"])?;
+                cgroup.memory = group.number("memory.usage_in_bytes")?;
+                let stat = group.required("memory.stat", ["total_inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&dir, "memory.limit_in_bytes")?;
+                cgroup.memory_max = group.limit("memory.limit_in_bytes")?;
             }
             CgroupVersion::V2 => {
-                cgroup.memory = self.files.number(&dir, "memory.current")?;
-                let stat = self.files.required(&dir, "memory.stat", ["inactive_file"])?;
+                cgroup.memory = group.number("memory.current")?;
+                let stat = group.required("memory.stat", ["inactive_file"])?;
                 cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = self.files.limit(&dir, "memory.max")?;
-                cgroup.memory_pressure = self.files.parsed(&dir, "memory.pressure", parse_pressure)?;
+                cgroup.memory_max = group.limit("memory.max")?;
+                cgroup.memory_pressure = group.pressure()?;
             }
         }
-        self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
+        self.tree.pids(self.root, &group, name, &mut cgroup)?;
         Ok(cgroup)
     }
 
-    fn oom(&mut self, group: &str) -> Result<Option<OomCounts>, Unknown> {
-        let dir = self.tree.memory_dir(group);
-        if !present(self.root, &dir)? {
-            return Ok(None);
-        }
-        Ok(Some(self.files.oom(self.tree.version, &dir)?.unwrap_or_default()))
-    }
-
-    fn qos(&mut self, group: &str, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(oom) = self.oom(group)? {
-            others.insert(group.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
+    fn qos(&self, name: &str, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
+            let oom = group.oom(self.tree.version)?.unwrap_or_default();
+            others.insert(name.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
         }
         Ok(())
     }
 
-    fn slice(&mut self, group: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(oom) = self.oom(group)? {
+    fn slice(&self, name: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
+        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
+            let oom = group.oom(self.tree.version)?.unwrap_or_default();
             let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-            self.files.pids(&self.tree.pids_dir(group), &mut cgroup)?;
-            others.insert(group.to_owned(), (level, cgroup));
+            self.tree.pids(self.root, &group, name, &mut cgroup)?;
+            others.insert(name.to_owned(), (level, cgroup));
         }
         Ok(())
     }

@@ -3,12 +3,16 @@
 //! Nothing else is ever asked: a volume's mount point could hang us. Called on the thread that may be left behind.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::statvfs::fstatvfs;
 
-use super::{HostSettings, root::Root};
-use crate::facts::{Cause, DevId, DiskUsage, Unknown};
+use super::own_mounts::OwnMounts;
+use super::root::Root;
+use super::{HostSettings, relative};
+use crate::facts::{Cause, DevId, DiskUsage, Mounts, Unknown};
 
 /// Where container runtimes keep their images: containerd's snapshots, containerd, CRI-O, docker.
 const IMAGE_ROOTS: [&str; 4] = [
@@ -25,9 +29,12 @@ const SIDE_FILE: &str = "captured/statfs.json";
 ///
 /// # Errors
 /// When no directory on it can be asked, or it has no size.
-pub fn nodefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown> {
-    let places = Places::of(root)?;
+pub fn nodefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Result<DiskUsage, Unknown> {
     let kubelet = settings.kubelet_root.trim_end_matches('/');
+    if root.is_partial() {
+        return nodefs_from_inside(&Places::of(root)?, settings, &OwnMounts::read(root, host)?);
+    }
+    let places = Places::of(root)?;
     if let Some(state) = settings.state_dir.as_deref().filter(|state| is_below(state, kubelet))
         && places.has(state)?
     {
@@ -54,6 +61,35 @@ pub fn nodefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown
     Err(Unknown::new(Cause::Missing, format!("{} and all above it are not there", root.name(&relative(kubelet)))))
 }
 
+/// In a container: the kubelet's directory where it is mounted, else our own where it is on the same filesystem.
+fn nodefs_from_inside(places: &Places<'_>, settings: &HostSettings, own: &OwnMounts<'_>) -> Result<DiskUsage, Unknown> {
+    let kubelet = settings.kubelet_root.trim_end_matches('/');
+    let hidden = match places.shown(kubelet, own) {
+        Ok(()) => return places.usage(kubelet, None),
+        Err(unknown) if unknown.cause == Cause::Missing => unknown,
+        Err(unknown) => return Err(unknown),
+    };
+    let Some(state) = settings.state_dir.as_deref() else {
+        let why = format!("{}; a state-dir on its filesystem would tell", hidden.why);
+        return Err(Unknown::new(Cause::Missing, why));
+    };
+    // By our own path: it is not below the root.
+    let (handle, _) = Places { root: &Root::own()?, captured: None }.directory(state)?;
+    let dev = own.expect_same_device(state, &handle, kubelet)?;
+    let why = format!("{state} stands on the filesystem of {kubelet} (device {dev})");
+    usage_of(&handle, state, Some(why), dev)
+        .map_err(|error| places.root.unknown(&relative(state), error))
+        .and_then(with_size)
+}
+
+fn with_size(usage: DiskUsage) -> Result<DiskUsage, Unknown> {
+    if usage.capacity == 0 {
+        let why = format!("statfs of {} says that it holds no bytes", usage.path);
+        return Err(Unknown::new(Cause::Malformed, why));
+    }
+    Ok(usage)
+}
+
 /// Where pods show, by version and driver of the control groups.
 const KUBEPODS: [&str; 4] = [
     "sys/fs/cgroup/kubepods.slice",
@@ -66,15 +102,21 @@ const KUBEPODS: [&str; 4] = [
 ///
 /// # Errors
 /// When no directory of images is there, or its filesystem has no size.
-pub fn imagefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknown> {
+pub fn imagefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Result<DiskUsage, Unknown> {
     let places = Places::of(root)?;
+    let own = if root.is_partial() { Some(OwnMounts::read(root, host)?) } else { None };
     if let Some(path) = settings.image_root.as_deref() {
+        own.as_ref().map_or(Ok(()), |own| places.shown(path, own))?;
         return places.usage(path, None);
     }
     for path in IMAGE_ROOTS {
-        if places.has(path)? {
+        if places.has(path)? && own.as_ref().is_none_or(|own| places.shown(path, own).is_ok()) {
             return places.usage(path, None);
         }
+    }
+    if own.is_some() {
+        let why = "no container images directory is mounted here (the component of the distribution does that)";
+        return Err(Unknown::new(Cause::Missing, why));
     }
     let looked: Vec<String> = IMAGE_ROOTS.iter().map(|path| root.name(&relative(path))).collect();
     let why = format!("no container images directory found (looked in {}); set image-root", looked.join(", "));
@@ -83,10 +125,6 @@ pub fn imagefs(root: &Root, settings: &HostSettings) -> Result<DiskUsage, Unknow
 
 fn is_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn relative(path: &str) -> String {
-    path.trim_start_matches('/').to_owned()
 }
 
 /// The directories of a machine, or what was captured of them.
@@ -124,8 +162,14 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// Whether it is the host's own directory, and not what a container has in its place.
+    fn shown(&self, path: &str, own: &OwnMounts<'_>) -> Result<(), Unknown> {
+        let (handle, _) = self.directory(path)?;
+        own.expect_shown(&relative(path), &handle)
+    }
+
     /// A handle that is neither opened nor listed, and its device number.
-    fn directory(&self, path: &str) -> Result<(std::os::fd::OwnedFd, DevId), Unknown> {
+    fn directory(&self, path: &str) -> Result<(OwnedFd, DevId), Unknown> {
         let path = relative(path);
         let handle = self.root.handle(&path)?;
         let stat = fstat(&handle).map_err(|error| self.root.unknown(&path, error))?;
@@ -148,28 +192,28 @@ impl<'a> Places<'a> {
             }
             None => self.live(path, instead_of)?,
         };
-        if usage.capacity == 0 {
-            let why = format!("statfs of {} says that it holds no bytes", self.root.name(&relative(path)));
-            return Err(Unknown::new(Cause::Malformed, why));
-        }
-        Ok(usage)
+        with_size(usage)
     }
 
     fn live(&self, path: &str, instead_of: Option<String>) -> Result<DiskUsage, Unknown> {
         let (handle, dev) = self.directory(path)?;
-        let fs = fstatvfs(&handle).map_err(|error| self.root.unknown(&relative(path), error))?;
-        // Some filesystems leave f_frsize at zero and count in f_bsize.
-        let unit = if fs.fragment_size() == 0 { fs.block_size() } else { fs.fragment_size() };
-        Ok(DiskUsage {
-            path: path.to_owned(),
-            instead_of,
-            dev,
-            capacity: fs.blocks().saturating_mul(unit),
-            available: fs.blocks_available().saturating_mul(unit),
-            inodes: fs.files(),
-            inodes_free: fs.files_free(),
-        })
+        usage_of(&handle, path, instead_of, dev).map_err(|error| self.root.unknown(&relative(path), error))
     }
+}
+
+fn usage_of(handle: &OwnedFd, path: &str, instead_of: Option<String>, dev: DevId) -> Result<DiskUsage, Errno> {
+    let fs = fstatvfs(handle)?;
+    // Some filesystems leave f_frsize at zero and count in f_bsize.
+    let unit = if fs.fragment_size() == 0 { fs.block_size() } else { fs.fragment_size() };
+    Ok(DiskUsage {
+        path: path.to_owned(),
+        instead_of,
+        dev,
+        capacity: fs.blocks().saturating_mul(unit),
+        available: fs.blocks_available().saturating_mul(unit),
+        inodes: fs.files(),
+        inodes_free: fs.files_free(),
+    })
 }
 
 /// The side file of a copied tree.
@@ -200,7 +244,13 @@ mod tests {
     }"#;
 
     fn settings(kubelet_root: &str) -> HostSettings {
-        HostSettings { kubelet_root: kubelet_root.into(), image_root: None, state_dir: None }
+        HostSettings {
+            kubelet_root: kubelet_root.into(),
+            image_root: None,
+            state_dir: None,
+            node_name: None,
+            probe_xfs: false,
+        }
     }
 
     fn copy(statfs: Option<&str>) -> (tempfile::TempDir, Root) {
@@ -221,10 +271,13 @@ mod tests {
     fn a_live_directory_is_asked_itself() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
-        let usage = nodefs(&live(), &settings(&format!("{path}/"))).unwrap();
+        let usage = nodefs(&live(), &settings(&format!("{path}/")), None).unwrap();
         assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (path, None));
         assert!(usage.capacity >= usage.available && usage.capacity > 0);
-        assert_eq!(imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }).unwrap(), usage);
+        assert_eq!(
+            imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }, None).unwrap(),
+            usage
+        );
     }
 
     #[test]
@@ -233,15 +286,15 @@ mod tests {
         let path = dir.path().to_str().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         if KUBEPODS.iter().any(|path| live().exists(path)) {
-            let hidden = nodefs(&live(), &settings(&format!("{path}/file"))).unwrap_err();
+            let hidden = nodefs(&live(), &settings(&format!("{path}/file")), None).unwrap_err();
             return assert!(hidden.why.contains("although pods run here"), "{hidden}");
         }
         for below in ["lib/kubelet", "file"] {
-            let usage = nodefs(&live(), &settings(&format!("{path}/{below}"))).unwrap();
+            let usage = nodefs(&live(), &settings(&format!("{path}/{below}")), None).unwrap();
             assert_eq!(usage.path, path);
             assert!(usage.instead_of.unwrap().contains("is not there; this is the filesystem it would be on"));
         }
-        assert_eq!(nodefs(&live(), &settings("/no-such-place")).unwrap().path, "/");
+        assert_eq!(nodefs(&live(), &settings("/no-such-place"), None).unwrap().path, "/");
     }
 
     #[test]
@@ -250,30 +303,30 @@ mod tests {
         let kubelet = dir.path().to_str().unwrap();
         let state = format!("{kubelet}/plugins/barnacle");
         let with = |state: &str| HostSettings { state_dir: Some(state.into()), ..settings(kubelet) };
-        assert_eq!(nodefs(&live(), &with(&state)).unwrap().path, kubelet, "not made yet");
+        assert_eq!(nodefs(&live(), &with(&state), None).unwrap().path, kubelet, "not made yet");
         fs::create_dir_all(&state).unwrap();
-        let usage = nodefs(&live(), &with(&state)).unwrap();
+        let usage = nodefs(&live(), &with(&state), None).unwrap();
         assert_eq!(usage.path, state);
         assert!(usage.instead_of.unwrap().contains(kubelet));
-        assert_eq!(nodefs(&live(), &with(&format!("{kubelet}-other"))).unwrap().path, kubelet, "not below it");
+        assert_eq!(nodefs(&live(), &with(&format!("{kubelet}-other")), None).unwrap().path, kubelet, "not below it");
     }
 
     #[test]
     fn no_images_directory_is_said_with_the_places() {
         let (_dir, root) = copy(Some("{}"));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set image-root"));
         let told = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
-        assert_eq!(imagefs(&live(), &told).unwrap_err().cause, Cause::Missing);
+        assert_eq!(imagefs(&live(), &told, None).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]
     fn a_copy_answers_with_what_was_captured() {
         let (_dir, root) = copy(Some(STATFS));
-        let usage = nodefs(&root, &settings("/var/lib/kubelet")).unwrap();
+        let usage = nodefs(&root, &settings("/var/lib/kubelet"), None).unwrap();
         assert_eq!((usage.capacity, usage.available, usage.dev.major), (85_886_742_528, 7_372_800_000, 259));
-        let usage = nodefs(&root, &settings("/data/kubelet")).unwrap();
+        let usage = nodefs(&root, &settings("/data/kubelet"), None).unwrap();
         assert_eq!((usage.path.as_str(), usage.instead_of.is_some()), ("/", true));
     }
 
@@ -281,7 +334,7 @@ mod tests {
     fn a_directory_of_which_nothing_was_captured_is_unknown() {
         let (dir, root) = copy(Some(STATFS));
         fs::create_dir_all(dir.path().join("data/kubelet")).unwrap();
-        let unknown = nodefs(&root, &settings("/data/kubelet")).unwrap_err();
+        let unknown = nodefs(&root, &settings("/data/kubelet"), None).unwrap_err();
         assert_eq!(unknown.cause, Cause::Unsupported);
         assert!(unknown.why.contains("says nothing of /data/kubelet"), "{}", unknown.why);
     }
@@ -289,17 +342,17 @@ mod tests {
     #[test]
     fn a_copy_without_a_side_file_is_not_asked_for_this_machines_disks() {
         let (_dir, root) = copy(None);
-        let unknown = nodefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        let unknown = nodefs(&root, &settings("/var/lib/kubelet"), None).unwrap_err();
         assert_eq!(unknown.cause, Cause::Unsupported);
         assert!(unknown.why.contains("is a copy of a machine") && unknown.why.contains("captured/statfs.json"));
         let (_dir, root) = copy(Some("[]"));
-        assert_eq!(nodefs(&root, &settings("/x")).unwrap_err().cause, Cause::Malformed);
+        assert_eq!(nodefs(&root, &settings("/x"), None).unwrap_err().cause, Cause::Malformed);
     }
 
     #[test]
     fn a_filesystem_without_size_is_malformed() {
         let (_dir, root) = copy(Some(STATFS));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet")).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None).unwrap_err();
         assert_eq!(unknown.cause, Cause::Malformed);
         assert!(unknown.why.contains("var/lib/containerd"));
     }

@@ -4,7 +4,7 @@ use crate::facts::{Filesystem, FilesystemKey, Filesystems, FsType, Unknown};
 
 use super::block::plain_name;
 use super::gaps::Gaps;
-use super::root::{Root, quote};
+use super::root::{Root, below, quote};
 
 /// The types, with what in their directories is no filesystem.
 const TYPES: [(FsType, &[&str]); 2] = [(FsType::Ext4, &["features"]), (FsType::Xfs, &["stats", "debug"])];
@@ -29,7 +29,7 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
                 continue;
             }
             let state = match fstype {
-                FsType::Ext4 => ext4(root, &format!("{dir}/{device}"), &mut gaps),
+                FsType::Ext4 => ext4(root, &below(&dir, &device), &mut gaps),
                 FsType::Xfs => Some(Filesystem::default()),
             };
             found.extend(state.map(|state| (FilesystemKey { fstype, device: plain_name(&device) }, state)));
@@ -40,16 +40,16 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
 
 /// What an ext4 filesystem remembers of its errors; `None` where its last holder let go meanwhile.
 fn ext4(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<Filesystem> {
-    let errors = gaps.optional(root.number(&format!("{dir}/errors_count")));
+    let errors = gaps.optional(root.number(&below(dir, "errors_count")));
     if errors.is_none() && !root.exists(dir) {
         return None;
     }
     let mut state = Filesystem { errors, ..Filesystem::default() };
     if errors.is_some_and(|errors| errors > 0) {
-        let time = gaps.optional(seconds(root, &format!("{dir}/last_error_time")));
+        let time = gaps.optional(seconds(root, &below(dir, "last_error_time")));
         // Zero where the clock was not yet set, or where no time was kept.
         state.last_error = time.filter(|time| *time > 0).and_then(|time| time.try_into().ok());
-        let function = gaps.optional(root.text(&format!("{dir}/last_error_func")));
+        let function = gaps.optional(root.text(&below(dir, "last_error_func")));
         state.last_error_function = function.filter(|function| !function.is_empty());
     }
     Some(state)

@@ -18,12 +18,32 @@ const CAPTURED_CLOCK: &str = "captured/adjtimex.json";
 pub fn limits(root: &Root) -> Result<Limits, Unknown> {
     let path = "proc/sys/fs/file-nr";
     let (files, files_max) = parse_file_nr(&root.bytes(path)?).map_err(|why| root.malformed(path, why))?;
-    Ok(Limits {
-        pid_max: root.number("proc/sys/kernel/pid_max")?,
-        threads_max: root.number("proc/sys/kernel/threads-max")?,
-        files,
-        files_max,
-    })
+    let pid_max = if pid_max_is_ours_alone(root)? { None } else { Some(root.number("proc/sys/kernel/pid_max")?) };
+    Ok(Limits { pid_max, threads_max: root.number("proc/sys/kernel/threads-max")?, files, files_max })
+}
+
+/// From Linux 6.14 on each pid namespace has a `pid_max`, and whoever reads is told that of his own, by whichever `/proc`:
+/// in a container without the host's process ids it says nothing of the host.
+fn pid_max_is_ours_alone(root: &Root) -> Result<bool, Unknown> {
+    if !root.is_partial() {
+        return Ok(false);
+    }
+    let release = root.line("proc/sys/kernel/osrelease")?;
+    let own = pid_namespaces(&root.bytes("proc/self/status")?) > Some(1);
+    Ok(own && version(&release).is_none_or(|version| version >= (6, 14)))
+}
+
+/// How many pid namespaces lie between this `/proc` and the process, from its `status`: the line `NSpid` has a number for
+/// each. `None` on kernels before 4.1.
+fn pid_namespaces(status: &[u8]) -> Option<usize> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    Some(line.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty()).count())
+}
+
+/// The first two numbers of a kernel's release, `6.12.40-64.114.amzn2023.x86_64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Parses `/proc/sys/fs/file-nr`, `412\t0\t2466183`: open files, none (since 2.6), their limit.
@@ -42,15 +62,18 @@ pub fn parse_file_nr(bytes: &[u8]) -> Result<(u64, Option<u64>), String> {
     Ok((open, Some(max).filter(|max| *max < NO_LIMIT)))
 }
 
-/// Reads what this boot is.
+/// Reads what this boot is. In a container the host name may be that of the container: a name that was given goes before it.
 ///
 /// # Errors
 /// When the boot id, the release or the host name cannot be read.
-pub fn boot(root: &Root) -> Result<Boot, Unknown> {
+pub fn boot(root: &Root, node_name: Option<&str>) -> Result<Boot, Unknown> {
     let path = "proc/sys/kernel/random/boot_id";
     let id = root.text(path)?.parse().map_err(|why| root.malformed(path, why))?;
     let kernel = name(root, "proc/sys/kernel/osrelease")?;
-    let hostname = name(root, "proc/sys/kernel/hostname")?;
+    let hostname = match node_name {
+        Some(name) => name.to_owned(),
+        None => name(root, "proc/sys/kernel/hostname")?,
+    };
     let taint = root.number("proc/sys/kernel/tainted").ok().map(Taint);
     Ok(Boot { id, kernel, hostname, taint })
 }
@@ -131,6 +154,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_namespace_below_the_one_that_is_read_is_told_by_its_numbers() {
+        assert_eq!(pid_namespaces(b"Name:\tx\nNSpid:\t4711\t1\nNSsid:\t1\n"), Some(2));
+        assert_eq!(pid_namespaces(b"NSpid:\t4711\n"), Some(1));
+        assert_eq!(pid_namespaces(b"Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_release_begins_with_two_numbers() {
+        for (release, expected) in [
+            ("6.12.40-64.114.amzn2023.x86_64", Some((6, 12))),
+            ("6.14-rc1", Some((6, 14))),
+            ("7.0.0", Some((7, 0))),
+            ("6", None),
+            ("linux", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
     fn the_number_of_open_files_is_the_first_and_their_limit_the_last() {
         assert_eq!(parse_file_nr(b"412\t0\t2466183\n"), Ok((412, Some(2_466_183))));
         assert_eq!(parse_file_nr(b"412\t0\t9223372036854775807\n"), Ok((412, None)));
@@ -146,7 +189,7 @@ mod tests {
         let unknown = limits(&root).unwrap_err();
         assert_eq!((unknown.cause, unknown.why.contains("proc/sys/kernel/threads-max")), (Cause::Missing, true));
         fs::write(dir.path().join("proc/sys/kernel/threads-max"), "192731\n").unwrap();
-        let expected = Limits { pid_max: 32768, threads_max: 192_731, files: 412, files_max: Some(2_466_183) };
+        let expected = Limits { pid_max: Some(32768), threads_max: 192_731, files: 412, files_max: Some(2_466_183) };
         assert_eq!(limits(&root), Ok(expected));
     }
 
@@ -158,19 +201,19 @@ mod tests {
             ("proc/sys/kernel/hostname", "ip-10-0-1-2.ec2.internal\n"),
         ];
         let (dir, root) = tree(&files);
-        let seen = boot(&root).unwrap();
+        let seen = boot(&root, None).unwrap();
         assert_eq!((seen.id.to_string().as_str(), seen.taint), (ID.trim(), None));
         assert_eq!(seen.kernel, "6.1.141-155.222.amzn2023.x86_64");
         fs::write(dir.path().join("proc/sys/kernel/tainted"), "512\n").unwrap();
-        assert_eq!(boot(&root).unwrap().taint, Some(Taint(512)));
+        assert_eq!(boot(&root, None).unwrap().taint, Some(Taint(512)));
         fs::write(dir.path().join("proc/sys/kernel/hostname"), "\n").unwrap();
-        assert!(boot(&root).unwrap_err().why.contains("hostname: expected a name"));
+        assert!(boot(&root, None).unwrap_err().why.contains("hostname: expected a name"));
     }
 
     #[test]
     fn a_boot_id_that_is_none_is_refused() {
         let (_dir, root) = tree(&[("proc/sys/kernel/random/boot_id", "3f5b\n")]);
-        let unknown = boot(&root).unwrap_err();
+        let unknown = boot(&root, None).unwrap_err();
         assert_eq!((unknown.cause, unknown.why.contains("boot_id: expected a boot id")), (Cause::Malformed, true));
     }
 
@@ -191,14 +234,19 @@ mod tests {
     #[test]
     fn this_machine_has_a_boot_limits_and_a_clock() {
         let root = Root::open(Path::new("/")).unwrap();
-        let seen = boot(&root).unwrap();
+        let seen = boot(&root, None).unwrap();
         assert!(seen.taint.is_some() && seen.kernel.starts_with(|c: char| c.is_ascii_digit()));
         let limits = limits(&root).unwrap();
-        assert!(limits.files > 0 && limits.pid_max > 300 && limits.threads_max > 0);
+        assert!(limits.files > 0 && limits.pid_max.is_some_and(|max| max > 300) && limits.threads_max > 0);
         assert!(clock(&root).unwrap().max_error_us > 0);
     }
 
     proptest! {
+        #[test]
+        fn no_status_or_release_makes_them_panic(status: Vec<u8>, release: String) {
+            let _ = (pid_namespaces(&status), version(&release));
+        }
+
         #[test]
         fn no_bytes_make_file_nr_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_file_nr(&bytes);

@@ -15,8 +15,10 @@ use super::root::{Root, TABLE, quote};
 use crate::facts::{Cause, KernelEvent, KernelLog, KernelRecord, Unknown};
 
 mod message;
+mod syslog;
 
 pub use message::{Message, parse_record, recognise};
+pub use syslog::parse_syslog;
 
 const PATH: &str = "dev/kmsg";
 
@@ -33,6 +35,7 @@ const MOST_OF_A_KIND: usize = 64;
 #[derive(Debug, Default)]
 pub struct Kmsg {
     device: Option<File>,
+    syslog: syslog::Syslog,
     told: Told,
 }
 
@@ -51,9 +54,11 @@ impl Kmsg {
     }
 
     fn read_device(&mut self, root: &Root) -> Result<(), Unknown> {
-        let device = match self.device.take() {
-            Some(device) => device,
-            None => root.kernel_log().map_err(|unknown| denied(root, unknown))?,
+        let device = match self.device.take().map_or_else(|| root.kernel_log(), Ok) {
+            Ok(device) => device,
+            // A container has no such device, and asks the kernel itself.
+            Err(unknown) if unknown.cause == Cause::Missing => return self.read_syslog(),
+            Err(unknown) => return Err(denied(root, unknown)),
         };
         let heard = self.told.follow(root, &device);
         // After a failed read it is opened anew, and what was heard already is not heard again. What was no record
@@ -65,11 +70,20 @@ impl Kmsg {
     }
 }
 
+impl Kmsg {
+    fn read_syslog(&mut self) -> Result<(), Unknown> {
+        let Self { syslog, told, .. } = self;
+        let news = syslog.news()?;
+        let heard = syslog.each(&news, |message| told.hear(message));
+        heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
+    }
+}
+
 fn denied(root: &Root, unknown: Unknown) -> Unknown {
     if unknown.cause != Cause::Denied {
         return unknown;
     }
-    Unknown::new(Cause::Denied, format!("{} needs CAP_SYSLOG (the kmsg profile): permission denied", root.name(PATH)))
+    Unknown::new(Cause::Denied, format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH)))
 }
 
 fn told_by_copy(root: &Root) -> Result<Told, Unknown> {
@@ -325,7 +339,7 @@ mod tests {
         let (_dir, root) = copy(b"");
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);
-        assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the kmsg profile)"), "{}", unknown.why);
+        assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
         Question::MountHolders(dev) => Some((*dev, Vec::new())),
         Question::PodCgroups => None,
     });
-    let mut search = Search { root, held: devices.collect(), seen: BTreeSet::new(), buffer: Vec::new() };
+    let first = root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default();
+    let mut search = Search { root, first, held: devices.collect(), seen: BTreeSet::new(), buffer: Vec::new() };
     if search.held.is_empty() {
         return Err(Unknown::not_asked());
     }
@@ -62,6 +63,8 @@ fn processes(root: &Root, gaps: &mut Gaps) -> Result<Vec<u32>, Unknown> {
 
 struct Search<'a> {
     root: &'a Root,
+    /// The group of the host's first process, by the path that we are told.
+    first: String,
     held: BTreeMap<DevId, Vec<MountHolder>>,
     /// Mounts of the host, and the first mount of each namespace that was looked at.
     seen: BTreeSet<MountId>,
@@ -123,7 +126,7 @@ impl Search<'_> {
         }
         for (dev, point) in found {
             if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MOST_HOLDERS) {
-                holders.push(holder(self.root, pid, point));
+                holders.push(holder(self.root, &self.first, pid, point));
             }
         }
     }
@@ -154,11 +157,26 @@ fn first_mount(head: &[u8]) -> Result<MountId, &'static str> {
     number.ok_or("expected a mount table, found none that begins with a mount number")
 }
 
-fn holder(root: &Root, pid: u32, point: String) -> MountHolder {
+fn holder(root: &Root, first: &str, pid: u32, point: String) -> MountHolder {
     let command = root.text(&format!("proc/{pid}/comm")).unwrap_or_default();
     let cgroup = root.bytes(&format!("proc/{pid}/cgroup")).ok().and_then(|bytes| parse_cgroup(&bytes));
+    let cgroup = cgroup.map(|cgroup| from_root(&cgroup, first));
     let pod = cgroup.as_deref().and_then(pod_uid_of);
     MountHolder { pid, command, cgroup, pod, point }
+}
+
+/// A group's path from the root of its hierarchy. A container is told paths from its own group on, with `/..` at their head
+/// for each level up; as many as the first process's path has lead to the root. With fewer of them the levels that it
+/// shares with our own group stay untold.
+#[must_use]
+pub fn from_root(path: &str, first: &str) -> String {
+    let rise = |path: &str| path.split('/').skip(1).take_while(|part| *part == "..").count();
+    let up = rise(path);
+    if up == 0 || up != rise(first) {
+        return path.to_owned();
+    }
+    let below: Vec<&str> = path.split('/').skip(up.saturating_add(1)).collect();
+    format!("/{}", below.join("/"))
 }
 
 /// The group of a process, from `/proc/PID/cgroup`: where it is accounted for memory, else where systemd has it,
@@ -222,6 +240,23 @@ mod tests {
             "{first} 1 0:70 / / rw - overlay overlay rw\n{} {first} 259:1 / /data\\040x rw - ext4 /dev/nvme1n1 rw\n",
             first + 1
         )
+    }
+
+    #[test]
+    fn a_path_told_from_a_containers_own_group_on_is_one_from_the_root() {
+        let first = "/../../../init.scope";
+        for (told, path) in [
+            ("/../../../system.slice/sshd.service", "/system.slice/sshd.service"),
+            (first, "/init.scope"),
+            ("/../../..", "/"),
+            ("/../../kubepods-burstable.slice/x.scope", "/../../kubepods-burstable.slice/x.scope"),
+            ("/../../../../x", "/../../../../x"),
+            ("/", "/"),
+        ] {
+            assert_eq!(from_root(told, first), path, "{told}");
+        }
+        assert_eq!(from_root("/system.slice/a", "/init.scope"), "/system.slice/a");
+        assert_eq!(from_root("/../a", "/"), "/../a");
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl MountTable {
         self.parsed.as_ref()?.points.as_deref()
     }
 
+    /// All mounts, as the latest read saw them.
+    #[must_use]
+    pub fn mounts(&self) -> Option<&Mounts> {
+        self.parsed.as_ref().map(|parsed| &parsed.mounts)
+    }
+
     /// Whether the text is what it was.
     fn fill(&mut self, root: &Root) -> Result<bool, Unknown> {
         let kept = self.file.is_some();
@@ -213,6 +219,8 @@ pub(super) struct Line<'a> {
     pub(super) dev: DevId,
     root: &'a [u8],
     pub(super) point: &'a [u8],
+    /// It receives mounts and unmounts of another one.
+    pub(super) follows: bool,
     options: &'a [u8],
     fstype: &'a [u8],
     source: &'a [u8],
@@ -242,14 +250,20 @@ impl<'a> Line<'a> {
         let root = word().filter(|word| !word.is_empty()).ok_or(path)?;
         let point = word().filter(|word| word.starts_with(b"/")).ok_or(path)?;
         let options = word().ok_or("expected options")?;
-        while word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? != b"-" {}
+        let mut follows = false;
+        loop {
+            match word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? {
+                b"-" => break,
+                tag => follows |= tag.starts_with(b"master:"),
+            }
+        }
         let fstype = word().filter(|word| !word.is_empty()).ok_or("expected a filesystem type")?;
         let source = word().unwrap_or_default();
         // A table whose line end was lost would hide the mount behind it in this one's options.
         if rest.windows(3).any(|three| three == b" - ") {
             return Err("two lines run together");
         }
-        Ok(Self { id, parent, dev, root, point, options, fstype, source, super_options: rest })
+        Ok(Self { id, parent, dev, root, point, follows, options, fstype, source, super_options: rest })
     }
 
     fn entry(&self, kubelet_root: &str) -> MountEntry {

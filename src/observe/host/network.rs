@@ -3,6 +3,8 @@
 //! `procfs` has neither. The statistics are tables of one row for each CPU whose columns came, went and moved
 //! between kernels, so a column is found by the name above it.
 
+use nix::sys::stat::fstat;
+
 use super::root::{Root, quote};
 use crate::facts::{Cause, Conntrack, NeighbourTable, Neighbours, Unknown};
 
@@ -11,6 +13,11 @@ use crate::facts::{Cause, Conntrack, NeighbourTable, Neighbours, Unknown};
 /// # Errors
 /// When the fill or its limit cannot be read (as without the module), or the statistics are there and cannot.
 pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
+    if !is_hosts_network(root) {
+        let why =
+            "/proc/sys/net tells of the network namespace of whoever reads, and ours is not the host's (hostNetwork)";
+        return Err(Unknown::new(Cause::Unsupported, why));
+    }
     let count = module_number(root, "proc/sys/net/netfilter/nf_conntrack_count")?;
     let max = module_number(root, "proc/sys/net/netfilter/nf_conntrack_max")?;
     let known = Conntrack { count, max, ..Conntrack::default() };
@@ -22,6 +29,13 @@ pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
     };
     let sum = |column: Option<Column>| column.map(|column| column.sum);
     Ok(Conntrack { drop: sum(drop), early_drop: sum(early_drop), insert_failed: sum(insert_failed), ..known })
+}
+
+/// Whether our network namespace is that of the first process. Each namespace has files of its own in `net`, and each
+/// file has a number, which needs no right to see.
+fn is_hosts_network(root: &Root) -> bool {
+    let number = |path| root.handle(path).ok().and_then(|handle| fstat(&handle).ok()).map(|stat| stat.st_ino);
+    !root.is_partial() || number("proc/1/net/dev").is_some_and(|host| number("proc/self/net/dev") == Some(host))
 }
 
 fn module_number(root: &Root, path: &str) -> Result<u64, Unknown> {
@@ -77,6 +91,10 @@ fn statistics<const N: usize>(
     let own = format!("proc/net/stat/{name}");
     let (path, bytes) = match root.bytes(&host) {
         Ok(bytes) => (host, bytes),
+        // Our own would be those of another network namespace.
+        Err(first) if !is_hosts_network(root) => {
+            return if first.cause == Cause::Missing { Ok(None) } else { Err(first) };
+        }
         Err(first) => match root.bytes(&own) {
             Ok(bytes) => (own, bytes),
             Err(second) if first.cause == Cause::Missing && second.cause == Cause::Missing => return Ok(None),

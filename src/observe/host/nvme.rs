@@ -4,7 +4,7 @@ use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 
 use super::block::ebs_volume;
 use super::gaps::Gaps;
-use super::root::Root;
+use super::root::{Root, below};
 
 const CONTROLLERS: &str = "sys/class/nvme";
 
@@ -26,7 +26,7 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
     let mut gaps = Gaps::default();
     let mut found = Vec::new();
     for (name, _) in names.into_iter().filter(|(name, _)| is_controller(name)) {
-        if let Some(controller) = controller(root, &format!("{CONTROLLERS}/{name}"), &mut gaps) {
+        if let Some(controller) = controller(root, &below(CONTROLLERS, &name), &mut gaps) {
             found.push((name, controller));
         }
     }
@@ -35,14 +35,15 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
 
 /// One controller; `None` where it went away under the look.
 fn controller(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<NvmeController> {
+    let folder = gaps.optional(root.folder(dir))?;
     // Missing where the kernel is old (transport, before 4.8) and where the controller went away meanwhile.
-    let transport = gaps.optional(root.line(&format!("{dir}/transport"))).unwrap_or_default();
+    let transport = gaps.optional(folder.line("transport")).unwrap_or_default();
     let mut failed = Vec::new();
-    let mut text = |file| root.line(&format!("{dir}/{file}")).map_err(|why| failed.push(why)).unwrap_or_default();
+    let mut text = |file| folder.line(file).map_err(|why| failed.push(why)).unwrap_or_default();
     let (model, state) = (text("model"), text("state"));
-    let volume = ebs_volume(root, dir).map_err(|why| failed.push(why)).unwrap_or_default();
+    let volume = ebs_volume(&folder).map_err(|why| failed.push(why)).unwrap_or_default();
     let mut namespaces = Vec::new();
-    let listed = root.each(dir, |name, _| namespaces.extend(namespace(name)));
+    let listed = folder.each(|name, _| namespaces.extend(namespace(name)));
     failed.extend(listed.err());
     if !failed.is_empty() && !root.exists(dir) {
         return None;
@@ -166,6 +167,10 @@ mod tests {
         let (dir, root) = machine();
         add(dir.path(), "nvme0", &[EBS[0], ("serial", "vol-x"), EBS[2]], &[]);
         assert!(controllers(&root).unwrap().gap().unwrap().why.contains("expected vol and 17"));
+        let (dir, root) = machine();
+        fs::create_dir_all(dir.path().join(CONTROLLERS)).unwrap();
+        fs::write(dir.path().join(CONTROLLERS).join("nvme4"), "").unwrap();
+        assert!(controllers(&root).unwrap().gap().unwrap().why.contains("nvme4 is no directory"));
     }
 
     #[test]

@@ -3,11 +3,16 @@
 //! Every path is resolved inside the root (`openat2` with `RESOLVE_IN_ROOT`): a link, absolute or not, never
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
+mod folder;
+mod read;
+
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,13 +22,16 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
+pub use folder::Folder;
+use read::{drain, refresh, small};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
-/// What a file of `/proc` or `/sys` holds at most where it is one page, as nearly all are.
-const USUAL: usize = 4 << 10;
 /// Enough for a mount table of 100,000 lines.
 pub const TABLE: usize = 64 << 20;
+
+/// How a directory is opened.
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
 /// The directory that stands for `/`.
 #[derive(Debug)]
@@ -34,6 +42,14 @@ pub struct Root {
     /// Below `proc` and `sys` there are only the kernel's own files.
     kernel: bool,
     confined: bool,
+    sys: Option<Sys>,
+}
+
+/// What stands for `/sys`, but for the control groups in it: a container has its own, which shows the host's devices.
+#[derive(Debug)]
+struct Sys {
+    dir: OwnedFd,
+    path: PathBuf,
 }
 
 /// What stands under a name in a directory, as the directory itself says; never by looking at the thing.
@@ -61,10 +77,28 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
         let confined = path != Path::new("/");
-        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined };
+        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined, sys: None };
         root.live = root.procfs_is_real();
         root.kernel = root.live;
         Ok(root)
+    }
+
+    /// The root of this process, whatever machine is looked at.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn own() -> Result<Self, Unknown> {
+        Self::open(Path::new("/")).map_err(|e| Unknown::new(Cause::Failed, format!("/ could not be opened: {e}")))
+    }
+
+    /// Takes what is below `sys`, but not the control groups, from another directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened as a directory.
+    pub fn with_sys(self, path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Self { sys: Some(Sys { dir, path: path.to_owned() }), ..self })
     }
 
     /// Whether this root is a running machine's: its `proc` is the kernel's own, not a copy of it.
@@ -74,6 +108,13 @@ impl Root {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether only parts of a running machine may stand below this root, as in a container that mounts them: what is
+    /// not there may be on the machine all the same.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.live && self.confined
     }
 
     /// Takes what is below `proc` and `sys` for the kernel's own, as on a running machine, though it is a copy.
@@ -93,7 +134,19 @@ impl Root {
     /// How a path below this root is called outside it.
     #[must_use]
     pub fn name(&self, path: &str) -> String {
-        self.path.join(path).display().to_string()
+        let (_, dir, below) = self.place(path.trim_start_matches('/'));
+        dir.join(below).display().to_string()
+    }
+
+    /// Where a path is really had from: a directory, its name, and the path below it.
+    fn place<'a>(&'a self, path: &'a str) -> (&'a OwnedFd, &'a Path, &'a str) {
+        let of_sys = |sys| Some((sys, path.strip_prefix("sys").filter(|below| is_end_or_slash(below))?));
+        match self.sys.as_ref().and_then(of_sys) {
+            Some((sys, below)) if !below.strip_prefix("/fs/cgroup").is_some_and(is_end_or_slash) => {
+                (&sys.dir, &sys.path, below.trim_start_matches('/'))
+            }
+            _ => (&self.dir, &self.path, path),
+        }
     }
 
     /// Why this path could not be used, for people.
@@ -115,16 +168,16 @@ impl Root {
     }
 
     fn open_at(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let path = path.trim_start_matches('/');
+        let (dir, _, path) = self.place(path.trim_start_matches('/'));
         let path = if path.is_empty() { "." } else { path };
         // openat2 refuses flags that O_PATH would ignore.
         let careful = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
         let flags = flags | OFlag::O_CLOEXEC | careful;
         if self.confined {
             let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-            openat2(self.dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
+            openat2(dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
         } else {
-            openat(self.dir.as_fd(), path, flags, Mode::empty())
+            openat(dir.as_fd(), path, flags, Mode::empty())
         }
     }
 
@@ -135,7 +188,7 @@ impl Root {
     pub fn file(&self, path: &str) -> Result<File, Unknown> {
         // O_PATH first: opening a FIFO, a device or a socket can have an effect, looking at it has none.
         // Below a real /proc or /sys there are none, so the second open is saved there.
-        let kernel = self.kernel && (path.starts_with("proc/") || path.starts_with("sys/"));
+        let kernel = self.is_kernels(path);
         if !kernel {
             let seen = self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?;
             self.expect_regular(path, &seen)?;
@@ -147,11 +200,20 @@ impl Root {
         Ok(File::from(fd))
     }
 
+    fn is_kernels(&self, path: &str) -> bool {
+        self.kernel && (path.starts_with("proc/") || path.starts_with("sys/"))
+    }
+
     fn expect_regular(&self, path: &str, fd: &OwnedFd) -> Result<(), Unknown> {
         let stat = fstat(fd).map_err(|e| self.unknown(path, e))?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let kind = match kind {
-            SFlag::S_IFREG => return Ok(()),
+            SFlag::S_IFREG if stat.st_nlink > 0 => return Ok(()),
+            // A single file that is mounted stays the old one when another takes its name on the host.
+            SFlag::S_IFREG => {
+                let why = format!("{} was deleted or replaced since it was mounted here", self.name(path));
+                return Err(Unknown::new(Cause::Missing, why));
+            }
             SFlag::S_IFIFO => "a FIFO",
             SFlag::S_IFDIR => "a directory",
             SFlag::S_IFSOCK => "a socket",
@@ -195,15 +257,7 @@ impl Root {
     /// # Errors
     /// When it cannot be read or holds more than `limit` bytes.
     pub fn drain(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
-        buffer.clear();
-        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        let read = file.take(most).read_to_end(buffer);
-        read.map_err(|e| self.io(path, &e))?;
-        if buffer.len() > limit {
-            buffer.clear();
-            return Err(self.too_large(path, limit));
-        }
-        Ok(())
+        drain(file, limit, buffer).map_err(|e| e.at(self, path))
     }
 
     /// Reads an open file from its present position on over what it held before; says whether it is the same.
@@ -211,22 +265,10 @@ impl Root {
     /// # Errors
     /// As [`Root::drain`]; the buffer is then empty.
     pub fn refresh(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Unknown> {
-        let same = refresh(file, limit, buffer);
-        if same.as_ref().is_ok_and(|_| buffer.len() <= limit) {
-            return same.map_err(|e| self.io(path, &e));
-        }
-        buffer.clear();
-        same.map_err(|e| self.io(path, &e))?;
-        Err(self.too_large(path, limit))
-    }
-
-    fn io(&self, path: &str, error: &io::Error) -> Unknown {
-        self.unknown(path, Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-    }
-
-    fn too_large(&self, path: &str, limit: usize) -> Unknown {
-        let why = format!("{} holds more than {limit} bytes, which is more than it should", self.name(path));
-        Unknown::new(Cause::TooLarge, why)
+        refresh(file, limit, buffer).map_err(|e| {
+            buffer.clear();
+            e.at(self, path)
+        })
     }
 
     /// The bytes of a small file.
@@ -234,10 +276,16 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Unknown> {
-        // Nearly every such file fits, and is then read in one piece.
-        let mut buffer = Vec::with_capacity(USUAL);
-        self.read_into(path, SMALL, &mut buffer)?;
-        Ok(buffer)
+        self.read(path, |bytes| Ok(bytes.to_vec()))
+    }
+
+    /// A small file through its parser, which says what it expected.
+    ///
+    /// # Errors
+    /// As [`Root::read_into`], and what the parser says.
+    pub fn read<T>(&self, path: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        let made = small(&self.file(path)?, parse).map_err(|e| e.at(self, path))?;
+        made.map_err(|reason| self.malformed(path, reason))
     }
 
     /// The text of a small file without white space at its ends; bytes that are not UTF-8 become U+FFFD.
@@ -245,7 +293,7 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`].
     pub fn text(&self, path: &str) -> Result<String, Unknown> {
-        Ok(String::from_utf8_lossy(&self.bytes(path)?).trim().to_owned())
+        self.read(path, whole_text)
     }
 
     /// The text of a file of one line, as [`Root::text`]; without the end of its line it may be cut off.
@@ -253,12 +301,7 @@ impl Root {
     /// # Errors
     /// As [`Root::read_into`], and when the line does not end.
     pub fn line(&self, path: &str) -> Result<String, Unknown> {
-        let bytes = self.bytes(path)?;
-        let whole = bytes.strip_suffix(b"\n").ok_or_else(|| {
-            let found = quote(&String::from_utf8_lossy(&bytes));
-            self.malformed(path, format_args!("expected a line that ends, found {found}"))
-        })?;
-        Ok(String::from_utf8_lossy(whole).trim().to_owned())
+        self.read(path, whole_line)
     }
 
     /// The one number in a small file.
@@ -267,11 +310,7 @@ impl Root {
     /// As [`Root::read_into`], and when it holds no decimal number and the end of its line: without that it may be
     /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
-        let bytes = self.bytes(path)?;
-        let text = String::from_utf8_lossy(&bytes);
-        text.strip_suffix('\n').and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
-            self.malformed(path, format_args!("expected one decimal number on a line, found {}", quote(&text)))
-        })
+        self.read(path, one_number)
     }
 
     /// A file was read and is not what its format says.
@@ -295,7 +334,15 @@ impl Root {
     /// As [`Root::list`].
     pub fn each(&self, path: &str, mut tell: impl FnMut(&str, EntryKind)) -> Result<(), Unknown> {
         let dir = self.directory(path)?;
-        self.entries(path, &dir, |name, kind| tell(&name.to_string_lossy(), kind))
+        self.entries(path, &dir, |name, kind| tell(&lossy(name.to_bytes()), kind))
+    }
+
+    /// Opens a directory of which several files are read: its path is then walked once.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be opened.
+    pub fn folder(&self, path: &str) -> Result<Folder<'_>, Unknown> {
+        Folder::new(self, path)
     }
 
     /// The names in a directory, each with what [`Root::link`] says of it.
@@ -307,16 +354,16 @@ impl Root {
         let mut links = Vec::new();
         self.entries(path, &dir, |name, _| {
             // A name of one part leads nowhere else, so it need not be resolved inside the root.
-            let link = readlinkat(&dir, name).map(|text| text.to_string_lossy().into_owned());
-            let name = name.to_string_lossy();
-            let link = link.map_err(|e| self.unknown(&format!("{path}/{name}"), e));
+            let link = readlinkat(&dir, name).map(|text| lossy(text.as_bytes()).into_owned());
+            let name = lossy(name.to_bytes());
+            let link = link.map_err(|e| self.unknown(&below(path, &name), e));
             links.push((name.into_owned(), link));
         })?;
         Ok(links)
     }
 
     fn directory(&self, path: &str) -> Result<OwnedFd, Unknown> {
-        self.open_at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|e| self.unknown(path, e))
+        self.open_at(path, DIRECTORY).map_err(|e| self.unknown(path, e))
     }
 
     fn entries(&self, path: &str, dir: &OwnedFd, mut tell: impl FnMut(&CStr, EntryKind)) -> Result<(), Unknown> {
@@ -364,30 +411,36 @@ impl Root {
     }
 }
 
-/// Compares while it reads: a table that did not change is neither kept twice nor written anew.
-fn refresh(mut file: &File, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    let mut piece = [0; 16 << 10];
-    let (mut at, mut same) = (0usize, true);
-    // One piece beyond the limit shows that there is more.
-    while at <= limit {
-        let length = match file.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let read = piece.get(..length).unwrap_or_default();
-        let end = at.saturating_add(length);
-        if !same || buffer.get(at..end) != Some(read) {
-            same = false;
-            buffer.truncate(at);
-            buffer.extend_from_slice(read);
-        }
-        at = end;
-    }
-    same &= buffer.len() == at;
-    buffer.truncate(at);
-    Ok(same)
+/// A name in a directory as a path.
+#[must_use]
+pub fn below(dir: &str, name: &str) -> String {
+    [dir, "/", name].concat()
+}
+
+/// The text of bytes; those that are not UTF-8 become U+FFFD. Nearly all are, and are checked in one go.
+#[must_use]
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
+fn whole_text(bytes: &[u8]) -> Result<String, String> {
+    Ok(lossy(bytes).trim().to_owned())
+}
+
+fn whole_line(bytes: &[u8]) -> Result<String, String> {
+    let text = lossy(bytes);
+    let line = text.strip_suffix('\n').ok_or_else(|| format!("expected a line that ends, found {}", quote(&text)))?;
+    Ok(line.trim().to_owned())
+}
+
+fn one_number(bytes: &[u8]) -> Result<u64, String> {
+    let text = lossy(bytes);
+    let number = text.strip_suffix('\n').and_then(|line| line.trim().parse().ok());
+    number.ok_or_else(|| format!("expected one decimal number on a line, found {}", quote(&text)))
+}
+
+fn is_end_or_slash(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
 }
 
 /// At most 40 characters of a text, quoted, for an error message.
@@ -547,6 +600,57 @@ mod tests {
     }
 
     #[test]
+    fn an_open_directory_reads_its_own_files_alone() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("proc/state"), "live\n").unwrap();
+        fs::write(dir.path().join("above"), "above\n").unwrap();
+        symlink("state", dir.path().join("proc/link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("proc/fifo"), Mode::S_IRWXU).unwrap();
+        fs::create_dir(dir.path().join("proc/inner")).unwrap();
+        fs::write(dir.path().join("proc/inner/state"), "inner\n").unwrap();
+        symlink("state", dir.path().join("proc/inner/link")).unwrap();
+        symlink("../..", dir.path().join("proc/inner/out")).unwrap();
+        let folder = root.folder("proc").unwrap();
+        assert_eq!(folder.line("state").unwrap(), "live");
+        for (name, expected) in [
+            ("none", Cause::Missing),
+            ("link", Cause::WrongType),
+            ("fifo", Cause::WrongType),
+            ("../above", Cause::WrongType),
+            ("..", Cause::WrongType),
+            ("inner", Cause::WrongType),
+            ("inner/none", Cause::Missing),
+            ("inner/link", Cause::WrongType),
+            ("inner/out/above", Cause::WrongType),
+            ("inner/../../above", Cause::WrongType),
+            ("/above", Cause::WrongType),
+        ] {
+            assert_eq!(cause(folder.text(name), &format!("proc/{name}")), expected, "{name}");
+        }
+        assert_eq!(folder.line("inner/state").unwrap(), "inner");
+        let inner = folder.folder("inner").unwrap();
+        assert_eq!((inner.path(), inner.line("state").unwrap().as_str()), ("proc/inner", "inner"));
+        for (name, expected) in [("none", Cause::Missing), ("state", Cause::WrongType), ("inner/out", Cause::WrongType)]
+        {
+            assert_eq!(cause(folder.folder(name).map(|_| ()), &format!("proc/{name}")), expected, "{name}");
+        }
+        assert_eq!(cause(root.folder("above").map(|_| ()), "above is no directory"), Cause::WrongType);
+        assert_eq!(cause(root.folder("above/below").map(|_| ()), "above/below"), Cause::Missing);
+    }
+
+    #[test]
+    fn a_small_file_is_read_whole_whatever_its_length() {
+        let (dir, root) = tree();
+        for length in [0, 1, 1023, 1024, 1025, 5000, SMALL] {
+            let bytes: Vec<u8> = (0..length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+            fs::write(dir.path().join("f"), &bytes).unwrap();
+            assert!(root.bytes("f").unwrap() == bytes, "{length}");
+        }
+        fs::write(dir.path().join("f"), vec![b'x'; SMALL + 1]).unwrap();
+        assert_eq!(cause(root.bytes("f"), "holds more than 262144 bytes"), Cause::TooLarge);
+    }
+
+    #[test]
     fn a_line_ends() {
         let (dir, root) = tree();
         for (text, line) in [("live\n", Some("live")), (" \n", Some("")), ("liv", None), ("", None)] {
@@ -570,9 +674,49 @@ mod tests {
     }
 
     #[test]
+    fn sys_may_be_another_directory_but_for_its_control_groups() {
+        let (dir, root) = tree();
+        let other = tempfile::tempdir().unwrap();
+        for (dir, text) in [(dir.path(), "below\n"), (other.path(), "own\n")] {
+            for name in ["sys/fs/cgroup/x", "fs/cgroup/x", "sys/fs/cgroups", "fs/cgroups", "system", "sys/x", "x"] {
+                fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+                fs::write(dir.join(name), text).unwrap();
+            }
+        }
+        assert_eq!(root.text("sys/x").unwrap(), "below");
+        let root = root.with_sys(other.path()).unwrap();
+        for (path, text) in [
+            ("sys/fs/cgroup/x", "below"),
+            ("sys/fs/cgroups", "own"),
+            ("sys/x", "own"),
+            ("system", "below"),
+            ("x", "below"),
+        ] {
+            assert_eq!(root.text(path).unwrap(), text, "{path}");
+            let place = if text == "own" { other.path() } else { dir.path() };
+            assert!(root.name(path).starts_with(place.to_str().unwrap()), "{path} is called {}", root.name(path));
+        }
+        assert!(root.list("sys").unwrap().iter().any(|(name, _)| name == "sys"), "the other directory itself");
+        assert_eq!(root.name("sys/none"), other.path().join("none").display().to_string());
+    }
+
+    #[test]
+    fn a_file_that_is_only_held_by_its_mount_is_not_read() {
+        let (dir, root) = tree();
+        fs::write(dir.path().join("config"), "old\n").unwrap();
+        let file = root.open_at("config", OFlag::O_PATH).unwrap();
+        fs::write(dir.path().join("next"), "new\n").unwrap();
+        fs::rename(dir.path().join("next"), dir.path().join("config")).unwrap();
+        assert_eq!(cause(root.expect_regular("config", &file), "replaced since it was mounted"), Cause::Missing);
+        assert_eq!(root.text("config").unwrap(), "new");
+    }
+
+    #[test]
     fn a_copy_of_a_machine_is_not_a_live_one() {
         let (_dir, root) = tree();
         assert!(!root.is_live());
-        assert!(Root::open(Path::new("/")).unwrap().is_live());
+        let root = Root::open(Path::new("/")).unwrap();
+        assert!(root.is_live() && !root.is_partial());
+        assert!(Root::open(Path::new("/proc/self/root")).unwrap().is_partial());
     }
 }

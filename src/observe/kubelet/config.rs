@@ -12,7 +12,7 @@ pub use file::{ConfigFile, Field, parse_config};
 pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
-use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Unknown};
+use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Unknown, pod_uid_of};
 use crate::observe::host::root::{EntryKind, Root, SMALL};
 use settings::Settings;
 
@@ -130,8 +130,10 @@ impl Processes<'_> {
     }
 
     fn is_in_pod(&mut self, pid: u32) -> bool {
+        // In a container paths are told from its own group on (`/../../burstable/podUID`): only the pod's name is sure.
+        let named = |groups: &[u8]| String::from_utf8_lossy(groups).lines().any(|line| pod_uid_of(line).is_some());
         let groups = self.read(pid, "cgroup");
-        groups.is_ok_and(|groups| groups.windows(9).any(|window| window == b"/kubepods"))
+        groups.is_ok_and(|groups| groups.windows(9).any(|window| window == b"/kubepods") || named(groups))
     }
 }
 
@@ -141,17 +143,34 @@ fn of_process(root: &Root, running: &Running) -> Result<KubeletConfig, Unknown> 
     let mut files = Vec::new();
     let base = flags.config.as_deref().map(|path| absolute(root, running.pid, path)).transpose()?;
     let drop_ins = flags.config_dir.as_deref().map(|path| absolute(root, running.pid, path)).transpose()?;
+    let mut unseen = None;
     let mut settings = match base {
-        Some(path) => base_file(root, path, &mut files)?,
+        Some(path) => unless_unseen(root, base_file(root, path, &mut files), &mut unseen)?.unwrap_or_default(),
         None => Settings::default(),
     };
     if let Some(dir) = drop_ins {
-        settings.before_drop_ins();
-        apply_drop_ins(root, &dir, &mut settings, &mut files)?;
+        let mut patched = settings.clone();
+        patched.before_drop_ins();
+        let applied = apply_drop_ins(root, &dir, &mut patched, &mut files);
+        if unless_unseen(root, applied, &mut unseen)?.is_some() {
+            settings = patched;
+        }
     }
     settings.override_with(&flags);
     let root_dir = flags.root_dir.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
-    finish(settings, root_dir, ConfigOrigin::Process { pid: running.pid, files })
+    finish(settings, root_dir, ConfigOrigin::Process { pid: running.pid, files, unseen })
+}
+
+/// In a container that does not mount a file, its settings are taken to be the defaults, and that is said. On the machine
+/// itself a file that the kubelet names and that is not there is a riddle, and no default answers it.
+fn unless_unseen<T>(root: &Root, read: Result<T, Unknown>, unseen: &mut Option<String>) -> Result<Option<T>, Unknown> {
+    match read {
+        Err(why) if why.cause == Cause::Missing && root.is_partial() => {
+            unseen.get_or_insert(format!("{} (the component of the distribution mounts it)", why.why));
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 /// A relative path is taken from the kubelet's working directory, which takes a privilege to see.

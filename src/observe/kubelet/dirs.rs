@@ -12,7 +12,7 @@ use nix::sys::stat::fstat;
 use serde::Deserialize;
 
 use crate::facts::{Cause, Inventory, KubeletDirs, PodDir, PodUid, StagingDir, Unknown, VolumeData, VolumeDir};
-use crate::observe::host::root::{EntryKind, Root};
+use crate::observe::host::root::{EntryKind, Root, below};
 
 /// Far more than a node runs (the limit is 737 on the largest instances).
 const MOST_PODS: usize = 2_000;
@@ -37,10 +37,13 @@ pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<&[String]>) ->
     let top = kubelet_root.trim_matches('/');
     refuse_detours(root, top)?;
     root.handle(top)?;
-    let prefix = format!("/{top}/");
-    let mounted = mount_points.iter().filter_map(|point| point.strip_prefix(&prefix)).collect();
-    let look = Look { root, top, mounted };
-    Ok(KubeletDirs { pods: look.pods()?, staging: look.staging() })
+    let look = Look { root, mounted: mount_points.iter().map(|point| point.trim_start_matches('/')).collect() };
+    let top = Place(top.to_owned());
+    let mut gap = Gap::default();
+    let pods = look.pods(&top, &mut gap)?;
+    let pods = Inventory::with_gap(pods, gap.names.take());
+    let staging = look.staging(&top, &mut gap);
+    Ok(KubeletDirs { pods, staging: Inventory::with_gap(staging, gap.names), unread: gap.unread })
 }
 
 /// The mount table has real paths: by any other way we would not know a mount point when we come to it.
@@ -62,19 +65,23 @@ fn refuse_detours(root: &Root, top: &str) -> Result<(), Unknown> {
 
 struct Look<'a> {
     root: &'a Root,
-    /// The kubelet's directory, without slashes at its ends.
-    top: &'a str,
-    /// Mount points below it, without the path to it.
+    /// Mount points, without the slash at their heads.
     mounted: BTreeSet<&'a str>,
 }
 
-/// What could not be read, the first of it.
+/// A path, as [`Root`] takes it, that is no mount point and below none within the kubelet's directory.
+struct Place(String);
+
+/// What could not be read, the first of it: names, so that a list is not whole, and what belongs to a known name.
 #[derive(Default)]
-struct Gap(Option<Unknown>);
+struct Gap {
+    names: Option<Unknown>,
+    unread: Option<Unknown>,
+}
 
 impl Gap {
     fn note(&mut self, why: String) {
-        self.0.get_or_insert_with(|| Unknown::new(Cause::Incomplete, why));
+        self.names.get_or_insert_with(|| Unknown::new(Cause::Incomplete, why));
     }
 
     /// The value; what vanished since it was listed is gone, and no gap.
@@ -87,121 +94,133 @@ impl Gap {
             })
             .ok()
     }
+
+    /// The same of a file whose directory is known: without it nothing is missing from the list.
+    fn unread<T>(&mut self, result: Result<T, Unknown>) -> Option<T> {
+        result
+            .map_err(|unknown| {
+                if unknown.cause != Cause::Missing {
+                    self.unread.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
+                }
+            })
+            .ok()
+    }
 }
 
 impl Look<'_> {
-    /// The path to give to [`Root`], if nothing is mounted there or above it within the kubelet's directory.
-    fn path(&self, below: &str) -> Result<String, Unknown> {
-        let ends = below.match_indices('/').map(|(end, _)| end).chain([below.len()]);
-        for point in ends.filter_map(|end| below.get(..end)) {
-            if self.mounted.contains(point) {
-                let point = self.root.name(&format!("{}/{point}", self.top));
-                return Err(Unknown::new(Cause::Incomplete, format!("{point} is a mount point, so not looked into")));
-            }
+    /// What is in a place, if nothing is mounted there.
+    fn enter(&self, place: &Place, name: &str) -> Result<Place, Unknown> {
+        let path = below(&place.0, name);
+        if self.mounted.contains(path.as_str()) {
+            let why = format!("{} is a mount point, so not looked into", self.root.name(&path));
+            return Err(Unknown::new(Cause::Incomplete, why));
         }
-        Ok(format!("{}/{below}", self.top))
+        Ok(Place(path))
     }
 
-    /// The names of the directories in a directory, in order, and no more than `most` of them.
-    fn directories(&self, below: &str, most: usize, gap: &mut Gap) -> Result<Vec<String>, Unknown> {
+    /// The names of the directories in a place, in order, and no more than `most` of them.
+    fn directories(&self, place: &Place, most: usize, gap: &mut Gap) -> Result<Vec<String>, Unknown> {
         // What the filesystem does not give a type is taken for a directory: listing it does no harm.
         let may_be = |kind| matches!(kind, EntryKind::Directory | EntryKind::Other);
-        let mut names = self.names(below, gap, may_be)?;
-        self.cut(below, most, &mut names, gap);
+        let mut names = self.names(place, gap, may_be)?;
+        self.cut(place, most, &mut names, gap);
         Ok(names)
     }
 
-    fn names(&self, below: &str, gap: &mut Gap, keep: impl Fn(EntryKind) -> bool) -> Result<Vec<String>, Unknown> {
-        let path = self.path(below)?;
-        let mut names: Vec<String> =
-            self.root.list(&path)?.into_iter().filter(|(_, kind)| keep(*kind)).map(|(name, _)| name).collect();
+    fn names(&self, place: &Place, gap: &mut Gap, keep: impl Fn(EntryKind) -> bool) -> Result<Vec<String>, Unknown> {
+        let mut names = Vec::new();
+        self.root.each(&place.0, |name, kind| names.extend(keep(kind).then(|| name.to_owned())))?;
         names.sort_unstable();
         if let Some(name) = names.iter().find(|name| name.contains(char::REPLACEMENT_CHARACTER)) {
-            gap.note(format!("{} holds a name that is not UTF-8: {name:?}", self.root.name(&path)));
+            gap.note(format!("{} holds a name that is not UTF-8: {name:?}", self.root.name(&place.0)));
         }
         Ok(names)
     }
 
-    fn cut(&self, below: &str, most: usize, names: &mut Vec<String>, gap: &mut Gap) {
+    fn cut(&self, place: &Place, most: usize, names: &mut Vec<String>, gap: &mut Gap) {
         if names.len() > most {
-            let path = self.root.name(&format!("{}/{below}", self.top));
+            let path = self.root.name(&place.0);
             gap.note(format!("{path} holds {} entries, more than {most}: the others are not looked at", names.len()));
             names.truncate(most);
         }
     }
 
-    fn pods(&self) -> Result<Inventory<PodUid, PodDir>, Unknown> {
-        let mut gap = Gap::default();
-        let mut pods = BTreeMap::new();
-        for uid in self.directories("pods", MOST_PODS, &mut gap)? {
-            let pod = self.pod(&format!("pods/{uid}"), &mut gap);
-            if let Some(pod) = gap.unless(pod) {
-                pods.insert(uid, pod);
-            }
+    fn pods(&self, top: &Place, gap: &mut Gap) -> Result<Vec<(PodUid, PodDir)>, Unknown> {
+        let mut pods = Vec::new();
+        let place = self.enter(top, "pods")?;
+        for uid in self.directories(&place, MOST_PODS, gap)? {
+            let pod = self.enter(&place, &uid).and_then(|place| self.pod(&place, gap));
+            pods.extend(gap.unless(pod).map(|pod| (uid, pod)));
         }
-        Ok(Inventory::with_gap(pods, gap.0))
+        Ok(pods)
     }
 
-    fn pod(&self, below: &str, gap: &mut Gap) -> Result<PodDir, Unknown> {
-        let path = self.path(below)?;
-        let handle = self.root.handle(&path)?;
-        let stat = fstat(&handle).map_err(|error| self.root.unknown(&path, error))?;
+    fn pod(&self, place: &Place, gap: &mut Gap) -> Result<PodDir, Unknown> {
+        let path = &place.0;
+        let handle = self.root.handle(path)?;
+        let stat = fstat(&handle).map_err(|error| self.root.unknown(path, error))?;
         let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
         let changed = Timestamp::new(stat.st_mtime, nanoseconds)
-            .map_err(|_| self.root.malformed(&path, "was changed at a time that no clock shows"))?;
+            .map_err(|_| self.root.malformed(path, "was changed at a time that no clock shows"))?;
         let mut volumes = Vec::new();
-        self.volumes(&format!("{below}/volumes"), CSI, &mut volumes, gap);
+        self.volumes(place, "volumes", CSI, &mut volumes, gap);
         // Raw block volumes: each name is a link to a device, and has no file of its own here.
-        self.volumes(&format!("{below}/volumeDevices"), "", &mut volumes, gap);
+        self.volumes(place, "volumeDevices", "", &mut volumes, gap);
         Ok(PodDir { changed, volumes })
     }
 
-    /// `PLUGIN/NAME` below a directory of a pod, with `vol_data.json` where the plugin is `with_data`.
-    fn volumes(&self, below: &str, with_data: &str, found: &mut Vec<VolumeDir>, gap: &mut Gap) {
-        let plugins = self.directories(below, MOST_VOLUMES, gap);
+    /// `PLUGIN/NAME` in a directory of a pod, with `vol_data.json` where the plugin is `with_data`.
+    fn volumes(&self, pod: &Place, dir: &str, with_data: &str, found: &mut Vec<VolumeDir>, gap: &mut Gap) {
+        let Some(dir) = gap.unless(self.enter(pod, dir)) else { return };
+        let plugins = self.directories(&dir, MOST_VOLUMES, gap);
         for plugin in gap.unless(plugins).unwrap_or_default() {
-            let dir = format!("{below}/{plugin}");
+            let Some(place) = gap.unless(self.enter(&dir, &plugin)) else { continue };
             // The names alone: each may be a mount point.
-            let names = self.names(&dir, gap, |_| true);
+            let names = self.names(&place, gap, |_| true);
             let mut names = gap.unless(names).unwrap_or_default();
-            self.cut(&dir, MOST_VOLUMES.saturating_sub(found.len()), &mut names, gap);
+            self.cut(&place, MOST_VOLUMES.saturating_sub(found.len()), &mut names, gap);
             for name in names {
-                let data = if plugin == with_data { self.data(&format!("{dir}/{name}"), gap) } else { None };
+                let data = if plugin == with_data { self.data(&place, &name, gap) } else { None };
                 found.push(VolumeDir { plugin: plugin.clone(), name, data });
             }
         }
     }
 
     /// `vol_data.json` of a directory that is no mount point.
-    fn data(&self, below: &str, gap: &mut Gap) -> Option<VolumeData> {
-        let path = gap.unless(self.path(&format!("{below}/vol_data.json")))?;
-        let bytes = gap.unless(self.root.bytes(&path))?;
-        gap.unless(parse_vol_data(&bytes).map_err(|reason| self.root.malformed(&path, reason)))
+    fn data(&self, place: &Place, name: &str, gap: &mut Gap) -> Option<VolumeData> {
+        let file = self.enter(place, name).and_then(|place| self.enter(&place, "vol_data.json"));
+        gap.unread(file.and_then(|file| self.root.read(&file.0, parse_vol_data)))
     }
 
     /// `plugins/kubernetes.io/csi/DRIVER/HASH`; nothing is there before the first CSI volume.
-    fn staging(&self) -> Inventory<String, StagingDir> {
-        let top = "plugins/kubernetes.io/csi";
-        let mut gap = Gap::default();
+    fn staging(&self, top: &Place, gap: &mut Gap) -> BTreeMap<String, StagingDir> {
         let mut staged: BTreeMap<String, StagingDir> = BTreeMap::new();
-        let drivers = self.directories(top, MOST_STAGED, &mut gap);
-        for driver in gap.unless(drivers).unwrap_or_default() {
+        let place =
+            ["plugins", "kubernetes.io", "csi"].iter().try_fold(Place(top.0.clone()), |at, name| self.enter(&at, name));
+        let drivers = place.and_then(|place| Ok((self.directories(&place, MOST_STAGED, gap)?, place)));
+        let Some((drivers, place)) = gap.unless(drivers) else { return staged };
+        for driver in drivers {
             // Raw block volumes, and the layout before 1.24.
             if driver == "volumeDevices" || driver == "pv" {
                 continue;
             }
-            let dir = format!("{top}/{driver}");
-            let hashes = self.directories(&dir, MOST_STAGED, &mut gap);
-            for hash in gap.unless(hashes).unwrap_or_default() {
-                let data = self.data(&format!("{dir}/{hash}"), &mut gap);
-                if let Some(other) = staged.get(&hash) {
-                    gap.note(format!("{} and {driver} both stage a volume as {hash}", other.driver));
-                    continue;
-                }
-                staged.insert(hash, StagingDir { driver: driver.clone(), data });
-            }
+            self.staged_by(&place, &driver, &mut staged, gap);
         }
-        Inventory::with_gap(staged, gap.0)
+        staged
+    }
+
+    fn staged_by(&self, place: &Place, driver: &str, staged: &mut BTreeMap<String, StagingDir>, gap: &mut Gap) {
+        let hashes =
+            self.enter(place, driver).and_then(|place| Ok((self.directories(&place, MOST_STAGED, gap)?, place)));
+        let Some((hashes, place)) = gap.unless(hashes) else { return };
+        for hash in hashes {
+            let data = self.data(&place, &hash, gap);
+            if let Some(other) = staged.get(&hash) {
+                gap.note(format!("{} and {driver} both stage a volume as {hash}", other.driver));
+                continue;
+            }
+            staged.insert(hash, StagingDir { driver: driver.to_owned(), data });
+        }
     }
 }
 

@@ -1,59 +1,74 @@
 //! The small files of a group.
 
-use super::super::root::{Root, SMALL, quote};
-use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, Unknown};
+use std::borrow::Cow;
+
+use super::super::memory::parse_pressure;
+use super::super::root::{Folder, Root, below, quote};
+use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, PressureFile, Unknown};
 
 /// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// Reads the files of many groups with one buffer and one path.
-pub(super) struct Files<'a> {
-    root: &'a Root,
-    path: String,
-    bytes: Vec<u8>,
+/// A group, and the way to its files.
+pub(super) enum Group<'a> {
+    /// By its path.
+    At(&'a Root, String),
+    /// Held open, where many of its files are read: its path is then walked once.
+    Open(Folder<'a>),
+    /// By its name in a group that is held open.
+    Within(&'a Folder<'a>, &'a str),
 }
 
-impl<'a> Files<'a> {
-    pub(super) fn new(root: &'a Root) -> Self {
-        Self { root, path: String::with_capacity(256), bytes: Vec::with_capacity(4096) }
+impl<'a> Group<'a> {
+    /// None where there is no such group.
+    pub(super) fn open(root: &'a Root, path: &str) -> Result<Option<Self>, Unknown> {
+        match root.folder(path) {
+            Ok(folder) => Ok(Some(Self::Open(folder))),
+            Err(unknown) if unknown.cause == Cause::Missing => Ok(None),
+            Err(unknown) => Err(unknown),
+        }
     }
 
     /// A file through its parser; absent where this kernel, version or group has no such file.
-    pub(super) fn parsed<T>(
-        &mut self,
-        dir: &str,
-        name: &str,
-        parse: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<Option<T>, Unknown> {
-        let Self { root, path, bytes } = self;
-        path.clear();
-        path.push_str(dir);
-        path.push('/');
-        path.push_str(name);
-        match root.read_into(path, SMALL, bytes) {
-            Ok(()) => parse(bytes).map(Some).map_err(|reason| root.malformed(path, reason)),
+    fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Option<T>, Unknown> {
+        let read = match self {
+            Self::At(root, path) => root.read(&below(path, name), parse),
+            Self::Open(folder) => folder.read(name, parse),
+            Self::Within(folder, group) => folder.read(&below(group, name), parse),
+        };
+        match read {
+            Ok(value) => Ok(Some(value)),
             Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::Unsupported) => Ok(None),
             Err(unknown) => Err(unknown),
         }
     }
 
-    pub(super) fn number(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
-        self.parsed(dir, name, |bytes| parse_number(whole(bytes)?))
+    /// Whether it is there.
+    pub(super) fn present(&self, root: &Root) -> Result<bool, Unknown> {
+        let path = match self {
+            Self::At(_, path) => Cow::Borrowed(path.as_str()),
+            Self::Open(folder) => folder.path().into(),
+            Self::Within(folder, group) => folder.of(group).into(),
+        };
+        super::present(root, &path)
+    }
+
+    pub(super) fn pressure(&self) -> Result<Option<PressureFile>, Unknown> {
+        self.read("memory.pressure", parse_pressure)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Unknown> {
+        self.read(name, |bytes| parse_number(whole(bytes)?))
     }
 
     /// A limit; both no such file and no limit are absent.
-    pub(super) fn limit(&mut self, dir: &str, name: &str) -> Result<Option<u64>, Unknown> {
-        self.parsed(dir, name, |bytes| parse_limit(whole(bytes)?)).map(Option::flatten)
+    pub(super) fn limit(&self, name: &str) -> Result<Option<u64>, Unknown> {
+        self.read(name, |bytes| parse_limit(whole(bytes)?)).map(Option::flatten)
     }
 
     /// Keys that every kernel with this file writes: one that lacks is a truncated file.
-    pub(super) fn required<const N: usize>(
-        &mut self,
-        dir: &str,
-        name: &str,
-        keys: [&str; N],
-    ) -> Result<Option<[u64; N]>, Unknown> {
-        self.parsed(dir, name, |bytes| {
+    pub(super) fn required<const N: usize>(&self, name: &str, keys: [&str; N]) -> Result<Option<[u64; N]>, Unknown> {
+        self.read(name, |bytes| {
             let mut found = [0; N];
             for ((found, value), key) in found.iter_mut().zip(parse_flat_keyed(bytes, keys)?).zip(keys) {
                 *found = value.ok_or_else(|| format!("has no line {key}"))?;
@@ -63,13 +78,13 @@ impl<'a> Files<'a> {
     }
 
     /// What `memory.events.local` (5.2 and later) or v1's `memory.oom_control` counts of this group alone.
-    pub(super) fn own_oom(&mut self, version: CgroupVersion, dir: &str) -> Result<Option<OomCounts>, Unknown> {
+    pub(super) fn own_oom(&self, version: CgroupVersion) -> Result<Option<OomCounts>, Unknown> {
         match version {
-            CgroupVersion::V1 => self.parsed(dir, "memory.oom_control", |bytes| {
+            CgroupVersion::V1 => self.read("memory.oom_control", |bytes| {
                 let [killed_here] = parse_flat_keyed(bytes, ["oom_kill"])?;
                 Ok(OomCounts { killed_here, ..OomCounts::default() })
             }),
-            CgroupVersion::V2 => self.parsed(dir, "memory.events.local", |bytes| {
+            CgroupVersion::V2 => self.read("memory.events.local", |bytes| {
                 let [limit_hit, killed_here] = parse_flat_keyed(bytes, ["oom", "oom_kill"])?;
                 Ok(OomCounts { limit_hit, killed_here, ..OomCounts::default() })
             }),
@@ -77,11 +92,10 @@ impl<'a> Files<'a> {
     }
 
     /// The same and what `memory.events` counts of the group and all below it, which outlives what was below.
-    pub(super) fn oom(&mut self, version: CgroupVersion, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        let mut oom = self.own_oom(version, dir)?;
+    pub(super) fn oom(&self, version: CgroupVersion) -> Result<Option<OomCounts>, Unknown> {
+        let mut oom = self.own_oom(version)?;
         if version == CgroupVersion::V2
-            && let Some(below) =
-                self.parsed(dir, "memory.events", |bytes| parse_flat_keyed(bytes, ["oom", "oom_kill"]))?
+            && let Some(below) = self.read("memory.events", |bytes| parse_flat_keyed(bytes, ["oom", "oom_kill"]))?
         {
             let counts = oom.get_or_insert_default();
             [counts.limit_hit_below, counts.killed] = below;
@@ -90,10 +104,10 @@ impl<'a> Files<'a> {
     }
 
     /// `pids.current`, `pids.max` and `pids.events`: the same in both versions.
-    pub(super) fn pids(&mut self, dir: &str, cgroup: &mut Cgroup) -> Result<(), Unknown> {
-        cgroup.pids = self.number(dir, "pids.current")?;
-        cgroup.pids_max = self.limit(dir, "pids.max")?;
-        let refused = self.parsed(dir, "pids.events", |bytes| parse_flat_keyed(bytes, ["max"]))?;
+    pub(super) fn pids(&self, cgroup: &mut Cgroup) -> Result<(), Unknown> {
+        cgroup.pids = self.number("pids.current")?;
+        cgroup.pids_max = self.limit("pids.max")?;
+        let refused = self.read("pids.events", |bytes| parse_flat_keyed(bytes, ["max"]))?;
         cgroup.pids_refused = refused.and_then(|[max]| max);
         Ok(())
     }

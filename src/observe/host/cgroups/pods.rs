@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::files::Files;
-use super::{Hierarchy, MOUNT, container_id, pod_uid, present, qos_group};
+use super::files::Group;
+use super::{Hierarchy, MOUNT, container_id, pod_uid, qos_group};
 use crate::facts::{Cause, Cgroup, CgroupDriver, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown};
-use crate::observe::host::root::{EntryKind, Root};
+use crate::observe::host::root::{Folder, Root, below};
 
 /// Reads every pod below `kubepods`: its OOM and pids counters and its containers' OOM counters.
 ///
@@ -17,7 +17,7 @@ pub fn pods(root: &Root) -> Result<PodCgroups, Unknown> {
         let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
         Unknown::new(Cause::Missing, why)
     })?;
-    let mut walk = Walk { root, tree, driver, files: Files::new(root), pods: BTreeMap::new(), gap: None };
+    let mut walk = Walk { root, tree, driver, pods: Vec::new(), gap: None };
     for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
         match walk.class(qos) {
             // Only kubepods itself must be there; the other two come with their first pod.
@@ -33,32 +33,22 @@ struct Walk<'a> {
     root: &'a Root,
     tree: Hierarchy,
     driver: CgroupDriver,
-    files: Files<'a>,
-    pods: BTreeMap<PodUid, PodCgroup>,
+    pods: Vec<(PodUid, PodCgroup)>,
     gap: Option<Unknown>,
 }
 
 impl Walk<'_> {
     fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
         let group = qos_group(self.driver, qos);
-        for (name, uid) in self.groups(&self.tree.memory_dir(group), |name| pod_uid(self.driver, name))? {
-            match self.pod(format!("{group}/{name}"), qos) {
-                Ok(pod) => drop(self.pods.insert(uid, pod)),
+        let folder = self.root.folder(&self.tree.memory_dir(group))?;
+        for (name, uid) in groups(&folder, |name| pod_uid(self.driver, name))? {
+            let pod = folder.folder(&name).and_then(|pod| self.pod(pod, below(group, &name), qos));
+            match pod {
+                Ok(pod) => self.pods.push((uid, pod)),
                 Err(unknown) => self.note(unknown),
             }
         }
         Ok(())
-    }
-
-    /// The groups in a group that are wanted: of some 80 names in it all others are files.
-    fn groups(&self, dir: &str, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
-        let mut groups = Vec::new();
-        self.root.each(dir, |name, kind| {
-            if kind == EntryKind::Directory {
-                groups.extend(wanted(name).map(|id| (name.to_owned(), id)));
-            }
-        })?;
-        Ok(groups)
     }
 
     /// What vanished between being listed and being read is gone, and no gap.
@@ -68,37 +58,38 @@ impl Walk<'_> {
         }
     }
 
-    fn pod(&mut self, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
-        let dir = self.tree.memory_dir(&path);
+    fn pod(&self, folder: Folder<'_>, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let mut containers = BTreeMap::new();
-        for (name, id) in self.groups(&dir, |name| container_id(name).map(str::to_owned))? {
-            if let Some(oom) = self.own_oom(&format!("{dir}/{name}"))? {
+        for (name, id) in groups(&folder, |name| container_id(name).map(str::to_owned))? {
+            let group = Group::Within(&folder, &name);
+            if let Some(oom) = self.if_there(&group, group.own_oom(self.tree.version)?)? {
                 containers.insert(id, oom);
             }
         }
-        let gone = || Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(&dir)));
-        let mut cgroup = Cgroup { oom: self.oom(&dir)?.ok_or_else(gone)?, ..Cgroup::default() };
-        self.files.pids(&self.tree.pids_dir(&path), &mut cgroup)?;
+        let group = Group::Open(folder);
+        let oom = self.if_there(&group, group.oom(self.tree.version)?)?.ok_or_else(|| self.gone(&path))?;
+        let mut cgroup = Cgroup { oom, ..Cgroup::default() };
+        self.tree.pids(self.root, &group, &path, &mut cgroup)?;
         Ok(PodCgroup { path, qos, cgroup, containers })
     }
 
-    /// A pod's OOM counters, with those of containers that may be gone by now.
-    fn oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        let counts = self.files.oom(self.tree.version, dir)?;
-        self.if_there(dir, counts)
-    }
-
-    /// A container's own OOM counters.
-    fn own_oom(&mut self, dir: &str) -> Result<Option<OomCounts>, Unknown> {
-        let counts = self.files.own_oom(self.tree.version, dir)?;
-        self.if_there(dir, counts)
+    fn gone(&self, group: &str) -> Unknown {
+        let dir = self.tree.memory_dir(group);
+        Unknown::new(Cause::Missing, format!("{} is not there", self.root.name(&dir)))
     }
 
     /// None where the group is gone. One that is there on a kernel without these counters has none of them.
-    fn if_there(&self, dir: &str, counts: Option<OomCounts>) -> Result<Option<OomCounts>, Unknown> {
+    fn if_there(&self, group: &Group<'_>, counts: Option<OomCounts>) -> Result<Option<OomCounts>, Unknown> {
         match counts {
             Some(counts) => Ok(Some(counts)),
-            None => Ok(present(self.root, dir)?.then(OomCounts::default)),
+            None => Ok(group.present(self.root)?.then(OomCounts::default)),
         }
     }
+}
+
+/// The groups in a group that are wanted, with what they are wanted as.
+fn groups(group: &Folder<'_>, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
+    let mut groups = Vec::new();
+    group.each_directory(|name| groups.extend(wanted(name).map(|id| (name.to_owned(), id))))?;
+    Ok(groups)
 }

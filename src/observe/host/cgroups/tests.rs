@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{NotAbsent, PodCgroups};
+use crate::facts::{NotAbsent, OomCounts, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
@@ -102,6 +102,20 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
     let (_, runtime) = &others["runtime.slice"];
     assert_eq!((runtime.pids, runtime.oom.killed, runtime.memory), (Some(410), Some(9), None));
     assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.pids, None);
+}
+
+#[test]
+fn a_group_that_was_made_anew_is_read_anew() {
+    let tree = Tree::v2();
+    let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
+    group_v2(&tree, &pod);
+    let root = tree.root();
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(410));
+    fs::remove_dir_all(tree.path(&pod)).unwrap();
+    assert_eq!(pods(&root).unwrap().len(), 0);
+    group_v2(&tree, &pod);
+    tree.write(&format!("{pod}/pids.current"), "7\n");
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(7));
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn the_running_kubelet_names_its_files_and_flags_win() {
         .write("etc/k/d/readme.txt", "not read");
     let config = tree.read().unwrap();
     let files = ["/etc/k/config.json", "/etc/k/d/10-a.conf", "/etc/k/d/20-b.conf"].map(str::to_owned).to_vec();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files });
+    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files, unseen: None });
     assert_eq!(config.root_dir, "/data/kubelet");
     assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(0.2)));
     assert_eq!(value(&config, ImageFs), Some(ThresholdValue::Percentage(0.15)));
@@ -89,7 +89,7 @@ fn a_kubelet_without_settings_has_the_defaults_and_is_named() {
     let tree = Tree::new();
     tree.process(812, "kubelet", &["--v=2"]);
     let config = tree.read().unwrap();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files: Vec::new() });
+    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files: Vec::new(), unseen: None });
     assert_eq!(config.hard, KubeletConfig::default().hard);
 }
 

@@ -89,6 +89,11 @@ fn gap_of<V>(inventory: &Inventory<String, V>) -> String {
     inventory.gap().unwrap().why.clone()
 }
 
+fn unread(dirs: &KubeletDirs) -> String {
+    assert_eq!((dirs.pods.gap(), dirs.staging.gap()), (None, None), "all names are known");
+    dirs.unread.as_ref().unwrap().why.clone()
+}
+
 #[test]
 fn a_real_nodes_directories_are_understood() {
     let tree = Tree::node();
@@ -129,7 +134,7 @@ fn a_file_below_a_mount_point_is_not_read() {
     let mounted = tree.csi("pv-a");
     let dirs = tree.read(&[&mounted]).unwrap();
     assert_eq!(volume(&dirs, "pv-a").data, None, "it would be there to be read");
-    assert!(gap_of(&dirs.pods).contains("pv-a is a mount point, so not looked into"));
+    assert!(unread(&dirs).contains("pv-a is a mount point, so not looked into"));
 }
 
 #[test]
@@ -138,12 +143,12 @@ fn a_fifo_below_a_mount_point_is_not_opened() {
     tree.fifo(&format!("{}/vol_data.json", tree.csi("pv-f")));
     // Where it is looked at it is found to be a FIFO, by its type and without being opened; below a mount point
     // not even that.
-    assert!(gap_of(&tree.read(&[]).unwrap().pods).contains("is a FIFO"));
+    assert!(unread(&tree.read(&[]).unwrap()).contains("is a FIFO"));
     let mounted = tree.csi("pv-f");
-    let gap = gap_of(&tree.read(&[&mounted]).unwrap().pods);
+    let gap = unread(&tree.read(&[&mounted]).unwrap());
     assert!(gap.contains("is a mount point") && !gap.contains("FIFO"), "{gap}");
     let mounted = format!("{}/vol_data.json", tree.csi("pv-f"));
-    assert!(gap_of(&tree.read(&[&mounted]).unwrap().pods).contains("is a mount point"));
+    assert!(unread(&tree.read(&[&mounted]).unwrap()).contains("is a mount point"));
 }
 
 #[test]
@@ -231,14 +236,13 @@ fn a_node_without_volumes_has_none() {
 }
 
 #[test]
-fn a_half_written_file_leaves_the_volume_and_a_gap() {
+fn a_half_written_file_leaves_the_volume_and_is_said() {
     let tree = Tree::node();
     for bytes in [&b""[..], &POD_DATA[..20], b"{}", b"[]", b"\xff", b"{\"driverName\": 1, \"volumeHandle\": \"v\"}"] {
         tree.file(&format!("{}/vol_data.json", tree.csi("pv-a")), bytes);
         let dirs = tree.read(&[]).unwrap();
         assert_eq!(volume(&dirs, "pv-a").data, None);
-        assert!(gap_of(&dirs.pods).contains("pv-a/vol_data.json"), "{}", gap_of(&dirs.pods));
-        assert_eq!(dirs.staging.gap(), None);
+        assert!(unread(&dirs).contains("pv-a/vol_data.json"), "{}", unread(&dirs));
     }
     fs::remove_file(tree.at(&format!("{}/vol_data.json", tree.csi("pv-a")))).unwrap();
     let dirs = tree.read(&[]).unwrap();

@@ -1,0 +1,258 @@
+//! barnacle as its users run it: the image and the manifest that are shipped, on a real node.
+
+use std::collections::BTreeMap;
+use std::io::{Seek, Write};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use barnacle::catalogue::profile::{Profile, Sight, sight};
+use barnacle::facts::{Observation, Source};
+use barnacle::recording::Reader;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::attach::VolumeMode;
+use crate::control::{ControlPlane, wait_for};
+use crate::node::Node;
+use crate::pieces::barnacle;
+use crate::watch::Watch;
+
+const NAME: &str = "lab-node";
+/// What the DaemonSet keeps for itself.
+const STATE: &str = "/var/lib/kubelet/plugins/barnacle";
+/// A pass begins because of the kernel alone, as far as settings allow: the clock comes once a minute.
+const SLOW: &str = "1m";
+
+pub fn proofs() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    plane.install_driver()?;
+    let image = plane.scratch().join("barnacle.tar");
+    make_image(&image)?;
+    let archive = image.to_str().context("a path that is not UTF-8")?;
+    let mut node = Node::start(&plane, NAME, &Node::options("6.1"), &[archive])?;
+    let outcome = prove(&plane, &mut node);
+    if outcome.is_err() {
+        println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
+        println!("{}", plane.kubectl(&["-n", "kube-system", "logs", "ds/barnacle"]).unwrap_or_default());
+        println!("{}", node.sh("node_logs 25")?);
+    }
+    outcome
+}
+
+fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    for profile in [Profile::Observe, Profile::Distribution, Profile::Directories, Profile::Kmsg] {
+        install(plane, profile, "10s")?;
+        scraped_from_outside(node)?;
+        sees_what_the_host_sees(plane, node, profile)?;
+    }
+    install(plane, Profile::Observe, SLOW)?;
+    woken(plane, node)?;
+    in_nobodys_way(node, 40)
+}
+
+fn make_image(out: &Path) -> Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/image");
+    let made = Command::new(script).arg("amd64").arg(out).arg(barnacle()?).output().context(script)?;
+    ensure!(made.status.success(), "{script}: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
+
+/// Applies the manifest of a profile and waits until the DaemonSet is ready with it.
+fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()> {
+    let component = match profile {
+        Profile::Observe => None,
+        Profile::Distribution => Some("kubeadm"),
+        Profile::Directories => Some("directories"),
+        Profile::Kmsg => Some("kmsg"),
+    };
+    // Kustomize wants its paths relative, and within reach.
+    let overlay = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset"))?;
+    let components = component.map_or_else(String::new, |name| format!("components: [../components/{name}]\n"));
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n{components}\
+         images: [{{name: barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n\
+         patches:\n- target: {{kind: DaemonSet}}\n  patch: |-\n    - op: add\n      path: /spec/template/spec/containers/0/env/-\n      \
+         value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    std::fs::write(overlay.path().join("kustomization.yaml"), text)?;
+    let overlay = overlay.path().to_str().context("a path that is not UTF-8")?;
+    plane.kubectl(&["apply", "-k", overlay])?;
+    wait_for("the DaemonSet's roll-out", || {
+        Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())
+    })?;
+    println!("   {}: applied with kubectl, and ready", profile.name());
+    Ok(())
+}
+
+fn scraped_from_outside(node: &Node) -> Result<()> {
+    let metrics = Watch::new(node.vm.scraped()).get("/metrics")?;
+    let info = metrics.lines().find(|line| line.starts_with("barnacle_node_info{")).context("no barnacle_node_info")?;
+    ensure!(info.contains(&format!("node=\"{NAME}\"")), "{info}");
+    let closed = Watch::new(node.vm.metrics()).get("/");
+    ensure!(closed.is_err(), "the status page answers outside of the node's loopback: {closed:?}");
+    println!("   metrics are scraped from outside, the status page is not to be had there");
+    Ok(())
+}
+
+/// Reading by reading: known where root on the host knows it, and Unknown where the profile's row says so.
+fn sees_what_the_host_sees(plane: &ControlPlane, node: &mut Node, profile: Profile) -> Result<()> {
+    let file = format!("{STATE}/recording");
+    let record = ["record", &file, "--for", "1s"];
+    let program = barnacle()?.display();
+    let exec = ["-n", "kube-system", "exec", "ds/barnacle", "--", "/barnacle"];
+    plane.kubectl(&[&exec[..], &record].concat())?;
+    let inside = recording(node, &file)?;
+    node.sh(&format!("{program} record /tmp/recording --for 1s && rm {file}"))?;
+    let outside = recording(node, "/tmp/recording")?;
+    let mut less = Vec::new();
+    for source in Source::ALL.iter().copied().filter(|source| inside.contains_key(source)) {
+        let (inside, outside) = (reading(&inside, source)?, reading(&outside, source)?);
+        match (inside, outside) {
+            (Err(why), _) if sight(profile, source) == Sight::Nothing => less.push(format!("{source}: {why}")),
+            (Ok(value), _) if sight(profile, source) == Sight::Nothing => {
+                bail!("{source} is known inside, and {} does not show it: {value}", profile.name())
+            }
+            (Ok(_), Ok(_)) => {}
+            // The container's directory remembers; on the host nobody asked for one.
+            (Ok(_), Err(_)) if source == Source::BootHistory => {}
+            (Err(inside), Err(outside)) => ensure!(inside == outside, "{source}: {inside} inside, {outside} outside"),
+            (inside, outside) => bail!("{source}: {inside:?} inside, {outside:?} on the host"),
+        }
+    }
+    same_machine(&inside, &outside)?;
+    println!("   {}: reads what root on the host reads, but for {}", profile.name(), less.join("; "));
+    Ok(())
+}
+
+type Seen = BTreeMap<Source, Observation>;
+
+fn recording(node: &mut Node, path: &str) -> Result<Seen> {
+    let bytes = STANDARD.decode(node.sh(&format!("base64 -w0 {path}"))?)?;
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&bytes)?;
+    file.rewind()?;
+    let (_, seen) = Reader::new(file)?.next().context("the recording is empty")??;
+    Ok(seen.into_iter().map(|observation| (observation.source(), observation)).collect())
+}
+
+/// The value that was read, or why it is Unknown.
+fn reading(seen: &Seen, source: Source) -> Result<Result<Value, String>> {
+    let json = serde_json::to_value(seen.get(&source).with_context(|| format!("{source} was not recorded"))?)?;
+    let reading =
+        json.as_object().and_then(|object| object.values().next()).context("an observation holds a reading")?;
+    Ok(match reading.get("known") {
+        Some(known) => Ok(known["value"].clone()),
+        None => Err(reading["unknown"]["why"].as_str().unwrap_or_default().to_owned()),
+    })
+}
+
+/// What does not change from one moment to the next is the same.
+fn same_machine(inside: &Seen, outside: &Seen) -> Result<()> {
+    let parts = [
+        (Source::MemInfo, "/total"),
+        (Source::CpuTimes, "/cpus"),
+        (Source::Boot, "/id"),
+        (Source::Boot, "/kernel"),
+        (Source::Limits, "/pid_max"),
+        (Source::Limits, "/threads_max"),
+        (Source::Limits, "/files_max"),
+        (Source::NodeFs, "/dev"),
+        (Source::NodeFs, "/capacity"),
+        (Source::NodeFs, "/inodes"),
+        (Source::Cgroups, "/version"),
+        (Source::Cgroups, "/driver"),
+        (Source::Cgroups, "/kubepods/memory_max"),
+        (Source::PodCgroups, ""),
+        (Source::NvmeControllers, ""),
+        (Source::Neighbours, "/arp/limit"),
+        (Source::Conntrack, "/max"),
+    ];
+    for (source, part) in parts {
+        let of = |seen| Ok::<_, anyhow::Error>(reading(seen, source)?.ok().and_then(|v| v.pointer(part).cloned()));
+        let (inside, outside) = (names_of(source, of(inside)?), names_of(source, of(outside)?));
+        ensure!(inside.is_some() && inside == outside, "{source}{part}: {inside:?} inside, {outside:?} on the host");
+    }
+    let points = |seen| Ok::<_, anyhow::Error>(volume_mounts(&reading(seen, Source::Mounts)?.unwrap_or_default()));
+    ensure!(points(inside)? == points(outside)?, "the mounts below the kubelet's directory differ");
+    Ok(())
+}
+
+/// Of a list whose figures change from moment to moment, the names.
+fn names_of(source: Source, value: Option<Value>) -> Option<Value> {
+    match (source, value) {
+        (Source::PodCgroups | Source::NvmeControllers, Some(value)) => {
+            let items = value.get("items").cloned().unwrap_or(value);
+            Some(match items {
+                Value::Array(items) => items.into_iter().map(|item| item.get(0).cloned().unwrap_or_default()).collect(),
+                Value::Object(items) => items.into_iter().map(|(name, _)| Value::from(name)).collect(),
+                other => other,
+            })
+        }
+        (_, value) => value,
+    }
+}
+
+fn volume_mounts(mounts: &Value) -> Vec<String> {
+    let text = mounts.to_string();
+    let mut points: Vec<String> = text
+        .split("\"point\":\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|point| point.starts_with("/var/lib/kubelet/") && !point.contains("kube-api-access"))
+        .map(str::to_owned)
+        .collect();
+    points.sort();
+    points
+}
+
+/// What woke it, with the clock as far away as settings allow; under emulation beside a kubelet seconds prove nothing.
+fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let watch = Watch::new(node.vm.scraped());
+    let count = |reason: &str| -> Result<u64> {
+        Ok(watch.wakes()?.into_iter().find(|(name, _)| name == reason).map_or(0, |(_, count)| count))
+    };
+    let volume = "vol-0123456789abcde0f";
+    let before = (count("devices")?, count("mounts")?);
+    plane.create_volume("woken", volume, VolumeMode::Filesystem("ext4"))?;
+    node.sh(&format!("ebs_attach {volume} 64M"))?;
+    wait_for("a pass for a device", || Ok(count("devices")? > before.0))?;
+    println!("   a device that came woke it");
+    node.sh(&format!("mkfs.ext4 -qF /dev/$(ebs_device {volume}) && mkdir -p /mnt/woken && mount /dev/$(ebs_device {volume}) /mnt/woken"))?;
+    wait_for("a pass for a mount", || Ok(count("mounts")? > before.1))?;
+    println!("   a mount that came woke it");
+    node.sh(&format!("umount /mnt/woken && ebs_detach {volume}"))?;
+
+    let before = count("cgroups")?;
+    plane.apply(OOM)?;
+    wait_for("a pass for an OOM kill", || Ok(count("cgroups")? > before))?;
+    let found =
+        || Ok(watch.get("/metrics")?.lines().any(|line| line.starts_with("barnacle_finding_info{kind=\"OomKill\"")));
+    wait_for("OomKill in /metrics", found)?;
+    println!("   a container that reached its limit woke it, and is told in /metrics");
+    plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"]).map(drop)
+}
+
+const OOM: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: hungry, namespace: default}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox:lab
+    imagePullPolicy: Never
+    command: [sh, -c, "tail /dev/zero"]
+    resources: {limits: {memory: 20Mi}, requests: {memory: 20Mi}}
+"#;
+
+/// Mounts come and go beside it: no unmount is refused, and no filesystem lives on.
+fn in_nobodys_way(node: &mut Node, rounds: u32) -> Result<()> {
+    let said = node.sh(&format!("mounts_come_and_go {rounds}"))?;
+    println!("   {said}");
+    ensure!(said.ends_with("0 refused, 0 left alive"), "it is in the way of unmounts: {said}");
+    Ok(())
+}
