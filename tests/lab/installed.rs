@@ -35,7 +35,7 @@ pub fn proofs() -> Result<()> {
     let outcome = prove(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
-        println!("{}", plane.kubectl(&["-n", "kube-system", "logs", "ds/barnacle"]).unwrap_or_default());
+        println!("{}", node.sh("cat /var/log/containers/barnacle*")?);
         println!("{}", node.sh("node_logs 25")?);
     }
     outcome
@@ -45,7 +45,7 @@ fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     for profile in [Profile::Observe, Profile::Distribution, Profile::Directories, Profile::Kmsg] {
         install(plane, profile, "10s")?;
         scraped_from_outside(node)?;
-        sees_what_the_host_sees(plane, node, profile)?;
+        sees_what_the_host_sees(node, profile)?;
     }
     install(plane, Profile::Observe, SLOW)?;
     woken(plane, node)?;
@@ -98,12 +98,11 @@ fn scraped_from_outside(node: &Node) -> Result<()> {
 }
 
 /// Reading by reading: known where root on the host knows it, and Unknown where the profile's row says so.
-fn sees_what_the_host_sees(plane: &ControlPlane, node: &mut Node, profile: Profile) -> Result<()> {
+fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
     let file = format!("{STATE}/recording");
     let record = ["record", &file, "--for", "1s"];
     let program = barnacle()?.display();
-    let exec = ["-n", "kube-system", "exec", "ds/barnacle", "--", "/barnacle"];
-    plane.kubectl(&[&exec[..], &record].concat())?;
+    node.sh(&format!("in_barnacle {}", record.join(" ")))?;
     let inside = recording(node, &file)?;
     node.sh(&format!("{program} record /tmp/recording --for 1s && rm {file}"))?;
     let outside = recording(node, "/tmp/recording")?;
