@@ -28,7 +28,9 @@ const SLOW: &str = "1m";
 pub fn proofs() -> Result<()> {
     let plane = ControlPlane::start()?;
     plane.install_driver()?;
-    let image = plane.scratch().join("barnacle.tar");
+    // The VM sees this machine's files, but has a /tmp of its own.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let image = dir.path().join("barnacle.tar");
     make_image(&image)?;
     let archive = image.to_str().context("a path that is not UTF-8")?;
     let mut node = Node::start(&plane, NAME, &Node::options("6.1"), &[archive])?;

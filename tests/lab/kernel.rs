@@ -205,7 +205,7 @@ const ON_6_12: &[Proof] = &[
     Proof {
         kind: "OomKill",
         words: "node allocatable",
-        setup: "pod_start 14; pod_start 15; echo 100M >/sys/fs/cgroup/kubepods/memory.max",
+        setup: "pod_start 14; pod_start 15; echo 300M >/sys/fs/cgroup/kubepods/memory.max",
         near: "inside $(pod_start 15) bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'",
         raise:
             "inside $(pod_start 14) bash -c 'head -c 40M /dev/zero | tail -c 40M | sleep 1000'
