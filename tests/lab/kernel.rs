@@ -226,11 +226,14 @@ const ON_6_12: &[Proof] = &[
     },
     Proof {
         kind: "MemoryStall",
-        words: "MemoryStall",
-        setup: "true",
-        near: "true",
-        raise: "until_true 60 short 90; for n in 1 2 3 4; do inside /sys/fs/cgroup/hog bash -c 'while cat /dev/nvme0n1; do :; done'; done",
-        clear: "echo 1 >/sys/fs/cgroup/hog/cgroup.kill",
+        words: "node allocatable",
+        setup: "pod_start 16; pod_start 17",
+        // A pod at a limit of its own stalls itself, not the pods together.
+        near: "group=$(pod_start 17); echo 60M >$group/memory.max; inside $group bash -c 'while cat /dev/nvme0n1; do :; done'",
+        raise: "pod_stop 17; group=$(pod_start 16); echo 120M >/sys/fs/cgroup/kubepods/memory.max
+                inside $group bash -c 'head -c 90M /dev/zero | tail -c 90M | sleep 1000'; until_true 60 holds $group 90000000
+                for n in 1 2 3 4; do inside $group bash -c 'while cat /dev/nvme0n1; do :; done'; done",
+        clear: "pod_stop 16",
         goes: Goes::Whole,
         woken: false,
     },
