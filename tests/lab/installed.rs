@@ -37,7 +37,7 @@ pub fn proofs() -> Result<()> {
     let outcome = prove(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
-        println!("{}", node.sh("cat /var/log/containers/barnacle*")?);
+        println!("{}", node.sh("tail -n 20 /var/log/pods/kube-system_barnacle*/*/*; true")?);
         println!("{}", node.sh("node_logs 25")?);
     }
     outcome

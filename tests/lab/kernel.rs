@@ -258,6 +258,6 @@ pub fn on_6_12() -> Result<()> {
         disks: &["256M"],
         ..Options::new("6.12")
     })?;
-    vm.sh("modprobe nvme && pod_start 99")?;
+    vm.sh("modprobe nvme && pod_start 99 && clock_in_step")?;
     prove(&mut vm, ON_6_12)
 }

@@ -135,7 +135,10 @@ impl Vm {
             "-netdev",
         ]);
         qemu.arg(format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:{PAGE},hostfwd=tcp:127.0.0.1:{scraped}-:{METRICS}"));
-        qemu.arg("-chardev").arg(format!("socket,id=agent,path={}", socket.display()));
+        qemu.arg("-chardev").arg(match options.person {
+            true => "null,id=agent".to_owned(),
+            false => format!("socket,id=agent,path={}", socket.display()),
+        });
         for (number, _) in options.disks.iter().enumerate() {
             let file = scratch.join(&format!("disk{number}"));
             qemu.arg("-drive").arg(format!("if=none,id=d{number},format=raw,cache=unsafe,file={}", file.display()));
