@@ -69,8 +69,16 @@ fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()>
         Profile::Directories => Some("directories"),
         Profile::Kmsg => Some("kmsg"),
     };
-    // Kustomize wants its paths relative, and within reach.
-    let overlay = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset"))?;
+    // Kustomize wants its paths relative.
+    let copy = tempfile::tempdir_in(plane.scratch())?;
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset/."))
+        .arg(copy.path())
+        .status()?;
+    ensure!(copied.success(), "daemonset/ cannot be copied to {}", copy.path().display());
+    let overlay = copy.path().join("overlay");
+    std::fs::create_dir(&overlay)?;
     let components = component.map_or_else(String::new, |name| format!("components: [../components/{name}]\n"));
     let text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n{components}\
@@ -79,8 +87,8 @@ fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()>
          value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n",
         env!("CARGO_PKG_VERSION"),
     );
-    std::fs::write(overlay.path().join("kustomization.yaml"), text)?;
-    let overlay = overlay.path().to_str().context("a path that is not UTF-8")?;
+    std::fs::write(overlay.join("kustomization.yaml"), text)?;
+    let overlay = overlay.to_str().context("a path that is not UTF-8")?;
     plane.kubectl(&["apply", "-k", overlay])?;
     wait_for("the DaemonSet's roll-out", || {
         Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())

@@ -197,7 +197,8 @@ const ON_6_12: &[Proof] = &[
         words: "xfs/nvme",
         setup: "mapped 9 320M && pod_stage 9 xfs",
         near: "xfs_freeze -f $(staging 9)/globalmount; xfs_freeze -u $(staging 9)/globalmount",
-        raise: "mapped_fail 9; (echo x >$(pod_volume 9)/mount/f; sync $(pod_volume 9)/mount/f) 2>/dev/null; true",
+        // What it cannot write any more is its log.
+        raise: "echo x >$(pod_volume 9)/mount/f; mapped_fail 9; sync $(pod_volume 9)/mount/f 2>/dev/null; true",
         clear: "pod_unstage 9",
         goes: Goes::Whole,
         woken: false,
