@@ -114,7 +114,7 @@ fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
     let program = barnacle()?.display();
     node.sh(&format!("in_barnacle {}", record.join(" ")))?;
     let inside = recording(node, &file)?;
-    node.sh(&format!("{program} record /tmp/recording --for 1s && rm {file}"))?;
+    node.sh(&format!("rm -f /tmp/recording; {program} record /tmp/recording --for 1s && rm {file}"))?;
     let outside = recording(node, "/tmp/recording")?;
     let mut less = Vec::new();
     for source in Source::ALL.iter().copied().filter(|source| inside.contains_key(source)) {

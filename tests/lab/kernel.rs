@@ -88,9 +88,9 @@ const ON_6_1: &[Proof] = &[
         kind: "OomKill",
         words: "00000014-0000",
         setup: "pod_start 14; pod_start 15",
-        near: "group=$(pod_start 15); echo 40M >$group/memory.max; inside $group bash -c 'head -c 25M /dev/zero | tail -c 24M'",
-        raise: "group=$(pod_start 14); inside $group bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'
-                until_true 60 holds $group 25000000; event eval 'echo 5M >$group/memory.max'",
+        near: "group=$(pod_start 15); echo 40M >$group/memory.max; take $group 25",
+        raise: "group=$(pod_start 14); take $group 30
+                until_true 60 holds $group 30000000; event eval 'echo 5M >$group/memory.max'",
         clear: "true",
         goes: Goes::Raised,
         woken: true,
@@ -207,9 +207,9 @@ const ON_6_12: &[Proof] = &[
         kind: "OomKill",
         words: "node allocatable",
         setup: "pod_start 14; pod_start 15; echo 300M >/sys/fs/cgroup/kubepods/memory.max",
-        near: "inside $(pod_start 15) bash -c 'head -c 30M /dev/zero | tail -c 30M | sleep 1000'",
+        near: "take $(pod_start 15) 30",
         raise:
-            "inside $(pod_start 14) bash -c 'head -c 40M /dev/zero | tail -c 40M | sleep 1000'
+            "take $(pod_start 14) 40
                 until_true 60 holds $(pod_start 14) 38000000; event eval 'echo 20M >/sys/fs/cgroup/kubepods/memory.max'",
         clear: "pod_stop 14; pod_stop 15",
         goes: Goes::Raised,
@@ -232,7 +232,7 @@ const ON_6_12: &[Proof] = &[
         // A pod at a limit of its own stalls itself, not the pods together.
         near: "group=$(pod_start 17); echo 60M >$group/memory.max; inside $group bash -c 'while cat /dev/nvme0n1; do :; done'",
         raise: "pod_stop 17; group=$(pod_start 16); echo 120M >/sys/fs/cgroup/kubepods/memory.max
-                inside $group bash -c 'head -c 90M /dev/zero | tail -c 90M | sleep 1000'; until_true 60 holds $group 90000000
+                take $group 90; until_true 60 holds $group 90000000
                 for n in 1 2 3 4; do inside $group bash -c 'while cat /dev/nvme0n1; do :; done'; done",
         clear: "pod_stop 16",
         goes: Goes::Whole,
