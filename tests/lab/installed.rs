@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use barnacle::catalogue::profile::{Profile, Sight, sight};
@@ -27,13 +28,7 @@ const SLOW: &str = "1m";
 
 pub fn proofs() -> Result<()> {
     let plane = ControlPlane::start()?;
-    plane.install_driver()?;
-    // The VM sees this machine's files, but has a /tmp of its own.
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let image = dir.path().join("barnacle.tar");
-    make_image(&image)?;
-    let archive = image.to_str().context("a path that is not UTF-8")?;
-    let mut node = Node::start(&plane, NAME, &Node::options("6.1"), &[archive])?;
+    let mut node = with_image(&plane)?;
     let outcome = prove(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
@@ -264,4 +259,47 @@ fn in_nobodys_way(node: &mut Node, rounds: u32) -> Result<()> {
     println!("   {said}");
     ensure!(said.ends_with("0 refused, 0 left alive"), "it is in the way of unmounts: {said}");
     Ok(())
+}
+
+/// What the soak has come to so far: date, seconds, rounds, refused, left alive. It goes on where it was cut off.
+const SOAKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/results/soak.tsv");
+const HOUR: u64 = 3600;
+
+/// An hour of mounts coming and going beside the installed agent.
+pub fn soak() -> Result<()> {
+    let text = std::fs::read_to_string(SOAKED).with_context(|| SOAKED.to_owned())?;
+    let soaked = text.lines().filter_map(|line| line.split('\t').nth(1)?.parse::<u64>().ok()).sum::<u64>();
+    if soaked >= HOUR {
+        println!("   {soaked} s are done ({SOAKED})");
+        return Ok(());
+    }
+    let plane = ControlPlane::start()?;
+    let mut node = with_image(&plane)?;
+    install(&plane, Profile::Observe, "10s")?;
+    let began = Instant::now();
+    let (mut told, mut rounds, mut bad) = (0, 0, 0);
+    while soaked + told < HOUR {
+        let said = node.sh("mounts_come_and_go 100")?;
+        let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [all, refused, alive] = numbers[..] else { bail!("the soak said {said}") };
+        let seconds = began.elapsed().as_secs();
+        let date = jiff::Timestamp::now().strftime("%F");
+        let line = format!("{date}\t{}\t{all}\t{refused}\t{alive}\n", seconds - told);
+        std::fs::OpenOptions::new().append(true).open(SOAKED)?.write_all(line.as_bytes())?;
+        (told, rounds, bad) = (seconds, rounds + all, bad + refused + alive);
+    }
+    println!("   {rounds} rounds in {told} s: {bad} unmounts refused or filesystems left alive");
+    ensure!(bad == 0, "it is in the way of unmounts");
+    Ok(())
+}
+
+/// A node that has the image.
+fn with_image(plane: &ControlPlane) -> Result<Node> {
+    plane.install_driver()?;
+    // The VM sees this machine's files, but has a /tmp of its own.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let image = dir.path().join("barnacle.tar");
+    make_image(&image)?;
+    let archive = image.to_str().context("a path that is not UTF-8")?;
+    Node::start(plane, NAME, &Node::options("6.1"), &[archive])
 }

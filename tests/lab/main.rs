@@ -47,6 +47,9 @@ const PARTS: &[Part] = &[
     ("installed", installed::proofs),
 ];
 
+/// What takes an hour or more: only where it is asked for.
+const LONG: &[Part] = &[("soak", installed::soak)];
+
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     if let Some(("shell", pieces)) = wanted.split_first().map(|(first, rest)| (first.as_str(), rest)) {
@@ -58,13 +61,16 @@ fn main() -> ExitCode {
             }
         };
     }
-    if let Some(unknown) = wanted.iter().find(|word| !PARTS.iter().any(|(name, _)| name == word)) {
-        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = wanted.iter().find(|word| !PARTS.iter().chain(LONG).any(|(name, _)| name == word)) {
+        let names: Vec<&str> = PARTS.iter().chain(LONG).map(|(name, _)| *name).collect();
         eprintln!("the lab has no part {unknown}: it has {}", names.join(", "));
         return ExitCode::from(64);
     }
-    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
-    let parts: Vec<Part> = PARTS.iter().copied().filter(|(name, _)| chosen(name)).collect();
+    let named = |part: &&Part| wanted.iter().any(|word| *word == part.0);
+    let parts: Vec<Part> = match wanted.is_empty() {
+        true => PARTS.to_vec(),
+        false => PARTS.iter().chain(LONG).filter(named).copied().collect(),
+    };
     let held = match parts[..] {
         [part] => prove(part),
         _ => prove_all(&parts),
