@@ -215,19 +215,20 @@ const ON_6_12: &[Proof] = &[
         goes: Goes::Raised,
         woken: true,
     },
+    // Of the limit that the proof before this one lowered.
     Proof {
         kind: "EvictionThresholdMet",
-        words: "memory.available",
-        setup: "mkdir /sys/fs/cgroup/hog",
-        near: "hog 200",
-        raise: "hog 70",
-        clear: "true",
+        words: "allocatableMemory.available",
+        setup: "true",
+        near: "true",
+        raise: "true",
+        clear: "echo max >/sys/fs/cgroup/kubepods/memory.max",
         goes: Goes::Whole,
         woken: false,
     },
     Proof {
         kind: "MemoryStall",
-        words: "node allocatable",
+        words: "MemoryStall",
         setup: "pod_start 16; pod_start 17",
         // A pod at a limit of its own stalls itself, not the pods together.
         near: "group=$(pod_start 17); echo 60M >$group/memory.max; inside $group bash -c 'while cat /dev/nvme0n1; do :; done'",
