@@ -18,6 +18,7 @@ use crate::attach::VolumeMode;
 use crate::control::{ControlPlane, wait_for};
 use crate::node::Node;
 use crate::pieces::barnacle;
+use crate::vm::Options;
 use crate::watch::Watch;
 
 const NAME: &str = "lab-node";
@@ -26,9 +27,17 @@ const STATE: &str = "/var/lib/kubelet/plugins/barnacle";
 /// A pass begins because of the kernel alone, as far as settings allow: the clock comes once a minute.
 const SLOW: &str = "1m";
 
-pub fn proofs() -> Result<()> {
+pub fn with_cgroupfs() -> Result<()> {
+    proofs(&Node::options("6.1"))
+}
+
+pub fn with_systemd() -> Result<()> {
+    proofs(&Node::options_with_systemd())
+}
+
+fn proofs(options: &Options) -> Result<()> {
     let plane = ControlPlane::start()?;
-    let mut node = with_image(&plane)?;
+    let mut node = with_image(&plane, options)?;
     let outcome = prove(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
@@ -131,9 +140,9 @@ fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
     Ok(())
 }
 
-type Seen = BTreeMap<Source, Observation>;
+pub type Seen = BTreeMap<Source, Observation>;
 
-fn recording(node: &mut Node, path: &str) -> Result<Seen> {
+pub fn recording(node: &mut Node, path: &str) -> Result<Seen> {
     let bytes = STANDARD.decode(node.sh(&format!("base64 -w0 {path}"))?)?;
     let mut file = tempfile::tempfile()?;
     file.write_all(&bytes)?;
@@ -239,7 +248,8 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"]).map(drop)
 }
 
-const OOM: &str = r#"
+/// A pod that takes more memory than it may have.
+pub const OOM: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: {name: hungry, namespace: default}
@@ -274,7 +284,7 @@ pub fn soak() -> Result<()> {
         return Ok(());
     }
     let plane = ControlPlane::start()?;
-    let mut node = with_image(&plane)?;
+    let mut node = with_image(&plane, &Node::options("6.1"))?;
     install(&plane, Profile::Observe, "10s")?;
     let began = Instant::now();
     let (mut told, mut rounds, mut bad) = (0, 0, 0);
@@ -294,12 +304,12 @@ pub fn soak() -> Result<()> {
 }
 
 /// A node that has the image.
-fn with_image(plane: &ControlPlane) -> Result<Node> {
+fn with_image(plane: &ControlPlane, options: &Options) -> Result<Node> {
     plane.install_driver()?;
     // The VM sees this machine's files, but has a /tmp of its own.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let image = dir.path().join("barnacle.tar");
     make_image(&image)?;
     let archive = image.to_str().context("a path that is not UTF-8")?;
-    Node::start(plane, NAME, &Node::options("6.1"), &[archive])
+    Node::start(plane, NAME, options, &[archive])
 }

@@ -43,8 +43,10 @@ const PARTS: &[Part] = &[
     ("kernel-6.1", kernel::on_6_1),
     ("kernel-6.12", kernel::on_6_12),
     ("reboots", reboots::proofs),
-    ("node", node::proofs),
-    ("installed", installed::proofs),
+    ("node", node::with_cgroupfs),
+    ("node-systemd", node::with_systemd),
+    ("installed", installed::with_cgroupfs),
+    ("installed-systemd", installed::with_systemd),
 ];
 
 /// What takes an hour or more: only where it is asked for.

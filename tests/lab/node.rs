@@ -2,7 +2,7 @@
 
 mod proofs;
 
-pub use proofs::proofs;
+pub use proofs::{with_cgroupfs, with_systemd};
 
 use std::fs;
 use std::time::Instant;
@@ -27,6 +27,11 @@ impl Node {
     /// What a node asks of a VM on top of the usual.
     pub fn options(kernel: &'static str) -> Options {
         Options { memory_mib: 4096, disks: DISKS, ..Options::new(kernel) }
+    }
+
+    /// As EC2's images are today: systemd, control groups by its hands, a later kernel, multipath devices.
+    pub fn options_with_systemd() -> Options {
+        Options { systemd: true, multipath: true, ..Self::options("6.12") }
     }
 
     /// Boots a node that joins the control plane by this name, and waits until it is ready for pods.

@@ -22,6 +22,7 @@ pub struct Options {
     pub kernel: &'static str,
     /// Further words of the kernel's command line.
     pub append: &'static str,
+    /// Whether systemd is the first program, and not the agent.
     pub systemd: bool,
     pub memory_mib: u32,
     /// Whether a controller's heads are hidden behind one multipath device.
@@ -88,6 +89,9 @@ impl Vm {
     /// Boots, and waits until the agent inside answers.
     pub fn boot(options: &Options) -> Result<Self> {
         need("qemu-system-x86_64", "qemu-system-x86")?;
+        if options.systemd {
+            need("systemd-run", "systemd")?;
+        }
         let scratch = Rc::new(Scratch::new(&format!("vm-{}", options.kernel))?);
         for (number, size) in options.disks.iter().enumerate() {
             run(Command::new("truncate").args(["-s", size]).arg(scratch.join(&format!("disk{number}"))))?;

@@ -2,13 +2,18 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use barnacle::facts::{CgroupDriver, CgroupLevel, Observation, Source};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Node;
 use crate::attach::{DRIVER, VolumeMode};
 use crate::control::{ControlPlane, wait_for};
+use crate::installed::{OOM, recording};
+use crate::pieces::barnacle;
+use crate::vm::Options;
+use crate::watch::Watch;
 
 const NAME: &str = "lab-node";
 /// The pod's volumes: claim, EBS id, mode.
@@ -18,12 +23,24 @@ const VOLUMES: [(&str, &str, VolumeMode); 3] = [
     ("pv-raw", "vol-0123456789abcde0c", VolumeMode::Block),
 ];
 
-pub fn proofs() -> Result<()> {
+pub fn with_cgroupfs() -> Result<()> {
+    proofs(&Node::options("6.1"), CgroupDriver::Cgroupfs)
+}
+
+pub fn with_systemd() -> Result<()> {
+    proofs(&Node::options_with_systemd(), CgroupDriver::Systemd)
+}
+
+fn proofs(options: &Options, driver: CgroupDriver) -> Result<()> {
     let plane = ControlPlane::start()?;
     plane.install_driver()?;
-    let mut node = Node::start(&plane, NAME, &Node::options("6.1"), &[])?;
-    let outcome = api_is_trusted(&plane, &mut node).and_then(|()| volumes(&plane, &mut node));
+    let mut node = Node::start(&plane, NAME, options, &[])?;
+    let outcome = api_is_trusted(&plane, &mut node)
+        .and_then(|()| volumes(&plane, &mut node))
+        .and_then(|()| control_groups(&mut node, driver))
+        .and_then(|()| a_pod_out_of_memory(&plane, &mut node));
     if outcome.is_err() {
+        println!("{}", plane.kubectl(&["describe", "pods,nodes"]).unwrap_or_default());
         println!("{}", node.sh("node_logs 25")?);
     }
     outcome
@@ -123,4 +140,42 @@ fn mounts_are_ebs(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     ensure!(data["attachmentID"] == attachment["metadata"]["name"], "vol_data.json: {data}");
     ensure!(data["volumeHandle"] == "vol-0123456789abcde0a" && data["nodeName"] == NAME, "vol_data.json: {data}");
     Ok(())
+}
+
+/// barnacle finds the kubelet's groups where this driver has them, and the services beside them.
+fn control_groups(node: &mut Node, driver: CgroupDriver) -> Result<()> {
+    let file = "/tmp/recording";
+    node.sh(&format!("{} record {file} --for 1s", barnacle()?.display()))?;
+    let mut seen = recording(node, file)?;
+    let Some(Observation::Cgroups(reading)) = seen.remove(&Source::Cgroups) else { bail!("{file}: no control groups") };
+    let groups = reading.known().map_err(|unknown| anyhow!("control groups: {unknown:?}"))?;
+    ensure!(groups.driver == Some(driver), "the kubelet names its groups as {driver:?} does, barnacle says {groups:?}");
+    let limit = groups.kubepods.as_ref().and_then(|kubepods| kubepods.memory_max);
+    ensure!(limit.is_some(), "kubepods has node allocatable as its limit, barnacle says {groups:?}");
+    if driver == CgroupDriver::Systemd {
+        for (name, level) in [("runtime.slice", CgroupLevel::Runtime), ("system.slice", CgroupLevel::System)] {
+            ensure!(groups.others.get(name).is_some_and(|(is, _)| *is == level), "no {name} in {groups:?}");
+        }
+    }
+    println!("   the kubelet's groups are found, by the names that {driver:?} gives them");
+    Ok(())
+}
+
+/// Woken by the kernel, with the clock as far away as settings allow, and told which pod it is.
+fn a_pod_out_of_memory(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    node.sh(&format!("BARNACLE={}; barnacle --interval 1m --state-dir /tmp/state", barnacle()?.display()))?;
+    let watch = Watch::new(node.vm.metrics());
+    let woken = || Ok(watch.wakes()?.iter().any(|(reason, count)| reason == "cgroups" && *count > 0));
+    ensure!(!woken()?, "woken for an OOM kill before there was one: {:?}", watch.wakes()?);
+    plane.apply(OOM)?;
+    let uid = plane.kubectl(&["get", "pod", "hungry", "-o", "jsonpath={.metadata.uid}"])?;
+    wait_for("a pass for an OOM kill", woken)
+        .with_context(|| plane.kubectl(&["describe", "pod", "hungry"]).unwrap_or_default())?;
+    wait_for("OomKill with the pod's UID", || {
+        Ok(watch.findings()?.iter().any(|found| found.kind == "OomKill" && found.text.contains(&uid)))
+    })
+    .with_context(|| format!("{uid}: {:?}", watch.findings()))?;
+    println!("   a pod that reached its limit woke barnacle, which tells its UID");
+    plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"])?;
+    node.sh("kill $(cat /tmp/barnacle.pid)").map(drop)
 }
