@@ -14,8 +14,9 @@ pub fn open(wanted: &[String]) -> Result<()> {
         ["control"] => beside_control(),
         ["kernel-6.1"] => on_kernel("6.1"),
         ["kernel-6.12"] => on_kernel("6.12"),
-        ["node"] => on_node(),
-        _ => bail!("tests/lab/shell opens one of: control, kernel-6.1, kernel-6.12, node"),
+        ["node"] => on_node(&Node::options("6.1")),
+        ["node-systemd"] => on_node(&Node::options_with_systemd()),
+        _ => bail!("tests/lab/shell opens one of: control, kernel-6.1, kernel-6.12, node, node-systemd"),
     }
 }
 
@@ -39,10 +40,10 @@ fn on_kernel(kernel: &'static str) -> Result<()> {
 }
 
 /// Lines are run on the node as root; kubectl is for another terminal.
-fn on_node() -> Result<()> {
+fn on_node(options: &Options) -> Result<()> {
     let plane = ControlPlane::start()?;
     plane.install_driver()?;
-    let mut node = Node::start(&plane, "lab-node", &Node::options("6.1"), &[])?;
+    let mut node = Node::start(&plane, "lab-node", options, &[])?;
     println!("elsewhere: {}/kubectl --kubeconfig {}", plane.programs().display(), plane.kubeconfig().display());
     println!("here each line is run on the node, with the functions of tests/lab/guest; an empty input ends it");
     let (mut line, mut input) = (String::new(), std::io::stdin().lock());
