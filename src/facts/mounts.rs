@@ -68,7 +68,8 @@ pub struct MountEntry {
     pub fstype: Box<str>,
     /// What was named as the source when it was mounted; a device may have another name by now.
     pub source: Box<str>,
-    /// Options of the filesystem, shared by all its mounts.
+    /// Options of the filesystem, shared by all its mounts. Not kept of an overlay, where they name the layers of an
+    /// image: nobody judges by those, and a large node has megabytes of them.
     pub super_options: Box<str>,
     /// Whether the mount point or root was deleted underneath.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -280,7 +280,7 @@ impl<'a> Line<'a> {
             options: decode(self.options).into(),
             fstype: decode(self.fstype).into(),
             source: source.into(),
-            super_options: decode(self.super_options).into(),
+            super_options: decode(if self.fstype == b"overlay" { b"" } else { self.super_options }).into(),
             deleted,
         }
     }
@@ -391,6 +391,13 @@ mod tests {
         assert_eq!(&*mounts.get(&53).unwrap().root, "net:[4026532281]");
         assert_eq!(&*mounts.get(&54).unwrap().super_options, "ro,name=two words");
         assert_eq!(&*mounts.get(&55).unwrap().super_options, "");
+    }
+
+    #[test]
+    fn the_layers_of_an_overlay_are_not_kept() {
+        let overlay =
+            mount("60 29 0:70 / /run/rootfs rw - overlay overlay rw,lowerdir=/a/1/fs:/a/2/fs,upperdir=/a/3/fs");
+        assert_eq!((&*overlay.fstype, &*overlay.options, &*overlay.super_options), ("overlay", "rw", ""));
     }
 
     #[test]
