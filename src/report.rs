@@ -212,6 +212,12 @@ impl Report {
         // The kubelet's configuration has defaults, which need no look.
         self.ages.keys().all(|source| *source == Source::KubeletConfig)
     }
+
+    /// Whether every kind that was asked for is blind: that nothing was found says nothing.
+    #[must_use]
+    pub fn judged_nothing(&self) -> bool {
+        !self.kinds.is_empty() && self.kinds.iter().all(|kind| kind.state == State::Blind)
+    }
 }
 
 impl ReportedFinding {
@@ -332,5 +338,8 @@ mod tests {
         assert!(report.saw_nothing());
         report.ages.insert(Source::LoadAvg, 0.0);
         assert!(!report.saw_nothing());
+        assert!(report.judged_nothing(), "loadavg alone judges no kind");
+        report.kinds[0].state = State::Clear;
+        assert!(!report.judged_nothing());
     }
 }

@@ -47,6 +47,8 @@ fn patches(component: &str) -> Vec<Value> {
     let name = format!("components/{component}/kustomization.yaml");
     let file = yaml(&name);
     assert_eq!(file["kind"], "Component", "{name}");
+    let keys: Vec<&String> = file.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["apiVersion", "kind", "patches"], "{name}: what else it brings is not looked at here");
     let patches = file["patches"].as_array().unwrap();
     let one = |patch: &Value| {
         assert_eq!(patch["target"], json!({"kind": "DaemonSet", "name": "barnacle"}), "{name}");

@@ -15,6 +15,7 @@ use crate::facts::{Moment, Observation, Question, SourceSet};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
+use crate::observe::host::root::Root;
 use crate::report::{Origin, Report};
 
 use super::state::StateDir;
@@ -36,6 +37,12 @@ pub async fn ask(address: SocketAddr) -> Result<Report, String> {
     let report = parse_reply(&reply)?;
     let age = Timestamp::now().duration_since(report.at);
     if age > SignedDuration::from_secs(120) { Err(format!("its last look is {age:#} old")) } else { Ok(report) }
+}
+
+/// Whether what is to be looked at is a running machine, and not a copy of one's files.
+#[must_use]
+pub fn is_live(config: &Config) -> bool {
+    Root::open(Path::new(&config.host_root)).is_ok_and(|root| root.is_live())
 }
 
 /// The report in an agent's HTTP reply. Anything may listen on that port.

@@ -1,10 +1,11 @@
 //! The agent's addresses: status page, metrics, health, and the report as JSON.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
@@ -55,8 +56,17 @@ type Watching = watch::Receiver<Arc<Served>>;
 /// # Errors
 /// When the address is taken or not ours.
 pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> anyhow::Result<()> {
-    let taken = || format!("cannot listen on {address}: is another agent running here? (setting: listen)");
-    let listener = TcpListener::bind(address).await.with_context(taken)?;
+    let setting = match scope {
+        Scope::All => "listen",
+        Scope::MetricsAndHealth => "metrics-listen",
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "is another agent running here?",
+            _ => "expected an address of this machine",
+        };
+        anyhow!("cannot listen on {address} (setting: {setting}): {why} {error}")
+    })?;
     let app = routes(scope).with_state(watching);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {

@@ -52,7 +52,9 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    let asks = long.is_none() && !arguments.get_flag("no-agent") && !has_own_settings(arguments);
+    // A copy of some machine, wherever it was named, is not what an agent here watches.
+    let asks =
+        long.is_none() && !arguments.get_flag("no-agent") && !has_own_settings(arguments) && look::is_live(config);
     let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), asks))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);
@@ -78,7 +80,7 @@ async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Re
 
 fn code(report: &Report) -> u8 {
     match report.worst() {
-        _ if report.saw_nothing() => FAILED,
+        _ if report.saw_nothing() || report.judged_nothing() => FAILED,
         Some(Severity::Critical) => 2,
         Some(Severity::Warning) => 1,
         _ if report.findings.iter().any(|f| !f.confirmed && f.severity > Severity::Info) => 1,

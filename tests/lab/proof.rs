@@ -77,7 +77,13 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
         vm.sh(proof.near)?;
     }
     let quiet = silent(&watch, NEAR);
-    tell(format!("{} near misses: nothing is found", proofs.len()), quiet);
+    let looked = quiet.and_then(|()| {
+        for proof in proofs {
+            ensure!(!watch.is_blind(proof.kind)?, "{} is blind: that it is silent says nothing", proof.kind);
+        }
+        Ok(())
+    });
+    tell(format!("{} near misses: nothing is found, and none is blind", proofs.len()), looked);
 
     for proof in proofs {
         let appears = proof.woken.then(|| watch.appearance(proof.kind, ""));

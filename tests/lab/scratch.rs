@@ -19,6 +19,9 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let all = std::env::temp_dir().join("barnacle-lab");
         fs::create_dir_all(&all).with_context(|| format!("{}: cannot be made", all.display()))?;
+        // One at a time: what another makes right now is not yet locked.
+        let door = File::create(all.join("door"))?;
+        door.lock()?;
         sweep(&all)?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = all.join(format!("{name}-{}-{count}", std::process::id()));
@@ -40,7 +43,13 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         match std::env::var_os("BARNACLE_LAB_KEEP") {
-            Some(_) => eprintln!("kept: {}", self.path.display()),
+            // Under another name, where nobody sweeps.
+            Some(_) => {
+                let kept = std::env::temp_dir().join(format!("barnacle-kept-{}", std::process::id()));
+                let _ = fs::create_dir_all(&kept);
+                let kept = kept.join(self.path.file_name().unwrap_or_default());
+                eprintln!("kept: {} ({:?})", kept.display(), fs::rename(&self.path, &kept));
+            }
             None => drop(fs::remove_dir_all(&self.path)),
         }
     }

@@ -170,7 +170,21 @@ impl Vm {
     }
 
     fn greet(&mut self, listener: &UnixListener) -> Result<Agent> {
-        let (write, _) = listener.accept()?;
+        listener.set_nonblocking(true)?;
+        let end = Instant::now() + BOOT;
+        let write = loop {
+            match listener.accept() {
+                Ok((write, _)) => break write,
+                Err(late) if late.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                    if let Some(status) = self.qemu.try_wait()? {
+                        bail!("QEMU ended before the VM began: {status}");
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(error).context("QEMU does not connect to the agent's socket"),
+            }
+        };
+        write.set_nonblocking(false)?;
         write.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut agent = Agent { read: BufReader::new(write.try_clone()?), write, next: 0 };
         let hello = self.answer(&mut agent, BOOT).with_context(|| self.console())?;

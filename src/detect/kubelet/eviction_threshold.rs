@@ -61,8 +61,13 @@ fn met(view: &View, config: &KubeletConfig, headroom: &Headroom) -> Option<Findi
     let soft = headroom.soft.filter(|t| signals::met(view, for_soft, headroom, *t));
     let (threshold, hardness) = hard.map(|t| (t, "hard")).or(soft.map(|t| (t, "soft")))?;
     let alone = config.origin == ConfigOrigin::Defaults && view.cgroups.known().is_ok_and(|c| c.kubepods.is_none());
+    let unseen = matches!(config.origin, ConfigOrigin::Process { unseen: Some(_), .. });
     let (severity, then) = match (alone, hardness) {
         (true, _) => (Severity::Info, "a kubelet with default settings would evict pods".to_owned()),
+        _ if unseen => (
+            Severity::Warning,
+            "the kubelet evicts pods, unless its configuration, which is not seen here, says otherwise".to_owned(),
+        ),
         (_, "hard") => (Severity::Critical, "the kubelet evicts pods".to_owned()),
         _ => match for_soft.and_then(|t| t.grace) {
             Some(grace) => {
@@ -141,4 +146,36 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         })
     }));
     evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, EvictionSignal, Moment};
+
+    #[test]
+    fn a_threshold_that_nobody_saw_is_no_critical_matter() {
+        let headroom = Headroom {
+            signal: EvictionSignal::NodeFs,
+            available: 5,
+            capacity: 100,
+            hard: Some(10),
+            soft: None,
+            note: None,
+        };
+        let now = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        let judged = |unseen: Option<&str>| {
+            let unseen = unseen.map(str::to_owned);
+            let origin = ConfigOrigin::Process { pid: 1, files: Vec::new(), unseen };
+            met(&View::new(now), &KubeletConfig { origin, ..KubeletConfig::default() }, &headroom).unwrap()
+        };
+        assert_eq!(judged(None).severity, Severity::Critical);
+        let guessed = judged(Some("/etc/kubernetes/kubelet/config.json is not mounted"));
+        assert_eq!(guessed.severity, Severity::Warning);
+        assert!(guessed.message.contains("not seen here"), "{}", guessed.message);
+    }
 }

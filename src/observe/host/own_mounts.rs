@@ -69,8 +69,12 @@ impl<'a> OwnMounts<'a> {
     pub fn expect_following(&self, path: &str, handle: impl AsFd) -> Result<(), Unknown> {
         let id = mount_id(self.root, path, handle)?;
         let own = self.own.iter().find(|own| own.id == id);
-        if self.is_hosts(id) || own.is_none_or(|own| own.follows) {
+        if self.is_hosts(id) || own.is_some_and(|own| own.follows) {
             return Ok(());
+        }
+        if own.is_none() {
+            let why = format!("{}: {} does not name its mount {id}", self.root.name(path), self.root.name(PATH));
+            return Err(Unknown::new(Cause::Incomplete, why));
         }
         let why = format!(
             "{} is a copy of the host's mounts that does not follow them ({} shows no master: on it), which holds volumes: \

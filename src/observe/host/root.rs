@@ -212,7 +212,7 @@ impl Root {
             // A single file that is mounted stays the old one when another takes its name on the host.
             SFlag::S_IFREG => {
                 let why = format!("{} was deleted or replaced since it was mounted here", self.name(path));
-                return Err(Unknown::new(Cause::Missing, why));
+                return Err(Unknown::new(Cause::Stale, why));
             }
             SFlag::S_IFIFO => "a FIFO",
             SFlag::S_IFDIR => "a directory",
@@ -707,7 +707,7 @@ mod tests {
         let file = root.open_at("config", OFlag::O_PATH).unwrap();
         fs::write(dir.path().join("next"), "new\n").unwrap();
         fs::rename(dir.path().join("next"), dir.path().join("config")).unwrap();
-        assert_eq!(cause(root.expect_regular("config", &file), "replaced since it was mounted"), Cause::Missing);
+        assert_eq!(cause(root.expect_regular("config", &file), "replaced since it was mounted"), Cause::Stale);
         assert_eq!(root.text("config").unwrap(), "new");
     }
 

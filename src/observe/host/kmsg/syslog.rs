@@ -48,10 +48,12 @@ impl Syslog {
     /// The messages in it, each given the next number.
     pub(super) fn each(&mut self, news: &[u8], mut hear: impl FnMut(&Message<'_>)) -> Result<(), String> {
         for line in news.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            hear(&parse_syslog(line, self.next)?);
-            self.next = self.next.saturating_add(1);
+            let number = self.next;
+            // Before it is understood: a line that is not must not be met again at every look.
+            self.next = number.saturating_add(1);
             self.last.clear();
             self.last.extend_from_slice(line);
+            hear(&parse_syslog(line, number)?);
         }
         Ok(())
     }
