@@ -136,8 +136,3 @@ fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Re
     }
     Ok(())
 }
-
-/// A path as it stands below a root.
-fn relative(path: &str) -> String {
-    path.trim_start_matches('/').to_owned()
-}

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::pieces::{need, piece};
 use crate::scratch::{Scratch, owned};
 use identity::{Authority, FROM_GUEST};
-use process::{Process, free_ports};
+use process::Process;
+pub use process::free_ports;
 
 /// How long a step may take on a machine that has other things to do, or under emulation. Most take seconds.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -5,17 +5,20 @@ use anyhow::Result;
 use crate::proof::{Goes, Proof, prove, prove_slow};
 use crate::vm::{Options, Vm};
 
+/// On each kernel: as one device, and as the head of a multipath one.
+const DEAD_MOUNT: Proof = Proof {
+    kind: "DeadMount",
+    words: "pv-1",
+    setup: "pod_stage 1 ext4; pod_stage 2 ext4",
+    near: "pod_unstage 2 && ebs_detach $(volume 2)",
+    raise: "event ebs_detach $(volume 1)",
+    clear: "pod_unstage 1",
+    goes: Goes::Whole,
+    woken: true,
+};
+
 const ON_6_1: &[Proof] = &[
-    Proof {
-        kind: "DeadMount",
-        words: "pv-1",
-        setup: "pod_stage 1 ext4; pod_stage 2 ext4",
-        near: "pod_unstage 2 && ebs_detach $(volume 2)",
-        raise: "event ebs_detach $(volume 1)",
-        clear: "pod_unstage 1",
-        goes: Goes::Whole,
-        woken: true,
-    },
+    DEAD_MOUNT,
     Proof {
         kind: "StackedMounts",
         words: "pv-3",
@@ -171,16 +174,7 @@ const ON_6_1: &[Proof] = &[
 
 /// On a later kernel, with controllers' heads behind a multipath device, and where the pods' memory runs out.
 const ON_6_12: &[Proof] = &[
-    Proof {
-        kind: "DeadMount",
-        words: "pv-1",
-        setup: "pod_stage 1 ext4; pod_stage 2 ext4",
-        near: "pod_unstage 2 && ebs_detach $(volume 2)",
-        raise: "event ebs_detach $(volume 1)",
-        clear: "pod_unstage 1",
-        goes: Goes::Whole,
-        woken: true,
-    },
+    DEAD_MOUNT,
     Proof {
         kind: "StalledIo",
         words: "vol-00000000000000007",

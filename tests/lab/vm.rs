@@ -1,7 +1,6 @@
 //! A real kernel: QEMU in software, with this machine's own root below a layer that takes the writes.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::control::free_ports;
 use crate::pieces::{need, piece};
 use crate::scratch::{Scratch, owned};
 
@@ -74,11 +74,6 @@ fn guest() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/guest")
 }
 
-/// A port of loopback that nobody has right now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?}"))?;
     ensure!(status.success(), "{command:?}: {status}");
@@ -114,7 +109,7 @@ impl Vm {
         let socket = scratch.join("agent");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
-        let (port, scraped) = (free_port()?, free_port()?);
+        let [port, scraped] = free_ports()?;
         let yes = |on| if on { "Y" } else { "N" };
         let append = format!(
             "console=ttyS0 quiet panic=-1 psi=1 nvme_core.multipath={} lab.guest={} lab.modules={} lab.init={} lab.person={} {}",

@@ -9,9 +9,10 @@ use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat, major, minor};
 use nix::sys::statvfs::fstatvfs;
 
+use super::HostSettings;
 use super::own_mounts::OwnMounts;
 use super::root::Root;
-use super::{HostSettings, relative};
+use super::root::relative;
 use crate::facts::{Cause, DevId, DiskUsage, Mounts, Unknown};
 
 /// Where container runtimes keep their images: containerd's snapshots, containerd, CRI-O, docker.
@@ -58,7 +59,7 @@ pub fn nodefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Re
         }
         at = parent;
     }
-    Err(Unknown::new(Cause::Missing, format!("{} and all above it are not there", root.name(&relative(kubelet)))))
+    Err(Unknown::new(Cause::Missing, format!("{} and all above it are not there", root.name(relative(kubelet)))))
 }
 
 /// In a container: the kubelet's directory where it is mounted, else our own where it is on the same filesystem.
@@ -78,7 +79,7 @@ fn nodefs_from_inside(places: &Places<'_>, settings: &HostSettings, own: &OwnMou
     let dev = own.expect_same_device(state, &handle, kubelet)?;
     let why = format!("{state} stands on the filesystem of {kubelet} (device {dev})");
     usage_of(&handle, state, Some(why), dev)
-        .map_err(|error| places.root.unknown(&relative(state), error))
+        .map_err(|error| places.root.unknown(relative(state), error))
         .and_then(with_size)
 }
 
@@ -118,7 +119,7 @@ pub fn imagefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> R
         let why = "no container images directory is mounted here (the component of the distribution does that)";
         return Err(Unknown::new(Cause::Missing, why));
     }
-    let looked: Vec<String> = IMAGE_ROOTS.iter().map(|path| root.name(&relative(path))).collect();
+    let looked: Vec<String> = IMAGE_ROOTS.iter().map(|path| root.name(relative(path))).collect();
     let why = format!("no container images directory found (looked in {}); set image-root", looked.join(", "));
     Err(Unknown::new(Cause::Missing, why))
 }
@@ -165,16 +166,16 @@ impl<'a> Places<'a> {
     /// Whether it is the host's own directory, and not what a container has in its place.
     fn shown(&self, path: &str, own: &OwnMounts<'_>) -> Result<(), Unknown> {
         let (handle, _) = self.directory(path)?;
-        own.expect_shown(&relative(path), &handle)
+        own.expect_shown(relative(path), &handle)
     }
 
     /// A handle that is neither opened nor listed, and its device number.
     fn directory(&self, path: &str) -> Result<(OwnedFd, DevId), Unknown> {
         let path = relative(path);
-        let handle = self.root.handle(&path)?;
-        let stat = fstat(&handle).map_err(|error| self.root.unknown(&path, error))?;
+        let handle = self.root.handle(path)?;
+        let stat = fstat(&handle).map_err(|error| self.root.unknown(path, error))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
-            let why = format!("{} is no directory", self.root.name(&path));
+            let why = format!("{} is no directory", self.root.name(path));
             return Err(Unknown::new(Cause::WrongType, why));
         }
         let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
@@ -197,7 +198,7 @@ impl<'a> Places<'a> {
 
     fn live(&self, path: &str, instead_of: Option<String>) -> Result<DiskUsage, Unknown> {
         let (handle, dev) = self.directory(path)?;
-        usage_of(&handle, path, instead_of, dev).map_err(|error| self.root.unknown(&relative(path), error))
+        usage_of(&handle, path, instead_of, dev).map_err(|error| self.root.unknown(relative(path), error))
     }
 }
 

@@ -33,6 +33,11 @@ pub const TABLE: usize = 64 << 20;
 /// How a directory is opened.
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
 
+/// A path as it stands below a root.
+pub(crate) fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
 /// The directory that stands for `/`.
 #[derive(Debug)]
 pub struct Root {

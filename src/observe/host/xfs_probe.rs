@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use super::HostSettings;
 use super::gaps::Gaps;
 use super::own_mounts::{OwnMounts, mount_id};
 use super::root::Root;
-use super::{HostSettings, relative};
+use super::root::relative;
 use crate::facts::{Cause, DevId, MountEntry, Mounts, Unknown, XfsProbes, XfsState};
 
 /// In a copy of a machine, what was found there: an object from device number to [`XfsState`].
@@ -111,7 +112,7 @@ impl Probe<'_> {
         }
         match state(asked.map(drop)) {
             Ok(state) => drop(self.found.insert(dev, state)),
-            Err(error) => self.gaps.note(self.root.unknown(&path, error)),
+            Err(error) => self.gaps.note(self.root.unknown(path, error)),
         }
     }
 }

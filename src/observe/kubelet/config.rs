@@ -13,7 +13,7 @@ pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
 use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Unknown, pod_uid_of};
-use crate::observe::host::root::{EntryKind, Root, SMALL};
+use crate::observe::host::root::{EntryKind, Root, SMALL, relative};
 use settings::Settings;
 
 /// The kubelet's directory unless `--root-dir` says otherwise.
@@ -204,10 +204,6 @@ fn of_usual_places(root: &Root, kubelet_root: &str, hidden: Option<Unknown>) -> 
         Some(unknown) => Err(unknown),
         None => Ok(KubeletConfig { root_dir: kubelet_root, ..KubeletConfig::default() }),
     }
-}
-
-fn relative(path: &str) -> &str {
-    path.trim_start_matches('/')
 }
 
 fn read_file(root: &Root, path: &str) -> Result<ConfigFile, Unknown> {
