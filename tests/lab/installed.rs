@@ -294,7 +294,7 @@ pub fn soak() -> Result<()> {
     let began = Instant::now();
     let (mut told, mut rounds, mut bad) = (0, 0, 0);
     while soaked + told < HOUR {
-        let said = node.sh("mounts_come_and_go 100")?;
+        let said = node.sh("mounts_come_and_go 25")?;
         let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
         let [all, refused, alive] = numbers[..] else { bail!("the soak said {said}") };
         let seconds = began.elapsed().as_secs();
