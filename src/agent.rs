@@ -1,12 +1,12 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
+mod api;
 pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
 pub mod state;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Question};
+use crate::facts::{Moment, Question, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
@@ -27,8 +27,9 @@ use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
 use crate::report::metrics::AgentFigures;
 use crate::report::{Origin, Report, text};
-use crate::wake::{Wake, Waker};
+use crate::wake::Waker;
 
+use api::Link;
 use schedule::Schedule;
 use serve::Served;
 use state::StateDir;
@@ -72,6 +73,7 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
 /// The agent: what it looks with, what it judges with, and what it tells.
 struct Agent {
     eyes: Eyes,
+    api: Link,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -95,7 +97,7 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_listen {
         serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
     }
-    let mut agent = Agent::new(&config, served)?;
+    let mut agent = Agent::new(&config, served).await?;
     agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
@@ -115,7 +117,7 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
 }
 
 impl Agent {
-    fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
+    async fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config)?;
         let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
@@ -123,11 +125,12 @@ impl Agent {
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory);
+        let api = Link::open(config, clock).await;
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.insert("clock", 0);
+        figures.wakes_total.extend([("api", 0), ("clock", 0)]);
         let schedule = Schedule::new(config.interval);
-        Ok(Self { eyes, clock, engine, schedule, waker, state, figures, served, asks: Vec::new() })
+        Ok(Self { eyes, api, clock, engine, schedule, waker, state, figures, served, asks: Vec::new() })
     }
 
     /// Looks at what is due, judges it, and tells.
@@ -135,7 +138,11 @@ impl Agent {
         let begun = self.clock.now();
         let due = self.schedule.take_due(begun);
         let asks = std::mem::take(&mut self.asks);
-        let mut seen = self.eyes.observe(self.clock, due, &asks).await;
+        let (of_host, of_api): (Vec<_>, Vec<_>) =
+            asks.into_iter().partition(|ask| ask.source().witness() == Witness::Host);
+        self.api.ask(of_api);
+        let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
+        seen.extend(self.api.take());
         self.state.replace(&mut seen, begun);
         let step = self.engine.step(self.clock.now(), seen);
         self.follow(step);
@@ -162,7 +169,9 @@ impl Agent {
         self.figures.pass_duration_seconds_sum += took.as_secs_f64();
         self.figures.stuck_reads = self.eyes.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
-        let report = Report::of(&self.engine, Origin::Agent);
+        let mut report = Report::of(&self.engine, Origin::Agent);
+        report.notes.push(self.api.note());
+        self.figures.api = self.api.figures();
         let served =
             Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));
@@ -171,11 +180,11 @@ impl Agent {
     /// Waits for the clock or the kernel; `None` when told to stop.
     async fn wait(&mut self, stop: &mut Signal, interrupt: &mut Signal) -> Option<()> {
         let begun = self.clock.now();
-        let mut woken: BTreeMap<Wake, ()> = BTreeMap::new();
+        let mut woken = false;
         loop {
             let now = self.clock.now();
             let mut rest = self.schedule.next_due(now);
-            if !woken.is_empty() {
+            if woken {
                 // The rest of what is going on comes within a breath: a mount is rarely alone.
                 rest = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
             }
@@ -186,11 +195,15 @@ impl Agent {
                 wake = self.waker.next() => {
                     *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
                     self.schedule.hasten(wake.sources(), now);
-                    woken.insert(wake, ());
+                    woken = true;
+                }
+                () = self.api.news() => {
+                    *self.figures.wakes_total.entry("api").or_default() += 1;
+                    woken = true;
                 }
             }
         }
-        if woken.is_empty() {
+        if !woken {
             *self.figures.wakes_total.entry("clock").or_default() += 1;
         }
         Some(())

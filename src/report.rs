@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Area;
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Source};
+use crate::facts::{Cause, ConfigOrigin, EvictionSignal, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
+use crate::view::View;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +55,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What was seen, in numbers.
     pub seen: BTreeMap<String, u64>,
+    /// Pods of this node by phase, as the API server has them; empty where it was not asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<PodPhase, u64>,
     /// Seconds since each source was last read.
     pub ages: BTreeMap<Source, f64>,
 }
@@ -83,6 +87,9 @@ pub struct ReportedFinding {
     pub since: Timestamp,
     /// What it is about.
     pub subject: Subject,
+    /// The pod that it is about, as `namespace/name`, where the API server knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
     /// One sentence.
     pub message: String,
     /// What it rests on.
@@ -185,6 +192,7 @@ impl Report {
             kinds: Kind::ALL.iter().map(|kind| state_of(engine, *kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
+            pods: pods(engine),
             ages: ages.collect(),
         }
     }
@@ -221,15 +229,18 @@ impl Report {
 }
 
 impl ReportedFinding {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry, view: &View) -> Self {
         let Finding { kind, severity, subject, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
-        Self { kind, severity, confirmed, since: entry.first_seen, subject, message, evidence, advice }
+        let pods = view.pods.known().ok().map(|seen| seen.value);
+        let pod = subject.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
+        let pod_name = pod.map(|pod| pod.full_name());
+        Self { kind, severity, confirmed, since: entry.first_seen, subject, pod_name, message, evidence, advice }
     }
 }
 
 fn findings(engine: &Engine) -> Vec<ReportedFinding> {
-    let mut findings: Vec<_> = engine.entries().map(ReportedFinding::of).collect();
+    let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine.view())).collect();
     findings.sort_by_key(|f| (std::cmp::Reverse((f.confirmed, f.severity)), f.kind));
     findings
 }
@@ -307,6 +318,15 @@ fn notes(engine: &Engine) -> Vec<String> {
         });
     }
     notes
+}
+
+fn pods(engine: &Engine) -> BTreeMap<PodPhase, u64> {
+    let Ok(pods) = engine.view().pods.known() else { return BTreeMap::new() };
+    let mut counts: BTreeMap<PodPhase, u64> = PodPhase::ALL.into_iter().map(|phase| (phase, 0)).collect();
+    for pod in pods.values() {
+        *counts.entry(pod.phase).or_default() += 1;
+    }
+    counts
 }
 
 fn seen(engine: &Engine) -> BTreeMap<String, u64> {

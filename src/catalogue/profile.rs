@@ -80,6 +80,18 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         | Source::Neighbours
         | Source::Clock
         | Source::Boot
-        | Source::BootHistory => Sight::Whole,
+        | Source::BootHistory
+        | Source::Node
+        | Source::Pods
+        | Source::AgentConfigMap
+        | Source::AgentDaemonSet
+        | Source::CsiNode
+        | Source::CniNode
+        | Source::VpcCniConfig
+        | Source::VolumeAttachments
+        | Source::PersistentVolumes
+        | Source::StorageClasses
+        | Source::AttributesClasses
+        | Source::FormerPods => Sight::Whole,
     }
 }

@@ -31,6 +31,26 @@ pub struct AgentFigures {
     pub wakes_total: BTreeMap<&'static str, u64>,
     /// What happened to findings, by change.
     pub transitions_total: BTreeMap<&'static str, u64>,
+    /// What was asked of the API server.
+    pub api: ApiFigures,
+}
+
+/// What was asked of the API server, in numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApiFigures {
+    /// Requests by verb and HTTP status; `none` where there was no answer.
+    pub requests_total: BTreeMap<(&'static str, String), u64>,
+    /// Bytes of the answers.
+    pub received_bytes_total: u64,
+}
+
+impl ApiFigures {
+    /// The figures of a client.
+    pub fn of(requests: impl Iterator<Item = ((&'static str, Option<u16>), u64)>, received_bytes_total: u64) -> Self {
+        let code = |code: Option<u16>| code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        let requests_total = requests.map(|((verb, status), count)| ((verb, code(status)), count)).collect();
+        Self { requests_total, received_bytes_total }
+    }
 }
 
 /// The text that a scrape is answered with.
@@ -40,8 +60,10 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     about(&mut families, report);
     findings(&mut families, report);
     sources(&mut families, report);
+    pods(&mut families, report);
     signals(&mut families, report);
     agent(&mut families, extra);
+    api(&mut families, &extra.api);
     let mut out = String::with_capacity(32 << 10);
     for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
         // It refuses only a family without a name or a metric; then the others are still told.
@@ -204,6 +226,13 @@ fn sources(families: &mut Families, report: &Report) {
     }
 }
 
+fn pods(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_pods", "Pods of this node by phase, as the API server has them.");
+    for (phase, count) in &report.pods {
+        series.set(&[("phase", phase.name())], float(*count));
+    }
+}
+
 fn signals(families: &mut Families, report: &Report) {
     let mut series = families.gauge("barnacle_eviction_signal_unknown", "1 where an eviction signal is not known.");
     for signal in &report.headroom {
@@ -274,6 +303,18 @@ fn agent(families: &mut Families, figures: &AgentFigures) {
     for (change, count) in &figures.transitions_total {
         series.set(&[("change", change)], float(*count));
     }
+}
+
+fn api(families: &mut Families, figures: &ApiFigures) {
+    let help = "Requests to APIs, by target, verb and HTTP status; none where there was no answer.";
+    let mut series = families.counter("barnacle_api_requests_total", help);
+    for ((verb, code), count) in &figures.requests_total {
+        series.set(&[("target", "kubernetes"), ("verb", verb), ("code", code)], float(*count));
+    }
+    drop(series);
+    families
+        .counter("barnacle_api_received_bytes_total", "Bytes of the answers to requests to APIs.")
+        .set(&[("target", "kubernetes")], float(figures.received_bytes_total));
 }
 
 fn state(confirmed: bool) -> &'static str {
@@ -365,6 +406,7 @@ mod tests {
             landlock_abi: 7,
             wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
             transitions_total: BTreeMap::from([("confirmed", 4), ("suspected", 5)]),
+            api: ApiFigures::of([(("get", Some(200)), 3), (("watch", None), 1)].into_iter(), 4_711),
         }
     }
 

@@ -34,6 +34,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         subject,
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
+        pod_name: None,
         advice: crate::catalogue::row(kind).act.to_owned(),
     }
 }
@@ -83,6 +84,7 @@ pub fn healthy() -> Report {
             .collect(),
         notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
+        pods: std::collections::BTreeMap::new(),
         ages: Source::ALL.iter().zip((0..).map(|i| f64::from(i % 9) + 0.4)).map(|(s, age)| (*s, age)).collect(),
     }
 }

@@ -1,0 +1,103 @@
+//! The agent's link to the API server: there, not wanted, or not to be had, and each of them said.
+
+use std::future::pending;
+
+use tracing::{info, warn};
+
+use crate::api::{Access, Api, ApiError, connect};
+use crate::config::Config;
+use crate::facts::{Observation, Question, SourceSet, Unknown, Witness};
+use crate::observe::Cluster;
+use crate::observe::clock::Clock;
+use crate::report::metrics::ApiFigures;
+
+/// The API server as the agent has it.
+pub(super) struct Link {
+    state: State,
+    /// What there is to say once about having none.
+    unsaid: Option<Unknown>,
+}
+
+enum State {
+    /// Watched and asked.
+    Open { api: Api, cluster: Cluster },
+    /// Not asked for, and no pod of a cluster.
+    None,
+    /// Wanted, and not to be had.
+    Broken(ApiError),
+}
+
+impl Link {
+    /// Connects where the settings or the surroundings say so. What is wrong is said, and the node watched without.
+    pub async fn open(config: &Config, clock: Clock) -> Self {
+        let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster);
+        let Some(access) = access else {
+            return Self { state: State::None, unsaid: None };
+        };
+        match connect(&access, &node_name(config)).await {
+            Ok(api) => {
+                info!(server = %api.server, node = %api.node, namespace = %api.namespace, "watching this node's objects");
+                let cluster = Cluster::start(&api, clock, config.own_pod.clone());
+                Self { state: State::Open { api, cluster }, unsaid: None }
+            }
+            Err(error) => {
+                warn!(why = %error, "the API server is not asked; what the machine itself shows is watched all the same");
+                Self { unsaid: Some(error.unknown()), state: State::Broken(error) }
+            }
+        }
+    }
+
+    /// What came since the last time.
+    pub fn take(&mut self) -> Vec<Observation> {
+        match &self.state {
+            State::Open { cluster, .. } => cluster.take(),
+            State::None | State::Broken(_) => {
+                let sources = SourceSet::of_witness(Witness::Api);
+                let why = self.unsaid.take();
+                why.map(|why| sources.iter().map(|s| Observation::unknown(s, why.clone())).collect())
+                    .unwrap_or_default()
+            }
+        }
+    }
+
+    /// Puts questions; their answers come by [`Link::take`].
+    pub fn ask(&self, questions: Vec<Question>) {
+        if let State::Open { cluster, .. } = &self.state {
+            cluster.ask(questions);
+        }
+    }
+
+    /// Waits for something that is worth a pass.
+    pub async fn news(&self) {
+        match &self.state {
+            State::Open { cluster, .. } => cluster.news().await,
+            State::None | State::Broken(_) => pending().await,
+        }
+    }
+
+    /// What a reader of the report must know.
+    pub fn note(&self) -> String {
+        match &self.state {
+            State::Open { api, .. } => format!("cluster: as {} at {}", api.node, api.server),
+            State::None => "cluster: not asked, this machine alone was looked at (give --kubeconfig)".to_owned(),
+            State::Broken(error) => format!("cluster: not asked: {error}"),
+        }
+    }
+
+    /// What was asked so far, in numbers.
+    pub fn figures(&self) -> ApiFigures {
+        match &self.state {
+            State::Open { api, .. } => ApiFigures::of(
+                api.meter().requests().into_iter().map(|((verb, code), count)| ((verb.name(), code), count)),
+                api.meter().received_bytes(),
+            ),
+            State::None | State::Broken(_) => ApiFigures::default(),
+        }
+    }
+}
+
+/// The Node's name: as told, else the host's, which most kubelets use.
+pub(super) fn node_name(config: &Config) -> String {
+    let hostname = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    config.node_name.clone().or_else(hostname).unwrap_or_default()
+}

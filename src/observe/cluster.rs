@@ -1,0 +1,117 @@
+//! The API server as a witness: our own Node and pods, and what they name. Never a list of the cluster.
+//!
+//! What is watched comes by itself and waits here for the next pass, which it may hasten. What is asked by name is
+//! fetched in the background: a pass never waits for the network, so an API server that is away costs nothing but
+//! its own readings, which grow old and then turn Unknown.
+
+mod asked;
+mod backoff;
+mod hourly;
+mod mailbox;
+mod objects;
+mod store;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::api::Api;
+use crate::facts::{AgentConfigMap, Node, Observation, Pod, Question, Reading, Unknown};
+use crate::observe::clock::Clock;
+
+pub use backoff::Backoff;
+use mailbox::Mailbox;
+pub use objects::{ObjectMeta, slim_pod};
+use store::Store;
+use watch::Watch;
+
+/// Name of our own ConfigMap and DaemonSet, as `daemonset/` has them.
+pub const OWN_NAME: &str = "barnacle";
+
+/// The API server's witnesses: tasks that end when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    mailbox: Arc<Mailbox>,
+    questions: mpsc::UnboundedSender<Vec<Question>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Cluster {
+    /// Begins to watch, for the node that the connection is about.
+    #[must_use]
+    pub fn start(api: &Api, clock: Clock, own_pod: Option<String>) -> Self {
+        let mailbox = Arc::new(Mailbox::default());
+        let (questions, asked) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_node(api).run(api.clone(), clock, Arc::clone(&mailbox)));
+        tasks.spawn(watch_pods(api, own_pod).run(api.clone(), clock, Arc::clone(&mailbox)));
+        tasks.spawn(watch_config(api).run(api.clone(), clock, Arc::clone(&mailbox)));
+        hourly::start(&mut tasks, api, clock, &mailbox);
+        tasks.spawn(asked::answer(api.clone(), clock, Arc::clone(&mailbox), asked));
+        Self { mailbox, questions, _tasks: tasks }
+    }
+
+    /// What came since the last time.
+    #[must_use]
+    pub fn take(&self) -> Vec<Observation> {
+        self.mailbox.take()
+    }
+
+    /// Asks in the background; the answers come as observations.
+    pub fn ask(&self, questions: Vec<Question>) {
+        if !questions.is_empty() {
+            // The task that answers lives as long as we do.
+            let _ = self.questions.send(questions);
+        }
+    }
+
+    /// Waits until something came that is worth a pass.
+    pub async fn news(&self) {
+        self.mailbox.news().await;
+    }
+}
+
+fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
+    let node = api.node.clone();
+    Watch {
+        path: "/api/v1/nodes".to_owned(),
+        selector: format!("metadata.name%3D{node}"),
+        source: crate::facts::Source::Node,
+        slim: objects::slim_node,
+        tell: Box::new(move |store: &Store<Node>, at| {
+            let missing = || Unknown::new(crate::facts::Cause::Missing, no_such_node(&node));
+            Observation::Node(Reading::of(store.only().and_then(|node| node.cloned().ok_or_else(missing)), at))
+        }),
+    }
+}
+
+fn no_such_node(node: &str) -> String {
+    format!("there is no Node {node:?} in this cluster: give its name as node-name")
+}
+
+fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod> {
+    Watch {
+        path: "/api/v1/pods".to_owned(),
+        selector: format!("spec.nodeName%3D{}", api.node),
+        source: crate::facts::Source::Pods,
+        slim: objects::slim_pod,
+        tell: Box::new(move |store: &Store<Pod>, at| {
+            Observation::Pods(Reading::of(store.expect_pod(own_pod.as_deref()).map(|()| store.inventory()), at))
+        }),
+    }
+}
+
+fn watch_config(api: &Api) -> Watch<objects::RawConfigMap, AgentConfigMap> {
+    Watch {
+        path: format!("/api/v1/namespaces/{}/configmaps", api.namespace),
+        selector: format!("metadata.name%3D{OWN_NAME}"),
+        source: crate::facts::Source::AgentConfigMap,
+        slim: objects::slim_config,
+        tell: Box::new(|store: &Store<AgentConfigMap>, at| {
+            let config = store.only().map(|config| config.cloned().unwrap_or_default());
+            Observation::AgentConfigMap(Reading::of(config, at))
+        }),
+    }
+}
