@@ -140,7 +140,7 @@ impl Agent {
         let asks = std::mem::take(&mut self.asks);
         let (of_host, of_api): (Vec<_>, Vec<_>) =
             asks.into_iter().partition(|ask| ask.source().witness() == Witness::Host);
-        self.api.ask(of_api);
+        let _ = self.api.ask(of_api);
         let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
         self.state.replace(&mut seen, begun);

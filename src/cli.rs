@@ -99,7 +99,9 @@ fn with_settings(command: Command) -> Command {
     let file = file.help("YAML file of settings").help_heading("Settings");
     let flags = KEYS.iter().map(|key| {
         let help = format!("{} [default: {}] ({})", key.help, default(key), (key.allowed)());
-        Arg::new(key.name).long(key.name).value_name("VALUE").help(help).help_heading("Settings").hide_short_help(true)
+        let flag = Arg::new(key.name).long(key.name).value_name("VALUE").help(help);
+        let flag = if key.name == "node-name" { flag.visible_alias("node") } else { flag };
+        flag.help_heading("Settings").hide_short_help(true)
     });
     command.arg(file).args(flags)
 }

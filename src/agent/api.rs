@@ -1,12 +1,14 @@
 //! The agent's link to the API server: there, not wanted, or not to be had, and each of them said.
 
 use std::future::pending;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::api::{Access, Api, ApiError, connect};
 use crate::config::Config;
-use crate::facts::{Observation, Question, SourceSet, Unknown, Witness};
+use crate::facts::{Observation, Question, Source, SourceSet, Unknown, Witness};
 use crate::observe::Cluster;
 use crate::observe::clock::Clock;
 use crate::report::metrics::ApiFigures;
@@ -16,6 +18,8 @@ pub(super) struct Link {
     state: State,
     /// What there is to say once about having none.
     unsaid: Option<Unknown>,
+    /// Whether the first words have been waited for.
+    settled: bool,
 }
 
 enum State {
@@ -32,17 +36,17 @@ impl Link {
     pub async fn open(config: &Config, clock: Clock) -> Self {
         let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster);
         let Some(access) = access else {
-            return Self { state: State::None, unsaid: None };
+            return Self { state: State::None, unsaid: None, settled: false };
         };
         match connect(&access, &node_name(config)).await {
             Ok(api) => {
                 info!(server = %api.server, node = %api.node, namespace = %api.namespace, "watching this node's objects");
                 let cluster = Cluster::start(&api, clock, config.own_pod.clone());
-                Self { state: State::Open { api, cluster }, unsaid: None }
+                Self { state: State::Open { api, cluster }, unsaid: None, settled: false }
             }
             Err(error) => {
                 warn!(why = %error, "the API server is not asked; what the machine itself shows is watched all the same");
-                Self { unsaid: Some(error.unknown()), state: State::Broken(error) }
+                Self { unsaid: Some(error.unknown()), state: State::Broken(error), settled: false }
             }
         }
     }
@@ -60,11 +64,30 @@ impl Link {
         }
     }
 
-    /// Puts questions; their answers come by [`Link::take`].
-    pub fn ask(&self, questions: Vec<Question>) {
-        if let State::Open { cluster, .. } = &self.state {
-            cluster.ask(questions);
+    /// Puts questions; their answers come by [`Link::take`]. Says whether any was put.
+    pub fn ask(&self, questions: Vec<Question>) -> bool {
+        let State::Open { cluster, .. } = &self.state else { return false };
+        let any = !questions.is_empty();
+        cluster.ask(questions);
+        any
+    }
+
+    /// Waits for the words that a single look cannot do without, or for what it asked; no longer than this.
+    pub async fn settle(&mut self, patience: Duration) -> Vec<Observation> {
+        let mut seen = self.take();
+        let State::Open { .. } = &self.state else { return seen };
+        let end = Instant::now() + patience;
+        // Our Node and our pods come first and each by itself; a little later nothing more is on its way.
+        while timeout_at(end, self.news()).await.is_ok() {
+            sleep(Duration::from_millis(200)).await;
+            seen.extend(self.take());
+            let told: SourceSet = seen.iter().map(Observation::source).collect();
+            if self.settled || (told.has(Source::Node) && told.has(Source::Pods)) {
+                break;
+            }
         }
+        self.settled = true;
+        seen
     }
 
     /// Waits for something that is worth a pass.

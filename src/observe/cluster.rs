@@ -18,12 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
-use crate::facts::{AgentConfigMap, Node, Observation, Pod, Question, Reading, Unknown};
+use crate::facts::{AgentConfigMap, Cause, Node, Observation, Pod, Pods, Question, Reading, Source, Unknown};
 use crate::observe::clock::Clock;
 
 pub use backoff::Backoff;
 use mailbox::Mailbox;
-pub use objects::{ObjectMeta, slim_pod};
 use store::Store;
 use watch::Watch;
 
@@ -73,15 +72,33 @@ impl Cluster {
     }
 }
 
+/// The pods of a list, as the API server and `kubectl get pods -o json` write it.
+///
+/// # Errors
+/// When it is no such list.
+pub fn read_pods(list: &[u8]) -> Result<Pods, Unknown> {
+    #[derive(serde::Deserialize)]
+    struct List {
+        items: Vec<objects::RawPod>,
+    }
+    let malformed = |error| Unknown::new(Cause::Malformed, format!("expected a list of pods: {error}"));
+    let list: List = serde_json::from_slice(list).map_err(malformed)?;
+    let mut store = Store::default();
+    for raw in list.items {
+        store.put(raw.metadata.uid.clone(), objects::slim_pod(raw));
+    }
+    Ok(store.inventory())
+}
+
 fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
     let node = api.node.clone();
     Watch {
         path: "/api/v1/nodes".to_owned(),
         selector: format!("metadata.name%3D{node}"),
-        source: crate::facts::Source::Node,
+        source: Source::Node,
         slim: objects::slim_node,
         tell: Box::new(move |store: &Store<Node>, at| {
-            let missing = || Unknown::new(crate::facts::Cause::Missing, no_such_node(&node));
+            let missing = || Unknown::new(Cause::Missing, no_such_node(&node));
             Observation::Node(Reading::of(store.only().and_then(|node| node.cloned().ok_or_else(missing)), at))
         }),
     }
@@ -95,7 +112,7 @@ fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod>
     Watch {
         path: "/api/v1/pods".to_owned(),
         selector: format!("spec.nodeName%3D{}", api.node),
-        source: crate::facts::Source::Pods,
+        source: Source::Pods,
         slim: objects::slim_pod,
         tell: Box::new(move |store: &Store<Pod>, at| {
             Observation::Pods(Reading::of(store.expect_pod(own_pod.as_deref()).map(|()| store.inventory()), at))
@@ -107,7 +124,7 @@ fn watch_config(api: &Api) -> Watch<objects::RawConfigMap, AgentConfigMap> {
     Watch {
         path: format!("/api/v1/namespaces/{}/configmaps", api.namespace),
         selector: format!("metadata.name%3D{OWN_NAME}"),
-        source: crate::facts::Source::AgentConfigMap,
+        source: Source::AgentConfigMap,
         slim: objects::slim_config,
         tell: Box::new(|store: &Store<AgentConfigMap>, at| {
             let config = store.only().map(|config| config.cloned().unwrap_or_default());
