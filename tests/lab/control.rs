@@ -8,7 +8,7 @@ pub use proofs::proofs;
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -149,6 +149,15 @@ impl ControlPlane {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Where etcd takes requests, without TLS.
+    pub fn etcd(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.etcd_port))
+    }
+
     /// The API's address for a VM of the lab.
     pub fn guest_url(&self) -> String {
         format!("https://{FROM_GUEST}:{}", self.port)
@@ -176,6 +185,12 @@ impl ControlPlane {
         // What follows the last newline is being written.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(|line| serde_json::from_str(line).with_context(|| format!("audit.log: {line}"))).collect()
+    }
+
+    /// From now on nobody but the caller changes objects.
+    pub fn hold_controllers(&self) -> Result<()> {
+        self.controllers.signal(Signal::SIGSTOP)?;
+        self.scheduler.signal(Signal::SIGSTOP)
     }
 
     /// The API server takes connections and answers nothing, until [`Self::resume`].

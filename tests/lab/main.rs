@@ -17,6 +17,7 @@
 )]
 
 mod attach;
+mod contract;
 mod control;
 mod installed;
 mod kernel;
@@ -47,6 +48,7 @@ const PARTS: &[Part] = &[
     ("reboots", reboots::proofs),
     ("node", node::with_cgroupfs),
     ("control", control::proofs),
+    ("contract", contract::proofs),
 ];
 
 /// What takes too long for each time: only where it is asked for.
