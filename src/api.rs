@@ -149,14 +149,14 @@ impl Api {
         self.call(Verb::Patch, Method::PATCH, path, Some((how.content_type(), patch))).await
     }
 
-    /// Begins a watch; the path has its query. Its lines come until the server ends it.
+    /// Begins a watch; the path has its query. Its lines come until the server ends it, or is silent for so long.
     ///
     /// # Errors
     /// As [`ApiError`] says.
-    pub async fn watch(&self, path: &str) -> Result<Lines, ApiError> {
+    pub async fn watch(&self, path: &str, silence: Duration) -> Result<Lines, ApiError> {
         let name = format!("watch {}", bare(path));
         let answer = self.within(Verb::Watch, &name, self.answer(Verb::Watch, &name, get(path)?)).await?;
-        Ok(Lines::new(answer.into_body(), name, Arc::clone(&self.meter)))
+        Ok(Lines::new(answer.into_body(), name, Arc::clone(&self.meter), silence))
     }
 
     async fn call<T: DeserializeOwned>(

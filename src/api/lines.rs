@@ -10,8 +10,6 @@ use tokio::time::timeout;
 use super::{ApiError, Meter, chain};
 use crate::facts::Cause;
 
-/// The server sends a bookmark each minute or so: a watch that is silent for longer is dead, whatever TCP says.
-const LONGEST_SILENCE: Duration = Duration::from_secs(180);
 /// etcd takes no object above 1.5 MiB; a line without an end is no watch.
 const LONGEST_LINE: usize = 8 << 20;
 
@@ -21,14 +19,15 @@ pub struct Lines {
     body: Body,
     name: String,
     meter: Arc<Meter>,
+    silence: Duration,
     buffer: Vec<u8>,
     /// Where in the buffer no line feed has been looked for yet.
     searched: usize,
 }
 
 impl Lines {
-    pub(super) fn new(body: Body, name: String, meter: Arc<Meter>) -> Self {
-        Self { body, name, meter, buffer: Vec::new(), searched: 0 }
+    pub(super) fn new(body: Body, name: String, meter: Arc<Meter>, silence: Duration) -> Self {
+        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0 }
     }
 
     /// The next line; `None` where the server ended the watch.
@@ -45,10 +44,10 @@ impl Lines {
                 return Err(ApiError::new(Cause::TooLarge, why));
             }
             let silent = |_| {
-                let why = format!("{}: silent for {} s", self.name, LONGEST_SILENCE.as_secs());
+                let why = format!("{}: silent for {} s", self.name, self.silence.as_secs());
                 ApiError::new(Cause::Stuck, why)
             };
-            match timeout(LONGEST_SILENCE, self.body.frame()).await.map_err(silent)? {
+            match timeout(self.silence, self.body.frame()).await.map_err(silent)? {
                 None => return Ok(None),
                 Some(Err(error)) => {
                     let why = format!("{}: broke off: {}", self.name, chain(&error));
@@ -81,7 +80,7 @@ mod tests {
 
     async fn lines(text: Vec<u8>) -> (Vec<String>, Option<ApiError>) {
         let meter = Arc::new(Meter::default());
-        let mut lines = Lines::new(Body::from(text), "watch /x".into(), meter);
+        let mut lines = Lines::new(Body::from(text), "watch /x".into(), meter, Duration::from_secs(9));
         let mut all = Vec::new();
         loop {
             match lines.next().await {

@@ -168,7 +168,7 @@ pub type Pods = Inventory<PodUid, Arc<Pod>>;
 pub struct AgentConfigMap {
     /// Whether there is one.
     pub exists: bool,
-    /// `data.pause`: why nothing may be written or remedied in this cluster; absent or empty where it may.
+    /// `data.pause`: why nothing may be remedied in this cluster; absent or empty where it may.
     pub pause: Option<String>,
 }
 

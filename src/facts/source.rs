@@ -41,7 +41,7 @@ macro_rules! for_each_source {
             BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, "the state directory";
             Node, node, crate::facts::Node, "node", 60, Api, "our own Node (watched)";
             Pods, pods, crate::facts::Pods, "pods", 60, Api, "the pods of this node (watched)";
-            AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 60, Api, "ConfigMap barnacle (watched)";
+            AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 600, Api, "ConfigMap barnacle (watched)";
             AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, "our own DaemonSet";
             CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, "our own CSINode";
             CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, "our own CNINode";

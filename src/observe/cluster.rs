@@ -13,6 +13,7 @@ mod store;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,7 +28,12 @@ use store::Store;
 use watch::Watch;
 
 /// Name of our own ConfigMap and DaemonSet, as `daemonset/` has them.
-pub const OWN_NAME: &str = "barnacle";
+const OWN_NAME: &str = "barnacle";
+
+/// Nodes and pods change somewhere at any time, so the server has bookmarks to send.
+const SILENCE: Duration = Duration::from_secs(180);
+/// ConfigMaps may rest for hours.
+const QUIET: Duration = Duration::from_secs(1200);
 
 /// The API server's witnesses: tasks that end when this is dropped.
 #[derive(Debug)]
@@ -45,9 +51,10 @@ impl Cluster {
         let (questions, asked) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_node(api).run(api.clone(), clock, Arc::clone(&mailbox)));
+        let own_name = own_name(own_pod.as_deref());
         tasks.spawn(watch_pods(api, own_pod).run(api.clone(), clock, Arc::clone(&mailbox)));
-        tasks.spawn(watch_config(api).run(api.clone(), clock, Arc::clone(&mailbox)));
-        hourly::start(&mut tasks, api, clock, &mailbox);
+        tasks.spawn(watch_config(api, &own_name).run(api.clone(), clock, Arc::clone(&mailbox)));
+        hourly::start(&mut tasks, api, clock, &mailbox, &own_name);
         tasks.spawn(asked::answer(api.clone(), clock, Arc::clone(&mailbox), asked));
         Self { mailbox, questions, _tasks: tasks }
     }
@@ -97,6 +104,7 @@ fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
         selector: format!("metadata.name%3D{node}"),
         source: Source::Node,
         slim: objects::slim_node,
+        silence: SILENCE,
         tell: Box::new(move |store: &Store<Node>, at| {
             let missing = || Unknown::new(Cause::Missing, no_such_node(&node));
             Observation::Node(Reading::of(store.only().and_then(|node| node.cloned().ok_or_else(missing)), at))
@@ -114,21 +122,41 @@ fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod>
         selector: format!("spec.nodeName%3D{}", api.node),
         source: Source::Pods,
         slim: objects::slim_pod,
+        silence: SILENCE,
         tell: Box::new(move |store: &Store<Pod>, at| {
             Observation::Pods(Reading::of(store.expect_pod(own_pod.as_deref()).map(|()| store.inventory()), at))
         }),
     }
 }
 
-fn watch_config(api: &Api) -> Watch<objects::RawConfigMap, AgentConfigMap> {
+/// What our DaemonSet is called, and with it our ConfigMap: the pod's name but for its last part.
+fn own_name(own_pod: Option<&str>) -> String {
+    let pod = own_pod.and_then(|pod| pod.split_once('/'));
+    pod.and_then(|(_, name)| name.rsplit_once('-')).map_or(OWN_NAME, |(daemonset, _)| daemonset).to_owned()
+}
+
+fn watch_config(api: &Api, own_name: &str) -> Watch<objects::RawConfigMap, AgentConfigMap> {
     Watch {
         path: format!("/api/v1/namespaces/{}/configmaps", api.namespace),
-        selector: format!("metadata.name%3D{OWN_NAME}"),
+        selector: format!("metadata.name%3D{own_name}"),
         source: Source::AgentConfigMap,
         slim: objects::slim_config,
+        silence: QUIET,
         tell: Box::new(|store: &Store<AgentConfigMap>, at| {
             let config = store.only().map(|config| config.cloned().unwrap_or_default());
             Observation::AgentConfigMap(Reading::of(config, at))
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_name_is_that_of_the_pod_but_for_its_last_part() {
+        assert_eq!(own_name(Some("kube-system/barnacle-arm64-x7k2p")), "barnacle-arm64");
+        assert_eq!(own_name(Some("kube-system/barnacle")), "barnacle");
+        assert_eq!(own_name(None), "barnacle");
     }
 }

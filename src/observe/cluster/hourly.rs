@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::OWN_NAME;
 use super::backoff::{Backoff, spread};
 use super::mailbox::Mailbox;
 use super::objects::{self, RawCniNode, RawConfigMap, RawCsiNode, RawDaemonSet};
@@ -18,16 +17,16 @@ use crate::observe::clock::Clock;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, clock: Clock, mailbox: &Arc<Mailbox>) {
+pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, clock: Clock, mailbox: &Arc<Mailbox>, own_name: &str) {
     for source in [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet] {
-        tasks.spawn(repeat(source, api.clone(), clock, Arc::clone(mailbox)));
+        tasks.spawn(repeat(source, api.clone(), clock, Arc::clone(mailbox), own_name.to_owned()));
     }
 }
 
-async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
+async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>, own_name: String) {
     let mut backoff = Backoff::new(Duration::from_secs(30), HOUR);
     loop {
-        let observation = read(source, &api, clock).await;
+        let observation = read(source, &api, clock, &own_name).await;
         let wait = match &observation {
             Ok(_) => {
                 backoff.reset();
@@ -40,7 +39,7 @@ async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
     }
 }
 
-async fn read(source: Source, api: &Api, clock: Clock) -> Result<Observation, ApiError> {
+async fn read(source: Source, api: &Api, clock: Clock, own_name: &str) -> Result<Observation, ApiError> {
     let Api { node, namespace, .. } = api;
     match source {
         Source::CsiNode => {
@@ -59,8 +58,8 @@ async fn read(source: Source, api: &Api, clock: Clock) -> Result<Observation, Ap
             Ok(Observation::VpcCniConfig(Reading::Known { value: object, at: clock.now() }))
         }
         _ => {
-            let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{OWN_NAME}");
-            let missing = || Unknown::new(Cause::Missing, format!("there is no DaemonSet {namespace}/{OWN_NAME}"));
+            let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{own_name}");
+            let missing = || Unknown::new(Cause::Missing, format!("there is no DaemonSet {namespace}/{own_name}"));
             let object = api.get::<RawDaemonSet>(&path).await?.map(objects::slim_daemon_set).ok_or_else(missing);
             Ok(Observation::AgentDaemonSet(Reading::of(object, clock.now())))
         }

@@ -40,6 +40,9 @@ pub(super) struct Watch<R, T> {
     pub selector: String,
     pub source: Source,
     pub slim: fn(R) -> Result<T, Unknown>,
+    /// After so long without a word the watch is begun anew. Bookmarks come each minute where anything of the kind
+    /// changes anywhere in the cluster; a watch from a version that the server does not have is silent for ever.
+    pub silence: Duration,
     /// The observation that the objects make.
     pub tell: Tell<T>,
 }
@@ -116,13 +119,16 @@ struct Running<R, T> {
     streams: bool,
     /// When the server was last heard.
     heard: Option<Moment>,
+    /// Whether the last that we said is that nothing is known.
+    blind: bool,
 }
 
 impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
-        let mut running = Running { watch: self, api, clock, mailbox, store, version, streams: true, heard: None };
+        let mut running =
+            Running { watch: self, api, clock, mailbox, store, version, streams: true, heard: None, blind: false };
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             let before = running.heard;
@@ -145,21 +151,35 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
     /// One watch from its beginning to its end.
     async fn follow(&mut self) -> Result<(), ApiError> {
         let mut lines = match &self.version {
-            Some(version) => self.open(&format!("&resourceVersion={version}")).await?,
+            Some(version) => {
+                let lines = self.open(&format!("&resourceVersion={version}")).await?;
+                // The server goes on from what we know, so that is still so.
+                self.tell(&News::Alive);
+                lines
+            }
             None => self.begin().await?,
         };
-        while let Some(line) = lines.next().await? {
+        loop {
+            let line = match lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    if error.cause == Cause::Stuck {
+                        self.version = None;
+                    }
+                    return Err(error);
+                }
+            };
             let news = self.take(&line)?;
             self.tell(&news);
         }
-        Ok(())
     }
 
     async fn open(&self, more: &str) -> Result<Lines, ApiError> {
         let Watch { path, selector, .. } = &self.watch;
         let lasts = spread(LASTS, 0.25).as_secs();
         let query = format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={lasts}&fieldSelector={selector}");
-        self.api.watch(&format!("{path}?{query}{more}")).await
+        self.api.watch(&format!("{path}?{query}{more}"), self.watch.silence).await
     }
 
     /// All that there is, and the watch that goes on from there.
@@ -167,7 +187,8 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         if self.streams {
             match self.begin_streaming().await {
                 Ok(lines) => return Ok(lines),
-                Err(error) if matches!(error.code, Some(400 | 422)) || error.cause == Cause::Unsupported => {
+                // Older servers refuse it, or fail at it once they have agreed (500, with an etcd that cannot).
+                Err(error) if matches!(error.code, Some(400 | 422 | 500)) || error.cause == Cause::Unsupported => {
                     self.streams = false;
                 }
                 Err(error) => return Err(error),
@@ -300,9 +321,10 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         self.heard = Some(now);
         let observation = (self.watch.tell)(&self.store, now);
         match news {
-            News::Changed | News::Begun => self.mailbox.put(observation),
-            News::Alive => self.mailbox.keep(observation),
+            News::Alive if !self.blind => self.mailbox.keep(observation),
+            _ => self.mailbox.put(observation),
         }
+        self.blind = false;
     }
 
     /// Says why nothing is known, where that is so: what was seen a moment ago still stands.
@@ -314,6 +336,7 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         let now = self.clock.now();
         let stands = self.heard.and_then(|heard| now.since(&heard)).is_some_and(|age| age < STANDS);
         if error.cause == Cause::Denied || !stands {
+            self.blind = true;
             self.mailbox.put(Observation::unknown(self.watch.source, error.unknown()));
         }
     }
