@@ -24,6 +24,7 @@ mod node;
 mod pieces;
 mod proof;
 mod reboots;
+mod rights;
 mod scratch;
 mod shell;
 mod vm;
@@ -47,6 +48,7 @@ const PARTS: &[Part] = &[
     ("reboots", reboots::proofs),
     ("node", node::with_cgroupfs),
     ("control", control::proofs),
+    ("rights", rights::proofs),
 ];
 
 /// What takes too long for each time: only where it is asked for.
