@@ -71,6 +71,7 @@ pub fn of_the_agent(ground: &Ground) -> Result<()> {
     let refused = [
         ("default", about_node("a", "b"), OWN_NODE),
         ("default", with(node(), &json!({"regarding": {"name": ""}})), OWN_NODE),
+        ("default", with(node(), &json!({"regarding": {"namespace": "default"}})), OWN_NODE),
         // Where kubectl does not look for a Node's events.
         ("kube-system", node(), OWN_NODE),
         ("default", with(node(), &json!({"reportingInstance": "b"})), REPORTER),
