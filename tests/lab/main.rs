@@ -25,6 +25,7 @@ mod node;
 mod pieces;
 mod proof;
 mod reboots;
+mod rights;
 mod scratch;
 mod shell;
 mod vm;
@@ -49,6 +50,7 @@ const PARTS: &[Part] = &[
     ("node", node::with_cgroupfs),
     ("control", control::proofs),
     ("contract", contract::proofs),
+    ("rights", rights::proofs),
 ];
 
 /// What takes too long for each time: only where it is asked for.
