@@ -1,6 +1,7 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
 mod api;
+pub mod cluster;
 pub mod landlock;
 pub mod look;
 pub mod schedule;

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod cluster;
 mod explain;
 mod record;
 mod replay;
@@ -73,6 +74,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("check", arguments)) => check::main(arguments, &settings(arguments)?),
         Some(("run", arguments)) => run::main(settings(arguments)?),
+        Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
         Some(("replay", arguments)) => replay::main(arguments),
@@ -88,6 +90,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(check::command()))
         .subcommand(with_settings(run::command()))
+        .subcommand(with_settings(cluster::command()))
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
         .subcommand(replay::command())

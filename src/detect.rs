@@ -58,6 +58,7 @@ pub const DETECTORS: &[&Detector] = &[
     &kubelet::pids::DETECTOR,
     &kubelet::memory_stall::DETECTOR,
     &kubelet::saturation::DETECTOR,
+    &kubelet::system_pod_starved::DETECTOR,
     &instance::steal::DETECTOR,
     &network::conntrack::DETECTOR,
     &network::neighbours::DETECTOR,

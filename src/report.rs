@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Area;
+use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
 use crate::facts::{Cause, ConfigOrigin, EvictionSignal, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
@@ -72,6 +72,16 @@ pub enum Origin {
     Look,
     /// A recording.
     Replay,
+    /// `barnacle cluster`, which looks at no node.
+    Cluster,
+}
+
+impl Origin {
+    /// The kinds that it can find at all.
+    fn kinds(self) -> impl Iterator<Item = Kind> {
+        let scope = if self == Self::Cluster { Scope::Cluster } else { Scope::Node };
+        Kind::ALL.iter().copied().filter(move |kind| catalogue::scope(*kind) == scope)
+    }
 }
 
 /// One finding.
@@ -189,7 +199,7 @@ impl Report {
             findings: findings(engine),
             unknown: unknowns(engine),
             headroom: headroom(engine),
-            kinds: Kind::ALL.iter().map(|kind| state_of(engine, *kind)).collect(),
+            kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
             pods: pods(engine),
@@ -199,7 +209,7 @@ impl Report {
 
     /// The findings of one area, in the order of the report.
     pub fn in_area(&self, area: Area) -> impl Iterator<Item = &ReportedFinding> {
-        self.findings.iter().filter(move |finding| crate::catalogue::row(finding.kind).area == area)
+        self.findings.iter().filter(move |finding| catalogue::row(finding.kind).area == area)
     }
 
     /// The worst finding that is confirmed.

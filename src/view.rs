@@ -256,6 +256,7 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
             Source::Pods => self.pods.known().ok()?.value.gap(),
+            Source::PendingPods => self.pending_pods.known().ok()?.value.gap(),
             Source::KubeletDirs => {
                 let dirs = self.kubelet_dirs.known().ok()?.value;
                 dirs.pods.gap().or(dirs.staging.gap())

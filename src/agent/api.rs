@@ -110,13 +110,16 @@ impl Link {
     /// What was asked so far, in numbers.
     pub fn figures(&self) -> ApiFigures {
         match &self.state {
-            State::Open { api, .. } => ApiFigures::of(
-                api.meter().requests().into_iter().map(|((verb, code), count)| ((verb.name(), code), count)),
-                api.meter().received_bytes(),
-            ),
+            State::Open { api, .. } => figures(api),
             State::None | State::Broken(_) => ApiFigures::default(),
         }
     }
+}
+
+pub(super) fn figures(api: &Api) -> ApiFigures {
+    let requests = api.meter().requests().into_iter();
+    let requests = requests.map(|((verb, code), count)| ((verb.name(), code), count));
+    ApiFigures::of(requests, api.meter().received_bytes())
 }
 
 /// The Node's name: as told, else the host's, which most kubelets use.

@@ -93,5 +93,7 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         | Source::StorageClasses
         | Source::AttributesClasses
         | Source::FormerPods => Sight::Whole,
+        // Of the cluster and not of the node: `barnacle cluster` alone reads it.
+        Source::PendingPods => Sight::Nothing,
     }
 }

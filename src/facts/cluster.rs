@@ -101,6 +101,8 @@ pub struct Pod {
     pub priority: i64,
     /// Claims that its volumes name, in its namespace.
     pub claims: Vec<String>,
+    /// The one node that it is for, as a DaemonSet's pods are (`matchFields` of its node affinity).
+    pub wants: Option<String>,
     /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
     pub unscheduled: Option<String>,
 }

@@ -50,6 +50,7 @@ macro_rules! for_each_source {
             PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, "PersistentVolumes by name";
             StorageClasses, storage_classes, crate::facts::Answers<crate::facts::VolumeClass>, "storage-classes", 0, Api, "StorageClasses by name";
             AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, "VolumeAttributesClasses by name";
+            PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, "pods without a node (watched by barnacle cluster)";
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, "pods that left this node, by name";
         }
     };

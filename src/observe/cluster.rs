@@ -79,6 +79,46 @@ impl Cluster {
     }
 }
 
+/// Pods without a node, in the whole cluster: one replica of `barnacle cluster` watches them, and no agent does.
+#[derive(Debug)]
+pub struct Pending {
+    mailbox: Arc<Mailbox>,
+    _tasks: JoinSet<()>,
+}
+
+impl Pending {
+    /// Begins to watch.
+    #[must_use]
+    pub fn start(api: &Api, clock: Clock) -> Self {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut tasks = JoinSet::new();
+        let watch = Watch {
+            path: "/api/v1/pods".to_owned(),
+            // `spec.nodeName=,status.phase=Pending`
+            selector: "spec.nodeName%3D%2Cstatus.phase%3DPending".to_owned(),
+            source: Source::PendingPods,
+            slim: objects::slim_pod,
+            silence: SILENCE,
+            tell: Box::new(|store: &Store<Pod>, at| {
+                Observation::PendingPods(Reading::Known { value: store.inventory(), at })
+            }),
+        };
+        tasks.spawn(watch.run(api.clone(), clock, Arc::clone(&mailbox)));
+        Self { mailbox, _tasks: tasks }
+    }
+
+    /// What came since the last time.
+    #[must_use]
+    pub fn take(&self) -> Vec<Observation> {
+        self.mailbox.take()
+    }
+
+    /// Waits until something came.
+    pub async fn news(&self) {
+        self.mailbox.news().await;
+    }
+}
+
 /// The pods of a list, as the API server and `kubectl get pods -o json` write it.
 ///
 /// # Errors

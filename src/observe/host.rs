@@ -124,6 +124,7 @@ impl Host {
             | Source::PersistentVolumes
             | Source::StorageClasses
             | Source::AttributesClasses
+            | Source::PendingPods
             | Source::FormerPods => Observation::unknown(source, Unknown::not_asked()),
         }
     }

@@ -154,10 +154,10 @@ fn findings(families: &mut Families, report: &Report) {
         *counts.entry((finding.kind, finding.severity, finding.confirmed)).or_default() += 1;
     }
     let mut series = families.gauge("barnacle_findings", "Findings that stand, 0 where there are none.");
-    for kind in Kind::ALL {
+    for kind in report.kinds.iter().map(|row| row.kind) {
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
             for confirmed in [false, true] {
-                let count = counts.get(&(*kind, severity, confirmed)).copied().unwrap_or(0);
+                let count = counts.get(&(kind, severity, confirmed)).copied().unwrap_or(0);
                 let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state(confirmed))];
                 series.set(&labels, float(count));
             }

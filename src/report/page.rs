@@ -120,6 +120,7 @@ fn header(out: &mut String, report: &Report) {
         Origin::Agent => "by the agent that runs here",
         Origin::Look => "one look by the command",
         Origin::Replay => "from a recording",
+        Origin::Cluster => "by the one that watches the cluster",
     };
     add(out, format_args!("<header>\n<h1>{}</h1>\n<p>", Safe(&report.node)));
     time(out, report.at);

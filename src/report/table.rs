@@ -313,7 +313,7 @@ impl Table<'_> {
             let compare = if waiting == 1 { "compares" } else { "compare" };
             let hint = match report.origin {
                 Origin::Look => "use --for 30s",
-                Origin::Agent => "the agent has only just begun",
+                Origin::Agent | Origin::Cluster => "the agent has only just begun",
                 Origin::Replay => "the recording has only just begun",
             };
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));

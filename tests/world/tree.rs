@@ -98,10 +98,12 @@ impl World {
         self.state.settle(Duration::from_secs(10));
     }
 
-    /// What the API server says, where the scenario has one: `api/pods.json`, a list as kubectl prints it.
-    fn api(&self, at: Moment) -> Option<Observation> {
-        let list = fs::read(self.dir.path().join("api/pods.json")).ok()?;
-        Some(Observation::Pods(Reading::of(read_pods(&list), at)))
+    /// What the API server says, where the scenario has one: `api/pods.json` and `api/pending.json`, lists as kubectl prints it.
+    fn api(&self, at: Moment) -> Vec<Observation> {
+        let list = |name: &str| fs::read(self.dir.path().join("api").join(name)).ok();
+        let pods = list("pods.json").map(|list| Observation::Pods(Reading::of(read_pods(&list), at)));
+        let pending = list("pending.json").map(|list| Observation::PendingPods(Reading::of(read_pods(&list), at)));
+        pods.into_iter().chain(pending).collect()
     }
 
     fn moment(&self, second: u64) -> Moment {

@@ -207,6 +207,49 @@ pub struct PodSpec {
     node_name: Option<String>,
     priority: Option<i64>,
     volumes: Option<Vec<PodVolume>>,
+    affinity: Option<Affinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Affinity {
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeSelector {
+    node_selector_terms: Option<Vec<Term>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Term {
+    match_fields: Option<Vec<MatchField>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct MatchField {
+    key: String,
+    operator: String,
+    values: Option<Vec<String>>,
+}
+
+impl Affinity {
+    /// The node that it names, if it names one.
+    fn only_node(self) -> Option<String> {
+        let required = self.node_affinity?.required_during_scheduling_ignored_during_execution?;
+        let fields = required.node_selector_terms?.into_iter().flat_map(|term| term.match_fields.unwrap_or_default());
+        let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+        names.next()?.values?.into_iter().next()
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -251,6 +294,7 @@ pub fn slim_pod(raw: RawPod) -> Result<Pod, Unknown> {
         deleting: metadata.deletion_timestamp,
         owner,
         priority: spec.priority.unwrap_or_default(),
+        wants: spec.affinity.and_then(Affinity::only_node),
         claims: claims.map(|claim| claim.claim_name).collect(),
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
     })

@@ -41,6 +41,20 @@ fn a_pod_without_a_place_says_why() {
 }
 
 #[test]
+fn a_pod_of_a_daemonset_is_for_one_node() {
+    let pod = slim_pod(read(
+        r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["a"]}]}]}}}}}"#,
+    ))
+    .unwrap();
+    assert_eq!(pod.wants.as_deref(), Some("a"));
+    assert_eq!(
+        slim_pod(read(r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"podAffinity":{}}}}"#)).unwrap().wants,
+        None
+    );
+}
+
+#[test]
 fn an_object_without_a_name_is_none() {
     for json in ["{}", r#"{"metadata":{"name":"p"}}"#, r#"{"metadata":{"uid":"u"}}"#] {
         assert_eq!(slim_pod(read(json)).unwrap_err().cause, Cause::Malformed);
