@@ -1,7 +1,7 @@
 //! A control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler on the loopback, in seconds.
 
 mod identity;
-mod process;
+pub mod process;
 mod proofs;
 
 pub use proofs::proofs;
@@ -121,6 +121,16 @@ impl ControlPlane {
         let config = self.scratch.join("token.kubeconfig");
         self.authority.kubeconfig(&config, &self.url(), &json!({"token": token}))?;
         self.kubectl_with(&config, args)
+    }
+
+    /// A kubeconfig for a `user` entry of kubectl's format, with a namespace to be in.
+    pub fn kubeconfig_of(&self, name: &str, namespace: &str, user: &Value) -> Result<PathBuf> {
+        let path = self.scratch.join(&format!("{name}.kubeconfig"));
+        self.authority.kubeconfig(&path, &self.url(), user)?;
+        let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        config["contexts"][0]["context"]["namespace"] = json!(namespace);
+        fs::write(&path, config.to_string())?;
+        Ok(path)
     }
 
     /// What kubectl says in JSON.

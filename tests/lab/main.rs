@@ -28,6 +28,7 @@ mod reboots;
 mod rights;
 mod scratch;
 mod shell;
+mod told;
 mod vm;
 mod watch;
 
@@ -49,13 +50,14 @@ const PARTS: &[Part] = &[
     ("reboots", reboots::proofs),
     ("node", node::with_cgroupfs),
     ("control", control::proofs),
+    ("told", told::proofs),
     ("contract", contract::proofs),
     ("rights", rights::proofs),
 ];
 
 /// What takes too long for each time: only where it is asked for.
 const LONG: &[Part] =
-    &[("kernel-slow", kernel::slow), ("installed-systemd", installed::with_systemd), ("soak", installed::soak)];
+    &[("kernel-slow", kernel::slow), ("installed-systemd", installed::with_systemd), ("told-slow", told::slow), ("soak", installed::soak)];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();

@@ -133,7 +133,7 @@ fn open_state(dir: &Path, now: Moment) -> (StateDir, Memory) {
     StateDir::open(Some(&dir.join("state")), now)
 }
 
-fn apply(dir: &Path, edits: &[Edit]) {
+pub fn apply(dir: &Path, edits: &[Edit]) {
     for edit in edits {
         let path = dir.join(edit.path());
         match edit {
