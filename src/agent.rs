@@ -1,12 +1,14 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
 mod api;
+pub mod cleanup;
 pub mod cluster;
 pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
 pub mod state;
+mod tell;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +17,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Question, Witness};
+use crate::facts::{Moment, Observation, Question, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
@@ -126,7 +128,8 @@ impl Agent {
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory);
-        let api = Link::open(config, clock).await;
+        let mut api = Link::open(config, clock).await;
+        api.tell_from(state.told(), clock.now());
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
         figures.wakes_total.extend([("api", 0), ("clock", 0)]);
@@ -145,10 +148,22 @@ impl Agent {
         let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
         self.state.replace(&mut seen, begun);
-        let step = self.engine.step(self.clock.now(), seen);
+        let step = self.judge(seen);
         self.follow(step);
-        self.state.save(self.clock.now(), &self.engine);
         self.tell(begun);
+        self.state.remember_told(self.api.told());
+        self.state.save(self.clock.now(), &self.engine);
+    }
+
+    fn judge(&mut self, seen: Vec<Observation>) -> Step {
+        let now = self.clock.now();
+        let (detectors, mut mark) = (&mut self.figures.detectors, Instant::now());
+        self.engine.step_told(now, seen, &mut |detector, judgements| {
+            let done = Instant::now();
+            let figures = detectors.entry(detector.name()).or_default();
+            figures.ran(now.wall, done - mark, judgements);
+            mark = done;
+        })
     }
 
     fn follow(&mut self, step: Step) {
@@ -172,7 +187,9 @@ impl Agent {
         debug!(millis = took.as_millis(), "pass");
         let mut report = Report::of(&self.engine, Origin::Agent);
         report.notes.push(self.api.note());
+        self.api.tell(&self.engine, &report, now);
         self.figures.api = self.api.figures();
+        self.figures.told = self.api.tell_figures();
         let served =
             Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod cleanup;
 mod cluster;
 mod explain;
 mod record;
@@ -74,6 +75,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("check", arguments)) => check::main(arguments, &settings(arguments)?),
         Some(("run", arguments)) => run::main(settings(arguments)?),
+        Some(("cleanup", arguments)) => cleanup::main(arguments, &settings(arguments)?),
         Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
@@ -91,6 +93,7 @@ fn command() -> Command {
         .subcommand(with_settings(check::command()))
         .subcommand(with_settings(run::command()))
         .subcommand(with_settings(cluster::command()))
+        .subcommand(with_settings(cleanup::command()))
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
         .subcommand(replay::command())

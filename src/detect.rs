@@ -66,13 +66,29 @@ pub const DETECTORS: &[&Detector] = &[
     &instance::reboots::DETECTOR,
 ];
 
-/// The judgements of every judge that one of these sources can have changed the mind of.
-pub fn judge(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<Judgement> {
-    let concerned = DETECTORS.iter().filter(|d| d.reads().meets(fresh));
-    concerned.flat_map(|detector| detector.run(view, settings)).collect()
+/// The judgements of every judge that one of these sources can have changed the mind of. Each is told as it comes.
+pub fn judge(
+    view: &View,
+    settings: &Settings,
+    fresh: SourceSet,
+    told: &mut dyn FnMut(&'static Detector, &[Judgement]),
+) -> Vec<Judgement> {
+    let mut all = Vec::new();
+    for detector in DETECTORS.iter().filter(|d| d.reads().meets(fresh)) {
+        let judgements = detector.run(view, settings);
+        told(detector, &judgements);
+        all.extend(judgements);
+    }
+    all
 }
 
 impl Detector {
+    /// Its name in metrics: the first of its kinds.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kinds.first().map_or("none", |kind| kind.name())
+    }
+
     /// Judges, or says for each kind why not.
     #[must_use]
     pub fn run(&self, view: &View, settings: &Settings) -> Vec<Judgement> {

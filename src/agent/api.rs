@@ -6,12 +6,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::tell::Teller;
 use crate::api::{Access, Api, ApiError, connect};
 use crate::config::Config;
-use crate::facts::{Observation, Question, Source, SourceSet, Unknown, Witness};
+use crate::engine::Engine;
+use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
 use crate::observe::Cluster;
 use crate::observe::clock::Clock;
-use crate::report::metrics::ApiFigures;
+use crate::report::Report;
+use crate::report::events::Memory;
+use crate::report::metrics::{ApiFigures, TellFigures};
 
 /// The API server as the agent has it.
 pub(super) struct Link {
@@ -24,7 +28,7 @@ pub(super) struct Link {
 
 enum State {
     /// Watched and asked.
-    Open { api: Api, cluster: Cluster },
+    Open { api: Api, cluster: Cluster, teller: Option<Box<Teller>> },
     /// Not asked for, and no pod of a cluster.
     None,
     /// Wanted, and not to be had.
@@ -42,7 +46,7 @@ impl Link {
             Ok(api) => {
                 info!(server = %api.server, node = %api.node, namespace = %api.namespace, "watching this node's objects");
                 let cluster = Cluster::start(&api, clock, config.own_pod.clone());
-                Self { state: State::Open { api, cluster }, unsaid: None, settled: false }
+                Self { state: State::Open { api, cluster, teller: None }, unsaid: None, settled: false }
             }
             Err(error) => {
                 warn!(why = %error, "the API server is not asked; what the machine itself shows is watched all the same");
@@ -95,6 +99,36 @@ impl Link {
         match &self.state {
             State::Open { cluster, .. } => cluster.news().await,
             State::None | State::Broken(_) => pending().await,
+        }
+    }
+
+    /// From now on what is found is told as well; a look alone tells nobody.
+    pub fn tell_from(&mut self, memory: Memory, now: Moment) {
+        if let State::Open { api, teller, .. } = &mut self.state {
+            *teller = Some(Box::new(Teller::new(api, memory, now)));
+        }
+    }
+
+    /// Writes what is due after a pass.
+    pub fn tell(&mut self, engine: &Engine, report: &Report, now: Moment) {
+        if let State::Open { teller: Some(teller), .. } = &mut self.state {
+            teller.tell(engine, report, now);
+        }
+    }
+
+    /// What was told, for the next agent; none where nobody is told.
+    pub fn told(&self) -> Option<Memory> {
+        match &self.state {
+            State::Open { teller, .. } => teller.as_ref().map(|teller| teller.memory()),
+            State::None | State::Broken(_) => None,
+        }
+    }
+
+    /// What telling came to, in numbers.
+    pub fn tell_figures(&self) -> TellFigures {
+        match &self.state {
+            State::Open { teller: Some(teller), .. } => teller.figures(),
+            _ => TellFigures::default(),
         }
     }
 

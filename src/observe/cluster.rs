@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::api::Api;
+use crate::api::{Api, ApiError};
 use crate::facts::{AgentConfigMap, Cause, Node, Observation, Pod, Pods, Question, Reading, Source, Unknown};
 use crate::observe::clock::Clock;
 
@@ -116,6 +116,27 @@ impl Pending {
     /// Waits until something came.
     pub async fn news(&self) {
         self.mailbox.news().await;
+    }
+}
+
+/// The Nodes of the cluster, or the one of this name: for what an operator does by hand, never for an agent.
+///
+/// # Errors
+/// As the API server says.
+pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiError> {
+    let selector = only.map(|name| format!("&fieldSelector=metadata.name%3D{name}")).unwrap_or_default();
+    let mut nodes = Vec::new();
+    let mut next = String::new();
+    loop {
+        let page: watch::List<objects::RawNode> = api.list(&format!("/api/v1/nodes?limit=50{selector}{next}")).await?;
+        for raw in page.items {
+            let name = raw.metadata.name.clone();
+            nodes.push(objects::slim_node(raw).map_err(|why| ApiError::malformed(format!("node {name:?}"), why))?);
+        }
+        match page.metadata.next() {
+            Some(token) => next = token,
+            None => return Ok(nodes),
+        }
     }
 }
 

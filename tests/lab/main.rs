@@ -56,8 +56,12 @@ const PARTS: &[Part] = &[
 ];
 
 /// What takes too long for each time: only where it is asked for.
-const LONG: &[Part] =
-    &[("kernel-slow", kernel::slow), ("installed-systemd", installed::with_systemd), ("told-slow", told::slow), ("soak", installed::soak)];
+const LONG: &[Part] = &[
+    ("kernel-slow", kernel::slow),
+    ("installed-systemd", installed::with_systemd),
+    ("told-slow", told::slow),
+    ("soak", installed::soak),
+];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();

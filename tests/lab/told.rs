@@ -75,8 +75,9 @@ pub fn slow() -> Result<()> {
 
 fn node(name: &str) -> Value {
     let time = "2026-01-01T00:00:00Z";
-    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {
-        "capacity": {"pods": "110"}, "allocatable": {"pods": "110"},
+    let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {
+        "capacity": room, "allocatable": room,
         "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "said by the lab",
             "lastHeartbeatTime": time, "lastTransitionTime": time}],
     }})
@@ -380,7 +381,8 @@ fn quiet(ground: &mut Ground) -> Result<()> {
 }
 
 fn granted(ground: &mut Ground) -> Result<()> {
-    let refused = |event: &Value| !matches!(event["responseStatus"]["code"].as_u64(), None | Some(200 | 201 | 404 | 410));
+    let refused =
+        |event: &Value| !matches!(event["responseStatus"]["code"].as_u64(), None | Some(200 | 201 | 404 | 410));
     let strange: Vec<_> = requests(ground)?.into_iter().filter(refused).map(|e| e.to_string()).collect();
     ensure!(strange.is_empty(), "{}", strange.join("\n"));
     Ok(())

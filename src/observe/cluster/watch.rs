@@ -81,20 +81,29 @@ struct BookmarkAnnotations {
     initial_events_end: Option<String>,
 }
 
+/// A page of a list.
 #[derive(Deserialize)]
-struct Page<'a> {
+pub(super) struct List<T> {
     #[serde(default)]
-    metadata: PageMeta,
-    #[serde(borrow, default)]
-    items: Vec<&'a RawValue>,
+    pub metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    pub items: Vec<T>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct PageMeta {
+pub(super) struct ListMeta {
     resource_version: String,
     #[serde(rename = "continue")]
-    next: Option<String>,
+    token: Option<String>,
+}
+
+impl ListMeta {
+    /// The parameter that asks for the next page, where there is one.
+    pub fn next(&self) -> Option<String> {
+        let token = self.token.as_deref().filter(|token| !token.is_empty())?;
+        Some(format!("&continue={}", escape(token)))
+    }
 }
 
 /// What a line came to.
@@ -234,15 +243,14 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         let mut next = String::new();
         loop {
             let Watch { path, selector, .. } = &self.watch;
-            let page: Box<RawValue> =
+            let page: List<Box<RawValue>> =
                 self.api.list(&format!("{path}?fieldSelector={selector}&limit={PAGE}{next}")).await?;
-            let page: Page<'_> = serde_json::from_str(page.get()).map_err(|error| ApiError::malformed(path, error))?;
             for item in page.items {
-                let (uid, object) = self.read(item)?;
+                let (uid, object) = self.read(&item)?;
                 store.put(uid, object);
             }
-            match page.metadata.next.filter(|next| !next.is_empty()) {
-                Some(token) => next = format!("&continue={}", escape(&token)),
+            match page.metadata.next() {
+                Some(token) => next = token,
                 None => {
                     self.version = Some(page.metadata.resource_version).filter(|version| !version.is_empty());
                     break;
