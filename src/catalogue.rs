@@ -87,6 +87,27 @@ impl Row {
     }
 }
 
+/// Whether the owner of the pod that a finding names must hear of it by an event on the pod: what the pod does fails,
+/// and its owner alone can tell what is lost or set another limit. What only the node's operator can mend stays off.
+#[must_use]
+pub fn concerns_pod_owner(kind: Kind) -> bool {
+    match kind {
+        Kind::DeadMount | Kind::StalledIo | Kind::FilesystemError | Kind::OomKill | Kind::PidExhaustion => true,
+        // The pod works all the same, or is gone.
+        Kind::StackedMounts | Kind::PinnedFilesystem | Kind::OrphanedPodDirectory => false,
+        // Of the node, and of no pod.
+        Kind::EvictionThresholdMet
+        | Kind::MemoryStall
+        | Kind::NodeSaturated
+        | Kind::CpuSteal
+        | Kind::ConntrackPressure
+        | Kind::NeighbourTableFull
+        | Kind::ClockDrift
+        | Kind::UnexpectedReboot
+        | Kind::RebootLoop => false,
+    }
+}
+
 /// The row of a kind.
 #[must_use]
 pub fn row(kind: Kind) -> &'static Row {

@@ -1,6 +1,9 @@
 //! What is reported, and the faces that show it.
 
+pub mod conditions;
+pub mod events;
 pub mod explain;
+pub mod jitter;
 pub mod json;
 pub mod metrics;
 pub mod npd;
@@ -25,6 +28,9 @@ use crate::view::View;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
+
+/// [`KindState::why`] of a kind whose judge has not run.
+const NOT_LOOKED: &str = "not looked yet";
 
 /// Everything that one look, or the agent at this moment, has to say. This is the documented JSON form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -280,7 +286,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let mut worst = State::Clear;
     let mut why = None;
     match engine.blind(kind) {
-        None => (worst, why) = (State::Blind, Some("not looked yet".to_owned())),
+        None => (worst, why) = (State::Blind, Some(NOT_LOOKED.to_owned())),
         Some(Blind::All(unknown)) => {
             worst = if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind };
             why = Some(unknown.why.clone());

@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("observe", &["api", "facts"]),
     ("recording", &["facts"]),
     ("config", &["detect"]),
-    ("report", &["engine", "ledger", "view", "finding", "catalogue", "facts", "wording"]),
+    ("report", &["engine", "detect", "ledger", "view", "finding", "catalogue", "facts", "wording"]),
     ("wake", &["observe", "facts"]),
     ("agent", &["api", "config", "engine", "ledger", "observe", "report", "wake", "finding", "facts"]),
     ("cli", &["agent", "config", "detect", "engine", "ledger", "observe", "recording", "report", "finding", "facts"]),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Report, ReportedFinding, ReportedHeadroom, State, text};
+use super::{Report, ReportedFinding, ReportedHeadroom, State, conditions, events, text};
 use crate::finding::{Kind, Severity};
 
 /// Findings that have series of their own; those that are left out are counted.
@@ -33,6 +33,17 @@ pub struct AgentFigures {
     pub transitions_total: BTreeMap<&'static str, u64>,
     /// What was asked of the API server.
     pub api: ApiFigures,
+    /// What was told there.
+    pub told: TellFigures,
+}
+
+/// What was told by way of the API server, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TellFigures {
+    /// Events.
+    pub events: events::Counts,
+    /// Conditions on the Node.
+    pub conditions: conditions::Counts,
 }
 
 /// What was asked of the API server, in numbers.
@@ -64,6 +75,7 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     signals(&mut families, report);
     agent(&mut families, extra);
     api(&mut families, &extra.api);
+    told(&mut families, extra.told);
     let mut out = String::with_capacity(32 << 10);
     for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
         // It refuses only a family without a name or a metric; then the others are still told.
@@ -317,6 +329,27 @@ fn api(families: &mut Families, figures: &ApiFigures) {
         .set(&[("target", "kubernetes")], float(figures.received_bytes_total));
 }
 
+fn told(families: &mut Families, figures: TellFigures) {
+    let TellFigures { events, conditions } = figures;
+    families
+        .counter(
+            "barnacle_events_sent_total",
+            "Events that were to be created on the Node or a pod, by what came of it.",
+        )
+        .set(&[("result", "created")], float(events.sent))
+        .set(&[("result", "failed")], float(events.failed));
+    families
+        .counter("barnacle_events_suppressed_total", "Events that were kept back, as this node writes only so many.")
+        .set(&[], float(events.suppressed));
+    families
+        .counter("barnacle_conditions_written_total", "Patches of the Node's conditions, by what came of it.")
+        .set(&[("result", "written")], float(conditions.written))
+        .set(&[("result", "failed")], float(conditions.failed));
+    families
+        .counter("barnacle_conditions_reasserted_total", "Conditions that somebody else had removed or changed.")
+        .set(&[], float(conditions.reasserted));
+}
+
 fn state(confirmed: bool) -> &'static str {
     if confirmed { "confirmed" } else { "suspected" }
 }
@@ -407,6 +440,10 @@ mod tests {
             wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
             transitions_total: BTreeMap::from([("confirmed", 4), ("suspected", 5)]),
             api: ApiFigures::of([(("get", Some(200)), 3), (("watch", None), 1)].into_iter(), 4_711),
+            told: TellFigures {
+                events: events::Counts { sent: 12, failed: 1, suppressed: 30 },
+                conditions: conditions::Counts { written: 900, failed: 2, reasserted: 1 },
+            },
         }
     }
 
