@@ -14,7 +14,6 @@ use crate::facts::{Moment, NodeCondition};
 use crate::report::Report;
 use crate::report::conditions::{self, Conditions};
 use crate::report::events::{EventKey, EventToSend, Memory, Recorder, Regarding};
-use crate::report::jitter::fingerprint;
 use crate::report::metrics::TellFigures;
 
 /// `reportingInstance` takes no more.
@@ -49,7 +48,7 @@ impl Teller {
         let (outbox, done) = unbounded_channel();
         let mut task = JoinSet::new();
         task.spawn(send(api.clone(), inbox, outbox));
-        let seed = fingerprint(&[&api.node]);
+        let seed = conditions::seed(&api.node);
         Self {
             recorder: Recorder::with_memory(memory, now),
             conditions: Conditions::new(now, seed),

@@ -197,7 +197,7 @@ impl Conditions {
     }
 
     fn is_due(&self, young: bool, now: Moment) -> bool {
-        let whole = !young || self.own.values().all(|own| own.held.is_some());
+        let whole = !young || self.own.values().all(Own::is_judged);
         let age = self.written.map(|written| now.since(&written).unwrap_or_default());
         let beat = jittered(HEARTBEAT, self.seed.wrapping_add(self.counts.written));
         let news = self.own.values().any(|own| own.is_news(whole, age.is_some_and(|age| age >= REWORD_AFTER)));

@@ -274,7 +274,7 @@ fn api_restarted(ground: &mut Ground) -> Result<()> {
     ground.plane.start_api()?;
     ground.plane.kubectl(&["delete", "pod", "two", "--force", "--grace-period=0"])?;
     let said = ground.wait_for_condition("BarnacleVolumeProblem", "False")?;
-    ensure!(said["reason"] == "NoProblem", "{said}");
+    ensure!(said["reason"] == "NoCriticalFinding", "{said}");
     wait_for("two pods and our own", || Ok(ground.pending() == Some(3.0)))?;
     wait_for("the event that it is over", || {
         let over = |event: &Value| event["type"] == "Normal";

@@ -85,6 +85,11 @@ impl Own {
         }
     }
 
+    /// Whether there is something to say that the judges have looked at.
+    pub fn is_judged(&self) -> bool {
+        self.held.is_some() && self.verdict.as_ref().is_some_and(|verdict| verdict.reason != verdict::NOT_JUDGED)
+    }
+
     /// The condition to write.
     pub fn condition(&self, of: &str, now: Moment) -> Option<NodeCondition> {
         let held = self.held.as_ref()?;

@@ -47,6 +47,8 @@ impl Verdict {
     }
 }
 
+/// The reason while judges have not looked, or not often enough.
+pub(super) const NOT_JUDGED: &str = "NotJudgedYet";
 /// Longest part of a message that is somebody else's words.
 const LONGEST_WORDS: usize = 400;
 /// Sources that only add evidence to verdicts that stand without them.
@@ -62,7 +64,7 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Verdict {
     let waits = |row: &&&KindState| is_unlooked(row) || young && row.state == State::NeedsTime;
     if let Some(row) = rows.iter().find(waits) {
         let said = format!("{} has not been judged yet, by an agent that has just begun.", row.kind);
-        return Verdict::new(Status::Unknown, "NotJudgedYet", said, &[]);
+        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
     }
     let blind: Vec<_> = rows.iter().copied().filter(|row| row.blind).collect();
     if blind.len() == rows.len() || blind.iter().any(|row| has_trouble(row.kind, report)) {
@@ -112,7 +114,7 @@ fn nothing_critical(area: Area, report: &Report, blind: &[&KindState]) -> Verdic
 pub(super) fn of_sight(report: &Report) -> Verdict {
     if report.kinds.iter().all(is_unlooked) {
         let said = "Nothing has been looked at yet, by an agent that has just begun.".to_owned();
-        return Verdict::new(Status::Unknown, "NotJudgedYet", said, &[]);
+        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
     }
     let trouble: Vec<_> = report.unknown.iter().filter(|u| matters(u.source) && is_trouble(u)).collect();
     let Some(first) = trouble.first() else {
