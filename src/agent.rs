@@ -28,6 +28,7 @@ use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
 use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
+use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
 use crate::report::{Origin, Report, text};
 use crate::wake::Waker;
@@ -83,6 +84,7 @@ struct Agent {
     waker: Waker,
     state: StateDir,
     figures: AgentFigures,
+    history: History,
     served: watch::Sender<Arc<Served>>,
     asks: Vec<Question>,
 }
@@ -134,7 +136,19 @@ impl Agent {
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
         figures.wakes_total.extend([("api", 0), ("clock", 0)]);
         let schedule = Schedule::new(config.interval);
-        Ok(Self { eyes, api, clock, engine, schedule, waker, state, figures, served, asks: Vec::new() })
+        Ok(Self {
+            eyes,
+            api,
+            clock,
+            engine,
+            schedule,
+            waker,
+            state,
+            figures,
+            history: History::default(),
+            served,
+            asks: Vec::new(),
+        })
     }
 
     /// Looks at what is due, judges it, and tells.
@@ -167,6 +181,7 @@ impl Agent {
     }
 
     fn follow(&mut self, step: Step) {
+        self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
@@ -187,6 +202,7 @@ impl Agent {
         debug!(millis = took.as_millis(), "pass");
         let mut report = Report::of(&self.engine, Origin::Agent);
         report.notes.push(self.api.note());
+        report.history = self.history.all();
         self.api.tell(&self.engine, &report, now);
         self.figures.api = self.api.figures();
         self.figures.told = self.api.tell_figures();

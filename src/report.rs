@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod events;
 pub mod explain;
+pub mod history;
 pub mod jitter;
 pub mod json;
 pub mod metrics;
@@ -25,6 +26,7 @@ use crate::facts::{Cause, ConfigOrigin, EvictionSignal, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
 use crate::view::View;
+use history::Happened;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -55,6 +57,9 @@ pub struct Report {
     pub unknown: Vec<ReportedUnknown>,
     /// How far each eviction signal is from its threshold.
     pub headroom: Vec<ReportedHeadroom>,
+    /// What happened to findings lately, oldest first; of an agent alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Happened>,
     /// How each kind stands, so that a healthy report says what it looked at.
     pub kinds: Vec<KindState>,
     /// What a reader must know about how it was looked.
@@ -205,6 +210,7 @@ impl Report {
             findings: findings(engine),
             unknown: unknowns(engine),
             headroom: headroom(engine),
+            history: Vec::new(),
             kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
