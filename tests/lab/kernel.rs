@@ -237,7 +237,6 @@ fn boot_6_1() -> Result<Vm> {
     let mut vm = Vm::boot(&Options {
         append: "nvme_core.io_timeout=4294967295",
         memory_mib: 2048,
-        cpus: 1,
         disks: &[Disk { size: "128M", made: &["-N", "2000"] }],
         ..Options::new("6.1")
     })?;
@@ -249,6 +248,7 @@ pub fn on_6_12() -> Result<()> {
     let mut vm = Vm::boot(&Options {
         append: "nvme_core.io_timeout=4294967295",
         memory_mib: 1024,
+        cpus: 1,
         multipath: true,
         disks: &[Disk { size: "256M", made: &[] }],
         ..Options::new("6.12")

@@ -111,6 +111,9 @@ impl Vm {
             need("systemd-run", "systemd")?;
         }
         let scratch = Rc::new(Scratch::new(&format!("vm-{}", options.kernel))?);
+        if !options.disks.is_empty() {
+            need("mkfs.ext4", "e2fsprogs")?;
+        }
         for (number, disk) in options.disks.iter().enumerate() {
             let file = scratch.join(&format!("disk{number}"));
             run(Command::new("truncate").args(["-s", disk.size]).arg(&file))?;
