@@ -358,7 +358,7 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<(
         if began.elapsed() > PATIENCE {
             bail!("{what}: not there after {PATIENCE:?} (BARNACLE_LAB_KEEP=1 keeps the logs)");
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(250));
     }
     Ok(())
 }

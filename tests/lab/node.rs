@@ -13,10 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::control::{ControlPlane, wait_for};
 use crate::pieces::piece;
-use crate::vm::{Options, Vm};
+use crate::vm::{Disk, Options, Vm};
 
 /// The node's size: the kubelet's disk, containerd's disk.
-const DISKS: &[&str] = &["4G", "4G"];
+const DISKS: &[Disk] = &[Disk { size: "4G", made: &[] }, Disk { size: "4G", made: &[] }];
 
 pub struct Node {
     pub vm: Vm,
@@ -56,8 +56,7 @@ impl Node {
 
     /// Runs a command of bash on the node, with the functions of `guest/lib` and `guest/node`.
     pub fn sh(&mut self, command: &str) -> Result<String> {
-        let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/guest/node");
-        self.vm.sh(&format!("source {functions}; {command}"))
+        self.vm.sh(command)
     }
 
     /// Ready, and its CSI driver is known to the kubelet.

@@ -344,6 +344,8 @@ fn rotated(ground: &mut Ground) -> Result<()> {
     // The watch that is open was let in; a new one is not.
     ground.plane.apply(&again.to_string())?;
     ground.agent.kill()?;
+    // The API server believes for 10 s what it has once looked up.
+    sleep(Duration::from_secs(12));
     ground.agent = Agent::start(&ground.settings)?;
     let refused = r#"barnacle_api_requests_total{target="kubernetes",verb="watch",code="401"}"#;
     wait_for("a refusal", || Ok(ground.agent.metric(refused).is_some_and(|count| count > 0.0)))?;
