@@ -77,6 +77,8 @@ struct Looker<'a> {
     clock: Clock,
     engine: &'a mut Engine,
     state: StateDir,
+    /// What the API server said before the first step.
+    first: Vec<Observation>,
 }
 
 impl Looker<'_> {
@@ -84,6 +86,7 @@ impl Looker<'_> {
         let of_api = asks.iter().filter(|ask| ask.source().witness() == Witness::Api);
         let asked = self.api.ask(of_api.cloned().collect());
         let mut seen = self.eyes.observe(self.clock, due, asks).await;
+        seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         let at = self.clock.now();
         self.state.replace(&mut seen, at);
@@ -105,12 +108,10 @@ pub async fn look(
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
     let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
-    let api = Link::open(config, clock).await;
-    let mut looker = Looker { eyes, api, clock, engine: &mut engine, state };
+    let mut api = Link::open(config, clock).await;
+    let first = api.settle(API_PATIENCE).await;
+    let mut looker = Looker { eyes, api, clock, engine: &mut engine, state, first };
     let mut asks = Vec::new();
-    let known = looker.api.settle(API_PATIENCE).await;
-    looker.engine.step(clock.now(), known.clone());
-    each(clock.now(), &known);
     loop {
         let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
         each(at, &seen);

@@ -61,6 +61,7 @@ pub fn logs(plane: &ControlPlane, node: &mut Node) -> Result<String> {
 /// With the least and with the most that the DaemonSet may see: a roll-out takes an emulated node a while.
 pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     sees(plane, node, &[Profile::Observe], SLOW)?;
+    tells(plane)?;
     woken(plane, node)?;
     // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
     sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "1s")?;
@@ -122,6 +123,20 @@ fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Result
         Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())
     })?;
     println!("   {}: applied with kubectl, and ready", names(profiles));
+    Ok(())
+}
+
+/// With its own token and the rights of `daemonset/` it has said on the Node how that is, and is not blind to what this
+/// profile shows.
+fn tells(plane: &ControlPlane) -> Result<()> {
+    let mut said = String::new();
+    let outcome = wait_for("its conditions on the Node", || {
+        said = plane.kubectl(&["describe", "node", NAME])?;
+        let stands = |of: &str| said.lines().any(|l| l.trim_start().starts_with(of) && l.contains(" False "));
+        Ok(["BarnacleVolumeProblem ", "BarnacleEvictionRisk ", "BarnacleBlind "].into_iter().all(stands))
+    });
+    outcome.with_context(|| said)?;
+    println!("   its conditions stand on the Node: no problem, and not blind");
     Ok(())
 }
 
@@ -270,6 +285,13 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let told = |line: &str| line.starts_with("barnacle_finding_info{kind=\"OomKill\"") && line.contains(&uid);
     wait_for("OomKill with the pod's UID in /metrics", || Ok(watch.get("/metrics")?.lines().any(told)))?;
     println!("   a pod that reached its limit woke it, and its UID is told in /metrics");
+    let mut said = String::new();
+    let outcome = wait_for("the event on the pod", || {
+        said = plane.kubectl(&["describe", "pod", "hungry"])?;
+        Ok(said.lines().any(|line| line.contains("barnacle-agent") && line.contains("OomKill")))
+    });
+    outcome.with_context(|| said)?;
+    println!("   kubectl describe pod tells its owner");
     plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"]).map(drop)
 }
 

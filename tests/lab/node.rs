@@ -48,6 +48,7 @@ impl Node {
         let (runtime, csi, busybox) = (runtime.display(), csi.display(), busybox.display());
         let images = images.join(" ");
         let mut node = Self { vm, name: name.to_owned() };
+        node.sh(&format!("service_address {}", plane.address().port()))?;
         node.sh(&format!("node_start {name} {programs} {runtime} {csi} {busybox} {images}"))?;
         node.wait_until_ready(plane)?;
         println!("node {name}: booted after {booted:.0?}, ready after {:.0?}", began.elapsed());
