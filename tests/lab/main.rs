@@ -63,6 +63,7 @@ const LONG: &[Part] = &[
     ("installed", installed::with_cgroupfs),
     ("installed-systemd", installed::with_systemd),
     ("told-slow", told::slow),
+    ("told-numbers", told::numbers),
     ("soak", installed::soak),
 ];
 

@@ -1,6 +1,7 @@
 //! What the API server shows and is told: an agent with the rights of `daemonset/` against a real control plane.
 
 mod agent;
+mod numbers;
 #[path = "../world/mod.rs"]
 mod world;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use crate::control::{ControlPlane, wait_for};
 use crate::scratch::owned;
 use agent::{Agent, Settings, edit, plant};
+pub use numbers::numbers;
 
 const DAEMONSET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset");
 /// The pod whose volumes the base of all scenarios has.
@@ -106,7 +108,15 @@ impl Ground {
         let user = json!({"tokenFile": dir.join("token").display().to_string()});
         let kubeconfig = plane.kubeconfig_of("agent", "kube-system", &user)?;
         let own = format!("kube-system/{name}");
-        let settings = Settings { tree, state, kubeconfig, own_pod: own, log: dir.join("barnacle.log") };
+        let settings = Settings {
+            tree,
+            state,
+            kubeconfig,
+            own_pod: own,
+            log: dir.join("barnacle.log"),
+            program: env!("CARGO_BIN_EXE_barnacle").into(),
+            interval: "1s",
+        };
         let mut agent = Agent::start(&settings)?;
         wait_for("the agent", || {
             agent.alive()?;

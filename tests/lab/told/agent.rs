@@ -19,6 +19,8 @@ pub struct Settings {
     pub kubeconfig: PathBuf,
     pub own_pod: String,
     pub log: PathBuf,
+    pub program: PathBuf,
+    pub interval: &'static str,
 }
 
 pub struct Agent {
@@ -29,9 +31,9 @@ pub struct Agent {
 impl Agent {
     pub fn start(settings: &Settings) -> Result<Self> {
         let [port] = free_ports()?;
-        let mut command = owned(env!("CARGO_BIN_EXE_barnacle"));
+        let mut command = owned(settings.program.to_str().context("a path that is not UTF-8")?);
         command
-            .args(["run", "--node-name", "a", "--interval", "1s", "--log-format", "human"])
+            .args(["run", "--node-name", "a", "--interval", settings.interval, "--log-format", "human"])
             .args(["--listen", &format!("127.0.0.1:{port}"), "--own-pod", &settings.own_pod])
             .arg("--host-root")
             .arg(&settings.tree)
@@ -48,6 +50,10 @@ impl Agent {
 
     pub fn kill(&mut self) -> Result<()> {
         self.process.stop()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
