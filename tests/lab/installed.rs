@@ -65,7 +65,8 @@ pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     woken(plane, node)?;
     // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
     sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "1s")?;
-    in_nobodys_way(node, ROUNDS)
+    in_nobodys_way(node, ROUNDS)?;
+    the_clock_jumps(plane, node)
 }
 
 fn sees(plane: &ControlPlane, node: &mut Node, profiles: &[Profile], interval: &str) -> Result<()> {
@@ -137,6 +138,33 @@ fn tells(plane: &ControlPlane) -> Result<()> {
     });
     outcome.with_context(|| said)?;
     println!("   its conditions stand on the Node: no problem, and not blind");
+    Ok(())
+}
+
+/// An hour forth and back again: what stands is neither moved nor told anew.
+fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let said = || -> Result<(Vec<Value>, usize)> {
+        let all = plane.get(&["node", NAME])?["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ours = all.iter().filter(|c| c["type"].as_str().is_some_and(|of| of.starts_with("Barnacle")));
+        let times = ours.map(|c| c["lastTransitionTime"].clone()).collect();
+        let events = plane.get(&["events.events.k8s.io", "-A"])?["items"].as_array().cloned().unwrap_or_default();
+        Ok((times, events.iter().filter(|event| event["reportingController"] == "barnacle-agent").count()))
+    };
+    let watch = Watch::new(node.vm.scraped());
+    let passes = || -> Result<f64> {
+        let text = watch.get("/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("barnacle_passes_total "));
+        Ok(line.context("no barnacle_passes_total")?.parse()?)
+    };
+    let before = said()?;
+    for by in ["+3600", "-3600"] {
+        node.sh(&format!("date -s @$(($(date +%s) {by})) >/dev/null"))?;
+        let begun = passes()?;
+        wait_for("some passes after the jump", || Ok(passes()? > begun + 5.0))?;
+    }
+    let after = said()?;
+    ensure!(before == after, "the clock jumped: before {before:?}, after {after:?}");
+    println!("   a clock that jumps by an hour, and back, moves no time and tells nothing anew");
     Ok(())
 }
 

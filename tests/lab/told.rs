@@ -54,6 +54,7 @@ const PROOFS: &[Proof] = &[
     ("a Node of the same name that is another one is told all again", recreated),
     ("a quiet minute costs no request but what is due", quiet),
     ("all that it asked was granted", granted),
+    ("barnacle cluster sees the system's pod that finds no node", starved),
     ("barnacle check by a kubeconfig names the pods", checked),
     ("barnacle cleanup takes its conditions away, and no others", cleaned),
 ];
@@ -196,6 +197,10 @@ fn healthy(ground: &mut Ground) -> Result<()> {
         }
     }
     ensure!(ground.condition("Ready")?["reason"] == "Lab", "the kubelet's own is untouched");
+    let report: Value = serde_json::from_str(&ground.agent.get("/api/v1/report")?)?;
+    for source in ["node", "pods", "agent-configmap", "agent-daemonset", "csinode", "cninode", "vpc-cni-configmap"] {
+        ensure!(report["ages"][source].is_number(), "{source} is not known: {}", report["unknown"]);
+    }
     Ok(())
 }
 
@@ -398,6 +403,23 @@ fn granted(ground: &mut Ground) -> Result<()> {
     let strange: Vec<_> = requests(ground)?.into_iter().filter(refused).map(|e| e.to_string()).collect();
     ensure!(strange.is_empty(), "{}", strange.join("\n"));
     Ok(())
+}
+
+/// The one that looks at no node, with its own account's token.
+fn starved(ground: &mut Ground) -> Result<()> {
+    ground.plane.kubectl(&["apply", "-k", &format!("{DAEMONSET}/cluster")])?;
+    let account = ["-n", "kube-system", "create", "token", "barnacle-cluster"];
+    let user = json!({"token": ground.plane.kubectl(&account)?});
+    let kubeconfig = ground.plane.kubeconfig_of("cluster", "kube-system", &user)?;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "no-place", "namespace": "kube-system"},
+        "spec": {"containers": [{"name": "c", "image": "busybox:lab"}]}});
+    ground.plane.apply(&pod.to_string())?;
+    let log = ground.plane.scratch().join("cluster.log");
+    let agent = Agent::cluster(&kubeconfig, log)?;
+    let suspected = r#"barnacle_findings{kind="SystemPodStarved",severity="warning",state="suspected"}"#;
+    wait_for("the pod", || Ok(agent.metric(suspected) == Some(1.0)))?;
+    ground.plane.kubectl(&["-n", "kube-system", "delete", "pod", "no-place", "--force", "--grace-period=0"])?;
+    wait_for("no pod", || Ok(agent.metric(suspected) == Some(0.0)))
 }
 
 /// Runs the command to its end and returns what it printed.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
@@ -327,7 +328,7 @@ pub fn slim_vpc_cni(raw: RawConfigMap) -> VpcCniConfig {
     VpcCniConfig { exists: true, data: data.collect() }
 }
 
-pub type RawCsiNode = Raw<CsiNodeSpec, ()>;
+pub type RawCsiNode = Raw<CsiNodeSpec, IgnoredAny>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -358,7 +359,7 @@ pub fn slim_csi_node(raw: RawCsiNode) -> CsiNode {
     CsiNode { exists: true, drivers: drivers.collect() }
 }
 
-pub type RawCniNode = Raw<CniNodeSpec, ()>;
+pub type RawCniNode = Raw<CniNodeSpec, IgnoredAny>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -378,7 +379,7 @@ pub fn slim_cni_node(raw: RawCniNode) -> CniNode {
     CniNode { exists: true, features: features.map(|f| (f.name, f.value.unwrap_or_default())).collect() }
 }
 
-pub type RawDaemonSet = Raw<(), DaemonSetStatus>;
+pub type RawDaemonSet = Raw<IgnoredAny, DaemonSetStatus>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

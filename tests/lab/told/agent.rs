@@ -44,6 +44,14 @@ impl Agent {
         Ok(Self { process: Process::start("barnacle", command, settings.log.clone())?, port })
     }
 
+    /// `barnacle cluster`.
+    pub fn cluster(kubeconfig: &Path, log: PathBuf) -> Result<Self> {
+        let [port] = free_ports()?;
+        let mut command = owned(env!("CARGO_BIN_EXE_barnacle"));
+        command.args(["cluster", "--listen", &format!("127.0.0.1:{port}"), "--kubeconfig"]).arg(kubeconfig);
+        Ok(Self { process: Process::start("barnacle cluster", command, log)?, port })
+    }
+
     pub fn alive(&mut self) -> Result<()> {
         self.process.alive()
     }

@@ -107,6 +107,10 @@ fn drivers_features_and_classes() {
         r#"{"spec":{"features":[{"name":"SecurityGroupsForPods"},{"name":"CustomNetworking","value":"z"}]}}"#,
     ));
     assert_eq!(cni.features["CustomNetworking"], "z");
+    let daemons = slim_daemon_set(read(
+        r#"{"spec":{"selector":{"matchLabels":{"a":"b"}}},"status":{"desiredNumberScheduled":7,"numberReady":6}}"#,
+    ));
+    assert_eq!((daemons.desired, daemons.ready), (7, 6));
     let class = slim_class(read(r#"{"provisioner":"ebs.csi.aws.com","parameters":{"type":"gp3"}}"#));
     assert_eq!((class.driver.as_str(), class.parameters["type"].as_str()), ("ebs.csi.aws.com", "gp3"));
     let class = slim_class(read(r#"{"driverName":"ebs.csi.aws.com"}"#));
