@@ -157,7 +157,11 @@ fn start_log(config: &Config) {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let filter = Targets::new().with_target("barnacle", level).with_default(level.min(LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_target("barnacle", level)
+        // Each failed request is an error to it; we say once that they fail, and count them.
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_default(level.min(LevelFilter::WARN));
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Human => false,

@@ -16,6 +16,8 @@ use crate::facts::{Cause, CniNode, CsiNode, Observation, Reading, Source, Unknow
 use crate::observe::clock::Clock;
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// What failed is tried again no later than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, clock: Clock, mailbox: &Arc<Mailbox>, own_name: &str) {
     for source in [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet] {
@@ -24,7 +26,7 @@ pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, clock: Clock, mailbox: &
 }
 
 async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>, own_name: String) {
-    let mut backoff = Backoff::new(Duration::from_secs(30), HOUR);
+    let mut backoff = Backoff::new(Duration::from_secs(30), LONGEST_WAIT);
     loop {
         let observation = read(source, &api, clock, &own_name).await;
         let wait = match &observation {
