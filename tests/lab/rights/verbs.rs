@@ -57,7 +57,7 @@ const AGENT: &[Row] = &[
     ),
     row("daemonsets", DAEMONSETS, "barnacle", "", &["get"]),
     row("daemonsets", DAEMONSETS, "aws-node", "", &[]),
-    row("events", EVENTS, "lab", "", &["create", "patch"]),
+    row("events", EVENTS, "lab", "", &["create"]),
     row("events", "/api/v1/namespaces/default/events", "lab", "", &[]),
     row("nodes/status", "/api/v1/nodes/a/status", "", "", &["patch"]),
     row("secrets", "/api/v1/namespaces/kube-system/secrets", "any", "", &[]),
@@ -73,7 +73,7 @@ const CLUSTER: &[Row] = &[
     row("nodes/status", "/api/v1/nodes/a/status", "", "", &[]),
     row("configmaps", CONFIGMAPS, "barnacle", "fieldSelector=metadata.name%3Dbarnacle", &[]),
     row("secrets", "/api/v1/namespaces/kube-system/secrets", "any", "", &[]),
-    row("events", EVENTS, "lab", "", &["create", "patch"]),
+    row("events", EVENTS, "lab", "", &[]),
     row("events", "/api/v1/namespaces/default/events", "lab", "", &[]),
 ];
 
@@ -192,7 +192,6 @@ const AGENT_RULES: &[&str] = &[
     "get volumeattributesclasses.storage.k8s.io",
     "list nodes",
     "list pods",
-    "patch events.events.k8s.io",
     "patch nodes/status",
     "watch nodes",
     "watch pods",
@@ -203,8 +202,7 @@ const AGENT_RULES_AT_HOME: &[&str] = &[
     "list configmaps barnacle",
     "watch configmaps barnacle",
 ];
-const CLUSTER_RULES: &[&str] =
-    &["create events.events.k8s.io", "list pods", "patch events.events.k8s.io", "watch pods"];
+const CLUSTER_RULES: &[&str] = &["list pods", "watch pods"];
 
 /// As `kubectl auth can-i --list` tells it, without what every account may do.
 pub fn golden(ground: &Ground) -> Result<()> {
