@@ -1,12 +1,15 @@
 //! The loop around the engine: wake, observe, step, record, report.
 
+mod api;
+pub mod cleanup;
+pub mod cluster;
 pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
 pub mod state;
+mod tell;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +17,23 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Question};
+use crate::facts::{Moment, Observation, Question, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
 use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
+use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
 use crate::report::{Origin, Report, text};
-use crate::wake::{Wake, Waker};
+use crate::wake::Waker;
 
+use api::Link;
 use schedule::Schedule;
 use serve::Served;
 use state::StateDir;
@@ -72,12 +77,14 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
 /// The agent: what it looks with, what it judges with, and what it tells.
 struct Agent {
     eyes: Eyes,
+    api: Link,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
     waker: Waker,
     state: StateDir,
     figures: AgentFigures,
+    history: History,
     served: watch::Sender<Arc<Served>>,
     asks: Vec<Question>,
 }
@@ -95,7 +102,7 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_listen {
         serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
     }
-    let mut agent = Agent::new(&config, served)?;
+    let mut agent = Agent::new(&config, served).await?;
     agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
@@ -115,7 +122,7 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
 }
 
 impl Agent {
-    fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
+    async fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config)?;
         let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
@@ -123,11 +130,25 @@ impl Agent {
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory);
+        let mut api = Link::open(config, clock).await;
+        api.tell_from(state.told(), clock.now());
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.insert("clock", 0);
+        figures.wakes_total.extend([("api", 0), ("clock", 0)]);
         let schedule = Schedule::new(config.interval);
-        Ok(Self { eyes, clock, engine, schedule, waker, state, figures, served, asks: Vec::new() })
+        Ok(Self {
+            eyes,
+            api,
+            clock,
+            engine,
+            schedule,
+            waker,
+            state,
+            figures,
+            history: History::default(),
+            served,
+            asks: Vec::new(),
+        })
     }
 
     /// Looks at what is due, judges it, and tells.
@@ -135,15 +156,32 @@ impl Agent {
         let begun = self.clock.now();
         let due = self.schedule.take_due(begun);
         let asks = std::mem::take(&mut self.asks);
-        let mut seen = self.eyes.observe(self.clock, due, &asks).await;
+        let (of_host, of_api): (Vec<_>, Vec<_>) =
+            asks.into_iter().partition(|ask| ask.source().witness() == Witness::Host);
+        let _ = self.api.ask(of_api);
+        let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
+        seen.extend(self.api.take());
         self.state.replace(&mut seen, begun);
-        let step = self.engine.step(self.clock.now(), seen);
+        let step = self.judge(seen);
         self.follow(step);
-        self.state.save(self.clock.now(), &self.engine);
         self.tell(begun);
+        self.state.remember_told(self.api.told());
+        self.state.save(self.clock.now(), &self.engine);
+    }
+
+    fn judge(&mut self, seen: Vec<Observation>) -> Step {
+        let now = self.clock.now();
+        let (detectors, mut mark) = (&mut self.figures.detectors, Instant::now());
+        self.engine.step_told(now, seen, &mut |detector, judgements| {
+            let done = Instant::now();
+            let figures = detectors.entry(detector.name()).or_default();
+            figures.ran(now.wall, done - mark, judgements);
+            mark = done;
+        })
     }
 
     fn follow(&mut self, step: Step) {
+        self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
@@ -162,7 +200,12 @@ impl Agent {
         self.figures.pass_duration_seconds_sum += took.as_secs_f64();
         self.figures.stuck_reads = self.eyes.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
-        let report = Report::of(&self.engine, Origin::Agent);
+        let mut report = Report::of(&self.engine, Origin::Agent);
+        report.notes.push(self.api.note());
+        report.history = self.history.all();
+        self.api.tell(&self.engine, &report, now);
+        self.figures.api = self.api.figures();
+        self.figures.told = self.api.tell_figures();
         let served =
             Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));
@@ -171,11 +214,11 @@ impl Agent {
     /// Waits for the clock or the kernel; `None` when told to stop.
     async fn wait(&mut self, stop: &mut Signal, interrupt: &mut Signal) -> Option<()> {
         let begun = self.clock.now();
-        let mut woken: BTreeMap<Wake, ()> = BTreeMap::new();
+        let mut woken = false;
         loop {
             let now = self.clock.now();
             let mut rest = self.schedule.next_due(now);
-            if !woken.is_empty() {
+            if woken {
                 // The rest of what is going on comes within a breath: a mount is rarely alone.
                 rest = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
             }
@@ -186,11 +229,15 @@ impl Agent {
                 wake = self.waker.next() => {
                     *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
                     self.schedule.hasten(wake.sources(), now);
-                    woken.insert(wake, ());
+                    woken = true;
+                }
+                () = self.api.news() => {
+                    *self.figures.wakes_total.entry("api").or_default() += 1;
+                    woken = true;
                 }
             }
         }
-        if woken.is_empty() {
+        if !woken {
             *self.figures.wakes_total.entry("clock").or_default() += 1;
         }
         Some(())

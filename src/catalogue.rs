@@ -46,6 +46,24 @@ impl Area {
     }
 }
 
+/// Who can find a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The agent of each node.
+    Node,
+    /// `barnacle cluster` alone, of which there is one.
+    Cluster,
+}
+
+/// Who can find this kind.
+#[must_use]
+pub fn scope(kind: Kind) -> Scope {
+    match kind {
+        Kind::SystemPodStarved => Scope::Cluster,
+        _ => Scope::Node,
+    }
+}
+
 /// What one kind means.
 #[derive(Debug)]
 pub struct Row {
@@ -84,6 +102,29 @@ impl Row {
     #[must_use]
     pub fn critical_after(&self) -> Option<Duration> {
         self.critical_after.map(Duration::from_secs)
+    }
+}
+
+/// Whether the owner of the pod that a finding names must hear of it by an event on the pod: what the pod does fails,
+/// and its owner alone can tell what is lost or set another limit. What only the node's operator can mend stays off.
+#[must_use]
+pub fn concerns_pod_owner(kind: Kind) -> bool {
+    match kind {
+        Kind::DeadMount | Kind::StalledIo | Kind::FilesystemError | Kind::OomKill | Kind::PidExhaustion => true,
+        // The pod works all the same, or is gone.
+        Kind::StackedMounts | Kind::PinnedFilesystem | Kind::OrphanedPodDirectory => false,
+        // The scheduler says so on the pod itself.
+        Kind::SystemPodStarved => false,
+        // Of the node, and of no pod.
+        Kind::EvictionThresholdMet
+        | Kind::MemoryStall
+        | Kind::NodeSaturated
+        | Kind::CpuSteal
+        | Kind::ConntrackPressure
+        | Kind::NeighbourTableFull
+        | Kind::ClockDrift
+        | Kind::UnexpectedReboot
+        | Kind::RebootLoop => false,
     }
 }
 
@@ -230,6 +271,19 @@ pub fn row(kind: Kind) -> &'static Row {
             act: "Everything on the node is slow now, the kubelet and the runtime first. Look at which pods have no CPU \
                   request or limit, and spread them.",
             never: "Do not judge single pods by their probes while this stands: they fail because the node is busy.",
+        },
+        Kind::SystemPodStarved => &Row {
+            area: Area::Eviction,
+            confirm_after: 300,
+            clear_after: 20,
+            critical_after: Some(1800),
+            summary: "A pod of the system has no node to run on, or not the one that it is for.",
+            proof: "The API server has a pod of kube-system, or of a system priority class, that is Pending and bound to \
+                    no node.",
+            act: "The scheduler says why in the pod's condition PodScheduled. A DaemonSet's pod is for one node: make \
+                  room there, or give the DaemonSet the priority class system-node-critical so that it pushes others \
+                  out. Without its CNI, CSI or proxy pod that node starts nothing or mounts nothing.",
+            never: "Do not delete the pod to get it placed: its successor waits at the same door.",
         },
         Kind::CpuSteal => &Row {
             area: Area::Instance,

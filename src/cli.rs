@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand.
 
 mod check;
+mod cleanup;
+mod cluster;
 mod explain;
 mod record;
 mod replay;
@@ -73,6 +75,8 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("check", arguments)) => check::main(arguments, &settings(arguments)?),
         Some(("run", arguments)) => run::main(settings(arguments)?),
+        Some(("cleanup", arguments)) => cleanup::main(arguments, &settings(arguments)?),
+        Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
         Some(("replay", arguments)) => replay::main(arguments),
@@ -88,6 +92,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(check::command()))
         .subcommand(with_settings(run::command()))
+        .subcommand(with_settings(cluster::command()))
+        .subcommand(with_settings(cleanup::command()))
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
         .subcommand(replay::command())
@@ -99,7 +105,9 @@ fn with_settings(command: Command) -> Command {
     let file = file.help("YAML file of settings").help_heading("Settings");
     let flags = KEYS.iter().map(|key| {
         let help = format!("{} [default: {}] ({})", key.help, default(key), (key.allowed)());
-        Arg::new(key.name).long(key.name).value_name("VALUE").help(help).help_heading("Settings").hide_short_help(true)
+        let flag = Arg::new(key.name).long(key.name).value_name("VALUE").help(help);
+        let flag = if key.name == "node-name" { flag.visible_alias("node") } else { flag };
+        flag.help_heading("Settings").hide_short_help(true)
     });
     command.arg(file).args(flags)
 }
@@ -149,7 +157,11 @@ fn start_log(config: &Config) {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let filter = Targets::new().with_target("barnacle", level).with_default(level.min(LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_target("barnacle", level)
+        // Each failed request is an error to it; we say once that they fail, and count them.
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_default(level.min(LevelFilter::WARN));
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Human => false,

@@ -29,6 +29,12 @@ pub struct Config {
     pub host_sys: Option<String>,
     /// What the node is called in reports; its host name where absent.
     pub node_name: Option<String>,
+    /// Whether the API server is asked and told, where there is one to be had.
+    pub cluster: bool,
+    /// The kubeconfig to ask it with; the pod's own service account where absent.
+    pub kubeconfig: Option<String>,
+    /// Our own pod, as `namespace/name`.
+    pub own_pod: Option<String>,
     /// The kubelet's directory.
     pub kubelet_root: String,
     /// The directory of the container images.
@@ -54,6 +60,9 @@ impl Default for Config {
             host_root: "/".into(),
             host_sys: None,
             node_name: None,
+            cluster: true,
+            kubeconfig: None,
+            own_pod: None,
             kubelet_root: "/var/lib/kubelet".into(),
             image_root: None,
             state_dir: None,
@@ -229,6 +238,31 @@ pub const KEYS: &[Key] = &[
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
             config.node_name = (!text.is_empty()).then(|| text.to_owned());
             (text.len() <= 253 && text.chars().all(plain)).then_some(())
+        },
+    },
+    Key {
+        name: "cluster",
+        help: "whether the API server is asked and told, where there is a kubeconfig or a pod's service account",
+        allowed: || "true or false".to_owned(),
+        get: |config| config.cluster.to_string(),
+        set: |config, text| {
+            config.cluster = text.parse().ok()?;
+            Some(())
+        },
+    },
+    optional_path!(
+        "kubeconfig",
+        "kubeconfig to ask the API server with; in a pod its own service account where nothing is said",
+        kubeconfig
+    ),
+    Key {
+        name: "own-pod",
+        help: "the agent's own pod: a list of this node's pods that lacks it is not believed",
+        allowed: || "namespace/name, or nothing".to_owned(),
+        get: |config| config.own_pod.clone().unwrap_or_default(),
+        set: |config, text| {
+            config.own_pod = (!text.is_empty()).then(|| text.to_owned());
+            (text.is_empty() || text.split('/').count() == 2).then_some(())
         },
     },
     path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),

@@ -58,6 +58,7 @@ pub const DETECTORS: &[&Detector] = &[
     &kubelet::pids::DETECTOR,
     &kubelet::memory_stall::DETECTOR,
     &kubelet::saturation::DETECTOR,
+    &kubelet::system_pod_starved::DETECTOR,
     &instance::steal::DETECTOR,
     &network::conntrack::DETECTOR,
     &network::neighbours::DETECTOR,
@@ -65,13 +66,29 @@ pub const DETECTORS: &[&Detector] = &[
     &instance::reboots::DETECTOR,
 ];
 
-/// The judgements of every judge that one of these sources can have changed the mind of.
-pub fn judge(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<Judgement> {
-    let concerned = DETECTORS.iter().filter(|d| d.reads().meets(fresh));
-    concerned.flat_map(|detector| detector.run(view, settings)).collect()
+/// The judgements of every judge that one of these sources can have changed the mind of. Each is told as it comes.
+pub fn judge(
+    view: &View,
+    settings: &Settings,
+    fresh: SourceSet,
+    told: &mut dyn FnMut(&'static Detector, &[Judgement]),
+) -> Vec<Judgement> {
+    let mut all = Vec::new();
+    for detector in DETECTORS.iter().filter(|d| d.reads().meets(fresh)) {
+        let judgements = detector.run(view, settings);
+        told(detector, &judgements);
+        all.extend(judgements);
+    }
+    all
 }
 
 impl Detector {
+    /// Its name in metrics: the first of its kinds.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kinds.first().map_or("none", |kind| kind.name())
+    }
+
     /// Judges, or says for each kind why not.
     #[must_use]
     pub fn run(&self, view: &View, settings: &Settings) -> Vec<Judgement> {
@@ -113,6 +130,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::facts::Source;
 
     #[test]
     fn each_kind_has_exactly_one_judge() {
@@ -121,11 +139,28 @@ mod tests {
         assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no judge");
     }
 
+    /// What no judge reads: the agent itself does, to report and to pace itself; judges of volumes and interfaces ask
+    /// for the rest, by name and only when they suspect something.
+    const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
+        Source::Node,
+        Source::AgentConfigMap,
+        Source::AgentDaemonSet,
+        Source::CsiNode,
+        Source::CniNode,
+        Source::VpcCniConfig,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+        Source::StorageClasses,
+        Source::AttributesClasses,
+        Source::FormerPods,
+    ]);
+
     /// Design: no witness that nothing reads.
     #[test]
     fn each_source_has_a_reader() {
         let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.reads()));
         let unread: SourceSet = crate::facts::Source::ALL.iter().copied().collect::<SourceSet>().without(read);
+        let unread = unread.without(READ_ELSEWHERE);
         assert!(unread.is_empty(), "nobody reads {unread:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::detect::{self, Settings};
+use crate::detect::{self, Detector, Settings};
 use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
 use crate::ledger::{Entry, Ledger, Memory, Transition};
@@ -46,12 +46,22 @@ impl Engine {
 
     /// Takes in what was seen and judges what it may have changed.
     pub fn step(&mut self, at: Moment, seen: Vec<Observation>) -> Step {
+        self.step_told(at, seen, &mut |_, _| {})
+    }
+
+    /// The same; each judge is told of when it is done, so that somebody with a clock can take its time.
+    pub fn step_told(
+        &mut self,
+        at: Moment,
+        seen: Vec<Observation>,
+        told: &mut dyn FnMut(&'static Detector, &[Judgement]),
+    ) -> Step {
         let mut fresh = self.view.take(at, seen);
         // A word that has just become too old is news, too.
         fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
         self.follow_trends(at);
         let mut step = Step::default();
-        for judgement in detect::judge(&self.view, &self.settings, fresh) {
+        for judgement in detect::judge(&self.view, &self.settings, fresh, told) {
             step.transitions.append(&mut self.enter(at, judgement));
         }
         step.asks = self.asks.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();

@@ -5,6 +5,7 @@
 
 mod block;
 mod cgroup;
+mod cluster;
 mod cpu;
 mod filesystem;
 mod inventory;
@@ -23,6 +24,10 @@ pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,
     RootMemory, pod_uid_of,
 };
+pub use cluster::{
+    AgentConfigMap, AgentDaemonSet, Answer, Answers, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
+    PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+};
 pub use cpu::{CpuTimes, LoadAvg};
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use inventory::{Absent, Inventory, NotAbsent};
@@ -37,5 +42,5 @@ pub use mounts::{DevId, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, NeighbourTable, Neighbours};
 pub use reading::{Cause, Reading, Unknown};
 pub(crate) use source::for_each_source;
-pub use source::{Observation, Question, Source, SourceSet};
+pub use source::{Observation, Question, Source, SourceSet, Witness};
 pub use volume_path::VolumePath;

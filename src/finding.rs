@@ -54,6 +54,8 @@ kinds! {
     MemoryStall,
     /// CPUs, I/O or file handles of the machine are used up.
     NodeSaturated,
+    /// A pod of the system finds no node, or not its own.
+    SystemPodStarved,
     /// The hypervisor withholds CPU time.
     CpuSteal,
     /// The connection tracking table fills.
@@ -132,6 +134,8 @@ pub enum SubjectType {
     Signal,
     /// A table or resource of the kernel.
     Resource,
+    /// A pod, as `namespace/name`.
+    Pod,
 }
 
 impl SubjectType {
@@ -147,6 +151,7 @@ impl SubjectType {
             Self::Cgroup => "cgroup",
             Self::Signal => "signal",
             Self::Resource => "resource",
+            Self::Pod => "pod",
         }
     }
 }

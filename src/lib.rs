@@ -12,6 +12,7 @@
 //! `tests/house.rs` holds both.
 
 pub mod agent;
+pub mod api;
 pub mod catalogue;
 pub mod cli;
 pub mod config;

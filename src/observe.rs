@@ -1,10 +1,12 @@
 //! The witnesses: they answer with observations. I/O lives here, judgement does not.
 
 pub mod clock;
+pub mod cluster;
 mod eyes;
 pub mod host;
 pub mod kubelet;
 pub mod terminal;
 
+pub use cluster::Cluster;
 pub use eyes::Eyes;
 pub use host::{Host, HostSettings};

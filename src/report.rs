@@ -1,6 +1,10 @@
 //! What is reported, and the faces that show it.
 
+pub mod conditions;
+pub mod events;
 pub mod explain;
+pub mod history;
+pub mod jitter;
 pub mod json;
 pub mod metrics;
 pub mod npd;
@@ -16,14 +20,19 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Area;
+use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Source};
+use crate::facts::{Cause, ConfigOrigin, EvictionSignal, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
+use crate::view::View;
+use history::Happened;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
+
+/// [`KindState::why`] of a kind whose judge has not run.
+const NOT_LOOKED: &str = "not looked yet";
 
 /// Everything that one look, or the agent at this moment, has to say. This is the documented JSON form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +57,18 @@ pub struct Report {
     pub unknown: Vec<ReportedUnknown>,
     /// How far each eviction signal is from its threshold.
     pub headroom: Vec<ReportedHeadroom>,
+    /// What happened to findings lately, oldest first; of an agent alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Happened>,
     /// How each kind stands, so that a healthy report says what it looked at.
     pub kinds: Vec<KindState>,
     /// What a reader must know about how it was looked.
     pub notes: Vec<String>,
     /// What was seen, in numbers.
     pub seen: BTreeMap<String, u64>,
+    /// Pods of this node by phase, as the API server has them; empty where it was not asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<PodPhase, u64>,
     /// Seconds since each source was last read.
     pub ages: BTreeMap<Source, f64>,
 }
@@ -68,6 +83,16 @@ pub enum Origin {
     Look,
     /// A recording.
     Replay,
+    /// `barnacle cluster`, which looks at no node.
+    Cluster,
+}
+
+impl Origin {
+    /// The kinds that it can find at all.
+    fn kinds(self) -> impl Iterator<Item = Kind> {
+        let scope = if self == Self::Cluster { Scope::Cluster } else { Scope::Node };
+        Kind::ALL.iter().copied().filter(move |kind| catalogue::scope(*kind) == scope)
+    }
 }
 
 /// One finding.
@@ -83,6 +108,9 @@ pub struct ReportedFinding {
     pub since: Timestamp,
     /// What it is about.
     pub subject: Subject,
+    /// The pod that it is about, as `namespace/name`, where the API server knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
     /// One sentence.
     pub message: String,
     /// What it rests on.
@@ -182,16 +210,18 @@ impl Report {
             findings: findings(engine),
             unknown: unknowns(engine),
             headroom: headroom(engine),
-            kinds: Kind::ALL.iter().map(|kind| state_of(engine, *kind)).collect(),
+            history: Vec::new(),
+            kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
+            pods: pods(engine),
             ages: ages.collect(),
         }
     }
 
     /// The findings of one area, in the order of the report.
     pub fn in_area(&self, area: Area) -> impl Iterator<Item = &ReportedFinding> {
-        self.findings.iter().filter(move |finding| crate::catalogue::row(finding.kind).area == area)
+        self.findings.iter().filter(move |finding| catalogue::row(finding.kind).area == area)
     }
 
     /// The worst finding that is confirmed.
@@ -221,15 +251,18 @@ impl Report {
 }
 
 impl ReportedFinding {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry, view: &View) -> Self {
         let Finding { kind, severity, subject, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
-        Self { kind, severity, confirmed, since: entry.first_seen, subject, message, evidence, advice }
+        let pods = view.pods.known().ok().map(|seen| seen.value);
+        let pod = subject.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
+        let pod_name = pod.map(|pod| pod.full_name());
+        Self { kind, severity, confirmed, since: entry.first_seen, subject, pod_name, message, evidence, advice }
     }
 }
 
 fn findings(engine: &Engine) -> Vec<ReportedFinding> {
-    let mut findings: Vec<_> = engine.entries().map(ReportedFinding::of).collect();
+    let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine.view())).collect();
     findings.sort_by_key(|f| (std::cmp::Reverse((f.confirmed, f.severity)), f.kind));
     findings
 }
@@ -269,7 +302,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let mut worst = State::Clear;
     let mut why = None;
     match engine.blind(kind) {
-        None => (worst, why) = (State::Blind, Some("not looked yet".to_owned())),
+        None => (worst, why) = (State::Blind, Some(NOT_LOOKED.to_owned())),
         Some(Blind::All(unknown)) => {
             worst = if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind };
             why = Some(unknown.why.clone());
@@ -307,6 +340,15 @@ fn notes(engine: &Engine) -> Vec<String> {
         });
     }
     notes
+}
+
+fn pods(engine: &Engine) -> BTreeMap<PodPhase, u64> {
+    let Ok(pods) = engine.view().pods.known() else { return BTreeMap::new() };
+    let mut counts: BTreeMap<PodPhase, u64> = PodPhase::ALL.into_iter().map(|phase| (phase, 0)).collect();
+    for pod in pods.values() {
+        *counts.entry(pod.phase).or_default() += 1;
+    }
+    counts
 }
 
 fn seen(engine: &Engine) -> BTreeMap<String, u64> {

@@ -153,7 +153,7 @@ impl<T> Fact<T> {
 }
 
 macro_rules! view {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
         /// Every source's last word, and the one before.
         #[derive(Clone, Debug)]
         pub struct View {
@@ -255,6 +255,8 @@ impl View {
             Source::NvmeControllers => self.nvme.known().ok()?.value.gap(),
             Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
+            Source::Pods => self.pods.known().ok()?.value.gap(),
+            Source::PendingPods => self.pending_pods.known().ok()?.value.gap(),
             Source::KubeletDirs => {
                 let dirs = self.kubelet_dirs.known().ok()?.value;
                 dirs.pods.gap().or(dirs.staging.gap())

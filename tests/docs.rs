@@ -18,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use barnacle::catalogue::profile::{Profile, Sight, sight};
+use barnacle::catalogue::{Scope, scope};
 use barnacle::config::{Config, KEYS};
 use barnacle::detect::DETECTORS;
 use barnacle::facts::Source;
@@ -99,6 +100,44 @@ fn labels(scrape: &str, name: &str) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// What an alert asks for is a metric of ours, or of the few others that everybody has.
+#[test]
+fn alerts_ask_for_metrics_that_exist() {
+    let plain = alerts("rules.yaml");
+    assert_eq!(alerts("prometheusrule.yaml")["spec"], plain, "both forms are the same");
+    let documented = fs::read_to_string(path("docs/metrics.md")).unwrap();
+    let rules = plain["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() >= 9);
+    for rule in rules {
+        let name = rule["alert"].as_str().unwrap();
+        let expr = rule["expr"].as_str().unwrap();
+        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("barnacle_"));
+        for metric in words {
+            assert!(documented.contains(&format!("| `{metric}` |")), "{name} asks for {metric}");
+        }
+        for text in ["summary", "description", "runbook"] {
+            assert!(rule["annotations"][text].as_str().is_some_and(|text| text.len() > 10), "{name} has no {text}");
+        }
+    }
+}
+
+/// The alert on blind kinds would never rest where the base profile cannot see.
+#[test]
+fn the_alert_on_blind_kinds_leaves_out_what_the_base_never_sees() {
+    let hidden = |source: &Source| sight(Profile::Observe, *source) == Sight::Nothing;
+    let unseen = DETECTORS.iter().filter(|detector| detector.needs.iter().any(|source| hidden(&source)));
+    let unseen: Vec<&str> = unseen.flat_map(|detector| detector.kinds).map(|kind| kind.name()).collect();
+    let plain = alerts("rules.yaml");
+    let rules = plain["groups"][0]["rules"].as_array().unwrap();
+    let rule = rules.iter().find(|rule| rule["alert"] == "BarnacleBlindKind").unwrap();
+    assert_eq!(rule["expr"], format!("barnacle_kind_blind{{kind!~\"{}\"}} == 1", unseen.join("|")));
+}
+
+fn alerts(name: &str) -> serde_json::Value {
+    let text = fs::read_to_string(path("daemonset/alerts").join(name)).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
 const BEGIN: &str = "<!-- generated from the detectors and src/catalogue/profile.rs -->\n";
 const END: &str = "<!-- end of what is generated -->\n";
 
@@ -109,7 +148,8 @@ fn the_table_of_kinds_and_profiles_is_derived() {
     Profile::ALL.iter().for_each(|profile| write!(text, " {} |", profile.name()).unwrap());
     writeln!(text, "\n|---{}|", "|---".repeat(Profile::ALL.len())).unwrap();
     let mut reasons = Vec::new();
-    for kind in Kind::ALL {
+    // What the cluster alone can tell is no matter of profiles.
+    for kind in Kind::ALL.iter().filter(|kind| scope(**kind) == Scope::Node) {
         let cells = Profile::ALL.map(|profile| found_in(*kind, profile, &mut reasons));
         writeln!(text, "| {kind} | {} |", cells.join(" | ")).unwrap();
     }

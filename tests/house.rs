@@ -25,12 +25,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ledger", &["finding", "catalogue", "facts"]),
     ("detect", &["view", "finding", "catalogue", "facts", "wording"]),
     ("engine", &["view", "detect", "ledger", "finding", "catalogue", "facts"]),
-    ("observe", &["facts"]),
+    ("api", &["facts"]),
+    ("observe", &["api", "facts"]),
     ("recording", &["facts"]),
     ("config", &["detect"]),
-    ("report", &["engine", "ledger", "finding", "catalogue", "facts", "wording"]),
+    ("report", &["engine", "detect", "ledger", "view", "finding", "catalogue", "facts", "wording"]),
     ("wake", &["observe", "facts"]),
-    ("agent", &["config", "engine", "ledger", "observe", "report", "wake", "finding", "facts"]),
+    ("agent", &["api", "config", "engine", "ledger", "observe", "report", "wake", "finding", "facts"]),
     ("cli", &["agent", "config", "detect", "engine", "ledger", "observe", "recording", "report", "finding", "facts"]),
 ];
 

@@ -10,6 +10,9 @@
     reason = "a test that fails may panic, and reads the files of the repository"
 )]
 
+#[path = "manifests/rights.rs"]
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,14 +38,16 @@ fn base() -> Value {
     yaml("base/daemonset.yaml")
 }
 
+/// Those that change the DaemonSet; `rights` looks at the other one.
 fn components() -> Vec<String> {
     let entries = fs::read_dir(path("components")).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != rights::READ_ONLY);
     names.sort();
     names
 }
 
-/// The patches of a component: fragments of the DaemonSet, or lists of operations.
+/// The patches of a component of the DaemonSet: fragments of it, or lists of operations.
 fn patches(component: &str) -> Vec<Value> {
     let name = format!("components/{component}/kustomization.yaml");
     let file = yaml(&name);
@@ -91,7 +96,8 @@ fn the_base_is_the_observe_profile() {
         ("/spec/updateStrategy/rollingUpdate/maxUnavailable", json!("10%")),
         ("/spec/template/spec/priorityClassName", json!("system-node-critical")),
         ("/spec/template/spec/tolerations", json!([{"operator": "Exists"}])),
-        ("/spec/template/spec/automountServiceAccountToken", json!(false)),
+        ("/spec/template/spec/automountServiceAccountToken", json!(true)),
+        ("/spec/template/spec/serviceAccountName", json!("barnacle")),
         ("/spec/template/spec/hostNetwork", json!(true)),
         ("/spec/template/spec/hostPID", json!(false)),
         ("/spec/template/spec/hostIPC", json!(false)),
@@ -146,7 +152,7 @@ fn nothing_is_opened_by_a_component() {
         ("hostPID", |v| *v != false),
         ("hostIPC", |v| *v != false),
         ("shareProcessNamespace", |v| *v != false),
-        ("automountServiceAccountToken", |v| *v != false),
+        ("serviceAccountName", |v| v != "barnacle"),
         ("seccompProfile", |v| v["type"] != "RuntimeDefault"),
         ("appArmorProfile", |_| true),
         ("procMount", |_| true),
@@ -253,9 +259,9 @@ fn probes_and_scrapes_go_where_it_listens() {
 
 #[test]
 fn what_is_listed_is_there() {
-    for file in ["base", "example"] {
+    for file in ["base", "cluster", "example"] {
         let listed = yaml(&format!("{file}/kustomization.yaml"));
-        let names: BTreeSet<&str> = ["resources", "components"]
+        let names: BTreeSet<&str> = ["resources", "components", "configurations"]
             .iter()
             .flat_map(|key| list(&listed[*key]))
             .map(|name| name.as_str().unwrap())
@@ -265,6 +271,7 @@ fn what_is_listed_is_there() {
         }
         assert!(!names.is_empty());
     }
-    let image = container(&base())["image"].clone();
-    assert_eq!(image, json!(format!("barnacle:{}", env!("CARGO_PKG_VERSION"))));
+    for pods in [base(), yaml("cluster/deployment.yaml")] {
+        assert_eq!(container(&pods)["image"], json!(format!("barnacle:{}", env!("CARGO_PKG_VERSION"))));
+    }
 }

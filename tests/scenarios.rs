@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use barnacle::facts::Source;
+use barnacle::facts::{Source, Witness};
 use barnacle::finding::Kind;
 
 use world::scenario::{Purpose, Scenario};
@@ -106,6 +106,7 @@ fn the_healthy_node_is_seen_whole_and_nothing_is_found() {
     }
     let unknown: Vec<_> = Source::ALL
         .iter()
+        .filter(|source| source.witness() == Witness::Host)
         .filter_map(|s| Some(format!("{s}: {}", world.engine.view().unknown(*s)?.why)))
         // Asked only when a judge wants to know, or an operator.
         .filter(|line| !line.starts_with("mount-holders") && !line.starts_with("xfs-probe"))

@@ -11,13 +11,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Observation, Question, SourceSet};
+use crate::facts::{Moment, Observation, Question, SourceSet, Witness};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
 use crate::observe::host::root::Root;
 use crate::report::{Origin, Report};
 
+use super::api::Link;
 use super::state::StateDir;
 
 /// More than any report of ours.
@@ -67,16 +68,26 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     Ok(reply)
 }
 
+/// How long a look waits for the API server's first words.
+const API_PATIENCE: Duration = Duration::from_secs(5);
+
 struct Looker<'a> {
     eyes: Eyes,
+    api: Link,
     clock: Clock,
     engine: &'a mut Engine,
     state: StateDir,
+    /// What the API server said before the first step.
+    first: Vec<Observation>,
 }
 
 impl Looker<'_> {
     async fn step(&mut self, due: SourceSet, asks: &[Question]) -> (Moment, Vec<Observation>, Step) {
+        let of_api = asks.iter().filter(|ask| ask.source().witness() == Witness::Api);
+        let asked = self.api.ask(of_api.cloned().collect());
         let mut seen = self.eyes.observe(self.clock, due, asks).await;
+        seen.append(&mut self.first);
+        seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         let at = self.clock.now();
         self.state.replace(&mut seen, at);
         let step = self.engine.step(at, seen.clone());
@@ -92,12 +103,14 @@ pub async fn look(
     config: &Config,
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<Engine> {
+) -> anyhow::Result<(Engine, String)> {
     let (eyes, clock) = super::eyes(config)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
     let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
-    let mut looker = Looker { eyes, clock, engine: &mut engine, state };
+    let mut api = Link::open(config, clock).await;
+    let first = api.settle(API_PATIENCE).await;
+    let mut looker = Looker { eyes, api, clock, engine: &mut engine, state, first };
     let mut asks = Vec::new();
     loop {
         let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
@@ -111,7 +124,8 @@ pub async fn look(
                 let (at, seen, _) = looker.step(SourceSet::NONE, &asks).await;
                 each(at, &seen);
             }
-            return Ok(engine);
+            let note = looker.api.note();
+            return Ok((engine, note));
         }
         sleep(BETWEEN.min(long - passed)).await;
     }
@@ -122,5 +136,8 @@ pub async fn look(
 /// # Errors
 /// When the root cannot be opened.
 pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
-    Ok(Report::of(&look(config, long, |_, _| {}).await?, Origin::Look))
+    let (engine, note) = look(config, long, |_, _| {}).await?;
+    let mut report = Report::of(&engine, Origin::Look);
+    report.notes.push(note);
+    Ok(report)
 }

@@ -3,16 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::facts::{Moment, Question, Source, SourceSet};
+use crate::facts::{Moment, Question, Source, SourceSet, Witness};
 
-/// A question is answered again at most this often: a scan of mount namespaces is a habit for nobody.
+/// A question to the host is answered again at most this often: a scan of mount namespaces is a habit for nobody.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// To the API server it is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
+const ASK_API_AGAIN: Duration = Duration::from_secs(30);
+const ASK_API_AT_LEAST: Duration = Duration::from_secs(600);
 
 /// Sources that judges compare with one another: half of them anew would show what is not so.
 const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]),
     SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
 ];
+
+/// A question that was put.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Duration,
+    /// How long until it may be put again.
+    wait: Duration,
+}
 
 /// When each source is to be read next.
 #[derive(Debug)]
@@ -21,7 +33,7 @@ pub struct Schedule {
     /// When questions that were granted are to be put.
     questions: Option<Duration>,
     due: BTreeMap<Source, Duration>,
-    asked: BTreeMap<Question, Duration>,
+    asked: BTreeMap<Question, Asked>,
 }
 
 impl Schedule {
@@ -56,14 +68,16 @@ impl Schedule {
 
     /// Grants questions within their budget; granted ones are put to the next pass, which is hastened.
     pub fn answer(&mut self, asks: &[Question], now: Moment, granted: &mut Vec<Question>) {
-        self.asked.retain(|_, at| now.up.saturating_sub(*at) < ASK_AGAIN);
-        for ask in asks.iter().filter(|ask| !self.asked.contains_key(*ask)).cloned().collect::<Vec<_>>() {
-            self.asked.insert(ask.clone(), now.up);
+        self.asked.retain(|_, asked| now.up.saturating_sub(asked.at) < asked.wait * 2);
+        for ask in asks.iter().filter(|ask| self.may_be_asked(ask, now)).cloned().collect::<Vec<_>>() {
+            let wait = self.asked.get(&ask).map_or(first_wait(&ask), |asked| next_wait(&ask, asked.wait));
+            self.asked.insert(ask.clone(), Asked { at: now.up, wait });
             granted.push(ask);
         }
         if !granted.is_empty() {
             // All that was asked about one source is answered in one look: an answer replaces the one before.
-            let sources: SourceSet = granted.iter().map(Question::source).collect();
+            let of_host = granted.iter().map(Question::source).filter(|source| source.witness() == Witness::Host);
+            let sources: SourceSet = of_host.collect();
             granted.extend(asks.iter().filter(|ask| sources.has(ask.source())).cloned());
             granted.sort();
             granted.dedup();
@@ -71,11 +85,29 @@ impl Schedule {
         }
     }
 
+    fn may_be_asked(&self, ask: &Question, now: Moment) -> bool {
+        self.asked.get(ask).is_none_or(|asked| now.up.saturating_sub(asked.at) >= asked.wait)
+    }
+
     /// How long until the next source is due.
     #[must_use]
     pub fn next_due(&self, now: Moment) -> Duration {
         let next = self.due.values().min().copied().unwrap_or(now.up + self.interval);
         self.questions.map_or(next, |questions| questions.min(next)).saturating_sub(now.up)
+    }
+}
+
+fn first_wait(ask: &Question) -> Duration {
+    match ask.source().witness() {
+        Witness::Host => ASK_AGAIN,
+        Witness::Api => ASK_API_AGAIN,
+    }
+}
+
+fn next_wait(ask: &Question, wait: Duration) -> Duration {
+    match ask.source().witness() {
+        Witness::Host => ASK_AGAIN,
+        Witness::Api => (wait * 2).min(ASK_API_AT_LEAST),
     }
 }
 
@@ -137,5 +169,24 @@ mod tests {
         assert!(granted.is_empty());
         schedule.answer(&[one.clone(), two.clone()], at(31), &mut granted);
         assert_eq!(granted, [one, two]);
+    }
+
+    #[test]
+    fn a_question_to_the_api_is_put_ever_more_rarely() {
+        let mut schedule = Schedule::new(TEN);
+        let ask = [Question::PersistentVolume("pv".into())];
+        let mut put = Vec::new();
+        for up in 0..4000 {
+            let mut granted = Vec::new();
+            schedule.answer(&ask, at(up), &mut granted);
+            put.extend(granted.iter().map(|_| up));
+        }
+        assert_eq!(put, [0, 30, 90, 210, 450, 930, 1530, 2130, 2730, 3330, 3930]);
+        // Nobody asked for so long that it is a new question.
+        for up in [9000, 9030] {
+            let mut granted = Vec::new();
+            schedule.answer(&ask, at(up), &mut granted);
+            assert_eq!(granted, ask, "{up}");
+        }
     }
 }

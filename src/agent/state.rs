@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::engine::Engine;
 use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
 use crate::ledger::Memory;
+use crate::report::events;
 
 /// Version of the file's form; another one is not read.
 const VERSION: u32 = 1;
@@ -34,6 +35,9 @@ struct Kept {
     boots: BootHistory,
     #[serde(default)]
     findings: Memory,
+    /// What was told to the API server.
+    #[serde(default)]
+    told: events::Memory,
 }
 
 /// The state directory, or none.
@@ -152,6 +156,20 @@ impl StateDir {
         }
     }
 
+    /// What was told to the API server, by us or an agent before us.
+    #[must_use]
+    pub fn told(&self) -> events::Memory {
+        self.kept.told.clone()
+    }
+
+    /// Remembers what was told; the next [`StateDir::save`] writes it down.
+    pub fn remember_told(&mut self, told: Option<events::Memory>) {
+        if let Some(told) = told.filter(|told| *told != self.kept.told) {
+            self.kept.told = told;
+            self.written = None;
+        }
+    }
+
     /// Writes it down, now and then and whenever a finding came or went.
     pub fn save(&mut self, now: Moment, engine: &Engine) {
         self.settle(Duration::ZERO);
@@ -248,8 +266,7 @@ fn try_read(file: &Path) -> io::Result<Kept> {
     }
     let mut text = Vec::new();
     handle.take(MOST_BYTES).read_to_end(&mut text)?;
-    let (boots, findings) = parse(&text)?;
-    Ok(Kept { version: VERSION, boots, findings })
+    whole(&text)
 }
 
 /// Reads what an agent wrote down: the boots, and since when findings stand.
@@ -257,9 +274,13 @@ fn try_read(file: &Path) -> io::Result<Kept> {
 /// # Errors
 /// When it is not of this form or version.
 pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
+    whole(text).map(|kept| (kept.boots, kept.findings))
+}
+
+fn whole(text: &[u8]) -> io::Result<Kept> {
     let kept: Kept = serde_json::from_slice(text)?;
     if kept.version == VERSION {
-        Ok((kept.boots, kept.findings))
+        Ok(kept)
     } else {
         Err(io::Error::other(format!("version {} is not {VERSION}", kept.version)))
     }

@@ -80,6 +80,20 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         | Source::Neighbours
         | Source::Clock
         | Source::Boot
-        | Source::BootHistory => Sight::Whole,
+        | Source::BootHistory
+        | Source::Node
+        | Source::Pods
+        | Source::AgentConfigMap
+        | Source::AgentDaemonSet
+        | Source::CsiNode
+        | Source::CniNode
+        | Source::VpcCniConfig
+        | Source::VolumeAttachments
+        | Source::PersistentVolumes
+        | Source::StorageClasses
+        | Source::AttributesClasses
+        | Source::FormerPods => Sight::Whole,
+        // Of the cluster and not of the node: `barnacle cluster` alone reads it.
+        Source::PendingPods => Sight::Nothing,
     }
 }

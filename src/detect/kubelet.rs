@@ -6,3 +6,4 @@ pub mod oom_kill;
 pub mod pids;
 pub mod saturation;
 pub mod signals;
+pub mod system_pod_starved;

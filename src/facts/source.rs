@@ -7,44 +7,58 @@ use serde::{Deserialize, Serialize};
 
 use super::{DevId, Reading};
 
-/// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, where it looks.
+/// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, the
+/// witness that reads it, where it looks.
 ///
 /// Everything that must exist once for each source is made from this list, so a source is added in one line. They are
 /// read in this order: the kubelet's configuration before what lies in the directory that it names, mounts before devices.
 macro_rules! for_each_source {
     ($call:ident) => {
         $call! {
-            MemInfo, meminfo, crate::facts::MemInfo, "meminfo", 10, "/proc/meminfo";
-            VmStat, vmstat, crate::facts::VmStat, "vmstat", 10, "/proc/vmstat";
-            CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, "/proc/stat";
-            LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, "/proc/loadavg";
-            Pressure, pressure, crate::facts::Pressure, "pressure", 10, "/proc/pressure";
-            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, "the kubelet's configuration";
-            Mounts, mounts, crate::facts::Mounts, "mounts", 10, "/proc/1/mountinfo";
-            MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, "/proc/PID/mountinfo";
-            BlockDevices, block, crate::facts::BlockDevices, "block", 10, "/sys/dev/block";
-            NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, "/sys/class/nvme";
-            Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, "/sys/fs";
-            XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, "statx of xfs filesystems";
-            Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, "/sys/fs/cgroup";
-            PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, "/sys/fs/cgroup/kubepods";
-            NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, "statfs of the kubelet's directory";
-            ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, "statfs of the images' directory";
-            KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, "the kubelet's directories";
-            Limits, limits, crate::facts::Limits, "limits", 10, "/proc/sys";
-            Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, "/proc/sys/net/netfilter";
-            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, "/proc/net/stat";
-            Clock, clock, crate::facts::ClockState, "clock", 30, "adjtimex";
-            KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, "/dev/kmsg";
-            Boot, boot, crate::facts::Boot, "boot", 60, "/proc/sys/kernel";
-            BootHistory, boots, crate::facts::BootHistory, "boots", 60, "the state directory";
+            MemInfo, meminfo, crate::facts::MemInfo, "meminfo", 10, Host, "/proc/meminfo";
+            VmStat, vmstat, crate::facts::VmStat, "vmstat", 10, Host, "/proc/vmstat";
+            CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, Host, "/proc/stat";
+            LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, Host, "/proc/loadavg";
+            Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, "/proc/pressure";
+            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, "the kubelet's configuration";
+            Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, "/proc/1/mountinfo";
+            MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, "/proc/PID/mountinfo";
+            BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, "/sys/dev/block";
+            NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, Host, "/sys/class/nvme";
+            Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, Host, "/sys/fs";
+            XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, "statx of xfs filesystems";
+            Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, "/sys/fs/cgroup";
+            PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, Host, "/sys/fs/cgroup/kubepods";
+            NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, "statfs of the kubelet's directory";
+            ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, "statfs of the images' directory";
+            KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, "the kubelet's directories";
+            Limits, limits, crate::facts::Limits, "limits", 10, Host, "/proc/sys";
+            Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, "/proc/sys/net/netfilter";
+            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, Host, "/proc/net/stat";
+            Clock, clock, crate::facts::ClockState, "clock", 30, Host, "adjtimex";
+            KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, "/dev/kmsg";
+            Boot, boot, crate::facts::Boot, "boot", 60, Host, "/proc/sys/kernel";
+            BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, "the state directory";
+            Node, node, crate::facts::Node, "node", 60, Api, "our own Node (watched)";
+            Pods, pods, crate::facts::Pods, "pods", 60, Api, "the pods of this node (watched)";
+            AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 600, Api, "ConfigMap barnacle (watched)";
+            AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, "our own DaemonSet";
+            CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, "our own CSINode";
+            CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, "our own CNINode";
+            VpcCniConfig, vpc_cni, crate::facts::VpcCniConfig, "vpc-cni-configmap", 3600, Api, "ConfigMap kube-system/amazon-vpc-cni";
+            VolumeAttachments, attachments, crate::facts::Answers<crate::facts::VolumeAttachment>, "volume-attachments", 0, Api, "VolumeAttachments by name";
+            PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, "PersistentVolumes by name";
+            StorageClasses, storage_classes, crate::facts::Answers<crate::facts::VolumeClass>, "storage-classes", 0, Api, "StorageClasses by name";
+            AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, "VolumeAttributesClasses by name";
+            PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, "pods without a node (watched by barnacle cluster)";
+            FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, "pods that left this node, by name";
         }
     };
 }
 pub(crate) use for_each_source;
 
 macro_rules! declare {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
         /// Something that can be observed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -72,6 +86,12 @@ macro_rules! declare {
             #[must_use]
             pub fn every(self) -> Duration {
                 Duration::from_secs(match self { $(Self::$variant => $every,)* })
+            }
+
+            /// Who reads it.
+            #[must_use]
+            pub fn witness(self) -> Witness {
+                match self { $(Self::$variant => Witness::$witness,)* }
             }
         }
 
@@ -105,6 +125,15 @@ impl fmt::Display for Source {
     }
 }
 
+/// Who reads a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// The machine: files and system calls.
+    Host,
+    /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
+    Api,
+}
+
 /// A set of sources.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourceSet(u64);
@@ -125,10 +154,16 @@ impl SourceSet {
         Self(bits)
     }
 
-    /// Every source that is read by the clock.
+    /// Every source of the host that is read by the clock.
     #[must_use]
     pub fn periodic() -> Self {
-        Source::ALL.iter().copied().filter(|s| !s.every().is_zero()).collect()
+        Source::ALL.iter().copied().filter(|s| s.witness() == Witness::Host && !s.every().is_zero()).collect()
+    }
+
+    /// Every source that this witness reads.
+    #[must_use]
+    pub fn of_witness(witness: Witness) -> Self {
+        Source::ALL.iter().copied().filter(|s| s.witness() == witness).collect()
     }
 
     /// Whether this source is in it.
@@ -187,6 +222,21 @@ pub enum Question {
     MountHolders(DevId),
     /// The pods' groups, now and not in half a minute.
     PodCgroups,
+    /// The VolumeAttachment of this name.
+    VolumeAttachment(String),
+    /// The PersistentVolume of this name.
+    PersistentVolume(String),
+    /// The StorageClass of this name.
+    StorageClass(String),
+    /// The VolumeAttributesClass of this name.
+    AttributesClass(String),
+    /// The pod of this namespace and name, which this node no longer has: is it elsewhere, and does it wait?
+    FormerPod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Question {
@@ -196,6 +246,11 @@ impl Question {
         match self {
             Self::MountHolders(_) => Source::MountHolders,
             Self::PodCgroups => Source::PodCgroups,
+            Self::VolumeAttachment(_) => Source::VolumeAttachments,
+            Self::PersistentVolume(_) => Source::PersistentVolumes,
+            Self::StorageClass(_) => Source::StorageClasses,
+            Self::AttributesClass(_) => Source::AttributesClasses,
+            Self::FormerPod { .. } => Source::FormerPods,
         }
     }
 }

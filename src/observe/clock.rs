@@ -23,6 +23,12 @@ impl Clock {
         Self { boot: boot.unwrap_or_default() }
     }
 
+    /// The clock where no node is looked at: every moment is of one boot.
+    #[must_use]
+    pub fn here() -> Self {
+        Self { boot: BootId::default() }
+    }
+
     /// Now.
     #[must_use]
     pub fn now(&self) -> Moment {

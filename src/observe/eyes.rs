@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc as answers;
 use tokio::time::timeout;
 
-use crate::facts::{Cause, Observation, Question, Source, SourceSet, Unknown};
+use crate::facts::{Cause, Observation, Question, Source, SourceSet, Unknown, Witness};
 
 use super::clock::Clock;
 use super::host::Host;
@@ -76,7 +76,8 @@ impl Eyes {
         self.release();
         let mut seen = Vec::new();
         let held: SourceSet = self.stuck().collect();
-        let asked: SourceSet = asks.iter().map(Question::source).collect();
+        // The API server's witness answers the others.
+        let asked: SourceSet = asks.iter().map(Question::source).filter(|s| s.witness() == Witness::Host).collect();
         let mut left = due.with(asked).without(held);
         for source in due.with(asked).without(left).iter() {
             seen.push(self.still_stuck(source));

@@ -113,6 +113,19 @@ impl Host {
                     "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
                 Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
             }
+            Source::Node
+            | Source::Pods
+            | Source::AgentConfigMap
+            | Source::AgentDaemonSet
+            | Source::CsiNode
+            | Source::CniNode
+            | Source::VpcCniConfig
+            | Source::VolumeAttachments
+            | Source::PersistentVolumes
+            | Source::StorageClasses
+            | Source::AttributesClasses
+            | Source::PendingPods
+            | Source::FormerPods => Observation::unknown(source, Unknown::not_asked()),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Report, ReportedFinding, ReportedHeadroom, State, text};
-use crate::finding::{Kind, Severity};
+use super::{Report, ReportedFinding, ReportedHeadroom, State, conditions, events, text};
+use crate::finding::{Blind, Judgement, Kind, Severity};
 
 /// Findings that have series of their own; those that are left out are counted.
 const MOST_FINDINGS: usize = 100;
@@ -31,6 +31,65 @@ pub struct AgentFigures {
     pub wakes_total: BTreeMap<&'static str, u64>,
     /// What happened to findings, by change.
     pub transitions_total: BTreeMap<&'static str, u64>,
+    /// Judges by name.
+    pub detectors: BTreeMap<&'static str, DetectorFigures>,
+    /// What was asked of the API server.
+    pub api: ApiFigures,
+    /// What was told there.
+    pub told: TellFigures,
+}
+
+/// What was told by way of the API server, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TellFigures {
+    /// Events.
+    pub events: events::Counts,
+    /// Conditions on the Node.
+    pub conditions: conditions::Counts,
+}
+
+/// One judge at work.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DetectorFigures {
+    /// How often it judged.
+    pub runs_total: u64,
+    /// How often it could judge none of its kinds.
+    pub blind_total: u64,
+    /// Seconds that it took in all.
+    pub duration_seconds_sum: f64,
+    /// When it last could judge.
+    pub last_success: Option<jiff::Timestamp>,
+}
+
+impl DetectorFigures {
+    /// It has judged once more.
+    pub fn ran(&mut self, at: jiff::Timestamp, took: std::time::Duration, judgements: &[Judgement]) {
+        self.runs_total += 1;
+        self.duration_seconds_sum += took.as_secs_f64();
+        if judgements.iter().all(|judgement| matches!(judgement.blind, Blind::All(_))) {
+            self.blind_total += 1;
+        } else {
+            self.last_success = Some(at);
+        }
+    }
+}
+
+/// What was asked of the API server, in numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApiFigures {
+    /// Requests by verb and HTTP status; `none` where there was no answer.
+    pub requests_total: BTreeMap<(&'static str, String), u64>,
+    /// Bytes of the answers.
+    pub received_bytes_total: u64,
+}
+
+impl ApiFigures {
+    /// The figures of a client.
+    pub fn of(requests: impl Iterator<Item = ((&'static str, Option<u16>), u64)>, received_bytes_total: u64) -> Self {
+        let code = |code: Option<u16>| code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        let requests_total = requests.map(|((verb, status), count)| ((verb, code(status)), count)).collect();
+        Self { requests_total, received_bytes_total }
+    }
 }
 
 /// The text that a scrape is answered with.
@@ -40,8 +99,12 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     about(&mut families, report);
     findings(&mut families, report);
     sources(&mut families, report);
+    pods(&mut families, report);
     signals(&mut families, report);
     agent(&mut families, extra);
+    detectors(&mut families, &extra.detectors);
+    api(&mut families, &extra.api);
+    told(&mut families, extra.told);
     let mut out = String::with_capacity(32 << 10);
     for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
         // It refuses only a family without a name or a metric; then the others are still told.
@@ -132,10 +195,10 @@ fn findings(families: &mut Families, report: &Report) {
         *counts.entry((finding.kind, finding.severity, finding.confirmed)).or_default() += 1;
     }
     let mut series = families.gauge("barnacle_findings", "Findings that stand, 0 where there are none.");
-    for kind in Kind::ALL {
+    for kind in report.kinds.iter().map(|row| row.kind) {
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
             for confirmed in [false, true] {
-                let count = counts.get(&(*kind, severity, confirmed)).copied().unwrap_or(0);
+                let count = counts.get(&(kind, severity, confirmed)).copied().unwrap_or(0);
                 let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state(confirmed))];
                 series.set(&labels, float(count));
             }
@@ -201,6 +264,13 @@ fn sources(families: &mut Families, report: &Report) {
         families.gauge("barnacle_source_unknown", "A source that could not be read, and the class of why.");
     for unknown in &report.unknown {
         series.set(&[("source", unknown.source.name()), ("cause", unknown.cause.name())], 1.0);
+    }
+}
+
+fn pods(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_pods", "Pods of this node by phase, as the API server has them.");
+    for (phase, count) in &report.pods {
+        series.set(&[("phase", phase.name())], float(*count));
     }
 }
 
@@ -274,6 +344,66 @@ fn agent(families: &mut Families, figures: &AgentFigures) {
     for (change, count) in &figures.transitions_total {
         series.set(&[("change", change)], float(*count));
     }
+}
+
+fn detectors(families: &mut Families, figures: &BTreeMap<&'static str, DetectorFigures>) {
+    let help = "How often a detector judged.";
+    let mut series = families.counter("barnacle_detector_runs_total", help);
+    for (detector, figures) in figures {
+        series.set(&[("detector", detector)], float(figures.runs_total));
+    }
+    drop(series);
+    let help = "How often a detector could judge nothing, as it could not see what it needs.";
+    let mut series = families.counter("barnacle_detector_blind_runs_total", help);
+    for (detector, figures) in figures {
+        series.set(&[("detector", detector)], float(figures.blind_total));
+    }
+    drop(series);
+    let mut series = families.counter("barnacle_detector_duration_seconds_total", "Time that a detector took in all.");
+    for (detector, figures) in figures {
+        series.set(&[("detector", detector)], figures.duration_seconds_sum);
+    }
+    drop(series);
+    let help = "Unix time when a detector last could judge.";
+    let mut series = families.gauge("barnacle_detector_last_success_timestamp_seconds", help);
+    for (detector, figures) in figures {
+        if let Some(at) = figures.last_success {
+            series.set(&[("detector", detector)], seconds(at));
+        }
+    }
+}
+
+fn api(families: &mut Families, figures: &ApiFigures) {
+    let help = "Requests to APIs, by target, verb and HTTP status; none where there was no answer.";
+    let mut series = families.counter("barnacle_api_requests_total", help);
+    for ((verb, code), count) in &figures.requests_total {
+        series.set(&[("target", "kubernetes"), ("verb", verb), ("code", code)], float(*count));
+    }
+    drop(series);
+    families
+        .counter("barnacle_api_received_bytes_total", "Bytes of the answers to requests to APIs.")
+        .set(&[("target", "kubernetes")], float(figures.received_bytes_total));
+}
+
+fn told(families: &mut Families, figures: TellFigures) {
+    let TellFigures { events, conditions } = figures;
+    families
+        .counter(
+            "barnacle_events_sent_total",
+            "Events that were to be created on the Node or a pod, by what came of it.",
+        )
+        .set(&[("result", "created")], float(events.sent))
+        .set(&[("result", "failed")], float(events.failed));
+    families
+        .counter("barnacle_events_suppressed_total", "Events that were kept back, as this node writes only so many.")
+        .set(&[], float(events.suppressed));
+    families
+        .counter("barnacle_conditions_written_total", "Patches of the Node's conditions, by what came of it.")
+        .set(&[("result", "written")], float(conditions.written))
+        .set(&[("result", "failed")], float(conditions.failed));
+    families
+        .counter("barnacle_conditions_reasserted_total", "Conditions that somebody else had removed or changed.")
+        .set(&[], float(conditions.reasserted));
 }
 
 fn state(confirmed: bool) -> &'static str {
@@ -365,6 +495,20 @@ mod tests {
             landlock_abi: 7,
             wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
             transitions_total: BTreeMap::from([("confirmed", 4), ("suspected", 5)]),
+            detectors: BTreeMap::from([(
+                "DeadMount",
+                DetectorFigures {
+                    runs_total: 27_360,
+                    blind_total: 1,
+                    duration_seconds_sum: 2.5,
+                    last_success: Some(samples::healthy().at),
+                },
+            )]),
+            api: ApiFigures::of([(("get", Some(200)), 3), (("watch", None), 1)].into_iter(), 4_711),
+            told: TellFigures {
+                events: events::Counts { sent: 12, failed: 1, suppressed: 30 },
+                conditions: conditions::Counts { written: 900, failed: 2, reasserted: 1 },
+            },
         }
     }
 

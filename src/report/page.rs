@@ -100,6 +100,7 @@ pub fn html(report: &Report) -> String {
     out.push_str("<main>\n");
     add(&mut out, format_args!("<p class=\"verdict {}\" role=\"status\">{mark} {}</p>\n", mark.class, Safe(&words)));
     findings::write(&mut out, report);
+    findings::lately(&mut out, report);
     headroom::write(&mut out, report);
     standing::write(&mut out, report);
     out.push_str("</main>\n</div>\n");
@@ -120,6 +121,7 @@ fn header(out: &mut String, report: &Report) {
         Origin::Agent => "by the agent that runs here",
         Origin::Look => "one look by the command",
         Origin::Replay => "from a recording",
+        Origin::Cluster => "by the one that watches the cluster",
     };
     add(out, format_args!("<header>\n<h1>{}</h1>\n<p>", Safe(&report.node)));
     time(out, report.at);
@@ -237,6 +239,22 @@ mod tests {
         assert_eq!(page.matches("<article ").count(), report.findings.len());
         assert!(page.contains("no block device 259:3 among 4, the list was read whole"));
         assert!(page.contains("2 critical, 2 warnings; 1 suspected; 1 kind could not be judged"));
+    }
+
+    #[test]
+    fn a_finding_has_its_pods_name_and_its_history() {
+        let mut report = samples::sick();
+        let finding = report.findings[0].clone();
+        let (kind, severity) = (finding.kind, finding.severity);
+        let subject = crate::report::history::name_of(&finding.subject);
+        let change = crate::ledger::Change::Escalated;
+        report.history = vec![crate::report::history::Happened { at: report.at, change, kind, severity, subject }];
+        report.pods = std::collections::BTreeMap::from([(crate::facts::PodPhase::Running, 12)]);
+        let page = html(&report);
+        assert!(page.contains("<dt>pod</dt><dd><code>shop/db-0</code>") && page.contains("<dt>pod UID</dt>"));
+        assert!(page.contains("<dt>History</dt><dd>worse (critical)") && page.contains(">Lately</h2>"));
+        assert!(page.contains("pods of this node: 12 Running"));
+        assert!(!html(&samples::sick()).contains(">Lately</h2>"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         severity,
         confirmed,
         since: at(if confirmed { 550 } else { 8 }),
+        pod_name: subject.pod.is_some().then(|| "shop/db-0".to_owned()),
         subject,
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
@@ -83,6 +84,8 @@ pub fn healthy() -> Report {
             .collect(),
         notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
+        history: Vec::new(),
+        pods: std::collections::BTreeMap::new(),
         ages: Source::ALL.iter().zip((0..).map(|i| f64::from(i % 9) + 0.4)).map(|(s, age)| (*s, age)).collect(),
     }
 }

@@ -229,10 +229,14 @@ impl Table<'_> {
         let subject = self.subject(finding);
         let mut sentence = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
         sentence.push_str(&finding.message);
+        let mut more: Vec<String> = finding.pod_name.iter().map(|name| format!("pod {}", text::clean(name))).collect();
         let stood = text::between(finding.since, self.report.at);
         if stood.as_secs() > 0 {
             let word = if finding.confirmed { "for" } else { "suspected for" };
-            let _ = write!(sentence, " ({word} {})", text::duration(stood));
+            more.push(format!("{word} {}", text::duration(stood)));
+        }
+        if !more.is_empty() {
+            let _ = write!(sentence, " ({})", more.join(", "));
         }
         sentence
     }
@@ -313,7 +317,7 @@ impl Table<'_> {
             let compare = if waiting == 1 { "compares" } else { "compare" };
             let hint = match report.origin {
                 Origin::Look => "use --for 30s",
-                Origin::Agent => "the agent has only just begun",
+                Origin::Agent | Origin::Cluster => "the agent has only just begun",
                 Origin::Replay => "the recording has only just begun",
             };
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));

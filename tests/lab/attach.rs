@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::control::{ControlPlane, wait_for};
 
@@ -56,7 +57,7 @@ impl ControlPlane {
 
     /// Waits until Kubernetes wants a volume on a node, and says that it is attached there.
     pub fn attach(&self, volume: &str, node: &str, device: &str) -> Result<()> {
-        let name = self.wait_for_attachment(volume, node, |_| true)?;
+        let name = self.wait_for_attachment(volume, node, "create")?;
         self.patch_attachment(&name, &json!({"metadata": {"finalizers": [FINALIZER]}}), &[])?;
         let status = json!({"status": {"attached": true, "attachmentMetadata": {"devicePath": device}}});
         self.patch_attachment(&name, &status, &["--subresource=status"])
@@ -64,19 +65,21 @@ impl ControlPlane {
 
     /// Waits until Kubernetes no longer wants a volume on a node, and says that it is detached.
     pub fn detach(&self, volume: &str, node: &str) -> Result<()> {
-        let name = self.wait_for_attachment(volume, node, |item| !item["metadata"]["deletionTimestamp"].is_null())?;
+        let name = self.wait_for_attachment(volume, node, "jsonpath={.metadata.deletionTimestamp}")?;
         self.patch_attachment(&name, &json!({"status": {"attached": false}}), &["--subresource=status"])?;
         self.patch_attachment(&name, &json!({"metadata": {"finalizers": null}}), &[])
     }
 
-    fn wait_for_attachment(&self, volume: &str, node: &str, fits: impl Fn(&Value) -> bool) -> Result<String> {
-        let mut name = None;
-        wait_for(&format!("the VolumeAttachment of {volume} on {node}"), || {
-            let found = self.attachment(volume, node)?.filter(&fits);
-            name = found.and_then(|item| item["metadata"]["name"].as_str().map(str::to_owned));
-            Ok(name.is_some())
+    /// kubectl waits by itself: asked again and again, it would keep a processor busy. So the name must be known, which
+    /// Kubernetes makes of what is attached.
+    fn wait_for_attachment(&self, volume: &str, node: &str, until: &str) -> Result<String> {
+        let id = self.kubectl(&["get", "persistentvolume", volume, "-o", "jsonpath={.spec.csi.volumeHandle}"])?;
+        let name = format!("csi-{:x}", Sha256::digest(format!("{id}{DRIVER}{node}")));
+        let (path, until) = (format!("volumeattachment/{name}"), format!("--for={until}"));
+        wait_for(&format!("the VolumeAttachment of {volume} on {node}, {until}"), || {
+            Ok(self.kubectl(&["wait", &until, &path, "--timeout=5s"]).is_ok())
         })?;
-        name.context("a VolumeAttachment's name")
+        Ok(name)
     }
 
     fn patch_attachment(&self, name: &str, patch: &Value, more: &[&str]) -> Result<()> {

@@ -1,14 +1,14 @@
 //! A control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler on the loopback, in seconds.
 
 mod identity;
-mod process;
+pub mod process;
 mod proofs;
 
 pub use proofs::proofs;
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -123,6 +123,16 @@ impl ControlPlane {
         self.kubectl_with(&config, args)
     }
 
+    /// A kubeconfig for a `user` entry of kubectl's format, with a namespace to be in.
+    pub fn kubeconfig_of(&self, name: &str, namespace: &str, user: &Value) -> Result<PathBuf> {
+        let path = self.scratch.join(&format!("{name}.kubeconfig"));
+        self.authority.kubeconfig(&path, &self.url(), user)?;
+        let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        config["contexts"][0]["context"]["namespace"] = json!(namespace);
+        fs::write(&path, config.to_string())?;
+        Ok(path)
+    }
+
     /// What kubectl says in JSON.
     pub fn get(&self, args: &[&str]) -> Result<Value> {
         let said = self.kubectl(&[&["get", "-o", "json"], args].concat())?;
@@ -147,6 +157,15 @@ impl ControlPlane {
 
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Where etcd takes requests, without TLS.
+    pub fn etcd(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.etcd_port))
     }
 
     /// The API's address for a VM of the lab.
@@ -176,6 +195,12 @@ impl ControlPlane {
         // What follows the last newline is being written.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(|line| serde_json::from_str(line).with_context(|| format!("audit.log: {line}"))).collect()
+    }
+
+    /// From now on nobody but the caller changes objects.
+    pub fn hold_controllers(&self) -> Result<()> {
+        self.controllers.signal(Signal::SIGSTOP)?;
+        self.scheduler.signal(Signal::SIGSTOP)
     }
 
     /// The API server takes connections and answers nothing, until [`Self::resume`].
@@ -333,7 +358,7 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<(
         if began.elapsed() > PATIENCE {
             bail!("{what}: not there after {PATIENCE:?} (BARNACLE_LAB_KEEP=1 keeps the logs)");
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(250));
     }
     Ok(())
 }

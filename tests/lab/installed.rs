@@ -14,7 +14,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::attach::VolumeMode;
 use crate::control::{ControlPlane, wait_for};
 use crate::node::Node;
 use crate::pieces::barnacle;
@@ -26,38 +25,54 @@ const NAME: &str = "lab-node";
 const STATE: &str = "/var/lib/kubelet/plugins/barnacle";
 /// A pass begins because of the kernel alone, as far as settings allow: the clock comes once a minute.
 const SLOW: &str = "1m";
+/// Of mounts that come and go; an hour of them is `soak`'s.
+const ROUNDS: u32 = 20;
 
+/// Each profile rolled out by itself, then what [`prove`] holds.
 pub fn with_cgroupfs() -> Result<()> {
-    proofs(&Node::options("6.1"))
+    one_by_one(&Node::options("6.1"))
 }
 
+/// The same on the other node.
 pub fn with_systemd() -> Result<()> {
-    proofs(&Node::options_with_systemd())
+    one_by_one(&Node::options_with_systemd())
 }
 
-fn proofs(options: &Options) -> Result<()> {
+fn one_by_one(options: &Options) -> Result<()> {
     let plane = ControlPlane::start()?;
     let mut node = with_image(&plane, options)?;
-    let outcome = prove(&plane, &mut node);
+    let outcome = [Profile::Distribution, Profile::Directories, Profile::Kmsg]
+        .iter()
+        .try_for_each(|profile| sees(&plane, &mut node, &[*profile], "10s"))
+        .and_then(|()| prove(&plane, &mut node));
     if outcome.is_err() {
-        println!("{}", plane.kubectl(&["-n", "kube-system", "describe", "pods"]).unwrap_or_default());
-        println!("{}", node.sh("tail -n 20 /var/log/pods/kube-system_barnacle*/*/*; true")?);
-        println!("{}", node.sh("node_logs 25")?);
+        println!("{}", logs(&plane, &mut node)?);
     }
     outcome
 }
 
-fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
-    for profile in [Profile::Observe, Profile::Distribution, Profile::Directories, Profile::Kmsg] {
-        install(plane, profile, "10s")?;
-        scraped_from_outside(node)?;
-        sees_what_the_host_sees(node, profile)?;
-    }
-    install(plane, Profile::Observe, SLOW)?;
+/// What barnacle's pods and the node say, for who has to find out.
+pub fn logs(plane: &ControlPlane, node: &mut Node) -> Result<String> {
+    let pods = plane.kubectl(&["describe", "pods,nodes", "-A"]).unwrap_or_default();
+    let said = node.sh("tail -n 20 /var/log/pods/kube-system_barnacle*/*/* 2>/dev/null; node_logs 25")?;
+    Ok(format!("{pods}\n{said}"))
+}
+
+/// With the least and with the most that the DaemonSet may see: a roll-out takes an emulated node a while.
+pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    sees(plane, node, &[Profile::Observe], SLOW)?;
+    tells(plane)?;
     woken(plane, node)?;
-    // The one profile that could be in the way: it has the kubelet's directories mounted, and asks each xfs.
-    install(plane, Profile::Directories, "1s")?;
-    in_nobodys_way(node, 40)
+    // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
+    sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "1s")?;
+    in_nobodys_way(node, ROUNDS)?;
+    the_clock_jumps(plane, node)
+}
+
+fn sees(plane: &ControlPlane, node: &mut Node, profiles: &[Profile], interval: &str) -> Result<()> {
+    install(plane, profiles, interval)?;
+    scraped_from_outside(node)?;
+    sees_what_the_host_sees(node, profiles)
 }
 
 fn make_image(out: &Path) -> Result<()> {
@@ -67,14 +82,21 @@ fn make_image(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Applies the manifest of a profile and waits until the DaemonSet is ready with it.
-fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()> {
-    let component = match profile {
+fn component(profile: Profile) -> Option<&'static str> {
+    match profile {
         Profile::Observe => None,
         Profile::Distribution => Some("kubeadm"),
         Profile::Directories => Some("directories"),
         Profile::Kmsg => Some("kmsg"),
-    };
+    }
+}
+
+fn names(profiles: &[Profile]) -> String {
+    profiles.iter().map(|profile| profile.name()).collect::<Vec<_>>().join(" ")
+}
+
+/// Applies the manifest of these profiles together, and waits until the DaemonSet is ready with it.
+fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Result<()> {
     // Kustomize wants its paths relative.
     let copy = tempfile::tempdir_in(plane.scratch())?;
     let copied = Command::new("cp")
@@ -85,9 +107,11 @@ fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()>
     ensure!(copied.success(), "daemonset/ cannot be copied to {}", copy.path().display());
     let overlay = copy.path().join("overlay");
     std::fs::create_dir(&overlay)?;
-    let components = component.map_or_else(String::new, |name| format!("components: [../components/{name}]\n"));
+    let components: Vec<String> =
+        profiles.iter().filter_map(|profile| Some(format!("../components/{}", component(*profile)?))).collect();
+    let components = components.join(", ");
     let text = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n{components}\
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\ncomponents: [{components}]\n\
          images: [{{name: barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n\
          patches:\n- target: {{kind: DaemonSet}}\n  patch: |-\n    - op: add\n      path: /spec/template/spec/containers/0/env/-\n      \
          value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n",
@@ -99,7 +123,48 @@ fn install(plane: &ControlPlane, profile: Profile, interval: &str) -> Result<()>
     wait_for("the DaemonSet's roll-out", || {
         Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())
     })?;
-    println!("   {}: applied with kubectl, and ready", profile.name());
+    println!("   {}: applied with kubectl, and ready", names(profiles));
+    Ok(())
+}
+
+/// With its own token and the rights of `daemonset/` it has said on the Node how that is, and is not blind to what this
+/// profile shows.
+fn tells(plane: &ControlPlane) -> Result<()> {
+    let mut said = String::new();
+    let outcome = wait_for("its conditions on the Node", || {
+        said = plane.kubectl(&["describe", "node", NAME])?;
+        let stands = |of: &str| said.lines().any(|l| l.trim_start().starts_with(of) && l.contains(" False "));
+        Ok(["BarnacleVolumeProblem ", "BarnacleEvictionRisk ", "BarnacleBlind "].into_iter().all(stands))
+    });
+    outcome.with_context(|| said)?;
+    println!("   its conditions stand on the Node: no problem, and not blind");
+    Ok(())
+}
+
+/// An hour forth and back again: what stands is neither moved nor told anew.
+fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let said = || -> Result<(Vec<Value>, usize)> {
+        let all = plane.get(&["node", NAME])?["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ours = all.iter().filter(|c| c["type"].as_str().is_some_and(|of| of.starts_with("Barnacle")));
+        let times = ours.map(|c| c["lastTransitionTime"].clone()).collect();
+        let events = plane.get(&["events.events.k8s.io", "-A"])?["items"].as_array().cloned().unwrap_or_default();
+        Ok((times, events.iter().filter(|event| event["reportingController"] == "barnacle-agent").count()))
+    };
+    let watch = Watch::new(node.vm.scraped());
+    let passes = || -> Result<f64> {
+        let text = watch.get("/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("barnacle_passes_total "));
+        Ok(line.context("no barnacle_passes_total")?.parse()?)
+    };
+    let before = said()?;
+    for by in ["+3600", "-3600"] {
+        node.sh(&format!("date -s @$(($(date +%s) {by})) >/dev/null"))?;
+        let begun = passes()?;
+        wait_for("some passes after the jump", || Ok(passes()? > begun + 5.0))?;
+    }
+    let after = said()?;
+    ensure!(before == after, "the clock jumped: before {before:?}, after {after:?}");
+    println!("   a clock that jumps by an hour, and back, moves no time and tells nothing anew");
     Ok(())
 }
 
@@ -114,7 +179,7 @@ fn scraped_from_outside(node: &Node) -> Result<()> {
 }
 
 /// Reading by reading: known where root on the host knows it, and Unknown where the profile's row says so.
-fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
+fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> {
     let file = format!("{STATE}/recording");
     let record = ["record", &file, "--for", "1s"];
     let program = barnacle()?.display();
@@ -123,12 +188,13 @@ fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
     node.sh(&format!("rm -f /tmp/recording; {program} record /tmp/recording --for 1s && rm {file}"))?;
     let outside = recording(node, "/tmp/recording")?;
     let mut less = Vec::new();
+    let hidden = |source| profiles.iter().all(|profile| sight(*profile, source) == Sight::Nothing);
     for source in Source::ALL.iter().copied().filter(|source| inside.contains_key(source)) {
         let (inside, outside) = (reading(&inside, source)?, reading(&outside, source)?);
         match (inside, outside) {
-            (Err(why), _) if sight(profile, source) == Sight::Nothing => less.push(format!("{source}: {why}")),
-            (Ok(value), _) if sight(profile, source) == Sight::Nothing => {
-                bail!("{source} is known inside, and {} does not show it: {value}", profile.name())
+            (Err(why), _) if hidden(source) => less.push(format!("{source}: {why}")),
+            (Ok(value), _) if hidden(source) => {
+                bail!("{source} is known inside, and {} does not show it: {value}", names(profiles))
             }
             (Ok(_), Ok(_)) => {}
             // What our own directory tells: on the host nobody asked for one.
@@ -138,7 +204,8 @@ fn sees_what_the_host_sees(node: &mut Node, profile: Profile) -> Result<()> {
         }
     }
     same_machine(&inside, &outside)?;
-    println!("   {}: reads what root on the host reads, but for {}", profile.name(), less.join("; "));
+    let less = if less.is_empty() { "nothing".to_owned() } else { less.join("; ") };
+    println!("   {}: reads what root on the host reads, but for {less}", names(profiles));
     Ok(())
 }
 
@@ -231,7 +298,6 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     };
     let volume = "vol-0123456789abcde0f";
     let before = (count("devices")?, count("mounts")?);
-    plane.create_volume("woken", volume, VolumeMode::Filesystem("ext4"))?;
     node.sh(&format!("ebs_attach {volume} 64M"))?;
     wait_for("a pass for a device", || Ok(count("devices")? > before.0))?;
     println!("   a device that came woke it");
@@ -243,10 +309,17 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let before = count("cgroups")?;
     plane.apply(OOM)?;
     wait_for("a pass for an OOM kill", || Ok(count("cgroups")? > before))?;
-    let found =
-        || Ok(watch.get("/metrics")?.lines().any(|line| line.starts_with("barnacle_finding_info{kind=\"OomKill\"")));
-    wait_for("OomKill in /metrics", found)?;
-    println!("   a container that reached its limit woke it, and is told in /metrics");
+    let uid = plane.kubectl(&["get", "pod", "hungry", "-o", "jsonpath={.metadata.uid}"])?;
+    let told = |line: &str| line.starts_with("barnacle_finding_info{kind=\"OomKill\"") && line.contains(&uid);
+    wait_for("OomKill with the pod's UID in /metrics", || Ok(watch.get("/metrics")?.lines().any(told)))?;
+    println!("   a pod that reached its limit woke it, and its UID is told in /metrics");
+    let mut said = String::new();
+    let outcome = wait_for("the event on the pod", || {
+        said = plane.kubectl(&["describe", "pod", "hungry"])?;
+        Ok(said.lines().any(|line| line.contains("barnacle-agent") && line.contains("OomKill")))
+    });
+    outcome.with_context(|| said)?;
+    println!("   kubectl describe pod tells its owner");
     plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"]).map(drop)
 }
 
@@ -290,7 +363,7 @@ pub fn soak() -> Result<()> {
     }
     let plane = ControlPlane::start()?;
     let mut node = with_image(&plane, &Node::options("6.1"))?;
-    install(&plane, Profile::Directories, "1s")?;
+    install(&plane, &[Profile::Directories], "1s")?;
     let began = Instant::now();
     let (mut told, mut rounds, mut bad) = (0, 0, 0);
     while soaked + told < HOUR {
@@ -309,7 +382,7 @@ pub fn soak() -> Result<()> {
 }
 
 /// A node that has the image.
-fn with_image(plane: &ControlPlane, options: &Options) -> Result<Node> {
+pub fn with_image(plane: &ControlPlane, options: &Options) -> Result<Node> {
     plane.install_driver()?;
     // The VM sees this machine's files, but has a /tmp of its own.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;

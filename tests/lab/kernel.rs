@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::proof::{Goes, Proof, prove, prove_slow};
-use crate::vm::{Options, Vm};
+use crate::vm::{Disk, Options, Vm};
 
 /// On each kernel: as one device, and as the head of a multipath one.
 const DEAD_MOUNT: Proof = Proof {
@@ -48,8 +48,9 @@ const ON_6_1: &[Proof] = &[
     Proof {
         kind: "StalledIo",
         words: "vol-00000000000000007",
-        setup: "mapped 7 64M && pod_stage 7 ext4; pod_stage 8 ext4",
-        near: "(while [ ! -e /tmp/enough ]; do dd if=/dev/zero of=$(pod_volume 8)/mount/f bs=4k count=1 oflag=direct; done) \
+        setup: "for n in 7 8; do mapped $n 64M && pod_stage $n ext4; done",
+        // Whenever somebody looks there is something on its way, and it arrives.
+        near: "mapped_slow 8 1000; (while [ ! -e /tmp/enough ]; do dd if=/dev/zero of=$(pod_volume 8)/mount/f bs=4k count=1 oflag=direct; done) \
                >/dev/null 2>&1 &",
         raise: "touch /tmp/enough; dmsetup suspend --nolockfs --noudevsync mapped-7
                 dd if=/dev/zero of=$(pod_volume 7)/mount/f bs=4k count=1 oflag=direct >/dev/null 2>&1 &",
@@ -102,8 +103,8 @@ const ON_6_1: &[Proof] = &[
         kind: "PidExhaustion",
         words: "00000016-0000",
         setup: "pod_start 16; pod_start 17",
-        near: "group=$(pod_start 17); echo 40 >${group%/*}/pids.max; for n in {1..30}; do inside $group sleep 1000; done",
-        raise: "group=$(pod_start 16); echo 40 >${group%/*}/pids.max; for n in {1..39}; do inside $group sleep 1000; done",
+        near: "group=$(pod_start 17); echo 40 >${group%/*}/pids.max; crowd $group 30",
+        raise: "group=$(pod_start 16); echo 40 >${group%/*}/pids.max; crowd $group 39",
         clear: "pod_stop 16",
         goes: Goes::Whole,
         woken: false,
@@ -131,7 +132,7 @@ const ON_6_1: &[Proof] = &[
     Proof {
         kind: "ConntrackPressure",
         words: "ConntrackPressure",
-        setup: "modprobe nf_conntrack && for n in {1..20}; do
+        setup: "modprobe nf_conntrack && for n in {1..10}; do
                 conntrack -I -p udp -s 10.9.0.$n -d 10.9.1.1 --sport 1 --dport 2 -t 3000 -u ASSURED; done 2>/dev/null",
         near: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 7)) >/proc/sys/net/netfilter/nf_conntrack_max",
         raise: "echo $(($(cat /proc/sys/net/netfilter/nf_conntrack_count) * 10 / 9)) >/proc/sys/net/netfilter/nf_conntrack_max",
@@ -236,10 +237,10 @@ fn boot_6_1() -> Result<Vm> {
     let mut vm = Vm::boot(&Options {
         append: "nvme_core.io_timeout=4294967295",
         memory_mib: 2048,
-        disks: &["128M"],
+        disks: &[Disk { size: "128M", made: &["-N", "2000"] }],
         ..Options::new("6.1")
     })?;
-    vm.sh("kubelet_disk -N 2000 && pod_start 99 && clock_in_step")?;
+    vm.sh("kubelet_disk && pod_start 99 && clock_in_step")?;
     Ok(vm)
 }
 
@@ -247,8 +248,9 @@ pub fn on_6_12() -> Result<()> {
     let mut vm = Vm::boot(&Options {
         append: "nvme_core.io_timeout=4294967295",
         memory_mib: 1024,
+        cpus: 1,
         multipath: true,
-        disks: &["256M"],
+        disks: &[Disk { size: "256M", made: &[] }],
         ..Options::new("6.12")
     })?;
     vm.sh("modprobe nvme && pod_start 99 && clock_in_step")?;

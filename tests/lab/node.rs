@@ -13,10 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::control::{ControlPlane, wait_for};
 use crate::pieces::piece;
-use crate::vm::{Options, Vm};
+use crate::vm::{Disk, Options, Vm};
 
 /// The node's size: the kubelet's disk, containerd's disk.
-const DISKS: &[&str] = &["4G", "4G"];
+const DISKS: &[Disk] = &[Disk { size: "4G", made: &[] }, Disk { size: "4G", made: &[] }];
 
 pub struct Node {
     pub vm: Vm,
@@ -48,6 +48,7 @@ impl Node {
         let (runtime, csi, busybox) = (runtime.display(), csi.display(), busybox.display());
         let images = images.join(" ");
         let mut node = Self { vm, name: name.to_owned() };
+        node.sh(&format!("service_address {}", plane.address().port()))?;
         node.sh(&format!("node_start {name} {programs} {runtime} {csi} {busybox} {images}"))?;
         node.wait_until_ready(plane)?;
         println!("node {name}: booted after {booted:.0?}, ready after {:.0?}", began.elapsed());
@@ -56,8 +57,7 @@ impl Node {
 
     /// Runs a command of bash on the node, with the functions of `guest/lib` and `guest/node`.
     pub fn sh(&mut self, command: &str) -> Result<String> {
-        let functions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/guest/node");
-        self.vm.sh(&format!("source {functions}; {command}"))
+        self.vm.sh(command)
     }
 
     /// Ready, and its CSI driver is known to the kubelet.

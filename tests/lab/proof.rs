@@ -130,7 +130,7 @@ fn silent(watch: &Watch, time: Duration) -> Result<()> {
         if last {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

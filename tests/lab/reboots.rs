@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::pieces::barnacle;
-use crate::vm::{Options, Vm};
+use crate::vm::{Disk, Options, Vm};
 use crate::watch::Watch;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn proofs() -> Result<()> {
-    let options = Options { disks: &["64M"], memory_mib: 1024, ..Options::new("6.1") };
+    let options =
+        Options { disks: &[Disk { size: "64M", made: &[] }], memory_mib: 1024, cpus: 1, ..Options::new("6.1") };
     let mut vm = Vm::boot(&options)?;
-    vm.sh("state_disk new")?;
+    vm.sh("state_disk")?;
     start(&mut vm, "")?;
     none(&vm, "a first boot")?;
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::control::ControlPlane;
 use crate::node::Node;
 use crate::scratch::owned;
-use crate::vm::{Options, Vm};
+use crate::vm::{Disk, Options, Vm};
 
 pub fn open(wanted: &[String]) -> Result<()> {
     match wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -36,7 +36,7 @@ fn beside_control() -> Result<()> {
 /// The VM's console. The functions of `guest/lib` are there; exit powers off.
 fn on_kernel(kernel: &'static str) -> Result<()> {
     println!("booting; then: functions of tests/lab/guest/lib, such as `pod_stage 1 ext4`; exit ends it");
-    Vm::boot(&Options { person: true, disks: &["512M"], ..Options::new(kernel) })?.attend()
+    Vm::boot(&Options { person: true, disks: &[Disk { size: "512M", made: &[] }], ..Options::new(kernel) })?.attend()
 }
 
 /// Lines are run on the node as root; kubectl is for another terminal.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+/// Between two looks: an answer is work for an emulated machine.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// An agent's address, as it is reached from here.
 #[derive(Clone)]
 pub struct Watch {
@@ -65,7 +68,7 @@ impl Watch {
             let findings = self.findings();
             match &findings {
                 Ok(findings) if so(findings) => return Ok(began.elapsed()),
-                _ if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(200)),
+                _ if began.elapsed() < patience => std::thread::sleep(LOOK),
                 Ok(findings) => {
                     let seen: Vec<&str> = findings.iter().map(|f| f.text.as_str()).collect();
                     bail!("not within {} s: {what}; there is:\n{}", patience.as_secs(), seen.join("\n"))
@@ -87,7 +90,7 @@ impl Watch {
                     return Ok(SystemTime::now());
                 }
                 ensure!(began.elapsed() < Duration::from_secs(60), "{kind} {words} is not in /metrics within 60 s");
-                std::thread::sleep(Duration::from_millis(25));
+                std::thread::sleep(Duration::from_millis(50));
             }
         })
     }
@@ -99,11 +102,11 @@ impl Watch {
             let line = metrics.lines().find_map(|line| line.strip_prefix("barnacle_passes_total "));
             line.context("/metrics has no barnacle_passes_total")?.parse::<u64>().context("barnacle_passes_total")
         };
-        for _ in 0..300 {
+        for _ in 0..60 {
             if passes()? >= wanted {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK);
         }
         bail!("there were no {wanted} passes within a minute")
     }

@@ -1,5 +1,6 @@
-//! A fake node: a host tree that changes, the real witnesses that look at it, and a clock that we turn.
-#![allow(dead_code, reason = "each test takes what it needs")]
+//! A fake node: a host tree that changes, the real witnesses that look at it, a clock that we turn, and the API of its cluster.
+#![allow(dead_code, unused_imports, reason = "each test takes what it needs")]
 
+pub mod api;
 pub mod scenario;
 pub mod tree;

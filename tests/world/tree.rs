@@ -10,8 +10,9 @@ use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::StateDir;
 use barnacle::config::Config;
 use barnacle::engine::Engine;
-use barnacle::facts::{Moment, Observation, Question, SourceSet};
+use barnacle::facts::{Moment, Observation, Question, Reading, SourceSet};
 use barnacle::ledger::Memory;
+use barnacle::observe::cluster::read_pods;
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
 use barnacle::recording::Writer;
@@ -84,6 +85,7 @@ impl World {
             let due = self.schedule.take_due(at).with(asked);
             let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
             self.state.replace(&mut seen, at);
+            seen.extend(self.api(at));
             each(at, &seen);
             let step = self.engine.step(at, seen);
             self.schedule.answer(&step.asks, at, &mut self.asks);
@@ -94,6 +96,14 @@ impl World {
         self.state.save(at, &self.engine);
         // Scenario time runs faster than the disk.
         self.state.settle(Duration::from_secs(10));
+    }
+
+    /// What the API server says, where the scenario has one: `api/pods.json` and `api/pending.json`, lists as kubectl prints it.
+    fn api(&self, at: Moment) -> Vec<Observation> {
+        let list = |name: &str| fs::read(self.dir.path().join("api").join(name)).ok();
+        let pods = list("pods.json").map(|list| Observation::Pods(Reading::of(read_pods(&list), at)));
+        let pending = list("pending.json").map(|list| Observation::PendingPods(Reading::of(read_pods(&list), at)));
+        pods.into_iter().chain(pending).collect()
     }
 
     fn moment(&self, second: u64) -> Moment {
@@ -123,7 +133,7 @@ fn open_state(dir: &Path, now: Moment) -> (StateDir, Memory) {
     StateDir::open(Some(&dir.join("state")), now)
 }
 
-fn apply(dir: &Path, edits: &[Edit]) {
+pub fn apply(dir: &Path, edits: &[Edit]) {
     for edit in edits {
         let path = dir.join(edit.path());
         match edit {

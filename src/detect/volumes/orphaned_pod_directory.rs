@@ -12,7 +12,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::KubeletDirs, Source::PodCgroups, Source::Mounts]),
     parts: SourceSet::NONE,
-    uses: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::Pods]),
     judge,
 };
 
@@ -21,9 +21,14 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         (Ok(dirs), Ok(cgroups), Ok(mounts)) => (dirs, cgroups, mounts),
         (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return vec![Judgement::blind(KIND, why)],
     };
+    let api = view.pods.known().ok();
     let mut judgement = Judgement::new(KIND);
     for (uid, dir) in dirs.value.pods.iter().filter(|(_, dir)| !dir.volumes.is_empty()) {
         let subject = || Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
+        // It has ended or has not begun: the kubelet keeps its directory until the API server forgets the pod.
+        if api.is_some_and(|pods| pods.value.get(uid).is_some()) {
+            continue;
+        }
         match cgroups.value.lacks(uid) {
             Ok(_) => {}
             Err(NotAbsent::Present(_)) => continue,
@@ -40,11 +45,14 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
                 continue;
             }
         }
-        let evidence = vec![
+        let mut evidence = vec![
             dirs.says(format!("pods/{uid} still has {}", names(dir))),
             cgroups.says(format!("no kubepods group of pod {uid}")),
             mounts.says(format!("no mount below pods/{uid}")),
         ];
+        if let Some(pods) = api.filter(|pods| pods.value.lacks(uid).is_ok()) {
+            evidence.push(pods.says("the API server has no such pod on this node"));
+        }
         judgement.raised.push(Finding {
             kind: KIND,
             severity: Severity::Warning,

@@ -43,7 +43,7 @@ fn pressure_file(root: &Root, path: &str) -> Result<PressureFile, Unknown> {
 }
 
 /// Says what to do about it. Where PSI is switched off, older kernels have the files and refuse to read them,
-/// newer ones do not make them.
+/// newer ones do not make them: either way the kernel does not offer it.
 fn without_psi(root: &Root, path: &str, unknown: Unknown) -> Unknown {
     let text = match unknown.cause {
         Cause::Unsupported => "is switched off in this kernel (boot with psi=1)",
@@ -52,7 +52,7 @@ fn without_psi(root: &Root, path: &str, unknown: Unknown) -> Unknown {
         }
         _ => return unknown,
     };
-    Unknown::new(unknown.cause, format!("{} {text}", root.name(path)))
+    Unknown::new(Cause::Unsupported, format!("{} {text}", root.name(path)))
 }
 
 /// Parses `/proc/meminfo`: lines such as `MemTotal:       24684096 kB`, where kB is 1024 bytes.
@@ -277,7 +277,7 @@ mod tests {
     fn what_is_wrong_with_pressure_is_said_with_a_remedy() {
         let (_dir, root) = tree("proc/pressure/cpu", CPU_5_10);
         let missing = pressure(&root).unwrap_err();
-        assert_eq!(missing.cause, Cause::Missing);
+        assert_eq!(missing.cause, Cause::Unsupported);
         assert!(missing.why.contains("proc/pressure/memory is not there") && missing.why.contains("not built into"));
         let path = "proc/pressure/cpu";
         let off = without_psi(&root, path, root.unknown(path, Errno::EOPNOTSUPP));

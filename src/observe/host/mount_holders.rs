@@ -30,7 +30,7 @@ const HEAD: u64 = 64;
 pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
     let devices = asks.iter().filter_map(|ask| match ask {
         Question::MountHolders(dev) => Some((*dev, Vec::new())),
-        Question::PodCgroups => None,
+        _ => None,
     });
     let first = root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default();
     let mut search = Search { root, first, held: devices.collect(), seen: BTreeSet::new(), buffer: Vec::new() };

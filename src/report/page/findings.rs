@@ -3,10 +3,14 @@
 use super::{Mark, Safe, add, time};
 use crate::catalogue;
 use crate::finding::{Evidence, SubjectType};
+use crate::report::history::{Happened, name_of, word};
 use crate::report::{Report, ReportedFinding, State, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MOST: usize = 200;
+
+/// Changes that are listed.
+const MOST_LATELY: usize = 15;
 
 /// Findings whose evidence is shown without being asked for.
 const MOST_OPEN: usize = 1;
@@ -43,6 +47,7 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
     add(out, format_args!("<details data-key=\"{}\"{open}>\n<summary>Evidence and advice</summary>\n", Safe(&key)));
     evidence(out, report, &finding.evidence);
     advice(out, finding);
+    history(out, report, finding);
     out.push_str("</details>\n</article>\n");
 }
 
@@ -52,7 +57,10 @@ fn subject(out: &mut String, finding: &ReportedFinding) {
     if subject.of != SubjectType::Node {
         parts.push((subject.of.name(), subject.id.as_str()));
     }
-    parts.extend(subject.pod.as_deref().map(|pod| ("pod", pod)));
+    // By the name that its owner knows; the UID is what the node's paths call it.
+    parts.extend(finding.pod_name.as_deref().map(|name| ("pod", name)));
+    let uid = if finding.pod_name.is_some() { "pod UID" } else { "pod" };
+    parts.extend(subject.pod.as_deref().map(|pod| (uid, pod)));
     parts.extend(subject.pv.as_deref().map(|pv| ("PersistentVolume", pv)));
     parts.extend(subject.volume.as_ref().map(|volume| ("EBS volume", volume.as_str())));
     if parts.is_empty() {
@@ -79,6 +87,42 @@ fn evidence(out: &mut String, report: &Report, evidence: &[Evidence]) {
         add(out, format_args!(" <small>{age}</small></td></tr>\n"));
     }
     out.push_str("</tbody></table>\n");
+}
+
+/// What happened to one finding, in this life of the agent.
+fn history(out: &mut String, report: &Report, finding: &ReportedFinding) {
+    let subject = name_of(&finding.subject);
+    let about = |happened: &&Happened| happened.kind == finding.kind && happened.subject == subject;
+    let mut all = report.history.iter().filter(about).peekable();
+    if all.peek().is_none() {
+        return;
+    }
+    out.push_str("<dl class=\"advice\"><dt>History</dt>");
+    for happened in all {
+        add(out, format_args!("<dd>{} ({}) ", word(happened.change), happened.severity.name()));
+        time(out, happened.at);
+        out.push_str("</dd>");
+    }
+    out.push_str("</dl>\n");
+}
+
+/// What happened lately, the newest first: also what is over.
+pub(super) fn lately(out: &mut String, report: &Report) {
+    if report.history.is_empty() {
+        return;
+    }
+    out.push_str("<section aria-labelledby=\"lately\">\n<h2 id=\"lately\">Lately</h2>\n");
+    out.push_str("<table class=\"unseen\"><thead><tr><th scope=\"col\">When</th><th scope=\"col\">What</th></tr></thead><tbody>\n");
+    for happened in report.history.iter().rev().take(MOST_LATELY) {
+        out.push_str("<tr><th scope=\"row\">");
+        time(out, happened.at);
+        let (what, kind) = (word(happened.change), happened.kind);
+        add(
+            out,
+            format_args!("</th><td><span class=\"word\">{what}</span> {kind} {}</td></tr>\n", Safe(&happened.subject)),
+        );
+    }
+    out.push_str("</tbody></table>\n</section>\n");
 }
 
 fn advice(out: &mut String, finding: &ReportedFinding) {

@@ -104,6 +104,11 @@ fn notes(out: &mut String, report: &Report) {
     for note in &report.notes {
         add(out, format_args!("<p>{}</p>\n", Safe(note)));
     }
+    if !report.pods.is_empty() {
+        let pods = report.pods.iter().filter(|(_, count)| **count > 0);
+        let pods = pods.map(|(phase, count)| format!("{} {}", text::count(*count), phase.name()));
+        add(out, format_args!("<p>pods of this node: {}</p>\n", pods.collect::<Vec<_>>().join(" · ")));
+    }
     let seen = report.seen.iter().map(|(name, n)| format!("{} {}", name.replace('-', " "), text::count(*n)));
     let seen = seen.collect::<Vec<_>>().join(" · ");
     if !seen.is_empty() {

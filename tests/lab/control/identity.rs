@@ -12,6 +12,9 @@ use serde_json::json;
 /// The machine's loopback as a VM of the lab sees it.
 pub const FROM_GUEST: &str = "10.0.2.2";
 
+/// The address of the Service `kubernetes`, by which a pod finds the API server.
+const SERVICE: &str = "10.96.0.1";
+
 const CURVE: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 /// A certificate authority and what it signed, each as `NAME.crt` and `NAME.key` in one directory.
@@ -27,7 +30,9 @@ impl Authority {
         authority.certificate("ca", &["-subj", "/CN=barnacle-lab", "-addext", usage])?;
         // The form that the API server also reads the public key from.
         openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &authority.file("sa.key")])?;
-        let names = format!("subjectAltName=IP:127.0.0.1,IP:{FROM_GUEST},DNS:localhost,DNS:kubernetes.default.svc");
+        let names = format!(
+            "subjectAltName=IP:127.0.0.1,IP:{FROM_GUEST},IP:{SERVICE},DNS:localhost,DNS:kubernetes.default.svc"
+        );
         authority.signed(
             "api",
             "/CN=kube-apiserver",

@@ -32,6 +32,10 @@ impl Process {
         Ok(())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.child.id().try_into()?);
         kill(pid, signal).with_context(|| format!("{signal} to {} ({pid})", self.name))

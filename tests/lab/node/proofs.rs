@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Node;
 use crate::attach::{DRIVER, VolumeMode};
 use crate::control::{ControlPlane, wait_for};
-use crate::installed::{OOM, recording};
+use crate::installed::{self, OOM, recording};
 use crate::pieces::barnacle;
 use crate::vm::Options;
 use crate::watch::Watch;
@@ -23,27 +23,33 @@ const VOLUMES: [(&str, &str, VolumeMode); 3] = [
     ("pv-raw", "vol-0123456789abcde0c", VolumeMode::Block),
 ];
 
+/// The node itself, and then barnacle as its users run it there.
 pub fn with_cgroupfs() -> Result<()> {
-    proofs(&Node::options("6.1"), CgroupDriver::Cgroupfs)
+    let plane = ControlPlane::start()?;
+    let mut node = installed::with_image(&plane, &Options { cpus: 1, ..Node::options("6.1") })?;
+    let outcome = proofs(&plane, &mut node, CgroupDriver::Cgroupfs).and_then(|()| installed::prove(&plane, &mut node));
+    if outcome.is_err() {
+        println!("{}", installed::logs(&plane, &mut node)?);
+    }
+    outcome
 }
 
 pub fn with_systemd() -> Result<()> {
-    proofs(&Node::options_with_systemd(), CgroupDriver::Systemd)
-}
-
-fn proofs(options: &Options, driver: CgroupDriver) -> Result<()> {
     let plane = ControlPlane::start()?;
     plane.install_driver()?;
-    let mut node = Node::start(&plane, NAME, options, &[])?;
-    let outcome = api_is_trusted(&plane, &mut node)
-        .and_then(|()| volumes(&plane, &mut node))
-        .and_then(|()| control_groups(&mut node, driver))
-        .and_then(|()| a_pod_out_of_memory(&plane, &mut node));
+    let mut node = Node::start(&plane, NAME, &Node::options_with_systemd(), &[])?;
+    let outcome =
+        proofs(&plane, &mut node, CgroupDriver::Systemd).and_then(|()| a_pod_out_of_memory(&plane, &mut node));
     if outcome.is_err() {
-        println!("{}", plane.kubectl(&["describe", "pods,nodes"]).unwrap_or_default());
-        println!("{}", node.sh("node_logs 25")?);
+        println!("{}", installed::logs(&plane, &mut node)?);
     }
     outcome
+}
+
+fn proofs(plane: &ControlPlane, node: &mut Node, driver: CgroupDriver) -> Result<()> {
+    api_is_trusted(plane, node)?;
+    volumes(plane, node)?;
+    control_groups(node, driver)
 }
 
 /// Whoever has the authority's certificate and nothing else may trust what answers there.

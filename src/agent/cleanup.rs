@@ -1,0 +1,38 @@
+//! Taking our conditions off Nodes: what an agent that is gone leaves standing.
+
+use anyhow::{Context, bail};
+
+use crate::api::{Access, Api, Patch, connect, name_in_path};
+use crate::config::Config;
+use crate::facts::Node;
+use crate::observe::cluster::list_nodes;
+use crate::report::conditions::cleanup_patch;
+
+/// Removes our conditions from one Node, or from all; a line for each Node that had some.
+///
+/// # Errors
+/// When there is no API server, no such Node, or a patch is refused.
+pub async fn run(config: &Config, all: bool) -> anyhow::Result<String> {
+    let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
+        bail!("no API server to ask: give --kubeconfig FILE");
+    };
+    let node = super::api::node_name(config);
+    let api = connect(&access, if all { "all" } else { &node }).await?;
+    let nodes = list_nodes(&api, (!all).then_some(node.as_str())).await?;
+    if !all && nodes.is_empty() {
+        bail!("there is no Node {node:?} at {}: give --node NAME or --all-nodes", api.server);
+    }
+    let mut said = String::new();
+    for node in nodes {
+        said.push_str(&clean(&api, &node).await.with_context(|| format!("node {}", node.name))?);
+    }
+    Ok(if said.is_empty() { "nothing to remove\n".to_owned() } else { said })
+}
+
+async fn clean(api: &Api, node: &Node) -> anyhow::Result<String> {
+    let Some(patch) = cleanup_patch(&node.conditions) else { return Ok(String::new()) };
+    let path = format!("/api/v1/nodes/{}/status", name_in_path(&node.name)?);
+    api.patch(&path, Patch::Strategic, &patch).await?;
+    let count = node.conditions.iter().filter(|condition| condition.of.starts_with(crate::report::conditions::PREFIX));
+    Ok(format!("{}: {} conditions removed\n", node.name, count.count()))
+}

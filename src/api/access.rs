@@ -1,0 +1,120 @@
+//! Who we are to which server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use kube::client::ClientBuilder;
+use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+
+use super::{Api, ApiError, Meter, name_in_path};
+use crate::facts::Cause;
+
+/// Where the server and the credentials are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The pod's own service account.
+    InCluster,
+    /// The current context of this file.
+    Kubeconfig(String),
+}
+
+impl Access {
+    /// What was asked for, else the service account where this runs in a pod, else none.
+    #[must_use]
+    pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
+        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| Self::InCluster);
+        kubeconfig.map(|path| Self::Kubeconfig(path.to_owned())).or_else(in_pod)
+    }
+}
+
+/// A client for a node. Nothing is asked before the first request.
+///
+/// # Errors
+/// When there are no credentials, or when they would go to a server whose certificate nobody verifies.
+pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
+    let mut config = match access {
+        Access::InCluster => Config::incluster_env().map_err(|error| {
+            let why = format!("the pod's service account cannot be used: {}", super::chain(&error));
+            ApiError::new(Cause::Failed, format!("{why} (is automountServiceAccountToken false?)"))
+        })?,
+        Access::Kubeconfig(path) => kubeconfig(path).await?,
+    };
+    expect_verified(&config)?;
+    // Whoever asks here knows better when to ask again.
+    config.default_retry = false;
+    let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let namespace = config.default_namespace.clone();
+    let builder = ClientBuilder::try_from(config);
+    let client = builder.map_err(|error| ApiError::new(Cause::Failed, super::chain(&error)))?.build();
+    let node = name_in_path(node)?.to_owned();
+    Ok(Api { client, meter: Arc::new(Meter::default()), node, namespace, server })
+}
+
+async fn kubeconfig(path: &str) -> Result<Config, ApiError> {
+    let failed = |error: kube::config::KubeconfigError| {
+        ApiError::new(Cause::Failed, format!("kubeconfig {path} cannot be used: {}", super::chain(&error)))
+    };
+    let file = Kubeconfig::read_from(Path::new(path)).map_err(failed)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
+}
+
+/// A secret goes only where it is known who gets it.
+fn expect_verified(config: &Config) -> Result<(), ApiError> {
+    let server = &config.cluster_url;
+    let refused = |why: &str| Err(ApiError::new(Cause::Denied, format!("{server} is not asked: {why}")));
+    if config.accept_invalid_certs {
+        return refused("its certificate would not be verified (insecure-skip-tls-verify)");
+    }
+    if server.scheme() == Some(&Scheme::HTTPS) {
+        return Ok(());
+    }
+    if has_secret(&config.auth_info) {
+        return refused("credentials are not sent over plain HTTP");
+    }
+    let local = server.host().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
+    if local { Ok(()) } else { refused("plain HTTP is for this machine alone (kubectl proxy)") }
+}
+
+fn has_secret(auth: &AuthInfo) -> bool {
+    let AuthInfo { token, token_file, username, password, client_key, client_key_data, exec, auth_provider, .. } = auth;
+    token.is_some()
+        || token_file.is_some()
+        || username.is_some()
+        || password.is_some()
+        || client_key.is_some()
+        || client_key_data.is_some()
+        || exec.is_some()
+        || auth_provider.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str, change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config = Config::new(url.parse().unwrap());
+        change(&mut config);
+        expect_verified(&config).err().map(|error| error.why)
+    }
+
+    fn token(config: &mut Config) {
+        config.auth_info.token_file = Some("/run/token".into());
+    }
+
+    #[test]
+    fn a_token_goes_only_to_a_verified_server() {
+        assert_eq!(refused("https://10.0.0.1:443", token), None);
+        assert!(refused("http://10.0.0.1:443", token).unwrap().contains("plain HTTP"));
+        assert!(refused("http://127.0.0.1:8001", token).is_some());
+        let unverified = |config: &mut Config| config.accept_invalid_certs = true;
+        assert!(refused("https://10.0.0.1", unverified).unwrap().contains("insecure-skip-tls-verify"));
+    }
+
+    #[test]
+    fn plain_http_is_for_a_local_proxy_without_credentials() {
+        assert_eq!(refused("http://127.0.0.1:8001", |_| {}), None);
+        assert_eq!(refused("http://[::1]:8001", |_| {}), None);
+        assert!(refused("http://proxy.example:8001", |_| {}).unwrap().contains("this machine alone"));
+    }
+}

@@ -1,0 +1,30 @@
+//! `barnacle cluster`: what only the cluster can tell.
+
+use std::path::Path;
+
+use clap::Command;
+use tracing::warn;
+
+use crate::agent::landlock;
+use crate::config::Config;
+
+use super::{Failure, OK, runtime, start_log};
+
+pub(super) fn command() -> Command {
+    Command::new("cluster")
+        .about("Watch what only the cluster can tell, until told to stop: one replica, on no node")
+        .long_about(
+            "Watch what only the cluster can tell (system pods that wait for a node), until told to stop (SIGTERM).\n\n\
+             Runs as one replica beside the agents (daemonset/cluster), or anywhere with --kubeconfig. Served on \
+             --listen as by `barnacle run`.",
+        )
+}
+
+pub(super) fn main(config: Config) -> Result<u8, Failure> {
+    start_log(&config);
+    if let Err(why) = landlock::restrict(None::<&Path>) {
+        warn!(%why, "writes are not taken away from this process");
+    }
+    runtime()?.block_on(crate::agent::cluster::run(config))?;
+    Ok(OK)
+}

@@ -1,0 +1,329 @@
+//! What the API server says of this node, its pods, and the objects that they name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Inventory, PodUid, Unknown};
+
+/// This node's own Node object: the fields that judges and reports read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`: another one under the same name is another Node.
+    pub uid: String,
+    /// `metadata.creationTimestamp`
+    pub created: Option<Timestamp>,
+    /// `metadata.deletionTimestamp`: it is about to go.
+    pub deleting: Option<Timestamp>,
+    /// `spec.providerID`, which names the zone and the instance.
+    pub provider_id: Option<String>,
+    /// `spec.unschedulable`: cordoned.
+    pub unschedulable: bool,
+    /// `spec.taints`, as `key=value:effect`.
+    pub taints: Vec<String>,
+    /// Labels that say what kind of machine it is ([`NODE_LABELS`]).
+    pub labels: BTreeMap<String, String>,
+    /// `status.capacity`, as written.
+    pub capacity: BTreeMap<String, String>,
+    /// `status.allocatable`, as written.
+    pub allocatable: BTreeMap<String, String>,
+    /// `status.conditions`, in their order.
+    pub conditions: Vec<NodeCondition>,
+    /// `status.volumesInUse`: what the kubelet says may still be mounted.
+    pub volumes_in_use: Vec<String>,
+    /// `status.volumesAttached`: what the controller says is attached, with the device path.
+    pub volumes_attached: BTreeMap<String, String>,
+    /// `status.nodeInfo.kubeletVersion`
+    pub kubelet_version: Option<String>,
+}
+
+/// Labels of a Node that are kept.
+pub const NODE_LABELS: &[&str] = &[
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "eks.amazonaws.com/nodegroup",
+    "eks.amazonaws.com/capacityType",
+    "karpenter.sh/capacity-type",
+    "karpenter.sh/nodepool",
+    "kops.k8s.io/instancegroup",
+];
+
+/// One condition of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeCondition {
+    /// `type`
+    #[serde(rename = "type")]
+    pub of: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// `reason`
+    #[serde(default)]
+    pub reason: String,
+    /// `message`
+    #[serde(default)]
+    pub message: String,
+    /// `lastHeartbeatTime`
+    #[serde(default)]
+    pub heartbeat: Option<Timestamp>,
+    /// `lastTransitionTime`
+    #[serde(default)]
+    pub transition: Option<Timestamp>,
+}
+
+/// A pod that is bound to this node: the fields that judges and reports read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`; a static pod is known to the node by another one, [`Pod::mirrors`].
+    pub uid: PodUid,
+    /// Of a static pod's mirror: the UID that the kubelet gave it, by which directories and cgroups are called.
+    pub mirrors: Option<PodUid>,
+    /// `spec.nodeName`; absent where the scheduler has not found one.
+    pub node: Option<String>,
+    /// `status.phase`
+    pub phase: PodPhase,
+    /// `metadata.creationTimestamp`
+    pub created: Option<Timestamp>,
+    /// `metadata.deletionTimestamp`: it is being deleted.
+    pub deleting: Option<Timestamp>,
+    /// The owner that controls it, as `Kind/name`.
+    pub owner: Option<String>,
+    /// `spec.priority`
+    pub priority: i64,
+    /// Claims that its volumes name, in its namespace.
+    pub claims: Vec<String>,
+    /// The one node that it is for, as a DaemonSet's pods are (`matchFields` of its node affinity).
+    pub wants: Option<String>,
+    /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
+    pub unscheduled: Option<String>,
+}
+
+impl Pod {
+    /// As people write it: `namespace/name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The UID by which directories and cgroups on the node call it.
+    #[must_use]
+    pub fn node_uid(&self) -> &PodUid {
+        self.mirrors.as_ref().unwrap_or(&self.uid)
+    }
+
+    /// Whether its containers have ended for good.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+}
+
+/// `status.phase` of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PodPhase {
+    /// Not all its containers have been started.
+    Pending,
+    /// It runs.
+    Running,
+    /// All its containers ended well.
+    Succeeded,
+    /// All ended, at least one badly.
+    Failed,
+    /// The node has not been heard of, or the phase is one that we do not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl PodPhase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Succeeded, Self::Failed, Self::Unknown];
+
+    /// As the API writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// All pods that are bound to this node, by the UID that the node knows them by.
+pub type Pods = Inventory<PodUid, Arc<Pod>>;
+
+/// What our own ConfigMap says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentConfigMap {
+    /// Whether there is one.
+    pub exists: bool,
+    /// `data.pause`: why nothing may be remedied in this cluster; absent or empty where it may.
+    pub pause: Option<String>,
+}
+
+/// This node's CSINode: which CSI drivers are registered here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CsiNode {
+    /// Whether there is one.
+    pub exists: bool,
+    /// Drivers by name.
+    pub drivers: BTreeMap<String, CsiDriver>,
+}
+
+/// One CSI driver on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CsiDriver {
+    /// `nodeID`, the instance by EC2's name.
+    pub node_id: String,
+    /// `allocatable.count`: volumes that the scheduler may place here.
+    pub allocatable: Option<u32>,
+}
+
+/// This node's CNINode, which the VPC resource controller keeps where pods have security groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CniNode {
+    /// Whether there is one.
+    pub exists: bool,
+    /// `spec.features`, by name.
+    pub features: BTreeMap<String, String>,
+}
+
+/// What `kube-system/amazon-vpc-cni` says, where it exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpcCniConfig {
+    /// Whether there is one.
+    pub exists: bool,
+    /// Its settings of branch interfaces and warm addresses.
+    pub data: BTreeMap<String, String>,
+}
+
+/// Our own DaemonSet: how many agents share the account's budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDaemonSet {
+    /// `status.desiredNumberScheduled`
+    pub desired: u64,
+    /// `status.numberReady`
+    pub ready: u64,
+}
+
+/// What GETs by name came to. A name that nobody asked for is not in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Answers<T>(pub BTreeMap<String, Answer<T>>);
+
+/// What one GET by name came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer<T> {
+    /// The object.
+    Found(T),
+    /// The server says that there is none (404).
+    NotFound,
+    /// There was no answer that says either.
+    Unknown(Unknown),
+}
+
+impl<T> Answers<T> {
+    /// The object of this name, or that there is none.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn get(&self, name: &str) -> Result<Option<&T>, Unknown> {
+        match self.0.get(name) {
+            Some(Answer::Found(object)) => Ok(Some(object)),
+            Some(Answer::NotFound) => Ok(None),
+            Some(Answer::Unknown(unknown)) => Err(unknown.clone()),
+            None => Err(Unknown::not_asked()),
+        }
+    }
+}
+
+/// A VolumeAttachment: the order to attach one volume to one node, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeAttachment {
+    /// `spec.attacher`, the CSI driver.
+    pub attacher: String,
+    /// `spec.nodeName`
+    pub node: String,
+    /// `spec.source.persistentVolumeName`
+    pub pv: Option<String>,
+    /// `status.attached`
+    pub attached: bool,
+    /// `status.attachmentMetadata.devicePath`
+    pub device_path: Option<String>,
+    /// `status.attachError.message`
+    pub attach_error: Option<String>,
+    /// `status.detachError.message`
+    pub detach_error: Option<String>,
+    /// `metadata.creationTimestamp`
+    pub created: Option<Timestamp>,
+    /// `metadata.deletionTimestamp`
+    pub deleting: Option<Timestamp>,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PersistentVolume {
+    /// `spec.csi.driver`
+    pub driver: Option<String>,
+    /// `spec.csi.volumeHandle`, or the volume id of an in-tree volume.
+    pub handle: Option<String>,
+    /// `spec.storageClassName`
+    pub storage_class: Option<String>,
+    /// `spec.volumeAttributesClassName`
+    pub attributes_class: Option<String>,
+    /// `spec.claimRef`, as `namespace/name`.
+    pub claim: Option<String>,
+    /// `spec.capacity.storage`, as written.
+    pub capacity: Option<String>,
+    /// `status.phase`
+    pub phase: Option<String>,
+    /// `metadata.deletionTimestamp`
+    pub deleting: Option<Timestamp>,
+}
+
+/// A StorageClass or VolumeAttributesClass: what volumes of it are made like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeClass {
+    /// `provisioner` or `driverName`
+    pub driver: String,
+    /// `parameters`: for EBS `type`, `iops`, `throughput`.
+    pub parameters: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Cause;
+
+    #[test]
+    fn what_nobody_asked_for_is_not_absent() {
+        let answers = Answers::<CsiDriver>(BTreeMap::from([("gone".to_owned(), Answer::NotFound)]));
+        assert_eq!(answers.get("gone"), Ok(None));
+        assert_eq!(answers.get("other").map_err(|why| why.cause), Err(Cause::NotAsked));
+    }
+
+    #[test]
+    fn a_phase_that_we_do_not_know_is_unknown() {
+        assert_eq!(serde_json::from_str::<PodPhase>("\"Paused\"").unwrap(), PodPhase::Unknown);
+        for phase in PodPhase::ALL {
+            assert_eq!(serde_json::to_string(&phase).unwrap(), format!("{:?}", phase.name()));
+        }
+    }
+}

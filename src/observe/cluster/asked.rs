@@ -1,0 +1,184 @@
+//! Objects that a judge asks for by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::mailbox::Mailbox;
+use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
+use crate::api::{Api, ApiError, name_in_path};
+use crate::facts::{
+    Answer, Answers, Moment, Observation, PersistentVolume, Pod, Question, Reading, Source, Unknown, VolumeAttachment,
+    VolumeClass,
+};
+use crate::observe::clock::Clock;
+
+/// An answer that nobody asked for again is forgotten.
+const KEPT: Duration = Duration::from_secs(900);
+/// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
+const BURST: u32 = 40;
+const REFILL: Duration = Duration::from_secs(120);
+
+/// Answers to one sort of question, with the time of each.
+type Kept<T> = BTreeMap<String, (Answer<T>, Moment)>;
+
+#[derive(Default)]
+struct Memory {
+    attachments: Kept<VolumeAttachment>,
+    volumes: Kept<PersistentVolume>,
+    storage_classes: Kept<VolumeClass>,
+    attributes_classes: Kept<VolumeClass>,
+    former_pods: Kept<Pod>,
+}
+
+/// A share of the API server's time.
+struct Budget {
+    tokens: f64,
+    since: Moment,
+}
+
+impl Budget {
+    fn take(&mut self, now: Moment) -> Result<(), Unknown> {
+        let passed = now.since(&self.since).unwrap_or_default();
+        self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
+        self.since = now;
+        if self.tokens < 1.0 {
+            let why =
+                format!("not asked: the budget of {BURST} requests, one more each {} s, is used up", REFILL.as_secs());
+            return Err(Unknown::new(crate::facts::Cause::NotAsked, why));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+/// Answers questions for ever; those that wait together are told together.
+pub(super) async fn answer(api: Api, clock: Clock, mailbox: Arc<Mailbox>, mut asked: UnboundedReceiver<Vec<Question>>) {
+    let mut memory = Memory::default();
+    let mut budget = Budget { tokens: f64::from(BURST), since: clock.now() };
+    while let Some(questions) = asked.recv().await {
+        let mut touched = std::collections::BTreeSet::new();
+        for question in questions {
+            touched.insert(question.source());
+            memory.answer(&api, clock, &mut budget, question).await;
+        }
+        for source in touched {
+            mailbox.put(memory.tell(source, clock.now()));
+        }
+    }
+}
+
+impl Memory {
+    async fn answer(&mut self, api: &Api, clock: Clock, budget: &mut Budget, question: Question) {
+        let now = clock.now();
+        let allowed = budget.take(now);
+        match question {
+            Question::VolumeAttachment(name) => {
+                let path = "/apis/storage.k8s.io/v1/volumeattachments/";
+                let got = get::<RawAttachment, _>(api, allowed, path, &name, |raw| Ok(objects::slim_attachment(raw)));
+                self.attachments.insert(name.clone(), (got.await, now));
+            }
+            Question::PersistentVolume(name) => {
+                let path = "/api/v1/persistentvolumes/";
+                let got = get::<RawVolume, _>(api, allowed, path, &name, |raw| Ok(objects::slim_volume(raw)));
+                self.volumes.insert(name.clone(), (got.await, now));
+            }
+            Question::StorageClass(name) => {
+                let path = "/apis/storage.k8s.io/v1/storageclasses/";
+                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::slim_class(raw)));
+                self.storage_classes.insert(name.clone(), (got.await, now));
+            }
+            Question::AttributesClass(name) => {
+                let path = "/apis/storage.k8s.io/v1/volumeattributesclasses/";
+                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::slim_class(raw)));
+                self.attributes_classes.insert(name.clone(), (got.await, now));
+            }
+            Question::FormerPod { namespace, name } => {
+                let path = name_in_path(&namespace).map(|namespace| format!("/api/v1/namespaces/{namespace}/pods/"));
+                let got = match path {
+                    Ok(path) => get::<RawPod, _>(api, allowed, &path, &name, objects::slim_pod).await,
+                    Err(error) => Answer::Unknown(error.unknown()),
+                };
+                self.former_pods.insert(format!("{namespace}/{name}"), (got, now));
+            }
+            // The host's witnesses answer these.
+            Question::MountHolders(_) | Question::PodCgroups => {}
+        }
+    }
+
+    fn tell(&mut self, source: Source, now: Moment) -> Observation {
+        match source {
+            Source::PersistentVolumes => Observation::PersistentVolumes(recent(&mut self.volumes, now)),
+            Source::StorageClasses => Observation::StorageClasses(recent(&mut self.storage_classes, now)),
+            Source::AttributesClasses => Observation::AttributesClasses(recent(&mut self.attributes_classes, now)),
+            Source::FormerPods => Observation::FormerPods(recent(&mut self.former_pods, now)),
+            _ => Observation::VolumeAttachments(recent(&mut self.attachments, now)),
+        }
+    }
+}
+
+/// The answers that are not too old; the reading is as old as its oldest.
+fn recent<T: Clone>(kept: &mut Kept<T>, now: Moment) -> Reading<Answers<T>> {
+    kept.retain(|_, (_, at)| now.since(at).is_some_and(|age| age < KEPT));
+    let answers = kept.iter().map(|(name, (answer, _))| (name.clone(), answer.clone()));
+    Reading::Known { value: Answers(answers.collect()), at: now }
+}
+
+async fn get<R: DeserializeOwned, T>(
+    api: &Api,
+    allowed: Result<(), Unknown>,
+    path: &str,
+    name: &str,
+    slim: fn(R) -> Result<T, Unknown>,
+) -> Answer<T> {
+    if let Err(why) = allowed {
+        return Answer::Unknown(why);
+    }
+    let got = async {
+        let name = name_in_path(name)?;
+        api.get::<R>(&format!("{path}{name}")).await
+    };
+    match got.await.map_err(|error: ApiError| error.unknown()).map(|raw| raw.map(slim)) {
+        Ok(Some(Ok(object))) => Answer::Found(object),
+        Ok(None) => Answer::NotFound,
+        Ok(Some(Err(why))) | Err(why) => Answer::Unknown(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::BootId;
+
+    fn at(up: u64) -> Moment {
+        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn the_budget_lets_a_burst_through_and_then_one_each_two_minutes() {
+        let mut budget = Budget { tokens: f64::from(BURST), since: at(0) };
+        for _ in 0..BURST {
+            assert_eq!(budget.take(at(0)), Ok(()));
+        }
+        assert!(budget.take(at(119)).is_err());
+        assert_eq!(budget.take(at(120)), Ok(()));
+        assert!(budget.take(at(121)).is_err());
+        // A clock that goes backwards gives nothing.
+        assert!(budget.take(at(5)).is_err());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten() {
+        let mut kept: Kept<u8> = BTreeMap::from([
+            ("old".to_owned(), (Answer::Found(1), at(0))),
+            ("new".to_owned(), (Answer::NotFound, at(600))),
+        ]);
+        let Reading::Known { value, .. } = recent(&mut kept, at(900)) else { unreachable!() };
+        assert_eq!(value.0.keys().collect::<Vec<_>>(), ["new"]);
+    }
+}

@@ -1,0 +1,372 @@
+//! One watch, kept up: begun with what is there, followed, and taken up again where it broke off.
+//!
+//! Written here and not taken from kube's runtime for one thing: bookmarks. They are the only sign that a quiet watch
+//! is alive, so a reading's age is the time since the last one, and an API server that is away shows as age and then
+//! as Unknown, although no error came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::backoff::{Backoff, spread};
+use super::mailbox::Mailbox;
+use super::objects::Object;
+use super::store::Store;
+use crate::api::{Api, ApiError, Lines};
+use crate::facts::{Cause, Moment, Observation, Source, Unknown};
+use crate::observe::clock::Clock;
+
+/// How long one watch lasts, give or take a quarter: each new one costs the server a little.
+const LASTS: Duration = Duration::from_secs(2700);
+/// A server that knows how to begin a watch with what is there does so at once.
+const TO_BEGIN: Duration = Duration::from_secs(30);
+/// Objects in one page of a list.
+const PAGE: u32 = 50;
+/// For so long what was last seen stands while the server is away; then it is not known.
+const STANDS: Duration = Duration::from_secs(240);
+
+/// What a store says at a moment.
+pub(super) type Tell<T> = Box<dyn Fn(&Store<T>, Moment) -> Observation + Send + Sync>;
+
+/// What is watched, and what becomes of it.
+pub(super) struct Watch<R, T> {
+    /// The collection.
+    pub path: String,
+    /// Its field selector, as it stands in a query.
+    pub selector: String,
+    pub source: Source,
+    pub slim: fn(R) -> Result<T, Unknown>,
+    /// After so long without a word the watch is begun anew. Bookmarks come each minute where anything of the kind
+    /// changes anywhere in the cluster; a watch from a version that the server does not have is silent for ever.
+    pub silence: Duration,
+    /// The observation that the objects make.
+    pub tell: Tell<T>,
+}
+
+/// One line of a watch.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    of: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+/// The part that an object still has when the rest cannot be read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Head {
+    metadata: Meta,
+    /// Of a Status: the HTTP code.
+    code: Option<u16>,
+    message: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    uid: String,
+    resource_version: String,
+    annotations: Option<BookmarkAnnotations>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BookmarkAnnotations {
+    #[serde(rename = "k8s.io/initial-events-end")]
+    initial_events_end: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+pub(super) struct List<T> {
+    #[serde(default)]
+    pub metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    pub items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ListMeta {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    token: Option<String>,
+}
+
+impl ListMeta {
+    /// The parameter that asks for the next page, where there is one.
+    pub fn next(&self) -> Option<String> {
+        let token = self.token.as_deref().filter(|token| !token.is_empty())?;
+        Some(format!("&continue={}", escape(token)))
+    }
+}
+
+/// What a line came to.
+enum News {
+    /// Objects are not as they were.
+    Changed,
+    /// The server is there and nothing changed.
+    Alive,
+    /// All that was there at the beginning has been told.
+    Begun,
+}
+
+struct Running<R, T> {
+    watch: Watch<R, T>,
+    api: Api,
+    clock: Clock,
+    mailbox: Arc<Mailbox>,
+    store: Store<T>,
+    /// Where to go on from; none before the first list and after a 410.
+    version: Option<String>,
+    /// Whether the server begins a watch with what is there.
+    streams: bool,
+    /// When the server was last heard.
+    heard: Option<Moment>,
+    /// Whether the last that we said is that nothing is known.
+    blind: bool,
+}
+
+impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
+    /// Watches for ever.
+    pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
+        let (store, version) = (Store::default(), None);
+        let mut running =
+            Running { watch: self, api, clock, mailbox, store, version, streams: true, heard: None, blind: false };
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            let before = running.heard;
+            let Err(error) = running.follow().await else {
+                // It lasted as long as it was to: the next one goes on where it ended.
+                backoff.reset();
+                sleep(spread(Duration::from_millis(500), 0.5)).await;
+                continue;
+            };
+            if running.heard != before {
+                backoff.reset();
+            }
+            running.trouble(&error);
+            sleep(backoff.wait().max(error.retry_after.unwrap_or_default())).await;
+        }
+    }
+}
+
+impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
+    /// One watch from its beginning to its end.
+    async fn follow(&mut self) -> Result<(), ApiError> {
+        let mut lines = match &self.version {
+            Some(version) => {
+                let lines = self.open(&format!("&resourceVersion={version}")).await?;
+                // The server goes on from what we know, so that is still so.
+                self.tell(&News::Alive);
+                lines
+            }
+            None => self.begin().await?,
+        };
+        loop {
+            let line = match lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    if error.cause == Cause::Stuck {
+                        self.version = None;
+                    }
+                    return Err(error);
+                }
+            };
+            let news = self.take(&line)?;
+            self.tell(&news);
+        }
+    }
+
+    async fn open(&self, more: &str) -> Result<Lines, ApiError> {
+        let Watch { path, selector, .. } = &self.watch;
+        let lasts = spread(LASTS, 0.25).as_secs();
+        let query = format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={lasts}&fieldSelector={selector}");
+        self.api.watch(&format!("{path}?{query}{more}"), self.watch.silence).await
+    }
+
+    /// All that there is, and the watch that goes on from there.
+    async fn begin(&mut self) -> Result<Lines, ApiError> {
+        if self.streams {
+            match self.begin_streaming().await {
+                Ok(lines) => return Ok(lines),
+                // Older servers refuse it, or fail at it once they have agreed (500, with an etcd that cannot).
+                Err(error) if matches!(error.code, Some(400 | 422 | 500)) || error.cause == Cause::Unsupported => {
+                    self.streams = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.list().await?;
+        let version = self.version.clone().unwrap_or_default();
+        self.open(&format!("&resourceVersion={version}")).await
+    }
+
+    /// The server tells what is there as the watch's first events: it never has the whole list in one piece, nor do we.
+    async fn begin_streaming(&mut self) -> Result<Lines, ApiError> {
+        let mut lines = self.open("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await?;
+        let before = std::mem::take(&mut self.store);
+        let begun = self.until_begun(&mut lines).await;
+        if begun.is_err() {
+            self.store = before;
+            self.version = None;
+        }
+        begun.map(|()| lines)
+    }
+
+    async fn until_begun(&mut self, lines: &mut Lines) -> Result<(), ApiError> {
+        let end = Instant::now() + TO_BEGIN;
+        let path = self.watch.path.clone();
+        let not_told = || {
+            let why = format!("watch {path}: the server does not say what is there");
+            ApiError { cause: Cause::Unsupported, code: None, why, retry_after: None }
+        };
+        loop {
+            let line = timeout_at(end, lines.next()).await.map_err(|_| not_told())??;
+            let Some(line) = line else { return Err(not_told()) };
+            if matches!(self.take(&line)?, News::Begun) {
+                self.tell(&News::Changed);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The way of servers that cannot stream: pages.
+    async fn list(&mut self) -> Result<(), ApiError> {
+        let mut store = Store::default();
+        let mut next = String::new();
+        loop {
+            let Watch { path, selector, .. } = &self.watch;
+            let page: List<Box<RawValue>> =
+                self.api.list(&format!("{path}?fieldSelector={selector}&limit={PAGE}{next}")).await?;
+            for item in page.items {
+                let (uid, object) = self.read(&item)?;
+                store.put(uid, object);
+            }
+            match page.metadata.next() {
+                Some(token) => next = token,
+                None => {
+                    self.version = Some(page.metadata.resource_version).filter(|version| !version.is_empty());
+                    break;
+                }
+            }
+        }
+        self.store = store;
+        self.tell(&News::Changed);
+        Ok(())
+    }
+
+    fn take(&mut self, line: &[u8]) -> Result<News, ApiError> {
+        let path = &self.watch.path;
+        let line: Line<'_> = serde_json::from_slice(line)
+            .map_err(|error| ApiError::malformed(format!("watch {path}"), format!("expected an event: {error}")))?;
+        match line.of {
+            "ADDED" | "MODIFIED" => {
+                let (uid, object) = self.read(line.object)?;
+                self.advance(line.object);
+                Ok(if self.store.put(uid, object) { News::Changed } else { News::Alive })
+            }
+            "DELETED" => {
+                let uid = head(line.object).metadata.uid;
+                self.advance(line.object);
+                Ok(if self.store.remove(&uid) { News::Changed } else { News::Alive })
+            }
+            "BOOKMARK" => {
+                self.advance(line.object);
+                let annotations = head(line.object).metadata.annotations.unwrap_or_default();
+                let end = annotations.initial_events_end.as_deref() == Some("true");
+                Ok(if end { News::Begun } else { News::Alive })
+            }
+            "ERROR" => Err(self.refused(&head(line.object))),
+            other => Err(ApiError::malformed(format!("watch {path}"), format!("no event is called {other:?}"))),
+        }
+    }
+
+    /// An object by its UID; one that cannot be read, but can be told from others, is a gap and not the end.
+    fn read(&self, raw: &RawValue) -> Result<(String, Result<T, Unknown>), ApiError> {
+        let path = &self.watch.path;
+        let object = serde_json::from_str::<R>(raw.get());
+        let uid = match &object {
+            Ok(object) => object.metadata().uid.clone(),
+            Err(_) => head(raw).metadata.uid,
+        };
+        if uid.is_empty() {
+            return Err(ApiError::malformed(format!("watch {path}"), "an object without a UID"));
+        }
+        let malformed = |error| Unknown::new(Cause::Malformed, format!("{path} {uid}: {error}"));
+        let object = object.map_err(malformed).and_then(self.watch.slim);
+        Ok((uid, object))
+    }
+
+    fn advance(&mut self, raw: &RawValue) {
+        let version = head(raw).metadata.resource_version;
+        if !version.is_empty() {
+            self.version = Some(version);
+        }
+    }
+
+    /// The server's word that it cannot go on.
+    fn refused(&mut self, status: &Head) -> ApiError {
+        let why = format!(
+            "watch {}: {}",
+            self.watch.path,
+            status.message.as_deref().unwrap_or("the server ended it with an error that it does not explain")
+        );
+        if status.code == Some(410) {
+            self.version = None;
+        }
+        ApiError { cause: Cause::Stale, code: status.code, why, retry_after: None }
+    }
+
+    fn tell(&mut self, news: &News) {
+        let now = self.clock.now();
+        self.heard = Some(now);
+        let observation = (self.watch.tell)(&self.store, now);
+        match news {
+            News::Alive if !self.blind => self.mailbox.keep(observation),
+            _ => self.mailbox.put(observation),
+        }
+        self.blind = false;
+    }
+
+    /// Says why nothing is known, where that is so: what was seen a moment ago still stands.
+    fn trouble(&mut self, error: &ApiError) {
+        if error.code == Some(410) {
+            // What we know is older than what the server remembers: it is told anew.
+            self.version = None;
+        }
+        let now = self.clock.now();
+        let stands = self.heard.and_then(|heard| now.since(&heard)).is_some_and(|age| age < STANDS);
+        if error.cause == Cause::Denied || !stands {
+            self.blind = true;
+            self.mailbox.put(Observation::unknown(self.watch.source, error.unknown()));
+        }
+    }
+}
+
+fn head(raw: &RawValue) -> Head {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
+
+/// A continue token as it may stand in a query.
+fn escape(token: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    token.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_cannot_end_its_parameter() {
+        assert_eq!(escape("aB-_.~9"), "aB-_.~9");
+        assert_eq!(escape("a&b=c/ä"), "a%26b%3Dc%2F%C3%A4");
+    }
+}

@@ -1,0 +1,188 @@
+//! What one condition would say of a report: a pure reading of it, without any memory.
+
+use crate::catalogue::profile::{Profile, Sight, sight};
+use crate::catalogue::{self, Area};
+use crate::detect::{DETECTORS, Detector};
+use crate::facts::{Cause, Source};
+use crate::finding::{Kind, Severity};
+use crate::report::events::about;
+use crate::report::jitter::fingerprint;
+use crate::report::{KindState, NOT_LOOKED, Report, ReportedFinding, ReportedUnknown, State, text};
+
+/// The states of a condition; True is a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    True,
+    False,
+    Unknown,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::True, Self::False, Self::Unknown].into_iter().find(|status| status.name() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Verdict {
+    pub status: Status,
+    pub reason: &'static str,
+    /// The message, without the time that it is true of.
+    pub said: String,
+    /// What it is about: the same as long as only figures move.
+    pub about: u64,
+}
+
+impl Verdict {
+    fn new(status: Status, reason: &'static str, said: String, about: &[&str]) -> Self {
+        Self { status, reason, said, about: fingerprint(about) }
+    }
+}
+
+/// The reason while judges have not looked, or not often enough.
+pub(super) const NOT_JUDGED: &str = "NotJudgedYet";
+/// Longest part of a message that is somebody else's words.
+const LONGEST_WORDS: usize = 400;
+/// Sources that only add evidence to verdicts that stand without them.
+const EVIDENCE_ONLY: [Source; 2] = [Source::NvmeControllers, Source::XfsProbe];
+
+/// What the condition of an area would say. While we are young, a judge that waits for its second sample is waited for.
+pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Verdict {
+    let critical: Vec<_> = report.in_area(area).filter(|f| f.confirmed && f.severity == Severity::Critical).collect();
+    if let Some((worst, others)) = critical.split_first() {
+        return problem(worst, others);
+    }
+    let rows: Vec<_> = report.kinds.iter().filter(|row| is_expected(row.kind, area)).collect();
+    let waits = |row: &&&KindState| is_unlooked(row) || young && row.state == State::NeedsTime;
+    if let Some(row) = rows.iter().find(waits) {
+        let said = format!("{} has not been judged yet, by an agent that has just begun.", row.kind);
+        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
+    }
+    let blind: Vec<_> = rows.iter().copied().filter(|row| row.blind).collect();
+    if blind.len() == rows.len() || blind.iter().any(|row| has_trouble(row.kind, report)) {
+        return cannot_say(&blind);
+    }
+    nothing_critical(area, report, &blind)
+}
+
+fn problem(worst: &ReportedFinding, others: &[&ReportedFinding]) -> Verdict {
+    let message = text::cut_bytes(&text::clean(&worst.message), LONGEST_WORDS, "...");
+    let object = about(&worst.subject, worst.pod_name.as_deref());
+    let (kind, since) = (worst.kind, text::time(worst.since));
+    let more = match others.len() {
+        0 => String::new(),
+        n => format!(" And {} more: {}.", text::counted(n, "critical finding"), kinds(others.iter().map(|f| f.kind))),
+    };
+    // The first sentence alone: the rest stands where the message sends its reader.
+    let next = catalogue::row(kind).act.split_inclusive(". ").next().unwrap_or_default().trim_end();
+    let said = format!("{message} ({object}), since {since}.{more} Next: {next} More: barnacle explain {kind}.");
+    let all = [worst].into_iter().chain(others.iter().copied());
+    let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.subject.of.name(), f.subject.id.as_str()]).collect();
+    Verdict::new(Status::True, kind.name(), said, &about)
+}
+
+fn cannot_say(blind: &[&KindState]) -> Verdict {
+    let why = blind.iter().find_map(|row| row.why.as_deref()).unwrap_or("no judge has looked");
+    let why = text::cut_bytes(&text::clean(why), LONGEST_WORDS, "...");
+    let names = kinds(blind.iter().map(|row| row.kind));
+    let said = format!("Cannot be judged: {names}: {why}. Next: run barnacle check on the node.");
+    Verdict::new(Status::Unknown, "Blind", said, &[&names])
+}
+
+fn nothing_critical(area: Area, report: &Report, blind: &[&KindState]) -> Verdict {
+    let warnings = report.in_area(area).filter(|f| f.confirmed && f.severity == Severity::Warning);
+    let warnings = kinds(warnings.map(|f| f.kind));
+    let unseen = kinds(blind.iter().map(|row| row.kind));
+    let mut said = "No critical finding.".to_owned();
+    for (what, names) in [("Warnings", &warnings), ("This node cannot show", &unseen)] {
+        if !names.is_empty() {
+            said = format!("{said} {what}: {names}.");
+        }
+    }
+    Verdict::new(Status::False, "NoCriticalFinding", said, &[&warnings, &unseen])
+}
+
+/// What [`super::BLIND`] would say.
+pub(super) fn of_sight(report: &Report) -> Verdict {
+    if report.kinds.iter().all(is_unlooked) {
+        let said = "Nothing has been looked at yet, by an agent that has just begun.".to_owned();
+        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
+    }
+    let trouble: Vec<_> = report.unknown.iter().filter(|u| matters(u.source) && is_trouble(u)).collect();
+    let Some(first) = trouble.first() else {
+        let said = "Everything can be read that verdicts rest on.".to_owned();
+        return Verdict::new(Status::False, "SourcesReadable", said, &[]);
+    };
+    let names: Vec<_> = trouble.iter().map(|unknown| unknown.source.name()).collect();
+    let why = text::cut_bytes(&text::clean(&first.why), LONGEST_WORDS, "...");
+    let since = first.since.map(|since| format!(", since {}", text::time(since))).unwrap_or_default();
+    let blind = kinds(report.kinds.iter().filter(|row| row.blind).map(|row| row.kind));
+    let cost = if blind.is_empty() { String::new() } else { format!(" Not judged: {blind}.") };
+    let all = names.join(", ");
+    let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: run barnacle check on the node.");
+    Verdict::new(Status::True, "SourceUnreadable", said, &names)
+}
+
+/// Whether something stands in this area that time alone may make critical again.
+pub(super) fn may_become_critical(of: &str, report: &Report) -> bool {
+    let may = |f: &&ReportedFinding| match f.severity {
+        Severity::Critical => true,
+        _ => catalogue::row(f.kind).critical_after.is_some(),
+    };
+    report.findings.iter().filter(|f| catalogue::row(f.kind).area.condition() == of).any(|f| may(&f))
+}
+
+/// Names in their order, each once, with how many there are.
+fn kinds(all: impl Iterator<Item = Kind>) -> String {
+    let mut counts = std::collections::BTreeMap::<Kind, usize>::new();
+    all.for_each(|kind| *counts.entry(kind).or_default() += 1);
+    let each = counts.iter().map(|(kind, n)| if *n == 1 { kind.to_string() } else { format!("{kind} ({n})") });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn is_unlooked(row: &KindState) -> bool {
+    row.why.as_deref() == Some(NOT_LOOKED)
+}
+
+fn detector(kind: Kind) -> Option<&'static &'static Detector> {
+    DETECTORS.iter().find(|detector| detector.kinds.contains(&kind))
+}
+
+fn is_hidden(source: Source) -> bool {
+    sight(Profile::Observe, source) == Sight::Nothing
+}
+
+/// Whether the base profile can judge a kind: what it never sees says nothing by not being seen.
+fn is_expected(kind: Kind, area: Area) -> bool {
+    let hidden = |detector: &&Detector| detector.needs.iter().any(is_hidden);
+    catalogue::row(kind).area == area && detector(kind).is_some_and(|detector| !hidden(detector))
+}
+
+/// Whether a kind's blindness comes from something that should be there to be read.
+fn has_trouble(kind: Kind, report: &Report) -> bool {
+    let reads = detector(kind).map(|detector| detector.reads()).unwrap_or_default();
+    report.unknown.iter().any(|u| reads.has(u.source) && matters(u.source) && is_trouble(u))
+}
+
+fn matters(source: Source) -> bool {
+    let read = DETECTORS.iter().any(|detector| detector.reads().has(source));
+    read && !is_hidden(source) && !source.every().is_zero() && !EVIDENCE_ONLY.contains(&source)
+}
+
+/// A machine without something is not a machine that hides it.
+fn is_trouble(unknown: &ReportedUnknown) -> bool {
+    match unknown.cause {
+        Cause::Unsupported | Cause::NotAsked | Cause::Baseline => false,
+        // Its module is loaded by the first rule that needs it.
+        Cause::Missing => unknown.source != Source::Conntrack,
+        _ => true,
+    }
+}

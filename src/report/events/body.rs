@@ -1,0 +1,137 @@
+//! An event as the API server takes it (`events.k8s.io/v1`).
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{EventKey, EventToSend, PodRef, Regarding};
+use crate::finding::{Kind, Subject};
+use crate::report::jitter::fingerprint;
+use crate::report::{ReportedFinding, text};
+
+/// Who reports, in every event; the admission policy of the manifests lets only this one through.
+pub const CONTROLLER: &str = "barnacle-agent";
+
+/// The API server refuses a longer note.
+pub(super) const LONGEST_NOTE: usize = 1024;
+/// And a longer `reportingInstance`.
+const LONGEST_INSTANCE: usize = 128;
+/// What a node's name may take of the event's name, which has at most 253 bytes.
+const LONGEST_PREFIX: usize = 200;
+/// What the message and the subject may take of a note, so that there is room for what to do.
+const LONGEST_MESSAGE: usize = 400;
+const LONGEST_SUBJECT: usize = 160;
+
+/// What is said of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Say {
+    Confirmed,
+    Worse,
+    Still,
+    Cleared,
+}
+
+impl Say {
+    /// `action` of the event.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Confirmed => "Confirmed",
+            Self::Worse => "Escalated",
+            Self::Still => "Standing",
+            Self::Cleared => "Cleared",
+        }
+    }
+}
+
+/// What one event says.
+pub(super) struct Content<'a> {
+    pub key: EventKey,
+    pub say: Say,
+    pub reason: &'static str,
+    pub note: String,
+    /// The pod that it is written on; the Node where there is none.
+    pub on: Option<&'a PodRef>,
+    /// The pod that it is about, where it is written on the Node.
+    pub related: Option<&'a PodRef>,
+    /// When there was first reason for it: each try has the same name, so a second one is refused as a double.
+    pub stamp: Timestamp,
+}
+
+pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> EventToSend {
+    let Content { key, say, reason, note, on, related, stamp } = content;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "name": who.node, "uid": node_uid});
+    let namespace = on.map_or("default", |pod| pod.namespace.as_str());
+    let mut body = json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name(who, &key, say, stamp), "namespace": namespace},
+        "eventTime": stamp.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+        "reportingController": CONTROLLER,
+        "reportingInstance": text::cut_bytes(&who.instance, LONGEST_INSTANCE, ""),
+        "action": say.action(),
+        "reason": reason,
+        "type": if say == Say::Cleared { "Normal" } else { "Warning" },
+        // `kubectl describe node` finds it by this: no namespace, and the UID of the Node itself.
+        "regarding": on.map_or_else(|| node.clone(), PodRef::reference),
+        "note": text::cut_bytes(&note, LONGEST_NOTE, "..."),
+    });
+    let related = if on.is_some() { Some(node) } else { related.map(PodRef::reference) };
+    if let (Some(related), Some(fields)) = (related, body.as_object_mut()) {
+        fields.insert("related".to_owned(), related);
+    }
+    EventToSend { key, path: format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), body }
+}
+
+fn name(who: &Regarding, key: &EventKey, say: Say, stamp: Timestamp) -> String {
+    let prefix = text::cut_bytes(&who.node, LONGEST_PREFIX, "");
+    let what = match key {
+        EventKey::Suppressed => fingerprint(&["suppressed"]),
+        EventKey::Finding(key) => {
+            let subject = &key.subject;
+            fingerprint(&[key.kind.name(), subject.of.name(), &subject.id, key.on.name(), say.action()])
+        }
+    };
+    let nanos = stamp.as_nanosecond().unsigned_abs();
+    format!("{}.{:08x}{nanos:016x}", prefix.trim_end_matches(['.', '-']), what >> 32)
+}
+
+impl PodRef {
+    /// The pod of a finding, where the API server knows it and both its names can stand in a path.
+    pub(super) fn of(finding: &ReportedFinding) -> Option<Self> {
+        let (namespace, name) = finding.pod_name.as_ref()?.split_once('/')?;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+        let allowed = |part: &str| (1..=253).contains(&part.len()) && part.chars().all(plain) && !part.starts_with('.');
+        if !allowed(namespace) || !allowed(name) {
+            return None;
+        }
+        // kubectl looks for a static pod's events under the UID that the kubelet gave it, as for every other pod.
+        let uid = finding.subject.pod.as_ref()?.to_string();
+        Some(Self { namespace: namespace.to_owned(), name: name.to_owned(), uid })
+    }
+
+    fn reference(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": self.namespace, "name": self.name, "uid": self.uid})
+    }
+}
+
+/// What, which object, since when, where more is said, what to do next.
+pub(super) fn note(finding: &ReportedFinding) -> String {
+    let message = text::cut_bytes(&text::clean(&finding.message), LONGEST_MESSAGE, "...");
+    let about = about(&finding.subject, finding.pod_name.as_deref());
+    let since = text::time(finding.since);
+    let advice = text::clean(&finding.advice).into_owned();
+    let (severity, kind) = (finding.severity.name(), finding.kind);
+    format!("{severity}: {message} ({about}), since {since}. More: barnacle explain {kind}. {advice}")
+}
+
+pub(super) fn cleared(kind: Kind, subject: &Subject, since: Timestamp) -> String {
+    format!("cleared: {kind} ({}), which stood since {}", about(subject, None), text::time(since))
+}
+
+/// The subject with what helps to find it, cut to its end, which is what tells two paths apart.
+pub(in crate::report) fn about(subject: &Subject, pod_name: Option<&str>) -> String {
+    let mut parts = vec![subject.to_string()];
+    parts.extend(pod_name.map(|name| format!("pod {name}")));
+    parts.extend(subject.volume.as_ref().map(|volume| volume.as_str().to_owned()));
+    let parts: Vec<_> = parts.iter().map(|part| text::tail(&text::clean(part), LONGEST_SUBJECT, "...")).collect();
+    parts.join(", ")
+}

@@ -1,0 +1,375 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::facts::BootId;
+use crate::finding::SubjectType;
+use crate::report::samples;
+
+const UID: &str = "3f0d3a2e-6c1b-4c57-9f0f-0b8a1d2c3e4f";
+const POD: &str = "8f2c1a3e-5d0b-4c7e-9a61-2b7f0c9d4e11";
+
+fn at(up: u64) -> Moment {
+    at_wall(up, 1_795_234_203 + i64::try_from(up).unwrap())
+}
+
+fn at_wall(up: u64, wall: i64) -> Moment {
+    Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::from_second(wall).unwrap() }
+}
+
+fn who(uid: Option<&str>) -> Regarding {
+    let node = "ip-10-0-93-17.ec2.internal".to_owned();
+    Regarding { instance: node.clone(), node, node_uid: uid.map(str::to_owned) }
+}
+
+fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
+    ReportedFinding {
+        kind,
+        severity,
+        confirmed: true,
+        since: at(0).wall,
+        subject: Subject::new(SubjectType::Device, id),
+        pod_name: None,
+        message: "12 requests in flight and none completed for 30s".into(),
+        evidence: Vec::new(),
+        advice: catalogue::row(kind).act.into(),
+    }
+}
+
+fn stalled(id: &str) -> ReportedFinding {
+    finding(Kind::StalledIo, Severity::Warning, id)
+}
+
+fn report(findings: Vec<ReportedFinding>) -> Report {
+    Report { findings, ..samples::healthy() }
+}
+
+/// A pass whose every event is created.
+fn pass(recorder: &mut Recorder, report: &Report, up: u64) -> Vec<EventToSend> {
+    let events = recorder.plan(report, &who(Some(UID)), at(up));
+    events.iter().for_each(|event| recorder.sent(&event.key, at(up)));
+    events
+}
+
+fn actions(events: &[EventToSend]) -> Vec<&str> {
+    events.iter().map(|event| event.body["action"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn an_event_is_what_kubectl_describe_finds() {
+    let mut recorder = Recorder::new(at(100));
+    let events = pass(&mut recorder, &report(vec![stalled("nvme1n1")]), 100);
+    let [event] = events.as_slice() else { panic!("one event: {events:#?}") };
+    assert_eq!(event.path, "/apis/events.k8s.io/v1/namespaces/default/events");
+    let body = &event.body;
+    assert_eq!(
+        body["regarding"],
+        json!({"apiVersion": "v1", "kind": "Node", "name": "ip-10-0-93-17.ec2.internal", "uid": UID}),
+        "no namespace, or kubectl does not find it"
+    );
+    assert_eq!(body["eventTime"], "2026-11-21T04:11:43.000000Z");
+    assert_eq!(
+        (&body["reason"], &body["type"], &body["action"], &body["reportingController"]),
+        (&json!("StalledIo"), &json!("Warning"), &json!("Confirmed"), &json!("barnacle-agent"))
+    );
+    let note = body["note"].as_str().unwrap();
+    assert!(note.starts_with("warning: 12 requests in flight and none completed for 30s (device nvme1n1), since 20"));
+    assert!(note.contains("barnacle explain StalledIo. Look at the volume's status"), "{note}");
+    let name = body["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("ip-10-0-93-17.ec2.internal.") && name.len() <= 253, "{name}");
+}
+
+#[test]
+fn the_pods_owner_hears_of_what_is_his_to_mend() {
+    let named = |kind| {
+        let mut finding = finding(kind, Severity::Warning, "x");
+        finding.subject.pod = Some(POD.into());
+        finding.pod_name = Some("shop/db-0".into());
+        finding
+    };
+    let mut recorder = Recorder::new(at(0));
+    let events = pass(&mut recorder, &report(vec![named(Kind::OomKill), named(Kind::StackedMounts)]), 0);
+    assert_eq!(events.len(), 3);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "db-0", "uid": POD});
+    let on_pod: Vec<_> = events.iter().filter(|event| event.body["regarding"] == pod).collect();
+    assert_eq!(on_pod.len(), 1);
+    assert_eq!(on_pod[0].path, "/apis/events.k8s.io/v1/namespaces/shop/events");
+    assert_eq!(on_pod[0].body["reason"], "OomKill");
+    assert_eq!(on_pod[0].body["related"]["uid"], UID);
+    assert!(events.iter().filter(|e| e.body["regarding"]["kind"] == "Node").all(|e| e.body["related"] == pod));
+    // A name that would lead elsewhere is not put into a path.
+    let mut odd = named(Kind::OomKill);
+    odd.pod_name = Some("../../nodes/x".into());
+    assert_eq!(pass(&mut Recorder::new(at(0)), &report(vec![odd]), 0).len(), 1);
+}
+
+#[test]
+fn only_what_is_confirmed_and_a_warning_is_told() {
+    let suspected = ReportedFinding { confirmed: false, ..stalled("a") };
+    let info = ReportedFinding { severity: Severity::Info, ..stalled("b") };
+    let mut recorder = Recorder::new(at(0));
+    assert_eq!(pass(&mut recorder, &report(vec![suspected, info]), 0), []);
+}
+
+#[test]
+fn it_is_told_once_told_when_worse_and_told_when_over() {
+    let mut recorder = Recorder::new(at(0));
+    let mild = report(vec![stalled("a")]);
+    let bad = report(vec![finding(Kind::StalledIo, Severity::Critical, "a")]);
+    assert_eq!(actions(&pass(&mut recorder, &mild, 0)), ["Confirmed"]);
+    assert_eq!(pass(&mut recorder, &mild, 10), []);
+    assert_eq!(actions(&pass(&mut recorder, &bad, 20)), ["Escalated"]);
+    assert_eq!(pass(&mut recorder, &mild, 30), [], "getting better is no news");
+    assert_eq!(pass(&mut recorder, &bad, 40), [], "nor is getting as bad as was told");
+    let over = pass(&mut recorder, &report(vec![]), 50);
+    assert_eq!(actions(&over), ["Cleared"]);
+    assert_eq!(over[0].body["type"], "Normal");
+    assert!(over[0].body["note"].as_str().unwrap().starts_with("cleared: StalledIo (device a), which stood since "));
+    assert_eq!(pass(&mut recorder, &report(vec![]), 60), []);
+    assert_eq!(actions(&pass(&mut recorder, &mild, 70)), ["Confirmed"], "it is back");
+}
+
+#[test]
+fn what_was_never_told_is_not_told_to_be_over() {
+    let mut recorder = Recorder::new(at(0));
+    assert_eq!(recorder.plan(&report(vec![stalled("a")]), &who(None), at(0)), [], "the Node is not known");
+    assert_eq!(pass(&mut recorder, &report(vec![]), 10), []);
+}
+
+#[test]
+fn what_waits_for_the_node_is_not_lost() {
+    let mut recorder = Recorder::new(at(0));
+    assert_eq!(recorder.plan(&report(vec![stalled("a")]), &who(None), at(0)), []);
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 10)), ["Confirmed"]);
+}
+
+#[test]
+fn what_stands_is_told_again_before_it_is_forgotten() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    let told: Vec<u64> =
+        (0..24 * 360).map(|n| n * 10).filter(|up| !pass(&mut recorder, &standing, *up).is_empty()).collect();
+    let gaps: BTreeSet<u64> = told.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(gaps.iter().all(|gap| (1920..=2890).contains(gap)), "{gaps:?}");
+    assert!(gaps.len() > 5, "they differ: {gaps:?}");
+}
+
+#[test]
+fn a_restart_tells_nothing_twice() {
+    let mut before = Recorder::new(at(0));
+    let standing = report(vec![stalled("a"), stalled("b")]);
+    assert_eq!(pass(&mut before, &standing, 0).len(), 2);
+    let json = serde_json::to_string(&before.memory()).unwrap();
+    let mut after = Recorder::with_memory(serde_json::from_str(&json).unwrap(), at(600));
+    let begun = {
+        let mut r = report(vec![]);
+        r.kinds.iter_mut().for_each(|k| k.state = State::NeedsTime);
+        r
+    };
+    assert_eq!(pass(&mut after, &begun, 600), [], "nothing has been judged");
+    assert_eq!(pass(&mut after, &report(vec![stalled("a")]), 610), []);
+    // Of b nothing is seen any more; but only when it is quiet for as long as its kind asks for is it over.
+    assert_eq!(pass(&mut after, &report(vec![stalled("a")]), 620), []);
+    assert_eq!(actions(&pass(&mut after, &report(vec![stalled("a")]), 631)), ["Cleared"]);
+    let again = (64..400).map(|n| n * 10).find(|up| !pass(&mut after, &report(vec![stalled("a")]), *up).is_empty());
+    assert!((1920..=2890).contains(&again.unwrap()), "counted from before the restart: {again:?}");
+}
+
+#[test]
+fn blindness_after_a_restart_ends_nothing() {
+    let mut before = Recorder::new(at(0));
+    pass(&mut before, &report(vec![stalled("a")]), 0);
+    let mut after = Recorder::with_memory(before.memory(), at(100));
+    let mut blind = report(vec![]);
+    blind.kinds.iter_mut().for_each(|kind| (kind.state, kind.blind) = (State::Blind, true));
+    assert!((10..200).all(|n| pass(&mut after, &blind, n * 10).is_empty()));
+}
+
+#[test]
+fn a_new_node_of_the_same_name_has_been_told_nothing() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    pass(&mut recorder, &standing, 0);
+    let events = recorder.plan(&standing, &who(Some("other")), at(10));
+    assert_eq!(actions(&events), ["Confirmed"]);
+    assert_eq!(events[0].body["regarding"]["uid"], "other");
+}
+
+#[test]
+fn a_refusal_is_tried_again_under_the_same_name_and_ever_more_rarely() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    let (mut tries, mut names) = (Vec::new(), BTreeSet::new());
+    for up in 0..900 {
+        for event in recorder.plan(&standing, &who(Some(UID)), at(up)) {
+            tries.push(up);
+            names.insert(event.body["metadata"]["name"].to_string());
+            recorder.refused(&event.key, Some(503), None, at(up));
+        }
+    }
+    assert!((6..=10).contains(&tries.len()), "{tries:?}");
+    assert_eq!(names.len(), 1, "the API server tells a double by its name");
+    assert_eq!(actions(&pass(&mut recorder, &standing, 2000)), ["Confirmed"]);
+    assert_eq!(recorder.counts().failed, tries.len() as u64);
+}
+
+#[test]
+fn the_server_says_how_long_to_wait() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    let event = recorder.plan(&standing, &who(Some(UID)), at(0)).remove(0);
+    recorder.refused(&event.key, Some(429), Some(Duration::from_secs(100)), at(0));
+    assert_eq!(pass(&mut recorder, &standing, 99), []);
+    assert_eq!(pass(&mut recorder, &standing, 100).len(), 1);
+}
+
+#[test]
+fn what_is_under_way_is_not_handed_out_twice_unless_it_is_lost() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    let first = recorder.plan(&standing, &who(Some(UID)), at(0));
+    assert_eq!(recorder.plan(&standing, &who(Some(UID)), at(60)), []);
+    assert_eq!(recorder.plan(&standing, &who(Some(UID)), at(120)), first);
+    assert_eq!(recorder.plan(&report(vec![]), &who(Some(UID)), at(130)), []);
+    let over = recorder.plan(&report(vec![]), &who(Some(UID)), at(240));
+    assert_eq!(actions(&over), ["Cleared"], "it may have been told that it began");
+}
+
+#[test]
+fn a_pod_that_cannot_be_written_about_is_left_alone() {
+    let mut recorder = Recorder::new(at(0));
+    let mut kill = finding(Kind::OomKill, Severity::Warning, "x");
+    kill.subject.pod = Some(POD.into());
+    kill.pod_name = Some("shop/db-0".into());
+    let standing = report(vec![kill]);
+    for event in recorder.plan(&standing, &who(Some(UID)), at(0)) {
+        recorder.refused(&event.key, Some(404), None, at(0));
+    }
+    let again = recorder.plan(&standing, &who(Some(UID)), at(300));
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].body["regarding"]["kind"], "Node", "the Node's is tried again all the same");
+}
+
+#[test]
+fn a_hundred_at_once_are_written_by_and_by_the_worst_first_and_said() {
+    let mut recorder = Recorder::new(at(0));
+    let mut findings: Vec<_> = (0..99).map(|n| stalled(&format!("nvme{n:02}n1"))).collect();
+    findings.push(finding(Kind::DeadMount, Severity::Critical, "zz"));
+    let flood = report(findings);
+    let mut seen = BTreeSet::new();
+    let mut summaries = Vec::new();
+    let mut count = |events: Vec<EventToSend>, up: u64| {
+        for event in &events {
+            match &event.key {
+                EventKey::Suppressed => summaries.push((up, event.body["note"].as_str().unwrap().to_owned())),
+                EventKey::Finding(key) => assert!(seen.insert((key.clone(), up)), "once"),
+            }
+        }
+        events.len()
+    };
+    let first = pass(&mut recorder, &flood, 0);
+    assert_eq!(first[0].body["reason"], "DeadMount");
+    assert_eq!(count(first, 0), 10);
+    assert_eq!(recorder.counts().suppressed, 90);
+    let hour: usize = (1..360).map(|n| count(pass(&mut recorder, &flood, n * 10), n * 10)).sum();
+    assert_eq!(hour + 10, 60, "no more than 60 in an hour");
+    let later: usize = (360..1080).map(|n| count(pass(&mut recorder, &flood, n * 10), n * 10)).sum();
+    assert!(later <= 120, "{later}");
+    assert_eq!(summaries[0].0, 30, "as soon as there is room");
+    assert!(summaries[0].1.starts_with("90 events were kept back since "), "{}", summaries[0].1);
+    assert!(summaries[0].1.contains("StalledIo 90"));
+    let told: BTreeSet<_> = seen.iter().map(|(key, _)| key).collect();
+    assert_eq!(told.len(), 100, "none is lost while it stands");
+}
+
+#[test]
+fn a_refused_summary_is_told_with_the_next() {
+    let mut recorder = Recorder::new(at(0));
+    let flood = report((0..20).map(|n| stalled(&n.to_string())).collect());
+    pass(&mut recorder, &flood, 0);
+    let events = recorder.plan(&flood, &who(Some(UID)), at(30));
+    assert_eq!(events[0].key, EventKey::Suppressed);
+    recorder.refused(&events[0].key, None, None, at(30));
+    let told = (4..100).flat_map(|n| pass(&mut recorder, &flood, n * 10)).find(|e| e.key == EventKey::Suppressed);
+    assert!(told.unwrap().body["note"].as_str().unwrap().starts_with("10 events were kept back"));
+}
+
+#[test]
+fn a_wall_clock_that_goes_backwards_neither_repeats_nor_stops() {
+    let mut recorder = Recorder::new(at(0));
+    let standing = report(vec![stalled("a")]);
+    pass(&mut recorder, &standing, 0);
+    let mut told = Vec::new();
+    for n in 1..400 {
+        let now = at_wall(n * 10, 1_700_000_000);
+        for event in recorder.plan(&standing, &who(Some(UID)), now) {
+            recorder.sent(&event.key, now);
+            told.push(n * 10);
+        }
+    }
+    assert!(told.len() == 1 && (1920..=2890).contains(&told[0]), "{told:?}");
+    let after = Recorder::with_memory(recorder.memory(), at_wall(5000, 1_600_000_000));
+    assert!(after.memory().told[0].at <= Timestamp::from_second(1_600_000_000).unwrap());
+}
+
+proptest! {
+    #[test]
+    fn no_name_breaks_an_event(
+        message in any::<String>(), id in any::<String>(), advice in any::<String>(), filler in 0usize..400,
+        node in "[a-z0-9.-]{1,253}", instance in any::<String>(),
+    ) {
+        let mut finding = stalled(&format!("{id}{}", "ж/\u{1b}[2J\n".repeat(filler)));
+        (finding.message, finding.advice) = (message.repeat(20), advice);
+        let who = Regarding { node, node_uid: Some(UID.into()), instance };
+        let events = Recorder::new(at(0)).plan(&report(vec![finding]), &who, at(0));
+        let body = &events[0].body;
+        let note = body["note"].as_str().unwrap();
+        prop_assert!(note.len() <= 1024 && !note.contains(char::is_control));
+        prop_assert!(note.contains("barnacle explain StalledIo"), "there is room for what helps: {note}");
+        prop_assert!(body["reportingInstance"].as_str().unwrap().len() <= 128);
+        prop_assert!(body["metadata"]["name"].as_str().unwrap().len() <= 253);
+        let json = body.to_string();
+        prop_assert!(json.len() < 4096);
+        prop_assert_eq!(&serde_json::from_str::<Value>(&json).unwrap(), body);
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever comes and goes and whatever the server says: no more than the budget, and the truth in the end.
+    #[test]
+    fn in_the_end_all_that_stands_is_told(steps in prop::collection::vec((1u64..200, 0u8..8, 0u8..4), 1..40)) {
+        let mut recorder = Recorder::new(at(0));
+        let mut now = 0;
+        let mut sent = Vec::new();
+        for (wait, which, answer) in steps {
+            now += wait;
+            let findings = (0..3).filter(|bit| which >> bit & 1 == 1).map(|bit| stalled(&bit.to_string())).collect();
+            for event in recorder.plan(&report(findings), &who(Some(UID)), at(now)) {
+                sent.push(now);
+                match answer {
+                    0 => recorder.refused(&event.key, Some(500), None, at(now)),
+                    1 => {}
+                    _ => recorder.sent(&event.key, at(now)),
+                }
+            }
+        }
+        prop_assert!(sent.iter().all(|from| sent.iter().filter(|at| (*from..from + 3600).contains(at)).count() <= 60));
+        let all = report((0..3).map(|n| stalled(&n.to_string())).collect());
+        for _ in 0..500 {
+            now += 10;
+            pass(&mut recorder, &all, now);
+        }
+        prop_assert_eq!(recorder.memory().told.len(), 3);
+        let none = report(vec![]);
+        for _ in 0..500 {
+            now += 10;
+            pass(&mut recorder, &none, now);
+        }
+        prop_assert_eq!(recorder.memory().told.len(), 0);
+    }
+}

@@ -1,0 +1,104 @@
+//! What happened to findings lately: short, and of this life of the agent.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::text;
+use crate::finding::{Kind, Severity, Subject};
+use crate::ledger::{Change, Transition};
+
+/// Changes that are kept.
+const MOST: usize = 50;
+/// Longest subject that is kept.
+const LONGEST: usize = 256;
+
+/// One change of one finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub change: Change,
+    /// The finding's kind.
+    pub kind: Kind,
+    /// How bad it was.
+    pub severity: Severity,
+    /// What it is about, as people read it.
+    pub subject: String,
+}
+
+/// The last changes, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct History(VecDeque<Happened>);
+
+impl History {
+    /// Adds what one step changed. Suspicions that came to nothing are not worth a line.
+    pub fn add(&mut self, at: Timestamp, transitions: &[Transition]) {
+        let told = |transition: &&Transition| !matches!(transition.change, Change::Suspected | Change::Dropped);
+        for transition in transitions.iter().filter(told) {
+            if self.0.len() == MOST {
+                self.0.pop_front();
+            }
+            let finding = &transition.finding;
+            let subject = name_of(&finding.subject);
+            let (kind, severity) = (finding.kind, finding.severity);
+            self.0.push_back(Happened { at, change: transition.change, kind, severity, subject });
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn all(&self) -> Vec<Happened> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// A subject as the history has it.
+#[must_use]
+pub fn name_of(subject: &Subject) -> String {
+    text::cut_bytes(&text::clean(&subject.to_string()), LONGEST, "...")
+}
+
+/// A change in a word.
+#[must_use]
+pub fn word(change: Change) -> &'static str {
+    match change {
+        Change::Suspected => "suspected",
+        Change::Confirmed => "confirmed",
+        Change::Escalated => "worse",
+        Change::Cleared => "cleared",
+        Change::Dropped => "dropped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Finding, SubjectType};
+
+    fn transition(change: Change, id: &str) -> Transition {
+        let finding = Finding {
+            kind: Kind::StalledIo,
+            severity: Severity::Warning,
+            subject: Subject::new(SubjectType::Device, id),
+            message: String::new(),
+            evidence: Vec::new(),
+            advice: String::new(),
+        };
+        Transition { change, finding, first_seen: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn it_is_short_and_keeps_what_counts() {
+        let mut history = History::default();
+        history.add(Timestamp::UNIX_EPOCH, &[transition(Change::Suspected, "a"), transition(Change::Dropped, "a")]);
+        assert_eq!(history.all(), []);
+        for i in 0..200 {
+            history.add(Timestamp::UNIX_EPOCH, &[transition(Change::Confirmed, &format!("d{i}\n"))]);
+        }
+        let all = history.all();
+        assert_eq!((all.len(), all.last().unwrap().subject.as_str()), (MOST, "device d199\\n"));
+    }
+}

@@ -1,0 +1,289 @@
+//! The API server as a witness, against a fake one that fails on demand: nothing is lost, nothing is told twice, and
+//! what is not known is Unknown. What the fake promises, `tests/world_api.rs` and the lab check.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails may panic, and starts what it needs"
+)]
+
+mod world;
+
+use std::path::Path;
+use std::time::Duration;
+
+use barnacle::api::{Access, Api, connect};
+use barnacle::facts::{Cause, Node, Observation, Pods, Question, Reading, Source};
+use barnacle::observe::Cluster;
+use barnacle::observe::clock::Clock;
+use barnacle::observe::host::root::Root;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use world::api::{Api as Fake, EndWatches, Fault, On, node, pod};
+
+/// More than any of this takes on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Watched {
+    cluster: Cluster,
+    node: Option<Reading<Node>>,
+    pods: Option<Reading<Pods>>,
+    others: Vec<Observation>,
+}
+
+/// A client as `kubectl proxy` would have it: plain HTTP to this machine, without credentials.
+async fn client(fake: &Fake) -> Api {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": fake.url()}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "barnacle"}}]});
+    std::fs::write(&path, config.to_string()).unwrap();
+    connect(&Access::Kubeconfig(path.display().to_string()), "a").await.unwrap()
+}
+
+async fn watch(fake: &Fake) -> (Api, Watched) {
+    let api = client(fake).await;
+    let clock = Clock::new(&Root::open(Path::new("/")).unwrap());
+    let cluster = Cluster::start(&api, clock, None);
+    (api, Watched { cluster, node: None, pods: None, others: Vec::new() })
+}
+
+impl Watched {
+    fn take(&mut self) {
+        for observation in self.cluster.take() {
+            match observation {
+                Observation::Node(reading) => self.node = Some(reading),
+                Observation::Pods(reading) => self.pods = Some(reading),
+                other => self.others.push(other),
+            }
+        }
+    }
+
+    async fn until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.take();
+            if is_so(self) {
+                return;
+            }
+            assert!(Instant::now() < end, "never: {what}; node {:?}, pods {:?}", self.node, self.pods);
+            let _ = timeout(Duration::from_millis(50), self.cluster.news()).await;
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match &self.pods {
+            Some(Reading::Known { value, .. }) => {
+                let mut names: Vec<String> = value.values().map(|pod| pod.name.clone()).collect();
+                names.sort();
+                names
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    async fn until_pods(&mut self, names: &[&str]) {
+        self.until(&format!("pods {names:?}"), |watched| watched.names() == names).await;
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+fn world() -> Fake {
+    let fake = Fake::start();
+    fake.put(node("a"));
+    fake.put(node("b"));
+    fake.put(pod("default", "one", "a"));
+    fake.put(pod("default", "elsewhere", "b"));
+    fake
+}
+
+#[test]
+fn own_node_and_own_pods_are_seen_and_no_others() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        watched.until("the node", |w| matches!(&w.node, Some(Reading::Known { value, .. }) if value.name == "a")).await;
+        fake.put(pod("default", "two", "a"));
+        watched.until_pods(&["one", "two"]).await;
+        fake.delete(&pod("default", "one", "a"));
+        watched.until_pods(&["two"]).await;
+    });
+}
+
+#[test]
+fn a_server_that_cannot_begin_a_watch_with_what_is_there_is_asked_by_pages() {
+    run(async {
+        let fake = world();
+        fake.without_streaming_lists();
+        for i in 0..120 {
+            fake.put(pod("default", &format!("pod-{i:03}"), "a"));
+        }
+        let (_, mut watched) = watch(&fake).await;
+        watched.until("121 pods", |w| w.names().len() == 121).await;
+        fake.put(pod("default", "late", "a"));
+        watched.until("the late one", |w| w.names().contains(&"late".to_owned())).await;
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_watches_end_in_any_way() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        let mut names = vec!["one".to_owned()];
+        for (i, end) in [EndWatches::Cleanly, EndWatches::Reset, EndWatches::HalfEvent].into_iter().enumerate() {
+            fake.end_watches(end);
+            let name = format!("p{i}");
+            fake.put(pod("default", &name, "a"));
+            names.push(name);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            watched.until_pods(&names).await;
+        }
+    });
+}
+
+#[test]
+fn history_that_is_gone_is_told_anew() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        fake.stop();
+        // While nobody listens the world changes, and the server forgets how.
+        fake.delete(&pod("default", "one", "a"));
+        fake.put(pod("default", "two", "a"));
+        fake.compact();
+        fake.resume();
+        watched.until_pods(&["two"]).await;
+    });
+}
+
+#[test]
+fn what_was_seen_a_moment_ago_stands_while_the_server_is_away_and_a_refusal_is_unknown_at_once() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        fake.stop();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        watched.take();
+        assert_eq!(watched.names(), ["one"]);
+        fake.resume();
+        fake.fault(Fault::Status(401), On::path("/api/v1/pods"));
+        fake.end_watches(EndWatches::Reset);
+        let denied = |w: &Watched| matches!(&w.pods, Some(Reading::Unknown(why)) if why.cause == Cause::Denied);
+        watched.until("a refusal", denied).await;
+        fake.heal();
+        watched.until_pods(&["one"]).await;
+    });
+}
+
+#[test]
+fn a_server_that_was_never_there_is_unknown_with_the_reason() {
+    run(async {
+        let fake = world();
+        fake.stop();
+        let (_, mut watched) = watch(&fake).await;
+        let said = |w: &Watched| matches!(&w.node, Some(Reading::Unknown(why)) if why.why.contains("cannot be asked"));
+        watched.until("the reason", said).await;
+        fake.resume();
+        watched.until_pods(&["one"]).await;
+    });
+}
+
+#[test]
+fn garbage_and_half_answers_are_survived() {
+    run(async {
+        for fault in [Fault::Garbage, Fault::HalfAnswer, Fault::Reset, Fault::Status(503), Fault::Status(429)] {
+            let fake = world();
+            fake.fault(fault, On::all().next(6));
+            let (_, mut watched) = watch(&fake).await;
+            watched.until_pods(&["one"]).await;
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_cannot_be_read_is_a_gap_and_no_absence() {
+    run(async {
+        let fake = world();
+        let mut broken = pod("default", "broken", "a");
+        broken["spec"]["priority"] = json!("very high");
+        fake.put(broken);
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        let Some(Reading::Known { value, .. }) = &watched.pods else { panic!("{:?}", watched.pods) };
+        assert_eq!(value.gap().map(|why| why.cause), Some(Cause::Malformed));
+    });
+}
+
+#[test]
+fn a_node_of_the_same_name_is_another_one() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        let uid = |w: &Watched| match &w.node {
+            Some(Reading::Known { value, .. }) => Some(value.uid.clone()),
+            _ => None,
+        };
+        watched.until("the node", |w| uid(w).is_some()).await;
+        let first = uid(&watched);
+        fake.delete(&node("a"));
+        watched
+            .until("no node", |w| matches!(&w.node, Some(Reading::Unknown(why)) if why.cause == Cause::Missing))
+            .await;
+        fake.put(node("a"));
+        watched.until("another node", |w| uid(w).is_some() && uid(w) != first).await;
+    });
+}
+
+#[test]
+fn questions_are_answered_by_name_and_an_absence_is_a_fact() {
+    run(async {
+        let fake = world();
+        fake.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-1"},
+            "spec": {"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-0a"}}}));
+        let (_, mut watched) = watch(&fake).await;
+        let names = ["pv-1", "pv-2", "../nodes/a"];
+        watched.cluster.ask(names.map(|name| Question::PersistentVolume(name.to_owned())).to_vec());
+        let answered = |w: &Watched| w.others.iter().any(|o| o.source() == Source::PersistentVolumes);
+        watched.until("an answer", answered).await;
+        let answers = watched.others.iter().find_map(|other| match other {
+            Observation::PersistentVolumes(Reading::Known { value, .. }) => Some(value),
+            _ => None,
+        });
+        let answers = answers.unwrap();
+        assert_eq!(answers.get("pv-1").unwrap().unwrap().handle.as_deref(), Some("vol-0a"));
+        assert_eq!(answers.get("pv-2"), Ok(None));
+        assert_eq!(answers.get("../nodes/a").unwrap_err().cause, Cause::Malformed);
+        assert_eq!(answers.get("pv-3").unwrap_err().cause, Cause::NotAsked);
+        assert!(!fake.requests().iter().any(|r| r.path.contains("..")), "a name led elsewhere");
+    });
+}
+
+#[test]
+fn a_quiet_hour_costs_three_watches_and_four_requests() {
+    run(async {
+        let fake = world();
+        let (api, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        let hourly = [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet];
+        watched.until("the hourly ones", |w| hourly.iter().all(|s| w.others.iter().any(|o| o.source() == *s))).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let watches = fake.requests().iter().filter(|request| request.path.contains("watch=true")).count();
+        assert_eq!((watches, fake.requests().len()), (3, 7), "{:?}", fake.requests());
+        assert_eq!(api.meter().requests().values().sum::<u64>(), 7);
+    });
+}

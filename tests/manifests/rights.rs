@@ -1,0 +1,199 @@
+//! The rights that are installed, and the policies that bind them. The lab tries them on a real API server.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use barnacle::config::Config;
+use serde_json::{Value, json};
+
+use super::{container, list, parse, path, pod, yaml};
+
+/// The one component that changes no DaemonSet.
+pub const READ_ONLY: &str = "read-only";
+
+const POLICIES: [&str; 1] = ["base/policies.yaml"];
+
+/// The objects of a file.
+fn objects(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    text.split("\n---\n").map(|text| parse(text, name)).collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    list(value).iter().map(|word| word.as_str().unwrap()).collect()
+}
+
+/// What the roles of a file grant, a line for each: role, verbs, group, resource, names.
+fn granted(name: &str) -> BTreeSet<String> {
+    let mut granted = BTreeSet::new();
+    for role in objects(name).iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Role")) {
+        for rule in list(&role["rules"]) {
+            let keys: BTreeSet<&str> = rule.as_object().unwrap().keys().map(String::as_str).collect();
+            let known = BTreeSet::from(["apiGroups", "resourceNames", "resources", "verbs"]);
+            assert!(keys.is_subset(&known), "{name}: {keys:?}");
+            let (role, verbs) = (role["metadata"]["name"].as_str().unwrap(), words(&rule["verbs"]).join(","));
+            for group in words(&rule["apiGroups"]) {
+                for resource in words(&rule["resources"]) {
+                    let names = words(&rule["resourceNames"]).join(",");
+                    granted.insert(format!("{role}: {verbs} {group}/{resource} {names}").trim_end().to_owned());
+                }
+            }
+        }
+    }
+    granted
+}
+
+#[test]
+fn the_roles_grant_what_is_documented_and_no_more() {
+    let expected = [
+        "barnacle: get,list,watch /nodes",
+        "barnacle: get,list,watch /pods",
+        "barnacle: get /persistentvolumes",
+        "barnacle: get storage.k8s.io/csinodes",
+        "barnacle: get storage.k8s.io/volumeattachments",
+        "barnacle: get storage.k8s.io/storageclasses",
+        "barnacle: get storage.k8s.io/volumeattributesclasses",
+        "barnacle: get vpcresources.k8s.aws/cninodes",
+        "barnacle: list,watch /configmaps barnacle",
+        "barnacle: get apps/daemonsets barnacle",
+        "barnacle-vpc-cni: get /configmaps amazon-vpc-cni",
+        "barnacle-reports: patch /nodes/status",
+        "barnacle-reports: create events.k8s.io/events",
+    ];
+    assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
+    assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(["barnacle-cluster: list,watch /pods".to_owned()]));
+    let documented = fs::read_to_string(path("../docs/rights.md")).unwrap();
+    for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")) {
+        let resource = line.split(['/', ' ']).nth(3).unwrap();
+        assert!(documented.contains(&format!("`{resource}")), "docs/rights.md does not tell of {resource}");
+    }
+}
+
+#[test]
+fn each_role_is_bound_to_its_account_alone() {
+    for (part, account) in [("base", "barnacle"), ("cluster", "barnacle-cluster")] {
+        let objects = objects(&format!("{part}/rbac.yaml"));
+        let subject = json!([{"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}]);
+        for scope in ["Role", "ClusterRole"] {
+            let (roles, bindings) = (of_kind(&objects, scope), of_kind(&objects, &format!("{scope}Binding")));
+            assert_eq!(roles.len(), bindings.len(), "{part}: {scope}");
+            for (role, binding) in roles.iter().zip(bindings) {
+                assert_eq!(binding["metadata"], role["metadata"], "{part}");
+                assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"], "{part}");
+                assert_eq!(binding["roleRef"]["kind"], scope, "{part}");
+                assert_eq!(binding["subjects"], subject, "{part}");
+            }
+        }
+        let service_account = yaml(&format!("{part}/serviceaccount.yaml"));
+        assert_eq!(service_account["metadata"]["name"], account);
+        assert_eq!(service_account["automountServiceAccountToken"], json!(false));
+    }
+}
+
+#[test]
+fn each_policy_denies_and_fails_closed() {
+    for name in POLICIES {
+        let objects = objects(name);
+        let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
+        let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
+        assert_eq!((objects.len(), policies.len()), (2 * bindings.len(), bindings.len()), "{name}");
+        for (policy, binding) in policies.iter().zip(bindings) {
+            for object in [policy, binding] {
+                // v1beta1 goes silently inert on the day that it is served no more.
+                assert_eq!(object["apiVersion"], "admissionregistration.k8s.io/v1", "{name}");
+            }
+            assert_eq!(policy["spec"]["failurePolicy"], "Fail", "{name}");
+            assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"], "{name}");
+            let keys: Vec<&String> = binding["spec"].as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["policyName", "validationActions"], "{name}: bound to a part of the objects");
+            assert!(words(&binding["spec"]["validationActions"]).contains(&"Deny"), "{name}");
+            for validation in list(&policy["spec"]["validations"]) {
+                assert!(validation["message"].as_str().unwrap().starts_with("barnacle "), "{name}: {validation}");
+            }
+        }
+    }
+}
+
+/// Whatever a role lets somebody write, a policy looks at.
+#[test]
+fn each_right_to_write_has_its_policy() {
+    for (part, policies) in [("base", objects("base/policies.yaml")), ("cluster", Vec::new())] {
+        let looked_at: BTreeSet<String> = of_kind(&policies, "ValidatingAdmissionPolicy")
+            .iter()
+            .flat_map(|policy| list(&policy["spec"]["matchConstraints"]["resourceRules"]))
+            .map(|rule| format!("{}/{}", words(&rule["apiGroups"]).join(","), words(&rule["resources"]).join(",")))
+            .collect();
+        let reads = ["get", "list", "watch"];
+        let written: BTreeSet<String> = granted(&format!("{part}/rbac.yaml"))
+            .iter()
+            .map(|line| line.split(' ').skip(1).collect::<Vec<_>>())
+            .filter(|words| words[0].split(',').any(|verb| !reads.contains(&verb)))
+            .map(|words| words[1].to_owned())
+            .collect();
+        assert_eq!(written, looked_at, "{part}");
+    }
+}
+
+/// The component removes by label what the policies bind, and the policies.
+#[test]
+fn what_may_write_is_labelled_as_reports() {
+    let name = format!("components/{READ_ONLY}/kustomization.yaml");
+    let component = yaml(&name);
+    let keys: Vec<&String> = component.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["apiVersion", "kind", "patches"], "{name}");
+    assert_eq!(list(&component["patches"]).len(), 1);
+    assert_eq!(component["patches"][0]["target"], json!({"labelSelector": "barnacle.dev/part=reports"}));
+    assert_eq!(parse(component["patches"][0]["patch"].as_str().unwrap(), &name)["$patch"], "delete");
+    for file in ["base/rbac.yaml", "base/policies.yaml", "cluster/rbac.yaml"] {
+        for object in objects(file) {
+            let writes = object["metadata"]["name"].as_str().unwrap().ends_with("-reports");
+            let expected = writes || object["kind"].as_str().unwrap().starts_with("ValidatingAdmission");
+            assert_eq!(object["metadata"]["labels"]["barnacle.dev/part"] == "reports", expected, "{file}: {object}");
+        }
+    }
+}
+
+#[test]
+fn the_cluster_s_pod_has_nothing_of_a_node() {
+    let deployment = yaml("cluster/deployment.yaml");
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+    let (pod, container) = (pod(&deployment), container(&deployment));
+    let expected = [
+        ("serviceAccountName", json!("barnacle-cluster")),
+        ("automountServiceAccountToken", json!(true)),
+        ("priorityClassName", json!("system-cluster-critical")),
+        ("hostNetwork", json!(false)),
+        ("hostPID", json!(false)),
+        ("hostIPC", json!(false)),
+        ("volumes", Value::Null),
+        ("initContainers", Value::Null),
+        ("securityContext", json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})),
+    ];
+    for (key, value) in expected {
+        assert_eq!(pod[key], value, "{key}");
+    }
+    let security = json!({
+        "runAsUser": 65534,
+        "runAsGroup": 65534,
+        "runAsNonRoot": true,
+        "privileged": false,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    assert_eq!(container["securityContext"], security);
+    assert_eq!(container["args"], json!(["cluster"]));
+    let env = list(&container["env"]).iter().map(|item| {
+        let value = item["value"].as_str().unwrap_or("10.0.0.7").replace("$(POD_IP)", "10.0.0.7");
+        (item["name"].as_str().unwrap().to_owned(), value)
+    });
+    let config = Config::load(None, env, []).unwrap();
+    let port = container["ports"][0]["containerPort"].as_u64().unwrap();
+    assert_eq!(config.metrics_listen.map(|address| u64::from(address.port())), Some(port));
+}
