@@ -131,7 +131,9 @@ impl Agent {
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory);
         let mut api = Link::open(config, clock).await;
-        api.tell_from(state.told(), clock.now());
+        if config.tell {
+            api.tell_from(state.told(), clock.now());
+        }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
         figures.wakes_total.extend([("api", 0), ("clock", 0)]);
@@ -155,6 +157,7 @@ impl Agent {
     async fn pass(&mut self) {
         let begun = self.clock.now();
         let due = self.schedule.take_due(begun);
+        self.api.mend(&self.state, self.clock).await;
         let asks = std::mem::take(&mut self.asks);
         let (of_host, of_api): (Vec<_>, Vec<_>) =
             asks.into_iter().partition(|ask| ask.source().witness() == Witness::Host);

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
-use kube::Client;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,14 +27,14 @@ pub use meter::{Meter, Verb};
 /// How long a request may take, to its last byte. A watch may take so long to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// No object is larger in etcd, and no list of ours has more than a page of them.
-const MOST_BYTES: usize = 32 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// What is kept of a server's explanation.
 const LONGEST_MESSAGE: usize = 300;
 
 /// A connection to the API server as one identity, on behalf of one node.
 #[derive(Clone)]
 pub struct Api {
-    client: Client,
+    client: Arc<access::Connection>,
     meter: Arc<Meter>,
     /// Name of the Node that this is about.
     pub node: String,
@@ -190,7 +189,7 @@ impl Api {
 
     /// The answer's head, where the server agreed.
     async fn answer(&self, verb: Verb, name: &str, request: Request<Body>) -> Result<Response<Body>, ApiError> {
-        let answer = self.client.send(request).await.map_err(|error| {
+        let answer = self.client.current().send(request).await.map_err(|error| {
             self.meter.count(verb, None);
             ApiError::new(Cause::Failed, format!("{name}: {} cannot be asked: {}", self.server, chain(&error)))
         })?;
@@ -198,6 +197,9 @@ impl Api {
         self.meter.count(verb, Some(status.as_u16()));
         if status.is_success() {
             return Ok(answer);
+        }
+        if status.as_u16() == 401 {
+            self.client.renew();
         }
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let said = self.collect(name, answer).await.unwrap_or_default();
@@ -244,7 +246,7 @@ fn refusal(name: &str, code: u16, said: &[u8], retry_after: Option<u64>) -> ApiE
     };
     let status: Value = serde_json::from_slice(said).unwrap_or_default();
     let message = status.get("message").and_then(Value::as_str).unwrap_or("it did not say why");
-    let message: String = message.chars().filter(|c| !c.is_control()).take(LONGEST_MESSAGE).collect();
+    let message = short_message(message);
     let hint = match code {
         401 => " (the token is expired, or of another cluster)",
         403 => " (a right is missing: see docs/rights.md)",
@@ -252,6 +254,12 @@ fn refusal(name: &str, code: u16, said: &[u8], retry_after: Option<u64>) -> ApiE
     };
     let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds.min(3600)));
     ApiError { cause, code: Some(code), why: format!("{name}: HTTP {code}: {message}{hint}"), retry_after }
+}
+
+/// A server's words as they may stand in a log and on a Node.
+#[must_use]
+pub fn short_message(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(LONGEST_MESSAGE).collect()
 }
 
 /// An error with what it came from: the outermost alone says that something failed, and not what.

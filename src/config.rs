@@ -31,6 +31,8 @@ pub struct Config {
     pub node_name: Option<String>,
     /// Whether the API server is asked and told, where there is one to be had.
     pub cluster: bool,
+    /// Whether events and conditions are written.
+    pub tell: bool,
     /// The kubeconfig to ask it with; the pod's own service account where absent.
     pub kubeconfig: Option<String>,
     /// Our own pod, as `namespace/name`.
@@ -61,6 +63,7 @@ impl Default for Config {
             host_sys: None,
             node_name: None,
             cluster: true,
+            tell: true,
             kubeconfig: None,
             own_pod: None,
             kubelet_root: "/var/lib/kubelet".into(),
@@ -231,7 +234,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key {
         name: "node-name",
-        help: "what the node is called in reports; its host name where nothing is said",
+        help: "the name of the Node: in reports, and of the one that is watched and told; the host name where nothing is said",
         allowed: || "a name of letters, digits, dots and dashes, or nothing".to_owned(),
         get: |config| config.node_name.clone().unwrap_or_default(),
         set: |config, text| {
@@ -247,6 +250,16 @@ pub const KEYS: &[Key] = &[
         get: |config| config.cluster.to_string(),
         set: |config, text| {
             config.cluster = text.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tell",
+        help: "whether what is found is written to the API server, as events and conditions",
+        allowed: || "true or false".to_owned(),
+        get: |config| config.tell.to_string(),
+        set: |config, text| {
+            config.tell = text.parse().ok()?;
             Some(())
         },
     },

@@ -215,6 +215,54 @@ fn garbage_and_half_answers_are_survived() {
     });
 }
 
+/// However a server fails, and for however long: it is not asked without end.
+#[test]
+fn no_fault_makes_a_storm() {
+    run(async {
+        let everywhere = || On::all();
+        for fault in [Fault::Status(500), Fault::Status(401), Fault::Garbage, Fault::HalfAnswer, Fault::Reset] {
+            let fake = world();
+            fake.fault(fault.clone(), everywhere());
+            let (_, _watched) = watch(&fake).await;
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            let asked = fake.requests().len();
+            // Three watches, each with at most five tries and two ways to begin, and four hourly ones.
+            assert!(asked <= 34, "{fault:?}: {asked} requests in 12 s");
+        }
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        fake.forget_requests();
+        for _ in 0..120 {
+            fake.end_watches(EndWatches::Cleanly);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let asked = fake.requests().len();
+        assert!(asked <= 20, "watches that are cut at once: {asked} requests in 12 s");
+    });
+}
+
+/// A server that begins a watch and at once says that it cannot go on has not said that what we know is still so.
+#[test]
+fn an_open_watch_is_no_word_yet() {
+    run(async {
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        watched.until_pods(&["one"]).await;
+        let at = |w: &Watched| match &w.pods {
+            Some(Reading::Known { at, .. }) => Some(at.up),
+            _ => None,
+        };
+        let before = at(&watched);
+        fake.fault(Fault::Hang, On::path("/api/v1/pods"));
+        fake.compact();
+        fake.end_watches(EndWatches::Reset);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        watched.take();
+        assert_eq!(at(&watched), before, "as old as it is");
+    });
+}
+
 #[test]
 fn a_pod_that_cannot_be_read_is_a_gap_and_no_absence() {
     run(async {
@@ -274,7 +322,7 @@ fn questions_are_answered_by_name_and_an_absence_is_a_fact() {
 }
 
 #[test]
-fn a_quiet_hour_costs_three_watches_and_four_requests() {
+fn a_start_costs_three_watches_and_four_requests() {
     run(async {
         let fake = world();
         let (api, mut watched) = watch(&fake).await;

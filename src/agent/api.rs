@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::state::StateDir;
 use super::tell::Teller;
 use crate::api::{Access, Api, ApiError, connect};
 use crate::config::Config;
@@ -24,6 +25,7 @@ pub(super) struct Link {
     unsaid: Option<Unknown>,
     /// Whether the first words have been waited for.
     settled: bool,
+    config: Config,
 }
 
 enum State {
@@ -31,27 +33,46 @@ enum State {
     Open { api: Api, cluster: Cluster, teller: Option<Box<Teller>> },
     /// Not asked for, and no pod of a cluster.
     None,
-    /// Wanted, and not to be had.
-    Broken(ApiError),
+    /// Wanted, and not to be had: tried again now and then, as credentials may come later than we do.
+    Broken { error: ApiError, tried: Moment },
 }
+
+/// Time between two tries to connect.
+const MEND_EACH: Duration = Duration::from_secs(60);
 
 impl Link {
     /// Connects where the settings or the surroundings say so. What is wrong is said, and the node watched without.
     pub async fn open(config: &Config, clock: Clock) -> Self {
         let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster);
         let Some(access) = access else {
-            return Self { state: State::None, unsaid: None, settled: false };
+            return Self { state: State::None, unsaid: None, settled: false, config: config.clone() };
         };
         match connect(&access, &node_name(config)).await {
             Ok(api) => {
                 info!(server = %api.server, node = %api.node, namespace = %api.namespace, "watching this node's objects");
                 let cluster = Cluster::start(&api, clock, config.own_pod.clone());
-                Self { state: State::Open { api, cluster, teller: None }, unsaid: None, settled: false }
+                let state = State::Open { api, cluster, teller: None };
+                Self { state, unsaid: None, settled: false, config: config.clone() }
             }
             Err(error) => {
                 warn!(why = %error, "the API server is not asked; what the machine itself shows is watched all the same");
-                Self { unsaid: Some(error.unknown()), state: State::Broken(error), settled: false }
+                let unsaid = Some(error.unknown());
+                let state = State::Broken { error, tried: clock.now() };
+                Self { state, unsaid, settled: false, config: config.clone() }
             }
+        }
+    }
+
+    /// Tries again where it could not connect.
+    pub async fn mend(&mut self, state: &StateDir, clock: Clock) {
+        let State::Broken { tried, .. } = &self.state else { return };
+        if clock.now().since(tried).is_some_and(|passed| passed < MEND_EACH) {
+            return;
+        }
+        let config = self.config.clone();
+        *self = Self::open(&config, clock).await;
+        if config.tell {
+            self.tell_from(state.told(), clock.now());
         }
     }
 
@@ -59,7 +80,7 @@ impl Link {
     pub fn take(&mut self) -> Vec<Observation> {
         match &self.state {
             State::Open { cluster, .. } => cluster.take(),
-            State::None | State::Broken(_) => {
+            State::None | State::Broken { .. } => {
                 let sources = SourceSet::of_witness(Witness::Api);
                 let why = self.unsaid.take();
                 why.map(|why| sources.iter().map(|s| Observation::unknown(s, why.clone())).collect())
@@ -98,7 +119,7 @@ impl Link {
     pub async fn news(&self) {
         match &self.state {
             State::Open { cluster, .. } => cluster.news().await,
-            State::None | State::Broken(_) => pending().await,
+            State::None | State::Broken { .. } => pending().await,
         }
     }
 
@@ -120,7 +141,7 @@ impl Link {
     pub fn told(&self) -> Option<Memory> {
         match &self.state {
             State::Open { teller, .. } => teller.as_ref().map(|teller| teller.memory()),
-            State::None | State::Broken(_) => None,
+            State::None | State::Broken { .. } => None,
         }
     }
 
@@ -137,7 +158,7 @@ impl Link {
         match &self.state {
             State::Open { api, .. } => format!("cluster: as {} at {}", api.node, api.server),
             State::None => "cluster: not asked, this machine alone was looked at (give --kubeconfig)".to_owned(),
-            State::Broken(error) => format!("cluster: not asked: {error}"),
+            State::Broken { error, .. } => format!("cluster: not asked: {error}"),
         }
     }
 
@@ -145,7 +166,7 @@ impl Link {
     pub fn figures(&self) -> ApiFigures {
         match &self.state {
             State::Open { api, .. } => figures(api),
-            State::None | State::Broken(_) => ApiFigures::default(),
+            State::None | State::Broken { .. } => ApiFigures::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Taking our conditions off Nodes: what an agent that is gone leaves standing.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use crate::api::{Access, Api, Patch, connect, name_in_path};
+use crate::api::{Access, Api, ApiError, Patch, connect, name_in_path};
 use crate::config::Config;
 use crate::facts::Node;
 use crate::observe::cluster::list_nodes;
@@ -23,13 +23,22 @@ pub async fn run(config: &Config, all: bool) -> anyhow::Result<String> {
         bail!("there is no Node {node:?} at {}: give --node NAME or --all-nodes", api.server);
     }
     let mut said = String::new();
+    let mut failed = Vec::new();
     for node in nodes {
-        said.push_str(&clean(&api, &node).await.with_context(|| format!("node {}", node.name))?);
+        match clean(&api, &node).await {
+            Ok(line) => said.push_str(&line),
+            // It went in the meantime, and its conditions with it.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => failed.push(format!("{}: {error}", node.name)),
+        }
+    }
+    if let Some(first) = failed.first() {
+        bail!("{said}{} of the nodes could not be cleaned, the first is {first}", failed.len());
     }
     Ok(if said.is_empty() { "nothing to remove\n".to_owned() } else { said })
 }
 
-async fn clean(api: &Api, node: &Node) -> anyhow::Result<String> {
+async fn clean(api: &Api, node: &Node) -> Result<String, ApiError> {
     let Some(patch) = cleanup_patch(&node.conditions) else { return Ok(String::new()) };
     let path = format!("/api/v1/nodes/{}/status", name_in_path(&node.name)?);
     api.patch(&path, Patch::Strategic, &patch).await?;

@@ -3,14 +3,17 @@
 //! What to write is decided in `report`; here it is sent, and what came of it is told back. A pass never waits for it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::api::{Api, ApiError, Patch};
 use crate::engine::Engine;
-use crate::facts::{Moment, NodeCondition};
+use crate::facts::Moment;
 use crate::report::Report;
 use crate::report::conditions::{self, Conditions};
 use crate::report::events::{EventKey, EventToSend, Memory, Recorder, Regarding};
@@ -19,21 +22,22 @@ use crate::report::metrics::TellFigures;
 /// `reportingInstance` takes no more.
 const LONGEST_INSTANCE: usize = 128;
 
+/// How long a missing right is taken to be missing.
+const MISSING_RIGHT: Duration = Duration::from_secs(1800);
+/// For so long a server that did not answer is not asked again by the events that wait.
+const TROUBLE_LASTS: Duration = Duration::from_secs(5);
+
 /// What is told, and what became of it.
 pub(super) struct Teller {
     recorder: Recorder,
     conditions: Conditions,
     node: String,
-    jobs: UnboundedSender<Job>,
+    events: UnboundedSender<EventToSend>,
+    patches: UnboundedSender<Value>,
     done: UnboundedReceiver<Done>,
     /// Refusals that have been said: a right that is missing is missing every time.
     said: BTreeSet<&'static str>,
     _task: JoinSet<()>,
-}
-
-enum Job {
-    Event(EventToSend),
-    Conditions(Vec<NodeCondition>),
 }
 
 enum Done {
@@ -44,16 +48,20 @@ enum Done {
 impl Teller {
     /// Begins where an agent before us ended.
     pub fn new(api: &Api, memory: Memory, now: Moment) -> Self {
-        let (jobs, inbox) = unbounded_channel();
+        let (events, events_inbox) = unbounded_channel();
+        let (patches, patches_inbox) = unbounded_channel();
         let (outbox, done) = unbounded_channel();
+        // Each for itself: what is critical does not wait behind what is many.
         let mut task = JoinSet::new();
-        task.spawn(send(api.clone(), inbox, outbox));
+        task.spawn(send_events(api.clone(), events_inbox, outbox.clone()));
+        task.spawn(send_patches(api.clone(), patches_inbox, outbox));
         let seed = conditions::seed(&api.node);
         Self {
             recorder: Recorder::with_memory(memory, now),
             conditions: Conditions::new(now, seed),
             node: api.node.clone(),
-            jobs,
+            events,
+            patches,
             done,
             said: BTreeSet::new(),
             _task: task,
@@ -70,12 +78,18 @@ impl Teller {
             instance: self.node.chars().take(LONGEST_INSTANCE).collect(),
         };
         for event in self.recorder.plan(report, &who, now) {
-            let _ = self.jobs.send(Job::Event(event));
+            let _ = self.events.send(event);
         }
         // On a Node that is going nothing is written: its successor is told.
-        let standing = node.filter(|node| node.deleting.is_none()).map(|node| node.conditions.as_slice());
-        if let Some(conditions) = self.conditions.plan(report, standing, now) {
-            let _ = self.jobs.send(Job::Conditions(conditions));
+        let node = node.filter(|node| node.deleting.is_none());
+        let planned = self.conditions.plan(report, node.map(|node| node.conditions.as_slice()), now);
+        if let Some((conditions, node)) = planned.zip(node) {
+            let mut patch = conditions::patch(&conditions);
+            if let Some(fields) = patch.as_object_mut() {
+                // Another Node of this name refuses it.
+                fields.insert("metadata".to_owned(), json!({ "uid": node.uid }));
+            }
+            let _ = self.patches.send(patch);
         }
     }
 
@@ -86,7 +100,7 @@ impl Teller {
                 // Its name is in use: it is the one that we sent, and whose answer was lost.
                 Done::Event(key, Err(error)) if error.code != Some(409) => {
                     self.complain("events", &error);
-                    self.recorder.refused(&key, error.code, error.retry_after, now);
+                    self.recorder.refused(&key, error.code, rest(&error), now);
                 }
                 Done::Event(key, _) => {
                     self.works_again("events");
@@ -98,7 +112,7 @@ impl Teller {
                 }
                 Done::Conditions(Err(error)) => {
                     self.complain("conditions", &error);
-                    self.conditions.refused(now, error.retry_after);
+                    self.conditions.refused(now, rest(&error));
                 }
             }
         }
@@ -130,17 +144,40 @@ impl Teller {
     }
 }
 
-async fn send(api: Api, mut jobs: UnboundedReceiver<Job>, done: UnboundedSender<Done>) {
-    let status = format!("/api/v1/nodes/{}/status", api.node);
-    while let Some(job) = jobs.recv().await {
-        let outcome = match job {
-            Job::Event(event) => Done::Event(event.key, api.create(&event.path, &event.body).await.map(drop)),
-            Job::Conditions(conditions) => {
-                let patch = conditions::patch(&conditions);
-                Done::Conditions(api.patch(&status, Patch::Strategic, &patch).await.map(drop))
-            }
+/// How long to leave the server alone: a right that is missing does not come by asking again.
+fn rest(error: &ApiError) -> Option<Duration> {
+    let missing = matches!(error.code, Some(403)).then_some(MISSING_RIGHT);
+    error.retry_after.max(missing)
+}
+
+async fn send_events(api: Api, mut jobs: UnboundedReceiver<EventToSend>, done: UnboundedSender<Done>) {
+    let mut trouble: Option<(Instant, ApiError)> = None;
+    while let Some(EventToSend { key, path, body }) = jobs.recv().await {
+        // One that does not answer is not asked for each of many: whoever waits for them would take them for lost.
+        let known =
+            trouble.as_ref().filter(|(since, _)| since.elapsed() < TROUBLE_LASTS).map(|(_, error)| error.clone());
+        let outcome = match known {
+            Some(error) => Err(error),
+            None => api.create(&path, &body).await.map(drop),
         };
-        if done.send(outcome).is_err() {
+        trouble = match &outcome {
+            Err(error) if error.code.is_none() => trouble.take().or_else(|| Some((Instant::now(), error.clone()))),
+            _ => None,
+        };
+        if trouble.as_ref().is_some_and(|(since, _)| since.elapsed() >= TROUBLE_LASTS) {
+            trouble = None;
+        }
+        if done.send(Done::Event(key, outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn send_patches(api: Api, mut jobs: UnboundedReceiver<Value>, done: UnboundedSender<Done>) {
+    let path = format!("/api/v1/nodes/{}/status", api.node);
+    while let Some(patch) = jobs.recv().await {
+        let outcome = api.patch(&path, Patch::Strategic, &patch).await.map(drop);
+        if done.send(Done::Conditions(outcome)).is_err() {
             return;
         }
     }

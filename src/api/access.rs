@@ -1,14 +1,18 @@
 //! Who we are to which server.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
 use http::uri::Scheme;
+use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
 
 use super::{Api, ApiError, Meter, name_in_path};
 use crate::facts::Cause;
+use tokio::time::Instant;
 
 /// Where the server and the credentials are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +49,45 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
     config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
-    let builder = ClientBuilder::try_from(config);
-    let client = builder.map_err(|error| ApiError::new(Cause::Failed, super::chain(&error)))?.build();
+    let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, user_agent));
+    let client = Arc::new(Connection::new(config)?);
     let node = name_in_path(node)?.to_owned();
     Ok(Api { client, meter: Arc::new(Meter::default()), node, namespace, server })
+}
+
+/// The client, made anew where the server no longer knows us.
+pub(super) struct Connection {
+    config: Config,
+    client: Mutex<(Client, Instant)>,
+}
+
+/// A token is read again each minute, as long as the clock goes forward: it may have been set back.
+const RENEWED_AT_MOST_EACH: Duration = Duration::from_secs(60);
+
+impl Connection {
+    fn new(config: Config) -> Result<Self, ApiError> {
+        let client = build(&config).map_err(|error| ApiError::new(Cause::Failed, super::chain(&error)))?;
+        Ok(Self { config, client: Mutex::new((client, Instant::now())) })
+    }
+
+    pub fn current(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The next request goes out with whatever credentials there are now.
+    pub fn renew(&self) {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.1.elapsed() >= RENEWED_AT_MOST_EACH
+            && let Ok(new) = build(&self.config)
+        {
+            *client = (new, Instant::now());
+        }
+    }
+}
+
+fn build(config: &Config) -> Result<Client, kube::Error> {
+    ClientBuilder::try_from(config.clone()).map(ClientBuilder::build)
 }
 
 async fn kubeconfig(path: &str) -> Result<Config, ApiError> {

@@ -62,13 +62,19 @@ impl Lines {
         }
     }
 
+    /// Whether the next line is here already.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        self.buffer.contains(&b'\n')
+    }
+
     fn take_line(&mut self) -> Option<Vec<u8>> {
         let new = self.buffer.get(self.searched..)?;
         let Some(at) = new.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
             return None;
         };
-        let rest = self.buffer.split_off(self.searched + at + 1);
+        let rest = self.buffer.split_off(self.searched.saturating_add(at).saturating_add(1));
         self.searched = 0;
         Some(std::mem::replace(&mut self.buffer, rest))
     }
@@ -76,6 +82,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     async fn lines(text: Vec<u8>) -> (Vec<String>, Option<ApiError>) {
@@ -99,6 +107,15 @@ mod tests {
     fn lines_end_where_they_end_and_a_half_one_is_none() {
         let (all, error) = block_on(lines(b"{\"a\":1}\n\n{\"b\"".to_vec()));
         assert_eq!((all, error), (vec!["{\"a\":1}\n".to_owned(), "\n".to_owned()], None));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_what_was_sent_in_whichever_pieces(text in "[ab\n]{0,60}") {
+            let (all, error) = block_on(lines(text.clone().into_bytes()));
+            let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+            prop_assert_eq!((all.concat(), error), (whole.to_owned(), None));
+        }
     }
 
     #[test]

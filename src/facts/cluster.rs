@@ -75,6 +75,9 @@ pub struct NodeCondition {
     pub transition: Option<Timestamp>,
 }
 
+/// The priorities of system-cluster-critical and system-node-critical begin here; no user's class may.
+const SYSTEM_PRIORITY: i64 = 2_000_000_000;
+
 /// A pod that is bound to this node: the fields that judges and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -118,6 +121,12 @@ impl Pod {
     #[must_use]
     pub fn node_uid(&self) -> &PodUid {
         self.mirrors.as_ref().unwrap_or(&self.uid)
+    }
+
+    /// Whether the system needs it: of kube-system, or of a system priority class, which no user may have.
+    #[must_use]
+    pub fn is_of_the_system(&self) -> bool {
+        self.namespace == "kube-system" || self.priority >= SYSTEM_PRIORITY
     }
 
     /// Whether its containers have ended for good.

@@ -98,6 +98,7 @@ impl Pending {
             selector: "spec.nodeName%3D%2Cstatus.phase%3DPending".to_owned(),
             source: Source::PendingPods,
             slim: objects::slim_pod,
+            keep: |_| true,
             silence: SILENCE,
             tell: Box::new(|store: &Store<Pod>, at| {
                 Observation::PendingPods(Reading::Known { value: store.inventory(), at })
@@ -165,6 +166,7 @@ fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
         selector: format!("metadata.name%3D{node}"),
         source: Source::Node,
         slim: objects::slim_node,
+        keep: |_| true,
         silence: SILENCE,
         tell: Box::new(move |store: &Store<Node>, at| {
             let missing = || Unknown::new(Cause::Missing, no_such_node(&node));
@@ -183,6 +185,7 @@ fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod>
         selector: format!("spec.nodeName%3D{}", api.node),
         source: Source::Pods,
         slim: objects::slim_pod,
+        keep: |_| true,
         silence: SILENCE,
         tell: Box::new(move |store: &Store<Pod>, at| {
             Observation::Pods(Reading::of(store.expect_pod(own_pod.as_deref()).map(|()| store.inventory()), at))
@@ -202,6 +205,7 @@ fn watch_config(api: &Api, own_name: &str) -> Watch<objects::RawConfigMap, Agent
         selector: format!("metadata.name%3D{own_name}"),
         source: Source::AgentConfigMap,
         slim: objects::slim_config,
+        keep: |_| true,
         silence: QUIET,
         tell: Box::new(|store: &Store<AgentConfigMap>, at| {
             let config = store.only().map(|config| config.cloned().unwrap_or_default());

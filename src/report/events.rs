@@ -333,7 +333,16 @@ impl LeftOut {
         );
         let reason = "EventsSuppressed";
         let (on, related) = (None, None);
-        Content { key: EventKey::Suppressed, say: Say::Still, reason, note, on, related, stamp: now.wall }
+        Content {
+            key: EventKey::Suppressed,
+            say: Say::Still,
+            reason,
+            note,
+            on,
+            related,
+            stamp: now.wall,
+            named: now.wall,
+        }
     }
 
     fn take_back(&mut self) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Report, ReportedFinding, ReportedHeadroom, State, conditions, events, text};
+use super::{Origin, Report, ReportedFinding, ReportedHeadroom, State, conditions, events, text};
 use crate::finding::{Blind, Judgement, Kind, Severity};
 
 /// Findings that have series of their own; those that are left out are counted.
@@ -180,7 +180,10 @@ fn label_value(value: &str) -> String {
 }
 
 fn about(families: &mut Families, report: &Report) {
-    families.gauge("barnacle_build_info", "Which barnacle this is.").set(&[("version", &report.barnacle)], 1.0);
+    let role = if report.origin == Origin::Cluster { "cluster" } else { "node" };
+    families
+        .gauge("barnacle_build_info", "Which barnacle this is, and what it watches.")
+        .set(&[("role", role), ("version", &report.barnacle)], 1.0);
     families
         .gauge("barnacle_node_info", "Which node this is.")
         .set(&[("node", &report.node), ("kernel", &report.kernel)], 1.0);

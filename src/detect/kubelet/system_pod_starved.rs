@@ -1,14 +1,11 @@
 //! SystemPodStarved: does a pod of the system wait for a node?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{Pod, Source, SourceSet};
+use crate::facts::{Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
 const KIND: Kind = Kind::SystemPodStarved;
-
-/// The priorities of system-cluster-critical and system-node-critical begin here; no user's class may.
-const SYSTEM_PRIORITY: i64 = 2_000_000_000;
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
@@ -25,7 +22,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         Err(why) => return vec![Judgement::blind(KIND, why)],
     };
     let mut judgement = Judgement::new(KIND);
-    for pod in pods.value.values().filter(|pod| is_of_the_system(pod) && pod.deleting.is_none()) {
+    for pod in pods.value.values().filter(|pod| pod.is_of_the_system() && pod.deleting.is_none()) {
         let (name, why) = (pod.full_name(), pod.unscheduled.as_deref().unwrap_or("the scheduler does not say why"));
         let place = pod.wants.as_ref().map_or("a node".to_owned(), |node| format!("node {node}"));
         let owner = pod.owner.as_ref().map_or(String::new(), |owner| format!(" of {owner}"));
@@ -39,8 +36,4 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         });
     }
     vec![judgement]
-}
-
-fn is_of_the_system(pod: &Pod) -> bool {
-    pod.namespace == "kube-system" || pod.priority >= SYSTEM_PRIORITY
 }

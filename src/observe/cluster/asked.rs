@@ -17,7 +17,7 @@ use crate::facts::{
 use crate::observe::clock::Clock;
 
 /// An answer that nobody asked for again is forgotten.
-const KEPT: Duration = Duration::from_secs(900);
+const KEPT: Duration = Duration::from_secs(240);
 /// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
 const BURST: u32 = 40;
 const REFILL: Duration = Duration::from_secs(120);
@@ -124,7 +124,8 @@ impl Memory {
 fn recent<T: Clone>(kept: &mut Kept<T>, now: Moment) -> Reading<Answers<T>> {
     kept.retain(|_, (_, at)| now.since(at).is_some_and(|age| age < KEPT));
     let answers = kept.iter().map(|(name, (answer, _))| (name.clone(), answer.clone()));
-    Reading::Known { value: Answers(answers.collect()), at: now }
+    let oldest = kept.values().map(|(_, at)| *at).min_by_key(|at| at.up);
+    Reading::Known { value: Answers(answers.collect()), at: oldest.unwrap_or(now) }
 }
 
 async fn get<R: DeserializeOwned, T>(
@@ -178,7 +179,8 @@ mod tests {
             ("old".to_owned(), (Answer::Found(1), at(0))),
             ("new".to_owned(), (Answer::NotFound, at(600))),
         ]);
-        let Reading::Known { value, .. } = recent(&mut kept, at(900)) else { unreachable!() };
+        let Reading::Known { value, at } = recent(&mut kept, at(700)) else { unreachable!() };
         assert_eq!(value.0.keys().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(at.up, Duration::from_secs(600), "as old as its oldest answer");
     }
 }

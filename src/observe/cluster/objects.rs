@@ -27,6 +27,10 @@ const VPC_CNI_SETTINGS: &[&str] = &[
     "warm-prefix-target",
 ];
 
+/// Parameters of a class that say what its volumes are like. Others may be secrets, and end up in no recording.
+const CLASS_PARAMETERS: &[&str] =
+    &["type", "iops", "iopsPerGB", "throughput", "encrypted", "csi.storage.k8s.io/fstype"];
+
 /// `metadata`, as far as it is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -510,7 +514,9 @@ pub struct RawClass {
 
 pub fn slim_class(raw: RawClass) -> VolumeClass {
     let driver = raw.provisioner.or(raw.driver_name).unwrap_or_default();
-    VolumeClass { driver, parameters: raw.parameters.unwrap_or_default() }
+    let parameters = raw.parameters.unwrap_or_default().into_iter();
+    let known = parameters.filter(|(name, _)| CLASS_PARAMETERS.contains(&name.as_str()));
+    VolumeClass { driver, parameters: known.map(|(name, value)| (name, short(value))).collect() }
 }
 
 #[cfg(test)]

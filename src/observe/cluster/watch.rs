@@ -16,10 +16,14 @@ use super::backoff::{Backoff, spread};
 use super::mailbox::Mailbox;
 use super::objects::Object;
 use super::store::Store;
-use crate::api::{Api, ApiError, Lines};
+use crate::api::{Api, ApiError, Lines, short_message};
 use crate::facts::{Cause, Moment, Observation, Source, Unknown};
 use crate::observe::clock::Clock;
 
+/// A watch that lasted so long has worked.
+const WORKED: Duration = Duration::from_secs(20);
+/// Around so long after it was told that its version is gone, a node lists anew.
+const RELIST: Duration = Duration::from_secs(5);
 /// How long one watch lasts, give or take a quarter: each new one costs the server a little.
 const LASTS: Duration = Duration::from_secs(2700);
 /// A server that knows how to begin a watch with what is there does so at once.
@@ -40,6 +44,8 @@ pub(super) struct Watch<R, T> {
     pub selector: String,
     pub source: Source,
     pub slim: fn(R) -> Result<T, Unknown>,
+    /// Which of them are kept at all.
+    pub keep: fn(&T) -> bool,
     /// After so long without a word the watch is begun anew. Bookmarks come each minute where anything of the kind
     /// changes anywhere in the cluster; a watch from a version that the server does not have is silent for ever.
     pub silence: Duration,
@@ -126,6 +132,8 @@ struct Running<R, T> {
     version: Option<String>,
     /// Whether the server begins a watch with what is there.
     streams: bool,
+    /// How often it agreed to and did not.
+    failed_streams: u32,
     /// When the server was last heard.
     heard: Option<Moment>,
     /// Whether the last that we said is that nothing is known.
@@ -136,22 +144,36 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
-        let mut running =
-            Running { watch: self, api, clock, mailbox, store, version, streams: true, heard: None, blind: false };
+        let mut running = Running {
+            watch: self,
+            api,
+            clock,
+            mailbox,
+            store,
+            version,
+            streams: true,
+            failed_streams: 0,
+            heard: None,
+            blind: false,
+        };
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            let before = running.heard;
-            let Err(error) = running.follow().await else {
-                // It lasted as long as it was to: the next one goes on where it ended.
-                backoff.reset();
-                sleep(spread(Duration::from_millis(500), 0.5)).await;
-                continue;
-            };
-            if running.heard != before {
+            let begun = Instant::now();
+            let ended = running.follow().await;
+            // A watch that ends as soon as it is open is no better than none, however it ends.
+            if begun.elapsed() >= WORKED {
                 backoff.reset();
             }
-            running.trouble(&error);
-            sleep(backoff.wait().max(error.retry_after.unwrap_or_default())).await;
+            let wait = backoff.wait();
+            match ended {
+                Ok(()) => sleep(wait).await,
+                // What we know is older than what the server remembers. After a restart all nodes hear so at once.
+                Err(error) if error.code == Some(410) => sleep(wait.max(spread(RELIST, 0.9))).await,
+                Err(error) => {
+                    running.trouble(&error);
+                    sleep(wait.max(error.retry_after.unwrap_or_default())).await;
+                }
+            }
         }
     }
 }
@@ -160,28 +182,35 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
     /// One watch from its beginning to its end.
     async fn follow(&mut self) -> Result<(), ApiError> {
         let mut lines = match &self.version {
-            Some(version) => {
-                let lines = self.open(&format!("&resourceVersion={version}")).await?;
-                // The server goes on from what we know, so that is still so.
-                self.tell(&News::Alive);
-                lines
-            }
+            Some(version) => self.open(&format!("&resourceVersion={version}")).await?,
             None => self.begin().await?,
         };
+        let mut changed = false;
         loop {
             let line = match lines.next().await {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(()),
-                Err(error) => {
-                    if error.cause == Cause::Stuck {
-                        self.version = None;
-                    }
-                    return Err(error);
+                // Nothing need be wrong: it is begun anew, and what is wrong shows then.
+                Err(error) if error.cause == Cause::Stuck => {
+                    self.version = None;
+                    return Ok(());
                 }
+                Err(error) => return Err(self.without_version(error)),
             };
-            let news = self.take(&line)?;
-            self.tell(&news);
+            changed |= matches!(self.take(&line).map_err(|error| self.without_version(error))?, News::Changed);
+            // A burst is told once.
+            if !lines.has_line() {
+                self.tell(if std::mem::take(&mut changed) { &News::Changed } else { &News::Alive });
+            }
         }
+    }
+
+    /// What cannot be understood is not asked for again: everything is told anew.
+    fn without_version(&mut self, error: ApiError) -> ApiError {
+        if matches!(error.cause, Cause::Malformed | Cause::TooLarge) {
+            self.version = None;
+        }
+        error
     }
 
     async fn open(&self, more: &str) -> Result<Lines, ApiError> {
@@ -196,9 +225,12 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         if self.streams {
             match self.begin_streaming().await {
                 Ok(lines) => return Ok(lines),
-                // Older servers refuse it, or fail at it once they have agreed (500, with an etcd that cannot).
-                Err(error) if matches!(error.code, Some(400 | 422 | 500)) || error.cause == Cause::Unsupported => {
-                    self.streams = false;
+                // Older servers refuse it. What else goes wrong need not do so the next time.
+                Err(error) if matches!(error.code, Some(400 | 422)) => self.streams = false,
+                // Or fail at it once they have agreed: with an etcd that cannot, or as they do not know the words.
+                Err(error) if error.code == Some(500) || error.cause == Cause::Unsupported => {
+                    self.failed_streams += 1;
+                    self.streams = self.failed_streams < 2;
                 }
                 Err(error) => return Err(error),
             }
@@ -237,16 +269,20 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         }
     }
 
-    /// The way of servers that cannot stream: pages.
+    /// The way of servers that cannot stream: from their memory (version 0), where pods are found by their node; a list
+    /// of the newest would have etcd read all pods of the cluster.
     async fn list(&mut self) -> Result<(), ApiError> {
         let mut store = Store::default();
         let mut next = String::new();
         loop {
             let Watch { path, selector, .. } = &self.watch;
             let page: List<Box<RawValue>> =
-                self.api.list(&format!("{path}?fieldSelector={selector}&limit={PAGE}{next}")).await?;
+                self.api.list(&format!("{path}?fieldSelector={selector}&limit={PAGE}&resourceVersion=0{next}")).await?;
             for item in page.items {
                 let (uid, object) = self.read(&item)?;
+                if object.as_ref().is_ok_and(|object| !(self.watch.keep)(object)) {
+                    continue;
+                }
                 store.put(uid, object);
             }
             match page.metadata.next() {
@@ -270,7 +306,7 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
             "ADDED" | "MODIFIED" => {
                 let (uid, object) = self.read(line.object)?;
                 self.advance(line.object);
-                Ok(if self.store.put(uid, object) { News::Changed } else { News::Alive })
+                Ok(if self.put(uid, object) { News::Changed } else { News::Alive })
             }
             "DELETED" => {
                 let uid = head(line.object).metadata.uid;
@@ -304,6 +340,13 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         Ok((uid, object))
     }
 
+    fn put(&mut self, uid: String, object: Result<T, Unknown>) -> bool {
+        match object {
+            Ok(object) if !(self.watch.keep)(&object) => self.store.remove(&uid),
+            object => self.store.put(uid, object),
+        }
+    }
+
     fn advance(&mut self, raw: &RawValue) {
         let version = head(raw).metadata.resource_version;
         if !version.is_empty() {
@@ -313,11 +356,8 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
 
     /// The server's word that it cannot go on.
     fn refused(&mut self, status: &Head) -> ApiError {
-        let why = format!(
-            "watch {}: {}",
-            self.watch.path,
-            status.message.as_deref().unwrap_or("the server ended it with an error that it does not explain")
-        );
+        let said = status.message.as_deref().unwrap_or("the server ended it with an error that it does not explain");
+        let why = format!("watch {}: {}", self.watch.path, short_message(said));
         if status.code == Some(410) {
             self.version = None;
         }
@@ -337,10 +377,6 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
 
     /// Says why nothing is known, where that is so: what was seen a moment ago still stands.
     fn trouble(&mut self, error: &ApiError) {
-        if error.code == Some(410) {
-            // What we know is older than what the server remembers: it is told anew.
-            self.version = None;
-        }
         let now = self.clock.now();
         let stands = self.heard.and_then(|heard| now.since(&heard)).is_some_and(|age| age < STANDS);
         if error.cause == Cause::Denied || !stands {

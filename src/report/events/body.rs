@@ -52,18 +52,21 @@ pub(super) struct Content<'a> {
     pub on: Option<&'a PodRef>,
     /// The pod that it is about, where it is written on the Node.
     pub related: Option<&'a PodRef>,
-    /// When there was first reason for it: each try has the same name, so a second one is refused as a double.
+    /// When there was first reason for it.
     pub stamp: Timestamp,
+    /// What its name is made of: each try has the same one, so a second is refused as a double. Of what is confirmed it
+    /// is the time when it was first seen, which an agent that was killed right after it was told still knows.
+    pub named: Timestamp,
 }
 
 pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> EventToSend {
-    let Content { key, say, reason, note, on, related, stamp } = content;
+    let Content { key, say, reason, note, on, related, stamp, named } = content;
     let node = json!({"apiVersion": "v1", "kind": "Node", "name": who.node, "uid": node_uid});
     let namespace = on.map_or("default", |pod| pod.namespace.as_str());
     let mut body = json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": name(who, &key, say, stamp), "namespace": namespace},
+        "metadata": {"name": name(who, &key, say, named), "namespace": namespace},
         "eventTime": stamp.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         "reportingController": CONTROLLER,
         "reportingInstance": text::cut_bytes(&who.instance, LONGEST_INSTANCE, ""),

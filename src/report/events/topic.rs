@@ -157,7 +157,8 @@ impl Topic {
             super::On::Pod => (Some(self.pod.as_ref()?), None),
         };
         let (say, stamp, reason) = (wish.say, wish.stamp, key.kind.name());
-        Some(Content { key: EventKey::Finding(key.clone()), say, reason, note, on, related, stamp })
+        let named = if say == Say::Confirmed { self.since } else { stamp };
+        Some(Content { key: EventKey::Finding(key.clone()), say, reason, note, on, related, stamp, named })
     }
 
     /// Whether it is kept back for the first time.

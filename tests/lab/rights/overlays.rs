@@ -25,27 +25,27 @@ fn overlay(ground: &Ground, text: &str) -> Result<(TempDir, String)> {
 
 /// Once the base is gone: what is left is the overlay's own.
 pub fn renamed(ground: &Ground) -> Result<()> {
-    let (_copy, path) = overlay(ground, "namespace: other\nnamePrefix: our-\nnameSuffix: -two\n")?;
+    let (_copy, path) = overlay(ground, "namespace: other\nnamePrefix: our\nnameSuffix: two\n")?;
     ground.plane.kubectl(&["create", "namespace", "other"])?;
     ground.plane.kubectl(&["apply", "-k", &path])?;
     for part in ["base", "cluster"] {
         ground.plane.kubectl(&["delete", "--wait=false", "-k", &format!("{DAEMONSET}/{part}")])?;
     }
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "renamed", "namespace": "other"}, "spec": {
-        "nodeName": "a", "serviceAccountName": "our-barnacle-two", "containers": [{"name": "c", "image": "busybox:lab"}],
+        "nodeName": "a", "serviceAccountName": "ourbarnacletwo", "containers": [{"name": "c", "image": "busybox:lab"}],
         "tolerations": [{"operator": "Exists"}],
     }});
     ground.plane.apply(&pod.to_string())?;
-    let agent = Client::new(&ground.plane, token(&ground.plane, "other", "our-barnacle-two", Some("renamed"))?);
-    let cluster = Client::new(&ground.plane, token(&ground.plane, "other", "our-barnacle-cluster-two", None)?);
+    let agent = Client::new(&ground.plane, token(&ground.plane, "other", "ourbarnacletwo", Some("renamed"))?);
+    let cluster = Client::new(&ground.plane, token(&ground.plane, "other", "ourbarnacle-clustertwo", None)?);
     cluster.get("/api/v1/pods?limit=1")?.done()?;
     let refused = |words: &str| {
         let answer = agent.patch(&dry("b"), &json!({}))?;
-        Ok(answer.message().contains("our-barnacle-node-status-two") && answer.refused(By::Policy(words)).is_ok())
+        Ok(answer.message().contains("ourbarnacle-node-statustwo") && answer.refused(By::Policy(words)).is_ok())
     };
     wait_for("the renamed policy", || refused("only to the node that its pod runs on"))?;
     agent.patch(&dry("a"), &json!({}))?.done()?;
-    agent.get("/apis/apps/v1/namespaces/other/daemonsets/our-barnacle-two")?.done()?;
+    agent.get("/apis/apps/v1/namespaces/other/daemonsets/ourbarnacletwo")?.done()?;
     let path = "/apis/events.k8s.io/v1/namespaces/default/events?dryRun=All";
     let event = super::events::about_node("a", "a");
     agent.post(path, &event)?.done().map(drop)

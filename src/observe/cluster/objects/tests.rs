@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
@@ -111,7 +113,9 @@ fn drivers_features_and_classes() {
         r#"{"spec":{"selector":{"matchLabels":{"a":"b"}}},"status":{"desiredNumberScheduled":7,"numberReady":6}}"#,
     ));
     assert_eq!((daemons.desired, daemons.ready), (7, 6));
-    let class = slim_class(read(r#"{"provisioner":"ebs.csi.aws.com","parameters":{"type":"gp3"}}"#));
+    let class =
+        slim_class(read(r#"{"provisioner":"ebs.csi.aws.com","parameters":{"type":"gp3","restuserkey":"secret"}}"#));
+    assert_eq!(class.parameters.len(), 1, "what may be a secret is not kept");
     assert_eq!((class.driver.as_str(), class.parameters["type"].as_str()), ("ebs.csi.aws.com", "gp3"));
     let class = slim_class(read(r#"{"driverName":"ebs.csi.aws.com"}"#));
     assert_eq!(class.driver, "ebs.csi.aws.com");
@@ -137,4 +141,25 @@ fn an_attachment_and_its_volume() {
     assert_eq!((volume.handle.as_deref(), volume.claim.as_deref()), (Some("vol-0a"), Some("n/c")));
     let in_tree = slim_volume(read(r#"{"spec":{"awsElasticBlockStore":{"volumeID":"aws://eu-west-1a/vol-0b"}}}"#));
     assert_eq!(in_tree.handle.as_deref(), Some("aws://eu-west-1a/vol-0b"));
+}
+
+proptest! {
+    /// Whatever the server sends: an object, or an error; never a panic.
+    #[test]
+    fn no_bytes_make_an_object_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = serde_json::from_slice::<RawPod>(&bytes).map(slim_pod);
+        let _ = serde_json::from_slice::<RawNode>(&bytes).map(slim_node);
+    }
+
+    #[test]
+    fn no_value_in_any_field_makes_an_object_panic(value in "[ -~]{0,40}", at in 0usize..12) {
+        let fields = ["metadata", "spec", "status", "nodeName", "volumes", "phase", "conditions", "ownerReferences",
+            "annotations", "creationTimestamp", "affinity", "priority"];
+        let value = serde_json::to_string(&value).unwrap();
+        let json = format!(r#"{{"metadata":{{"name":"a","uid":"u","{0}":{value}}},"spec":{{"{0}":{value}}},"status":{{"{0}":{value}}},"data":{value}}}"#, fields[at]);
+        let _ = serde_json::from_str::<RawPod>(&json).map(slim_pod);
+        let _ = serde_json::from_str::<RawNode>(&json).map(slim_node);
+        let _ = serde_json::from_str::<RawConfigMap>(&json).map(slim_config);
+        let _ = serde_json::from_str::<RawVolume>(&json).map(slim_volume);
+    }
 }
