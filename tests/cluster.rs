@@ -218,17 +218,21 @@ fn garbage_and_half_answers_are_survived() {
 /// However a server fails, and for however long: it is not asked without end.
 #[test]
 fn no_fault_makes_a_storm() {
-    run(async {
-        let everywhere = || On::all();
-        for fault in [Fault::Status(500), Fault::Status(401), Fault::Garbage, Fault::HalfAnswer, Fault::Reset] {
+    let faults = [Fault::Status(500), Fault::Status(401), Fault::Garbage, Fault::HalfAnswer, Fault::Reset];
+    let one = |fault: Fault| {
+        run(async {
             let fake = world();
-            fake.fault(fault.clone(), everywhere());
+            fake.fault(fault.clone(), On::all());
             let (_, _watched) = watch(&fake).await;
             tokio::time::sleep(Duration::from_secs(12)).await;
             let asked = fake.requests().len();
             // Three watches, each with at most five tries and two ways to begin, and four hourly ones.
             assert!(asked <= 34, "{fault:?}: {asked} requests in 12 s");
-        }
+        });
+    };
+    let threads = faults.map(|fault| std::thread::spawn(move || one(fault)));
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    run(async {
         let fake = world();
         let (_, mut watched) = watch(&fake).await;
         watched.until_pods(&["one"]).await;

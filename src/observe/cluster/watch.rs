@@ -136,26 +136,14 @@ struct Running<R, T> {
     failed_streams: u32,
     /// When the server was last heard.
     heard: Option<Moment>,
-    /// Whether the last that we said is that nothing is known.
-    blind: bool,
 }
 
 impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
-        let mut running = Running {
-            watch: self,
-            api,
-            clock,
-            mailbox,
-            store,
-            version,
-            streams: true,
-            failed_streams: 0,
-            heard: None,
-            blind: false,
-        };
+        let mut running =
+            Running { watch: self, api, clock, mailbox, store, version, streams: true, failed_streams: 0, heard: None };
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             let begun = Instant::now();
@@ -369,10 +357,9 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         self.heard = Some(now);
         let observation = (self.watch.tell)(&self.store, now);
         match news {
-            News::Alive if !self.blind => self.mailbox.keep(observation),
-            _ => self.mailbox.put(observation),
+            News::Alive => self.mailbox.keep(observation),
+            News::Changed | News::Begun => self.mailbox.put(observation),
         }
-        self.blind = false;
     }
 
     /// Says why nothing is known, where that is so: what was seen a moment ago still stands.
@@ -380,7 +367,8 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         let now = self.clock.now();
         let stands = self.heard.and_then(|heard| now.since(&heard)).is_some_and(|age| age < STANDS);
         if error.cause == Cause::Denied || !stands {
-            self.blind = true;
+            // What was said to be unknown is told anew: to go on from it may be to hear nothing for long.
+            self.version = None;
             self.mailbox.put(Observation::unknown(self.watch.source, error.unknown()));
         }
     }
