@@ -11,7 +11,7 @@ use super::tell::Teller;
 use crate::api::{Access, Api, ApiError, connect};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
+use crate::facts::{Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
 use crate::observe::Cluster;
 use crate::observe::clock::Clock;
 use crate::report::Report;
@@ -111,7 +111,13 @@ impl Link {
                 break;
             }
         }
-        self.settled = true;
+        if !std::mem::replace(&mut self.settled, true) {
+            let told: SourceSet = seen.iter().map(Observation::source).collect();
+            let why =
+                || Unknown::new(Cause::Stuck, format!("no word from the API server within {} s", patience.as_secs()));
+            let missing = [Source::Node, Source::Pods].into_iter().filter(|source| !told.has(*source));
+            seen.extend(missing.map(|source| Observation::unknown(source, why())));
+        }
         seen
     }
 

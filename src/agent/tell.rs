@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::{Api, ApiError, Patch};
 use crate::engine::Engine;
-use crate::facts::Moment;
+use crate::facts::{BootId, Moment, Node};
 use crate::report::Report;
 use crate::report::conditions::{self, Conditions};
 use crate::report::events::{EventKey, EventToSend, Memory, Recorder, Regarding};
@@ -71,7 +71,7 @@ impl Teller {
     /// Sends what is due after a pass.
     pub fn tell(&mut self, engine: &Engine, report: &Report, now: Moment) {
         self.hear(now);
-        let node = engine.view().node.known().ok().map(|seen| seen.value);
+        let node = engine.view().node.known().ok().map(|seen| seen.value).filter(|node| self.is_ours(node, now));
         let who = Regarding {
             node: self.node.clone(),
             node_uid: node.map(|node| node.uid.clone()),
@@ -91,6 +91,18 @@ impl Teller {
             }
             let _ = self.patches.send(patch);
         }
+    }
+
+    /// Whether the kubelet of this Node runs on this machine, as far as the Node says; on another's nothing is written.
+    fn is_ours(&mut self, node: &Node, now: Moment) -> bool {
+        let other = node.boot_id.as_ref().filter(|id| id.parse().is_ok_and(|id: BootId| id != now.boot));
+        if let Some(id) = other
+            && self.said.insert("another machine's Node")
+        {
+            let (node, here) = (&node.name, now.boot);
+            warn!(%node, boot = %id, %here, "nothing is written on this Node: its kubelet reports another boot id than this machine has");
+        }
+        other.is_none()
     }
 
     /// Takes in what became of what was sent.

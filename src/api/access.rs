@@ -9,6 +9,7 @@ use http::uri::Scheme;
 use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Api, ApiError, Meter, name_in_path};
 use crate::facts::Cause;
@@ -45,10 +46,13 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
         Access::Kubeconfig(path) => kubeconfig(path).await?,
     };
     expect_verified(&config)?;
+    expect_header(&mut config.auth_info)?;
     // Whoever asks here knows better when to ask again.
     config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-    let namespace = config.default_namespace.clone();
+    // Where nobody is in a namespace of ours, we are where daemonset/ puts us.
+    let unsaid = matches!(access, Access::Kubeconfig(_)) && config.default_namespace == "default";
+    let namespace = if unsaid { "kube-system".to_owned() } else { config.default_namespace.clone() };
     let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, user_agent));
     let client = Arc::new(Connection::new(config)?);
@@ -115,6 +119,17 @@ fn expect_verified(config: &Config) -> Result<(), ApiError> {
     if local { Ok(()) } else { refused("plain HTTP is for this machine alone (kubectl proxy)") }
 }
 
+/// A token is one line: kube would not survive another.
+fn expect_header(auth: &mut AuthInfo) -> Result<(), ApiError> {
+    let Some(token) = &auth.token else { return Ok(()) };
+    let token = token.expose_secret().trim().to_owned();
+    if HeaderValue::from_str(&token).is_err() {
+        return Err(ApiError::malformed("the kubeconfig's token", "expected one line without control characters"));
+    }
+    auth.token = Some(SecretString::from(token));
+    Ok(())
+}
+
 fn has_secret(auth: &AuthInfo) -> bool {
     let AuthInfo { token, token_file, username, password, client_key, client_key_data, exec, auth_provider, .. } = auth;
     token.is_some()
@@ -148,6 +163,15 @@ mod tests {
         assert!(refused("http://127.0.0.1:8001", token).is_some());
         let unverified = |config: &mut Config| config.accept_invalid_certs = true;
         assert!(refused("https://10.0.0.1", unverified).unwrap().contains("insecure-skip-tls-verify"));
+    }
+
+    #[test]
+    fn a_token_is_one_line() {
+        let token = |token: &str| AuthInfo { token: Some(SecretString::from(token)), ..AuthInfo::default() };
+        let mut trailing = token("abc\n");
+        assert_eq!(expect_header(&mut trailing), Ok(()));
+        assert_eq!(trailing.token.unwrap().expose_secret(), "abc");
+        assert_eq!(expect_header(&mut token("ab\r\nX-Evil: 1")).unwrap_err().cause, Cause::Malformed);
     }
 
     #[test]

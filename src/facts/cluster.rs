@@ -40,6 +40,8 @@ pub struct Node {
     pub volumes_attached: BTreeMap<String, String>,
     /// `status.nodeInfo.kubeletVersion`
     pub kubelet_version: Option<String>,
+    /// `status.nodeInfo.bootID`: the boot of the machine that the kubelet runs on.
+    pub boot_id: Option<String>,
 }
 
 /// Labels of a Node that are kept.

@@ -176,7 +176,7 @@ fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
 }
 
 fn no_such_node(node: &str) -> String {
-    format!("there is no Node {node:?} in this cluster: give its name as node-name")
+    format!("there is no Node {node:?} in this cluster: give its name (--node, or the setting node-name)")
 }
 
 fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod> {

@@ -160,6 +160,8 @@ struct AttachedVolume {
 #[serde(rename_all = "camelCase", default)]
 struct NodeInfo {
     kubelet_version: Option<String>,
+    #[serde(rename = "bootID")]
+    boot_id: Option<String>,
 }
 
 pub fn slim_node(raw: RawNode) -> Result<Node, Unknown> {
@@ -167,6 +169,7 @@ pub fn slim_node(raw: RawNode) -> Result<Node, Unknown> {
     metadata.expect_named("Node")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let labels = metadata.labels.unwrap_or_default().into_iter();
+    let info = status.node_info.unwrap_or_default();
     let attached = status.volumes_attached.unwrap_or_default().into_iter();
     Ok(Node {
         name: metadata.name,
@@ -182,7 +185,8 @@ pub fn slim_node(raw: RawNode) -> Result<Node, Unknown> {
         conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         volumes_in_use: status.volumes_in_use.unwrap_or_default(),
         volumes_attached: attached.map(|volume| (volume.name, volume.device_path)).collect(),
-        kubelet_version: status.node_info.unwrap_or_default().kubelet_version,
+        kubelet_version: info.kubelet_version,
+        boot_id: info.boot_id,
     })
 }
 
