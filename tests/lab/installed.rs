@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use barnacle::catalogue::profile::{Profile, Sight, sight};
-use barnacle::facts::{Observation, Source};
+use barnacle::facts::{Observation, Source, Witness};
 use barnacle::recording::Reader;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -189,7 +189,9 @@ fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> 
     let outside = recording(node, "/tmp/recording")?;
     let mut less = Vec::new();
     let hidden = |source| profiles.iter().all(|profile| sight(*profile, source) == Sight::Nothing);
-    for source in Source::ALL.iter().copied().filter(|source| inside.contains_key(source)) {
+    // What the API server says is said to the one inside alone.
+    let of_host = |source: &Source| source.witness() == Witness::Host && inside.contains_key(source);
+    for source in Source::ALL.iter().copied().filter(of_host) {
         let (inside, outside) = (reading(&inside, source)?, reading(&outside, source)?);
         match (inside, outside) {
             (Err(why), _) if hidden(source) => less.push(format!("{source}: {why}")),
