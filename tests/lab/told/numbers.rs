@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub fn numbers() -> Result<()> {
     memory(tree::LARGEST, Duration::from_secs(120))?;
     let ground = memory(tree::USUAL, Duration::from_secs(120))?;
     let (before, bytes) = (requests(&ground)?.len(), received(&ground.agent)?);
-    sleep(Duration::from_secs(3600));
+    an_hour_in_a_cluster(&ground)?;
     let asked = requests(&ground)?;
     let mut by_verb = std::collections::BTreeMap::<String, u32>::new();
     for event in &asked[before..] {
@@ -29,6 +29,25 @@ pub fn numbers() -> Result<()> {
     }
     println!("   an hour of a healthy agent: {} requests {by_verb:?}", asked.len() - before);
     println!("   and {:.0} bytes of answers; {}", received(&ground.agent)? - bytes, resident(&ground.agent)?);
+    Ok(())
+}
+
+/// Elsewhere something changes, as in any cluster: without it the server has no bookmarks to send.
+fn an_hour_in_a_cluster(ground: &Ground) -> Result<()> {
+    ground.plane.apply(&super::node("b").to_string())?;
+    let other = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other", "namespace": "default"},
+        "spec": {"nodeName": "b", "containers": [{"name": "c", "image": "busybox:lab"}]}});
+    ground.plane.apply(&other.to_string())?;
+    let end = Instant::now() + Duration::from_secs(3600);
+    for n in 0.. {
+        if Instant::now() >= end {
+            break;
+        }
+        for object in ["node/b", "pod/other"] {
+            ground.plane.kubectl(&["annotate", "--overwrite", object, &format!("lab={n}")])?;
+        }
+        sleep(Duration::from_secs(20));
+    }
     Ok(())
 }
 
