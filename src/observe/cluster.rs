@@ -98,7 +98,8 @@ impl Pending {
             selector: "spec.nodeName%3D%2Cstatus.phase%3DPending".to_owned(),
             source: Source::PendingPods,
             slim: objects::slim_pod,
-            keep: |_| true,
+            // A cluster may have tens of thousands that wait.
+            keep: Pod::is_of_the_system,
             silence: SILENCE,
             tell: Box::new(|store: &Store<Pod>, at| {
                 Observation::PendingPods(Reading::Known { value: store.inventory(), at })

@@ -154,7 +154,7 @@ const ON_6_1: &[Proof] = &[
     Proof {
         kind: "NodeSaturated",
         words: "file",
-        setup: "true",
+        setup: "open_files 4000",
         near: "echo $(($(cut -f1 /proc/sys/fs/file-nr) * 10 / 8)) >/proc/sys/fs/file-max",
         raise: "echo $(($(cut -f1 /proc/sys/fs/file-nr) * 100 / 96)) >/proc/sys/fs/file-max",
         clear: "echo 1000000 >/proc/sys/fs/file-max",

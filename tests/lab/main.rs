@@ -55,7 +55,7 @@ const PARTS: &[Part] = &[
 ];
 
 /// So many at a time: much of a part is waiting, and what is not is done by one processor or two.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 4;
 
 /// What takes too long for each time: only where it is asked for.
 const LONG: &[Part] = &[

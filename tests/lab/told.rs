@@ -164,6 +164,14 @@ impl Ground {
         Ok(fs::remove_dir_all(tree.join("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1"))?)
     }
 
+    fn break_a_raw_volume(&self) -> Result<()> {
+        let tree = &self.settings.tree;
+        for path in ["sys/dev/block/259:3", "sys/class/block/nvme2n1", "sys/class/nvme/nvme2"] {
+            fs::remove_file(tree.join(path)).with_context(|| path.to_owned())?;
+        }
+        Ok(fs::remove_dir_all(tree.join("sys/devices/pci0000:00/0000:00:1e.0/nvme/nvme2"))?)
+    }
+
     /// As the kubelet and an operator would end it: all its mounts are gone.
     fn mend_the_volume(&self) -> Result<()> {
         edit(&self.settings.tree, "proc/1/mountinfo", |table| {
@@ -382,14 +390,23 @@ fn rotated(ground: &mut Ground) -> Result<()> {
     Ok(())
 }
 
+/// With something critical standing, so that what the new one says is not what every new one says.
 fn recreated(ground: &mut Ground) -> Result<()> {
+    ground.break_a_raw_volume()?;
+    ground.wait_for_condition("BarnacleVolumeProblem", "True")?;
     ground.plane.kubectl(&["delete", "node", "a"])?;
     sleep(Duration::from_secs(3));
     ground.plane.apply(&node("a").to_string())?;
     for of in OURS {
-        ground.wait_for_condition(of, "False")?;
+        let status = if of == "BarnacleVolumeProblem" { "True" } else { "False" };
+        ground.wait_for_condition(of, status)?;
     }
-    Ok(())
+    wait_for("the event on the Node of now", || Ok(!ground.events("DeadMount")?.is_empty()))?;
+    // As the kubelet and an operator would end it.
+    edit(&ground.settings.tree, "proc/1/mountinfo", |table| {
+        let keep = |line: &&str| !line.contains(" /nvme2n1 ");
+        table.lines().filter(keep).map(|line| format!("{line}\n")).collect()
+    })
 }
 
 fn requests(ground: &Ground) -> Result<Vec<Value>> {

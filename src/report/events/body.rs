@@ -62,11 +62,12 @@ pub(super) struct Content<'a> {
 pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> EventToSend {
     let Content { key, say, reason, note, on, related, stamp, named } = content;
     let node = json!({"apiVersion": "v1", "kind": "Node", "name": who.node, "uid": node_uid});
+    let regarding = on.map_or(node_uid, |pod| &pod.uid);
     let namespace = on.map_or("default", |pod| pod.namespace.as_str());
     let mut body = json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": name(who, &key, say, named), "namespace": namespace},
+        "metadata": {"name": name(&who.node, regarding, &key, say, named), "namespace": namespace},
         "eventTime": stamp.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         "reportingController": CONTROLLER,
         "reportingInstance": text::cut_bytes(&who.instance, LONGEST_INSTANCE, ""),
@@ -84,13 +85,14 @@ pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> Ev
     EventToSend { key, path: format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), body }
 }
 
-fn name(who: &Regarding, key: &EventKey, say: Say, stamp: Timestamp) -> String {
-    let prefix = text::cut_bytes(&who.node, LONGEST_PREFIX, "");
+/// With the UID of what it regards: on a Node of the same name that is another one, it is no double.
+fn name(node: &str, regarding: &str, key: &EventKey, say: Say, stamp: Timestamp) -> String {
+    let prefix = text::cut_bytes(node, LONGEST_PREFIX, "");
     let what = match key {
-        EventKey::Suppressed => fingerprint(&["suppressed"]),
+        EventKey::Suppressed => fingerprint(&["suppressed", regarding]),
         EventKey::Finding(key) => {
             let subject = &key.subject;
-            fingerprint(&[key.kind.name(), subject.of.name(), &subject.id, key.on.name(), say.action()])
+            fingerprint(&[key.kind.name(), subject.of.name(), &subject.id, key.on.name(), say.action(), regarding])
         }
     };
     let nanos = stamp.as_nanosecond().unsigned_abs();

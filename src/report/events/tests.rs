@@ -191,9 +191,11 @@ fn blindness_after_a_restart_ends_nothing() {
 fn a_new_node_of_the_same_name_has_been_told_nothing() {
     let mut recorder = Recorder::new(at(0));
     let standing = report(vec![stalled("a")]);
-    pass(&mut recorder, &standing, 0);
+    let first = pass(&mut recorder, &standing, 0);
     let events = recorder.plan(&standing, &who(Some("other")), at(10));
     assert_eq!(actions(&events), ["Confirmed"]);
+    let name = |events: &[EventToSend]| events[0].body["metadata"]["name"].to_string();
+    assert_ne!(name(&first), name(&events), "the API server would take it for a double");
     assert_eq!(events[0].body["regarding"]["uid"], "other");
 }
 
