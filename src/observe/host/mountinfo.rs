@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::AsFd;
 
@@ -18,15 +19,12 @@ const PATH: &str = "proc/1/mountinfo";
 /// Reads before a table that never holds still is given up.
 const TRIES: usize = 3;
 
-/// What of the text is kept between two reads: the table of a busy node fits, that of a broken one does not.
-const KEEP: usize = 4 << 20;
-
 /// The mount table with its descriptor, and what it last was.
 #[derive(Debug, Default)]
 pub struct MountTable {
     file: Option<File>,
-    text: Vec<u8>,
-    /// What the text says; absent where it says nothing or not all of it was read.
+    /// Another one in each process, so that nobody can make two tables that look alike.
+    hashes: RandomState,
     parsed: Option<Parsed>,
 }
 
@@ -35,6 +33,8 @@ struct Parsed {
     mounts: Mounts,
     /// Mount points below the kubelet's directory, sorted; absent where the table is not whole.
     points: Option<Vec<String>>,
+    /// Of the text, which a busy node has megabytes of.
+    hash: u64,
 }
 
 impl MountTable {
@@ -45,19 +45,12 @@ impl MountTable {
     pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<Mounts, Unknown> {
         // Who lists directories by an old table may list a volume that was mounted since: gone until all is read.
         let before = self.parsed.take();
-        let same = if root.is_live() {
-            self.fill(root)?
-        } else {
-            root.refresh(PATH, &root.file(PATH)?, TABLE, &mut self.text)?
-        };
-        let parsed = match before.filter(|_| same) {
+        let other = self.text(root, before.as_ref().map(|parsed| parsed.hash))?;
+        let parsed = match (before, other) {
             // Most of a pass would go into parsing what the last one parsed.
-            Some(parsed) => parsed,
-            None => Parsed::of(root, &self.text, kubelet_root)?,
+            (Some(parsed), None) => parsed,
+            (_, text) => self.parse(root, &text.unwrap_or_default(), kubelet_root)?,
         };
-        if self.text.len() > KEEP {
-            self.text = Vec::new();
-        }
         Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
@@ -73,30 +66,27 @@ impl MountTable {
         self.parsed.as_ref().map(|parsed| &parsed.mounts)
     }
 
-    /// Whether the text is what it was.
-    fn fill(&mut self, root: &Root) -> Result<bool, Unknown> {
+    /// The text where it is not the one of this hash.
+    fn text(&mut self, root: &Root, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
+        if !root.is_live() {
+            return self.text_of(root, &root.file(PATH)?, known);
+        }
         let kept = self.file.is_some();
-        match self.fill_once(root) {
-            Err(why) if kept && why.cause != Cause::Torn => {
-                // What the failed try read is not what was parsed.
-                self.text.clear();
-                self.fill_once(root)
-            }
+        match self.text_while_still(root, known) {
+            Err(why) if kept && why.cause != Cause::Torn => self.text_while_still(root, known),
             done => done,
         }
     }
 
     /// Lets go of the descriptor on any error.
-    fn fill_once(&mut self, root: &Root) -> Result<bool, Unknown> {
+    fn text_while_still(&mut self, root: &Root, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
         let file = match self.file.take() {
             Some(file) => file,
             None => root.file(PATH)?,
         };
-        let text = &mut self.text;
-        let mut same = true;
+        let mut text = None;
         let read = || {
-            (&file).seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))?;
-            same &= root.refresh(PATH, &file, TABLE, text)?;
+            text = self.text_of(root, &file, known)?;
             Ok(())
         };
         if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(PATH, e)))? {
@@ -104,16 +94,36 @@ impl MountTable {
             return Err(Unknown::new(Cause::Torn, why));
         }
         self.file = Some(file);
-        Ok(same)
+        Ok(text)
     }
-}
 
-impl Parsed {
-    fn of(root: &Root, text: &[u8], kubelet_root: &str) -> Result<Self, Unknown> {
+    /// A table that did not change is never held.
+    fn text_of(&self, root: &Root, file: &File, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
+        let rewind = || {
+            let mut file = file;
+            file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))
+        };
+        if known.is_some() {
+            rewind()?;
+            let mut hasher = self.hashes.build_hasher();
+            root.digest(PATH, file, TABLE, &mut hasher)?;
+            if known == Some(hasher.finish()) {
+                return Ok(None);
+            }
+        }
+        rewind()?;
+        let mut text = Vec::new();
+        root.drain(PATH, file, TABLE, &mut text)?;
+        Ok(Some(text))
+    }
+
+    fn parse(&self, root: &Root, text: &[u8], kubelet_root: &str) -> Result<Parsed, Unknown> {
         let table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
         let mounts = table.into_mounts(&root.name(PATH));
         let points = mounts.gap().is_none().then(|| points_below(&mounts, kubelet_root));
-        Ok(Self { mounts, points })
+        let mut hasher = self.hashes.build_hasher();
+        hasher.write(text);
+        Ok(Parsed { mounts, points, hash: hasher.finish() })
     }
 }
 
@@ -502,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_mounts_are_read_and_not_held() {
+    fn a_hundred_thousand_mounts_are_read() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         let mut text = ROOT.to_owned();
@@ -513,7 +523,6 @@ mod tests {
         let mut table = MountTable::default();
         let mounts = table.read(&Root::open(dir.path()).unwrap(), KUBELET).unwrap();
         assert_eq!((mounts.len(), mounts.gap()), (100_001, None));
-        assert!(table.text.capacity() <= KEEP, "{} bytes kept", table.text.capacity());
     }
 
     #[test]

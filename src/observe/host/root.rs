@@ -9,6 +9,7 @@ mod read;
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::File;
+use std::hash::Hasher;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +24,7 @@ use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
-use read::{drain, refresh, small};
+use read::{digest, drain, small};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
@@ -265,15 +266,12 @@ impl Root {
         drain(file, limit, buffer).map_err(|e| e.at(self, path))
     }
 
-    /// Reads an open file from its present position on over what it held before; says whether it is the same.
+    /// Reads what an open file has from its present position on, and keeps nothing of it but a hash.
     ///
     /// # Errors
-    /// As [`Root::drain`]; the buffer is then empty.
-    pub fn refresh(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Unknown> {
-        refresh(file, limit, buffer).map_err(|e| {
-            buffer.clear();
-            e.at(self, path)
-        })
+    /// As [`Root::drain`].
+    pub fn digest(&self, path: &str, file: &File, limit: usize, hasher: &mut impl Hasher) -> Result<(), Unknown> {
+        digest(file, limit, hasher).map_err(|e| e.at(self, path))
     }
 
     /// The bytes of a small file.
@@ -461,6 +459,7 @@ pub fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::hash::DefaultHasher;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -552,33 +551,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_over_what_it_held_before() {
+    fn a_hash_is_that_of_the_whole_file() {
         let (dir, root) = tree();
-        let mut held = Vec::new();
-        let mut refresh = |bytes: &[u8]| {
+        let hash = |bytes: &[u8]| {
             fs::write(dir.path().join("t"), bytes).unwrap();
-            let same = root.refresh("t", &root.file("t").unwrap(), 40_000, &mut held);
-            assert!(same.is_err() || held == bytes);
-            same
+            let mut hasher = DefaultHasher::new();
+            root.digest("t", &root.file("t").unwrap(), 40_000, &mut hasher).map(|()| hasher.finish())
+        };
+        let of = |bytes: &[u8]| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(bytes);
+            Ok(hasher.finish())
         };
         let long = vec![b'x'; 40_000];
-        let steps: [(&[u8], bool); 7] = [
-            (b"one\n", false),
-            (b"one\n", true),
-            (b"two\n", false),
-            (b"two\nthree\n", false),
-            (b"two\n", false),
-            (&long, false),
-            (&long, true),
-        ];
-        for (bytes, same) in steps {
-            assert_eq!(refresh(bytes), Ok(same), "{} bytes", bytes.len());
-        }
         let mut other = long.clone();
         other[39_999] = b'y';
-        assert_eq!(refresh(&other), Ok(false));
-        assert_eq!(cause(refresh(&[b'x'; 40_001]), "more than 40000"), Cause::TooLarge);
-        assert_eq!(refresh(b""), Ok(true), "nothing is kept of what was too large");
+        for bytes in [b"", &b"one\n"[..], &long, &other] {
+            assert_eq!(hash(bytes), of(bytes), "{} bytes", bytes.len());
+        }
+        assert_ne!(hash(&long), hash(&other));
+        assert_eq!(cause(hash(&[b'x'; 40_001]), "more than 40000"), Cause::TooLarge);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reading an open file to its end, within a limit.
 
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{self, Read};
 
 use nix::errno::Errno;
@@ -70,28 +71,19 @@ fn fill(file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), NotRead> 
     Ok(())
 }
 
-/// Compares while it reads: a table that did not change is neither kept twice nor written anew.
-pub(super) fn refresh(file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, NotRead> {
+/// Reads a file without keeping it: for a table that rarely changes and is large.
+pub(super) fn digest(file: &File, limit: usize, hasher: &mut impl Hasher) -> Result<(), NotRead> {
     let mut piece = [0; 16 << 10];
-    let (mut at, mut same) = (0usize, true);
+    let mut length = 0usize;
     loop {
-        let length = some(file, &mut piece)?;
-        if length == 0 {
-            break;
+        let more = some(file, &mut piece)?;
+        if more == 0 {
+            return Ok(());
         }
-        let read = piece.get(..length).unwrap_or_default();
-        let end = at.saturating_add(length);
-        if !same || buffer.get(at..end) != Some(read) {
-            same = false;
-            buffer.truncate(at);
-            buffer.extend_from_slice(read);
-        }
-        at = end;
-        if at > limit {
+        length = length.saturating_add(more);
+        if length > limit {
             return Err(NotRead::TooLarge(limit));
         }
+        hasher.write(piece.get(..more).unwrap_or_default());
     }
-    same &= buffer.len() == at;
-    buffer.truncate(at);
-    Ok(same)
 }
