@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, EvictionSignal, PodPhase, Source};
+use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
 use crate::view::View;
@@ -66,6 +66,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What was seen, in numbers.
     pub seen: BTreeMap<String, u64>,
+    /// This node's own object, where the API server was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_object: Option<NodeObject>,
     /// Pods of this node by phase, as the API server has them; empty where it was not asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pods: BTreeMap<PodPhase, u64>,
@@ -95,6 +98,46 @@ impl Origin {
     }
 }
 
+/// The Node, by what tells it from others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeObject {
+    /// `metadata.name`
+    pub name: String,
+    /// `spec.providerID`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    /// The label `node.kubernetes.io/instance-type`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<String>,
+    /// The label `topology.kubernetes.io/zone`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// `status.nodeInfo.kubeletVersion`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_version: Option<String>,
+    /// `spec.unschedulable`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
+    /// `metadata.deletionTimestamp`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting: Option<Timestamp>,
+}
+
+impl NodeObject {
+    fn of(node: &Node) -> Self {
+        let label = |name: &str| node.labels.get(name).cloned();
+        Self {
+            name: node.name.clone(),
+            provider_id: node.provider_id.clone(),
+            instance_type: label("node.kubernetes.io/instance-type"),
+            zone: label("topology.kubernetes.io/zone"),
+            kubelet_version: node.kubelet_version.clone(),
+            cordoned: node.unschedulable,
+            deleting: node.deleting,
+        }
+    }
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportedFinding {
@@ -111,6 +154,12 @@ pub struct ReportedFinding {
     /// The pod that it is about, as `namespace/name`, where the API server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
+    /// What controls that pod, as `Kind/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_owner: Option<String>,
+    /// The PersistentVolumeClaims that the pod names, of its namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<String>,
     /// One sentence.
     pub message: String,
     /// What it rests on.
@@ -214,6 +263,7 @@ impl Report {
             kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
+            node_object: view.node.known().ok().map(|seen| NodeObject::of(seen.value)),
             pods: pods(engine),
             ages: ages.collect(),
         }
@@ -256,8 +306,19 @@ impl ReportedFinding {
         let confirmed = entry.confirmed.is_some();
         let pods = view.pods.known().ok().map(|seen| seen.value);
         let pod = subject.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
-        let pod_name = pod.map(|pod| pod.full_name());
-        Self { kind, severity, confirmed, since: entry.first_seen, subject, pod_name, message, evidence, advice }
+        Self {
+            kind,
+            severity,
+            confirmed,
+            since: entry.first_seen,
+            subject,
+            pod_name: pod.map(|pod| pod.full_name()),
+            pod_owner: pod.and_then(|pod| pod.owner.clone()),
+            claims: pod.map(|pod| pod.claims.clone()).unwrap_or_default(),
+            message,
+            evidence,
+            advice,
+        }
     }
 }
 

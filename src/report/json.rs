@@ -59,14 +59,26 @@ mod tests {
             "kinds",
             "notes",
             "seen",
+            "node_object",
             "ages",
         ];
         assert_eq!(keys(&text, 2), top);
         let json: Value = serde_json::from_str(&text).unwrap();
         let finding = &json["findings"][0];
         // A map of serde_json sorts its keys.
-        let of_finding =
-            ["advice", "confirmed", "evidence", "kind", "message", "pod_name", "severity", "since", "subject"];
+        let of_finding = [
+            "advice",
+            "claims",
+            "confirmed",
+            "evidence",
+            "kind",
+            "message",
+            "pod_name",
+            "pod_owner",
+            "severity",
+            "since",
+            "subject",
+        ];
         assert_eq!(keys_of(finding), of_finding);
         assert_eq!(keys_of(&finding["subject"]), ["id", "pod", "pv", "type", "volume"]);
         assert_eq!(keys_of(&finding["evidence"][0]), ["at", "fact", "source"]);

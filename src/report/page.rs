@@ -7,7 +7,7 @@ mod standing;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Origin, Report, ReportedFinding, State, table, text};
+use super::{NodeObject, Origin, Report, ReportedFinding, State, table, text};
 use crate::finding::Severity;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -129,7 +129,29 @@ fn header(out: &mut String, report: &Report) {
     if !report.kernel.is_empty() {
         add(out, format_args!(" <span>kernel {}</span>", Safe(&report.kernel)));
     }
-    add(out, format_args!(" <span>barnacle {}</span> <span>{origin}</span></p>\n</header>\n", Safe(&report.barnacle)));
+    add(out, format_args!(" <span>barnacle {}</span> <span>{origin}</span></p>\n", Safe(&report.barnacle)));
+    if let Some(node) = &report.node_object {
+        node_object(out, node);
+    }
+    out.push_str("</header>\n");
+}
+
+/// As `kubectl get node -o wide` would tell it from others.
+fn node_object(out: &mut String, node: &NodeObject) {
+    add(out, format_args!("<p>Node <code>{}</code>", Safe(&node.name)));
+    let kubelet = node.kubelet_version.as_ref().map(|version| format!("kubelet {version}"));
+    for part in [&node.instance_type, &node.zone, &kubelet, &node.provider_id].into_iter().flatten() {
+        add(out, format_args!(" <span>{}</span>", Safe(part)));
+    }
+    if node.cordoned {
+        out.push_str(" <span class=\"word\">cordoned</span>");
+    }
+    if let Some(at) = node.deleting {
+        out.push_str(" <span class=\"word\">being deleted since ");
+        time(out, at);
+        out.push_str("</span>");
+    }
+    out.push_str("</p>\n");
 }
 
 fn time(out: &mut String, at: jiff::Timestamp) {
@@ -189,6 +211,17 @@ mod tests {
         assert_eq!(base64(b"light w"), "bGlnaHQgdw==");
         let hash = base64(&Sha256::digest(RENEW.as_bytes()));
         assert!(LIVE_POLICY.contains(&format!("'sha256-{hash}'")), "renew.js changed: its hash is now {hash}");
+    }
+
+    #[test]
+    fn objects_of_the_cluster_are_called_by_their_names() {
+        let page = html(&samples::sick());
+        for words in ["m5.large", "aws:///eu-west-1a/i-0abc123def4567890", "kubelet v1.34.4", "cordoned"] {
+            assert!(page.contains(words), "{words}");
+        }
+        for (name, value) in [("pod", "shop/db-0"), ("of", "StatefulSet/db"), ("PersistentVolumeClaim", "data-db-0")] {
+            assert!(page.contains(&format!("<dt>{name}</dt><dd><code>{value}</code>")), "{name} {value}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{KindState, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA, State};
+use super::{KindState, NodeObject, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA, State};
 use crate::facts::{Cause, EvictionSignal, Source, VolumeId};
 use crate::finding::{Evidence, Headroom, Kind, Severity, Subject, SubjectType};
 
@@ -32,6 +32,8 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         confirmed,
         since: at(if confirmed { 550 } else { 8 }),
         pod_name: subject.pod.is_some().then(|| "shop/db-0".to_owned()),
+        pod_owner: subject.pod.is_some().then(|| "StatefulSet/db".to_owned()),
+        claims: subject.pod.iter().map(|_| "data-db-0".to_owned()).collect(),
         subject,
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
@@ -85,6 +87,15 @@ pub fn healthy() -> Report {
         notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
         history: Vec::new(),
+        node_object: Some(NodeObject {
+            name: "ip-10-0-93-17.eu-west-1.compute.internal".into(),
+            provider_id: Some("aws:///eu-west-1a/i-0abc123def4567890".into()),
+            instance_type: Some("m5.large".into()),
+            zone: Some("eu-west-1a".into()),
+            kubelet_version: Some("v1.34.4".into()),
+            cordoned: true,
+            deleting: None,
+        }),
         pods: std::collections::BTreeMap::new(),
         ages: Source::ALL.iter().zip((0..).map(|i| f64::from(i % 9) + 0.4)).map(|(s, age)| (*s, age)).collect(),
     }

@@ -75,6 +75,8 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),
+        pod_owner: None,
+        claims: Vec::new(),
         message: message.into(),
         evidence: Vec::new(),
         advice: String::new(),

@@ -32,6 +32,8 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, id),
         pod_name: None,
+        pod_owner: None,
+        claims: Vec::new(),
         message: "12 requests in flight and none completed for 30s".into(),
         evidence: Vec::new(),
         advice: catalogue::row(kind).act.into(),

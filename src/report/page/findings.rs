@@ -59,6 +59,8 @@ fn subject(out: &mut String, finding: &ReportedFinding) {
     }
     // By the name that its owner knows; the UID is what the node's paths call it.
     parts.extend(finding.pod_name.as_deref().map(|name| ("pod", name)));
+    parts.extend(finding.pod_owner.as_deref().map(|owner| ("of", owner)));
+    parts.extend(finding.claims.iter().map(|claim| ("PersistentVolumeClaim", claim.as_str())));
     let uid = if finding.pod_name.is_some() { "pod UID" } else { "pod" };
     parts.extend(subject.pod.as_deref().map(|pod| (uid, pod)));
     parts.extend(subject.pv.as_deref().map(|pv| ("PersistentVolume", pv)));
