@@ -134,7 +134,7 @@ pub fn row(kind: Kind) -> &'static Row {
     match kind {
         Kind::DeadMount => &Row {
             area: Area::Volumes,
-            confirm_after: 2,
+            confirm_after: 1,
             clear_after: 20,
             critical_after: None,
             summary: "A mount is left whose block device is gone.",

@@ -66,7 +66,8 @@ pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
     sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "1s")?;
     in_nobodys_way(node, ROUNDS)?;
-    the_clock_jumps(plane, node)
+    the_clock_jumps(plane, node)?;
+    told_in_time(plane, node)
 }
 
 fn sees(plane: &ControlPlane, node: &mut Node, profiles: &[Profile], interval: &str) -> Result<()> {
@@ -166,6 +167,28 @@ fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     ensure!(before == after, "the clock jumped: before {before:?}, after {after:?}");
     println!("   a clock that jumps by an hour, and back, moves no time and tells nothing anew");
     Ok(())
+}
+
+/// From a device that goes under its mount to the event at the API server's door.
+fn told_in_time(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let volume = "vol-0123456789abcde0e";
+    node.sh(&format!("ebs_attach {volume} 64M >/dev/null && mkfs.ext4 -qF /dev/$(ebs_device {volume})"))?;
+    node.sh(&format!("mkdir -p /mnt/told && mount /dev/$(ebs_device {volume}) /mnt/told"))?;
+    let said = node.sh(&format!("event ebs_detach {volume}"))?;
+    let mut name = String::new();
+    wait_for("the event about it", || {
+        let events = plane.get(&["events.events.k8s.io", "-n", "default"])?;
+        let about = |event: &&Value| event["reason"] == "DeadMount" && event["reportingController"] == "barnacle-agent";
+        let event = events["items"].as_array().into_iter().flatten().find(about);
+        name = event.and_then(|event| event["metadata"]["name"].as_str()).unwrap_or_default().to_owned();
+        Ok(!name.is_empty())
+    })?;
+    let audit = plane.audit()?;
+    let sent = audit.iter().find(|entry| entry["verb"] == "create" && entry["objectRef"]["name"] == name.as_str());
+    let received = sent.and_then(|entry| entry["requestReceivedTimestamp"].as_str()).context("the audit log has it")?;
+    let late = node.vm.since(&said, received.parse::<jiff::Timestamp>()?.into())?;
+    println!("   from a device that goes under its mount to the event at the API server: {late:.1} s");
+    node.sh("umount /mnt/told").map(drop)
 }
 
 fn scraped_from_outside(node: &Node) -> Result<()> {
