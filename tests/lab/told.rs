@@ -383,16 +383,16 @@ fn rotated(ground: &mut Ground) -> Result<()> {
     ground.plane.apply(&again.to_string())?;
     // The API server believes for 10 s what it has once looked up.
     sleep(Duration::from_secs(12));
-    // The agent goes on, its watches were let in before. Now it has something to say.
+    fs::write(ground.plane.scratch().join("token"), token(&ground.plane, &name)?)?;
+    // The agent goes on with the one it has read, its watches were let in before. Now it has something to say.
     let ready = node("a")["status"]["conditions"].clone();
     let patch = json!({"status": {"conditions": ready}}).to_string();
     ground.plane.kubectl(&["patch", "node", "a", "--subresource=status", "--type=merge", "-p", &patch])?;
     let refused = r#"barnacle_api_requests_total{target="kubernetes",verb="patch",code="401"}"#;
     wait_for("a refusal", || Ok(ground.agent.metric(refused).is_some_and(|count| count > 0.0)))?;
-    fs::write(ground.plane.scratch().join("token"), token(&ground.plane, &name)?)?;
     let began = Instant::now();
     ground.wait_for_condition("BarnacleVolumeProblem", "False")?;
-    println!("   a new token is used after {:.0?}", began.elapsed());
+    println!("   a new token is used {:.0?} after the old one was refused", began.elapsed());
     Ok(())
 }
 
