@@ -358,7 +358,9 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<(
         if began.elapsed() > PATIENCE {
             bail!("{what}: not there after {PATIENCE:?} (BARNACLE_LAB_KEEP=1 keeps the logs)");
         }
-        std::thread::sleep(Duration::from_millis(250));
+        // To ask kubectl takes a tenth of a second of a processor, and who waits for long is in no hurry.
+        let pause = if began.elapsed() < Duration::from_secs(2) { 250 } else { 1000 };
+        std::thread::sleep(Duration::from_millis(pause));
     }
     Ok(())
 }

@@ -43,8 +43,8 @@ type Part = (&'static str, fn() -> Result<()>);
 
 /// The longest first, as some run at a time.
 const PARTS: &[Part] = &[
-    ("told", told::proofs),
     ("node", node::with_cgroupfs),
+    ("told", told::proofs),
     ("node-systemd", node::with_systemd),
     ("kernel-6.1", kernel::on_6_1),
     ("kernel-6.12", kernel::on_6_12),
