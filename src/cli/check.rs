@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::agent::look;
 use crate::config::{Config, KEYS, parse_duration};
+use crate::facts::Source;
 use crate::finding::{Kind, Severity};
 use crate::report::table;
 use crate::report::{Report, json, npd};
@@ -25,7 +26,8 @@ pub(super) fn command() -> Command {
             "Look at this machine and say what is wrong.\n\n\
              Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself. One look cannot take rates and \
              cannot confirm what must last: use --for.\n\n\
-             Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, 64 wrong usage. With \
+             Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, or not at the \
+             cluster that was asked for, 64 wrong usage. With \
              --format npd: 0 nothing, 1 problem, 2 could not look.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
@@ -68,7 +70,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
         }
         _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &kinds)),
     }
-    Ok(code(&report))
+    Ok(code(&report, config.kubeconfig.is_some()))
 }
 
 async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Report> {
@@ -78,12 +80,32 @@ async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Re
     look::report(config, long).await
 }
 
-fn code(report: &Report) -> u8 {
+fn code(report: &Report, asked_for_cluster: bool) -> u8 {
+    let without_cluster = asked_for_cluster && report.unknown.iter().any(|unknown| unknown.source == Source::Node);
     match report.worst() {
         _ if report.saw_nothing() || report.judged_nothing() => FAILED,
         Some(Severity::Critical) => 2,
         Some(Severity::Warning) => 1,
         _ if report.findings.iter().any(|f| !f.confirmed && f.severity > Severity::Info) => 1,
+        _ if without_cluster => FAILED,
         _ => OK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Cause;
+    use crate::report::{ReportedUnknown, samples};
+
+    #[test]
+    fn a_cluster_that_was_asked_for_and_not_reached_is_no_success() {
+        let mut report = samples::healthy();
+        assert_eq!((code(&report, false), code(&report, true)), (OK, OK));
+        let why = "list /api/v1/nodes: nobody listens".to_owned();
+        report.unknown.push(ReportedUnknown { source: Source::Node, cause: Cause::Failed, why, since: None });
+        assert_eq!((code(&report, false), code(&report, true)), (OK, FAILED));
+        report.findings = samples::sick().findings;
+        assert_eq!(code(&report, true), 2, "what was found says more");
     }
 }
