@@ -97,8 +97,9 @@ impl Host {
                 Observation::KubeletConfig(Reading::of(config, at))
             }
             Source::KubeletDirs => {
-                let dirs = expect_harmless(root, &settings.kubelet_root, mounts.mounts())
-                    .and_then(|()| kubelet::dirs::read(root, &settings.kubelet_root, mounts.last()));
+                let dirs = expect_harmless(root, &settings.kubelet_root, mounts.mounts()).and_then(|()| {
+                    kubelet::dirs::read(root, &settings.kubelet_root, mounts.points_below(&settings.kubelet_root))
+                });
                 Observation::KubeletDirs(Reading::of(dirs, at))
             }
             Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),

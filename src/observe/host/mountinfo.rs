@@ -31,8 +31,6 @@ pub struct MountTable {
 #[derive(Debug)]
 struct Parsed {
     mounts: Mounts,
-    /// Mount points below the kubelet's directory, sorted; absent where the table is not whole.
-    points: Option<Vec<String>>,
     /// Of the text, which a busy node has megabytes of.
     hash: u64,
 }
@@ -54,10 +52,12 @@ impl MountTable {
         Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
-    /// Mount points below the kubelet's directory, sorted, as the latest read saw them; `None` where that was not whole.
+    /// Mount points below the kubelet's directory, as the latest read saw them; `None` where that was not whole.
     #[must_use]
-    pub fn last(&self) -> Option<&[String]> {
-        self.parsed.as_ref()?.points.as_deref()
+    pub fn points_below(&self, kubelet_root: &str) -> Option<Vec<&str>> {
+        let whole = self.mounts().filter(|mounts| mounts.gap().is_none())?;
+        let below = |point: &&str| point.strip_prefix(kubelet_root).is_some_and(|rest| rest.starts_with('/'));
+        Some(whole.values().map(|mount| &*mount.point).filter(below).collect())
     }
 
     /// All mounts, as the latest read saw them.
@@ -120,10 +120,9 @@ impl MountTable {
     fn parse(&self, root: &Root, text: &[u8], kubelet_root: &str) -> Result<Parsed, Unknown> {
         let table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
         let mounts = table.into_mounts(&root.name(PATH));
-        let points = mounts.gap().is_none().then(|| points_below(&mounts, kubelet_root));
         let mut hasher = self.hashes.build_hasher();
         hasher.write(text);
-        Ok(Parsed { mounts, points, hash: hasher.finish() })
+        Ok(Parsed { mounts, hash: hasher.finish() })
     }
 }
 
@@ -152,14 +151,6 @@ fn read_while_still(
         }
     }
     Ok(false)
-}
-
-fn points_below(mounts: &Mounts, kubelet_root: &str) -> Vec<String> {
-    let below = |point: &str| point.strip_prefix(kubelet_root).is_some_and(|rest| rest.starts_with('/'));
-    let mut points: Vec<String> =
-        mounts.values().map(|mount| &*mount.point).filter(|point| below(point)).map(str::to_owned).collect();
-    points.sort_unstable();
-    points
 }
 
 /// Reads a mount table. Lines that cannot be understood are its gap.
@@ -478,15 +469,15 @@ mod tests {
         let write = |bytes: &[u8]| std::fs::write(dir.path().join(PATH), bytes).unwrap();
         let root = Root::open(dir.path()).unwrap();
         let mut table = MountTable::default();
-        assert_eq!(table.last(), None);
+        assert_eq!(table.points_below(KUBELET), None);
         write(NODE);
         table.read(&root, KUBELET).unwrap();
-        let points = table.last().unwrap();
-        assert!(points.len() == 5 && points.is_sorted(), "{points:?}");
+        let points = table.points_below(KUBELET).unwrap();
+        assert_eq!(points.len(), 5, "{points:?}");
         assert!(points.iter().all(|point| point.starts_with("/var/lib/kubelet/p")));
         write(&[NODE, b"torn"].concat());
         table.read(&root, KUBELET).unwrap();
-        assert_eq!(table.last(), None, "a table with a gap may lack a volume");
+        assert_eq!(table.points_below(KUBELET), None, "a table with a gap may lack a volume");
     }
 
     #[test]
@@ -550,7 +541,7 @@ mod tests {
         let again = table.read(&root, "/proc").unwrap();
         assert_eq!((first.gap(), again.gap()), (None, None));
         assert!(first.values().any(|mount| &*mount.fstype == "proc"));
-        assert!(table.last().is_some());
+        assert!(table.points_below(KUBELET).is_some());
     }
 
     #[test]

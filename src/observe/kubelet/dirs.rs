@@ -29,7 +29,7 @@ const CSI: &str = "kubernetes.io~csi";
 /// # Errors
 /// When the mount table is not known, the kubelet's directory is not there or is reached through a link, or its
 /// `pods` cannot be listed. Below that, what cannot be read is a gap.
-pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<&[String]>) -> Result<KubeletDirs, Unknown> {
+pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<Vec<&str>>) -> Result<KubeletDirs, Unknown> {
     let Some(mount_points) = mount_points else {
         let why = "the mount table is not known, so the kubelet's directories are not looked at";
         return Err(Unknown::new(Cause::Incomplete, why));
@@ -37,7 +37,7 @@ pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<&[String]>) ->
     let top = kubelet_root.trim_matches('/');
     refuse_detours(root, top)?;
     root.handle(top)?;
-    let look = Look { root, mounted: mount_points.iter().map(|point| point.trim_start_matches('/')).collect() };
+    let look = Look { root, mounted: mount_points.into_iter().map(|point| point.trim_start_matches('/')).collect() };
     let top = Place(top.to_owned());
     let mut gap = Gap::default();
     let pods = look.pods(&top, &mut gap)?;

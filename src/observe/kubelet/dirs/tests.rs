@@ -63,7 +63,7 @@ impl Tree {
 
     fn read(&self, mounted: &[&str]) -> Result<KubeletDirs, Unknown> {
         let mounted: Vec<String> = mounted.iter().map(|below| format!("{KUBELET}/{below}")).collect();
-        read(&Root::open(self.0.path()).unwrap(), KUBELET, Some(&mounted))
+        read(&Root::open(self.0.path()).unwrap(), KUBELET, Some(mounted.iter().map(String::as_str).collect()))
     }
 }
 
@@ -201,9 +201,9 @@ fn a_path_that_the_mount_table_would_not_have_is_refused() {
     let tree = Tree::node();
     let root = Root::open(tree.0.path()).unwrap();
     for path in ["/", "", "/var//lib/kubelet", "/var/lib/./kubelet", "/var/lib/x/../kubelet"] {
-        assert_eq!(read(&root, path, Some(&[])).unwrap_err().cause, Cause::WrongType, "{path}");
+        assert_eq!(read(&root, path, Some(Vec::new())).unwrap_err().cause, Cause::WrongType, "{path}");
     }
-    assert!(read(&root, "/var/lib/kubelet/", Some(&[])).is_ok());
+    assert!(read(&root, "/var/lib/kubelet/", Some(Vec::new())).is_ok());
 }
 
 #[test]
