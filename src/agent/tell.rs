@@ -2,7 +2,7 @@
 //!
 //! What to write is decided in `report`; here it is sent, and what came of it is told back. A pass never waits for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ const LONGEST_INSTANCE: usize = 128;
 
 /// How long a missing right is taken to be missing.
 const MISSING_RIGHT: Duration = Duration::from_secs(1800);
+/// A right is missing when it was for so long: a server that has just started refuses what it has not read the roles for.
+const READS_ROLES: Duration = Duration::from_secs(60);
 /// For so long a server that did not answer is not asked again by the events that wait.
 const TROUBLE_LASTS: Duration = Duration::from_secs(5);
 
@@ -37,7 +39,25 @@ pub(super) struct Teller {
     done: UnboundedReceiver<Done>,
     /// Refusals that have been said: a right that is missing is missing every time.
     said: BTreeSet<&'static str>,
+    denied: Denials,
     _task: JoinSet<()>,
+}
+
+/// Since when a right is refused.
+#[derive(Default)]
+struct Denials(BTreeMap<&'static str, Moment>);
+
+impl Denials {
+    /// How long to leave the server alone: a right that is missing does not come by asking again.
+    fn rest(&mut self, what: &'static str, error: &ApiError, now: Moment) -> Option<Duration> {
+        if error.code != Some(403) {
+            self.0.remove(what);
+            return error.retry_after;
+        }
+        let since = self.0.entry(what).or_insert(now);
+        let missing = now.since(since).is_some_and(|age| age >= READS_ROLES).then_some(MISSING_RIGHT);
+        error.retry_after.max(missing)
+    }
 }
 
 enum Done {
@@ -64,6 +84,7 @@ impl Teller {
             patches,
             done,
             said: BTreeSet::new(),
+            denied: Denials::default(),
             _task: task,
         }
     }
@@ -112,7 +133,8 @@ impl Teller {
                 // Its name is in use: it is the one that we sent, and whose answer was lost.
                 Done::Event(key, Err(error)) if error.code != Some(409) => {
                     self.complain("events", &error);
-                    self.recorder.refused(&key, error.code, rest(&error), now);
+                    let rest = self.denied.rest("events", &error, now);
+                    self.recorder.refused(&key, error.code, rest, now);
                 }
                 Done::Event(key, _) => {
                     self.works_again("events");
@@ -124,7 +146,8 @@ impl Teller {
                 }
                 Done::Conditions(Err(error)) => {
                     self.complain("conditions", &error);
-                    self.conditions.refused(now, rest(&error));
+                    let rest = self.denied.rest("conditions", &error, now);
+                    self.conditions.refused(now, rest);
                 }
             }
         }
@@ -140,6 +163,7 @@ impl Teller {
     }
 
     fn works_again(&mut self, what: &'static str) {
+        self.denied.0.remove(what);
         if self.said.remove(what) {
             info!("{what} are written to the API server again");
         }
@@ -154,12 +178,6 @@ impl Teller {
     pub fn figures(&self) -> TellFigures {
         TellFigures { events: self.recorder.counts(), conditions: self.conditions.counts() }
     }
-}
-
-/// How long to leave the server alone: a right that is missing does not come by asking again.
-fn rest(error: &ApiError) -> Option<Duration> {
-    let missing = matches!(error.code, Some(403)).then_some(MISSING_RIGHT);
-    error.retry_after.max(missing)
 }
 
 async fn send_events(api: Api, mut jobs: UnboundedReceiver<EventToSend>, done: UnboundedSender<Done>) {
@@ -192,5 +210,23 @@ async fn send_patches(api: Api, mut jobs: UnboundedReceiver<Value>, done: Unboun
         if done.send(Done::Conditions(outcome)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Cause;
+
+    #[test]
+    fn a_right_is_missing_when_it_was_for_a_minute() {
+        let start = Moment { boot: BootId::default(), up: Duration::from_secs(100), wall: jiff::Timestamp::UNIX_EPOCH };
+        let mut denials = Denials::default();
+        let mut after = |seconds, code| {
+            let error = ApiError { cause: Cause::Denied, code: Some(code), why: "no".into(), retry_after: None };
+            denials.rest("events", &error, start.plus(Duration::from_secs(seconds)))
+        };
+        assert_eq!([after(0, 403), after(59, 403), after(60, 403)], [None, None, Some(MISSING_RIGHT)]);
+        assert_eq!([after(70, 500), after(80, 403)], [None, None], "it was heard in between");
     }
 }
