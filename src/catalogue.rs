@@ -110,7 +110,12 @@ impl Row {
 #[must_use]
 pub fn concerns_pod_owner(kind: Kind) -> bool {
     match kind {
-        Kind::DeadMount | Kind::StalledIo | Kind::FilesystemError | Kind::OomKill | Kind::PidExhaustion => true,
+        Kind::DeadMount
+        | Kind::SwappedVolume
+        | Kind::StalledIo
+        | Kind::FilesystemError
+        | Kind::OomKill
+        | Kind::PidExhaustion => true,
         // The pod works all the same, or is gone.
         Kind::StackedMounts | Kind::PinnedFilesystem | Kind::OrphanedPodDirectory => false,
         // The scheduler says so on the pod itself.
@@ -146,6 +151,21 @@ pub fn row(kind: Kind) -> &'static Row {
                   the volume while it was mounted.",
             never: "Do not attach the volume to this node again before the dead mount is gone, and do not unmount \
                     lazily (umount -l): it hides the filesystem and keeps it alive.",
+        },
+        Kind::SwappedVolume => &Row {
+            area: Area::Volumes,
+            confirm_after: 2,
+            clear_after: 20,
+            critical_after: None,
+            summary: "What is mounted as a volume is another volume.",
+            proof: "A CSI staging directory is called by the SHA-256 of its volume's handle, an in-tree one by the \
+                    volume's id; the device that is mounted there tells another id by its NVMe serial. Who knows the \
+                    handle as well (vol_data.json, the PersistentVolume) is named as evidence.",
+            act: "The pod reads and writes somebody else's data. Stop it (scale its owner to zero) so that it writes no \
+                  more, do the same for the pod whose volume this is, and take snapshots of both volumes before anything \
+                  else. Then let both be unmounted and detached, and check each volume's content before it is used again.",
+            never: "Do not format, check (fsck) or unmount either volume while its pod runs, and do not delete either \
+                    PersistentVolume: one of them may hold the only copy of the other's data.",
         },
         Kind::StackedMounts => &Row {
             area: Area::Volumes,

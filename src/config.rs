@@ -330,6 +330,19 @@ pub const KEYS: &[Key] = &[
             Some(())
         },
     },
+    Key {
+        name: "ebs-drivers",
+        help: "CSI drivers whose volume handles are EBS volume ids",
+        allowed: || "names of drivers, with commas between".to_owned(),
+        get: |config| config.detect.ebs.drivers.join(","),
+        set: |config, text| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+            let good = names.iter().all(|name| !name.is_empty() && name.len() <= 63 && name.chars().all(plain));
+            config.detect.ebs.drivers = good.then_some(names)?;
+            Some(())
+        },
+    },
     number!(
         "pid-warn-percent",
         "PidExhaustion: warning from this share of a limit on",

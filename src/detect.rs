@@ -12,6 +12,8 @@ use crate::view::View;
 /// The thresholds of all judges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
+    /// [`volumes::swapped_volume`]
+    pub ebs: volumes::swapped_volume::Settings,
     /// [`instance::steal`]
     pub steal: instance::steal::Settings,
     /// [`instance::clock`]
@@ -48,6 +50,7 @@ pub struct Detector {
 /// Every judge.
 pub const DETECTORS: &[&Detector] = &[
     &volumes::dead_mount::DETECTOR,
+    &volumes::swapped_volume::DETECTOR,
     &volumes::stacked_mounts::DETECTOR,
     &volumes::pinned_filesystem::DETECTOR,
     &volumes::stalled_io::DETECTOR,

@@ -34,6 +34,8 @@ macro_rules! kinds {
 kinds! {
     /// A mount whose device is gone.
     DeadMount,
+    /// What is mounted as a volume is another one.
+    SwappedVolume,
     /// A volume is mounted more than once on the same path.
     StackedMounts,
     /// A filesystem is alive although the host no longer mounts it.

@@ -6,6 +6,7 @@ pub mod orphaned_pod_directory;
 pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stalled_io;
+pub mod swapped_volume;
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,19 @@ const DEAD_MOUNT: Proof = Proof {
 const ON_6_1: &[Proof] = &[
     DEAD_MOUNT,
     Proof {
+        kind: "SwappedVolume",
+        words: "pv-21",
+        setup: "pod_stage 21 ext4; mkfs.ext4 -qF /dev/$(ebs_attach $(volume 22))",
+        // Every volume that is staged here is one that is where it belongs.
+        near: "true",
+        raise: "umount $(pod_volume 21)/mount $(staging 21)/globalmount
+                mount /dev/$(ebs_device $(volume 22)) $(staging 21)/globalmount
+                event mount --bind $(staging 21)/globalmount $(pod_volume 21)/mount",
+        clear: "pod_unstage 21",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
         kind: "StackedMounts",
         words: "pv-3",
         setup: "pod_stage 3 ext4; mkdir -p $(pod_volume 4)/mount /tmp/twice",

@@ -1,0 +1,223 @@
+//! SwappedVolume: is what is mounted as a volume that volume?
+
+use sha2::{Digest, Sha256};
+
+use crate::detect::{Detector, Settings as All};
+use crate::facts::{
+    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, Question, Source, SourceSet, Unknown, VolumeId,
+    VolumePath,
+};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::view::{Seen, View};
+
+use super::{mount_subject, named, pv_of, volume_of};
+
+const KIND: Kind = Kind::SwappedVolume;
+
+/// In-tree volumes of EBS, before CSI migration.
+const IN_TREE: &str = "aws-ebs";
+
+/// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
+const NODE_LOCAL: &str = "local-ebs://";
+
+/// Which volumes are EBS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// CSI drivers whose volume handles are EBS volume ids.
+    pub drivers: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { drivers: vec!["ebs.csi.aws.com".to_owned(), "ebs.csi.eks.amazonaws.com".to_owned()] }
+    }
+}
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::KubeletDirs, Source::Node, Source::PersistentVolumes]),
+    judge,
+};
+
+/// What a mount point promises to be.
+enum Promise<'a> {
+    /// The volume whose handle has this hash.
+    Hash { driver: &'a str, hash: &'a str },
+    /// This volume.
+    Volume(VolumeId),
+}
+
+fn judge(view: &View, settings: &All) -> Vec<Judgement> {
+    let (mounts, block) = match (view.mounts.known(), view.block.known()) {
+        (Ok(mounts), Ok(block)) => (mounts, block),
+        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    for mount in mounts.value.values() {
+        let Some(promise) = promise(mount, &settings.ebs) else { continue };
+        // One that is gone is a dead mount.
+        let Some(device) = block.value.get(&mount.dev) else { continue };
+        let Some(found) = carried(block.value, device) else {
+            let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
+            let subject = mount_subject(mount, Some(block.value));
+            judgement.blind_to(subject, &Unknown::new(Cause::Unsupported, why));
+            continue;
+        };
+        if promise.is_kept_by(&found) {
+            continue;
+        }
+        let pv = pv_at(mounts.value, mount.dev);
+        judgement.asks.extend(pv.map(|pv| Question::PersistentVolume(pv.to_owned())));
+        judgement.raised.push(finding(view, mount, &promise, (device, &found), pv, (&mounts, &block)));
+    }
+    vec![judgement]
+}
+
+fn promise<'a>(mount: &'a MountEntry, settings: &Settings) -> Option<Promise<'a>> {
+    match mount.volume.as_ref()? {
+        VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {
+            Some(Promise::Hash { driver, hash: handle_hash })
+        }
+        VolumePath::InTree { plugin, volume } if plugin == IN_TREE => {
+            VolumeId::from_serial(volume).map(Promise::Volume)
+        }
+        _ => None,
+    }
+}
+
+impl Promise<'_> {
+    fn is_kept_by(&self, found: &VolumeId) -> bool {
+        match self {
+            Self::Volume(volume) => volume == found,
+            Self::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
+        }
+    }
+}
+
+fn is_hash_of(hash: &str, handle: &str) -> bool {
+    let digest = Sha256::digest(handle.as_bytes());
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    hash.len() == 64 && hash.bytes().zip(digits).all(|(c, digit)| char::from(c).to_digit(16) == Some(digit.into()))
+}
+
+/// Whether a hash is of a handle that names a device of the node itself: `local-ebs://dev/xvdbz`. Only a volume that is
+/// not what its directory promises is looked at so closely.
+fn is_node_local(hash: &str) -> bool {
+    let letters = || (b'a'..=b'z').map(char::from);
+    let ends = || letters().map(String::from).chain(letters().flat_map(|a| letters().map(move |b| format!("{a}{b}"))));
+    let names =
+        ["xvd", "sd"].into_iter().flat_map(|disk| ends().map(move |end| format!("{NODE_LOCAL}dev/{disk}{end}")));
+    names.into_iter().any(|handle| is_hash_of(hash, &handle))
+}
+
+/// The EBS volume below a mounted device: the device's own, its disk's, or that of the one device that it is mapped to.
+fn carried(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
+    let mut device = device;
+    // Deeper than anybody stacks them.
+    for _ in 0..4 {
+        if let Some(volume) = volume_of(block, device) {
+            return Some(volume);
+        }
+        let [slave] = device.slaves.as_slice() else { return None };
+        device = named(block, slave)?;
+    }
+    None
+}
+
+/// The PersistentVolume by which pods have this device.
+fn pv_at(mounts: &Mounts, dev: DevId) -> Option<&str> {
+    mounts.values().filter(|mount| mount.dev == dev).find_map(|mount| pv_of(mount.volume.as_ref()?))
+}
+
+fn finding(
+    view: &View,
+    mount: &MountEntry,
+    promise: &Promise<'_>,
+    (device, found): (&BlockDevice, &VolumeId),
+    pv: Option<&str>,
+    (mounts, block): (&Seen<'_, Mounts>, &Seen<'_, BlockDevices>),
+) -> Finding {
+    let (name, found) = (&device.name, found.as_str());
+    let mut evidence = vec![
+        mounts.says(format!("{} ({name}) is mounted at {}", mount.dev, mount.point)),
+        block.says(format!("{name} is {found}")),
+    ];
+    let wanted = match promise {
+        Promise::Volume(volume) => Some(volume.as_str().to_owned()),
+        Promise::Hash { driver, hash } => promised(view, driver, hash, pv, &mut evidence),
+    };
+    // Who uses it is named by a pod's mount of the same device.
+    let user = mounts.value.values().find(|other| other.dev == mount.dev && super::closeness(other) == 2);
+    let mut subject = mount_subject(mount, Some(block.value));
+    subject.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
+    subject.pv = pv.map(str::to_owned);
+    let wanted = wanted.unwrap_or_else(|| "another volume, by the name of its directory,".to_owned());
+    let whose = user.map_or(String::new(), |user| format!(" ({})", super::describe(user)));
+    Finding {
+        kind: KIND,
+        severity: Severity::Critical,
+        subject,
+        message: format!("{found} ({name}) is mounted where {wanted} belongs{whose}"),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
+
+/// The handle whose hash the directory is called by, from whoever knows it; what they say is evidence.
+fn promised(view: &View, driver: &str, hash: &str, pv: Option<&str>, evidence: &mut Vec<Evidence>) -> Option<String> {
+    let mut handles = Vec::new();
+    if let Ok(dirs) = view.kubelet_dirs.known()
+        && let Some(data) = dirs.value.staging.get(&hash.to_owned()).and_then(|staged| staged.data.as_ref())
+    {
+        evidence.push(dirs.says(format!("vol_data.json beside it says {}", data.handle)));
+        handles.push(data.handle.clone());
+    }
+    if let (Some(pv), Ok(answers)) = (pv, view.pvs.known())
+        && let Ok(Some(object)) = answers.value.get(pv)
+        && let Some(handle) = &object.handle
+    {
+        evidence.push(answers.says(format!("PersistentVolume {pv} is {handle}")));
+        handles.push(handle.clone());
+    }
+    if let Ok(node) = view.node.known() {
+        let of_driver = format!("kubernetes.io/csi/{driver}^");
+        let names = node.value.volumes_in_use.iter().chain(node.value.volumes_attached.keys());
+        handles.extend(names.filter_map(|name| name.strip_prefix(&of_driver)).map(str::to_owned));
+    }
+    if let Ok(block) = view.block.known() {
+        let volumes = block.value.values().filter_map(|device| device.volume.as_ref());
+        handles.extend(volumes.map(|volume| volume.as_str().to_owned()));
+    }
+    handles.into_iter().find(|handle| is_hash_of(hash, handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANDLE: &str = "vol-0123456789abcdef0";
+    const HASH: &str = "7f0b2e31ddb1b3a849f76dd4a2ae35279a9d823391976605d7dcd0e593f57812";
+
+    #[test]
+    fn a_directory_is_called_by_the_hash_of_its_volumes_handle() {
+        assert!(is_hash_of(HASH, HANDLE));
+        for not in ["", "vol-0123456789abcdef1", "vol0123456789abcdef0"] {
+            assert!(!is_hash_of(HASH, not), "{not}");
+        }
+        assert!(
+            !is_hash_of("", HANDLE) && !is_hash_of(&HASH[..63], HANDLE) && !is_hash_of(&format!("{HASH}0"), HANDLE)
+        );
+    }
+
+    #[test]
+    fn a_device_of_the_node_itself_is_called_by_its_name() {
+        let hash = |handle: &str| format!("{:x}", Sha256::digest(handle.as_bytes()));
+        for local in ["local-ebs://dev/xvdbz", "local-ebs://dev/sdf", "local-ebs://dev/xvdc"] {
+            assert!(is_node_local(&hash(local)), "{local}");
+        }
+        assert!(!is_node_local(HASH) && !is_node_local(&hash("local-ebs://dev/nvme1n1")) && !is_node_local(""));
+    }
+}
