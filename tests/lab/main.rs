@@ -54,8 +54,8 @@ const PARTS: &[Part] = &[
     ("control", control::proofs),
 ];
 
-/// So many at a time: much of a part is waiting, and what is not is done by one processor or two. The machines of five
-/// take 13 GiB at most.
+/// So many at a time, where LAB_AT_ONCE says nothing: much of a part is waiting, and what is not is done by one processor
+/// or two. The machines of five take 13 GiB at most.
 const AT_ONCE: usize = 5;
 
 /// What takes too long for each time: only where it is asked for.
@@ -124,8 +124,9 @@ fn prove_all(parts: &[Part]) -> bool {
     let mut waiting = parts.iter();
     let mut running: Vec<(Child, NamedTempFile)> = Vec::new();
     let mut held = true;
+    let at_once = std::env::var("LAB_AT_ONCE").ok().and_then(|number| number.parse().ok()).unwrap_or(AT_ONCE).max(1);
     loop {
-        while running.len() < AT_ONCE
+        while running.len() < at_once
             && let Some((name, _)) = waiting.next()
         {
             running.push(start(name).expect("this program starts itself"));
