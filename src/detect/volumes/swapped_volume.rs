@@ -78,8 +78,9 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
 
 fn promise<'a>(mount: &'a MountEntry, settings: &Settings) -> Option<Promise<'a>> {
     match mount.volume.as_ref()? {
+        // One of another name was not made by the kubelet, and promises nothing.
         VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {
-            Some(Promise::Hash { driver, hash: handle_hash })
+            is_hash(handle_hash).then_some(Promise::Hash { driver, hash: handle_hash })
         }
         VolumePath::InTree { plugin, volume } if plugin == IN_TREE => {
             VolumeId::from_serial(volume).map(Promise::Volume)
@@ -95,6 +96,10 @@ impl Promise<'_> {
             Self::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
         }
     }
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_hash_of(hash: &str, handle: &str) -> bool {
