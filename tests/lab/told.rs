@@ -157,25 +157,28 @@ impl Ground {
     }
 
     fn break_a_volume(&self) -> Result<()> {
-        let tree = &self.settings.tree;
-        for path in ["sys/dev/block/259:2", "sys/class/block/nvme1n1", "sys/class/nvme/nvme1"] {
-            fs::remove_file(tree.join(path)).with_context(|| path.to_owned())?;
-        }
-        Ok(fs::remove_dir_all(tree.join("sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1"))?)
+        self.pull_out(1, "259:2", "0000:00:1f.0")
     }
 
     fn break_a_raw_volume(&self) -> Result<()> {
-        let tree = &self.settings.tree;
-        for path in ["sys/dev/block/259:3", "sys/class/block/nvme2n1", "sys/class/nvme/nvme2"] {
-            fs::remove_file(tree.join(path)).with_context(|| path.to_owned())?;
-        }
-        Ok(fs::remove_dir_all(tree.join("sys/devices/pci0000:00/0000:00:1e.0/nvme/nvme2"))?)
+        self.pull_out(2, "259:3", "0000:00:1e.0")
     }
 
-    /// As the kubelet and an operator would end it: all its mounts are gone.
-    fn mend_the_volume(&self) -> Result<()> {
+    /// Controller `nvmeN` at this PCI address, with its one device.
+    fn pull_out(&self, n: u32, dev: &str, address: &str) -> Result<()> {
+        let tree = &self.settings.tree;
+        for path in
+            [format!("sys/dev/block/{dev}"), format!("sys/class/block/nvme{n}n1"), format!("sys/class/nvme/nvme{n}")]
+        {
+            fs::remove_file(tree.join(&path)).context(path)?;
+        }
+        Ok(fs::remove_dir_all(tree.join(format!("sys/devices/pci0000:00/{address}/nvme/nvme{n}")))?)
+    }
+
+    /// As the kubelet and an operator would end it: all mounts whose lines have this word are gone.
+    fn unmount(&self, word: &str) -> Result<()> {
         edit(&self.settings.tree, "proc/1/mountinfo", |table| {
-            let keep = |line: &&str| !line.contains(" 259:2 ");
+            let keep = |line: &&str| !line.contains(word);
             table.lines().filter(keep).map(|line| format!("{line}\n")).collect()
         })
     }
@@ -293,7 +296,7 @@ fn repaired(ground: &mut Ground) -> Result<()> {
 fn api_restarted(ground: &mut Ground) -> Result<()> {
     let warnings = ground.events("DeadMount")?.len();
     ground.plane.stop_api()?;
-    ground.mend_the_volume()?;
+    ground.unmount(" 259:2 ")?;
     sleep(Duration::from_secs(5));
     ground.plane.start_api()?;
     ground.plane.kubectl(&["delete", "pod", "two", "--force", "--grace-period=0"])?;
@@ -411,11 +414,7 @@ fn recreated(ground: &mut Ground) -> Result<()> {
         ground.wait_for_condition(of, status)?;
     }
     wait_for("the event on the Node of now", || Ok(!ground.events("DeadMount")?.is_empty()))?;
-    // As the kubelet and an operator would end it.
-    edit(&ground.settings.tree, "proc/1/mountinfo", |table| {
-        let keep = |line: &&str| !line.contains(" /nvme2n1 ");
-        table.lines().filter(keep).map(|line| format!("{line}\n")).collect()
-    })
+    ground.unmount(" /nvme2n1 ")
 }
 
 fn requests(ground: &Ground) -> Result<Vec<Value>> {

@@ -113,9 +113,8 @@ fn is_hash_of(hash: &str, handle: &str) -> bool {
 fn is_node_local(hash: &str) -> bool {
     let letters = || (b'a'..=b'z').map(char::from);
     let ends = || letters().map(String::from).chain(letters().flat_map(|a| letters().map(move |b| format!("{a}{b}"))));
-    let names =
-        ["xvd", "sd"].into_iter().flat_map(|disk| ends().map(move |end| format!("{NODE_LOCAL}dev/{disk}{end}")));
-    names.into_iter().any(|handle| is_hash_of(hash, &handle))
+    let of_disk = |disk: &str| ends().any(|end| is_hash_of(hash, &format!("{NODE_LOCAL}dev/{disk}{end}")));
+    of_disk("xvd") || of_disk("sd")
 }
 
 /// The EBS volume below a mounted device: the device's own, its disk's, or that of the one device that it is mapped to.
