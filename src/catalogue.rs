@@ -114,10 +114,22 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
         | Kind::SwappedVolume
         | Kind::StalledIo
         | Kind::FilesystemError
+        | Kind::UnmountedVolumePath
+        | Kind::MissingDevice
+        | Kind::StuckAttaching
+        | Kind::VolumeNotFound
         | Kind::OomKill
         | Kind::PidExhaustion => true,
         // The pod works all the same, or is gone.
-        Kind::StackedMounts | Kind::PinnedFilesystem | Kind::OrphanedPodDirectory => false,
+        Kind::StackedMounts
+        | Kind::PinnedFilesystem
+        | Kind::OrphanedPodDirectory
+        | Kind::StuckUnmount
+        | Kind::OrphanedStagingMount
+        | Kind::StuckDetaching
+        | Kind::UndeletableAttachment
+        | Kind::StaleAttachment
+        | Kind::VolumeWantedElsewhere => false,
         // The scheduler says so on the pod itself.
         Kind::SystemPodStarved => false,
         // Of the node, and of no pod.
@@ -230,6 +242,145 @@ pub fn row(kind: Kind) -> &'static Row {
                   gone from the API, check that nothing is mounted below the directory, remove what is left with rmdir \
                   (and vol_data.json), never recursively.",
             never: "Never rm -r: if a volume is mounted below after all, that deletes its data.",
+        },
+        Kind::StuckUnmount => &Row {
+            area: Area::Volumes,
+            confirm_after: 180,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A pod is gone, but a volume of it is still mounted: the unmount does not succeed.",
+            proof: "The host's mount table has a mount at a path of the pod; no process is left in the pod's kubepods \
+                    group; and the API server has the pod no more, is deleting it, or says that it ended. Without the \
+                    API server it is for information only: a pod that waits for its start looks alike. Or: the \
+                    kubelet still has a volume in volumesInUse that is staged, and no pod of this node has its claim.",
+            act: "The kubelet logs \"UnmountVolume.TearDown failed\" and tries again for ever; the volume cannot go to \
+                  another node before. Something holds the mount: a process with an open file or its working \
+                  directory there (`fuser -vm PATH` on the node), or another mount below it. End that, and the \
+                  kubelet does the rest.",
+            never: "Do not unmount lazily (umount -l): the filesystem stays alive and is hidden. Do not force the detach \
+                    and do not delete the VolumeAttachment while it is mounted.",
+        },
+        Kind::OrphanedStagingMount => &Row {
+            area: Area::Volumes,
+            confirm_after: 300,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A volume is staged, no pod has it mounted, and the kubelet has forgotten it.",
+            proof: "The host's mount table has a staging mount (globalmount) and no pod's path of the same device, and \
+                    volumesInUse of the Node does not have the volume. Without the Node it is for information only: \
+                    the kubelet may be about to use it.",
+            act: "The kubelet lost track of it (a restart in the middle of an unmount does that) and will never unmount \
+                  it, while the controller is free to detach it under the mount. When no pod of this node uses the \
+                  volume, unmount the staging path on the node.",
+            never: "Do not delete the directory: it is the volume's content. Do not unmount lazily, and do not detach the \
+                    volume before the mount is gone.",
+        },
+        Kind::UnmountedVolumePath => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A pod runs without its volume: what it writes there goes to the node's own disk.",
+            proof: "The volume is attached, and the pod that has its claim runs; the host's mount table has no mount of it \
+                    for the pod, and no mount namespace of the pod has the device. Asked for once the mount is missed: \
+                    the VolumeAttachment, the PersistentVolume, and the mount namespaces.",
+            act: "What was written since is below the volume's path on the node (pods/UID/volumes/…), and in no volume. \
+                  Stop the pod, copy that away, then delete the pod so that the kubelet mounts the volume again.",
+            never: "Do not mount the volume over the path while the pod runs, and do not delete the directory: it holds \
+                    what the pod wrote.",
+        },
+        Kind::MissingDevice => &Row {
+            area: Area::Volumes,
+            confirm_after: 120,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A volume is said to be attached here, but this machine has no such device.",
+            proof: "volumesAttached of the Node has the volume, its VolumeAttachment says attached, and no block device, \
+                    in a list that is whole, has its serial. Not judged where no device tells its volume (Xen).",
+            act: "Ask EC2 what the volume is attached to. If it is here, the machine did not find the device: look for \
+                  NVMe probe failures in the kernel's log, and move the pods to another node. If it is not, it was \
+                  detached behind Kubernetes' back: when nothing of it is mounted anywhere, delete the VolumeAttachment \
+                  so that it is attached anew.",
+            never: "Do not delete the VolumeAttachment before EC2 says that the volume is not attached: a second node \
+                    would get it while the first one writes.",
+        },
+        Kind::StuckAttaching => &Row {
+            area: Area::Volumes,
+            confirm_after: 120,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A pod waits for a volume that is not attached to this node.",
+            proof: "The kubelet has the volume in volumesInUse and the controller does not have it in volumesAttached. Its \
+                    VolumeAttachment (whose name is computed) says why: none, an attachError, or no answer.",
+            act: "No VolumeAttachment: another node still has the volume; find it (kubectl get volumeattachments) and look \
+                  at barnacle there. Over the limit: the node has more volumes than the scheduler believed; move the \
+                  pod. Otherwise the message is what the EBS driver's controller was told by EC2.",
+            never: "Do not force the detach elsewhere before you know what that node still has mounted.",
+        },
+        Kind::VolumeNotFound => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A pod waits for a volume that EC2 does not know.",
+            proof: "The attachError of the VolumeAttachment, read at least twice, says InvalidVolume.NotFound.",
+            act: "The volume was deleted, or never came to be although the create call promised it. Look it up in EC2 and \
+                  in CloudTrail (CreateVolume, DeleteVolume). If it is gone, restore the newest snapshot into a new \
+                  volume and PersistentVolume, or let the claim be made anew where the data can be lost.",
+            never: "Do not delete the claim before you have looked for a snapshot: its name is the only link to the data.",
+        },
+        Kind::StuckDetaching => &Row {
+            area: Area::Volumes,
+            confirm_after: 300,
+            clear_after: 20,
+            critical_after: None,
+            summary: "Kubernetes has asked for a volume back for minutes, and it is still attached here.",
+            proof: "The VolumeAttachment is being deleted, the Node no longer has the volume in volumesAttached, and this \
+                    machine has the device. What keeps it busy here is named where it shows.",
+            act: "If this machine uses it, end that use: the detach then completes by itself. If nothing here does, look \
+                  at the volume in EC2 (busy, detaching) and at the EBS driver's controller; a reboot of the instance \
+                  ends a detach that hangs.",
+            never: "Do not force the detach while anything is mounted: what was not written yet is lost.",
+        },
+        Kind::UndeletableAttachment => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A VolumeAttachment can never be deleted: the PersistentVolume that it needs for that is gone.",
+            proof: "The VolumeAttachment is being deleted, and its detachError says that the PersistentVolume was not found.",
+            act: "Somebody removed the finalizer of the PersistentVolume. Make sure that nothing of the volume is mounted \
+                  here, detach it in EC2 (or make a PersistentVolume of the same name and handle again, and the attacher \
+                  detaches it), and only then remove the finalizer external-attacher/ebs-csi-aws-com from the \
+                  VolumeAttachment.",
+            never: "Do not remove the finalizer while the volume is attached: it then stays attached, and nobody knows why.",
+        },
+        Kind::StaleAttachment => &Row {
+            area: Area::Volumes,
+            confirm_after: 600,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A volume is attached here that nothing of Kubernetes asks for and nothing on this machine uses.",
+            proof: "An EBS device is here, the Node names it neither in volumesInUse nor in volumesAttached, it has no \
+                    VolumeAttachment for this node, and no mount, live filesystem, swap or other device is on it.",
+            act: "Look at its tags in EC2. With tags of the EBS driver it is a leftover: it takes one of the places for \
+                  volumes and is paid for. Without them it may be a disk of the launch template, or one that somebody \
+                  attached by hand. Detach it, without force, when you know whose it is.",
+            never: "Do not detach what the instance was launched with, and do not delete a volume for being unused.",
+        },
+        Kind::VolumeWantedElsewhere => &Row {
+            area: Area::Volumes,
+            confirm_after: 30,
+            clear_after: 20,
+            critical_after: None,
+            summary: "Somebody waits for a volume that this node holds for nothing.",
+            proof: "A mount of a pod that is gone, a staging mount without a pod, or a filesystem that the host does not \
+                    mount holds the volume here; and its VolumeAttachment is being deleted, or the pod of the same \
+                    namespace and name was made anew elsewhere and is Pending.",
+            act: "End what holds it: the message names the path, and the finding beside this one (StuckUnmount, \
+                  OrphanedStagingMount, PinnedFilesystem) says who. The volume then goes where it is wanted by itself.",
+            never: "Do not force the detach, do not delete the VolumeAttachment and do not taint the node as out of \
+                    service while the filesystem is alive here: both nodes would write.",
         },
         Kind::EvictionThresholdMet => &Row {
             area: Area::Eviction,

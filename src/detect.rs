@@ -56,6 +56,14 @@ pub const DETECTORS: &[&Detector] = &[
     &volumes::stalled_io::DETECTOR,
     &volumes::filesystem_error::DETECTOR,
     &volumes::orphaned_pod_directory::DETECTOR,
+    &volumes::stuck_unmount::DETECTOR,
+    &volumes::orphaned_staging_mount::DETECTOR,
+    &volumes::unmounted_volume_path::DETECTOR,
+    &volumes::missing_device::DETECTOR,
+    &volumes::stuck_attaching::DETECTOR,
+    &volumes::stuck_detaching::DETECTOR,
+    &volumes::stale_attachment::DETECTOR,
+    &volumes::wanted_elsewhere::DETECTOR,
     &kubelet::eviction_threshold::DETECTOR,
     &kubelet::oom_kill::DETECTOR,
     &kubelet::pids::DETECTOR,
@@ -145,17 +153,13 @@ mod tests {
     /// What no judge reads: the agent itself does, to report and to pace itself; judges of volumes and interfaces ask
     /// for the rest, by name and only when they suspect something.
     const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
-        Source::Node,
         Source::AgentConfigMap,
         Source::AgentDaemonSet,
         Source::CsiNode,
         Source::CniNode,
         Source::VpcCniConfig,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
         Source::StorageClasses,
         Source::AttributesClasses,
-        Source::FormerPods,
     ]);
 
     /// Design: no witness that nothing reads.

@@ -3,6 +3,7 @@
 //! Every type here can be written to a recording and shown to anyone who may see the node's findings,
 //! so nothing secret may enter one.
 
+mod attachable;
 mod block;
 mod cgroup;
 mod cluster;
@@ -19,6 +20,7 @@ mod reading;
 mod source;
 mod volume_path;
 
+pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,

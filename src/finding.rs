@@ -46,6 +46,26 @@ kinds! {
     FilesystemError,
     /// A directory of a pod that is gone.
     OrphanedPodDirectory,
+    /// A pod is gone, its mount is not.
+    StuckUnmount,
+    /// A volume is staged that no pod has.
+    OrphanedStagingMount,
+    /// A pod runs without its volume.
+    UnmountedVolumePath,
+    /// A volume is said to be attached and is not here.
+    MissingDevice,
+    /// A volume is wanted here and not attached.
+    StuckAttaching,
+    /// EC2 does not know a volume that is wanted here.
+    VolumeNotFound,
+    /// A volume is to be detached and is still here.
+    StuckDetaching,
+    /// A VolumeAttachment that Kubernetes cannot delete.
+    UndeletableAttachment,
+    /// A volume is attached that nothing asks for.
+    StaleAttachment,
+    /// Somebody waits for a volume that this node holds.
+    VolumeWantedElsewhere,
     /// An eviction signal is below the kubelet's threshold.
     EvictionThresholdMet,
     /// The OOM killer was at work.
@@ -126,6 +146,8 @@ pub enum SubjectType {
     Mount,
     /// A block device.
     Device,
+    /// An EBS volume, whether or not it is here.
+    Volume,
     /// A filesystem, as `TYPE/DEVICE`.
     Filesystem,
     /// A pod's directory.
@@ -148,6 +170,7 @@ impl SubjectType {
             Self::Node => "node",
             Self::Mount => "mount",
             Self::Device => "device",
+            Self::Volume => "volume",
             Self::Filesystem => "filesystem",
             Self::PodDirectory => "pod-directory",
             Self::Cgroup => "cgroup",

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::facts::{Cause, EvictionSignal, Moment, Observation, Reading, Source, SourceSet, Unknown, for_each_source};
+use crate::facts::{
+    Cause, EvictionSignal, Moment, Observation, Pod, PodUid, Pods, Reading, Source, SourceSet, Unknown, Witness,
+    for_each_source,
+};
 use crate::finding::Evidence;
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
@@ -12,6 +15,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 /// After how many missed reads a fact is too old to rely on, counted at least at the longest interval between passes.
 const MISSED_READS: u32 = 4;
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// What the API server is asked by name it is asked again within ten minutes, for as long as a judge wants to know.
+const ASKED_AGAIN: Duration = Duration::from_secs(225);
 
 /// One source as the judges see it.
 #[derive(Clone, Debug)]
@@ -53,6 +58,13 @@ impl<T> Seen<'_, T> {
     /// A statement of this source, for a finding's evidence.
     pub fn says(&self, fact: impl Into<String>) -> Evidence {
         Evidence { source: self.source, fact: fact.into(), at: self.at.wall }
+    }
+}
+
+impl<'a, T> Seen<'a, T> {
+    /// A part of it, with the same witness and time.
+    pub fn with<U>(&self, part: &'a U) -> Seen<'a, U> {
+        Seen { source: self.source, value: part, at: self.at }
     }
 }
 
@@ -105,6 +117,11 @@ impl<T> Fact<T> {
         Ok(Delta { by, over })
     }
 
+    /// The last value that was known, however old.
+    fn last(&self) -> Option<&T> {
+        self.known().ok().map(|seen| seen.value).or(self.before.as_ref().map(|(value, _)| value))
+    }
+
     fn put(&mut self, mut reading: Reading<T>) {
         if let Reading::Unknown(unknown) = &mut reading {
             // The same trouble goes on: keep its beginning.
@@ -143,7 +160,9 @@ impl<T> Fact<T> {
 
     fn expire(&mut self, now: Moment) {
         let Reading::Known { at, .. } = &self.now else { return };
-        let good_for = self.source.every().max(LONGEST_INTERVAL) * MISSED_READS;
+        let asked_for = self.source.every().is_zero() && self.source.witness() == Witness::Api;
+        let every = if asked_for { ASKED_AGAIN } else { self.source.every().max(LONGEST_INTERVAL) };
+        let good_for = every * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
@@ -161,6 +180,8 @@ macro_rules! view {
             pub now: Moment,
             /// What each eviction signal did lately.
             pub trends: Trends,
+            /// Pods that left this node lately.
+            pub former: Former,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -168,7 +189,7 @@ macro_rules! view {
             /// Nothing has been seen yet.
             #[must_use]
             pub fn new(now: Moment) -> Self {
-                Self { now, trends: Trends::default(), $($field: Fact::new(Source::$variant),)* }
+                Self { now, trends: Trends::default(), former: Former::default(), $($field: Fact::new(Source::$variant),)* }
             }
 
             /// Takes in what was seen; says which sources that were.
@@ -177,6 +198,9 @@ macro_rules! view {
                 let mut fresh = SourceSet::NONE;
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
+                    if let Observation::Pods(Reading::Known { value, .. }) = &observation {
+                        self.former.follow(self.pods.last(), value);
+                    }
                     match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
                     }
@@ -200,6 +224,37 @@ macro_rules! view {
     };
 }
 for_each_source!(view);
+
+/// Pods that leave a node in an hour or so, on the busiest.
+const MOST_FORMER: usize = 256;
+
+/// Names of pods that left this node lately: what they left behind is called by their UIDs alone.
+#[derive(Clone, Debug, Default)]
+pub struct Former {
+    pods: VecDeque<(PodUid, String, String)>,
+}
+
+impl Former {
+    fn follow(&mut self, before: Option<&Pods>, now: &Pods) {
+        let Some(before) = before else { return };
+        for (uid, pod, still) in before.beside(now) {
+            // What a list with a gap does not have may be there.
+            if still.is_none() && now.gap().is_none() && self.name(uid).is_none() {
+                if self.pods.len() == MOST_FORMER {
+                    self.pods.pop_front();
+                }
+                self.pods.push_back((uid.clone(), pod.namespace.clone(), pod.name.clone()));
+            }
+        }
+    }
+
+    /// The namespace and name of a pod that was on this node.
+    #[must_use]
+    pub fn name(&self, uid: &PodUid) -> Option<(&str, &str)> {
+        let (_, namespace, name) = self.pods.iter().find(|(other, ..)| other == uid)?;
+        Some((namespace, name))
+    }
+}
 
 /// A quarter of an hour at a sample each 10 s.
 const TREND_SAMPLES: usize = 90;
@@ -235,6 +290,12 @@ impl Trends {
 }
 
 impl View {
+    /// A pod of this node, as the API server has it now.
+    #[must_use]
+    pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
+        self.pods.known().ok()?.value.get(uid).map(AsRef::as_ref)
+    }
+
     /// What of a source could not be read, whether or not its list is whole.
     #[must_use]
     pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
@@ -360,6 +421,25 @@ mod tests {
         assert!(view.vmstat.known().is_ok());
         view.take(at(251), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
+    }
+
+    #[test]
+    fn a_pod_that_left_is_remembered_by_name_and_not_for_ever() {
+        let list = |names: std::ops::Range<usize>| {
+            let pod = |n: usize| Pod { namespace: "ns".into(), name: format!("p-{n}"), ..Pod::default() };
+            Pods::whole(names.map(|n| (format!("uid-{n:04}"), std::sync::Arc::new(pod(n)))))
+        };
+        let mut view = View::new(at(0));
+        let mut tell = |up, pods| {
+            view.take(at(up), vec![Observation::Pods(Reading::Known { value: pods, at: at(up) })]);
+            ["uid-0000", "uid-0299"].map(|uid| view.former.name(&uid.to_owned()).map(|(_, name)| name.to_owned()))
+        };
+        assert_eq!(tell(1, list(0..300)), [None, None]);
+        assert_eq!(tell(2, list(1..300)), [Some("p-0".to_owned()), None]);
+        let gap = Unknown::new(Cause::Incomplete, "a page is missing");
+        assert_eq!(tell(3, Pods::with_gap([], Some(gap))), [Some("p-0".to_owned()), None]);
+        assert_eq!(tell(4, list(1..300)), [Some("p-0".to_owned()), None]);
+        assert_eq!(tell(5, list(300..301)), [None, Some("p-299".to_owned())]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::facts::{Moment, Question, Source, SourceSet, Witness};
 /// A question to the host is answered again at most this often: a scan of mount namespaces is a habit for nobody.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// To the API server it is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
+/// To the API server it is put when it has stood for so long: most of what disagrees agrees by itself in seconds.
+const STANDS: Duration = Duration::from_secs(30);
+/// It is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
 const ASK_API_AGAIN: Duration = Duration::from_secs(30);
 const ASK_API_AT_LEAST: Duration = Duration::from_secs(600);
 
@@ -34,6 +36,8 @@ pub struct Schedule {
     questions: Option<Duration>,
     due: BTreeMap<Source, Duration>,
     asked: BTreeMap<Question, Asked>,
+    /// Since when each question to the API server stands.
+    stands: BTreeMap<Question, Duration>,
 }
 
 impl Schedule {
@@ -41,7 +45,7 @@ impl Schedule {
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         let due = SourceSet::periodic().iter().map(|source| (source, Duration::ZERO));
-        Self { interval, questions: None, due: due.collect(), asked: BTreeMap::new() }
+        Self { interval, questions: None, due: due.collect(), asked: BTreeMap::new(), stands: BTreeMap::new() }
     }
 
     /// The sources to read now; their next time is set. What is due within a moment is taken along, and a source
@@ -69,6 +73,7 @@ impl Schedule {
     /// Grants questions within their budget; granted ones are put to the next pass, which is hastened.
     pub fn answer(&mut self, asks: &[Question], now: Moment, granted: &mut Vec<Question>) {
         self.asked.retain(|_, asked| now.up.saturating_sub(asked.at) < asked.wait * 2);
+        self.follow(asks, now);
         for ask in asks.iter().filter(|ask| self.may_be_asked(ask, now)).cloned().collect::<Vec<_>>() {
             let wait = self.asked.get(&ask).map_or(first_wait(&ask), |asked| next_wait(&ask, asked.wait));
             self.asked.insert(ask.clone(), Asked { at: now.up, wait });
@@ -85,8 +90,20 @@ impl Schedule {
         }
     }
 
+    /// A question to the API server that is no longer put begins anew when it comes back.
+    fn follow(&mut self, asks: &[Question], now: Moment) {
+        let of_api = |ask: &&Question| ask.source().witness() == Witness::Api;
+        self.stands.retain(|ask, _| asks.contains(ask));
+        for ask in asks.iter().filter(of_api) {
+            self.stands.entry(ask.clone()).or_insert(now.up);
+        }
+        self.asked.retain(|ask, _| !of_api(&ask) || asks.contains(ask));
+    }
+
     fn may_be_asked(&self, ask: &Question, now: Moment) -> bool {
-        self.asked.get(ask).is_none_or(|asked| now.up.saturating_sub(asked.at) >= asked.wait)
+        let since = |then: &Duration| now.up.saturating_sub(*then);
+        self.stands.get(ask).is_none_or(|then| since(then) >= STANDS)
+            && self.asked.get(ask).is_none_or(|asked| since(&asked.at) >= asked.wait)
     }
 
     /// How long until the next source is due.
@@ -181,12 +198,13 @@ mod tests {
             schedule.answer(&ask, at(up), &mut granted);
             put.extend(granted.iter().map(|_| up));
         }
-        assert_eq!(put, [0, 30, 90, 210, 450, 930, 1530, 2130, 2730, 3330, 3930]);
-        // Nobody asked for so long that it is a new question.
-        for up in [9000, 9030] {
-            let mut granted = Vec::new();
-            schedule.answer(&ask, at(up), &mut granted);
-            assert_eq!(granted, ask, "{up}");
+        assert_eq!(put, [30, 60, 120, 240, 480, 960, 1560, 2160, 2760, 3360, 3960]);
+        // Nobody wanted to know for a moment: it is a new question, and must stand.
+        schedule.answer(&[], at(4000), &mut Vec::new());
+        for (up, granted) in [(4001, false), (4030, false), (4031, true), (4040, false), (4061, true)] {
+            let mut put = Vec::new();
+            schedule.answer(&ask, at(up), &mut put);
+            assert_eq!(put == ask, granted, "{up}");
         }
     }
 }

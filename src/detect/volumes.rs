@@ -2,11 +2,21 @@
 
 pub mod dead_mount;
 pub mod filesystem_error;
+mod holders;
+pub mod missing_device;
 pub mod orphaned_pod_directory;
+pub mod orphaned_staging_mount;
 pub mod pinned_filesystem;
 pub mod stacked_mounts;
+pub mod stale_attachment;
 pub mod stalled_io;
+mod standing;
+pub mod stuck_attaching;
+pub mod stuck_detaching;
+pub mod stuck_unmount;
 pub mod swapped_volume;
+pub mod unmounted_volume_path;
+pub mod wanted_elsewhere;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +31,11 @@ fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {
         subject.pod = path.pod().cloned();
         subject.pv = pv_of(path).map(str::to_owned);
     }
-    subject.volume = block.and_then(|block| volume_of(block, block.get(&mount.dev)?));
+    let device = |block| match mount.raw_block_device() {
+        Some(name) => named(block, name),
+        None => block.get(&mount.dev),
+    };
+    subject.volume = block.and_then(|block| volume_of(block, device(block)?));
     subject
 }
 

@@ -19,7 +19,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, ApiError};
-use crate::facts::{AgentConfigMap, Cause, Node, Observation, Pod, Pods, Question, Reading, Source, Unknown};
+use crate::facts::{
+    AgentConfigMap, Cause, CsiNode, Node, Observation, PersistentVolume, Pod, Pods, Question, Reading, Source, Unknown,
+    VolumeAttachment, VolumeClass,
+};
 use crate::observe::clock::Clock;
 
 pub use backoff::Backoff;
@@ -158,6 +161,43 @@ pub fn read_pods(list: &[u8]) -> Result<Pods, Unknown> {
         store.put(raw.metadata.uid.clone(), objects::slim_pod(raw));
     }
     Ok(store.inventory())
+}
+
+/// An object that an API server sent, as `kubectl get -o json` prints it: a Node, or what judges ask for by name.
+///
+/// # Errors
+/// When it is no such object.
+pub fn read_object(source: Source, object: &[u8]) -> Result<Object, Unknown> {
+    fn parse<R: serde::de::DeserializeOwned>(object: &[u8]) -> Result<R, Unknown> {
+        serde_json::from_slice(object)
+            .map_err(|error| Unknown::new(Cause::Malformed, format!("expected an object: {error}")))
+    }
+    Ok(match source {
+        Source::Node => Object::Node(objects::slim_node(parse(object)?)?),
+        Source::CsiNode => Object::CsiNode(objects::slim_csi_node(parse(object)?)),
+        Source::VolumeAttachments => Object::VolumeAttachment(objects::slim_attachment(parse(object)?)),
+        Source::PersistentVolumes => Object::PersistentVolume(objects::slim_volume(parse(object)?)),
+        Source::StorageClasses | Source::AttributesClasses => Object::Class(objects::slim_class(parse(object)?)),
+        Source::FormerPods => Object::Pod(objects::slim_pod(parse(object)?)?),
+        other => return Err(Unknown::new(Cause::Unsupported, format!("{other} is not one object"))),
+    })
+}
+
+/// What [`read_object`] reads.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A Node.
+    Node(Node),
+    /// A CSINode.
+    CsiNode(CsiNode),
+    /// A VolumeAttachment.
+    VolumeAttachment(VolumeAttachment),
+    /// A PersistentVolume.
+    PersistentVolume(PersistentVolume),
+    /// A StorageClass or VolumeAttributesClass.
+    Class(VolumeClass),
+    /// A pod.
+    Pod(Pod),
 }
 
 fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {

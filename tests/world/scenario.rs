@@ -234,6 +234,11 @@ fn parse(text: &str, name: &str, also: &mut Vec<Kind>) -> Vec<Step> {
                 };
                 steps.push(Step { second, reboot, edits: Vec::new(), expects: Vec::new() });
             }
+            "-- " if rest.starts_with("with ") => {
+                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(&rest[5..]);
+                let step = steps.last_mut().unwrap_or_else(|| fail!("before the first step"));
+                step.edits.extend(Scenario::base(&file));
+            }
             "-- " => match edit(rest) {
                 edit @ (Edit::File(..) | Edit::Append(..)) => open = Some(edit),
                 edit => steps.last_mut().unwrap_or_else(|| fail!("before the first step")).edits.push(edit),

@@ -1,5 +1,6 @@
 //! The tree of files and what looks at it.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,12 @@ use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::StateDir;
 use barnacle::config::Config;
 use barnacle::engine::Engine;
-use barnacle::facts::{Moment, Observation, Question, Reading, SourceSet};
+use barnacle::facts::{
+    Answer, Answers, Moment, Observation, PersistentVolume, Pod, Question, Reading, Source, SourceSet,
+    VolumeAttachment, VolumeClass, Witness,
+};
 use barnacle::ledger::Memory;
-use barnacle::observe::cluster::read_pods;
+use barnacle::observe::cluster::{Object, read_object, read_pods};
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
 use barnacle::recording::Writer;
@@ -34,6 +38,43 @@ pub struct World {
     asks: Vec<Question>,
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
+    /// What the API server was asked so far.
+    answers: RefCell<Said>,
+}
+
+/// All answers of the API server: each observation has those before it, too.
+#[derive(Default)]
+struct Said {
+    attachments: Answers<VolumeAttachment>,
+    volumes: Answers<PersistentVolume>,
+    storage_classes: Answers<VolumeClass>,
+    attributes_classes: Answers<VolumeClass>,
+    pods: Answers<Pod>,
+}
+
+impl Said {
+    fn put(&mut self, name: String, object: Option<Object>, source: Source, at: Moment) -> Observation {
+        fn add<T: Clone>(to: &mut Answers<T>, name: String, object: Option<T>, at: Moment) -> Reading<Answers<T>> {
+            to.0.insert(name, object.map_or(Answer::NotFound, Answer::Found));
+            Reading::Known { value: to.clone(), at }
+        }
+        macro_rules! say {
+            ($list:ident, $object:ident, $variant:ident) => {{
+                let object = object.map(|object| match object {
+                    Object::$object(object) => object,
+                    _ => unreachable!(),
+                });
+                Observation::$variant(add(&mut self.$list, name, object, at))
+            }};
+        }
+        match source {
+            Source::VolumeAttachments => say!(attachments, VolumeAttachment, VolumeAttachments),
+            Source::PersistentVolumes => say!(volumes, PersistentVolume, PersistentVolumes),
+            Source::StorageClasses => say!(storage_classes, Class, StorageClasses),
+            Source::AttributesClasses => say!(attributes_classes, Class, AttributesClasses),
+            _ => say!(pods, Pod, FormerPods),
+        }
+    }
 }
 
 impl World {
@@ -44,7 +85,16 @@ impl World {
         let (state, memory) = open_state(dir.path(), now);
         let engine = Engine::new(Config::default().detect, now, memory);
         let schedule = Schedule::new(Duration::from_secs(10));
-        Self { host: host(dir.path()), dir, state, engine, schedule, asks: Vec::new(), boot: (0, UP) }
+        Self {
+            host: host(dir.path()),
+            dir,
+            state,
+            engine,
+            schedule,
+            asks: Vec::new(),
+            boot: (0, UP),
+            answers: RefCell::default(),
+        }
     }
 
     pub fn edit(&mut self, edits: &[Edit]) {
@@ -81,11 +131,12 @@ impl World {
         let at = self.moment(second);
         for _ in 0..3 {
             let asks = std::mem::take(&mut self.asks);
-            let asked: SourceSet = asks.iter().map(Question::source).collect();
+            let of_host = asks.iter().map(Question::source).filter(|source| source.witness() == Witness::Host);
+            let asked: SourceSet = of_host.collect();
             let due = self.schedule.take_due(at).with(asked);
             let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
             self.state.replace(&mut seen, at);
-            seen.extend(self.api(at));
+            seen.extend(self.api(at, &asks));
             each(at, &seen);
             let step = self.engine.step(at, seen);
             self.schedule.answer(&step.asks, at, &mut self.asks);
@@ -98,12 +149,41 @@ impl World {
         self.state.settle(Duration::from_secs(10));
     }
 
-    /// What the API server says, where the scenario has one: `api/pods.json` and `api/pending.json`, lists as kubectl prints it.
-    fn api(&self, at: Moment) -> Vec<Observation> {
-        let list = |name: &str| fs::read(self.dir.path().join("api").join(name)).ok();
-        let pods = list("pods.json").map(|list| Observation::Pods(Reading::of(read_pods(&list), at)));
-        let pending = list("pending.json").map(|list| Observation::PendingPods(Reading::of(read_pods(&list), at)));
-        pods.into_iter().chain(pending).collect()
+    /// What the API server says, where the scenario has one (`api/`): its lists and objects as kubectl prints them, and
+    /// what is asked by name. What is not there it does not have.
+    fn api(&self, at: Moment, asks: &[Question]) -> Vec<Observation> {
+        let api = self.dir.path().join("api");
+        let mut seen = Vec::new();
+        let file = |name: &str| fs::read(api.join(name)).ok();
+        let pods = |name: &str| file(name).map(|list| Reading::of(read_pods(&list), at));
+        seen.extend(pods("pods.json").map(Observation::Pods));
+        seen.extend(pods("pending.json").map(Observation::PendingPods));
+        if let Some(node) = file("node.json") {
+            let Object::Node(node) = read_object(Source::Node, &node).unwrap() else { unreachable!() };
+            seen.push(Observation::Node(Reading::Known { value: node, at }));
+        }
+        if let Some(node) = file("csinode.json") {
+            let Object::CsiNode(node) = read_object(Source::CsiNode, &node).unwrap() else { unreachable!() };
+            seen.push(Observation::CsiNode(Reading::Known { value: node, at }));
+        }
+        if !api.is_dir() {
+            return seen;
+        }
+        let mut answers = self.answers.borrow_mut();
+        for ask in asks {
+            let (folder, name) = match ask {
+                Question::VolumeAttachment(name) => ("volumeattachments", name.clone()),
+                Question::PersistentVolume(name) => ("persistentvolumes", name.clone()),
+                Question::StorageClass(name) => ("storageclasses", name.clone()),
+                Question::AttributesClass(name) => ("volumeattributesclasses", name.clone()),
+                Question::FormerPod { namespace, name } => ("pods", format!("{namespace}/{name}")),
+                _ => continue,
+            };
+            let object = file(&format!("{folder}/{name}.json"));
+            let object = object.map(|object| read_object(ask.source(), &object).unwrap());
+            seen.push(answers.put(name, object, ask.source(), at));
+        }
+        seen
     }
 
     fn moment(&self, second: u64) -> Moment {

@@ -2,11 +2,12 @@
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, MountHolder, Mounts, NotAbsent, Question, Source,
-    SourceSet, Unknown,
+    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Mounts, NotAbsent, Question, Source, SourceSet, Unknown,
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+
+use super::holders;
 
 const KIND: Kind = Kind::PinnedFilesystem;
 
@@ -15,7 +16,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
     parts: SourceSet::of(&[Source::BlockDevices]),
-    uses: SourceSet::of(&[Source::MountHolders]),
+    uses: SourceSet::of(&[Source::MountHolders, Source::Pods, Source::KubeletConfig]),
     judge,
 };
 
@@ -85,10 +86,14 @@ fn finding(
     mut seen: Vec<Evidence>,
 ) -> Finding {
     let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
-    let holders = device.and_then(|(dev, _)| holders(view, dev, &mut seen));
+    let holders = device.and_then(|(dev, _)| holders::of(view, dev, &mut seen));
     let who = match holders.as_deref() {
         Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
-        Some([first, rest @ ..]) => format!("{}{}", name(first), more(rest.len())),
+        Some([first, rest @ ..]) => {
+            let copy = holders::copy_of_the_host(view, first);
+            let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
+            format!("{}{}{copy}", holders::name(view, first), more(rest.len()))
+        }
         None => {
             used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))
         }
@@ -107,21 +112,6 @@ fn finding(
         evidence: seen,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
-}
-
-fn holders(view: &View, dev: DevId, seen: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
-    let answer = view.mount_holders.known().ok()?;
-    let holders = answer.value.get(&dev)?;
-    seen.extend(
-        holders.iter().take(5).map(|holder| answer.says(format!("{} has it at {}", name(holder), holder.point))),
-    );
-    // With a gap, an empty list does not say that nobody holds it.
-    if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
-}
-
-fn name(holder: &MountHolder) -> String {
-    let pod = holder.pod.as_ref().map(|pod| format!(" of pod {pod}")).unwrap_or_default();
-    format!("process {} ({}){pod}", holder.pid, holder.command)
 }
 
 fn more(n: usize) -> String {

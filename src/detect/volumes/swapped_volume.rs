@@ -1,21 +1,22 @@
 //! SwappedVolume: is what is mounted as a volume that volume?
 
-use sha2::{Digest, Sha256};
+use jiff::SignedDuration;
 
 use crate::detect::{Detector, Settings as All};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, Question, Source, SourceSet, Unknown, VolumeId,
-    VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, MountEntry, Mounts, Pod, PodPhase, Question, Source,
+    SourceSet, Unknown, VolumeId, VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
 
-use super::{mount_subject, named, pv_of, volume_of};
+use super::standing::{Standing, standings};
+use super::{mount_subject, named, pv_of, stale_attachment, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
 
-/// In-tree volumes of EBS, before CSI migration.
-const IN_TREE: &str = "aws-ebs";
+/// An attachment takes seconds; a pod that has waited so long waits for something else.
+const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
 const NODE_LOCAL: &str = "local-ebs://";
@@ -38,7 +39,14 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::KubeletDirs, Source::Node, Source::PersistentVolumes]),
+    uses: SourceSet::of(&[
+        Source::KubeletDirs,
+        Source::Node,
+        Source::Pods,
+        Source::Filesystems,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+    ]),
     judge,
 };
 
@@ -73,7 +81,60 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
         judgement.asks.extend(pv.map(|pv| Question::PersistentVolume(pv.to_owned())));
         judgement.raised.push(finding(view, mount, &promise, (device, &found), pv, (&mounts, &block)));
     }
+    // Where the cluster is not asked, nobody says what should be here.
+    in_each_others_place(view, &standings(view, &settings.ebs).unwrap_or_default(), &mut judgement);
     vec![judgement]
+}
+
+/// Nothing is staged yet: a pod waits for a volume that is said to be attached and is not here, and what is here is one
+/// that nobody here asked for.
+fn in_each_others_place(view: &View, all: &[Standing<'_>], judgement: &mut Judgement) {
+    for wanted in all.iter().filter(|standing| is_missed(standing)) {
+        judgement.asks.extend(wanted.ask().into_iter().chain(wanted.ask_users()));
+        judgement.asks.extend(all.iter().filter(|other| stale_attachment::is_left(other)).filter_map(Standing::ask));
+        let Some(volume) = stands_in(view, all, wanted) else { continue };
+        let Some(other) = all.iter().find(|other| other.volume == *volume) else { continue };
+        let Some(pod) = waited(view, wanted) else { continue };
+        let mut evidence = wanted.evidence();
+        evidence.extend(wanted.device_is_absent().ok());
+        evidence.extend(other.device_says());
+        evidence.extend(other.evidence());
+        let name = other.device().map(|(_, disk)| format!(" ({})", disk.name)).unwrap_or_default();
+        let (volume, missed) = (volume.as_str(), wanted.volume.as_str());
+        judgement.raised.push(Finding {
+            kind: KIND,
+            severity: Severity::Warning,
+            subject: Subject { pod: Some(pod.node_uid().clone()), ..wanted.subject() },
+            message: format!(
+                "{volume}{name} is attached here and nothing here asked for it, while pod {} waits for {missed}, which \
+                 is said to be attached and is not here",
+                pod.full_name()
+            ),
+            evidence,
+            advice: crate::catalogue::row(KIND).act.to_owned(),
+        });
+    }
+}
+
+/// Wanted by the kubelet, attached as the controller says, and no device.
+fn is_missed(standing: &Standing<'_>) -> bool {
+    standing.in_use && standing.attached && !standing.is_staged() && standing.device_is_absent().is_ok()
+}
+
+/// The volume that is here in this one's place: it has no VolumeAttachment for this node, and nothing here uses it.
+pub(super) fn stands_in<'a>(view: &View, all: &'a [Standing<'_>], wanted: &Standing<'_>) -> Option<&'a VolumeId> {
+    if !is_missed(wanted) || !matches!(wanted.attachment(), Ok(Some(attachment)) if attachment.value.attached) {
+        return None;
+    }
+    waited(view, wanted)?;
+    let nobodys = |other: &&Standing<'_>| stale_attachment::is_left(other) && matches!(other.attachment(), Ok(None));
+    all.iter().find(nobodys).map(|other| &other.volume)
+}
+
+/// A pod that has waited for it for long enough that an attachment would be done.
+fn waited<'a>(view: &View, wanted: &Standing<'a>) -> Option<&'a Pod> {
+    let long = |pod: &&Pod| pod.created.is_some_and(|created| view.now.wall.duration_since(created) >= LONG_WAIT);
+    wanted.users().ok()?.into_iter().filter(|pod| pod.phase == PodPhase::Pending).find(long)
 }
 
 fn promise<'a>(mount: &'a MountEntry, settings: &Settings) -> Option<Promise<'a>> {
@@ -82,7 +143,7 @@ fn promise<'a>(mount: &'a MountEntry, settings: &Settings) -> Option<Promise<'a>
         VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {
             is_hash(handle_hash).then_some(Promise::Hash { driver, hash: handle_hash })
         }
-        VolumePath::InTree { plugin, volume } if plugin == IN_TREE => {
+        VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
             VolumeId::from_serial(volume).map(Promise::Volume)
         }
         _ => None,
@@ -100,12 +161,6 @@ impl Promise<'_> {
 
 fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_hash_of(hash: &str, handle: &str) -> bool {
-    let digest = Sha256::digest(handle.as_bytes());
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    hash.len() == 64 && hash.bytes().zip(digits).all(|(c, digit)| char::from(c).to_digit(16) == Some(digit.into()))
 }
 
 /// Whether a hash is of a handle that names a device of the node itself: `local-ebs://dev/xvdbz`. Only a volume that is
@@ -200,21 +255,11 @@ fn promised(view: &View, driver: &str, hash: &str, pv: Option<&str>, evidence: &
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
-    const HANDLE: &str = "vol-0123456789abcdef0";
     const HASH: &str = "7f0b2e31ddb1b3a849f76dd4a2ae35279a9d823391976605d7dcd0e593f57812";
-
-    #[test]
-    fn a_directory_is_called_by_the_hash_of_its_volumes_handle() {
-        assert!(is_hash_of(HASH, HANDLE));
-        for not in ["", "vol-0123456789abcdef1", "vol0123456789abcdef0"] {
-            assert!(!is_hash_of(HASH, not), "{not}");
-        }
-        assert!(
-            !is_hash_of("", HANDLE) && !is_hash_of(&HASH[..63], HANDLE) && !is_hash_of(&format!("{HASH}0"), HANDLE)
-        );
-    }
 
     #[test]
     fn a_device_of_the_node_itself_is_called_by_its_name() {

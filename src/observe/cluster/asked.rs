@@ -16,8 +16,8 @@ use crate::facts::{
 };
 use crate::observe::clock::Clock;
 
-/// An answer that nobody asked for again is forgotten.
-const KEPT: Duration = Duration::from_secs(240);
+/// An answer that nobody asked for again is forgotten: longer than the longest time until a question is put again.
+const KEPT: Duration = Duration::from_secs(900);
 /// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
 const BURST: u32 = 40;
 const REFILL: Duration = Duration::from_secs(120);
@@ -179,7 +179,7 @@ mod tests {
             ("old".to_owned(), (Answer::Found(1), at(0))),
             ("new".to_owned(), (Answer::NotFound, at(600))),
         ]);
-        let Reading::Known { value, at } = recent(&mut kept, at(700)) else { unreachable!() };
+        let Reading::Known { value, at } = recent(&mut kept, at(1200)) else { unreachable!() };
         assert_eq!(value.0.keys().collect::<Vec<_>>(), ["new"]);
         assert_eq!(at.up, Duration::from_secs(600), "as old as its oldest answer");
     }

@@ -1,0 +1,52 @@
+//! Who else has a filesystem: other mount namespaces, by the pods whose they are.
+
+use crate::facts::{DevId, MountHolder, PodUid};
+use crate::finding::Evidence;
+use crate::view::View;
+
+/// Holders that are named in the evidence.
+const MOST_NAMED: usize = 5;
+
+/// What was answered about a device, with the evidence; `None` while it is not known who holds it.
+pub(super) fn of(view: &View, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
+    let answer = view.mount_holders.known().ok()?;
+    let holders = answer.value.get(&dev)?;
+    let says = |holder: &MountHolder| answer.says(format!("{} has it at {}", name(view, holder), holder.point));
+    evidence.extend(holders.iter().take(MOST_NAMED).map(says));
+    // With a gap, an empty list does not say that nobody holds it.
+    if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+}
+
+/// A holder by its process, its pod and who made that.
+pub(super) fn name(view: &View, holder: &MountHolder) -> String {
+    let pod = holder.pod.as_ref().map(|uid| format!(" of pod {}", pod_and_owner(view, uid))).unwrap_or_default();
+    format!("process {} ({}){pod}", holder.pid, holder.command)
+}
+
+fn pod_and_owner(view: &View, uid: &PodUid) -> String {
+    let name = pod_name(view, uid);
+    match view.pod(uid).and_then(|pod| pod.owner.as_deref()) {
+        Some(owner) => format!("{name} ({owner})"),
+        None => name,
+    }
+}
+
+/// A pod as people know it, where its name is known.
+pub(super) fn pod_name(view: &View, uid: &PodUid) -> String {
+    match (view.pod(uid), view.former.name(uid)) {
+        (Some(pod), _) => pod.full_name(),
+        (None, Some((namespace, name))) => format!("{namespace}/{name}"),
+        (None, None) => uid.clone(),
+    }
+}
+
+/// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
+/// mount of its pod does not follow the host's.
+pub(super) fn copy_of_the_host<'a>(view: &View, holder: &'a MountHolder) -> Option<&'a str> {
+    let config = view.kubelet_config.known().ok()?;
+    let root = format!("{}/", config.value.root_dir);
+    let before = holder.point.find(&root)?;
+    // Its own copy of the kubelet's directory, at the same path.
+    let end = if before == 0 { config.value.root_dir.len() } else { before };
+    holder.point.get(..end)
+}

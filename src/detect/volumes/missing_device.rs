@@ -1,0 +1,69 @@
+//! MissingDevice: is a volume said to be attached here that this machine does not have?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{Source, SourceSet};
+use crate::finding::{Finding, Judgement, Kind, Severity};
+use crate::view::View;
+
+use super::standing::{Standing, standings};
+use super::swapped_volume;
+
+const KIND: Kind = Kind::MissingDevice;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Node, Source::BlockDevices]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::Mounts, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    judge,
+};
+
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+    let all = match standings(view, &settings.ebs) {
+        Ok(all) => all,
+        Err(why) => return vec![Judgement::blind(KIND, &why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    // A mount whose device is gone is a dead mount, or another volume's.
+    for standing in all.iter().filter(|standing| standing.attached && !standing.is_staged()) {
+        let absent = match standing.device_is_absent() {
+            Ok(absent) => absent,
+            Err(Some(why)) => {
+                judgement.blind_to(standing.subject(), &why);
+                continue;
+            }
+            Err(None) => continue,
+        };
+        judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
+        // The controller has let it go meanwhile, or stands behind what it said on the Node.
+        if let Ok(attachment) = standing.attachment()
+            && attachment.is_none_or(|attachment| !attachment.value.attached || attachment.value.deleting.is_some())
+        {
+            continue;
+        }
+        if swapped_volume::stands_in(view, &all, standing).is_some() {
+            continue;
+        }
+        judgement.raised.push(finding(standing, absent));
+    }
+    judgement.asks.sort();
+    judgement.asks.dedup();
+    vec![judgement]
+}
+
+fn finding(standing: &Standing<'_>, absent: crate::finding::Evidence) -> Finding {
+    let mut evidence = vec![absent];
+    evidence.extend(standing.evidence());
+    let volume = standing.volume.as_str();
+    let path = standing.attachment().ok().flatten().and_then(|attachment| attachment.value.device_path.clone());
+    let path = path.map(|path| format!(" as {path}")).unwrap_or_default();
+    Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        message: format!("{volume} is said to be attached here{path}, but no device here is it{}", standing.waiting()),
+        subject: standing.subject(),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}

@@ -1,0 +1,114 @@
+//! OrphanedStagingMount: is a volume staged that no pod has and that the kubelet has forgotten?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{AttachableName, MountEntry, NotAbsent, Question, Source, SourceSet, VolumePath, is_hash_of};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::view::View;
+
+use super::{describe, holders, mount_subject};
+
+const KIND: Kind = Kind::OrphanedStagingMount;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Mounts]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::BlockDevices, Source::Node, Source::KubeletDirs, Source::MountHolders]),
+    judge,
+};
+
+fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+    let mounts = match view.mounts.known() {
+        Ok(mounts) => mounts,
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+    };
+    let block = view.block.known().ok().map(|block| block.value);
+    let mut judgement = Judgement::new(KIND);
+    for mount in mounts.value.values().filter(|mount| is_staging(mount) && mount.has_device()) {
+        let of_a_pod = |other: &MountEntry| other.dev == mount.dev && is_of_a_pod(other);
+        match mounts.value.lacks_any(of_a_pod) {
+            Ok(_) => {}
+            Err(NotAbsent::Present(_)) => continue,
+            Err(NotAbsent::Unknown(why)) => {
+                judgement.blind_to(mount_subject(mount, block), why);
+                continue;
+            }
+        }
+        let forgotten = match is_forgotten(view, mount) {
+            Forgotten::No => continue,
+            Forgotten::Yes(evidence) => Some(evidence),
+            Forgotten::NobodySays => None,
+        };
+        judgement.asks.push(Question::MountHolders(mount.dev));
+        let mut evidence = vec![
+            mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point)),
+            mounts.says(format!("no pod's path has {}", mount.dev)),
+        ];
+        let severity = if forgotten.is_some() { Severity::Warning } else { Severity::Info };
+        evidence.extend(forgotten);
+        evidence.extend(recorded(view, mount));
+        let held = holders::of(view, mount.dev, &mut evidence).and_then(|holders| Some(holders.first()?.clone()));
+        let held = held.map(|holder| format!("; {} has it, too", holders::name(view, &holder))).unwrap_or_default();
+        let subject = mount_subject(mount, block);
+        let what = subject.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
+        judgement.raised.push(Finding {
+            kind: KIND,
+            severity,
+            message: format!("{what} is staged ({}), but no pod here has it mounted{held}", mount.source),
+            subject,
+            evidence,
+            advice: crate::catalogue::row(KIND).act.to_owned(),
+        });
+    }
+    vec![judgement]
+}
+
+fn is_staging(mount: &MountEntry) -> bool {
+    matches!(
+        mount.volume,
+        Some(VolumePath::Staging { .. } | VolumePath::LegacyStaging { .. } | VolumePath::InTree { .. })
+    )
+}
+
+pub(super) fn is_of_a_pod(mount: &MountEntry) -> bool {
+    mount.volume.as_ref().is_some_and(|path| path.pod().is_some())
+}
+
+enum Forgotten {
+    /// The kubelet still has it: it is about to mount or unmount it.
+    No,
+    /// The kubelet does not say that it is in use.
+    Yes(Evidence),
+    /// The Node is not known.
+    NobodySays,
+}
+
+fn is_forgotten(view: &View, mount: &MountEntry) -> Forgotten {
+    let Ok(node) = view.node.known() else { return Forgotten::NobodySays };
+    let is_it = |name: &String| match (AttachableName::parse(name), &mount.volume) {
+        (Some(AttachableName::Csi { driver, handle }), Some(VolumePath::Staging { driver: ours, handle_hash })) => {
+            driver == ours && is_hash_of(handle_hash, handle)
+        }
+        (Some(AttachableName::InTree { plugin, volume: named }), Some(VolumePath::InTree { plugin: ours, volume })) => {
+            plugin == ours && named.rsplit('/').next() == Some(volume)
+        }
+        _ => false,
+    };
+    // A name of this form has no handle: which of those in use it is cannot be told.
+    if matches!(mount.volume, Some(VolumePath::LegacyStaging { .. })) {
+        return Forgotten::NobodySays;
+    }
+    if node.value.volumes_in_use.iter().any(is_it) {
+        return Forgotten::No;
+    }
+    Forgotten::Yes(node.says("volumesInUse does not have it: the kubelet does not know of it any more"))
+}
+
+/// What the kubelet wrote beside it.
+fn recorded(view: &View, mount: &MountEntry) -> Option<Evidence> {
+    let Some(VolumePath::Staging { handle_hash, .. }) = &mount.volume else { return None };
+    let dirs = view.kubelet_dirs.known().ok()?;
+    let data = dirs.value.staging.get(handle_hash)?.data.as_ref()?;
+    Some(dirs.says(format!("vol_data.json beside it says {}", data.handle)))
+}

@@ -1,0 +1,69 @@
+//! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{Source, SourceSet};
+use crate::finding::{Finding, Judgement, Kind, Severity};
+use crate::view::View;
+
+use super::standing::{Standing, standings};
+use super::swapped_volume;
+
+const KIND: Kind = Kind::StaleAttachment;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts, Source::Filesystems]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    judge,
+};
+
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+    let all = match standings(view, &settings.ebs) {
+        Ok(all) => all,
+        Err(why) => return vec![Judgement::blind(KIND, &why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    for standing in all.iter().filter(|standing| is_left(standing)) {
+        judgement.asks.extend(standing.ask());
+        match standing.attachment() {
+            Ok(None) => {}
+            Ok(Some(_)) => continue,
+            Err(why) => {
+                judgement.blind_to(standing.subject(), &why);
+                continue;
+            }
+        }
+        if all.iter().any(|other| swapped_volume::stands_in(view, &all, other) == Some(&standing.volume)) {
+            continue;
+        }
+        judgement.raised.push(finding(view, standing));
+    }
+    vec![judgement]
+}
+
+/// It is here, nobody says that it should be, and nothing of it is in use.
+pub(super) fn is_left(standing: &Standing<'_>) -> bool {
+    !standing.in_use && !standing.attached && standing.device().is_some() && standing.busy_with().is_none()
+}
+
+fn finding(view: &View, standing: &Standing<'_>) -> Finding {
+    let mut evidence = standing.evidence();
+    evidence.extend(standing.device_says());
+    if let Ok(mounts) = view.mounts.known() {
+        evidence.push(mounts.says("the host has no mount of it, and no live filesystem, swap or device is on it"));
+    }
+    Finding {
+        kind: KIND,
+        // That it is no disk of the instance's own, and nobody's by hand, only EC2 could say.
+        severity: Severity::Info,
+        subject: standing.subject(),
+        message: format!(
+            "{} is attached here, but no VolumeAttachment asks for it and nothing on this machine uses it",
+            standing.volume.as_str()
+        ),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}

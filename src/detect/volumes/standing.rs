@@ -1,0 +1,291 @@
+//! Each EBS volume as the witnesses have it that need no question: the Node's status, the devices, the mounts.
+//!
+//! What the API server says of it by name (its VolumeAttachment, the PersistentVolume, the pods that use its claim) is
+//! found from here, and asked for by the judge that wants it.
+
+use std::collections::BTreeMap;
+
+use crate::facts::{
+    AttachableName, BlockDevice, DevId, MountEntry, NotAbsent, PersistentVolume, Pod, PodPhase, Question, Unknown,
+    VolumeAttachment, VolumeId, VolumePath, attachment_name, is_hash_of,
+};
+use crate::finding::{Evidence, Subject, SubjectType};
+use crate::view::{Seen, View};
+
+use super::swapped_volume::Settings;
+
+/// One volume.
+pub(super) struct Standing<'a> {
+    view: &'a View,
+    pub volume: VolumeId,
+    driver: Option<&'a str>,
+    /// The kubelet says that it may be in use: wanted here, or not yet let go (`status.volumesInUse`).
+    pub in_use: bool,
+    /// The attach/detach controller says that it is attached here (`status.volumesAttached`).
+    pub attached: bool,
+}
+
+/// What this node's Node names, and every EBS device that is here.
+///
+/// # Errors
+/// When the Node is not known.
+pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Standing<'a>>, Unknown> {
+    let node = view.node.known().map_err(Clone::clone)?.value;
+    let mut all: BTreeMap<VolumeId, Standing<'a>> = BTreeMap::new();
+    let names = node.volumes_in_use.iter().map(|name| (name, true));
+    let names = names.chain(node.volumes_attached.keys().map(|name| (name, false)));
+    for (name, in_use) in names {
+        let Some(name) = AttachableName::parse(name) else { continue };
+        let Some(volume) = name.ebs_volume(&settings.drivers) else { continue };
+        let entry = all.entry(volume.clone());
+        let standing =
+            entry.or_insert(Standing { view, volume, driver: name.driver(), in_use: false, attached: false });
+        standing.in_use |= in_use;
+        standing.attached |= !in_use;
+    }
+    let devices = view.block.known().ok().into_iter().flat_map(|block| block.value.values());
+    for volume in devices.filter_map(|device| device.volume.clone()) {
+        let driver = usual_driver(view, settings);
+        all.entry(volume.clone()).or_insert(Standing { view, volume, driver, in_use: false, attached: false });
+    }
+    Ok(all.into_values().collect())
+}
+
+/// Of a volume that the Node does not name: the driver that is registered here.
+fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
+    let known = view.csi_node.known().ok();
+    let registered = |name: &&String| known.is_none_or(|csi| csi.value.drivers.contains_key(name.as_str()));
+    settings.drivers.iter().find(registered).or(settings.drivers.first()).map(String::as_str)
+}
+
+impl<'a> Standing<'a> {
+    /// The disk that carries it, by its serial.
+    pub fn device(&self) -> Option<(DevId, &'a BlockDevice)> {
+        let block = self.view.block.known().ok()?.value;
+        block
+            .iter()
+            .find(|(_, device)| device.volume.as_ref() == Some(&self.volume))
+            .map(|(dev, device)| (*dev, device))
+    }
+
+    /// That no device of this machine is this volume.
+    ///
+    /// # Errors
+    /// Nothing where one is, and otherwise why that cannot be known.
+    pub fn device_is_absent(&self) -> Result<Evidence, Option<Unknown>> {
+        let block = self.view.block.known().map_err(|why| Some(why.clone()))?;
+        match block.value.lacks_any(|device| device.volume.as_ref() == Some(&self.volume)) {
+            Err(NotAbsent::Present(_)) => return Err(None),
+            Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
+            Ok(_) => {}
+        }
+        // On Xen no device tells its volume: that none tells this one is no sign.
+        if !block.value.values().any(|device| device.volume.is_some()) {
+            let why = "no device of this machine tells an EBS volume id (Xen): which are here cannot be known";
+            return Err(Some(Unknown::new(crate::facts::Cause::Unsupported, why)));
+        }
+        Ok(block.says(format!("no device here is {}", self.volume.as_str())))
+    }
+
+    /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
+    pub fn mounts(&self) -> Vec<&'a MountEntry> {
+        let (Ok(mounts), Ok(block)) = (self.view.mounts.known(), self.view.block.known()) else { return Vec::new() };
+        let is_it = |dev: &DevId| {
+            let device = block.value.get(dev);
+            device.and_then(|device| super::volume_of(block.value, device)).as_ref() == Some(&self.volume)
+        };
+        let disk = self.device().map(|(_, disk)| disk.name.as_str());
+        let on_it = |mount: &&MountEntry| match mount.raw_block_device() {
+            Some(name) => Some(name) == disk,
+            None => mount.has_device() && is_it(&mount.dev),
+        };
+        mounts.value.values().filter(on_it).collect()
+    }
+
+    /// Whether a staging directory of it has something mounted, of whatever device.
+    pub fn is_staged(&self) -> bool {
+        let ours = |mount: &MountEntry| match &mount.volume {
+            Some(VolumePath::Staging { handle_hash, .. }) => is_hash_of(handle_hash, self.volume.as_str()),
+            Some(VolumePath::InTree { volume, .. }) => VolumeId::from_serial(volume).as_ref() == Some(&self.volume),
+            _ => false,
+        };
+        self.view.mounts.known().is_ok_and(|mounts| mounts.value.values().any(ours))
+    }
+
+    /// The name of its VolumeAttachment here; of an in-tree volume there is none.
+    fn attachment_name(&self) -> Option<String> {
+        let node = self.view.node.known().ok()?.value;
+        Some(attachment_name(self.volume.as_str(), self.driver?, &node.name))
+    }
+
+    /// What asks for its VolumeAttachment.
+    pub fn ask(&self) -> Option<Question> {
+        self.attachment_name().map(Question::VolumeAttachment)
+    }
+
+    /// Its VolumeAttachment, or that there is none.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn attachment(&self) -> Result<Option<Seen<'a, VolumeAttachment>>, Unknown> {
+        let name = self.attachment_name().ok_or_else(Unknown::not_asked)?;
+        let answers = self.view.attachments.known().map_err(Clone::clone)?;
+        Ok(answers.value.get(&name)?.map(|attachment| answers.with(attachment)))
+    }
+
+    /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.
+    pub fn pv(&self) -> Option<&'a str> {
+        let mounted = self.mounts().into_iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
+        mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref())
+    }
+
+    /// What asks who uses it: its PersistentVolume once that is known, its VolumeAttachment before.
+    pub fn ask_users(&self) -> Option<Question> {
+        self.pv().map(|pv| Question::PersistentVolume(pv.to_owned())).or_else(|| self.ask())
+    }
+
+    /// Its PersistentVolume's object, or that there is none.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn pv_object(&self) -> Result<Option<&'a PersistentVolume>, Unknown> {
+        let answers = self.view.pvs.known().map_err(Clone::clone)?;
+        answers.value.get(self.pv().ok_or_else(Unknown::not_asked)?)
+    }
+
+    /// The pods of this node that have its claim and have not ended.
+    ///
+    /// # Errors
+    /// When its claim or the node's pods are not known.
+    pub fn users(&self) -> Result<Vec<&'a Pod>, Unknown> {
+        let pods = self.view.pods.known().map_err(Clone::clone)?.value;
+        if let Some(gap) = pods.gap() {
+            return Err(gap.clone());
+        }
+        let Some(pv) = self.pv_object()? else { return Ok(Vec::new()) };
+        let Some((namespace, claim)) = pv.claim.as_deref().and_then(|claim| claim.split_once('/')) else {
+            return Ok(Vec::new());
+        };
+        let uses = |pod: &&Pod| pod.namespace == namespace && pod.claims.iter().any(|name| name == claim);
+        Ok(pods.values().map(AsRef::as_ref).filter(|pod| !pod.is_over()).filter(uses).collect())
+    }
+
+    /// It as a subject, with the pod that uses it or waits for it, where that is known.
+    pub fn subject(&self) -> Subject {
+        let pod = self.users().ok().and_then(|users| users.first().map(|pod| pod.node_uid().clone()));
+        let mounted = || self.mounts().iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
+        Subject {
+            pod: pod.or_else(mounted),
+            pv: self.pv().map(str::to_owned),
+            volume: Some(self.volume.clone()),
+            ..Subject::new(SubjectType::Volume, self.volume.as_str())
+        }
+    }
+
+    /// The pods that wait for it, for a message: `; web/db-0 waits for it`, or nothing.
+    pub fn waiting(&self) -> String {
+        let users = self.users().unwrap_or_default();
+        let waiting: Vec<_> = users.into_iter().filter(|pod| pod.phase == PodPhase::Pending).collect();
+        match waiting.as_slice() {
+            [] => String::new(),
+            [pod] => format!("; pod {} waits for it", pod.full_name()),
+            [pod, rest @ ..] => format!("; pod {} and {} more wait for it", pod.full_name(), rest.len()),
+        }
+    }
+
+    /// What the Node says of it, as evidence.
+    pub fn node_says(&self) -> Option<Evidence> {
+        let node = self.view.node.known().ok()?;
+        let words = match (self.in_use, self.attached) {
+            (true, true) => "is in volumesInUse and in volumesAttached",
+            (true, false) => "is in volumesInUse (the kubelet wants it) and not in volumesAttached",
+            (false, true) => "is in volumesAttached and not in volumesInUse",
+            (false, false) => "is neither in volumesInUse nor in volumesAttached",
+        };
+        Some(node.says(format!("{} {words}", self.volume.as_str())))
+    }
+
+    /// What is known of its VolumeAttachment, as evidence.
+    pub fn attachment_says(&self) -> Option<Evidence> {
+        let answers = self.view.attachments.known().ok()?;
+        let attachment = match answers.value.get(&self.attachment_name()?).ok()? {
+            None => return Some(answers.says("it has no VolumeAttachment for this node (404)")),
+            Some(attachment) => attachment,
+        };
+        let mut words = format!("its VolumeAttachment says attached: {}", attachment.attached);
+        if let Some(path) = &attachment.device_path {
+            words.push_str(&format!(", devicePath {path}"));
+        }
+        if let Some(since) = attachment.deleting {
+            words.push_str(&format!(", being deleted since {since}"));
+        }
+        for (what, error) in [("attachError", &attachment.attach_error), ("detachError", &attachment.detach_error)] {
+            if let Some(error) = error {
+                words.push_str(&format!(", {what}: {error}"));
+            }
+        }
+        Some(answers.says(words))
+    }
+
+    /// What the machine says of its disk, as evidence.
+    pub fn device_says(&self) -> Option<Evidence> {
+        let (dev, disk) = self.device()?;
+        let block = self.view.block.known().ok()?;
+        Some(block.says(format!("{} ({dev}) is {}", disk.name, self.volume.as_str())))
+    }
+
+    /// Whether a filesystem of it is alive, mounted here or not.
+    pub fn is_alive(&self) -> bool {
+        let Some((_, disk)) = self.device() else { return false };
+        let (Ok(filesystems), Ok(block)) = (self.view.filesystems.known(), self.view.block.known()) else {
+            return false;
+        };
+        let on_it = |name: &str| {
+            let part = super::named(block.value, name);
+            name == disk.name || part.is_some_and(|part| part.disk.as_deref() == Some(&disk.name))
+        };
+        filesystems.value.iter().any(|(key, _)| on_it(&key.device))
+    }
+
+    /// Both, where they are known.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.node_says().into_iter().chain(self.attachment_says()).collect()
+    }
+
+    /// What keeps it busy on this machine, for a message; nothing where nothing is seen.
+    pub fn busy_with(&self) -> Option<String> {
+        if let Some(mount) = self.mounts().into_iter().max_by_key(|mount| super::closeness(mount)) {
+            return Some(format!("it is mounted at {}", mount.point));
+        }
+        let (_, disk) = self.device()?;
+        let block = self.view.block.known().ok()?.value;
+        let part_of = |device: &&BlockDevice| device.name == disk.name || device.disk.as_deref() == Some(&disk.name);
+        let parts: Vec<&BlockDevice> = block.values().filter(part_of).collect();
+        let names = |name: &str| parts.iter().any(|part| part.name == name);
+        if let Some(part) = parts.iter().find(|part| part.swap) {
+            return Some(format!("{} is swap space", part.name));
+        }
+        if let Some(holder) = parts.iter().find_map(|part| part.holders.first()) {
+            return Some(format!("{holder} is built on it"));
+        }
+        let file = |device: &&BlockDevice| device.loop_file.as_deref().is_some_and(|file| self.is_its_node(file, disk));
+        if let Some(device) = block.values().find(file) {
+            return Some(format!("{} is a loop device over it", device.name));
+        }
+        let filesystems = self.view.filesystems.known().ok()?.value;
+        let alive = filesystems.iter().map(|(key, _)| key).find(|key| names(&key.device))?;
+        Some(format!("its {} filesystem is alive although the host does not mount it", alive.fstype))
+    }
+
+    /// A loop device's file that is this disk's node, or the kubelet's bind of it.
+    fn is_its_node(&self, file: &str, disk: &BlockDevice) -> bool {
+        let bind = || self.pv().is_some_and(|pv| file.contains("/volumeDevices/") && file.contains(&format!("/{pv}/")));
+        file.strip_prefix("/dev/") == Some(&disk.name) || bind()
+    }
+
+    /// Whether its disk carries what this machine itself runs on: never a leftover of Kubernetes.
+    pub fn is_the_machines_own(&self) -> bool {
+        let of_a_volume = |mount: &&MountEntry| mount.volume.is_some();
+        self.mounts().iter().any(|mount| !of_a_volume(mount))
+    }
+}

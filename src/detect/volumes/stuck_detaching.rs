@@ -1,0 +1,103 @@
+//! StuckDetaching, UndeletableAttachment: has Kubernetes asked for a volume back that is still here, and why?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{Source, SourceSet, VolumeAttachment};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::view::View;
+
+use super::standing::{Standing, standings};
+use super::wanted_elsewhere;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[Kind::StuckDetaching, Kind::UndeletableAttachment],
+    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[
+        Source::Filesystems,
+        Source::PodCgroups,
+        Source::Pods,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+    ]),
+    judge,
+};
+
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+    let all = match standings(view, &settings.ebs) {
+        Ok(all) => all,
+        Err(why) => return DETECTOR.kinds.iter().map(|kind| Judgement::blind(*kind, &why)).collect(),
+    };
+    let (mut stuck, mut undeletable) =
+        (Judgement::new(Kind::StuckDetaching), Judgement::new(Kind::UndeletableAttachment));
+    // The controller takes a volume off the Node before it deletes the VolumeAttachment.
+    for standing in all.iter().filter(|standing| !standing.attached && standing.device().is_some()) {
+        if standing.is_the_machines_own() {
+            continue;
+        }
+        stuck.asks.extend(standing.ask());
+        let attachment = match standing.attachment() {
+            Ok(Some(attachment)) if attachment.value.deleting.is_some() => attachment,
+            Ok(_) => continue,
+            Err(why) => {
+                stuck.blind_to(standing.subject(), &why);
+                undeletable.blind_to(standing.subject(), &why);
+                continue;
+            }
+        };
+        if lacks_its_volume(attachment.value) {
+            stuck.asks.extend(standing.ask_users());
+            let gone = matches!(standing.pv_object(), Ok(None));
+            undeletable.raised.push(undeletable_finding(standing, gone));
+        } else if wanted_elsewhere::hold(view, standing).is_none() {
+            // What holds it here is found by its own name.
+            stuck.raised.push(finding(standing, attachment.value));
+        }
+    }
+    vec![stuck, undeletable]
+}
+
+/// The attacher looks its PersistentVolume up before it detaches, and never gets further where that is gone.
+fn lacks_its_volume(attachment: &VolumeAttachment) -> bool {
+    let says = |error: &str| error.contains("persistentvolume") && error.contains("not found");
+    attachment.detach_error.as_deref().is_some_and(says)
+}
+
+fn finding(standing: &Standing<'_>, attachment: &VolumeAttachment) -> Finding {
+    let volume = standing.volume.as_str();
+    let since = attachment.deleting.map(|since| format!(" since {since}")).unwrap_or_default();
+    let busy = standing.busy_with();
+    let why = match (&busy, &attachment.detach_error) {
+        (Some(busy), _) => busy.clone(),
+        (None, Some(error)) => format!("the driver says: {error}"),
+        (None, None) => "nothing on this machine uses it".to_owned(),
+    };
+    Finding {
+        kind: Kind::StuckDetaching,
+        severity: Severity::Warning,
+        subject: standing.subject(),
+        message: format!("{volume} is to be detached{since}, and is still here: {why}"),
+        evidence: seen(standing),
+        advice: crate::catalogue::row(Kind::StuckDetaching).act.to_owned(),
+    }
+}
+
+fn undeletable_finding(standing: &Standing<'_>, gone: bool) -> Finding {
+    let volume = standing.volume.as_str();
+    let pv = standing.pv().unwrap_or("its PersistentVolume");
+    let known = if gone { "which is gone" } else { "which the attacher does not find" };
+    Finding {
+        kind: Kind::UndeletableAttachment,
+        severity: Severity::Warning,
+        subject: standing.subject(),
+        message: format!("{volume} cannot be detached: its VolumeAttachment wants {pv}, {known}"),
+        evidence: seen(standing),
+        advice: crate::catalogue::row(Kind::UndeletableAttachment).act.to_owned(),
+    }
+}
+
+fn seen(standing: &Standing<'_>) -> Vec<Evidence> {
+    let mut evidence = standing.evidence();
+    evidence.extend(standing.device_says());
+    evidence
+}

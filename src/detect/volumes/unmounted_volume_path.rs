@@ -1,0 +1,110 @@
+//! UnmountedVolumePath: does a pod run whose volume is not mounted, so that it writes to the node's disk?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{MountEntry, NotAbsent, Pod, PodPhase, Question, Source, SourceSet, Unknown, VolumePath};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::view::View;
+
+use super::orphaned_staging_mount::is_of_a_pod;
+use super::standing::{Standing, standings};
+
+const KIND: Kind = Kind::UnmountedVolumePath;
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Node, Source::Pods, Source::BlockDevices, Source::Mounts]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[
+        Source::MountHolders,
+        Source::PodCgroups,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+    ]),
+    judge,
+};
+
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+    let all = match standings(view, &settings.ebs) {
+        Ok(all) => all,
+        Err(why) => return vec![Judgement::blind(KIND, &why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    for standing in all.iter().filter(|standing| standing.in_use && standing.attached) {
+        let Some((dev, _)) = standing.device() else { continue };
+        // A pod that has it is how it should be. Of several pods that share it, one without is not noticed here.
+        if standing.mounts().into_iter().any(is_of_a_pod) {
+            continue;
+        }
+        judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
+        let Ok(users) = standing.users() else { continue };
+        let Some(pv) = standing.pv() else { continue };
+        for pod in users.into_iter().filter(|pod| pod.phase == PodPhase::Running && pod.deleting.is_none()) {
+            // What its containers were given before is theirs for as long as they live.
+            judgement.asks.push(Question::MountHolders(dev));
+            match writes_to_the_node(view, standing, pod, pv) {
+                Ok(mut evidence) => {
+                    evidence.extend(standing.evidence());
+                    judgement.raised.push(finding(standing, pod, pv, evidence));
+                }
+                Err(Some(why)) => judgement.blind_to(standing.subject(), &why),
+                Err(None) => {}
+            }
+        }
+    }
+    vec![judgement]
+}
+
+/// That neither the host nor a process of the pod has the volume mounted, while the pod runs.
+fn writes_to_the_node(
+    view: &View,
+    standing: &Standing<'_>,
+    pod: &Pod,
+    pv: &str,
+) -> Result<Vec<Evidence>, Option<Unknown>> {
+    let uid = pod.node_uid();
+    let cgroups = view.pod_cgroups.known().map_err(|why| Some(why.clone()))?;
+    let runs = cgroups.value.get(uid).and_then(|group| group.cgroup.pids).filter(|pids| *pids > 0);
+    let Some(pids) = runs else { return Err(None) };
+    let mounts = view.mounts.known().map_err(|why| Some(why.clone()))?;
+    let here = |mount: &MountEntry| match &mount.volume {
+        Some(VolumePath::Pod { pod, name, .. }) => pod == uid && name == pv,
+        Some(VolumePath::RawBlock { pod: Some(pod), pv: name }) => pod == uid && name == pv,
+        _ => false,
+    };
+    match mounts.value.lacks_any(here) {
+        Ok(_) => {}
+        Err(NotAbsent::Present(_)) => return Err(None),
+        Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
+    }
+    let Some((dev, disk)) = standing.device() else { return Err(None) };
+    let holders = view.mount_holders.known().map_err(|why| Some(why.clone()))?;
+    match (holders.value.get(&dev), holders.value.gap()) {
+        (Some(list), _) if list.iter().any(|holder| holder.pod.as_ref() == Some(uid)) => return Err(None),
+        (_, Some(gap)) => return Err(Some(gap.clone())),
+        (None, None) => return Err(Some(Unknown::not_asked())),
+        (Some(_), None) => {}
+    }
+    Ok(vec![
+        cgroups.says(format!("{pids} tasks run in pod {}", pod.full_name())),
+        mounts.says(format!("no mount of {pv} for pod {uid}")),
+        holders.says(format!("no mount namespace of the pod has {}", disk.name)),
+    ])
+}
+
+fn finding(standing: &Standing<'_>, pod: &Pod, pv: &str, evidence: Vec<Evidence>) -> Finding {
+    let mut subject = standing.subject();
+    subject.pod = Some(pod.node_uid().clone());
+    Finding {
+        kind: KIND,
+        severity: Severity::Critical,
+        subject,
+        message: format!(
+            "pod {} runs without its volume {pv} ({}): what it writes there goes to the node's own disk",
+            pod.full_name(),
+            standing.volume.as_str()
+        ),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
