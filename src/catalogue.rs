@@ -129,7 +129,9 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
         | Kind::StuckDetaching
         | Kind::UndeletableAttachment
         | Kind::StaleAttachment
-        | Kind::VolumeWantedElsewhere => false,
+        | Kind::VolumeWantedElsewhere
+        | Kind::AttachmentLimit
+        | Kind::VolumesMountedAtShutdown => false,
         // The scheduler says so on the pod itself.
         Kind::SystemPodStarved => false,
         // Of the node, and of no pod.
@@ -381,6 +383,34 @@ pub fn row(kind: Kind) -> &'static Row {
                   OrphanedStagingMount, PinnedFilesystem) says who. The volume then goes where it is wanted by itself.",
             never: "Do not force the detach, do not delete the VolumeAttachment and do not taint the node as out of \
                     service while the filesystem is alive here: both nodes would write.",
+        },
+        Kind::AttachmentLimit => &Row {
+            area: Area::Volumes,
+            confirm_after: 300,
+            clear_after: 60,
+            critical_after: None,
+            summary: "The scheduler believes a wrong number of volumes fits on this node, or no more fit.",
+            proof: "allocatable.count of this node's CSINode against what the instance type takes (types whose volumes \
+                    have places of their own), less the EBS volumes here that are not Kubernetes'. Of other types: EC2 \
+                    refused a volume while the CSINode had places left. Full: as many are attached as the CSINode says.",
+            act: "Too many: pods are placed here whose volumes can never be attached. Too few: places are lost, as the \
+                  driver took volumes of Kubernetes for the instance's own when it counted after a reboot. Give the \
+                  EBS driver's node plugin the `--reserved-volume-attachments` that the message names, and restart it.",
+            never: "Do not set one `--volume-attach-limit` for node groups of different instance types.",
+        },
+        Kind::VolumesMountedAtShutdown => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 20,
+            critical_after: None,
+            summary: "The node is about to go, and volumes are still mounted on it.",
+            proof: "The Node is being deleted, has a taint by which a controller announces that (Karpenter, cluster \
+                    autoscaler, node termination handler), or its kubelet says that it shuts down; and the mount table \
+                    has EBS volumes at the kubelet's paths.",
+            act: "Pods that are not drained keep their volumes until the machine is gone, and for six minutes more before \
+                  the next node gets them. Look at what holds the drain up: a PodDisruptionBudget, a long grace period, \
+                  or an EBS driver pod that was evicted before the pods whose volumes it must unmount.",
+            never: "Do not force the detach of a volume from a machine that still runs.",
         },
         Kind::EvictionThresholdMet => &Row {
             area: Area::Eviction,

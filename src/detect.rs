@@ -64,6 +64,8 @@ pub const DETECTORS: &[&Detector] = &[
     &volumes::stuck_detaching::DETECTOR,
     &volumes::stale_attachment::DETECTOR,
     &volumes::wanted_elsewhere::DETECTOR,
+    &volumes::attachment_limit::DETECTOR,
+    &volumes::mounted_at_shutdown::DETECTOR,
     &kubelet::eviction_threshold::DETECTOR,
     &kubelet::oom_kill::DETECTOR,
     &kubelet::pids::DETECTOR,
@@ -155,7 +157,6 @@ mod tests {
     const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
         Source::AgentConfigMap,
         Source::AgentDaemonSet,
-        Source::CsiNode,
         Source::CniNode,
         Source::VpcCniConfig,
         Source::StorageClasses,

@@ -66,6 +66,10 @@ kinds! {
     StaleAttachment,
     /// Somebody waits for a volume that this node holds.
     VolumeWantedElsewhere,
+    /// The scheduler has a wrong number of volumes that fit, or none fits any more.
+    AttachmentLimit,
+    /// The node goes while volumes are mounted.
+    VolumesMountedAtShutdown,
     /// An eviction signal is below the kubelet's threshold.
     EvictionThresholdMet,
     /// The OOM killer was at work.

@@ -1,9 +1,11 @@
 //! EBS volumes, mounts and filesystems.
 
+pub mod attachment_limit;
 pub mod dead_mount;
 pub mod filesystem_error;
 mod holders;
 pub mod missing_device;
+pub mod mounted_at_shutdown;
 pub mod orphaned_pod_directory;
 pub mod orphaned_staging_mount;
 pub mod pinned_filesystem;

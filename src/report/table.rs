@@ -430,7 +430,7 @@ mod tests {
     fn a_healthy_node_is_short_and_says_what_was_looked_at() {
         let text = shown(&samples::healthy(), 120);
         assert!(text.starts_with("barnacle 0.1.0 · ip-10-0-93-17"), "{text}");
-        assert!(text.contains("√ 3 volume mounts, 4 block devices, 1 live filesystem: 17 kinds clear\n"), "{text}");
+        assert!(text.contains("√ 3 volume mounts, 4 block devices, 1 live filesystem: 19 kinds clear\n"), "{text}");
         assert!(text.ends_with("\n√ nothing found\n"), "{text}");
         assert!(!text.contains('?'), "nothing is unknown: {text}");
     }

@@ -66,7 +66,7 @@ fn why(attachment: &VolumeAttachment) -> String {
     }
 }
 
-fn is_over_the_limit(error: &str) -> bool {
+pub(super) fn is_over_the_limit(error: &str) -> bool {
     error.contains("AttachmentLimitExceeded") || error.contains("VolumeLimit")
 }
 

@@ -1,0 +1,88 @@
+//! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{MountEntry, Node, Source, SourceSet};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
+use crate::view::View;
+
+use super::describe;
+use super::standing::standings;
+
+const KIND: Kind = Kind::VolumesMountedAtShutdown;
+
+/// Mounts that are named in the evidence.
+const MOST_NAMED: usize = 20;
+
+/// Taints by which controllers say that the machine will be taken away; a cordon alone says nothing of the sort.
+const LEAVING: &[&str] = &[
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "aws-node-termination-handler/spot-itn",
+    "aws-node-termination-handler/asg-lifecycle-termination",
+    "aws-node-termination-handler/rebalance-recommendation",
+    "aws-node-termination-handler/scheduled-maintenance",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+];
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::Node, Source::Mounts, Source::BlockDevices]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::Pods]),
+    judge,
+};
+
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+    let (node, mounts) = match (view.node.known(), view.mounts.known()) {
+        (Ok(node), Ok(mounts)) => (node, mounts),
+        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    let Some(sign) = leaving(node.value) else { return vec![judgement] };
+    let all = standings(view, &settings.ebs).unwrap_or_default();
+    let mut evidence: Vec<Evidence> = vec![node.says(sign.clone())];
+    let mut volumes: u32 = 0;
+    let mut first = None;
+    for standing in &all {
+        let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
+        let on_it = standing.mounts().into_iter().filter(of_kubernetes);
+        let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };
+        volumes = volumes.saturating_add(1);
+        if evidence.len() <= MOST_NAMED {
+            evidence.push(mounts.says(format!("{} is mounted at {}", standing.volume.as_str(), best.point)));
+        }
+        first.get_or_insert((standing.volume.as_str().to_owned(), best));
+    }
+    let Some((volume, mount)) = first else { return vec![judgement] };
+    let more = match volumes {
+        1 => String::new(),
+        n => format!(" and {} more", n.saturating_sub(1)),
+    };
+    judgement.raised.push(Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        subject: Subject::node(),
+        message: format!("this node is to go ({sign}), and still has {volume} ({}){more} mounted", describe(mount)),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    });
+    vec![judgement]
+}
+
+/// By what the Node shows that its machine will be taken away.
+fn leaving(node: &Node) -> Option<String> {
+    if let Some(since) = node.deleting {
+        return Some(format!("the Node is being deleted since {since}"));
+    }
+    let key = |taint: &str| taint.split(['=', ':']).next().unwrap_or_default().to_owned();
+    if let Some(taint) = node.taints.iter().map(|taint| key(taint)).find(|key| LEAVING.contains(&key.as_str())) {
+        return Some(format!("taint {taint}"));
+    }
+    // The kubelet's own word, once it holds the shutdown up to end its pods.
+    let ready = node.conditions.iter().find(|condition| condition.of == "Ready")?;
+    let shuts_down = ready.status == "False" && ready.message.contains("node is shutting down");
+    shuts_down.then(|| "the kubelet says that the machine is shutting down".to_owned())
+}
