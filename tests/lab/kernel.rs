@@ -32,6 +32,27 @@ const ON_6_1: &[Proof] = &[
         goes: Goes::Whole,
         woken: true,
     },
+    // Without an API server both are for information, and take minutes.
+    Proof {
+        kind: "StuckUnmount",
+        words: "pv-23",
+        setup: "pod_stage 23 ext4",
+        near: "true",
+        raise: "group_remove 23",
+        clear: "pod_start 23",
+        goes: Goes::Suspected,
+        woken: false,
+    },
+    Proof {
+        kind: "OrphanedStagingMount",
+        words: "vol-00000000000000024",
+        setup: "pod_stage 24 ext4",
+        near: "true",
+        raise: "event umount $(pod_volume 24)/mount",
+        clear: "umount $(staging 24)/globalmount && pod_remove 24",
+        goes: Goes::Suspected,
+        woken: true,
+    },
     Proof {
         kind: "StackedMounts",
         words: "pv-3",
