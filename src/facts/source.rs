@@ -255,6 +255,20 @@ impl Question {
     }
 }
 
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MountHolders(dev) => write!(f, "who else has device {dev} mounted"),
+            Self::PodCgroups => f.write_str("the pods' control groups"),
+            Self::VolumeAttachment(name) => write!(f, "VolumeAttachment {name}"),
+            Self::PersistentVolume(name) => write!(f, "PersistentVolume {name}"),
+            Self::StorageClass(name) => write!(f, "StorageClass {name}"),
+            Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
+            Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::engine::{Engine, Step};
-use crate::facts::{Cause, Source};
+use crate::facts::{Cause, Question, Source};
 use crate::ledger::Change;
 use crate::report::text;
 
@@ -13,6 +13,7 @@ use crate::report::text;
 pub struct Timeline {
     unknown: BTreeMap<Source, Cause>,
     begun: Option<crate::facts::Moment>,
+    asks: Vec<Question>,
 }
 
 impl Timeline {
@@ -56,9 +57,11 @@ impl Timeline {
             };
             line(mark, format!("{} {} ({})", finding.severity.name(), finding.kind, finding.message));
         }
-        for ask in &step.asks {
-            line("asked", format!("{ask:?}"));
+        // A question stands until nobody wants to know any more.
+        for ask in step.asks.iter().filter(|ask| !self.asks.contains(ask)) {
+            line("asked", ask.to_string());
         }
+        self.asks.clone_from(&step.asks);
         out
     }
 }

@@ -97,7 +97,7 @@ fn names(profiles: &[Profile]) -> String {
 }
 
 /// Applies the manifest of these profiles together, and waits until the DaemonSet is ready with it.
-fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Result<()> {
+pub fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Result<()> {
     // Kustomize wants its paths relative.
     let copy = tempfile::tempdir_in(plane.scratch())?;
     let copied = Command::new("cp")

@@ -43,6 +43,7 @@ type Part = (&'static str, fn() -> Result<()>);
 
 /// The longest first, as some run at a time.
 const PARTS: &[Part] = &[
+    ("stories", node::stories::proofs),
     ("node", node::with_cgroupfs),
     ("told", told::proofs),
     ("node-systemd", node::with_systemd),

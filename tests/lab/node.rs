@@ -1,6 +1,7 @@
 //! A real node: kubelet, containerd and the EBS driver's stand-in in the VM, joined to a control plane outside.
 
 mod proofs;
+pub mod stories;
 
 pub use proofs::{with_cgroupfs, with_systemd};
 

@@ -1,0 +1,268 @@
+//! What goes wrong with attachments, lived through on a real node, as the installed DaemonSet sees and tells it: a mount
+//! that cannot be unmounted while its pod waits elsewhere, a filesystem that another pod pins, a volume in another's
+//! place, a node that is to go with volumes mounted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use barnacle::catalogue::profile::Profile;
+use serde_json::{Value, json};
+
+use super::Node;
+use crate::attach::VolumeMode;
+use crate::control::{ControlPlane, wait_for};
+use crate::installed;
+use crate::watch::Watch;
+
+const NAME: &str = "lab-node";
+const ELSEWHERE: &str = "elsewhere";
+const HELD: Volume = Volume { name: "held", id: "vol-0123456789abcdea1", mode: VolumeMode::Filesystem("ext4") };
+const PINNED: Volume = Volume { name: "pinned", id: "vol-0123456789abcdea2", mode: VolumeMode::Filesystem("xfs") };
+const RAW: Volume = Volume { name: "raw", id: "vol-0123456789abcdea3", mode: VolumeMode::Block };
+const WANTED: Volume = Volume { name: "wanted", id: "vol-0123456789abcdea4", mode: VolumeMode::Filesystem("ext4") };
+/// In the place of the one that is wanted.
+const OTHER: &str = "vol-0123456789abcdea5";
+/// Pods whose volumes are as they should be, and nothing may be said of them.
+const QUIET: Duration = Duration::from_secs(60);
+
+struct Volume {
+    name: &'static str,
+    id: &'static str,
+    mode: VolumeMode,
+}
+
+/// A finding that must come, by its kind and by words of its message, and how long it may take after what causes it: its
+/// kind's delay, two questions that must stand for half a minute each, and an emulated machine's own time.
+struct Tale {
+    kind: &'static str,
+    about: &'static str,
+    words: &'static str,
+    within: Duration,
+}
+
+const TALES: &[Tale] = &[
+    Tale {
+        kind: "StuckUnmount",
+        about: HELD.id,
+        words: "pod default/held is gone, but volume held",
+        within: Duration::from_secs(400),
+    },
+    Tale {
+        kind: "VolumeWantedElsewhere",
+        about: HELD.id,
+        words: "default/held waits on node elsewhere",
+        within: Duration::from_secs(300),
+    },
+    Tale {
+        kind: "PinnedFilesystem",
+        about: PINNED.id,
+        words: "(DaemonSet/backup) holds it",
+        within: Duration::from_secs(300),
+    },
+    Tale {
+        kind: "VolumeWantedElsewhere",
+        about: PINNED.id,
+        words: "Kubernetes wants it back since",
+        within: Duration::from_secs(300),
+    },
+    Tale { kind: "SwappedVolume", about: WANTED.id, words: "vol-0123456789abcdea5", within: Duration::from_secs(400) },
+    Tale {
+        kind: "VolumesMountedAtShutdown",
+        about: "node",
+        words: "ToBeDeletedByClusterAutoscaler",
+        within: Duration::from_secs(300),
+    },
+];
+
+/// On a node of its own: what it leaves behind would be in others' way.
+pub fn proofs() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    let mut node = installed::with_image(&plane, &Node::options("6.1"))?;
+    let outcome = tell(&plane, &mut node);
+    if outcome.is_err() {
+        println!("{}", installed::logs(&plane, &mut node)?);
+    }
+    outcome
+}
+
+fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    installed::install(plane, &[Profile::Observe], "10s")?;
+    let watch = Watch::new(node.vm.scraped());
+    for (number, volume) in [&HELD, &PINNED, &RAW].into_iter().enumerate() {
+        plane.create_volume(volume.name, volume.id, volume.mode)?;
+        node.sh(&format!("ebs_attach {} 400M", volume.id))?;
+        plane.apply(&pod(volume, None).to_string())?;
+        plane.attach(volume.name, NAME, &format!("/dev/xvda{}", char::from(b'a' + number as u8)))?;
+    }
+    for volume in [&HELD, &PINNED, &RAW] {
+        runs(plane, volume.name)?;
+    }
+    let began = Instant::now();
+    while began.elapsed() < QUIET {
+        let found = found(&watch)?;
+        ensure!(found.is_empty(), "on a node whose volumes are as they should be: {}", found.join("\n"));
+        std::thread::sleep(Duration::from_secs(5));
+    }
+    println!("   pods with ext4, xfs and a raw block device: nothing is found");
+
+    let began = goes_wrong(plane, node)?;
+    for tale in TALES {
+        let late = wait_until(&watch, tale, began)?;
+        println!("   {} of {}: confirmed {late:.0?} after what caused it", tale.kind, tale.about);
+    }
+    let report = node.sh("in_barnacle check --format json || true")?;
+    let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
+    for tale in TALES {
+        let said = report["findings"].as_array().into_iter().flatten().filter(|f| f["kind"] == tale.kind);
+        let said: Vec<String> = said.map(|f| f["message"].to_string()).collect();
+        ensure!(
+            said.iter().any(|m| m.contains(tale.words)),
+            "{}: {:?} expected, there is {said:#?}",
+            tale.kind,
+            tale.words
+        );
+        for message in said {
+            println!("   {}: {message}", tale.kind);
+        }
+    }
+    let told = plane.kubectl(&["describe", "node", NAME])?;
+    ensure!(told.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{told}");
+    only(
+        &report,
+        &["StuckUnmount", "VolumeWantedElsewhere", "PinnedFilesystem", "SwappedVolume", "VolumesMountedAtShutdown"],
+    )?;
+
+    is_mended(plane, node)?;
+    let mut left = Vec::new();
+    let outcome = wait_for("every finding to be cleared", || {
+        left = found(&watch)?;
+        Ok(left.is_empty())
+    });
+    outcome.with_context(|| left.join("\n"))?;
+    println!("   all of it is cleared when it is mended");
+    Ok(())
+}
+
+fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
+    // A process of the host's has its working directory there, as somebody's shell may.
+    let point = |uid: &str, volume: &Volume| {
+        format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{}/mount", volume.name)
+    };
+    let held = point(&uid(plane, HELD.name)?, &HELD);
+    node.sh(&format!("(cd {held} && exec sleep 100000) >/dev/null 2>&1 & echo $! >/tmp/holder"))?;
+    // A backup that has the volume itself for a hostPath.
+    plane.apply(&backup(&point(&uid(plane, PINNED.name)?, &PINNED)).to_string())?;
+    wait_for("the DaemonSet backup", || {
+        let ready = plane.kubectl(&["get", "daemonset", "backup", "-o", "jsonpath={.status.numberReady}"])?;
+        Ok(ready == "1")
+    })?;
+    let elsewhere = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": ELSEWHERE}});
+    plane.apply(&elsewhere.to_string())?;
+    plane.create_volume(WANTED.name, WANTED.id, WANTED.mode)?;
+    let began = Instant::now();
+    plane.kubectl(&["delete", "pod", HELD.name, "--grace-period=0", "--force"])?;
+    plane.apply(&pod(&HELD, Some(ELSEWHERE)).to_string())?;
+    // Its VolumeAttachment stays, to be deleted: EC2 is busy.
+    plane.kubectl(&["delete", "pod", PINNED.name, "--grace-period=1", "--wait=false"])?;
+    plane.apply(&pod(&WANTED, None).to_string())?;
+    node.sh(&format!("ebs_attach {OTHER} 400M"))?;
+    plane.attach(WANTED.name, NAME, "/dev/xvdad")?;
+    plane.kubectl(&["taint", "node", NAME, "ToBeDeletedByClusterAutoscaler=1:NoSchedule"])?;
+    Ok(began)
+}
+
+fn is_mended(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    plane.kubectl(&["taint", "node", NAME, "ToBeDeletedByClusterAutoscaler-"])?;
+    node.sh("kill $(cat /tmp/holder)")?;
+    plane.kubectl(&["delete", "pod", HELD.name, "--grace-period=0", "--force"])?;
+    plane.kubectl(&["delete", "daemonset", "backup"])?;
+    node.sh(&format!("ebs_detach {OTHER} && ebs_attach {} 400M", WANTED.id))?;
+    for volume in [&HELD, &PINNED] {
+        plane.detach(volume.name, NAME)?;
+        node.sh(&format!("ebs_detach {}", volume.id))?;
+    }
+    runs(plane, WANTED.name)
+}
+
+fn wait_until(watch: &Watch, tale: &Tale, began: Instant) -> Result<Duration> {
+    let mut last = Vec::new();
+    loop {
+        last = found(watch).unwrap_or(last);
+        let kind = format!("kind=\"{}\"", tale.kind);
+        let is_it = |line: &&String| line.contains(&kind) && line.contains(tale.about) && line.contains("confirmed");
+        if last.iter().any(|line| is_it(&line)) {
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > tale.within {
+            bail!("no {} of {} within {:?}; there is:\n{}", tale.kind, tale.about, tale.within, last.join("\n"));
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// The lines about findings of volumes, as a scraper sees them. The emulated machine has its own troubles.
+fn found(watch: &Watch) -> Result<Vec<String>> {
+    let ours = |line: &&str| {
+        line.starts_with("barnacle_finding_info{")
+            && !["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall", "OrphanedPodDirectory", "AttachmentLimit"]
+                .iter()
+                .any(|kind| line.contains(kind))
+    };
+    Ok(watch.get("/metrics")?.lines().filter(ours).map(str::to_owned).collect())
+}
+
+/// Nothing else is said above info.
+fn only(report: &Value, kinds: &[&str]) -> Result<()> {
+    let host = ["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall"];
+    for finding in report["findings"].as_array().into_iter().flatten() {
+        let kind = finding["kind"].as_str().unwrap_or_default();
+        let expected = kinds.contains(&kind) || host.contains(&kind) || finding["severity"] == "info";
+        ensure!(expected || finding["confirmed"] == false, "nobody expects {finding}");
+    }
+    Ok(())
+}
+
+fn runs(plane: &ControlPlane, name: &str) -> Result<()> {
+    let path = format!("pod/{name}");
+    let running = wait_for(&format!("{path} to run"), || {
+        Ok(plane.kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", &path, "--timeout=5s"]).is_ok())
+    });
+    running.with_context(|| plane.kubectl(&["describe", "pod", name]).unwrap_or_default())
+}
+
+fn uid(plane: &ControlPlane, name: &str) -> Result<String> {
+    plane.kubectl(&["get", "pod", name, "-o", "jsonpath={.metadata.uid}"])
+}
+
+fn pod(volume: &Volume, node: Option<&str>) -> Value {
+    let (mounts, devices) = match volume.mode {
+        VolumeMode::Filesystem(_) => (json!([{"name": "v", "mountPath": "/data"}]), json!([])),
+        VolumeMode::Block => (json!([]), json!([{"name": "v", "devicePath": "/dev/raw"}])),
+    };
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": volume.name, "namespace": "default"}, "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "nodeName": node,
+        "nodeSelector": if node.is_some() { json!({}) } else { json!({"kubernetes.io/hostname": NAME}) },
+        "tolerations": [{"operator": "Exists"}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": volume.name}}],
+        "containers": [{
+            "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
+            "volumeMounts": mounts, "volumeDevices": devices,
+        }],
+    }})
+}
+
+fn backup(path: &str) -> Value {
+    let labels = json!({"app": "backup"});
+    json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "backup", "namespace": "default"}, "spec": {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "volumes": [{"name": "v", "hostPath": {"path": path, "type": "Directory"}}],
+            "containers": [{
+                "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
+                "volumeMounts": [{"name": "v", "mountPath": "/source"}],
+            }],
+        }},
+    }})
+}
