@@ -48,15 +48,15 @@ const ON_6_1: &[Proof] = &[
         words: "vol-00000000000000024",
         setup: "pod_stage 24 ext4",
         near: "true",
-        raise: "event umount $(pod_volume 24)/mount",
+        raise: "umount $(pod_volume 24)/mount",
         clear: "umount $(staging 24)/globalmount && pod_remove 24",
         goes: Goes::Suspected,
-        woken: true,
+        woken: false,
     },
     Proof {
         kind: "StackedMounts",
         words: "pv-3",
-        setup: "pod_stage 3 ext4; mkdir -p $(pod_volume 4)/mount /tmp/twice",
+        setup: "pod_stage 3 ext4; pod_start 4; mkdir -p $(pod_volume 4)/mount /tmp/twice",
         near: "mount --bind $(staging 3)/globalmount $(pod_volume 4)/mount
                for each in 1 2; do mount -t tmpfs twice /tmp/twice; done",
         raise: "event mount --bind $(staging 3)/globalmount $(pod_volume 3)/mount",

@@ -4,3 +4,4 @@
 pub mod api;
 pub mod scenario;
 pub mod tree;
+pub mod volumes;

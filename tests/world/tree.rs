@@ -24,7 +24,7 @@ use barnacle::recording::Writer;
 use super::scenario::Edit;
 
 /// 2026-11-21T00:00:00Z.
-const MIDNIGHT: i64 = 1_795_219_200;
+pub const MIDNIGHT: i64 = 1_795_219_200;
 /// The node is up for a day when a scenario begins.
 const UP: u64 = 86_400;
 
@@ -99,6 +99,18 @@ impl World {
 
     pub fn edit(&mut self, edits: &[Edit]) {
         apply(self.dir.path(), edits);
+    }
+
+    /// The agent is killed and started again.
+    pub fn restart(&mut self, second: u64) {
+        let now = self.moment(second);
+        let (state, memory) = open_state(self.dir.path(), now);
+        self.state = state;
+        self.engine = Engine::new(Config::default().detect, now, memory);
+        self.host = host(self.dir.path());
+        self.schedule = Schedule::new(Duration::from_secs(10));
+        self.asks.clear();
+        self.answers = RefCell::default();
     }
 
     /// The machine goes down, told or not, and an agent starts in its next boot.
