@@ -25,8 +25,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         Err(why) => return vec![Judgement::blind(KIND, &why)],
     };
     let mut judgement = Judgement::new(KIND);
-    // A mount whose device is gone is a dead mount, or another volume's.
-    for standing in all.iter().filter(|standing| standing.attached && !standing.is_staged()) {
+    for standing in all.iter().filter(|standing| standing.attached) {
         let absent = match standing.device_is_absent() {
             Ok(absent) => absent,
             Err(Some(why)) => {
@@ -35,6 +34,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             }
             Err(None) => continue,
         };
+        // A mount whose device is gone is a dead mount, or another volume's.
+        if standing.is_staged() {
+            continue;
+        }
         judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
         // The controller has let it go meanwhile, or stands behind what it said on the Node.
         if let Ok(attachment) = standing.attachment()

@@ -48,7 +48,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     let mut first = None;
     for standing in &all {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
-        let on_it = standing.mounts().into_iter().filter(of_kubernetes);
+        let on_it = standing.mounts().iter().copied().filter(of_kubernetes);
         let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };
         volumes = volumes.saturating_add(1);
         if evidence.len() <= MOST_NAMED {

@@ -23,6 +23,10 @@ pub(super) struct Standing<'a> {
     pub in_use: bool,
     /// The attach/detach controller says that it is attached here (`status.volumesAttached`).
     pub attached: bool,
+    /// The disk that carries it, by its serial.
+    device: Option<(DevId, &'a BlockDevice)>,
+    /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
+    mounts: Vec<&'a MountEntry>,
 }
 
 /// What this node's Node names, and every EBS device that is here.
@@ -37,16 +41,29 @@ pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Ve
     for (name, in_use) in names {
         let Some(name) = AttachableName::parse(name) else { continue };
         let Some(volume) = name.ebs_volume(&settings.drivers) else { continue };
-        let entry = all.entry(volume.clone());
-        let standing =
-            entry.or_insert(Standing { view, volume, driver: name.driver(), in_use: false, attached: false });
+        let standing = all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume, name.driver()));
         standing.in_use |= in_use;
         standing.attached |= !in_use;
     }
-    let devices = view.block.known().ok().into_iter().flat_map(|block| block.value.values());
-    for volume in devices.filter_map(|device| device.volume.clone()) {
-        let driver = usual_driver(view, settings);
-        all.entry(volume.clone()).or_insert(Standing { view, volume, driver, in_use: false, attached: false });
+    let Ok(block) = view.block.known() else { return Ok(all.into_values().collect()) };
+    let driver = usual_driver(view, settings);
+    let mut carriers: BTreeMap<DevId, VolumeId> = BTreeMap::new();
+    for (dev, device) in block.value {
+        let Some(volume) = super::volume_of(block.value, device) else { continue };
+        if device.disk.is_none() {
+            let standing = all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
+            standing.device = Some((*dev, device));
+        }
+        carriers.insert(*dev, volume);
+    }
+    for mount in view.mounts.known().ok().into_iter().flat_map(|mounts| mounts.value.values()) {
+        let volume = match mount.raw_block_device() {
+            Some(name) => super::named(block.value, name).and_then(|disk| disk.volume.as_ref()),
+            None => carriers.get(&mount.dev),
+        };
+        if let Some(standing) = volume.and_then(|volume| all.get_mut(volume)) {
+            standing.mounts.push(mount);
+        }
     }
     Ok(all.into_values().collect())
 }
@@ -59,13 +76,13 @@ fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
 }
 
 impl<'a> Standing<'a> {
+    fn new(view: &'a View, volume: VolumeId, driver: Option<&'a str>) -> Self {
+        Self { view, volume, driver, in_use: false, attached: false, device: None, mounts: Vec::new() }
+    }
+
     /// The disk that carries it, by its serial.
     pub fn device(&self) -> Option<(DevId, &'a BlockDevice)> {
-        let block = self.view.block.known().ok()?.value;
-        block
-            .iter()
-            .find(|(_, device)| device.volume.as_ref() == Some(&self.volume))
-            .map(|(dev, device)| (*dev, device))
+        self.device
     }
 
     /// That no device of this machine is this volume.
@@ -88,18 +105,8 @@ impl<'a> Standing<'a> {
     }
 
     /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
-    pub fn mounts(&self) -> Vec<&'a MountEntry> {
-        let (Ok(mounts), Ok(block)) = (self.view.mounts.known(), self.view.block.known()) else { return Vec::new() };
-        let is_it = |dev: &DevId| {
-            let device = block.value.get(dev);
-            device.and_then(|device| super::volume_of(block.value, device)).as_ref() == Some(&self.volume)
-        };
-        let disk = self.device().map(|(_, disk)| disk.name.as_str());
-        let on_it = |mount: &&MountEntry| match mount.raw_block_device() {
-            Some(name) => Some(name) == disk,
-            None => mount.has_device() && is_it(&mount.dev),
-        };
-        mounts.value.values().filter(on_it).collect()
+    pub fn mounts(&self) -> &[&'a MountEntry] {
+        &self.mounts
     }
 
     /// Whether a staging directory of it has something mounted, of whatever device.
@@ -135,7 +142,7 @@ impl<'a> Standing<'a> {
 
     /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.
     pub fn pv(&self) -> Option<&'a str> {
-        let mounted = self.mounts().into_iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
+        let mounted = self.mounts.iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
         mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref())
     }
 
@@ -173,7 +180,7 @@ impl<'a> Standing<'a> {
     /// It as a subject, with the pod that uses it or waits for it, where that is known.
     pub fn subject(&self) -> Subject {
         let pod = self.users().ok().and_then(|users| users.first().map(|pod| pod.node_uid().clone()));
-        let mounted = || self.mounts().iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
+        let mounted = || self.mounts.iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
         Subject {
             pod: pod.or_else(mounted),
             pv: self.pv().map(str::to_owned),
@@ -254,7 +261,7 @@ impl<'a> Standing<'a> {
 
     /// What keeps it busy on this machine, for a message; nothing where nothing is seen.
     pub fn busy_with(&self) -> Option<String> {
-        if let Some(mount) = self.mounts().into_iter().max_by_key(|mount| super::closeness(mount)) {
+        if let Some(mount) = self.mounts.iter().max_by_key(|mount| super::closeness(mount)) {
             return Some(format!("it is mounted at {}", mount.point));
         }
         let (_, disk) = self.device()?;
@@ -286,6 +293,6 @@ impl<'a> Standing<'a> {
     /// Whether its disk carries what this machine itself runs on: never a leftover of Kubernetes.
     pub fn is_the_machines_own(&self) -> bool {
         let of_a_volume = |mount: &&MountEntry| mount.volume.is_some();
-        self.mounts().iter().any(|mount| !of_a_volume(mount))
+        self.mounts.iter().any(|mount| !of_a_volume(mount))
     }
 }

@@ -118,7 +118,7 @@ fn in_each_others_place(view: &View, all: &[Standing<'_>], judgement: &mut Judge
 
 /// Wanted by the kubelet, attached as the controller says, and no device.
 fn is_missed(standing: &Standing<'_>) -> bool {
-    standing.in_use && standing.attached && !standing.is_staged() && standing.device_is_absent().is_ok()
+    standing.in_use && standing.attached && standing.device_is_absent().is_ok() && !standing.is_staged()
 }
 
 /// The volume that is here in this one's place: it has no VolumeAttachment for this node, and nothing here uses it.

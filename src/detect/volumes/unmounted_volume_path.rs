@@ -33,7 +33,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     for standing in all.iter().filter(|standing| standing.in_use && standing.attached) {
         let Some((dev, _)) = standing.device() else { continue };
         // A pod that has it is how it should be. Of several pods that share it, one without is not noticed here.
-        if standing.mounts().into_iter().any(is_of_a_pod) {
+        if standing.mounts().iter().any(|mount| is_of_a_pod(mount)) {
             continue;
         }
         judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
