@@ -13,6 +13,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::disallowed_types,
     clippy::disallowed_methods,
     reason = "a benchmark may stop where it cannot go on, and runs strace"
@@ -27,8 +28,9 @@ use std::time::Duration;
 
 use barnacle::config::Config;
 use barnacle::engine::Engine;
-use barnacle::facts::{BootId, Moment, Source, SourceSet};
+use barnacle::facts::{BootId, Moment, Observation, Reading, Source, SourceSet};
 use barnacle::ledger::Memory;
+use barnacle::observe::cluster::{Object, read_object, read_pods};
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
 use barnacle::report::metrics::AgentFigures;
@@ -60,13 +62,37 @@ struct Node {
     host: Host,
     engine: Engine,
     passes: usize,
+    /// What the API server said; it comes again before it is too old.
+    said: Vec<Observation>,
+}
+
+/// Passes after which the watches have something to say again, at the latest.
+const WATCHED: usize = 12;
+
+/// What the API server says of the tree's node, if it has one.
+fn said(path: &Path) -> Vec<Observation> {
+    let file = |name: &str| std::fs::read(path.join("api").join(name)).ok();
+    let node = file("node.json").map(|node| match read_object(Source::Node, &node) {
+        Ok(Object::Node(node)) => Observation::Node(Reading::Known { value: node, at: moment(0) }),
+        other => panic!("node.json: {other:?}"),
+    });
+    let pods = file("pods.json").map(|pods| Observation::Pods(Reading::of(read_pods(&pods), moment(0))));
+    node.into_iter().chain(pods).collect()
+}
+
+fn again(observation: &Observation, at: Moment) -> Observation {
+    match observation.clone() {
+        Observation::Node(Reading::Known { value, .. }) => Observation::Node(Reading::Known { value, at }),
+        Observation::Pods(Reading::Known { value, .. }) => Observation::Pods(Reading::Known { value, at }),
+        other => other,
+    }
 }
 
 impl Node {
     fn new(path: &Path) -> Self {
         let root = Arc::new(Root::open(path).unwrap().as_kernel());
         let engine = Engine::new(Config::default().detect, moment(0), Memory::default());
-        Self { host: host(&root), root, engine, passes: 0 }
+        Self { host: host(&root), root, engine, passes: 0, said: said(path) }
     }
 
     fn due(&self) -> SourceSet {
@@ -78,9 +104,13 @@ impl Node {
     fn pass(&mut self) -> (Duration, Duration) {
         let due = self.due();
         let at = moment(self.passes);
+        let watched = self.passes.is_multiple_of(WATCHED);
         self.passes += 1;
-        let (observed, seen) =
+        let (observed, mut seen) =
             timed(|| due.iter().map(|source| self.host.observe(source, &[], at)).collect::<Vec<_>>());
+        if watched {
+            seen.extend(self.said.iter().map(|observation| again(observation, at)));
+        }
         let (judged, step) = timed(|| one_step(&mut self.engine, at, seen));
         assert!(step == 0, "a healthy node asks nothing");
         (observed, judged)

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// How large a node is.
@@ -73,6 +74,7 @@ pub fn write(root: &Path, shape: Shape) -> io::Result<()> {
     node.cgroups()?;
     node.disks()?;
     node.kubelet()?;
+    node.cluster()?;
     node.captured()
 }
 
@@ -384,6 +386,28 @@ impl Node {
             self.dir(&format!("{staged}/globalmount"))?;
         }
         Ok(())
+    }
+
+    /// What the API server says of it: every volume attached and in use, every pod running.
+    fn cluster(&self) -> io::Result<()> {
+        let names: Vec<String> = (1..=self.shape.volumes)
+            .map(|volume| format!("kubernetes.io/csi/ebs.csi.aws.com^{}", volume_handle(volume)))
+            .collect();
+        let attached: Vec<_> = names.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
+        let node = json!({
+            "metadata": {"name": "ip-10-0-0-1.ec2.internal", "uid": pod_uid(0)}, "spec": {},
+            "status": {"volumesInUse": names, "volumesAttached": attached},
+        });
+        let pods: Vec<_> = (0..self.shape.pods)
+            .map(|pod| {
+                json!({
+                    "metadata": {"namespace": "default", "name": format!("pod-{pod}"), "uid": pod_uid(pod)},
+                    "spec": {"nodeName": "ip-10-0-0-1.ec2.internal"}, "status": {"phase": "Running"},
+                })
+            })
+            .collect();
+        self.file("api/node.json", node.to_string())?;
+        self.file("api/pods.json", json!({"items": pods}).to_string())
     }
 
     fn pod_of(&self, volume: usize) -> String {
