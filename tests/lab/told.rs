@@ -79,8 +79,11 @@ pub fn slow() -> Result<()> {
 fn node(name: &str) -> Value {
     let time = "2026-01-01T00:00:00Z";
     let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+    // The volumes of the tree of files: of others the agent would ask what they are doing there.
+    let volumes = ["a", "b"].map(|volume| format!("kubernetes.io/csi/ebs.csi.aws.com^vol-0123456789abcde0{volume}"));
+    let attached = volumes.clone().map(|name| json!({"name": name, "devicePath": ""}));
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {
-        "capacity": room, "allocatable": room,
+        "capacity": room, "allocatable": room, "volumesInUse": volumes, "volumesAttached": attached,
         "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "said by the lab",
             "lastHeartbeatTime": time, "lastTransitionTime": time}],
     }})

@@ -57,6 +57,9 @@ fn memory(shape: tree::Shape, wait: Duration) -> Result<Ground> {
     settings.tree = ground.plane.scratch().join("large");
     fs::create_dir_all(&settings.tree)?;
     tree::write(&settings.tree, shape)?;
+    let node: Value = serde_json::from_slice(&fs::read(settings.tree.join("api/node.json"))?)?;
+    let attached = json!({"status": node["status"]}).to_string();
+    ground.plane.kubectl(&["patch", "node", "a", "--subresource=status", "--type=merge", "-p", &attached])?;
     let pods: Vec<Value> = (0..shape.pods).map(|n| pod(&format!("pod-{n}"))).collect();
     for some in pods.chunks(100) {
         ground.plane.apply(&json!({"apiVersion": "v1", "kind": "List", "items": some}).to_string())?;
