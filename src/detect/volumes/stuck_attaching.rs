@@ -28,7 +28,11 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         Err(why) => return DETECTOR.kinds.iter().map(|kind| Judgement::blind(*kind, &why)).collect(),
     };
     let (mut stuck, mut not_found) = (Judgement::new(Kind::StuckAttaching), Judgement::new(Kind::VolumeNotFound));
-    for standing in all.iter().filter(|standing| standing.in_use && !standing.attached && !standing.is_staged()) {
+    for standing in all.iter().filter(|standing| standing.in_use && !standing.attached) {
+        // What is mounted was attached, and is on its way out or was taken away.
+        if !standing.mounts().is_empty() || standing.is_staged() {
+            continue;
+        }
         stuck.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
         let attachment = standing.attachment();
         let (of, why) = match &attachment {

@@ -69,7 +69,8 @@ fn writes_to_the_node(
     let mounts = view.mounts.known().map_err(|why| Some(why.clone()))?;
     let here = |mount: &MountEntry| match &mount.volume {
         Some(VolumePath::Pod { pod, name, .. }) => pod == uid && name == pv,
-        Some(VolumePath::RawBlock { pod: Some(pod), pv: name }) => pod == uid && name == pv,
+        // Older kubelets have one bind for all pods.
+        Some(VolumePath::RawBlock { pod, pv: name }) => name == pv && pod.as_ref().is_none_or(|pod| pod == uid),
         _ => false,
     };
     match mounts.value.lacks_any(here) {
