@@ -26,6 +26,7 @@ use crate::facts::{Moment, Observation, Question, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
+use crate::observe::host::ebs_statistics::Controllers;
 use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
 use crate::report::history::History;
@@ -69,6 +70,7 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
         state_dir: config.state_dir.clone(),
         node_name: config.node_name.clone(),
         probe_xfs: config.probe_xfs,
+        nvme_stats: config.nvme_stats.then(Controllers::default),
     };
     let root = Arc::new(root);
     Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))

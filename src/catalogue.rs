@@ -113,6 +113,8 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
         Kind::DeadMount
         | Kind::SwappedVolume
         | Kind::StalledIo
+        | Kind::VolumeThrottled
+        | Kind::EbsBurstForecast
         | Kind::FilesystemError
         | Kind::UnmountedVolumePath
         | Kind::MissingDevice
@@ -132,6 +134,8 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
         | Kind::VolumeWantedElsewhere
         | Kind::AttachmentLimit
         | Kind::VolumesMountedAtShutdown => false,
+        // Another node, or another type of it, mends it.
+        Kind::InstanceEbsThrottled => false,
         // The scheduler says so on the pod itself.
         Kind::SystemPodStarved => false,
         // Of the node, and of no pod.
@@ -216,6 +220,45 @@ pub fn row(kind: Kind) -> &'static Row {
                   it answers. If the volume is impaired, move the workload by its controller and open a support case.",
             never: "Do not unmount, list or stat paths on it (they hang, too), do not send admin commands to its NVMe \
                     controller, and do not reset it: EC2 images switch the I/O time-out off so that it can recover.",
+        },
+        Kind::VolumeThrottled => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 60,
+            critical_after: None,
+            summary: "More is asked of an EBS volume than its IOPS or throughput allow: its requests wait.",
+            proof: "EBS's own statistics of the volume (NVMe log page 0xD0), which count the time of demand above its IOPS \
+                    and above its throughput, as a share of the time between two samples.",
+            act: "The volume is well, and slower than what it is asked for. Give it more IOPS or throughput (of gp3 each has \
+                  its own figure, and a VolumeAttributesClass changes it while the pod runs), or make fewer and larger \
+                  requests.",
+            never: "Do not move or restart the pod for it: the volume has the same limits on every node.",
+        },
+        Kind::InstanceEbsThrottled => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 60,
+            critical_after: None,
+            summary: "More is asked of all volumes together than this instance lets through to EBS.",
+            proof: "EBS's own statistics of each volume (NVMe log page 0xD0), which count the time of demand above what the \
+                    instance allows, as a share of the time between two samples. The volume that waits most is named.",
+            act: "Spread the pods that do the I/O over more nodes, or use a type or size of instance with a higher baseline \
+                  of EBS. Smaller sizes burst for half an hour a day and then fall to their baseline.",
+            never: "Do not buy IOPS or throughput for the volumes: the limit that binds is the instance's.",
+        },
+        Kind::EbsBurstForecast => &Row {
+            area: Area::Volumes,
+            confirm_after: 60,
+            clear_after: 60,
+            critical_after: None,
+            summary: "A volume spends its burst credits (gp2, st1, sc1) and falls to its base rate when they are gone.",
+            proof: "What the volume was asked for, by /sys/block/DEVICE/stat, against what its bucket earns and holds at this \
+                    type and size. How EBS merges and splits requests is not seen, so the balance is known between two bounds: \
+                    a warning holds for any of them, an info only if each request counts for itself. The type is that of the \
+                    volume's StorageClass or VolumeAttributesClass, and is never guessed.",
+            act: "Change the volume to gp3, which has no bucket: by a VolumeAttributesClass, or in EC2, while it is in use. A \
+                  larger gp2, st1 or sc1 volume earns more. Or let the work wait: a bucket fills while the volume is idle.",
+            never: "Do not take the speed of the first half hour for the volume's: that is what its credits paid for.",
         },
         Kind::FilesystemError => &Row {
             area: Area::Volumes,

@@ -45,6 +45,8 @@ pub struct Config {
     pub state_dir: Option<String>,
     /// Whether each mounted xfs filesystem is asked by one `statx` a minute.
     pub probe_xfs: bool,
+    /// Whether NVMe controllers are asked for the statistics of their EBS volumes.
+    pub nvme_stats: bool,
     /// Least severe log lines that are written.
     pub log: LogLevel,
     /// How log lines are written.
@@ -70,6 +72,7 @@ impl Default for Config {
             image_root: None,
             state_dir: None,
             probe_xfs: false,
+            nvme_stats: false,
             log: LogLevel::Info,
             log_format: LogFormat::Auto,
             detect: detect::Settings::default(),
@@ -300,6 +303,16 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "nvme-stats",
+        help: "whether NVMe controllers of Amazon's are asked each 10 s for the statistics of their volumes, by an admin command that reads: root on a machine may, a container only if it is privileged",
+        allowed: || "true or false".to_owned(),
+        get: |config| config.nvme_stats.to_string(),
+        set: |config, text| {
+            config.nvme_stats = text.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
         name: "log",
         help: "least severe log lines that are written",
         allowed: || "error, warn, info or debug".to_owned(),
@@ -343,6 +356,30 @@ pub const KEYS: &[Key] = &[
             Some(())
         },
     },
+    number!(
+        "volume-throttled-percent",
+        "VolumeThrottled: warning from this share of the time on",
+        1..=100,
+        detect.volume_throttled.warn_percent
+    ),
+    number!(
+        "instance-throttled-percent",
+        "InstanceEbsThrottled: warning from this share of the time on",
+        1..=100,
+        detect.instance_throttled.warn_percent
+    ),
+    duration!(
+        "burst-warn-within",
+        "EbsBurstForecast: warning where the bucket is empty within this time for sure",
+        60..=86400,
+        detect.burst.warn_within
+    ),
+    duration!(
+        "burst-info-within",
+        "EbsBurstForecast: worth knowing where it is or may be empty within this time",
+        60..=86400,
+        detect.burst.info_within
+    ),
     number!(
         "pid-warn-percent",
         "PidExhaustion: warning from this share of a limit on",
@@ -526,6 +563,10 @@ impl Config {
                 let why = format!("{what}-warn-percent is {warn}, above {what}-critical-percent, which is {critical}");
                 return Err(ConfigError::Contradiction(why));
             }
+        }
+        if self.detect.burst.warn_within > self.detect.burst.info_within {
+            let why = "burst-warn-within is longer than burst-info-within".to_owned();
+            return Err(ConfigError::Contradiction(why));
         }
         Ok(())
     }

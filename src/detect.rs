@@ -5,8 +5,8 @@ pub mod kubelet;
 pub mod network;
 pub mod volumes;
 
-use crate::facts::{EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Blind, Headroom, Judgement, Kind};
+use crate::facts::{EbsType, EvictionSignal, SourceSet, Unknown};
+use crate::finding::{Blind, Evidence, Headroom, Judgement, Kind};
 use crate::view::View;
 
 /// The thresholds of all judges.
@@ -14,6 +14,12 @@ use crate::view::View;
 pub struct Settings {
     /// [`volumes::swapped_volume`]
     pub ebs: volumes::swapped_volume::Settings,
+    /// [`volumes::volume_throttled`]
+    pub volume_throttled: volumes::volume_throttled::Settings,
+    /// [`volumes::instance_throttled`]
+    pub instance_throttled: volumes::instance_throttled::Settings,
+    /// [`volumes::burst_forecast`]
+    pub burst: volumes::burst_forecast::Settings,
     /// [`instance::steal`]
     pub steal: instance::steal::Settings,
     /// [`instance::clock`]
@@ -54,6 +60,9 @@ pub const DETECTORS: &[&Detector] = &[
     &volumes::stacked_mounts::DETECTOR,
     &volumes::pinned_filesystem::DETECTOR,
     &volumes::stalled_io::DETECTOR,
+    &volumes::volume_throttled::DETECTOR,
+    &volumes::instance_throttled::DETECTOR,
+    &volumes::burst_forecast::DETECTOR,
     &volumes::filesystem_error::DETECTOR,
     &volumes::orphaned_pod_directory::DETECTOR,
     &volumes::stuck_unmount::DETECTOR,
@@ -138,6 +147,12 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>>
     kubelet::signals::headroom(view)
 }
 
+/// The types of volumes that the cluster has just told, by device and with who says so.
+#[must_use]
+pub fn told_types(view: &View, settings: &Settings) -> Vec<(String, EbsType, Evidence)> {
+    volumes::ebs_type::told(view, settings)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -154,14 +169,8 @@ mod tests {
 
     /// What no judge reads: the agent itself does, to report and to pace itself; judges of volumes and interfaces ask
     /// for the rest, by name and only when they suspect something.
-    const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
-        Source::AgentConfigMap,
-        Source::AgentDaemonSet,
-        Source::CniNode,
-        Source::VpcCniConfig,
-        Source::StorageClasses,
-        Source::AttributesClasses,
-    ]);
+    const READ_ELSEWHERE: SourceSet =
+        SourceSet::of(&[Source::AgentConfigMap, Source::AgentDaemonSet, Source::CniNode, Source::VpcCniConfig]);
 
     /// Design: no witness that nothing reads.
     #[test]

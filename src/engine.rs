@@ -60,6 +60,7 @@ impl Engine {
         // A word that has just become too old is news, too.
         fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
         self.follow_trends(at);
+        self.follow_volumes();
         let mut step = Step::default();
         for judgement in detect::judge(&self.view, &self.settings, fresh, told) {
             step.transitions.append(&mut self.enter(at, judgement));
@@ -88,6 +89,17 @@ impl Engine {
     fn follow_trends(&mut self, at: Moment) {
         for headroom in detect::headroom(&self.view).into_iter().flatten() {
             self.view.trends.push(headroom.signal, at, headroom.available);
+        }
+    }
+
+    fn follow_volumes(&mut self) {
+        let View { io, block, now, .. } = &mut self.view;
+        if let Ok(seen) = block.known() {
+            io.follow(seen.value, seen.at);
+        }
+        let now = *now;
+        for (device, of, by) in detect::told_types(&self.view, &self.settings) {
+            self.view.io.learn(&device, of, by, now);
         }
     }
 

@@ -8,6 +8,7 @@ mod block;
 mod cgroup;
 mod cluster;
 mod cpu;
+mod ebs;
 mod filesystem;
 mod inventory;
 mod kernel;
@@ -31,6 +32,9 @@ pub use cluster::{
     PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
+pub use ebs::{
+    EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, StatisticsPage, VolumeStatistics,
+};
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};

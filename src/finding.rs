@@ -42,6 +42,12 @@ kinds! {
     PinnedFilesystem,
     /// A device has requests and completes none.
     StalledIo,
+    /// More is asked of a volume than it may give.
+    VolumeThrottled,
+    /// More is asked of the instance's way to EBS than it lets through.
+    InstanceEbsThrottled,
+    /// A volume's bucket of burst credits empties.
+    EbsBurstForecast,
     /// A filesystem has found errors or shut itself down.
     FilesystemError,
     /// A directory of a pod that is gone.

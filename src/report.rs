@@ -14,6 +14,7 @@ pub(crate) mod samples;
 pub mod table;
 pub mod text;
 pub mod timeline;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject
 use crate::ledger::Entry;
 use crate::view::View;
 use history::Happened;
+pub use volumes::ReportedVolume;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -60,6 +62,9 @@ pub struct Report {
     /// What happened to findings lately, oldest first; of an agent alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Happened>,
+    /// What EBS itself counts of each volume, where that is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<ReportedVolume>,
     /// How each kind stands, so that a healthy report says what it looked at.
     pub kinds: Vec<KindState>,
     /// What a reader must know about how it was looked.
@@ -260,6 +265,7 @@ impl Report {
             unknown: unknowns(engine),
             headroom: headroom(engine),
             history: Vec::new(),
+            volumes: volumes::of(view),
             kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),

@@ -1,5 +1,7 @@
 //! What the judges see: every fact with its age, its last value before this one, and what changed between.
 
+mod io_series;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use crate::facts::{
     for_each_source,
 };
 use crate::finding::Evidence;
+pub use io_series::{IoSeries, IoTotal, ToldType, VolumeSeries};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -166,7 +169,9 @@ impl<T> Fact<T> {
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
-            self.put(Reading::Unknown(Unknown::new(Cause::Stale, why)));
+            // What is read for a question alone is missed by nobody when the question is gone.
+            let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
+            self.put(Reading::Unknown(Unknown::new(cause, why)));
         }
     }
 }
@@ -182,6 +187,8 @@ macro_rules! view {
             pub trends: Trends,
             /// Pods that left this node lately.
             pub former: Former,
+            /// What each EBS volume was asked for lately, and of which type it is.
+            pub io: IoSeries,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -189,7 +196,13 @@ macro_rules! view {
             /// Nothing has been seen yet.
             #[must_use]
             pub fn new(now: Moment) -> Self {
-                Self { now, trends: Trends::default(), former: Former::default(), $($field: Fact::new(Source::$variant),)* }
+                Self {
+                    now,
+                    trends: Trends::default(),
+                    former: Former::default(),
+                    io: IoSeries::default(),
+                    $($field: Fact::new(Source::$variant),)*
+                }
             }
 
             /// Takes in what was seen; says which sources that were.
@@ -314,6 +327,7 @@ impl View {
             Source::MountHolders => self.mount_holders.known().ok()?.value.gap(),
             Source::BlockDevices => self.block.known().ok()?.value.gap(),
             Source::NvmeControllers => self.nvme.known().ok()?.value.gap(),
+            Source::EbsStatistics => self.ebs_statistics.known().ok()?.value.gap(),
             Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
             Source::Pods => self.pods.known().ok()?.value.gap(),

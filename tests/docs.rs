@@ -67,8 +67,12 @@ fn every_metric_is_documented() {
         "etc/kubernetes/kubelet/config.json".into(),
         br#"{"kind":"KubeletConfiguration","evictionHard":{"pid.available":"5%","nodefs.inodesFree":"5%","memory.available":"1Gi"}}"#.to_vec(),
     ));
+    // Its volumes tell of themselves, and one of them is read from.
+    let page = |nvme: u64, text: &str| Edit::File(format!("captured/nvme-nvme{nvme}-d0"), text.as_bytes().to_vec());
+    base.extend((0..3).map(|nvme| page(nvme, "queue 0")));
     let mut world = World::new(&base);
     world.pass(0);
+    world.edit(&[page(1, "reads 7 28672 900\nread-bin 0 256 7")]);
     world.pass(10);
     let mut figures = AgentFigures { passes_total: 1, ..AgentFigures::default() };
     figures.wakes_total.insert("clock", 1);

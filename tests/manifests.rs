@@ -186,6 +186,9 @@ fn a_component_adds_one_capability_or_read_only_paths() {
     let capabilities = [("kmsg", "SYSLOG"), ("holders", "SYS_PTRACE")];
     for component in components() {
         for patch in patches(&component) {
+            if component == PRIVILEGED && patch.is_array() {
+                continue;
+            }
             let expected = capabilities.iter().find(|(name, _)| *name == component).map(|(_, capability)| {
                 let path = "/spec/template/spec/containers/0/securityContext/capabilities/add/-";
                 json!([{"op": "add", "path": path, "value": capability}])
@@ -198,6 +201,26 @@ fn a_component_adds_one_capability_or_read_only_paths() {
             assert!(container(&patch).get("securityContext").is_none(), "{component}");
             assert!(pod(&patch).get("securityContext").is_none(), "{component}");
         }
+    }
+}
+
+/// The one component that is privileged: by these two lines, and by no others.
+const PRIVILEGED: &str = "nvme-stats";
+
+#[test]
+fn one_component_is_privileged_and_says_so() {
+    let of_container = |field: &str| {
+        let path = format!("/spec/template/spec/containers/0/securityContext/{field}");
+        json!({"op": "replace", "path": path, "value": true})
+    };
+    let operations: Vec<Value> = patches(PRIVILEGED).into_iter().filter(Value::is_array).collect();
+    // With privileged the API server refuses allowPrivilegeEscalation: false.
+    assert_eq!(operations, [json!([of_container("privileged"), of_container("allowPrivilegeEscalation")])]);
+    let text = fs::read_to_string(path("components/nvme-stats/kustomization.yaml")).unwrap();
+    assert!(text.lines().next().is_some_and(|line| line.starts_with('#')) && text.contains("has the node"));
+    for component in components().iter().filter(|name| *name != PRIVILEGED) {
+        let text = fs::read_to_string(path(&format!("components/{component}/kustomization.yaml"))).unwrap();
+        assert!(!text.contains("privileged: true") && !text.contains("securityContext/privileged"), "{component}");
     }
 }
 

@@ -52,11 +52,12 @@ struct PathBeneath {
     parent_fd: RawFd,
 }
 
-/// Takes every write from this thread and those that it will start, but for one directory. The version that did it.
+/// Takes every write from this thread and those that it will start, but for one directory; where devices may be sent
+/// commands, below the directory of those. The version that did it.
 ///
 /// # Errors
 /// Why the kernel does not do it; nothing is changed then but that no program may gain rights.
-pub fn restrict(directory: Option<&Path>) -> Result<u32, String> {
+pub fn restrict(directory: Option<&Path>, devices: Option<&Path>) -> Result<u32, String> {
     let abi = version().map_err(|e| format!("this kernel or the container's seccomp profile has no Landlock: {e}"))?;
     let handled = handled(abi);
     let ruleset = create(handled).map_err(|e| format!("landlock_create_ruleset: {e}"))?;
@@ -68,6 +69,12 @@ pub fn restrict(directory: Option<&Path>) -> Result<u32, String> {
         if let Err(why) = made {
             warn!(%why, "state-dir {}: nothing is kept there", directory.display());
         }
+    }
+    // Controllers come and go, so their directory is named and not each of them.
+    if let (Some(devices), 1..) = (devices, IOCTL_DEV & handled)
+        && let Err(why) = allow(&ruleset, devices, IOCTL_DEV & handled)
+    {
+        warn!(%why, "{}: no device there can be sent a command", devices.display());
     }
     for path in KEPT {
         // Neither is everywhere.
@@ -141,7 +148,7 @@ mod tests {
         fs::write(&file, "before").unwrap();
         let dir = own.path().join("made/by/us");
         alone(|| {
-            assert!(restrict(Some(&dir)).unwrap() >= 1);
+            assert!(restrict(Some(&dir), None).unwrap() >= 1);
             fs::write(dir.join("next"), "after").unwrap();
             fs::rename(dir.join("next"), dir.join("state.json")).unwrap();
             fs::write(dir.join("state.json"), "again").unwrap();
@@ -167,6 +174,27 @@ mod tests {
     }
 
     #[test]
+    fn devices_take_commands_only_where_that_is_wished() {
+        let abi = version().unwrap_or(0);
+        if abi < 5 {
+            return println!("skipped: this kernel's Landlock knows of no commands to devices");
+        }
+        // A random source is a device that answers anybody: how much it has.
+        let asked = || {
+            let random = File::open("/dev/urandom").unwrap();
+            let mut entropy: libc::c_int = 0;
+            // SAFETY: RNDGETENTCNT writes one number to the address, which is that of a live local.
+            let done = unsafe { libc::ioctl(random.as_raw_fd(), 0x8004_5200_u32 as libc::Ioctl, &raw mut entropy) };
+            check(done).map(drop).map_err(|error| error.kind())
+        };
+        let (kept, taken) = (
+            alone(|| restrict(None, Some(Path::new("/dev"))).map(|_| asked()).unwrap()),
+            alone(|| restrict(None, None).map(|_| asked()).unwrap()),
+        );
+        assert_eq!((kept, taken), (Ok(()), Err(io::ErrorKind::PermissionDenied)));
+    }
+
+    #[test]
     fn each_version_takes_what_it_knows() {
         assert_eq!(handled(1) & (REFER | TRUNCATE | IOCTL_DEV), 0);
         assert_eq!(handled(4) & (REFER | TRUNCATE | IOCTL_DEV), REFER | TRUNCATE);
@@ -181,7 +209,7 @@ mod tests {
         }
         let other = tempfile::tempdir().unwrap();
         let (abi, written) = alone(|| {
-            let abi = restrict(Some(Path::new("/proc/none/of/ours")));
+            let abi = restrict(Some(Path::new("/proc/none/of/ours")), None);
             (abi, fs::write(other.path().join("new"), "").map_err(|error| error.kind()))
         });
         assert!(abi.unwrap() >= 1);

@@ -14,11 +14,13 @@ pub enum Profile {
     Directories,
     /// The kernel's log.
     Kmsg,
+    /// Statistics of NVMe controllers; privileged, so that the kernel's log comes with it.
+    NvmeStats,
 }
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg];
+    pub const ALL: [Self; 5] = [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg, Self::NvmeStats];
 
     /// What the README calls it.
     #[must_use]
@@ -28,6 +30,7 @@ impl Profile {
             Self::Distribution => "+ distribution",
             Self::Directories => "+ `directories`",
             Self::Kmsg => "+ `kmsg`",
+            Self::NvmeStats => "+ `nvme-stats`",
         }
     }
 }
@@ -50,7 +53,9 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
     match source {
         Source::ImageFs => only_in(Profile::Distribution, Sight::Nothing),
         Source::KubeletDirs => only_in(Profile::Directories, Sight::Nothing),
+        Source::KernelLog if profile == Profile::NvmeStats => Sight::Whole,
         Source::KernelLog => only_in(Profile::Kmsg, Sight::Nothing),
+        Source::EbsStatistics => only_in(Profile::NvmeStats, Sight::Nothing),
         Source::KubeletConfig => only_in(
             Profile::Distribution,
             Sight::But("thresholds of the kubelet's command line, else its defaults", &[Kind::EvictionThresholdMet]),

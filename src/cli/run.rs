@@ -21,7 +21,9 @@ pub(super) fn command() -> Command {
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
     // Before there is a second thread: it holds for this one and all that it starts.
-    let abi = landlock::restrict(config.state_dir.as_deref().map(Path::new)).unwrap_or_else(|why| {
+    let devices = config.nvme_stats.then(|| Path::new(&config.host_root).join("dev"));
+    let own = config.state_dir.as_deref().map(Path::new);
+    let abi = landlock::restrict(own, devices.as_deref()).unwrap_or_else(|why| {
         warn!(%why, "writes are not taken away from this process; the mounts' own options remain");
         0
     });

@@ -1,9 +1,13 @@
 //! EBS volumes, mounts and filesystems.
 
 pub mod attachment_limit;
+mod burst_bucket;
+pub mod burst_forecast;
 pub mod dead_mount;
+pub(super) mod ebs_type;
 pub mod filesystem_error;
 mod holders;
+pub mod instance_throttled;
 pub mod missing_device;
 pub mod mounted_at_shutdown;
 pub mod orphaned_pod_directory;
@@ -17,7 +21,9 @@ pub mod stuck_attaching;
 pub mod stuck_detaching;
 pub mod stuck_unmount;
 pub mod swapped_volume;
+mod throttled;
 pub mod unmounted_volume_path;
+pub mod volume_throttled;
 pub mod wanted_elsewhere;
 
 use std::collections::BTreeMap;

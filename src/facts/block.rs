@@ -43,6 +43,9 @@ pub struct IoStat {
     pub flushes: u64,
     /// Requests that the driver has and has not completed.
     pub in_flight: u64,
+    /// Bytes read and written; absent in recordings of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 impl IoStat {

@@ -25,6 +25,7 @@ macro_rules! for_each_source {
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, "/sys/dev/block";
             NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, Host, "/sys/class/nvme";
+            EbsStatistics, ebs_statistics, crate::facts::EbsStatistics, "ebs-statistics", 10, Host, "the statistics of NVMe controllers";
             Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, Host, "/sys/fs";
             XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, "statx of xfs filesystems";
             Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, "/sys/fs/cgroup";

@@ -4,6 +4,7 @@ pub mod block;
 pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
+pub mod ebs_statistics;
 pub mod filesystems;
 pub mod gaps;
 pub mod kernel;
@@ -38,6 +39,8 @@ pub struct HostSettings {
     pub node_name: Option<String>,
     /// Whether each xfs filesystem of a volume is asked by one `statx` a minute.
     pub probe_xfs: bool,
+    /// The NVMe controllers that are asked for their statistics by an admin command each 10 s, where that is wished.
+    pub nvme_stats: Option<ebs_statistics::Controllers>,
 }
 
 /// The host's witnesses with what they must remember between two looks.
@@ -78,6 +81,9 @@ impl Host {
             Source::MountHolders => Observation::MountHolders(Reading::of(mount_holders::find(root, asks), at)),
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
             Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
+            Source::EbsStatistics => {
+                Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
+            }
             Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
             Source::XfsProbe => {
                 Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))

@@ -56,6 +56,7 @@ mod tests {
             "findings",
             "unknown",
             "headroom",
+            "volumes",
             "kinds",
             "notes",
             "seen",
@@ -84,6 +85,9 @@ mod tests {
         assert_eq!(keys_of(&finding["evidence"][0]), ["at", "fact", "source"]);
         assert_eq!(keys_of(&json["unknown"][0]), ["cause", "since", "source", "why"]);
         assert_eq!(keys_of(&json["headroom"][0]), ["figures", "signal", "trend"]);
+        let of_volume =
+            ["above_instance", "above_volume", "device", "queue", "read_p99_us", "reads", "volume", "writes"];
+        assert_eq!(keys_of(&json["volumes"][0]), of_volume);
         assert_eq!(keys_of(&json["headroom"][0]["figures"]), ["available", "capacity", "hard", "signal", "soft"]);
         assert_eq!(keys_of(&json["kinds"][0]), ["kind", "state"]);
     }

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Origin, Report, ReportedFinding, ReportedHeadroom, State, conditions, events, text};
+use super::{Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text};
+use crate::facts::OperationCount;
 use crate::finding::{Blind, Judgement, Kind, Severity};
 
 /// Findings that have series of their own; those that are left out are counted.
 const MOST_FINDINGS: usize = 100;
+
+/// Volumes that have series of their own: an instance may have more than anybody draws.
+const MOST_VOLUMES: usize = 64;
 
 /// Longest label value, in bytes: a mount path may have 4096.
 const LONGEST_LABEL: usize = 512;
@@ -101,6 +105,7 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     sources(&mut families, report);
     pods(&mut families, report);
     signals(&mut families, report);
+    volumes(&mut families, report);
     agent(&mut families, extra);
     detectors(&mut families, &extra.detectors);
     api(&mut families, &extra.api);
@@ -319,6 +324,60 @@ fn signals_in(families: &mut Families, unit: &str, signals: &[&ReportedHeadroom]
             if let Some(threshold) = threshold {
                 series.set(&[("signal", signal), ("hardness", hardness)], float(threshold));
             }
+        }
+    }
+}
+
+fn volumes(families: &mut Families, report: &Report) {
+    let shown = || report.volumes.iter().take(MOST_VOLUMES);
+    let name = |volume: &ReportedVolume| {
+        let id = volume.volume.as_ref().map_or("", |volume| volume.as_str());
+        (volume.device.clone(), id.to_owned())
+    };
+    let help = "Time of demand above a limit since the volume was attached, by whose limit it is (volume or instance).";
+    let mut series = families.counter("barnacle_volume_throttled_seconds_total", help);
+    for volume in shown() {
+        let (device, id) = name(volume);
+        for (whose, above) in [("volume", volume.above_volume), ("instance", volume.above_instance)] {
+            let Some(above) = above else { continue };
+            for (limit, us) in [("iops", above.iops_us), ("throughput", above.throughput_us)] {
+                let labels = [("device", &*device), ("volume", &*id), ("of", whose), ("limit", limit)];
+                series.set(&labels, float(us) / 1e6);
+            }
+        }
+    }
+    drop(series);
+    let help = "Operations that wait at the volume, by its own count.";
+    let mut series = families.gauge("barnacle_volume_queue_length", help);
+    for volume in shown() {
+        let (device, id) = name(volume);
+        series.set(&[("device", &device), ("volume", &id)], float(volume.queue));
+    }
+    drop(series);
+    type Figure = fn(&OperationCount) -> f64;
+    let totals: [(&str, &str, Figure); 3] = [
+        ("operations_total", "Operations since the volume was attached, by its own count.", |of| float(of.count)),
+        ("bytes_total", "Bytes of them.", |of| float(of.bytes)),
+        ("operation_seconds_total", "Time that they took together: by their number, the mean latency.", |of| {
+            float(of.time_us) / 1e6
+        }),
+    ];
+    for (total, help, figure) in totals {
+        let mut series = families.counter(&format!("barnacle_volume_{total}"), help);
+        for volume in shown() {
+            let (device, id) = name(volume);
+            for (operation, of) in [("read", &volume.reads), ("write", &volume.writes)] {
+                series.set(&[("device", &device), ("volume", &id), ("operation", operation)], figure(of));
+            }
+        }
+    }
+    let help = "No longer than this took 99 of 100 operations since the last look; absent where there were none.";
+    let mut series = families.gauge("barnacle_volume_latency_p99_seconds", help);
+    for volume in shown() {
+        let (device, id) = name(volume);
+        for (operation, us) in [("read", volume.read_p99_us), ("write", volume.write_p99_us)] {
+            let Some(us) = us else { continue };
+            series.set(&[("device", &device), ("volume", &id), ("operation", operation)], float(us) / 1e6);
         }
     }
 }
@@ -571,6 +630,32 @@ mod tests {
         assert_eq!(info.len(), MOST_FINDINGS);
         assert_eq!(info.iter().filter(|(_, labels, _)| labels["severity"] == "critical").count(), 2);
         assert_eq!(of(&samples, "barnacle_findings_left_out")[0].2, f64::from(155 - 100 + 7));
+    }
+
+    #[test]
+    fn a_volume_tells_whose_limit_it_waits_for() {
+        let samples = rendered(&samples::sick());
+        let seconds = |whose: &str, limit: &str| {
+            let all = of(&samples, "barnacle_volume_throttled_seconds_total");
+            let one = all.iter().find(|(_, labels, _)| labels["of"] == whose && labels["limit"] == limit);
+            one.map(|(_, labels, seconds)| (labels["volume"].clone(), *seconds)).unwrap()
+        };
+        let id = "vol-0a1b2c3d4e5f60718".to_owned();
+        assert_eq!(seconds("volume", "iops"), (id.clone(), 5.25));
+        assert_eq!(seconds("instance", "iops"), (id, 0.0));
+        let latency = of(&samples, "barnacle_volume_latency_p99_seconds");
+        assert_eq!(latency.iter().map(|(.., s)| *s).collect::<Vec<_>>(), [0.001_024], "no writes, no latency of them");
+    }
+
+    #[test]
+    fn volumes_are_bounded_and_a_scrape_of_thirty_keeps_its_size() {
+        let count = |volumes: u32| {
+            let mut report = samples::healthy();
+            report.volumes = (0..volumes).map(|n| samples::throttled_volume(&format!("nvme{n}n1"))).collect();
+            rendered(&report).len()
+        };
+        assert!(count(30) < 1_000, "{}", count(30));
+        assert_eq!(count(1_000), count(64));
     }
 
     #[test]

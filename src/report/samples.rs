@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{KindState, NodeObject, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA, State};
-use crate::facts::{Cause, EvictionSignal, Source, VolumeId};
+use super::{
+    KindState, NodeObject, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, ReportedVolume,
+};
+use super::{SCHEMA, State};
+use crate::facts::{Cause, EvictionSignal, Exceeded, OperationCount, Source, VolumeId};
 use crate::finding::{Evidence, Headroom, Kind, Severity, Subject, SubjectType};
 
 const POD: &str = "8f2c1a3e-5d0b-4c7e-9a61-2b7f0c9d4e11";
@@ -87,6 +90,7 @@ pub fn healthy() -> Report {
         notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
         history: Vec::new(),
+        volumes: Vec::new(),
         node_object: Some(NodeObject {
             name: "ip-10-0-93-17.eu-west-1.compute.internal".into(),
             provider_id: Some("aws:///eu-west-1a/i-0abc123def4567890".into()),
@@ -170,6 +174,7 @@ pub fn sick() -> Report {
     set(&mut report, Kind::UnexpectedReboot, State::Clear, None);
     let nodefs = report.headroom.get_mut(2).unwrap();
     *nodefs = signal(EvictionSignal::NodeFs, gib(73), gib(800), Some(gib(80)));
+    report.volumes = vec![throttled_volume("nvme2n1")];
     report.headroom[3].figures.as_mut().unwrap().note = Some("the filesystem makes inodes as it needs them".into());
     report.headroom[0].figures.as_mut().unwrap().soft = Some(gib(60));
     report.headroom[4] = ReportedHeadroom {
@@ -193,6 +198,21 @@ pub fn sick() -> Report {
         },
     ];
     report
+}
+
+/// A volume that waits for its own limit.
+pub fn throttled_volume(device: &str) -> ReportedVolume {
+    ReportedVolume {
+        device: device.to_owned(),
+        volume: Some(volume()),
+        reads: OperationCount { count: 812_345, bytes: 30_123_456_789, time_us: 412_345_678 },
+        writes: OperationCount { count: 1_934_551, bytes: 81_234_567_890, time_us: 987_654_321 },
+        queue: 48,
+        above_volume: Some(Exceeded { iops_us: 5_250_000, throughput_us: 1_000_000 }),
+        above_instance: Some(Exceeded::default()),
+        read_p99_us: Some(1_024),
+        write_p99_us: None,
+    }
 }
 
 /// One look of an ordinary user: little is seen, and there is nothing to compare with.

@@ -137,6 +137,7 @@ fn host(root: &Arc<Root>) -> Host {
         state_dir: None,
         node_name: None,
         probe_xfs: false,
+        nvme_stats: None,
     };
     Host::new(Arc::clone(root), settings)
 }

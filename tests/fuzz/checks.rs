@@ -13,7 +13,7 @@ use barnacle::facts::{VolumeId, VolumePath, pod_uid_of};
 use barnacle::finding::Kind;
 use barnacle::ledger::Memory;
 use barnacle::observe::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
-use barnacle::observe::host::{network, nvme};
+use barnacle::observe::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::observe::kubelet::{config, dirs};
 use barnacle::recording::{Reader, Writer};
 use barnacle::report::metrics::{self, AgentFigures};
@@ -40,6 +40,7 @@ checks![
     cgroup_name,
     cmdline,
     device_number,
+    ebs_statistics,
     file_nr,
     go_duration,
     kernel_event,
@@ -50,6 +51,7 @@ checks![
     memory_stat,
     mountinfo,
     name,
+    nvme_identify,
     nvme_namespace,
     proc_cgroup,
     psi,
@@ -224,6 +226,22 @@ pub fn block_stat(bytes: &[u8]) {
 pub fn swaps(bytes: &[u8]) {
     if let Some(paths) = reason(block::parse_swaps(bytes)) {
         assert!(paths.iter().all(|path| !path.is_empty()));
+    }
+}
+
+/// Log page 0xD0
+pub fn ebs_statistics(bytes: &[u8]) {
+    if let Some(page) = reason(statistics::parse_statistics(bytes)) {
+        let bins = page.ebs.iter().flat_map(|ebs| [&ebs.read_latency, &ebs.write_latency]);
+        assert!(bins.flatten().all(|bin| bin.count > 0));
+        assert!(page.ebs.is_none_or(|ebs| ebs.read_latency.len() <= 64 && ebs.write_latency.len() <= 64));
+    }
+}
+
+/// Identify Controller
+pub fn nvme_identify(bytes: &[u8]) {
+    if let Some(identity) = reason(statistics::parse_identify(bytes)) {
+        assert!(identity.attached_as.is_none_or(|name| !name.is_empty() && name.is_ascii() && name.len() <= 32));
     }
 }
 

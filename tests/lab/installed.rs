@@ -89,6 +89,7 @@ fn component(profile: Profile) -> Option<&'static str> {
         Profile::Distribution => Some("kubeadm"),
         Profile::Directories => Some("directories"),
         Profile::Kmsg => Some("kmsg"),
+        Profile::NvmeStats => Some("nvme-stats"),
     }
 }
 

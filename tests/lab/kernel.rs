@@ -19,19 +19,6 @@ const DEAD_MOUNT: Proof = Proof {
 
 const ON_6_1: &[Proof] = &[
     DEAD_MOUNT,
-    Proof {
-        kind: "SwappedVolume",
-        words: "pv-21",
-        setup: "pod_stage 21 ext4; mkfs.ext4 -qF /dev/$(ebs_attach $(volume 22))",
-        // Every volume that is staged here is one that is where it belongs.
-        near: "true",
-        raise: "umount $(pod_volume 21)/mount $(staging 21)/globalmount
-                mount /dev/$(ebs_device $(volume 22)) $(staging 21)/globalmount
-                event mount --bind $(staging 21)/globalmount $(pod_volume 21)/mount",
-        clear: "pod_unstage 21",
-        goes: Goes::Whole,
-        woken: true,
-    },
     // Without an API server both are for information, and take minutes.
     Proof {
         kind: "StuckUnmount",
@@ -45,7 +32,8 @@ const ON_6_1: &[Proof] = &[
     },
     Proof {
         kind: "OrphanedStagingMount",
-        words: "vol-00000000000000024",
+        // 24, in hexadecimal.
+        words: "vol-00000000000000018",
         setup: "pod_stage 24 ext4",
         near: "true",
         raise: "umount $(pod_volume 24)/mount",
@@ -76,6 +64,19 @@ const ON_6_1: &[Proof] = &[
                 echo $! >/tmp/pin; until_true 20 comm_is $! sleep
                 umount $(pod_volume 5)/mount; event umount $(staging 5)/globalmount; pod_remove 5",
         clear: "kill $(cat /tmp/pin)",
+        goes: Goes::Whole,
+        woken: true,
+    },
+    Proof {
+        kind: "SwappedVolume",
+        words: "pv-21",
+        setup: "pod_stage 21 ext4; mkfs.ext4 -qF /dev/$(ebs_attach $(volume 22))",
+        // Every volume that is staged here is one that is where it belongs.
+        near: "true",
+        raise: "umount $(pod_volume 21)/mount $(staging 21)/globalmount
+                mount /dev/$(ebs_device $(volume 22)) $(staging 21)/globalmount
+                event mount --bind $(staging 21)/globalmount $(pod_volume 21)/mount",
+        clear: "pod_unstage 21",
         goes: Goes::Whole,
         woken: true,
     },

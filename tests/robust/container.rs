@@ -190,6 +190,7 @@ fn a_container_reads_what_the_machine_reads_or_says_why_not() {
         let (inside, outside) = (container.sees(), machine_sees(&container));
         // Only these are less; each for a reason that names what would give it.
         let less = [
+            (Source::EbsStatistics, "the component nvme-stats"),
             (Source::ImageFs, "the component of the distribution"),
             (Source::KubeletDirs, "the component directories"),
             (Source::KernelLog, "CAP_SYSLOG"),

@@ -20,6 +20,7 @@ use barnacle::observe::cluster::{Object, read_object, read_pods};
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
 use barnacle::recording::Writer;
+use serde::de::DeserializeOwned;
 
 use super::scenario::Edit;
 
@@ -193,6 +194,7 @@ impl World {
             };
             let object = file(&format!("{folder}/{name}.json"));
             let object = object.map(|object| read_object(ask.source(), &object).unwrap());
+            let object = object.or_else(|| recorded(&api.join(format!("{}.json", ask.source())), &name, ask.source()));
             seen.push(answers.put(name, object, ask.source(), at));
         }
         seen
@@ -200,6 +202,22 @@ impl World {
 
     fn moment(&self, second: u64) -> Moment {
         moment(self.dir.path(), second, self.boot)
+    }
+}
+
+/// An answer in the form of a recording.
+fn recorded(file: &Path, name: &str, source: Source) -> Option<Object> {
+    fn named<T: DeserializeOwned>(text: &[u8], name: &str) -> Option<T> {
+        match serde_json::from_slice::<Answers<T>>(text).unwrap().0.remove(name)? {
+            Answer::Found(object) => Some(object),
+            _ => None,
+        }
+    }
+    let text = fs::read(file).ok()?;
+    match source {
+        Source::PersistentVolumes => named(&text, name).map(Object::PersistentVolume),
+        Source::StorageClasses | Source::AttributesClasses => named(&text, name).map(Object::Class),
+        _ => None,
     }
 }
 
@@ -217,6 +235,7 @@ fn host(dir: &Path) -> Host {
         state_dir: None,
         node_name: None,
         probe_xfs: false,
+        nvme_stats: None,
     };
     Host::new(root, settings)
 }
@@ -231,7 +250,9 @@ pub fn apply(dir: &Path, edits: &[Edit]) {
         match edit {
             Edit::File(_, text) => {
                 make_parent(&path);
-                fs::write(&path, text).unwrap();
+                let is_page = edit.path().starts_with("captured/") && edit.path().ends_with("-d0");
+                let page = || super::page::page(std::str::from_utf8(text).unwrap());
+                fs::write(&path, if is_page { page() } else { text.clone() }).unwrap();
             }
             Edit::Link(_, target) => {
                 make_parent(&path);

@@ -1,7 +1,9 @@
 //! StalledIo: does a device have requests and complete none?
 
+use std::time::Duration;
+
 use crate::detect::{Detector, Settings};
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, IoStat, Source, SourceSet, Unknown};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, IoStat, Source, SourceSet, StatisticsPage, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
 
@@ -10,12 +12,15 @@ const KIND: Kind = Kind::StalledIo;
 /// From this on, `queue/io_timeout` means never; the kernel rounds what EC2's images write.
 const NEVER_MS: u64 = 4_290_000_000;
 
+/// Readings of two sources that are no further apart are of one time.
+const SAME_TIME: Duration = Duration::from_secs(15);
+
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog, Source::Mounts]),
+    uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog, Source::Mounts, Source::EbsStatistics]),
     judge,
 };
 
@@ -86,6 +91,9 @@ fn finding(
     }
     evidence.extend(controller(view, device));
     evidence.extend(log(view, device));
+    let side = side(view, block, device);
+    let where_it_waits = side.as_ref().map_or("", |(side, _)| side);
+    evidence.extend(side.as_ref().map(|(_, page)| page.clone()));
     let volume = device.volume.as_ref().map(|v| format!(" ({})", v.as_str())).unwrap_or_default();
     let swap = if device.swap { "; it is swap space, so any process may hang" } else { "" };
     let waiting = device.io.map_or(0, |io| io.in_flight);
@@ -93,10 +101,35 @@ fn finding(
         kind: KIND,
         severity: if device.swap { Severity::Critical } else { Severity::Warning },
         subject,
-        message: format!("{}{volume} has {waiting} requests in flight and completes none{swap}{user}", device.name),
+        message: format!(
+            "{}{volume} has {waiting} requests in flight and completes none{where_it_waits}{swap}{user}",
+            device.name
+        ),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
+}
+
+/// On which side of the controller the requests wait, by what EBS itself says of its queue. Only a page of the same time
+/// can tell.
+fn side(view: &View, block: &Seen<'_, BlockDevices>, device: &BlockDevice) -> Option<(&'static str, Evidence)> {
+    let pages = view.ebs_statistics.known().ok()?;
+    let apart = pages.at.since(&block.at).or_else(|| block.at.since(&pages.at))?;
+    let (name, statistics) = pages.value.iter().find(|(_, statistics)| statistics.disks.contains(&device.name))?;
+    if statistics.volume != device.volume || statistics.page.ebs.is_none() || apart > SAME_TIME {
+        return None;
+    }
+    let before = view.ebs_statistics.pair().ok().and_then(|(_, before, _)| before.get(name).cloned());
+    let completed = |page: &StatisticsPage| page.reads.count.saturating_add(page.writes.count);
+    let grew = before.is_some_and(|before| completed(&before.page) < completed(&statistics.page));
+    let queue = statistics.page.queue;
+    let side = match queue {
+        _ if grew => ": the guest is stalled, and EBS goes on",
+        0 => ": the guest is stalled, and none of them waits at EBS",
+        _ => ": EBS is stalled",
+    };
+    let goes_on = if grew { "completed some" } else { "completed none that it counts" };
+    Some((side, pages.says(format!("{name}: {queue} operations wait at EBS, which {goes_on} since the last look"))))
 }
 
 fn controller(view: &View, device: &BlockDevice) -> Option<Evidence> {

@@ -265,11 +265,12 @@ pub fn parse_stat(bytes: &[u8]) -> Result<IoStat, String> {
     let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of the line, expected at least 11 numbers")?;
     let text = std::str::from_utf8(whole).map_err(|_| "expected numbers, found other bytes")?;
     let mut io = IoStat::default();
-    let mut fields = 0usize;
+    let (mut fields, mut sectors) = (0usize, 0u64);
     for (index, word) in text.split_ascii_whitespace().enumerate() {
         let value: u64 = word.parse().map_err(|_| format!("expected a number, found {}", quote(word)))?;
         match index {
             0 => io.reads = value,
+            2 | 6 => sectors = sectors.saturating_add(value),
             4 => io.writes = value,
             8 => io.in_flight = value,
             11 => io.discards = value,
@@ -281,6 +282,7 @@ pub fn parse_stat(bytes: &[u8]) -> Result<IoStat, String> {
     if fields < 11 {
         return Err(format!("expected at least 11 numbers, found {fields}"));
     }
+    io.bytes = Some(sectors.saturating_mul(SECTOR));
     Ok(io)
 }
 
@@ -376,7 +378,7 @@ mod tests {
         machine.device("259:2", &format!("{PCI}/nvme1n1/nvme1n1p1"), &[("partition", "1\n"), ("stat", STAT)]);
         let devices = machine.first();
         assert_eq!(devices.gap(), None);
-        let io = IoStat { reads: 1000, writes: 500, discards: 7, flushes: 11, in_flight: 3 };
+        let io = IoStat { reads: 1000, writes: 500, discards: 7, flushes: 11, in_flight: 3, bytes: Some(12_000 * 512) };
         let disk = BlockDevice {
             name: "nvme1n1".into(),
             diskseq: Some(21),
@@ -542,10 +544,17 @@ mod tests {
     #[test]
     fn counters_of_every_kernel_are_read() {
         let virtio = parse_stat(include_bytes!("../../../tests/fuzz/seeds/block_stat/virtio-6.18")).unwrap();
-        let expected = IoStat { reads: 39431, writes: 9456, discards: 4542, flushes: 270, in_flight: 0 };
+        let expected = IoStat {
+            reads: 39431,
+            writes: 9456,
+            discards: 4542,
+            flushes: 270,
+            in_flight: 0,
+            bytes: Some(512 * (7_796_386 + 12_644_696)),
+        };
         assert_eq!(virtio, expected);
         let old = parse_stat(b"1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
-        assert_eq!(old, IoStat { reads: 1, writes: 5, in_flight: 9, ..IoStat::default() });
+        assert_eq!(old, IoStat { reads: 1, writes: 5, in_flight: 9, bytes: Some(10 * 512), ..IoStat::default() });
         assert_eq!(parse_stat(b"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n").unwrap().discards, 12);
         for bad in
             ["", "1 2 3 4 5 6 7 8 9 10", "1 2 3 4 5 6 7 8 -9 10 11", "a b", "1 2 3 4 5 6 7 8 9 10 18446744073709551616"]

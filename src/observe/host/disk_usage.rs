@@ -251,6 +251,7 @@ mod tests {
             state_dir: None,
             node_name: None,
             probe_xfs: false,
+            nvme_stats: None,
         }
     }
 

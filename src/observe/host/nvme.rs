@@ -1,4 +1,4 @@
-//! NVMe controllers, from sysfs alone: no admin command is ever sent.
+//! NVMe controllers, from sysfs alone: no admin command is sent here.
 
 use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 

@@ -228,25 +228,32 @@ impl Root {
         Err(Unknown::new(Cause::WrongType, format!("{} is {kind}, expected a regular file", self.name(path))))
     }
 
-    /// Opens the kernel's log, the one device that may be opened, at its oldest record. Reading never waits.
+    /// Opens the kernel's log at its oldest record. Reading never waits.
     ///
     /// # Errors
-    /// When `dev/kmsg` cannot be opened, or something else than that device stands there.
+    /// As [`Root::device`].
     pub fn kernel_log(&self) -> Result<File, Unknown> {
-        let path = "dev/kmsg";
-        let expect_kmsg = |fd: &OwnedFd| {
+        self.device("dev/kmsg", (1, 11), "the kernel's log")
+    }
+
+    /// Opens a character device, which only the kernel's log and NVMe controllers may be, for reading and without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or something else than the device of this number stands there.
+    pub fn device(&self, path: &str, (major, minor): (u64, u64), what: &str) -> Result<File, Unknown> {
+        let expect_it = |fd: &OwnedFd| {
             let stat = fstat(fd).map_err(|e| self.unknown(path, e))?;
             let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-            if kind == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 11) {
+            if kind == SFlag::S_IFCHR && stat.st_rdev == makedev(major, minor) {
                 return Ok(());
             }
-            let why = format!("{} is not the kernel's log, expected character device 1:11", self.name(path));
+            let why = format!("{} is not {what}, expected character device {major}:{minor}", self.name(path));
             Err(Unknown::new(Cause::WrongType, why))
         };
         // As in [`Root::file`]: opening another device could have an effect, looking at it has none.
-        expect_kmsg(&self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?)?;
+        expect_it(&self.open_at(path, OFlag::O_PATH).map_err(|e| self.unknown(path, e))?)?;
         let fd = self.open_at(path, OFlag::O_RDONLY).map_err(|e| self.unknown(path, e))?;
-        expect_kmsg(&fd)?;
+        expect_it(&fd)?;
         Ok(File::from(fd))
     }
 

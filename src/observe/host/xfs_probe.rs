@@ -141,6 +141,7 @@ mod tests {
             state_dir,
             node_name: None,
             probe_xfs,
+            nvme_stats: None,
         }
     }
 

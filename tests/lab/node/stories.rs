@@ -106,10 +106,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     println!("   pods with ext4, xfs and a raw block device: nothing is found");
 
     let began = goes_wrong(plane, node)?;
-    for tale in TALES {
-        let late = wait_until(&watch, tale, began)?;
-        println!("   {} of {}: confirmed {late:.0?} after what caused it", tale.kind, tale.about);
-    }
+    confirmed(&watch, began)?;
     let report = node.sh("in_barnacle check --format json || true")?;
     let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
     for tale in TALES {
@@ -184,20 +181,28 @@ fn is_mended(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     runs(plane, WANTED.name)
 }
 
-fn wait_until(watch: &Watch, tale: &Tale, began: Instant) -> Result<Duration> {
+/// Waits for all of them, and tells of each how long it took.
+fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
+    let mut missing: Vec<&Tale> = TALES.iter().collect();
     let mut last = Vec::new();
-    loop {
+    while !missing.is_empty() {
         last = found(watch).unwrap_or(last);
-        let kind = format!("kind=\"{}\"", tale.kind);
-        let is_it = |line: &&String| line.contains(&kind) && line.contains(tale.about) && line.contains("confirmed");
-        if last.iter().any(|line| is_it(&line)) {
-            return Ok(began.elapsed());
-        }
-        if began.elapsed() > tale.within {
+        let late = began.elapsed();
+        missing.retain(|tale| {
+            let kind = format!("kind=\"{}\"", tale.kind);
+            let is_it = |line: &String| line.contains(&kind) && line.contains(tale.about) && line.contains("confirmed");
+            let is_told = last.iter().any(is_it);
+            if is_told {
+                println!("   {} of {}: confirmed {late:.0?} after what caused it", tale.kind, tale.about);
+            }
+            !is_told
+        });
+        if let Some(tale) = missing.iter().find(|tale| late > tale.within) {
             bail!("no {} of {} within {:?}; there is:\n{}", tale.kind, tale.about, tale.within, last.join("\n"));
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+    Ok(())
 }
 
 /// The lines about findings of volumes, as a scraper sees them. The emulated machine has its own troubles.

@@ -1,0 +1,295 @@
+//! EbsBurstForecast: when is a volume's bucket of burst credits empty?
+
+use std::time::Duration;
+
+use crate::detect::{Detector, Settings as All};
+use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
+use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::{IoTotal, Seen, View, VolumeSeries};
+use crate::wording;
+
+use super::burst_bucket::{Balance, Bucket, Spent};
+use super::ebs_type;
+
+const KIND: Kind = Kind::EbsBurstForecast;
+
+/// A rate is taken over this time at least: what lasts a minute empties no bucket.
+const SHORTEST: Duration = Duration::from_secs(300);
+
+/// How far ahead it looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Warning where it is empty within this time for sure.
+    pub warn_within: Duration,
+    /// Worth knowing where it is empty, or may be, within this time.
+    pub info_within: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { warn_within: Duration::from_secs(1800), info_within: Duration::from_secs(7200) }
+    }
+}
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::BlockDevices]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::of(&[
+        Source::Mounts,
+        Source::PersistentVolumes,
+        Source::StorageClasses,
+        Source::AttributesClasses,
+    ]),
+    judge,
+};
+
+/// What is said of one bucket.
+struct Forecast {
+    bucket: Bucket,
+    balance: Balance,
+    /// Credits spent, and over how long.
+    spent: Spent,
+    over: Duration,
+    severity: Severity,
+    /// How long it lasts, and whether that is so however EBS counts.
+    lasts: Duration,
+    for_sure: bool,
+}
+
+fn judge(view: &View, settings: &All) -> Vec<Judgement> {
+    let block = match view.block.known() {
+        Ok(block) => block,
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    for device in block.value.values() {
+        if device.volume.is_none() {
+            continue;
+        }
+        let subject = || Subject { volume: device.volume.clone(), ..Subject::new(SubjectType::Device, &*device.name) };
+        let (Some(series), Some(now)) = (view.io.of(&device.name), IoTotal::of(device, block.at)) else {
+            let why = format!("the bytes that {} was asked for are not known", device.name);
+            judgement.blind_to(subject(), &Unknown::new(Cause::Unsupported, why));
+            continue;
+        };
+        let Some(since) = beginning(series, now) else {
+            let what = format!("what {} is asked for in {} s", device.name, SHORTEST.as_secs());
+            judgement.blind_to(subject(), &Unknown::baseline(what));
+            continue;
+        };
+        let forecast = |of| Forecast::of(Bucket::of(of, device.size)?, series, (since, now), &settings.burst);
+        // A volume that no type would run out at is asked nobody about.
+        if Bucket::TYPES.into_iter().all(|of| forecast(of).is_none()) {
+            continue;
+        }
+        let told = match series.told(view.now) {
+            Some(told) => Ok((told.of, told.by.clone())),
+            None => ebs_type::by_class(view, settings, device),
+        };
+        match told {
+            Ok((of, by)) => {
+                let found =
+                    forecast(of).map(|forecast| finding(view, &block, device, subject(), &forecast, (of.name(), by)));
+                judgement.raised.extend(found);
+            }
+            Err(not_told) => {
+                judgement.asks.extend(not_told.ask);
+                judgement.blind_to(subject(), &not_told.why);
+            }
+        }
+    }
+    vec![judgement]
+}
+
+/// The newest sample that is old enough to take a rate from.
+fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> {
+    series.samples().rev().find(|sample| now.up.saturating_sub(sample.up) >= SHORTEST)
+}
+
+impl Forecast {
+    /// `None` where the bucket lasts longer than anybody needs to know.
+    fn of(
+        bucket: Bucket,
+        series: &VolumeSeries,
+        (since, now): (IoTotal, IoTotal),
+        settings: &Settings,
+    ) -> Option<Self> {
+        let over = now.up.checked_sub(since.up)?;
+        let spent = bucket.spent(since, now);
+        // Nearly always it is spent more slowly than it fills, however EBS counts.
+        bucket.lasts(0.0, spent.most / over.as_secs_f64())?;
+        let balance = bucket.balance(series.samples().chain([now]))?;
+        let lasts = |credits, spent: f64| bucket.lasts(credits, spent / over.as_secs_f64());
+        let made = |lasts, severity, for_sure| Self { bucket, balance, spent, over, severity, lasts, for_sure };
+        if let Some(lasts) = lasts(balance.most, spent.least).filter(|lasts| *lasts <= settings.info_within) {
+            let soon = lasts <= settings.warn_within;
+            return Some(made(lasts, if soon { Severity::Warning } else { Severity::Info }, true));
+        }
+        let lasts = lasts(balance.if_each_counts, spent.most).filter(|lasts| *lasts <= settings.info_within)?;
+        Some(made(lasts, Severity::Info, false))
+    }
+
+    fn words(&self) -> String {
+        let bucket = &self.bucket;
+        let left = if self.for_sure { self.balance.most } else { self.balance.if_each_counts };
+        let (left, limit) = (bucket.percent(left), bucket.limit());
+        match (self.for_sure, self.lasts.as_secs()) {
+            (true, 0) => format!("has no burst credit left, and has {limit} from now on"),
+            (true, _) => format!(
+                "spends its burst credit: at most {left} is left, and at this rate none in {} at the latest; then it has {limit}",
+                wording::duration(self.lasts)
+            ),
+            (false, 0) => format!(
+                "may have no burst credit left, if each of its requests counts as random ones do; it then has {limit}"
+            ),
+            (false, _) => format!(
+                "may run out of burst credit: if each of its requests counts, as random ones do, at most {left} is left, \
+                 and none in {}; then it has {limit}",
+                wording::duration(self.lasts)
+            ),
+        }
+    }
+
+    fn fact(&self) -> String {
+        let a_second = |credits: f64| self.bucket.rate(credits / self.over.as_secs_f64());
+        format!(
+            "between {} and {} were spent over the last {}, {} are earned; between {} and {} of the bucket can be left",
+            a_second(self.spent.least),
+            a_second(self.spent.most),
+            wording::duration(self.over),
+            self.bucket.limit(),
+            self.bucket.percent(self.balance.least),
+            self.bucket.percent(self.balance.most),
+        )
+    }
+}
+
+fn finding(
+    view: &View,
+    block: &Seen<'_, BlockDevices>,
+    device: &BlockDevice,
+    mut subject: Subject,
+    forecast: &Forecast,
+    (of, by): (&str, Evidence),
+) -> Finding {
+    let user = super::name_user(&mut subject, view, &device.name);
+    let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
+    let size = wording::bytes(device.size);
+    Finding {
+        kind: KIND,
+        severity: forecast.severity,
+        subject,
+        message: format!("{} ({volume}{of} of {size}) {}{user}", device.name, forecast.words()),
+        evidence: vec![block.says(forecast.fact()), by],
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::engine::{Engine, Step};
+    use crate::facts::{
+        Answer, Answers, BootId, DevId, IoStat, Moment, MountEntry, Mounts, Observation, PersistentVolume, Question,
+        Reading, VolumeClass, VolumeId, VolumePath,
+    };
+    use crate::ledger::Memory;
+
+    fn at(up: u64) -> Moment {
+        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    fn known<T>(value: T, up: u64) -> Reading<T> {
+        Reading::Known { value, at: at(up) }
+    }
+
+    struct Node(Engine);
+
+    impl Node {
+        fn new() -> Self {
+            Self(Engine::new(All::default(), at(0), Memory::default()))
+        }
+
+        /// A disk of 20 GiB that has completed so many requests of 4 KiB.
+        fn sees(&mut self, up: u64, requests: u64) -> Step {
+            let dev = DevId { major: 259, minor: 1 };
+            let io = IoStat { reads: requests, bytes: Some(4096 * requests), ..IoStat::default() };
+            let disk = BlockDevice {
+                name: "nvme1n1".into(),
+                diskseq: Some(1),
+                size: 20 << 30,
+                volume: VolumeId::from_serial("vol0123456789abcdef0"),
+                io: Some(io),
+                ..BlockDevice::default()
+            };
+            let point =
+                "/var/lib/kubelet/pods/74dcc96c-be53-45c4-a46f-3809d56e9a65/volumes/kubernetes.io~csi/pv-a/mount";
+            let mount = MountEntry {
+                parent: 29,
+                dev,
+                root: "/".into(),
+                point: point.into(),
+                options: "rw".into(),
+                fstype: "ext4".into(),
+                source: "/dev/nvme1n1".into(),
+                super_options: "rw".into(),
+                deleted: false,
+                volume: VolumePath::parse("/var/lib/kubelet", point),
+            };
+            let seen = vec![
+                Observation::Mounts(known(Mounts::whole([(40, mount)]), up)),
+                Observation::BlockDevices(known(BlockDevices::whole([(dev, disk)]), up)),
+            ];
+            self.0.step(at(up), seen)
+        }
+
+        fn hears(&mut self, up: u64, class: Option<&str>) -> Step {
+            let pv = PersistentVolume {
+                driver: Some("ebs.csi.aws.com".into()),
+                handle: Some("vol-0123456789abcdef0".into()),
+                storage_class: Some("made".into()),
+                ..PersistentVolume::default()
+            };
+            let pvs = Answers(BTreeMap::from([("pv-a".to_owned(), Answer::Found(pv))]));
+            let mut seen = vec![Observation::PersistentVolumes(known(pvs, up))];
+            if let Some(of) = class {
+                let parameters = BTreeMap::from([("type".to_owned(), of.to_owned())]);
+                let class = VolumeClass { driver: "ebs.csi.aws.com".into(), parameters };
+                let classes = Answers(BTreeMap::from([("made".to_owned(), Answer::Found(class))]));
+                seen.push(Observation::StorageClasses(known(classes, up)));
+            }
+            self.0.step(at(up), seen)
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_about_a_volume_that_no_type_would_run_out_at() {
+        let mut node = Node::new();
+        for up in (0..7_200).step_by(10) {
+            // The smallest gp2 volume earns a hundred operations a second.
+            assert_eq!(node.sees(up, 90 * up).asks, [], "{up}");
+        }
+    }
+
+    #[test]
+    fn a_type_is_asked_for_by_name_and_remembered_for_an_hour() {
+        let mut node = Node::new();
+        node.sees(0, 0);
+        assert_eq!(node.sees(290, 2_000 * 290).asks, [], "too short a time to tell");
+        assert_eq!(node.sees(300, 2_000 * 300).asks, [Question::PersistentVolume("pv-a".into())]);
+        assert_eq!(node.hears(301, None).asks, [Question::StorageClass("made".into())]);
+        assert_eq!(node.hears(302, Some("gp2")).asks, []);
+        assert_eq!(node.0.entries().count(), 1);
+        // Its words are long too old.
+        for up in (310..3_900).step_by(10) {
+            assert_eq!(node.sees(up, 2_000 * up).asks, [], "{up}");
+        }
+        assert_eq!(node.sees(3_910, 2_000 * 3_910).asks, [Question::PersistentVolume("pv-a".into())]);
+    }
+}

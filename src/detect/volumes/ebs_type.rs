@@ -1,0 +1,147 @@
+//! Of which type an EBS volume is, as the cluster tells it. Nobody guesses: without an answer it is not known.
+
+use crate::detect::Settings;
+use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Unknown, VolumeClass, VolumeId};
+use crate::finding::Evidence;
+use crate::view::{Seen, View};
+
+use super::{closeness, pv_of};
+
+/// The parameter of a class that names the type.
+const TYPE: &str = "type";
+
+/// Why a type is not known, and who could tell.
+pub(super) struct NotTold {
+    pub why: Unknown,
+    pub ask: Option<Question>,
+}
+
+impl NotTold {
+    fn never(why: String) -> Box<Self> {
+        Box::new(Self { why: Unknown::new(Cause::Unsupported, why), ask: None })
+    }
+
+    fn yet(why: Unknown, ask: Question) -> Box<Self> {
+        Box::new(Self { why, ask: Some(ask) })
+    }
+}
+
+/// The types that answers of the cluster have just told, by device.
+pub fn told(view: &View, settings: &Settings) -> Vec<(String, EbsType, Evidence)> {
+    // Nobody asked, so nobody answered.
+    if view.pvs.known().is_err() {
+        return Vec::new();
+    }
+    let Ok(block) = view.block.known() else { return Vec::new() };
+    let unknown = |device: &&BlockDevice| {
+        device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| series.told(view.now).is_none())
+    };
+    let answers = block.value.values().filter(unknown).filter_map(|device| {
+        let (of, by) = by_class(view, settings, device).ok()?;
+        Some((device.name.clone(), of, by))
+    });
+    answers.collect()
+}
+
+/// The type by the volume's PersistentVolume and the class that it is of: the one of its attributes counts before the
+/// one that it was made by.
+pub(super) fn by_class(
+    view: &View,
+    settings: &Settings,
+    device: &BlockDevice,
+) -> Result<(EbsType, Evidence), Box<NotTold>> {
+    let name = &device.name;
+    let pv = pv_at(view, device).ok_or_else(|| {
+        NotTold::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))
+    })?;
+    let pvs = view.pvs.known();
+    let answer = pvs.map_err(Unknown::clone).and_then(|pvs| Ok((pvs, pvs.value.get(&pv)?.cloned())));
+    let (pvs, object) = answer.map_err(|why| NotTold::yet(why, Question::PersistentVolume(pv.clone())))?;
+    let object = object.ok_or_else(|| NotTold::never(format!("there is no PersistentVolume {pv}")))?;
+    let of_driver = object.driver.as_ref().is_none_or(|driver| settings.ebs.drivers.contains(driver));
+    let handle = object.handle.as_deref().and_then(VolumeId::from_serial);
+    if handle.is_none() || handle != device.volume || !of_driver {
+        return Err(NotTold::never(format!("PersistentVolume {pv} is not {name}'s, so its class tells nothing of it")));
+    }
+    let mut whose = None;
+    if let Some(class) = object.attributes_class.as_deref().filter(|class| !class.is_empty()) {
+        whose = in_class(view.attributes_classes.known(), class, "VolumeAttributesClass", Question::AttributesClass)?;
+    }
+    if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
+        whose = in_class(view.storage_classes.known(), class, "StorageClass", Question::StorageClass)?;
+    }
+    let (of, class) =
+        whose.ok_or_else(|| NotTold::never(format!("no class of PersistentVolume {pv} names its type")))?;
+    Ok((of, pvs.says(format!("PersistentVolume {pv} is of {class}, whose volumes are {}", of.name()))))
+}
+
+/// The type that a class names, and the class; `None` where it names none.
+fn in_class(
+    answers: Result<Seen<'_, Answers<VolumeClass>>, &Unknown>,
+    name: &str,
+    sort: &str,
+    question: fn(String) -> Question,
+) -> Result<Option<(EbsType, String)>, Box<NotTold>> {
+    let answer = answers.map_err(Unknown::clone).and_then(|answers| Ok(answers.value.get(name)?.cloned()));
+    let class = answer.map_err(|why| NotTold::yet(why, question(name.to_owned())))?;
+    let Some(class) = class else { return Err(NotTold::never(format!("there is no {sort} {name}"))) };
+    let Some(text) = class.parameters.get(TYPE) else { return Ok(None) };
+    match EbsType::of_name(text) {
+        Some(of) => Ok(Some((of, format!("{sort} {name}")))),
+        None => Err(NotTold::never(format!("{sort} {name} names a type that is not known here"))),
+    }
+}
+
+/// The PersistentVolume by which a pod has this disk, whole and not a partition of it.
+fn pv_at(view: &View, device: &BlockDevice) -> Option<String> {
+    let (mounts, block) = (view.mounts.known().ok()?, view.block.known().ok()?);
+    let dev = block.value.iter().find(|(_, other)| other.name == device.name).map(|(dev, _)| *dev);
+    let volumes = mounts.value.values().filter(|mount| match mount.raw_block_device() {
+        Some(name) => name == device.name,
+        None => Some(mount.dev) == dev,
+    });
+    // The path of a staging directory has a hash in place of the name.
+    let named = volumes.filter_map(|mount| Some((closeness(mount), pv_of(mount.volume.as_ref()?)?)));
+    named.max_by_key(|(closeness, _)| *closeness).map(|(_, pv)| pv.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::facts::{Answer, BootId, Moment, Observation, Reading};
+
+    type Read = Result<Option<(EbsType, String)>, (Cause, bool)>;
+
+    /// What a class of these parameters tells; whether the question is put where it tells nothing.
+    fn class(answer: Option<Answer<VolumeClass>>) -> Read {
+        let at = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+        let mut view = View::new(at);
+        let answers = Answers(answer.map(|answer| ("made".to_owned(), answer)).into_iter().collect());
+        view.take(at, vec![Observation::StorageClasses(Reading::Known { value: answers, at })]);
+        let read = in_class(view.storage_classes.known(), "made", "StorageClass", Question::StorageClass);
+        read.map_err(|not_told| (not_told.why.cause, not_told.ask.is_some()))
+    }
+
+    fn of_type(text: Option<&str>) -> Read {
+        let parameters: BTreeMap<_, _> = text.map(|text| (TYPE.to_owned(), text.to_owned())).into_iter().collect();
+        class(Some(Answer::Found(VolumeClass { driver: "ebs.csi.aws.com".into(), parameters })))
+    }
+
+    #[test]
+    fn a_class_tells_a_type_or_nothing() {
+        assert_eq!(of_type(Some("gp2")), Ok(Some((EbsType::Gp2, "StorageClass made".into()))));
+        assert_eq!(of_type(Some("GP3")), Ok(Some((EbsType::Gp3, "StorageClass made".into()))));
+        assert_eq!(of_type(None), Ok(None), "a default is not guessed");
+        assert_eq!(of_type(Some("gp9")), Err((Cause::Unsupported, false)));
+    }
+
+    #[test]
+    fn who_did_not_answer_is_asked_again_and_what_is_not_there_is_not() {
+        let failed = Unknown::new(Cause::Failed, "503");
+        assert_eq!(class(None), Err((Cause::NotAsked, true)));
+        assert_eq!(class(Some(Answer::Unknown(failed))), Err((Cause::Failed, true)));
+        assert_eq!(class(Some(Answer::NotFound)), Err((Cause::Unsupported, false)));
+    }
+}

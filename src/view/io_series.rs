@@ -1,0 +1,207 @@
+//! What each EBS volume was asked for over the last hours: what a bucket of credits goes by.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::facts::{BlockDevice, BlockDevices, BootId, DeviceName, EbsType, Moment, VolumeId};
+use crate::finding::Evidence;
+
+/// Time between two samples.
+const SPACING: Duration = Duration::from_secs(600);
+
+/// Fifteen hours: in that time the smallest volume fills an empty bucket.
+const SAMPLES: usize = 91;
+
+/// An instance has no more attachments than this.
+const MOST_VOLUMES: usize = 128;
+
+/// For so long a volume's type holds as it was told: it can be changed while the volume is in use.
+const TYPE_HOLDS: Duration = Duration::from_secs(3600);
+
+/// What a device had completed by then, since it appeared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoTotal {
+    /// Time since boot.
+    pub up: Duration,
+    /// Requests of every sort.
+    pub requests: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+}
+
+/// A volume's type, and who said so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldType {
+    /// The type.
+    pub of: EbsType,
+    /// Who said so.
+    pub by: Evidence,
+    at: Moment,
+}
+
+/// The series of one volume. Another volume under the same device's name begins another.
+#[derive(Clone, Debug)]
+pub struct VolumeSeries {
+    device: DeviceName,
+    volume: VolumeId,
+    diskseq: Option<u64>,
+    boot: BootId,
+    samples: VecDeque<IoTotal>,
+    told: Option<ToldType>,
+}
+
+/// The series of all EBS volumes that are attached.
+#[derive(Clone, Debug, Default)]
+pub struct IoSeries {
+    series: Vec<VolumeSeries>,
+}
+
+impl IoTotal {
+    /// What a device has completed now; `None` where its counters are not known.
+    #[must_use]
+    pub fn of(device: &BlockDevice, at: Moment) -> Option<Self> {
+        let io = device.io?;
+        Some(Self { up: at.up, requests: io.completed(), bytes: io.bytes? })
+    }
+}
+
+impl VolumeSeries {
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// What it had completed, oldest first.
+    pub fn samples(&self) -> impl DoubleEndedIterator<Item = IoTotal> {
+        self.samples.iter().copied()
+    }
+
+    /// The volume's type, where it was told within the last hour.
+    #[must_use]
+    pub fn told(&self, now: Moment) -> Option<&ToldType> {
+        self.told.as_ref().filter(|told| now.since(&told.at).is_some_and(|age| age < TYPE_HOLDS))
+    }
+
+    fn begin(device: &BlockDevice, volume: &VolumeId, at: Moment) -> Self {
+        Self {
+            device: device.name.clone(),
+            volume: volume.clone(),
+            diskseq: device.diskseq,
+            boot: at.boot,
+            samples: VecDeque::new(),
+            told: None,
+        }
+    }
+
+    fn is_of(&self, device: &BlockDevice, at: Moment) -> bool {
+        let same = device.volume.as_ref() == Some(&self.volume) && device.diskseq == self.diskseq;
+        same && self.device == device.name && self.boot == at.boot
+    }
+
+    fn add(&mut self, total: IoTotal) {
+        let went_back =
+            |last: &IoTotal| total.requests < last.requests || total.bytes < last.bytes || total.up < last.up;
+        if self.samples.back().is_some_and(went_back) {
+            self.samples.clear();
+        }
+        if self.samples.back().is_some_and(|last| total.up.saturating_sub(last.up) < SPACING) {
+            return;
+        }
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(total);
+    }
+}
+
+impl IoSeries {
+    /// Takes in what the devices have completed by now; the series of those that are gone go, too.
+    pub fn follow(&mut self, block: &BlockDevices, at: Moment) {
+        let mut before = std::mem::take(&mut self.series);
+        for device in block.values() {
+            let Some((volume, total)) = device.volume.as_ref().zip(IoTotal::of(device, at)) else { continue };
+            let known = before.iter().position(|series| series.is_of(device, at));
+            let mut series =
+                known.map_or_else(|| VolumeSeries::begin(device, volume, at), |index| before.swap_remove(index));
+            series.add(total);
+            if self.series.len() < MOST_VOLUMES {
+                self.series.push(series);
+            }
+        }
+    }
+
+    /// Remembers what type a device's volume is.
+    pub fn learn(&mut self, device: &str, of: EbsType, by: Evidence, at: Moment) {
+        if let Some(series) = self.series.iter_mut().find(|series| series.device == device) {
+            series.told = Some(ToldType { of, by, at });
+        }
+    }
+
+    /// The series of each volume.
+    pub fn iter(&self) -> impl Iterator<Item = &VolumeSeries> {
+        self.series.iter()
+    }
+
+    /// The series of the volume behind this device.
+    #[must_use]
+    pub fn of(&self, device: &str) -> Option<&VolumeSeries> {
+        self.series.iter().find(|series| series.device == device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{DevId, IoStat, Source};
+
+    fn at(up: u64) -> Moment {
+        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    fn disk(diskseq: u64, reads: u64) -> BlockDevices {
+        let device = BlockDevice {
+            name: "nvme1n1".into(),
+            diskseq: Some(diskseq),
+            volume: VolumeId::from_serial("vol0123456789abcdef0"),
+            io: Some(IoStat { reads, bytes: Some(4096 * reads), ..IoStat::default() }),
+            ..BlockDevice::default()
+        };
+        BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)])
+    }
+
+    fn requests(series: &IoSeries) -> Vec<u64> {
+        series.of("nvme1n1").map(|s| s.samples().map(|total| total.requests).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_sample_is_kept_each_ten_minutes_and_no_more_than_there_is_room_for() {
+        let mut series = IoSeries::default();
+        for up in (0..1_800).step_by(10) {
+            series.follow(&disk(1, up), at(up));
+        }
+        assert_eq!(requests(&series), [0, 600, 1200]);
+        for up in (1_800..90_000).step_by(600) {
+            series.follow(&disk(1, up), at(up));
+        }
+        assert_eq!((requests(&series).len(), requests(&series).last()), (SAMPLES, Some(&89_400)));
+    }
+
+    #[test]
+    fn another_disk_or_a_counter_that_went_back_begins_anew() {
+        let mut series = IoSeries::default();
+        series.follow(&disk(1, 50), at(0));
+        let by = Evidence { source: Source::StorageClasses, fact: "gp2".into(), at: Timestamp::UNIX_EPOCH };
+        series.learn("nvme1n1", EbsType::Gp2, by, at(0));
+        series.follow(&disk(1, 40), at(10));
+        assert_eq!(requests(&series), [40]);
+        let told = |series: &IoSeries, up| series.of("nvme1n1").and_then(|s| s.told(at(up))).map(|told| told.of);
+        assert_eq!((told(&series, 3599), told(&series, 3600)), (Some(EbsType::Gp2), None));
+        series.follow(&disk(2, 60), at(20));
+        assert_eq!((requests(&series), told(&series, 20)), (vec![60], None));
+        series.follow(&BlockDevices::whole([]), at(30));
+        assert_eq!(series.iter().count(), 0);
+    }
+}
