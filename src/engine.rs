@@ -7,7 +7,7 @@ use crate::detect::{self, Detector, Settings};
 use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
 use crate::ledger::{Entry, Ledger, Memory, Transition};
-use crate::view::{Trends, View};
+use crate::view::{Former, Trends, View};
 
 /// The judges, what they see, and what became of their findings.
 #[derive(Debug)]
@@ -34,10 +34,11 @@ pub struct Step {
 impl Engine {
     /// An engine that has seen nothing but may remember since when findings stand.
     #[must_use]
-    pub fn new(settings: Settings, now: Moment, memory: Memory) -> Self {
+    pub fn new(settings: Settings, now: Moment, mut memory: Memory) -> Self {
+        let former = Former::with(std::mem::take(&mut memory.pods));
         Self {
             settings,
-            view: View::new(now),
+            view: View { former, ..View::new(now) },
             ledger: Ledger::with_memory(memory),
             blind: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -147,6 +148,6 @@ impl Engine {
     /// What must be kept over a restart.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        self.ledger.memory()
+        Memory { pods: self.view.former.pods(), ..self.ledger.memory() }
     }
 }

@@ -28,8 +28,8 @@ pub use cgroup::{
     RootMemory, pod_uid_of,
 };
 pub use cluster::{
-    AgentConfigMap, AgentDaemonSet, Answer, Answers, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
-    PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Answer, Answers, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS, Node,
+    NodeCondition, PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{

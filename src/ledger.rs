@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue;
-use crate::facts::Moment;
+use crate::facts::{KnownPod, Moment};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
 
 /// Subjects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
@@ -70,11 +70,14 @@ pub struct Transition {
     pub first_seen: Timestamp,
 }
 
-/// What is kept over restarts: when each finding that stands was first seen.
+/// What is kept over restarts: when each finding that stands was first seen, and whose volumes were here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// One entry for each confirmed finding.
     pub seen: Vec<Remembered>,
+    /// Pods with claims that were on this node lately: what they leave behind is called by their UIDs alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<KnownPod>,
 }
 
 /// One finding that stood when the agent stopped.
@@ -113,7 +116,7 @@ impl Ledger {
             seen.entry(key.clone()).or_insert(*first_seen);
         }
         let seen = seen.into_iter().map(|((kind, subject), first_seen)| Remembered { kind, subject, first_seen });
-        Memory { seen: seen.collect() }
+        Memory { seen: seen.collect(), pods: Vec::new() }
     }
 
     /// Everything that is suspected or confirmed.

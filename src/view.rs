@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, EvictionSignal, Moment, Observation, Pod, PodUid, Pods, Reading, Source, SourceSet, Unknown, Witness,
-    for_each_source,
+    Cause, EvictionSignal, KnownPod, Moment, Observation, Pod, PodUid, Pods, Reading, Source, SourceSet, Unknown,
+    Witness, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{IoSeries, IoTotal, ToldType, VolumeSeries};
@@ -120,11 +120,6 @@ impl<T> Fact<T> {
         Ok(Delta { by, over })
     }
 
-    /// The last value that was known, however old.
-    fn last(&self) -> Option<&T> {
-        self.known().ok().map(|seen| seen.value).or(self.before.as_ref().map(|(value, _)| value))
-    }
-
     fn put(&mut self, mut reading: Reading<T>) {
         if let Reading::Unknown(unknown) = &mut reading {
             // The same trouble goes on: keep its beginning.
@@ -185,7 +180,7 @@ macro_rules! view {
             pub now: Moment,
             /// What each eviction signal did lately.
             pub trends: Trends,
-            /// Pods that left this node lately.
+            /// Pods with claims that are or were on this node.
             pub former: Former,
             /// What each EBS volume was asked for lately, and of which type it is.
             pub io: IoSeries,
@@ -212,7 +207,7 @@ macro_rules! view {
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     if let Observation::Pods(Reading::Known { value, .. }) = &observation {
-                        self.former.follow(self.pods.last(), value);
+                        self.former.follow(value);
                     }
                     match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
@@ -238,34 +233,51 @@ macro_rules! view {
 }
 for_each_source!(view);
 
-/// Pods that leave a node in an hour or so, on the busiest.
+/// As many as an instance takes volumes, twice over.
 const MOST_FORMER: usize = 256;
 
-/// Names of pods that left this node lately: what they left behind is called by their UIDs alone.
+/// Names of pods with claims that are or were on this node: what they leave behind is called by their UIDs alone, and an agent
+/// that was started again must know them, too.
 #[derive(Clone, Debug, Default)]
 pub struct Former {
-    pods: VecDeque<(PodUid, String, String)>,
+    pods: VecDeque<KnownPod>,
 }
 
 impl Former {
-    fn follow(&mut self, before: Option<&Pods>, now: &Pods) {
-        let Some(before) = before else { return };
-        for (uid, pod, still) in before.beside(now) {
-            // What a list with a gap does not have may be there.
-            if still.is_none() && now.gap().is_none() && self.name(uid).is_none() {
-                if self.pods.len() == MOST_FORMER {
-                    self.pods.pop_front();
-                }
-                self.pods.push_back((uid.clone(), pod.namespace.clone(), pod.name.clone()));
+    /// Those that an agent before us knew.
+    #[must_use]
+    pub fn with(pods: Vec<KnownPod>) -> Self {
+        let mut pods: VecDeque<KnownPod> = pods.into();
+        pods.truncate(MOST_FORMER);
+        Self { pods }
+    }
+
+    /// To be kept over a restart.
+    #[must_use]
+    pub fn pods(&self) -> Vec<KnownPod> {
+        self.pods.iter().cloned().collect()
+    }
+
+    fn follow(&mut self, now: &Pods) {
+        for (uid, pod) in now.iter().filter(|(_, pod)| !pod.claims.is_empty()) {
+            if self.name(uid).is_some() {
+                continue;
             }
+            if self.pods.len() == MOST_FORMER {
+                // Who is still here can be remembered again.
+                let gone = self.pods.iter().position(|known| now.get(&known.uid).is_none());
+                self.pods.remove(gone.unwrap_or(0));
+            }
+            let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
+            self.pods.push_back(KnownPod { uid: uid.clone(), namespace, name });
         }
     }
 
-    /// The namespace and name of a pod that was on this node.
+    /// The namespace and name of a pod that is or was on this node.
     #[must_use]
     pub fn name(&self, uid: &PodUid) -> Option<(&str, &str)> {
-        let (_, namespace, name) = self.pods.iter().find(|(other, ..)| other == uid)?;
-        Some((namespace, name))
+        let pod = self.pods.iter().find(|known| known.uid == *uid)?;
+        Some((&pod.namespace, &pod.name))
     }
 }
 
@@ -438,22 +450,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_left_is_remembered_by_name_and_not_for_ever() {
+    fn a_pod_that_had_a_claim_is_remembered_by_name_and_not_for_ever() {
         let list = |names: std::ops::Range<usize>| {
-            let pod = |n: usize| Pod { namespace: "ns".into(), name: format!("p-{n}"), ..Pod::default() };
+            let claims = |n: usize| if n == 7 { Vec::new() } else { vec!["c".to_owned()] };
+            let pod =
+                |n: usize| Pod { namespace: "ns".into(), name: format!("p-{n}"), claims: claims(n), ..Pod::default() };
             Pods::whole(names.map(|n| (format!("uid-{n:04}"), std::sync::Arc::new(pod(n)))))
         };
         let mut view = View::new(at(0));
         let mut tell = |up, pods| {
             view.take(at(up), vec![Observation::Pods(Reading::Known { value: pods, at: at(up) })]);
-            ["uid-0000", "uid-0299"].map(|uid| view.former.name(&uid.to_owned()).map(|(_, name)| name.to_owned()))
+            [0, 7, 9].map(|n| view.former.name(&format!("uid-{n:04}")).map(|(_, name)| name.to_owned()))
         };
-        assert_eq!(tell(1, list(0..300)), [None, None]);
-        assert_eq!(tell(2, list(1..300)), [Some("p-0".to_owned()), None]);
-        let gap = Unknown::new(Cause::Incomplete, "a page is missing");
-        assert_eq!(tell(3, Pods::with_gap([], Some(gap))), [Some("p-0".to_owned()), None]);
-        assert_eq!(tell(4, list(1..300)), [Some("p-0".to_owned()), None]);
-        assert_eq!(tell(5, list(300..301)), [None, Some("p-299".to_owned())]);
+        let (first, ninth) = (Some("p-0".to_owned()), Some("p-9".to_owned()));
+        assert_eq!(tell(1, list(0..10)), [first.clone(), None, ninth.clone()]);
+        assert_eq!(tell(2, list(9..20)), [first, None, ninth.clone()]);
+        // Of those that are gone the oldest make room.
+        assert_eq!(tell(3, list(9..260)), [None, None, ninth]);
+        let kept = view.former.pods();
+        assert_eq!((kept.len(), Former::with(kept.clone()).pods() == kept), (MOST_FORMER, true));
     }
 
     #[test]

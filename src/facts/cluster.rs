@@ -175,6 +175,17 @@ impl PodPhase {
 /// All pods that are bound to this node, by the UID that the node knows them by.
 pub type Pods = Inventory<PodUid, Arc<Pod>>;
 
+/// The name of a pod that is or was on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPod {
+    /// The UID by which the node knows it.
+    pub uid: PodUid,
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+}
+
 /// What our own ConfigMap says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
