@@ -3,11 +3,13 @@
 mod api;
 pub mod cleanup;
 pub mod cluster;
+mod ec2;
 pub mod landlock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
 pub mod state;
+pub mod sweep;
 mod tell;
 
 use std::path::Path;
@@ -26,6 +28,7 @@ use crate::facts::{Moment, Observation, Question, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
+use crate::observe::ec2::Pace;
 use crate::observe::host::ebs_statistics::Controllers;
 use crate::observe::host::root::Root;
 use crate::observe::{Eyes, Host, HostSettings};
@@ -35,6 +38,7 @@ use crate::report::{Origin, Report, text};
 use crate::wake::Waker;
 
 use api::Link;
+use ec2::Ec2Link;
 use schedule::Schedule;
 use serve::Served;
 use state::StateDir;
@@ -80,6 +84,7 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
 struct Agent {
     eyes: Eyes,
     api: Link,
+    ec2: Ec2Link,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -138,11 +143,12 @@ impl Agent {
         }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.extend([("api", 0), ("clock", 0)]);
+        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
         let schedule = Schedule::new(config.interval);
         Ok(Self {
             eyes,
             api,
+            ec2: Ec2Link::open(config, clock, Pace::Fleet),
             clock,
             engine,
             schedule,
@@ -161,11 +167,13 @@ impl Agent {
         let due = self.schedule.take_due(begun);
         self.api.mend(&self.state, self.clock).await;
         let asks = std::mem::take(&mut self.asks);
-        let (of_host, of_api): (Vec<_>, Vec<_>) =
-            asks.into_iter().partition(|ask| ask.source().witness() == Witness::Host);
-        let _ = self.api.ask(of_api);
+        let to = |witness| asks.iter().filter(move |ask| ask.source().witness() == witness).cloned().collect();
+        let of_host: Vec<_> = to(Witness::Host);
+        let _ = self.api.ask(to(Witness::Api));
+        let _ = self.ec2.ask(to(Witness::Ec2), &self.engine);
         let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
+        seen.extend(self.ec2.take());
         self.state.replace(&mut seen, begun);
         let step = self.judge(seen);
         self.follow(step);
@@ -207,10 +215,12 @@ impl Agent {
         debug!(millis = took.as_millis(), "pass");
         let mut report = Report::of(&self.engine, Origin::Agent);
         report.notes.push(self.api.note());
+        report.notes.extend(self.ec2.note());
         report.history = self.history.all();
         self.api.tell(&self.engine, &report, now);
         self.figures.api = self.api.figures();
         self.figures.told = self.api.tell_figures();
+        self.figures.ec2 = self.ec2.figures();
         let served =
             Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));
@@ -238,6 +248,10 @@ impl Agent {
                 }
                 () = self.api.news() => {
                     *self.figures.wakes_total.entry("api").or_default() += 1;
+                    woken = true;
+                }
+                () = self.ec2.news() => {
+                    *self.figures.wakes_total.entry("ec2").or_default() += 1;
                     woken = true;
                 }
             }

@@ -263,7 +263,7 @@ pub fn short_message(message: &str) -> String {
 }
 
 /// An error with what it came from: the outermost alone says that something failed, and not what.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

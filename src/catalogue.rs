@@ -59,7 +59,7 @@ pub enum Scope {
 #[must_use]
 pub fn scope(kind: Kind) -> Scope {
     match kind {
-        Kind::SystemPodStarved => Scope::Cluster,
+        Kind::SystemPodStarved | Kind::OrphanedVolume => Scope::Cluster,
         _ => Scope::Node,
     }
 }
@@ -136,6 +136,10 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
         | Kind::VolumesMountedAtShutdown => false,
         // Another node, or another type of it, mends it.
         Kind::InstanceEbsThrottled => false,
+        // The pod knows nothing of tags.
+        Kind::UntaggedVolume => false,
+        // Of the account, and of no pod.
+        Kind::OrphanedVolume => false,
         // The scheduler says so on the pod itself.
         Kind::SystemPodStarved => false,
         // Of the node, and of no pod.
@@ -454,6 +458,35 @@ pub fn row(kind: Kind) -> &'static Row {
                   the next node gets them. Look at what holds the drain up: a PodDisruptionBudget, a long grace period, \
                   or an EBS driver pod that was evicted before the pods whose volumes it must unmount.",
             never: "Do not force the detach of a volume from a machine that still runs.",
+        },
+        Kind::UntaggedVolume => &Row {
+            area: Area::Volumes,
+            confirm_after: 0,
+            clear_after: 20,
+            critical_after: None,
+            summary: "A volume that Kubernetes attached here has no tag that says whose it is.",
+            proof: "EC2 says so twice, a minute apart: the volume is attached to this instance, the Node lists it, and it has \
+                    none of the tags of the EBS driver or of a cluster. EC2 is never asked for this alone.",
+            act: "A volume that was made by hand has no such tags, and all is well. One that the driver made has lost them: \
+                  when its PersistentVolume goes, nobody will know that it can be deleted, and it is paid for until \
+                  somebody looks. Give it the tags of its neighbours (kubernetes.io/cluster/NAME=owned, CSIVolumeName).",
+            never: "Do not take a volume without tags for one without an owner: this one is attached and in use.",
+        },
+        Kind::OrphanedVolume => &Row {
+            area: Area::Volumes,
+            confirm_after: 0,
+            clear_after: 60,
+            critical_after: None,
+            summary: "A volume of the account is attached nowhere and no PersistentVolume has it: it is paid for by nobody's leave.",
+            proof: "EC2 lists it as available, it is older than an hour, and the PersistentVolumes of the cluster, listed \
+                    whole, lack it. A warning is tagged as this cluster's and no other's; an info has no tag at all. What \
+                    etcd or the control plane may want is left out. `barnacle cluster` looks once a day where ec2 is on.",
+            act: "`barnacle sweep` lists all of them with what they cost, those of other clusters apart. Look at its tags \
+                  and its time for the claim that it was made for; ask who had it. Take a snapshot before anything else: \
+                  it costs less than the volume, and less than what may be on it.",
+            never: "Do not delete it for this alone: a PersistentVolume that was removed with its reclaim policy on Retain \
+                    leaves its volume so on purpose, and without a tag it may be of any other cluster or of somebody \
+                    who knows nothing of Kubernetes.",
         },
         Kind::EvictionThresholdMet => &Row {
             area: Area::Eviction,

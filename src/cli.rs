@@ -7,6 +7,7 @@ mod explain;
 mod record;
 mod replay;
 mod run;
+mod sweep;
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
         Some(("replay", arguments)) => replay::main(arguments),
+        Some(("sweep", arguments)) => sweep::main(arguments, &settings(arguments)?),
         _ => Ok(USAGE),
     }
 }
@@ -97,6 +99,7 @@ fn command() -> Command {
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
         .subcommand(replay::command())
+        .subcommand(with_settings(sweep::command()))
 }
 
 /// Adds `--config` and a flag for every setting.

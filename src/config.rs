@@ -37,6 +37,14 @@ pub struct Config {
     pub kubeconfig: Option<String>,
     /// Our own pod, as `namespace/name`.
     pub own_pod: Option<String>,
+    /// Whether EC2 is asked where a judge has a reason to.
+    pub ec2: bool,
+    /// Whoever answers in EC2's place.
+    pub ec2_endpoint: Option<String>,
+    /// Clusters that share the account's budget of EC2 calls.
+    pub clusters_in_account: u64,
+    /// What this cluster is called in the tags of its volumes.
+    pub cluster_name: Option<String>,
     /// The kubelet's directory.
     pub kubelet_root: String,
     /// The directory of the container images.
@@ -68,6 +76,10 @@ impl Default for Config {
             tell: true,
             kubeconfig: None,
             own_pod: None,
+            ec2: false,
+            ec2_endpoint: None,
+            clusters_in_account: 4,
+            cluster_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
             image_root: None,
             state_dir: None,
@@ -279,6 +291,45 @@ pub const KEYS: &[Key] = &[
         set: |config, text| {
             config.own_pod = (!text.is_empty()).then(|| text.to_owned());
             (text.is_empty() || text.split('/').count() == 2).then_some(())
+        },
+    },
+    Key {
+        name: "ec2",
+        help: "whether EC2 is asked (DescribeVolumes, with a filter) where something here gives a reason: needs a role that allows it",
+        allowed: || "true or false".to_owned(),
+        get: |config| config.ec2.to_string(),
+        set: |config, text| {
+            config.ec2 = text.parse().ok()?;
+            Some(())
+        },
+    },
+    Key {
+        name: "ec2-endpoint",
+        help: "who is asked in EC2's place: an interface endpoint, or a test",
+        allowed: || {
+            "an address such as https://ec2.eu-west-1.example, http:// on this machine alone, or nothing".to_owned()
+        },
+        get: |config| config.ec2_endpoint.clone().unwrap_or_default(),
+        set: |config, text| {
+            config.ec2_endpoint = if text.is_empty() { None } else { Some(endpoint(text)?) };
+            Some(())
+        },
+    },
+    number!(
+        "clusters-in-account",
+        "clusters that share the account's budget of EC2 calls in this region: each takes its part of a twentieth",
+        1..=1000,
+        clusters_in_account
+    ),
+    Key {
+        name: "cluster-name",
+        help: "what this cluster is called in the tags of its volumes (sweep, and cluster with ec2); found in those of its own PersistentVolumes where nothing is said",
+        allowed: || "a name of letters, digits, dots, dashes and underscores, or nothing".to_owned(),
+        get: |config| config.cluster_name.clone().unwrap_or_default(),
+        set: |config, text| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            config.cluster_name = (!text.is_empty()).then(|| text.to_owned());
+            (text.len() <= 127 && text.chars().all(plain)).then_some(())
         },
     },
     path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
@@ -594,6 +645,19 @@ fn address(text: &str) -> Option<SocketAddr> {
     })
 }
 
+/// A session's token goes with each request: only to where it is known who gets it.
+fn endpoint(text: &str) -> Option<String> {
+    let uri: http::Uri = text.parse().ok()?;
+    let local = uri.host().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
+    let good = match uri.scheme_str() {
+        Some("https") => uri.host().is_some_and(|host| !host.is_empty()),
+        Some("http") => local,
+        _ => false,
+    };
+    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    (good && plain).then(|| text.trim_end_matches('/').to_owned())
+}
+
 fn absolute(text: &str) -> Option<String> {
     let path = text.starts_with('/').then_some(text)?;
     let trimmed = path.trim_end_matches(|c: char| c == '/' || c.is_whitespace());
@@ -699,6 +763,18 @@ mod tests {
             assert_eq!(load(value).unwrap().to_string(), address, "{value}");
         }
         for bad in ["fd12::7", "2001:db8:0:1:2:3:4:5", "10.0.0.7", ":9918", "node:9918"] {
+            assert!(load(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_asked_over_tls_or_on_this_machine() {
+        let load = |value: &str| Config::load(None, [], [("ec2-endpoint", value)]).map(|c| c.ec2_endpoint);
+        for good in ["https://vpce-0a.ec2.eu-west-1.vpce.amazonaws.com", "http://127.0.0.1:5000", "http://localhost:1"]
+        {
+            assert_eq!(load(good), Ok(Some(good.to_owned())));
+        }
+        for bad in ["http://ec2.eu-west-1.amazonaws.com", "ec2.example", "https://", "https://a@b", "ftp://127.0.0.1"] {
             assert!(load(bad).is_err(), "{bad}");
         }
     }

@@ -75,6 +75,8 @@ pub const DETECTORS: &[&Detector] = &[
     &volumes::wanted_elsewhere::DETECTOR,
     &volumes::attachment_limit::DETECTOR,
     &volumes::mounted_at_shutdown::DETECTOR,
+    &volumes::untagged_volume::DETECTOR,
+    &volumes::orphaned_volume::DETECTOR,
     &kubelet::eviction_threshold::DETECTOR,
     &kubelet::oom_kill::DETECTOR,
     &kubelet::pids::DETECTOR,
@@ -169,8 +171,13 @@ mod tests {
 
     /// What no judge reads: the agent itself does, to report and to pace itself; judges of volumes and interfaces ask
     /// for the rest, by name and only when they suspect something.
-    const READ_ELSEWHERE: SourceSet =
-        SourceSet::of(&[Source::AgentConfigMap, Source::AgentDaemonSet, Source::CniNode, Source::VpcCniConfig]);
+    const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
+        Source::AgentConfigMap,
+        Source::AgentDaemonSet,
+        Source::CniNode,
+        Source::VpcCniConfig,
+        Source::Ec2Volumes,
+    ]);
 
     /// Design: no witness that nothing reads.
     #[test]

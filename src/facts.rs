@@ -9,6 +9,7 @@ mod cgroup;
 mod cluster;
 mod cpu;
 mod ebs;
+mod ec2;
 mod filesystem;
 mod inventory;
 mod kernel;
@@ -34,6 +35,10 @@ pub use cluster::{
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
     EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, StatisticsPage, VolumeStatistics,
+};
+pub use ec2::{
+    CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,
+    Ec2VolumeState, OLD_CLUSTER_TAG, ROLE_TAG, VolumeSweep, region_of, tells_owner,
 };
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use inventory::{Absent, Inventory, NotAbsent};

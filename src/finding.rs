@@ -76,6 +76,10 @@ kinds! {
     AttachmentLimit,
     /// The node goes while volumes are mounted.
     VolumesMountedAtShutdown,
+    /// No tag says whose an attached volume is.
+    UntaggedVolume,
+    /// A volume that is attached nowhere, and that nobody seems to want.
+    OrphanedVolume,
     /// An eviction signal is below the kubelet's threshold.
     EvictionThresholdMet,
     /// The OOM killer was at work.

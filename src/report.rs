@@ -11,6 +11,7 @@ pub mod npd;
 pub mod page;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod sweep;
 pub mod table;
 pub mod text;
 pub mod timeline;

@@ -344,6 +344,8 @@ impl View {
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
             Source::Pods => self.pods.known().ok()?.value.gap(),
             Source::PendingPods => self.pending_pods.known().ok()?.value.gap(),
+            Source::VolumeSweep => self.volume_sweep.known().ok()?.value.volumes.gap(),
+            Source::Ec2Attached => self.ec2_attached.known().ok()?.value.volumes.gap(),
             Source::KubeletDirs => {
                 let dirs = self.kubelet_dirs.known().ok()?.value;
                 dirs.pods.gap().or(dirs.staging.gap())

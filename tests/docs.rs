@@ -24,7 +24,7 @@ use barnacle::config::{Config, KEYS};
 use barnacle::detect::DETECTORS;
 use barnacle::facts::{PodPhase, Source};
 use barnacle::finding::{Judgement, Kind};
-use barnacle::report::metrics::{self, AgentFigures, ApiFigures};
+use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
 use barnacle::report::{Origin, Report};
 use world::scenario::{Edit, Scenario};
 use world::tree::World;
@@ -80,6 +80,7 @@ fn every_metric_is_documented() {
     let judged = world.engine.now().wall;
     figures.detectors.entry("DeadMount").or_default().ran(judged, Duration::ZERO, &[Judgement::new(Kind::DeadMount)]);
     figures.api = ApiFigures::of([(("get", Some(200)), 1)].into_iter(), 1);
+    figures.ec2 = Some(Ec2Figures { calls_total: [(("DescribeVolumes", "ok"), 0)].into(), paused: false });
     let mut report = Report::of(&world.engine, Origin::Agent);
     report.pods.insert(PodPhase::Running, 1);
     let scrape = metrics::render(&report, &figures);

@@ -262,6 +262,14 @@ fn every_setting_in_them_is_a_setting() {
     }
 }
 
+/// EC2 knows no narrower form of this one action, and nothing else is needed.
+#[test]
+fn the_role_may_describe_volumes_and_nothing_else() {
+    let policy: Value = serde_json::from_str(&fs::read_to_string(path("iam/policy.json")).unwrap()).unwrap();
+    let [statement] = list(&policy["Statement"]) else { panic!("{policy}") };
+    assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Allow"), &json!("ec2:DescribeVolumes")));
+}
+
 /// The kubelet asks the port of the second address, and that is what Prometheus is told.
 #[test]
 fn probes_and_scrapes_go_where_it_listens() {

@@ -10,15 +10,21 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::serve::{self, Served};
+use super::sweep::hints;
 use crate::api::{Access, Api, connect};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::facts::Source;
+use crate::finding::Kind;
 use crate::ledger::Memory;
 use crate::observe::clock::Clock;
 use crate::observe::cluster::Pending;
-use crate::report::metrics::AgentFigures;
+use crate::observe::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
+use crate::report::metrics::{AgentFigures, Ec2Figures};
 use crate::report::{Origin, Report};
+
+/// The first sweep of volumes begins within twice this time: a pod that starts again and again must not ask each time.
+const FIRST_SWEEP: Duration = Duration::from_secs(600);
 
 /// Findings are confirmed and cleared by time, so it passes also when nothing comes.
 const BEAT: Duration = Duration::from_secs(10);
@@ -53,12 +59,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 async fn pass_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Served>>) {
     let clock = Clock::here();
     let pending = Pending::start(&api, clock);
+    let daily = config.ec2.then(|| Daily::start(&api, hints(config), clock, FIRST_SWEEP));
     let mut engine = Engine::new(config.detect.clone(), clock.now(), Memory::default());
     let mut figures = AgentFigures::default();
     loop {
         let woken = timeout(BEAT, pending.news()).await.is_ok();
         let began = clock.now();
-        let step = engine.step(began, pending.take());
+        let mut seen = pending.take();
+        // A sweep is a day's news: the next beat is soon enough.
+        seen.extend(daily.iter().flat_map(Daily::take));
+        let step = engine.step(began, seen);
         for transition in &step.transitions {
             super::log(transition);
             *figures.transitions_total.entry(super::change(transition.change)).or_default() += 1;
@@ -66,17 +76,27 @@ async fn pass_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Ser
         *figures.wakes_total.entry(if woken { "api" } else { "clock" }).or_default() += 1;
         figures.passes_total += 1;
         figures.api = super::api::figures(&api);
-        let report = Some(report(&engine, &api));
+        figures.ec2 = daily.as_ref().map(swept);
+        let report = Some(report(&engine, &api, config.ec2));
         served.send_replace(Arc::new(Served { report, figures: figures.clone(), passed: tokio::time::Instant::now() }));
     }
 }
 
+fn swept(daily: &Daily) -> Ec2Figures {
+    let calls = daily.meter().calls();
+    let count = |outcome: Outcome| calls.get(&outcome).copied().unwrap_or_default();
+    let calls_total = Outcome::ALL.map(|outcome| ((DESCRIBE_VOLUMES, outcome.name()), count(outcome)));
+    Ec2Figures { calls_total: calls_total.into(), paused: false }
+}
+
 /// Of the cluster: what is said of a node is left out, as none was looked at.
-fn report(engine: &Engine, api: &Api) -> Report {
+fn report(engine: &Engine, api: &Api, sweeps: bool) -> Report {
     let mut report = Report::of(engine, Origin::Cluster);
     report.node = format!("the cluster at {}", api.server);
     report.headroom.clear();
     report.notes.clear();
-    report.unknown.retain(|unknown| unknown.source == Source::PendingPods);
+    // Who did not ask for the sweep does not miss it.
+    report.kinds.retain(|row| sweeps || row.kind != Kind::OrphanedVolume);
+    report.unknown.retain(|unknown| matches!(unknown.source, Source::PendingPods | Source::VolumeSweep));
     report
 }

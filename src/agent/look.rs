@@ -15,10 +15,12 @@ use crate::facts::{Moment, Observation, Question, SourceSet, Witness};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
+use crate::observe::ec2::Pace;
 use crate::observe::host::root::Root;
 use crate::report::{Origin, Report};
 
 use super::api::Link;
+use super::ec2::Ec2Link;
 use super::state::StateDir;
 
 /// More than any report of ours.
@@ -72,10 +74,13 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
 const ROUNDS: u32 = 3;
 /// How long a look waits for the API server's first words.
 const API_PATIENCE: Duration = Duration::from_secs(5);
+/// And for EC2's, whose credentials may have to be fetched first.
+const EC2_PATIENCE: Duration = Duration::from_secs(10);
 
 struct Looker<'a> {
     eyes: Eyes,
     api: Link,
+    ec2: Ec2Link,
     clock: Clock,
     engine: &'a mut Engine,
     state: StateDir,
@@ -87,9 +92,12 @@ impl Looker<'_> {
     async fn step(&mut self, due: SourceSet, asks: &[Question]) -> (Moment, Vec<Observation>, Step) {
         let of_api = asks.iter().filter(|ask| ask.source().witness() == Witness::Api);
         let asked = self.api.ask(of_api.cloned().collect());
+        let of_ec2 = asks.iter().filter(|ask| ask.source().witness() == Witness::Ec2);
+        let asked_ec2 = self.ec2.ask(of_ec2.cloned().collect(), self.engine);
         let mut seen = self.eyes.observe(self.clock, due, asks).await;
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
+        seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
         let at = self.clock.now();
         self.state.replace(&mut seen, at);
         let step = self.engine.step(at, seen.clone());
@@ -105,14 +113,15 @@ pub async fn look(
     config: &Config,
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, String)> {
+) -> anyhow::Result<(Engine, Vec<String>)> {
     let (eyes, clock) = super::eyes(config)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
     let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
     let mut api = Link::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
-    let mut looker = Looker { eyes, api, clock, engine: &mut engine, state, first };
+    let ec2 = Ec2Link::open(config, clock, Pace::Person);
+    let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, state, first };
     let mut asks = Vec::new();
     loop {
         let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
@@ -132,8 +141,9 @@ pub async fn look(
                 more = step.asks.iter().any(|ask| !asks.contains(ask));
                 asks = step.asks;
             }
-            let note = looker.api.note();
-            return Ok((engine, note));
+            let mut notes = vec![looker.api.note()];
+            notes.extend(looker.ec2.note());
+            return Ok((engine, notes));
         }
         sleep(BETWEEN.min(long - passed)).await;
     }
@@ -144,8 +154,8 @@ pub async fn look(
 /// # Errors
 /// When the root cannot be opened.
 pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
-    let (engine, note) = look(config, long, |_, _| {}).await?;
+    let (engine, notes) = look(config, long, |_, _| {}).await?;
     let mut report = Report::of(&engine, Origin::Look);
-    report.notes.push(note);
+    report.notes.extend(notes);
     Ok(report)
 }

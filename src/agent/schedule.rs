@@ -10,7 +10,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// To the API server it is put when it has stood for so long: most of what disagrees agrees by itself in seconds.
 const STANDS: Duration = Duration::from_secs(30);
-/// It is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
+/// To it and to EC2 it is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
 const ASK_API_AGAIN: Duration = Duration::from_secs(30);
 const ASK_API_AT_LEAST: Duration = Duration::from_secs(600);
 
@@ -117,14 +117,14 @@ impl Schedule {
 fn first_wait(ask: &Question) -> Duration {
     match ask.source().witness() {
         Witness::Host => ASK_AGAIN,
-        Witness::Api => ASK_API_AGAIN,
+        Witness::Api | Witness::Ec2 => ASK_API_AGAIN,
     }
 }
 
 fn next_wait(ask: &Question, wait: Duration) -> Duration {
     match ask.source().witness() {
         Witness::Host => ASK_AGAIN,
-        Witness::Api => (wait * 2).min(ASK_API_AT_LEAST),
+        Witness::Api | Witness::Ec2 => (wait * 2).min(ASK_API_AT_LEAST),
     }
 }
 

@@ -16,11 +16,14 @@ pub enum Profile {
     Kmsg,
     /// Statistics of NVMe controllers; privileged, so that the kernel's log comes with it.
     NvmeStats,
+    /// EC2, where something gives a reason to ask.
+    Ec2,
 }
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg, Self::NvmeStats];
+    pub const ALL: [Self; 6] =
+        [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg, Self::NvmeStats, Self::Ec2];
 
     /// What the README calls it.
     #[must_use]
@@ -31,6 +34,7 @@ impl Profile {
             Self::Directories => "+ `directories`",
             Self::Kmsg => "+ `kmsg`",
             Self::NvmeStats => "+ `nvme-stats`",
+            Self::Ec2 => "+ `ec2`",
         }
     }
 }
@@ -56,6 +60,7 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         Source::KernelLog if profile == Profile::NvmeStats => Sight::Whole,
         Source::KernelLog => only_in(Profile::Kmsg, Sight::Nothing),
         Source::EbsStatistics => only_in(Profile::NvmeStats, Sight::Nothing),
+        Source::Ec2Attached | Source::Ec2Volumes => only_in(Profile::Ec2, Sight::Nothing),
         Source::KubeletConfig => only_in(
             Profile::Distribution,
             Sight::But("thresholds of the kubelet's command line, else its defaults", &[Kind::EvictionThresholdMet]),
@@ -99,6 +104,6 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         | Source::AttributesClasses
         | Source::FormerPods => Sight::Whole,
         // Of the cluster and not of the node: `barnacle cluster` alone reads it.
-        Source::PendingPods => Sight::Nothing,
+        Source::PendingPods | Source::VolumeSweep => Sight::Nothing,
     }
 }

@@ -12,6 +12,7 @@ pub mod missing_device;
 pub mod mounted_at_shutdown;
 pub mod orphaned_pod_directory;
 pub mod orphaned_staging_mount;
+pub mod orphaned_volume;
 pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stale_attachment;
@@ -23,14 +24,16 @@ pub mod stuck_unmount;
 pub mod swapped_volume;
 mod throttled;
 pub mod unmounted_volume_path;
+pub mod untagged_volume;
 pub mod volume_throttled;
 pub mod wanted_elsewhere;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::facts::{BlockDevice, BlockDevices, DevId, MountEntry, Mounts, VolumeId, VolumePath};
+use crate::facts::{BlockDevice, BlockDevices, DevId, Ec2Attached, MountEntry, Mounts, Unknown, VolumeId, VolumePath};
 use crate::finding::{Subject, SubjectType};
-use crate::view::View;
+use crate::view::{Seen, View};
 
 /// A mount point as a subject, with the pod and volume that its path or device names.
 fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {
@@ -113,4 +116,14 @@ fn describe(mount: &MountEntry) -> String {
         Some(VolumePath::InTree { plugin, volume }) => format!("the {plugin} volume {volume}"),
         None => "a filesystem".to_owned(),
     }
+}
+
+/// EC2's answers disagree for seconds after a change: one alone proves nothing.
+const EC2_APART: Duration = Duration::from_secs(60);
+
+/// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its word rests on both.
+fn ec2_twice(view: &View) -> Result<(Seen<'_, Ec2Attached>, &Ec2Attached), Unknown> {
+    let (now, before, over) = view.ec2_attached.pair()?;
+    let same = now.value.instance == before.instance;
+    if same && over >= EC2_APART { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's word")) }
 }

@@ -64,7 +64,7 @@ impl<'a> AttachableName<'a> {
 #[must_use]
 pub fn attachment_name(handle: &str, driver: &str, node: &str) -> String {
     let digest = Sha256::new().chain_update(handle).chain_update(driver).chain_update(node).finalize();
-    format!("csi-{digest:x}")
+    digest.iter().fold("csi-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// Whether a staging directory's name is the hexadecimal SHA-256 of this volume handle.

@@ -313,6 +313,8 @@ pub struct PersistentVolume {
     pub claim: Option<String>,
     /// `spec.capacity.storage`, as written.
     pub capacity: Option<String>,
+    /// The zone that it can be used in: of the node affinity, by a key that ends in `/zone`.
+    pub zone: Option<String>,
     /// `status.phase`
     pub phase: Option<String>,
     /// `metadata.deletionTimestamp`

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DevId, Reading};
+use super::{DevId, Reading, VolumeId};
 
 /// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, the
 /// witness that reads it, where it looks.
@@ -53,6 +53,9 @@ macro_rules! for_each_source {
             AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, "VolumeAttributesClasses by name";
             PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, "pods without a node (watched by barnacle cluster)";
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, "pods that left this node, by name";
+            Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, "EC2: what is attached to this instance";
+            Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, "EC2: volumes by id";
+            VolumeSweep, volume_sweep, crate::facts::VolumeSweep, "volume-sweep", 86400, Ec2, "EC2: volumes that are attached nowhere (read by barnacle cluster)";
         }
     };
 }
@@ -110,6 +113,12 @@ macro_rules! declare {
                 match self { $(Self::$variant(_) => Source::$variant,)* }
             }
 
+            /// Why it says nothing, if so.
+            #[must_use]
+            pub fn why_unknown(&self) -> Option<&super::Unknown> {
+                match self { $(Self::$variant(reading) => reading.known().err(),)* }
+            }
+
             /// The answer of a source that could not be read.
             #[must_use]
             pub fn unknown(source: Source, why: super::Unknown) -> Self {
@@ -133,6 +142,8 @@ pub enum Witness {
     Host,
     /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
     Api,
+    /// EC2, on a budget that is a share of the account's.
+    Ec2,
 }
 
 /// A set of sources.
@@ -238,6 +249,10 @@ pub enum Question {
         /// Its name.
         name: String,
     },
+    /// What EC2 says is attached to this instance.
+    Ec2Attached,
+    /// What EC2 says of this volume, wherever it is attached.
+    Ec2Volume(VolumeId),
 }
 
 impl Question {
@@ -252,6 +267,8 @@ impl Question {
             Self::StorageClass(_) => Source::StorageClasses,
             Self::AttributesClass(_) => Source::AttributesClasses,
             Self::FormerPod { .. } => Source::FormerPods,
+            Self::Ec2Attached => Source::Ec2Attached,
+            Self::Ec2Volume(_) => Source::Ec2Volumes,
         }
     }
 }
@@ -266,6 +283,8 @@ impl fmt::Display for Question {
             Self::StorageClass(name) => write!(f, "StorageClass {name}"),
             Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
             Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
+            Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
+            Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
         }
     }
 }

@@ -5,9 +5,9 @@
 //! its own readings, which grow old and then turn Unknown.
 
 mod asked;
-mod backoff;
+pub(super) mod backoff;
 mod hourly;
-mod mailbox;
+pub(super) mod mailbox;
 mod objects;
 mod store;
 mod watch;
@@ -141,6 +141,24 @@ pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiE
         match page.metadata.next() {
             Some(token) => next = token,
             None => return Ok(nodes),
+        }
+    }
+}
+
+/// Every PersistentVolume of the cluster, by name: for a sweep, never for an agent.
+///
+/// # Errors
+/// As the API server says.
+pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, ApiError> {
+    let mut volumes = Vec::new();
+    let mut next = String::new();
+    loop {
+        let page: watch::List<objects::RawVolume> =
+            api.list(&format!("/api/v1/persistentvolumes?limit=250{next}")).await?;
+        volumes.extend(page.items.into_iter().map(|raw| (raw.metadata.name.clone(), objects::slim_volume(raw))));
+        match page.metadata.next() {
+            Some(token) => next = token,
+            None => return Ok(volumes),
         }
     }
 }

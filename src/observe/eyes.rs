@@ -76,7 +76,7 @@ impl Eyes {
         self.release();
         let mut seen = Vec::new();
         let held: SourceSet = self.stuck().collect();
-        // The API server's witness answers the others.
+        // The API server's witness and EC2's answer the others.
         let asked: SourceSet = asks.iter().map(Question::source).filter(|s| s.witness() == Witness::Host).collect();
         let mut left = due.with(asked).without(held);
         for source in due.with(asked).without(left).iter() {

@@ -132,7 +132,10 @@ impl Host {
             | Source::StorageClasses
             | Source::AttributesClasses
             | Source::PendingPods
-            | Source::FormerPods => Observation::unknown(source, Unknown::not_asked()),
+            | Source::FormerPods
+            | Source::Ec2Attached
+            | Source::Ec2Volumes
+            | Source::VolumeSweep => Observation::unknown(source, Unknown::not_asked()),
         }
     }
 }

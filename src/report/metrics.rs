@@ -41,6 +41,17 @@ pub struct AgentFigures {
     pub api: ApiFigures,
     /// What was told there.
     pub told: TellFigures,
+    /// What was asked of EC2; none where it never is.
+    pub ec2: Option<Ec2Figures>,
+}
+
+/// What was asked of EC2, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ec2Figures {
+    /// Calls by operation and by what they came to, zeros among them.
+    pub calls_total: BTreeMap<(&'static str, &'static str), u64>,
+    /// Whether nothing is asked, as the account's calls were refused for being too many.
+    pub paused: bool,
 }
 
 /// What was told by way of the API server, in numbers.
@@ -110,6 +121,9 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     detectors(&mut families, &extra.detectors);
     api(&mut families, &extra.api);
     told(&mut families, extra.told);
+    if let Some(figures) = &extra.ec2 {
+        ec2(&mut families, figures);
+    }
     let mut out = String::with_capacity(32 << 10);
     for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
         // It refuses only a family without a name or a metric; then the others are still told.
@@ -468,6 +482,18 @@ fn told(families: &mut Families, figures: TellFigures) {
         .set(&[], float(conditions.reasserted));
 }
 
+fn ec2(families: &mut Families, figures: &Ec2Figures) {
+    let help = "Calls of EC2, by operation and outcome: none while nothing here gives a reason to ask.";
+    let mut series = families.counter("barnacle_ec2_calls_total", help);
+    for ((operation, outcome), count) in &figures.calls_total {
+        series.set(&[("operation", operation), ("outcome", outcome)], float(*count));
+    }
+    drop(series);
+    families
+        .gauge("barnacle_ec2_budget_paused", "1 while EC2 is not asked, as it refused the account for too many calls.")
+        .set(&[], flag(figures.paused));
+}
+
 fn state(confirmed: bool) -> &'static str {
     if confirmed { "confirmed" } else { "suspected" }
 }
@@ -571,6 +597,7 @@ mod tests {
                 events: events::Counts { sent: 12, failed: 1, suppressed: 30 },
                 conditions: conditions::Counts { written: 900, failed: 2, reasserted: 1 },
             },
+            ec2: Some(Ec2Figures { calls_total: BTreeMap::from([(("DescribeVolumes", "ok"), 2)]), paused: true }),
         }
     }
 

@@ -9,7 +9,7 @@ use barnacle::config::{Config, File, KEYS};
 use barnacle::detect::Settings;
 use barnacle::engine::Engine;
 use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, Moment, PressureFile, Stall, ThresholdValue};
-use barnacle::facts::{VolumeId, VolumePath, pod_uid_of};
+use barnacle::facts::{Ec2Place, VolumeId, VolumePath, pod_uid_of};
 use barnacle::finding::Kind;
 use barnacle::ledger::Memory;
 use barnacle::observe::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
@@ -54,6 +54,7 @@ checks![
     nvme_identify,
     nvme_namespace,
     proc_cgroup,
+    provider_id,
     psi,
     quantity,
     recording,
@@ -421,6 +422,15 @@ pub fn volume_id(bytes: &[u8]) {
     if let Some(id) = VolumeId::from_serial(&text(bytes)) {
         assert!(id.as_str().starts_with("vol-") && matches!(id.as_str().len(), 12 | 21));
         assert_eq!(VolumeId::from_serial(id.as_str()).as_ref(), Some(&id));
+    }
+}
+
+/// A Node's providerID: its region becomes part of an address.
+pub fn provider_id(bytes: &[u8]) {
+    if let Some(Ec2Place { instance, region }) = Ec2Place::of_provider_id(&text(bytes)) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(instance.starts_with("i-") && instance.chars().all(plain));
+        assert!(region.chars().all(plain) && region.ends_with(|c: char| c.is_ascii_digit()));
     }
 }
 

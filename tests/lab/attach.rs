@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::control::{ControlPlane, wait_for};
 
@@ -74,7 +73,7 @@ impl ControlPlane {
     /// Kubernetes makes of what is attached.
     fn wait_for_attachment(&self, volume: &str, node: &str, until: &str) -> Result<String> {
         let id = self.kubectl(&["get", "persistentvolume", volume, "-o", "jsonpath={.spec.csi.volumeHandle}"])?;
-        let name = format!("csi-{:x}", Sha256::digest(format!("{id}{DRIVER}{node}")));
+        let name = barnacle::facts::attachment_name(&id, DRIVER, node);
         let (path, until) = (format!("volumeattachment/{name}"), format!("--for={until}"));
         wait_for(&format!("the VolumeAttachment of {volume} on {node}, {until}"), || {
             Ok(self.kubectl(&["wait", &until, &path, "--timeout=5s"]).is_ok())

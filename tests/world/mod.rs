@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test takes what it needs")]
 
 pub mod api;
+pub mod ec2;
 pub mod page;
 pub mod scenario;
 pub mod tree;

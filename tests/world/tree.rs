@@ -179,6 +179,7 @@ impl World {
             let Object::CsiNode(node) = read_object(Source::CsiNode, &node).unwrap() else { unreachable!() };
             seen.push(Observation::CsiNode(Reading::Known { value: node, at }));
         }
+        seen.extend(self.ec2(at));
         if !api.is_dir() {
             return seen;
         }
@@ -198,6 +199,22 @@ impl World {
             seen.push(answers.put(name, object, ask.source(), at));
         }
         seen
+    }
+
+    /// What EC2 says, where a step has an answer of it: `ec2/attached.json` and `ec2/sweep.json`, as a recording has
+    /// them. Each is said once.
+    fn ec2(&self, at: Moment) -> impl Iterator<Item = Observation> {
+        let once = |name: &str| {
+            let path = self.dir.path().join("ec2").join(name);
+            let text = fs::read(&path).ok()?;
+            fs::remove_file(path).unwrap();
+            Some(text)
+        };
+        let attached = once("attached.json")
+            .map(|text| Observation::Ec2Attached(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
+        let sweep = once("sweep.json")
+            .map(|text| Observation::VolumeSweep(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
+        attached.into_iter().chain(sweep)
     }
 
     fn moment(&self, second: u64) -> Moment {

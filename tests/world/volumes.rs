@@ -339,7 +339,7 @@ impl Volume {
         }
         let pod = format!("{KUBELET}/pods/{}", self.uid());
         if staged {
-            let hash = format!("{:x}", Sha256::digest(self.id()));
+            let hash: String = Sha256::digest(self.id()).iter().map(|byte| format!("{byte:02x}")).collect();
             let point = format!("{KUBELET}/plugins/kubernetes.io/csi/{DRIVER}/{hash}/globalmount");
             mount(1, &dev, "/", &point, self.fstype);
         }

@@ -263,7 +263,9 @@ mod tests {
 
     #[test]
     fn a_device_of_the_node_itself_is_called_by_its_name() {
-        let hash = |handle: &str| format!("{:x}", Sha256::digest(handle.as_bytes()));
+        let hash = |handle: &str| -> String {
+            Sha256::digest(handle.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
         for local in ["local-ebs://dev/xvdbz", "local-ebs://dev/sdf", "local-ebs://dev/xvdc"] {
             assert!(is_node_local(&hash(local)), "{local}");
         }

@@ -104,8 +104,8 @@ impl Memory {
                 };
                 self.former_pods.insert(format!("{namespace}/{name}"), (got, now));
             }
-            // The host's witnesses answer these.
-            Question::MountHolders(_) | Question::PodCgroups => {}
+            // Other witnesses answer these.
+            Question::MountHolders(_) | Question::PodCgroups | Question::Ec2Attached | Question::Ec2Volume(_) => {}
         }
     }
 

@@ -33,9 +33,13 @@ impl Backoff {
 
 /// A time within this share of `around`, at random.
 pub fn spread(around: Duration, share: f64) -> Duration {
+    around.mul_f64(1.0 - share + 2.0 * share * random())
+}
+
+/// A number from 0 to 1.
+pub fn random() -> f64 {
     // Keys of a hash map's hasher are random for each one, which is all that is needed here.
-    let random = RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64;
-    around.mul_f64(1.0 - share + 2.0 * share * random)
+    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }
 
 #[cfg(test)]

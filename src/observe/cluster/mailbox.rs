@@ -9,7 +9,7 @@ use crate::facts::{Observation, Source};
 
 /// The last word of each source since it was last taken.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
+pub(in crate::observe) struct Mailbox {
     words: Mutex<BTreeMap<Source, Observation>>,
     news: Notify,
 }

@@ -241,6 +241,7 @@ struct NodeSelector {
 #[serde(rename_all = "camelCase", default)]
 struct Term {
     match_fields: Option<Vec<MatchField>>,
+    match_expressions: Option<Vec<MatchField>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -459,6 +460,22 @@ pub struct VolumeSpec {
     volume_attributes_class_name: Option<String>,
     claim_ref: Option<ClaimRef>,
     capacity: Option<BTreeMap<String, String>>,
+    node_affinity: Option<VolumeAffinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct VolumeAffinity {
+    required: Option<NodeSelector>,
+}
+
+impl VolumeAffinity {
+    /// The zone that it names; the first one of several.
+    fn zone(self) -> Option<String> {
+        let terms = self.required?.node_selector_terms?.into_iter();
+        let mut rules = terms.flat_map(|term| term.match_expressions.unwrap_or_default());
+        rules.find(|rule| rule.key.ends_with("/zone") && rule.operator == "In")?.values?.into_iter().next()
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -502,6 +519,7 @@ pub fn slim_volume(raw: RawVolume) -> PersistentVolume {
         attributes_class: spec.volume_attributes_class_name,
         claim: spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace, claim.name)),
         capacity: spec.capacity.and_then(|mut capacity| capacity.remove("storage")),
+        zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
         deleting: raw.metadata.deletion_timestamp,
     }

@@ -119,7 +119,8 @@ fn mounts_are_ebs(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let mountinfo = node.sh("cat /proc/1/mountinfo")?;
     let pod = format!("/var/lib/kubelet/pods/{uid}");
     let csi = "/var/lib/kubelet/plugins/kubernetes.io/csi";
-    let staged = |volume: &str| format!("{csi}/{DRIVER}/{:x}/globalmount", Sha256::digest(volume));
+    let hash = |volume: &str| Sha256::digest(volume).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let staged = |volume: &str| format!("{csi}/{DRIVER}/{}/globalmount", hash(volume));
     let volume = |claim: &str| format!("{pod}/volumes/kubernetes.io~csi/{claim}/mount");
     let expected = [
         ("/", staged("vol-0123456789abcde0a"), "ext4"),

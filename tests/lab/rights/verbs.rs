@@ -69,6 +69,7 @@ const AGENT: &[Row] = &[
 const CLUSTER: &[Row] = &[
     row("pods", "/api/v1/pods", "", "", &["list", "watch"]),
     row("pods", "/api/v1/namespaces/kube-system/pods", "any", "", &["list", "watch"]),
+    row("persistentvolumes", "/api/v1/persistentvolumes", "any", "", &["list"]),
     row("nodes", "/api/v1/nodes", "a", "", &[]),
     row("nodes/status", "/api/v1/nodes/a/status", "", "", &[]),
     row("configmaps", CONFIGMAPS, "barnacle", "fieldSelector=metadata.name%3Dbarnacle", &[]),
@@ -202,7 +203,7 @@ const AGENT_RULES_AT_HOME: &[&str] = &[
     "list configmaps barnacle",
     "watch configmaps barnacle",
 ];
-const CLUSTER_RULES: &[&str] = &["list pods", "watch pods"];
+const CLUSTER_RULES: &[&str] = &["list persistentvolumes", "list pods", "watch pods"];
 
 /// As `kubectl auth can-i --list` tells it, without what every account may do.
 pub fn golden(ground: &Ground) -> Result<()> {

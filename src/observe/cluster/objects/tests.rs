@@ -136,8 +136,11 @@ fn an_attachment_and_its_volume() {
     assert!(attachment.deleting.is_some());
     let volume = slim_volume(read(
         r#"{"spec":{"csi":{"driver":"ebs.csi.aws.com","volumeHandle":"vol-0a"},"claimRef":{"namespace":"n","name":"c"},
-            "capacity":{"storage":"4Gi"},"storageClassName":"gp3"},"status":{"phase":"Bound"}}"#,
+            "capacity":{"storage":"4Gi"},"storageClassName":"gp3","nodeAffinity":{"required":{"nodeSelectorTerms":[
+            {"matchExpressions":[{"key":"topology.ebs.csi.aws.com/zone","operator":"In","values":["eu-west-1a"]}]}]}}},
+            "status":{"phase":"Bound"}}"#,
     ));
+    assert_eq!(volume.zone.as_deref(), Some("eu-west-1a"));
     assert_eq!((volume.handle.as_deref(), volume.claim.as_deref()), (Some("vol-0a"), Some("n/c")));
     let in_tree = slim_volume(read(r#"{"spec":{"awsElasticBlockStore":{"volumeID":"aws://eu-west-1a/vol-0b"}}}"#));
     assert_eq!(in_tree.handle.as_deref(), Some("aws://eu-west-1a/vol-0b"));

@@ -1,0 +1,114 @@
+//! The agent's link to EC2: there, or not wanted, which is said when somebody asks.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::facts::{Cause, Ec2Place, Observation, Question, Source, Unknown};
+use crate::observe::Ec2;
+use crate::observe::clock::Clock;
+use crate::observe::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
+use crate::report::metrics::Ec2Figures;
+
+/// EC2 as the agent has it.
+pub(super) struct Ec2Link {
+    witness: Option<Ec2>,
+    /// Asked in vain, and not told so yet.
+    unsaid: BTreeSet<Source>,
+}
+
+impl Ec2Link {
+    /// Nothing is asked before a judge has a reason.
+    pub fn open(config: &Config, clock: Clock, pace: Pace) -> Self {
+        let settings = Settings { endpoint: config.ec2_endpoint.clone(), clusters: config.clusters_in_account, pace };
+        Self { witness: config.ec2.then(|| Ec2::start(settings, clock)), unsaid: BTreeSet::new() }
+    }
+
+    /// Puts questions; their answers come by [`Ec2Link::take`]. Says whether any was put.
+    pub fn ask(&mut self, questions: Vec<Question>, engine: &Engine) -> bool {
+        if questions.is_empty() {
+            return false;
+        }
+        match &self.witness {
+            Some(ec2) => ec2.ask(questions, about(engine)),
+            None => self.unsaid.extend(questions.iter().map(Question::source)),
+        }
+        self.witness.is_some()
+    }
+
+    /// What came since the last time.
+    pub fn take(&mut self) -> Vec<Observation> {
+        let why = "EC2 is not asked: the setting ec2 is off (the component ec2 of the DaemonSet switches it on)";
+        let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why));
+        let unsaid = std::mem::take(&mut self.unsaid).into_iter().map(off);
+        unsaid.chain(self.witness.iter().flat_map(Ec2::take)).collect()
+    }
+
+    /// Waits for what was asked; no longer than this.
+    pub async fn settle(&mut self, patience: Duration) -> Vec<Observation> {
+        let mut seen = self.take();
+        let is_answer = |seen: &[Observation]| {
+            // The first word is only that it will be asked.
+            let later = |why: &Unknown| why.cause == Cause::NotAsked;
+            seen.iter().any(|observation| observation.why_unknown().is_none_or(|why| !later(why)))
+        };
+        let wait = async {
+            while !is_answer(&seen) {
+                self.news().await;
+                seen.extend(self.take_of_witness());
+            }
+        };
+        let _ = timeout(patience, wait).await;
+        seen
+    }
+
+    fn take_of_witness(&self) -> Vec<Observation> {
+        self.witness.iter().flat_map(Ec2::take).collect()
+    }
+
+    /// Waits for something that is worth a pass.
+    pub async fn news(&self) {
+        match &self.witness {
+            Some(ec2) => ec2.news().await,
+            None => pending().await,
+        }
+    }
+
+    /// What a reader of the report must know.
+    pub fn note(&self) -> Option<String> {
+        let ec2 = self.witness.as_ref()?;
+        let calls = match ec2.meter().total() {
+            0 => "not asked, as nothing here gave a reason".to_owned(),
+            1 => "one call".to_owned(),
+            calls => format!("{calls} calls"),
+        };
+        let paused = ec2.paused_until().map(|until| {
+            format!("; paused until {}, as the account's calls are throttled", until.wall.strftime("%H:%M:%SZ"))
+        });
+        Some(format!("EC2: {calls}{}", paused.unwrap_or_default()))
+    }
+
+    /// What was asked so far, in numbers; none where it never is.
+    pub fn figures(&self) -> Option<Ec2Figures> {
+        let ec2 = self.witness.as_ref()?;
+        let calls = ec2.meter().calls();
+        let count = |outcome: Outcome| calls.get(&outcome).copied().unwrap_or_default();
+        let calls_total = Outcome::ALL.map(|outcome| ((DESCRIBE_VOLUMES, outcome.name()), count(outcome)));
+        Some(Ec2Figures { calls_total: calls_total.into(), paused: ec2.paused_until().is_some() })
+    }
+}
+
+/// Who we are to EC2: our own Node says so.
+fn about(engine: &Engine) -> About {
+    let view = engine.view();
+    let place = view.node.known().map_err(Clone::clone).and_then(|node| {
+        let id = node.provider_id.as_deref().unwrap_or_default();
+        let why = || format!("EC2 is not asked: the Node's providerID {id:?} names no instance (aws:///ZONE/i-…)");
+        Ec2Place::of_provider_id(id).ok_or_else(|| Unknown::new(Cause::Unsupported, why()))
+    });
+    About { place, agents: view.agents.known().ok().map(|agents| agents.desired) }
+}

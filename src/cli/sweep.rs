@@ -1,0 +1,34 @@
+//! `barnacle sweep`: volumes of the account that are attached nowhere.
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::Config;
+
+use super::{Failure, OK, print, runtime};
+
+pub(super) fn command() -> Command {
+    let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
+    let region = Arg::new("region").long("region").value_name("REGION").env("AWS_REGION");
+    Command::new("sweep")
+        .about("List the account's volumes that are attached nowhere, by whose they seem to be")
+        .long_about(
+            "List the account's volumes of one region that are attached nowhere, in three groups: ours (tagged as this \
+             cluster's, and no PersistentVolume has them), probably somebody's, and of an unknown owner; what each \
+             costs a month, about; and how much of each type the account has, beside the quota that counts it.\n\n\
+             Needs --kubeconfig FILE (to list PersistentVolumes; without it nothing can be called ours) and \
+             credentials of AWS with ec2:DescribeVolumes. It only reads, one page a second, and never more than \
+             that: what to do with a volume is for somebody who knows what is on it.",
+        )
+        .arg(format.value_parser(["table", "json"]).help("how to say it"))
+        .arg(region.help("the region; that of the cluster's volumes where nothing is said"))
+}
+
+pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
+    let region = arguments.get_one::<String>("region").cloned();
+    let report = runtime()?.block_on(crate::agent::sweep::run(config, region))?;
+    match arguments.get_one::<String>("format").map(String::as_str) {
+        Some("json") => print(&report.to_json()),
+        _ => print(&report.to_table()),
+    }
+    Ok(OK)
+}

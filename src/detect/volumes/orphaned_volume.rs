@@ -1,0 +1,219 @@
+//! OrphanedVolume: is a volume paid for that nobody will use again?
+//!
+//! Whose a volume is, only its tags say, and only the PersistentVolumes of the cluster whether it is still wanted. Three
+//! answers are never mixed: ours, probably somebody's, nobody known. `barnacle sweep` shows them all.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::detect::{Detector, Settings};
+use crate::facts::{ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Source, SourceSet, VolumeId, VolumeSweep};
+use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::View;
+
+const KIND: Kind = Kind::OrphanedVolume;
+
+/// A volume that was just made may not have its PersistentVolume yet.
+const YOUNG: Duration = Duration::from_secs(3600);
+
+/// The judge.
+pub const DETECTOR: Detector = Detector {
+    kinds: &[KIND],
+    needs: SourceSet::of(&[Source::VolumeSweep]),
+    parts: SourceSet::NONE,
+    uses: SourceSet::NONE,
+    judge,
+};
+
+/// What is attached nowhere, by whose it seems to be.
+#[derive(Debug, Default)]
+pub struct Unattached<'a> {
+    /// Tagged as this cluster's, and no PersistentVolume has it.
+    pub ours: Vec<(&'a VolumeId, &'a Ec2Volume)>,
+    /// Of another cluster, or of somebody who tags what is theirs.
+    pub somebodys: Vec<(&'a VolumeId, &'a Ec2Volume)>,
+    /// Without any tag but perhaps a name.
+    pub unknown: Vec<(&'a VolumeId, &'a Ec2Volume)>,
+    /// A PersistentVolume of this cluster has it.
+    pub claimed: usize,
+    /// Of etcd or a machine of the control plane: such a volume waits for its member, and looks like one that nobody wants.
+    pub control_plane: usize,
+    /// Made within the last hour, or nobody knows when.
+    pub young: usize,
+}
+
+/// Sorts what is attached nowhere.
+#[must_use]
+pub fn sort(sweep: &VolumeSweep, now: Timestamp) -> Unattached<'_> {
+    let mut sorted = Unattached::default();
+    for (id, volume) in sweep.volumes.iter().filter(|(_, volume)| volume.state == Ec2VolumeState::Available) {
+        let is_claimed = sweep.claimed.as_ref().is_some_and(|claimed| claimed.contains_key(id));
+        match () {
+            () if is_claimed => sorted.claimed += 1,
+            () if is_of_control_plane(volume) => sorted.control_plane += 1,
+            () if is_young(volume, now) => sorted.young += 1,
+            () if is_ours(volume, sweep) => sorted.ours.push((id, volume)),
+            () if volume.has_owner_tag() || volume.other_tags > 0 => sorted.somebodys.push((id, volume)),
+            () => sorted.unknown.push((id, volume)),
+        }
+    }
+    sorted
+}
+
+/// Only ours: what two clusters share the other may want.
+fn is_ours(volume: &Ec2Volume, sweep: &VolumeSweep) -> bool {
+    let ours = sweep.cluster.as_deref().filter(|_| sweep.claimed.is_some());
+    let mut clusters = volume.clusters().peekable();
+    ours.is_some_and(|ours| clusters.peek().is_some() && clusters.all(|name| name == ours))
+}
+
+fn is_of_control_plane(volume: &Ec2Volume) -> bool {
+    let tagged = volume.tags.keys().any(|tag| tag.starts_with(ETCD_TAG) || tag.starts_with(ROLE_TAG));
+    tagged || volume.tags.get("Name").is_some_and(|name| name.contains("etcd"))
+}
+
+fn is_young(volume: &Ec2Volume, now: Timestamp) -> bool {
+    let age = volume.created.map(|created| now.duration_since(created));
+    age.is_none_or(|age| age.as_secs() < i64::try_from(YOUNG.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What a GiB costs a month, in US dollars, by the list of us-east-1: an estimate for people. Other regions cost up to twice
+/// as much, and provisioned IOPS and throughput come on top.
+const LIST_PRICES: [(&str, f64); 7] =
+    [("gp2", 0.10), ("gp3", 0.08), ("io1", 0.125), ("io2", 0.125), ("sc1", 0.015), ("st1", 0.045), ("standard", 0.05)];
+
+/// What a volume costs a month by that list, where its type stands there.
+#[must_use]
+pub fn usd_a_month(volume: &Ec2Volume) -> Option<f64> {
+    let (_, price) = LIST_PRICES.iter().find(|(of, _)| *of == volume.of)?;
+    Some(volume.size_gib as f64 * price)
+}
+
+fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+    let sweep = match view.volume_sweep.known() {
+        Ok(sweep) => sweep,
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+    };
+    let mut judgement = Judgement::new(KIND);
+    let sorted = sort(sweep.value, view.now.wall);
+    for (id, volume) in sorted.ours {
+        let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
+        judgement.raised.push(finding(id, volume, &whose, Severity::Warning, |fact| sweep.says(fact)));
+    }
+    for (id, volume) in sorted.unknown {
+        judgement.raised.push(finding(id, volume, "without any tag", Severity::Info, |fact| sweep.says(fact)));
+    }
+    vec![judgement]
+}
+
+fn finding(
+    id: &VolumeId,
+    volume: &Ec2Volume,
+    whose: &str,
+    severity: Severity,
+    says: impl Fn(String) -> crate::finding::Evidence,
+) -> Finding {
+    let id_text = id.as_str();
+    let cost = usd_a_month(volume).map_or(String::new(), |usd| format!(", about {usd:.2} USD a month"));
+    let size = format!("{} GiB {}{cost}", volume.size_gib, volume.of);
+    let made = volume.created.map_or(String::new(), |made| format!(", made {}", made.strftime("%Y-%m-%d")));
+    Finding {
+        kind: KIND,
+        severity,
+        subject: Subject { volume: Some(id.clone()), ..Subject::new(SubjectType::Volume, id_text) },
+        message: format!("volume {id_text} {whose} is attached nowhere ({size})"),
+        evidence: vec![
+            says(format!("{id_text} is available in {}{made}", volume.zone)),
+            says(format!("no PersistentVolume of this cluster has {id_text}")),
+        ],
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Inventory;
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+
+    fn volume(tags: &[(&str, &str)]) -> Ec2Volume {
+        Ec2Volume {
+            state: Ec2VolumeState::Available,
+            of: "gp3".into(),
+            size_gib: 100,
+            created: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Ec2Volume::default()
+        }
+    }
+
+    fn sweep(volumes: Vec<Ec2Volume>) -> VolumeSweep {
+        let volumes = volumes.into_iter().zip(1u32..);
+        let volumes = volumes.map(|(volume, n)| (VolumeId::from_serial(&format!("vol-{n:08x}")).unwrap(), volume));
+        VolumeSweep {
+            region: "eu-west-1".into(),
+            cluster: Some("prod".into()),
+            claimed: Some([].into()),
+            volumes: Inventory::whole(volumes),
+        }
+    }
+
+    fn counts(sweep: &VolumeSweep) -> [usize; 6] {
+        let Unattached { ours, somebodys, unknown, claimed, control_plane, young } = sort(sweep, now());
+        [ours.len(), somebodys.len(), unknown.len(), claimed, control_plane, young]
+    }
+
+    #[test]
+    fn the_three_groups_are_never_mixed() {
+        let ours = [("kubernetes.io/cluster/prod", "owned"), ("CSIVolumeName", "pvc-1")];
+        for (volume, group) in [
+            (volume(&ours), 0),
+            (volume(&[("KubernetesCluster", "prod")]), 0),
+            (volume(&[("CSIVolumeName", "pvc-1"), ("ebs.csi.aws.com/cluster", "true")]), 1),
+            (volume(&[("kubernetes.io/cluster/test", "owned")]), 1),
+            (volume(&[("kubernetes.io/cluster/prod", "shared"), ("kubernetes.io/cluster/test", "shared")]), 1),
+            (Ec2Volume { other_tags: 1, ..volume(&[]) }, 1),
+            (volume(&[]), 2),
+            (volume(&[("Name", "old data")]), 2),
+            (volume(&[("k8s.io/etcd/main", "a/a,b,c"), ("kubernetes.io/cluster/prod", "owned")]), 4),
+            (volume(&[("k8s.io/role/control-plane", "1"), ("kubernetes.io/cluster/prod", "owned")]), 4),
+            (volume(&[("Name", "a.etcd-events.prod.example")]), 4),
+            (Ec2Volume { created: Some("2026-11-21T11:30:00Z".parse().unwrap()), ..volume(&ours) }, 5),
+            (Ec2Volume { created: None, ..volume(&ours) }, 5),
+        ] {
+            let mut expected = [0; 6];
+            expected[group] = 1;
+            assert_eq!(counts(&sweep(vec![volume.clone()])), expected, "{volume:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_ours_that_a_persistent_volume_has_or_when_nobody_could_be_asked() {
+        let ours = volume(&[("kubernetes.io/cluster/prod", "owned")]);
+        let mut swept = sweep(vec![ours]);
+        swept.claimed = Some([(VolumeId::from_serial("vol-00000001").unwrap(), "pv-1".to_owned())].into());
+        assert_eq!(counts(&swept), [0, 0, 0, 1, 0, 0]);
+        swept.claimed = None;
+        assert_eq!(counts(&swept), [0, 1, 0, 0, 0, 0], "who knows whether it is wanted");
+        swept.claimed = Some([].into());
+        swept.cluster = None;
+        assert_eq!(counts(&swept), [0, 1, 0, 0, 0, 0], "who knows which cluster this is");
+    }
+
+    #[test]
+    fn what_is_attached_or_goes_is_nobodys_orphan() {
+        for state in Ec2VolumeState::ALL.into_iter().filter(|state| *state != Ec2VolumeState::Available) {
+            assert_eq!(counts(&sweep(vec![Ec2Volume { state, ..volume(&[]) }])), [0; 6]);
+        }
+    }
+
+    #[test]
+    fn the_list_tells_what_a_month_costs() {
+        assert_eq!(usd_a_month(&volume(&[])), Some(8.0));
+        assert_eq!(usd_a_month(&Ec2Volume { of: "gp9".into(), ..volume(&[]) }), None);
+    }
+}

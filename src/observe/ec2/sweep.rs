@@ -1,0 +1,218 @@
+//! What is attached nowhere, in the whole account: an operator's question, or one a day of `barnacle cluster`. Never an
+//! agent's: it reads every page of the account and every PersistentVolume of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::client::{Client, Ec2Error, Which};
+use super::meter::Meter;
+use crate::api::Api;
+use crate::facts::{
+    Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, Reading, Source, Unknown, VolumeId, VolumeSweep,
+    region_of,
+};
+use crate::observe::clock::Clock;
+use crate::observe::cluster::backoff::{Backoff, spread};
+use crate::observe::cluster::list_volumes;
+use crate::observe::cluster::mailbox::Mailbox;
+
+/// Volumes of a page: as many as EC2 gives.
+const PAGE: i32 = 500;
+/// More volumes than any account may have; a server that never ends is none of EC2's.
+const MOST_PAGES: usize = 400;
+/// Time between two calls: a twentieth of what the account is given back.
+const BETWEEN: Duration = Duration::from_secs(1);
+/// So many of our own volumes tell what this cluster is called.
+const SAMPLE: usize = 100;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A sweep that failed is tried again after this, and ever later.
+const AGAIN: Duration = Duration::from_secs(900);
+const AGAIN_AT_LEAST: Duration = Duration::from_secs(4 * 3600);
+
+/// What an operator knows better than we can find out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Whoever answers in EC2's place.
+    pub endpoint: Option<String>,
+    /// The region; found in the zones of the PersistentVolumes where nothing is said.
+    pub region: Option<String>,
+    /// What this cluster is called in tags; found in those of its own volumes where nothing is said.
+    pub cluster: Option<String>,
+}
+
+/// The PersistentVolumes of the cluster that are EBS volumes.
+struct Claims {
+    by_volume: BTreeMap<VolumeId, String>,
+    region: Option<String>,
+}
+
+/// One sweep.
+#[derive(Debug)]
+pub struct Sweep {
+    client: Client,
+    /// What was found.
+    pub found: VolumeSweep,
+    /// What a reader must know of how it was found.
+    pub notes: Vec<String>,
+}
+
+impl Sweep {
+    /// Lists what is attached nowhere, and what the cluster still wants.
+    ///
+    /// # Errors
+    /// Why either could not be read: half of it would show what is not so.
+    pub async fn make(api: Option<&Api>, hints: &Hints, meter: &Arc<Meter>) -> Result<Self, Unknown> {
+        let mut notes = Vec::new();
+        let claims = match api {
+            Some(api) => Some(claims(api).await?),
+            None => {
+                notes.push("no cluster was asked (give --kubeconfig FILE): nothing can be called ours".to_owned());
+                None
+            }
+        };
+        let found = claims.as_ref().and_then(|claims| claims.region.clone());
+        let region = hints.region.clone().or(found).ok_or_else(|| {
+            Unknown::new(
+                Cause::Missing,
+                "EC2 is not asked: no PersistentVolume names a zone, so the region is not known (give --region)",
+            )
+        })?;
+        let client = Client::new(&region, hints.endpoint.as_deref(), Arc::clone(meter));
+        let cluster = match (&hints.cluster, &claims) {
+            (Some(name), _) => Some(name.clone()),
+            (None, Some(claims)) => cluster_name(&client, claims, &mut notes).await.map_err(|error| error.unknown())?,
+            (None, None) => None,
+        };
+        let which = Which::State(Ec2VolumeState::Available);
+        let (volumes, gap) = all(&client, &which).await.map_err(|error| error.unknown())?;
+        let claimed = claims.map(|claims| claims.by_volume);
+        let found = VolumeSweep { region, cluster, volumes: Inventory::with_gap(volumes, gap), claimed };
+        Ok(Self { client, found, notes })
+    }
+
+    /// Number and GiB of all volumes by type, those that are attached among them.
+    ///
+    /// # Errors
+    /// As EC2 says.
+    pub async fn sizes(&self) -> Result<BTreeMap<String, (u64, u64)>, Ec2Error> {
+        sleep(BETWEEN).await;
+        let (attached, _) = all(&self.client, &Which::State(Ec2VolumeState::InUse)).await?;
+        let mut sizes = BTreeMap::<String, (u64, u64)>::new();
+        for volume in attached.iter().map(|(_, volume)| volume).chain(self.found.volumes.values()) {
+            let (count, gib) = sizes.entry(volume.of.clone()).or_default();
+            *count = count.saturating_add(1);
+            *gib = gib.saturating_add(volume.size_gib);
+        }
+        Ok(sizes)
+    }
+}
+
+async fn claims(api: &Api) -> Result<Claims, Unknown> {
+    let mut claims = Claims { by_volume: BTreeMap::new(), region: None };
+    for (name, volume) in list_volumes(api).await.map_err(|error| error.unknown())? {
+        // A handle is the id itself; in-tree it has the zone before it.
+        let id = volume.handle.as_deref().and_then(|handle| VolumeId::from_serial(handle.rsplit('/').next()?));
+        let Some(id) = id else { continue };
+        claims.region = claims.region.take().or_else(|| Some(region_of(volume.zone.as_deref()?)?.to_owned()));
+        claims.by_volume.insert(id, name);
+    }
+    Ok(claims)
+}
+
+/// What the volumes of our own PersistentVolumes call this cluster, if they agree.
+async fn cluster_name(client: &Client, claims: &Claims, notes: &mut Vec<String>) -> Result<Option<String>, Ec2Error> {
+    let ids: Vec<VolumeId> = claims.by_volume.keys().take(SAMPLE).cloned().collect();
+    let mut names = BTreeSet::new();
+    if !ids.is_empty() {
+        let page = client.page(&Which::Ids(ids), None, None).await?;
+        for (_, volume) in &page.volumes {
+            names.extend(volume.clusters().map(str::to_owned));
+        }
+        sleep(BETWEEN).await;
+    }
+    let why = match names.len() {
+        0 => "no volume of this cluster has a tag that names it",
+        1 => return Ok(names.pop_first()),
+        _ => "the volumes of this cluster name several",
+    };
+    notes.push(format!("{why}, so none can be called ours (give --cluster-name)"));
+    Ok(None)
+}
+
+type Found = (Vec<(VolumeId, Ec2Volume)>, Option<Unknown>);
+
+/// Every page, one after another.
+async fn all(client: &Client, which: &Which) -> Result<Found, Ec2Error> {
+    let (mut volumes, mut next) = (Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let mut page = client.page(which, Some(PAGE), next).await?;
+        volumes.append(&mut page.volumes);
+        next = page.next;
+        if next.is_none() {
+            return Ok((volumes, None));
+        }
+        sleep(BETWEEN).await;
+    }
+    let why = format!("EC2 DescribeVolumes: only {MOST_PAGES} pages were read");
+    Ok((volumes, Some(Unknown::new(Cause::Incomplete, why))))
+}
+
+/// A sweep each day: a task that ends when this is dropped.
+#[derive(Debug)]
+pub struct Daily {
+    mailbox: Arc<Mailbox>,
+    meter: Arc<Meter>,
+    _tasks: JoinSet<()>,
+}
+
+impl Daily {
+    /// Sweeps after about this time, and then each day.
+    #[must_use]
+    pub fn start(api: &Api, hints: Hints, clock: Clock, first: Duration) -> Self {
+        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<Meter>::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(repeat(api.clone(), hints, clock, first, Arc::clone(&mailbox), Arc::clone(&meter)));
+        Self { mailbox, meter, _tasks: tasks }
+    }
+
+    /// What came since the last time.
+    #[must_use]
+    pub fn take(&self) -> Vec<Observation> {
+        self.mailbox.take()
+    }
+
+    /// Waits until something came.
+    pub async fn news(&self) {
+        self.mailbox.news().await;
+    }
+
+    /// What was asked so far.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
+
+async fn repeat(api: Api, hints: Hints, clock: Clock, first: Duration, mailbox: Arc<Mailbox>, meter: Arc<Meter>) {
+    let mut backoff = Backoff::new(AGAIN, AGAIN_AT_LEAST);
+    sleep(spread(first, 1.0)).await;
+    loop {
+        let made = Sweep::make(Some(&api), &hints, &meter).await.map(|sweep| sweep.found);
+        let wait = if made.is_ok() {
+            backoff.reset();
+            spread(DAY, 0.05)
+        } else {
+            backoff.wait()
+        };
+        mailbox.put(match made {
+            Ok(value) => Observation::VolumeSweep(Reading::Known { value, at: clock.now() }),
+            Err(why) => Observation::unknown(Source::VolumeSweep, why),
+        });
+        sleep(wait).await;
+    }
+}

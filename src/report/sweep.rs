@@ -1,0 +1,292 @@
+//! What `barnacle sweep` says of volumes that are attached nowhere: a table for people, or JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::detect::volumes::orphaned_volume::{sort, usd_a_month};
+use crate::facts::{CSI_NAME_TAG, Ec2Volume, VolumeId, VolumeSweep};
+use crate::report::text;
+
+/// Version of the JSON form.
+pub const SCHEMA: u32 = 1;
+
+/// Of the prices: what they are, and what they are not.
+const PRICES: &str =
+    "costs are the list price of us-east-1 for the size alone, about: your region and provisioned IOPS differ";
+
+/// The documented JSON form.
+#[derive(Clone, Debug, Serialize)]
+pub struct SweepReport {
+    /// [`SCHEMA`]
+    pub version: u32,
+    /// When it was looked.
+    pub at: Timestamp,
+    /// The region, the only one that was looked at.
+    pub region: String,
+    /// What this cluster is called in tags, where that is known.
+    pub cluster: Option<String>,
+    /// Tagged as this cluster's, and no PersistentVolume has them.
+    pub ours: Vec<SweptVolume>,
+    /// Of other clusters, or of somebody who tags what is theirs.
+    pub probably_somebodys: Vec<SweptVolume>,
+    /// Without a tag.
+    pub unknown_owner: Vec<SweptVolume>,
+    /// Attached nowhere as well, and not listed: why, and how many.
+    pub left_out: BTreeMap<&'static str, usize>,
+    /// All volumes of the account in this region by type, which is what its quotas count.
+    pub totals: Vec<Total>,
+    /// What a reader must know.
+    pub notes: Vec<String>,
+}
+
+/// One volume.
+#[derive(Clone, Debug, Serialize)]
+pub struct SweptVolume {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// Its size.
+    pub size_gib: u64,
+    /// Its zone.
+    pub zone: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// What it costs a month, about.
+    pub usd_a_month: Option<f64>,
+    /// What its tags say.
+    pub hint: String,
+}
+
+/// Volumes of one type.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Total {
+    /// The type.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// How many.
+    pub volumes: u64,
+    /// How large, together.
+    pub tib: f64,
+    /// The quota that counts them, by its name in Service Quotas.
+    pub quota: String,
+}
+
+impl SweepReport {
+    /// Sorts what was found. `sizes` are number and GiB of all volumes by type, those that are attached among them.
+    #[must_use]
+    pub fn of(
+        sweep: &VolumeSweep,
+        sizes: &BTreeMap<String, (u64, u64)>,
+        mut notes: Vec<String>,
+        at: Timestamp,
+    ) -> Self {
+        let sorted = sort(sweep, at);
+        let told = |volumes: &[(&VolumeId, &Ec2Volume)]| volumes.iter().map(|(id, v)| SweptVolume::of(id, v)).collect();
+        if let Some(gap) = sweep.volumes.gap() {
+            notes.push(format!("not all volumes were seen: {gap}"));
+        }
+        notes.push(PRICES.to_owned());
+        Self {
+            version: SCHEMA,
+            at,
+            region: sweep.region.clone(),
+            cluster: sweep.cluster.clone(),
+            ours: told(&sorted.ours),
+            probably_somebodys: told(&sorted.somebodys),
+            unknown_owner: told(&sorted.unknown),
+            left_out: BTreeMap::from([
+                ("a PersistentVolume of this cluster has it", sorted.claimed),
+                ("of etcd or the control plane", sorted.control_plane),
+                ("made within the last hour", sorted.young),
+            ]),
+            totals: sizes.iter().map(|(of, (volumes, gib))| Total::of(of, *volumes, *gib)).collect(),
+            notes,
+        }
+    }
+
+    /// As JSON, with a line break at the end.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let text = serde_json::to_string_pretty(self);
+        text.map_or_else(|error| format!("{{\"error\": {:?}}}\n", error.to_string()), |text| text + "\n")
+    }
+
+    /// As a table.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let mut out = format!("Volumes in {} that are attached nowhere, {}\n", self.region, text::time(self.at));
+        let whose = self.cluster.as_deref().map_or(String::new(), |name| format!(" ({name})"));
+        group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), &self.ours);
+        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", &self.probably_somebodys);
+        group(&mut out, "Unknown owner: no tag says whose they are", &self.unknown_owner);
+        let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
+        if !left_out.is_empty() {
+            out.push_str("\nLeft out\n");
+        }
+        for (why, count) in left_out {
+            let _ = writeln!(out, "  {count:>5}  {why}");
+        }
+        if !self.totals.is_empty() {
+            out.push_str("\nAll volumes of the account in this region, beside the quota that counts them (Service Quotas, EBS)\n");
+        }
+        for total in &self.totals {
+            let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {}", total.of, total.volumes, total.tib, total.quota);
+        }
+        out.push('\n');
+        for note in &self.notes {
+            let _ = writeln!(out, "{}", text::clean(note));
+        }
+        out
+    }
+}
+
+fn group(out: &mut String, title: &str, volumes: &[SweptVolume]) {
+    let cost: f64 = volumes.iter().filter_map(|volume| volume.usd_a_month).sum();
+    let gib: u64 = volumes.iter().map(|volume| volume.size_gib).sum();
+    let _ = writeln!(out, "\n{}", text::clean(title));
+    if volumes.is_empty() {
+        out.push_str("  none\n");
+        return;
+    }
+    for volume in volumes {
+        let cost = volume.usd_a_month.map_or("?".to_owned(), |usd| format!("{usd:.2}"));
+        let created = volume.created.map_or("?".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
+        let _ = writeln!(
+            out,
+            "  {:<21}  {:>6} GiB {:<8}  {:>9} USD/month  made {created}  {}",
+            volume.id,
+            volume.size_gib,
+            text::clean(&volume.of),
+            cost,
+            text::clean(&volume.hint)
+        );
+    }
+    let _ = writeln!(out, "  together {} volumes, {gib} GiB, about {cost:.2} USD a month", volumes.len());
+}
+
+impl SweptVolume {
+    fn of(id: &VolumeId, volume: &Ec2Volume) -> Self {
+        Self {
+            id: id.as_str().to_owned(),
+            of: volume.of.clone(),
+            size_gib: volume.size_gib,
+            zone: volume.zone.clone(),
+            created: volume.created,
+            usd_a_month: usd_a_month(volume).map(|usd| (usd * 100.0).round() / 100.0),
+            hint: hint(volume),
+        }
+    }
+}
+
+/// What an operator would look for: the claim, the PersistentVolume, the cluster, the name.
+fn hint(volume: &Ec2Volume) -> String {
+    let tag = |name: &str| volume.tags.get(name);
+    let mut hints = Vec::new();
+    if let (Some(namespace), Some(claim)) =
+        (tag("kubernetes.io/created-for/pvc/namespace"), tag("kubernetes.io/created-for/pvc/name"))
+    {
+        hints.push(format!("claim {namespace}/{claim}"));
+    }
+    hints.extend(tag(CSI_NAME_TAG).map(|name| format!("PersistentVolume {name}")));
+    let mut clusters: Vec<&str> = volume.clusters().collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    hints.extend(clusters.iter().map(|name| format!("cluster {name}")));
+    hints.extend(tag("Name").map(|name| format!("Name={name}")));
+    if volume.other_tags > 0 {
+        hints.push(format!("{} of other tags", volume.other_tags));
+    }
+    hints.join(", ")
+}
+
+impl Total {
+    fn of(of: &str, volumes: u64, gib: u64) -> Self {
+        let name = match of {
+            "gp2" | "gp3" => format!("General Purpose SSD ({of})"),
+            "io1" | "io2" => format!("Provisioned IOPS SSD ({of})"),
+            "sc1" => "Cold HDD (sc1)".to_owned(),
+            "st1" => "Throughput Optimized HDD (st1)".to_owned(),
+            other => format!("Magnetic ({other})"),
+        };
+        Self {
+            of: of.to_owned(),
+            volumes,
+            tib: (gib as f64 / 1024.0 * 100.0).round() / 100.0,
+            quota: format!("Storage for {name} volumes, in TiB"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Ec2VolumeState, Inventory};
+
+    fn report() -> SweepReport {
+        let volume = |tags: &[(&str, &str)], size_gib| Ec2Volume {
+            state: Ec2VolumeState::Available,
+            of: "gp3".into(),
+            size_gib,
+            zone: "eu-west-1a".into(),
+            created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Ec2Volume::default()
+        };
+        let id = |n: u32| VolumeId::from_serial(&format!("vol-{n:08x}")).unwrap();
+        let claim = [
+            ("kubernetes.io/cluster/prod", "owned"),
+            ("kubernetes.io/created-for/pvc/namespace", "shop"),
+            ("kubernetes.io/created-for/pvc/name", "data-db-0"),
+        ];
+        let sweep = VolumeSweep {
+            region: "eu-west-1".into(),
+            cluster: Some("prod".into()),
+            claimed: Some([].into()),
+            volumes: Inventory::whole([
+                (id(1), volume(&claim, 100)),
+                (id(2), volume(&[("CSIVolumeName", "pvc-2")], 20)),
+                (id(3), volume(&[("Name", "x\u{1b}[31m")], 1)),
+                (id(4), volume(&[("k8s.io/etcd/main", "a")], 20)),
+            ]),
+        };
+        let sizes = BTreeMap::from([("gp3".to_owned(), (4, 141)), ("io2".to_owned(), (1, 2048))]);
+        SweepReport::of(&sweep, &sizes, Vec::new(), "2026-11-21T12:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn the_table_has_three_groups_what_they_cost_and_no_command() {
+        let table = report().to_table();
+        for line in [
+            "Ours (prod): no PersistentVolume of this cluster has them",
+            "  vol-00000001              100 GiB gp3            8.00 USD/month  made 2026-01-02  claim shop/data-db-0, cluster prod",
+            "  together 1 volumes, 100 GiB, about 8.00 USD a month",
+            "Probably somebody's: check the other clusters, and who tags so",
+            "PersistentVolume pvc-2",
+            "Unknown owner: no tag says whose they are",
+            "      1  of etcd or the control plane",
+            "  io2              1       2.00 TiB  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",
+            "list price of us-east-1",
+        ] {
+            assert!(table.contains(line), "{line}\n{table}");
+        }
+        assert!(!table.contains('\u{1b}'), "a tag does not write to the terminal");
+        assert!(!table.to_lowercase().contains("delete"), "{table}");
+    }
+
+    #[test]
+    fn the_json_says_the_same() {
+        let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["ours"][0]["id"], "vol-00000001");
+        assert_eq!(json["ours"][0]["usd_a_month"], 8.0);
+        assert_eq!(json["probably_somebodys"][0]["type"], "gp3");
+        assert_eq!(json["unknown_owner"][0]["size_gib"], 1);
+        assert_eq!(json["left_out"]["of etcd or the control plane"], 1);
+        assert_eq!(json["totals"][1]["tib"], 2.0);
+    }
+}

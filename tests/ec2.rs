@@ -1,0 +1,504 @@
+//! EC2 as a witness, against a fake one that fails on demand: what is asked, what is not, and what becomes of answers that
+//! are none. Against moto_server the happy path: `tests/run moto`.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails may panic, and starts what it needs"
+)]
+
+#[path = "robust/program.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod program;
+mod world;
+
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use barnacle::api::{Access, connect};
+use barnacle::engine::Engine;
+use barnacle::facts::{
+    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, Observation, Question, Reading, Source, Unknown,
+    VolumeId,
+};
+use barnacle::finding::Severity;
+use barnacle::ledger::Memory;
+use barnacle::observe::Ec2;
+use barnacle::observe::clock::Clock;
+use barnacle::observe::ec2::{About, Daily, Hints, Outcome, Pace, Settings};
+use program::{Program, eventually, free_address, get};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use world::api::{Api, node};
+use world::ec2::{Ec2 as Fake, Fault, volume};
+
+const INSTANCE: &str = "i-0123456789abcdef0";
+const ELSEWHERE: &str = "i-0fedcba9876543210";
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Credentials of nobody, and no way to those of this machine.
+fn nobody() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "nothing"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ] {
+            // SAFETY: whoever reads the environment here does so by std, which locks it.
+            unsafe { std::env::set_var(name, value) };
+        }
+    });
+}
+
+fn start(fake: &Fake, pace: Pace) -> Ec2 {
+    nobody();
+    Ec2::start(Settings { endpoint: Some(fake.url()), clusters: 1, pace }, Clock::here())
+}
+
+fn about() -> About {
+    let place = Ec2Place { instance: INSTANCE.into(), region: "eu-west-1".into() };
+    About { place: Ok(place), agents: Some(3) }
+}
+
+fn id(id: &str) -> VolumeId {
+    VolumeId::from_serial(id).unwrap()
+}
+
+/// What is said of a source once it was asked for.
+async fn answer(ec2: &Ec2, questions: &[Question]) -> Observation {
+    asked(ec2, questions, &about()).await
+}
+
+async fn asked(ec2: &Ec2, questions: &[Question], about: &About) -> Observation {
+    ec2.ask(questions.to_vec(), about.clone());
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let news = ec2.take().into_iter().find(|o| o.why_unknown().is_none_or(|why| why.cause != Cause::NotAsked));
+        if let Some(news) = news {
+            return news;
+        }
+        assert!(Instant::now() < end, "no answer");
+        let _ = timeout(Duration::from_millis(50), ec2.news()).await;
+    }
+}
+
+/// Why an answer is none, and how that was counted.
+async fn trouble(fault: Fault) -> (Unknown, Vec<Outcome>, usize) {
+    let fake = Fake::start(Vec::new());
+    fake.always(fault);
+    let ec2 = start(&fake, Pace::Person);
+    let why = answer(&ec2, &[Question::Ec2Attached]).await.why_unknown().unwrap().clone();
+    let outcomes = ec2.meter().calls().into_keys().collect();
+    (why, outcomes, fake.calls().len())
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn what_is_attached_here_is_asked_by_one_filter_in_one_signed_call() {
+    run(async {
+        let fake = Fake::start(vec![
+            volume("vol-0000000a").attached(INSTANCE, "/dev/xvdba", "attached").tag("CSIVolumeName", "pvc-1"),
+            volume("vol-0000000b").attached(INSTANCE, "/dev/xvdbb", "attaching").tag("password", "hunter2"),
+            volume("vol-0000000c").attached(INSTANCE, "/dev/xvdbc", "detaching"),
+            volume("vol-0000000d").attached(INSTANCE, "/dev/xvdbd", "busy").sized("io2", 500),
+            volume("vol-0000000e").attached(ELSEWHERE, "/dev/xvdba", "attached"),
+            volume("vol-0000000f"),
+        ]);
+        let ec2 = start(&fake, Pace::Person);
+        let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Question::Ec2Attached]).await
+        else {
+            panic!("no answer")
+        };
+        assert_eq!(value.instance, INSTANCE);
+        let states: Vec<_> = value.volumes.values().map(|volume| volume.attachment(INSTANCE).unwrap().state).collect();
+        use Ec2AttachmentState::{Attached, Attaching, Busy, Detaching};
+        assert_eq!(states, [Attached, Attaching, Detaching, Busy]);
+        let first = value.volumes.get(&id("vol-0000000a")).unwrap();
+        assert_eq!(first.tags.iter().collect::<Vec<_>>(), [(&"CSIVolumeName".to_owned(), &"pvc-1".to_owned())]);
+        assert_eq!(first.created.unwrap().to_string(), "2026-01-02T03:04:05Z");
+        assert_eq!((first.state, first.iops, first.throughput), (Ec2VolumeState::InUse, Some(3000), Some(125)));
+        assert_eq!(value.volumes.get(&id("vol-0000000b")).unwrap().tags.len(), 0, "what is nobody's business");
+        let last = value.volumes.get(&id("vol-0000000d")).unwrap();
+        assert_eq!((last.of.as_str(), last.size_gib), ("io2", 500));
+        let calls = fake.calls();
+        assert_eq!(calls.len(), 1);
+        assert!(calls[0].signed);
+        assert_eq!(calls[0].filters.keys().collect::<Vec<_>>(), ["attachment.instance-id"]);
+        assert_eq!(ec2.meter().calls().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 1)]);
+    });
+}
+
+#[test]
+fn volumes_are_asked_by_their_ids_in_one_call_and_one_that_is_missing_is_gone() {
+    run(async {
+        let fake = Fake::start(vec![volume("vol-0000000a").attached(ELSEWHERE, "/dev/xvdba", "attached")]);
+        let ec2 = start(&fake, Pace::Person);
+        let ids = ["vol-0000000a", "vol-0000000b"];
+        let asks = ids.map(|volume| Question::Ec2Volume(id(volume)));
+        let Observation::Ec2Volumes(Reading::Known { value, .. }) = answer(&ec2, &asks).await else { panic!() };
+        let there = |found: Result<Option<&Ec2Volume>, Unknown>| found.map(|volume| volume.is_some());
+        assert_eq!(ids.map(|id| there(value.get(id))), [Ok(true), Ok(false)]);
+        assert_eq!(value.get("vol-0000000c").unwrap_err().cause, Cause::NotAsked);
+        assert_eq!((fake.calls().len(), fake.calls()[0].filters["volume-id"].len()), (1, 2));
+    });
+}
+
+#[test]
+fn pages_are_read_and_too_many_of_them_are_a_gap() {
+    run(async {
+        let many =
+            |n: usize| (0..n).map(|i| volume(&format!("vol-{i:08x}")).attached(INSTANCE, "/dev/xvdba", "attached"));
+        for (volumes, seen, whole) in [(5, 5, true), (9, 6, false)] {
+            let fake = Fake::start(many(volumes).collect());
+            fake.page(2);
+            let ec2 = start(&fake, Pace::Person);
+            let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Question::Ec2Attached]).await
+            else {
+                panic!()
+            };
+            assert_eq!((value.volumes.len(), value.volumes.gap().is_none()), (seen, whole));
+            assert_eq!((fake.calls().len(), ec2.meter().total()), (3, 3));
+        }
+    });
+}
+
+#[test]
+fn a_missing_right_is_named_with_what_mends_it() {
+    run(async {
+        let why = "You are not authorized to perform this operation. Encoded authorization failure message: abcDEF";
+        let (unknown, outcomes, calls) = trouble(Fault::Refuse(403, "UnauthorizedOperation", why)).await;
+        assert_eq!((unknown.cause, outcomes, calls), (Cause::Denied, vec![Outcome::Denied], 1));
+        assert!(unknown.why.contains("allow the action ec2:DescribeVolumes"), "{}", unknown.why);
+        assert!(!unknown.why.contains("abcDEF"), "{}", unknown.why);
+    });
+}
+
+#[test]
+fn a_throttled_account_is_left_alone() {
+    run(async {
+        let fake = Fake::start(Vec::new());
+        fake.always(Fault::Refuse(503, "RequestLimitExceeded", "Request limit exceeded."));
+        let ec2 = start(&fake, Pace::Person);
+        let said = answer(&ec2, &[Question::Ec2Attached]).await;
+        assert!(said.why_unknown().unwrap().why.contains("RequestLimitExceeded"), "{said:?}");
+        let paused = ec2.paused_until().expect("it pauses").since(&Clock::here().now()).unwrap();
+        assert!(paused > Duration::from_secs(290) && paused < Duration::from_secs(601), "{paused:?}");
+        ec2.ask(vec![Question::Ec2Volume(id("vol-0000000a"))], about());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let said = ec2.take().pop().unwrap();
+        assert!(said.why_unknown().unwrap().why.contains("throttled"), "{said:?}");
+        assert_eq!((fake.calls().len(), ec2.meter().total()), (1, 1), "one attempt, and then none");
+    });
+}
+
+#[test]
+fn answers_that_are_none_are_unknown_and_asked_for_once() {
+    run(async {
+        let cases = [
+            (Fault::Html(500), Outcome::Error),
+            (Fault::Html(503), Outcome::Throttled),
+            (Fault::Refuse(500, "InternalError", "an internal error"), Outcome::Error),
+            (Fault::Refuse(400, "InvalidParameterValue", "no"), Outcome::Error),
+            (Fault::Refuse(401, "AuthFailure", "no"), Outcome::Denied),
+            (Fault::BrokenXml, Outcome::Malformed),
+            (Fault::Garbage, Outcome::Malformed),
+            (Fault::HalfAnswer, Outcome::Malformed),
+        ];
+        for (fault, outcome) in cases {
+            let (unknown, outcomes, calls) = trouble(fault.clone()).await;
+            assert_eq!((outcomes, calls), (vec![outcome], 1), "{fault:?}: {unknown}");
+            assert!(unknown.why.starts_with("EC2 DescribeVolumes (http://127.0.0.1:"), "{fault:?}: {unknown}");
+        }
+    });
+}
+
+#[test]
+fn nobody_who_listens_is_told_from_somebody_who_is_slow() {
+    run(async {
+        let (unknown, outcomes, _) = trouble(Fault::Hang).await;
+        assert_eq!((unknown.cause, outcomes), (Cause::Stuck, vec![Outcome::Timeout]), "{unknown}");
+        nobody();
+        let settings = Settings { endpoint: Some("http://127.0.0.1:1".into()), clusters: 1, pace: Pace::Person };
+        let ec2 = Ec2::start(settings, Clock::here());
+        let said = answer(&ec2, &[Question::Ec2Attached]).await;
+        let outcomes: Vec<_> = ec2.meter().calls().into_keys().collect();
+        assert_eq!((said.why_unknown().unwrap().cause, outcomes), (Cause::Failed, vec![Outcome::NoAnswer]), "{said:?}");
+        let slow = Fake::start(vec![volume("vol-0000000a").attached(INSTANCE, "/dev/xvdba", "attached")]);
+        slow.always(Fault::Latency(Duration::from_secs(2)));
+        let ec2 = start(&slow, Pace::Person);
+        assert!(answer(&ec2, &[Question::Ec2Attached]).await.why_unknown().is_none(), "slow is not stuck");
+    });
+}
+
+#[test]
+fn one_of_many_waits_for_its_turn_and_says_when() {
+    run(async {
+        let fake = Fake::start(Vec::new());
+        let ec2 = start(&fake, Pace::Fleet);
+        ec2.ask(vec![Question::Ec2Attached], About { agents: Some(100_000), ..about() });
+        timeout(PATIENCE, ec2.news()).await.unwrap();
+        let said = ec2.take();
+        assert_eq!(said.iter().map(Observation::source).collect::<Vec<_>>(), [Source::Ec2Attached]);
+        let why = said[0].why_unknown().unwrap();
+        assert_eq!(why.cause, Cause::NotAsked);
+        assert!(why.why.starts_with("not asked yet: EC2 is asked at "), "{why}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((fake.calls().len(), ec2.meter().total()), (0, 0));
+    });
+}
+
+#[test]
+fn a_node_that_is_no_instance_asks_nothing() {
+    run(async {
+        let fake = Fake::start(Vec::new());
+        let ec2 = start(&fake, Pace::Person);
+        let why = Unknown::new(Cause::Unsupported, "no instance");
+        ec2.ask(vec![Question::Ec2Attached], About { place: Err(why.clone()), agents: None });
+        timeout(PATIENCE, ec2.news()).await.unwrap();
+        assert_eq!(ec2.take()[0].why_unknown(), Some(&why));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(fake.calls().len(), 0);
+    });
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// The built program with credentials of nobody.
+fn program(arguments: &[&str], credentials: bool) -> Program {
+    let mut command = std::process::Command::new("/usr/bin/env");
+    command.arg("AWS_EC2_METADATA_DISABLED=true");
+    if credentials {
+        command.args(["AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=nothing"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_barnacle"));
+    Program::spawn(command, arguments)
+}
+
+fn kubeconfig(dir: &Path, api: &Api) -> String {
+    let path = dir.join("kubeconfig");
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": api.url()}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "barnacle"}}]});
+    std::fs::write(&path, config.to_string()).unwrap();
+    path.display().to_string()
+}
+
+/// The promise: a healthy node costs the account nothing.
+#[test]
+fn a_healthy_node_makes_no_call() {
+    let (fake, api, dir) = (Fake::start(Vec::new()), Api::start(), tempfile::tempdir().unwrap());
+    let mut node = node("a");
+    node["spec"]["providerID"] = json!(format!("aws:///eu-west-1a/{INSTANCE}"));
+    api.put(node);
+    let tree = dir.path().join("tree");
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt");
+    world::tree::apply(&tree, &world::scenario::Scenario::base(&scenarios));
+    let (address, kubeconfig) = (free_address(), kubeconfig(dir.path(), &api));
+    let (listen, tree, endpoint) = (address.to_string(), tree.display().to_string(), fake.url());
+    let mut agent = program(
+        &[
+            "run",
+            "--listen",
+            &listen,
+            "--host-root",
+            &tree,
+            "--interval",
+            "1s",
+            "--node",
+            "a",
+            "--kubeconfig",
+            &kubeconfig,
+            "--ec2",
+            "true",
+            "--ec2-endpoint",
+            &endpoint,
+        ],
+        true,
+    );
+    agent.answers(address, "/readyz", 200, LONG);
+    let passes = |metrics: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with("barnacle_passes_total ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    // What is read each ten seconds is read three times.
+    let bound = Duration::from_secs(90);
+    eventually(bound, "passes", || get(address, "/metrics").is_ok_and(|(_, metrics)| passes(&metrics) >= 4.0));
+    let (_, metrics) = get(address, "/metrics").unwrap();
+    let calls: Vec<&str> = metrics.lines().filter(|line| line.starts_with("barnacle_ec2_calls_total{")).collect();
+    assert_eq!(calls.len(), Outcome::ALL.len(), "{metrics}");
+    assert!(calls.iter().all(|line| line.ends_with(" 0")), "{calls:?}");
+    assert!(metrics.contains("barnacle_ec2_budget_paused 0\n"), "{metrics}");
+    let report: Value = serde_json::from_str(&get(address, "/api/v1/report").unwrap().1).unwrap();
+    assert_eq!(report["node_object"]["provider_id"], format!("aws:///eu-west-1a/{INSTANCE}"), "it knows its instance");
+    let said =
+        report["notes"].as_array().unwrap().iter().any(|note| note == "EC2: not asked, as nothing here gave a reason");
+    assert!(said, "{}", report["notes"]);
+    assert_eq!(fake.calls().len(), 0);
+}
+
+fn persistent_volume(name: &str, handle: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+        "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": handle},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["eu-west-1a"]}]}]}}}})
+}
+
+fn account() -> Fake {
+    let ours = |id: &str| volume(id).tag("kubernetes.io/cluster/prod", "owned").tag("CSIVolumeName", "pvc");
+    Fake::start(vec![
+        ours("vol-0000000a").attached(ELSEWHERE, "/dev/xvdba", "attached").sized("gp3", 1024),
+        ours("vol-0000000b"),
+        ours("vol-0000000c").sized("io2", 100),
+        volume("vol-0000000d").tag("kubernetes.io/cluster/test", "owned"),
+        volume("vol-0000000e"),
+        volume("vol-0000000f").tag("team", "billing"),
+        ours("vol-00000010").tag("k8s.io/etcd/main", "a/a,b,c"),
+    ])
+}
+
+#[test]
+fn a_sweep_has_three_groups_and_changes_nothing() {
+    let (fake, api, dir) = (account(), Api::start(), tempfile::tempdir().unwrap());
+    fake.page(2);
+    api.put(persistent_volume("pv-a", "vol-0000000a"));
+    api.put(persistent_volume("pv-b", "vol-0000000b"));
+    let (kubeconfig, endpoint) = (kubeconfig(dir.path(), &api), fake.url());
+    let arguments = ["sweep", "--kubeconfig", &kubeconfig, "--ec2-endpoint", &endpoint, "--format", "json"];
+    let report = program(&arguments, true).end_within(LONG).json();
+    let ids = |group: &str| -> Vec<String> {
+        report[group].as_array().unwrap().iter().map(|volume| volume["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("ours"), ["vol-0000000c"], "{report}");
+    assert_eq!(ids("probably_somebodys"), ["vol-0000000d", "vol-0000000f"]);
+    assert_eq!(ids("unknown_owner"), ["vol-0000000e"]);
+    assert_eq!((report["region"].as_str(), report["cluster"].as_str()), (Some("eu-west-1"), Some("prod")));
+    assert_eq!(report["ours"][0]["usd_a_month"], 12.5);
+    assert_eq!(report["left_out"]["a PersistentVolume of this cluster has it"], 1);
+    assert_eq!(report["left_out"]["of etcd or the control plane"], 1);
+    let gp3 = report["totals"].as_array().unwrap().iter().find(|total| total["type"] == "gp3").unwrap();
+    assert_eq!((gp3["volumes"].as_u64(), gp3["tib"].as_f64()), (Some(6), Some(1.05)));
+    let calls = fake.calls();
+    assert!(calls.iter().all(|call| call.signed && !call.filters.is_empty()), "{calls:?}");
+    let swept = calls.iter().filter(|call| call.filters.contains_key("status"));
+    assert!(swept.clone().count() >= 4 && swept.clone().all(|call| call.max_results == Some(500)), "{calls:?}");
+}
+
+#[test]
+fn a_sweep_without_a_cluster_calls_nothing_ours() {
+    let fake = account();
+    let endpoint = fake.url();
+    let arguments = ["sweep", "--ec2-endpoint", &endpoint, "--region", "eu-west-1"];
+    let ended = program(&arguments, true).end_within(LONG);
+    ended.expect_code(0);
+    assert!(ended.stdout.contains("Ours: no PersistentVolume of this cluster has them\n  none\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("nothing can be called ours"), "{}", ended.stdout);
+    let ended = program(&["sweep", "--ec2-endpoint", &endpoint], true).end_within(LONG);
+    ended.expect_code(3);
+    assert!(ended.stderr.contains("give --region"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_sweep_that_is_refused_says_so_and_stops() {
+    let fake = account();
+    fake.always(Fault::Refuse(503, "RequestLimitExceeded", "Request limit exceeded."));
+    let endpoint = fake.url();
+    let arguments = ["sweep", "--ec2-endpoint", &endpoint, "--region", "eu-west-1"];
+    let ended = program(&arguments, true).end_within(LONG);
+    ended.expect_code(3);
+    assert!(ended.stderr.contains("RequestLimitExceeded"), "{}", ended.stderr);
+    assert_eq!(fake.calls().len(), 1);
+    let ended = program(&arguments, false).end_within(LONG);
+    ended.expect_code(3);
+    assert!(ended.stderr.contains("give the agent a role"), "{}", ended.stderr);
+    assert_eq!(fake.calls().len(), 1, "nothing is sent that nobody signed");
+}
+
+#[test]
+fn the_cluster_sweeps_each_day_and_finds_what_is_ours() {
+    run(async {
+        nobody();
+        let (fake, api, dir) = (account(), Api::start(), tempfile::tempdir().unwrap());
+        api.put(persistent_volume("pv-a", "vol-0000000a"));
+        let access = Access::Kubeconfig(kubeconfig(dir.path(), &api));
+        let client = connect(&access, "cluster").await.unwrap();
+        let hints = Hints { endpoint: Some(fake.url()), ..Hints::default() };
+        let daily = Daily::start(&client, hints, Clock::here(), Duration::ZERO);
+        timeout(PATIENCE, daily.news()).await.unwrap();
+        let said = daily.take();
+        let [Observation::VolumeSweep(Reading::Known { value, .. })] = said.as_slice() else { panic!("{said:?}") };
+        assert_eq!(value.cluster.as_deref(), Some("prod"));
+        let now = Clock::here().now();
+        let mut engine = Engine::new(barnacle::detect::Settings::default(), now, Memory::default());
+        engine.step(now, said);
+        let mut found: Vec<_> =
+            engine.entries().map(|entry| (entry.finding.subject.id.clone(), entry.finding.severity)).collect();
+        found.sort();
+        let expected = [
+            ("vol-0000000b", Severity::Warning),
+            ("vol-0000000c", Severity::Warning),
+            ("vol-0000000e", Severity::Info),
+        ];
+        assert_eq!(found, expected.map(|(id, severity)| (id.to_owned(), severity)));
+    });
+}
+
+/// What we send it understands, and what it answers we read.
+#[test]
+#[ignore = "needs moto_server: tests/run moto"]
+fn moto_answers_what_we_ask() {
+    run(async {
+        nobody();
+        let url = std::env::var("BARNACLE_MOTO").expect("tests/moto/run says where it is");
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .region(aws_config::Region::new("eu-west-1"))
+            .endpoint_url(&url);
+        let sdk = aws_sdk_ec2::Client::new(&config.load().await);
+        let started = sdk.run_instances().image_id("ami-12c6146b").min_count(1).max_count(1).send().await.unwrap();
+        let instance = started.instances()[0].instance_id().unwrap().to_owned();
+        let mut made = Vec::new();
+        for device in ["/dev/sdf", "/dev/sdg"] {
+            let tag = aws_sdk_ec2::types::Tag::builder().key("CSIVolumeName").value("pvc-1").build();
+            let tags = aws_sdk_ec2::types::TagSpecification::builder()
+                .resource_type(aws_sdk_ec2::types::ResourceType::Volume)
+                .tags(tag)
+                .build();
+            let call = sdk.create_volume().availability_zone("eu-west-1a").size(7).volume_type("gp3".into());
+            let id = call.tag_specifications(tags).send().await.unwrap().volume_id().unwrap().to_owned();
+            sdk.attach_volume().volume_id(&id).instance_id(&instance).device(device).send().await.unwrap();
+            made.push(id);
+        }
+        let ec2 = Ec2::start(Settings { endpoint: Some(url), clusters: 1, pace: Pace::Person }, Clock::here());
+        let about =
+            About { place: Ok(Ec2Place { instance: instance.clone(), region: "eu-west-1".into() }), agents: None };
+        let said = asked(&ec2, &[Question::Ec2Attached], &about).await;
+        let Observation::Ec2Attached(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
+        for made in &made {
+            let volume = value.volumes.get(&id(made)).unwrap();
+            assert_eq!((volume.size_gib, volume.of.as_str(), volume.state), (7, "gp3", Ec2VolumeState::InUse));
+            assert_eq!(volume.tags["CSIVolumeName"], "pvc-1");
+            assert_eq!(volume.attachment(&instance).unwrap().state, Ec2AttachmentState::Attached);
+        }
+        sdk.detach_volume().volume_id(&made[0]).instance_id(&instance).send().await.unwrap();
+        let gone = id("vol-0123456789abcdef0");
+        let asks = [Question::Ec2Volume(id(&made[0])), Question::Ec2Volume(gone.clone())];
+        let said = asked(&ec2, &asks, &about).await;
+        let Observation::Ec2Volumes(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
+        assert_eq!(value.get(&made[0]).unwrap().unwrap().state, Ec2VolumeState::Available);
+        assert_eq!(value.get(gone.as_str()), Ok(None));
+        assert_eq!(ec2.meter().calls().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 2)]);
+    });
+}
