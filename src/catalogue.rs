@@ -453,7 +453,8 @@ pub fn row(kind: Kind) -> &'static Row {
             summary: "The node is about to go, and volumes are still mounted on it.",
             proof: "The Node is being deleted, has a taint by which a controller announces that (Karpenter, cluster \
                     autoscaler, node termination handler), or its kubelet says that it shuts down; and the mount table \
-                    has EBS volumes at the kubelet's paths.",
+                    has EBS volumes at the kubelet's paths. For information where a controller only means to take it away and \
+                    waits for another place for its pods; a warning where it goes soon and whatever happens.",
             act: "Pods that are not drained keep their volumes until the machine is gone, and for six minutes more before \
                   the next node gets them. Look at what holds the drain up: a PodDisruptionBudget, a long grace period, \
                   or an EBS driver pod that was evicted before the pods whose volumes it must unmount.",

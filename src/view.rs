@@ -19,7 +19,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 const MISSED_READS: u32 = 4;
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// What the API server is asked by name it is asked again within ten minutes, for as long as a judge wants to know.
-const ASKED_AGAIN: Duration = Duration::from_secs(225);
+/// An answer that nobody wants any more is kept as long, and a reading is as old as its oldest answer.
+const ASKED_AGAIN: Duration = Duration::from_secs(325);
 
 /// One source as the judges see it.
 #[derive(Clone, Debug)]
@@ -266,7 +267,8 @@ impl Former {
             if self.pods.len() == MOST_FORMER {
                 // Who is still here can be remembered again.
                 let gone = self.pods.iter().position(|known| now.get(&known.uid).is_none());
-                self.pods.remove(gone.unwrap_or(0));
+                let Some(gone) = gone else { return };
+                self.pods.remove(gone);
             }
             let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
             self.pods.push_back(KnownPod { uid: uid.clone(), namespace, name });

@@ -1,6 +1,6 @@
 //! Which sources are due, and when the next one will be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::facts::{Moment, Question, Source, SourceSet, Witness};
@@ -93,8 +93,9 @@ impl Schedule {
     /// A question to the API server that is no longer put begins anew when it comes back.
     fn follow(&mut self, asks: &[Question], now: Moment) {
         let of_api = |ask: &&Question| ask.source().witness() == Witness::Api;
+        let asks: BTreeSet<&Question> = asks.iter().collect();
         self.stands.retain(|ask, _| asks.contains(ask));
-        for ask in asks.iter().filter(of_api) {
+        for ask in asks.iter().copied().filter(of_api) {
             self.stands.entry(ask.clone()).or_insert(now.up);
         }
         self.asked.retain(|ask, _| !of_api(&ask) || asks.contains(ask));

@@ -29,6 +29,10 @@ struct Count<'a> {
     attached: u32,
     /// EBS volumes that are here and not Kubernetes': the root volume and the like.
     others: u32,
+    /// EBS volumes that are here and are neither: on their way out, or left behind.
+    strays: u32,
+    /// All EBS volumes that are here.
+    here: u32,
     instance_type: &'a str,
 }
 
@@ -45,12 +49,14 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     };
     let count = |which: &dyn Fn(&&Standing<'_>) -> bool| u32::try_from(all.iter().filter(which).count()).unwrap_or(0);
     let here = |standing: &&Standing<'_>| standing.device().is_some();
-    let kubernetes = |standing: &&Standing<'_>| standing.attached || standing.in_use;
+    let wanted = |standing: &&Standing<'_>| standing.attached || standing.in_use;
     let count = Count {
         driver,
         allocatable,
         attached: count(&|standing| standing.attached),
-        others: count(&|standing| here(standing) && !kubernetes(standing)),
+        others: count(&|standing| here(standing) && !wanted(standing) && standing.is_the_machines_own()),
+        strays: count(&|standing| here(standing) && !wanted(standing) && !standing.is_the_machines_own()),
+        here: count(&here),
         instance_type: node.value.labels.get(TYPE_LABEL).map_or("", String::as_str),
     };
     let evidence = vec![
@@ -61,6 +67,11 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     // A driver that tells no serials leaves the others uncounted.
     let serials = block.value.values().any(|device| device.volume.is_some());
     match places(count.instance_type).filter(|_| serials) {
+        // They are somebody's, and it is not known whose: what fits cannot be reckoned before they are gone.
+        Some(_) if count.strays > 0 => {
+            let why = format!("{} EBS volumes are here that nobody asks for", count.strays);
+            judgement.blind_to(subject("miscount"), &Unknown::new(Cause::Incomplete, why));
+        }
         Some(places) => judgement.raised.extend(miscount(&count, places, &evidence)),
         None if judgement_of_refusal(&all, &count, &evidence, &mut judgement) => {}
         None => {
@@ -116,7 +127,8 @@ fn judgement_of_refusal(
     let Some(first) = all.iter().filter(|standing| standing.in_use && !standing.attached).find(refused) else {
         return false;
     };
-    let (said, fit) = (count.allocatable, count.attached);
+    // More are here than the Node names: those fit, too.
+    let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(count.others)));
     if fit < said {
         let mut evidence = evidence.to_vec();
         evidence.extend(first.attachment_says());

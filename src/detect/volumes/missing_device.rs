@@ -13,9 +13,9 @@ const KIND: Kind = Kind::MissingDevice;
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::BlockDevices]),
+    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Mounts, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    uses: SourceSet::of(&[Source::Filesystems, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
     judge,
 };
 

@@ -1,7 +1,7 @@
 //! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{MountEntry, Node, Source, SourceSet};
+use crate::facts::{MountEntry, Node, NodeCondition, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::View;
 
@@ -13,17 +13,22 @@ const KIND: Kind = Kind::VolumesMountedAtShutdown;
 /// Mounts that are named in the evidence.
 const MOST_NAMED: usize = 20;
 
-/// Taints by which controllers say that the machine will be taken away; a cordon alone says nothing of the sort.
-const LEAVING: &[&str] = &[
+/// Taints by which controllers say that the machine will be taken away, soon and whatever happens; a cordon alone says
+/// nothing of the sort.
+const SOON: &[&str] = &[
+    "aws-node-termination-handler/spot-itn",
+    "aws-node-termination-handler/asg-lifecycle-termination",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+];
+
+/// Taints by which they say that they mean to: the pods rightly run until there is another place for them.
+const MEANT: &[&str] = &[
     "ToBeDeletedByClusterAutoscaler",
     "karpenter.sh/disrupted",
     "karpenter.sh/disruption",
-    "aws-node-termination-handler/spot-itn",
-    "aws-node-termination-handler/asg-lifecycle-termination",
     "aws-node-termination-handler/rebalance-recommendation",
     "aws-node-termination-handler/scheduled-maintenance",
-    "node.cloudprovider.kubernetes.io/shutdown",
-    "node.kubernetes.io/out-of-service",
 ];
 
 /// The judge.
@@ -41,7 +46,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
     };
     let mut judgement = Judgement::new(KIND);
-    let Some(sign) = leaving(node.value) else { return vec![judgement] };
+    let Some((severity, sign)) = leaving(node.value) else { return vec![judgement] };
     let all = standings(view, &settings.ebs).unwrap_or_default();
     let mut evidence: Vec<Evidence> = vec![node.says(sign.clone())];
     let mut volumes: u32 = 0;
@@ -63,7 +68,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     };
     judgement.raised.push(Finding {
         kind: KIND,
-        severity: Severity::Warning,
+        severity,
         subject: Subject::node(),
         message: format!("this node is to go ({sign}), and still has {volume} ({}){more} mounted", describe(mount)),
         evidence,
@@ -73,16 +78,21 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
 }
 
 /// By what the Node shows that its machine will be taken away.
-fn leaving(node: &Node) -> Option<String> {
+fn leaving(node: &Node) -> Option<(Severity, String)> {
     if let Some(since) = node.deleting {
-        return Some(format!("the Node is being deleted since {since}"));
+        return Some((Severity::Info, format!("the Node is being deleted since {since}")));
     }
     let key = |taint: &str| taint.split(['=', ':']).next().unwrap_or_default().to_owned();
-    if let Some(taint) = node.taints.iter().map(|taint| key(taint)).find(|key| LEAVING.contains(&key.as_str())) {
-        return Some(format!("taint {taint}"));
+    let has = |of: &[&str]| node.taints.iter().map(|taint| key(taint)).find(|key| of.contains(&key.as_str()));
+    if let Some(taint) = has(SOON) {
+        return Some((Severity::Warning, format!("taint {taint}")));
     }
     // The kubelet's own word, once it holds the shutdown up to end its pods.
-    let ready = node.conditions.iter().find(|condition| condition.of == "Ready")?;
-    let shuts_down = ready.status == "False" && ready.message.contains("node is shutting down");
-    shuts_down.then(|| "the kubelet says that the machine is shutting down".to_owned())
+    let shuts_down = |condition: &&NodeCondition| {
+        condition.of == "Ready" && condition.status == "False" && condition.message.contains("node is shutting down")
+    };
+    if node.conditions.iter().any(|condition| shuts_down(&condition)) {
+        return Some((Severity::Warning, "the kubelet says that the machine is shutting down".to_owned()));
+    }
+    has(MEANT).map(|taint| (Severity::Info, format!("taint {taint}")))
 }

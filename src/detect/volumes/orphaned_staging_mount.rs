@@ -1,7 +1,11 @@
 //! OrphanedStagingMount: is a volume staged that no pod has and that the kubelet has forgotten?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{AttachableName, MountEntry, NotAbsent, Question, Source, SourceSet, VolumePath, is_hash_of};
+use std::collections::BTreeSet;
+
+use crate::facts::{
+    AttachableName, DevId, IN_TREE_EBS, MountEntry, Question, Source, SourceSet, VolumePath, is_hash_of,
+};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
@@ -18,24 +22,23 @@ pub const DETECTOR: Detector = Detector {
     judge,
 };
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     let mounts = match view.mounts.known() {
         Ok(mounts) => mounts,
         Err(why) => return vec![Judgement::blind(KIND, why)],
     };
     let block = view.block.known().ok().map(|block| block.value);
+    let of_pods: BTreeSet<DevId> = mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|m| m.dev).collect();
     let mut judgement = Judgement::new(KIND);
     for mount in mounts.value.values().filter(|mount| is_staging(mount) && mount.has_device()) {
-        let of_a_pod = |other: &MountEntry| other.dev == mount.dev && is_of_a_pod(other);
-        match mounts.value.lacks_any(of_a_pod) {
-            Ok(_) => {}
-            Err(NotAbsent::Present(_)) => continue,
-            Err(NotAbsent::Unknown(why)) => {
-                judgement.blind_to(mount_subject(mount, block), why);
-                continue;
-            }
+        if of_pods.contains(&mount.dev) {
+            continue;
         }
-        let forgotten = match is_forgotten(view, mount) {
+        if let Some(why) = mounts.value.gap() {
+            judgement.blind_to(mount_subject(mount, block), why);
+            continue;
+        }
+        let forgotten = match is_forgotten(view, settings, mount) {
             Forgotten::No => continue,
             Forgotten::Yes(evidence) => Some(evidence),
             Forgotten::NobodySays => None,
@@ -84,7 +87,7 @@ enum Forgotten {
     NobodySays,
 }
 
-fn is_forgotten(view: &View, mount: &MountEntry) -> Forgotten {
+fn is_forgotten(view: &View, settings: &Settings, mount: &MountEntry) -> Forgotten {
     let Ok(node) = view.node.known() else { return Forgotten::NobodySays };
     let is_it = |name: &String| match (AttachableName::parse(name), &mount.volume) {
         (Some(AttachableName::Csi { driver, handle }), Some(VolumePath::Staging { driver: ours, handle_hash })) => {
@@ -101,6 +104,17 @@ fn is_forgotten(view: &View, mount: &MountEntry) -> Forgotten {
     }
     if node.value.volumes_in_use.iter().any(is_it) {
         return Forgotten::No;
+    }
+    // A driver that attaches nothing is never named there.
+    let names = node.value.volumes_in_use.iter().chain(node.value.volumes_attached.keys());
+    let named = |driver: &str| names.clone().any(|n| AttachableName::parse(n).and_then(|n| n.driver()) == Some(driver));
+    let attaches = match &mount.volume {
+        Some(VolumePath::Staging { driver, .. }) => settings.ebs.drivers.contains(driver) || named(driver),
+        Some(VolumePath::InTree { plugin, .. }) => plugin == IN_TREE_EBS,
+        _ => false,
+    };
+    if !attaches {
+        return Forgotten::NobodySays;
     }
     Forgotten::Yes(node.says("volumesInUse does not have it: the kubelet does not know of it any more"))
 }

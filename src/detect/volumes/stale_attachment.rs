@@ -45,7 +45,8 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
 
 /// It is here, nobody says that it should be, and nothing of it is in use.
 pub(super) fn is_left(standing: &Standing<'_>) -> bool {
-    !standing.in_use && !standing.attached && standing.device().is_some() && standing.busy_with().is_none()
+    let wanted = standing.in_use || standing.attached;
+    !wanted && standing.device().is_some() && standing.sees_all_mounts() && standing.busy_with().is_none()
 }
 
 fn finding(view: &View, standing: &Standing<'_>) -> Finding {

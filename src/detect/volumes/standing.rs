@@ -65,6 +65,9 @@ pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Ve
             standing.mounts.push(mount);
         }
     }
+    for standing in all.values_mut() {
+        standing.forget_mirrors();
+    }
     Ok(all.into_values().collect())
 }
 
@@ -78,6 +81,17 @@ fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
 impl<'a> Standing<'a> {
     fn new(view: &'a View, volume: VolumeId, driver: Option<&'a str>) -> Self {
         Self { view, volume, driver, in_use: false, attached: false, device: None, mounts: Vec::new() }
+    }
+
+    /// Where the kubelet's directory is a bind of another, each mount below the one shows below the other as well.
+    fn forget_mirrors(&mut self) {
+        let tail = |point: &'a str| {
+            let begin = point.find("/pods/").or_else(|| point.find("/plugins/kubernetes.io/"))?;
+            point.get(begin..)
+        };
+        let own = self.mounts.iter().filter(|mount| mount.volume.is_some());
+        let tails: Vec<&str> = own.filter_map(|mount| tail(&mount.point)).collect();
+        self.mounts.retain(|mount| mount.volume.is_some() || !tails.iter().any(|tail| mount.point.ends_with(tail)));
     }
 
     /// The disk that carries it, by its serial.
@@ -266,8 +280,7 @@ impl<'a> Standing<'a> {
         }
         let (_, disk) = self.device()?;
         let block = self.view.block.known().ok()?.value;
-        let part_of = |device: &&BlockDevice| device.name == disk.name || device.disk.as_deref() == Some(&disk.name);
-        let parts: Vec<&BlockDevice> = block.values().filter(part_of).collect();
+        let parts = self.parts();
         let names = |name: &str| parts.iter().any(|part| part.name == name);
         if let Some(part) = parts.iter().find(|part| part.swap) {
             return Some(format!("{} is swap space", part.name));
@@ -292,7 +305,26 @@ impl<'a> Standing<'a> {
 
     /// Whether its disk carries what this machine itself runs on: never a leftover of Kubernetes.
     pub fn is_the_machines_own(&self) -> bool {
-        let of_a_volume = |mount: &&MountEntry| mount.volume.is_some();
-        self.mounts.iter().any(|mount| !of_a_volume(mount))
+        if self.mounts.iter().any(|mount| mount.volume.is_none()) {
+            return true;
+        }
+        self.parts().iter().any(|part| part.swap || !part.holders.is_empty())
+    }
+
+    /// Its disk, and the partitions of that.
+    fn parts(&self) -> Vec<&'a BlockDevice> {
+        let (Some((_, disk)), Ok(block)) = (self.device, self.view.block.known()) else { return Vec::new() };
+        let part_of = |device: &&BlockDevice| device.name == disk.name || device.disk.as_deref() == Some(&disk.name);
+        block.value.values().filter(part_of).collect()
+    }
+
+    /// Whether its disk is parted.
+    pub fn has_partitions(&self) -> bool {
+        self.parts().len() > 1
+    }
+
+    /// Whether the mounts of this machine were seen wholly: without that no mount of it may be missed.
+    pub fn sees_all_mounts(&self) -> bool {
+        self.view.mounts.known().is_ok_and(|mounts| mounts.value.gap().is_none())
     }
 }

@@ -10,15 +10,9 @@ use super::standing::{Standing, standings};
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[Kind::StuckAttaching, Kind::VolumeNotFound],
-    needs: SourceSet::of(&[Source::Node]),
+    needs: SourceSet::of(&[Source::Node, Source::Mounts]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::BlockDevices,
-        Source::Mounts,
-        Source::Pods,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
-    ]),
+    uses: SourceSet::of(&[Source::BlockDevices, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
     judge,
 };
 
@@ -45,7 +39,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             Ok(None) => {
                 (&mut stuck, "it has no VolumeAttachment, as when another node still has the volume".to_owned())
             }
-            Err(_) => (&mut stuck, "what the controller makes of it is not known".to_owned()),
+            Err(why) => {
+                not_found.blind_to(standing.subject(), why);
+                (&mut stuck, "what the controller makes of it is not known".to_owned())
+            }
         };
         let kind = of.kind;
         of.raised.push(finding(kind, standing, &why));

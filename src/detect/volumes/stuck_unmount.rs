@@ -111,12 +111,13 @@ fn staged_for_nobody(view: &View, mounts: &Seen<'_, Mounts>, standing: &Standing
         return;
     };
     judgement.asks.extend(standing.ask_users());
+    let block = view.block.known().ok().map(|block| block.value);
     match standing.users() {
-        Ok(users) if users.is_empty() => {}
-        // While it is being asked, and where a pod wants it.
-        _ => return,
+        Ok(users) if users.is_empty() && mounts.value.gap().is_none() => {}
+        Ok(_) => return,
+        Err(why) => return judgement.blind_to(mount_subject(first, block), &why),
     }
-    judgement.asks.push(Question::MountHolders(first.dev));
+    judgement.asks.extend(first.has_device().then_some(Question::MountHolders(first.dev)));
     let mut evidence = standing.evidence();
     evidence.push(mounts.says(format!("{} is mounted, and no pod's path of the same device", first.point)));
     if let (Ok(pods), Some(pv)) = (view.pods.known(), standing.pv()) {
@@ -128,7 +129,7 @@ fn staged_for_nobody(view: &View, mounts: &Seen<'_, Mounts>, standing: &Standing
         kind: KIND,
         severity: Severity::Warning,
         message: format!("{volume} is still staged here although no pod of this node uses it any more{held}"),
-        subject: Subject { pod: None, ..mount_subject(first, view.block.known().ok().map(|block| block.value)) },
+        subject: Subject { pod: None, ..mount_subject(first, block) },
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     });
@@ -179,7 +180,8 @@ pub(super) fn is_gone(view: &View, uid: &PodUid) -> Result<Gone, Option<Unknown>
             evidence.push(pods.says(format!("the API server says that pod {} has ended", pod.full_name())));
         }
         Err(NotAbsent::Present(pod)) => match pod.deleting {
-            Some(since) => evidence.push(pods.says(format!("pod {} is being deleted since {since}", pod.full_name()))),
+            // The time is that of the request and the grace that it gave.
+            Some(due) => evidence.push(pods.says(format!("pod {} is being deleted, due by {due}", pod.full_name()))),
             None => return Err(None),
         },
         Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
@@ -191,6 +193,15 @@ pub(super) fn is_gone(view: &View, uid: &PodUid) -> Result<Gone, Option<Unknown>
 pub(super) fn former(view: &View, uid: &PodUid) -> Option<Question> {
     let (namespace, name) = view.former.name(uid)?;
     Some(Question::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+/// Whether it was answered where the pod of this name is now; where nobody knows its name there is nothing to ask.
+///
+/// # Errors
+/// Why that is not known.
+pub(super) fn who_waits_is_known(view: &View, uid: &PodUid) -> Result<(), Unknown> {
+    let Some((namespace, name)) = view.former.name(uid) else { return Ok(()) };
+    view.former_pods.known().map_err(Clone::clone)?.value.get(&format!("{namespace}/{name}")).map(drop)
 }
 
 /// The pod of the same name that was made elsewhere and does not run: it may wait for what is held here.

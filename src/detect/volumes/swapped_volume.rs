@@ -92,6 +92,15 @@ fn in_each_others_place(view: &View, all: &[Standing<'_>], judgement: &mut Judge
     for wanted in all.iter().filter(|standing| is_missed(standing)) {
         judgement.asks.extend(wanted.ask().into_iter().chain(wanted.ask_users()));
         judgement.asks.extend(all.iter().filter(|other| stale_attachment::is_left(other)).filter_map(Standing::ask));
+        if let Err(why) = wanted.attachment().map(drop).and(wanted.users().map(drop)) {
+            judgement.blind_to(wanted.subject(), &why);
+            continue;
+        }
+        for other in all.iter().filter(|other| stale_attachment::is_left(other)) {
+            if let Err(why) = other.attachment() {
+                judgement.blind_to(wanted.subject(), &why);
+            }
+        }
         let Some(volume) = stands_in(view, all, wanted) else { continue };
         let Some(other) = all.iter().find(|other| other.volume == *volume) else { continue };
         let Some(pod) = waited(view, wanted) else { continue };

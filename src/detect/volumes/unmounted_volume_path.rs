@@ -10,6 +10,9 @@ use super::standing::{Standing, standings};
 
 const KIND: Kind = Kind::UnmountedVolumePath;
 
+/// So many holders a list has at most.
+const MOST_HOLDERS: usize = 20;
+
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
@@ -37,7 +40,13 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             continue;
         }
         judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
-        let Ok(users) = standing.users() else { continue };
+        let users = match standing.users() {
+            Ok(users) => users,
+            Err(why) => {
+                judgement.blind_to(standing.subject(), &why);
+                continue;
+            }
+        };
         let Some(pv) = standing.pv() else { continue };
         for pod in users.into_iter().filter(|pod| pod.phase == PodPhase::Running && pod.deleting.is_none()) {
             // What its containers were given before is theirs for as long as they live.
@@ -79,11 +88,17 @@ fn writes_to_the_node(
         Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
     }
     let Some((dev, disk)) = standing.device() else { return Err(None) };
+    // Of a disk with partitions it is one of these that is mounted.
+    if standing.has_partitions() {
+        return Err(None);
+    }
     let holders = view.mount_holders.known().map_err(|why| Some(why.clone()))?;
     match (holders.value.get(&dev), holders.value.gap()) {
         (Some(list), _) if list.iter().any(|holder| holder.pod.as_ref() == Some(uid)) => return Err(None),
         (_, Some(gap)) => return Err(Some(gap.clone())),
         (None, None) => return Err(Some(Unknown::not_asked())),
+        // The list ends somewhere, and the pod may come after that.
+        (Some(list), None) if list.len() >= MOST_HOLDERS => return Err(Some(Unknown::not_asked())),
         (Some(_), None) => {}
     }
     Ok(vec![

@@ -46,7 +46,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         let Some(hold) = hold(view, standing) else { continue };
         judgement.asks.extend(standing.ask());
         let mut evidence = standing.evidence();
-        let deleting = standing.attachment().ok().flatten().and_then(|attachment| attachment.value.deleting);
+        let attachment = standing.attachment();
+        // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
+        let deleting = attachment.as_ref().ok().filter(|_| !standing.attached);
+        let deleting = deleting.and_then(|attachment| attachment.as_ref()?.value.deleting);
         let pod = match &hold {
             Hold::Pod(pod, _) => Some(*pod),
             _ => None,
@@ -58,7 +61,13 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             (Some(since), None) => {
                 format!("Kubernetes wants it back since {since}; which pod waits is not visible from this node")
             }
-            (None, None) => continue,
+            (None, None) => {
+                let waits = pod.map_or(Ok(()), |pod| stuck_unmount::who_waits_is_known(view, pod));
+                if let Err(why) = attachment.map(drop).and(waits) {
+                    judgement.blind_to(standing.subject(), &why);
+                }
+                continue;
+            }
         };
         let held = words(view, standing, &hold, &mut evidence);
         judgement.raised.push(Finding {
@@ -88,9 +97,9 @@ pub(super) fn hold<'a>(view: &View, standing: &Standing<'a>) -> Option<Hold<'a>>
         (Some((pod, mount)), _) => Some(Hold::Pod(pod, mount)),
         (None, Some(first)) => {
             let staged = mounts.iter().all(|mount| mount.volume.is_some());
-            (staged && !standing.in_use).then_some(Hold::Staging(first))
+            (staged && !standing.in_use && standing.sees_all_mounts()).then_some(Hold::Staging(first))
         }
-        (None, None) => standing.is_alive().then_some(Hold::Pinned),
+        (None, None) => (standing.is_alive() && standing.sees_all_mounts()).then_some(Hold::Pinned),
     }
 }
 

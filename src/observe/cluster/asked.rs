@@ -17,7 +17,7 @@ use crate::facts::{
 use crate::observe::clock::Clock;
 
 /// An answer that nobody asked for again is forgotten: longer than the longest time until a question is put again.
-const KEPT: Duration = Duration::from_secs(900);
+const KEPT: Duration = Duration::from_secs(650);
 /// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
 const BURST: u32 = 40;
 const REFILL: Duration = Duration::from_secs(120);
@@ -75,26 +75,27 @@ impl Memory {
     async fn answer(&mut self, api: &Api, clock: Clock, budget: &mut Budget, question: Question) {
         let now = clock.now();
         let allowed = budget.take(now);
+        let refused = allowed.is_err();
         match question {
             Question::VolumeAttachment(name) => {
                 let path = "/apis/storage.k8s.io/v1/volumeattachments/";
                 let got = get::<RawAttachment, _>(api, allowed, path, &name, |raw| Ok(objects::slim_attachment(raw)));
-                self.attachments.insert(name.clone(), (got.await, now));
+                remember(&mut self.attachments, name.clone(), got.await, refused, now);
             }
             Question::PersistentVolume(name) => {
                 let path = "/api/v1/persistentvolumes/";
                 let got = get::<RawVolume, _>(api, allowed, path, &name, |raw| Ok(objects::slim_volume(raw)));
-                self.volumes.insert(name.clone(), (got.await, now));
+                remember(&mut self.volumes, name.clone(), got.await, refused, now);
             }
             Question::StorageClass(name) => {
                 let path = "/apis/storage.k8s.io/v1/storageclasses/";
                 let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::slim_class(raw)));
-                self.storage_classes.insert(name.clone(), (got.await, now));
+                remember(&mut self.storage_classes, name.clone(), got.await, refused, now);
             }
             Question::AttributesClass(name) => {
                 let path = "/apis/storage.k8s.io/v1/volumeattributesclasses/";
                 let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::slim_class(raw)));
-                self.attributes_classes.insert(name.clone(), (got.await, now));
+                remember(&mut self.attributes_classes, name.clone(), got.await, refused, now);
             }
             Question::FormerPod { namespace, name } => {
                 let path = name_in_path(&namespace).map(|namespace| format!("/api/v1/namespaces/{namespace}/pods/"));
@@ -102,7 +103,7 @@ impl Memory {
                     Ok(path) => get::<RawPod, _>(api, allowed, &path, &name, objects::slim_pod).await,
                     Err(error) => Answer::Unknown(error.unknown()),
                 };
-                self.former_pods.insert(format!("{namespace}/{name}"), (got, now));
+                remember(&mut self.former_pods, format!("{namespace}/{name}"), got, refused, now);
             }
             // Other witnesses answer these.
             Question::MountHolders(_) | Question::PodCgroups | Question::Ec2Attached | Question::Ec2Volume(_) => {}
@@ -117,6 +118,13 @@ impl Memory {
             Source::FormerPods => Observation::FormerPods(recent(&mut self.former_pods, now)),
             _ => Observation::VolumeAttachments(recent(&mut self.attachments, now)),
         }
+    }
+}
+
+/// What was answered before stands where we did not ask again for lack of budget.
+fn remember<T>(kept: &mut Kept<T>, name: String, answer: Answer<T>, refused: bool, now: Moment) {
+    if !refused || !kept.contains_key(&name) {
+        kept.insert(name, (answer, now));
     }
 }
 

@@ -265,7 +265,20 @@ impl Affinity {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodVolume {
+    name: String,
     persistent_volume_claim: Option<Claim>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+impl PodVolume {
+    /// The claim that it names, or the one that is made for it under the pod's name and its own.
+    fn claim(self, pod: &str) -> Option<String> {
+        match (self.persistent_volume_claim, self.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name),
+            (None, Some(_)) => Some(format!("{pod}-{}", self.name)),
+            (None, None) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -290,7 +303,8 @@ pub fn slim_pod(raw: RawPod) -> Result<Pod, Unknown> {
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let owner = metadata.controller();
-    let claims = spec.volumes.unwrap_or_default().into_iter().filter_map(|volume| volume.persistent_volume_claim);
+    let volumes = spec.volumes.unwrap_or_default().into_iter();
+    let claims = volumes.filter_map(|volume| volume.claim(&metadata.name)).collect();
     let scheduled = |c: &RawCondition| c.of == "PodScheduled" && c.status == "False";
     let unscheduled = status.conditions.unwrap_or_default().into_iter().find(scheduled);
     Ok(Pod {
@@ -305,7 +319,7 @@ pub fn slim_pod(raw: RawPod) -> Result<Pod, Unknown> {
         owner,
         priority: spec.priority.unwrap_or_default(),
         wants: spec.affinity.and_then(Affinity::only_node),
-        claims: claims.map(|claim| claim.claim_name).collect(),
+        claims,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
     })
 }
