@@ -8,7 +8,7 @@ use crate::facts::{Moment, Question, Source, SourceSet, Witness};
 /// A question to the host is answered again at most this often: a scan of mount namespaces is a habit for nobody.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// To the API server it is put when it has stood for so long: most of what disagrees agrees by itself in seconds.
+/// To the API server and to EC2 it is put when it has stood for so long: most of what disagrees agrees by itself in seconds.
 const STANDS: Duration = Duration::from_secs(30);
 /// To it and to EC2 it is put again after this time, then after twice as long, up to [`ASK_API_AT_LEAST`].
 const ASK_API_AGAIN: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub struct Schedule {
     questions: Option<Duration>,
     due: BTreeMap<Source, Duration>,
     asked: BTreeMap<Question, Asked>,
-    /// Since when each question to the API server stands.
+    /// Since when each question to the API server or to EC2 stands.
     stands: BTreeMap<Question, Duration>,
 }
 
@@ -90,9 +90,9 @@ impl Schedule {
         }
     }
 
-    /// A question to the API server that is no longer put begins anew when it comes back.
+    /// A question to the API server or to EC2 that is no longer put begins anew when it comes back.
     fn follow(&mut self, asks: &[Question], now: Moment) {
-        let of_api = |ask: &&Question| ask.source().witness() == Witness::Api;
+        let of_api = |ask: &&Question| ask.source().witness() != Witness::Host;
         let asks: BTreeSet<&Question> = asks.iter().collect();
         self.stands.retain(|ask, _| asks.contains(ask));
         for ask in asks.iter().copied().filter(of_api) {

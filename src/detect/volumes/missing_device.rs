@@ -1,7 +1,7 @@
 //! MissingDevice: is a volume said to be attached here that this machine does not have?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{Source, SourceSet};
+use crate::facts::{Question, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
@@ -15,7 +15,13 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Filesystems, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    uses: SourceSet::of(&[
+        Source::Filesystems,
+        Source::Ec2Attached,
+        Source::Pods,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+    ]),
     judge,
 };
 
@@ -48,6 +54,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         if swapped_volume::stands_in(view, &all, standing).is_some() {
             continue;
         }
+        judgement.asks.push(Question::Ec2Attached);
         judgement.raised.push(finding(standing, absent));
     }
     judgement.asks.sort();
@@ -58,13 +65,22 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
 fn finding(standing: &Standing<'_>, absent: crate::finding::Evidence) -> Finding {
     let mut evidence = vec![absent];
     evidence.extend(standing.evidence());
+    evidence.extend(standing.ec2_says());
+    let ec2 = match standing.ec2().map(|word| word.value.is_some()) {
+        Ok(true) => ": by EC2's word it is attached, and this machine did not find it",
+        Ok(false) => ": by EC2's word it is not, and was detached behind Kubernetes' back",
+        Err(_) => "",
+    };
     let volume = standing.volume.as_str();
     let path = standing.attachment().ok().flatten().and_then(|attachment| attachment.value.device_path.clone());
     let path = path.map(|path| format!(" as {path}")).unwrap_or_default();
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        message: format!("{volume} is said to be attached here{path}, but no device here is it{}", standing.waiting()),
+        message: format!(
+            "{volume} is said to be attached here{path}, but no device here is it{ec2}{}",
+            standing.waiting()
+        ),
         subject: standing.subject(),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),

@@ -1,11 +1,11 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{Source, SourceSet};
+use crate::facts::{Question, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::{Ec2Word, Standing, standings};
 use super::swapped_volume;
 
 const KIND: Kind = Kind::StaleAttachment;
@@ -15,7 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts, Source::Filesystems]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    uses: SourceSet::of(&[Source::Ec2Attached, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
     judge,
 };
 
@@ -38,7 +38,13 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         if all.iter().any(|other| swapped_volume::stands_in(view, &all, other) == Some(&standing.volume)) {
             continue;
         }
-        judgement.raised.push(finding(view, standing));
+        judgement.asks.push(Question::Ec2Attached);
+        let word = standing.ec2().ok().and_then(|word| word.value);
+        // What goes with the instance came with it.
+        if word.is_some_and(|word| word.attachment.delete_on_termination) {
+            continue;
+        }
+        judgement.raised.push(finding(view, standing, word));
     }
     vec![judgement]
 }
@@ -49,16 +55,17 @@ pub(super) fn is_left(standing: &Standing<'_>) -> bool {
     !wanted && standing.device().is_some() && standing.sees_all_mounts() && standing.busy_with().is_none()
 }
 
-fn finding(view: &View, standing: &Standing<'_>) -> Finding {
+fn finding(view: &View, standing: &Standing<'_>, word: Option<Ec2Word<'_>>) -> Finding {
     let mut evidence = standing.evidence();
     evidence.extend(standing.device_says());
+    evidence.extend(standing.ec2_says());
     if let Ok(mounts) = view.mounts.known() {
         evidence.push(mounts.says("the host has no mount of it, and no live filesystem, swap or device is on it"));
     }
     Finding {
         kind: KIND,
-        // That it is no disk of the instance's own, and nobody's by hand, only EC2 could say.
-        severity: Severity::Info,
+        // That it is no disk of the instance's own, and nobody's by hand, only EC2 can say.
+        severity: if word.is_some_and(|word| word.volume.has_owner_tag()) { Severity::Warning } else { Severity::Info },
         subject: standing.subject(),
         message: format!(
             "{} is attached here, but no VolumeAttachment asks for it and nothing on this machine uses it",

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::facts::{
-    AttachableName, BlockDevice, DevId, MountEntry, NotAbsent, PersistentVolume, Pod, PodPhase, Question, Unknown,
-    VolumeAttachment, VolumeId, VolumePath, attachment_name, is_hash_of,
+    AttachableName, BlockDevice, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, MountEntry, NotAbsent, PersistentVolume,
+    Pod, PodPhase, Question, Unknown, VolumeAttachment, VolumeId, VolumePath, attachment_name, is_hash_of,
 };
 use crate::finding::{Evidence, Subject, SubjectType};
-use crate::view::{Seen, View};
+use crate::view::{Said, Seen, View};
 
 use super::swapped_volume::Settings;
 
@@ -27,6 +27,13 @@ pub(super) struct Standing<'a> {
     device: Option<(DevId, &'a BlockDevice)>,
     /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
     mounts: Vec<&'a MountEntry>,
+}
+
+/// How EC2 has a volume attached to this instance.
+#[derive(Clone, Copy)]
+pub(super) struct Ec2Word<'a> {
+    pub volume: &'a Ec2Volume,
+    pub attachment: &'a Ec2Attachment,
 }
 
 /// What this node's Node names, and every EBS device that is here.
@@ -271,6 +278,41 @@ impl<'a> Standing<'a> {
     /// Both, where they are known.
     pub fn evidence(&self) -> Vec<Evidence> {
         self.node_says().into_iter().chain(self.attachment_says()).collect()
+    }
+
+    /// What EC2 says of it, twice and a minute apart: how it is attached to this instance, or that it is not.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn ec2(&self) -> Result<Said<Option<Ec2Word<'a>>>, Unknown> {
+        let (now, before) = super::ec2_twice(self.view)?;
+        let word = |read: &'a Ec2Attached| match read.volumes.lacks(&self.volume) {
+            Ok(_) => Ok(None),
+            Err(NotAbsent::Unknown(why)) => Err(why.clone()),
+            Err(NotAbsent::Present(volume)) => {
+                Ok(volume.attachment(&read.instance).map(|attachment| Ec2Word { volume, attachment }))
+            }
+        };
+        let (last, first) = (word(now.value)?, word(before)?);
+        if last.map(|word| word.attachment.state) != first.map(|word| word.attachment.state) {
+            return Err(Unknown::baseline("EC2's word, which changed,"));
+        }
+        Ok(now.map(last))
+    }
+
+    /// The same as evidence.
+    pub fn ec2_says(&self) -> Option<Evidence> {
+        let word = self.ec2().ok()?;
+        let volume = self.volume.as_str();
+        Some(match word.value {
+            None => word.says(format!("EC2 says that {volume} is not attached to this instance (twice)")),
+            Some(Ec2Word { attachment, volume: object }) => {
+                let tags: Vec<String> = object.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let tags = if tags.is_empty() { "no tag of an owner".to_owned() } else { tags.join(", ") };
+                let (state, device) = (attachment.state.name(), &attachment.device);
+                word.says(format!("EC2 says that {volume} is {state} here as {device} (twice), with {tags}"))
+            }
+        })
     }
 
     /// What keeps it busy on this machine, for a message; nothing where nothing is seen.

@@ -1,7 +1,7 @@
 //! StuckDetaching, UndeletableAttachment: has Kubernetes asked for a volume back that is still here, and why?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{Source, SourceSet, VolumeAttachment};
+use crate::facts::{Question, Source, SourceSet, VolumeAttachment};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::Filesystems,
+        Source::Ec2Attached,
         Source::PodCgroups,
         Source::Pods,
         Source::VolumeAttachments,
@@ -51,6 +52,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             undeletable.raised.push(undeletable_finding(standing, gone));
         } else if wanted_elsewhere::hold(view, standing).is_none() {
             // What holds it here is found by its own name.
+            stuck.asks.push(Question::Ec2Attached);
             stuck.raised.push(finding(standing, attachment.value));
         }
     }
@@ -72,11 +74,13 @@ fn finding(standing: &Standing<'_>, attachment: &VolumeAttachment) -> Finding {
         (None, Some(error)) => format!("the driver says: {error}"),
         (None, None) => "nothing on this machine uses it".to_owned(),
     };
+    let ec2 = standing.ec2().ok().and_then(|word| Some(word.value?.attachment.state.name()));
+    let ec2 = ec2.map(|state| format!(" (EC2 says {state})")).unwrap_or_default();
     Finding {
         kind: Kind::StuckDetaching,
         severity: Severity::Warning,
         subject: standing.subject(),
-        message: format!("{volume} is to be detached{since}, and is still here: {why}"),
+        message: format!("{volume} is to be detached{since}, and is still here{ec2}: {why}"),
         evidence: seen(standing),
         advice: crate::catalogue::row(Kind::StuckDetaching).act.to_owned(),
     }
@@ -99,5 +103,6 @@ fn undeletable_finding(standing: &Standing<'_>, gone: bool) -> Finding {
 fn seen(standing: &Standing<'_>) -> Vec<Evidence> {
     let mut evidence = standing.evidence();
     evidence.extend(standing.device_says());
+    evidence.extend(standing.ec2_says());
     evidence
 }
