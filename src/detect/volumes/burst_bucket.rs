@@ -125,6 +125,12 @@ impl Bucket {
         Duration::try_from_secs_f64(credits / net).ok()
     }
 
+    /// Whether a volume of an empty bucket is held to what it earns: it asks for more and does not get it. What it does get
+    /// is never quite all.
+    pub fn holds_down(&self, left: f64, spent_a_second: f64) -> bool {
+        left <= self.holds / 100.0 && spent_a_second >= self.base * 0.9
+    }
+
     /// A part of it, in percent; rounded up, as it stands for "at most".
     pub fn percent(&self, credits: f64) -> String {
         format!("{:.0} %", (100.0 * credits / self.holds).ceil())

@@ -119,10 +119,16 @@ impl Forecast {
         let over = now.up.checked_sub(since.up)?;
         let spent = bucket.spent(since, now);
         // Nearly always it is spent more slowly than it fills, however EBS counts.
-        bucket.lasts(0.0, spent.most / over.as_secs_f64())?;
+        if !bucket.holds_down(0.0, spent.most / over.as_secs_f64()) {
+            return None;
+        }
         let balance = bucket.balance(series.samples().chain([now]))?;
         let lasts = |credits, spent: f64| bucket.lasts(credits, spent / over.as_secs_f64());
         let made = |lasts, severity, for_sure| Self { bucket, balance, spent, over, severity, lasts, for_sure };
+        // From an empty one nothing more can be spent than comes in.
+        if bucket.holds_down(balance.most, spent.least / over.as_secs_f64()) {
+            return Some(made(Duration::ZERO, Severity::Warning, true));
+        }
         if let Some(lasts) = lasts(balance.most, spent.least).filter(|lasts| *lasts <= settings.info_within) {
             let soon = lasts <= settings.warn_within;
             return Some(made(lasts, if soon { Severity::Warning } else { Severity::Info }, true));
