@@ -88,8 +88,10 @@ pub fn proofs() -> Result<()> {
 fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     installed::install(plane, &[Profile::Observe], "10s")?;
     let watch = Watch::new(node.vm.scraped());
+    for volume in [&HELD, &PINNED, &RAW, &WANTED] {
+        claim(plane, volume)?;
+    }
     for (number, volume) in [&HELD, &PINNED, &RAW].into_iter().enumerate() {
-        plane.create_volume(volume.name, volume.id, volume.mode)?;
         node.sh(&format!("ebs_attach {} 400M", volume.id))?;
         plane.apply(&pod(volume, None).to_string())?;
         plane.attach(volume.name, NAME, &format!("/dev/xvda{}", char::from(b'a' + number as u8)))?;
@@ -155,7 +157,6 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
     })?;
     let elsewhere = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": ELSEWHERE}});
     plane.apply(&elsewhere.to_string())?;
-    plane.create_volume(WANTED.name, WANTED.id, WANTED.mode)?;
     let began = Instant::now();
     plane.kubectl(&["delete", "pod", HELD.name, "--grace-period=0", "--force"])?;
     plane.apply(&pod(&HELD, Some(ELSEWHERE)).to_string())?;
@@ -233,6 +234,15 @@ fn runs(plane: &ControlPlane, name: &str) -> Result<()> {
         Ok(plane.kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", &path, "--timeout=5s"]).is_ok())
     });
     running.with_context(|| plane.kubectl(&["describe", "pod", name]).unwrap_or_default())
+}
+
+/// A volume and its claim, bound: of a pod whose claim is not the scheduler may not think again for minutes.
+fn claim(plane: &ControlPlane, volume: &Volume) -> Result<()> {
+    plane.create_volume(volume.name, volume.id, volume.mode)?;
+    let path = format!("persistentvolumeclaim/{}", volume.name);
+    wait_for(&format!("{path} to be bound"), || {
+        Ok(plane.kubectl(&["wait", "--for=jsonpath={.status.phase}=Bound", &path, "--timeout=5s"]).is_ok())
+    })
 }
 
 fn uid(plane: &ControlPlane, name: &str) -> Result<String> {
