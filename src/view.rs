@@ -66,31 +66,9 @@ impl<T> Seen<'_, T> {
 }
 
 impl<'a, T> Seen<'a, T> {
-    /// What follows from it, with the same witness and time.
-    pub fn map<U>(&self, value: U) -> Said<U> {
-        Said { source: self.source, value, at: self.at }
-    }
-
     /// A part of it, with the same witness and time.
     pub fn with<U>(&self, part: &'a U) -> Seen<'a, U> {
         Seen { source: self.source, value: part, at: self.at }
-    }
-}
-
-/// What a witness's word comes to, and when it was said.
-#[derive(Clone, Copy, Debug)]
-pub struct Said<T> {
-    source: Source,
-    /// What it comes to.
-    pub value: T,
-    /// When it was said.
-    pub at: Moment,
-}
-
-impl<T> Said<T> {
-    /// A statement of this source, for a finding's evidence.
-    pub fn says(&self, fact: impl Into<String>) -> Evidence {
-        Evidence { source: self.source, fact: fact.into(), at: self.at.wall }
     }
 }
 

@@ -77,6 +77,11 @@ fn pv_of(path: &VolumePath) -> Option<&str> {
     }
 }
 
+/// Whether its path names a pod.
+fn is_of_a_pod(mount: &MountEntry) -> bool {
+    mount.volume.as_ref().is_some_and(|path| path.pod().is_some())
+}
+
 /// How much a mount says about who uses the volume.
 fn closeness(mount: &MountEntry) -> u8 {
     match &mount.volume {

@@ -122,6 +122,9 @@ pub struct MountHolder {
     pub point: String,
 }
 
+/// Holders of one device that are listed: more of them tell no more, and a list that is as long may lack some.
+pub const MOST_HOLDERS: usize = 20;
+
 /// For each device that was asked about, who holds it mounted in another namespace.
 pub type MountHolders = Inventory<DevId, Vec<MountHolder>>;
 

@@ -49,13 +49,12 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     };
     let count = |which: &dyn Fn(&&Standing<'_>) -> bool| u32::try_from(all.iter().filter(which).count()).unwrap_or(0);
     let here = |standing: &&Standing<'_>| standing.device().is_some();
-    let wanted = |standing: &&Standing<'_>| standing.attached || standing.in_use;
     let count = Count {
         driver,
         allocatable,
         attached: count(&|standing| standing.attached),
-        others: count(&|standing| here(standing) && !wanted(standing) && standing.is_the_machines_own()),
-        strays: count(&|standing| here(standing) && !wanted(standing) && !standing.is_the_machines_own()),
+        others: count(&|standing| here(standing) && !standing.is_wanted() && standing.is_the_machines_own()),
+        strays: count(&|standing| here(standing) && !standing.is_wanted() && !standing.is_the_machines_own()),
         here: count(&here),
         instance_type: node.value.labels.get(TYPE_LABEL).map_or("", String::as_str),
     };

@@ -44,7 +44,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         if standing.is_staged() {
             continue;
         }
-        judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
+        judgement.asks.extend(standing.ask_all());
         // The controller has let it go meanwhile, or stands behind what it said on the Node.
         if let Ok(attachment) = standing.attachment()
             && attachment.is_none_or(|attachment| !attachment.value.attached || attachment.value.deleting.is_some())
@@ -57,8 +57,6 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         judgement.asks.push(Question::Ec2Attached);
         judgement.raised.push(finding(standing, absent));
     }
-    judgement.asks.sort();
-    judgement.asks.dedup();
     vec![judgement]
 }
 
@@ -66,7 +64,7 @@ fn finding(standing: &Standing<'_>, absent: crate::finding::Evidence) -> Finding
     let mut evidence = vec![absent];
     evidence.extend(standing.evidence());
     evidence.extend(standing.ec2_says());
-    let ec2 = match standing.ec2().map(|word| word.value.is_some()) {
+    let ec2 = match standing.ec2().map(|word| word.is_some()) {
         Ok(true) => ": by EC2's word it is attached, and this machine did not find it",
         Ok(false) => ": by EC2's word it is not, and was detached behind Kubernetes' back",
         Err(_) => "",

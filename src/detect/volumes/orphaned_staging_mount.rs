@@ -1,15 +1,15 @@
 //! OrphanedStagingMount: is a volume staged that no pod has and that the kubelet has forgotten?
 
-use crate::detect::{Detector, Settings};
 use std::collections::BTreeSet;
 
+use crate::detect::{Detector, Settings};
 use crate::facts::{
     AttachableName, DevId, IN_TREE_EBS, MountEntry, Question, Source, SourceSet, VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::{describe, holders, mount_subject};
+use super::{describe, holders, is_of_a_pod, mount_subject};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
 
@@ -72,10 +72,6 @@ fn is_staging(mount: &MountEntry) -> bool {
         mount.volume,
         Some(VolumePath::Staging { .. } | VolumePath::LegacyStaging { .. } | VolumePath::InTree { .. })
     )
-}
-
-pub(super) fn is_of_a_pod(mount: &MountEntry) -> bool {
-    mount.volume.as_ref().is_some_and(|path| path.pod().is_some())
 }
 
 enum Forgotten {

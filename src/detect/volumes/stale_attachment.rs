@@ -39,7 +39,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             continue;
         }
         judgement.asks.push(Question::Ec2Attached);
-        let word = standing.ec2().ok().and_then(|word| word.value);
+        let word = standing.ec2().ok().flatten();
         // What goes with the instance came with it.
         if word.is_some_and(|word| word.attachment.delete_on_termination) {
             continue;
@@ -51,14 +51,11 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
 
 /// It is here, nobody says that it should be, and nothing of it is in use.
 pub(super) fn is_left(standing: &Standing<'_>) -> bool {
-    let wanted = standing.in_use || standing.attached;
-    !wanted && standing.device().is_some() && standing.sees_all_mounts() && standing.busy_with().is_none()
+    !standing.is_wanted() && standing.device().is_some() && standing.sees_all_mounts() && standing.busy_with().is_none()
 }
 
 fn finding(view: &View, standing: &Standing<'_>, word: Option<Ec2Word<'_>>) -> Finding {
-    let mut evidence = standing.evidence();
-    evidence.extend(standing.device_says());
-    evidence.extend(standing.ec2_says());
+    let mut evidence = standing.all_evidence();
     if let Ok(mounts) = view.mounts.known() {
         evidence.push(mounts.says("the host has no mount of it, and no live filesystem, swap or device is on it"));
     }

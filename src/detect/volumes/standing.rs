@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::facts::{
-    AttachableName, BlockDevice, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, MountEntry, NotAbsent, PersistentVolume,
-    Pod, PodPhase, Question, Unknown, VolumeAttachment, VolumeId, VolumePath, attachment_name, is_hash_of,
+    AttachableName, BlockDevice, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, FilesystemKey, MountEntry, NotAbsent,
+    PersistentVolume, Pod, PodPhase, Question, Unknown, VolumeAttachment, VolumeId, VolumePath, attachment_name,
+    is_hash_of,
 };
 use crate::finding::{Evidence, Subject, SubjectType};
-use crate::view::{Said, Seen, View};
+use crate::view::{Seen, View};
 
 use super::swapped_volume::Settings;
 
@@ -172,6 +173,11 @@ impl<'a> Standing<'a> {
         self.pv().map(|pv| Question::PersistentVolume(pv.to_owned())).or_else(|| self.ask())
     }
 
+    /// What asks for its VolumeAttachment and, by and by, for who uses it.
+    pub fn ask_all(&self) -> impl Iterator<Item = Question> + use<> {
+        self.ask().into_iter().chain(self.ask_users())
+    }
+
     /// Its PersistentVolume's object, or that there is none.
     ///
     /// # Errors
@@ -264,18 +270,21 @@ impl<'a> Standing<'a> {
 
     /// Whether a filesystem of it is alive, mounted here or not.
     pub fn is_alive(&self) -> bool {
-        let Some((_, disk)) = self.device() else { return false };
-        let (Ok(filesystems), Ok(block)) = (self.view.filesystems.known(), self.view.block.known()) else {
-            return false;
-        };
-        let on_it = |name: &str| {
-            let part = super::named(block.value, name);
-            name == disk.name || part.is_some_and(|part| part.disk.as_deref() == Some(&disk.name))
-        };
-        filesystems.value.iter().any(|(key, _)| on_it(&key.device))
+        self.live_filesystem().is_some()
     }
 
-    /// Both, where they are known.
+    fn live_filesystem(&self) -> Option<&'a FilesystemKey> {
+        let (parts, filesystems) = (self.parts(), self.view.filesystems.known().ok()?.value);
+        let on_it = |key: &&FilesystemKey| parts.iter().any(|part| part.name == key.device);
+        filesystems.iter().map(|(key, _)| key).find(on_it)
+    }
+
+    /// Whether the kubelet wants it here or the controller has it here.
+    pub fn is_wanted(&self) -> bool {
+        self.in_use || self.attached
+    }
+
+    /// What the API server says of it, where that is known.
     pub fn evidence(&self) -> Vec<Evidence> {
         self.node_says().into_iter().chain(self.attachment_says()).collect()
     }
@@ -284,7 +293,7 @@ impl<'a> Standing<'a> {
     ///
     /// # Errors
     /// Why neither is known.
-    pub fn ec2(&self) -> Result<Said<Option<Ec2Word<'a>>>, Unknown> {
+    pub fn ec2(&self) -> Result<Option<Ec2Word<'a>>, Unknown> {
         let (now, before) = super::ec2_twice(self.view)?;
         let word = |read: &'a Ec2Attached| match read.volumes.lacks(&self.volume) {
             Ok(_) => Ok(None),
@@ -297,22 +306,30 @@ impl<'a> Standing<'a> {
         if last.map(|word| word.attachment.state) != first.map(|word| word.attachment.state) {
             return Err(Unknown::baseline("EC2's word, which changed,"));
         }
-        Ok(now.map(last))
+        Ok(last)
     }
 
     /// The same as evidence.
     pub fn ec2_says(&self) -> Option<Evidence> {
-        let word = self.ec2().ok()?;
+        let (now, _) = super::ec2_twice(self.view).ok()?;
         let volume = self.volume.as_str();
-        Some(match word.value {
-            None => word.says(format!("EC2 says that {volume} is not attached to this instance (twice)")),
+        Some(match self.ec2().ok()? {
+            None => now.says(format!("EC2 says that {volume} is not attached to this instance (twice)")),
             Some(Ec2Word { attachment, volume: object }) => {
                 let tags: Vec<String> = object.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 let tags = if tags.is_empty() { "no tag of an owner".to_owned() } else { tags.join(", ") };
                 let (state, device) = (attachment.state.name(), &attachment.device);
-                word.says(format!("EC2 says that {volume} is {state} here as {device} (twice), with {tags}"))
+                now.says(format!("EC2 says that {volume} is {state} here as {device} (twice), with {tags}"))
             }
         })
+    }
+
+    /// Everything that is said of a volume that is here, as evidence.
+    pub fn all_evidence(&self) -> Vec<Evidence> {
+        let mut evidence = self.evidence();
+        evidence.extend(self.device_says());
+        evidence.extend(self.ec2_says());
+        evidence
     }
 
     /// What keeps it busy on this machine, for a message; nothing where nothing is seen.
@@ -323,7 +340,6 @@ impl<'a> Standing<'a> {
         let (_, disk) = self.device()?;
         let block = self.view.block.known().ok()?.value;
         let parts = self.parts();
-        let names = |name: &str| parts.iter().any(|part| part.name == name);
         if let Some(part) = parts.iter().find(|part| part.swap) {
             return Some(format!("{} is swap space", part.name));
         }
@@ -334,8 +350,7 @@ impl<'a> Standing<'a> {
         if let Some(device) = block.values().find(file) {
             return Some(format!("{} is a loop device over it", device.name));
         }
-        let filesystems = self.view.filesystems.known().ok()?.value;
-        let alive = filesystems.iter().map(|(key, _)| key).find(|key| names(&key.device))?;
+        let alive = self.live_filesystem()?;
         Some(format!("its {} filesystem is alive although the host does not mount it", alive.fstype))
     }
 

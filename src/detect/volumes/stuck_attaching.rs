@@ -27,7 +27,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         if !standing.mounts().is_empty() || standing.is_staged() {
             continue;
         }
-        stuck.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
+        stuck.asks.extend(standing.ask_all());
         let attachment = standing.attachment();
         let (of, why) = match &attachment {
             // The Node will say so in a moment.

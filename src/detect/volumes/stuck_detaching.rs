@@ -2,7 +2,7 @@
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{Question, Source, SourceSet, VolumeAttachment};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
+use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
 use super::standing::{Standing, standings};
@@ -74,14 +74,14 @@ fn finding(standing: &Standing<'_>, attachment: &VolumeAttachment) -> Finding {
         (None, Some(error)) => format!("the driver says: {error}"),
         (None, None) => "nothing on this machine uses it".to_owned(),
     };
-    let ec2 = standing.ec2().ok().and_then(|word| Some(word.value?.attachment.state.name()));
+    let ec2 = standing.ec2().ok().and_then(|word| Some(word?.attachment.state.name()));
     let ec2 = ec2.map(|state| format!(" (EC2 says {state})")).unwrap_or_default();
     Finding {
         kind: Kind::StuckDetaching,
         severity: Severity::Warning,
         subject: standing.subject(),
         message: format!("{volume} is to be detached{since}, and is still here{ec2}: {why}"),
-        evidence: seen(standing),
+        evidence: standing.all_evidence(),
         advice: crate::catalogue::row(Kind::StuckDetaching).act.to_owned(),
     }
 }
@@ -95,14 +95,7 @@ fn undeletable_finding(standing: &Standing<'_>, gone: bool) -> Finding {
         severity: Severity::Warning,
         subject: standing.subject(),
         message: format!("{volume} cannot be detached: its VolumeAttachment wants {pv}, {known}"),
-        evidence: seen(standing),
+        evidence: standing.all_evidence(),
         advice: crate::catalogue::row(Kind::UndeletableAttachment).act.to_owned(),
     }
-}
-
-fn seen(standing: &Standing<'_>) -> Vec<Evidence> {
-    let mut evidence = standing.evidence();
-    evidence.extend(standing.device_says());
-    evidence.extend(standing.ec2_says());
-    evidence
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{MountEntry, MountId, Mounts, NotAbsent, PodUid, Question, Source, SourceSet, Unknown};
+use crate::facts::{MountEntry, MountId, Mounts, NotAbsent, PodPhase, PodUid, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
 
@@ -88,7 +88,8 @@ fn of_a_pod(
     let says = |(_, mount): &(MountId, &MountEntry)| mounts.says(format!("{} is mounted", mount.point));
     evidence.extend(left.iter().take(MOST_NAMED).map(says));
     let held = below(mounts, *id).or_else(|| elsewhere(view, first, pod, &mut evidence)).unwrap_or_default();
-    let waits = waits_elsewhere(view, pod, &mut evidence);
+    let waits = waits_elsewhere(view, pod, &mut evidence).ok().flatten();
+    let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
     let volume = subject.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
     let why = if gone.certain { "is gone" } else { "runs nothing here" };
     let (what, name) = (describe_without_pod(first), pod_name(view, pod));
@@ -195,26 +196,25 @@ pub(super) fn former(view: &View, uid: &PodUid) -> Option<Question> {
     Some(Question::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-/// Whether it was answered where the pod of this name is now; where nobody knows its name there is nothing to ask.
+/// The pod of the same name that was made elsewhere and does not run, and where: it may wait for what is held here. None
+/// also where nobody knows the name.
 ///
 /// # Errors
-/// Why that is not known.
-pub(super) fn who_waits_is_known(view: &View, uid: &PodUid) -> Result<(), Unknown> {
-    let Some((namespace, name)) = view.former.name(uid) else { return Ok(()) };
-    view.former_pods.known().map_err(Clone::clone)?.value.get(&format!("{namespace}/{name}")).map(drop)
-}
-
-/// The pod of the same name that was made elsewhere and does not run: it may wait for what is held here.
-pub(super) fn waits_elsewhere(view: &View, uid: &PodUid, evidence: &mut Vec<Evidence>) -> String {
-    let Some((namespace, name)) = view.former.name(uid) else { return String::new() };
+/// Why it is not known where the pod of this name is now.
+pub(super) fn waits_elsewhere(
+    view: &View,
+    uid: &PodUid,
+    evidence: &mut Vec<Evidence>,
+) -> Result<Option<String>, Unknown> {
+    let Some((namespace, name)) = view.former.name(uid) else { return Ok(None) };
     let full = format!("{namespace}/{name}");
-    let Ok(answers) = view.former_pods.known() else { return String::new() };
-    let Ok(Some(pod)) = answers.value.get(&full) else { return String::new() };
+    let answers = view.former_pods.known().map_err(Clone::clone)?;
+    let Some(pod) = answers.value.get(&full)? else { return Ok(None) };
     let here = view.node.known().ok().map(|node| node.value.name.as_str());
-    if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != crate::facts::PodPhase::Pending {
-        return String::new();
+    if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending {
+        return Ok(None);
     }
     let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
     evidence.push(answers.says(format!("pod {full} was made anew (UID {}), is on {place} and Pending", pod.uid)));
-    format!("; {full} waits on {place}")
+    Ok(Some(format!("{full} waits on {place}")))
 }

@@ -90,7 +90,7 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
 /// that nobody here asked for.
 fn in_each_others_place(view: &View, all: &[Standing<'_>], judgement: &mut Judgement) {
     for wanted in all.iter().filter(|standing| is_missed(standing)) {
-        judgement.asks.extend(wanted.ask().into_iter().chain(wanted.ask_users()));
+        judgement.asks.extend(wanted.ask_all());
         judgement.asks.extend(all.iter().filter(|other| stale_attachment::is_left(other)).filter_map(Standing::ask));
         if let Err(why) = wanted.attachment().map(drop).and(wanted.users().map(drop)) {
             judgement.blind_to(wanted.subject(), &why);

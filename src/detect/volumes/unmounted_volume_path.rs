@@ -1,17 +1,16 @@
 //! UnmountedVolumePath: does a pod run whose volume is not mounted, so that it writes to the node's disk?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{MountEntry, NotAbsent, Pod, PodPhase, Question, Source, SourceSet, Unknown, VolumePath};
+use crate::facts::{
+    MOST_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Question, Source, SourceSet, Unknown, VolumePath,
+};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::orphaned_staging_mount::is_of_a_pod;
+use super::is_of_a_pod;
 use super::standing::{Standing, standings};
 
 const KIND: Kind = Kind::UnmountedVolumePath;
-
-/// So many holders a list has at most.
-const MOST_HOLDERS: usize = 20;
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
@@ -39,7 +38,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         if standing.mounts().iter().any(|mount| is_of_a_pod(mount)) {
             continue;
         }
-        judgement.asks.extend(standing.ask().into_iter().chain(standing.ask_users()));
+        judgement.asks.extend(standing.ask_all());
         let users = match standing.users() {
             Ok(users) => users,
             Err(why) => {

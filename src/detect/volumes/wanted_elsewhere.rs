@@ -55,15 +55,14 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             _ => None,
         };
         judgement.asks.extend(pod.and_then(|pod| stuck_unmount::former(view, pod)));
-        let waits = pod.map(|pod| stuck_unmount::waits_elsewhere(view, pod, &mut evidence)).unwrap_or_default();
-        let who = match (deleting, waits.strip_prefix("; ")) {
-            (_, Some(waits)) => waits.to_owned(),
-            (Some(since), None) => {
+        let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(view, pod, &mut evidence));
+        let who = match (deleting, waits) {
+            (_, Ok(Some(waits))) => waits,
+            (Some(since), _) => {
                 format!("Kubernetes wants it back since {since}; which pod waits is not visible from this node")
             }
-            (None, None) => {
-                let waits = pod.map_or(Ok(()), |pod| stuck_unmount::who_waits_is_known(view, pod));
-                if let Err(why) = attachment.map(drop).and(waits) {
+            (None, waits) => {
+                if let Err(why) = attachment.map(drop).and(waits.map(drop)) {
                     judgement.blind_to(standing.subject(), &why);
                 }
                 continue;

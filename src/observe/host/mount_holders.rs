@@ -10,14 +10,12 @@ use std::io::{Read, Seek, SeekFrom};
 
 use nix::errno::Errno;
 
-use crate::facts::{Cause, DevId, MountHolder, MountHolders, MountId, Question, Unknown, pod_uid_of};
+use crate::facts::{Cause, DevId, MOST_HOLDERS, MountHolder, MountHolders, MountId, Question, Unknown, pod_uid_of};
 
 use super::gaps::Gaps;
 use super::mountinfo::Line;
 use super::root::{Root, TABLE};
 
-/// More holders of one device tell no more.
-const MOST_HOLDERS: usize = 20;
 /// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 50_000;
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
