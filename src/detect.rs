@@ -15,9 +15,9 @@ pub struct Settings {
     /// [`volumes::swapped_volume`]
     pub ebs: volumes::swapped_volume::Settings,
     /// [`volumes::volume_throttled`]
-    pub volume_throttled: volumes::volume_throttled::Settings,
+    pub volume_throttled: volumes::throttled::Settings,
     /// [`volumes::instance_throttled`]
-    pub instance_throttled: volumes::instance_throttled::Settings,
+    pub instance_throttled: volumes::throttled::Settings,
     /// [`volumes::burst_forecast`]
     pub burst: volumes::burst_forecast::Settings,
     /// [`instance::steal`]

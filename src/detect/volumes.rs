@@ -22,7 +22,7 @@ pub mod stuck_attaching;
 pub mod stuck_detaching;
 pub mod stuck_unmount;
 pub mod swapped_volume;
-mod throttled;
+pub mod throttled;
 pub mod unmounted_volume_path;
 pub mod untagged_volume;
 pub mod volume_throttled;
@@ -91,15 +91,20 @@ fn closeness(mount: &MountEntry) -> u8 {
     }
 }
 
-/// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
-fn name_user(subject: &mut Subject, view: &View, device: &str) -> String {
-    let (Ok(mounts), Ok(block)) = (view.mounts.known(), view.block.known()) else { return String::new() };
-    let dev = block.value.iter().find(|(_, d)| d.name == device).map(|(dev, _)| *dev);
-    let on_it = |mount: &&MountEntry| match mount.raw_block_device() {
+/// Mounts of a device by its name: of its filesystem, and of its node.
+fn mounts_of<'a>(view: &'a View, device: &'a str) -> impl Iterator<Item = &'a MountEntry> {
+    let block = view.block.known().ok().map(|block| block.value);
+    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
+    let mounts = view.mounts.known().ok().filter(|_| block.is_some());
+    mounts.into_iter().flat_map(|mounts| mounts.value.values()).filter(move |mount| match mount.raw_block_device() {
         Some(name) => name == device,
         None => Some(mount.dev) == dev,
-    };
-    let volumes = mounts.value.values().filter(on_it).filter(|mount| mount.volume.is_some());
+    })
+}
+
+/// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
+fn name_user(subject: &mut Subject, view: &View, device: &str) -> String {
+    let volumes = mounts_of(view, device).filter(|mount| mount.volume.is_some());
     // The pod's own mount says more than the staging that every volume has.
     let Some(best) = volumes.max_by_key(|mount| closeness(mount)) else { return String::new() };
     subject.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
@@ -109,13 +114,20 @@ fn name_user(subject: &mut Subject, view: &View, device: &str) -> String {
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.
 fn describe(mount: &MountEntry) -> String {
+    let part = describe_without_pod(mount);
+    match mount.volume.as_ref().and_then(VolumePath::pod) {
+        Some(pod) => format!("{part} of pod {pod}"),
+        None => part,
+    }
+}
+
+fn describe_without_pod(mount: &MountEntry) -> String {
     match &mount.volume {
-        Some(VolumePath::Pod { pod, name, .. }) => format!("volume {name} of pod {pod}"),
-        Some(VolumePath::Subpath { pod, name, container }) => {
-            format!("a subpath of volume {name} in container {container} of pod {pod}")
+        Some(VolumePath::Pod { name, .. }) => format!("volume {name}"),
+        Some(VolumePath::Subpath { name, container, .. }) => {
+            format!("a subpath of volume {name} in container {container}")
         }
-        Some(VolumePath::RawBlock { pod: Some(pod), pv }) => format!("raw block volume {pv} of pod {pod}"),
-        Some(VolumePath::RawBlock { pod: None, pv }) => format!("raw block volume {pv}"),
+        Some(VolumePath::RawBlock { pv, .. }) => format!("raw block volume {pv}"),
         Some(VolumePath::Staging { driver, .. }) => format!("a staged volume of {driver}"),
         Some(VolumePath::LegacyStaging { pv }) => format!("the staged volume {pv}"),
         Some(VolumePath::InTree { plugin, volume }) => format!("the {plugin} volume {volume}"),

@@ -5,7 +5,7 @@ use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Unknown, Volu
 use crate::finding::Evidence;
 use crate::view::{Seen, View};
 
-use super::{closeness, pv_of};
+use super::{closeness, mounts_of, pv_of};
 
 /// The parameter of a class that names the type.
 const TYPE: &str = "type";
@@ -94,13 +94,8 @@ fn in_class(
 
 /// The PersistentVolume by which a pod has this disk, whole and not a partition of it.
 fn pv_at(view: &View, device: &BlockDevice) -> Option<String> {
-    let (mounts, block) = (view.mounts.known().ok()?, view.block.known().ok()?);
-    let dev = block.value.iter().find(|(_, other)| other.name == device.name).map(|(dev, _)| *dev);
-    let volumes = mounts.value.values().filter(|mount| match mount.raw_block_device() {
-        Some(name) => name == device.name,
-        None => Some(mount.dev) == dev,
-    });
     // The path of a staging directory has a hash in place of the name.
+    let volumes = mounts_of(view, &device.name);
     let named = volumes.filter_map(|mount| Some((closeness(mount), pv_of(mount.volume.as_ref()?)?)));
     named.max_by_key(|(closeness, _)| *closeness).map(|(_, pv)| pv.to_owned())
 }

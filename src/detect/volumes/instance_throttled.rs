@@ -12,19 +12,6 @@ const KIND: Kind = Kind::InstanceEbsThrottled;
 /// So many volumes are named by the evidence.
 const NAMED: usize = 5;
 
-/// Thresholds, in percent of the time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Warning from here on.
-    pub warn_percent: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { warn_percent: 10 }
-    }
-}
-
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],

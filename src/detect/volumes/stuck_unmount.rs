@@ -9,7 +9,7 @@ use crate::view::{Seen, View};
 
 use super::holders::{self, pod_name};
 use super::standing::{Standing, standings};
-use super::{describe, mount_subject, pv_of};
+use super::{describe_without_pod, mount_subject, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
 
@@ -147,11 +147,6 @@ fn elsewhere(view: &View, mount: &MountEntry, pod: &str, evidence: &mut Vec<Evid
     let holders = mount.has_device().then(|| holders::of(view, mount.dev, evidence))??;
     let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
     Some(format!("; {} has it, too", holders::name(view, other)))
-}
-
-fn describe_without_pod(mount: &MountEntry) -> String {
-    let words = describe(mount);
-    words.split_once(" of pod ").map_or(words.clone(), |(what, _)| what.to_owned())
 }
 
 /// Whether a pod is over: the API server has it no more, or is deleting it, or says that it ended; and no process of it

@@ -5,6 +5,19 @@ use std::time::Duration;
 use crate::facts::{Cause, DeviceName, EbsFigures, Exceeded, Unknown, VolumeStatistics};
 use crate::view::Delta;
 
+/// Thresholds, in percent of the time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Warning from here on.
+    pub warn_percent: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { warn_percent: 10 }
+    }
+}
+
 /// What one volume was held back by one pair of limits between two samples.
 pub(super) struct Held<'a> {
     pub controller: &'a DeviceName,

@@ -9,19 +9,6 @@ use super::throttled::Held;
 
 const KIND: Kind = Kind::VolumeThrottled;
 
-/// Thresholds, in percent of the time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Warning from here on.
-    pub warn_percent: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { warn_percent: 10 }
-    }
-}
-
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
