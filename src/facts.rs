@@ -34,7 +34,7 @@ pub use cluster::{
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
-    EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, StatisticsPage, VolumeStatistics,
+    EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, Page, StatisticsPage, VolumeStatistics,
 };
 pub use ec2::{
     CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceName, Inventory, VolumeId};
+use super::{DeviceName, Inventory, Unknown, VolumeId};
 
 /// What one NVMe controller says of its volume: its statistics page (log page 0xD0) and its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,11 +15,46 @@ pub struct VolumeStatistics {
     /// The name that it was attached by, such as `/dev/sdj`, as Identify Controller tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_as: Option<String>,
-    /// The page.
-    pub page: StatisticsPage,
+    /// The page, or why this controller gave none: the others are judged all the same.
+    pub page: Page,
+}
+
+/// What a controller answered when it was asked for its page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Page {
+    /// Its figures.
+    Told(StatisticsPage),
+    /// It was not asked, or did not answer.
+    Unknown(Unknown),
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::Told(StatisticsPage::default())
+    }
 }
 
 impl VolumeStatistics {
+    /// The page.
+    ///
+    /// # Errors
+    /// Why this controller gave none.
+    pub fn page(&self) -> Result<&StatisticsPage, &Unknown> {
+        match &self.page {
+            Page::Told(page) => Ok(page),
+            Page::Unknown(why) => Err(why),
+        }
+    }
+
+    /// What only the page of an EBS volume has, where there is one.
+    ///
+    /// # Errors
+    /// Why this controller gave no page.
+    pub fn ebs(&self) -> Result<Option<&EbsFigures>, &Unknown> {
+        self.page().map(|page| page.ebs.as_ref())
+    }
+
     /// What people look for: its first block device, and where it has none the controller's own name.
     #[must_use]
     pub fn device<'a>(&'a self, controller: &'a str) -> &'a str {

@@ -43,17 +43,18 @@ pub(super) fn of(view: &View) -> Vec<ReportedVolume> {
     let before = view.ebs_statistics.pair().ok().map(|(_, before, _)| before);
     // Where two controllers lead to one device, each has a page of the same volume.
     let mut told = BTreeSet::new();
-    let each = pages.value.iter().filter(|(controller, now)| told.insert(now.device(controller)));
-    let volumes = each.map(|(controller, now)| {
-        let ebs = now.page.ebs.as_ref();
+    let all = pages.value.iter().filter_map(|(controller, now)| Some((controller, now, now.page().ok()?)));
+    let each = all.filter(|(controller, now, _)| told.insert(now.device(controller)));
+    let volumes = each.map(|(controller, now, page)| {
+        let ebs = page.ebs.as_ref();
         let same = before.and_then(|before| before.get(controller)).filter(|before| before.volume == now.volume);
-        let pair = || Some((ebs?, same?.page.ebs.as_ref()?));
+        let pair = || Some((ebs?, same?.ebs().ok()??));
         ReportedVolume {
             device: now.device(controller).to_owned(),
             volume: now.volume.clone(),
-            reads: now.page.reads,
-            writes: now.page.writes,
-            queue: now.page.queue,
+            reads: page.reads,
+            writes: page.writes,
+            queue: page.queue,
             above_volume: ebs.map(|ebs| ebs.volume),
             above_instance: ebs.map(|ebs| ebs.instance),
             read_p99_us: pair().and_then(|(now, old)| bound(&now.read_latency, &old.read_latency)),

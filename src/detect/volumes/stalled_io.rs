@@ -116,13 +116,14 @@ fn side(view: &View, block: &Seen<'_, BlockDevices>, device: &BlockDevice) -> Op
     let pages = view.ebs_statistics.known().ok()?;
     let apart = pages.at.since(&block.at).or_else(|| block.at.since(&pages.at))?;
     let (name, statistics) = pages.value.iter().find(|(_, statistics)| statistics.disks.contains(&device.name))?;
-    if statistics.volume != device.volume || statistics.page.ebs.is_none() || apart > SAME_TIME {
+    let page = statistics.page().ok().filter(|page| page.ebs.is_some())?;
+    if statistics.volume != device.volume || apart > SAME_TIME {
         return None;
     }
-    let before = view.ebs_statistics.pair().ok().and_then(|(_, before, _)| before.get(name).cloned());
+    let before = view.ebs_statistics.pair().ok().and_then(|(_, before, _)| before.get(name)?.page().ok());
     let completed = |page: &StatisticsPage| page.reads.count.saturating_add(page.writes.count);
-    let grew = before.is_some_and(|before| completed(&before.page) < completed(&statistics.page));
-    let queue = statistics.page.queue;
+    let grew = before.is_some_and(|before| completed(before) < completed(page));
+    let queue = page.queue;
     let side = match queue {
         _ if grew => ": the guest is stalled, and EBS goes on",
         0 => ": the guest is stalled, and none of them waits at EBS",

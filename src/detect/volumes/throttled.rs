@@ -24,13 +24,16 @@ pub(super) struct Held<'a> {
     pub statistics: &'a VolumeStatistics,
     pub iops: Delta,
     pub throughput: Delta,
+    /// Operations that wait now.
+    pub queue: u64,
 }
 
 impl<'a> Held<'a> {
-    /// `None` where the page is not one of EBS.
+    /// `None` where it is no EBS volume.
     ///
     /// # Errors
-    /// Where there is nothing to compare with: another volume, or a counter that went backwards.
+    /// Where the controller gave no page, or there is nothing to compare it with: another volume, or a counter that went
+    /// backwards.
     pub fn between(
         controller: &'a DeviceName,
         now: &'a VolumeStatistics,
@@ -38,13 +41,18 @@ impl<'a> Held<'a> {
         over: Duration,
         of: fn(&EbsFigures) -> Exceeded,
     ) -> Option<Result<Self, Unknown>> {
-        let new = of(now.page.ebs.as_ref()?);
+        now.volume.as_ref()?;
+        let page = match now.page() {
+            Ok(page) => page,
+            Err(why) => return Some(Err(why.clone())),
+        };
+        let new = of(page.ebs.as_ref()?);
         let grew = || {
             let before = before.filter(|before| before.volume == now.volume)?;
-            let old = of(before.page.ebs.as_ref()?);
+            let old = of(before.ebs().ok()??);
             let delta = |new: u64, old: u64| Some(Delta { by: new.checked_sub(old)?, over });
             let (iops, throughput) = (delta(new.iops_us, old.iops_us)?, delta(new.throughput_us, old.throughput_us)?);
-            Some(Self { controller, statistics: now, iops, throughput })
+            Some(Self { controller, statistics: now, iops, throughput, queue: page.queue })
         };
         let baseline = || Unknown::new(Cause::Baseline, format!("the counters of {controller} began anew"));
         Some(grew().ok_or_else(baseline))
@@ -86,7 +94,7 @@ impl<'a> Held<'a> {
             seconds(self.iops.by),
             seconds(self.throughput.by),
             self.iops.over.as_secs_f64(),
-            self.statistics.page.queue,
+            self.queue,
         )
     }
 }
@@ -103,13 +111,13 @@ fn seconds(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{StatisticsPage, VolumeId};
+    use crate::facts::{Page, StatisticsPage, VolumeId};
 
     fn statistics(volume: &str, iops_us: u64, throughput_us: u64) -> VolumeStatistics {
         let ebs = EbsFigures { volume: Exceeded { iops_us, throughput_us }, ..EbsFigures::default() };
         VolumeStatistics {
             volume: VolumeId::from_serial(volume),
-            page: StatisticsPage { ebs: Some(ebs), ..StatisticsPage::default() },
+            page: Page::Told(StatisticsPage { ebs: Some(ebs), ..StatisticsPage::default() }),
             ..VolumeStatistics::default()
         }
     }
@@ -140,6 +148,9 @@ mod tests {
             let held = Held::between(&name, &now, before.as_ref(), Duration::from_secs(10), |ebs| ebs.volume);
             assert_eq!(held.unwrap().err().map(|why| why.cause), Some(Cause::Baseline));
         }
+        let silent = VolumeStatistics { page: Page::Unknown(Unknown::new(Cause::Failed, "it rests")), ..now.clone() };
+        let held = Held::between(&name, &silent, Some(&now), Duration::from_secs(10), |ebs| ebs.volume);
+        assert_eq!(held.unwrap().err().map(|why| why.why).as_deref(), Some("it rests"));
         let store = VolumeStatistics::default();
         assert!(Held::between(&name, &store, Some(&now), Duration::from_secs(10), |ebs| ebs.volume).is_none());
     }

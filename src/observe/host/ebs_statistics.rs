@@ -18,11 +18,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::gaps::Gaps;
 use super::nvme;
 use super::root::Root;
 use crate::facts::{
-    Cause, DeviceName, EbsStatistics, Moment, NvmeController, Reading, StatisticsPage, Unknown, VolumeId,
+    Cause, DeviceName, EbsStatistics, Moment, NvmeController, Page, Reading, StatisticsPage, Unknown, VolumeId,
     VolumeStatistics,
 };
 use crate::observe::clock::Clock;
@@ -49,7 +48,7 @@ pub struct Controllers(Arc<Mutex<Asked>>);
 
 #[derive(Debug, Default)]
 struct Asked {
-    last: Option<(Moment, EbsStatistics)>,
+    last: Option<(Moment, Result<EbsStatistics, Unknown>)>,
     known: BTreeMap<DeviceName, Known>,
 }
 
@@ -85,13 +84,13 @@ pub fn read(root: &Root, wished: Option<&Controllers>, at: Moment) -> Reading<Eb
 
 impl Asked {
     fn read(&mut self, root: &Root, at: Moment) -> Reading<EbsStatistics> {
-        if let Some((then, statistics)) = &self.last
+        if let Some((then, found)) = &self.last
             && at.since(then).is_some_and(|passed| passed < BETWEEN)
         {
-            return Reading::Known { value: statistics.clone(), at: *then };
+            return Reading::of(found.clone(), *then);
         }
         let found = self.ask(root, at);
-        self.last = found.as_ref().ok().map(|statistics| (at, statistics.clone()));
+        self.last = Some((at, found.clone()));
         Reading::of(found, at)
     }
 
@@ -103,18 +102,12 @@ impl Asked {
             return Err(Unknown::new(Cause::Unsupported, why));
         }
         self.known.retain(|name, known| controllers.get(name).is_some_and(|now| now.volume == known.volume));
-        let mut gaps = Gaps::default();
-        controllers.gap().into_iter().for_each(|why| gaps.note(why.clone()));
         let mut found = Vec::new();
         for (name, controller) in amazons() {
-            match self.one(root, name, controller, at) {
-                Ok(statistics) => found.push((name.clone(), statistics)),
-                Err(why) if controller.volume.is_some() => gaps.note(why),
-                // No judge asks after an instance store, so one that says nothing keeps nobody from judging.
-                Err(_) => {}
-            }
+            let answer = self.one(root, name, controller, at);
+            found.push((name.clone(), answer.unwrap_or_else(|why| silent(controller, why))));
         }
-        Ok(EbsStatistics::with_gap(found, gaps.into_gap()))
+        listed(found, controllers.gap())
     }
 
     fn one(
@@ -248,33 +241,50 @@ fn refused(root: &Root, path: &str, error: NotAnswered) -> Unknown {
 
 fn captured(root: &Root) -> Result<EbsStatistics, Unknown> {
     let controllers = nvme::controllers(root)?;
-    let (mut found, mut missing, mut gaps) = (Vec::new(), Vec::new(), Gaps::default());
-    controllers.gap().into_iter().for_each(|why| gaps.note(why.clone()));
+    let mut found = Vec::new();
     for (name, controller) in controllers.iter().filter(|(_, controller)| is_amazons(controller)) {
         let page = expect_live(name, controller)
             .and_then(|()| root.read(&format!("captured/nvme-{name}-d0"), parse_statistics));
-        match page {
-            Ok(page) => {
-                let identity = gaps.optional(root.read(&format!("captured/nvme-{name}-identify"), parse_identify));
-                found.push((name.clone(), statistics(controller, identity.as_ref(), page)));
-            }
-            Err(why) if why.cause == Cause::Missing => missing.push(why),
-            Err(why) => gaps.note(why),
-        }
+        let identity = || match root.read(&format!("captured/nvme-{name}-identify"), parse_identify) {
+            Err(why) if why.cause == Cause::Missing => Ok(None),
+            identity => identity.map(Some),
+        };
+        let answer = page.and_then(|page| Ok(statistics(controller, identity()?.as_ref(), page)));
+        found.push((name.clone(), answer.unwrap_or_else(|why| silent(controller, why))));
     }
-    if found.is_empty() && gaps.count() == 0 {
+    let captured = |(_, one): &(_, VolumeStatistics)| !one.page().is_err_and(|why| why.cause == Cause::Missing);
+    if !found.iter().any(captured) && controllers.gap().is_none() {
         return Err(Unknown::new(Cause::Unsupported, OFF));
     }
-    missing.into_iter().for_each(|why| gaps.note(why));
-    Ok(EbsStatistics::with_gap(found, gaps.into_gap()))
+    listed(found, controllers.gap())
+}
+
+/// Where no volume's controller answered, nothing is known of any: that is told of the source, not of each volume.
+fn listed(found: Vec<(DeviceName, VolumeStatistics)>, gap: Option<&Unknown>) -> Result<EbsStatistics, Unknown> {
+    let mut volumes = found.iter().filter(|(_, one)| one.volume.is_some()).map(|(_, one)| one.page().err());
+    match volumes.next() {
+        Some(Some(why)) if volumes.all(|answer| answer.is_some()) => Err(why.clone()),
+        _ => Ok(EbsStatistics::with_gap(found, gap.cloned())),
+    }
 }
 
 fn statistics(controller: &NvmeController, identity: Option<&Identity>, page: StatisticsPage) -> VolumeStatistics {
     VolumeStatistics {
+        attached_as: identity.and_then(|identity| identity.attached_as.clone()),
+        page: Page::Told(page),
+        ..unasked(controller)
+    }
+}
+
+fn silent(controller: &NvmeController, why: Unknown) -> VolumeStatistics {
+    VolumeStatistics { page: Page::Unknown(why), ..unasked(controller) }
+}
+
+fn unasked(controller: &NvmeController) -> VolumeStatistics {
+    VolumeStatistics {
         volume: controller.volume.clone(),
         disks: controller.namespaces.clone(),
-        attached_as: identity.and_then(|identity| identity.attached_as.clone()),
-        page,
+        ..VolumeStatistics::default()
     }
 }
 
@@ -334,8 +344,8 @@ mod tests {
             read(&self.1, None, at(0.0)).known().cloned().map_err(Clone::clone)
         }
 
-        fn gap(&self, asked: &mut Asked, up: f64) -> String {
-            asked.read(&self.1, at(up)).known().unwrap().gap().unwrap().why.clone()
+        fn why(&self, asked: &mut Asked, up: f64) -> String {
+            asked.read(&self.1, at(up)).known().unwrap_err().why.clone()
         }
 
         fn set(&self, file: &str, text: &str) {
@@ -358,29 +368,34 @@ mod tests {
         let volume = found.get(&"nvme1".into()).unwrap();
         assert_eq!(volume.volume.as_ref().unwrap().as_str(), "vol-0123456789abcdef0");
         assert_eq!((&*volume.disks, volume.attached_as.as_deref()), (&["nvme1n1".to_owned()][..], Some("sdj")));
-        assert!(volume.page.ebs.as_ref().unwrap().volume.iops_us > 0);
+        assert!(volume.ebs().unwrap().unwrap().volume.iops_us > 0);
         let local = found.get(&"nvme2".into()).unwrap();
-        assert_eq!((&local.volume, &local.attached_as, &local.page.ebs), (&None, &None, &None));
+        assert_eq!((&local.volume, &local.attached_as, local.ebs().unwrap()), (&None, &None, None));
     }
 
     #[test]
-    fn what_was_not_captured_is_unknown_and_a_part_of_it_a_gap() {
+    fn what_was_not_captured_is_unknown_of_one_controller_or_of_all() {
         let machine = Machine::new(&[VOLUME, LOCAL]);
         let unknown = machine.first().unwrap_err();
         assert!(unknown.cause == Cause::Unsupported && unknown.why.contains("the component nvme-stats"), "{unknown}");
         machine.capture("nvme-nvme2-d0", STORE);
-        assert!(machine.first().unwrap().gap().unwrap().why.contains("nvme-nvme1-d0 is not there"));
+        assert!(machine.first().unwrap_err().why.contains("nvme-nvme1-d0 is not there"));
         machine.capture("nvme-nvme1-d0", b"torn");
+        assert!(machine.first().unwrap_err().why.contains("nvme-nvme1-d0: expected a page"));
+        let machine = Machine::new(&[VOLUME, ("nvme3", VOLUME.1, "vol0123456789abcdef3", "live")]);
+        machine.capture("nvme-nvme1-d0", EBS);
         let found = machine.first().unwrap();
-        assert!(found.len() == 1 && found.gap().unwrap().why.contains("nvme-nvme1-d0: expected a page"));
+        let answered = |name: &str| found.get(&name.to_owned()).unwrap().page();
+        assert!(answered("nvme1").is_ok() && found.gap().is_none());
+        assert!(answered("nvme3").unwrap_err().why.contains("nvme-nvme3-d0 is not there"));
     }
 
     #[test]
     fn a_controller_that_is_not_live_is_left_alone() {
         let machine = Machine::new(&[(VOLUME.0, VOLUME.1, VOLUME.2, "resetting")]);
         machine.capture("nvme-nvme1-d0", EBS);
-        let found = machine.first().unwrap();
-        assert!(found.is_empty() && found.gap().unwrap().why.starts_with("nvme1 is resetting"), "{:?}", found.gap());
+        let unknown = machine.first().unwrap_err();
+        assert!(unknown.why.starts_with("nvme1 is resetting"), "{unknown}");
     }
 
     #[test]
@@ -390,7 +405,7 @@ mod tests {
         let first = asked.read(&machine.1, at(10.0));
         machine.set("state", "resetting");
         assert_eq!(asked.read(&machine.1, at(10.9)), first, "the same answer, as old as it is");
-        assert!(machine.gap(&mut asked, 11.0).contains("nvme1 is resetting"));
+        assert!(machine.why(&mut asked, 11.0).contains("nvme1 is resetting"));
     }
 
     #[test]
@@ -433,11 +448,11 @@ mod tests {
     fn what_is_remembered_goes_with_the_volume() {
         let machine = Machine::new(&[VOLUME]);
         let mut asked = Asked::default();
-        assert!(machine.gap(&mut asked, 0.0).contains("nvme1/dev is not there"));
+        assert!(machine.why(&mut asked, 0.0).contains("nvme1/dev is not there"));
         asked.known.get_mut("nvme1").unwrap().leave_alone("slow".into(), at(0.0));
-        assert!(machine.gap(&mut asked, 2.0).starts_with("slow; it is not asked again"));
+        assert!(machine.why(&mut asked, 2.0).starts_with("slow; it is not asked again"));
         machine.set("serial", "vol0123456789abcdef1");
-        assert!(machine.gap(&mut asked, 4.0).contains("nvme1/dev is not there"));
+        assert!(machine.why(&mut asked, 4.0).contains("nvme1/dev is not there"));
     }
 
     #[test]
