@@ -360,7 +360,8 @@ pub fn row(kind: Kind) -> &'static Row {
             critical_after: None,
             summary: "A pod waits for a volume that is not attached to this node.",
             proof: "The kubelet has the volume in volumesInUse and the controller does not have it in volumesAttached. Its \
-                    VolumeAttachment (whose name is computed) says why: none, an attachError, or no answer.",
+                    VolumeAttachment (whose name is computed) says why: none, an attachError, or no answer. Where EC2 \
+                    may be asked it says where the volume is instead.",
             act: "No VolumeAttachment: another node still has the volume; find it (kubectl get volumeattachments) and look \
                   at barnacle there. Over the limit: the node has more volumes than the scheduler believed; move the \
                   pod. Otherwise the message is what the EBS driver's controller was told by EC2.",
@@ -372,7 +373,8 @@ pub fn row(kind: Kind) -> &'static Row {
             clear_after: 20,
             critical_after: None,
             summary: "A pod waits for a volume that EC2 does not know.",
-            proof: "The attachError of the VolumeAttachment, read at least twice, says InvalidVolume.NotFound.",
+            proof: "The attachError of the VolumeAttachment, read at least twice, says InvalidVolume.NotFound. Where EC2 may be \
+                    asked: it has no such volume either, twice and a minute apart; if it has, this is StuckAttaching.",
             act: "The volume was deleted, or never came to be although the create call promised it. Look it up in EC2 and \
                   in CloudTrail (CreateVolume, DeleteVolume). If it is gone, restore the newest snapshot into a new \
                   volume and PersistentVolume, or let the claim be made anew where the data can be lost.",

@@ -5,9 +5,9 @@ pub mod kubelet;
 pub mod network;
 pub mod volumes;
 
-use crate::facts::{EbsType, EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Blind, Evidence, Headroom, Judgement, Kind};
-use crate::view::View;
+use crate::facts::{EvictionSignal, SourceSet, Unknown};
+use crate::finding::{Blind, Headroom, Judgement, Kind};
+use crate::view::{ToldType, View};
 
 /// The thresholds of all judges.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,10 +149,10 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>>
     kubelet::signals::headroom(view)
 }
 
-/// The types of volumes that the cluster has just told, by device and with who says so.
+/// The types of volumes that these answers have just told, by device.
 #[must_use]
-pub fn told_types(view: &View, settings: &Settings) -> Vec<(String, EbsType, Evidence)> {
-    volumes::ebs_type::told(view, settings)
+pub fn told_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, ToldType)> {
+    if fresh.meets(volumes::ebs_type::TELLERS) { volumes::ebs_type::told(view, settings) } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Engine {
         // A word that has just become too old is news, too.
         fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
         self.follow_trends(at);
-        self.follow_volumes();
+        self.follow_volumes(fresh);
         let mut step = Step::default();
         for judgement in detect::judge(&self.view, &self.settings, fresh, told) {
             step.transitions.append(&mut self.enter(at, judgement));
@@ -93,14 +93,13 @@ impl Engine {
         }
     }
 
-    fn follow_volumes(&mut self) {
-        let View { io, block, now, .. } = &mut self.view;
+    fn follow_volumes(&mut self, fresh: SourceSet) {
+        let View { io, block, .. } = &mut self.view;
         if let Ok(seen) = block.known() {
             io.follow(seen.value, seen.at);
         }
-        let now = *now;
-        for (device, of, by) in detect::told_types(&self.view, &self.settings) {
-            self.view.io.learn(&device, of, by, now);
+        for (device, told) in detect::told_types(&self.view, &self.settings, fresh) {
+            self.view.io.learn(&device, told);
         }
     }
 

@@ -15,9 +15,6 @@ const SAMPLES: usize = 91;
 /// An instance has no more attachments than this.
 const MOST_VOLUMES: usize = 128;
 
-/// For so long a volume's type holds as it was told: it can be changed while the volume is in use.
-const TYPE_HOLDS: Duration = Duration::from_secs(3600);
-
 /// What a device had completed by then, since it appeared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoTotal {
@@ -35,8 +32,30 @@ pub struct ToldType {
     /// The type.
     pub of: EbsType,
     /// Who said so.
+    pub teller: Teller,
+    /// In which words.
     pub by: Evidence,
-    at: Moment,
+    /// When.
+    pub at: Moment,
+}
+
+/// Who tells a volume's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// A class of the cluster.
+    Cluster,
+    /// EC2, which is asked as seldom as can be.
+    Ec2,
+}
+
+impl Teller {
+    /// For so long a type holds as it was told: it can be changed while the volume is in use.
+    fn holds(self) -> Duration {
+        match self {
+            Self::Cluster => Duration::from_secs(3600),
+            Self::Ec2 => Duration::from_secs(86_400),
+        }
+    }
 }
 
 /// The series of one volume. Another volume under the same device's name begins another.
@@ -77,10 +96,10 @@ impl VolumeSeries {
         self.samples.iter().copied()
     }
 
-    /// The volume's type, where it was told within the last hour.
+    /// The volume's type, where it was told lately.
     #[must_use]
     pub fn told(&self, now: Moment) -> Option<&ToldType> {
-        self.told.as_ref().filter(|told| now.since(&told.at).is_some_and(|age| age < TYPE_HOLDS))
+        self.told.as_ref().filter(|told| now.since(&told.at).is_some_and(|age| age < told.teller.holds()))
     }
 
     fn begin(device: &BlockDevice, volume: &VolumeId, at: Moment) -> Self {
@@ -132,9 +151,9 @@ impl IoSeries {
     }
 
     /// Remembers what type a device's volume is.
-    pub fn learn(&mut self, device: &str, of: EbsType, by: Evidence, at: Moment) {
+    pub fn learn(&mut self, device: &str, told: ToldType) {
         if let Some(series) = self.series.iter_mut().find(|series| series.device == device) {
-            series.told = Some(ToldType { of, by, at });
+            series.told = Some(told);
         }
     }
 
@@ -194,7 +213,7 @@ mod tests {
         let mut series = IoSeries::default();
         series.follow(&disk(1, 50), at(0));
         let by = Evidence { source: Source::StorageClasses, fact: "gp2".into(), at: Timestamp::UNIX_EPOCH };
-        series.learn("nvme1n1", EbsType::Gp2, by, at(0));
+        series.learn("nvme1n1", ToldType { of: EbsType::Gp2, teller: Teller::Cluster, by, at: at(0) });
         series.follow(&disk(1, 40), at(10));
         assert_eq!(requests(&series), [40]);
         let told = |series: &IoSeries, up| series.of("nvme1n1").and_then(|s| s.told(at(up))).map(|told| told.of);

@@ -201,8 +201,8 @@ impl World {
         seen
     }
 
-    /// What EC2 says, where a step has an answer of it: `ec2/attached.json` and `ec2/sweep.json`, as a recording has
-    /// them. Each is said once.
+    /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json` and `ec2/sweep.json`, as a
+    /// recording has them. Each is said once.
     fn ec2(&self, at: Moment) -> impl Iterator<Item = Observation> {
         let once = |name: &str| {
             let path = self.dir.path().join("ec2").join(name);
@@ -212,9 +212,11 @@ impl World {
         };
         let attached = once("attached.json")
             .map(|text| Observation::Ec2Attached(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
+        let volumes = once("volumes.json")
+            .map(|text| Observation::Ec2Volumes(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
         let sweep = once("sweep.json")
             .map(|text| Observation::VolumeSweep(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
-        attached.into_iter().chain(sweep)
+        attached.into_iter().chain(volumes).chain(sweep)
     }
 
     fn moment(&self, second: u64) -> Moment {

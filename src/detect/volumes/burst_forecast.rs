@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::detect::{Detector, Settings as All};
 use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::{IoTotal, Seen, View, VolumeSeries};
+use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::{IoTotal, Seen, ToldType, View, VolumeSeries};
 use crate::wording;
 
 use super::burst_bucket::{Balance, Bucket, Spent};
@@ -41,6 +41,7 @@ pub const DETECTOR: Detector = Detector {
         Source::PersistentVolumes,
         Source::StorageClasses,
         Source::AttributesClasses,
+        Source::Ec2Attached,
     ]),
     judge,
 };
@@ -85,13 +86,12 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             continue;
         }
         let told = match series.told(view.now) {
-            Some(told) => Ok((told.of, told.by.clone())),
-            None => ebs_type::by_class(view, settings, device),
+            Some(told) => Ok(told.clone()),
+            None => ebs_type::of_device(view, settings, device),
         };
         match told {
-            Ok((of, by)) => {
-                let found =
-                    forecast(of).map(|forecast| finding(view, &block, device, subject(), &forecast, (of.name(), by)));
+            Ok(told) => {
+                let found = forecast(told.of).map(|found| finding(view, &block, device, subject(), &found, told));
                 judgement.raised.extend(found);
             }
             Err(not_told) => {
@@ -178,7 +178,7 @@ fn finding(
     device: &BlockDevice,
     mut subject: Subject,
     forecast: &Forecast,
-    (of, by): (&str, Evidence),
+    told: ToldType,
 ) -> Finding {
     let user = super::name_user(&mut subject, view, &device.name);
     let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
@@ -187,8 +187,8 @@ fn finding(
         kind: KIND,
         severity: forecast.severity,
         subject,
-        message: format!("{} ({volume}{of} of {size}) {}{user}", device.name, forecast.words()),
-        evidence: vec![block.says(forecast.fact()), by],
+        message: format!("{} ({volume}{} of {size}) {}{user}", device.name, told.of.name(), forecast.words()),
+        evidence: vec![block.says(forecast.fact()), told.by],
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
 }
@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, Step};
     use crate::facts::{
-        Answer, Answers, BootId, DevId, IoStat, Moment, MountEntry, Mounts, Observation, PersistentVolume, Question,
-        Reading, VolumeClass, VolumeId, VolumePath,
+        Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, Moment, MountEntry, Mounts,
+        Observation, PersistentVolume, Question, Reading, VolumeClass, VolumeId, VolumePath,
     };
     use crate::ledger::Memory;
 
@@ -280,6 +280,25 @@ mod tests {
         for up in (0..7_200).step_by(10) {
             // The smallest gp2 volume earns a hundred operations a second.
             assert_eq!(node.sees(up, 90 * up).asks, [], "{up}");
+        }
+    }
+
+    #[test]
+    fn ec2_is_asked_where_no_class_will_tell_and_then_no_more_for_a_day() {
+        let mut node = Node::new();
+        node.sees(0, 0);
+        node.sees(300, 2_000 * 300);
+        node.hears(301, None);
+        assert_eq!(node.hears(302, Some("")).asks, [Question::Ec2Attached]);
+        let attached = |of: &str| {
+            let volume = Ec2Volume { of: of.into(), ..Ec2Volume::default() };
+            let id = VolumeId::from_serial("vol0123456789abcdef0").unwrap();
+            Ec2Attached { instance: "i-0".into(), volumes: Inventory::whole([(id, volume)]) }
+        };
+        let step = node.0.step(at(303), vec![Observation::Ec2Attached(known(attached("gp2"), 303))]);
+        assert_eq!((step.asks, node.0.entries().count()), (vec![], 1));
+        for up in (310..86_700).step_by(10) {
+            assert_eq!(node.sees(up, 2_000 * up).asks, [], "{up}");
         }
     }
 

@@ -1,9 +1,10 @@
-//! Of which type an EBS volume is, as the cluster tells it. Nobody guesses: without an answer it is not known.
+//! Of which type an EBS volume is, as the cluster tells it, or EC2 where the cluster cannot. Nobody guesses: without an
+//! answer it is not known.
 
 use crate::detect::Settings;
-use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Unknown, VolumeClass, VolumeId};
+use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Source, SourceSet, Unknown, VolumeClass, VolumeId};
 use crate::finding::Evidence;
-use crate::view::{Seen, View};
+use crate::view::{Seen, Teller, ToldType, View};
 
 use super::{closeness, mounts_of, pv_of};
 
@@ -26,30 +27,55 @@ impl NotTold {
     }
 }
 
-/// The types that answers of the cluster have just told, by device.
-pub fn told(view: &View, settings: &Settings) -> Vec<(String, EbsType, Evidence)> {
-    // Nobody asked, so nobody answered.
-    if view.pvs.known().is_err() {
-        return Vec::new();
-    }
+/// Whose answers tell types.
+pub const TELLERS: SourceSet =
+    SourceSet::of(&[Source::PersistentVolumes, Source::StorageClasses, Source::AttributesClasses, Source::Ec2Attached]);
+
+/// The types that answers have just told, by device.
+pub fn told(view: &View, settings: &Settings) -> Vec<(String, ToldType)> {
     let Ok(block) = view.block.known() else { return Vec::new() };
     let unknown = |device: &&BlockDevice| {
         device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| series.told(view.now).is_none())
     };
-    let answers = block.value.values().filter(unknown).filter_map(|device| {
-        let (of, by) = by_class(view, settings, device).ok()?;
-        Some((device.name.clone(), of, by))
-    });
+    let answers = block
+        .value
+        .values()
+        .filter(unknown)
+        .filter_map(|device| Some((device.name.clone(), of_device(view, settings, device).ok()?)));
     answers.collect()
+}
+
+/// The type by the classes of the cluster and, where those will never tell it, by EC2.
+pub(super) fn of_device(view: &View, settings: &Settings, device: &BlockDevice) -> Result<ToldType, Box<NotTold>> {
+    let told = |teller, (of, by)| ToldType { of, teller, by, at: view.now };
+    match by_class(view, settings, device) {
+        Err(not_told) if not_told.ask.is_none() => {
+            by_ec2(view, device, &not_told.why).map(|found| told(Teller::Ec2, found))
+        }
+        found => found.map(|found| told(Teller::Cluster, found)),
+    }
+}
+
+/// The type by what EC2 has attached here. One word is enough: a type does not flicker as states do.
+fn by_ec2(view: &View, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<NotTold>> {
+    let also = |ec2: &str| format!("{why}; {ec2}");
+    let attached = view
+        .ec2_attached
+        .known()
+        .map_err(|unknown| NotTold::yet(Unknown::new(unknown.cause, also(&unknown.why)), Question::Ec2Attached))?;
+    let volume = device.volume.as_ref().and_then(|volume| attached.value.volumes.get(volume));
+    let Some(volume) = volume else {
+        return Err(NotTold::never(also("EC2 did not say that the volume is attached here")));
+    };
+    match EbsType::of_name(&volume.of) {
+        Some(of) => Ok((of, attached.says(format!("by EC2's word {} is {}", device.name, of.name())))),
+        None => Err(NotTold::never(also("EC2 names a type that is not known here"))),
+    }
 }
 
 /// The type by the volume's PersistentVolume and the class that it is of: the one of its attributes counts before the
 /// one that it was made by.
-pub(super) fn by_class(
-    view: &View,
-    settings: &Settings,
-    device: &BlockDevice,
-) -> Result<(EbsType, Evidence), Box<NotTold>> {
+fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(EbsType, Evidence), Box<NotTold>> {
     let name = &device.name;
     let pv = pv_at(view, device).ok_or_else(|| {
         NotTold::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))

@@ -79,6 +79,19 @@ pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Ve
     Ok(all.into_values().collect())
 }
 
+/// Where EC2 has a volume: `in-use in eu-west-1a, attached at i-0a as /dev/xvdaa since 2026-11-20T10:00:00Z`.
+pub(super) fn whereabouts(volume: &Ec2Volume) -> String {
+    let mut words = volume.state.name().to_owned();
+    if !volume.zone.is_empty() {
+        words.push_str(&format!(" in {}", volume.zone));
+    }
+    for Ec2Attachment { instance, device, state, attached_at, .. } in &volume.attachments {
+        let since = attached_at.map(|at| format!(" since {at}")).unwrap_or_default();
+        words.push_str(&format!(", {} at {instance} as {device}{since}", state.name()));
+    }
+    words
+}
+
 /// Of a volume that the Node does not name: the driver that is registered here.
 fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
     let known = view.csi_node.known().ok();
@@ -321,6 +334,33 @@ impl<'a> Standing<'a> {
                 let (state, device) = (attachment.state.name(), &attachment.device);
                 now.says(format!("EC2 says that {volume} is {state} here as {device} (twice), with {tags}"))
             }
+        })
+    }
+
+    /// What asks EC2 for it by its id, wherever it is.
+    pub fn ask_ec2(&self) -> Question {
+        Question::Ec2Volume(self.volume.clone())
+    }
+
+    /// What EC2 has of it by its id, twice and a minute apart, or that it has no such volume.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn ec2_by_id(&self) -> Result<Option<Seen<'a, Ec2Volume>>, Unknown> {
+        let (now, before, over) = self.view.ec2_volumes.pair()?;
+        let (last, first) = (now.value.get(self.volume.as_str())?, before.get(self.volume.as_str())?);
+        if over < super::EC2_APART || last.map(|volume| volume.state) != first.map(|volume| volume.state) {
+            return Err(Unknown::baseline("EC2's word of a volume"));
+        }
+        Ok(last.map(|volume| now.with(volume)))
+    }
+
+    /// The same as evidence.
+    pub fn ec2_by_id_says(&self) -> Option<Evidence> {
+        let volume = self.volume.as_str();
+        Some(match self.ec2_by_id().ok()? {
+            None => self.view.ec2_volumes.known().ok()?.says(format!("EC2 says that there is no {volume} (twice)")),
+            Some(known) => known.says(format!("EC2 says that {volume} is {} (twice)", whereabouts(known.value))),
         })
     }
 

@@ -1,18 +1,24 @@
 //! StuckAttaching, VolumeNotFound: does the kubelet wait for a volume that is not attached, and why?
 
 use crate::detect::{Detector, Settings};
-use crate::facts::{Source, SourceSet, VolumeAttachment};
+use crate::facts::{Ec2VolumeState, Source, SourceSet, VolumeAttachment};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::{Standing, standings, whereabouts};
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[Kind::StuckAttaching, Kind::VolumeNotFound],
     needs: SourceSet::of(&[Source::Node, Source::Mounts]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::BlockDevices, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
+    uses: SourceSet::of(&[
+        Source::BlockDevices,
+        Source::Pods,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+        Source::Ec2Volumes,
+    ]),
     judge,
 };
 
@@ -28,13 +34,14 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             continue;
         }
         stuck.asks.extend(standing.ask_all());
+        stuck.asks.push(standing.ask_ec2());
         let attachment = standing.attachment();
         let (of, why) = match &attachment {
             // The Node will say so in a moment.
             Ok(Some(attachment)) if attachment.value.attached && attachment.value.deleting.is_none() => continue,
             Ok(Some(attachment)) => {
-                let why = why(attachment.value);
-                (if is_unknown_to_ec2(attachment.value) { &mut not_found } else { &mut stuck }, why)
+                let gone = is_unknown_to_ec2(attachment.value) && !is_there_by_now(standing);
+                (if gone { &mut not_found } else { &mut stuck }, why(attachment.value))
             }
             Ok(None) => {
                 (&mut stuck, "it has no VolumeAttachment, as when another node still has the volume".to_owned())
@@ -55,12 +62,18 @@ fn is_unknown_to_ec2(attachment: &VolumeAttachment) -> bool {
     attachment.attach_error.as_deref().is_some_and(|error| error.contains("InvalidVolume.NotFound"))
 }
 
+/// EC2's own word, which is newer than what the driver was told: it forgets nothing, and may learn of a volume late.
+fn is_there_by_now(standing: &Standing<'_>) -> bool {
+    let gone = |state| matches!(state, Ec2VolumeState::Deleting | Ec2VolumeState::Deleted);
+    standing.ec2_by_id().is_ok_and(|known| known.is_some_and(|volume| !gone(volume.value.state)))
+}
+
 fn why(attachment: &VolumeAttachment) -> String {
     if let Some(since) = attachment.deleting {
         return format!("its VolumeAttachment from before is still being deleted, since {since}");
     }
     match attachment.attach_error.as_deref() {
-        Some(error) if is_unknown_to_ec2(attachment) => format!("EC2 does not know the volume: {error}"),
+        Some(error) if is_unknown_to_ec2(attachment) => format!("by the driver's word EC2 does not know it: {error}"),
         Some(error) if is_over_the_limit(error) => format!("this instance takes no more volumes: {error}"),
         Some(error) => format!("the driver says: {error}"),
         None => "the driver has not answered yet".to_owned(),
@@ -77,12 +90,19 @@ fn finding(kind: Kind, standing: &Standing<'_>, why: &str) -> Finding {
         Kind::VolumeNotFound => (Severity::Critical, "cannot be attached"),
         _ => (Severity::Warning, "is wanted here and not attached"),
     };
+    let ec2 = match standing.ec2_by_id() {
+        Ok(None) => "; EC2 itself has no such volume".to_owned(),
+        Ok(Some(known)) => format!("; EC2 has it: {}", whereabouts(known.value)),
+        Err(_) => String::new(),
+    };
+    let mut evidence = standing.evidence();
+    evidence.extend(standing.ec2_by_id_says());
     Finding {
         kind,
         severity,
         subject: standing.subject(),
-        message: format!("{volume} {what}: {why}{}", standing.waiting()),
-        evidence: standing.evidence(),
+        message: format!("{volume} {what}: {why}{ec2}{}", standing.waiting()),
+        evidence,
         advice: crate::catalogue::row(kind).act.to_owned(),
     }
 }
