@@ -345,7 +345,8 @@ pub fn row(kind: Kind) -> &'static Row {
             critical_after: None,
             summary: "A volume is said to be attached here, but this machine has no such device.",
             proof: "volumesAttached of the Node has the volume, its VolumeAttachment says attached, and no block device, \
-                    in a list that is whole, has its serial. Not judged where no device tells its volume (Xen).",
+                    in a list that is whole, has its serial. On Xen, where no device tells its volume, it goes by the \
+                    name in the VolumeAttachment.",
             act: "Ask EC2 what the volume is attached to. If it is here, the machine did not find the device: look for \
                   NVMe probe failures in the kernel's log, and move the pods to another node. If it is not, it was \
                   detached behind Kubernetes' back: when nothing of it is mounted anywhere, delete the VolumeAttachment \

@@ -34,7 +34,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
     for standing in all.iter().filter(|standing| standing.attached) {
         let absent = match standing.device_is_absent() {
             Ok(absent) => absent,
+            // What a staging directory has mounted is here, whatever it is called.
+            Err(Some(_)) if standing.is_staged() => continue,
             Err(Some(why)) => {
+                judgement.asks.extend(standing.ask());
                 judgement.blind_to(standing.subject(), &why);
                 continue;
             }

@@ -2,10 +2,10 @@
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{Question, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity};
+use crate::finding::{Blind, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Ec2Word, Standing, standings};
+use super::standing::{Ec2Word, Standing, nameless_disks, standings};
 use super::swapped_volume;
 
 const KIND: Kind = Kind::StaleAttachment;
@@ -45,6 +45,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             continue;
         }
         judgement.raised.push(finding(view, standing, word));
+    }
+    if let Some(why) = nameless_disks(view, &all) {
+        judgement.asks.push(Question::Ec2Attached);
+        judgement.blind = Blind::Rest(why);
     }
     vec![judgement]
 }

@@ -3,12 +3,14 @@
 //! What the API server says of it by name (its VolumeAttachment, the PersistentVolume, the pods that use its claim) is
 //! found from here, and asked for by the judge that wants it.
 
+mod xen;
+
 use std::collections::BTreeMap;
 
 use crate::facts::{
-    AttachableName, BlockDevice, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, FilesystemKey, MountEntry, NotAbsent,
-    PersistentVolume, Pod, PodPhase, Question, Unknown, VolumeAttachment, VolumeId, VolumePath, attachment_name,
-    is_hash_of,
+    AttachableName, BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, FilesystemKey,
+    MountEntry, NotAbsent, PersistentVolume, Pod, PodPhase, Question, Unknown, VolumeAttachment, VolumeId, VolumePath,
+    attachment_name, is_hash_of,
 };
 use crate::finding::{Evidence, Subject, SubjectType};
 use crate::view::{Seen, View};
@@ -24,7 +26,9 @@ pub(super) struct Standing<'a> {
     pub in_use: bool,
     /// The attach/detach controller says that it is attached here (`status.volumesAttached`).
     pub attached: bool,
-    /// The disk that carries it, by its serial.
+    /// The path that the controller says it was attached as: of an in-tree volume; of one of CSI it is empty.
+    node_path: Option<&'a str>,
+    /// The disk that carries it, by its serial or, on Xen, by the name that it was attached by.
     device: Option<(DevId, &'a BlockDevice)>,
     /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
     mounts: Vec<&'a MountEntry>,
@@ -44,14 +48,15 @@ pub(super) struct Ec2Word<'a> {
 pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Standing<'a>>, Unknown> {
     let node = view.node.known().map_err(Clone::clone)?.value;
     let mut all: BTreeMap<VolumeId, Standing<'a>> = BTreeMap::new();
-    let names = node.volumes_in_use.iter().map(|name| (name, true));
-    let names = names.chain(node.volumes_attached.keys().map(|name| (name, false)));
-    for (name, in_use) in names {
+    let names = node.volumes_in_use.iter().map(|name| (name, None));
+    let names = names.chain(node.volumes_attached.iter().map(|(name, path)| (name, Some(path.as_str()))));
+    for (name, attached_as) in names {
         let Some(name) = AttachableName::parse(name) else { continue };
         let Some(volume) = name.ebs_volume(&settings.drivers) else { continue };
         let standing = all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume, name.driver()));
-        standing.in_use |= in_use;
-        standing.attached |= !in_use;
+        standing.in_use |= attached_as.is_none();
+        standing.attached |= attached_as.is_some();
+        standing.node_path = attached_as.or(standing.node_path);
     }
     let Ok(block) = view.block.known() else { return Ok(all.into_values().collect()) };
     let driver = usual_driver(view, settings);
@@ -64,9 +69,12 @@ pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Ve
         }
         carriers.insert(*dev, volume);
     }
+    if xen::is_xen(block.value) {
+        xen::name_devices(view, driver, &mut all, &mut carriers);
+    }
     for mount in view.mounts.known().ok().into_iter().flat_map(|mounts| mounts.value.values()) {
         let volume = match mount.raw_block_device() {
-            Some(name) => super::named(block.value, name).and_then(|disk| disk.volume.as_ref()),
+            Some(name) => super::dev_of(block.value, name).and_then(|dev| carriers.get(&dev)),
             None => carriers.get(&mount.dev),
         };
         if let Some(standing) = volume.and_then(|volume| all.get_mut(volume)) {
@@ -92,6 +100,13 @@ pub(super) fn whereabouts(volume: &Ec2Volume) -> String {
     words
 }
 
+pub(super) use xen::nameless_disks;
+
+/// Whether no device of this machine tells the volume that it is.
+fn tells_no_volume(block: &BlockDevices) -> bool {
+    !block.values().any(|device| device.volume.is_some())
+}
+
 /// Of a volume that the Node does not name: the driver that is registered here.
 fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
     let known = view.csi_node.known().ok();
@@ -101,7 +116,7 @@ fn usual_driver<'a>(view: &'a View, settings: &'a Settings) -> Option<&'a str> {
 
 impl<'a> Standing<'a> {
     fn new(view: &'a View, volume: VolumeId, driver: Option<&'a str>) -> Self {
-        Self { view, volume, driver, in_use: false, attached: false, device: None, mounts: Vec::new() }
+        Self { view, volume, driver, in_use: false, attached: false, node_path: None, device: None, mounts: Vec::new() }
     }
 
     /// Where the kubelet's directory is a bind of another, each mount below the one shows below the other as well.
@@ -115,7 +130,7 @@ impl<'a> Standing<'a> {
         self.mounts.retain(|mount| mount.volume.is_some() || !tails.iter().any(|tail| mount.point.ends_with(tail)));
     }
 
-    /// The disk that carries it, by its serial.
+    /// The disk that carries it.
     pub fn device(&self) -> Option<(DevId, &'a BlockDevice)> {
         self.device
     }
@@ -131,12 +146,19 @@ impl<'a> Standing<'a> {
             Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
             Ok(_) => {}
         }
-        // On Xen no device tells its volume: that none tells this one is no sign.
-        if !block.value.values().any(|device| device.volume.is_some()) {
-            let why = "no device of this machine tells an EBS volume id (Xen): which are here cannot be known";
-            return Err(Some(Unknown::new(crate::facts::Cause::Unsupported, why)));
+        if !tells_no_volume(block.value) {
+            return Ok(block.says(format!("no device here is {}", self.volume.as_str())));
         }
-        Ok(block.says(format!("no device here is {}", self.volume.as_str())))
+        if !xen::is_xen(block.value) {
+            let why = "no device of this machine tells an EBS volume id: which are here cannot be known";
+            return Err(Some(Unknown::new(Cause::Unsupported, why)));
+        }
+        // That no device tells this volume is no sign there; that none has its name is one.
+        if self.device.is_some() {
+            return Err(None);
+        }
+        let Some(name) = xen::name_of(self) else { return Err(Some(xen::unnamed(&self.volume))) };
+        Ok(block.says(format!("no device here is {name}, as which {} was attached", self.volume.as_str())))
     }
 
     /// Mounts of it in the host's table: of its disk, of a partition, of its device node.
@@ -278,7 +300,8 @@ impl<'a> Standing<'a> {
     pub fn device_says(&self) -> Option<Evidence> {
         let (dev, disk) = self.device()?;
         let block = self.view.block.known().ok()?;
-        Some(block.says(format!("{} ({dev}) is {}", disk.name, self.volume.as_str())))
+        let by = if disk.volume.is_none() { ", by the name that it was attached by" } else { "" };
+        Some(block.says(format!("{} ({dev}) is {}{by}", disk.name, self.volume.as_str())))
     }
 
     /// Whether a filesystem of it is alive, mounted here or not.

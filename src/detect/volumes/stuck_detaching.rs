@@ -2,10 +2,10 @@
 
 use crate::detect::{Detector, Settings};
 use crate::facts::{Question, Source, SourceSet, VolumeAttachment};
-use crate::finding::{Finding, Judgement, Kind, Severity};
+use crate::finding::{Blind, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::{Standing, nameless_disks, standings};
 use super::wanted_elsewhere;
 
 /// The judge.
@@ -55,6 +55,10 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             stuck.asks.push(Question::Ec2Attached);
             stuck.raised.push(finding(standing, attachment.value));
         }
+    }
+    if let Some(why) = nameless_disks(view, &all) {
+        stuck.asks.push(Question::Ec2Attached);
+        stuck.blind = Blind::Rest(why);
     }
     vec![stuck, undeletable]
 }

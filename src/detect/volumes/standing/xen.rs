@@ -1,0 +1,122 @@
+//! Xen, where a device tells nothing of its volume: it goes by the name that it was attached by. That stands in the
+//! VolumeAttachment, of in-tree volumes on the Node, and in EC2's own list.
+
+use std::collections::BTreeMap;
+
+use super::Standing;
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, MountEntry, Unknown, VolumeId};
+use crate::view::View;
+
+/// What the kernel calls block devices of Xen.
+const PREFIX: &str = "xvd";
+
+/// Whether this machine is one of Xen.
+pub(super) fn is_xen(block: &BlockDevices) -> bool {
+    super::tells_no_volume(block) && block.values().any(|device| device.name.starts_with(PREFIX))
+}
+
+/// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
+pub(super) fn name_devices<'a>(
+    view: &'a View,
+    driver: Option<&'a str>,
+    all: &mut BTreeMap<VolumeId, Standing<'a>>,
+    carriers: &mut BTreeMap<DevId, VolumeId>,
+) {
+    let Ok(block) = view.block.known() else { return };
+    if let Ok(ec2) = view.ec2_attached.known() {
+        let here = |volume: &VolumeId| ec2.value.volumes.get(volume)?.attachment(&ec2.value.instance);
+        let volumes = ec2.value.volumes.iter().map(|(volume, _)| volume).filter(|volume| here(volume).is_some());
+        for volume in volumes {
+            all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
+        }
+    }
+    for standing in all.values_mut() {
+        let Some(name) = name_of(standing) else { continue };
+        standing.device = disk_named(block.value, &name);
+        let Some((_, disk)) = standing.device else { continue };
+        let parts = block.value.iter().filter(|(_, device)| is_part_of(device, disk));
+        carriers.extend(parts.map(|(dev, _)| (*dev, standing.volume.clone())));
+    }
+}
+
+/// The name of the disk that a volume was attached as, by whoever tells it.
+pub(super) fn name_of(standing: &Standing<'_>) -> Option<String> {
+    let of_attachment = || {
+        let attachment = standing.attachment().ok()??.value;
+        attachment.device_path.as_deref().filter(|_| attachment.attached).and_then(disk_name)
+    };
+    let of_ec2 = || {
+        let ec2 = standing.view.ec2_attached.known().ok()?.value;
+        disk_name(&ec2.volumes.get(&standing.volume)?.attachment(&ec2.instance)?.device)
+    };
+    of_attachment().or_else(|| disk_name(standing.node_path?)).or_else(of_ec2)
+}
+
+/// The kernel's name of what EC2 calls `/dev/xvdf` or, as one may as well, `/dev/sdf`.
+fn disk_name(path: &str) -> Option<String> {
+    let name = path.strip_prefix("/dev/").unwrap_or(path);
+    let letters = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix("sd"))?;
+    let good = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_lowercase());
+    good.then(|| format!("{PREFIX}{letters}"))
+}
+
+fn disk_named<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDevice)> {
+    let (dev, disk) = block.iter().find(|(_, device)| device.name == name && device.disk.is_none())?;
+    Some((*dev, disk))
+}
+
+/// Why a volume's device cannot be known.
+pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
+    let volume = volume.as_str();
+    let why = format!("devices of Xen tell no EBS volume id, and nobody says as which {volume} was attached");
+    Unknown::new(Cause::Unsupported, why)
+}
+
+/// Disks of Xen that hold nothing of the machine's own and that nobody names a volume of: whether they should be here
+/// cannot be known, nor which was found before. `None` where there are none.
+pub fn nameless_disks(view: &View, all: &[Standing<'_>]) -> Option<Unknown> {
+    let (block, mounts) = (view.block.known().ok()?.value, view.mounts.known().ok()?.value);
+    if !is_xen(block) {
+        return None;
+    }
+    let in_use = |(dev, device): (&DevId, &BlockDevice)| {
+        let on_it = |mount: &MountEntry| mount.dev == *dev || mount.raw_block_device() == Some(device.name.as_str());
+        device.swap || !device.holders.is_empty() || mounts.values().any(on_it)
+    };
+    let disks = block.values().filter(|device| device.disk.is_none() && disk_name(&device.name).is_some());
+    let nameless = disks.filter(|disk| {
+        let named = all.iter().any(|standing| standing.device().is_some_and(|(_, device)| device.name == disk.name));
+        !named && !block.iter().filter(|(_, device)| is_part_of(device, disk)).any(in_use)
+    });
+    let names: Vec<&str> = nameless.map(|disk| disk.name.as_str()).collect();
+    let why = format!(
+        "devices of Xen tell no EBS volume id, and no VolumeAttachment or Node that was asked says what this is: {}",
+        names.join(", ")
+    );
+    (!names.is_empty()).then(|| Unknown::new(Cause::Unsupported, why))
+}
+
+/// Whether a device is this disk, or a partition of it.
+fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
+    device.name == disk.name || device.disk.as_deref() == Some(&disk.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_the_kernels_name_or_none() {
+        for (path, name) in [
+            ("/dev/xvdaa", Some("xvdaa")),
+            ("/dev/sdf", Some("xvdf")),
+            ("xvdba", Some("xvdba")),
+            ("/dev/sda2", None),
+            ("/dev/nvme1n1", None),
+            ("/dev/xvd", None),
+            ("", None),
+        ] {
+            assert_eq!(disk_name(path).as_deref(), name, "{path}");
+        }
+    }
+}
