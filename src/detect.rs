@@ -5,15 +5,18 @@ pub mod kubelet;
 pub mod network;
 pub mod volumes;
 
+use std::cell::OnceCell;
+
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
 use crate::view::{ToldType, View};
+use volumes::standing::{Standing, standings};
 
 /// The thresholds of all judges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// [`volumes::swapped_volume`]
-    pub ebs: volumes::swapped_volume::Settings,
+    /// [`volumes`]
+    pub ebs: volumes::Settings,
     /// [`volumes::volume_throttled`]
     pub volume_throttled: volumes::throttled::Settings,
     /// [`volumes::instance_throttled`]
@@ -50,7 +53,16 @@ pub struct Detector {
     /// These it can do without: they only add evidence.
     pub uses: SourceSet,
     /// One judgement for each of its kinds.
-    pub judge: fn(&View, &Settings) -> Vec<Judgement>,
+    pub judge: Judge,
+}
+
+/// How a judge is asked.
+#[derive(Debug)]
+pub enum Judge {
+    /// By what was seen.
+    OfView(fn(&View, &Settings) -> Vec<Judgement>),
+    /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
+    OfVolumes(fn(&View, &Settings, &[Standing<'_>]) -> Vec<Judgement>),
 }
 
 /// Every judge.
@@ -98,8 +110,9 @@ pub fn judge(
     told: &mut dyn FnMut(&'static Detector, &[Judgement]),
 ) -> Vec<Judgement> {
     let mut all = Vec::new();
+    let volumes = OnceCell::new();
     for detector in DETECTORS.iter().filter(|d| d.reads().meets(fresh)) {
-        let judgements = detector.run(view, settings);
+        let judgements = detector.run(view, settings, &volumes);
         told(detector, &judgements);
         all.extend(judgements);
     }
@@ -114,12 +127,16 @@ impl Detector {
     }
 
     /// Judges, or says for each kind why not.
-    #[must_use]
-    pub fn run(&self, view: &View, settings: &Settings) -> Vec<Judgement> {
+    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Vec<Standing<'a>>>) -> Vec<Judgement> {
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
-        let mut judgements = (self.judge)(view, settings);
+        let mut judgements = match self.judge {
+            Judge::OfView(judge) => judge(view, settings),
+            Judge::OfVolumes(judge) => {
+                judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
+            }
+        };
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {
             for judgement in &mut judgements {

@@ -17,7 +17,7 @@ pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stale_attachment;
 pub mod stalled_io;
-mod standing;
+pub mod standing;
 pub mod stuck_attaching;
 pub mod stuck_detaching;
 pub mod stuck_unmount;
@@ -34,6 +34,19 @@ use std::time::Duration;
 use crate::facts::{BlockDevice, BlockDevices, DevId, Ec2Attached, MountEntry, Mounts, Unknown, VolumeId, VolumePath};
 use crate::finding::{Subject, SubjectType};
 use crate::view::{Seen, View};
+
+/// Which volumes are EBS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// CSI drivers whose volume handles are EBS volume ids.
+    pub drivers: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { drivers: vec!["ebs.csi.aws.com".to_owned(), "ebs.csi.eks.amazonaws.com".to_owned()] }
+    }
+}
 
 /// A mount point as a subject, with the pod and volume that its path or device names.
 fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {

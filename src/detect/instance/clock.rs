@@ -1,6 +1,6 @@
 //! ClockDrift: is the clock kept in step?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
 use crate::view::View;
@@ -26,7 +26,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Clock]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{BootHistory, BootRecord, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
@@ -30,7 +30,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::BootHistory]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Boot]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

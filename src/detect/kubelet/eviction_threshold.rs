@@ -1,6 +1,6 @@
 //! EvictionThresholdMet: is a signal below the kubelet's threshold?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -23,7 +23,7 @@ pub const DETECTOR: Detector = Detector {
         Source::Limits,
         Source::LoadAvg,
     ]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

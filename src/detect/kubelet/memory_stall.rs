@@ -1,6 +1,6 @@
 //! MemoryStall: do tasks spend their time waiting for memory?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Cgroups, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -29,7 +29,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Pressure, Source::MemInfo]),
     parts: SourceSet::of(&[Source::Cgroups]),
     uses: SourceSet::of(&[Source::VmStat]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -25,7 +25,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::NONE,
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// What is known of the kills under one limit.

@@ -1,6 +1,6 @@
 //! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Cgroup, PodCgroup, PodCgroups, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -30,7 +30,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
     parts: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

@@ -1,6 +1,6 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{CpuTimes, LoadAvg, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -32,12 +32,12 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::NONE,
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::CpuTimes, Source::LoadAvg, Source::Pressure, Source::Limits]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
-type Judge = fn(&View, &Settings) -> Result<Option<Finding>, Unknown>;
+type Check = fn(&View, &Settings) -> Result<Option<Finding>, Unknown>;
 
-const RESOURCES: [(&str, Judge); 3] = [("cpu", cpu), ("io", io), ("files", files)];
+const RESOURCES: [(&str, Check); 3] = [("cpu", cpu), ("io", io), ("files", files)];
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);

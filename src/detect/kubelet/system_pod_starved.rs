@@ -1,6 +1,6 @@
 //! SystemPodStarved: does a pod of the system wait for a node?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -13,7 +13,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::PendingPods]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

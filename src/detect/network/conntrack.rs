@@ -1,6 +1,6 @@
 //! ConntrackPressure: does the connection tracking table fill?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -28,7 +28,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Conntrack]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

@@ -1,6 +1,6 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{NeighbourTable, Neighbours, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -26,7 +26,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Neighbours]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// Name of a table, and how to find it.

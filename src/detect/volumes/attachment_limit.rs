@@ -1,11 +1,11 @@
 //! AttachmentLimit: does the scheduler believe the right thing about how many volumes fit here?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Cause, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 
 const KIND: Kind = Kind::AttachmentLimit;
 
@@ -17,7 +17,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Node, Source::CsiNode, Source::BlockDevices]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::VolumeAttachments]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
 /// What is counted.
@@ -36,13 +36,12 @@ struct Count<'a> {
     instance_type: &'a str,
 }
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (node, csi, block) = match (view.node.known(), view.csi_node.known(), view.block.known()) {
         (Ok(node), Ok(csi), Ok(block)) => (node, csi, block),
         (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return vec![Judgement::blind(KIND, why)],
     };
     let mut judgement = Judgement::new(KIND);
-    let all = standings(view, &settings.ebs).unwrap_or_default();
     let registered = csi.value.drivers.iter().find(|(name, _)| settings.ebs.drivers.contains(name));
     let Some((driver, allocatable)) = registered.and_then(|(name, driver)| Some((name, driver.allocatable?))) else {
         return vec![judgement];
@@ -72,7 +71,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             judgement.blind_to(subject("miscount"), &Unknown::new(Cause::Incomplete, why));
         }
         Some(places) => judgement.raised.extend(miscount(&count, places, &evidence)),
-        None if judgement_of_refusal(&all, &count, &evidence, &mut judgement) => {}
+        None if judgement_of_refusal(all, &count, &evidence, &mut judgement) => {}
         None => {
             let why = format!(
                 "how many volumes an instance of type {:?} takes depends on its network interfaces, or is not known",

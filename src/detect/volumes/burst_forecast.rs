@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{IoTotal, Seen, ToldType, View, VolumeSeries};
@@ -43,7 +43,7 @@ pub const DETECTOR: Detector = Detector {
         Source::AttributesClasses,
         Source::Ec2Attached,
     ]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// What is said of one bucket.

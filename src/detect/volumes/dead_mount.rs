@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{
     BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, NotAbsent, Source, SourceSet, Unknown, VolumeId, VolumePath,
 };
@@ -22,7 +22,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::KubeletDirs]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// A device as its mounts know it: by number, or for raw-block binds by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{
     DevId, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId, XfsState,
 };
@@ -19,7 +19,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Filesystems]),
     parts: SourceSet::of(&[Source::Mounts]),
     uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog, Source::XfsProbe]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// How bad one sign is, what it is, and who says so.

@@ -1,6 +1,6 @@
 //! InstanceEbsThrottled: is more asked of the instance's way to EBS than it lets through?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
 use crate::view::View;
@@ -18,7 +18,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::EbsStatistics]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices, Source::Mounts]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

@@ -1,11 +1,11 @@
 //! MissingDevice: is a volume said to be attached here that this machine does not have?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Question, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 use super::swapped_volume;
 
 const KIND: Kind = Kind::MissingDevice;
@@ -22,14 +22,10 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::PersistentVolumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return vec![Judgement::blind(KIND, &why)],
-    };
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     for standing in all.iter().filter(|standing| standing.attached) {
         let absent = match standing.device_is_absent() {
@@ -54,7 +50,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         {
             continue;
         }
-        if swapped_volume::stands_in(view, &all, standing).is_some() {
+        if swapped_volume::stands_in(view, all, standing).is_some() {
             continue;
         }
         judgement.asks.push(Question::Ec2Attached);

@@ -1,12 +1,12 @@
 //! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{MountEntry, Node, NodeCondition, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::View;
 
 use super::describe;
-use super::standing::standings;
+use super::standing::Standing;
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
 
@@ -37,21 +37,20 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Node, Source::Mounts, Source::BlockDevices]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Pods]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (node, mounts) = match (view.node.known(), view.mounts.known()) {
         (Ok(node), Ok(mounts)) => (node, mounts),
         (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
     };
     let mut judgement = Judgement::new(KIND);
     let Some((severity, sign)) = leaving(node.value) else { return vec![judgement] };
-    let all = standings(view, &settings.ebs).unwrap_or_default();
     let mut evidence: Vec<Evidence> = vec![node.says(sign.clone())];
     let mut volumes: u32 = 0;
     let mut first = None;
-    for standing in &all {
+    for standing in all {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
         let on_it = standing.mounts().iter().copied().filter(of_kubernetes);
         let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };

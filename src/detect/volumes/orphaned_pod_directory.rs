@@ -1,6 +1,6 @@
 //! OrphanedPodDirectory: is a pod gone whose volume directories are left?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{MountEntry, NotAbsent, PodDir, PodUid, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -13,7 +13,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::KubeletDirs, Source::PodCgroups, Source::Mounts]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Pods]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

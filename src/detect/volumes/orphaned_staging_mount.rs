@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{
     AttachableName, DevId, IN_TREE_EBS, MountEntry, Question, Source, SourceSet, VolumePath, is_hash_of,
 };
@@ -19,7 +19,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Mounts]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices, Source::Node, Source::KubeletDirs, Source::MountHolders]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {

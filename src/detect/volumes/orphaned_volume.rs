@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Source, SourceSet, VolumeId, VolumeSweep};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -23,7 +23,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::VolumeSweep]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 /// What is attached nowhere, by whose it seems to be.

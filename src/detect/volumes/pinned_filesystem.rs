@@ -1,6 +1,6 @@
 //! PinnedFilesystem: is a filesystem alive that the host no longer mounts, and who holds it?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Mounts, NotAbsent, Question, Source, SourceSet, Unknown,
 };
@@ -17,7 +17,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
     parts: SourceSet::of(&[Source::BlockDevices]),
     uses: SourceSet::of(&[Source::MountHolders, Source::Pods, Source::KubeletConfig]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{MountEntry, Mounts, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
@@ -17,7 +17,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Mounts]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

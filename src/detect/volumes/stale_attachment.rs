@@ -1,11 +1,11 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Question, Source, SourceSet};
 use crate::finding::{Blind, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Ec2Word, Standing, nameless_disks, standings};
+use super::standing::{Ec2Word, Standing, nameless_disks};
 use super::swapped_volume;
 
 const KIND: Kind = Kind::StaleAttachment;
@@ -16,14 +16,10 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts, Source::Filesystems]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Ec2Attached, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return vec![Judgement::blind(KIND, &why)],
-    };
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     for standing in all.iter().filter(|standing| is_left(standing)) {
         judgement.asks.extend(standing.ask());
@@ -35,7 +31,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
                 continue;
             }
         }
-        if all.iter().any(|other| swapped_volume::stands_in(view, &all, other) == Some(&standing.volume)) {
+        if all.iter().any(|other| swapped_volume::stands_in(view, all, other) == Some(&standing.volume)) {
             continue;
         }
         judgement.asks.push(Question::Ec2Attached);
@@ -46,7 +42,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         }
         judgement.raised.push(finding(view, standing, word));
     }
-    if let Some(why) = nameless_disks(view, &all) {
+    if let Some(why) = nameless_disks(view, all) {
         judgement.asks.push(Question::Ec2Attached);
         judgement.blind = Blind::Rest(why);
     }

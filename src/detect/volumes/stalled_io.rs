@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, IoStat, Source, SourceSet, StatisticsPage, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::BlockDevices]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog, Source::Mounts, Source::EbsStatistics]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

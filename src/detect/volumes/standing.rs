@@ -15,11 +15,12 @@ use crate::facts::{
 use crate::finding::{Evidence, Subject, SubjectType};
 use crate::view::{Seen, View};
 
-use super::swapped_volume::Settings;
+use super::Settings;
 
 /// One volume.
-pub(super) struct Standing<'a> {
+pub struct Standing<'a> {
     view: &'a View,
+    /// Which.
     pub volume: VolumeId,
     driver: Option<&'a str>,
     /// The kubelet says that it may be in use: wanted here, or not yet let go (`status.volumesInUse`).
@@ -36,8 +37,10 @@ pub(super) struct Standing<'a> {
 
 /// How EC2 has a volume attached to this instance.
 #[derive(Clone, Copy)]
-pub(super) struct Ec2Word<'a> {
+pub struct Ec2Word<'a> {
+    /// The volume.
     pub volume: &'a Ec2Volume,
+    /// What it is to this instance.
     pub attachment: &'a Ec2Attachment,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct Ec2Word<'a> {
 ///
 /// # Errors
 /// When the Node is not known.
-pub(super) fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Standing<'a>>, Unknown> {
+pub fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Standing<'a>>, Unknown> {
     let node = view.node.known().map_err(Clone::clone)?.value;
     let mut all: BTreeMap<VolumeId, Standing<'a>> = BTreeMap::new();
     let names = node.volumes_in_use.iter().map(|name| (name, None));

@@ -1,11 +1,11 @@
 //! StuckAttaching, VolumeNotFound: does the kubelet wait for a volume that is not attached, and why?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Ec2VolumeState, Source, SourceSet, VolumeAttachment};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings, whereabouts};
+use super::standing::{Standing, whereabouts};
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
@@ -19,14 +19,10 @@ pub const DETECTOR: Detector = Detector {
         Source::PersistentVolumes,
         Source::Ec2Volumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return DETECTOR.kinds.iter().map(|kind| Judgement::blind(*kind, &why)).collect(),
-    };
+fn judge(_: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (mut stuck, mut not_found) = (Judgement::new(Kind::StuckAttaching), Judgement::new(Kind::VolumeNotFound));
     for standing in all.iter().filter(|standing| standing.in_use && !standing.attached) {
         // What is mounted was attached, and is on its way out or was taken away.

@@ -1,11 +1,11 @@
 //! StuckDetaching, UndeletableAttachment: has Kubernetes asked for a volume back that is still here, and why?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Question, Source, SourceSet, VolumeAttachment};
 use crate::finding::{Blind, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, nameless_disks, standings};
+use super::standing::{Standing, nameless_disks};
 use super::wanted_elsewhere;
 
 /// The judge.
@@ -21,14 +21,10 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::PersistentVolumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return DETECTOR.kinds.iter().map(|kind| Judgement::blind(*kind, &why)).collect(),
-    };
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (mut stuck, mut undeletable) =
         (Judgement::new(Kind::StuckDetaching), Judgement::new(Kind::UndeletableAttachment));
     // The controller takes a volume off the Node before it deletes the VolumeAttachment.
@@ -56,7 +52,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
             stuck.raised.push(finding(standing, attachment.value));
         }
     }
-    if let Some(why) = nameless_disks(view, &all) {
+    if let Some(why) = nameless_disks(view, all) {
         stuck.asks.push(Question::Ec2Attached);
         stuck.blind = Blind::Rest(why);
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{MountEntry, MountId, Mounts, NotAbsent, PodPhase, PodUid, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
 
 use super::holders::{self, pod_name};
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 use super::{describe_without_pod, mount_subject, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
@@ -31,7 +31,7 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::PersistentVolumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
 /// What shows that nothing of a pod runs here any more.
@@ -41,7 +41,7 @@ pub(super) struct Gone {
     certain: bool,
 }
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mounts = match (view.mounts.known(), view.pod_cgroups.known()) {
         (Ok(mounts), Ok(_)) => mounts,
         (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
@@ -58,8 +58,8 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         of_a_pod(view, &mounts, pod, &of_volume, &mut judgement);
     }
     // Where the cluster is not asked, nobody says what the kubelet still wants.
-    for standing in standings(view, &settings.ebs).unwrap_or_default() {
-        staged_for_nobody(view, &mounts, &standing, &mut judgement);
+    for standing in all {
+        staged_for_nobody(view, &mounts, standing, &mut judgement);
     }
     vec![judgement]
 }

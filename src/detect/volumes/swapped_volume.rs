@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, MountEntry, Mounts, Pod, PodPhase, Question, Source,
     SourceSet, Unknown, VolumeId, VolumePath, is_hash_of,
@@ -10,7 +10,7 @@ use crate::facts::{
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
 
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 use super::{mount_subject, named, pv_of, stale_attachment, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
@@ -20,19 +20,6 @@ const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
 const NODE_LOCAL: &str = "local-ebs://";
-
-/// Which volumes are EBS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// CSI drivers whose volume handles are EBS volume ids.
-    pub drivers: Vec<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { drivers: vec!["ebs.csi.aws.com".to_owned(), "ebs.csi.eks.amazonaws.com".to_owned()] }
-    }
-}
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {
@@ -47,7 +34,7 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::PersistentVolumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
 /// What a mount point promises to be.
@@ -58,7 +45,7 @@ enum Promise<'a> {
     Volume(VolumeId),
 }
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
+fn judge(view: &View, settings: &All, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (mounts, block) = match (view.mounts.known(), view.block.known()) {
         (Ok(mounts), Ok(block)) => (mounts, block),
         (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
@@ -82,7 +69,7 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
         judgement.raised.push(finding(view, mount, &promise, (device, &found), pv, (&mounts, &block)));
     }
     // Where the cluster is not asked, nobody says what should be here.
-    in_each_others_place(view, &standings(view, &settings.ebs).unwrap_or_default(), &mut judgement);
+    in_each_others_place(view, all, &mut judgement);
     vec![judgement]
 }
 
@@ -146,7 +133,7 @@ fn waited<'a>(view: &View, wanted: &Standing<'a>) -> Option<&'a Pod> {
     wanted.users().ok()?.into_iter().filter(|pod| pod.phase == PodPhase::Pending).find(long)
 }
 
-fn promise<'a>(mount: &'a MountEntry, settings: &Settings) -> Option<Promise<'a>> {
+fn promise<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<Promise<'a>> {
     match mount.volume.as_ref()? {
         // One of another name was not made by the kubelet, and promises nothing.
         VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {

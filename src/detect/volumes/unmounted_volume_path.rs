@@ -1,6 +1,6 @@
 //! UnmountedVolumePath: does a pod run whose volume is not mounted, so that it writes to the node's disk?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{
     MOST_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Question, Source, SourceSet, Unknown, VolumePath,
 };
@@ -8,7 +8,7 @@ use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
 use super::is_of_a_pod;
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 
 const KIND: Kind = Kind::UnmountedVolumePath;
 
@@ -23,14 +23,10 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::PersistentVolumes,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return vec![Judgement::blind(KIND, &why)],
-    };
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     for standing in all.iter().filter(|standing| standing.in_use && standing.attached) {
         let Some((dev, _)) = standing.device() else { continue };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::detect::volumes::ec2_twice;
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Ec2Attached, Ec2AttachmentState, Node, Source, SourceSet, VolumeId};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
@@ -16,7 +16,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::Ec2Attached, Source::Node]),
     parts: SourceSet::NONE,
     uses: SourceSet::NONE,
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {

@@ -1,6 +1,6 @@
 //! VolumeThrottled: is more asked of a volume than it may give?
 
-use crate::detect::{Detector, Settings as All};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{EbsStatistics, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
@@ -15,7 +15,7 @@ pub const DETECTOR: Detector = Detector {
     needs: SourceSet::of(&[Source::EbsStatistics]),
     parts: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices, Source::Mounts]),
-    judge,
+    judge: Judge::OfView(judge),
 };
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {

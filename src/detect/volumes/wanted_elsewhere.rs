@@ -1,11 +1,11 @@
 //! VolumeWantedElsewhere: does somebody wait for a volume that this node holds for nothing?
 
-use crate::detect::{Detector, Settings};
+use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{MountEntry, PodUid, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity};
 use crate::view::View;
 
-use super::standing::{Standing, standings};
+use super::standing::Standing;
 use super::{holders, stuck_unmount};
 
 const KIND: Kind = Kind::VolumeWantedElsewhere;
@@ -23,7 +23,7 @@ pub const DETECTOR: Detector = Detector {
         Source::VolumeAttachments,
         Source::FormerPods,
     ]),
-    judge,
+    judge: Judge::OfVolumes(judge),
 };
 
 /// What holds a volume on this machine although no pod of it needs it.
@@ -36,13 +36,9 @@ pub(super) enum Hold<'a> {
     Pinned,
 }
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let all = match standings(view, &settings.ebs) {
-        Ok(all) => all,
-        Err(why) => return vec![Judgement::blind(KIND, &why)],
-    };
+fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
-    for standing in &all {
+    for standing in all {
         let Some(hold) = hold(view, standing) else { continue };
         judgement.asks.extend(standing.ask());
         let mut evidence = standing.evidence();
