@@ -43,7 +43,7 @@ type Part = (&'static str, fn() -> Result<()>);
 
 /// The longest first, as some run at a time.
 const PARTS: &[Part] = &[
-    ("stories", node::stories::proofs),
+    ("stories", node::stories::on_6_1),
     ("node", node::with_cgroupfs),
     ("told", told::proofs),
     ("node-systemd", node::with_systemd),
@@ -64,6 +64,7 @@ const LONG: &[Part] = &[
     ("kernel-slow", kernel::slow),
     ("installed", installed::with_cgroupfs),
     ("installed-systemd", installed::with_systemd),
+    ("stories-6.12", node::stories::on_6_12),
     ("told-slow", told::slow),
     ("told-numbers", told::numbers),
     ("soak", installed::soak),

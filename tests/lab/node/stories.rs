@@ -1,6 +1,6 @@
 //! What goes wrong with attachments, lived through on a real node, as the installed DaemonSet sees and tells it: a mount
 //! that cannot be unmounted while its pod waits elsewhere, a filesystem that another pod pins, a volume in another's
-//! place, a node that is to go with volumes mounted.
+//! place, a volume that answers no more, a node that is to go with volumes mounted.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::Node;
 use crate::attach::VolumeMode;
 use crate::control::{ControlPlane, wait_for};
 use crate::installed;
+use crate::vm::Options;
 use crate::watch::Watch;
 
 const NAME: &str = "lab-node";
@@ -20,6 +21,10 @@ const HELD: Volume = Volume { name: "held", id: "vol-0123456789abcdea1", mode: V
 const PINNED: Volume = Volume { name: "pinned", id: "vol-0123456789abcdea2", mode: VolumeMode::Filesystem("xfs") };
 const RAW: Volume = Volume { name: "raw", id: "vol-0123456789abcdea3", mode: VolumeMode::Block };
 const WANTED: Volume = Volume { name: "wanted", id: "vol-0123456789abcdea4", mode: VolumeMode::Filesystem("ext4") };
+/// Over a device of the mapper, which can be suspended: volume 16 of the guest's functions.
+const STALLED: Volume = Volume { name: "stalled", id: "vol-00000000000000016", mode: VolumeMode::Filesystem("ext4") };
+/// Those that a pod has from the beginning.
+const USED: [&Volume; 4] = [&HELD, &PINNED, &RAW, &STALLED];
 /// In the place of the one that is wanted.
 const OTHER: &str = "vol-0123456789abcdea5";
 /// Pods whose volumes are as they should be, and nothing may be said of them.
@@ -66,6 +71,7 @@ const TALES: &[Tale] = &[
         within: Duration::from_secs(300),
     },
     Tale { kind: "SwappedVolume", about: WANTED.id, words: "vol-0123456789abcdea5", within: Duration::from_secs(400) },
+    Tale { kind: "StalledIo", about: STALLED.id, words: "completes none", within: Duration::from_secs(200) },
     Tale {
         kind: "VolumesMountedAtShutdown",
         about: "node",
@@ -75,9 +81,17 @@ const TALES: &[Tale] = &[
 ];
 
 /// On a node of its own: what it leaves behind would be in others' way.
-pub fn proofs() -> Result<()> {
+pub fn on_6_1() -> Result<()> {
+    proofs(&Node::options("6.1"))
+}
+
+pub fn on_6_12() -> Result<()> {
+    proofs(&Node::options_with_systemd())
+}
+
+fn proofs(options: &Options) -> Result<()> {
     let plane = ControlPlane::start()?;
-    let mut node = installed::with_image(&plane, &Node::options("6.1"))?;
+    let mut node = installed::with_image(&plane, options)?;
     let outcome = tell(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", installed::logs(&plane, &mut node)?);
@@ -88,15 +102,16 @@ pub fn proofs() -> Result<()> {
 fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     installed::install(plane, &[Profile::Observe], "10s")?;
     let watch = Watch::new(node.vm.scraped());
-    for volume in [&HELD, &PINNED, &RAW, &WANTED] {
+    for volume in USED.into_iter().chain([&WANTED]) {
         claim(plane, volume)?;
     }
-    for (number, volume) in [&HELD, &PINNED, &RAW].into_iter().enumerate() {
+    node.sh("mapped 16 400M")?;
+    for (number, volume) in USED.into_iter().enumerate() {
         node.sh(&format!("ebs_attach {} 400M", volume.id))?;
         plane.apply(&pod(volume, None).to_string())?;
         plane.attach(volume.name, NAME, &format!("/dev/xvda{}", char::from(b'a' + number as u8)))?;
     }
-    for volume in [&HELD, &PINNED, &RAW] {
+    for volume in USED {
         runs(plane, volume.name)?;
     }
     let began = Instant::now();
@@ -105,7 +120,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         ensure!(found.is_empty(), "on a node whose volumes are as they should be: {}", found.join("\n"));
         std::thread::sleep(Duration::from_secs(5));
     }
-    println!("   pods with ext4, xfs and a raw block device: nothing is found");
+    println!("   pods with ext4, xfs, subpaths and a raw block device: nothing is found");
 
     let began = goes_wrong(plane, node)?;
     confirmed(&watch, began)?;
@@ -126,10 +141,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     }
     let told = plane.kubectl(&["describe", "node", NAME])?;
     ensure!(told.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{told}");
-    only(
-        &report,
-        &["StuckUnmount", "VolumeWantedElsewhere", "PinnedFilesystem", "SwappedVolume", "VolumesMountedAtShutdown"],
-    )?;
+    only(&report, &TALES.iter().map(|tale| tale.kind).collect::<Vec<_>>())?;
 
     is_mended(plane, node)?;
     let mut left = Vec::new();
@@ -164,14 +176,19 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
     plane.kubectl(&["delete", "pod", PINNED.name, "--grace-period=1", "--wait=false"])?;
     plane.apply(&pod(&WANTED, None).to_string())?;
     node.sh(&format!("ebs_attach {OTHER} 400M"))?;
-    plane.attach(WANTED.name, NAME, "/dev/xvdad")?;
+    plane.attach(WANTED.name, NAME, "/dev/xvdae")?;
+    let stalled = point(&uid(plane, STALLED.name)?, &STALLED);
+    node.sh(&format!(
+        "dmsetup suspend --nolockfs --noudevsync mapped-16
+         dd if=/dev/zero of={stalled}/f bs=4k count=1 oflag=direct >/dev/null 2>&1 &"
+    ))?;
     plane.kubectl(&["taint", "node", NAME, "ToBeDeletedByClusterAutoscaler=1:NoSchedule"])?;
     Ok(began)
 }
 
 fn is_mended(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     plane.kubectl(&["taint", "node", NAME, "ToBeDeletedByClusterAutoscaler-"])?;
-    node.sh("kill $(cat /tmp/holder)")?;
+    node.sh("dmsetup resume --noudevsync mapped-16; kill $(cat /tmp/holder)")?;
     plane.kubectl(&["delete", "pod", HELD.name, "--grace-period=0", "--force"])?;
     plane.kubectl(&["delete", "daemonset", "backup"])?;
     node.sh(&format!("ebs_detach {OTHER} && ebs_attach {} 400M", WANTED.id))?;
@@ -251,7 +268,10 @@ fn uid(plane: &ControlPlane, name: &str) -> Result<String> {
 
 fn pod(volume: &Volume, node: Option<&str>) -> Value {
     let (mounts, devices) = match volume.mode {
-        VolumeMode::Filesystem(_) => (json!([{"name": "v", "mountPath": "/data"}]), json!([])),
+        VolumeMode::Filesystem(_) => {
+            let inner = json!({"name": "v", "mountPath": "/inner", "subPath": "inner"});
+            (json!([{"name": "v", "mountPath": "/data"}, inner]), json!([]))
+        }
         VolumeMode::Block => (json!([]), json!([{"name": "v", "devicePath": "/dev/raw"}])),
     };
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": volume.name, "namespace": "default"}, "spec": {
