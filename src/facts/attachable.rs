@@ -43,9 +43,7 @@ impl<'a> AttachableName<'a> {
     pub fn ebs_volume(&self, drivers: &[String]) -> Option<VolumeId> {
         match self {
             Self::Csi { driver, handle } if drivers.iter().any(|name| name == driver) => VolumeId::from_serial(handle),
-            Self::InTree { plugin, volume } if *plugin == IN_TREE_EBS => {
-                VolumeId::from_serial(volume.rsplit('/').next()?)
-            }
+            Self::InTree { plugin, volume } if *plugin == IN_TREE_EBS => VolumeId::of_handle(volume),
             _ => None,
         }
     }

@@ -23,6 +23,13 @@ impl VolumeId {
         (hex && matches!(digits.len(), 8 | 17)).then(|| Self(format!("vol-{digits}")))
     }
 
+    /// Reads a PersistentVolume's handle: the id itself, or of an in-tree volume the zone before it
+    /// (`aws://eu-west-1a/vol-0123…`). `None` for anything else.
+    #[must_use]
+    pub fn of_handle(handle: &str) -> Option<Self> {
+        Self::from_serial(handle.strip_prefix("aws://").and_then(|rest| rest.rsplit('/').next()).unwrap_or(handle))
+    }
+
     /// The id as EC2 writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -127,6 +134,18 @@ mod tests {
         for not in
             ["", "vol", "vol-", "AWSBA029A3CE993A5ED5", "vol0123456789abcdeg0", "vol0123456789ABCDEF0", "vol0123"]
         {
+            assert_eq!(id(not), None, "{not}");
+        }
+    }
+    #[test]
+    fn a_handle_is_an_id_with_or_without_its_zone() {
+        let id = |handle| VolumeId::of_handle(handle).map(|volume| volume.as_str().to_owned());
+        for handle in
+            ["vol-0123456789abcdef0", "aws://eu-west-1a/vol-0123456789abcdef0", "aws:///vol-0123456789abcdef0"]
+        {
+            assert_eq!(id(handle).as_deref(), Some("vol-0123456789abcdef0"), "{handle}");
+        }
+        for not in ["", "aws://", "aws://eu-west-1a/", "local-ebs://dev/xvdbz", "x/vol-0123456789abcdef0"] {
             assert_eq!(id(not), None, "{not}");
         }
     }

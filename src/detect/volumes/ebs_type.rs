@@ -85,7 +85,7 @@ fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(E
     let (pvs, object) = answer.map_err(|why| NotTold::yet(why, Question::PersistentVolume(pv.clone())))?;
     let object = object.ok_or_else(|| NotTold::never(format!("there is no PersistentVolume {pv}")))?;
     let of_driver = object.driver.as_ref().is_none_or(|driver| settings.ebs.drivers.contains(driver));
-    let handle = object.handle.as_deref().and_then(VolumeId::from_serial);
+    let handle = object.handle.as_deref().and_then(VolumeId::of_handle);
     if handle.is_none() || handle != device.volume || !of_driver {
         return Err(NotTold::never(format!("PersistentVolume {pv} is not {name}'s, so its class tells nothing of it")));
     }

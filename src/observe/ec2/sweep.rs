@@ -115,9 +115,7 @@ impl Sweep {
 async fn claims(api: &Api) -> Result<Claims, Unknown> {
     let mut claims = Claims { by_volume: BTreeMap::new(), region: None };
     for (name, volume) in list_volumes(api).await.map_err(|error| error.unknown())? {
-        // A handle is the id itself; in-tree it has the zone before it.
-        let id = volume.handle.as_deref().and_then(|handle| VolumeId::from_serial(handle.rsplit('/').next()?));
-        let Some(id) = id else { continue };
+        let Some(id) = volume.handle.as_deref().and_then(VolumeId::of_handle) else { continue };
         claims.region = claims.region.take().or_else(|| Some(region_of(volume.zone.as_deref()?)?.to_owned()));
         claims.by_volume.insert(id, name);
     }
