@@ -311,6 +311,8 @@ pub struct PersistentVolume {
     pub attributes_class: Option<String>,
     /// `spec.claimRef`, as `namespace/name`.
     pub claim: Option<String>,
+    /// Several nodes may have it at once (`spec.accessModes` has ReadWriteMany or ReadOnlyMany): EBS multi-attach.
+    pub shared: bool,
     /// `spec.capacity.storage`, as written.
     pub capacity: Option<String>,
     /// The zone that it can be used in: of the node affinity, by a key that ends in `/zone`.

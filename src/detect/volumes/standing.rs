@@ -93,6 +93,9 @@ pub fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Stand
 /// Where EC2 has a volume: `in-use in eu-west-1a, attached at i-0a as /dev/xvdaa since 2026-11-20T10:00:00Z`.
 pub(super) fn whereabouts(volume: &Ec2Volume) -> String {
     let mut words = volume.state.name().to_owned();
+    if volume.multi_attach {
+        words.push_str(" (multi-attach)");
+    }
     if !volume.zone.is_empty() {
         words.push_str(&format!(" in {}", volume.zone));
     }

@@ -21,6 +21,7 @@ pub const DETECTOR: Detector = Detector {
         Source::Pods,
         Source::MountHolders,
         Source::VolumeAttachments,
+        Source::PersistentVolumes,
         Source::FormerPods,
     ]),
     judge: Judge::OfVolumes(judge),
@@ -40,7 +41,11 @@ fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     for standing in all {
         let Some(hold) = hold(view, standing) else { continue };
-        judgement.asks.extend(standing.ask());
+        judgement.asks.extend(standing.ask_all());
+        // Others may have it at the same time, so whoever waits does not wait for this node.
+        if matches!(standing.pv_object(), Ok(Some(pv)) if pv.shared) {
+            continue;
+        }
         let mut evidence = standing.evidence();
         let attachment = standing.attachment();
         // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.

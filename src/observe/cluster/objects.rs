@@ -473,6 +473,7 @@ pub struct VolumeSpec {
     storage_class_name: Option<String>,
     volume_attributes_class_name: Option<String>,
     claim_ref: Option<ClaimRef>,
+    access_modes: Option<Vec<String>>,
     capacity: Option<BTreeMap<String, String>>,
     node_affinity: Option<VolumeAffinity>,
 }
@@ -532,6 +533,7 @@ pub fn slim_volume(raw: RawVolume) -> PersistentVolume {
         storage_class: spec.storage_class_name,
         attributes_class: spec.volume_attributes_class_name,
         claim: spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace, claim.name)),
+        shared: spec.access_modes.unwrap_or_default().iter().any(|mode| mode.ends_with("Many")),
         capacity: spec.capacity.and_then(|mut capacity| capacity.remove("storage")),
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
