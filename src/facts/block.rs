@@ -20,7 +20,7 @@ impl VolumeId {
         let digits = serial.strip_prefix("vol")?;
         let digits = digits.strip_prefix('-').unwrap_or(digits);
         let hex = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (hex && matches!(digits.len(), 8 | 17)).then(|| Self(format!("vol-{digits}")))
+        (hex && matches!(digits.len(), 8 | 17)).then(|| Self(["vol-", digits].concat()))
     }
 
     /// Reads a PersistentVolume's handle: the id itself, or of an in-tree volume the zone before it

@@ -63,31 +63,45 @@ pub fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Stand
     }
     let Ok(block) = view.block.known() else { return Ok(all.into_values().collect()) };
     let driver = usual_driver(view, settings);
-    let mut carriers: BTreeMap<DevId, VolumeId> = BTreeMap::new();
-    for (dev, device) in block.value {
-        let Some(volume) = super::volume_of(block.value, device) else { continue };
-        if device.disk.is_none() {
-            let standing = all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
-            standing.device = Some((*dev, device));
+    for (dev, disk) in block.value {
+        let Some(volume) = &disk.volume else { continue };
+        // Most stand there by their names already.
+        if !all.contains_key(volume) {
+            all.insert(volume.clone(), Standing::new(view, volume.clone(), driver));
         }
-        carriers.insert(*dev, volume);
+        if let Some(standing) = all.get_mut(volume) {
+            standing.device = Some((*dev, disk));
+        }
     }
     if xen::is_xen(block.value) {
-        xen::name_devices(view, driver, &mut all, &mut carriers);
+        xen::name_devices(view, driver, &mut all);
     }
-    for mount in view.mounts.known().ok().into_iter().flat_map(|mounts| mounts.value.values()) {
-        let volume = match mount.raw_block_device() {
-            Some(name) => super::dev_of(block.value, name).and_then(|dev| carriers.get(&dev)),
-            None => carriers.get(&mount.dev),
+    let mut all: Vec<Standing<'a>> = all.into_values().collect();
+    find_mounts(view, block.value, &mut all);
+    Ok(all)
+}
+
+/// Gives each volume the mounts of its disk, of that disk's partitions, and of its device node.
+fn find_mounts<'a>(view: &'a View, block: &'a BlockDevices, all: &mut [Standing<'a>]) {
+    let Ok(mounts) = view.mounts.known() else { return };
+    let disks = all.iter().enumerate().filter_map(|(place, standing)| Some((standing.device?, place)));
+    let mut places: BTreeMap<DevId, usize> = disks.map(|((dev, _), place)| (dev, place)).collect();
+    let parts = block.iter().filter_map(|(dev, part)| Some((*dev, super::dev_of(block, part.disk.as_ref()?)?)));
+    for (part, disk) in parts {
+        if let Some(place) = places.get(&disk).copied() {
+            places.insert(part, place);
+        }
+    }
+    for mount in mounts.value.values() {
+        let place = match mount.raw_block_device() {
+            Some(name) => super::dev_of(block, name).and_then(|dev| places.get(&dev)),
+            None => places.get(&mount.dev),
         };
-        if let Some(standing) = volume.and_then(|volume| all.get_mut(volume)) {
+        if let Some(standing) = place.and_then(|place| all.get_mut(*place)) {
             standing.mounts.push(mount);
         }
     }
-    for standing in all.values_mut() {
-        standing.forget_mirrors();
-    }
-    Ok(all.into_values().collect())
+    all.iter_mut().for_each(Standing::forget_mirrors);
 }
 
 /// Where EC2 has a volume: `in-use in eu-west-1a, attached at i-0a as /dev/xvdaa since 2026-11-20T10:00:00Z`.

@@ -74,12 +74,13 @@ fn of_a_pod(
 ) {
     // The volume's own path says more than a subpath.
     let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::closeness(mount)) else { return };
-    let subject = mount_subject(first, view.block.known().ok().map(|block| block.value));
+    let subject = || mount_subject(first, view.block.known().ok().map(|block| block.value));
     let gone = match is_gone(view, pod) {
         Ok(gone) => gone,
-        Err(Some(why)) => return judgement.blind_to(subject, &why),
+        Err(Some(why)) => return judgement.blind_to(subject(), &why),
         Err(None) => return,
     };
+    let subject = subject();
     // A pod that was started just now has mounts before the list of groups is read again.
     judgement.asks.push(Question::PodCgroups);
     judgement.asks.extend(first.has_device().then_some(Question::MountHolders(first.dev)));

@@ -91,7 +91,9 @@ pub fn on_6_12() -> Result<()> {
 
 fn proofs(options: &Options) -> Result<()> {
     let plane = ControlPlane::start()?;
-    let mut node = installed::with_image(&plane, options)?;
+    // As EC2's images have it: what stalls stays where it is.
+    let options = Options { append: "nvme_core.io_timeout=4294967295", ..*options };
+    let mut node = installed::with_image(&plane, &options)?;
     let outcome = tell(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", installed::logs(&plane, &mut node)?);

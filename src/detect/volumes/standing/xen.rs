@@ -16,12 +16,7 @@ pub(super) fn is_xen(block: &BlockDevices) -> bool {
 }
 
 /// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
-pub(super) fn name_devices<'a>(
-    view: &'a View,
-    driver: Option<&'a str>,
-    all: &mut BTreeMap<VolumeId, Standing<'a>>,
-    carriers: &mut BTreeMap<DevId, VolumeId>,
-) {
+pub(super) fn name_devices<'a>(view: &'a View, driver: Option<&'a str>, all: &mut BTreeMap<VolumeId, Standing<'a>>) {
     let Ok(block) = view.block.known() else { return };
     if let Ok(ec2) = view.ec2_attached.known() {
         let here = |volume: &VolumeId| ec2.value.volumes.get(volume)?.attachment(&ec2.value.instance);
@@ -33,9 +28,6 @@ pub(super) fn name_devices<'a>(
     for standing in all.values_mut() {
         let Some(name) = name_of(standing) else { continue };
         standing.device = disk_named(block.value, &name);
-        let Some((_, disk)) = standing.device else { continue };
-        let parts = block.value.iter().filter(|(_, device)| is_part_of(device, disk));
-        carriers.extend(parts.map(|(dev, _)| (*dev, standing.volume.clone())));
     }
 }
 
