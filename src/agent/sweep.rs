@@ -29,7 +29,7 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
     let hints = Hints { region, ..hints(config) };
     let meter = Arc::new(Meter::default());
     let sweep = Sweep::make(api.as_ref(), &hints, &meter).await.map_err(|why| anyhow::anyhow!("{why}"))?;
-    let mut notes = sweep.notes.clone();
+    let mut notes = Vec::new();
     let sizes = sweep.sizes().await.unwrap_or_else(|error| {
         notes.push(format!("how much the account has in all is not known: {error}"));
         BTreeMap::new()

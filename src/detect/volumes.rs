@@ -31,7 +31,9 @@ pub mod wanted_elsewhere;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::facts::{BlockDevice, BlockDevices, DevId, Ec2Attached, MountEntry, Mounts, Unknown, VolumeId, VolumePath};
+use crate::facts::{
+    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Unknown, VolumeId, VolumePath,
+};
 use crate::finding::{Subject, SubjectType};
 use crate::view::{Seen, View};
 
@@ -159,5 +161,10 @@ const EC2_APART: Duration = Duration::from_secs(60);
 fn ec2_twice(view: &View) -> Result<(Seen<'_, Ec2Attached>, &Ec2Attached), Unknown> {
     let (now, before, over) = view.ec2_attached.pair()?;
     let same = now.value.instance == before.instance;
+    let has_ebs = || view.block.known().is_ok_and(|block| block.value.values().any(|device| device.volume.is_some()));
+    if (now.value.volumes.is_empty() || before.volumes.is_empty()) && has_ebs() {
+        let why = "EC2 lists no volume of this instance, which has at least one: that word is not taken";
+        return Err(Unknown::new(Cause::Malformed, why));
+    }
     if same && over >= EC2_APART { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's word")) }
 }

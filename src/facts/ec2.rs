@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, VolumeId};
+use super::{Inventory, Unknown, VolumeId};
 
 /// An EBS volume, as DescribeVolumes has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +171,14 @@ impl Ec2Volume {
         named.chain(valued.filter_map(|tag| self.tags.get(tag).map(String::as_str)))
     }
 
+    /// Whether tags say that it is this cluster's, and no other's. One that a cluster only shares is somebody else's.
+    #[must_use]
+    pub fn is_owned_by(&self, cluster: &str) -> bool {
+        let shared = |tag: &String| tag.starts_with(CLUSTER_TAG) && self.tags.get(tag).is_none_or(|how| how != "owned");
+        let mut clusters = self.clusters().peekable();
+        clusters.peek().is_some() && clusters.all(|name| name == cluster) && !self.tags.keys().any(shared)
+    }
+
     /// Whether any tag tells whose it is. A `Name` alone does not: anybody gives one.
     #[must_use]
     pub fn has_owner_tag(&self) -> bool {
@@ -200,6 +208,9 @@ pub struct VolumeSweep {
     pub region: String,
     /// What this cluster is called in tags, where that is known.
     pub cluster: Option<String>,
+    /// Why it is not, otherwise: then nothing can be called ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nameless: Option<Unknown>,
     /// The volumes that are attached nowhere; with a gap where not every page was read.
     pub volumes: Inventory<VolumeId, Ec2Volume>,
     /// The PersistentVolumes of this cluster by the volume that they are; none where no cluster was asked.
@@ -311,6 +322,10 @@ mod tests {
         assert!(volume.has_owner_tag());
         assert!(!tagged(&[("Name", "data")]).has_owner_tag());
         assert!(tagged(&[("ebs.csi.aws.com/cluster", "true")]).has_owner_tag());
+        assert!(volume.is_owned_by("prod") && !volume.is_owned_by("test") && !tagged(&[]).is_owned_by("prod"));
+        assert!(!tagged(&[("kubernetes.io/cluster/prod", "shared")]).is_owned_by("prod"));
+        let both = tagged(&[("kubernetes.io/cluster/prod", "owned"), ("kubernetes.io/cluster/test", "owned")]);
+        assert!(!both.is_owned_by("prod"));
         assert!(tells_owner("k8s.io/etcd/main") && !tells_owner("password"));
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::api::{Api, ApiError};
+use crate::api::{Api, ApiError, short_message};
 use crate::facts::{
     AgentConfigMap, Cause, CsiNode, Node, Observation, PersistentVolume, Pod, Pods, Question, Reading, Source, Unknown,
     VolumeAttachment, VolumeClass,
@@ -150,13 +150,24 @@ pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiE
 /// # Errors
 /// As the API server says.
 pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, ApiError> {
+    /// Nothing of it may be missing: a list that is empty makes every volume one that nobody wants.
+    #[derive(serde::Deserialize)]
+    struct Page {
+        kind: String,
+        metadata: watch::ListMeta,
+        items: Vec<objects::RawVolume>,
+    }
+    let malformed = |what: &str| ApiError::malformed("the list of PersistentVolumes", what);
     let mut volumes = Vec::new();
     let mut next = String::new();
     loop {
-        let page: watch::List<objects::RawVolume> =
-            api.list(&format!("/api/v1/persistentvolumes?limit=250{next}")).await?;
+        let page: Page = api.list(&format!("/api/v1/persistentvolumes?limit=250{next}")).await?;
+        if page.kind != "PersistentVolumeList" {
+            return Err(malformed(&format!("expected a PersistentVolumeList, found {:?}", short_message(&page.kind))));
+        }
         volumes.extend(page.items.into_iter().map(|raw| (raw.metadata.name.clone(), objects::slim_volume(raw))));
         match page.metadata.next() {
+            Some(token) if token == next => return Err(malformed("a page that leads to itself")),
             Some(token) => next = token,
             None => return Ok(volumes),
         }

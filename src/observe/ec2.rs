@@ -36,6 +36,8 @@ const KEPT: Duration = Duration::from_secs(240);
 const WANTED: Duration = Duration::from_secs(1300);
 /// How many agents are taken to share the budget where our DaemonSet has not said.
 const ASSUMED_AGENTS: u64 = 1000;
+/// Between two words that prove something together.
+const BETWEEN: Duration = Duration::from_secs(61);
 /// An instance has at most some hundred volumes: more pages are somebody's mistake.
 const MOST_PAGES: u32 = 3;
 /// A filter takes so many values.
@@ -141,6 +143,8 @@ struct Answerer {
     first: Option<Source>,
     /// The last call about each source.
     last: BTreeMap<Source, (Moment, Observation)>,
+    /// Sources whose last call came soon after one before: a verdict needs two.
+    twice: BTreeSet<Source>,
     /// What was told last about each source.
     told: BTreeMap<Source, Observation>,
 }
@@ -165,6 +169,7 @@ impl Answerer {
             wanted: BTreeMap::new(),
             first: None,
             last: BTreeMap::new(),
+            twice: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -214,11 +219,14 @@ impl Answerer {
                 self.budget.next(now.up, turn(agents, self.settings.clusters), random())
             }
             Pace::Person => {
-                // A word for what was not asked yet; again only when it is old.
-                let stale = |source: Source| self.last.get(&source).is_none_or(|(at, _)| is_old(*at, now));
-                let any = self.wanted.keys().any(|question| stale(question.source()));
-                let paused = self.budget.paused_until(now.up).unwrap_or(now.up);
-                if any { paused } else { paused.saturating_add(KEPT) }
+                // A word for what was not asked yet, another a minute later, and again only when that is old.
+                let due = |question: &Question| match self.last.get(&question.source()) {
+                    None => now.up,
+                    Some((at, _)) if self.twice.contains(&question.source()) => at.up.saturating_add(KEPT),
+                    Some((at, _)) => at.up.saturating_add(BETWEEN),
+                };
+                let first = self.wanted.keys().map(due).min().unwrap_or(now.up.saturating_add(KEPT));
+                first.max(self.budget.paused_until(now.up).unwrap_or(now.up))
             }
         }
     }
@@ -232,7 +240,11 @@ impl Answerer {
         let Some(source) = self.choose() else { return };
         let Some(About { place: Ok(place), .. }) = self.about.clone() else { return };
         let read = self.read(source, &place).await;
-        self.last.insert(source, (now, read));
+        if self.last.insert(source, (now, read)).is_some_and(|(before, _)| !is_old(before, now)) {
+            self.twice.insert(source);
+        } else {
+            self.twice.remove(&source);
+        }
         self.tell(source);
     }
 
@@ -372,6 +384,20 @@ mod tests {
         assert_eq!(asked, [Here, Here, Volumes, Volumes, Here, Here]);
         answerer.wanted.clear();
         assert_eq!(answerer.choose(), None);
+    }
+
+    #[test]
+    fn a_person_is_told_at_once_and_again_a_minute_later() {
+        let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Person };
+        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let now = Clock::here().now();
+        answerer.wanted.insert(Question::Ec2Attached, now);
+        assert_eq!(answerer.next(now), now.up);
+        let said = Observation::unknown(Source::Ec2Attached, Unknown::not_asked());
+        answerer.last.insert(Source::Ec2Attached, (now, said));
+        assert_eq!(answerer.next(now), now.up + BETWEEN);
+        answerer.twice.insert(Source::Ec2Attached);
+        assert_eq!(answerer.next(now), now.up + KEPT);
     }
 
     #[test]

@@ -14,8 +14,7 @@ use crate::report::text;
 pub const SCHEMA: u32 = 1;
 
 /// Of the prices: what they are, and what they are not.
-const PRICES: &str =
-    "costs are the list price of us-east-1 for the size alone, about: your region and provisioned IOPS differ";
+const PRICES: &str = "costs are by the list of us-east-1 (size, provisioned IOPS and throughput), about: your region and contract differ";
 
 /// The documented JSON form.
 #[derive(Clone, Debug, Serialize)]
@@ -28,8 +27,11 @@ pub struct SweepReport {
     pub region: String,
     /// What this cluster is called in tags, where that is known.
     pub cluster: Option<String>,
-    /// Tagged as this cluster's, and no PersistentVolume has them.
-    pub ours: Vec<SweptVolume>,
+    /// Tagged as this cluster's, and no PersistentVolume has them. Absent where that cannot be known.
+    pub ours: Option<Vec<SweptVolume>>,
+    /// Why not, then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ours_unknown: Option<String>,
     /// Of other clusters, or of somebody who tags what is theirs.
     pub probably_somebodys: Vec<SweptVolume>,
     /// Without a tag.
@@ -86,7 +88,9 @@ impl SweepReport {
         at: Timestamp,
     ) -> Self {
         let sorted = sort(sweep, at);
-        let told = |volumes: &[(&VolumeId, &Ec2Volume)]| volumes.iter().map(|(id, v)| SweptVolume::of(id, v)).collect();
+        let told = |volumes: &[(&VolumeId, &Ec2Volume)]| -> Vec<_> {
+            volumes.iter().map(|(id, volume)| SweptVolume::of(id, volume)).collect()
+        };
         if let Some(gap) = sweep.volumes.gap() {
             notes.push(format!("not all volumes were seen: {gap}"));
         }
@@ -96,13 +100,14 @@ impl SweepReport {
             at,
             region: sweep.region.clone(),
             cluster: sweep.cluster.clone(),
-            ours: told(&sorted.ours),
+            ours: sweep.nameless.is_none().then(|| told(&sorted.ours)),
+            ours_unknown: sweep.nameless.as_ref().map(|why| why.why.clone()),
             probably_somebodys: told(&sorted.somebodys),
             unknown_owner: told(&sorted.unknown),
             left_out: BTreeMap::from([
                 ("a PersistentVolume of this cluster has it", sorted.claimed),
                 ("of etcd or the control plane", sorted.control_plane),
-                ("made within the last hour", sorted.young),
+                ("made within the last hour, or nobody knows when", sorted.young),
             ]),
             totals: sizes.iter().map(|(of, (volumes, gib))| Total::of(of, *volumes, *gib)).collect(),
             notes,
@@ -121,9 +126,10 @@ impl SweepReport {
     pub fn to_table(&self) -> String {
         let mut out = format!("Volumes in {} that are attached nowhere, {}\n", self.region, text::time(self.at));
         let whose = self.cluster.as_deref().map_or(String::new(), |name| format!(" ({name})"));
-        group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), &self.ours);
-        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", &self.probably_somebodys);
-        group(&mut out, "Unknown owner: no tag says whose they are", &self.unknown_owner);
+        let ours = self.ours.as_deref().ok_or(self.ours_unknown.as_deref().unwrap_or_default());
+        group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), ours);
+        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", Ok(&self.probably_somebodys));
+        group(&mut out, "Unknown owner: no tag says whose they are", Ok(&self.unknown_owner));
         let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
         if !left_out.is_empty() {
             out.push_str("\nLeft out\n");
@@ -132,7 +138,7 @@ impl SweepReport {
             let _ = writeln!(out, "  {count:>5}  {why}");
         }
         if !self.totals.is_empty() {
-            out.push_str("\nAll volumes of the account in this region, beside the quota that counts them (Service Quotas, EBS)\n");
+            out.push_str("\nVolumes of the account in this region (available or in use), beside the quota that counts them (Service Quotas, EBS)\n");
         }
         for total in &self.totals {
             let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {}", total.of, total.volumes, total.tib, total.quota);
@@ -145,10 +151,17 @@ impl SweepReport {
     }
 }
 
-fn group(out: &mut String, title: &str, volumes: &[SweptVolume]) {
+fn group(out: &mut String, title: &str, volumes: Result<&[SweptVolume], &str>) {
+    let _ = writeln!(out, "\n{}", text::clean(title));
+    let volumes = match volumes {
+        Ok(volumes) => volumes,
+        Err(why) => {
+            let _ = writeln!(out, "  ? cannot be judged: {}", text::clean(why));
+            return;
+        }
+    };
     let cost: f64 = volumes.iter().filter_map(|volume| volume.usd_a_month).sum();
     let gib: u64 = volumes.iter().map(|volume| volume.size_gib).sum();
-    let _ = writeln!(out, "\n{}", text::clean(title));
     if volumes.is_empty() {
         out.push_str("  none\n");
         return;
@@ -246,6 +259,7 @@ mod tests {
         let sweep = VolumeSweep {
             region: "eu-west-1".into(),
             cluster: Some("prod".into()),
+            nameless: None,
             claimed: Some([].into()),
             volumes: Inventory::whole([
                 (id(1), volume(&claim, 100)),
@@ -270,7 +284,7 @@ mod tests {
             "Unknown owner: no tag says whose they are",
             "      1  of etcd or the control plane",
             "  io2              1       2.00 TiB  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",
-            "list price of us-east-1",
+            "by the list of us-east-1",
         ] {
             assert!(table.contains(line), "{line}\n{table}");
         }

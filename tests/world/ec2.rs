@@ -62,6 +62,12 @@ pub enum Fault {
     BrokenXml,
     /// 200, and no XML of EC2's at all.
     Garbage,
+    /// 200, and XML that ends after the beginning of its list.
+    CutOff,
+    /// 200, and a response that has no list of volumes.
+    NoList,
+    /// Each page leads to the first one.
+    Loop,
     /// Half of what was announced, then the end of the connection.
     HalfAnswer,
     Latency(Duration),
@@ -169,6 +175,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
         Some(Fault::Refuse(status, code, why)) => send(stream, status, &error(code, why), 0),
         Some(Fault::Html(status)) => send(stream, status, "<html><body>no</body></html>", 0),
         Some(Fault::BrokenXml) => send(stream, 200, text.get(..text.len() / 2)?, 0),
+        Some(Fault::CutOff) => send(stream, 200, text.get(..text.find("<volumeSet>")? + "<volumeSet>".len())?, 0),
+        Some(Fault::NoList) => send(stream, 200, &text.replace("<volumeSet></volumeSet>", ""), 0),
+        Some(Fault::Loop) => {
+            send(stream, 200, &text.replace("</volumeSet>", "</volumeSet><nextToken>0</nextToken>"), 0)
+        }
         Some(Fault::Garbage) => send(stream, 200, "{\"volumes\": []}", 0),
         Some(Fault::HalfAnswer) => send(stream, 200, text.get(..text.len() / 2)?, text.len()),
         Some(Fault::Latency(time)) => {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Source, SourceSet, VolumeId, VolumeSweep};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Blind, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
 const KIND: Kind = Kind::OrphanedVolume;
@@ -64,8 +64,7 @@ pub fn sort(sweep: &VolumeSweep, now: Timestamp) -> Unattached<'_> {
 /// Only ours: what two clusters share the other may want.
 fn is_ours(volume: &Ec2Volume, sweep: &VolumeSweep) -> bool {
     let ours = sweep.cluster.as_deref().filter(|_| sweep.claimed.is_some());
-    let mut clusters = volume.clusters().peekable();
-    ours.is_some_and(|ours| clusters.peek().is_some() && clusters.all(|name| name == ours))
+    ours.is_some_and(|ours| volume.is_owned_by(ours))
 }
 
 fn is_of_control_plane(volume: &Ec2Volume) -> bool {
@@ -79,15 +78,29 @@ fn is_young(volume: &Ec2Volume, now: Timestamp) -> bool {
 }
 
 /// What a GiB costs a month, in US dollars, by the list of us-east-1: an estimate for people. Other regions cost up to twice
-/// as much, and provisioned IOPS and throughput come on top.
+/// as much.
 const LIST_PRICES: [(&str, f64); 7] =
     [("gp2", 0.10), ("gp3", 0.08), ("io1", 0.125), ("io2", 0.125), ("sc1", 0.015), ("st1", 0.045), ("standard", 0.05)];
+
+/// What provisioned operations a second cost by it: from so many on, so much for each.
+const IOPS_PRICES: [(&str, &[(u64, f64)]); 3] =
+    [("gp3", &[(3_000, 0.005)]), ("io1", &[(0, 0.065)]), ("io2", &[(0, 0.065), (32_000, 0.0455), (64_000, 0.03185)])];
+
+/// What a MiB/s of a gp3 costs beyond those that are part of it.
+const THROUGHPUT_PRICE: (u64, f64) = (125, 0.04);
 
 /// What a volume costs a month by that list, where its type stands there.
 #[must_use]
 pub fn usd_a_month(volume: &Ec2Volume) -> Option<f64> {
     let (_, price) = LIST_PRICES.iter().find(|(of, _)| *of == volume.of)?;
-    Some(volume.size_gib as f64 * price)
+    let steps = IOPS_PRICES.iter().find(|(of, _)| *of == volume.of).map_or(&[][..], |(_, steps)| steps);
+    let ends = steps.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
+    let iops = volume.iops.unwrap_or_default();
+    let iops = steps.iter().zip(ends).map(|((from, price), end)| iops.min(end).saturating_sub(*from) as f64 * price);
+    let (within, each) = THROUGHPUT_PRICE;
+    let fast =
+        volume.throughput.filter(|_| volume.of == "gp3").unwrap_or_default().saturating_sub(within) as f64 * each;
+    Some(volume.size_gib as f64 * price + iops.sum::<f64>() + fast)
 }
 
 fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
@@ -96,6 +109,9 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         Err(why) => return vec![Judgement::blind(KIND, why)],
     };
     let mut judgement = Judgement::new(KIND);
+    if let Some(why) = &sweep.value.nameless {
+        judgement.blind = Blind::Rest(why.clone());
+    }
     let sorted = sort(sweep.value, view.now.wall);
     for (id, volume) in sorted.ours {
         let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
@@ -157,6 +173,7 @@ mod tests {
         VolumeSweep {
             region: "eu-west-1".into(),
             cluster: Some("prod".into()),
+            nameless: None,
             claimed: Some([].into()),
             volumes: Inventory::whole(volumes),
         }
@@ -214,6 +231,16 @@ mod tests {
     #[test]
     fn the_list_tells_what_a_month_costs() {
         assert_eq!(usd_a_month(&volume(&[])), Some(8.0));
+        let costs = |of: &str, iops, throughput| {
+            let size_gib = 100;
+            usd_a_month(&Ec2Volume { of: of.into(), size_gib, iops: Some(iops), throughput, ..volume(&[]) })
+                .unwrap()
+                .round()
+        };
+        assert_eq!((costs("gp3", 3_000, Some(125)), costs("gp3", 16_000, Some(1_000))), (8.0, 108.0));
+        assert_eq!((costs("io1", 1_000, None), costs("io2", 32_000, None)), (78.0, 2_093.0));
+        assert_eq!(costs("io2", 70_000, None), (12.5f64 + 2_080.0 + 1_456.0 + 191.1).round());
+        assert_eq!(costs("gp2", 300, None), 10.0);
         assert_eq!(usd_a_month(&Ec2Volume { of: "gp9".into(), ..volume(&[]) }), None);
     }
 }

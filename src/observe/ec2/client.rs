@@ -7,6 +7,9 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_ec2::Client as Sdk;
+use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ec2::error::BoxError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::describe_volumes::{DescribeVolumesError, DescribeVolumesOutput};
 use aws_sdk_ec2::types::Filter;
@@ -104,7 +107,7 @@ impl Client {
             call.set_max_results(size).set_next_token(token).send().await
         };
         let result = match timeout(PATIENCE, call).await {
-            Ok(Ok(output)) => page(output).ok_or_else(|| self.error(Outcome::Malformed, "a volume has no id")),
+            Ok(Ok(output)) => page(output).map_err(|what| self.error(Outcome::Malformed, &what)),
             Ok(Err(error)) => Err(self.told(&error)),
             Err(_) => Err(self.error(Outcome::Timeout, &format!("no answer within {} s", PATIENCE.as_secs()))),
         };
@@ -112,7 +115,8 @@ impl Client {
         result
     }
 
-    fn error(&self, outcome: Outcome, what: &str) -> Ec2Error {
+    /// An answer that is none, or none at all.
+    pub(super) fn error(&self, outcome: Outcome, what: &str) -> Ec2Error {
         let whom = self.endpoint.as_deref().unwrap_or(&self.region);
         Ec2Error { outcome, why: format!("EC2 DescribeVolumes ({whom}): {what}") }
     }
@@ -135,7 +139,7 @@ impl Client {
             (Outcome::Denied, Some(_)) => "; are the credentials current, and is the clock right?",
             (Outcome::Denied, None) => "; give the agent a role: the node's, of IRSA or of a pod identity",
             _ if said.contains("UnknownIssuer") => "; are there root certificates in /etc/ssl/certs?",
-            (Outcome::Throttled, _) => "; the account makes too many calls, so it is left alone for a while",
+            (Outcome::Throttled, _) => "; the account makes too many calls, so nothing more is asked now",
             _ => "",
         };
         self.error(outcome, &format!("{said}{hint}"))
@@ -156,11 +160,35 @@ async fn connect(region: String, endpoint: Option<String>) -> Sdk {
         Err(_) => loader,
     };
     let config = loader.load().await;
-    let mut ours = aws_sdk_ec2::config::Builder::from(&config);
+    let mut ours = aws_sdk_ec2::config::Builder::from(&config).interceptor(ToTheEnd);
     if endpoint.is_some() {
         ours.set_endpoint_url(endpoint);
     }
     Sdk::from_conf(ours.build())
+}
+
+/// An answer that was cut off between two volumes reads as one that has no more.
+#[derive(Debug)]
+struct ToTheEnd;
+
+impl Intercept for ToTheEnd {
+    fn name(&self) -> &'static str {
+        "ToTheEnd"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        let end = response.body().bytes().map(|body| body.trim_ascii_end().ends_with(b"Response>"));
+        if response.status().is_success() && end == Some(false) {
+            return Err("the answer has no end".into());
+        }
+        Ok(())
+    }
 }
 
 fn filter(which: &Which) -> Filter {
@@ -206,11 +234,16 @@ fn plain(message: &str) -> &str {
     message.split("Encoded authorization failure message").next().unwrap_or(message).trim_end()
 }
 
-fn page(output: DescribeVolumesOutput) -> Option<Page> {
+fn page(output: DescribeVolumesOutput) -> Result<Page, String> {
     let next = output.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-    let volumes =
-        output.volumes().iter().map(|volume| Some((VolumeId::from_serial(volume.volume_id()?)?, slim(volume))));
-    Some(Page { volumes: volumes.collect::<Option<_>>()?, next })
+    // A list without volumes is a list all the same.
+    let listed = output.volumes.as_ref().ok_or("the answer has no list of volumes (volumeSet)")?;
+    let volumes = listed.iter().map(|volume| {
+        let id = volume.volume_id().unwrap_or_default();
+        let known = VolumeId::from_serial(id);
+        Ok((known.ok_or_else(|| format!("{:?} is no volume id", short_message(id)))?, slim(volume)))
+    });
+    Ok(Page { volumes: volumes.collect::<Result<_, String>>()?, next })
 }
 
 fn slim(volume: &aws_sdk_ec2::types::Volume) -> Ec2Volume {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::client::{Client, Ec2Error, Which};
-use super::meter::Meter;
+use super::meter::{Meter, Outcome};
 use crate::api::Api;
 use crate::facts::{
     Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, Reading, Source, Unknown, VolumeId, VolumeSweep,
@@ -57,8 +57,6 @@ pub struct Sweep {
     client: Client,
     /// What was found.
     pub found: VolumeSweep,
-    /// What a reader must know of how it was found.
-    pub notes: Vec<String>,
 }
 
 impl Sweep {
@@ -67,41 +65,39 @@ impl Sweep {
     /// # Errors
     /// Why either could not be read: half of it would show what is not so.
     pub async fn make(api: Option<&Api>, hints: &Hints, meter: &Arc<Meter>) -> Result<Self, Unknown> {
-        let mut notes = Vec::new();
         let claims = match api {
             Some(api) => Some(claims(api).await?),
-            None => {
-                notes.push("no cluster was asked (give --kubeconfig FILE): nothing can be called ours".to_owned());
-                None
-            }
+            None => None,
         };
         let found = claims.as_ref().and_then(|claims| claims.region.clone());
         let region = hints.region.clone().or(found).ok_or_else(|| {
             Unknown::new(
                 Cause::Missing,
-                "EC2 is not asked: no PersistentVolume names a zone, so the region is not known (give --region)",
+                "EC2 is not asked: no PersistentVolume of an EBS volume names a zone, so the region is not known (give --region)",
             )
         })?;
         let client = Client::new(&region, hints.endpoint.as_deref(), Arc::clone(meter));
-        let cluster = match (&hints.cluster, &claims) {
-            (Some(name), _) => Some(name.clone()),
-            (None, Some(claims)) => cluster_name(&client, claims, &mut notes).await.map_err(|error| error.unknown())?,
-            (None, None) => None,
-        };
+        let name = cluster_name(&client, claims.as_ref(), hints.cluster.as_deref()).await;
+        let name = name.map_err(|error| error.unknown())?;
         let which = Which::State(Ec2VolumeState::Available);
         let (volumes, gap) = all(&client, &which).await.map_err(|error| error.unknown())?;
         let claimed = claims.map(|claims| claims.by_volume);
-        let found = VolumeSweep { region, cluster, volumes: Inventory::with_gap(volumes, gap), claimed };
-        Ok(Self { client, found, notes })
+        let (cluster, nameless) = (name.as_ref().ok().cloned(), name.err());
+        let found = VolumeSweep { region, cluster, nameless, volumes: Inventory::with_gap(volumes, gap), claimed };
+        Ok(Self { client, found })
     }
 
     /// Number and GiB of all volumes by type, those that are attached among them.
     ///
     /// # Errors
-    /// As EC2 says.
-    pub async fn sizes(&self) -> Result<BTreeMap<String, (u64, u64)>, Ec2Error> {
+    /// As EC2 says, and where not all of them were read.
+    pub async fn sizes(&self) -> Result<BTreeMap<String, (u64, u64)>, Unknown> {
         sleep(BETWEEN).await;
-        let (attached, _) = all(&self.client, &Which::State(Ec2VolumeState::InUse)).await?;
+        let attached = all(&self.client, &Which::State(Ec2VolumeState::InUse)).await;
+        let (attached, gap) = attached.map_err(|error| error.unknown())?;
+        if let Some(gap) = gap.as_ref().or(self.found.volumes.gap()) {
+            return Err(gap.clone());
+        }
         let mut sizes = BTreeMap::<String, (u64, u64)>::new();
         for volume in attached.iter().map(|(_, volume)| volume).chain(self.found.volumes.values()) {
             let (count, gib) = sizes.entry(volume.of.clone()).or_default();
@@ -122,24 +118,38 @@ async fn claims(api: &Api) -> Result<Claims, Unknown> {
     Ok(claims)
 }
 
-/// What the volumes of our own PersistentVolumes call this cluster, if they agree.
-async fn cluster_name(client: &Client, claims: &Claims, notes: &mut Vec<String>) -> Result<Option<String>, Ec2Error> {
+/// What this cluster is called in tags, by those of the volumes of its own PersistentVolumes. A name that was given is
+/// taken only where they have it, too: the kubeconfig of another cluster would make everything of this one look unwanted.
+async fn cluster_name(
+    client: &Client,
+    claims: Option<&Claims>,
+    given: Option<&str>,
+) -> Result<Result<String, Unknown>, Ec2Error> {
+    let unknown = |why: String| Ok(Err(Unknown::new(Cause::Missing, why)));
+    let Some(claims) = claims else { return unknown("no cluster was asked (give --kubeconfig FILE)".to_owned()) };
     let ids: Vec<VolumeId> = claims.by_volume.keys().take(SAMPLE).cloned().collect();
-    let mut names = BTreeSet::new();
-    if !ids.is_empty() {
-        let page = client.page(&Which::Ids(ids), None, None).await?;
-        for (_, volume) in &page.volumes {
-            names.extend(volume.clusters().map(str::to_owned));
-        }
-        sleep(BETWEEN).await;
+    if ids.is_empty() {
+        return unknown(
+            "no PersistentVolume of this cluster is an EBS volume, so nothing shows what it is called".into(),
+        );
     }
-    let why = match names.len() {
-        0 => "no volume of this cluster has a tag that names it",
-        1 => return Ok(names.pop_first()),
-        _ => "the volumes of this cluster name several",
-    };
-    notes.push(format!("{why}, so none can be called ours (give --cluster-name)"));
-    Ok(None)
+    let page = client.page(&Which::Ids(ids), None, None).await?;
+    sleep(BETWEEN).await;
+    let names: BTreeSet<&str> = page.volumes.iter().flat_map(|(_, volume)| volume.clusters()).collect();
+    let said = names.iter().copied().collect::<Vec<_>>().join(", ");
+    match (given, names.len()) {
+        (Some(given), _) if names.contains(given) => Ok(Ok(given.to_owned())),
+        (Some(given), 0) => {
+            unknown(format!("no volume of this cluster has a tag that names it, so nothing shows that it is {given}"))
+        }
+        (Some(given), _) => unknown(format!(
+            "the volumes of this cluster's PersistentVolumes are tagged as of {said}, and not of {given}: is it the kubeconfig of \
+             another cluster?"
+        )),
+        (None, 0) => unknown("no volume of this cluster has a tag that names it".to_owned()),
+        (None, 1) => Ok(Ok(said)),
+        (None, _) => unknown(format!("the volumes of this cluster name several: {said} (give --cluster-name)")),
+    }
 }
 
 type Found = (Vec<(VolumeId, Ec2Volume)>, Option<Unknown>);
@@ -148,12 +158,15 @@ type Found = (Vec<(VolumeId, Ec2Volume)>, Option<Unknown>);
 async fn all(client: &Client, which: &Which) -> Result<Found, Ec2Error> {
     let (mut volumes, mut next) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
-        let mut page = client.page(which, Some(PAGE), next).await?;
+        let mut page = client.page(which, Some(PAGE), next.clone()).await?;
         volumes.append(&mut page.volumes);
-        next = page.next;
-        if next.is_none() {
+        if page.next.is_none() {
             return Ok((volumes, None));
         }
+        if page.next == next {
+            return Err(client.error(Outcome::Malformed, "a page that leads to itself"));
+        }
+        next = page.next;
         sleep(BETWEEN).await;
     }
     let why = format!("EC2 DescribeVolumes: only {MOST_PAGES} pages were read");
