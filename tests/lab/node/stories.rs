@@ -21,8 +21,8 @@ const HELD: Volume = Volume { name: "held", id: "vol-0123456789abcdea1", mode: V
 const PINNED: Volume = Volume { name: "pinned", id: "vol-0123456789abcdea2", mode: VolumeMode::Filesystem("xfs") };
 const RAW: Volume = Volume { name: "raw", id: "vol-0123456789abcdea3", mode: VolumeMode::Block };
 const WANTED: Volume = Volume { name: "wanted", id: "vol-0123456789abcdea4", mode: VolumeMode::Filesystem("ext4") };
-/// Over a device of the mapper, which can be suspended: volume 16 of the guest's functions.
-const STALLED: Volume = Volume { name: "stalled", id: "vol-00000000000000016", mode: VolumeMode::Filesystem("ext4") };
+/// Over a device of the mapper, which can be suspended: volume 16 of the guest's functions, whose ids are hexadecimal.
+const STALLED: Volume = Volume { name: "stalled", id: "vol-00000000000000010", mode: VolumeMode::Filesystem("ext4") };
 /// Those that a pod has from the beginning.
 const USED: [&Volume; 4] = [&HELD, &PINNED, &RAW, &STALLED];
 /// In the place of the one that is wanted.
