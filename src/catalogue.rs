@@ -222,8 +222,9 @@ pub fn row(kind: Kind) -> &'static Row {
             proof: "/sys/block/DEVICE/stat shows requests in flight in two samples, and none was completed between them.",
             act: "Look at the volume's status in EC2 and at its CloudWatch metrics; processes that touch it hang until \
                   it answers. If the volume is impaired, move the workload by its controller and open a support case.",
-            never: "Do not unmount, list or stat paths on it (they hang, too), do not send admin commands to its NVMe \
-                    controller, and do not reset it: EC2 images switch the I/O time-out off so that it can recover.",
+            never: "Do not unmount, list or stat paths on it (they hang, too), and do not reset its NVMe controller: EC2 images \
+                    switch the I/O time-out off so that it can recover. Send it no commands by hand; barnacle asks for its \
+                    statistics only where nvme-stats is on, and only while the kernel calls the controller live.",
         },
         Kind::VolumeThrottled => &Row {
             area: Area::Volumes,
@@ -259,9 +260,11 @@ pub fn row(kind: Kind) -> &'static Row {
             proof: "What the volume was asked for, by /sys/block/DEVICE/stat, against what its bucket earns and holds at this \
                     type and size. How EBS merges and splits requests is not seen, so the balance is known between two bounds: \
                     a warning holds for any of them, an info only if each request counts for itself. The type is that of the \
-                    volume's StorageClass or VolumeAttributesClass, and is never guessed.",
-            act: "Change the volume to gp3, which has no bucket: by a VolumeAttributesClass, or in EC2, while it is in use. A \
-                  larger gp2, st1 or sc1 volume earns more. Or let the work wait: a bucket fills while the volume is idle.",
+                    volume's StorageClass or VolumeAttributesClass, else EC2's word where that may be asked, and is never guessed.",
+            act: "Change the volume to gp3, which has no bucket, by a VolumeAttributesClass or in EC2: that goes on while it \
+                  is in use and takes hours, and the next change must wait for six. Provision what it has now: gp3 begins at \
+                  3,000 IOPS and 125 MiB/s, and a gp2 from 334 GiB on has up to 250 MiB/s. A larger gp2, st1 or sc1 volume \
+                  earns more. Or let the work wait: a bucket fills while the volume is idle.",
             never: "Do not take the speed of the first half hour for the volume's: that is what its credits paid for.",
         },
         Kind::FilesystemError => &Row {
@@ -334,7 +337,8 @@ pub fn row(kind: Kind) -> &'static Row {
                     for the pod, and no mount namespace of the pod has the device. Asked for once the mount is missed: \
                     the VolumeAttachment, the PersistentVolume, and the mount namespaces.",
             act: "What was written since is below the volume's path on the node (pods/UID/volumes/…), and in no volume. \
-                  Stop the pod, copy that away, then delete the pod so that the kubelet mounts the volume again.",
+                  Copy it away first, while the pod still runs or with its writers stopped; then delete the pod, so that \
+                  the kubelet mounts the volume again, and bring the copy into the volume.",
             never: "Do not mount the volume over the path while the pod runs, and do not delete the directory: it holds \
                     what the pod wrote.",
         },

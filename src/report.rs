@@ -98,7 +98,7 @@ pub enum Origin {
 
 impl Origin {
     /// The kinds that it can find at all.
-    fn kinds(self) -> impl Iterator<Item = Kind> {
+    pub fn kinds(self) -> impl Iterator<Item = Kind> {
         let scope = if self == Self::Cluster { Scope::Cluster } else { Scope::Node };
         Kind::ALL.iter().copied().filter(move |kind| catalogue::scope(*kind) == scope)
     }
@@ -378,7 +378,8 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         Some(Blind::Of(subjects)) => {
             why = subjects.iter().next().map(|(subject, unknown)| format!("not judged for {subject}: {unknown}"));
         }
-        Some(Blind::Rest(unknown)) => why = Some(format!("not judged wholly: {unknown}")),
+        // What was not seen may be what is wrong.
+        Some(Blind::Rest(unknown)) => (worst, why) = (State::Blind, Some(format!("not judged wholly: {unknown}"))),
         Some(Blind::No) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {

@@ -19,13 +19,15 @@ pub(super) struct Ec2Link {
     witness: Option<Ec2>,
     /// Asked in vain, and not told so yet.
     unsaid: BTreeSet<Source>,
+    /// Whether a judge ever had a reason to ask.
+    has_asked: bool,
 }
 
 impl Ec2Link {
     /// Nothing is asked before a judge has a reason.
     pub fn open(config: &Config, clock: Clock, pace: Pace) -> Self {
         let settings = Settings { endpoint: config.ec2_endpoint.clone(), clusters: config.clusters_in_account, pace };
-        Self { witness: config.ec2.then(|| Ec2::start(settings, clock)), unsaid: BTreeSet::new() }
+        Self { witness: config.ec2.then(|| Ec2::start(settings, clock)), unsaid: BTreeSet::new(), has_asked: false }
     }
 
     /// Puts questions; their answers come by [`Ec2Link::take`]. Says whether any was put.
@@ -34,7 +36,10 @@ impl Ec2Link {
             return false;
         }
         match &self.witness {
-            Some(ec2) => ec2.ask(questions, about(engine)),
+            Some(ec2) => {
+                self.has_asked |= !questions.is_empty();
+                ec2.ask(questions, about(engine));
+            }
             None => self.unsaid.extend(questions.iter().map(Question::source)),
         }
         self.witness.is_some()
@@ -82,6 +87,7 @@ impl Ec2Link {
     pub fn note(&self) -> Option<String> {
         let ec2 = self.witness.as_ref()?;
         let calls = match ec2.meter().total() {
+            0 if self.has_asked => "not asked yet: what is asked waits for this node's turn".to_owned(),
             0 => "not asked, as nothing here gave a reason".to_owned(),
             1 => "one call".to_owned(),
             calls => format!("{calls} calls"),

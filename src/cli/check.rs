@@ -11,7 +11,7 @@ use crate::config::{Config, KEYS, parse_duration};
 use crate::facts::Source;
 use crate::finding::{Kind, Severity};
 use crate::report::table;
-use crate::report::{Report, json, npd};
+use crate::report::{Origin, Report, State, json, npd};
 
 use super::{FAILED, Failure, OK, flag, print, runtime, style};
 
@@ -19,7 +19,7 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
     let only = Arg::new("only").long("only").value_name("KIND").action(ArgAction::Append).value_delimiter(',');
     let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
-    let names = PossibleValuesParser::new(Kind::ALL.iter().map(|kind| kind.name()));
+    let names = PossibleValuesParser::new(Origin::Look.kinds().map(Kind::name));
     Command::new("check")
         .about("Look at this machine and say what is wrong")
         .long_about(
@@ -27,7 +27,7 @@ pub(super) fn command() -> Command {
              Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself. One look cannot take rates and \
              cannot confirm what must last: use --for.\n\n\
              Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, or not at the \
-             cluster that was asked for, 64 wrong usage. With \
+             cluster or one of the kinds that were asked for, 64 wrong usage. With \
              --format npd: 0 nothing, 1 problem, 2 could not look.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
@@ -70,7 +70,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
         }
         _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &kinds)),
     }
-    Ok(code(&report, config.kubeconfig.is_some()))
+    Ok(code(&report, config.kubeconfig.is_some(), &kinds))
 }
 
 async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Report> {
@@ -80,14 +80,15 @@ async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Re
     look::report(config, long).await
 }
 
-fn code(report: &Report, asked_for_cluster: bool) -> u8 {
+fn code(report: &Report, asked_for_cluster: bool, asked: &[Kind]) -> u8 {
+    let is_blind = |kind: &Kind| report.kinds.iter().any(|row| row.kind == *kind && row.state == State::Blind);
     let without_cluster = asked_for_cluster && report.unknown.iter().any(|unknown| unknown.source == Source::Node);
     match report.worst() {
         _ if report.saw_nothing() || report.judged_nothing() => FAILED,
         Some(Severity::Critical) => 2,
         Some(Severity::Warning) => 1,
         _ if report.findings.iter().any(|f| !f.confirmed && f.severity > Severity::Info) => 1,
-        _ if without_cluster => FAILED,
+        _ if without_cluster || asked.iter().any(is_blind) => FAILED,
         _ => OK,
     }
 }
@@ -99,8 +100,18 @@ mod tests {
     use crate::report::{ReportedUnknown, samples};
 
     #[test]
+    fn a_kind_that_was_asked_for_and_not_judged_is_no_success() {
+        let mut report = samples::healthy();
+        let kind = report.kinds[0].kind;
+        assert_eq!(code(&report, false, &[kind]), OK);
+        report.kinds[0].state = State::Blind;
+        assert_eq!((code(&report, false, &[kind]), code(&report, false, &[])), (FAILED, OK));
+    }
+
+    #[test]
     fn a_cluster_that_was_asked_for_and_not_reached_is_no_success() {
         let mut report = samples::healthy();
+        let code = |report: &Report, cluster| code(report, cluster, &[]);
         assert_eq!((code(&report, false), code(&report, true)), (OK, OK));
         let why = "list /api/v1/nodes: nobody listens".to_owned();
         report.unknown.push(ReportedUnknown { source: Source::Node, cause: Cause::Failed, why, since: None });

@@ -16,7 +16,9 @@ pub(super) fn command() -> Command {
              cluster's, and no PersistentVolume has them), probably somebody's, and of an unknown owner; what each \
              costs a month, about; and how much of each type the account has, beside the quota that counts it.\n\n\
              Needs --kubeconfig FILE (to list PersistentVolumes; without it nothing can be called ours) and \
-             credentials of AWS with ec2:DescribeVolumes. It only reads, one page a second, and never more than \
+             credentials of AWS with ec2:DescribeVolumes: in the environment, of a profile with keys or a role, or the \
+             machine's own (of SSO: eval \"$(aws configure export-credentials --format env)\"). Exit code: 0 listed, 3 \
+             could not look, 64 wrong usage. It only reads, one page a second, and never more than \
              that: what to do with a volume is for somebody who knows what is on it.",
         )
         .arg(format.value_parser(["table", "json"]).help("how to say it"))

@@ -217,7 +217,7 @@ impl Table<'_> {
         }
         let indent = " ".repeat(column + 2);
         if let Some(more) = findings.len().checked_sub(MOST_OF_A_KIND).filter(|more| *more > 0) {
-            self.line(&format!("{indent}and {more} more: see them all with --format json"));
+            self.line(&format!("{indent}and {more} more in --format json"));
         }
         if let Some(finding) = findings.first().filter(|finding| finding.confirmed) {
             let hint = self.style.dim(&format!("barnacle explain {}", finding.kind));

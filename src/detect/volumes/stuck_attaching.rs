@@ -24,7 +24,7 @@ pub const DETECTOR: Detector = Detector {
 
 fn judge(_: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     let (mut stuck, mut not_found) = (Judgement::new(Kind::StuckAttaching), Judgement::new(Kind::VolumeNotFound));
-    for standing in all.iter().filter(|standing| standing.in_use && !standing.attached) {
+    for standing in all.iter().filter(|standing| standing.in_use && (!standing.attached || is_refused(standing))) {
         // What is mounted was attached, and is on its way out or was taken away.
         if !standing.mounts().is_empty() || standing.is_staged() {
             continue;
@@ -56,6 +56,13 @@ fn judge(_: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
 /// In the words of the driver, which has them from EC2.
 fn is_unknown_to_ec2(attachment: &VolumeAttachment) -> bool {
     attachment.attach_error.as_deref().is_some_and(|error| error.contains("InvalidVolume.NotFound"))
+}
+
+/// The Node says that it is attached, and its VolumeAttachment that this failed: which MissingDevice asks for.
+fn is_refused(standing: &Standing<'_>) -> bool {
+    let refused = |attachment: &VolumeAttachment| !attachment.attached && attachment.attach_error.is_some();
+    let is_refused = standing.attachment().is_ok_and(|known| known.is_some_and(|known| refused(known.value)));
+    is_refused && standing.device().is_none()
 }
 
 /// EC2's own word, which is newer than what the driver was told: it forgets nothing, and may learn of a volume late.

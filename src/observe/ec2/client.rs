@@ -125,6 +125,13 @@ impl Client {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let code = error.code().filter(|code| !code.is_empty());
         let outcome = outcome(error, code, status);
+        // What our build of the SDK leaves out reads as advice to whoever builds.
+        let said = chain(error);
+        if said.contains("cargo feature") {
+            let why = "the profile takes its credentials from SSO or another program, which is not understood here; give \
+                       them in the environment: eval \"$(aws configure export-credentials --format env)\"";
+            return self.error(Outcome::Denied, why);
+        }
         let said = match (code, status) {
             (Some(code), _) => {
                 format!("{code}: {}", short_message(plain(error.message().unwrap_or("no reason given"))))
@@ -137,7 +144,10 @@ impl Client {
                 "; allow the action ec2:DescribeVolumes to the agent's role (daemonset/iam/policy.json)"
             }
             (Outcome::Denied, Some(_)) => "; are the credentials current, and is the clock right?",
-            (Outcome::Denied, None) => "; give the agent a role: the node's, of IRSA or of a pod identity",
+            (Outcome::Denied, None) => {
+                "; give the agent a role: the node's, of IRSA or of a pod identity; by hand, AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY or a profile that has them"
+            }
             _ if said.contains("UnknownIssuer") => "; are there root certificates in /etc/ssl/certs?",
             (Outcome::Throttled, _) => "; the account makes too many calls, so nothing more is asked now",
             _ => "",
