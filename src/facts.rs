@@ -49,7 +49,7 @@ pub use kubelet::{
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use moment::{BootId, Moment};
-pub use mounts::{DevId, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
+pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, NeighbourTable, Neighbours};
 pub use reading::{Cause, Reading, Unknown};
 pub(crate) use source::for_each_source;

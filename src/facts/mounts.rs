@@ -107,7 +107,7 @@ impl MountEntry {
 /// The mount table of the host's first process, whole or with a gap.
 pub type Mounts = Inventory<MountId, MountEntry>;
 
-/// A process whose mount namespace holds a filesystem that the host no longer mounts.
+/// A process that holds a filesystem: by a mount of its own namespace or, where that may be seen, by what it uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountHolder {
     /// Process id, in the pid namespace of the `/proc` that was read.
@@ -118,8 +118,28 @@ pub struct MountHolder {
     pub cgroup: Option<String>,
     /// The pod, as far as the cgroup path names one.
     pub pod: Option<PodUid>,
-    /// Where the namespace has it mounted.
+    /// Where the namespace has it mounted, or what of it the process uses.
     pub point: String,
+    /// How it is held.
+    #[serde(default)]
+    pub by: HeldBy,
+}
+
+/// How a process holds a filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBy {
+    /// Its mount namespace, another one than the host's, has it mounted.
+    #[default]
+    Mount,
+    /// It is its working directory, or above that.
+    WorkingDirectory,
+    /// It is its root directory, or above that.
+    RootDirectory,
+    /// Its program is a file there.
+    Program,
+    /// It has a file open there.
+    OpenFile,
 }
 
 /// Holders of one device that are listed: more of them tell no more, and a list that is as long may lack some.

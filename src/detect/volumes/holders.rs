@@ -1,6 +1,6 @@
 //! Who else has a filesystem: other mount namespaces, by the pods whose they are.
 
-use crate::facts::{DevId, MountHolder, PodUid};
+use crate::facts::{DevId, HeldBy, MountHolder, PodUid};
 use crate::finding::Evidence;
 use crate::view::View;
 
@@ -11,10 +11,28 @@ const MOST_NAMED: usize = 5;
 pub(super) fn of(view: &View, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
     let answer = view.mount_holders.known().ok()?;
     let holders = answer.value.get(&dev)?;
-    let says = |holder: &MountHolder| answer.says(format!("{} has it at {}", name(view, holder), holder.point));
+    let says = |holder: &MountHolder| answer.says(format!("{} {}", name(view, holder), how(holder)));
     evidence.extend(holders.iter().take(MOST_NAMED).map(says));
     // With a gap, an empty list does not say that nobody holds it.
     if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+}
+
+/// A holder beside a mount of the host's.
+pub(super) fn also(view: &View, holder: &MountHolder) -> String {
+    let how = if holder.by == HeldBy::Mount { "has it, too".to_owned() } else { how(holder) };
+    format!("{} {how}", name(view, holder))
+}
+
+/// How it holds it, after its name.
+fn how(holder: &MountHolder) -> String {
+    let point = &holder.point;
+    match holder.by {
+        HeldBy::Mount => format!("has it at {point}"),
+        HeldBy::WorkingDirectory => format!("has {point} for its working directory"),
+        HeldBy::RootDirectory => format!("has {point} for its root directory"),
+        HeldBy::Program => format!("runs {point}"),
+        HeldBy::OpenFile => format!("has {point} open"),
+    }
 }
 
 /// A holder by its process, its pod and who made that.
@@ -43,7 +61,7 @@ pub(super) fn pod_name(view: &View, uid: &PodUid) -> String {
 /// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
 /// mount of its pod does not follow the host's.
 pub(super) fn copy_of_the_host<'a>(view: &View, holder: &'a MountHolder) -> Option<&'a str> {
-    let config = view.kubelet_config.known().ok()?;
+    let config = view.kubelet_config.known().ok().filter(|_| holder.by == HeldBy::Mount)?;
     let root = format!("{}/", config.value.root_dir);
     let before = holder.point.find(&root)?;
     // Its own copy of the kubelet's directory, at the same path.

@@ -52,7 +52,7 @@ fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
         evidence.extend(forgotten);
         evidence.extend(recorded(view, mount));
         let held = holders::of(view, mount.dev, &mut evidence).and_then(|holders| Some(holders.first()?.clone()));
-        let held = held.map(|holder| format!("; {} has it, too", holders::name(view, &holder))).unwrap_or_default();
+        let held = held.map(|holder| format!("; {}", holders::also(view, &holder))).unwrap_or_default();
         let subject = mount_subject(mount, block);
         let what = subject.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
         judgement.raised.push(Finding {

@@ -147,7 +147,7 @@ fn below(mounts: &Seen<'_, Mounts>, id: MountId) -> Option<String> {
 fn elsewhere(view: &View, mount: &MountEntry, pod: &str, evidence: &mut Vec<Evidence>) -> Option<String> {
     let holders = mount.has_device().then(|| holders::of(view, mount.dev, evidence))??;
     let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
-    Some(format!("; {} has it, too", holders::name(view, other)))
+    Some(format!("; {}", holders::also(view, other)))
 }
 
 /// Whether a pod is over: the API server has it no more, or is deleting it, or says that it ended; and no process of it

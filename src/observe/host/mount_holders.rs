@@ -1,8 +1,13 @@
-//! Who holds a device mounted in another mount namespace than the host's.
+//! Who holds a device: mounted in another mount namespace than the host's, or by a file that is in use.
 //!
-//! It needs no capability: `/proc/PID/mountinfo` is readable where `/proc/PID/ns` is not, and the number of its
+//! Mounts need no capability: `/proc/PID/mountinfo` is readable where `/proc/PID/ns` is not, and the number of its
 //! first mount tells one namespace from another. A namespace without a process (held by a bind or an open
 //! descriptor) and one of a single thread beside its process's own are not seen.
+//!
+//! Files need CAP_SYS_PTRACE (the profile `holders`); whoever may not look is told of mounts alone. Nothing of the
+//! volume is touched: a descriptor's mount stands in `/proc/PID/fdinfo`, and of a link its text is compared with mount
+//! points. A mapped file that is no more open is not seen (`/proc/PID/maps` waits for a lock that a process in trouble may
+//! hold), nor is one on a mount that was detached lazily: no table has that mount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,7 +15,9 @@ use std::io::{Read, Seek, SeekFrom};
 
 use nix::errno::Errno;
 
-use crate::facts::{Cause, DevId, MOST_HOLDERS, MountHolder, MountHolders, MountId, Question, Unknown, pod_uid_of};
+use crate::facts::{
+    Cause, DevId, HeldBy, MOST_HOLDERS, MountHolder, MountHolders, MountId, Question, Unknown, pod_uid_of,
+};
 
 use super::gaps::Gaps;
 use super::mountinfo::Line;
@@ -18,6 +25,11 @@ use super::root::{Root, TABLE};
 
 /// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 50_000;
+/// Of a process with more open files the rest is not looked at.
+const MOST_FILES: usize = 4096;
+/// What a process uses, by the links of `/proc/PID`.
+const LINKS: [(&str, HeldBy); 3] =
+    [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 const HEAD: u64 = 64;
 
@@ -31,14 +43,26 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
         _ => None,
     });
     let first = root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default();
-    let mut search = Search { root, first, held: devices.collect(), seen: BTreeSet::new(), buffer: Vec::new() };
+    let mut search = Search {
+        root,
+        first,
+        held: devices.collect(),
+        seen: BTreeSet::new(),
+        mounts: BTreeMap::new(),
+        tables: BTreeMap::new(),
+        buffer: Vec::new(),
+    };
     if search.held.is_empty() {
         return Err(Unknown::not_asked());
     }
     search.pass_over_the_host()?;
     let mut gaps = Gaps::default();
-    for pid in processes(root, &mut gaps)? {
-        search.process(pid, &mut gaps);
+    let pids = processes(root, &mut gaps)?;
+    for pid in &pids {
+        search.process(*pid, &mut gaps);
+    }
+    for pid in pids {
+        search.files(pid);
     }
     let gap = gaps
         .into_gap()
@@ -66,6 +90,10 @@ struct Search<'a> {
     held: BTreeMap<DevId, Vec<MountHolder>>,
     /// Mounts of the host, and the first mount of each namespace that was looked at.
     seen: BTreeSet<MountId>,
+    /// Mounts of the devices that are asked about, in whatever namespace: the kernel numbers all in one row.
+    mounts: BTreeMap<MountId, DevId>,
+    /// Of each namespace that has one of them, by its first mount: all mount points, and what is mounted there.
+    tables: BTreeMap<MountId, Vec<(String, DevId)>>,
     buffer: Vec<u8>,
 }
 
@@ -82,7 +110,72 @@ impl Search<'_> {
         if self.seen.is_empty() {
             return Err(self.root.malformed(path, "expected a mount table, found nothing"));
         }
+        self.note_mounts();
         Ok(())
+    }
+
+    /// Notes where the table in the buffer has the devices that are asked about.
+    fn note_mounts(&mut self) {
+        let lines = self.buffer.split(|byte| *byte == b'\n').filter_map(|line| Line::parse(line).ok());
+        let all: Vec<_> = lines.map(|line| (line.id, line.dev, line.mount_point().0.into_owned())).collect();
+        let Some((first, ..)) = all.first() else { return };
+        let asked = |dev: &DevId| self.held.contains_key(dev);
+        if !all.iter().any(|(_, dev, _)| asked(dev)) {
+            return;
+        }
+        let first = *first;
+        self.mounts.extend(all.iter().filter(|(_, dev, _)| asked(dev)).map(|(id, dev, _)| (*id, *dev)));
+        self.tables.insert(first, all.into_iter().map(|(_, dev, point)| (point, dev)).collect());
+    }
+
+    /// What a process uses of the devices that are asked about, as far as we may see it.
+    fn files(&mut self, pid: u32) {
+        if self.mounts.is_empty() {
+            return;
+        }
+        let mut used: BTreeMap<DevId, (HeldBy, String)> = BTreeMap::new();
+        for (link, by) in LINKS {
+            let Ok(path) = self.root.link(&format!("proc/{pid}/{link}")) else { continue };
+            if let Some(dev) = self.carrier(pid, &path) {
+                used.entry(dev).or_insert((by, path));
+            }
+        }
+        let mut files = Vec::new();
+        // Who may not look is refused here, and a process that ended is gone.
+        let _ = self.root.each(&format!("proc/{pid}/fdinfo"), |name, _| {
+            if files.len() < MOST_FILES {
+                files.extend(name.parse::<u32>());
+            }
+        });
+        for file in files {
+            let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
+            let Some(dev) = mount_of(&info).and_then(|id| self.mounts.get(&id)).copied() else { continue };
+            let path =
+                self.root.link(&format!("proc/{pid}/fd/{file}")).unwrap_or_else(|_| format!("descriptor {file}"));
+            used.entry(dev).or_insert((HeldBy::OpenFile, path));
+        }
+        for (dev, (by, path)) in used {
+            let room = |holders: &&mut Vec<MountHolder>| {
+                holders.len() < MOST_HOLDERS && holders.iter().all(|holder| holder.pid != pid)
+            };
+            if let Some(holders) = self.held.get_mut(&dev).filter(room) {
+                holders.push(holder(self.root, &self.first, pid, path, by));
+            }
+        }
+    }
+
+    /// The device that is asked about and has this path, as the process's own table has it.
+    fn carrier(&mut self, pid: u32, path: &str) -> Option<DevId> {
+        let (_, file) = open(self.root, pid).ok()?;
+        self.buffer.clear();
+        (&file).take(HEAD).read_to_end(&mut self.buffer).ok()?;
+        let table = self.tables.get(&first_mount(&self.buffer).ok()?)?;
+        let is_below = |point: &str| {
+            path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || point == "/")
+        };
+        // Of mounts on one point the last covers the others.
+        let (_, dev) = table.iter().filter(|(point, _)| is_below(point)).max_by_key(|(point, _)| point.len())?;
+        self.held.contains_key(dev).then_some(*dev)
     }
 
     fn process(&mut self, pid: u32, gaps: &mut Gaps) {
@@ -124,9 +217,10 @@ impl Search<'_> {
         }
         for (dev, point) in found {
             if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MOST_HOLDERS) {
-                holders.push(holder(self.root, &self.first, pid, point));
+                holders.push(holder(self.root, &self.first, pid, point, HeldBy::Mount));
             }
         }
+        self.note_mounts();
     }
 }
 
@@ -149,18 +243,26 @@ fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {
     threads.iter().find_map(open).ok_or_else(|| root.unknown(&path, Errno::ESRCH))
 }
 
+/// The mount that an open file is on, as `/proc/PID/fdinfo/N` has it (`mnt_id`).
+#[must_use]
+pub fn mount_of(info: &[u8]) -> Option<MountId> {
+    let mut lines = info.split(|byte| *byte == b'\n');
+    let id = lines.find_map(|line| line.strip_prefix(b"mnt_id:"))?;
+    std::str::from_utf8(id).ok()?.trim().parse().ok()
+}
+
 fn first_mount(head: &[u8]) -> Result<MountId, &'static str> {
     let number = head.split(|byte| *byte == b' ').next().unwrap_or_default();
     let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
     number.ok_or("expected a mount table, found none that begins with a mount number")
 }
 
-fn holder(root: &Root, first: &str, pid: u32, point: String) -> MountHolder {
+fn holder(root: &Root, first: &str, pid: u32, point: String, by: HeldBy) -> MountHolder {
     let command = root.text(&format!("proc/{pid}/comm")).unwrap_or_default();
     let cgroup = root.bytes(&format!("proc/{pid}/cgroup")).ok().and_then(|bytes| parse_cgroup(&bytes));
     let cgroup = cgroup.map(|cgroup| from_root(&cgroup, first));
     let pod = cgroup.as_deref().and_then(pod_uid_of);
-    MountHolder { pid, command, cgroup, pod, point }
+    MountHolder { pid, command, cgroup, pod, point, by }
 }
 
 /// A group's path from the root of its hierarchy. A container is told paths from its own group on, with `/..` at their head
@@ -269,9 +371,64 @@ mod tests {
             cgroup: Some(format!("/../pod{UID}/abc")),
             pod: Some(UID.into()),
             point: "/data x".into(),
+            by: HeldBy::Mount,
         };
         assert_eq!((held.gap(), held.get(&DEV)), (None, Some(&vec![holder])));
         assert_eq!(held.get(&OTHER), Some(&vec![]), "what was asked about and is not held has an empty list");
+    }
+
+    #[test]
+    fn what_a_process_uses_is_told_where_it_may_be_seen() {
+        let machine = Machine::new();
+        let table =
+            format!("{HOST}39 29 259:1 / /vol rw - ext4 /dev/nvme1n1 rw\n40 39 0:9 / /vol/tmp rw - tmpfs t rw\n");
+        for pid in [1, 700, 701, 702, 703] {
+            machine.process(pid, &table, "c", "0::/\n");
+        }
+        let dir = |pid: u32| machine.0.path().join(format!("proc/{pid}"));
+        let link = |pid, name: &str, to: &str| std::os::unix::fs::symlink(to, dir(pid).join(name)).unwrap();
+        link(700, "cwd", "/vol/data");
+        link(701, "cwd", "/vol/tmp/x");
+        link(701, "root", "/");
+        link(703, "cwd", "/volume");
+        for (pid, mount) in [(702, 39), (703, 40)] {
+            fs::create_dir_all(dir(pid).join("fdinfo")).unwrap();
+            fs::create_dir_all(dir(pid).join("fd")).unwrap();
+            fs::write(dir(pid).join("fdinfo/7"), format!("pos:\t0\nflags:\t02\nmnt_id:\t{mount}\nino:\t12\n")).unwrap();
+        }
+        link(702, "fd/7", "/vol/log (deleted)");
+        let held = machine.find();
+        let told: Vec<_> =
+            held.get(&DEV).unwrap().iter().map(|held| (held.pid, held.by, held.point.as_str())).collect();
+        assert_eq!(
+            told,
+            [(700, HeldBy::WorkingDirectory, "/vol/data"), (702, HeldBy::OpenFile, "/vol/log (deleted)")],
+            "what is on a mount over it, and what only begins with its name, is not on it"
+        );
+        assert_eq!(held.gap(), None);
+    }
+
+    #[test]
+    fn on_this_machine_a_working_directory_and_an_open_file_are_found() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let table = fs::read("/proc/1/mountinfo").unwrap();
+        let lines: Vec<_> = table.split(|byte| *byte == b'\n').filter_map(|line| Line::parse(line).ok()).collect();
+        let Some(shm) = lines.iter().rfind(|line| line.mount_point().0 == "/dev/shm").map(|line| line.dev) else {
+            // A machine without it has nothing to show.
+            return;
+        };
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let mut works = std::process::Command::new("sleep").arg("100").current_dir("/dev/shm").spawn().unwrap();
+        let input = fs::File::open(file.path()).unwrap();
+        let mut reads = std::process::Command::new("sleep").arg("100").stdin(input).spawn().unwrap();
+        let held = find(&root, &[Question::MountHolders(shm)]).unwrap();
+        let by = |pid: u32| held.get(&shm).unwrap().iter().find(|holder| holder.pid == pid).map(|holder| holder.by);
+        let found = (by(works.id()), by(reads.id()));
+        for child in [&mut works, &mut reads] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(found, (Some(HeldBy::WorkingDirectory), Some(HeldBy::OpenFile)));
     }
 
     #[test]
@@ -342,6 +499,7 @@ mod tests {
         fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(parse_cgroup(&bytes).is_none_or(|path| path.starts_with('/')));
             let _ = first_mount(&bytes);
+            let _ = mount_of(&bytes);
         }
 
         #[test]
