@@ -38,7 +38,7 @@ pub use ebs::{
 };
 pub use ec2::{
     CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,
-    Ec2VolumeState, OLD_CLUSTER_TAG, ROLE_TAG, VolumeSweep, region_of, tells_owner,
+    Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, region_of, tells_owner,
 };
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use inventory::{Absent, Inventory, NotAbsent};

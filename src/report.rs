@@ -366,20 +366,21 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
     report.collect()
 }
 
+fn unseen(unknown: &crate::facts::Unknown) -> State {
+    if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind }
+}
+
 fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let mut worst = State::Clear;
     let mut why = None;
     match engine.blind(kind) {
         None => (worst, why) = (State::Blind, Some(NOT_LOOKED.to_owned())),
-        Some(Blind::All(unknown)) => {
-            worst = if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind };
-            why = Some(unknown.why.clone());
-        }
+        Some(Blind::All(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
         Some(Blind::Of(subjects)) => {
             why = subjects.iter().next().map(|(subject, unknown)| format!("not judged for {subject}: {unknown}"));
         }
         // What was not seen may be what is wrong.
-        Some(Blind::Rest(unknown)) => (worst, why) = (State::Blind, Some(format!("not judged wholly: {unknown}"))),
+        Some(Blind::Rest(unknown)) => (worst, why) = (unseen(unknown), Some(format!("not judged wholly: {unknown}"))),
         Some(Blind::No) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {

@@ -102,6 +102,12 @@ impl<T> Fact<T> {
         }
     }
 
+    /// The value that was heard last, however old it is: for what does not change by itself.
+    pub fn last(&self) -> Option<&T> {
+        let before = self.before.as_ref().map(|(value, _)| value);
+        self.now.known().ok().or(before)
+    }
+
     /// The value now and the one to compare it with, with the time between.
     ///
     /// # Errors

@@ -359,12 +359,13 @@ fn persistent_volume(name: &str, handle: &str) -> Value {
 }
 
 fn account() -> Fake {
-    let ours = |id: &str| volume(id).tag("kubernetes.io/cluster/prod", "owned").tag("CSIVolumeName", "pvc");
+    let pv = |id: &str| format!("pv-{}", &id[id.len() - 1..]);
+    let ours = |id: &str| volume(id).tag("kubernetes.io/cluster/prod", "owned").tag("CSIVolumeName", &pv(id));
     Fake::start(vec![
         ours("vol-0000000a").attached(ELSEWHERE, "/dev/xvdba", "attached").sized("gp3", 1024),
         ours("vol-0000000b"),
         ours("vol-0000000c").sized("io2", 100),
-        volume("vol-0000000d").tag("kubernetes.io/cluster/test", "owned"),
+        volume("vol-0000000d").tag("kubernetes.io/cluster/test", "owned").tag("CSIVolumeName", "pv-t"),
         volume("vol-0000000e"),
         volume("vol-0000000f").tag("team", "billing"),
         ours("vol-00000010").tag("k8s.io/etcd/main", "a/a,b,c"),
@@ -433,6 +434,8 @@ fn a_name_that_is_not_this_clusters_makes_nothing_ours() {
     assert!(ours.is_null() && why.contains("no PersistentVolume of this cluster is an EBS volume"), "{ours} {why}");
     let (ours, why) = sweep(&[("pv-f", "vol-0000000f")], "prod");
     assert!(ours.is_null() && why.contains("has a tag that names it"), "{ours} {why}");
+    let (ours, why) = sweep(&[("taken-over", "vol-0000000b")], "prod");
+    assert!(ours.is_null() && why.contains("has a tag that names it"), "the tags of elsewhere: {ours} {why}");
     let (ours, why) = sweep(&[("pv-b", "vol-0000000b")], "prod");
     assert_eq!((ours.as_array().map(Vec::len), why.as_str()), (Some(1), ""), "{ours}");
 }

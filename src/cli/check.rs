@@ -81,7 +81,11 @@ async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Re
 }
 
 fn code(report: &Report, asked_for_cluster: bool, asked: &[Kind]) -> u8 {
-    let is_blind = |kind: &Kind| report.kinds.iter().any(|row| row.kind == *kind && row.state == State::Blind);
+    let unjudged = |state| matches!(state, State::Blind | State::NeedsTime);
+    let is_blind = |kind: &Kind| {
+        let mut rows = report.kinds.iter().filter(|row| row.kind == *kind);
+        rows.any(|row| unjudged(row.state) || row.state == State::Clear && row.why.is_some())
+    };
     let without_cluster = asked_for_cluster && report.unknown.iter().any(|unknown| unknown.source == Source::Node);
     match report.worst() {
         _ if report.saw_nothing() || report.judged_nothing() => FAILED,

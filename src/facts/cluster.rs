@@ -311,7 +311,7 @@ pub struct PersistentVolume {
     pub attributes_class: Option<String>,
     /// `spec.claimRef`, as `namespace/name`.
     pub claim: Option<String>,
-    /// Several nodes may have it at once (`spec.accessModes` has ReadWriteMany or ReadOnlyMany): EBS multi-attach.
+    /// Several nodes may have it at once (`spec.accessModes` has ReadWriteMany): EBS multi-attach.
     pub shared: bool,
     /// `spec.capacity.storage`, as written.
     pub capacity: Option<String>,

@@ -151,6 +151,8 @@ pub const CLUSTER_TAG: &str = "kubernetes.io/cluster/";
 pub const OLD_CLUSTER_TAG: &str = "KubernetesCluster";
 /// What the EBS driver gives every volume that it makes; its value is the PersistentVolume's name.
 pub const CSI_NAME_TAG: &str = "CSIVolumeName";
+/// What the EBS driver and the in-tree plugin give it as well: the PersistentVolume's name.
+pub const PV_NAME_TAG: &str = "kubernetes.io/created-for/pv/name";
 /// Of kops: a member of etcd keeps its data there.
 pub const ETCD_TAG: &str = "k8s.io/etcd/";
 /// Of kops: a machine of this role, and what is its own.

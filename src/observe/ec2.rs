@@ -240,7 +240,10 @@ impl Answerer {
         let Some(source) = self.choose() else { return };
         let Some(About { place: Ok(place), .. }) = self.about.clone() else { return };
         let read = self.read(source, &place).await;
-        if self.last.insert(source, (now, read)).is_some_and(|(before, _)| !is_old(before, now)) {
+        // The first call may wait for credentials: what counts is the time between two answers.
+        let (now, is_answer) = (self.clock.now(), read.why_unknown().is_none());
+        let is_recent = |(before, read): (Moment, Observation)| !is_old(before, now) && read.why_unknown().is_none();
+        if self.last.insert(source, (now, read)).is_some_and(is_recent) && is_answer {
             self.twice.insert(source);
         } else {
             self.twice.remove(&source);

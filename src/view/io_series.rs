@@ -53,7 +53,8 @@ impl Teller {
     fn holds(self) -> Duration {
         match self {
             Self::Cluster => Duration::from_secs(3600),
-            Self::Ec2 => Duration::from_secs(86_400),
+            // After a change the next one must wait for as long.
+            Self::Ec2 => Duration::from_secs(6 * 3600),
         }
     }
 }

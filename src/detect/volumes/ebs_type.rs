@@ -4,7 +4,7 @@
 use crate::detect::Settings;
 use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Source, SourceSet, Unknown, VolumeClass, VolumeId};
 use crate::finding::Evidence;
-use crate::view::{Seen, Teller, ToldType, View};
+use crate::view::{Seen, Teller, ToldType, View, VolumeSeries};
 
 use super::{closeness, mounts_of, pv_of};
 
@@ -34,9 +34,10 @@ pub const TELLERS: SourceSet =
 /// The types that answers have just told, by device.
 pub fn told(view: &View, settings: &Settings) -> Vec<(String, ToldType)> {
     let Ok(block) = view.block.known() else { return Vec::new() };
-    let unknown = |device: &&BlockDevice| {
-        device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| series.told(view.now).is_none())
-    };
+    // What EC2 told is told anew whenever it says something, and by a class before it.
+    let told = |series: &VolumeSeries| series.told(view.now).is_some_and(|told| told.teller == Teller::Cluster);
+    let unknown =
+        |device: &&BlockDevice| device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| !told(series));
     let answers = block
         .value
         .values()
@@ -49,7 +50,8 @@ pub fn told(view: &View, settings: &Settings) -> Vec<(String, ToldType)> {
 pub(super) fn of_device(view: &View, settings: &Settings, device: &BlockDevice) -> Result<ToldType, Box<NotTold>> {
     let told = |teller, (of, by)| ToldType { of, teller, by, at: view.now };
     match by_class(view, settings, device) {
-        Err(not_told) if not_told.ask.is_none() => {
+        // Without the mounts it is not known whether a class would tell.
+        Err(not_told) if not_told.ask.is_none() && view.mounts.known().is_ok_and(|mounts| mounts.gap().is_none()) => {
             by_ec2(view, device, &not_told.why).map(|found| told(Teller::Ec2, found))
         }
         found => found.map(|found| told(Teller::Cluster, found)),

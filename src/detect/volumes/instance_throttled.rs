@@ -2,7 +2,7 @@
 
 use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
+use crate::finding::{Blind, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::View;
 
 use super::throttled::Held;
@@ -31,7 +31,8 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     for (controller, now, old) in seen.value.beside(before) {
         match Held::between(controller, now, old, over, |ebs| ebs.instance) {
             None => {}
-            Some(Err(why)) => judgement.blind_to(Subject::node(), &why),
+            // Whoever was not heard may be the one that is held back.
+            Some(Err(why)) => judgement.blind = Blind::Rest(why),
             Some(Ok(held)) => all.push(held),
         }
     }

@@ -385,6 +385,11 @@ impl<'a> Standing<'a> {
         Question::Ec2Volume(self.volume.clone())
     }
 
+    /// The volume as EC2 last had it by its id.
+    pub fn ec2_last(&self) -> Option<&'a Ec2Volume> {
+        self.view.ec2_volumes.last()?.get(self.volume.as_str()).ok()?
+    }
+
     /// What EC2 has of it by its id, twice and a minute apart, or that it has no such volume.
     ///
     /// # Errors

@@ -30,8 +30,11 @@ fn judge(_: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
             continue;
         }
         stuck.asks.extend(standing.ask_all());
-        stuck.asks.push(standing.ask_ec2());
         let attachment = standing.attachment();
+        // One that has not answered yet may be on its way.
+        if attachment.as_ref().is_ok_and(|known| known.is_none_or(|known| known.value.attach_error.is_some())) {
+            stuck.asks.push(standing.ask_ec2());
+        }
         let (of, why) = match &attachment {
             // The Node will say so in a moment.
             Ok(Some(attachment)) if attachment.value.attached && attachment.value.deleting.is_none() => continue,
@@ -62,13 +65,14 @@ fn is_unknown_to_ec2(attachment: &VolumeAttachment) -> bool {
 fn is_refused(standing: &Standing<'_>) -> bool {
     let refused = |attachment: &VolumeAttachment| !attachment.attached && attachment.attach_error.is_some();
     let is_refused = standing.attachment().is_ok_and(|known| known.is_some_and(|known| refused(known.value)));
-    is_refused && standing.device().is_none()
+    is_refused && standing.device_is_absent().is_ok()
 }
 
-/// EC2's own word, which is newer than what the driver was told: it forgets nothing, and may learn of a volume late.
+/// EC2's own word, which is newer than what the driver was told: it may learn of a volume late, and does not forget it. So
+/// the last one counts also when it is old: until EC2 is asked again nobody says otherwise.
 fn is_there_by_now(standing: &Standing<'_>) -> bool {
     let gone = |state| matches!(state, Ec2VolumeState::Deleting | Ec2VolumeState::Deleted);
-    standing.ec2_by_id().is_ok_and(|known| known.is_some_and(|volume| !gone(volume.value.state)))
+    standing.ec2_last().is_some_and(|volume| !gone(volume.state))
 }
 
 fn why(attachment: &VolumeAttachment) -> String {

@@ -54,7 +54,8 @@ fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
     }
     if let Some(why) = nameless_disks(view, all) {
         stuck.asks.push(Question::Ec2Attached);
-        stuck.blind = Blind::Rest(why);
+        stuck.blind = Blind::Rest(why.clone());
+        undeletable.blind = Blind::Rest(why);
     }
     vec![stuck, undeletable]
 }

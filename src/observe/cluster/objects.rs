@@ -533,7 +533,7 @@ pub fn slim_volume(raw: RawVolume) -> PersistentVolume {
         storage_class: spec.storage_class_name,
         attributes_class: spec.volume_attributes_class_name,
         claim: spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace, claim.name)),
-        shared: spec.access_modes.unwrap_or_default().iter().any(|mode| mode.ends_with("Many")),
+        shared: spec.access_modes.unwrap_or_default().iter().any(|mode| mode == "ReadWriteMany"),
         capacity: spec.capacity.and_then(|mut capacity| capacity.remove("storage")),
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,

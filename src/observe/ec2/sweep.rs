@@ -12,8 +12,8 @@ use super::client::{Client, Ec2Error, Which};
 use super::meter::{Meter, Outcome};
 use crate::api::Api;
 use crate::facts::{
-    Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, Reading, Source, Unknown, VolumeId, VolumeSweep,
-    region_of,
+    CSI_NAME_TAG, Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, PV_NAME_TAG, Reading, Source, Unknown,
+    VolumeId, VolumeSweep, region_of,
 };
 use crate::observe::clock::Clock;
 use crate::observe::cluster::backoff::{Backoff, spread};
@@ -135,18 +135,25 @@ async fn cluster_name(
     }
     let page = client.page(&Which::Ids(ids), None, None).await?;
     sleep(BETWEEN).await;
-    let names: BTreeSet<&str> = page.volumes.iter().flat_map(|(_, volume)| volume.clusters()).collect();
+    // A volume that was taken over from elsewhere still has the tags of there: only what was made for the PersistentVolume
+    // that has it tells.
+    let made_for = |(id, volume): &&(VolumeId, Ec2Volume)| {
+        let pv = claims.by_volume.get(id);
+        [CSI_NAME_TAG, PV_NAME_TAG].iter().any(|tag| volume.tags.contains_key(*tag) && volume.tags.get(*tag) == pv)
+    };
+    let names: BTreeSet<&str> =
+        page.volumes.iter().filter(made_for).flat_map(|(_, volume)| volume.clusters()).collect();
     let said = names.iter().copied().collect::<Vec<_>>().join(", ");
     match (given, names.len()) {
         (Some(given), _) if names.contains(given) => Ok(Ok(given.to_owned())),
-        (Some(given), 0) => {
-            unknown(format!("no volume of this cluster has a tag that names it, so nothing shows that it is {given}"))
-        }
+        (Some(given), 0) => unknown(format!(
+            "no volume that was made for this cluster has a tag that names it, so nothing shows that it is {given}"
+        )),
         (Some(given), _) => unknown(format!(
             "the volumes of this cluster's PersistentVolumes are tagged as of {said}, and not of {given}: is it the kubeconfig of \
              another cluster?"
         )),
-        (None, 0) => unknown("no volume of this cluster has a tag that names it".to_owned()),
+        (None, 0) => unknown("no volume that was made for this cluster has a tag that names it".to_owned()),
         (None, 1) => Ok(Ok(said)),
         (None, _) => unknown(format!("the volumes of this cluster name several: {said} (give --cluster-name)")),
     }

@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn on_this_machine_a_working_directory_and_an_open_file_are_found() {
         let root = Root::open(Path::new("/")).unwrap();
-        let table = fs::read("/proc/1/mountinfo").unwrap();
+        let table = root.bytes("proc/1/mountinfo").unwrap();
         let lines: Vec<_> = table.split(|byte| *byte == b'\n').filter_map(|line| Line::parse(line).ok()).collect();
         let Some(shm) = lines.iter().rfind(|line| line.mount_point().0 == "/dev/shm").map(|line| line.dev) else {
             // A machine without it has nothing to show.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Standing;
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, MountEntry, Unknown, VolumeId};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
 use crate::view::View;
 
 /// What the kernel calls block devices of Xen.
@@ -18,10 +18,10 @@ pub(super) fn is_xen(block: &BlockDevices) -> bool {
 /// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
 pub(super) fn name_devices<'a>(view: &'a View, driver: Option<&'a str>, all: &mut BTreeMap<VolumeId, Standing<'a>>) {
     let Ok(block) = view.block.known() else { return };
-    if let Ok(ec2) = view.ec2_attached.known() {
-        let here = |volume: &VolumeId| ec2.value.volumes.get(volume)?.attachment(&ec2.value.instance);
-        let volumes = ec2.value.volumes.iter().map(|(volume, _)| volume).filter(|volume| here(volume).is_some());
-        for volume in volumes {
+    // A name does not change while a volume is attached, so an old word is as good as a new one.
+    if let Some(ec2) = view.ec2_attached.last() {
+        let here = |volume: &Ec2Volume| volume.attachment(&ec2.instance).is_some();
+        for (volume, _) in ec2.volumes.iter().filter(|(_, volume)| here(volume)) {
             all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn name_of(standing: &Standing<'_>) -> Option<String> {
         attachment.device_path.as_deref().filter(|_| attachment.attached).and_then(disk_name)
     };
     let of_ec2 = || {
-        let ec2 = standing.view.ec2_attached.known().ok()?.value;
+        let ec2 = standing.view.ec2_attached.last()?;
         disk_name(&ec2.volumes.get(&standing.volume)?.attachment(&ec2.instance)?.device)
     };
     of_attachment().or_else(|| disk_name(standing.node_path?)).or_else(of_ec2)
@@ -68,7 +68,9 @@ pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
 /// cannot be known, nor which was found before. `None` where there are none.
 pub fn nameless_disks(view: &View, all: &[Standing<'_>]) -> Option<Unknown> {
     let (block, mounts) = (view.block.known().ok()?.value, view.mounts.known().ok()?.value);
-    if !is_xen(block) {
+    // What EC2 does not list is none of EBS's: an instance store.
+    let is_listed = view.ec2_attached.last().is_some_and(|ec2| ec2.volumes.gap().is_none());
+    if !is_xen(block) || is_listed {
         return None;
     }
     let in_use = |(dev, device): (&DevId, &BlockDevice)| {
