@@ -109,7 +109,10 @@ fn play(base: &[Edit], seed: u64, wrong: Option<Wrong>) -> Found {
     if let Some(first) = model.volumes.first_mut() {
         first.wrong = wrong;
         // What is about mounts of a filesystem needs one.
-        first.raw &= matches!(wrong, None | Some(Wrong::Missing | Wrong::NotAttached | Wrong::NotFound | Wrong::Stuck));
+        first.raw &= matches!(
+            wrong,
+            None | Some(Wrong::Missing | Wrong::Refused | Wrong::NotAttached | Wrong::NotFound | Wrong::Stuck)
+        );
     }
     let mut world = World::new(base);
     world.edit(&model.edits());

@@ -86,6 +86,8 @@ pub enum Wrong {
     Missing,
     NotAttached,
     NotFound,
+    /// The Node says that it is attached, and its VolumeAttachment why it is not.
+    Refused,
     NotDetached,
     /// Its PersistentVolume is gone.
     Undeletable,
@@ -97,7 +99,7 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Stuck,
         Self::StuckByForce,
         Self::WantedElsewhere,
@@ -109,6 +111,7 @@ impl Wrong {
         Self::Missing,
         Self::NotAttached,
         Self::NotFound,
+        Self::Refused,
         Self::NotDetached,
         Self::Undeletable,
         Self::Unmounted,
@@ -123,7 +126,7 @@ impl Wrong {
             Self::Forgotten => Stage::Unpublished,
             Self::Pinned => Stage::Released,
             Self::Pulled | Self::Swapped | Self::Unmounted | Self::Stacked => Stage::Running,
-            Self::SwappedBefore | Self::Missing => Stage::Attached,
+            Self::SwappedBefore | Self::Missing | Self::Refused => Stage::Attached,
             Self::NotAttached | Self::NotFound => Stage::Ordered,
             Self::NotDetached | Self::Undeletable => Stage::Detaching,
             Self::Left => Stage::Gone,
@@ -140,7 +143,7 @@ impl Wrong {
             Self::Pulled => &["DeadMount"],
             Self::Swapped | Self::SwappedBefore => &["SwappedVolume"],
             Self::Missing => &["MissingDevice"],
-            Self::NotAttached => &["StuckAttaching"],
+            Self::NotAttached | Self::Refused => &["StuckAttaching"],
             Self::NotFound => &["VolumeNotFound"],
             Self::NotDetached => &["StuckDetaching"],
             Self::Undeletable => &["UndeletableAttachment"],
@@ -277,7 +280,8 @@ impl Volume {
 
     fn has_device(&self) -> bool {
         let plugged = self.in_stages(Stage::Plugged, Stage::Detaching);
-        (plugged || self.is(Wrong::Left)) && !self.is(Wrong::Missing) && !self.is(Wrong::Pulled)
+        let gone = [Wrong::Missing, Wrong::Refused, Wrong::Pulled].into_iter().any(|wrong| self.is(wrong));
+        (plugged || self.is(Wrong::Left)) && !gone
     }
 
     fn pod(&self) -> Option<String> {
@@ -388,6 +392,7 @@ impl Volume {
             Some(Wrong::NotFound) => {
                 ",\"attachError\":{\"message\":\"InvalidVolume.NotFound: no such volume\"}".to_owned()
             }
+            Some(Wrong::Refused) => ",\"attachError\":{\"message\":\"VolumeInUse: it is elsewhere\"}".to_owned(),
             Some(Wrong::Undeletable) if self.stage >= Stage::Detaching => {
                 format!(",\"detachError\":{{\"message\":\"persistentvolume \\\"{}\\\" not found\"}}", self.pv())
             }
@@ -398,7 +403,7 @@ impl Volume {
             "{{\"metadata\":{{{deleting}}},\"spec\":{{\"attacher\":\"{DRIVER}\",\"nodeName\":\"{NODE}\",\
              \"source\":{{\"persistentVolumeName\":\"{}\"}}}},\"status\":{{\"attached\":{}{error}}}}}",
             self.pv(),
-            self.stage >= Stage::Attached
+            self.stage >= Stage::Attached && !self.is(Wrong::Refused)
         );
         tree.files.insert(format!("api/volumeattachments/{name}.json"), text);
     }
