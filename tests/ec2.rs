@@ -279,11 +279,14 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// The built program with credentials of nobody.
 fn program(arguments: &[&str], credentials: bool) -> Program {
+    let keys = ["AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=nothing"];
+    program_with(if credentials { &keys } else { &[] }, arguments)
+}
+
+/// The built program with these variables, and no way to the credentials of this machine.
+fn program_with(variables: &[&str], arguments: &[&str]) -> Program {
     let mut command = std::process::Command::new("/usr/bin/env");
-    command.arg("AWS_EC2_METADATA_DISABLED=true");
-    if credentials {
-        command.args(["AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=nothing"]);
-    }
+    command.arg("AWS_EC2_METADATA_DISABLED=true").args(variables);
     command.arg(env!("CARGO_BIN_EXE_barnacle"));
     Program::spawn(command, arguments)
 }
@@ -464,6 +467,21 @@ fn a_sweep_that_is_refused_says_so_and_stops() {
     ended.expect_code(3);
     assert!(ended.stderr.contains("give the agent a role"), "{}", ended.stderr);
     assert_eq!(fake.calls().len(), 1, "nothing is sent that nobody signed");
+}
+
+#[test]
+fn a_profile_of_sso_is_told_what_to_do() {
+    let fake = account();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let profile = "[profile me]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n\
+                   [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://127.0.0.1:1/start\n";
+    std::fs::write(file.path(), profile).unwrap();
+    let (endpoint, path) = (fake.url(), format!("AWS_CONFIG_FILE={}", file.path().display()));
+    let arguments = ["sweep", "--ec2-endpoint", &endpoint, "--region", "eu-west-1"];
+    let ended = program_with(&[&path, "AWS_PROFILE=me"], &arguments).end_within(LONG);
+    ended.expect_code(3);
+    assert!(ended.stderr.contains("aws configure export-credentials"), "{}", ended.stderr);
+    assert_eq!(fake.calls().len(), 0);
 }
 
 #[test]

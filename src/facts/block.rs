@@ -137,6 +137,16 @@ mod tests {
             assert_eq!(id(not), None, "{not}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_handle_is_an_id_has_its_form(handle in "(aws://)?[a-z0-9/-]{0,12}(vol-)?[0-9a-f]{0,18}.{0,4}") {
+            if let Some(id) = VolumeId::of_handle(&handle) {
+                let digits = id.as_str().strip_prefix("vol-").unwrap();
+                proptest::prop_assert!(matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_hexdigit()));
+            }
+        }
+    }
+
     #[test]
     fn a_handle_is_an_id_with_or_without_its_zone() {
         let id = |handle| VolumeId::of_handle(handle).map(|volume| volume.as_str().to_owned());

@@ -234,7 +234,10 @@ fn findings(families: &mut Families, report: &Report) {
     families
         .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info for there being too many.")
         .set(&[], float(left_out as u64));
-    let mut series = families.gauge("barnacle_kind_blind", "1 where a kind of finding could not be judged at all.");
+    let mut series = families.gauge(
+        "barnacle_kind_blind",
+        "1 where a kind of finding could not be judged, or not wholly and none was found.",
+    );
     for row in &report.kinds {
         series.set(&[("kind", row.kind.name())], flag(row.blind || row.state == State::Blind));
     }

@@ -1,7 +1,7 @@
 //! Xen, where a device tells nothing of its volume: it goes by the name that it was attached by. That stands in the
 //! VolumeAttachment, of in-tree volumes on the Node, and in EC2's own list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Standing;
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
@@ -25,9 +25,12 @@ pub(super) fn name_devices<'a>(view: &'a View, driver: Option<&'a str>, all: &mu
             all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
         }
     }
-    for standing in all.values_mut() {
+    // A name may have gone to another volume since EC2 was asked: who is said to be here comes first.
+    let (wanted, others): (Vec<_>, Vec<_>) = all.values_mut().partition(|standing| standing.is_wanted());
+    let mut taken = BTreeSet::new();
+    for standing in wanted.into_iter().chain(others) {
         let Some(name) = name_of(standing) else { continue };
-        standing.device = disk_named(block.value, &name);
+        standing.device = disk_named(block.value, &name).filter(|(dev, _)| taken.insert(*dev));
     }
 }
 
