@@ -145,6 +145,9 @@ pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiE
     }
 }
 
+/// Nobody waits for a sweep, and others wait for the API server.
+const BETWEEN_PAGES: Duration = Duration::from_millis(200);
+
 /// Every PersistentVolume of the cluster, by name: for a sweep, never for an agent.
 ///
 /// # Errors
@@ -171,6 +174,7 @@ pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, 
             Some(token) => next = token,
             None => return Ok(volumes),
         }
+        tokio::time::sleep(BETWEEN_PAGES).await;
     }
 }
 
