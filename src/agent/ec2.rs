@@ -37,7 +37,7 @@ impl Ec2Link {
         }
         match &self.witness {
             Some(ec2) => {
-                self.has_asked |= !questions.is_empty();
+                self.has_asked = true;
                 ec2.ask(questions, about(engine));
             }
             None => self.unsaid.extend(questions.iter().map(Question::source)),

@@ -75,10 +75,6 @@ fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
     block.values().find(|device| device.name == name)
 }
 
-fn dev_of(block: &BlockDevices, name: &str) -> Option<DevId> {
-    block.iter().find(|(_, device)| device.name == name).map(|(dev, _)| *dev)
-}
-
 /// The first mount of each block device: of thousands of mounts most have none.
 fn mounted_devices(mounts: &Mounts) -> BTreeMap<DevId, &MountEntry> {
     let mut devices = BTreeMap::new();

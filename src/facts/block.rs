@@ -137,6 +137,7 @@ mod tests {
             assert_eq!(id(not), None, "{not}");
         }
     }
+
     proptest::proptest! {
         #[test]
         fn whatever_a_handle_is_an_id_has_its_form(handle in "(aws://)?[a-z0-9/-]{0,12}(vol-)?[0-9a-f]{0,18}.{0,4}") {

@@ -85,17 +85,18 @@ pub fn standings<'a>(view: &'a View, settings: &'a Settings) -> Result<Vec<Stand
 fn find_mounts<'a>(view: &'a View, block: &'a BlockDevices, all: &mut [Standing<'a>]) {
     let Ok(mounts) = view.mounts.known() else { return };
     let disks = all.iter().enumerate().filter_map(|(place, standing)| Some((standing.device?, place)));
-    let mut places: BTreeMap<DevId, usize> = disks.map(|((dev, _), place)| (dev, place)).collect();
-    let parts = block.iter().filter_map(|(dev, part)| Some((*dev, super::dev_of(block, part.disk.as_ref()?)?)));
-    for (part, disk) in parts {
-        if let Some(place) = places.get(&disk).copied() {
-            places.insert(part, place);
+    let disks: BTreeMap<&str, usize> = disks.map(|((_, disk), place)| (disk.name.as_str(), place)).collect();
+    let (mut by_name, mut by_dev) = (BTreeMap::new(), BTreeMap::new());
+    for (dev, device) in block {
+        if let Some(place) = disks.get(device.disk.as_ref().unwrap_or(&device.name).as_str()) {
+            by_name.insert(device.name.as_str(), *place);
+            by_dev.insert(*dev, *place);
         }
     }
     for mount in mounts.value.values() {
         let place = match mount.raw_block_device() {
-            Some(name) => super::dev_of(block, name).and_then(|dev| places.get(&dev)),
-            None => places.get(&mount.dev),
+            Some(name) => by_name.get(name),
+            None => by_dev.get(&mount.dev),
         };
         if let Some(standing) = place.and_then(|place| all.get_mut(*place)) {
             standing.mounts.push(mount);
@@ -121,6 +122,11 @@ pub(super) fn whereabouts(volume: &Ec2Volume) -> String {
 }
 
 pub(super) use xen::nameless_disks;
+
+/// Whether a device is this disk, or a partition of it.
+fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
+    device.name == disk.name || device.disk.as_deref() == Some(&disk.name)
+}
 
 /// Whether no device of this machine tells the volume that it is.
 fn tells_no_volume(block: &BlockDevices) -> bool {
@@ -459,8 +465,7 @@ impl<'a> Standing<'a> {
     /// Its disk, and the partitions of that.
     fn parts(&self) -> Vec<&'a BlockDevice> {
         let (Some((_, disk)), Ok(block)) = (self.device, self.view.block.known()) else { return Vec::new() };
-        let part_of = |device: &&BlockDevice| device.name == disk.name || device.disk.as_deref() == Some(&disk.name);
-        block.value.values().filter(part_of).collect()
+        block.value.values().filter(|device| is_part_of(device, disk)).collect()
     }
 
     /// Whether its disk is parted.

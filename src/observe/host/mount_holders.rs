@@ -134,10 +134,12 @@ impl Search<'_> {
             return;
         }
         let mut used: BTreeMap<DevId, (HeldBy, String)> = BTreeMap::new();
-        for (link, by) in LINKS {
-            let Ok(path) = self.root.link(&format!("proc/{pid}/{link}")) else { continue };
-            if let Some(dev) = self.carrier(pid, &path) {
-                used.entry(dev).or_insert((by, path));
+        if let Some(table) = self.table(pid) {
+            for (link, by) in LINKS {
+                let Ok(path) = self.root.link(&format!("proc/{pid}/{link}")) else { continue };
+                if let Some(dev) = carrier(table, &path).filter(|dev| self.held.contains_key(dev)) {
+                    used.entry(dev).or_insert((by, path));
+                }
             }
         }
         let mut files = Vec::new();
@@ -164,18 +166,12 @@ impl Search<'_> {
         }
     }
 
-    /// The device that is asked about and has this path, as the process's own table has it.
-    fn carrier(&mut self, pid: u32, path: &str) -> Option<DevId> {
+    /// The table of a process's namespace, where it has a device that is asked about.
+    fn table(&self, pid: u32) -> Option<&Vec<(String, DevId)>> {
         let (_, file) = open(self.root, pid).ok()?;
-        self.buffer.clear();
-        (&file).take(HEAD).read_to_end(&mut self.buffer).ok()?;
-        let table = self.tables.get(&first_mount(&self.buffer).ok()?)?;
-        let is_below = |point: &str| {
-            path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || point == "/")
-        };
-        // Of mounts on one point the last covers the others.
-        let (_, dev) = table.iter().filter(|(point, _)| is_below(point)).max_by_key(|(point, _)| point.len())?;
-        self.held.contains_key(dev).then_some(*dev)
+        let mut head = Vec::new();
+        (&file).take(HEAD).read_to_end(&mut head).ok()?;
+        self.tables.get(&first_mount(&head).ok()?)
     }
 
     fn process(&mut self, pid: u32, gaps: &mut Gaps) {
@@ -241,6 +237,16 @@ fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {
         root.file(&path).ok().map(|file| (path, file))
     };
     threads.iter().find_map(open).ok_or_else(|| root.unknown(&path, Errno::ESRCH))
+}
+
+/// The device that has this path, by a table of mounts.
+fn carrier(table: &[(String, DevId)], path: &str) -> Option<DevId> {
+    let is_below = |point: &str| {
+        path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || point == "/")
+    };
+    // Of mounts on one point the last covers the others.
+    let (_, dev) = table.iter().filter(|(point, _)| is_below(point)).max_by_key(|(point, _)| point.len())?;
+    Some(*dev)
 }
 
 /// The mount that an open file is on, as `/proc/PID/fdinfo/N` has it (`mnt_id`).

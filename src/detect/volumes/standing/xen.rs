@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Standing;
+use super::{Standing, is_part_of};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
 use crate::view::View;
 
@@ -91,11 +91,6 @@ pub fn nameless_disks(view: &View, all: &[Standing<'_>]) -> Option<Unknown> {
         names.join(", ")
     );
     (!names.is_empty()).then(|| Unknown::new(Cause::Unsupported, why))
-}
-
-/// Whether a device is this disk, or a partition of it.
-fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
-    device.name == disk.name || device.disk.as_deref() == Some(&disk.name)
 }
 
 #[cfg(test)]
