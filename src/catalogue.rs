@@ -444,12 +444,14 @@ pub fn row(kind: Kind) -> &'static Row {
             clear_after: 60,
             critical_after: None,
             summary: "The scheduler believes a wrong number of volumes fits on this node, or no more fit.",
-            proof: "allocatable.count of this node's CSINode against what the instance type takes (types whose volumes \
-                    have places of their own), less the EBS volumes here that are not Kubernetes'. Of other types: EC2 \
-                    refused a volume while the CSINode had places left. Full: as many are attached as the CSINode says.",
+            proof: "allocatable.count of this node's CSINode against what EC2 says that the instance type takes, less \
+                    the EBS volumes here that are not Kubernetes' and, where those share the places, the network \
+                    interfaces on the PCI bus after the first. Or EC2 refused a volume while the CSINode had places \
+                    left. Full: as many are attached as the CSINode says.",
             act: "Too many: pods are placed here whose volumes can never be attached. Too few: places are lost, as the \
                   driver took volumes of Kubernetes for the instance's own when it counted after a reboot. Give the \
-                  EBS driver's node plugin the `--reserved-volume-attachments` that the message names, and restart it.",
+                  EBS driver's node plugin the `--reserved-volume-attachments` that the message names, and restart \
+                  it: it counts when it starts, and the CNI attaches interfaces later.",
             never: "Do not set one `--volume-attach-limit` for node groups of different instance types.",
         },
         Kind::VolumesMountedAtShutdown => &Row {

@@ -11,6 +11,7 @@ mod cpu;
 mod ebs;
 mod ec2;
 mod filesystem;
+mod instance_type;
 mod inventory;
 mod kernel;
 mod kubelet;
@@ -41,6 +42,7 @@ pub use ec2::{
     Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, region_of, tells_owner,
 };
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
+pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
 pub use kubelet::{
@@ -50,7 +52,7 @@ pub use kubelet::{
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use moment::{BootId, Moment};
 pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
-pub use network::{Conntrack, NeighbourTable, Neighbours};
+pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
 pub use reading::{Cause, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Observation, Question, Source, SourceSet, Witness};

@@ -88,6 +88,7 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         | Source::NodeFs
         | Source::Conntrack
         | Source::Neighbours
+        | Source::ElasticInterfaces
         | Source::Clock
         | Source::Boot
         | Source::BootHistory

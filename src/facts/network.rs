@@ -1,4 +1,4 @@
-//! Tables of the host's network namespace.
+//! Tables of the host's network namespace, and the interfaces of the instance.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,4 +35,13 @@ pub struct Neighbours {
     pub arp: Option<NeighbourTable>,
     /// IPv6.
     pub ndp: Option<NeighbourTable>,
+}
+
+/// Elastic network interfaces that are attached to the instance, whatever network namespace they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElasticInterfaces {
+    /// Those with an ENA device: branch interfaces have none of their own.
+    pub ena: u32,
+    /// EFA devices: they come with an ENA device or alone, which the bus does not tell.
+    pub efa: u32,
 }

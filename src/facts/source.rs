@@ -36,6 +36,7 @@ macro_rules! for_each_source {
             Limits, limits, crate::facts::Limits, "limits", 10, Host, "/proc/sys";
             Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, "/proc/sys/net/netfilter";
             Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, Host, "/proc/net/stat";
+            ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, "/sys/bus/pci/devices";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, "/dev/kmsg";
             Boot, boot, crate::facts::Boot, "boot", 60, Host, "/proc/sys/kernel";

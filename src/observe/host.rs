@@ -5,7 +5,8 @@ pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
 pub mod ebs_statistics;
-pub mod filesystems;
+pub mod elastic_interfaces;
+mod filesystems;
 pub mod gaps;
 pub mod kernel;
 pub mod kmsg;
@@ -111,6 +112,9 @@ impl Host {
             Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
             Source::Conntrack => Observation::Conntrack(Reading::of(network::conntrack(root), at)),
             Source::Neighbours => Observation::Neighbours(Reading::of(network::neighbours(root), at)),
+            Source::ElasticInterfaces => {
+                Observation::ElasticInterfaces(Reading::of(elastic_interfaces::elastic_interfaces(root), at))
+            }
             Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
             Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root), at)),
             Source::Boot => Observation::Boot(Reading::of(kernel::boot(root, settings.node_name.as_deref()), at)),

@@ -93,6 +93,7 @@ pub fn files() -> Vec<(String, String)> {
         ("proc/1/net/stat/nf_conntrack", include_str!("../fuzz/seeds/stat_table/nf_conntrack-6.18")),
         ("proc/1/net/stat/arp_cache", include_str!("../fuzz/seeds/stat_table/arp_cache-6.18")),
         ("proc/1/net/stat/ndisc_cache", include_str!("../fuzz/seeds/stat_table/arp_cache-6.18")),
+        ("sys/bus/pci/devices/0000:00:05.0/modalias", "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00\n"),
         ("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n"),
         ("proc/sys/net/ipv6/neigh/default/gc_thresh3", "1024\n"),
         ("proc/4242/comm", "kubelet\n"),

@@ -1,7 +1,7 @@
 //! AttachmentLimit: does the scheduler believe the right thing about how many volumes fit here?
 
 use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{Cause, Source, SourceSet, Unknown};
+use crate::facts::{Cause, InstanceType, Source, SourceSet, Unknown, VolumePlaces};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -16,7 +16,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::CsiNode, Source::BlockDevices]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::VolumeAttachments]),
+    uses: SourceSet::of(&[Source::VolumeAttachments, Source::ElasticInterfaces]),
     judge: Judge::OfVolumes(judge),
 };
 
@@ -64,21 +64,22 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     ];
     // A driver that tells no serials leaves the others uncounted.
     let serials = block.value.values().any(|device| device.volume.is_some());
-    match places(count.instance_type).filter(|_| serials) {
+    let room = if serials {
+        Room::of(&count, view)
+    } else {
+        Err(Unknown::new(Cause::Unsupported, "no device tells a volume's id"))
+    };
+    let room = room.and_then(|room| match count.strays {
+        0 => Ok(room),
         // They are somebody's, and it is not known whose: what fits cannot be reckoned before they are gone.
-        Some(_) if count.strays > 0 => {
-            let why = format!("{} EBS volumes are here that nobody asks for", count.strays);
-            judgement.blind_to(subject("miscount"), &Unknown::new(Cause::Incomplete, why));
-        }
-        Some(places) => judgement.raised.extend(miscount(&count, places, &evidence)),
-        None if judgement_of_refusal(all, &count, &evidence, &mut judgement) => {}
-        None => {
-            let why = format!(
-                "how many volumes an instance of type {:?} takes depends on its network interfaces, or is not known",
-                count.instance_type
-            );
-            judgement.blind_to(subject("miscount"), &Unknown::new(Cause::Unsupported, why));
-        }
+        strays => Err(Unknown::new(Cause::Incomplete, format!("{strays} EBS volumes are here that nobody asks for"))),
+    });
+    let reckoned = room.as_ref().ok().and_then(|room| miscount(&count, room, &evidence));
+    // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
+    match (reckoned.or_else(|| refused(all, &count, &evidence)), room) {
+        (Some(found), _) => judgement.raised.push(found),
+        (None, Err(why)) => judgement.blind_to(subject("miscount"), &why),
+        (None, Ok(_)) => {}
     }
     if count.attached >= count.allocatable {
         judgement.raised.push(finding(
@@ -91,11 +92,59 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     vec![judgement]
 }
 
-fn miscount(count: &Count<'_>, places: u32, evidence: &[Evidence]) -> Option<Finding> {
-    let right = places.saturating_sub(count.others).max(1);
+/// How many EBS volumes fit, the machine's own among them.
+struct Room {
+    volumes: u32,
+    /// Network interfaces after the first, where they take places of volumes.
+    interfaces: u32,
+    says: Option<Evidence>,
+}
+
+impl Room {
+    fn of(count: &Count<'_>, view: &View) -> Result<Self, Unknown> {
+        let unsupported = |why: String| Unknown::new(Cause::Unsupported, why);
+        let of = count.instance_type;
+        let places = InstanceType::of(of).and_then(|of| of.places);
+        match places
+            .ok_or_else(|| unsupported(format!("how many volumes an instance of type {of:?} takes is not known")))?
+        {
+            VolumePlaces::Dedicated(volumes) => Ok(Self { volumes, interfaces: 0, says: None }),
+            VolumePlaces::Shared(places) => {
+                let seen = view.elastic_interfaces.known()?;
+                // An EFA device has an interface of its own, or it is one with an ENA device.
+                if seen.value.efa > 0 {
+                    let why = format!(
+                        "network interfaces take places of volumes on {of}, and with EFA they cannot be counted here"
+                    );
+                    return Err(unsupported(why));
+                }
+                let Some(interfaces) = seen.value.ena.checked_sub(1) else {
+                    return Err(unsupported(format!("{of} has a network interface, and none is on the PCI bus")));
+                };
+                let says = seen.says(format!("{} network interfaces are attached", seen.value.ena));
+                Ok(Self { volumes: places.saturating_sub(interfaces), interfaces, says: Some(says) })
+            }
+        }
+    }
+}
+
+fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Finding> {
+    let right = room.volumes.saturating_sub(count.others).max(1);
     let (said, others, driver) = (count.allocatable, count.others, count.driver);
-    let of = format!("{} takes {places} volumes and {others} are not Kubernetes'", count.instance_type);
-    let cure = format!("{driver} wants --reserved-volume-attachments={others}");
+    let beside = match room.interfaces {
+        0 => String::new(),
+        more => format!(" beside {more} network interfaces after the first"),
+    };
+    let of = format!("{} takes {} volumes{beside} and {others} are not Kubernetes'", count.instance_type, room.volumes);
+    let cure = if room.interfaces == 0 {
+        format!("{driver} wants --reserved-volume-attachments={others}")
+    } else {
+        // The driver takes off those that it finds when it starts, and the CNI attaches more when pods come.
+        let most = others + room.interfaces;
+        format!(
+            "{driver} counts interfaces when it starts: restart it here, or give it --reserved-volume-attachments={most}"
+        )
+    };
     let (severity, message) = match said.cmp(&right) {
         std::cmp::Ordering::Equal => return None,
         std::cmp::Ordering::Greater => {
@@ -106,38 +155,32 @@ fn miscount(count: &Count<'_>, places: u32, evidence: &[Evidence]) -> Option<Fin
             (Severity::Info, format!("CSINode says {said} volumes fit, and {right} would: {of}; {cure}"))
         }
     };
-    Some(finding("miscount", severity, message, evidence.to_vec()))
+    let evidence = evidence.iter().cloned().chain(room.says.clone()).collect();
+    Some(finding("miscount", severity, message, evidence))
 }
 
-/// Where no table says how many fit, EC2 does: by refusing one while CSINode has places left.
-fn judgement_of_refusal(
-    all: &[Standing<'_>],
-    count: &Count<'_>,
-    evidence: &[Evidence],
-    judgement: &mut Judgement,
-) -> bool {
+/// Where the reckoning says nothing, EC2 does: by refusing one while CSINode has places left.
+fn refused(all: &[Standing<'_>], count: &Count<'_>, evidence: &[Evidence]) -> Option<Finding> {
     let refused = |standing: &&Standing<'_>| {
         let attachment = standing.attachment().ok().flatten();
         attachment
             .and_then(|attachment| attachment.value.attach_error.as_deref())
             .is_some_and(super::stuck_attaching::is_over_the_limit)
     };
-    let Some(first) = all.iter().filter(|standing| standing.in_use && !standing.attached).find(refused) else {
-        return false;
-    };
+    let first = all.iter().filter(|standing| standing.in_use && !standing.attached).find(refused)?;
     // More are here than the Node names: those fit, too.
     let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(count.others)));
-    if fit < said {
-        let mut evidence = evidence.to_vec();
-        evidence.extend(first.attachment_says());
-        let message = format!(
-            "CSINode says {said} volumes fit, and EC2 refused one beside {fit}: raise {}'s --reserved-volume-attachments by {}",
-            count.driver,
-            said.saturating_sub(fit)
-        );
-        judgement.raised.push(finding("miscount", Severity::Warning, message, evidence));
+    if fit >= said {
+        return None;
     }
-    true
+    let mut evidence = evidence.to_vec();
+    evidence.extend(first.attachment_says());
+    let message = format!(
+        "CSINode says {said} volumes fit, and EC2 refused one beside {fit}: raise {}'s --reserved-volume-attachments by {}",
+        count.driver,
+        said.saturating_sub(fit)
+    );
+    Some(finding("miscount", Severity::Warning, message, evidence))
 }
 
 fn subject(id: &str) -> Subject {
@@ -147,62 +190,4 @@ fn subject(id: &str) -> Subject {
 fn finding(id: &str, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
     let advice = crate::catalogue::row(KIND).act.to_owned();
     Finding { kind: KIND, severity, subject: subject(id), message, evidence, advice }
-}
-
-/// Families whose volumes have places of their own, which network interfaces do not take.
-const WITH_OWN_PLACES: &[&str] = &[
-    "c7a", "c7i", "c7i-flex", "c8a", "c8g", "c8gb", "c8gd", "c8gn", "c8i", "c8i-flex", "g6", "g6e", "g7e", "i7i",
-    "i7ie", "i8g", "i8ge", "m7a", "m7i", "m7i-flex", "m8a", "m8g", "m8gb", "m8gd", "m8gn", "m8i", "m8i-flex", "r7a",
-    "r7i", "r7iz", "r8a", "r8g", "r8gb", "r8gd", "r8gn", "r8i", "r8i-flex",
-];
-
-/// EBS volumes that an instance type takes, the root volume among them, where that depends on nothing else
-/// (EC2's `EbsInfo.MaximumEbsAttachments` with `AttachmentLimitType` dedicated; bare metal follows no rule).
-fn places(instance_type: &str) -> Option<u32> {
-    let (family, size) = instance_type.split_once('.')?;
-    if !WITH_OWN_PLACES.contains(&family) {
-        return None;
-    }
-    let times = match size {
-        "medium" | "large" | "xlarge" => 1,
-        _ => size.strip_suffix("xlarge")?.parse::<u32>().ok()?,
-    };
-    match times {
-        1..=12 => Some(32),
-        16 | 18 => Some(48),
-        24 => Some(64),
-        32 => Some(88),
-        // Of two cards for EBS, these have one.
-        48 if family.ends_with("gn") => Some(64),
-        48 | 96 => Some(128),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_those_of_ec2() {
-        for (instance_type, expected) in [
-            ("m7i.large", Some(32)),
-            ("c8g.medium", Some(32)),
-            ("r7a.12xlarge", Some(32)),
-            ("i7ie.18xlarge", Some(48)),
-            ("m8gd.24xlarge", Some(64)),
-            ("r7iz.32xlarge", Some(88)),
-            ("c8gn.48xlarge", Some(64)),
-            ("c8gb.48xlarge", Some(128)),
-            ("m8i.96xlarge", Some(128)),
-            ("m7i.metal-24xl", None),
-            ("m5.large", None),
-            ("m7g.large", None),
-            ("", None),
-            ("m7i.", None),
-            ("m7i.0xlarge", None),
-        ] {
-            assert_eq!(places(instance_type), expected, "{instance_type}");
-        }
-    }
 }
