@@ -256,15 +256,19 @@ pub fn row(kind: Kind) -> &'static Row {
             confirm_after: 60,
             clear_after: 60,
             critical_after: None,
-            summary: "A volume spends its burst credits (gp2, st1, sc1) and falls to its base rate when they are gone.",
+            summary: "A volume (gp2, st1, sc1) or the instance bursts, and falls to its base rate when that is used up.",
             proof: "What the volume was asked for, by /sys/block/DEVICE/stat, against what its bucket earns and holds at this \
                     type and size. How EBS merges and splits requests is not seen, so the balance is known between two bounds: \
                     a warning holds for any of them, an info only if each request counts for itself. The type is that of the \
-                    volume's StorageClass or VolumeAttributesClass, else EC2's word where that may be asked, and is never guessed.",
+                    volume's StorageClass or VolumeAttributesClass, else EC2's word where that may be asked, and is never guessed. \
+                    Of the instance (by its Node's type): what all EBS volumes together were given beyond its baseline, \
+                    against the half hour at the most that EC2 promises for a day. It may have more than the promise, so this \
+                    is an info; a warning once it is used up and the instance gets its baseline and no more.",
             act: "Change the volume to gp3, which has no bucket, by a VolumeAttributesClass or in EC2: that goes on while it \
                   is in use and takes hours, and the next change must wait for six. Provision what it has now: gp3 begins at \
                   3,000 IOPS and 125 MiB/s, and a gp2 from 334 GiB on has up to 250 MiB/s. A larger gp2, st1 or sc1 volume \
-                  earns more. Or let the work wait: a bucket fills while the volume is idle.",
+                  earns more. Or let the work wait: a bucket fills while the volume is idle. The instance: a larger size has a \
+                  higher baseline, and from some size on it does not burst. Image pulls and logs count, too.",
             never: "Do not take the speed of the first half hour for the volume's: that is what its credits paid for.",
         },
         Kind::FilesystemError => &Row {

@@ -135,7 +135,7 @@ impl NodeObject {
         Self {
             name: node.name.clone(),
             provider_id: node.provider_id.clone(),
-            instance_type: label("node.kubernetes.io/instance-type"),
+            instance_type: node.instance_type().map(str::to_owned),
             zone: label("topology.kubernetes.io/zone"),
             kubelet_version: node.kubelet_version.clone(),
             cordoned: node.unschedulable,

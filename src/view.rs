@@ -10,7 +10,7 @@ use crate::facts::{
     Witness, for_each_source,
 };
 use crate::finding::Evidence;
-pub use io_series::{IoSeries, IoTotal, Teller, ToldType, VolumeSeries};
+pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, Teller, ToldType, VolumeSeries};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);

@@ -7,6 +7,7 @@ pub mod dead_mount;
 pub(super) mod ebs_type;
 pub mod filesystem_error;
 mod holders;
+mod instance_burst;
 pub mod instance_throttled;
 pub mod missing_device;
 pub mod mounted_at_shutdown;

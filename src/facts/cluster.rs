@@ -44,9 +44,20 @@ pub struct Node {
     pub boot_id: Option<String>,
 }
 
+impl Node {
+    /// The instance type, such as `m5.large`, where a cloud provider said it.
+    #[must_use]
+    pub fn instance_type(&self) -> Option<&str> {
+        self.labels.get(INSTANCE_TYPE_LABEL).map(String::as_str)
+    }
+}
+
+/// Where a cloud provider says what the instance is.
+const INSTANCE_TYPE_LABEL: &str = "node.kubernetes.io/instance-type";
+
 /// Labels of a Node that are kept.
 pub const NODE_LABELS: &[&str] = &[
-    "node.kubernetes.io/instance-type",
+    INSTANCE_TYPE_LABEL,
     "topology.kubernetes.io/zone",
     "eks.amazonaws.com/nodegroup",
     "eks.amazonaws.com/capacityType",

@@ -9,6 +9,9 @@ use crate::finding::Evidence;
 /// Time between two samples.
 const SPACING: Duration = Duration::from_secs(600);
 
+/// A day and a bit in spans of that length: what EC2 promises an instance, it promises for a day.
+const SPANS: usize = 146;
+
 /// Fifteen hours: in that time the smallest volume fills an empty bucket.
 const SAMPLES: usize = 91;
 
@@ -67,13 +70,37 @@ pub struct VolumeSeries {
     diskseq: Option<u64>,
     boot: BootId,
     samples: VecDeque<IoTotal>,
+    last: IoTotal,
     told: Option<ToldType>,
+}
+
+/// What all EBS volumes together were asked for between two times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoSpan {
+    /// Its beginning, as time since boot.
+    pub from: Duration,
+    /// Its end.
+    pub to: Duration,
+    /// Requests of every sort.
+    pub requests: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+}
+
+/// What all EBS volumes of the instance together were asked for, by spans of ten minutes.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceSeries {
+    boot: BootId,
+    /// From the boot until we first looked, by the volumes that were there then.
+    before: Option<IoSpan>,
+    spans: VecDeque<IoSpan>,
 }
 
 /// The series of all EBS volumes that are attached.
 #[derive(Clone, Debug, Default)]
 pub struct IoSeries {
     series: Vec<VolumeSeries>,
+    instance: InstanceSeries,
 }
 
 impl IoTotal {
@@ -110,6 +137,7 @@ impl VolumeSeries {
             diskseq: device.diskseq,
             boot: at.boot,
             samples: VecDeque::new(),
+            last: IoTotal::default(),
             told: None,
         }
     }
@@ -119,7 +147,15 @@ impl VolumeSeries {
         same && self.device == device.name && self.boot == at.boot
     }
 
-    fn add(&mut self, total: IoTotal) {
+    /// Takes in what it has completed by now, and says what that is since the last time.
+    fn add(&mut self, total: IoTotal) -> (u64, u64) {
+        let last = std::mem::replace(&mut self.last, total);
+        let (requests, bytes) = (total.requests.saturating_sub(last.requests), total.bytes.saturating_sub(last.bytes));
+        self.sample(total);
+        (requests, bytes)
+    }
+
+    fn sample(&mut self, total: IoTotal) {
         let went_back =
             |last: &IoTotal| total.requests < last.requests || total.bytes < last.bytes || total.up < last.up;
         if self.samples.back().is_some_and(went_back) {
@@ -135,20 +171,89 @@ impl VolumeSeries {
     }
 }
 
+impl IoSpan {
+    /// Its length.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.to.saturating_sub(self.from)
+    }
+
+    fn extended(self, more: Self) -> Self {
+        Self {
+            from: self.from,
+            to: more.to,
+            requests: self.requests.saturating_add(more.requests),
+            bytes: self.bytes.saturating_add(more.bytes),
+        }
+    }
+}
+
+impl InstanceSeries {
+    fn add(&mut self, moved: IoSpan, boot: BootId) {
+        if self.boot != boot {
+            *self = Self { boot, ..Self::default() };
+        }
+        let Some(before) = self.before else {
+            self.before = Some(moved);
+            return;
+        };
+        let last = self.spans.back().copied();
+        let moved = IoSpan { from: last.unwrap_or(before).to, ..moved };
+        match self.spans.back_mut().filter(|last| last.length() < SPACING) {
+            Some(last) => *last = last.extended(moved),
+            None => self.spans.push_back(moved),
+        }
+        if self.spans.len() > SPANS {
+            self.spans.pop_front();
+        }
+    }
+
+    /// What lies whole in so long a time before now.
+    pub fn within(&self, time: Duration) -> impl Iterator<Item = IoSpan> {
+        let spans = || self.before.into_iter().chain(self.spans.iter().copied());
+        let since = spans().last().map_or(Duration::ZERO, |last| last.to.saturating_sub(time));
+        spans().filter(move |span| span.from >= since)
+    }
+
+    /// The last spans, which are so long together at least; `None` where we look for less.
+    #[must_use]
+    pub fn last(&self, length: Duration) -> Option<IoSpan> {
+        let mut spans = self.spans.iter().rev().copied();
+        let newest = spans.next()?;
+        let back = |later: IoSpan, earlier: IoSpan| earlier.extended(later);
+        let mut whole = newest;
+        while whole.length() < length {
+            whole = back(whole, spans.next()?);
+        }
+        Some(whole)
+    }
+}
+
 impl IoSeries {
     /// Takes in what the devices have completed by now; the series of those that are gone go, too.
     pub fn follow(&mut self, block: &BlockDevices, at: Moment) {
         let mut before = std::mem::take(&mut self.series);
+        let mut moved = IoSpan { to: at.up, ..IoSpan::default() };
         for device in block.values() {
             let Some((volume, total)) = device.volume.as_ref().zip(IoTotal::of(device, at)) else { continue };
             let known = before.iter().position(|series| series.is_of(device, at));
             let mut series =
                 known.map_or_else(|| VolumeSeries::begin(device, volume, at), |index| before.swap_remove(index));
-            series.add(total);
+            // A volume that was attached since counts from nothing.
+            let (requests, bytes) = series.add(total);
             if self.series.len() < MOST_VOLUMES {
                 self.series.push(series);
+                moved.requests = moved.requests.saturating_add(requests);
+                moved.bytes = moved.bytes.saturating_add(bytes);
             }
         }
+        self.instance.add(moved, at.boot);
+    }
+
+    /// The series of the instance.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceSeries {
+        &self.instance
     }
 
     /// Remembers what type a device's volume is.
@@ -207,6 +312,37 @@ mod tests {
             series.follow(&disk(1, up), at(up));
         }
         assert_eq!((requests(&series).len(), requests(&series).last()), (SAMPLES, Some(&89_400)));
+    }
+
+    #[test]
+    fn the_instance_is_asked_for_what_its_volumes_are() {
+        let mut series = IoSeries::default();
+        let spans = |series: &IoSeries, hours: u64| {
+            let within = series.instance().within(Duration::from_secs(3600 * hours));
+            within.map(|span| (span.from.as_secs(), span.to.as_secs(), span.requests)).collect::<Vec<_>>()
+        };
+        // Of an hour before we looked, the counters tell.
+        series.follow(&disk(1, 7_200), at(3_600));
+        assert_eq!(
+            (spans(&series, 24), series.instance().last(Duration::from_secs(1))),
+            (vec![(0, 3_600, 7_200)], None)
+        );
+        for up in (3_610..=5_000).step_by(10) {
+            series.follow(&disk(1, 2 * up), at(up));
+        }
+        let early = [(0, 3_600, 7_200), (3_600, 4_200, 1_200), (4_200, 4_800, 1_200), (4_800, 5_000, 400)];
+        assert_eq!(spans(&series, 24), early);
+        assert_eq!(spans(&series, 1), early[1..]);
+        let last = series.instance().last(Duration::from_secs(300)).unwrap();
+        assert_eq!((last.from.as_secs(), last.to.as_secs(), last.requests), (4_200, 5_000, 1_600));
+        // Another disk counts from nothing, one that went back not at all, and a day later the first hours are forgotten.
+        series.follow(&disk(2, 50), at(5_010));
+        series.follow(&disk(2, 40), at(5_020));
+        assert_eq!(spans(&series, 24).last(), Some(&(4_800, 5_020, 450)));
+        for up in (5_200..200_000).step_by(200) {
+            series.follow(&disk(2, 40), at(up));
+        }
+        assert_eq!((spans(&series, 48).len(), spans(&series, 24).first().unwrap().0), (SPANS, 113_400));
     }
 
     #[test]

@@ -9,8 +9,6 @@ use super::standing::Standing;
 
 const KIND: Kind = Kind::AttachmentLimit;
 
-const TYPE_LABEL: &str = "node.kubernetes.io/instance-type";
-
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
@@ -55,7 +53,7 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
         others: count(&|standing| here(standing) && !standing.is_wanted() && standing.is_the_machines_own()),
         strays: count(&|standing| here(standing) && !standing.is_wanted() && !standing.is_the_machines_own()),
         here: count(&here),
-        instance_type: node.value.labels.get(TYPE_LABEL).map_or("", String::as_str),
+        instance_type: node.value.instance_type().unwrap_or_default(),
     };
     let evidence = vec![
         csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),

@@ -1,4 +1,4 @@
-//! EbsBurstForecast: when is a volume's bucket of burst credits empty?
+//! EbsBurstForecast: when is a volume's bucket of burst credits empty, or the instance's?
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::view::{IoTotal, Seen, ToldType, View, VolumeSeries};
 use crate::wording;
 
 use super::burst_bucket::{Balance, Bucket, Spent};
-use super::ebs_type;
+use super::{ebs_type, instance_burst};
 
 const KIND: Kind = Kind::EbsBurstForecast;
 
@@ -42,6 +42,7 @@ pub const DETECTOR: Detector = Detector {
         Source::StorageClasses,
         Source::AttributesClasses,
         Source::Ec2Attached,
+        Source::Node,
     ]),
     judge: Judge::OfView(judge),
 };
@@ -100,6 +101,7 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             }
         }
     }
+    instance_burst::judge(view, &block, &settings.burst, &mut judgement);
     vec![judgement]
 }
 
