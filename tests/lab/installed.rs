@@ -101,6 +101,14 @@ fn names(profiles: &[Profile]) -> String {
 
 /// Applies the manifest of these profiles together, and waits until the DaemonSet is ready with it.
 pub fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Result<()> {
+    let components: Vec<&str> = profiles.iter().filter_map(|profile| component(*profile)).collect();
+    install_with(plane, &components, interval)?;
+    println!("   {}: applied with kubectl, and ready", names(profiles));
+    Ok(())
+}
+
+/// The same of these components.
+pub fn install_with(plane: &ControlPlane, components: &[&str], interval: &str) -> Result<()> {
     // Kustomize wants its paths relative.
     let copy = tempfile::tempdir_in(plane.scratch())?;
     let copied = Command::new("cp")
@@ -111,8 +119,7 @@ pub fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Re
     ensure!(copied.success(), "daemonset/ cannot be copied to {}", copy.path().display());
     let overlay = copy.path().join("overlay");
     std::fs::create_dir(&overlay)?;
-    let components: Vec<String> =
-        profiles.iter().filter_map(|profile| Some(format!("../components/{}", component(*profile)?))).collect();
+    let components: Vec<String> = components.iter().map(|name| format!("../components/{name}")).collect();
     let components = components.join(", ");
     let text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\ncomponents: [{components}]\n\
@@ -126,9 +133,7 @@ pub fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Re
     plane.kubectl(&["apply", "-k", overlay])?;
     wait_for("the DaemonSet's roll-out", || {
         Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())
-    })?;
-    println!("   {}: applied with kubectl, and ready", names(profiles));
-    Ok(())
+    })
 }
 
 /// With its own token and the rights of `daemonset/` it has said on the Node how that is, and is not blind to what this

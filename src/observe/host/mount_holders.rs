@@ -25,8 +25,8 @@ use super::root::{Root, TABLE};
 
 /// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 50_000;
-/// Of a process with more open files the rest is not looked at.
-const MOST_FILES: usize = 4096;
+/// More open files than this, of all processes together, are not looked at.
+const MOST_FILES: usize = 100_000;
 /// What a process uses, by the links of `/proc/PID`.
 const LINKS: [(&str, HeldBy); 3] =
     [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
@@ -50,6 +50,7 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
         seen: BTreeSet::new(),
         mounts: BTreeMap::new(),
         tables: BTreeMap::new(),
+        files_left: MOST_FILES,
         buffer: Vec::new(),
     };
     if search.held.is_empty() {
@@ -63,6 +64,9 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
     }
     for pid in pids {
         search.files(pid);
+    }
+    if search.files_left == 0 {
+        gaps.note(Unknown::new(Cause::TooLarge, format!("more than {MOST_FILES} files are open")));
     }
     let gap = gaps
         .into_gap()
@@ -83,6 +87,9 @@ fn processes(root: &Root, gaps: &mut Gaps) -> Result<Vec<u32>, Unknown> {
     Ok(pids)
 }
 
+/// A mount: its number, its device, its mount point.
+type Mounted = (MountId, DevId, String);
+
 struct Search<'a> {
     root: &'a Root,
     /// The group of the host's first process, by the path that we are told.
@@ -94,6 +101,7 @@ struct Search<'a> {
     mounts: BTreeMap<MountId, DevId>,
     /// Of each namespace that has one of them, by its first mount: all mount points, and what is mounted there.
     tables: BTreeMap<MountId, Vec<(String, DevId)>>,
+    files_left: usize,
     buffer: Vec<u8>,
 }
 
@@ -103,27 +111,28 @@ impl Search<'_> {
     fn pass_over_the_host(&mut self) -> Result<(), Unknown> {
         let path = "proc/1/mountinfo";
         self.root.read_into(path, TABLE, &mut self.buffer)?;
-        let lines = self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        for line in lines {
-            self.seen.insert(Line::parse(line).map_err(|reason| self.root.malformed(path, reason))?.id);
-        }
-        if self.seen.is_empty() {
+        let all: Result<Vec<_>, _> = self.table_read().collect();
+        let all = all.map_err(|reason| self.root.malformed(path, reason))?;
+        if all.is_empty() {
             return Err(self.root.malformed(path, "expected a mount table, found nothing"));
         }
-        self.note_mounts();
+        self.seen.extend(all.iter().map(|(id, ..)| *id));
+        self.note_mounts(all);
         Ok(())
     }
 
-    /// Notes where the table in the buffer has the devices that are asked about.
-    fn note_mounts(&mut self) {
-        let lines = self.buffer.split(|byte| *byte == b'\n').filter_map(|line| Line::parse(line).ok());
-        let all: Vec<_> = lines.map(|line| (line.id, line.dev, line.mount_point().0.into_owned())).collect();
-        let Some((first, ..)) = all.first() else { return };
+    /// The mounts of the table in the buffer.
+    fn table_read(&self) -> impl Iterator<Item = Result<Mounted, &'static str>> {
+        let lines = self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| Line::parse(line).map(|line| (line.id, line.dev, line.mount_point().0.into_owned())))
+    }
+
+    /// Notes where a table has the devices that are asked about.
+    fn note_mounts(&mut self, all: Vec<Mounted>) {
         let asked = |dev: &DevId| self.held.contains_key(dev);
-        if !all.iter().any(|(_, dev, _)| asked(dev)) {
+        let Some(first) = all.first().map(|(id, ..)| *id).filter(|_| all.iter().any(|(_, dev, _)| asked(dev))) else {
             return;
-        }
-        let first = *first;
+        };
         self.mounts.extend(all.iter().filter(|(_, dev, _)| asked(dev)).map(|(id, dev, _)| (*id, *dev)));
         self.tables.insert(first, all.into_iter().map(|(_, dev, point)| (point, dev)).collect());
     }
@@ -145,10 +154,11 @@ impl Search<'_> {
         let mut files = Vec::new();
         // Who may not look is refused here, and a process that ended is gone.
         let _ = self.root.each(&format!("proc/{pid}/fdinfo"), |name, _| {
-            if files.len() < MOST_FILES {
+            if files.len() < self.files_left {
                 files.extend(name.parse::<u32>());
             }
         });
+        self.files_left -= files.len();
         for file in files {
             let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
             let Some(dev) = mount_of(&info).and_then(|id| self.mounts.get(&id)).copied() else { continue };
@@ -201,22 +211,23 @@ impl Search<'_> {
 
     /// One holder for each device that is asked about and mounted in the table in the buffer.
     fn note_holders(&mut self, pid: u32, gaps: &mut Gaps) {
-        let mut found: BTreeMap<DevId, String> = BTreeMap::new();
-        for line in self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match Line::parse(line) {
-                Ok(line) if self.held.contains_key(&line.dev) => {
-                    found.entry(line.dev).or_insert_with(|| line.mount_point().0.into_owned());
-                }
-                Ok(_) => {}
+        let mut all = Vec::new();
+        for mounted in self.table_read() {
+            match mounted {
+                Ok(mounted) => all.push(mounted),
                 Err(reason) => gaps.note(self.root.malformed(&format!("proc/{pid}/mountinfo"), reason)),
             }
+        }
+        let mut found: BTreeMap<DevId, String> = BTreeMap::new();
+        for (_, dev, point) in all.iter().filter(|(_, dev, _)| self.held.contains_key(dev)) {
+            found.entry(*dev).or_insert_with(|| point.clone());
         }
         for (dev, point) in found {
             if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MOST_HOLDERS) {
                 holders.push(holder(self.root, &self.first, pid, point, HeldBy::Mount));
             }
         }
-        self.note_mounts();
+        self.note_mounts(all);
     }
 }
 

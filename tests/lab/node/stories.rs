@@ -144,6 +144,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let told = plane.kubectl(&["describe", "node", NAME])?;
     ensure!(told.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{told}");
     only(&report, &TALES.iter().map(|tale| tale.kind).collect::<Vec<_>>())?;
+    who_holds_it(plane, node)?;
 
     is_mended(plane, node)?;
     let mut left = Vec::new();
@@ -162,7 +163,8 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
         format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{}/mount", volume.name)
     };
     let held = point(&uid(plane, HELD.name)?, &HELD);
-    node.sh(&format!("(cd {held} && exec sleep 100000) >/dev/null 2>&1 & echo $! >/tmp/holder"))?;
+    node.sh(&format!("(cd {held} && exec sleep 100000) >/dev/null 2>&1 & echo $! >/tmp/holders"))?;
+    node.sh(&format!("touch {held}/log && exec sleep 100000 3<{held}/log >/dev/null 2>&1 & echo $! >>/tmp/holders"))?;
     // A backup that has the volume itself for a hostPath.
     plane.apply(&backup(&point(&uid(plane, PINNED.name)?, &PINNED)).to_string())?;
     wait_for("the DaemonSet backup", || {
@@ -188,9 +190,30 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
     Ok(began)
 }
 
+/// With the component `holders` the processes are named whose files and directories hold what cannot be unmounted.
+fn who_holds_it(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    let pids = node.sh("cat /tmp/holders")?;
+    let [working, reading] = *pids.split_whitespace().collect::<Vec<_>>() else { bail!("two holders, not {pids:?}") };
+    let expected = [
+        (format!("process {working} (sleep) has "), "/held/mount for its working directory"),
+        (format!("process {reading} (sleep) has "), "/held/mount/log open"),
+    ];
+    installed::install_with(plane, &["holders"], "10s")?;
+    let mut said = String::new();
+    let outcome = wait_for("StuckUnmount to name the processes", || {
+        said = node.sh("in_barnacle check --format json --only StuckUnmount || true")?;
+        let Ok(report) = serde_json::from_str::<Value>(&said) else { return Ok(false) };
+        let evidence = report["findings"][0]["evidence"].to_string();
+        Ok(expected.iter().all(|(who, how)| evidence.contains(who) && evidence.contains(how)))
+    });
+    outcome.with_context(|| said)?;
+    println!("   with `holders`: StuckUnmount names the process that works there and the one that has a file open");
+    Ok(())
+}
+
 fn is_mended(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     plane.kubectl(&["taint", "node", NAME, "ToBeDeletedByClusterAutoscaler-"])?;
-    node.sh("dmsetup resume --noudevsync mapped-16; kill $(cat /tmp/holder)")?;
+    node.sh("dmsetup resume --noudevsync mapped-16; kill $(cat /tmp/holders)")?;
     plane.kubectl(&["delete", "pod", HELD.name, "--grace-period=0", "--force"])?;
     plane.kubectl(&["delete", "daemonset", "backup"])?;
     node.sh(&format!("ebs_detach {OTHER} && ebs_attach {} 400M", WANTED.id))?;
