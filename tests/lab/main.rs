@@ -68,6 +68,7 @@ const LONG: &[Part] = &[
     ("told-slow", told::slow),
     ("told-numbers", told::numbers),
     ("soak", installed::soak),
+    ("sequences", node::sequences),
 ];
 
 fn main() -> ExitCode {

@@ -249,7 +249,7 @@ fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
 }
 
 /// The lines about findings of volumes, as a scraper sees them. The emulated machine has its own troubles.
-fn found(watch: &Watch) -> Result<Vec<String>> {
+pub fn found(watch: &Watch) -> Result<Vec<String>> {
     let ours = |line: &&str| {
         line.starts_with("barnacle_finding_info{")
             && !["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall", "OrphanedPodDirectory", "AttachmentLimit"]
@@ -270,7 +270,7 @@ fn only(report: &Value, kinds: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn runs(plane: &ControlPlane, name: &str) -> Result<()> {
+pub fn runs(plane: &ControlPlane, name: &str) -> Result<()> {
     let path = format!("pod/{name}");
     let running = wait_for(&format!("{path} to run"), || {
         Ok(plane.kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", &path, "--timeout=5s"]).is_ok())
