@@ -154,7 +154,30 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     });
     outcome.with_context(|| left.join("\n"))?;
     println!("   all of it is cleared when it is mended");
-    Ok(())
+    copied(plane, node, &watch)
+}
+
+/// An agent that looks at the host's tree through a mount that does not follow the host's: what was mounted when it began
+/// stays mounted in it.
+fn copied(plane: &ControlPlane, node: &mut Node, watch: &Watch) -> Result<()> {
+    const TREE: &str = "/var/lib/kubelet";
+    plane.apply(&daemonset("agent", TREE, &format!("/host{TREE}")).to_string())?;
+    daemonset_runs(plane, "agent")?;
+    let began = Instant::now();
+    plane.kubectl(&["delete", "pod", STALLED.name, "--grace-period=1", "--wait=false"])?;
+    let what = "the copy that DaemonSet agent has of the host's tree";
+    wait_for(what, || {
+        let said = watch.findings().unwrap_or_default();
+        let is_it =
+            |text: &str| text.contains("(DaemonSet/agent)") && text.contains("copy of the host's tree at /host");
+        Ok(said.iter().any(|found| found.confirmed && found.kind == "PinnedFilesystem" && is_it(&found.text)))
+    })
+    .with_context(|| watch.report().map(|report| report.to_string()).unwrap_or_default())?;
+    println!("   PinnedFilesystem of {what}: confirmed {:.0?} after its pod was deleted", began.elapsed());
+    plane.kubectl(&["delete", "daemonset", "agent"])?;
+    plane.detach(STALLED.name, NAME)?;
+    node.sh(&format!("ebs_detach {}", STALLED.id))?;
+    wait_for("it to be cleared", || Ok(found(watch)?.is_empty()))
 }
 
 fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
@@ -166,11 +189,8 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
     node.sh(&format!("(cd {held} && exec sleep 100000) >/dev/null 2>&1 & echo $! >/tmp/holders"))?;
     node.sh(&format!("touch {held}/log && exec sleep 100000 3<{held}/log >/dev/null 2>&1 & echo $! >>/tmp/holders"))?;
     // A backup that has the volume itself for a hostPath.
-    plane.apply(&backup(&point(&uid(plane, PINNED.name)?, &PINNED)).to_string())?;
-    wait_for("the DaemonSet backup", || {
-        let ready = plane.kubectl(&["get", "daemonset", "backup", "-o", "jsonpath={.status.numberReady}"])?;
-        Ok(ready == "1")
-    })?;
+    plane.apply(&daemonset("backup", &point(&uid(plane, PINNED.name)?, &PINNED), "/source").to_string())?;
+    daemonset_runs(plane, "backup")?;
     let elsewhere = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": ELSEWHERE}});
     plane.apply(&elsewhere.to_string())?;
     let began = Instant::now();
@@ -312,16 +332,24 @@ fn pod(volume: &Volume, node: Option<&str>) -> Value {
     }})
 }
 
-fn backup(path: &str) -> Value {
-    let labels = json!({"app": "backup"});
-    json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "backup", "namespace": "default"}, "spec": {
+fn daemonset_runs(plane: &ControlPlane, name: &str) -> Result<()> {
+    wait_for(&format!("the DaemonSet {name}"), || {
+        let ready = plane.kubectl(&["get", "daemonset", name, "-o", "jsonpath={.status.numberReady}"])?;
+        Ok(ready == "1")
+    })
+}
+
+/// One that has a directory of the host's.
+fn daemonset(name: &str, path: &str, at: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "default"}, "spec": {
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": {
             "terminationGracePeriodSeconds": 1,
             "volumes": [{"name": "v", "hostPath": {"path": path, "type": "Directory"}}],
             "containers": [{
                 "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
-                "volumeMounts": [{"name": "v", "mountPath": "/source"}],
+                "volumeMounts": [{"name": "v", "mountPath": at}],
             }],
         }},
     }})
