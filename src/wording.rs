@@ -45,6 +45,12 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// So many of something: "1 request", "1,200 requests".
+#[must_use]
+pub fn number(n: u64, of: &str) -> String {
+    format!("{} {of}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A duration in its two largest units: "3d 4h", "2m 10s", "45s".
 #[must_use]
 pub fn duration(of: Duration) -> String {

@@ -4,6 +4,7 @@ use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{Cause, InstanceType, Source, SourceSet, Unknown, VolumePlaces};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording;
 
 use super::standing::Standing;
 
@@ -119,7 +120,8 @@ impl Room {
                 let Some(interfaces) = seen.value.ena.checked_sub(1) else {
                     return Err(unsupported(format!("{of} has a network interface, and none is on the PCI bus")));
                 };
-                let says = seen.says(format!("{} network interfaces are attached", seen.value.ena));
+                let says = seen
+                    .says(format!("on the PCI bus: {}", wording::number(seen.value.ena.into(), "network interface")));
                 Ok(Self { volumes: places.saturating_sub(interfaces), interfaces, says: Some(says) })
             }
         }
@@ -131,9 +133,13 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
     let (said, others, driver) = (count.allocatable, count.others, count.driver);
     let beside = match room.interfaces {
         0 => String::new(),
-        more => format!(" beside {more} network interfaces after the first"),
+        more => format!(" beside its {} network interfaces", more + 1),
     };
-    let of = format!("{} takes {} volumes{beside} and {others} are not Kubernetes'", count.instance_type, room.volumes);
+    let (other, are) = (wording::number(others.into(), "volume"), if others == 1 { "is" } else { "are" });
+    let of = format!(
+        "{} takes {} volumes{beside}, and {other} here {are} not Kubernetes'",
+        count.instance_type, room.volumes
+    );
     let cure = if room.interfaces == 0 {
         format!("{driver} wants --reserved-volume-attachments={others}")
     } else {

@@ -6,6 +6,7 @@ use crate::detect::{Detector, Judge, Settings};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, IoStat, Source, SourceSet, StatisticsPage, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Seen, View};
+use crate::wording;
 
 const KIND: Kind = Kind::StalledIo;
 
@@ -41,8 +42,8 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             Some(_) if below(block.value, device).any(|(dev, d)| stalled(dev, d) == Some(true)) => {}
             Some(old) if frozen(device, old) == Some(true) => {
                 let fact = format!(
-                    "{} requests in flight and none completed for {} s (completed so far: {})",
-                    io.in_flight,
+                    "{} in flight and none completed for {} s (completed so far: {})",
+                    wording::number(io.in_flight, "request"),
                     over.as_secs(),
                     io.completed()
                 );
@@ -96,13 +97,13 @@ fn finding(
     evidence.extend(side.as_ref().map(|(_, page)| page.clone()));
     let volume = device.volume.as_ref().map(|v| format!(" ({})", v.as_str())).unwrap_or_default();
     let swap = if device.swap { "; it is swap space, so any process may hang" } else { "" };
-    let waiting = device.io.map_or(0, |io| io.in_flight);
+    let waiting = wording::number(device.io.map_or(0, |io| io.in_flight), "request");
     Finding {
         kind: KIND,
         severity: if device.swap { Severity::Critical } else { Severity::Warning },
         subject,
         message: format!(
-            "{}{volume} has {waiting} requests in flight and completes none{where_it_waits}{swap}{user}",
+            "{}{volume} has {waiting} in flight and completes none{where_it_waits}{swap}{user}",
             device.name
         ),
         evidence,
