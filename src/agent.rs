@@ -31,6 +31,7 @@ use crate::observe::clock::Clock;
 use crate::observe::ec2::Pace;
 use crate::observe::host::ebs_statistics::Controllers;
 use crate::observe::host::root::Root;
+use crate::observe::host::spared::Spared;
 use crate::observe::{Eyes, Host, HostSettings};
 use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
@@ -61,11 +62,11 @@ fn root(config: &Config) -> anyhow::Result<Root> {
     root.with_sys(Path::new(sys)).with_context(|| format!("host-sys {sys} cannot be opened as a directory"))
 }
 
-/// The host's witnesses for a configuration.
+/// The host's witnesses for a configuration; with the thread that Landlock does not hold, where there is one.
 ///
 /// # Errors
 /// When the root cannot be opened.
-pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
+pub fn eyes(config: &Config, spared: Option<Spared>) -> anyhow::Result<(Eyes, Clock)> {
     let root = root(config)?;
     let clock = Clock::new(&root);
     let settings = HostSettings {
@@ -75,6 +76,7 @@ pub fn eyes(config: &Config) -> anyhow::Result<(Eyes, Clock)> {
         node_name: config.node_name.clone(),
         probe_xfs: config.probe_xfs,
         nvme_stats: config.nvme_stats.then(Controllers::default),
+        spared,
     };
     let root = Arc::new(root);
     Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
@@ -100,7 +102,7 @@ struct Agent {
 ///
 /// # Errors
 /// When it cannot start: an address is taken, or the root cannot be opened.
-pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
+pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
@@ -109,7 +111,7 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
     if let Some(address) = config.metrics_listen {
         serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
     }
-    let mut agent = Agent::new(&config, served).await?;
+    let mut agent = Agent::new(&config, spared, served).await?;
     agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
@@ -129,8 +131,8 @@ pub async fn run(config: Config, landlock_abi: u32) -> anyhow::Result<()> {
 }
 
 impl Agent {
-    async fn new(config: &Config, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
-        let (eyes, clock) = eyes(config)?;
+    async fn new(config: &Config, spared: Option<Spared>, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
+        let (eyes, clock) = eyes(config, spared)?;
         let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");

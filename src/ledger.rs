@@ -14,6 +14,10 @@ use crate::catalogue;
 use crate::facts::{KnownPod, Moment};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
 
+/// What stood before a restart is found again within so long: a judge that asks lets a contradiction stand for half a
+/// minute, asks, and wants what it heard to stand for as long. Before, that it is not raised does not say that it is over.
+pub const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(180);
+
 /// Subjects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
 pub const MOST_SUBJECTS: usize = 100;
 
@@ -96,6 +100,8 @@ pub struct Remembered {
 pub struct Ledger {
     entries: BTreeMap<(Kind, Subject), Entry>,
     remembered: BTreeMap<(Kind, Subject), Timestamp>,
+    /// When this life's first judgement was.
+    begun: Option<Moment>,
     suppressed: BTreeMap<Kind, usize>,
 }
 
@@ -155,7 +161,10 @@ impl Ledger {
             }
         }
         self.admit(at, kind, unseen, &mut changes);
-        self.remembered.retain(|(k, subject), _| *k != kind || blind.to(subject).is_some());
+        let begun = *self.begun.get_or_insert(at);
+        if at.since(&begun).is_none_or(|age| age >= FOUND_AGAIN_WITHIN) {
+            self.remembered.retain(|(k, subject), _| *k != kind || blind.to(subject).is_some());
+        }
         changes
     }
 
@@ -165,7 +174,7 @@ impl Ledger {
         self.suppressed.insert(kind, new.len().saturating_sub(room));
         for (subject, finding) in new.into_iter().take(room) {
             let key = (kind, subject);
-            let first_seen = self.remembered.get(&key).copied().unwrap_or(at.wall);
+            let first_seen = self.remembered.remove(&key).unwrap_or(at.wall);
             self.entries.insert(key, Entry::begin(at, first_seen, finding, changes));
         }
     }
@@ -375,10 +384,30 @@ mod tests {
         assert_eq!(changes(&mut after, 110, raised(&["a"])), [Change::Suspected]);
         let entry = after.entries().next().unwrap();
         assert_eq!((entry.first_seen, entry.confirmed), (at(0).wall, None));
-        // What was over before the restart is forgotten by the first judgement that can see.
+        // What was over before the restart is forgotten when there was time to find it again.
         let mut other = Ledger::with_memory(before.memory());
         changes(&mut other, 100, raised(&[]));
+        changes(&mut other, 270, raised(&[]));
+        assert_eq!(other.memory(), before.memory());
+        changes(&mut other, 280, raised(&[]));
         assert_eq!(other.memory(), Memory::default());
+    }
+
+    #[test]
+    fn what_must_be_asked_for_again_has_stood_since_before_the_restart() {
+        let mut before = Ledger::default();
+        changes(&mut before, 0, raised(&["a"]));
+        changes(&mut before, 40, raised(&["a"]));
+        let mut after = Ledger::with_memory(before.memory());
+        for up in (100..160).step_by(10) {
+            assert_eq!(changes(&mut after, up, raised(&[])), [], "its judge asks, and says nothing yet");
+        }
+        assert_eq!(changes(&mut after, 160, raised(&["a"])), [Change::Suspected]);
+        assert_eq!(after.entries().next().unwrap().first_seen, at(0).wall);
+        // Another of the same subject, later, is new.
+        changes(&mut after, 170, raised(&[]));
+        changes(&mut after, 180, raised(&["a"]));
+        assert_eq!(after.entries().next().unwrap().first_seen, at(180).wall);
     }
 
     #[test]

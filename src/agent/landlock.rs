@@ -132,10 +132,32 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::observe::host::spared::Spared;
 
     /// Runs on a thread of its own: what is given away there is kept here.
     fn alone<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| scope.spawn(test).join().unwrap())
+    }
+
+    /// What `holders` is for: other processes' working directories and open files.
+    #[test]
+    fn other_processes_are_hidden_but_from_the_thread_that_began_before() {
+        if let Err(why) = version() {
+            return println!("skipped: this kernel has no Landlock: {why}");
+        }
+        let Some(spared) = Spared::start() else { return println!("skipped: without CAP_SYS_PTRACE") };
+        let mut other = std::process::Command::new("sleep").arg("1000").current_dir("/tmp").spawn().unwrap();
+        let (cwd, files) = (format!("/proc/{}/cwd", other.id()), format!("/proc/{}/fdinfo", other.id()));
+        let look = move || (fs::read_link(&cwd).ok(), fs::read_dir(&files).is_ok());
+        let seen = alone(|| {
+            let before = look();
+            restrict(None, None).unwrap();
+            [before, look(), spared.run(look.clone()).unwrap()]
+        });
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let tmp = Some("/tmp".into());
+        assert_eq!(seen, [(tmp.clone(), true), (None, false), (tmp, true)]);
     }
 
     #[test]

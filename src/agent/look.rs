@@ -114,7 +114,7 @@ pub async fn look(
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<String>)> {
-    let (eyes, clock) = super::eyes(config)?;
+    let (eyes, clock) = super::eyes(config, None)?;
     let begun = clock.now();
     let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
     let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::agent::landlock;
 use crate::config::Config;
+use crate::observe::host::spared::Spared;
 
 use super::{Failure, OK, runtime, start_log};
 
@@ -20,13 +21,14 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    // Before there is a second thread: it holds for this one and all that it starts.
+    let spared = Spared::start();
+    // Before there is any other thread: it holds for this one and all that it starts.
     let devices = config.nvme_stats.then(|| Path::new(&config.host_root).join("dev"));
     let own = config.state_dir.as_deref().map(Path::new);
     let abi = landlock::restrict(own, devices.as_deref()).unwrap_or_else(|why| {
         warn!(%why, "writes are not taken away from this process; the mounts' own options remain");
         0
     });
-    runtime()?.block_on(crate::agent::run(config, abi))?;
+    runtime()?.block_on(crate::agent::run(config, abi, spared))?;
     Ok(OK)
 }

@@ -5,8 +5,8 @@ pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
 pub mod ebs_statistics;
-pub mod elastic_interfaces;
-mod filesystems;
+mod elastic_interfaces;
+pub mod filesystems;
 pub mod gaps;
 pub mod kernel;
 pub mod kmsg;
@@ -17,6 +17,7 @@ pub mod network;
 pub mod nvme;
 pub mod own_mounts;
 pub mod root;
+pub mod spared;
 pub mod xfs_probe;
 
 use crate::facts::{
@@ -42,6 +43,8 @@ pub struct HostSettings {
     pub probe_xfs: bool,
     /// The NVMe controllers that are asked for their statistics by an admin command each 10 s, where that is wished.
     pub nvme_stats: Option<ebs_statistics::Controllers>,
+    /// Who looks for other processes' files, where Landlock keeps us from it.
+    pub spared: Option<spared::Spared>,
 }
 
 /// The host's witnesses with what they must remember between two looks.
@@ -70,8 +73,8 @@ impl Host {
 
     /// Reads one source.
     pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
-        let Self { root, settings, mounts, block, kmsg, kubelet } = self;
-        let root = &**root;
+        let Self { root: whole, settings, mounts, block, kmsg, kubelet } = self;
+        let root = &**whole;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
             Source::VmStat => Observation::VmStat(Reading::of(memory::vmstat(root), at)),
@@ -79,7 +82,17 @@ impl Host {
             Source::LoadAvg => Observation::LoadAvg(Reading::of(cpu::load(root), at)),
             Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
             Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, &settings.kubelet_root), at)),
-            Source::MountHolders => Observation::MountHolders(Reading::of(mount_holders::find(root, asks), at)),
+            Source::MountHolders => {
+                let (there, asked) = (std::sync::Arc::clone(whole), asks.to_vec());
+                let find = move || mount_holders::find(&there, &asked);
+                let found = match &settings.spared {
+                    Some(spared) => spared.run(find).unwrap_or_else(|| {
+                        Err(Unknown::new(Cause::Failed, "the thread that looks for holders has ended"))
+                    }),
+                    None => find(),
+                };
+                Observation::MountHolders(Reading::of(found, at))
+            }
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
             Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
             Source::EbsStatistics => {

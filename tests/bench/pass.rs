@@ -138,6 +138,7 @@ fn host(root: &Arc<Root>) -> Host {
         node_name: None,
         probe_xfs: false,
         nvme_stats: None,
+        spared: None,
     };
     Host::new(Arc::clone(root), settings)
 }

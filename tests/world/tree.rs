@@ -255,6 +255,7 @@ fn host(dir: &Path) -> Host {
         node_name: None,
         probe_xfs: false,
         nvme_stats: None,
+        spared: None,
     };
     Host::new(root, settings)
 }

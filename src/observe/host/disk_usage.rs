@@ -252,6 +252,7 @@ mod tests {
             node_name: None,
             probe_xfs: false,
             nvme_stats: None,
+            spared: None,
         }
     }
 

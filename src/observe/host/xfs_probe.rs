@@ -142,6 +142,7 @@ mod tests {
             node_name: None,
             probe_xfs,
             nvme_stats: None,
+            spared: None,
         }
     }
 

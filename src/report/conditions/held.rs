@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::verdict::{self, Status, Verdict};
 use super::{BLIND, PATIENCE};
 use crate::facts::{Moment, NodeCondition};
+use crate::ledger::FOUND_AGAIN_WITHIN;
 use crate::report::{Report, text};
 
 /// A status that is not the worse one stands at least so long.
@@ -162,7 +163,7 @@ impl Held {
             // The agent before us knew for how long it had been so, and we do not yet.
             (Status::True, _) if self.as_of.is_none() => {
                 let lived = now.since(&begun).unwrap_or_default();
-                lived >= LONGEST_DOUBT || lived >= PATIENCE && !verdict::may_become_critical(of, report)
+                lived >= LONGEST_DOUBT || lived >= FOUND_AGAIN_WITHIN && !verdict::may_become_critical(of, report)
             }
             _ => rested,
         }

@@ -9,6 +9,7 @@ use super::{EventKey, Key, LOST_AFTER, PodRef, Remembered};
 use crate::catalogue;
 use crate::facts::Moment;
 use crate::finding::Severity;
+use crate::ledger::FOUND_AGAIN_WITHIN;
 use crate::report::jitter::{fingerprint, jittered};
 use crate::report::{ReportedFinding, text};
 
@@ -131,7 +132,8 @@ impl Topic {
             return false;
         }
         let since = *self.missing.get_or_insert(now);
-        now.since(&since).is_some_and(|quiet| quiet >= catalogue::row(key.kind).clear_after())
+        let enough = catalogue::row(key.kind).clear_after().max(FOUND_AGAIN_WITHIN);
+        now.since(&since).is_some_and(|quiet| quiet >= enough)
     }
 
     /// Whether it is over for so long that the event it was told by is forgotten, too.
