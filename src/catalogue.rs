@@ -263,12 +263,11 @@ pub fn row(kind: Kind) -> &'static Row {
                     volume's StorageClass or VolumeAttributesClass, else EC2's word where that may be asked, and is never guessed. \
                     Of the instance (by its Node's type): what all EBS volumes together were given beyond its baseline, \
                     against the half hour at the most that EC2 promises for a day. It may have more than the promise, so this \
-                    is an info; a warning once it is used up and the instance gets its baseline and no more.",
+                    is for information; that the instance is held back, InstanceEbsThrottled knows.",
             act: "Change the volume to gp3, which has no bucket, by a VolumeAttributesClass or in EC2: that goes on while it \
                   is in use and takes hours, and the next change must wait for six. Provision what it has now: gp3 begins at \
                   3,000 IOPS and 125 MiB/s, and a gp2 from 334 GiB on has up to 250 MiB/s. A larger gp2, st1 or sc1 volume \
-                  earns more. Or let the work wait: a bucket fills while the volume is idle. The instance: a larger size has a \
-                  higher baseline, and from some size on it does not burst. Image pulls and logs count, too.",
+                  earns more. Or let the work wait: a bucket fills while the volume is idle.",
             never: "Do not take the speed of the first half hour for the volume's: that is what its credits paid for.",
         },
         Kind::FilesystemError => &Row {
@@ -452,10 +451,12 @@ pub fn row(kind: Kind) -> &'static Row {
                     the EBS volumes here that are not Kubernetes' and, where those share the places, the network \
                     interfaces on the PCI bus after the first. Or EC2 refused a volume while the CSINode had places \
                     left. Full: as many are attached as the CSINode says.",
-            act: "Too many: pods are placed here whose volumes can never be attached. Too few: places are lost, as the \
+            act: "Too many: pods are placed here whose volumes can never be attached. Too few: places are lost, as where the \
                   driver took volumes of Kubernetes for the instance's own when it counted after a reboot. Give the \
-                  EBS driver's node plugin the `--reserved-volume-attachments` that the message names, and restart \
-                  it: it counts when it starts, and the CNI attaches interfaces later.",
+                  EBS driver's node plugin the `--reserved-volume-attachments` that the message names, and restart it. It \
+                  takes that flag or `--volume-attach-limit` and does not start with both. Interfaces it counts when it \
+                  starts, and the CNI attaches more when pods come: that is worth knowing, and a warning when the volumes \
+                  are as many as fit. CSINode is read once an hour, so a new count is heard by then.",
             never: "Do not set one `--volume-attach-limit` for node groups of different instance types.",
         },
         Kind::VolumesMountedAtShutdown => &Row {

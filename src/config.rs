@@ -427,7 +427,7 @@ pub const KEYS: &[Key] = &[
     ),
     duration!(
         "burst-info-within",
-        "EbsBurstForecast: worth knowing where it is or may be empty within this time",
+        "EbsBurstForecast: worth knowing where it is or may be empty within this time, or what EC2 promises the instance is used up",
         60..=86400,
         detect.burst.info_within
     ),

@@ -34,6 +34,11 @@ pub enum VolumePlaces {
     Shared(u32),
 }
 
+impl EbsRate {
+    /// No type's baseline is below this.
+    pub const SMALLEST_BASE: Self = Self { operations: 250.0, bytes: 5_375_000.0 };
+}
+
 impl InstanceType {
     /// What EC2 says of the type of this name, as of when the table was made; `None` for one that is not in it.
     #[must_use]
@@ -83,6 +88,8 @@ mod tests {
         for name in &names {
             let of = InstanceType::of(name).unwrap_or_else(|| panic!("{name} is not found"));
             assert!(of.ebs_base.operations > 0.0 && of.ebs_base.operations <= of.ebs_most.operations, "{name}");
+            let smallest = EbsRate::SMALLEST_BASE;
+            assert!(of.ebs_base.operations >= smallest.operations && of.ebs_base.bytes >= smallest.bytes, "{name}");
             assert!(of.ebs_base.bytes > 0.0 && of.ebs_base.bytes <= of.ebs_most.bytes, "{name}");
         }
         for name in ["", "#", "m5", "m5.", "m5.large ", "m5.larg", "zz.large", "a", "~"] {

@@ -9,8 +9,12 @@ use crate::finding::Evidence;
 /// Time between two samples.
 const SPACING: Duration = Duration::from_secs(600);
 
+/// A span of what the instance was asked for is no shorter.
+const SPAN: Duration = Duration::from_secs(300);
+/// After a longer one, as of an agent that was stopped for a while, nobody knows what is now.
+const LONGEST_NOW: Duration = Duration::from_secs(1_200);
 /// A day and a bit in spans of that length: what EC2 promises an instance, it promises for a day.
-const SPANS: usize = 146;
+const SPANS: usize = 290;
 
 /// Fifteen hours: in that time the smallest volume fills an empty bucket.
 const SAMPLES: usize = 91;
@@ -87,7 +91,8 @@ pub struct IoSpan {
     pub bytes: u64,
 }
 
-/// What all EBS volumes of the instance together were asked for, by spans of ten minutes.
+/// What all EBS volumes of the instance together were asked for, by spans of five minutes. It is no more than that: what a volume
+/// did while it was not seen is left out.
 #[derive(Clone, Debug, Default)]
 pub struct InstanceSeries {
     boot: BootId,
@@ -189,6 +194,10 @@ impl IoSpan {
 }
 
 impl InstanceSeries {
+    fn is_first(&self, boot: BootId) -> bool {
+        self.before.is_none() || self.boot != boot
+    }
+
     fn add(&mut self, moved: IoSpan, boot: BootId) {
         if self.boot != boot {
             *self = Self { boot, ..Self::default() };
@@ -199,7 +208,7 @@ impl InstanceSeries {
         };
         let last = self.spans.back().copied();
         let moved = IoSpan { from: last.unwrap_or(before).to, ..moved };
-        match self.spans.back_mut().filter(|last| last.length() < SPACING) {
+        match self.spans.back_mut().filter(|last| last.length() < SPAN) {
             Some(last) => *last = last.extended(moved),
             None => self.spans.push_back(moved),
         }
@@ -215,17 +224,13 @@ impl InstanceSeries {
         spans().filter(move |span| span.from >= since)
     }
 
-    /// The last spans, which are so long together at least; `None` where we look for less.
+    /// The last five to ten minutes; `None` where they were not looked at.
     #[must_use]
-    pub fn last(&self, length: Duration) -> Option<IoSpan> {
+    pub fn last(&self) -> Option<IoSpan> {
         let mut spans = self.spans.iter().rev().copied();
         let newest = spans.next()?;
-        let back = |later: IoSpan, earlier: IoSpan| earlier.extended(later);
-        let mut whole = newest;
-        while whole.length() < length {
-            whole = back(whole, spans.next()?);
-        }
-        Some(whole)
+        let whole = if newest.length() < SPAN { spans.next()?.extended(newest) } else { newest };
+        (whole.length() <= LONGEST_NOW).then_some(whole)
     }
 }
 
@@ -234,15 +239,19 @@ impl IoSeries {
     pub fn follow(&mut self, block: &BlockDevices, at: Moment) {
         let mut before = std::mem::take(&mut self.series);
         let mut moved = IoSpan { to: at.up, ..IoSpan::default() };
+        let is_first = self.instance.is_first(at.boot);
         for device in block.values() {
             let Some((volume, total)) = device.volume.as_ref().zip(IoTotal::of(device, at)) else { continue };
             let known = before.iter().position(|series| series.is_of(device, at));
             let mut series =
                 known.map_or_else(|| VolumeSeries::begin(device, volume, at), |index| before.swap_remove(index));
-            // A volume that was attached since counts from nothing.
             let (requests, bytes) = series.add(total);
             if self.series.len() < MOST_VOLUMES {
                 self.series.push(series);
+                // The counters of one that was not there before, or was not seen, are a baseline.
+                if known.is_none() && !is_first {
+                    continue;
+                }
                 moved.requests = moved.requests.saturating_add(requests);
                 moved.bytes = moved.bytes.saturating_add(bytes);
             }
@@ -323,26 +332,49 @@ mod tests {
         };
         // Of an hour before we looked, the counters tell.
         series.follow(&disk(1, 7_200), at(3_600));
-        assert_eq!(
-            (spans(&series, 24), series.instance().last(Duration::from_secs(1))),
-            (vec![(0, 3_600, 7_200)], None)
-        );
-        for up in (3_610..=5_000).step_by(10) {
+        assert_eq!((spans(&series, 24), series.instance().last()), (vec![(0, 3_600, 7_200)], None));
+        for up in (3_610..=4_300).step_by(10) {
             series.follow(&disk(1, 2 * up), at(up));
         }
-        let early = [(0, 3_600, 7_200), (3_600, 4_200, 1_200), (4_200, 4_800, 1_200), (4_800, 5_000, 400)];
+        let early = [(0, 3_600, 7_200), (3_600, 3_900, 600), (3_900, 4_200, 600), (4_200, 4_300, 200)];
         assert_eq!(spans(&series, 24), early);
         assert_eq!(spans(&series, 1), early[1..]);
-        let last = series.instance().last(Duration::from_secs(300)).unwrap();
-        assert_eq!((last.from.as_secs(), last.to.as_secs(), last.requests), (4_200, 5_000, 1_600));
-        // Another disk counts from nothing, one that went back not at all, and a day later the first hours are forgotten.
-        series.follow(&disk(2, 50), at(5_010));
-        series.follow(&disk(2, 40), at(5_020));
-        assert_eq!(spans(&series, 24).last(), Some(&(4_800, 5_020, 450)));
-        for up in (5_200..200_000).step_by(200) {
-            series.follow(&disk(2, 40), at(up));
+        let last = series.instance().last().unwrap();
+        assert_eq!((last.from.as_secs(), last.to.as_secs(), last.requests), (3_900, 4_300, 800));
+        for up in (4_500..200_000).step_by(150) {
+            series.follow(&disk(1, 8_600), at(up));
         }
-        assert_eq!((spans(&series, 48).len(), spans(&series, 24).first().unwrap().0), (SPANS, 113_400));
+        assert_eq!((spans(&series, 48).len(), spans(&series, 24).first().unwrap().0), (SPANS, 113_700));
+        // Nobody looked for half an hour.
+        series.follow(&disk(1, 8_600), at(202_000));
+        assert_eq!(series.instance().last(), None);
+    }
+
+    #[test]
+    fn what_was_not_seen_is_no_use_of_the_instance() {
+        let mut series = IoSeries::default();
+        let used = |series: &IoSeries| series.instance().within(Duration::MAX).map(|span| span.requests).sum::<u64>();
+        series.follow(&disk(1, 100), at(100));
+        let unread = {
+            let mut block = disk(1, 200);
+            let device = BlockDevice { io: None, ..block.values().next().unwrap().clone() };
+            block = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);
+            block
+        };
+        for (up, block) in [
+            // Its counters cannot be read once, its serial number cannot, it is gone, another comes, that one's go back.
+            (110, unread),
+            (120, disk(1, 1_000_000)),
+            (130, BlockDevices::whole([])),
+            (140, disk(1, 2_000_000)),
+            (150, disk(2, 5_000_000)),
+            (160, disk(2, 40)),
+        ] {
+            series.follow(&block, at(up));
+            assert_eq!(used(&series), 100, "{up}");
+        }
+        series.follow(&disk(2, 50), at(170));
+        assert_eq!(used(&series), 110);
     }
 
     #[test]

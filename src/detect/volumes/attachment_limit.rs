@@ -75,7 +75,7 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     });
     let reckoned = room.as_ref().ok().and_then(|room| miscount(&count, room, &evidence));
     // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
-    match (reckoned.or_else(|| refused(all, &count, &evidence)), room) {
+    match (reckoned.or_else(|| refused(all, &count, room.as_ref().ok(), &evidence)), room) {
         (Some(found), _) => judgement.raised.push(found),
         (None, Err(why)) => judgement.blind_to(subject("miscount"), &why),
         (None, Ok(_)) => {}
@@ -140,38 +140,44 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
         "{} takes {} volumes{beside}, and {other} here {are} not Kubernetes'",
         count.instance_type, room.volumes
     );
-    let cure = if room.interfaces == 0 {
-        format!("{driver} wants --reserved-volume-attachments={others}")
-    } else {
-        // The driver takes off those that it finds when it starts, and the CNI attaches more when pods come.
-        let most = others + room.interfaces;
-        format!(
-            "{driver} counts interfaces when it starts: restart it here, or give it --reserved-volume-attachments={most}"
-        )
-    };
     let (severity, message) = match said.cmp(&right) {
         std::cmp::Ordering::Equal => return None,
-        std::cmp::Ordering::Greater => {
-            (Severity::Warning, format!("CSINode says {said} volumes fit, and {right} do: {of}; {cure}"))
-        }
-        // Somebody may have wanted fewer.
-        std::cmp::Ordering::Less => {
-            (Severity::Info, format!("CSINode says {said} volumes fit, and {right} would: {of}; {cure}"))
-        }
+        std::cmp::Ordering::Greater if room.interfaces == 0 => (
+            Severity::Warning,
+            format!(
+                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} wants --reserved-volume-attachments={others}"
+            ),
+        ),
+        // The CNI attaches interfaces when pods come, so that this is usual: it matters when volumes are that many.
+        std::cmp::Ordering::Greater => (
+            if count.attached >= right { Severity::Warning } else { Severity::Info },
+            format!(
+                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counts interfaces when it starts: restart it \
+                 here, and for nodes to come reserve as many more as come later (--reserved-volume-attachments={})",
+                others + (said - right)
+            ),
+        ),
+        std::cmp::Ordering::Less => (
+            Severity::Info,
+            format!(
+                "CSINode says {said} volumes fit, and {right} would: {of}; unless fewer are wanted (--volume-attach-limit) or the \
+                 driver is older than the instance type, {driver} wants --reserved-volume-attachments={others}"
+            ),
+        ),
     };
     let evidence = evidence.iter().cloned().chain(room.says.clone()).collect();
     Some(finding("miscount", severity, message, evidence))
 }
 
 /// Where the reckoning says nothing, EC2 does: by refusing one while CSINode has places left.
-fn refused(all: &[Standing<'_>], count: &Count<'_>, evidence: &[Evidence]) -> Option<Finding> {
-    let refused = |standing: &&Standing<'_>| {
+fn refused(all: &[Standing<'_>], count: &Count<'_>, room: Option<&Room>, evidence: &[Evidence]) -> Option<Finding> {
+    let is_refused = |standing: &&Standing<'_>| {
         let attachment = standing.attachment().ok().flatten();
         attachment
             .and_then(|attachment| attachment.value.attach_error.as_deref())
             .is_some_and(super::stuck_attaching::is_over_the_limit)
     };
-    let first = all.iter().filter(|standing| standing.in_use && !standing.attached).find(refused)?;
+    let first = all.iter().filter(|standing| standing.in_use && !standing.attached).find(is_refused)?;
     // More are here than the Node names: those fit, too.
     let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(count.others)));
     if fit >= said {
@@ -179,11 +185,16 @@ fn refused(all: &[Standing<'_>], count: &Count<'_>, evidence: &[Evidence]) -> Op
     }
     let mut evidence = evidence.to_vec();
     evidence.extend(first.attachment_says());
-    let message = format!(
-        "CSINode says {said} volumes fit, and EC2 refused one beside {fit}: raise {}'s --reserved-volume-attachments by {}",
-        count.driver,
-        said.saturating_sub(fit)
-    );
+    let (volume, driver) = (first.volume.as_str(), count.driver);
+    let what = format!("CSINode says {said} volumes fit, and EC2 refused {volume} beside {fit}");
+    let message = if room.is_some() {
+        // Whoever reserved more for that would lose the places on every node.
+        format!(
+            "{what}, although by what is here it is right: something that is not seen here takes places, or did then"
+        )
+    } else {
+        format!("{what}: raise {driver}'s --reserved-volume-attachments by {}", said.saturating_sub(fit))
+    };
     Some(finding("miscount", Severity::Warning, message, evidence))
 }
 

@@ -13,8 +13,8 @@ const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1024.0 * MIB;
 const TIB: f64 = 1024.0 * GIB;
 
-/// A larger request of a gp2 volume counts as several.
-const LARGEST: f64 = 262_144.0;
+/// A larger request of an SSD counts as several.
+pub(super) const LARGEST: f64 = 262_144.0;
 /// Operations a second that a gp2 volume bursts to, and what its bucket holds.
 const GP2_BURST: f64 = 3_000.0;
 const GP2_BUCKET: f64 = 5_400_000.0;

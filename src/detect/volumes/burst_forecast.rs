@@ -106,7 +106,7 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
 }
 
 /// The newest sample that is old enough to take a rate from.
-fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> {
+pub(super) fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> {
     series.samples().rev().find(|sample| now.up.saturating_sub(sample.up) >= SHORTEST)
 }
 

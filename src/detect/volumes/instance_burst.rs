@@ -2,38 +2,37 @@
 //!
 //! EC2 says that an instance type which bursts does so for half an hour in a day at least, and neither how much more it
 //! may be nor how it is earned. So no balance is claimed here, but what of that promise can be left at most: the counters
-//! tell how much more than its baseline the instance was given at least.
+//! tell how much more than its baseline the instance was given at least. It is for information: whether EC2 holds the
+//! instance back is what InstanceEbsThrottled knows.
 
 use std::time::Duration;
 
 use crate::facts::{BlockDevices, Cause, EbsRate, InstanceType, Unknown};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
-use crate::view::{InstanceSeries, IoSpan, Seen, View};
+use crate::view::{InstanceSeries, IoSpan, IoTotal, Seen, View};
 use crate::wording;
 
-use super::burst_forecast::Settings;
+use super::burst_bucket::LARGEST;
+use super::burst_forecast::{Settings, beginning};
 
 const KIND: Kind = Kind::EbsBurstForecast;
-
-/// A rate is taken over this time at least.
-const SHORTEST: Duration = Duration::from_secs(300);
 
 /// EC2 promises the most for so long in each day.
 const PROMISED: f64 = 1_800.0;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A larger request counts as several.
-const LARGEST: f64 = 262_144.0;
-
-/// An instance that is asked for less than this is within the baseline of every type (t3.nano's).
-const SMALLEST: EbsRate = EbsRate { operations: 250.0, bytes: 5_375_000.0 };
-
 /// Adds what is to say of the instance.
 pub(super) fn judge(view: &View, block: &Seen<'_, BlockDevices>, settings: &Settings, judgement: &mut Judgement) {
+    if view.io.iter().next().is_none() {
+        return;
+    }
     let series = view.io.instance();
-    let Some(last) = series.last(SHORTEST) else { return };
+    let Some(last) = series.last() else {
+        let why = Unknown::baseline("what all EBS volumes are given in five minutes");
+        return judgement.blind_to(Subject::node(), &why);
+    };
     // Nobody needs to know the type of an instance that is idle.
-    if !Use::ALL.iter().any(|of| of.rate(last) > of.limit(SMALLEST)) {
+    if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
         return;
     }
     let node = match view.node.known() {
@@ -51,21 +50,36 @@ pub(super) fn judge(view: &View, block: &Seen<'_, BlockDevices>, settings: &Sett
         (promise.by == Use::Operations, promise.lasts)
     });
     let Some(promise) = soonest else { return };
+    let busiest = busiest(view, block, promise.by);
     judgement.raised.push(Finding {
         kind: KIND,
-        severity: if promise.is_held() { Severity::Warning } else { Severity::Info },
+        severity: Severity::Info,
         subject: Subject::node(),
-        message: format!("{name} {}", promise.words()),
+        message: format!("{name} {}", promise.words(&busiest)),
         evidence: vec![block.says(promise.fact()), node.says(format!("the Node's instance type is {name}"))],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        // The limit that binds is the same, and not the volume's.
+        advice: crate::catalogue::row(Kind::InstanceEbsThrottled).act.to_owned(),
     });
+}
+
+/// The volume that has most of it.
+fn busiest(view: &View, block: &Seen<'_, BlockDevices>, by: Use) -> String {
+    let moved = block.value.values().filter_map(|device| {
+        let now = IoTotal::of(device, block.at)?;
+        let since = beginning(view.io.of(&device.name)?, now)?;
+        let (requests, bytes) = (now.requests.checked_sub(since.requests)?, now.bytes.checked_sub(since.bytes)?);
+        Some((by.of(IoSpan { from: since.up, to: now.up, requests, bytes }), device))
+    });
+    let Some((_, device)) = moved.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
+    let user = super::name_user(&mut Subject::node(), view, &device.name);
+    format!(", most of it for {}{user}", device.name)
 }
 
 /// What an instance has a limit of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Bytes,
-    /// Where each request counts for itself: EBS merges some.
+    /// Where EBS merges none.
     Operations,
 }
 
@@ -83,7 +97,8 @@ impl Use {
         let bytes = span.bytes as f64;
         match self {
             Self::Bytes => bytes,
-            Self::Operations => span.requests as f64 + bytes / LARGEST,
+            // A request that is larger than EBS takes is sent as several.
+            Self::Operations => (span.requests as f64).max(bytes / LARGEST),
         }
     }
 
@@ -91,16 +106,18 @@ impl Use {
         self.of(span) / span.length().as_secs_f64().max(1.0)
     }
 
+    /// In EC2's units, as its documentation has them.
     fn words(self, a_second: f64) -> String {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a rate is no less than zero, and saturates"
         )]
-        let whole = a_second.round() as u64;
+        let whole = |value: f64| wording::count(value.round() as u64);
         match self {
-            Self::Bytes => format!("{}/s", wording::bytes(whole)),
-            Self::Operations => format!("{} IOPS", wording::count(whole)),
+            Self::Bytes if a_second < 1e8 => format!("{:.1} MB/s", a_second / 1e6),
+            Self::Bytes => format!("{} MB/s", whole(a_second / 1e6)),
+            Self::Operations => format!("{} IOPS", whole(a_second)),
         }
     }
 }
@@ -123,46 +140,42 @@ impl Promise {
     fn of(by: Use, of: InstanceType, series: &InstanceSeries, last: IoSpan) -> Option<Self> {
         let (base, most) = (by.limit(of.ebs_base), by.limit(of.ebs_most));
         let (promised, rate) = ((most - base) * PROMISED, by.rate(last));
-        // Whoever is held to the baseline never gets quite all of it.
-        if promised <= 0.0 || rate < 0.9 * base {
+        if promised <= 0.0 {
             return None;
         }
         // An average hides what was given beyond the baseline, and never adds to it.
         let beyond = |span: IoSpan| (by.of(span) - base * span.length().as_secs_f64()).max(0.0);
         let left = (promised - series.within(DAY).map(beyond).sum::<f64>()).max(0.0);
         let lasts = match rate - base {
-            _ if left <= 0.0 => Duration::ZERO,
-            net if net <= 0.0 => return None,
-            net => Duration::try_from_secs_f64(left / net).ok()?,
+            net if net > 0.0 => Duration::try_from_secs_f64(left / net).ok()?,
+            // Whoever is held to the baseline never gets quite all of it.
+            _ if by == Use::Bytes && left <= 0.0 && rate >= 0.9 * base => Duration::ZERO,
+            _ => return None,
         };
         Some(Self { by, base, most, rate, over: last.length(), left: left / promised, lasts })
     }
 
-    /// Whether it looks as if EC2 holds it to the baseline now.
-    fn is_held(&self) -> bool {
-        self.by == Use::Bytes && self.left <= 0.0 && self.rate <= 1.1 * self.base
-    }
-
-    fn words(&self) -> String {
+    fn words(&self, busiest: &str) -> String {
         let [base, most, rate] = [self.base, self.most, self.rate].map(|a_second| self.by.words(a_second));
-        let promise = format!("the 30 min of {most} that EC2 promises it for a day beyond its baseline of {base}");
-        let counts = match self.by {
-            Use::Bytes => "",
-            Use::Operations => ", if each request counts for itself",
+        let given = match self.by {
+            Use::Bytes => format!("is given {rate} by EBS"),
+            Use::Operations => format!("is given up to {rate} by EBS, if none of its requests is merged"),
         };
-        if self.is_held() {
-            format!("has used up {promise}, and is given {rate}: EC2 holds it there, or it asks for no more")
-        } else if self.left <= 0.0 {
-            format!("has used up {promise}{counts}: at {rate} EC2 may hold it back at any moment")
+        let what_then = if self.left > 0.0 {
+            let lasts = wording::duration(self.lasts);
+            format!("at this rate that half hour is used up in {lasts} at the latest")
+        } else if self.rate > self.base {
+            format!("that half hour is used up, so that it may fall to {base} at any moment")
         } else {
-            let left = wording::duration(self.lasts);
-            format!("spends {promise}{counts}: at {rate} nothing is left of it in {left} at the latest")
-        }
+            "that half hour is used up, so that this may be all it gets".to_owned()
+        };
+        format!("{given}{busiest}: EC2 promises {most} for 30 min a day and {base} otherwise; {what_then}")
     }
 
     fn fact(&self) -> String {
         format!(
-            "all EBS volumes together were given {} over the last {}; {:.0} % of the promise is left at most, by what we saw",
+            "all EBS volumes together were given {} over the last {}; of the promise {:.0} % is left at most, by what we saw of \
+             the last day (time below the baseline is not counted back: EC2 does not say how it is)",
             self.by.words(self.rate),
             wording::duration(self.over),
             (100.0 * self.left).ceil()
@@ -198,7 +211,7 @@ mod tests {
         let mut promise = |up| {
             // 593.75 MB/s
             follow(&mut series, up, 593_750_000 * up);
-            let last = series.instance().last(SHORTEST)?;
+            let last = series.instance().last()?;
             Promise::of(Use::Bytes, of, series.instance(), last).map(|promise| promise.lasts.as_secs())
         };
         assert_eq!((promise(0), promise(290), promise(300)), (None, None, Some(1_500)));
@@ -221,7 +234,7 @@ mod tests {
                 follow(&mut series, up, bytes);
             }
             let promised = (of.ebs_most.bytes - of.ebs_base.bytes) * PROMISED;
-            let last = series.instance().last(SHORTEST);
+            let last = series.instance().last();
             if let Some(promise) = last.and_then(|last| Promise::of(Use::Bytes, of, series.instance(), last)) {
                 prop_assert!(promise.left * promised >= promised - beyond - 1.0);
             }

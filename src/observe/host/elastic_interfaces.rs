@@ -102,8 +102,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_odd(text in ".{0,40}") {
-            let _ = device(&text);
+        fn a_device_is_what_its_two_numbers_say(vendor: u32, id: u32, amazon: bool, rest in ".{0,20}") {
+            let vendor = if amazon { 0x1d0f } else { vendor };
+            let text = format!("pci:v{vendor:08X}d{id:08X}{rest}");
+            prop_assert!(device(&text).is_some(), "{text:?}");
+            for end in 0..22 {
+                prop_assert!(text.get(..end).and_then(device).is_none(), "torn at {end}: {text:?}");
+            }
         }
     }
 }

@@ -25,8 +25,9 @@ use super::root::{Root, TABLE};
 
 /// More processes than this are not looked at.
 const MOST_PROCESSES: usize = 50_000;
-/// More open files than this, of all processes together, are not looked at.
-const MOST_FILES: usize = 100_000;
+/// More open files than this are not looked at: of one process, and of all together.
+const MOST_FILES: usize = 16_384;
+const MOST_FILES_OF_ALL: usize = 100_000;
 /// What a process uses, by the links of `/proc/PID`.
 const LINKS: [(&str, HeldBy); 3] =
     [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
@@ -50,7 +51,8 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
         seen: BTreeSet::new(),
         mounts: BTreeMap::new(),
         tables: BTreeMap::new(),
-        files_left: MOST_FILES,
+        files_left: MOST_FILES_OF_ALL,
+        files_left_out: false,
         buffer: Vec::new(),
     };
     if search.held.is_empty() {
@@ -65,8 +67,9 @@ pub fn find(root: &Root, asks: &[Question]) -> Result<MountHolders, Unknown> {
     for pid in pids {
         search.files(pid);
     }
-    if search.files_left == 0 {
-        gaps.note(Unknown::new(Cause::TooLarge, format!("more than {MOST_FILES} files are open")));
+    if search.files_left_out {
+        let why = format!("more files are open than {MOST_FILES} of one process or {MOST_FILES_OF_ALL} of all");
+        gaps.note(Unknown::new(Cause::TooLarge, why));
     }
     let gap = gaps
         .into_gap()
@@ -102,6 +105,7 @@ struct Search<'a> {
     /// Of each namespace that has one of them, by its first mount: all mount points, and what is mounted there.
     tables: BTreeMap<MountId, Vec<(String, DevId)>>,
     files_left: usize,
+    files_left_out: bool,
     buffer: Vec<u8>,
 }
 
@@ -151,13 +155,16 @@ impl Search<'_> {
                 }
             }
         }
+        let room = self.files_left.min(MOST_FILES);
         let mut files = Vec::new();
         // Who may not look is refused here, and a process that ended is gone.
         let _ = self.root.each(&format!("proc/{pid}/fdinfo"), |name, _| {
-            if files.len() < self.files_left {
+            if files.len() <= room {
                 files.extend(name.parse::<u32>());
             }
         });
+        self.files_left_out |= files.len() > room;
+        files.truncate(room);
         self.files_left -= files.len();
         for file in files {
             let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
@@ -423,6 +430,24 @@ mod tests {
             "what is on a mount over it, and what only begins with its name, is not on it"
         );
         assert_eq!(held.gap(), None);
+    }
+
+    #[test]
+    fn a_process_with_very_many_files_is_told_and_hides_no_other() {
+        let machine = Machine::new();
+        let table = format!("{HOST}39 29 259:1 / /vol rw - ext4 /dev/nvme1n1 rw\n");
+        for (pid, files) in [(1, 0), (700, MOST_FILES + 1), (701, 1)] {
+            machine.process(pid, &table, "c", "0::/\n");
+            let dir = machine.0.path().join(format!("proc/{pid}/fdinfo"));
+            fs::create_dir_all(&dir).unwrap();
+            for file in 0..files {
+                fs::write(dir.join(file.to_string()), if pid == 701 { "mnt_id:\t39\n" } else { "mnt_id:\t29\n" })
+                    .unwrap();
+            }
+        }
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().iter().map(|held| held.pid).collect::<Vec<_>>(), [701]);
+        assert!(held.gap().unwrap().why.contains("more files are open"), "{:?}", held.gap());
     }
 
     #[test]

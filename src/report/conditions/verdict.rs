@@ -52,7 +52,7 @@ pub(super) const NOT_JUDGED: &str = "NotJudgedYet";
 /// Longest part of a message that is somebody else's words.
 const LONGEST_WORDS: usize = 400;
 /// Sources that only add evidence to verdicts that stand without them.
-const EVIDENCE_ONLY: [Source; 2] = [Source::NvmeControllers, Source::XfsProbe];
+const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, Source::ElasticInterfaces];
 
 /// What the condition of an area would say. While we are young, a judge that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Verdict {

@@ -269,7 +269,7 @@ fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
 }
 
 /// The lines about findings of volumes, as a scraper sees them. The emulated machine has its own troubles.
-pub fn found(watch: &Watch) -> Result<Vec<String>> {
+fn found(watch: &Watch) -> Result<Vec<String>> {
     let ours = |line: &&str| {
         line.starts_with("barnacle_finding_info{")
             && !["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall", "OrphanedPodDirectory", "AttachmentLimit"]
