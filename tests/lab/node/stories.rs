@@ -154,30 +154,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     });
     outcome.with_context(|| left.join("\n"))?;
     println!("   all of it is cleared when it is mended");
-    copied(plane, node, &watch)
-}
-
-/// An agent that looks at the host's tree through a mount that does not follow the host's: what was mounted when it began
-/// stays mounted in it.
-fn copied(plane: &ControlPlane, node: &mut Node, watch: &Watch) -> Result<()> {
-    const TREE: &str = "/var/lib/kubelet";
-    plane.apply(&daemonset("agent", TREE, &format!("/host{TREE}")).to_string())?;
-    daemonset_runs(plane, "agent")?;
-    let began = Instant::now();
-    plane.kubectl(&["delete", "pod", STALLED.name, "--grace-period=1", "--wait=false"])?;
-    let what = "the copy that DaemonSet agent has of the host's tree";
-    wait_for(what, || {
-        let said = watch.findings().unwrap_or_default();
-        let is_it =
-            |text: &str| text.contains("(DaemonSet/agent)") && text.contains("copy of the host's tree at /host");
-        Ok(said.iter().any(|found| found.confirmed && found.kind == "PinnedFilesystem" && is_it(&found.text)))
-    })
-    .with_context(|| watch.report().map(|report| report.to_string()).unwrap_or_default())?;
-    println!("   PinnedFilesystem of {what}: confirmed {:.0?} after its pod was deleted", began.elapsed());
-    plane.kubectl(&["delete", "daemonset", "agent"])?;
-    plane.detach(STALLED.name, NAME)?;
-    node.sh(&format!("ebs_detach {}", STALLED.id))?;
-    wait_for("it to be cleared", || Ok(found(watch)?.is_empty()))
+    Ok(())
 }
 
 fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
