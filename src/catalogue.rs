@@ -267,7 +267,8 @@ pub fn row(kind: Kind) -> &'static Row {
             act: "Change the volume to gp3, which has no bucket, by a VolumeAttributesClass or in EC2: that goes on while it \
                   is in use and takes hours, and the next change must wait for six. Provision what it has now: gp3 begins at \
                   3,000 IOPS and 125 MiB/s, and a gp2 from 334 GiB on has up to 250 MiB/s. A larger gp2, st1 or sc1 volume \
-                  earns more. Or let the work wait: a bucket fills while the volume is idle.",
+                  earns more. Or let the work wait: a bucket fills while the volume is idle. Where it is the instance that bursts, no \
+                  change of a volume helps: spread the pods that do the I/O, or take a type with a higher baseline.",
             never: "Do not take the speed of the first half hour for the volume's: that is what its credits paid for.",
         },
         Kind::FilesystemError => &Row {
@@ -310,8 +311,8 @@ pub fn row(kind: Kind) -> &'static Row {
                     kubelet still has a volume in volumesInUse that is staged, and no pod of this node has its claim.",
             act: "The kubelet logs \"UnmountVolume.TearDown failed\" and tries again for ever; the volume cannot go to \
                   another node before. Something holds the mount: a process with an open file or its working \
-                  directory there (`fuser -vm PATH` on the node), or another mount below it. End that, and the \
-                  kubelet does the rest.",
+                  directory there (the evidence names it where `holders` is installed; `fuser -vm PATH` on the node), or \
+                  another mount below it. End that, and the kubelet does the rest.",
             never: "Do not unmount lazily (umount -l): the filesystem stays alive and is hidden. Do not force the detach \
                     and do not delete the VolumeAttachment while it is mounted.",
         },

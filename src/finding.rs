@@ -351,6 +351,9 @@ impl Judgement {
     }
 }
 
+/// How the note of a [`Headroom`] begins that has no threshold because none could be read.
+pub const THRESHOLD_UNKNOWN: &str = "the threshold is not known";
+
 /// How far one eviction signal is from the kubelet's threshold, in bytes, inodes or process ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Headroom {

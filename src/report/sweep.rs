@@ -205,7 +205,7 @@ fn hint(volume: &Ec2Volume) -> String {
     {
         hints.push(format!("claim {namespace}/{claim}"));
     }
-    hints.extend(tag(CSI_NAME_TAG).map(|name| format!("PersistentVolume {name}")));
+    hints.extend(tag(CSI_NAME_TAG).map(|name| format!("made for PersistentVolume {name}")));
     let mut clusters: Vec<&str> = volume.clusters().collect();
     clusters.sort_unstable();
     clusters.dedup();
@@ -220,17 +220,21 @@ fn hint(volume: &Ec2Volume) -> String {
 impl Total {
     fn of(of: &str, volumes: u64, gib: u64) -> Self {
         let name = match of {
-            "gp2" | "gp3" => format!("General Purpose SSD ({of})"),
-            "io1" | "io2" => format!("Provisioned IOPS SSD ({of})"),
-            "sc1" => "Cold HDD (sc1)".to_owned(),
-            "st1" => "Throughput Optimized HDD (st1)".to_owned(),
-            other => format!("Magnetic ({other})"),
+            "gp2" | "gp3" => Some("General Purpose SSD"),
+            "io1" | "io2" => Some("Provisioned IOPS SSD"),
+            "sc1" => Some("Cold HDD"),
+            "st1" => Some("Throughput Optimized HDD"),
+            "standard" => Some("Magnetic"),
+            _ => None,
         };
         Self {
             of: of.to_owned(),
             volumes,
             tib: (gib as f64 / 1024.0 * 100.0).round() / 100.0,
-            quota: format!("Storage for {name} volumes, in TiB"),
+            quota: name.map_or_else(
+                || "its name is not known here".to_owned(),
+                |name| format!("Storage for {name} ({of}) volumes, in TiB"),
+            ),
         }
     }
 }
@@ -280,7 +284,7 @@ mod tests {
             "  vol-00000001              100 GiB gp3            8.00 USD/month  made 2026-01-02  claim shop/data-db-0, cluster prod",
             "  together 1 volumes, 100 GiB, about 8.00 USD a month",
             "Probably somebody's: check the other clusters, and who tags so",
-            "PersistentVolume pvc-2",
+            "made for PersistentVolume pvc-2",
             "Unknown owner: no tag says whose they are",
             "      1  of etcd or the control plane",
             "  io2              1       2.00 TiB  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",

@@ -372,7 +372,17 @@ fn verdict(report: &Report, only: &[Kind]) -> (Mark, String) {
     if blind > 0 {
         let _ = write!(words, "; {} could not be judged", text::counted(blind, "kind"));
     }
-    let otherwise = if findings.is_empty() && blind == 0 { Mark::Ok } else { Mark::Question };
+    // Whoever asks for a kind by its name wants to know of all of it.
+    let in_part = |row: &&KindState| match row.state {
+        State::NeedsTime => true,
+        State::Clear => row.why.is_some(),
+        _ => false,
+    };
+    let in_part = report.kinds.iter().filter(|row| only.contains(&row.kind)).filter(in_part).count();
+    if in_part > 0 {
+        let _ = write!(words, "; {} not judged wholly", text::counted(in_part, "kind"));
+    }
+    let otherwise = if findings.is_empty() && blind + in_part == 0 { Mark::Ok } else { Mark::Question };
     (worst.unwrap_or(otherwise), words)
 }
 

@@ -4,7 +4,7 @@
 //! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
 
 use crate::facts::{Cause, Cgroup, DiskUsage, EvictionSignal, Threshold, ThresholdValue, Unknown};
-use crate::finding::Headroom;
+use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
 use crate::view::{Fact, View};
 
 use EvictionSignal as Signal;
@@ -22,7 +22,7 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
         let (hard, soft) = match &config {
             Ok(config) => (of(config.hard.get(&signal)), of(config.soft.get(&signal))),
             Err(why) => {
-                note = Some(format!("the threshold is not known: {why}"));
+                note = Some(format!("{THRESHOLD_UNKNOWN}: {why}"));
                 (None, None)
             }
         };

@@ -42,7 +42,13 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     };
     let mut judgement = Judgement::new(KIND);
     let registered = csi.value.drivers.iter().find(|(name, _)| settings.ebs.drivers.contains(name));
-    let Some((driver, allocatable)) = registered.and_then(|(name, driver)| Some((name, driver.allocatable?))) else {
+    let Some((driver, allocatable)) = registered else { return vec![judgement] };
+    let Some(allocatable) = allocatable.allocatable else {
+        // The scheduler takes that for as many as anybody likes (`NodeVolumeLimits`).
+        let message =
+            format!("CSINode names no limit for {driver}: any number of volumes is placed here, and not all fit");
+        let evidence = vec![csi.says(format!("{driver} is registered without allocatable.count"))];
+        judgement.raised.push(finding("miscount", Severity::Warning, message, evidence));
         return vec![judgement];
     };
     let count = |which: &dyn Fn(&&Standing<'_>) -> bool| u32::try_from(all.iter().filter(which).count()).unwrap_or(0);
@@ -59,7 +65,7 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     let evidence = vec![
         csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),
         node.says(format!("{} volumes are in volumesAttached; instance type {}", count.attached, count.instance_type)),
-        block.says(format!("{} EBS volumes here are not of Kubernetes", count.others)),
+        block.says(format!("here and not of Kubernetes: {}", wording::number(count.others.into(), "EBS volume"))),
     ];
     // A driver that tells no serials leaves the others uncounted.
     let serials = block.value.values().any(|device| device.volume.is_some());
@@ -84,7 +90,10 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
         judgement.raised.push(finding(
             "full",
             Severity::Info,
-            format!("no more volumes fit here: {} of {} are attached", count.attached, count.allocatable),
+            format!(
+                "by CSINode's count no more volumes fit here: it allows {}, and {} are attached",
+                count.allocatable, count.attached
+            ),
             evidence,
         ));
     }
@@ -104,9 +113,12 @@ impl Room {
         let unsupported = |why: String| Unknown::new(Cause::Unsupported, why);
         let of = count.instance_type;
         let places = InstanceType::of(of).and_then(|of| of.places);
-        match places
-            .ok_or_else(|| unsupported(format!("how many volumes an instance of type {of:?} takes is not known")))?
-        {
+        match places.ok_or_else(|| {
+            unsupported(match of {
+                "" => "the Node has no label that names its instance type".to_owned(),
+                of => format!("how many volumes an instance of type {of} takes is not known"),
+            })
+        })? {
             VolumePlaces::Dedicated(volumes) => Ok(Self { volumes, interfaces: 0, says: None }),
             VolumePlaces::Shared(places) => {
                 let seen = view.elastic_interfaces.known()?;
@@ -140,6 +152,7 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
         "{} takes {} volumes{beside}, and {other} here {are} not Kubernetes'",
         count.instance_type, room.volumes
     );
+    let kept = if room.says.is_some() { ", places are kept for interfaces to come" } else { "" };
     let (severity, message) = match said.cmp(&right) {
         std::cmp::Ordering::Equal => return None,
         std::cmp::Ordering::Greater if room.interfaces == 0 => (
@@ -152,16 +165,16 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
         std::cmp::Ordering::Greater => (
             if count.attached >= right { Severity::Warning } else { Severity::Info },
             format!(
-                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counts interfaces when it starts: restart it \
-                 here, and for nodes to come reserve as many more as come later (--reserved-volume-attachments={})",
-                others + (said - right)
+                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counted fewer interfaces when it started \
+                 (restart it here: it counts anew), or it wants --reserved-volume-attachments={others} at least, and one \
+                 more for each interface that comes later"
             ),
         ),
         std::cmp::Ordering::Less => (
             Severity::Info,
             format!(
-                "CSINode says {said} volumes fit, and {right} would: {of}; unless fewer are wanted (--volume-attach-limit) or the \
-                 driver is older than the instance type, {driver} wants --reserved-volume-attachments={others}"
+                "CSINode says {said} volumes fit, and {right} would: {of}; unless fewer are wanted (--volume-attach-limit){kept} or \
+                 the driver is older than the instance type, {driver} wants --reserved-volume-attachments={others}"
             ),
         ),
     };

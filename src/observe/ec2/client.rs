@@ -136,8 +136,9 @@ impl Client {
             (Some(code), _) => {
                 format!("{code}: {}", short_message(plain(error.message().unwrap_or("no reason given"))))
             }
-            (None, Some(status)) => format!("HTTP {status}: {}", short_message(&chain(error))),
-            (None, None) => short_message(&chain(error)),
+            (None, Some(status)) if said.contains(NO_END) => format!("HTTP {status}: {NO_END}"),
+            (None, Some(status)) => format!("HTTP {status}: {}", short_message(&said)),
+            (None, None) => short_message(&said),
         };
         let hint = match (outcome, code) {
             (Outcome::Denied, Some("UnauthorizedOperation")) => {
@@ -177,6 +178,8 @@ async fn connect(region: String, endpoint: Option<String>) -> Sdk {
     Sdk::from_conf(ours.build())
 }
 
+const NO_END: &str = "the answer has no end: it was cut off, or is not EC2's (a proxy's?)";
+
 /// An answer that was cut off between two volumes reads as one that has no more.
 #[derive(Debug)]
 struct ToTheEnd;
@@ -195,7 +198,7 @@ impl Intercept for ToTheEnd {
         let response = context.response();
         let end = response.body().bytes().map(|body| body.trim_ascii_end().ends_with(b"Response>"));
         if response.status().is_success() && end == Some(false) {
-            return Err("the answer has no end".into());
+            return Err(NO_END.into());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! How far each eviction signal is from its threshold, as bars.
 
 use super::{Mark, Style, Table};
-use crate::finding::Headroom;
+use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
 use crate::report::{ReportedHeadroom, text};
 
 const CELLS: u64 = 20;
@@ -142,6 +142,10 @@ fn mark(figures: &Headroom) -> Mark {
 /// When the kubelet evicts for it, in words.
 pub(in crate::report) fn threshold(figures: &Headroom, say: impl Fn(u64) -> String) -> String {
     match (figures.hard, figures.soft) {
+        // The note beside it says why.
+        (None, None) if figures.note.as_deref().is_some_and(|note| note.starts_with(THRESHOLD_UNKNOWN)) => {
+            "whether anything is evicted for it is not known".to_owned()
+        }
         (None, None) => "no threshold: nothing is evicted for it".to_owned(),
         (Some(hard), None) => format!("evicts below {}", say(hard)),
         (None, Some(soft)) => format!("evicts below {}, soft", say(soft)),
