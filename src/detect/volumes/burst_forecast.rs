@@ -77,8 +77,7 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             continue;
         };
         let Some(since) = beginning(series, now) else {
-            let what = format!("what {} is asked for in {} s", device.name, SHORTEST.as_secs());
-            judgement.blind_to(subject(), &Unknown::baseline(what));
+            judgement.blind_to(subject(), &not_watched(&device.name));
             continue;
         };
         let forecast = |of| Forecast::of(Bucket::of(of, device.size)?, series, (since, now), &settings.burst);
@@ -103,6 +102,12 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     }
     instance_burst::judge(view, &block, &settings.burst, &mut judgement);
     vec![judgement]
+}
+
+/// A rate needs more than the two samples of other kinds.
+pub(super) fn not_watched(what: &str) -> Unknown {
+    let why = format!("what {what} is given must be watched for {} s (by the agent, or --for 6m)", SHORTEST.as_secs());
+    Unknown::new(Cause::Baseline, why)
 }
 
 /// The newest sample that is old enough to take a rate from.

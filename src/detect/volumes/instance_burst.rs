@@ -13,7 +13,7 @@ use crate::view::{InstanceSeries, IoSpan, IoTotal, Seen, View};
 use crate::wording;
 
 use super::burst_bucket::LARGEST;
-use super::burst_forecast::{Settings, beginning};
+use super::burst_forecast::{Settings, beginning, not_watched};
 
 const KIND: Kind = Kind::EbsBurstForecast;
 
@@ -28,8 +28,7 @@ pub(super) fn judge(view: &View, block: &Seen<'_, BlockDevices>, settings: &Sett
     }
     let series = view.io.instance();
     let Some(last) = series.last() else {
-        let why = Unknown::baseline("what all EBS volumes are given in five minutes");
-        return judgement.blind_to(Subject::node(), &why);
+        return judgement.blind_to(Subject::node(), &not_watched("the instance"));
     };
     // Nobody needs to know the type of an instance that is idle.
     if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
