@@ -55,7 +55,10 @@ impl Timeline {
                 Change::Cleared => "cleared",
                 Change::Dropped => "dropped",
             };
-            line(mark, format!("{} {} ({})", finding.severity.name(), finding.kind, finding.message));
+            // What is over is no more so.
+            let over = matches!(transition.change, Change::Cleared | Change::Dropped);
+            let said = if over { "last said: " } else { "" };
+            line(mark, format!("{} {} ({said}{})", finding.severity.name(), finding.kind, finding.message));
         }
         // A question stands until nobody wants to know any more.
         for ask in step.asks.iter().filter(|ask| !self.asks.contains(ask)) {
