@@ -76,6 +76,10 @@ pub struct Total {
     pub tib: f64,
     /// The quota that counts them, by its name in Service Quotas.
     pub quota: String,
+    /// Its code there.
+    pub quota_code: Option<&'static str>,
+    /// What an account has of it that never asked for more, in TiB.
+    pub default_quota_tib: Option<u32>,
 }
 
 impl SweepReport {
@@ -138,10 +142,11 @@ impl SweepReport {
             let _ = writeln!(out, "  {count:>5}  {why}");
         }
         if !self.totals.is_empty() {
-            out.push_str("\nVolumes of the account in this region (available or in use), beside the quota that counts them (Service Quotas, EBS)\n");
+            out.push_str("\nVolumes of the account in this region (available or in use), beside the quota that counts them (Service Quotas, EBS), by\nwhat it is where nobody asked for more: aws service-quotas get-service-quota --service-code ebs --quota-code CODE says what it is\n");
         }
         for total in &self.totals {
-            let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {}", total.of, total.volumes, total.tib, total.quota);
+            let share = total.share();
+            let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {share}", total.of, total.volumes, total.tib);
         }
         out.push('\n');
         for note in &self.notes {
@@ -219,22 +224,36 @@ fn hint(volume: &Ec2Volume) -> String {
 
 impl Total {
     fn of(of: &str, volumes: u64, gib: u64) -> Self {
-        let name = match of {
-            "gp2" | "gp3" => Some("General Purpose SSD"),
-            "io1" | "io2" => Some("Provisioned IOPS SSD"),
-            "sc1" => Some("Cold HDD"),
-            "st1" => Some("Throughput Optimized HDD"),
-            "standard" => Some("Magnetic"),
+        // Service Quotas' own list of EBS, whose values an account may have raised.
+        let quota = match of {
+            "gp2" => Some(("General Purpose SSD", "L-D18FCD1D", 50)),
+            "gp3" => Some(("General Purpose SSD", "L-7A658B76", 50)),
+            "io1" => Some(("Provisioned IOPS SSD", "L-FD252861", 50)),
+            "io2" => Some(("Provisioned IOPS SSD", "L-09BD8365", 20)),
+            "sc1" => Some(("Cold HDD", "L-17AF77E8", 50)),
+            "st1" => Some(("Throughput Optimized HDD", "L-82ACEF56", 50)),
+            "standard" => Some(("Magnetic", "L-9CF3C2EB", 50)),
             _ => None,
         };
         Self {
             of: of.to_owned(),
             volumes,
             tib: (gib as f64 / 1024.0 * 100.0).round() / 100.0,
-            quota: name.map_or_else(
+            quota: quota.map_or_else(
                 || "its name is not known here".to_owned(),
-                |name| format!("Storage for {name} ({of}) volumes, in TiB"),
+                |(name, ..)| format!("Storage for {name} ({of}) volumes, in TiB"),
             ),
+            quota_code: quota.map(|(_, code, _)| code),
+            default_quota_tib: quota.map(|(.., tib)| tib),
+        }
+    }
+
+    /// How near it is to its quota, as far as that is known without asking for it.
+    fn share(&self) -> String {
+        let share = |tib: u32| format!("{:.0} % of {tib} TiB", (100.0 * self.tib / f64::from(tib)).ceil());
+        match (self.default_quota_tib.map(share), self.quota_code) {
+            (Some(share), Some(code)) => format!("{share}  {code}  {}", self.quota),
+            _ => self.quota.clone(),
         }
     }
 }
@@ -287,7 +306,7 @@ mod tests {
             "made for PersistentVolume pvc-2",
             "Unknown owner: no tag says whose they are",
             "      1  of etcd or the control plane",
-            "  io2              1       2.00 TiB  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",
+            "  io2              1       2.00 TiB  10 % of 20 TiB  L-09BD8365  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",
             "by the list of us-east-1",
         ] {
             assert!(table.contains(line), "{line}\n{table}");
