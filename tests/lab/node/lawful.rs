@@ -193,13 +193,6 @@ fn pod(name: &str, volumes: &[(&str, &str, VolumeMode)]) -> Value {
     }})
 }
 
-/// What is said of volumes; the emulated machine has its own troubles.
-fn found(watch: &Watch) -> Result<Vec<String>> {
-    let host = ["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall"];
-    let ours = |line: &&str| line.starts_with("barnacle_finding_info{") && !host.iter().any(|kind| line.contains(kind));
-    Ok(watch.get("/metrics")?.lines().filter(ours).map(str::to_owned).collect())
-}
-
 /// Asks barnacle each second what it says, as long as it lives.
 struct Sampler {
     over: Arc<AtomicBool>,
@@ -216,7 +209,7 @@ impl Sampler {
                 let mut heard = 0;
                 while !over.load(Ordering::Relaxed) {
                     // It is killed now and then, and then nobody answers.
-                    if let Ok(found) = found(&watch) {
+                    if let Ok(found) = stories::found_but(&watch, &[]) {
                         heard += 1;
                         let grave = found.into_iter().filter(|line| !line.contains("severity=\"info\""));
                         said.lock().unwrap().extend(grave.filter(|line| line.contains("confirmed")));

@@ -166,8 +166,11 @@ fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
     node.sh(&format!("(cd {held} && exec sleep 100000) >/dev/null 2>&1 & echo $! >/tmp/holders"))?;
     node.sh(&format!("touch {held}/log && exec sleep 100000 3<{held}/log >/dev/null 2>&1 & echo $! >>/tmp/holders"))?;
     // A backup that has the volume itself for a hostPath.
-    plane.apply(&daemonset("backup", &point(&uid(plane, PINNED.name)?, &PINNED), "/source").to_string())?;
-    daemonset_runs(plane, "backup")?;
+    plane.apply(&backup(&point(&uid(plane, PINNED.name)?, &PINNED)).to_string())?;
+    wait_for("the DaemonSet backup", || {
+        let ready = plane.kubectl(&["get", "daemonset", "backup", "-o", "jsonpath={.status.numberReady}"])?;
+        Ok(ready == "1")
+    })?;
     let elsewhere = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": ELSEWHERE}});
     plane.apply(&elsewhere.to_string())?;
     let began = Instant::now();
@@ -245,23 +248,26 @@ fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
     Ok(())
 }
 
-/// The lines about findings of volumes, as a scraper sees them. The emulated machine has its own troubles.
+/// The emulated machine has its own troubles.
+const ITS_OWN: [&str; 4] = ["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall"];
+
 fn found(watch: &Watch) -> Result<Vec<String>> {
+    found_but(watch, &["OrphanedPodDirectory", "AttachmentLimit"])
+}
+
+/// The lines about findings of volumes, as a scraper sees them, but for these kinds.
+pub fn found_but(watch: &Watch, kinds: &[&str]) -> Result<Vec<String>> {
     let ours = |line: &&str| {
-        line.starts_with("barnacle_finding_info{")
-            && !["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall", "OrphanedPodDirectory", "AttachmentLimit"]
-                .iter()
-                .any(|kind| line.contains(kind))
+        line.starts_with("barnacle_finding_info{") && !ITS_OWN.iter().chain(kinds).any(|kind| line.contains(kind))
     };
     Ok(watch.get("/metrics")?.lines().filter(ours).map(str::to_owned).collect())
 }
 
 /// Nothing else is said above info.
 fn only(report: &Value, kinds: &[&str]) -> Result<()> {
-    let host = ["NodeSaturated", "ClockDrift", "CpuSteal", "MemoryStall"];
     for finding in report["findings"].as_array().into_iter().flatten() {
         let kind = finding["kind"].as_str().unwrap_or_default();
-        let expected = kinds.contains(&kind) || host.contains(&kind) || finding["severity"] == "info";
+        let expected = kinds.contains(&kind) || ITS_OWN.contains(&kind) || finding["severity"] == "info";
         ensure!(expected || finding["confirmed"] == false, "nobody expects {finding}");
     }
     Ok(())
@@ -309,24 +315,16 @@ fn pod(volume: &Volume, node: Option<&str>) -> Value {
     }})
 }
 
-fn daemonset_runs(plane: &ControlPlane, name: &str) -> Result<()> {
-    wait_for(&format!("the DaemonSet {name}"), || {
-        let ready = plane.kubectl(&["get", "daemonset", name, "-o", "jsonpath={.status.numberReady}"])?;
-        Ok(ready == "1")
-    })
-}
-
-/// One that has a directory of the host's.
-fn daemonset(name: &str, path: &str, at: &str) -> Value {
-    let labels = json!({"app": name});
-    json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": "default"}, "spec": {
+fn backup(path: &str) -> Value {
+    let labels = json!({"app": "backup"});
+    json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "backup", "namespace": "default"}, "spec": {
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": {
             "terminationGracePeriodSeconds": 1,
             "volumes": [{"name": "v", "hostPath": {"path": path, "type": "Directory"}}],
             "containers": [{
                 "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
-                "volumeMounts": [{"name": "v", "mountPath": at}],
+                "volumeMounts": [{"name": "v", "mountPath": "/source"}],
             }],
         }},
     }})
