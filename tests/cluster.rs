@@ -1,22 +1,10 @@
 //! The API server as a witness, against a fake one that fails on demand: nothing is lost, nothing is told twice, and
 //! what is not known is Unknown. What the fake promises, `tests/world_api.rs` and the lab check.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    reason = "a test that fails may panic, and starts what it needs"
-)]
-
-mod world;
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::world::api::{Api as Fake, EndWatches, Fault, On, node, pod};
 use barnacle::api::{Access, Api, connect};
 use barnacle::facts::{Cause, Node, Observation, Pods, Question, Reading, Source};
 use barnacle::observe::Cluster;
@@ -24,7 +12,6 @@ use barnacle::observe::clock::Clock;
 use barnacle::observe::host::root::Root;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use world::api::{Api as Fake, EndWatches, Fault, On, node, pod};
 
 /// More than any of this takes on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,23 +1,12 @@
 //! What the documents promise is what the program has. To write the generated ones anew: `BARNACLE_RETELL=1`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "a test that fails may panic, and reads the files that it made"
-)]
-
-mod world;
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::world::scenario::{Edit, Scenario};
+use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::catalogue::{Scope, scope};
 use barnacle::config::{Config, KEYS};
@@ -26,8 +15,6 @@ use barnacle::facts::{PodPhase, Source};
 use barnacle::finding::{Judgement, Kind};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
 use barnacle::report::{Origin, Report};
-use world::scenario::{Edit, Scenario};
-use world::tree::World;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -38,7 +25,7 @@ fn generated(name: &str, expected: &str) {
         fs::write(path(name), expected).unwrap();
     }
     let found = fs::read_to_string(path(name)).unwrap_or_default();
-    assert!(found == expected, "{name} is out of date: BARNACLE_RETELL=1 cargo test --test docs");
+    assert!(found == expected, "{name} is out of date: BARNACLE_RETELL=1 cargo test --features ec2 --test it docs::");
 }
 
 #[test]

@@ -1,26 +1,13 @@
 //! EC2 as a witness, against a fake one that fails on demand: what is asked, what is not, and what becomes of answers that
 //! are none. Against moto_server the happy path: `tests/run moto`.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    reason = "a test that fails may panic, and starts what it needs"
-)]
-
-#[path = "robust/program.rs"]
-#[allow(dead_code, reason = "each test takes what it needs")]
-mod program;
-mod world;
 
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
+use crate::robust::program::{Program, eventually, free_address, get};
+use crate::world::api::{Api, node};
+use crate::world::ec2::{Ec2 as Fake, Fault, volume};
 use barnacle::api::{Access, connect};
 use barnacle::engine::Engine;
 use barnacle::facts::{
@@ -32,11 +19,8 @@ use barnacle::ledger::Memory;
 use barnacle::observe::Ec2;
 use barnacle::observe::clock::Clock;
 use barnacle::observe::ec2::{About, Daily, Hints, Outcome, Pace, Settings};
-use program::{Program, eventually, free_address, get};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
-use world::api::{Api, node};
-use world::ec2::{Ec2 as Fake, Fault, volume};
 
 const INSTANCE: &str = "i-0123456789abcdef0";
 const ELSEWHERE: &str = "i-0fedcba9876543210";

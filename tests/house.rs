@@ -1,15 +1,4 @@
 //! The arrows of the house: who may know whom. CONTRIBUTING.md draws them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "a test that fails may panic, and reads the files that it made"
-)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,14 +1,4 @@
 //! What is installed: the lines of `daemonset/` that keep it harmless, and that its settings are settings.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    missing_docs,
-    reason = "a test that fails may panic, and reads the files of the repository"
-)]
 
 #[path = "manifests/rights.rs"]
 mod rights;

@@ -1,17 +1,4 @@
 //! Scenarios: a host tree that changes over time in, findings out. `tests/scenarios/README.md` has the form.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "a test that fails may panic, and reads the files that it made"
-)]
-
-mod world;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,8 +8,8 @@ use std::thread;
 use barnacle::facts::{Source, Witness};
 use barnacle::finding::Kind;
 
-use world::scenario::{Purpose, Scenario};
-use world::tree::World;
+use crate::world::scenario::{Purpose, Scenario};
+use crate::world::tree::World;
 
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")

@@ -1,11 +1,4 @@
 //! Every seed of the fuzz targets, and what becomes of it when bytes go, change or repeat, in plain `cargo test`.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test reads its own files, and one that cannot go on says so where it stands"
-)]
 
 #[path = "fuzz/checks.rs"]
 mod checks;

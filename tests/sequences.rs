@@ -1,29 +1,15 @@
 //! Volumes come and go in random order, as they may and as they must not: what may be raises nothing above info, and of what
 //! must not each raises its own kind and no other.
 //!
-//! `SEQUENCES=500 cargo test --test sequences -- --nocapture` plays as many as the README's table is of, and prints it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a test that fails may panic, and makes the files that it reads"
-)]
-
-mod world;
+//! `SEQUENCES=500 cargo test --features ec2 --test it sequences:: -- --nocapture` plays as many as the README's table is of, and prints it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::world::scenario::{Edit, Scenario};
+use crate::world::tree::World;
+use crate::world::volumes::{Model, Stage, Volume, Wrong};
 use barnacle::finding::Severity;
-use world::scenario::{Edit, Scenario};
-use world::tree::World;
-use world::volumes::{Model, Stage, Volume, Wrong};
 
 /// So many lawful sequences in a plain run, and the sixteenth part of them of each unlawful one.
 const USUALLY: u64 = 24;

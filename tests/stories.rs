@@ -2,27 +2,14 @@
 //!
 //! `tests/stories/NAME/` has `story.txt` (in the form of a scenario), the `recording.zst` that was made of it, and
 //! the `timeline.txt` that `barnacle replay` must print. To make the latter two anew after a change that is
-//! meant: `BARNACLE_RETELL=1 cargo test --test stories`, and read the difference.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "a test that fails may panic, and reads the files that it made"
-)]
-
-mod world;
+//! meant: `BARNACLE_RETELL=1 cargo test --features ec2 --test it stories::`, and read the difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::world::scenario::Scenario;
 use barnacle::recording::Writer;
-use world::scenario::Scenario;
 
 fn stories() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");

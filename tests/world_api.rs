@@ -1,27 +1,15 @@
 //! The fake API server keeps the contract that a real one keeps too, and its faults are what they are called.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "a test that fails may panic"
-)]
 
 #[path = "world/api/contract/mod.rs"]
 mod contract;
-mod world;
 
 use std::time::Duration;
 
+use crate::world::api::{Api, EndWatches, Fault, On, daemonset, node, pod};
 use anyhow::{Context, Result};
 use contract::client::{Client, Watch};
 use contract::{CONTRACT, Hands, Server};
 use serde_json::{Value, json};
-use world::api::{Api, EndWatches, Fault, On, daemonset, node, pod};
 
 struct FakeHands<'a>(&'a Api);
 

@@ -11,12 +11,16 @@ use crate::engine::Engine;
 use crate::facts::{Cause, Ec2Place, Observation, Question, Source, Unknown};
 use crate::observe::Ec2;
 use crate::observe::clock::Clock;
-use crate::observe::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
+use crate::observe::ec2::{About, BUILT_IN, DESCRIBE_VOLUMES, NOT_BUILT_IN, Outcome, Pace, Settings};
 use crate::report::metrics::Ec2Figures;
+
+const SWITCHED_OFF: &str = "the setting ec2 is off (the component ec2 of the DaemonSet switches it on)";
 
 /// EC2 as the agent has it.
 pub(super) struct Ec2Link {
     witness: Option<Ec2>,
+    /// Why there is none.
+    off: &'static str,
     /// Asked in vain, and not told so yet.
     unsaid: BTreeSet<Source>,
     /// Whether a judge ever had a reason to ask.
@@ -27,7 +31,9 @@ impl Ec2Link {
     /// Nothing is asked before a judge has a reason.
     pub fn open(config: &Config, clock: Clock, pace: Pace) -> Self {
         let settings = Settings { endpoint: config.ec2_endpoint.clone(), clusters: config.clusters_in_account, pace };
-        Self { witness: config.ec2.then(|| Ec2::start(settings, clock)), unsaid: BTreeSet::new(), has_asked: false }
+        let witness = (config.ec2 && BUILT_IN).then(|| Ec2::start(settings, clock));
+        let off = if config.ec2 { NOT_BUILT_IN } else { SWITCHED_OFF };
+        Self { witness, off, unsaid: BTreeSet::new(), has_asked: false }
     }
 
     /// Puts questions; their answers come by [`Ec2Link::take`]. Says whether any was put.
@@ -47,8 +53,8 @@ impl Ec2Link {
 
     /// What came since the last time.
     pub fn take(&mut self) -> Vec<Observation> {
-        let why = "EC2 is not asked: the setting ec2 is off (the component ec2 of the DaemonSet switches it on)";
-        let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why));
+        let why = format!("EC2 is not asked: {}", self.off);
+        let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why.clone()));
         let unsaid = std::mem::take(&mut self.unsaid).into_iter().map(off);
         unsaid.chain(self.witness.iter().flat_map(Ec2::take)).collect()
     }
@@ -85,7 +91,10 @@ impl Ec2Link {
 
     /// What a reader of the report must know.
     pub fn note(&self) -> Option<String> {
-        let ec2 = self.witness.as_ref()?;
+        let Some(ec2) = &self.witness else {
+            // Who switched it on must learn that it does nothing, also while no detector asks.
+            return (self.off == NOT_BUILT_IN).then(|| format!("EC2: {NOT_BUILT_IN}"));
+        };
         let calls = match ec2.meter().total() {
             0 if self.has_asked => "not asked yet: what is asked waits for this node's turn".to_owned(),
             0 => "not asked, as nothing here gave a reason".to_owned(),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::api::{Access, connect};
 use crate::config::Config;
 use crate::facts::region_of;
-use crate::observe::ec2::{Hints, Meter, Sweep};
+use crate::observe::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
 use crate::report::sweep::SweepReport;
 
 /// Sweeps the region of the cluster, or another one.
@@ -21,6 +21,9 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
         && region_of(region) != Some(region.as_str())
     {
         bail!("{region:?} is no region: expected one such as eu-west-1");
+    }
+    if !BUILT_IN {
+        bail!("EC2 cannot be asked: {NOT_BUILT_IN}");
     }
     let api = match Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster) {
         Some(access) => Some(connect(&access, "sweep").await?),

@@ -26,7 +26,7 @@ use crate::facts::{
 use budget::Budget;
 
 pub use budget::turn;
-pub use client::{Client, Ec2Error, Page, Which};
+pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which};
 pub use meter::{DESCRIBE_VOLUMES, Meter, Outcome};
 pub use sweep::{Daily, Hints, Sweep};
 

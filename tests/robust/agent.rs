@@ -8,9 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::mounts::{Full, in_own_namespace};
-use crate::program::{Program, barnacle, eventually, free_address, get};
-use crate::tree::Tree;
+use super::mounts::{Full, in_own_namespace};
+use super::program::{Program, barnacle, eventually, free_address, get};
+use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(2);

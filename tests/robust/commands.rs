@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::program::{barnacle, free_address};
-use crate::tree::Tree;
+use super::program::{barnacle, free_address};
+use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(20);
 

@@ -18,9 +18,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::mounts::{in_following_namespace, in_own_namespace};
-use crate::program::{Program, eventually, free_address, get, is_root};
-use crate::tree::POD;
+use super::mounts::{in_following_namespace, in_own_namespace};
+use super::program::{Program, eventually, free_address, get, is_root};
+use super::tree::POD;
 
 const BOUND: Duration = Duration::from_secs(30);
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::mounts::{Hung, in_own_namespace};
-use crate::program::{Program, check, eventually, free_address, get};
-use crate::tree::Tree;
+use super::mounts::{Hung, in_own_namespace};
+use super::program::{Program, check, eventually, free_address, get};
+use super::tree::Tree;
 
 /// Sources that are not known, and the class of why.
 fn unknown(report: &Value) -> BTreeMap<String, String> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
-use crate::program::{Program, check};
-use crate::tree::{Tree, files};
+use super::program::{Program, check};
+use super::tree::{Tree, files};
 
 const BOUND: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,7 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::program::is_root;
+use super::program::is_root;
 
 /// Runs a test in a mount namespace of its own, so that no mount outlives it, whatever becomes of it. The programs
 /// that it starts are in there as well.

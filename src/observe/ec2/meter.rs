@@ -50,6 +50,7 @@ pub const DESCRIBE_VOLUMES: &str = "DescribeVolumes";
 pub struct Meter(Mutex<BTreeMap<Outcome, u64>>);
 
 impl Meter {
+    #[cfg(feature = "ec2")]
     pub(super) fn count(&self, outcome: Outcome) {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *calls.entry(outcome).or_default() += 1;
