@@ -138,7 +138,7 @@ impl Agent {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
-        let engine = Engine::new(config.detect.clone(), clock.now(), memory);
+        let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
         let mut api = Link::open(config, clock).await;
         if config.tell {
             api.tell_from(state.told(), clock.now());

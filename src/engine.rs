@@ -10,7 +10,7 @@ use crate::ledger::{Entry, Ledger, Memory, Transition};
 use crate::view::{Former, Trends, View};
 
 /// The judges, what they see, and what became of their findings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     settings: Settings,
     view: View,
@@ -43,6 +43,13 @@ impl Engine {
             blind: BTreeMap::new(),
             asks: BTreeMap::new(),
         }
+    }
+
+    /// Passes come at this interval: what is read with them is too old after four of them.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.view.interval = interval;
+        self
     }
 
     /// Takes in what was seen and judges what it may have changed.

@@ -15,9 +15,12 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, Teller, ToldType,
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 
-/// After how many missed reads a fact is too old to rely on, counted at least at the longest interval between passes.
+/// After how many missed reads a fact is too old to rely on: beside newer facts it describes a machine that never was.
 const MISSED_READS: u32 = 4;
-const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two passes where nothing else is set.
+const USUAL_INTERVAL: Duration = Duration::from_secs(10);
+/// The API server confirms what is watched about once a minute, however often passes come.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// What the API server is asked by name it is asked again within ten minutes, for as long as a judge wants to know.
 /// An answer that nobody wants any more is kept as long, and a reading is as old as its oldest answer.
 const ASKED_AGAIN: Duration = Duration::from_secs(325);
@@ -168,10 +171,15 @@ impl<T> Fact<T> {
         }
     }
 
-    fn expire(&mut self, now: Moment) {
+    fn expire(&mut self, now: Moment, interval: Duration) {
         let Reading::Known { at, .. } = &self.now else { return };
-        let asked_for = self.source.every().is_zero() && self.source.witness() == Witness::Api;
-        let every = if asked_for { ASKED_AGAIN } else { self.source.every().max(LONGEST_INTERVAL) };
+        let asked_for = self.source.every().is_zero();
+        let every = match self.source.witness() {
+            Witness::Api if asked_for => ASKED_AGAIN,
+            // What is read for a question alone is read again once a minute at most.
+            Witness::Host if !asked_for => self.source.every().max(interval),
+            _ => self.source.every().max(LONGEST_SILENCE),
+        };
         let good_for = every * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
@@ -190,6 +198,8 @@ macro_rules! view {
         pub struct View {
             /// The moment that is judged.
             pub now: Moment,
+            /// Time between two passes.
+            pub interval: Duration,
             /// What each eviction signal did lately.
             pub trends: Trends,
             /// Pods with claims that are or were on this node.
@@ -205,6 +215,7 @@ macro_rules! view {
             pub fn new(now: Moment) -> Self {
                 Self {
                     now,
+                    interval: USUAL_INTERVAL,
                     trends: Trends::default(),
                     former: Former::default(),
                     io: IoSeries::default(),
@@ -225,7 +236,7 @@ macro_rules! view {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
                     }
                 }
-                $(self.$field.expire(now); self.$field.begin_trouble(now);)*
+                $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
                 fresh
             }
 
@@ -458,9 +469,16 @@ mod tests {
     fn an_old_word_does_not_stand_for_ever() {
         let mut view = View::new(at(0));
         see(&mut view, 10, 1);
-        view.take(at(249), Vec::new());
+        view.take(at(50), Vec::new());
         assert!(view.vmstat.known().is_ok());
-        view.take(at(251), Vec::new());
+        view.take(at(51), Vec::new());
+        assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
+        // Where passes come once a minute, so do reads.
+        view.interval = Duration::from_secs(60);
+        see(&mut view, 60, 2);
+        view.take(at(300), Vec::new());
+        assert!(view.vmstat.known().is_ok());
+        view.take(at(301), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
     }
 

@@ -1,0 +1,165 @@
+//! Every recording is played again with each of its sources taken away. What must hold: nothing is confirmed, resolved or counted as
+//! clear, and no absence is stated, for what could not be read; and nothing is lost that does not decide by it.
+//!
+//! `tests/mutation/known-failures.txt` has what does not hold yet. The list only shrinks: a new failure fails this test, and so does
+//! an entry that holds by now (BARNACLE_RETELL=1 removes it, and never adds one). `tests/mutation/confirmed.txt` has what is still
+//! confirmed where a source is denied from the start; BARNACLE_RETELL=1 writes it, read the difference.
+
+#[path = "mutation/change.rs"]
+mod change;
+#[path = "mutation/play.rs"]
+mod play;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+
+use barnacle::facts::Source;
+use barnacle::finding::Kind;
+use barnacle::recording::Reader;
+
+use change::{Change, Target};
+use play::{Played, Steps, reads};
+
+fn dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn is_retold() -> bool {
+    std::env::var_os("BARNACLE_RETELL").is_some()
+}
+
+/// A recording by its name.
+struct Recording {
+    name: String,
+    steps: Steps,
+    /// The kind that it is about; none of a story.
+    kind: Option<Kind>,
+}
+
+fn stories() -> Vec<Recording> {
+    let mut stories: Vec<_> = fs::read_dir(dir().join("stories")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    stories.retain(|path| path.is_dir());
+    stories.sort();
+    let read = |path: PathBuf| {
+        let reader = Reader::new(File::open(path.join("recording.zst")).unwrap()).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        Recording { name, steps: reader.collect::<Result<_, _>>().unwrap(), kind: None }
+    };
+    stories.into_iter().map(read).collect()
+}
+
+/// What is changed in a recording: each source that it has, and the API server as a whole.
+fn targets(recording: &Recording, played: &Played) -> Vec<Target> {
+    let sources = played.sources();
+    let all = Source::ALL.iter().copied().filter(|source| sources.has(*source));
+    let chosen = all.filter(|source| recording.kind.is_none_or(|kind| reads(kind).has(*source)));
+    let api = Target::api();
+    let has_api = sources.meets(api.set());
+    chosen.map(Target::one).chain(has_api.then_some(api)).collect()
+}
+
+/// Failures by their line in the list, with an example of each.
+fn failures(recordings: Vec<Recording>) -> BTreeMap<String, String> {
+    let (work, found) = (Mutex::new(recordings.into_iter()), Mutex::new(BTreeMap::new()));
+    let one = || {
+        loop {
+            let Some(recording) = work.lock().unwrap().next() else { return };
+            let played = Played::new(recording.steps.clone());
+            for target in targets(&recording, &played) {
+                for change in Change::ALL {
+                    for failure in played.failures(&target, change) {
+                        let line = format!(
+                            "{} | {} {} | {} | {}",
+                            recording.name,
+                            target.name,
+                            change.name(),
+                            failure.kind,
+                            failure.wrong.name()
+                        );
+                        found.lock().unwrap().entry(line).or_insert(failure.example);
+                    }
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(2, |n| n.get().min(4));
+        for _ in 0..threads {
+            scope.spawn(one);
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+/// The lines of a committed list that are no comment.
+fn listed(text: &str) -> BTreeSet<String> {
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Holds what was found against the list of what is known to fail.
+fn hold(found: &BTreeMap<String, String>, name: &str) {
+    let path = dir().join("mutation").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let known = listed(&text);
+    let new: Vec<_> = found.iter().filter(|(line, _)| !known.contains(*line)).collect();
+    let mended: Vec<_> = known.iter().filter(|line| !found.contains_key(*line)).collect();
+    if is_retold() && !mended.is_empty() {
+        let left = text.lines().filter(|line| !mended.iter().any(|mended| *mended == line));
+        fs::write(&path, left.fold(String::new(), |text, line| text + line + "\n")).unwrap();
+    }
+    let mut told = String::new();
+    for (line, example) in &new {
+        writeln!(told, "{line}\n    {example}").unwrap();
+    }
+    if let Some(out) = std::env::var_os("BARNACLE_FAILURES") {
+        fs::write(Path::new(&out).join(name), found.keys().fold(String::new(), |text, line| text + line + "\n"))
+            .unwrap();
+    }
+    assert!(new.is_empty(), "{} failures that {name} does not list:\n{told}", new.len());
+    assert!(
+        mended.is_empty() || is_retold(),
+        "{} entries of {name} hold by now: BARNACLE_RETELL=1 removes them\n{mended:#?}",
+        mended.len()
+    );
+}
+
+#[test]
+fn no_story_is_changed_by_what_cannot_be_read() {
+    hold(&failures(stories()), "known-failures.txt");
+}
+
+/// The kinds with the second at which each is confirmed.
+fn row(confirmed: &BTreeSet<(Kind, u64)>) -> String {
+    let all: Vec<_> = confirmed.iter().map(|(kind, at)| format!("{kind}@{at}")).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(" ") }
+}
+
+#[test]
+fn what_is_confirmed_without_each_source_is_written_down() {
+    let mut text = String::from(
+        "# What each story confirms, and at which second, where one source is denied from the start.\n\
+         # Sources that are not named change nothing. Made by BARNACLE_RETELL=1 cargo test --features ec2 --test it mutation::\n",
+    );
+    for recording in stories() {
+        let played = Played::new(recording.steps.clone());
+        let all = row(&played.confirmed_with(None).unwrap());
+        writeln!(text, "\n{}\n  {:<26} {all}", recording.name, "all sources").unwrap();
+        for target in targets(&recording, &played) {
+            let Ok(confirmed) = played.confirmed_with(Some((&target, Change::Denied))) else { continue };
+            let row = row(&confirmed);
+            if row != all {
+                writeln!(text, "  without {:<18} {row}", target.name).unwrap();
+            }
+        }
+    }
+    let path = dir().join("mutation/confirmed.txt");
+    if is_retold() {
+        fs::write(&path, &text).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == committed, "tests/mutation/confirmed.txt differs: if this is meant, BARNACLE_RETELL=1\n{text}");
+}

@@ -1,0 +1,287 @@
+//! Plays a recording as it is and with one source changed, and compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use barnacle::detect::{DETECTORS, Settings};
+use barnacle::engine::{Engine, Step};
+use barnacle::facts::{Moment, Observation, SourceSet};
+use barnacle::finding::{Blind, Kind, Severity, Subject};
+use barnacle::ledger::{self, Memory};
+
+use super::change::{Change, NotPossible, Target};
+
+/// What a finding is known by.
+pub type Key = (Kind, Subject);
+
+/// Some steps of a recording: a moment and what was seen.
+pub type Steps = Vec<(Moment, Vec<Observation>)>;
+
+/// How long after a confirmation its sources fail.
+const AFTER: Duration = Duration::from_secs(15);
+
+/// What went wrong, in the order of how bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// Confirmed, and never confirmed in the unchanged run until then.
+    New,
+    /// More severe than it is in the unchanged run.
+    Worse,
+    /// Resolved while it stands in the unchanged run.
+    Resolved,
+    /// It stands in the unchanged run, and here the kind counts as evaluated without it.
+    Clear,
+    /// A text says that something is absent, and the unchanged run never does.
+    Absence,
+    /// It does not decide by what is missing, and is not confirmed in the same pass.
+    Lost,
+}
+
+impl Wrong {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "confirmed from what is missing",
+            Self::Worse => "more severe for what is missing",
+            Self::Resolved => "resolved for what is missing",
+            Self::Clear => "counted as clear",
+            Self::Absence => "says that something is absent",
+            Self::Lost => "lost although it does not decide by this source",
+        }
+    }
+}
+
+/// One failure: what, and where it was seen first.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: Kind,
+    pub wrong: Wrong,
+    pub example: String,
+}
+
+/// A recording and what comes of it unchanged.
+pub struct Played {
+    steps: Steps,
+    /// The engine before the step of this number.
+    engines: BTreeMap<usize, Engine>,
+    /// For each step, what is confirmed after it and how severe it is.
+    standing: Vec<BTreeMap<Key, Severity>>,
+    confirmed: BTreeMap<Key, usize>,
+    absences: BTreeMap<Kind, BTreeSet<String>>,
+}
+
+/// Plays the steps from an engine.
+fn run(engine: &mut Engine, steps: &[(Moment, Vec<Observation>)], mut each: impl FnMut(usize, &Engine, &Step)) {
+    for (number, (at, seen)) in steps.iter().enumerate() {
+        let step = engine.step(*at, seen.clone());
+        each(number, engine, &step);
+    }
+}
+
+fn standing(engine: &Engine) -> BTreeMap<Key, Severity> {
+    let confirmed = engine.entries().filter(|entry| entry.confirmed.is_some());
+    confirmed.map(|entry| ((entry.finding.kind, entry.finding.subject.clone()), entry.finding.severity)).collect()
+}
+
+impl Played {
+    pub fn new(steps: Steps) -> Self {
+        let begin = Engine::new(Settings::default(), steps[0].0, Memory::default());
+        let mut all = Vec::new();
+        let mut confirmed = BTreeMap::new();
+        let mut absences: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
+        run(&mut begin.clone(), &steps, |number, engine, _| {
+            let now = standing(engine);
+            for key in now.keys() {
+                confirmed.entry(key.clone()).or_insert(number);
+            }
+            for (kind, text) in texts(engine) {
+                absences.entry(kind).or_default().extend(absences_in(&text));
+            }
+            all.push(now);
+        });
+        let mut starts = BTreeSet::from([0, steps.len() / 2]);
+        for number in confirmed.values() {
+            let after = |(at, _): &(Moment, _)| at.since(&steps[*number].0).is_none_or(|passed| passed >= AFTER);
+            starts.extend((number + 1..steps.len()).find(|number| after(&steps[*number])));
+        }
+        let mut engines = BTreeMap::new();
+        let mut engine = begin;
+        for (number, (at, seen)) in steps.iter().enumerate() {
+            if starts.contains(&number) {
+                engines.insert(number, engine.clone());
+            }
+            engine.step(*at, seen.clone());
+        }
+        Self { steps, engines, standing: all, confirmed, absences }
+    }
+
+    /// Sources that were known at least once.
+    pub fn sources(&self) -> SourceSet {
+        let seen = self.steps.iter().flat_map(|(_, seen)| seen);
+        seen.filter(|observation| observation.why_unknown().is_none()).map(Observation::source).collect()
+    }
+
+    /// What is confirmed with this change from the start: each kind with the second at which it was.
+    pub fn confirmed_with(&self, change: Option<(&Target, Change)>) -> Result<BTreeSet<(Kind, u64)>, NotPossible> {
+        let steps = match change {
+            Some((target, change)) => changed(&self.steps, target, change)?,
+            None => self.steps.clone(),
+        };
+        let mut found = BTreeSet::new();
+        run(&mut self.engines[&0].clone(), &steps, |number, _, step| {
+            let after = self.second(number);
+            let confirmed = step.transitions.iter().filter(|t| t.change == ledger::Change::Confirmed);
+            found.extend(confirmed.map(|t| (t.finding.kind, after)));
+        });
+        Ok(found)
+    }
+
+    fn second(&self, number: usize) -> u64 {
+        let begun = self.steps[0].0.wall;
+        self.steps[number].0.wall.duration_since(begun).as_secs().unsigned_abs()
+    }
+
+    /// Everything that this change makes wrong, from each of its beginnings. None where the source cannot fail so.
+    pub fn failures(&self, target: &Target, change: Change) -> Vec<Failure> {
+        let Ok(steps) = changed(&self.steps, target, change) else { return Vec::new() };
+        let mut found: BTreeMap<(Kind, Wrong), String> = BTreeMap::new();
+        for (from, engine) in &self.engines {
+            let steps = steps.get(*from..).unwrap_or_default();
+            run(&mut engine.clone(), steps, |number, engine, step| {
+                for (key, wrong, what) in self.compare(from + number, engine, step, target, change) {
+                    let example = || {
+                        let (at, from) = (self.second(from + number), self.second(*from));
+                        format!(
+                            "{target} {change} from {from} s, at {at} s: {} {what}",
+                            key.1,
+                            target = target.name,
+                            change = change.name()
+                        )
+                    };
+                    found.entry((key.0, wrong)).or_insert_with(example);
+                }
+            });
+        }
+        found.into_iter().map(|((kind, wrong), example)| Failure { kind, wrong, example }).collect()
+    }
+
+    fn compare(
+        &self,
+        number: usize,
+        engine: &Engine,
+        step: &Step,
+        target: &Target,
+        change: Change,
+    ) -> Vec<(Key, Wrong, String)> {
+        let mut wrong = Vec::new();
+        let (unchanged, now) = (&self.standing[number], standing(engine));
+        for (key, severity) in &now {
+            match unchanged.get(key) {
+                Some(as_is) if as_is < severity => wrong.push((key.clone(), Wrong::Worse, String::new())),
+                None if self.confirmed.get(key).is_none_or(|first| *first > number) => {
+                    wrong.push((key.clone(), Wrong::New, String::new()));
+                }
+                _ => {}
+            }
+        }
+        for transition in step.transitions.iter().filter(|t| t.change == ledger::Change::Cleared) {
+            let key = (transition.finding.kind, transition.finding.subject.clone());
+            if unchanged.contains_key(&key) {
+                wrong.push((key, Wrong::Resolved, String::new()));
+            }
+        }
+        // An old value is still taken for one: until it is too old the world is as it was then.
+        let is_old_news = change == Change::Stale && target.set().iter().all(|s| engine.view().unknown(s).is_none());
+        for key in unchanged.keys().filter(|key| !now.contains_key(key)) {
+            if self.confirmed[key] == number && !decides(key.0).meets(target.set()) {
+                wrong.push((key.clone(), Wrong::Lost, String::new()));
+            }
+            let suspected = engine.entries().any(|e| e.finding.kind == key.0 && e.finding.subject == key.1);
+            if !suspected && !is_old_news && !is_blind_to(engine, key) {
+                wrong.push((key.clone(), Wrong::Clear, String::new()));
+            }
+        }
+        for entry in engine.entries().filter(|_| !is_old_news) {
+            let kind = entry.finding.kind;
+            let known = self.absences.get(&kind);
+            for text in texts_of(entry) {
+                for absence in absences_in(&text) {
+                    if !known.is_some_and(|known| known.contains(&absence)) {
+                        wrong.push(((kind, entry.finding.subject.clone()), Wrong::Absence, format!("({absence})")));
+                    }
+                }
+            }
+        }
+        wrong
+    }
+}
+
+fn is_blind_to(engine: &Engine, (kind, subject): &Key) -> bool {
+    match engine.blind(*kind) {
+        None => true,
+        Some(blind @ (Blind::All(_) | Blind::Rest(_) | Blind::Of(_))) => blind.to(subject).is_some(),
+        Some(Blind::No) => false,
+    }
+}
+
+/// What the kind's detector says that it decides by.
+pub fn decides(kind: Kind) -> SourceSet {
+    let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
+    detector.needs.with(detector.parts)
+}
+
+/// What the kind's detector reads.
+pub fn reads(kind: Kind) -> SourceSet {
+    DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap().reads()
+}
+
+fn changed(steps: &Steps, target: &Target, change: Change) -> Result<Steps, NotPossible> {
+    let mut possible = false;
+    let steps = steps.iter().map(|(at, seen)| {
+        let seen = seen.iter().filter_map(|observation| {
+            if !target.has(observation.source()) {
+                return Some(observation.clone());
+            }
+            let known = observation.why_unknown().is_none();
+            match change.of(observation) {
+                Ok(changed) => {
+                    possible |= known;
+                    changed
+                }
+                Err(NotPossible) => Some(observation.clone()),
+            }
+        });
+        (*at, seen.collect())
+    });
+    let steps = steps.collect();
+    if possible { Ok(steps) } else { Err(NotPossible) }
+}
+
+fn texts(engine: &Engine) -> Vec<(Kind, String)> {
+    engine.entries().flat_map(|entry| texts_of(entry).map(|text| (entry.finding.kind, text))).collect()
+}
+
+fn texts_of(entry: &ledger::Entry) -> impl Iterator<Item = String> {
+    let finding = &entry.finding;
+    std::iter::once(finding.message.clone()).chain(finding.evidence.iter().map(|evidence| evidence.fact.clone()))
+}
+
+const ABSENT: [&str; 10] =
+    ["no", "nothing", "gone", "none", "nobody", "nowhere", "never", "neither", "without", "absent"];
+/// A clause with one of these says what is not known, which is no statement of absence.
+const UNKNOWN: [&str; 8] =
+    ["unknown", "could not", "cannot", "not known", "not asked", "not read", "not seen", "not evaluated"];
+
+/// The clauses of a text that state an absence, without their figures.
+fn absences_in(text: &str) -> Vec<String> {
+    let clauses = text.split([';', ':', ',', '(', ')']).map(str::trim);
+    let states = |clause: &&str| {
+        let words = || clause.split(|c: char| !c.is_alphanumeric());
+        words().any(|word| ABSENT.contains(&word)) && !UNKNOWN.iter().any(|unknown| clause.contains(unknown))
+    };
+    clauses.filter(states).map(without_figures).collect()
+}
+
+fn without_figures(clause: &str) -> String {
+    let words = clause.split_whitespace().filter(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
+}
