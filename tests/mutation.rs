@@ -4,6 +4,8 @@
 //! `tests/mutation/known-failures.txt` has what does not hold yet. The list only shrinks: a new failure fails this test, and so does
 //! an entry that holds by now (BARNACLE_RETELL=1 removes it, and never adds one). `tests/mutation/confirmed.txt` has what is still
 //! confirmed where a source is denied from the start; BARNACLE_RETELL=1 writes it, read the difference.
+//!
+//! Of scenarios the sources that their kind reads are taken away; MUTATION=all takes each of them (tests/run long).
 
 #[path = "mutation/change.rs"]
 mod change;
@@ -21,6 +23,8 @@ use barnacle::facts::Source;
 use barnacle::finding::Kind;
 use barnacle::recording::Reader;
 
+use crate::scenarios;
+use crate::world::scenario::{Purpose, Scenario};
 use change::{Change, Target};
 use play::{Played, Steps, reads};
 
@@ -56,7 +60,8 @@ fn stories() -> Vec<Recording> {
 fn targets(recording: &Recording, played: &Played) -> Vec<Target> {
     let sources = played.sources();
     let all = Source::ALL.iter().copied().filter(|source| sources.has(*source));
-    let chosen = all.filter(|source| recording.kind.is_none_or(|kind| reads(kind).has(*source)));
+    let all_of_them = std::env::var_os("MUTATION").is_some_and(|which| which == "all");
+    let chosen = all.filter(|source| all_of_them || recording.kind.is_none_or(|kind| reads(kind).has(*source)));
     let api = Target::api();
     let has_api = sources.meets(api.set());
     chosen.map(Target::one).chain(has_api.then_some(api)).collect()
@@ -72,15 +77,12 @@ fn failures(recordings: Vec<Recording>) -> BTreeMap<String, String> {
             for target in targets(&recording, &played) {
                 for change in Change::ALL {
                     for failure in played.failures(&target, change) {
-                        let line = format!(
-                            "{} | {} {} | {} | {}",
-                            recording.name,
-                            target.name,
-                            change.name(),
-                            failure.kind,
-                            failure.wrong.name()
-                        );
-                        found.lock().unwrap().entry(line).or_insert(failure.example);
+                        let (target, change, wrong) = (target.name, change.name(), failure.wrong.name());
+                        let line = format!("{target} {change} | {} | {wrong}", failure.kind);
+                        // A line for each scenario would say the same a dozen times.
+                        let line = if recording.kind.is_some() { line } else { format!("{} | {line}", recording.name) };
+                        let example = || format!("{}: {}", recording.name, failure.example);
+                        found.lock().unwrap().entry(line).or_insert_with(example);
                     }
                 }
             }
@@ -130,6 +132,50 @@ fn hold(found: &BTreeMap<String, String>, name: &str) {
 #[test]
 fn no_story_is_changed_by_what_cannot_be_read() {
     hold(&failures(stories()), "known-failures.txt");
+}
+
+/// Every scenario of every kind.
+fn scenarios() -> Vec<Recording> {
+    let base = Scenario::base(&dir().join("scenarios/base.txt"));
+    let all = Kind::ALL.iter().flat_map(|kind| scenarios::scenarios(*kind).into_iter().map(|s| (*kind, s)));
+    let record = |(kind, scenario): (Kind, Scenario)| Recording {
+        name: scenario.name.clone(),
+        steps: scenario.observe(&base),
+        kind: Some(kind),
+    };
+    all.map(record).collect()
+}
+
+#[test]
+fn no_scenario_is_changed_by_what_its_kind_cannot_read() {
+    hold(&failures(scenarios()), "known-failures-of-scenarios.txt");
+}
+
+/// Kinds that need no API server.
+const WITHOUT_API: [Kind; 6] = [
+    Kind::DeadMount,
+    Kind::FilesystemError,
+    Kind::PinnedFilesystem,
+    Kind::OomKill,
+    Kind::EvictionThresholdMet,
+    Kind::MemoryStall,
+];
+
+#[test]
+fn what_needs_no_api_server_is_confirmed_in_the_same_pass_while_it_is_silent() {
+    let mut base = Scenario::base(&dir().join("scenarios/base.txt"));
+    base.extend(Scenario::base(&dir().join("scenarios/cluster.txt")));
+    for kind in WITHOUT_API {
+        for scenario in scenarios::scenarios(kind).iter().filter(|scenario| scenario.purpose == Purpose::Raise) {
+            let played = Played::new(scenario.observe(&base));
+            let of_kind =
+                |found: BTreeSet<(Kind, u64)>| found.into_iter().filter(|(k, _)| *k == kind).collect::<Vec<_>>();
+            let all = of_kind(played.confirmed_with(None).unwrap());
+            assert!(!all.is_empty(), "{}: not confirmed beside a healthy API server", scenario.name);
+            let silent = played.confirmed_with(Some((&Target::api(), Change::Denied))).unwrap();
+            assert_eq!(of_kind(silent), all, "{}", scenario.name);
+        }
+    }
 }
 
 /// The kinds with the second at which each is confirmed.

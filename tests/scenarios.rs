@@ -26,7 +26,7 @@ fn kebab(kind: Kind) -> String {
     name
 }
 
-fn scenarios(kind: Kind) -> Vec<Scenario> {
+pub fn scenarios(kind: Kind) -> Vec<Scenario> {
     let dir = dir().join(kebab(kind));
     let mut files: Vec<_> = fs::read_dir(&dir)
         .unwrap_or_else(|_| panic!("{kind} has no scenarios: expected {}", dir.display()))

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use barnacle::facts::{Moment, Observation};
 use barnacle::finding::{Blind, Kind, Severity};
 
 use super::tree::World;
@@ -111,6 +112,26 @@ impl Scenario {
             world.record(step.second, writer);
             next = step.second + PASS;
         }
+    }
+
+    /// Plays it through; what was observed in each round.
+    pub fn observe(&self, base: &[Edit]) -> Vec<(Moment, Vec<Observation>)> {
+        let mut world = World::new(base);
+        let mut all = Vec::new();
+        let mut next = 0;
+        for step in &self.steps {
+            while next < step.second {
+                world.rounds(next, |at, seen| all.push((at, seen.to_vec())));
+                next += PASS;
+            }
+            world.edit(&step.edits);
+            if let Some((id, told)) = &step.reboot {
+                world.reboot(step.second, id, *told);
+            }
+            world.rounds(step.second, |at, seen| all.push((at, seen.to_vec())));
+            next = step.second + PASS;
+        }
+        all
     }
 
     /// Plays it through; what came out otherwise than it says.

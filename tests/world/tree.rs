@@ -140,7 +140,8 @@ impl World {
         self.rounds(second, |at, seen| writer.step(at, seen).unwrap());
     }
 
-    fn rounds(&mut self, second: u64, mut each: impl FnMut(Moment, &[Observation])) {
+    /// The same; each round's observations are handed out before the engine has them.
+    pub fn rounds(&mut self, second: u64, mut each: impl FnMut(Moment, &[Observation])) {
         let at = self.moment(second);
         for _ in 0..3 {
             let asks = std::mem::take(&mut self.asks);
