@@ -1,11 +1,14 @@
 //! The judges: one file for each question. They are pure: a view in, judgements out.
 
+mod evaluation;
 pub mod instance;
 pub mod kubelet;
 pub mod network;
 pub mod volumes;
 
 use std::cell::OnceCell;
+
+pub use evaluation::{Around, Detect, Evaluation};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
@@ -59,6 +62,8 @@ pub struct Detector {
 /// How a judge is asked.
 #[derive(Debug)]
 pub enum Judge {
+    /// By inputs that are its type: it says itself what it could not evaluate.
+    Typed(fn(&View, &Settings) -> Vec<Judgement>),
     /// By what was seen.
     OfView(fn(&View, &Settings) -> Vec<Judgement>),
     /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
@@ -128,10 +133,14 @@ impl Detector {
 
     /// Judges, or says for each kind why not.
     fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Vec<Standing<'a>>>) -> Vec<Judgement> {
+        if let Judge::Typed(run) = self.judge {
+            return run(view, settings);
+        }
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
         let mut judgements = match self.judge {
+            Judge::Typed(judge) => judge(view, settings),
             Judge::OfView(judge) => judge(view, settings),
             Judge::OfVolumes(judge) => {
                 judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
@@ -151,6 +160,12 @@ impl Detector {
     fn unseen<'a>(&self, view: &'a View) -> Option<&'a Unknown> {
         let gap = || self.needs.with(self.parts).iter().find_map(|source| view.gap(source));
         self.parts.iter().find_map(|source| view.unknown(source)).or_else(gap)
+    }
+
+    /// Every source that it decides by.
+    #[must_use]
+    pub fn decides_by(&self) -> SourceSet {
+        self.needs.with(self.parts)
     }
 
     /// Every source that can change its mind.

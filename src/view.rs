@@ -1,13 +1,14 @@
 //! What the judges see: every fact with its age, its last value before this one, and what changed between.
 
+pub mod input;
 mod io_series;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, EvictionSignal, KnownPod, Moment, Observation, Pod, PodUid, Pods, Reading, Source, SourceSet, Unknown,
-    Witness, for_each_source,
+    Cause, EvictionSignal, KnownPod, Moment, Observation, Partial, Pod, PodUid, Pods, Reading, Source, SourceSet,
+    Unknown, Witness, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, Teller, ToldType, VolumeSeries};
@@ -246,6 +247,12 @@ macro_rules! view {
                 match source { $(Source::$variant => self.$field.known().err(),)* }
             }
 
+            /// What of a source's list could not be read: what is not in it may be there.
+            #[must_use]
+            pub fn gap(&self, source: Source) -> Option<&Unknown> {
+                match source { $(Source::$variant => Partial::gap(self.$field.known().ok()?.value),)* }
+            }
+
             /// When a source was last read with success, if its word still stands.
             #[must_use]
             pub fn seen_at(&self, source: Source) -> Option<Moment> {
@@ -255,6 +262,31 @@ macro_rules! view {
     };
 }
 for_each_source!(view);
+
+macro_rules! source_types {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
+        /// Each source as a type, by which a detector says what it reads.
+        pub mod sources {
+            use super::input::SourceType;
+            use super::{Fact, View};
+            use crate::facts::Source;
+
+            $(#[doc = $place]
+            #[derive(Debug)]
+            pub struct $variant;
+
+            impl SourceType for $variant {
+                const SOURCE: Source = Source::$variant;
+                type Value = $type;
+
+                fn fact(view: &View) -> &Fact<$type> {
+                    &view.$field
+                }
+            })*
+        }
+    };
+}
+for_each_source!(source_types);
 
 /// As many as an instance takes volumes, twice over.
 const MOST_FORMER: usize = 256;
@@ -353,29 +385,6 @@ impl View {
             _ => None,
         };
         self.gap(source).or_else(unread)
-    }
-
-    /// What of a source's list could not be read: what is not in it may be there.
-    #[must_use]
-    pub fn gap(&self, source: Source) -> Option<&Unknown> {
-        match source {
-            Source::Mounts => self.mounts.known().ok()?.value.gap(),
-            Source::MountHolders => self.mount_holders.known().ok()?.value.gap(),
-            Source::BlockDevices => self.block.known().ok()?.value.gap(),
-            Source::NvmeControllers => self.nvme.known().ok()?.value.gap(),
-            Source::EbsStatistics => self.ebs_statistics.known().ok()?.value.gap(),
-            Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
-            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
-            Source::Pods => self.pods.known().ok()?.value.gap(),
-            Source::PendingPods => self.pending_pods.known().ok()?.value.gap(),
-            Source::VolumeSweep => self.volume_sweep.known().ok()?.value.volumes.gap(),
-            Source::Ec2Attached => self.ec2_attached.known().ok()?.value.volumes.gap(),
-            Source::KubeletDirs => {
-                let dirs = self.kubelet_dirs.known().ok()?.value;
-                dirs.pods.gap().or(dirs.staging.gap())
-            }
-            _ => None,
-        }
     }
 }
 

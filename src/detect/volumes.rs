@@ -33,9 +33,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Unknown, VolumeId, VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId,
+    VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
+use crate::view::input::Input;
 use crate::view::{Seen, View};
 
 /// Which volumes are EBS.
@@ -107,25 +109,49 @@ fn closeness(mount: &MountEntry) -> u8 {
     }
 }
 
-/// Mounts of a device by its name: of its filesystem, and of its node.
-fn mounts_of<'a>(view: &'a View, device: &'a str) -> impl Iterator<Item = &'a MountEntry> {
-    let block = view.block.known().ok().map(|block| block.value);
-    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
-    let mounts = view.mounts.known().ok().filter(|_| block.is_some());
-    mounts.into_iter().flat_map(|mounts| mounts.value.values()).filter(move |mount| match mount.raw_block_device() {
-        Some(name) => name == device,
-        None => Some(mount.dev) == dev,
-    })
+/// What the mount table calls the user of a device. It only names: nothing is decided by it.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'v> {
+    block: Option<&'v BlockDevices>,
+    mounts: Option<&'v Mounts>,
 }
 
-/// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
-fn name_user(subject: &mut Subject, view: &View, device: &str) -> String {
-    let volumes = mounts_of(view, device).filter(|mount| mount.volume.is_some());
-    // The pod's own mount says more than the staging that every volume has.
-    let Some(best) = volumes.max_by_key(|mount| closeness(mount)) else { return String::new() };
-    subject.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
-    subject.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
-    format!(" ({})", describe(best))
+impl Input for Names<'_> {
+    type Of<'v> = Names<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::of(&[Source::BlockDevices, Source::Mounts]);
+
+    fn extract(view: &View) -> Result<Names<'_>, &Unknown> {
+        Ok(Names::of(view))
+    }
+}
+
+impl<'v> Names<'v> {
+    fn of(view: &'v View) -> Self {
+        let block = view.block.known().ok().map(|seen| seen.value);
+        Self { block, mounts: view.mounts.known().ok().map(|seen| seen.value) }
+    }
+
+    /// Mounts of a device by its name: of its filesystem, and of its node.
+    fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
+        let dev = self.block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
+        let mounts = self.mounts.filter(|_| self.block.is_some());
+        mounts.into_iter().flat_map(Mounts::values).filter(move |mount| match mount.raw_block_device() {
+            Some(name) => name == device,
+            None => Some(mount.dev) == dev,
+        })
+    }
+
+    /// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
+    fn name_user(self, subject: &mut Subject, device: &str) -> String {
+        let volumes = self.mounts_of(device).filter(|mount| mount.volume.is_some());
+        // The pod's own mount says more than the staging that every volume has.
+        let Some(best) = volumes.max_by_key(|mount| closeness(mount)) else { return String::new() };
+        subject.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
+        subject.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
+        format!(" ({})", describe(best))
+    }
 }
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.

@@ -147,24 +147,41 @@ pub enum Witness {
     Ec2,
 }
 
+/// How many numbers hold a set, 64 sources each.
+const WORDS: usize = 4;
+
 /// A set of sources.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct SourceSet(u64);
+pub struct SourceSet([u64; WORDS]);
 
 impl SourceSet {
     /// No source.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self([0; WORDS]);
+    /// As many sources as there may be.
+    pub const ROOM: usize = 64 * WORDS;
+
+    /// This source alone.
+    #[must_use]
+    pub const fn one(source: Source) -> Self {
+        let mut set = Self::NONE;
+        // In bounds: a test holds that there are no more sources than ROOM, and the compiler evaluates this in constants.
+        #[expect(clippy::indexing_slicing, reason = "checked above")]
+        {
+            set.0[source as usize / 64] = 1 << (source as usize % 64);
+        }
+        set
+    }
 
     /// These sources.
     #[must_use]
     pub const fn of(sources: &[Source]) -> Self {
-        let mut bits = 0;
+        let mut set = Self::NONE;
         let mut rest = sources;
         while let [first, tail @ ..] = rest {
-            bits |= 1 << *first as u64;
+            set = set.with(Self::one(*first));
             rest = tail;
         }
-        Self(bits)
+        set
     }
 
     /// Every source of the host that is read by the clock.
@@ -182,31 +199,34 @@ impl SourceSet {
     /// Whether this source is in it.
     #[must_use]
     pub const fn has(self, source: Source) -> bool {
-        self.0 >> source as u64 & 1 == 1
+        self.meets(Self::one(source))
     }
 
     /// Whether they have a source in common.
     #[must_use]
     pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        a & e != 0 || b & f != 0 || c & g != 0 || d & h != 0
     }
 
-    /// Both together.
+    /// Those of both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a | e, b | f, c | g, d | h])
     }
 
     /// Those that are not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a & !e, b & !f, c & !g, d & !h])
     }
 
     /// Whether it has none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        !self.meets(self)
     }
 
     /// In the order of the list.
@@ -217,7 +237,7 @@ impl SourceSet {
 
 impl FromIterator<Source> for SourceSet {
     fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
-        sources.into_iter().fold(Self::NONE, |set, source| set.with(Self::of(&[source])))
+        sources.into_iter().fold(Self::NONE, |set, source| set.with(Self::one(source)))
     }
 }
 
@@ -300,7 +320,8 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [Source::Mounts, Source::BootHistory]);
         assert!(set.meets(SourceSet::of(&[Source::Mounts])));
         assert!(!set.meets(SourceSet::of(&[Source::Clock])));
-        assert!(Source::ALL.len() <= 64, "a set is 64 bits wide");
+        assert!(Source::ALL.len() <= SourceSet::ROOM);
+        assert!(set.without(set).is_empty() && !set.is_empty());
     }
 
     #[test]

@@ -202,11 +202,16 @@ impl Played {
         }
         for entry in engine.entries().filter(|_| !is_old_news) {
             let kind = entry.finding.kind;
+            // What was said while the old value still counted stands as it was said.
+            let key = (kind, entry.finding.subject.clone());
+            if change == Change::Stale && is_blind_to(engine, &key) {
+                continue;
+            }
             let known = self.absences.get(&kind);
             for text in texts_of(entry) {
                 for absence in absences_in(&text) {
                     if !known.is_some_and(|known| known.contains(&absence)) {
-                        wrong.push(((kind, entry.finding.subject.clone()), Wrong::Absence, format!("({absence})")));
+                        wrong.push((key.clone(), Wrong::Absence, format!("({absence})")));
                     }
                 }
             }
@@ -226,7 +231,7 @@ fn is_blind_to(engine: &Engine, (kind, subject): &Key) -> bool {
 /// What the kind's detector says that it decides by.
 pub fn decides(kind: Kind) -> SourceSet {
     let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
-    detector.needs.with(detector.parts)
+    detector.decides_by()
 }
 
 /// What the kind's detector reads.
@@ -271,14 +276,19 @@ const ABSENT: [&str; 10] =
 const UNKNOWN: [&str; 8] =
     ["unknown", "could not", "cannot", "not known", "not asked", "not read", "not seen", "not evaluated"];
 
-/// The clauses of a text that state an absence, without their figures.
+/// What each clause of a text says to be absent, without its figures.
 fn absences_in(text: &str) -> Vec<String> {
     let clauses = text.split([';', ':', ',', '(', ')']).map(str::trim);
-    let states = |clause: &&str| {
-        let words = || clause.split(|c: char| !c.is_alphanumeric());
-        words().any(|word| ABSENT.contains(&word)) && !UNKNOWN.iter().any(|unknown| clause.contains(unknown))
-    };
-    clauses.filter(states).map(without_figures).collect()
+    let stated = clauses.filter(|clause| !UNKNOWN.iter().any(|unknown| clause.contains(unknown)));
+    stated.filter_map(absent_part).map(without_figures).collect()
+}
+
+/// From the word that states the absence on: what is before it names who it is about, in one way or another.
+fn absent_part(clause: &str) -> Option<&str> {
+    let words = clause.split(|c: char| !c.is_alphanumeric());
+    let first = words.into_iter().find(|word| ABSENT.contains(word))?;
+    let begin = first.as_ptr().addr().checked_sub(clause.as_ptr().addr())?;
+    clause.get(begin..)
 }
 
 fn without_figures(clause: &str) -> String {

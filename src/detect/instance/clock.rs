@@ -1,9 +1,10 @@
 //! ClockDrift: is the clock kept in step?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{ClockState, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::view::input::{Input, Required};
+use crate::view::{Seen, sources};
 
 const KIND: Kind = Kind::ClockDrift;
 
@@ -20,24 +21,24 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Clock]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<ClockDrift>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let clock = match view.clock.known() {
-        Ok(clock) => clock,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
+struct ClockDrift;
+
+impl Detect for ClockDrift {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Required<sources::Clock>;
+
+    fn evaluate(clock: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        out.decide(KIND, Subject::node, decide(&clock, &around.settings.clock));
+    }
+}
+
+fn decide(clock: &Seen<'_, ClockState>, settings: &Settings) -> Tri<Finding> {
     let error_ms = clock.max_error_us / 1000;
-    if error_ms < settings.clock.max_error_ms {
-        return vec![judgement];
+    if error_ms < settings.max_error_ms {
+        return Tri::No(clock.no());
     }
     let message = if clock.synchronised {
         format!("the clock may be off by {error_ms} ms, and its error grows")
@@ -47,13 +48,12 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     };
     let sync = if clock.synchronised { "synchronised" } else { "unsynchronised" };
     let fact = format!("{sync}; maximum error {} us, estimated {} us", clock.max_error_us, clock.estimated_error_us);
-    judgement.raised.push(Finding {
+    Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
         subject: Subject::node(),
         message,
         evidence: vec![clock.says(fact)],
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    });
-    vec![judgement]
+    })
 }

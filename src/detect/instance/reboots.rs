@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{BootHistory, BootRecord, Source, SourceSet};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
-use crate::view::{Seen, View};
+use jiff::Timestamp;
+
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Boot, BootHistory, BootRecord, Moment, Tri};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::view::input::{Cited, Context, Input, Required};
+use crate::view::{Seen, sources};
 
 /// Thresholds.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,31 +27,26 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[Kind::UnexpectedReboot, Kind::RebootLoop],
-    needs: SourceSet::of(&[Source::BootHistory]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Boot]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<Reboots>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let history = match view.boots.known() {
-        Ok(history) => history,
-        Err(why) => return DETECTOR.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
-    };
-    let mut unexpected = Judgement::new(Kind::UnexpectedReboot);
-    unexpected.raised.extend(crash(view, &history, &settings.reboots));
-    let mut again = Judgement::new(Kind::RebootLoop);
-    again.raised.extend(repeated(view, &history, &settings.reboots));
-    vec![unexpected, again]
+struct Reboots;
+
+impl Detect for Reboots {
+    const KINDS: &'static [Kind] = &[Kind::UnexpectedReboot, Kind::RebootLoop];
+    type In = (Required<sources::BootHistory>, Context<sources::Boot>);
+
+    fn evaluate((history, boot): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let settings = &around.settings.reboots;
+        out.decide(Kind::UnexpectedReboot, Subject::node, crash(&history, &boot, around.now, settings));
+        out.decide(Kind::RebootLoop, Subject::node, repeated(&history, &boot, around.now, settings));
+    }
 }
 
-fn crash(view: &View, history: &Seen<'_, BootHistory>, settings: &Settings) -> Option<Finding> {
-    let [.., before, this] = history.value.boots.as_slice() else { return None };
-    if before.stopped.is_some() || view.now.up > settings.news_for {
-        return None;
+fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
+    let [.., before, this] = history.value.boots.as_slice() else { return Tri::No(history.no()) };
+    if before.stopped.is_some() || now.up > settings.news_for {
+        return Tri::No(history.no());
     }
     let mut evidence = vec![
         history.says(format!("boot {} was last seen at {:.0} and was not told to stop", before.id, before.last_seen)),
@@ -56,9 +54,9 @@ fn crash(view: &View, history: &Seen<'_, BootHistory>, settings: &Settings) -> O
     ];
     evidence
         .extend(before.taint.troubles().map(|trouble| history.says(format!("before, the kernel had seen {trouble}"))));
-    evidence.extend(now_running(view));
+    evidence.extend(now_running(boot));
     let trouble = before.taint.troubles().next().map(|t| format!(" after {t}")).unwrap_or_default();
-    Some(Finding {
+    Tri::Yes(Finding {
         kind: Kind::UnexpectedReboot,
         severity: Severity::Warning,
         subject: Subject::node(),
@@ -71,25 +69,25 @@ fn crash(view: &View, history: &Seen<'_, BootHistory>, settings: &Settings) -> O
     })
 }
 
-fn repeated(view: &View, history: &Seen<'_, BootHistory>, settings: &Settings) -> Option<Finding> {
-    let since = view.now.wall.checked_sub(settings.loop_window).ok()?;
+fn repeated(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
+    // A window that begins before all time has every boot in it.
+    let since = now.wall.checked_sub(settings.loop_window).unwrap_or(Timestamp::MIN);
     let recent: Vec<&BootRecord> = history.value.boots.iter().filter(|boot| boot.first_seen >= since).collect();
     if u64::try_from(recent.len()).unwrap_or(u64::MAX) < settings.loop_boots {
-        return None;
+        return Tri::No(history.no());
     }
     let minutes = settings.loop_window.as_secs() / 60;
     let boots = recent.iter().map(|boot| history.says(format!("boot {} from {:.0} on", boot.id, boot.first_seen)));
-    Some(Finding {
+    Tri::Yes(Finding {
         kind: Kind::RebootLoop,
         severity: Severity::Critical,
         subject: Subject::node(),
         message: format!("{} boots within {minutes} minutes", recent.len()),
-        evidence: boots.chain(now_running(view)).collect(),
+        evidence: boots.chain(now_running(boot)).collect(),
         advice: crate::catalogue::row(Kind::RebootLoop).act.to_owned(),
     })
 }
 
-fn now_running(view: &View) -> Option<Evidence> {
-    let boot = view.boot.known().ok()?;
-    Some(boot.says(format!("running: boot {}, kernel {}", boot.id, boot.kernel)))
+fn now_running(boot: &Cited<'_, Boot>) -> Option<Evidence> {
+    boot.evidence(|boot| Some(boot.says(format!("running: boot {}, kernel {}", boot.id, boot.kernel))))
 }

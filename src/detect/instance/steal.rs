@@ -1,9 +1,10 @@
 //! CpuSteal: does the hypervisor withhold CPU time?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{Source, SourceSet, Unknown};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{CpuTimes, Tri, Unknown};
+use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::view::input::{Input, Pair, Paired};
+use crate::view::sources;
 
 const KIND: Kind = Kind::CpuSteal;
 
@@ -20,37 +21,34 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::CpuTimes]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<CpuSteal>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    match found(view, &settings.steal) {
-        Ok(found) => vec![Judgement { raised: found.into_iter().collect(), ..Judgement::new(KIND) }],
-        Err(why) => vec![Judgement::blind(KIND, &why)],
+struct CpuSteal;
+
+impl Detect for CpuSteal {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Pair<sources::CpuTimes>;
+
+    fn evaluate(cpu: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        out.decide(KIND, Subject::node, decide(&cpu, &around.settings.steal).into());
     }
 }
 
-fn found(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
-    let steal = view.cpu.delta(|c| Some(c.steal))?;
-    let total = view.cpu.delta(|c| Some(c.total()))?;
+fn decide(cpu: &Paired<'_, CpuTimes>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
+    let steal = cpu.delta(|c| Some(c.steal))?;
+    let total = cpu.delta(|c| Some(c.total()))?;
     let percent = steal.by.saturating_mul(100).checked_div(total.by).unwrap_or(0);
     if percent < settings.warn_percent {
-        return Ok(None);
+        return Ok(Tri::No(cpu.now.no()));
     }
-    let cpu = view.cpu.known()?;
     let fact = format!("{} of {} ticks were stolen in {} s", steal.by, total.by, total.over.as_secs());
-    Ok(Some(Finding {
+    Ok(Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
         subject: Subject::node(),
         message: format!("{percent} % of the CPU time is withheld by the hypervisor"),
-        evidence: vec![cpu.says(fact)],
+        evidence: vec![cpu.now.says(fact)],
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }))
 }

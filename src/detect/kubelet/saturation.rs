@@ -1,9 +1,10 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{CpuTimes, LoadAvg, Source, SourceSet, Unknown};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::{Seen, sources};
 
 const KIND: Kind = Kind::NodeSaturated;
 
@@ -26,52 +27,50 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::NONE,
-    parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::CpuTimes, Source::LoadAvg, Source::Pressure, Source::Limits]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<NodeSaturated>();
 
-type Check = fn(&View, &Settings) -> Result<Option<Finding>, Unknown>;
+struct NodeSaturated;
 
-const RESOURCES: [(&str, Check); 3] = [("cpu", cpu), ("io", io), ("files", files)];
+impl Detect for NodeSaturated {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (MaybePair<sources::CpuTimes>, Maybe<sources::LoadAvg>, Maybe<sources::Pressure>, Maybe<sources::Limits>);
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
-    let results = RESOURCES.map(|(resource, judge)| (resource, judge(view, &settings.saturation)));
-    if let [(_, Err(why)), (_, Err(_)), (_, Err(_))] = &results {
-        return vec![Judgement::blind(KIND, why)];
+    fn evaluate(
+        (cpu_times, load, pressure, limits): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let settings = &around.settings.saturation;
+        out.decide(KIND, || subject("cpu"), cpu(&cpu_times, &load, settings).into());
+        out.decide(KIND, || subject("io"), io(&cpu_times, &load, &pressure, settings).into());
+        out.decide(KIND, || subject("files"), limits.ask(|limits| files(&limits, settings)));
     }
-    for (resource, result) in results {
-        match result {
-            Ok(found) => judgement.raised.extend(found),
-            Err(why) => judgement.blind_to(subject(resource), &why),
-        }
-    }
-    vec![judgement]
 }
 
 fn subject(resource: &str) -> Subject {
     Subject::new(SubjectType::Resource, resource)
 }
 
-fn cpu(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
-    let idle = view.cpu.delta(|c| Some(c.idle.saturating_add(c.iowait)))?;
-    let total = view.cpu.delta(|c| Some(c.total()))?;
-    let (cpu, load) = (view.cpu.known()?, view.load.known()?);
+fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
+    let cpu = cpu.seen()?;
+    let idle = cpu.delta(|c| Some(c.idle.saturating_add(c.iowait)))?;
+    let total = cpu.delta(|c| Some(c.total()))?;
     let share = idle.by.saturating_mul(100).checked_div(total.by).unwrap_or(100);
-    if share >= settings.idle_percent || !is_queued(&cpu, &load, settings) {
-        return Ok(None);
+    let cpu = cpu.now;
+    if share >= settings.idle_percent {
+        return Ok(Tri::No(cpu.no()));
+    }
+    let load = load.seen()?;
+    if !is_queued(&cpu, &load, settings) {
+        return Ok(Tri::No(load.no()));
     }
     let evidence = vec![
         cpu.says(format!("{share} % idle over {} s; {} tasks runnable", total.over.as_secs(), cpu.running)),
         load.says(format!("load {:.2} {:.2} {:.2} on {} CPUs", load.one, load.five, load.fifteen, cpu.cpus)),
     ];
     let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {} CPUs", load.one, cpu.cpus);
-    Ok(Some(finding("cpu", message, evidence)))
+    Ok(Tri::Yes(finding("cpu", message, evidence)))
 }
 
 /// Whether so much work waits that it is more than one task's own trouble. Blocked tasks count in the load.
@@ -80,31 +79,39 @@ fn is_queued(cpu: &CpuTimes, load: &LoadAvg, settings: &Settings) -> bool {
     load.one >= (u64::from(cpu.cpus).saturating_mul(settings.tasks_per_cpu)) as f32
 }
 
-fn io(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
-    let pressure = view.pressure.known()?;
+fn io(
+    cpu: &KnownPair<'_, CpuTimes>,
+    load: &Known<'_, LoadAvg>,
+    pressure: &Known<'_, Pressure>,
+    settings: &Settings,
+) -> Result<Tri<Finding>, Unknown> {
+    let pressure = pressure.seen()?;
     let full = pressure.io.full.map_or(pressure.io.some.avg60, |full| full.avg60);
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let stalled = full >= settings.io_percent as f32;
+    if !stalled {
+        return Ok(Tri::No(pressure.no()));
+    }
     // On an idle machine one backup that waits for its disk is all tasks there are.
-    let (cpu, load) = (view.cpu.known()?, view.load.known()?);
-    if !stalled || !is_queued(&cpu, &load, settings) {
-        return Ok(None);
+    let (cpu, load) = (cpu.seen()?.now, load.seen()?);
+    if !is_queued(&cpu, &load, settings) {
+        return Ok(Tri::No(load.no()));
     }
     let mut evidence = vec![pressure.says(format!("all tasks waited for I/O for {full} % of the last minute"))];
     evidence.push(cpu.says(format!("{} tasks are blocked on I/O", cpu.blocked)));
     evidence.push(load.says(format!("load {:.2} on {} CPUs", load.one, cpu.cpus)));
-    Ok(Some(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
+    Ok(Tri::Yes(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
 }
 
-fn files(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
-    let limits = view.limits.known()?;
-    let Some(max) = limits.files_max else { return Ok(None) };
+fn files(limits: &Seen<'_, Limits>, settings: &Settings) -> Tri<Finding> {
+    // Where the kernel has no limit nothing can reach it.
+    let Some(max) = limits.files_max else { return Tri::No(limits.no()) };
     let percent = limits.files.saturating_mul(100).checked_div(max).unwrap_or(0);
     if percent < settings.files_percent {
-        return Ok(None);
+        return Tri::No(limits.no());
     }
     let evidence = vec![limits.says(format!("{} of {max} file handles are allocated", limits.files))];
-    Ok(Some(finding("files", format!("{} of {max} file handles are in use ({percent} %)", limits.files), evidence)))
+    Tri::Yes(finding("files", format!("{} of {max} file handles are in use ({percent} %)", limits.files), evidence))
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {

@@ -1,9 +1,10 @@
 //! ConntrackPressure: does the connection tracking table fill?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Conntrack, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Pair, Paired};
+use crate::view::sources;
 
 const KIND: Kind = Kind::ConntrackPressure;
 
@@ -22,47 +23,49 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Conntrack]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<ConntrackPressure>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let table = match view.conntrack.known() {
-        Ok(table) => table,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    let percent = table.count.saturating_mul(100).checked_div(table.max).unwrap_or(0);
-    let dropped = view.conntrack.delta(|t| Some(t.drop?.saturating_add(t.early_drop?))).map_or(0, |delta| delta.by);
-    let severity = match percent {
-        p if p >= settings.conntrack.critical_percent || (dropped > 0 && p >= settings.conntrack.warn_percent) => {
-            Severity::Critical
-        }
-        p if p >= settings.conntrack.warn_percent => Severity::Warning,
-        _ => return vec![judgement],
-    };
-    let mut evidence = vec![table.says(format!("{} of {} entries are in use", table.count, table.max))];
-    if dropped > 0 {
-        evidence.push(table.says(format!("{dropped} packets or entries were dropped since the last look")));
+struct ConntrackPressure;
+
+impl Detect for ConntrackPressure {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Pair<sources::Conntrack>;
+
+    fn evaluate(table: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        out.decide(KIND, subject, decide(&table, &around.settings.conntrack));
     }
-    if let Ok(races) = view.conntrack.delta(|t| t.insert_failed)
-        && races.by > 0
-    {
-        evidence.push(table.says(format!("{} insertions failed since the last look", races.by)));
+}
+
+fn subject() -> Subject {
+    Subject::new(SubjectType::Resource, "conntrack")
+}
+
+fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Finding> {
+    let (now, percent) = (table.now, table.now.count.saturating_mul(100).checked_div(table.now.max).unwrap_or(0));
+    if percent < settings.warn_percent {
+        return Tri::No(now.no());
+    }
+    // Losses make a full table worse. While they are not known it is as bad as it is full.
+    let dropped = match table.grew(|t| Some(t.drop?.saturating_add(t.early_drop?))) {
+        Tri::Yes(delta) => delta.by,
+        Tri::No(_) | Tri::Unknown(_) => 0,
+    };
+    let critical = percent >= settings.critical_percent || dropped > 0;
+    let mut evidence = vec![now.says(format!("{} of {} entries are in use", now.count, now.max))];
+    if dropped > 0 {
+        evidence.push(now.says(format!("{dropped} packets or entries were dropped since the last look")));
+    }
+    if let Tri::Yes(races) = table.grew(|t| t.insert_failed) {
+        evidence.push(now.says(format!("{} insertions failed since the last look", races.by)));
     }
     let loss = if dropped > 0 { "; connections are being dropped" } else { "" };
-    judgement.raised.push(Finding {
+    Tri::Yes(Finding {
         kind: KIND,
-        severity,
-        subject: Subject::new(SubjectType::Resource, "conntrack"),
-        message: format!("the connection tracking table is {percent} % full ({} of {}){loss}", table.count, table.max),
+        severity: if critical { Severity::Critical } else { Severity::Warning },
+        subject: subject(),
+        message: format!("the connection tracking table is {percent} % full ({} of {}){loss}", now.count, now.max),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    });
-    vec![judgement]
+    })
 }

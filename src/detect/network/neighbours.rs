@@ -1,9 +1,10 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{NeighbourTable, Neighbours, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, NeighbourTable, Neighbours, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Pair, Paired};
+use crate::view::sources;
 
 const KIND: Kind = Kind::NeighbourTableFull;
 
@@ -20,47 +21,55 @@ impl Default for Settings {
     }
 }
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Neighbours]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<NeighbourTableFull>();
 
-/// Name of a table, and how to find it.
-type Table = (&'static str, fn(&Neighbours) -> Option<&NeighbourTable>);
+struct NeighbourTableFull;
 
-const TABLES: [Table; 2] = [("arp", |n| n.arp.as_ref()), ("ndp", |n| n.ndp.as_ref())];
+impl Detect for NeighbourTableFull {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Pair<sources::Neighbours>;
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    match view.neighbours.known() {
-        Err(why) => vec![Judgement::blind(KIND, why)],
-        Ok(_) => {
-            let found = TABLES.iter().filter_map(|table| full(view, settings, table));
-            vec![Judgement { raised: found.collect(), ..Judgement::new(KIND) }]
+    fn evaluate(tables: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        for (name, of) in TABLES {
+            out.decide(
+                KIND,
+                || Subject::new(SubjectType::Resource, name),
+                full(&tables, &around.settings.neighbours, name, of),
+            );
         }
     }
 }
 
-fn full(view: &View, settings: &All, (name, of): &Table) -> Option<Finding> {
-    let seen = view.neighbours.known().ok()?;
-    let table = of(seen.value)?;
-    let percent = table.entries.saturating_mul(100).checked_div(table.limit)?;
-    let refused = view.neighbours.delta(|n| of(n)?.table_fulls).map_or(0, |delta| delta.by);
-    if percent < settings.neighbours.warn_percent && refused == 0 {
-        return None;
-    }
+type Of = fn(&Neighbours) -> Option<&NeighbourTable>;
+
+/// Name of a table, and how to find it.
+const TABLES: [(&str, Of); 2] = [("arp", |n| n.arp.as_ref()), ("ndp", |n| n.ndp.as_ref())];
+
+fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of) -> Tri<Finding> {
+    let seen = tables.now;
+    // A kernel without this protocol has no table of it.
+    let Some(table) = of(seen.value) else { return Tri::No(seen.no()) };
+    let percent = table.entries.saturating_mul(100).checked_div(table.limit).unwrap_or(0);
+    let refused = match tables.grew(|n| of(n)?.table_fulls) {
+        Tri::Yes(delta) => delta.by,
+        Tri::No(no) if percent < settings.warn_percent => return Tri::No(no),
+        // Where the kernel does not count refusals, the table alone decides.
+        Tri::Unknown(why) if percent < settings.warn_percent && why.cause == Cause::Unsupported => {
+            return Tri::No(seen.no());
+        }
+        Tri::Unknown(why) if percent < settings.warn_percent => return Tri::Unknown(why),
+        Tri::No(_) | Tri::Unknown(_) => 0,
+    };
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
         evidence.push(seen.says(format!("{name}: {refused} entries were refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
-    Some(Finding {
+    Tri::Yes(Finding {
         kind: KIND,
         severity: if refused > 0 { Severity::Critical } else { Severity::Warning },
-        subject: Subject::new(SubjectType::Resource, *name),
+        subject: Subject::new(SubjectType::Resource, name),
         message: format!("the {name} table is {percent} % full ({} of {}){loss}", table.entries, table.limit),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),

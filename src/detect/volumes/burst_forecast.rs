@@ -187,7 +187,7 @@ fn finding(
     forecast: &Forecast,
     told: ToldType,
 ) -> Finding {
-    let user = super::name_user(&mut subject, view, &device.name);
+    let user = super::Names::of(view).name_user(&mut subject, &device.name);
     let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
     let size = wording::bytes(device.size);
     Finding {

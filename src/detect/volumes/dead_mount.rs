@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{
-    BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, NotAbsent, Source, SourceSet, Unknown, VolumeId, VolumePath,
-};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::{Seen, View};
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Cited, Context, Input, Required};
+use crate::view::{Seen, sources};
 
 use super::{describe, pv_of};
 
@@ -16,14 +15,39 @@ const KIND: Kind = Kind::DeadMount;
 /// Mounts of one device that are named in the evidence.
 const MOST_NAMED: usize = 10;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::KubeletDirs]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<DeadMount>();
+
+struct DeadMount;
+
+impl Detect for DeadMount {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Mounts>, Required<sources::BlockDevices>, Context<sources::KubeletDirs>);
+
+    fn evaluate((mounts, block, dirs): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        // A list of devices without the one that carries `/` is not whole, whatever it says of itself.
+        if let Some(why) = lacks_root_device(&mounts, &block) {
+            return out.nothing(KIND, &why);
+        }
+        for (device, on_it) in by_device(&mounts) {
+            let present = match device {
+                Device::Number(dev) => block.find(&dev).map(drop),
+                Device::Name(name) => block.find_any(|device| device.name == name).map(drop),
+            };
+            let object = || subject(&device, &on_it, &dirs);
+            let decision = match present {
+                Tri::Yes(()) => Tri::No(block.no()),
+                Tri::Unknown(why) => Tri::Unknown(why),
+                Tri::No(_) => Tri::Yes(finding(&device, &on_it, object(), &mounts, &block)),
+            };
+            out.decide(KIND, object, decision);
+        }
+        // A mount that was not read may be dead.
+        if let Some(why) = mounts.value.gap().or(block.value.gap()) {
+            out.rest(KIND, why);
+        }
+    }
+}
 
 /// A device as its mounts know it: by number, or for raw-block binds by name.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -32,15 +56,8 @@ enum Device<'a> {
     Name(&'a str),
 }
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let (mounts, block) = match (view.mounts.known(), view.block.known()) {
-        (Ok(mounts), Ok(block)) => (mounts, block),
-        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    // A list of devices without the one that carries `/` is not whole, whatever it says of itself.
-    if let Some(why) = lacks_root_device(&mounts, &block) {
-        return vec![Judgement::blind(KIND, &why)];
-    }
+/// The mounts of each device.
+fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v MountEntry>> {
     let mut by_device: BTreeMap<Device<'_>, Vec<&MountEntry>> = BTreeMap::new();
     for mount in mounts.value.values() {
         // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
@@ -52,22 +69,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         };
         by_device.entry(device).or_default().push(mount);
     }
-    let mut judgement = Judgement::new(KIND);
-    for (device, on_it) in by_device {
-        let absent = match device {
-            Device::Number(dev) => block.value.lacks(&dev),
-            Device::Name(name) => block.value.lacks_any(|device| device.name == name),
-        };
-        if matches!(absent, Err(NotAbsent::Present(_))) {
-            continue;
-        }
-        let Some(subject) = subject(&device, &on_it, view) else { continue };
-        match absent {
-            Err(NotAbsent::Unknown(why)) => judgement.blind_to(subject, why),
-            _ => judgement.raised.push(finding(&device, &on_it, subject, &mounts, &block)),
-        }
-    }
-    vec![judgement]
+    by_device
 }
 
 fn finding(
@@ -113,19 +115,18 @@ fn finding(
 }
 
 /// The device by the name that it had, with the pod and volume that its mounts name.
-fn subject(device: &Device<'_>, on_it: &[&MountEntry], view: &View) -> Option<Subject> {
-    let first = on_it.first()?;
+fn subject(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>) -> Subject {
+    let source = on_it.first().map_or("", |first| &first.source);
     let name = match device {
         Device::Name(name) => name,
-        Device::Number(_) => first.source.strip_prefix("/dev/").unwrap_or(&first.source),
+        Device::Number(_) => source.strip_prefix("/dev/").unwrap_or(source),
     };
     let mut subject = Subject::new(SubjectType::Device, name);
     let paths = || on_it.iter().filter_map(|mount| mount.volume.as_ref());
     subject.pod = paths().find_map(VolumePath::pod).cloned();
     subject.pv = paths().find_map(pv_of).map(str::to_owned);
-    let dirs = view.kubelet_dirs.known().ok();
-    subject.volume = dirs.and_then(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
-    Some(subject)
+    subject.volume = dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
+    subject
 }
 
 /// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.

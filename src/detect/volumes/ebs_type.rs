@@ -6,7 +6,7 @@ use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Source, Sourc
 use crate::finding::Evidence;
 use crate::view::{Seen, Teller, ToldType, View, VolumeSeries};
 
-use super::{closeness, mounts_of, pv_of};
+use super::{Names, closeness, pv_of};
 
 /// The parameter of a class that names the type.
 const TYPE: &str = "type";
@@ -123,7 +123,7 @@ fn in_class(
 /// The PersistentVolume by which a pod has this disk, whole and not a partition of it.
 fn pv_at(view: &View, device: &BlockDevice) -> Option<String> {
     // The path of a staging directory has a hash in place of the name.
-    let volumes = mounts_of(view, &device.name);
+    let volumes = Names::of(view).mounts_of(&device.name);
     let named = volumes.filter_map(|mount| Some((closeness(mount), pv_of(mount.volume.as_ref()?)?)));
     named.max_by_key(|(closeness, _)| *closeness).map(|(_, pv)| pv.to_owned())
 }

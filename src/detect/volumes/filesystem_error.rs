@@ -64,7 +64,7 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
             continue;
         };
         let mut finding = finding;
-        let user = super::name_user(&mut finding.subject, view, &key.device);
+        let user = super::Names::of(view).name_user(&mut finding.subject, &key.device);
         finding.message.push_str(&user);
         judgement.raised.push(finding);
     }

@@ -70,7 +70,7 @@ fn busiest(view: &View, block: &Seen<'_, BlockDevices>, by: Use) -> String {
         Some((by.of(IoSpan { from: since.up, to: now.up, requests, bytes }), device))
     });
     let Some((_, device)) = moved.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
-    let user = super::name_user(&mut Subject::node(), view, &device.name);
+    let user = super::Names::of(view).name_user(&mut Subject::node(), &device.name);
     format!(", most of it for {}{user}", device.name)
 }
 

@@ -2,48 +2,52 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, Mounts, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{MountEntry, Mounts, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::view::input::{Context, Input, Required};
+use crate::view::{Seen, sources};
 
 use super::{describe, mount_subject};
 
 const KIND: Kind = Kind::StackedMounts;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::BlockDevices]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<StackedMounts>();
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let mounts = match view.mounts.known() {
-        Ok(mounts) => mounts,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let block = view.block.known().ok().map(|block| block.value);
-    let mut judgement = Judgement::new(KIND);
-    let mut stacks: BTreeMap<&str, (usize, &MountEntry)> = BTreeMap::new();
-    // Other paths are stacked on purpose (binfmt_misc on its autofs, overlays of an image's directories).
-    for mount in mounts.value.values().filter(|mount| mount.volume.is_some() && is_stacked(&mounts, mount)) {
-        stacks.entry(&mount.point).or_insert((1, mount)).0 += 1;
+struct StackedMounts;
+
+impl Detect for StackedMounts {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Mounts>, Context<sources::BlockDevices>);
+
+    fn evaluate((mounts, block): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let block = block.name(|block| Some(block.value));
+        let mut stacks: BTreeMap<&str, (usize, &MountEntry)> = BTreeMap::new();
+        // Other paths are stacked on purpose (binfmt_misc on its autofs, overlays of an image's directories).
+        for mount in mounts.value.values().filter(|mount| mount.volume.is_some() && is_stacked(&mounts, mount)) {
+            stacks.entry(&mount.point).or_insert((1, mount)).0 += 1;
+        }
+        for (times, first) in stacks.values() {
+            let finding = finding(&mounts, *times, first, mount_subject(first, block));
+            out.decide(KIND, || mount_subject(first, block), Tri::Yes(finding));
+        }
+        if let Some(why) = mounts.value.gap() {
+            out.rest(KIND, why);
+        }
     }
-    for (times, first) in stacks.values() {
-        let point = &first.point;
-        judgement.raised.push(Finding {
-            kind: KIND,
-            severity: Severity::Warning,
-            subject: mount_subject(first, block),
-            message: format!("{} is mounted {times} times on {point}", describe(first)),
-            evidence: vec![mounts.says(format!("{times} mounts of {} at {point}", first.dev))],
-            advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
+}
+
+fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, subject: Subject) -> Finding {
+    let point = &first.point;
+    Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        subject,
+        message: format!("{} is mounted {times} times on {point}", describe(first)),
+        evidence: vec![mounts.says(format!("{times} mounts of {} at {point}", first.dev))],
+        advice: crate::catalogue::row(KIND).act.to_owned(),
     }
-    vec![judgement]
 }
 
 /// Whether it stands on another mount of the same thing. Two lines with one path are not enough: where the

@@ -80,7 +80,7 @@ fn finding(
     stat: Evidence,
 ) -> Finding {
     let mut subject = subject;
-    let user = super::name_user(&mut subject, view, &device.name);
+    let user = super::Names::of(view).name_user(&mut subject, &device.name);
     let mut evidence = vec![stat];
     if let Some(timeout) = device.io_timeout_ms {
         let text = if timeout >= NEVER_MS {

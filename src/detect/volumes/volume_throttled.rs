@@ -1,46 +1,50 @@
 //! VolumeThrottled: is more asked of a volume than it may give?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{EbsStatistics, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::{Seen, View};
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{EbsStatistics, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Pair};
+use crate::view::{Seen, sources};
 
+use super::Names;
 use super::throttled::Held;
 
 const KIND: Kind = Kind::VolumeThrottled;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::EbsStatistics]),
-    parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::BlockDevices, Source::Mounts]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<VolumeThrottled>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let (seen, before, over) = match view.ebs_statistics.pair() {
-        Ok(pair) => pair,
-        Err(why) => return vec![Judgement::blind(KIND, &why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    for (controller, now, old) in seen.value.beside(before) {
-        let subject =
-            || Subject { volume: now.volume.clone(), ..Subject::new(SubjectType::Device, now.device(controller)) };
-        match Held::between(controller, now, old, over, |ebs| ebs.volume) {
-            None => {}
-            Some(Err(why)) => judgement.blind_to(subject(), &why),
-            Some(Ok(held)) if held.percent() >= settings.volume_throttled.warn_percent => {
-                judgement.raised.push(finding(view, &seen, &held, subject()));
-            }
-            Some(Ok(_)) => {}
+struct VolumeThrottled;
+
+impl Detect for VolumeThrottled {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Pair<sources::EbsStatistics>, Names<'static>);
+
+    fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let seen = pages.now;
+        let (before, over) = match pages.before() {
+            Ok(before) => before,
+            Err(why) => return out.nothing(KIND, &why),
+        };
+        let warn = around.settings.volume_throttled.warn_percent;
+        for (controller, now, old) in seen.value.beside(before) {
+            let subject =
+                || Subject { volume: now.volume.clone(), ..Subject::new(SubjectType::Device, now.device(controller)) };
+            let decision = match Held::between(controller, now, old, over, |ebs| ebs.volume) {
+                Some(Err(why)) => Tri::Unknown(why),
+                Some(Ok(held)) if held.percent() >= warn => Tri::Yes(finding(names, &seen, &held, subject())),
+                None | Some(Ok(_)) => Tri::No(seen.no()),
+            };
+            out.decide(KIND, subject, decision);
+        }
+        if let Some(why) = seen.value.gap() {
+            out.rest(KIND, why);
         }
     }
-    vec![judgement]
 }
 
-fn finding(view: &View, seen: &Seen<'_, EbsStatistics>, held: &Held<'_>, mut subject: Subject) -> Finding {
-    let user = super::name_user(&mut subject, view, held.device());
+fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, held: &Held<'_>, mut subject: Subject) -> Finding {
+    let user = names.name_user(&mut subject, held.device());
     Finding {
         kind: KIND,
         severity: Severity::Warning,

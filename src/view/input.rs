@@ -1,0 +1,269 @@
+//! What a detector reads, as types: the tuple of its inputs says which sources it decides by and which only add evidence, and gives
+//! it no other way to look at them.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::{Delta, Fact, Seen, View};
+use crate::facts::{Inventory, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
+use crate::finding::Evidence;
+
+/// A source as a type: [`crate::view::sources`] has one for each.
+pub trait SourceType {
+    /// What it is called.
+    const SOURCE: Source;
+    /// What it reads.
+    type Value: Partial + 'static;
+
+    /// Where the view keeps it.
+    fn fact(view: &View) -> &Fact<Self::Value>;
+}
+
+/// One input of a detector, or a tuple of them.
+pub trait Input {
+    /// What the detector gets.
+    type Of<'v>;
+    /// Without any of these nothing is evaluated.
+    const NEEDS: SourceSet;
+    /// These decide of some objects.
+    const PARTS: SourceSet;
+    /// These only add evidence.
+    const CONTEXT: SourceSet;
+
+    /// Takes it from the view.
+    ///
+    /// # Errors
+    /// Why nothing can be evaluated.
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown>;
+}
+
+/// Without it nothing is evaluated. Of a list, what was read of it: [`crate::detect::Evaluation::each`] knows what is missing.
+pub struct Required<S>(PhantomData<S>);
+/// It decides of some objects; where it is unknown they are not evaluated.
+pub struct Maybe<S>(PhantomData<S>);
+/// It may only add to what is said, and decides nothing.
+pub struct Context<S>(PhantomData<S>);
+/// Required, with the value before it.
+pub struct Pair<S>(PhantomData<S>);
+/// As [`Maybe`], with the value before it.
+pub struct MaybePair<S>(PhantomData<S>);
+
+impl<S: SourceType> Input for Required<S> {
+    type Of<'v> = Seen<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        S::fact(view).known()
+    }
+}
+
+impl<S: SourceType> Input for Maybe<S> {
+    type Of<'v> = Known<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(S::SOURCE);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Known(S::fact(view).known()))
+    }
+}
+
+impl<S: SourceType> Input for Context<S> {
+    type Of<'v> = Cited<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(S::SOURCE);
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Cited(S::fact(view).known().ok()))
+    }
+}
+
+impl<S: SourceType> Input for Pair<S> {
+    type Of<'v> = Paired<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        let fact = S::fact(view);
+        Ok(Paired { now: fact.known()?, fact })
+    }
+}
+
+impl<S: SourceType> Input for MaybePair<S> {
+    type Of<'v> = KnownPair<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(S::SOURCE);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        let fact = S::fact(view);
+        Ok(KnownPair(fact.known().map(|now| Paired { now, fact })))
+    }
+}
+
+macro_rules! tuple {
+    ($($name:ident),*) => {
+        impl<$($name: Input),*> Input for ($($name,)*) {
+            type Of<'v> = ($($name::Of<'v>,)*);
+            const NEEDS: SourceSet = SourceSet::NONE$(.with($name::NEEDS))*;
+            const PARTS: SourceSet = SourceSet::NONE$(.with($name::PARTS))*;
+            const CONTEXT: SourceSet = SourceSet::NONE$(.with($name::CONTEXT))*;
+
+            fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+                Ok(($($name::extract(view)?,)*))
+            }
+        }
+    };
+}
+tuple!(A);
+tuple!(A, B);
+tuple!(A, B, C);
+tuple!(A, B, C, D);
+tuple!(A, B, C, D, E);
+tuple!(A, B, C, D, E, F);
+tuple!(A, B, C, D, E, F, G);
+tuple!(A, B, C, D, E, F, G, H);
+
+/// What [`Maybe`] gives: a value to ask questions of, whose answers are unknown where it is.
+pub struct Known<'v, T>(Result<Seen<'v, T>, &'v Unknown>);
+
+impl<T> Clone for Known<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Known<'_, T> {}
+
+impl<'v, T> Known<'v, T> {
+    /// Asks it something.
+    pub fn ask<Y, N>(&self, question: impl FnOnce(Seen<'v, T>) -> Tri<Y, N>) -> Tri<Y, N> {
+        match self.0 {
+            Ok(seen) => question(seen),
+            Err(why) => Tri::Unknown(why.clone()),
+        }
+    }
+
+    /// The value itself. Whoever handles the error says what is not evaluated for it.
+    ///
+    /// # Errors
+    /// Why it is unknown.
+    pub fn seen(&self) -> Result<Seen<'v, T>, &'v Unknown> {
+        self.0
+    }
+}
+
+/// What [`Context`] gives: words, and no answers.
+pub struct Cited<'v, T>(Option<Seen<'v, T>>);
+
+impl<T> Clone for Cited<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Cited<'_, T> {}
+
+impl<'v, T> Cited<'v, T> {
+    /// What it adds to the evidence.
+    pub fn evidence(&self, says: impl FnOnce(Seen<'v, T>) -> Option<Evidence>) -> Option<Evidence> {
+        self.0.and_then(says)
+    }
+
+    /// What it adds to a text: nothing where it is unknown.
+    pub fn text(&self, says: impl FnOnce(Seen<'v, T>) -> Option<String>) -> String {
+        self.0.and_then(says).unwrap_or_default()
+    }
+
+    /// A name for what was found by other means: a pod, a volume.
+    pub fn name<N>(&self, of: impl FnOnce(Seen<'v, T>) -> Option<N>) -> Option<N> {
+        self.0.and_then(of)
+    }
+}
+
+/// What [`Pair`] gives.
+pub struct Paired<'v, T> {
+    /// The value now.
+    pub now: Seen<'v, T>,
+    fact: &'v Fact<T>,
+}
+
+impl<T> Clone for Paired<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Paired<'_, T> {}
+
+impl<'v, T> Paired<'v, T> {
+    /// The value before, and how long ago that was.
+    ///
+    /// # Errors
+    /// On a first sample, and after a new boot.
+    pub fn before(&self) -> Result<(&'v T, Duration), Unknown> {
+        self.fact.pair().map(|(_, before, over)| (before, over))
+    }
+
+    /// How much a counter grew since the value before.
+    ///
+    /// # Errors
+    /// On a first sample, after a new boot, where the counter is absent, and where it went backwards.
+    pub fn delta(&self, counter: impl Fn(&T) -> Option<u64>) -> Result<Delta, Unknown> {
+        self.fact.delta(counter)
+    }
+
+    /// Whether a counter grew since the value before.
+    pub fn grew(&self, counter: impl Fn(&T) -> Option<u64>) -> Tri<Delta> {
+        match self.delta(counter) {
+            Ok(delta) if delta.by > 0 => Tri::Yes(delta),
+            Ok(_) => Tri::No(self.now.no()),
+            Err(why) => Tri::Unknown(why),
+        }
+    }
+}
+
+/// What [`MaybePair`] gives.
+pub struct KnownPair<'v, T>(Result<Paired<'v, T>, &'v Unknown>);
+
+impl<'v, T> KnownPair<'v, T> {
+    /// Both values. Whoever handles the error says what is not evaluated for it.
+    ///
+    /// # Errors
+    /// Why the value now is unknown.
+    pub fn seen(&self) -> Result<Paired<'v, T>, &'v Unknown> {
+        self.0
+    }
+}
+
+impl<T> Seen<'_, T> {
+    /// That something is not so, by this reading.
+    #[must_use]
+    pub fn no(&self) -> No {
+        No::by(self.source, self.at)
+    }
+}
+
+impl<'v, K: Ord, V> Seen<'v, Inventory<K, V>> {
+    /// Whether the list has this key: a list that is not whole does not tell that it has not.
+    pub fn find(&self, key: &K) -> Tri<&'v V> {
+        self.present(self.value.lacks(key).map(drop))
+    }
+
+    /// Whether something in the list is like this.
+    pub fn find_any(&self, like: impl FnMut(&V) -> bool) -> Tri<&'v V> {
+        self.present(self.value.lacks_any(like).map(drop))
+    }
+
+    fn present(&self, lacks: Result<(), NotAbsent<'v, V>>) -> Tri<&'v V> {
+        match lacks {
+            Err(NotAbsent::Present(value)) => Tri::Yes(value),
+            Err(NotAbsent::Unknown(why)) => Tri::Unknown(why.clone()),
+            Ok(()) => Tri::No(self.no()),
+        }
+    }
+}
