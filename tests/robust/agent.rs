@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -16,9 +18,12 @@ const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(2);
 
 fn run(tree: &Tree, state: &Path, address: SocketAddr) -> Program {
+    Program::start(&arguments(tree, state, &address.to_string()))
+}
+
+fn arguments<'a>(tree: &'a Tree, state: &'a Path, listen: &'a str) -> [&'a str; 7] {
     let (tree, state) = (tree.path().to_str().unwrap(), state.to_str().unwrap());
-    let listen = address.to_string();
-    Program::start(&["run", "--host-root", tree, "--state-dir", state, "--listen", &listen, "--interval", "1s"])
+    ["run", "--host-root", tree, "--state-dir", state, "--listen", listen]
 }
 
 /// The one boot in the state file; none where there is no such file yet.
@@ -40,6 +45,64 @@ fn it_answers_on_every_path_and_ends_when_told_to() {
     agent.signal(Signal::SIGTERM);
     agent.end_within(SOON).expect_code(0);
     assert!(boot(state.path()).unwrap()["stopped"].is_string());
+}
+
+#[test]
+fn each_signal_that_asks_it_to_end_leaves_its_state_whole() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        agent.signal(signal);
+        agent.end_within(SOON).expect_code(0);
+        assert!(boot(state.path()).unwrap()["stopped"].is_string(), "{signal}: the state file has the stop");
+    }
+}
+
+#[test]
+fn under_nohup_a_lost_terminal_ends_nothing() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_barnacle"));
+    let mut agent = Program::spawn(nohup, &arguments(&tree, state.path(), &address.to_string()));
+    agent.answers(address, "/readyz", 200, LONG);
+    agent.signal(Signal::SIGHUP);
+    sleep(Duration::from_millis(500));
+    agent.answers(address, "/healthz", 200, SOON);
+    agent.signal(Signal::SIGTERM);
+    agent.end_within(SOON).expect_code(0);
+}
+
+#[test]
+fn a_second_agent_on_one_state_directory_waits_and_then_refuses_to_start() {
+    let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+    let (first_address, second_address) = (free_address(), free_address());
+    let mut first = run(&tree, state.path(), first_address);
+    first.answers(first_address, "/readyz", 200, LONG);
+
+    let ended = run(&tree, state.path(), second_address).end_within(LONG);
+    ended.expect_code(3);
+    for part in [state.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert_eq!(get(first_address, "/healthz").unwrap().0, 200);
+
+    // The successor of an agent that ends in time starts by itself.
+    let mut second = run(&tree, state.path(), second_address);
+    eventually(LONG, "the second agent waits", || second.stderr().contains("waiting for it to end"));
+    first.signal(Signal::SIGTERM);
+    first.end_within(SOON).expect_code(0);
+    second.answers(second_address, "/readyz", 200, LONG);
+    // What only reads takes no lock.
+    let look = ["check", "--no-agent", "--format", "json", "--state-dir", state.path().to_str().unwrap()];
+    barnacle(&look, LONG).expect_no_crash();
+    // The kernel releases the lock of one that is killed.
+    second.signal(Signal::SIGKILL);
+    assert_eq!(second.end_within(LONG).signal, Some(9));
+    let address = free_address();
+    let mut third = run(&tree, state.path(), address);
+    third.answers(address, "/readyz", 200, SOON);
+    assert!(!third.stderr().contains("waiting"), "{}", third.stderr());
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::program::{barnacle, free_address};
+use nix::sys::signal::Signal;
+
+use super::program::{Program, barnacle, eventually, free_address};
 use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -53,6 +55,19 @@ fn this_machine_is_recorded_and_played_back_whole_and_torn() {
         let ended = barnacle(&["replay", torn.to_str().unwrap()], LONG);
         ended.expect_code(3);
         assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn each_signal_that_asks_a_recording_to_end_leaves_it_whole() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("recording");
+        let recorder = Program::start(&["record", "--for", "10m", name.to_str().unwrap()]);
+        eventually(LONG, "the first step is written", || fs::metadata(&name).is_ok_and(|meta| meta.len() > 0));
+        recorder.signal(signal);
+        recorder.end_within(LONG).expect_code(0);
+        barnacle(&["replay", name.to_str().unwrap()], LONG).expect_code(0);
     }
 }
 
