@@ -206,6 +206,9 @@ impl Agent {
         self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
+            if transition.change == Change::Expired {
+                self.api.forget(&transition.finding);
+            }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
         self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
@@ -278,10 +281,12 @@ fn change(change: Change) -> &'static str {
         Change::Escalated => "escalated",
         Change::Cleared => "cleared",
         Change::Dropped => "dropped",
+        Change::Unverified => "unverified",
+        Change::Expired => "expired",
     }
 }
 
-/// One line when a finding is confirmed, becomes worse, or clears; suspicions only when asked to be talkative.
+/// One line when a finding is confirmed, becomes worse, clears, or can no longer be evaluated; suspicions only when asked to be talkative.
 fn log(transition: &Transition) {
     let finding = &transition.finding;
     let (kind, severity) = (finding.kind.name(), finding.severity.name());
@@ -292,6 +297,12 @@ fn log(transition: &Transition) {
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped, _) => {
             debug!(kind, severity, %subject, message = %message, change = change(transition.change));
+        }
+        (Change::Unverified, _) => {
+            info!(kind, severity, %subject, since, "unverified, as it can no longer be evaluated: {}", finding.message);
+        }
+        (Change::Expired, _) => {
+            info!(kind, severity, %subject, since, "dropped without being resolved, as it can no longer be evaluated: {}", finding.message);
         }
         (Change::Cleared, _) => info!(kind, severity, %subject, since, "cleared: {}", finding.message),
         (_, Severity::Info) => info!(kind, severity, %subject, since, "confirmed: {}", finding.message),

@@ -1,4 +1,4 @@
-//! What is kept over restarts: since when findings stand, and which boots this node went through.
+//! What is kept over restarts: the findings that stand, and which boots this node went through.
 //!
 //! One small file, replaced as a whole. Losing it loses history, never a finding: what it held is found again.
 
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
@@ -21,8 +21,8 @@ use crate::report::events;
 const VERSION: u32 = 1;
 /// Boots that are remembered.
 const MOST_BOOTS: usize = 32;
-/// A file of this form is never larger; what is, is not ours.
-const MOST_BYTES: u64 = 1 << 20;
+/// A file of this form is never larger; what is, is not ours. Each part of it has a bound of its own.
+const MOST_BYTES: u64 = 4 << 20;
 /// How long a stopping agent waits for the disk.
 const LAST_PATIENCE: Duration = Duration::from_millis(800);
 /// How often the file is written while nothing changes: how exactly a crash can be dated.
@@ -132,6 +132,9 @@ impl StateDir {
         let memory = std::mem::take(&mut kept.findings);
         // After a boot a device of the same name is another one, and so is what was found on it.
         let same_boot = kept.boots.boots.last().is_some_and(|boot| boot.id == now.boot);
+        if !same_boot && !memory.seen.is_empty() {
+            info!(findings = memory.seen.len(), "the machine has booted since: what was found before is dropped");
+        }
         let memory = if same_boot { memory } else { Memory::default() };
         kept.version = VERSION;
         begin(&mut kept.boots, now);
@@ -175,7 +178,7 @@ impl StateDir {
         self.settle(Duration::ZERO);
         let findings = engine.memory();
         let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
-        if recent && findings == self.kept.findings {
+        if recent && findings.has_same_findings(&self.kept.findings) {
             return;
         }
         if let Some(this) = self.kept.boots.boots.last_mut() {

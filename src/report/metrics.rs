@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text};
+use super::{
+    FindingState, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text,
+};
 use crate::facts::OperationCount;
 use crate::finding::{Blind, Judgement, Kind, Severity};
 
@@ -212,16 +214,20 @@ fn about(families: &mut Families, report: &Report) {
 }
 
 fn findings(families: &mut Families, report: &Report) {
-    let mut counts: BTreeMap<(Kind, Severity, bool), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(Kind, Severity, FindingState), u64> = BTreeMap::new();
     for finding in &report.findings {
-        *counts.entry((finding.kind, finding.severity, finding.confirmed)).or_default() += 1;
+        *counts.entry((finding.kind, finding.severity, finding.state())).or_default() += 1;
     }
-    let mut series = families.gauge("barnacle_findings", "Findings that stand, 0 where there are none.");
+    let help = "Findings that stand, 0 where there are none; of state unverified only where there are any.";
+    let mut series = families.gauge("barnacle_findings", help);
     for kind in report.kinds.iter().map(|row| row.kind) {
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
-            for confirmed in [false, true] {
-                let count = counts.get(&(kind, severity, confirmed)).copied().unwrap_or(0);
-                let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state(confirmed))];
+            for state in [FindingState::Suspected, FindingState::Unverified, FindingState::Confirmed] {
+                let count = counts.get(&(kind, severity, state)).copied().unwrap_or(0);
+                if state == FindingState::Unverified && count == 0 {
+                    continue;
+                }
+                let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state.name())];
                 series.set(&labels, float(count));
             }
         }
@@ -246,7 +252,7 @@ fn findings(families: &mut Families, report: &Report) {
 /// The worst findings, each label set once: what differs only beyond the longest label is left out.
 fn worth_a_series(report: &Report) -> Vec<&ReportedFinding> {
     let mut findings: Vec<_> = report.findings.iter().collect();
-    findings.sort_by_key(|finding| std::cmp::Reverse((finding.confirmed, finding.severity)));
+    findings.sort_by_key(|finding| std::cmp::Reverse((finding.state(), finding.severity)));
     let mut told = BTreeSet::new();
     findings.retain(|f| told.insert((f.kind, f.subject.of, label_value(&f.subject.id))));
     findings.truncate(MOST_FINDINGS);
@@ -260,7 +266,7 @@ fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
         let labels = [
             ("kind", finding.kind.name()),
             ("severity", finding.severity.name()),
-            ("state", state(finding.confirmed)),
+            ("state", finding.state().name()),
             ("subject_type", subject.of.name()),
             ("subject", &subject.id),
             ("pod", subject.pod.as_deref().unwrap_or_default()),
@@ -495,10 +501,6 @@ fn ec2(families: &mut Families, figures: &Ec2Figures) {
     families
         .gauge("barnacle_ec2_budget_paused", "1 while EC2 is not asked, as it refused the account for too many calls.")
         .set(&[], flag(figures.paused));
-}
-
-fn state(confirmed: bool) -> &'static str {
-    if confirmed { "confirmed" } else { "suspected" }
 }
 
 fn flag(is_so: bool) -> f64 {

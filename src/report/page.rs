@@ -7,7 +7,7 @@ mod standing;
 use std::fmt;
 use std::time::Duration;
 
-use super::{NodeObject, Origin, Report, ReportedFinding, State, table, text};
+use super::{FindingState, NodeObject, Origin, Report, ReportedFinding, State, table, text};
 use crate::finding::Severity;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -58,7 +58,7 @@ const UNSURE: Mark = Mark { symbol: "?", class: "unsure" };
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        if finding.confirmed { Self::of_severity(finding.severity) } else { UNSURE }
+        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.severity) } else { UNSURE }
     }
 
     fn of_severity(severity: Severity) -> Self {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{KindState, Origin, Report, ReportedFinding, State, text};
+use super::{FindingState, KindState, Origin, Report, ReportedFinding, State, text};
 use crate::catalogue::{self, Area};
 use crate::finding::{Kind, Severity, SubjectType};
 
@@ -36,11 +36,11 @@ enum Mark {
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        match (finding.confirmed, finding.severity) {
-            (false, _) => Self::Question,
-            (true, Severity::Info) => Self::Info,
-            (true, Severity::Warning) => Self::Warning,
-            (true, Severity::Critical) => Self::Critical,
+        match (finding.state(), finding.severity) {
+            (FindingState::Suspected | FindingState::Unverified, _) => Self::Question,
+            (FindingState::Confirmed, Severity::Info) => Self::Info,
+            (FindingState::Confirmed, Severity::Warning) => Self::Warning,
+            (FindingState::Confirmed, Severity::Critical) => Self::Critical,
         }
     }
 
@@ -234,6 +234,10 @@ impl Table<'_> {
         if stood.as_secs() > 0 {
             let word = if finding.confirmed { "for" } else { "suspected for" };
             more.push(format!("{word} {}", text::duration(stood)));
+        }
+        if let Some(seen) = finding.unverified_since {
+            let (severity, ago) = (finding.severity.name(), text::duration(text::between(seen, self.report.at)));
+            more.push(format!("{severity}, unverified: last seen {ago} ago, not evaluated since"));
         }
         if !more.is_empty() {
             let _ = write!(sentence, " ({})", more.join(", "));

@@ -72,6 +72,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         kind,
         severity,
         confirmed: true,
+        unverified_since: None,
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),

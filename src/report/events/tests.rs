@@ -29,6 +29,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         kind,
         severity,
         confirmed: true,
+        unverified_since: None,
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, id),
         pod_name: None,
