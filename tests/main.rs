@@ -20,6 +20,7 @@ mod docs;
 mod ec2;
 mod house;
 mod manifests;
+mod restarts;
 mod robust;
 mod scenarios;
 mod seeds;
