@@ -22,8 +22,8 @@ pub const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(180);
 /// Subjects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
 pub const MOST_SUBJECTS: usize = 100;
 
-/// A gap between two judgements that is longer than this is time nobody saw. After an agent was away for longer, what
-/// was confirmed must be confirmed again.
+/// A gap between two judgements that is longer than this is time that no evaluation covers. After an agent was away for
+/// longer, what was confirmed must be confirmed again.
 const LONGEST_GAP: Duration = Duration::from_secs(600);
 
 /// What was confirmed and could not be evaluated for so long is unverified; a suspicion is dropped.
@@ -32,7 +32,7 @@ pub const UNVERIFIED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// What could not be evaluated for so long is dropped.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// What all remembered findings may take in the state file, in bytes: names on the node are long if somebody wants it.
+/// What all remembered findings may take in the state file, in bytes: any container may choose long names.
 const MOST_REMEMBERED: usize = 512 << 10;
 
 /// What a finding's history needs.
@@ -44,7 +44,7 @@ pub struct Entry {
     pub first_seen: Timestamp,
     /// When it was confirmed; of what was confirmed before a restart, when it was last raised before it.
     pub confirmed: Option<Moment>,
-    /// The last judgement that raised it.
+    /// The last evaluation that raised it.
     last_raised: Moment,
     /// Time for which it was raised, as judged: blind time does not count.
     raised_for: Duration,
@@ -56,7 +56,7 @@ pub struct Entry {
     known_before: bool,
     /// Whether that one raised it.
     raised: bool,
-    /// Since when judgements could not see it.
+    /// Since when no evaluation covered it.
     not_evaluated_since: Option<Moment>,
     /// Whether that lasted for too long; until it is raised again.
     unverified: bool,
@@ -80,8 +80,8 @@ pub enum Change {
     Dropped,
     /// It was confirmed, and could not be evaluated for [`UNVERIFIED_AFTER`].
     Unverified,
-    /// It was confirmed, and is dropped although nobody knows whether it is over: it could not be evaluated for
-    /// [`EXPIRES_AFTER`], another boot began, or this profile has its source no more.
+    /// It was confirmed, and is dropped without being resolved: it could not be evaluated for [`EXPIRES_AFTER`], another
+    /// boot began, or this profile has its source no more.
     Expired,
 }
 
@@ -104,7 +104,7 @@ pub struct Memory {
     /// Pods with claims that were on this node lately: what they leave behind is called by their UIDs alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<KnownPod>,
-    /// When this was so: the last judgement.
+    /// When this was so: the last evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
 }
@@ -141,7 +141,7 @@ pub struct Remembered {
 pub struct Stood {
     /// How bad it was.
     pub severity: Severity,
-    /// What it said.
+    /// Its message.
     pub message: String,
     /// What it rested on.
     #[serde(default)]
@@ -151,7 +151,7 @@ pub struct Stood {
     pub advice: String,
     /// For how long it was raised: it decides when it becomes critical.
     pub raised_seconds: u64,
-    /// The last judgement that raised it.
+    /// The last evaluation that raised it.
     pub last_raised: Moment,
     /// Since when it could not be evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,13 +168,13 @@ pub struct Ledger {
     remembered: BTreeMap<(Kind, Subject), Timestamp>,
     /// When this life's first judgement was.
     begun: Option<Moment>,
-    /// The last judgement, of this life or of the one before.
+    /// The last evaluation, of this life or of the one before.
     last: Option<Moment>,
     suppressed: BTreeMap<Kind, usize>,
 }
 
 impl Ledger {
-    /// A ledger that goes on where the agent was stopped. What was confirmed stands until it is judged; after an agent
+    /// A ledger that goes on where the agent was stopped. What was confirmed stands until it is evaluated; after an agent
     /// was away for long, only since when it was first seen is kept.
     #[must_use]
     pub fn with_memory(memory: Memory, now: Moment) -> Self {
@@ -198,7 +198,7 @@ impl Ledger {
         ledger
     }
 
-    /// What must be kept over a restart. What was remembered and has not been judged yet is kept as well. Where that is
+    /// What must be kept over a restart. What was remembered and has not been evaluated yet is kept as well. Where that is
     /// too much, the worst is kept.
     #[must_use]
     pub fn memory(&self) -> Memory {
@@ -265,7 +265,7 @@ impl Ledger {
         changes
     }
 
-    /// Takes in that time has passed, after all judgements of this moment: what can no longer be evaluated does not
+    /// Takes in that time has passed, after all evaluations of this moment: what can no longer be evaluated does not
     /// stand for ever.
     pub fn pass_time(&mut self, at: Moment) -> Vec<Transition> {
         let mut changes = Vec::new();
@@ -317,7 +317,7 @@ fn is_unsupported(blind: &Blind) -> bool {
 }
 
 impl Remembered {
-    /// Takes its part of the room. Where that is short it goes without what it said, or is not kept.
+    /// Takes its part of the room. Where that is short it goes without its message and evidence, or is not kept.
     fn fits(&mut self, room: &mut usize) -> bool {
         // Times, names of fields and of kinds.
         const FRAME: usize = 256;
@@ -658,7 +658,7 @@ mod tests {
         assert_eq!(changes(&mut third, 660, raised(&["a"])), [Change::Suspected]);
         assert_eq!(changes(&mut third, 690, raised(&["a"])), [Change::Confirmed]);
         assert_eq!(only(&third).first_seen, at(10).wall);
-        // Agents that crash before they judge do not stretch it.
+        // Agents that crash before they evaluate anything do not stretch it.
         let first = restarted(&confirmed(40), 340);
         assert_eq!(restarted(&first, 640).entries().count(), 1);
         assert_eq!(restarted(&first, 641).entries().count(), 0);
@@ -686,7 +686,7 @@ mod tests {
     fn what_must_be_asked_for_again_has_stood_since_before_the_restart() {
         let mut after = restarted(&confirmed(40), 100);
         for up in (100..160).step_by(10) {
-            assert_eq!(changes(&mut after, up, raised(&[])), [], "its judge asks, and says nothing yet");
+            assert_eq!(changes(&mut after, up, raised(&[])), [], "its detector asks, and raises nothing yet");
         }
         assert_eq!(changes(&mut after, 160, raised(&["a"])), []);
         assert_eq!(only(&after).first_seen, at(10).wall);
@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_also_where_no_judge_runs_any_more() {
+    fn time_passes_also_where_no_detector_runs_any_more() {
         let mut ledger = confirmed(40);
         changes(&mut ledger, 50, blind());
         let passed =

@@ -424,7 +424,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         let unverified = entry.unverified_since();
         if let Some(seen) = unverified {
             let seen = text::time(seen.wall);
-            why.get_or_insert_with(|| format!("not judged for {}, last seen at {seen}", entry.finding.subject));
+            why.get_or_insert_with(|| format!("not evaluated for {}, last seen at {seen}", entry.finding.subject));
         }
         worst = worst.max(match (entry.confirmed, unverified) {
             (None, _) => State::Suspected,

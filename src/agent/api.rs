@@ -144,7 +144,7 @@ impl Link {
         }
     }
 
-    /// This finding is dropped, and nobody knows whether it is over: nothing more is written of it.
+    /// This finding is dropped without being resolved: nothing more is written of it.
     pub fn forget(&mut self, finding: &Finding) {
         if let State::Open { teller: Some(teller), .. } = &mut self.state {
             teller.forget(finding);

@@ -345,6 +345,42 @@ mod tests {
         assert_eq!(boots(&again), [(A.parse().unwrap(), false)]);
     }
 
+    /// What an agent of version 0.1.0 wrote.
+    const BEFORE: &str = r#"{"version":1,
+        "boots":{"boots":[{"id":"00000000-0000-4000-8000-00000000000a","first_seen":"2026-10-01T00:00:00Z","last_seen":"2026-10-01T01:00:00Z"}]},
+        "findings":{"seen":[{"kind":"StalledIo","subject":{"type":"device","id":"nvme1n1"},"first_seen":"2026-10-01T00:30:00Z"}]}}"#;
+
+    #[test]
+    fn a_file_of_an_agent_before_this_one_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), BEFORE).unwrap();
+        let (state, memory) = StateDir::open(Some(dir.path()), at(A, 9));
+        assert_eq!(boots(&state), [(A.parse().unwrap(), false)]);
+        assert_eq!((memory.seen.len(), memory.at), (1, None));
+        assert_eq!(memory.seen[0].stood, None);
+    }
+
+    #[test]
+    fn what_stood_is_read_back_within_a_boot_and_dropped_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = whole(BEFORE.as_bytes()).unwrap().findings;
+        memory.at = Some(at(A, 2));
+        memory.seen[0].stood = Some(crate::ledger::Stood {
+            severity: crate::finding::Severity::Critical,
+            message: "12 requests".into(),
+            evidence: Vec::new(),
+            advice: "look".into(),
+            raised_seconds: 130,
+            last_raised: at(A, 2),
+            not_evaluated_since: None,
+            unverified: false,
+        });
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.stopped(at(A, 2), memory.clone());
+        assert_eq!(StateDir::open(Some(dir.path()), at(A, 3)).1, memory);
+        assert_eq!(StateDir::open(Some(dir.path()), at(B, 3)).1, Memory::default());
+    }
+
     #[test]
     fn a_torn_file_is_kept_aside_and_begun_anew() {
         let dir = tempfile::tempdir().unwrap();

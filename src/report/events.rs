@@ -2,7 +2,7 @@
 //!
 //! One event for each subject when it is confirmed, when it becomes worse and when it is over; again before the API
 //! server forgets it (an hour) while it stands. What stands is compared with what was told, so a pass that was
-//! missed loses nothing. Of what can no longer be evaluated nothing is told until it can. No I/O: the agent sends what [`Recorder::plan`] hands out and says what became of it.
+//! missed loses nothing. Of what can no longer be evaluated nothing is written until it can. No I/O: the agent sends what [`Recorder::plan`] hands out and says what became of it.
 
 mod body;
 mod budget;
@@ -239,7 +239,7 @@ impl Recorder {
         }
     }
 
-    /// A finding is dropped although nobody knows whether it is over: it is not told to be over.
+    /// A finding is dropped without being resolved: no event says that it is over.
     pub fn forget(&mut self, kind: Kind, subject: &Subject) {
         for on in [On::Node, On::Pod] {
             self.topics.remove(&Key { kind, subject: subject.clone(), on });

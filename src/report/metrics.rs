@@ -649,6 +649,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unverified_is_a_state_of_its_own_that_is_counted_only_where_it_is() {
+        let mut report = samples::sick();
+        let states = |samples: &[Sample]| {
+            let all = of(samples, "barnacle_findings");
+            let unverified: Vec<_> = all.iter().filter(|(_, labels, _)| labels["state"] == "unverified").collect();
+            let sum: f64 = all.iter().map(|(.., n)| n).sum();
+            (unverified.len(), sum)
+        };
+        let all = report.findings.len() as f64;
+        assert_eq!(states(&rendered(&report)), (0, all));
+        report.findings[0].unverified_since = Some(report.at);
+        assert_eq!(states(&rendered(&report)), (1, all), "each finding is counted once");
+    }
+
+    #[test]
     fn findings_are_bounded_worst_first_and_the_rest_is_counted() {
         let mut report = samples::sick();
         let mild = ReportedFinding { severity: Severity::Info, ..report.findings[0].clone() };

@@ -291,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unverified_has_when_it_was_last_seen() {
+        let mut report = samples::sick();
+        report.findings[0].unverified_since = Some(report.findings[0].since);
+        let page = html(&report);
+        assert!(page.contains("<span class=\"word\">unverified</span>"), "{page}");
+        assert!(
+            page.contains("<dt>Last seen</dt><dd><time") && page.contains("since then it cannot be evaluated"),
+            "{page}"
+        );
+        assert!(!html(&samples::sick()).contains("Last seen"));
+    }
+
+    #[test]
     fn every_kind_and_source_has_its_row() {
         let page = html(&samples::blind());
         for kind in crate::finding::Kind::ALL {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::mounts::{Full, in_own_namespace};
+use super::mounts::{Full, in_own_namespace, read_only};
 use super::program::{Program, barnacle, eventually, free_address, get};
 use super::tree::Tree;
 
@@ -158,6 +158,23 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "state.json is written", || boot(state.path()).is_some());
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
+    in_own_namespace(|| {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        read_only(state.path());
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot write"));
+        agent.signal(Signal::SIGTERM);
+        let ended = agent.end_within(SOON);
+        ended.expect_code(0);
+        for line in ["cannot be locked", "cannot write"] {
+            assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {}", ended.stderr);
+        }
     });
 }
 
