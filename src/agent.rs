@@ -146,6 +146,10 @@ impl Agent {
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory);
+        let findings = engine.entries().count();
+        if findings > 0 {
+            info!(findings, "what was confirmed before the restart stands until it is evaluated");
+        }
         let mut api = Link::open(config, clock).await;
         if config.tell {
             api.tell_from(state.told(), clock.now());

@@ -126,6 +126,37 @@ fn after_a_kill_it_starts_again_with_what_it_remembered() {
 }
 
 #[test]
+fn what_was_confirmed_before_a_kill_stands_in_the_first_report_after_it() {
+    let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+    // Its volume is gone under its mounts.
+    tree.remove("sys/dev/block/259:1");
+    let dead = |agent: &mut Program, address| {
+        let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
+        let found =
+            report["findings"].as_array().unwrap().iter().find(|finding| finding["kind"] == "DeadMount").cloned();
+        found.filter(|finding| finding["confirmed"] == true)
+    };
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    let mut before = None;
+    eventually(Duration::from_secs(60), "it is confirmed", || {
+        before = dead(&mut agent, address);
+        before.is_some()
+    });
+    let kept = || fs::read_to_string(state.path().join("state.json")).is_ok_and(|text| text.contains("last_raised"));
+    eventually(LONG, "the state file has it", kept);
+    agent.signal(Signal::SIGKILL);
+    agent.end_within(LONG);
+
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    let after = dead(&mut agent, address).expect("the first report has it confirmed");
+    assert_eq!(after["since"], before.unwrap()["since"]);
+    assert!(agent.stderr().contains("confirmed before the restart"), "{}", agent.stderr());
+    assert!(!agent.stderr().contains("confirmed: "), "it is not confirmed for a second time: {}", agent.stderr());
+}
+
+#[test]
 fn a_state_file_that_cannot_be_understood_is_put_aside() {
     for garbage in [&b"{\"version\":1,\"boots\""[..], b"", b"\xff\xfe\x00", &[b'['; 4096]] {
         let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
