@@ -72,6 +72,28 @@ fn each_signal_that_asks_a_recording_to_end_leaves_it_whole() {
 }
 
 #[test]
+fn each_signal_that_asks_the_clusters_replica_to_end_ends_it_in_good_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    let server = format!("http://{}", free_address());
+    let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let address = free_address();
+        let arguments = ["cluster", "--kubeconfig", kubeconfig.to_str().unwrap(), "--listen", &address.to_string()];
+        let mut replica = Program::start(&arguments);
+        replica.answers(address, "/healthz", 200, LONG);
+        eventually(LONG, "it watches", || replica.stderr().contains("watching what is pending"));
+        replica.signal(signal);
+        let ended = replica.end_within(LONG);
+        ended.expect_code(0);
+        assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_copied_machine_is_recorded_and_played_back() {
     let (tree, dir) = (Tree::whole(), tempfile::tempdir().unwrap());
     let file = dir.path().join("recording");
