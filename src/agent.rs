@@ -5,10 +5,12 @@ pub mod cleanup;
 pub mod cluster;
 mod ec2;
 pub mod landlock;
+pub mod lock;
 pub mod look;
 pub mod schedule;
 pub mod serve;
 pub mod state;
+pub mod stop;
 pub mod sweep;
 mod tell;
 
@@ -17,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -40,9 +41,11 @@ use crate::wake::Waker;
 
 use api::Link;
 use ec2::Ec2Link;
+use lock::Lock;
 use schedule::Schedule;
 use serve::Served;
 use state::StateDir;
+use stop::Stop;
 
 /// Wakes that follow one another closer than this are one.
 const BREATH: Duration = Duration::from_secs(1);
@@ -101,10 +104,15 @@ struct Agent {
 /// Runs until told to stop.
 ///
 /// # Errors
-/// When it cannot start: an address is taken, or the root cannot be opened.
+/// When it cannot start: an address is taken, another agent holds the state directory, or the root cannot be opened.
 pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> anyhow::Result<()> {
-    let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut stop = Stop::listen()?;
+    // Before anything is served: an agent that is still ending has the addresses as well.
+    let lock = Lock::take(config.state_dir.as_deref().map(Path::new));
+    let _lock = tokio::select! {
+        () = stop.asked() => return Ok(()),
+        lock = lock => lock?,
+    };
     let (served, watching) = watch::channel(Arc::new(Served::default()));
     // Served before the first pass: a probe that finds nobody would have us killed while we look.
     serve::start(config.listen, serve::Scope::All, watching.clone()).await?;
@@ -117,11 +125,10 @@ pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> a
     loop {
         // A read that hangs holds up a pass, and must not hold up our end.
         tokio::select! {
-            _ = stop.recv() => break,
-            _ = interrupt.recv() => break,
+            () = stop.asked() => break,
             () = agent.pass() => {}
         }
-        if agent.wait(&mut stop, &mut interrupt).await.is_none() {
+        if agent.wait(&mut stop).await.is_none() {
             break;
         }
     }
@@ -139,6 +146,10 @@ impl Agent {
         }
         let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
         let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
+        let findings = engine.entries().count();
+        if findings > 0 {
+            info!(findings, "what was confirmed before the restart stands until it is evaluated");
+        }
         let mut api = Link::open(config, clock).await;
         if config.tell {
             api.tell_from(state.told(), clock.now());
@@ -199,6 +210,9 @@ impl Agent {
         self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
+            if transition.change == Change::Expired {
+                self.api.forget(&transition.finding);
+            }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
         self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
@@ -229,7 +243,7 @@ impl Agent {
     }
 
     /// Waits for the clock or the kernel; `None` when told to stop.
-    async fn wait(&mut self, stop: &mut Signal, interrupt: &mut Signal) -> Option<()> {
+    async fn wait(&mut self, stop: &mut Stop) -> Option<()> {
         let begun = self.clock.now();
         let mut woken = false;
         loop {
@@ -240,8 +254,7 @@ impl Agent {
                 rest = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
             }
             tokio::select! {
-                _ = stop.recv() => return None,
-                _ = interrupt.recv() => return None,
+                () = stop.asked() => return None,
                 () = sleep(rest) => break,
                 wake = self.waker.next() => {
                     *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
@@ -272,10 +285,12 @@ fn change(change: Change) -> &'static str {
         Change::Escalated => "escalated",
         Change::Cleared => "cleared",
         Change::Dropped => "dropped",
+        Change::Unverified => "unverified",
+        Change::Expired => "expired",
     }
 }
 
-/// One line when a finding is confirmed, becomes worse, or clears; suspicions only when asked to be talkative.
+/// One line when a finding is confirmed, becomes worse, clears, or can no longer be evaluated; suspicions only when asked to be talkative.
 fn log(transition: &Transition) {
     let finding = &transition.finding;
     let (kind, severity) = (finding.kind.name(), finding.severity.name());
@@ -286,6 +301,12 @@ fn log(transition: &Transition) {
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped, _) => {
             debug!(kind, severity, %subject, message = %message, change = change(transition.change));
+        }
+        (Change::Unverified, _) => {
+            info!(kind, severity, %subject, since, "unverified, as it can no longer be evaluated: {}", finding.message);
+        }
+        (Change::Expired, _) => {
+            info!(kind, severity, %subject, since, "dropped without being resolved, as it can no longer be evaluated: {}", finding.message);
         }
         (Change::Cleared, _) => info!(kind, severity, %subject, since, "cleared: {}", finding.message),
         (_, Severity::Info) => info!(kind, severity, %subject, since, "confirmed: {}", finding.message),

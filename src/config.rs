@@ -145,6 +145,9 @@ impl Key {
 
 const PREFIX: &str = "BARNACLE_";
 
+/// Seconds between two passes. Below the shortest period of a source a shorter interval would change nothing.
+const INTERVAL: RangeInclusive<u64> = 10..=60;
+
 macro_rules! number {
     ($name:literal, $help:literal, $range:expr, $($field:ident).+) => {
         Key {
@@ -231,7 +234,21 @@ pub const KEYS: &[Key] = &[
             Some(())
         },
     },
-    duration!("interval", "time between two passes", 1..=60, interval),
+    Key {
+        name: "interval",
+        help: "time between two passes",
+        allowed: || {
+            let (least, most) = (written(*INTERVAL.start()), written(*INTERVAL.end()));
+            format!(
+                "a time from {least} to {most}, such as 10s or 30s; no source is read more often than every {least}"
+            )
+        },
+        get: |config| written(config.interval.as_secs()),
+        set: |config, text| {
+            config.interval = parse_duration(text).filter(|time| INTERVAL.contains(&time.as_secs()))?;
+            Some(())
+        },
+    },
     Key {
         name: "host-root",
         help: "directory that stands for /",
@@ -742,6 +759,7 @@ impl<'de> Deserialize<'de> for Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{Source, SourceSet};
 
     fn file(text: &str) -> Result<Config, ConfigError> {
         Config::load(Some(File { name: "barnacle.yaml", text }), [], [])
@@ -802,11 +820,27 @@ mod tests {
     fn a_value_out_of_range_is_named_with_what_is_allowed() {
         let error = file("# comment\npid-warn-percent: 101\n").unwrap_err().to_string();
         assert_eq!(error, "barnacle.yaml:2: pid-warn-percent cannot be \"101\": expected a whole number from 1 to 100");
-        let error = Config::load(None, [], [("interval", "0s")]).unwrap_err().to_string();
+        let error = Config::load(None, [], [("reboot-loop-window", "0s")]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "--interval: interval cannot be \"0s\": expected a time from 1s to 1m, such as 90s, 10m or 1h"
+            "--reboot-loop-window: reboot-loop-window cannot be \"0s\": expected a time from 1m to 24h, such as 90s, 10m or 1h"
         );
+    }
+
+    #[test]
+    fn an_interval_that_would_change_nothing_is_refused_and_the_error_gives_the_reason() {
+        for value in ["0s", "1s", "2s", "9s", "61s", "2m"] {
+            let error = Config::load(None, [], [("interval", value)]).unwrap_err().to_string();
+            let expected =
+                "expected a time from 10s to 1m, such as 10s or 30s; no source is read more often than every 10s";
+            assert_eq!(error, format!("--interval: interval cannot be \"{value}\": {expected}"));
+        }
+        for (value, seconds) in [("10s", 10), ("60s", 60), ("1m", 60)] {
+            let config = Config::load(None, [], [("interval", value)]).unwrap();
+            assert_eq!(config.interval, Duration::from_secs(seconds));
+        }
+        let shortest = SourceSet::periodic().iter().map(Source::every).min().unwrap();
+        assert_eq!(shortest.as_secs(), *INTERVAL.start(), "the error names the shortest period of a source");
     }
 
     #[test]

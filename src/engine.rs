@@ -39,7 +39,7 @@ impl Engine {
         Self {
             settings,
             view: View { former, ..View::new(now) },
-            ledger: Ledger::with_memory(memory),
+            ledger: Ledger::with_memory(memory, now),
             blind: BTreeMap::new(),
             asks: BTreeMap::new(),
         }
@@ -73,6 +73,7 @@ impl Engine {
         for judgement in detect::judge(&self.view, &self.settings, fresh, told) {
             step.transitions.append(&mut self.enter(at, judgement));
         }
+        step.transitions.append(&mut self.ledger.pass_time(at));
         step.asks = self.asks.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
         step.wake = self.next_decision();
         step
@@ -134,7 +135,7 @@ impl Engine {
         &self.view.trends
     }
 
-    /// Findings that are suspected or confirmed.
+    /// Findings that are suspected, confirmed or unverified.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.ledger.entries()
     }

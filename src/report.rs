@@ -54,7 +54,7 @@ pub struct Report {
     pub up_seconds: u64,
     /// How it was had.
     pub origin: Origin,
-    /// What was found: worst first, confirmed before suspected.
+    /// What was found: worst first, confirmed before unverified before suspected.
     pub findings: Vec<ReportedFinding>,
     /// Sources that could not be read, or not wholly.
     pub unknown: Vec<ReportedUnknown>,
@@ -153,6 +153,9 @@ pub struct ReportedFinding {
     pub severity: Severity,
     /// Whether it has stood for its kind's delay.
     pub confirmed: bool,
+    /// When it was last seen, where it was confirmed and can no longer be evaluated: it is unverified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified_since: Option<Timestamp>,
     /// When it was first seen.
     pub since: Timestamp,
     /// What it is about.
@@ -172,6 +175,29 @@ pub struct ReportedFinding {
     pub evidence: Vec<Evidence>,
     /// What to do next.
     pub advice: String,
+}
+
+/// The states of a finding, from the least certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingState {
+    /// It has not stood for its kind's delay.
+    Suspected,
+    /// It was confirmed, and can no longer be evaluated.
+    Unverified,
+    /// It has stood for its kind's delay.
+    Confirmed,
+}
+
+impl FindingState {
+    /// The name used in metrics and text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspected => "suspected",
+            Self::Unverified => "unverified",
+            Self::Confirmed => "confirmed",
+        }
+    }
 }
 
 /// One source that could not be read, or not wholly.
@@ -308,6 +334,16 @@ impl Report {
 }
 
 impl ReportedFinding {
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> FindingState {
+        match (self.confirmed, self.unverified_since) {
+            (false, _) => FindingState::Suspected,
+            (true, Some(_)) => FindingState::Unverified,
+            (true, None) => FindingState::Confirmed,
+        }
+    }
+
     fn of(entry: &Entry, view: &View) -> Self {
         let Finding { kind, severity, subject, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
@@ -317,6 +353,7 @@ impl ReportedFinding {
             kind,
             severity,
             confirmed,
+            unverified_since: entry.unverified_since().map(|seen| seen.wall),
             since: entry.first_seen,
             subject,
             pod_name: pod.map(|pod| pod.full_name()),
@@ -331,7 +368,7 @@ impl ReportedFinding {
 
 fn findings(engine: &Engine) -> Vec<ReportedFinding> {
     let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine.view())).collect();
-    findings.sort_by_key(|f| (std::cmp::Reverse((f.confirmed, f.severity)), f.kind));
+    findings.sort_by_key(|f| (std::cmp::Reverse((f.state(), f.severity)), f.kind));
     findings
 }
 
@@ -384,7 +421,16 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         Some(Blind::No) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
-        worst = worst.max(if entry.confirmed.is_some() { State::Raised } else { State::Suspected });
+        let unverified = entry.unverified_since();
+        if let Some(seen) = unverified {
+            let seen = text::time(seen.wall);
+            why.get_or_insert_with(|| format!("not evaluated for {}, last seen at {seen}", entry.finding.subject));
+        }
+        worst = worst.max(match (entry.confirmed, unverified) {
+            (None, _) => State::Suspected,
+            (Some(_), Some(_)) => State::Blind,
+            (Some(_), None) => State::Raised,
+        });
     }
     let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && worst != State::NeedsTime;
     KindState { kind, state: worst, blind, why, left_out: engine.suppressed(kind) }

@@ -304,8 +304,6 @@ fn a_healthy_node_makes_no_call() {
             &listen,
             "--host-root",
             &tree,
-            "--interval",
-            "1s",
             "--node",
             "a",
             "--kubeconfig",

@@ -21,6 +21,7 @@ mod ec2;
 mod house;
 mod manifests;
 mod mutation;
+mod restarts;
 mod robust;
 mod scenarios;
 mod seeds;

@@ -12,6 +12,7 @@ use crate::api::{Access, Api, ApiError, connect};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::facts::{Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
+use crate::finding::Finding;
 use crate::observe::Cluster;
 use crate::observe::clock::Clock;
 use crate::report::Report;
@@ -140,6 +141,13 @@ impl Link {
     pub fn tell(&mut self, engine: &Engine, report: &Report, now: Moment) {
         if let State::Open { teller: Some(teller), .. } = &mut self.state {
             teller.tell(engine, report, now);
+        }
+    }
+
+    /// This finding is dropped without being resolved: nothing more is written of it.
+    pub fn forget(&mut self, finding: &Finding) {
+        if let State::Open { teller: Some(teller), .. } = &mut self.state {
+            teller.forget(finding);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::bail;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::serve::{self, Served};
+use super::stop::Stop;
 use super::sweep::hints;
 use crate::api::{Access, Api, connect};
 use crate::config::Config;
@@ -34,8 +34,7 @@ const BEAT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When there is no API server to be had, or an address is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let mut stop = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut stop = Stop::listen()?;
     let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
         bail!("no API server to ask: this is no pod of a cluster, and no kubeconfig was given (setting: kubeconfig)");
     };
@@ -51,8 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), server = %api.server, "watching what is pending in this cluster");
     let passes = pass_for_ever(&config, api, &served);
     tokio::select! {
-        _ = stop.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stop.asked() => {}
         () = passes => {}
     }
     info!("stopped");

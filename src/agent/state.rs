@@ -1,4 +1,4 @@
-//! What is kept over restarts: since when findings stand, and which boots this node went through.
+//! What is kept over restarts: the findings that stand, and which boots this node went through.
 //!
 //! One small file, replaced as a whole. Losing it loses history, never a finding: what it held is found again.
 
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
@@ -21,8 +21,8 @@ use crate::report::events;
 const VERSION: u32 = 1;
 /// Boots that are remembered.
 const MOST_BOOTS: usize = 32;
-/// A file of this form is never larger; what is, is not ours.
-const MOST_BYTES: u64 = 1 << 20;
+/// A file of this form is never larger; what is, is not ours. Each part of it has a bound of its own.
+const MOST_BYTES: u64 = 4 << 20;
 /// How long a stopping agent waits for the disk.
 const LAST_PATIENCE: Duration = Duration::from_millis(800);
 /// How often the file is written while nothing changes: how exactly a crash can be dated.
@@ -132,6 +132,9 @@ impl StateDir {
         let memory = std::mem::take(&mut kept.findings);
         // After a boot a device of the same name is another one, and so is what was found on it.
         let same_boot = kept.boots.boots.last().is_some_and(|boot| boot.id == now.boot);
+        if !same_boot && !memory.seen.is_empty() {
+            info!(findings = memory.seen.len(), "the machine has booted since: what was found before is dropped");
+        }
         let memory = if same_boot { memory } else { Memory::default() };
         kept.version = VERSION;
         begin(&mut kept.boots, now);
@@ -175,7 +178,7 @@ impl StateDir {
         self.settle(Duration::ZERO);
         let findings = engine.memory();
         let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
-        if recent && findings == self.kept.findings {
+        if recent && findings.has_same_findings(&self.kept.findings) {
             return;
         }
         if let Some(this) = self.kept.boots.boots.last_mut() {
@@ -340,6 +343,42 @@ mod tests {
         first.stopped(at(A, 2), Memory::default());
         let (again, _) = StateDir::open(Some(dir.path()), at(A, 3));
         assert_eq!(boots(&again), [(A.parse().unwrap(), false)]);
+    }
+
+    /// What an agent of version 0.1.0 wrote.
+    const BEFORE: &str = r#"{"version":1,
+        "boots":{"boots":[{"id":"00000000-0000-4000-8000-00000000000a","first_seen":"2026-10-01T00:00:00Z","last_seen":"2026-10-01T01:00:00Z"}]},
+        "findings":{"seen":[{"kind":"StalledIo","subject":{"type":"device","id":"nvme1n1"},"first_seen":"2026-10-01T00:30:00Z"}]}}"#;
+
+    #[test]
+    fn a_file_of_an_agent_before_this_one_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), BEFORE).unwrap();
+        let (state, memory) = StateDir::open(Some(dir.path()), at(A, 9));
+        assert_eq!(boots(&state), [(A.parse().unwrap(), false)]);
+        assert_eq!((memory.seen.len(), memory.at), (1, None));
+        assert_eq!(memory.seen[0].stood, None);
+    }
+
+    #[test]
+    fn what_stood_is_read_back_within_a_boot_and_dropped_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = whole(BEFORE.as_bytes()).unwrap().findings;
+        memory.at = Some(at(A, 2));
+        memory.seen[0].stood = Some(crate::ledger::Stood {
+            severity: crate::finding::Severity::Critical,
+            message: "12 requests".into(),
+            evidence: Vec::new(),
+            advice: "look".into(),
+            raised_seconds: 130,
+            last_raised: at(A, 2),
+            not_evaluated_since: None,
+            unverified: false,
+        });
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.stopped(at(A, 2), memory.clone());
+        assert_eq!(StateDir::open(Some(dir.path()), at(A, 3)).1, memory);
+        assert_eq!(StateDir::open(Some(dir.path()), at(B, 3)).1, Memory::default());
     }
 
     #[test]

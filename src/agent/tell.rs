@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use crate::api::{Api, ApiError, Patch};
 use crate::engine::Engine;
 use crate::facts::{BootId, Moment, Node};
+use crate::finding::Finding;
 use crate::report::Report;
 use crate::report::conditions::{self, Conditions};
 use crate::report::events::{EventKey, EventToSend, Memory, Recorder, Regarding};
@@ -112,6 +113,11 @@ impl Teller {
             }
             let _ = self.patches.send(patch);
         }
+    }
+
+    /// No event says that this finding is over.
+    pub fn forget(&mut self, finding: &Finding) {
+        self.recorder.forget(finding.kind, &finding.subject);
     }
 
     /// Whether the kubelet of this Node runs on this machine, as far as the Node says; on another's nothing is written.

@@ -14,7 +14,7 @@ pub(super) fn command() -> Command {
     Command::new("cluster")
         .about("Watch what only the cluster can tell, until told to stop: one replica, on no node")
         .long_about(
-            "Watch what only the cluster can tell (system pods that wait for a node), until told to stop (SIGTERM).\n\n\
+            "Watch what only the cluster can tell (system pods that wait for a node), until told to stop (SIGTERM, SIGINT or SIGHUP).\n\n\
              Runs as one replica beside the agents (daemonset/cluster), or anywhere with --kubeconfig. Served on \
              --listen as by `barnacle run`.",
         )

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::look;
+use crate::agent::stop::Stop;
 use crate::config::{Config, parse_duration};
 use crate::recording::Writer;
 
@@ -36,11 +36,10 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     });
     // Incidents end when somebody has seen enough: what was recorded until then is whole.
     runtime()?.block_on(async {
-        let mut stop = signal(SignalKind::terminate())?;
+        let mut stop = Stop::listen()?;
         tokio::select! {
             looked = look => looked.map(drop),
-            _ = tokio::signal::ctrl_c() => Ok(()),
-            _ = stop.recv() => Ok(()),
+            () = stop.asked() => Ok(()),
         }
     })?;
     if let Some(error) = trouble {

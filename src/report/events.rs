@@ -2,7 +2,7 @@
 //!
 //! One event for each subject when it is confirmed, when it becomes worse and when it is over; again before the API
 //! server forgets it (an hour) while it stands. What stands is compared with what was told, so a pass that was
-//! missed loses nothing. No I/O: the agent sends what [`Recorder::plan`] hands out and says what became of it.
+//! missed loses nothing. Of what can no longer be evaluated nothing is written until it can. No I/O: the agent sends what [`Recorder::plan`] hands out and says what became of it.
 
 mod body;
 mod budget;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jitter::{back_off, fingerprint};
-use super::{NOT_LOOKED, Report, ReportedFinding, State, text};
+use super::{FindingState, NOT_LOOKED, Report, ReportedFinding, State, text};
 use crate::catalogue;
 use crate::facts::Moment;
 use crate::finding::{Kind, Severity, Subject};
@@ -239,6 +239,13 @@ impl Recorder {
         }
     }
 
+    /// A finding is dropped without being resolved: no event says that it is over.
+    pub fn forget(&mut self, kind: Kind, subject: &Subject) {
+        for on in [On::Node, On::Pod] {
+            self.topics.remove(&Key { kind, subject: subject.clone(), on });
+        }
+    }
+
     fn settled(&mut self, key: &Key, now: Moment) {
         if self.topics.get_mut(key).is_some_and(|topic| topic.was_told(now)) {
             self.topics.remove(key);
@@ -354,7 +361,7 @@ impl LeftOut {
 
 /// The objects that a finding is told on, if it is to be told.
 fn each_target(finding: &ReportedFinding) -> impl Iterator<Item = (Key, &ReportedFinding)> {
-    let told = finding.confirmed && finding.severity >= Severity::Warning;
+    let told = finding.state() == FindingState::Confirmed && finding.severity >= Severity::Warning;
     let pod = catalogue::concerns_pod_owner(finding.kind) && PodRef::of(finding).is_some();
     let key = |on| Key { kind: finding.kind, subject: finding.subject.clone(), on };
     let targets = [told.then_some(On::Node), (told && pod).then_some(On::Pod)];

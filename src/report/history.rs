@@ -70,6 +70,8 @@ pub fn word(change: Change) -> &'static str {
         Change::Escalated => "worse",
         Change::Cleared => "cleared",
         Change::Dropped => "dropped",
+        Change::Unverified => "unverified",
+        Change::Expired => "dropped, not resolved",
     }
 }
 

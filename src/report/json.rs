@@ -93,6 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unverified_says_when_it_was_last_seen() {
+        let mut report = samples::sick();
+        report.findings[0].unverified_since = Some(report.at);
+        let text = to_json(&report);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["findings"][0]["confirmed"], true);
+        assert_eq!(json["findings"][0]["unverified_since"], "2026-11-21T04:10:03Z");
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    #[test]
     fn the_words_of_schema_1_stand() {
         let json: Value = serde_json::from_str(&to_json(&samples::sick())).unwrap();
         assert_eq!(json["version"], 1);

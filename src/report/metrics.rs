@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text};
+use super::{
+    FindingState, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text,
+};
 use crate::facts::OperationCount;
 use crate::finding::{Blind, Judgement, Kind, Severity};
 
@@ -212,16 +214,20 @@ fn about(families: &mut Families, report: &Report) {
 }
 
 fn findings(families: &mut Families, report: &Report) {
-    let mut counts: BTreeMap<(Kind, Severity, bool), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(Kind, Severity, FindingState), u64> = BTreeMap::new();
     for finding in &report.findings {
-        *counts.entry((finding.kind, finding.severity, finding.confirmed)).or_default() += 1;
+        *counts.entry((finding.kind, finding.severity, finding.state())).or_default() += 1;
     }
-    let mut series = families.gauge("barnacle_findings", "Findings that stand, 0 where there are none.");
+    let help = "Findings that stand, 0 where there are none; of state unverified only where there are any.";
+    let mut series = families.gauge("barnacle_findings", help);
     for kind in report.kinds.iter().map(|row| row.kind) {
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
-            for confirmed in [false, true] {
-                let count = counts.get(&(kind, severity, confirmed)).copied().unwrap_or(0);
-                let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state(confirmed))];
+            for state in [FindingState::Suspected, FindingState::Unverified, FindingState::Confirmed] {
+                let count = counts.get(&(kind, severity, state)).copied().unwrap_or(0);
+                if state == FindingState::Unverified && count == 0 {
+                    continue;
+                }
+                let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state.name())];
                 series.set(&labels, float(count));
             }
         }
@@ -246,7 +252,7 @@ fn findings(families: &mut Families, report: &Report) {
 /// The worst findings, each label set once: what differs only beyond the longest label is left out.
 fn worth_a_series(report: &Report) -> Vec<&ReportedFinding> {
     let mut findings: Vec<_> = report.findings.iter().collect();
-    findings.sort_by_key(|finding| std::cmp::Reverse((finding.confirmed, finding.severity)));
+    findings.sort_by_key(|finding| std::cmp::Reverse((finding.state(), finding.severity)));
     let mut told = BTreeSet::new();
     findings.retain(|f| told.insert((f.kind, f.subject.of, label_value(&f.subject.id))));
     findings.truncate(MOST_FINDINGS);
@@ -260,7 +266,7 @@ fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
         let labels = [
             ("kind", finding.kind.name()),
             ("severity", finding.severity.name()),
-            ("state", state(finding.confirmed)),
+            ("state", finding.state().name()),
             ("subject_type", subject.of.name()),
             ("subject", &subject.id),
             ("pod", subject.pod.as_deref().unwrap_or_default()),
@@ -497,10 +503,6 @@ fn ec2(families: &mut Families, figures: &Ec2Figures) {
         .set(&[], flag(figures.paused));
 }
 
-fn state(confirmed: bool) -> &'static str {
-    if confirmed { "confirmed" } else { "suspected" }
-}
-
 fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
@@ -644,6 +646,21 @@ mod tests {
         assert!(thresholds.iter().any(|(_, labels, _)| labels["hardness"] == "soft"));
         let unknown = of(&samples, "barnacle_eviction_signal_unknown");
         assert_eq!(unknown.iter().filter(|(.., n)| *n == 1.0).count(), 1);
+    }
+
+    #[test]
+    fn what_is_unverified_is_a_state_of_its_own_that_is_counted_only_where_it_is() {
+        let mut report = samples::sick();
+        let states = |samples: &[Sample]| {
+            let all = of(samples, "barnacle_findings");
+            let unverified: Vec<_> = all.iter().filter(|(_, labels, _)| labels["state"] == "unverified").collect();
+            let sum: f64 = all.iter().map(|(.., n)| n).sum();
+            (unverified.len(), sum)
+        };
+        let all = report.findings.len() as f64;
+        assert_eq!(states(&rendered(&report)), (0, all));
+        report.findings[0].unverified_since = Some(report.at);
+        assert_eq!(states(&rendered(&report)), (1, all), "each finding is counted once");
     }
 
     #[test]

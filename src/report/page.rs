@@ -7,7 +7,7 @@ mod standing;
 use std::fmt;
 use std::time::Duration;
 
-use super::{NodeObject, Origin, Report, ReportedFinding, State, table, text};
+use super::{FindingState, NodeObject, Origin, Report, ReportedFinding, State, table, text};
 use crate::finding::Severity;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -58,7 +58,7 @@ const UNSURE: Mark = Mark { symbol: "?", class: "unsure" };
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        if finding.confirmed { Self::of_severity(finding.severity) } else { UNSURE }
+        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.severity) } else { UNSURE }
     }
 
     fn of_severity(severity: Severity) -> Self {
@@ -288,6 +288,19 @@ mod tests {
         assert!(page.contains("<dt>History</dt><dd>worse (critical)") && page.contains(">Lately</h2>"));
         assert!(page.contains("pods of this node: 12 Running"));
         assert!(!html(&samples::sick()).contains(">Lately</h2>"));
+    }
+
+    #[test]
+    fn what_is_unverified_has_when_it_was_last_seen() {
+        let mut report = samples::sick();
+        report.findings[0].unverified_since = Some(report.findings[0].since);
+        let page = html(&report);
+        assert!(page.contains("<span class=\"word\">unverified</span>"), "{page}");
+        assert!(
+            page.contains("<dt>Last seen</dt><dd><time") && page.contains("since then it cannot be evaluated"),
+            "{page}"
+        );
+        assert!(!html(&samples::sick()).contains("Last seen"));
     }
 
     #[test]

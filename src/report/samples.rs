@@ -33,6 +33,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         kind,
         severity,
         confirmed,
+        unverified_since: None,
         since: at(if confirmed { 550 } else { 8 }),
         pod_name: subject.pod.is_some().then(|| "shop/db-0".to_owned()),
         pod_owner: subject.pod.is_some().then(|| "StatefulSet/db".to_owned()),

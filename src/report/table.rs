@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{KindState, Origin, Report, ReportedFinding, State, text};
+use super::{FindingState, KindState, Origin, Report, ReportedFinding, State, text};
 use crate::catalogue::{self, Area};
 use crate::finding::{Kind, Severity, SubjectType};
 
@@ -36,11 +36,11 @@ enum Mark {
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        match (finding.confirmed, finding.severity) {
-            (false, _) => Self::Question,
-            (true, Severity::Info) => Self::Info,
-            (true, Severity::Warning) => Self::Warning,
-            (true, Severity::Critical) => Self::Critical,
+        match (finding.state(), finding.severity) {
+            (FindingState::Suspected | FindingState::Unverified, _) => Self::Question,
+            (FindingState::Confirmed, Severity::Info) => Self::Info,
+            (FindingState::Confirmed, Severity::Warning) => Self::Warning,
+            (FindingState::Confirmed, Severity::Critical) => Self::Critical,
         }
     }
 
@@ -235,6 +235,10 @@ impl Table<'_> {
             let word = if finding.confirmed { "for" } else { "suspected for" };
             more.push(format!("{word} {}", text::duration(stood)));
         }
+        if let Some(seen) = finding.unverified_since {
+            let (severity, ago) = (finding.severity.name(), text::duration(text::between(seen, self.report.at)));
+            more.push(format!("{severity}, unverified: last seen {ago} ago, not evaluated since"));
+        }
         if !more.is_empty() {
             let _ = write!(sentence, " ({})", more.join(", "));
         }
@@ -398,7 +402,8 @@ fn rank(mark: &Mark) -> u8 {
 
 /// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
 pub(super) fn summary(findings: &[&ReportedFinding]) -> String {
-    let count = |severity| findings.iter().filter(|f| f.confirmed && f.severity == severity).count();
+    let of_state = |state| findings.iter().filter(move |f| f.state() == state);
+    let count = |severity| of_state(FindingState::Confirmed).filter(|f| f.severity == severity).count();
     let (critical, warning, info) = (count(Severity::Critical), count(Severity::Warning), count(Severity::Info));
     let mut confirmed = Vec::new();
     if critical > 0 {
@@ -410,7 +415,11 @@ pub(super) fn summary(findings: &[&ReportedFinding]) -> String {
     if info > 0 {
         confirmed.push(format!("{info} for information"));
     }
-    let suspected = findings.len() - critical - warning - info;
+    let (suspected, unverified) =
+        (of_state(FindingState::Suspected).count(), of_state(FindingState::Unverified).count());
+    if unverified > 0 {
+        confirmed.push(format!("{unverified} unverified"));
+    }
     match (confirmed.is_empty(), suspected) {
         (true, 0) => "nothing found".to_owned(),
         (true, n) => format!("{n} suspected, nothing confirmed"),
@@ -445,6 +454,19 @@ mod tests {
         assert!(text.contains(&looked), "{text}");
         assert!(text.ends_with("\n√ nothing found\n"), "{text}");
         assert!(!text.contains('?'), "nothing is unknown: {text}");
+    }
+
+    #[test]
+    fn what_is_unverified_is_neither_counted_as_critical_nor_called_suspected() {
+        let mut report = samples::sick();
+        report.findings.truncate(2);
+        let seen = report.at.checked_sub(std::time::Duration::from_secs(1320)).unwrap();
+        report.findings[1].unverified_since = Some(seen);
+        let text = write(&report, Style { colour: false, width: 0, ascii: false }, &[]);
+        let line = text.lines().find(|line| line.contains("below the hard threshold")).unwrap();
+        assert!(line.starts_with('?'), "{line}");
+        assert!(line.contains("critical, unverified: last seen 22m ago, not evaluated since"), "{line}");
+        assert!(text.contains("1 critical, 1 unverified"), "{text}");
     }
 
     #[test]

@@ -54,9 +54,11 @@ impl Timeline {
                 Change::Escalated => "worse",
                 Change::Cleared => "cleared",
                 Change::Dropped => "dropped",
+                Change::Unverified => "unverified",
+                Change::Expired => "expired",
             };
             // What is over is no more so.
-            let over = matches!(transition.change, Change::Cleared | Change::Dropped);
+            let over = !matches!(transition.change, Change::Suspected | Change::Confirmed | Change::Escalated);
             let said = if over { "last said: " } else { "" };
             line(mark, format!("{} {} ({said}{})", finding.severity.name(), finding.kind, finding.message));
         }

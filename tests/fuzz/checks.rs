@@ -459,10 +459,13 @@ pub fn name(bytes: &[u8]) {
 /// The agent's own file
 pub fn state_file(bytes: &[u8]) {
     let Ok((boots, memory)) = state::parse(bytes) else { return };
-    let at = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+    let start = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+    // As if the agent was started again at once: what stood stands.
+    let at = memory.at.unwrap_or(start);
     let mut engine = Engine::new(Settings::default(), at, memory);
     let seen = barnacle::facts::Observation::BootHistory(barnacle::facts::Reading::Known { value: boots, at });
     engine.step(at, vec![seen]);
+    let _ = engine.memory();
     faces(&Report::of(&engine, Origin::Agent));
 }
 

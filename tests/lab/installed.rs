@@ -64,7 +64,7 @@ pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     tells(plane)?;
     woken(plane, node)?;
     // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
-    sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "1s")?;
+    sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "10s")?;
     in_nobodys_way(node, ROUNDS)?;
     the_clock_jumps(plane, node)?;
     told_in_time(plane, node)
@@ -398,7 +398,7 @@ pub fn soak() -> Result<()> {
     }
     let plane = ControlPlane::start()?;
     let mut node = with_image(&plane, &Node::options("6.1"))?;
-    install(&plane, &[Profile::Directories], "1s")?;
+    install(&plane, &[Profile::Directories], "10s")?;
     let began = Instant::now();
     let (mut told, mut rounds, mut bad) = (0, 0, 0);
     while soaked + told < HOUR {

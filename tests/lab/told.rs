@@ -119,7 +119,7 @@ impl Ground {
             own_pod: own,
             log: dir.join("barnacle.log"),
             program: env!("CARGO_BIN_EXE_barnacle").into(),
-            interval: "1s",
+            interval: "10s",
         };
         let mut agent = Agent::start(&settings)?;
         wait_for("the agent", || {

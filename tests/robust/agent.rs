@@ -3,12 +3,14 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::mounts::{Full, in_own_namespace};
+use super::mounts::{Full, in_own_namespace, read_only};
 use super::program::{Program, barnacle, eventually, free_address, get};
 use super::tree::Tree;
 
@@ -16,9 +18,12 @@ const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(2);
 
 fn run(tree: &Tree, state: &Path, address: SocketAddr) -> Program {
+    Program::start(&arguments(tree, state, &address.to_string()))
+}
+
+fn arguments<'a>(tree: &'a Tree, state: &'a Path, listen: &'a str) -> [&'a str; 7] {
     let (tree, state) = (tree.path().to_str().unwrap(), state.to_str().unwrap());
-    let listen = address.to_string();
-    Program::start(&["run", "--host-root", tree, "--state-dir", state, "--listen", &listen, "--interval", "1s"])
+    ["run", "--host-root", tree, "--state-dir", state, "--listen", listen]
 }
 
 /// The one boot in the state file; none where there is no such file yet.
@@ -43,6 +48,64 @@ fn it_answers_on_every_path_and_ends_when_told_to() {
 }
 
 #[test]
+fn each_signal_that_asks_it_to_end_leaves_its_state_whole() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        agent.signal(signal);
+        agent.end_within(SOON).expect_code(0);
+        assert!(boot(state.path()).unwrap()["stopped"].is_string(), "{signal}: the state file has the stop");
+    }
+}
+
+#[test]
+fn under_nohup_a_lost_terminal_ends_nothing() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_barnacle"));
+    let mut agent = Program::spawn(nohup, &arguments(&tree, state.path(), &address.to_string()));
+    agent.answers(address, "/readyz", 200, LONG);
+    agent.signal(Signal::SIGHUP);
+    sleep(Duration::from_millis(500));
+    agent.answers(address, "/healthz", 200, SOON);
+    agent.signal(Signal::SIGTERM);
+    agent.end_within(SOON).expect_code(0);
+}
+
+#[test]
+fn a_second_agent_on_one_state_directory_waits_and_then_refuses_to_start() {
+    let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+    let (first_address, second_address) = (free_address(), free_address());
+    let mut first = run(&tree, state.path(), first_address);
+    first.answers(first_address, "/readyz", 200, LONG);
+
+    let ended = run(&tree, state.path(), second_address).end_within(LONG);
+    ended.expect_code(3);
+    for part in [state.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert_eq!(get(first_address, "/healthz").unwrap().0, 200);
+
+    // The successor of an agent that ends in time starts by itself.
+    let mut second = run(&tree, state.path(), second_address);
+    eventually(LONG, "the second agent waits", || second.stderr().contains("waiting for it to end"));
+    first.signal(Signal::SIGTERM);
+    first.end_within(SOON).expect_code(0);
+    second.answers(second_address, "/readyz", 200, LONG);
+    // What only reads takes no lock.
+    let look = ["check", "--no-agent", "--format", "json", "--state-dir", state.path().to_str().unwrap()];
+    barnacle(&look, LONG).expect_no_crash();
+    // The kernel releases the lock of one that is killed.
+    second.signal(Signal::SIGKILL);
+    assert_eq!(second.end_within(LONG).signal, Some(9));
+    let address = free_address();
+    let mut third = run(&tree, state.path(), address);
+    third.answers(address, "/readyz", 200, SOON);
+    assert!(!third.stderr().contains("waiting"), "{}", third.stderr());
+}
+
+#[test]
 fn after_a_kill_it_starts_again_with_what_it_remembered() {
     let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
     let address = free_address();
@@ -60,6 +123,37 @@ fn after_a_kill_it_starts_again_with_what_it_remembered() {
     agent.signal(Signal::SIGTERM);
     agent.end_within(SOON).expect_code(0);
     assert_eq!(boot(state.path()).unwrap()["first_seen"], before["first_seen"]);
+}
+
+#[test]
+fn what_was_confirmed_before_a_kill_stands_in_the_first_report_after_it() {
+    let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+    // Its volume is gone under its mounts.
+    tree.remove("sys/dev/block/259:1");
+    let dead = |agent: &mut Program, address| {
+        let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
+        let found =
+            report["findings"].as_array().unwrap().iter().find(|finding| finding["kind"] == "DeadMount").cloned();
+        found.filter(|finding| finding["confirmed"] == true)
+    };
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    let mut before = None;
+    eventually(Duration::from_secs(60), "it is confirmed", || {
+        before = dead(&mut agent, address);
+        before.is_some()
+    });
+    let kept = || fs::read_to_string(state.path().join("state.json")).is_ok_and(|text| text.contains("last_raised"));
+    eventually(LONG, "the state file has it", kept);
+    agent.signal(Signal::SIGKILL);
+    agent.end_within(LONG);
+
+    let address = free_address();
+    let mut agent = run(&tree, state.path(), address);
+    let after = dead(&mut agent, address).expect("the first report has it confirmed");
+    assert_eq!(after["since"], before.unwrap()["since"]);
+    assert!(agent.stderr().contains("confirmed before the restart"), "{}", agent.stderr());
+    assert!(!agent.stderr().contains("confirmed: "), "it is not confirmed for a second time: {}", agent.stderr());
 }
 
 #[test]
@@ -95,6 +189,23 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "state.json is written", || boot(state.path()).is_some());
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
+    in_own_namespace(|| {
+        let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+        read_only(state.path());
+        let mut agent = run(&tree, state.path(), address);
+        agent.answers(address, "/readyz", 200, LONG);
+        eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot write"));
+        agent.signal(Signal::SIGTERM);
+        let ended = agent.end_within(SOON);
+        ended.expect_code(0);
+        for line in ["cannot be locked", "cannot write"] {
+            assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {}", ended.stderr);
+        }
     });
 }
 

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::program::{barnacle, free_address};
+use nix::sys::signal::Signal;
+
+use super::program::{Program, barnacle, eventually, free_address};
 use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -53,6 +55,41 @@ fn this_machine_is_recorded_and_played_back_whole_and_torn() {
         let ended = barnacle(&["replay", torn.to_str().unwrap()], LONG);
         ended.expect_code(3);
         assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn each_signal_that_asks_a_recording_to_end_leaves_it_whole() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("recording");
+        let recorder = Program::start(&["record", "--for", "10m", name.to_str().unwrap()]);
+        eventually(LONG, "the first step is written", || fs::metadata(&name).is_ok_and(|meta| meta.len() > 0));
+        recorder.signal(signal);
+        recorder.end_within(LONG).expect_code(0);
+        barnacle(&["replay", name.to_str().unwrap()], LONG).expect_code(0);
+    }
+}
+
+#[test]
+fn each_signal_that_asks_the_clusters_replica_to_end_ends_it_in_good_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    let server = format!("http://{}", free_address());
+    let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let address = free_address();
+        let arguments = ["cluster", "--kubeconfig", kubeconfig.to_str().unwrap(), "--listen", &address.to_string()];
+        let mut replica = Program::start(&arguments);
+        replica.answers(address, "/healthz", 200, LONG);
+        eventually(LONG, "it watches", || replica.stderr().contains("watching what is pending"));
+        replica.signal(signal);
+        let ended = replica.end_within(LONG);
+        ended.expect_code(0);
+        assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
     }
 }
 

@@ -20,7 +20,7 @@ fn unknown(report: &Value) -> BTreeMap<String, String> {
 
 fn run(tree: &Path, address: SocketAddr) -> Program {
     let (tree, address) = (tree.to_str().unwrap(), address.to_string());
-    Program::start(&["run", "--host-root", tree, "--listen", &address, "--interval", "1s"])
+    Program::start(&["run", "--host-root", tree, "--listen", &address])
 }
 
 /// What the agent says of the load, when it can be asked.

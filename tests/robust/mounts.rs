@@ -1,4 +1,4 @@
-//! Mounts of our own: a filesystem that hangs, and one that is full.
+//! Mounts of our own: a filesystem that hangs, one that is full, and one that is read-only.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -90,6 +90,13 @@ impl Drop for Hung {
         drop(self.server.take());
         let _ = umount2(&self.at, MntFlags::MNT_DETACH);
     }
+}
+
+/// Makes a directory read-only, as a disk after an error is.
+pub fn read_only(at: &Path) {
+    mount(Some(at), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, at, None::<&str>, again, None::<&str>).unwrap();
 }
 
 /// A small filesystem without a free byte.

@@ -72,6 +72,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         kind,
         severity,
         confirmed: true,
+        unverified_since: None,
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),
@@ -306,6 +307,51 @@ fn a_problem_outweighs_blindness() {
     assert_eq!(node.status(VOLUMES), "True");
 }
 
+/// The same, last seen at second 40.
+fn unverified(finding: ReportedFinding) -> ReportedFinding {
+    ReportedFinding { unverified_since: Some(at(40).wall), ..finding }
+}
+
+#[test]
+fn a_problem_that_can_no_longer_be_evaluated_is_unknown_and_true_again_when_it_can() {
+    let mut node = Node::new();
+    node.passes(&stalled(), 0..100);
+    let doubt = Report { findings: stalled().findings.into_iter().map(unverified).collect(), ..no_mounts() };
+    node.passes(&doubt, 100..160);
+    assert_eq!(node.status(VOLUMES), "True");
+    node.passes(&doubt, 160..170);
+    let condition = node.of(VOLUMES);
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", "NotEvaluated"));
+    for part in ["StalledIo was last seen at 2026-11-21 04:10:43 UTC", "device nvme1n1, pod shop/db-0", "12 requests"] {
+        assert!(condition.message.contains(part), "{part}: {}", condition.message);
+    }
+    node.pass(&stalled(), 170);
+    assert_eq!(node.status(VOLUMES), "True");
+}
+
+#[test]
+fn what_is_seen_to_be_a_problem_outweighs_what_is_unverified() {
+    let mut report = stalled();
+    report.findings.push(unverified(finding(Kind::DeadMount, Severity::Critical, "gone")));
+    let mut node = Node::new();
+    node.passes(&report, 0..200);
+    assert_eq!((node.status(VOLUMES), node.of(VOLUMES).reason.as_str()), ("True", "StalledIo"));
+    assert!(!node.of(VOLUMES).message.contains("DeadMount"));
+}
+
+#[test]
+fn an_unverified_warning_is_named_as_such() {
+    let mut node = Node::new();
+    node.passes(&with(vec![unverified(finding(Kind::StalledIo, Severity::Warning, "x"))]), 0..200);
+    let condition = node.of(VOLUMES);
+    assert_eq!(condition.status, "False");
+    assert!(
+        condition.message.contains("No critical finding. Unverified warnings: StalledIo."),
+        "{}",
+        condition.message
+    );
+}
+
 #[test]
 fn what_the_base_profile_never_sees_makes_nobody_blind() {
     let mut report = healthy();
@@ -436,6 +482,11 @@ fn a_clock_that_goes_backwards_keeps_the_heartbeat() {
 fn messages_are_bounded_and_cannot_forge_a_line() {
     let mut hostile = finding(Kind::DeadMount, Severity::Critical, &"ж\u{1b}[2J\nok ".repeat(2000));
     hostile.subject.id = "/var/lib/kubelet/\n".repeat(500);
+    let mut node = Node::new();
+    node.passes(&with(vec![unverified(hostile.clone()); 100]), 0..70);
+    let message = &node.of(VOLUMES).message;
+    assert!(message.len() <= 1024 && !message.contains(char::is_control), "{message}");
+    assert!(message.contains("True as of") && message.contains("run barnacle check"), "{message}");
     let mut node = Node::new();
     node.passes(&with(vec![hostile; 100]), 0..20);
     let message = &node.of(VOLUMES).message;

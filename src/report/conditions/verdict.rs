@@ -7,7 +7,7 @@ use crate::facts::{Cause, Source};
 use crate::finding::{Kind, Severity};
 use crate::report::events::about;
 use crate::report::jitter::fingerprint;
-use crate::report::{KindState, NOT_LOOKED, Report, ReportedFinding, ReportedUnknown, State, text};
+use crate::report::{FindingState, KindState, NOT_LOOKED, Report, ReportedFinding, ReportedUnknown, State, text};
 
 /// The states of a condition; True is a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +51,21 @@ impl Verdict {
 pub(super) const NOT_JUDGED: &str = "NotJudgedYet";
 /// Longest part of a message that is somebody else's words.
 const LONGEST_WORDS: usize = 400;
+/// The same where a message has two such parts.
+const SHORT_WORDS: usize = 240;
 /// Sources that only add evidence to verdicts that stand without them.
 const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, Source::ElasticInterfaces];
 
 /// What the condition of an area would say. While we are young, a judge that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Verdict {
-    let critical: Vec<_> = report.in_area(area).filter(|f| f.confirmed && f.severity == Severity::Critical).collect();
-    if let Some((worst, others)) = critical.split_first() {
+    let critical = |state| report.in_area(area).filter(move |f| f.state() == state && f.severity == Severity::Critical);
+    let confirmed: Vec<_> = critical(FindingState::Confirmed).collect();
+    if let Some((worst, others)) = confirmed.split_first() {
         return problem(worst, others);
+    }
+    let unverified: Vec<_> = critical(FindingState::Unverified).collect();
+    if let Some((worst, others)) = unverified.split_first() {
+        return no_longer_evaluated(worst, others, report);
     }
     let rows: Vec<_> = report.kinds.iter().filter(|row| is_expected(row.kind, area)).collect();
     let waits = |row: &&&KindState| is_unlooked(row) || young && row.state == State::NeedsTime;
@@ -89,6 +96,26 @@ fn problem(worst: &ReportedFinding, others: &[&ReportedFinding]) -> Verdict {
     Verdict::new(Status::True, kind.name(), said, &about)
 }
 
+/// What was a problem, and cannot be evaluated any more.
+fn no_longer_evaluated(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report) -> Verdict {
+    let seen = text::time(worst.unverified_since.unwrap_or(report.at));
+    let why = report.kinds.iter().find(|row| row.kind == worst.kind).and_then(|row| row.why.as_deref());
+    let why = text::cut_bytes(&text::clean(why.unwrap_or("its sources cannot be read")), SHORT_WORDS, "...");
+    let message = text::cut_bytes(&text::clean(&worst.message), SHORT_WORDS, "...");
+    let object = about(&worst.subject, worst.pod_name.as_deref());
+    let more = match others.len() {
+        0 => String::new(),
+        n => format!(" And {} more: {}.", text::counted(n, "unverified finding"), kinds(others.iter().map(|f| f.kind))),
+    };
+    let kind = worst.kind;
+    let said = format!(
+        "{kind} was last seen at {seen} and cannot be evaluated since: {why}. Then: {message} ({object}).{more} Next: run barnacle check on the node."
+    );
+    let all = [worst].into_iter().chain(others.iter().copied());
+    let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.subject.of.name(), f.subject.id.as_str()]).collect();
+    Verdict::new(Status::Unknown, "NotEvaluated", said, &about)
+}
+
 fn cannot_say(blind: &[&KindState]) -> Verdict {
     let why = blind.iter().find_map(|row| row.why.as_deref()).unwrap_or("no judge has looked");
     let why = text::cut_bytes(&text::clean(why), LONGEST_WORDS, "...");
@@ -98,16 +125,20 @@ fn cannot_say(blind: &[&KindState]) -> Verdict {
 }
 
 fn nothing_critical(area: Area, report: &Report, blind: &[&KindState]) -> Verdict {
-    let warnings = report.in_area(area).filter(|f| f.confirmed && f.severity == Severity::Warning);
-    let warnings = kinds(warnings.map(|f| f.kind));
+    let warnings = |state| {
+        let of_state = report.in_area(area).filter(|f| f.state() == state && f.severity == Severity::Warning);
+        kinds(of_state.map(|f| f.kind))
+    };
+    let (warnings, unverified) = (warnings(FindingState::Confirmed), warnings(FindingState::Unverified));
     let unseen = kinds(blind.iter().map(|row| row.kind));
     let mut said = "No critical finding.".to_owned();
-    for (what, names) in [("Warnings", &warnings), ("This node cannot show", &unseen)] {
+    let parts = [("Warnings", &warnings), ("Unverified warnings", &unverified), ("This node cannot show", &unseen)];
+    for (what, names) in parts {
         if !names.is_empty() {
             said = format!("{said} {what}: {names}.");
         }
     }
-    Verdict::new(Status::False, "NoCriticalFinding", said, &[&warnings, &unseen])
+    Verdict::new(Status::False, "NoCriticalFinding", said, &[&warnings, &unverified, &unseen])
 }
 
 /// What [`super::BLIND`] would say.

@@ -29,6 +29,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         kind,
         severity,
         confirmed: true,
+        unverified_since: None,
         since: at(0).wall,
         subject: Subject::new(SubjectType::Device, id),
         pod_name: None,
@@ -131,6 +132,33 @@ fn it_is_told_once_told_when_worse_and_told_when_over() {
     assert!(over[0].body["note"].as_str().unwrap().starts_with("cleared: StalledIo (device a), which stood since "));
     assert_eq!(pass(&mut recorder, &report(vec![]), 60), []);
     assert_eq!(actions(&pass(&mut recorder, &mild, 70)), ["Confirmed"], "it is back");
+}
+
+#[test]
+fn of_what_is_unverified_nothing_is_written_until_it_is_evaluated() {
+    let unverified = || report(vec![ReportedFinding { unverified_since: Some(at(0).wall), ..stalled("a") }]);
+    let mut recorder = Recorder::new(at(0));
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 0)), ["Confirmed"]);
+    assert!((100..700).all(|n| pass(&mut recorder, &unverified(), n * 10).is_empty()));
+    // Raised again: it stands, and is not new.
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 7000)), ["Standing"]);
+    // Not raised for its quiet time, it is over.
+    assert_eq!(pass(&mut recorder, &unverified(), 8000), []);
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 8010)), ["Cleared"]);
+    assert_eq!(pass(&mut Recorder::new(at(0)), &unverified(), 0), [], "nor is it written for the first time");
+}
+
+#[test]
+fn what_is_dropped_without_being_evaluated_is_not_called_over() {
+    let mut recorder = Recorder::new(at(0));
+    let mut kill = finding(Kind::OomKill, Severity::Warning, "x");
+    kill.subject.pod = Some(POD.into());
+    kill.pod_name = Some("shop/db-0".into());
+    assert_eq!(pass(&mut recorder, &report(vec![kill.clone(), stalled("a")]), 0).len(), 3);
+    recorder.forget(kill.kind, &kill.subject);
+    assert_eq!(pass(&mut recorder, &report(vec![stalled("a")]), 10), []);
+    assert_eq!(recorder.memory().told.len(), 1, "another finding is not concerned");
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 20)), ["Cleared"]);
 }
 
 #[test]

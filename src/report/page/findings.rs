@@ -4,7 +4,7 @@ use super::{Mark, Safe, add, time};
 use crate::catalogue;
 use crate::finding::{Evidence, SubjectType};
 use crate::report::history::{Happened, name_of, word};
-use crate::report::{Report, ReportedFinding, State, text};
+use crate::report::{FindingState, Report, ReportedFinding, State, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MOST: usize = 200;
@@ -36,7 +36,10 @@ pub(super) fn write(out: &mut String, report: &Report) {
 
 fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bool) {
     let mark = Mark::of(finding);
-    let word = if finding.confirmed { finding.severity.name() } else { "suspected" };
+    let word = match finding.state() {
+        FindingState::Confirmed => finding.severity.name(),
+        state => state.name(),
+    };
     let stood = text::duration(text::between(finding.since, report.at));
     add(out, format_args!("<article class=\"finding {}\">\n<h3>{mark} {}", mark.class, finding.kind));
     add(out, format_args!(" <span class=\"word\">{word}</span> <span class=\"stood\">for {stood}</span></h3>\n"));
@@ -137,6 +140,11 @@ fn advice(out: &mut String, finding: &ReportedFinding) {
     };
     say("What to do", if finding.advice.is_empty() { row.act } else { &finding.advice });
     say("What not to do", row.never);
+    if let Some(seen) = finding.unverified_since {
+        add(out, format_args!("<dt>Last seen</dt><dd>"));
+        time(out, seen);
+        out.push_str("; since then it cannot be evaluated</dd>\n");
+    }
     add(out, format_args!("<dt>First seen</dt><dd>"));
     time(out, finding.since);
     out.push_str("</dd>\n</dl>\n");
