@@ -73,6 +73,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         severity,
         confirmed: true,
         since: at(0).wall,
+        quiet: None,
         subject: Subject::new(SubjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),
         pod_owner: None,

@@ -30,6 +30,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         severity,
         confirmed: true,
         since: at(0).wall,
+        quiet: None,
         subject: Subject::new(SubjectType::Device, id),
         pod_name: None,
         pod_owner: None,
