@@ -179,7 +179,10 @@ pub fn reads(kind: Kind) -> SourceSet {
 #[must_use]
 pub fn raised_for(kind: Kind, settings: &Settings) -> Option<(&'static str, Duration)> {
     match kind {
-        Kind::OomKill => Some(("the last kill that the kernel's log names", kubelet::oom_kill::NEWS)),
+        Kind::OomKill => {
+            let what = "the last kill that the kernel's log names (not at all where only counters show it)";
+            Some((what, kubelet::oom_kill::NEWS))
+        }
         Kind::UnexpectedReboot => Some(("the boot", settings.reboots.news_for)),
         _ => None,
     }
