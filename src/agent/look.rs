@@ -13,7 +13,7 @@ use crate::catalogue;
 use crate::config::Config;
 use crate::detect;
 use crate::engine::{Engine, Step};
-use crate::facts::{BootId, Moment, Observation, Question, SourceSet, Witness};
+use crate::facts::{BootId, Moment, Node, Observation, Question, SourceSet, Witness};
 use crate::ledger::{Entry, Memory};
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
@@ -199,7 +199,7 @@ async fn look_as(
     let boots = Peek::at(config.state_dir.as_deref().map(Path::new), begun);
     let mut api = Link::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
-    expect_this_machine(&first, begun.boot)?;
+    expect_this_machine(node_in(&first), begun.boot)?;
     let ec2 = Ec2Link::open(config, clock, Pace::Person);
     let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, boots, first, asks: Vec::new() };
     loop {
@@ -225,18 +225,21 @@ async fn look_as(
     }
 }
 
-/// Refuses where the Node that was asked for is another machine's: what is read here must not appear under its name.
-fn expect_this_machine(first: &[Observation], here: BootId) -> anyhow::Result<()> {
-    let node = first.iter().find_map(|observation| match observation {
+fn node_in(seen: &[Observation]) -> Option<&Node> {
+    seen.iter().find_map(|observation| match observation {
         Observation::Node(reading) => reading.known().ok(),
         _ => None,
-    });
+    })
+}
+
+/// Refuses where the Node that was asked for is another machine's: what is read here must not appear under its name.
+fn expect_this_machine(node: Option<&Node>, here: BootId) -> anyhow::Result<()> {
     let Some(node) = node.filter(|_| here != BootId::default()) else { return Ok(()) };
     let Some(other) = node.boot().filter(|boot| *boot != here) else { return Ok(()) };
     let name = &node.name;
     anyhow::bail!(
         "Node {name} is another machine: its kubelet reports boot {other}, and this machine has boot {here}. \
-         Nothing was looked at. To look there, run check in the agent's pod on that node:\n  \
+         Nothing of this machine is shown under that name. To look there, run check in the agent's pod on that node:\n  \
          kubectl -n kube-system get pods -l app.kubernetes.io/name=barnacle --field-selector spec.nodeName={name} -o name\n  \
          kubectl -n kube-system exec POD -- /barnacle check"
     )
@@ -254,15 +257,20 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     let mut report = Report::of(&engine, Origin::Look);
     report.notes.extend(notes);
     let node = engine.view().node.known().ok().map(|seen| seen.value);
-    match node {
-        Some(node) if node.boot() == Some(engine.now().boot) => report.node.clone_from(&node.name),
-        _ if config.node_name.is_some() && report.node != node_name => {
-            let why = node.map_or("its Node was not read", |_| "its Node reports no boot id");
-            report
-                .notes
-                .insert(0, format!("node: nothing shows that this machine, {}, is {node_name}: {why}", report.node));
+    // Also where the API server answered late.
+    expect_this_machine(node, engine.now().boot)?;
+    let why = match node {
+        Some(node) if node.boot() == Some(engine.now().boot) => {
+            report.node.clone_from(&node.name);
+            return Ok(report);
         }
-        _ => {}
+        Some(node) if node.boot().is_some() => "this machine's boot id cannot be read",
+        Some(_) => "its Node reports no boot id",
+        None => "its Node was not read",
+    };
+    if config.node_name.is_some() && report.node != node_name {
+        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {why}", report.node);
+        report.notes.insert(0, note);
     }
     Ok(report)
 }
@@ -270,16 +278,13 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Node, Reading};
 
     const HERE: &str = "00000000-0000-4000-8000-00000000000a";
     const THERE: &str = "00000000-0000-4000-8000-00000000000b";
 
     fn refusal(boot_id: Option<&str>, here: &str) -> Option<String> {
         let node = Node { name: "worker-2".into(), boot_id: boot_id.map(str::to_owned), ..Node::default() };
-        let at = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-        let first = [Observation::Node(Reading::Known { value: node, at })];
-        expect_this_machine(&first, here.parse().unwrap()).err().map(|error| error.to_string())
+        expect_this_machine(Some(&node), here.parse().unwrap()).err().map(|error| error.to_string())
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Here {
         let is_there = |unknown: Option<&Unknown>| unknown.is_none_or(|why| !is_absent(why.cause));
         let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::Defaults);
         let mounted = view.mounts.known().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
-        // Whoever is asked of a Node expects a kubelet; a directory that may not be read is there.
+        // A look for a Node expects its kubelet here; a directory that may not be read is there.
         let shown =
             [Source::PodCgroups, Source::KubeletDirs, Source::Node].map(|source| is_there(view.unknown(source)));
         Self { has_kubelet: configured || mounted || shown.contains(&true) }

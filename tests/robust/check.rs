@@ -10,7 +10,11 @@ use super::program::{Ended, barnacle, free_address};
 use super::tree::Tree;
 use crate::world::api::{Api, node};
 use crate::world::scenario::{Edit, Scenario};
-use crate::world::tree::apply;
+use crate::world::tree::{World, apply};
+use barnacle::finding::Kind;
+use barnacle::report::coverage::Outcome;
+use barnacle::report::table::{self, Style};
+use barnacle::report::{Origin, Report};
 
 const LONG: Duration = Duration::from_secs(30);
 /// The boot id of the tree.
@@ -132,6 +136,47 @@ fn a_machine_without_a_kubelet_is_success() {
     apply(tree.path(), &[Edit::File("proc/1/mountinfo".into(), mountinfo.into_bytes())]);
     let ended = check(tree.path(), &["--only", "PidExhaustion,StuckUnmount", "--format", "npd"]);
     assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+}
+
+/// What the installed agent has of a healthy node: what it cannot have in its profile is no reason for exit code 3.
+#[test]
+fn a_healthy_node_of_a_cluster_is_success() {
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut base = Scenario::base(&scenarios.join("base.txt"));
+    base.extend(Scenario::base(&scenarios.join("cluster.txt")));
+    let mut world = World::new(&base);
+    for second in (0..=400).step_by(10) {
+        world.pass(second);
+    }
+    let report = Report::of(&world.engine, Origin::Agent);
+    let lacking: Vec<_> = report.unmet().into_iter().filter(|reason| reason.counts).collect();
+    assert!(lacking.is_empty(), "{lacking:?}");
+    assert_eq!((report.outcome(&[]), report.outcome_words(&[]).as_str()), (Outcome::Fine, "nothing found"));
+}
+
+/// A finding that is no longer raised stands beside a healthy machine for its quiet time, and says that it does.
+#[test]
+fn a_finding_whose_cause_is_gone_says_that_it_resolves() {
+    let base = Scenario::base(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt"));
+    let mut world = World::new(&base);
+    let available = |from: &str, to: &str| {
+        let field = |bytes: &str| format!("\"available\":{bytes}");
+        [Edit::Replace("captured/statfs.json".into(), field(from), field(to))]
+    };
+    world.edit(&available("60000000000", "1000"));
+    for second in [0, 10] {
+        world.pass(second);
+    }
+    world.edit(&available("1000", "60000000000"));
+    for second in [20, 30] {
+        world.pass(second);
+    }
+    let report = Report::of(&world.engine, Origin::Agent);
+    let finding = report.findings.iter().find(|finding| finding.kind == Kind::EvictionThresholdMet).unwrap();
+    let quiet = finding.quiet.unwrap();
+    assert_eq!((quiet.seconds, quiet.resolves_after_seconds), (10, 20));
+    let shown = table::write(&report, Style { colour: false, width: 0, ascii: false }, &[]);
+    assert!(shown.contains("no longer raised (not seen for 10s, resolves after 20s); last: "), "{shown}");
 }
 
 #[test]
