@@ -192,19 +192,19 @@ async fn look_as(
     mut each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<String>)> {
     let (eyes, clock) = super::eyes(of_machine, None)?;
-    let begun = clock.now();
+    let started = clock.now();
     let mut settings = config.detect.clone();
     settings.oom_kill.show_old_kills = true;
-    let mut engine = Engine::new(settings, begun, Memory::default());
-    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), begun);
+    let mut engine = Engine::new(settings, started, Memory::default());
+    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started);
     let mut api = Link::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
-    expect_this_machine(node_in(&first), begun.boot)?;
+    expect_this_machine(node_in(&first), started.boot)?;
     let ec2 = Ec2Link::open(config, clock, Pace::Person);
     let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, boots, first, asks: Vec::new() };
     loop {
         let new = looker.step(SourceSet::periodic(), &mut each).await;
-        let passed = clock.now().since(&begun).unwrap_or_default();
+        let passed = clock.now().since(&started).unwrap_or_default();
         if passed < long {
             sleep(BETWEEN.min(long - passed)).await;
             continue;

@@ -248,8 +248,8 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
 /// The source that a detector passes this reason on from, if it is one.
 fn source_of(view: &View, detector: &Detector, why: &Unknown) -> Option<Source> {
     let is = |source: &Source| {
-        let said = view.unknown(*source).or_else(|| view.incomplete(*source));
-        said.is_some_and(|said| said.cause == why.cause && said.why == why.why)
+        let own = view.unknown(*source).or_else(|| view.incomplete(*source));
+        own.is_some_and(|own| own.cause == why.cause && own.why == why.why)
     };
     detector.reads().iter().find(is)
 }

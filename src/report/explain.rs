@@ -99,8 +99,7 @@ mod tests {
     /// What the recorded incident shows: the kernel's log names a kill, and nothing is killed after it.
     #[test]
     fn what_is_over_in_a_moment_is_explained_as_it_happens() {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories/memory-runs-out/timeline.txt");
-        let timeline = std::fs::read_to_string(file).unwrap();
+        let timeline = include_str!("../../tests/stories/memory-runs-out/timeline.txt");
         let second = |what: &str| -> f64 {
             let line = timeline.lines().find(|line| line.contains(what) && line.contains("OomKill")).unwrap();
             line.split_whitespace().nth(2).unwrap().parse().unwrap()

@@ -195,6 +195,30 @@ fn only_a_kind_narrows_the_whole_report() {
     check(tree.path(), &["--only", "ConntrackPressure"]).expect_code(3);
 }
 
+/// A kill that an agent does not report any more is shown to a person who looks, for information.
+#[test]
+fn an_old_kill_of_this_boot_is_shown_with_its_age() {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let up: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+    let Some(then) = up.checked_sub(660) else {
+        return println!("skipped: this machine is not up for eleven minutes");
+    };
+    let tree = Tree::whole();
+    let kill = format!(
+        "6,900,{then}000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a.scope,mems_allowed=0,\
+         oom_memcg=/kubepods.slice,task_memcg=/kubepods.slice/a.scope,task=stress,pid=68061,uid=0\n"
+    );
+    tree.write("proc/uptime", uptime.as_bytes());
+    tree.write("dev/kmsg", kill.as_bytes());
+    let ended = check(tree.path(), &[]);
+    ended.expect_code(0);
+    let shown = flat(&ended);
+    assert!(
+        shown.contains("i OomKill 11m ") && shown.contains("ago: all pods together reached node allocatable"),
+        "{shown}"
+    );
+}
+
 /// A cluster with one Node, whose kubelet reports this boot, and the arguments to look at it.
 fn cluster(boot: Option<&str>) -> (Api, tempfile::TempDir) {
     let (api, dir) = (Api::start(), tempfile::tempdir().unwrap());
