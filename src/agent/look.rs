@@ -9,12 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::catalogue;
 use crate::config::Config;
-use crate::detect;
 use crate::engine::{Engine, Step};
 use crate::facts::{BootId, Moment, Node, Observation, Question, SourceSet, Witness};
-use crate::ledger::{Entry, Memory};
+use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
 use crate::observe::ec2::Pace;
@@ -159,17 +157,6 @@ impl Looker<'_> {
             }
         }
     }
-
-    /// How long until the suspicions are confirmed that a second sample confirms, and what must be read for it.
-    fn second_sample(&self) -> Option<(Duration, SourceSet)> {
-        let soon = |entry: &&Entry| {
-            let row = catalogue::row(entry.finding.kind);
-            entry.confirmed.is_none() && row.confirm_after() <= SECOND_SAMPLE_WITHIN
-        };
-        let soon = self.engine.entries().filter(soon).map(|entry| entry.finding.kind);
-        soon.map(|kind| (catalogue::row(kind).confirm_after(), detect::reads(kind)))
-            .reduce(|(wait, reads), (other, more)| (wait.max(other), reads.with(more)))
-    }
 }
 
 /// Looks at the machine: once, or for so long, to take rates and to confirm. What a second sample confirms gets one.
@@ -212,7 +199,7 @@ async fn look_as(
         if new {
             looker.follow_up(&mut each).await;
         }
-        if let Some((wait, reads)) = looker.second_sample() {
+        if let Some((wait, reads)) = looker.engine.second_sample(SECOND_SAMPLE_WITHIN) {
             sleep(wait).await;
             let due = reads.iter().filter(|source| SourceSet::periodic().has(*source)).collect();
             if looker.step(due, &mut each).await {
