@@ -7,6 +7,7 @@ pub mod network;
 pub mod volumes;
 
 use std::cell::OnceCell;
+use std::time::Duration;
 
 pub use evaluation::{Around, Detect, Evaluation};
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub clock: instance::clock::Settings,
     /// [`instance::reboots`]
     pub reboots: instance::reboots::Settings,
+    /// [`kubelet::oom_kill`]
+    pub oom_kill: kubelet::oom_kill::Settings,
     /// [`kubelet::pids`]
     pub pids: kubelet::pids::Settings,
     /// [`kubelet::memory_stall`]
@@ -172,6 +175,31 @@ impl Detector {
     #[must_use]
     pub fn reads(&self) -> SourceSet {
         self.needs.with(self.parts).with(self.uses)
+    }
+}
+
+/// The detector of a kind.
+#[must_use]
+pub fn of_kind(kind: Kind) -> Option<&'static Detector> {
+    DETECTORS.iter().copied().find(|detector| detector.kinds.contains(&kind))
+}
+
+/// Every source that can change what is found of a kind.
+#[must_use]
+pub fn reads(kind: Kind) -> SourceSet {
+    of_kind(kind).map(Detector::reads).unwrap_or_default()
+}
+
+/// For how long a kind is raised after something that is over in a moment, and after what.
+#[must_use]
+pub fn raised_for(kind: Kind, settings: &Settings) -> Option<(&'static str, Duration)> {
+    match kind {
+        Kind::OomKill => {
+            let what = "the last kill that the kernel's log names (not at all where only counters show it)";
+            Some((what, kubelet::oom_kill::NEWS))
+        }
+        Kind::UnexpectedReboot => Some(("the boot", settings.reboots.news_for)),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
 use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
@@ -83,6 +84,16 @@ impl Engine {
         let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
         let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.reads());
         Some((wait, needs.unwrap_or_default()))
+    }
+
+    /// How long until a second sample confirms what is suspected, and what must be read for it; none where no suspicion is
+    /// confirmed within this time.
+    #[must_use]
+    pub fn second_sample(&self, within: Duration) -> Option<(Duration, SourceSet)> {
+        let suspected = self.ledger.entries().filter(|entry| entry.confirmed.is_none()).map(|entry| entry.finding.kind);
+        let soon = suspected.map(|kind| (catalogue::row(kind).confirm_after(), detect::reads(kind)));
+        let soon = soon.filter(|(wait, _)| *wait <= within);
+        soon.reduce(|(wait, reads), (other, more)| (wait.max(other), reads.with(more)))
     }
 
     fn became_unknown(&self, source: Source) -> bool {

@@ -390,6 +390,12 @@ impl Entry {
         self.unverified.then_some(self.last_raised)
     }
 
+    /// For how long it has been evaluated and not raised, if the last evaluation did not raise it.
+    #[must_use]
+    pub fn quiet_for(&self) -> Option<Duration> {
+        (!self.raised).then_some(self.quiet_for)
+    }
+
     fn begin(at: Moment, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
         let mut entry = Self {
             finding,

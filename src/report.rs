@@ -1,6 +1,7 @@
 //! What is reported, and the faces that show it.
 
 pub mod conditions;
+pub mod coverage;
 pub mod events;
 pub mod explain;
 pub mod history;
@@ -158,6 +159,9 @@ pub struct ReportedFinding {
     pub unverified_since: Option<Timestamp>,
     /// When it was first seen.
     pub since: Timestamp,
+    /// Of a confirmed finding that is no longer raised and waits to be resolved: its quiet time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Quiet>,
     /// What it is about.
     pub subject: Subject,
     /// The pod that it is about, as `namespace/name`, where the API server knows it.
@@ -197,6 +201,22 @@ impl FindingState {
             Self::Unverified => "unverified",
             Self::Confirmed => "confirmed",
         }
+    }
+}
+
+/// How long a confirmed finding was evaluated and not raised, and how long it must be for it to be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// Seconds for which it was not seen.
+    pub seconds: u64,
+    /// It is resolved after so many.
+    pub resolves_after_seconds: u64,
+}
+
+impl std::fmt::Display for Quiet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let say = |seconds| text::duration(std::time::Duration::from_secs(seconds));
+        write!(f, "not seen for {}, resolves after {}", say(self.seconds), say(self.resolves_after_seconds))
     }
 }
 
@@ -243,6 +263,9 @@ pub struct KindState {
     /// Why it could not be judged, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether all that was missing is something that this machine, this profile or a single look does not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
     /// Subjects left out for there being too many.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
@@ -313,23 +336,11 @@ impl Report {
         self.findings.iter().filter(|finding| finding.confirmed).map(|finding| finding.severity).max()
     }
 
-    /// Leaves these kinds alone, and what could not be seen for them.
-    pub fn keep_only(&mut self, kinds: &[Kind]) {
-        self.findings.retain(|finding| kinds.contains(&finding.kind));
-        self.kinds.retain(|state| kinds.contains(&state.kind));
-    }
-
     /// Whether nothing at all could be read.
     #[must_use]
     pub fn saw_nothing(&self) -> bool {
         // The kubelet's configuration has defaults, which need no look.
         self.ages.keys().all(|source| *source == Source::KubeletConfig)
-    }
-
-    /// Whether every kind that was asked for is blind: that nothing was found says nothing.
-    #[must_use]
-    pub fn judged_nothing(&self) -> bool {
-        !self.kinds.is_empty() && self.kinds.iter().all(|kind| kind.state == State::Blind)
     }
 }
 
@@ -355,6 +366,10 @@ impl ReportedFinding {
             confirmed,
             unverified_since: entry.unverified_since().map(|seen| seen.wall),
             since: entry.first_seen,
+            quiet: entry.quiet_for().filter(|_| confirmed).map(|quiet| Quiet {
+                seconds: quiet.as_secs(),
+                resolves_after_seconds: catalogue::row(kind).clear_after,
+            }),
             subject,
             pod_name: pod.map(|pod| pod.full_name()),
             pod_owner: pod.and_then(|pod| pod.owner.clone()),
@@ -414,10 +429,12 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         None => (worst, why) = (State::Blind, Some(NOT_LOOKED.to_owned())),
         Some(Blind::All(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
         Some(Blind::Of(subjects)) => {
-            why = subjects.iter().next().map(|(subject, unknown)| format!("not judged for {subject}: {unknown}"));
+            why = subjects.iter().next().map(|(subject, unknown)| format!("not evaluated for {subject}: {unknown}"));
         }
         // What was not seen may be what is wrong.
-        Some(Blind::Rest(unknown)) => (worst, why) = (unseen(unknown), Some(format!("not judged wholly: {unknown}"))),
+        Some(Blind::Rest(unknown)) => {
+            (worst, why) = (unseen(unknown), Some(format!("not evaluated wholly: {unknown}")))
+        }
         Some(Blind::No) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
@@ -433,7 +450,8 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         });
     }
     let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && worst != State::NeedsTime;
-    KindState { kind, state: worst, blind, why, left_out: engine.suppressed(kind) }
+    let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
+    KindState { kind, state: worst, blind, why, not_applicable, left_out: engine.suppressed(kind) }
 }
 
 fn notes(engine: &Engine) -> Vec<String> {
@@ -496,8 +514,5 @@ mod tests {
         assert!(report.saw_nothing());
         report.ages.insert(Source::LoadAvg, 0.0);
         assert!(!report.saw_nothing());
-        assert!(report.judged_nothing(), "loadavg alone judges no kind");
-        report.kinds[0].state = State::Clear;
-        assert!(!report.judged_nothing());
     }
 }

@@ -1,6 +1,7 @@
 //! The built program on bad input, hanging files, crashes and full disks, by real means.
 
 mod agent;
+mod check;
 mod commands;
 mod container;
 mod hang;

@@ -11,17 +11,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Observation, Question, SourceSet, Witness};
+use crate::facts::{BootId, Moment, Node, Observation, Question, SourceSet, Witness};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
 use crate::observe::ec2::Pace;
 use crate::observe::host::root::Root;
-use crate::report::{Origin, Report};
+use crate::report::{Origin, Report, text};
 
 use super::api::Link;
 use super::ec2::Ec2Link;
-use super::state::StateDir;
+use super::state::Peek;
 
 /// More than any report of ours.
 const MOST_BYTES: u64 = 16 << 20;
@@ -30,16 +30,52 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Time between two looks of a longer one.
 const BETWEEN: Duration = Duration::from_secs(5);
 
+/// A report of an agent that is older than this is not used: an agent looks every 10 s, or every minute at most.
+const MAX_REPORT_AGE: SignedDuration = SignedDuration::from_secs(120);
+
+/// Why no report of an agent is used, and what that says of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoReport {
+    /// Nothing listens there: no agent runs here, or not at this address.
+    #[error("no agent runs here (nothing listens on {0})")]
+    NothingListens(SocketAddr),
+    /// The connection stands, and no whole answer came.
+    #[error(
+        "the agent at {0} did not answer within {secs} s (it accepts connections): it may be hung",
+        secs = PATIENCE.as_secs()
+    )]
+    Silent(SocketAddr),
+    /// The agent answers, and has not looked for long.
+    #[error("the agent at {0} answers, but its last look is {1} old: it may be hung")]
+    Stale(SocketAddr, String),
+    /// Something answered, and it was no report.
+    #[error("no report of an agent came from {0}: {1}")]
+    Unusable(SocketAddr, String),
+}
+
 /// Asks the agent that runs on this machine.
 ///
 /// # Errors
-/// Why there is no answer that can be used, in one line.
-pub async fn ask(address: SocketAddr) -> Result<Report, String> {
-    let reply = timeout(PATIENCE, fetch(address)).await;
-    let reply = reply.map_err(|_| "it did not answer in time".to_owned())?.map_err(|e| e.to_string())?;
-    let report = parse_reply(&reply)?;
-    let age = Timestamp::now().duration_since(report.at);
-    if age > SignedDuration::from_secs(120) { Err(format!("its last look is {age:#} old")) } else { Ok(report) }
+/// Why there is no answer that can be used.
+pub async fn ask(address: SocketAddr) -> Result<Report, NoReport> {
+    let connect = timeout(PATIENCE, TcpStream::connect(address)).await;
+    let stream = match connect {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return Err(NoReport::NothingListens(address));
+        }
+        Ok(Err(error)) => return Err(NoReport::Unusable(address, error.to_string())),
+        Err(_) => return Err(NoReport::Unusable(address, format!("no connection within {} s", PATIENCE.as_secs()))),
+    };
+    let reply = timeout(PATIENCE, fetch(stream, address)).await.map_err(|_| NoReport::Silent(address))?;
+    let reply = reply.map_err(|error| NoReport::Unusable(address, error.to_string()))?;
+    let mut report = parse_reply(&reply).map_err(|why| NoReport::Unusable(address, why))?;
+    let age = text::between(report.at, Timestamp::now());
+    if Timestamp::now().duration_since(report.at) > MAX_REPORT_AGE {
+        return Err(NoReport::Stale(address, text::duration(age)));
+    }
+    report.notes.insert(0, format!("looked: by the agent at {address}, {} ago", text::duration(age)));
+    Ok(report)
 }
 
 /// Whether what is to be looked at is a running machine, and not a copy of one's files.
@@ -55,14 +91,13 @@ pub fn is_live(config: &Config) -> bool {
 pub fn parse_reply(reply: &[u8]) -> Result<Report, String> {
     let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not an HTTP reply")?;
     if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
-        return Err("it has no report yet".to_owned());
+        return Err("it answers without a report (it has just started, or is another program)".to_owned());
     }
     let body = reply.get(end.saturating_add(4)..).unwrap_or_default();
     serde_json::from_slice(body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
 }
 
-async fn fetch(address: SocketAddr) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn fetch(mut stream: TcpStream, address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let request = format!("GET /api/v1/report HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
@@ -77,85 +112,180 @@ const API_PATIENCE: Duration = Duration::from_secs(5);
 /// And for EC2's, whose credentials may have to be fetched first.
 const EC2_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A kind that this much more time confirms is looked at a second time.
+const SECOND_SAMPLE_WITHIN: Duration = Duration::from_secs(2);
+
 struct Looker<'a> {
     eyes: Eyes,
     api: Link,
     ec2: Ec2Link,
     clock: Clock,
     engine: &'a mut Engine,
-    state: StateDir,
+    boots: Peek,
     /// What the API server said before the first step.
     first: Vec<Observation>,
+    /// What the last step asked for.
+    asks: Vec<Question>,
 }
 
 impl Looker<'_> {
-    async fn step(&mut self, due: SourceSet, asks: &[Question]) -> (Moment, Vec<Observation>, Step) {
+    /// Looks once; whether that led to a question that was not put before.
+    async fn step(&mut self, due: SourceSet, each: &mut impl FnMut(Moment, &[Observation])) -> bool {
+        let asks = std::mem::take(&mut self.asks);
         let of_api = asks.iter().filter(|ask| ask.source().witness() == Witness::Api);
         let asked = self.api.ask(of_api.cloned().collect());
         let of_ec2 = asks.iter().filter(|ask| ask.source().witness() == Witness::Ec2);
         let asked_ec2 = self.ec2.ask(of_ec2.cloned().collect(), self.engine);
-        let mut seen = self.eyes.observe(self.clock, due, asks).await;
+        let mut seen = self.eyes.observe(self.clock, due, &asks).await;
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
         let at = self.clock.now();
-        self.state.replace(&mut seen, at);
-        let step = self.engine.step(at, seen.clone());
-        (at, seen, step)
+        self.boots.replace(&mut seen, at);
+        each(at, &seen);
+        let Step { asks: next, .. } = self.engine.step(at, seen);
+        let new = next.iter().any(|ask| !asks.contains(ask));
+        self.asks = next;
+        new
+    }
+
+    /// Has what a suspicion asks for answered, and what is asked for the answer's sake.
+    async fn follow_up(&mut self, each: &mut impl FnMut(Moment, &[Observation])) {
+        for _ in 0..ROUNDS {
+            if !self.step(SourceSet::NONE, each).await {
+                break;
+            }
+        }
     }
 }
 
-/// Looks at the machine: once, or for so long, to take rates and to confirm.
+/// Looks at the machine: once, or for so long, to take rates and to confirm. What a second sample confirms gets one.
 ///
 /// # Errors
-/// When the root cannot be opened.
+/// When the root cannot be opened, or the settings name the Node of another machine.
 pub async fn look(
     config: &Config,
     long: Duration,
+    each: impl FnMut(Moment, &[Observation]),
+) -> anyhow::Result<(Engine, Vec<String>)> {
+    look_as(config, config, long, each).await
+}
+
+/// The same, where the machine's own sources may be read by other settings than the cluster's.
+async fn look_as(
+    config: &Config,
+    of_machine: &Config,
+    long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<String>)> {
-    let (eyes, clock) = super::eyes(config, None)?;
-    let begun = clock.now();
-    let mut engine = Engine::new(config.detect.clone(), begun, Memory::default());
-    let state = StateDir::peek(config.state_dir.as_deref().map(Path::new), begun);
+    let (eyes, clock) = super::eyes(of_machine, None)?;
+    let started = clock.now();
+    let mut settings = config.detect.clone();
+    settings.oom_kill.show_old_kills = true;
+    let mut engine = Engine::new(settings, started, Memory::default());
+    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started);
     let mut api = Link::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
+    expect_this_machine(node_in(&first), started.boot)?;
     let ec2 = Ec2Link::open(config, clock, Pace::Person);
-    let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, state, first };
-    let mut asks = Vec::new();
+    let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, boots, first, asks: Vec::new() };
     loop {
-        let (at, seen, step) = looker.step(SourceSet::periodic(), &asks).await;
-        each(at, &seen);
-        let new = step.asks.iter().any(|ask| !asks.contains(ask));
-        asks = step.asks;
-        let passed = clock.now().since(&begun).unwrap_or_default();
-        if passed >= long {
-            // A suspicion that asks for more is answered before we tell of it, and what is asked for the answer's sake.
-            let mut more = new;
-            for _ in 0..ROUNDS {
-                if !std::mem::take(&mut more) {
-                    break;
-                }
-                let (at, seen, step) = looker.step(SourceSet::NONE, &asks).await;
-                each(at, &seen);
-                more = step.asks.iter().any(|ask| !asks.contains(ask));
-                asks = step.asks;
-            }
-            let mut notes = vec![looker.api.note()];
-            notes.extend(looker.ec2.note());
-            return Ok((engine, notes));
+        let new = looker.step(SourceSet::periodic(), &mut each).await;
+        let passed = clock.now().since(&started).unwrap_or_default();
+        if passed < long {
+            sleep(BETWEEN.min(long - passed)).await;
+            continue;
         }
-        sleep(BETWEEN.min(long - passed)).await;
+        if new {
+            looker.follow_up(&mut each).await;
+        }
+        if let Some((wait, reads)) = looker.engine.second_sample(SECOND_SAMPLE_WITHIN) {
+            sleep(wait).await;
+            let due = reads.iter().filter(|source| SourceSet::periodic().has(*source)).collect();
+            if looker.step(due, &mut each).await {
+                looker.follow_up(&mut each).await;
+            }
+        }
+        let mut notes = vec![looker.api.note()];
+        notes.extend(looker.ec2.note());
+        return Ok((engine, notes));
     }
+}
+
+fn node_in(seen: &[Observation]) -> Option<&Node> {
+    seen.iter().find_map(|observation| match observation {
+        Observation::Node(reading) => reading.known().ok(),
+        _ => None,
+    })
+}
+
+/// Refuses where the Node that was asked for is another machine's: what is read here must not appear under its name.
+fn expect_this_machine(node: Option<&Node>, here: BootId) -> anyhow::Result<()> {
+    let Some(node) = node.filter(|_| here != BootId::default()) else { return Ok(()) };
+    let Some(other) = node.boot().filter(|boot| *boot != here) else { return Ok(()) };
+    let name = &node.name;
+    anyhow::bail!(
+        "Node {name} is another machine: its kubelet reports boot {other}, and this machine has boot {here}. \
+         Nothing of this machine is shown under that name. To look there, run check in the agent's pod on that node:\n  \
+         kubectl -n kube-system get pods -l app.kubernetes.io/name=barnacle --field-selector spec.nodeName={name} -o name\n  \
+         kubectl -n kube-system exec POD -- /barnacle check"
+    )
 }
 
 /// The report of one look.
 ///
 /// # Errors
-/// When the root cannot be opened.
+/// When the root cannot be opened, or the settings name the Node of another machine.
 pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
-    let (engine, notes) = look(config, long, |_, _| {}).await?;
+    // The machine goes by its own name here, until its Node has shown that it is the one that was named.
+    let own_name = Config { node_name: None, ..config.clone() };
+    let node_name = super::api::node_name(config);
+    let (engine, notes) = look_as(config, &own_name, long, |_, _| {}).await?;
     let mut report = Report::of(&engine, Origin::Look);
     report.notes.extend(notes);
+    let node = engine.view().node.known().ok().map(|seen| seen.value);
+    // Also where the API server answered late.
+    expect_this_machine(node, engine.now().boot)?;
+    let why = match node {
+        Some(node) if node.boot() == Some(engine.now().boot) => {
+            report.node.clone_from(&node.name);
+            return Ok(report);
+        }
+        Some(node) if node.boot().is_some() => "this machine's boot id cannot be read",
+        Some(_) => "its Node reports no boot id",
+        None => "its Node was not read",
+    };
+    if config.node_name.is_some() && report.node != node_name {
+        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {why}", report.node);
+        report.notes.insert(0, note);
+    }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "00000000-0000-4000-8000-00000000000a";
+    const THERE: &str = "00000000-0000-4000-8000-00000000000b";
+
+    fn refusal(boot_id: Option<&str>, here: &str) -> Option<String> {
+        let node = Node { name: "worker-2".into(), boot_id: boot_id.map(str::to_owned), ..Node::default() };
+        expect_this_machine(Some(&node), here.parse().unwrap()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn another_machines_node_is_refused_with_the_way_to_look_there() {
+        let why = refusal(Some(THERE), HERE).unwrap();
+        assert!(why.contains("worker-2 is another machine") && why.contains(THERE) && why.contains(HERE), "{why}");
+        assert!(why.contains("spec.nodeName=worker-2") && why.contains("kubectl -n kube-system exec"), "{why}");
+        assert_eq!(refusal(Some(HERE), HERE), None);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_not_refused() {
+        assert_eq!(refusal(None, HERE), None);
+        assert_eq!(refusal(Some("no boot id"), HERE), None);
+        assert_eq!(refusal(Some(THERE), "00000000-0000-0000-0000-000000000000"), None);
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! One small file, replaced as a whole. Losing it loses history, never a finding: what it held is found again.
 
+mod peek;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +18,8 @@ use crate::engine::Engine;
 use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
 use crate::ledger::Memory;
 use crate::report::events;
+
+pub use peek::Peek;
 
 /// Version of the file's form; another one is not read.
 const VERSION: u32 = 1;
@@ -118,12 +122,6 @@ impl StateDir {
     #[must_use]
     pub fn open(dir: Option<&Path>, now: Moment) -> (Self, Memory) {
         Self::begin(dir, now, read)
-    }
-
-    /// Reads it for one look, which leaves everything as it is.
-    #[must_use]
-    pub fn peek(dir: Option<&Path>, now: Moment) -> Self {
-        Self::begin(dir, now, |file| try_read(file).unwrap_or_default()).0
     }
 
     fn begin(dir: Option<&Path>, now: Moment, read: impl Fn(&Path) -> Kept) -> (Self, Memory) {

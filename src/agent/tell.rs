@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::{Api, ApiError, Patch};
 use crate::engine::Engine;
-use crate::facts::{BootId, Moment, Node};
+use crate::facts::{Moment, Node};
 use crate::finding::Finding;
 use crate::report::Report;
 use crate::report::conditions::{self, Conditions};
@@ -122,7 +122,7 @@ impl Teller {
 
     /// Whether the kubelet of this Node runs on this machine, as far as the Node says; on another's nothing is written.
     fn is_ours(&mut self, node: &Node, now: Moment) -> bool {
-        let other = node.boot_id.as_ref().filter(|id| id.parse().is_ok_and(|id: BootId| id != now.boot));
+        let other = node.boot().filter(|id| *id != now.boot);
         if let Some(id) = other
             && self.said.insert("another machine's Node")
         {
@@ -222,6 +222,7 @@ async fn send_patches(api: Api, mut jobs: UnboundedReceiver<Value>, done: Unboun
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::BootId;
     use crate::facts::Cause;
 
     #[test]

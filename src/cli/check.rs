@@ -8,10 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::agent::look;
 use crate::config::{Config, KEYS, parse_duration};
-use crate::facts::Source;
-use crate::finding::{Kind, Severity};
+use crate::finding::Kind;
+use crate::report::coverage::Outcome;
 use crate::report::table;
-use crate::report::{Origin, Report, State, json, npd};
+use crate::report::{Origin, Report, json, npd};
 
 use super::{FAILED, Failure, OK, flag, print, runtime, style};
 
@@ -24,11 +24,12 @@ pub(super) fn command() -> Command {
         .about("Look at this machine and say what is wrong")
         .long_about(
             "Look at this machine and say what is wrong.\n\n\
-             Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself. One look cannot take rates and \
-             cannot confirm what must last: use --for.\n\n\
-             Exit code: 0 nothing, 1 warnings or suspicions, 2 critical, 3 could not look, or not at the \
-             cluster or one of the kinds that were asked for, 64 wrong usage. With \
-             --format npd: 0 nothing, 1 problem, 2 could not look.",
+             Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
+             One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
+             longer: use --for.\n\n\
+             Exit code: 2 critical, else 1 a warning, or a suspicion of one, else 3 where something that applies to this machine was not \
+             evaluated (with --only: any kind that was named), or check could not do what was asked, else 0. What this machine, profile or single \
+             look does not have does not count. 64 wrong usage. With --format npd: 0 nothing, 1 problem, 2 suspected or not evaluated.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
         .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("these kinds alone"))
@@ -54,10 +55,8 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    // A copy of some machine, wherever it was named, is not what an agent here watches.
-    let asks =
-        long.is_none() && !arguments.get_flag("no-agent") && !has_own_settings(arguments) && look::is_live(config);
-    let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), asks))?;
+    let own_look = reason_for_own_look(arguments, config, long);
+    let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_look))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);
     }
@@ -70,57 +69,52 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
         }
         _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &kinds)),
     }
-    Ok(code(&report, config.kubeconfig.is_some(), &kinds))
+    Ok(code(report.outcome(&kinds)))
 }
 
-async fn obtain(config: &Config, long: Duration, ask: bool) -> anyhow::Result<Report> {
-    if ask && let Ok(report) = look::ask(config.listen).await {
-        return Ok(report);
+/// Why the agent is not asked, if it is not.
+fn reason_for_own_look(arguments: &ArgMatches, config: &Config, long: Option<Duration>) -> Option<&'static str> {
+    match () {
+        () if long.is_some() => Some("with --for"),
+        () if arguments.get_flag("no-agent") => Some("with --no-agent"),
+        () if has_own_settings(arguments) => Some("as settings were given here"),
+        // A copy of some machine, wherever it was named, is not what an agent here watches.
+        () if !look::is_live(config) => Some("as host-root is a copy of a machine"),
+        () => None,
     }
-    look::report(config, long).await
 }
 
-fn code(report: &Report, asked_for_cluster: bool, asked: &[Kind]) -> u8 {
-    let unjudged = |state| matches!(state, State::Blind | State::NeedsTime);
-    let is_blind = |kind: &Kind| {
-        let mut rows = report.kinds.iter().filter(|row| row.kind == *kind);
-        rows.any(|row| unjudged(row.state) || row.state == State::Clear && row.why.is_some())
+async fn obtain(config: &Config, long: Duration, own_look: Option<&str>) -> anyhow::Result<Report> {
+    let why = match own_look {
+        Some(why) => format!("the agent was not asked, {why}"),
+        None => match look::ask(config.listen).await {
+            Ok(report) => return Ok(report),
+            Err(why) => why.to_string(),
+        },
     };
-    let without_cluster = asked_for_cluster && report.unknown.iter().any(|unknown| unknown.source == Source::Node);
-    match report.worst() {
-        _ if report.saw_nothing() || report.judged_nothing() => FAILED,
-        Some(Severity::Critical) => 2,
-        Some(Severity::Warning) => 1,
-        _ if report.findings.iter().any(|f| !f.confirmed && f.severity > Severity::Info) => 1,
-        _ if without_cluster || asked.iter().any(is_blind) => FAILED,
-        _ => OK,
+    let mut report = look::report(config, long).await?;
+    report.notes.insert(0, format!("looked: by check itself: {why}"));
+    Ok(report)
+}
+
+fn code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Critical => 2,
+        Outcome::Warning | Outcome::Suspected => 1,
+        Outcome::NotEvaluated => FAILED,
+        Outcome::Fine => OK,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Cause;
-    use crate::report::{ReportedUnknown, samples};
+    use crate::report::samples;
 
     #[test]
-    fn a_kind_that_was_asked_for_and_not_judged_is_no_success() {
-        let mut report = samples::healthy();
-        let kind = report.kinds[0].kind;
-        assert_eq!(code(&report, false, &[kind]), OK);
-        report.kinds[0].state = State::Blind;
-        assert_eq!((code(&report, false, &[kind]), code(&report, false, &[])), (FAILED, OK));
-    }
-
-    #[test]
-    fn a_cluster_that_was_asked_for_and_not_reached_is_no_success() {
-        let mut report = samples::healthy();
-        let code = |report: &Report, cluster| code(report, cluster, &[]);
-        assert_eq!((code(&report, false), code(&report, true)), (OK, OK));
-        let why = "list /api/v1/nodes: nobody listens".to_owned();
-        report.unknown.push(ReportedUnknown { source: Source::Node, cause: Cause::Failed, why, since: None });
-        assert_eq!((code(&report, false), code(&report, true)), (OK, FAILED));
-        report.findings = samples::sick().findings;
-        assert_eq!(code(&report, true), 2, "what was found says more");
+    fn the_exit_code_follows_from_the_outcome() {
+        let codes = [samples::sick(), samples::blind(), samples::nothing(), samples::healthy()];
+        assert_eq!(codes.map(|report| code(report.outcome(&[]))), [2, FAILED, FAILED, OK]);
+        assert_eq!([Outcome::Warning, Outcome::Suspected].map(code), [1, 1]);
     }
 }

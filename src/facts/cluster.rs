@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PodUid, Unknown};
+use super::{BootId, Inventory, PodUid, Unknown};
 
 /// This node's own Node object: the fields that judges and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ impl Node {
     #[must_use]
     pub fn instance_type(&self) -> Option<&str> {
         self.labels.get(INSTANCE_TYPE_LABEL).map(String::as_str)
+    }
+
+    /// The boot that the Node's kubelet reports, where it says one that can be compared.
+    #[must_use]
+    pub fn boot(&self) -> Option<BootId> {
+        self.boot_id.as_deref().and_then(|id| id.parse().ok())
     }
 }
 

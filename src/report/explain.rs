@@ -1,11 +1,11 @@
 //! What a kind means, for the terminal: the catalogue, set to be read.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::table::Style;
 use super::text;
 use crate::catalogue::{self, Area, Row};
+use crate::detect::{self, Settings};
 use crate::finding::Kind;
 
 /// Everything there is to say about one kind.
@@ -15,7 +15,7 @@ pub fn explain(kind: Kind, style: Style) -> String {
     let area = format!("{}, condition {}", row.area.title(), row.area.condition());
     let mut out = format!("{}{}{}\n", style.bold(kind.name()), style.dot(), style.dim(&area));
     out.push_str(&text::paragraph(row.summary, style.width, ""));
-    section(&mut out, style, "When it is said", &when(row));
+    section(&mut out, style, "When it is said", &when(kind, row));
     section(&mut out, style, "How it is proved", row.proof);
     section(&mut out, style, "What to do", row.act);
     section(&mut out, style, "What not to do", row.never);
@@ -51,17 +51,24 @@ fn section(out: &mut String, style: Style, title: &str, body: &str) {
     out.push_str(&text::paragraph(body, style.width, "  "));
 }
 
-/// The delays of a kind in a sentence.
-fn when(row: &Row) -> String {
-    let say = |seconds: u64| text::duration(Duration::from_secs(seconds));
+/// The delays of a kind in a sentence, and how long it is raised where what it reports is over in a moment.
+fn when(kind: Kind, row: &Row) -> String {
+    let say = text::duration;
     let mut words = match row.confirm_after {
         0 => "Confirmed at once".to_owned(),
-        after => format!("Suspected at once, confirmed when it has stood for {}", say(after)),
+        _ => format!("Suspected at once, confirmed when it has stood for {}", say(row.confirm_after())),
     };
-    if let Some(after) = row.critical_after {
+    if let Some(after) = row.critical_after() {
         let _ = write!(words, ", critical after {}", say(after));
     }
-    let _ = write!(words, "; cleared when it has not been so for {}.", say(row.clear_after));
+    let quiet = row.clear_after();
+    let _ = match detect::raised_for(kind, &Settings::default()) {
+        None => write!(words, "; resolved when it has not been so for {}.", say(quiet)),
+        Some((what, raised)) => {
+            let (raised, all) = (say(raised), say(raised.saturating_add(quiet)));
+            write!(words, "; raised for {raised} after {what}, resolved {} after that: {all} in all.", say(quiet))
+        }
+    };
     words
 }
 
@@ -86,8 +93,22 @@ mod tests {
     fn the_delays_are_told() {
         let unbroken = Style { width: 0, ..STYLE };
         let text = explain(Kind::StalledIo, unbroken);
-        assert!(text.contains("confirmed when it has stood for 30s, critical after 2m; cleared"), "{text}");
-        assert!(explain(Kind::OomKill, STYLE).contains("Confirmed at once; cleared when it has not been so for 10m."));
+        assert!(text.contains("confirmed when it has stood for 30s, critical after 2m; resolved"), "{text}");
+    }
+
+    /// What the recorded incident shows: the kernel's log names a kill, and nothing is killed after it.
+    #[test]
+    fn what_is_over_in_a_moment_is_explained_as_it_happens() {
+        let timeline = include_str!("../../tests/stories/memory-runs-out/timeline.txt");
+        let second = |what: &str| -> f64 {
+            let line = timeline.lines().find(|line| line.contains(what) && line.contains("OomKill")).unwrap();
+            line.split_whitespace().nth(2).unwrap().parse().unwrap()
+        };
+        let stood = std::time::Duration::from_secs_f64(second("cleared") - second("confirmed"));
+        let text = explain(Kind::OomKill, Style { width: 0, ..STYLE });
+        assert!(text.contains(&format!("resolved 10m after that: {} in all.", text::duration(stood))), "{text}");
+        assert!(text.contains("raised for 10m after the last kill that the kernel's log names"), "{text}");
+        assert!(explain(Kind::UnexpectedReboot, Style { width: 0, ..STYLE }).contains("raised for 1h after the boot"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Its contract: exit code 0 is well, 1 is a problem, anything else is unknown; of standard output it shows the
 //! first 80 bytes.
 
-use super::{Report, ReportedFinding, State, text};
+use super::coverage::{Coverage, Outcome};
+use super::{FindingState, Report, ReportedFinding, text};
 use crate::finding::{Kind, Severity};
 
 /// `max_output_length` of node-problem-detector, in bytes, unless its configuration says otherwise.
@@ -13,16 +14,19 @@ const MOST_BYTES: usize = 80;
 #[must_use]
 pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
     let wanted = |kind: Kind| only.is_empty() || only.contains(&kind);
-    let is_problem = |f: &&ReportedFinding| wanted(f.kind) && f.confirmed && f.severity >= Severity::Warning;
-    let problems: Vec<_> = report.findings.iter().filter(is_problem).collect();
+    let is_problem = |f: &&ReportedFinding| wanted(f.kind) && f.severity >= Severity::Warning;
+    let of_state = |state| report.findings.iter().filter(is_problem).filter(move |f| f.state() == state);
+    let problems: Vec<_> = of_state(FindingState::Confirmed).collect();
+    let suspected: Vec<_> = of_state(FindingState::Suspected).collect();
     let worst = problems.iter().rev().max_by_key(|finding| finding.severity);
-    let (line, code) = match worst {
-        Some(worst) => (problem(worst, problems.len()), 1),
-        None => match report.findings.iter().find(|f| wanted(f.kind) && f.severity >= Severity::Warning) {
-            // Neither well nor proved: more than one look would tell.
-            Some(f) => (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2),
-            None => without_problem(report, wanted),
-        },
+    let (line, code) = match (report.outcome(only), worst, suspected.first()) {
+        (Outcome::Critical | Outcome::Warning, Some(worst), _) => (problem(worst, problems.len()), 1),
+        // Neither well nor proved: more than one look would show.
+        (Outcome::Suspected, _, Some(f)) => {
+            (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2)
+        }
+        (Outcome::Fine, ..) => ("nothing found".to_owned(), 0),
+        _ => (not_evaluated(report, wanted), 2),
     };
     (text::cut_bytes(&text::clean(&line), MOST_BYTES, "..."), code)
 }
@@ -34,18 +38,17 @@ fn problem(worst: &ReportedFinding, of: usize) -> String {
     }
 }
 
-/// Well only where something could be judged: what compares two samples cannot be in one look.
-fn without_problem(report: &Report, wanted: impl Fn(Kind) -> bool) -> (String, u8) {
+/// How much was not evaluated, and the first reason that counts.
+fn not_evaluated(report: &Report, wanted: impl Fn(Kind) -> bool) -> String {
     let kinds: Vec<_> = report.kinds.iter().filter(|row| wanted(row.kind)).collect();
-    let unjudged: Vec<_> = kinds.iter().filter(|row| matches!(row.state, State::Blind | State::NeedsTime)).collect();
-    match unjudged.first() {
-        Some(row) if unjudged.len() == kinds.len() => {
-            let why = row.why.as_deref().unwrap_or("it could not be looked at");
-            (format!("could not look: {why}"), 2)
+    let lacking: Vec<_> = kinds.iter().filter(|row| row.coverage() != Coverage::Full).collect();
+    let first = lacking.iter().find(|row| row.coverage() == Coverage::Lacking).or(lacking.first());
+    match first {
+        Some(row) => {
+            let why = row.why.as_deref().unwrap_or("it needs two samples");
+            format!("{} of {} kinds not evaluated: {why}", lacking.len(), kinds.len())
         }
-        Some(_) => (format!("nothing found; {} of {} kinds not judged", unjudged.len(), kinds.len()), 0),
-        None if kinds.is_empty() => ("could not look: no kind was judged".to_owned(), 2),
-        None => ("nothing found".to_owned(), 0),
+        None => "could not look: nothing could be read".to_owned(),
     }
 }
 
@@ -75,11 +78,25 @@ mod tests {
     fn nothing_found_is_not_the_same_as_nothing_seen() {
         assert_eq!(line(&samples::healthy(), &[]), ("nothing found".into(), 0));
         let all = Kind::ALL.len();
-        assert_eq!(line(&samples::blind(), &[]), (format!("nothing found; 9 of {all} kinds not judged"), 0));
-        let blind = line(&samples::blind(), &[Kind::DeadMount, Kind::StackedMounts]);
+        let (line, code) = super::line(&samples::blind(), &[]);
+        assert!(
+            line.starts_with(&format!("10 of {all} kinds not evaluated: /proc/1/mountinfo: permission denied")),
+            "{line}"
+        );
+        assert_eq!(code, 2);
+        let blind = super::line(&samples::blind(), &[Kind::DeadMount, Kind::StackedMounts]);
         assert_eq!(blind.1, 2);
-        assert!(blind.0.starts_with("could not look: /proc/1/mountinfo: permission denied"), "{}", blind.0);
-        assert_eq!(line(&samples::nothing(), &[]).1, 2);
+        assert!(blind.0.starts_with("2 of 2 kinds not evaluated: /proc/1/mountinfo"), "{}", blind.0);
+        assert_eq!(super::line(&samples::nothing(), &[]).1, 2);
+    }
+
+    #[test]
+    fn what_does_not_apply_here_is_no_reason_to_be_unknown() {
+        let mut report = samples::blind();
+        for row in &mut report.kinds {
+            row.not_applicable = row.why.is_some();
+        }
+        assert_eq!(line(&report, &[]), ("nothing found".into(), 0));
     }
 
     proptest! {

@@ -7,7 +7,8 @@ mod standing;
 use std::fmt;
 use std::time::Duration;
 
-use super::{FindingState, NodeObject, Origin, Report, ReportedFinding, State, table, text};
+use super::coverage::Outcome;
+use super::{FindingState, NodeObject, Origin, Report, ReportedFinding, text};
 use crate::finding::Severity;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -54,11 +55,22 @@ const OK: Mark = Mark { symbol: "√", class: "ok" };
 const INFO: Mark = Mark { symbol: "i", class: "info" };
 const WARNING: Mark = Mark { symbol: "‼", class: "warning" };
 const CRITICAL: Mark = Mark { symbol: "×", class: "critical" };
-const UNSURE: Mark = Mark { symbol: "?", class: "unsure" };
+const SUSPECTED: Mark = Mark { symbol: "?", class: "unsure" };
+const NOT_EVALUATED: Mark = Mark { symbol: "–", class: "not-evaluated" };
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.severity) } else { UNSURE }
+        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.severity) } else { SUSPECTED }
+    }
+
+    fn of_outcome(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Critical => CRITICAL,
+            Outcome::Warning => WARNING,
+            Outcome::Suspected => SUSPECTED,
+            Outcome::NotEvaluated => NOT_EVALUATED,
+            Outcome::Fine => OK,
+        }
     }
 
     fn of_severity(severity: Severity) -> Self {
@@ -158,21 +170,13 @@ fn time(out: &mut String, at: jiff::Timestamp) {
     add(out, format_args!("<time datetime=\"{at}\">{}</time>", text::time(at)));
 }
 
-/// What the page says first.
+/// What the page says first: the last line of the terminal.
 fn verdict(report: &Report) -> (Mark, String) {
-    let blind = report.kinds.iter().filter(|row| row.state == State::Blind).count();
-    if report.findings.is_empty() && report.saw_nothing() {
-        return (UNSURE, "Could not look: nothing could be read".to_owned());
-    }
-    let mut words = table::summary(&report.findings.iter().collect::<Vec<_>>());
+    let mut words = report.outcome_words(&[]);
     if let Some(first) = words.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    if blind > 0 {
-        words.push_str(&format!("; {} could not be judged", text::counted(blind, "kind")));
-    }
-    let unsure = if report.findings.is_empty() && blind == 0 { OK } else { UNSURE };
-    (report.worst().map_or(unsure, Mark::of_severity), words)
+    (Mark::of_outcome(report.outcome(&[])), words)
 }
 
 /// A dot in the colour of the verdict, for the tab.
@@ -271,7 +275,9 @@ mod tests {
         assert!(page.contains(&format!("<h1>{}</h1>", report.node)));
         assert_eq!(page.matches("<article ").count(), report.findings.len());
         assert!(page.contains("no block device 259:3 among 4, the list was read whole"));
-        assert!(page.contains("2 critical, 2 warnings; 1 suspected; 1 kind could not be judged"));
+        let all = crate::finding::Kind::ALL.len();
+        assert!(page.contains(&format!("2 critical, 2 warnings; 1 suspected; 1 of {all} kinds not wholly evaluated")));
+        assert!(page.contains("suspected warning</span>"), "how bad it would be");
     }
 
     #[test]
@@ -295,12 +301,35 @@ mod tests {
         let mut report = samples::sick();
         report.findings[0].unverified_since = Some(report.findings[0].since);
         let page = html(&report);
-        assert!(page.contains("<span class=\"word\">unverified</span>"), "{page}");
+        assert!(page.contains("<span class=\"word\">unverified critical</span>"), "{page}");
         assert!(
             page.contains("<dt>Last seen</dt><dd><time") && page.contains("since then it cannot be evaluated"),
             "{page}"
         );
         assert!(!html(&samples::sick()).contains("Last seen"));
+    }
+
+    #[test]
+    fn the_page_says_of_what_was_not_evaluated_what_the_terminal_says() {
+        let everything = "Every source could be read, and every kind was evaluated.";
+        assert!(html(&samples::healthy()).contains(everything));
+        let mut report = samples::blind();
+        report.unknown.clear();
+        let page = html(&report);
+        assert!(!page.contains(everything), "kinds were not evaluated, although no source is listed");
+        assert!(page.contains("Not evaluated") && page.contains("not DeadMount, StackedMounts"), "{page}");
+        let all = crate::finding::Kind::ALL.len();
+        assert!(page.contains(&format!("Nothing found, but 6 of {all} kinds not wholly evaluated")));
+        assert!(!page.contains("Nothing is wrong here."));
+    }
+
+    #[test]
+    fn a_finding_that_waits_to_resolve_says_so() {
+        let mut report = samples::sick();
+        report.findings[0].quiet = Some(crate::report::Quiet { seconds: 40, resolves_after_seconds: 300 });
+        let page = html(&report);
+        assert!(page.contains("no longer raised: not seen for 40s, resolves after 5m"), "{page}");
+        assert!(!html(&samples::sick()).contains("no longer raised"));
     }
 
     #[test]

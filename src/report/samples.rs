@@ -35,6 +35,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         confirmed,
         unverified_since: None,
         since: at(if confirmed { 550 } else { 8 }),
+        quiet: None,
         pod_name: subject.pod.is_some().then(|| "shop/db-0".to_owned()),
         pod_owner: subject.pod.is_some().then(|| "StatefulSet/db".to_owned()),
         claims: subject.pod.iter().map(|_| "data-db-0".to_owned()).collect(),
@@ -86,7 +87,14 @@ pub fn healthy() -> Report {
         ],
         kinds: Kind::ALL
             .iter()
-            .map(|kind| KindState { kind: *kind, state: State::Clear, blind: false, why: None, left_out: 0 })
+            .map(|kind| KindState {
+                kind: *kind,
+                state: State::Clear,
+                blind: false,
+                why: None,
+                not_applicable: false,
+                left_out: 0,
+            })
             .collect(),
         notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
@@ -234,7 +242,7 @@ pub fn blind() -> Report {
         &mut report,
         Kind::PidExhaustion,
         State::Clear,
-        Some("not judged for pods: the kubelet's kubepods group is not there"),
+        Some("not evaluated for any pod: the kubelet's kubepods group is not there"),
     );
     let unknown = |source, cause, why: &str| ReportedUnknown { source, cause, why: why.to_owned(), since: Some(at(0)) };
     report.unknown = vec![

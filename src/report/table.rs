@@ -2,10 +2,10 @@
 
 pub(super) mod headroom;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::coverage::{Coverage, Outcome, Unmet};
 use super::{FindingState, KindState, Origin, Report, ReportedFinding, State, text};
 use crate::catalogue::{self, Area};
 use crate::finding::{Kind, Severity, SubjectType};
@@ -30,14 +30,27 @@ enum Mark {
     Ok,
     Warning,
     Critical,
-    Question,
+    /// Suspected: not for long enough to be sure.
+    Suspected,
+    /// Not evaluated: nothing is known either way.
+    NotEvaluated,
     Info,
 }
 
 impl Mark {
+    fn of_outcome(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Critical => Self::Critical,
+            Outcome::Warning => Self::Warning,
+            Outcome::Suspected => Self::Suspected,
+            Outcome::NotEvaluated => Self::NotEvaluated,
+            Outcome::Fine => Self::Ok,
+        }
+    }
+
     fn of(finding: &ReportedFinding) -> Self {
         match (finding.state(), finding.severity) {
-            (FindingState::Suspected | FindingState::Unverified, _) => Self::Question,
+            (FindingState::Suspected | FindingState::Unverified, _) => Self::Suspected,
             (FindingState::Confirmed, Severity::Info) => Self::Info,
             (FindingState::Confirmed, Severity::Warning) => Self::Warning,
             (FindingState::Confirmed, Severity::Critical) => Self::Critical,
@@ -52,7 +65,9 @@ impl Mark {
             (Self::Warning, true) => "!",
             (Self::Critical, false) => "×",
             (Self::Critical, true) => "X",
-            (Self::Question, _) => "?",
+            (Self::Suspected, _) => "?",
+            (Self::NotEvaluated, false) => "–",
+            (Self::NotEvaluated, true) => "-",
             (Self::Info, _) => "i",
         }
     }
@@ -62,7 +77,8 @@ impl Mark {
             Self::Ok => "32",
             Self::Warning => "33",
             Self::Critical => "1;31",
-            Self::Question => "36",
+            Self::Suspected => "36",
+            Self::NotEvaluated => "35",
             Self::Info => "34",
         }
     }
@@ -118,7 +134,7 @@ pub fn write(report: &Report, style: Style, only: &[Kind]) -> String {
     if table.shows_headroom() {
         headroom::write(&mut table);
     }
-    table.not_judged();
+    table.not_evaluated();
     table.notes();
     table.verdict();
     if style.ascii { table.out.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() } else { table.out }
@@ -227,13 +243,21 @@ impl Table<'_> {
 
     fn sentence(&self, finding: &ReportedFinding) -> String {
         let subject = self.subject(finding);
-        let mut sentence = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+        let mut sentence = match (finding.confirmed, finding.quiet) {
+            (false, _) => format!("suspected {}: ", finding.severity.name()),
+            (true, Some(quiet)) => format!("no longer raised ({quiet}); last: "),
+            (true, None) => String::new(),
+        };
+        if !subject.is_empty() {
+            let _ = write!(sentence, "{subject}: ");
+        }
         sentence.push_str(&finding.message);
         let mut more: Vec<String> = finding.pod_name.iter().map(|name| format!("pod {}", text::clean(name))).collect();
         let stood = text::between(finding.since, self.report.at);
         if stood.as_secs() > 0 {
-            let word = if finding.confirmed { "for" } else { "suspected for" };
-            more.push(format!("{word} {}", text::duration(stood)));
+            let word = if finding.quiet.is_some() { "first seen" } else { "for" };
+            let ago = if finding.quiet.is_some() { " ago" } else { "" };
+            more.push(format!("{word} {}{ago}", text::duration(stood)));
         }
         if let Some(seen) = finding.unverified_since {
             let (severity, ago) = (finding.severity.name(), text::duration(text::between(seen, self.report.at)));
@@ -263,18 +287,22 @@ impl Table<'_> {
 
     /// The one line that says what is well in an area.
     fn clear(&mut self, area: Area, kinds: &[&KindState]) {
-        let clear = kinds.iter().filter(|row| row.state == State::Clear).count();
-        let found = kinds.iter().filter(|row| row.state >= State::Suspected).count();
-        let body = match (clear, kinds.len()) {
-            (0, _) if found > 0 => return,
-            (0, _) => return self.item(Mark::Question, "", "nothing here could be judged: see below"),
+        let clear: Vec<_> = kinds.iter().filter(|row| row.is_clear()).collect();
+        let not_evaluated = kinds.iter().filter(|row| row.coverage() != Coverage::Full).count();
+        let found = kinds.iter().any(|row| row.state >= State::Suspected);
+        let body = match (clear.len(), kinds.len()) {
+            (0, _) if found => return,
+            (0, _) => return self.item(Mark::NotEvaluated, "", "nothing here was evaluated: see below"),
             (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
-            (clear, all) => format!("{clear} of {} clear", text::counted(all, "kind")),
+            (clear, all) if not_evaluated == 0 => format!("{clear} of {} clear", text::counted(all, "kind")),
+            (clear, all) => {
+                let all = text::counted(all, "kind");
+                format!("{clear} of {all} clear, {not_evaluated} not evaluated or not wholly")
+            }
         };
         let mut looked = self.looked_at(area);
         if looked.is_empty() {
-            let clear = kinds.iter().filter(|row| row.state == State::Clear);
-            looked = clear.map(|row| row.kind.name()).collect::<Vec<_>>().join(", ");
+            looked = clear.iter().map(|row| row.kind.name()).collect::<Vec<_>>().join(", ");
         }
         self.item(Mark::Ok, "", &format!("{looked}: {body}"));
     }
@@ -294,45 +322,50 @@ impl Table<'_> {
         seen.collect::<Vec<_>>().join(", ")
     }
 
-    /// What could not be judged or read, each reason once.
-    fn not_judged(&mut self) {
+    /// What was not evaluated or read, each reason once: first what counts, then what this machine or look does not have.
+    fn not_evaluated(&mut self) {
         let report = self.report;
         let kinds: Vec<&KindState> = report.kinds.iter().filter(|row| self.wants(row.kind)).collect();
         let waiting = kinds.iter().filter(|row| row.state == State::NeedsTime).count();
-        let mut reasons: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
-        let told: Vec<&str> = report.headroom.iter().filter_map(|signal| signal.why.as_deref()).collect();
-        for unknown in &report.unknown {
-            reasons.entry(&unknown.why).or_default().0.push(unknown.source.name());
-        }
-        for row in kinds.iter().filter(|row| row.state != State::NeedsTime) {
-            if let Some(why) = row.why.as_deref() {
-                reasons.entry(why).or_default().1.push(row.kind.name());
-            }
-        }
+        let shown: Vec<&str> = report.headroom.iter().filter_map(|signal| signal.why.as_deref()).collect();
         let has_headroom = self.shows_headroom();
-        reasons.retain(|why, (_, kinds)| !(has_headroom && kinds.is_empty() && told.contains(why)));
+        let mut reasons = report.unmet();
+        for reason in &mut reasons {
+            reason.kinds.retain(|kind| self.wants(*kind));
+        }
+        reasons.retain(|reason| !reason.kinds.is_empty() || !reason.sources.is_empty());
+        reasons.retain(|reason| !(has_headroom && reason.kinds.is_empty() && shown.contains(&reason.why)));
         let left_out = kinds.iter().filter(|row| row.left_out > 0);
         let left_out: Vec<_> = left_out.map(|row| format!("{} more of {}", row.left_out, row.kind)).collect();
-        if waiting == 0 && reasons.is_empty() && left_out.is_empty() {
-            return;
+        let (counts, others): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.counts);
+        if !counts.is_empty() || !left_out.is_empty() {
+            self.heading("Not evaluated");
         }
-        self.heading("Not judged");
+        self.reasons(&counts, Mark::NotEvaluated);
+        for line in left_out {
+            self.item(Mark::NotEvaluated, "", &format!("{line}, left out for being too many"));
+        }
+        if waiting > 0 || !others.is_empty() {
+            self.heading("Not on this machine, or not in this profile or look");
+        }
         if waiting > 0 {
             let compare = if waiting == 1 { "compares" } else { "compare" };
             let hint = match report.origin {
                 Origin::Look => "use --for 30s",
-                Origin::Agent | Origin::Cluster => "the agent has only just begun",
-                Origin::Replay => "the recording has only just begun",
+                Origin::Agent | Origin::Cluster => "the agent has just started",
+                Origin::Replay => "the recording has just started",
             };
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
-            self.item(Mark::Question, "", &body);
+            self.item(Mark::Info, "", &body);
         }
-        for (why, (sources, kinds)) in reasons {
-            let body = reason(why, &sources, &kinds);
-            self.item(Mark::Question, "", &body);
-        }
-        for line in left_out {
-            self.item(Mark::Question, "", &format!("{line}, left out for being too many"));
+        self.reasons(&others, Mark::Info);
+    }
+
+    fn reasons(&mut self, reasons: &[&Unmet<'_>], mark: Mark) {
+        for reason in reasons {
+            let sources: Vec<_> = reason.sources.iter().map(|source| source.name()).collect();
+            let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
+            self.item(mark, "", &self::reason(reason.why, &sources, &kinds));
         }
     }
 
@@ -347,11 +380,16 @@ impl Table<'_> {
         }
     }
 
+    /// The last line: it follows from what the exit code follows from.
     fn verdict(&mut self) {
-        let (mark, words) = verdict(self.report, self.only);
-        let words = self.style.bold(&words);
-        let mark = self.style.mark(mark);
-        self.line(&format!("\n{mark} {words}"));
+        let mark = Mark::of_outcome(self.report.outcome(self.only));
+        let words = self.report.outcome_words(self.only);
+        self.out.push('\n');
+        for (i, line) in text::wrap(&words, self.style.room(2)).iter().enumerate() {
+            let lead = if i == 0 { self.style.mark(mark) } else { " ".to_owned() };
+            let line = self.style.bold(line);
+            self.line(&format!("{lead} {line}"));
+        }
     }
 }
 
@@ -360,71 +398,6 @@ fn reason(why: &str, sources: &[&str], kinds: &[&str]) -> String {
         ([], kinds) => format!("{}: {why}", kinds.join(", ")),
         (sources, []) => format!("{}: {why}", sources.join(", ")),
         (sources, kinds) => format!("{}: {why} (so not {})", sources.join(", "), kinds.join(", ")),
-    }
-}
-
-/// The whole report in one line.
-fn verdict(report: &Report, only: &[Kind]) -> (Mark, String) {
-    let wanted = |kind: Kind| only.is_empty() || only.contains(&kind);
-    let findings: Vec<_> = report.findings.iter().filter(|finding| wanted(finding.kind)).collect();
-    let blind = report.kinds.iter().filter(|row| wanted(row.kind) && row.state == State::Blind).count();
-    let worst = findings.iter().filter(|finding| finding.confirmed).map(|finding| Mark::of(finding)).max_by_key(rank);
-    if findings.is_empty() && report.saw_nothing() {
-        return (Mark::Question, "could not look: nothing could be read".to_owned());
-    }
-    let mut words = summary(&findings);
-    if blind > 0 {
-        let _ = write!(words, "; {} could not be judged", text::counted(blind, "kind"));
-    }
-    // Whoever asks for a kind by its name wants to know of all of it.
-    let in_part = |row: &&KindState| match row.state {
-        State::NeedsTime => true,
-        State::Clear => row.why.is_some(),
-        _ => false,
-    };
-    let in_part = report.kinds.iter().filter(|row| only.contains(&row.kind)).filter(in_part).count();
-    if in_part > 0 {
-        let _ = write!(words, "; {} not judged wholly", text::counted(in_part, "kind"));
-    }
-    let otherwise = if findings.is_empty() && blind + in_part == 0 { Mark::Ok } else { Mark::Question };
-    (worst.unwrap_or(otherwise), words)
-}
-
-fn rank(mark: &Mark) -> u8 {
-    match mark {
-        Mark::Ok => 0,
-        Mark::Info => 1,
-        Mark::Question => 2,
-        Mark::Warning => 3,
-        Mark::Critical => 4,
-    }
-}
-
-/// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
-pub(super) fn summary(findings: &[&ReportedFinding]) -> String {
-    let of_state = |state| findings.iter().filter(move |f| f.state() == state);
-    let count = |severity| of_state(FindingState::Confirmed).filter(|f| f.severity == severity).count();
-    let (critical, warning, info) = (count(Severity::Critical), count(Severity::Warning), count(Severity::Info));
-    let mut confirmed = Vec::new();
-    if critical > 0 {
-        confirmed.push(format!("{critical} critical"));
-    }
-    if warning > 0 {
-        confirmed.push(text::counted(warning, "warning"));
-    }
-    if info > 0 {
-        confirmed.push(format!("{info} for information"));
-    }
-    let (suspected, unverified) =
-        (of_state(FindingState::Suspected).count(), of_state(FindingState::Unverified).count());
-    if unverified > 0 {
-        confirmed.push(format!("{unverified} unverified"));
-    }
-    match (confirmed.is_empty(), suspected) {
-        (true, 0) => "nothing found".to_owned(),
-        (true, n) => format!("{n} suspected, nothing confirmed"),
-        (false, 0) => confirmed.join(", "),
-        (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
     }
 }
 
@@ -474,17 +447,58 @@ mod tests {
         let text = shown(&samples::sick(), 120);
         assert!(text.contains("× DeadMount"), "{text}");
         assert!(text.contains("barnacle explain DeadMount"), "{text}");
-        assert!(text.contains("? StalledIo"), "{text}");
+        assert!(text.contains("? StalledIo      suspected warning: "), "{text}");
         assert!(!text.contains("explain StalledIo"), "a suspicion may be gone in a moment: {text}");
-        assert!(text.ends_with("× 2 critical, 2 warnings; 1 suspected; 1 kind could not be judged\n"), "{text}");
+        let last =
+            format!("× 2 critical, 2 warnings; 1 suspected; 1 of {} kinds not wholly evaluated\n", Kind::ALL.len());
+        assert!(text.ends_with(&last), "{text}");
     }
 
     #[test]
     fn a_blind_look_gives_each_reason_once() {
         let text = shown(&samples::blind(), 80);
-        assert!(text.contains("? 4 kinds compare two samples: use --for 30s"), "{text}");
+        assert!(text.contains("i 4 kinds compare two samples: use --for 30s"), "{text}");
+        assert!(
+            text.contains("\n– mounts: /proc/1/mountinfo: permission denied"),
+            "not the mark of a suspicion: {text}"
+        );
+        assert!(!text.contains('?'), "nothing is suspected: {text}");
         assert_eq!(text.matches("/proc/1/mountinfo: permission denied").count(), 1, "{text}");
-        assert!(shown(&samples::nothing(), 80).ends_with("? could not look: nothing could be read\n"));
+        assert!(shown(&samples::nothing(), 80).ends_with("– could not look: nothing could be read\n"));
+    }
+
+    #[test]
+    fn what_was_not_evaluated_wholly_is_not_counted_as_clear() {
+        let report = samples::blind();
+        let text = shown(&report, 0);
+        let kinds = Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == Area::Eviction).count();
+        // MemoryStall and NodeSaturated need time; PidExhaustion was evaluated in part.
+        let clear = format!("{} of {kinds} kinds clear, 3 not evaluated or not wholly", kinds - 3);
+        assert!(text.contains(&clear), "{text}");
+        assert!(text.contains("PidExhaustion: not evaluated for any pod"), "{text}");
+    }
+
+    #[test]
+    fn the_last_line_agrees_with_the_exit_code() {
+        let mut report = samples::blind();
+        assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
+        let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
+        let all = Kind::ALL.len();
+        assert_eq!(last(&report), format!("– nothing found, but 6 of {all} kinds not wholly evaluated"));
+        for row in &mut report.kinds {
+            row.not_applicable = true;
+        }
+        assert_eq!((report.outcome(&[]), last(&report)), (Outcome::Fine, "√ nothing found".to_owned()));
+    }
+
+    #[test]
+    fn a_finding_that_waits_to_resolve_is_in_the_past_and_says_until_when() {
+        let mut report = samples::sick();
+        report.findings[0].quiet = Some(crate::report::Quiet { seconds: 40, resolves_after_seconds: 300 });
+        let text = shown(&report, 0);
+        let line = text.lines().find(|line| line.starts_with("× DeadMount")).unwrap();
+        assert!(line.contains("no longer raised (not seen for 40s, resolves after 5m); last: device 259:3"), "{line}");
+        assert!(line.ends_with("first seen 9m 10s ago)"), "{line}");
     }
 
     #[test]

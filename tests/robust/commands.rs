@@ -122,18 +122,56 @@ fn says(reply: &'static [u8]) -> SocketAddr {
 #[test]
 fn check_looks_itself_whoever_answers_on_the_agents_port() {
     let strangers = [
-        ("nobody", free_address()),
-        ("garbage", says(b"\x00\xff\x00\xff")),
-        ("nothing", says(b"")),
-        ("a refusal", says(b"HTTP/1.1 503 Service Unavailable\r\n\r\nlater\n")),
-        ("another service", says(b"HTTP/1.1 200 OK\r\n\r\n{\"status\":\"ok\"}")),
-        ("half a report", says(b"HTTP/1.1 200 OK\r\n\r\n{\"version\":1,\"barnacle\":\"0")),
-        ("depth", says(Box::leak([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'['; 1 << 20]].concat().into()))),
-        ("silence", stranger(|stream| thread::sleep(Duration::from_secs(60 * u64::from(stream.ttl().is_ok()))))),
-        ("no end", stranger(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {})),
+        ("nobody", free_address(), "no agent runs here (nothing listens on"),
+        ("garbage", says(b"\x00\xff\x00\xff"), "not an HTTP reply"),
+        ("nothing", says(b""), "not an HTTP reply"),
+        ("a refusal", says(b"HTTP/1.1 503 Service Unavailable\r\n\r\nlater\n"), "answers without a report"),
+        ("another service", says(b"HTTP/1.1 200 OK\r\n\r\n{\"status\":\"ok\"}"), "no barnacle of this version"),
+        (
+            "half a report",
+            says(b"HTTP/1.1 200 OK\r\n\r\n{\"version\":1,\"barnacle\":\"0"),
+            "no barnacle of this version",
+        ),
+        (
+            "depth",
+            says(Box::leak([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'['; 1 << 20]].concat().into())),
+            "no barnacle of this version",
+        ),
+        (
+            "silence",
+            stranger(|stream| thread::sleep(Duration::from_secs(60 * u64::from(stream.ttl().is_ok())))),
+            "did not answer within 3 s (it accepts connections): it may be hung",
+        ),
+        ("no end", stranger(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}), "127.0.0.1:"),
     ];
-    for (who, address) in strangers {
+    for (who, address, why) in strangers {
         let ended = barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG);
-        assert_eq!(ended.json()["origin"], "look", "{who}");
+        let report = ended.json();
+        assert_eq!(report["origin"], "look", "{who}");
+        let note = report["notes"][0].as_str().unwrap();
+        assert!(note.starts_with("looked: by check itself: ") && note.contains(why), "{who}: {note}");
     }
+}
+
+/// An agent that answers and has not looked for long hangs: its report is not shown as if it were of now.
+#[test]
+fn check_says_of_an_agent_that_its_last_look_is_old() {
+    let tree = Tree::whole();
+    let old =
+        barnacle(&["check", "--format", "json", "--no-agent", "--host-root", tree.path().to_str().unwrap()], LONG);
+    let mut report = old.json();
+    report["origin"] = "agent".into();
+    let reply = |report: &serde_json::Value| -> &'static [u8] {
+        Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{report}").into_bytes().into())
+    };
+    let ask =
+        |address: SocketAddr| barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG).json();
+    let now = ask(says(reply(&report)));
+    assert_eq!(now["origin"], "agent");
+    assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at 127.0.0.1:"), "{}", now["notes"]);
+    report["at"] = "2026-01-01T00:00:00Z".into();
+    let later = ask(says(reply(&report)));
+    assert_eq!(later["origin"], "look");
+    let note = later["notes"][0].as_str().unwrap();
+    assert!(note.contains("answers, but its last look is ") && note.contains("it may be hung"), "{note}");
 }

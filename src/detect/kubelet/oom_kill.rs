@@ -6,15 +6,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::detect::{Detector, Judge, Settings};
+use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording::duration;
 
 const KIND: Kind = Kind::OomKill;
 
+/// What a look shows beyond what an agent reports.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Whether kills of this boot that are no news any more are shown for information: a person often looks later than
+    /// that, and one look has no memory of what was found before.
+    pub show_old_kills: bool,
+}
+
 /// A kill in the log is news for so long.
-const NEWS: Duration = Duration::from_secs(600);
+pub const NEWS: Duration = Duration::from_secs(600);
 
 /// Sources of one pass are not read in one instant.
 const READ_TOGETHER: Duration = Duration::from_secs(2);
@@ -39,10 +48,10 @@ struct Kills {
 
 type Found = BTreeMap<String, Kills>;
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
+fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let mut judgement = Judgement::new(KIND);
     let mut found = Found::new();
-    let logged = log(view, &mut found);
+    let logged = log(view, &mut found, |age| age <= NEWS);
     let counted = levels(view, &mut found);
     let total = view.vmstat.delta(|v| v.oom_kill);
     let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
@@ -55,8 +64,25 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => unexplained(view, delta.by, &mut found),
         _ => {}
     }
-    judgement.raised = found.into_iter().map(|(id, kills)| finding(id, kills)).collect();
+    if settings.oom_kill.show_old_kills {
+        judgement.raised = old_kills(view, &found);
+    }
+    judgement.raised.extend(found.into_iter().map(|(id, kills)| finding(id, kills)));
     vec![judgement]
+}
+
+/// Kills of this boot that are no news any more, with their age, under limits that were not reached since.
+fn old_kills(view: &View, fresh: &Found) -> Vec<Finding> {
+    let mut old = Found::new();
+    log(view, &mut old, |age| age > NEWS);
+    let old = old.into_iter().filter(|(id, _)| !fresh.contains_key(id)).map(|(id, kills)| {
+        let last = kills.evidence.iter().map(|seen| seen.at).max();
+        let age = last.and_then(|last| Duration::try_from(view.now.wall.duration_since(last)).ok()).unwrap_or_default();
+        let finding = finding(id, kills);
+        let message = format!("{} ago: {}", duration(age), finding.message);
+        Finding { severity: Severity::Info, message, ..finding }
+    });
+    old.collect()
 }
 
 fn finding(id: String, kills: Kills) -> Finding {
@@ -105,12 +131,12 @@ fn add(found: &mut Found, id: String, level: Option<CgroupLevel>, pod: Option<St
     kills.evidence.push(seen);
 }
 
-/// Reads the kernel's log; whether it could be read.
-fn log(view: &View, found: &mut Found) -> bool {
+/// Takes the kills of these ages from the kernel's log; whether it could be read.
+fn log(view: &View, found: &mut Found, wanted: impl Fn(Duration) -> bool) -> bool {
     let Ok(kmsg) = view.kmsg.known() else { return false };
     for record in kmsg.value.records.iter() {
         let KernelEvent::OomKill { limit, victim, command, pid: process } = &record.event else { continue };
-        if kmsg.at.up.saturating_sub(record.up) > NEWS {
+        if !wanted(kmsg.at.up.saturating_sub(record.up)) {
             continue;
         }
         let (level, pod) = limit.as_deref().map_or((CgroupLevel::Node, None), level_of);
@@ -321,7 +347,52 @@ fn pods_are_behind(view: &View) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::facts::{BootId, KernelLog, KernelRecord, Moment, Observation, Reading};
+
+    /// What is found by a log of kills under these limits, each so many seconds ago.
+    fn found(kills: &[(&str, u64)], show_old_kills: bool) -> Vec<(Severity, String)> {
+        let now = Moment {
+            boot: BootId::default(),
+            up: Duration::from_secs(86_400),
+            wall: Timestamp::from_second(1_795_219_200).unwrap(),
+        };
+        let record = |(limit, ago): &(&str, u64)| KernelRecord {
+            seq: 1,
+            up: Duration::from_secs(86_400 - ago),
+            event: KernelEvent::OomKill {
+                limit: Some((*limit).to_owned()),
+                victim: "/kubepods/podx".into(),
+                command: "stress".into(),
+                pid: 68_061,
+            },
+        };
+        let log = KernelLog { records: kills.iter().map(record).collect(), lost: 0 };
+        let mut view = View::new(now);
+        view.take(now, vec![Observation::KernelLog(Reading::Known { value: log, at: now })]);
+        let mut settings = All::default();
+        settings.oom_kill.show_old_kills = show_old_kills;
+        let judgement = judge(&view, &settings).remove(0);
+        judgement.raised.into_iter().map(|finding| (finding.severity, finding.message)).collect()
+    }
+
+    #[test]
+    fn a_kill_that_is_no_news_any_more_is_shown_to_a_person_who_looks_with_its_age() {
+        assert_eq!(found(&[("/kubepods.slice", 660)], false), []);
+        let [(severity, message)] = found(&[("/kubepods.slice", 660)], true).try_into().unwrap();
+        assert_eq!(severity, Severity::Info);
+        assert!(message.starts_with("11m ago: all pods together reached node allocatable"), "{message}");
+    }
+
+    #[test]
+    fn an_old_kill_is_not_shown_beside_a_new_one_of_the_same_limit() {
+        let new = found(&[("/kubepods.slice", 600)], false);
+        assert_eq!(new[0].0, Severity::Critical);
+        assert_eq!(found(&[("/kubepods.slice", 660), ("/kubepods.slice", 600)], true), new);
+        assert_eq!(found(&[("/runtime.slice", 660), ("/kubepods.slice", 600)], true).len(), 2);
+    }
 
     #[test]
     fn the_level_of_a_limit_is_read_from_its_path() {

@@ -74,6 +74,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         confirmed: true,
         unverified_since: None,
         since: at(0).wall,
+        quiet: None,
         subject: Subject::new(SubjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),
         pod_owner: None,

@@ -31,6 +31,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         confirmed: true,
         unverified_since: None,
         since: at(0).wall,
+        quiet: None,
         subject: Subject::new(SubjectType::Device, id),
         pod_name: None,
         pod_owner: None,

@@ -4,7 +4,7 @@ use super::{Mark, Safe, add, time};
 use crate::catalogue;
 use crate::finding::{Evidence, SubjectType};
 use crate::report::history::{Happened, name_of, word};
-use crate::report::{FindingState, Report, ReportedFinding, State, text};
+use crate::report::{FindingState, KindState, Report, ReportedFinding, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MOST: usize = 200;
@@ -20,8 +20,8 @@ pub(super) fn write(out: &mut String, report: &Report) {
     out.push_str("<section aria-labelledby=\"findings\">\n");
     add(out, format_args!("<h2 id=\"findings\">Findings <span>{}</span></h2>\n", report.findings.len()));
     if report.findings.is_empty() {
-        let saw_all = report.kinds.iter().all(|row| row.state == State::Clear);
-        let words = if saw_all { "Nothing is wrong here." } else { "Nothing is wrong in what could be seen." };
+        let whole = report.kinds.iter().all(KindState::is_clear);
+        let words = if whole { "Nothing is wrong here." } else { "Nothing is wrong in what was evaluated." };
         let words = if report.saw_nothing() { "Nothing could be seen." } else { words };
         add(out, format_args!("<p class=\"none\">{words}</p>\n"));
     }
@@ -37,12 +37,15 @@ pub(super) fn write(out: &mut String, report: &Report) {
 fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bool) {
     let mark = Mark::of(finding);
     let word = match finding.state() {
-        FindingState::Confirmed => finding.severity.name(),
-        state => state.name(),
+        FindingState::Confirmed => finding.severity.name().to_owned(),
+        state => format!("{} {}", state.name(), finding.severity.name()),
     };
     let stood = text::duration(text::between(finding.since, report.at));
     add(out, format_args!("<article class=\"finding {}\">\n<h3>{mark} {}", mark.class, finding.kind));
     add(out, format_args!(" <span class=\"word\">{word}</span> <span class=\"stood\">for {stood}</span></h3>\n"));
+    if let Some(quiet) = finding.quiet {
+        add(out, format_args!("<p class=\"quiet\">no longer raised: {quiet}; it was:</p>\n"));
+    }
     add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
     subject(out, finding);
     let key = format!("{}/{}", finding.kind, finding.subject);

@@ -1,6 +1,6 @@
 //! How far each eviction signal is from its threshold, as bars and short trend lines.
 
-use super::{CRITICAL, INFO, Mark, OK, Safe, UNSURE, WARNING, add};
+use super::{CRITICAL, INFO, Mark, NOT_EVALUATED, OK, Safe, WARNING, add};
 use crate::finding::Headroom;
 use crate::report::{Report, ReportedHeadroom, table, text};
 
@@ -28,7 +28,10 @@ pub(super) fn write(out: &mut String, report: &Report) {
 
 fn unknown(out: &mut String, signal: &ReportedHeadroom) {
     let why = signal.why.as_deref().unwrap_or("not known");
-    add(out, format_args!("<li class=\"signal\"><span class=\"name\">{UNSURE} <code>{}</code></span>", signal.signal));
+    add(
+        out,
+        format_args!("<li class=\"signal\"><span class=\"name\">{NOT_EVALUATED} <code>{}</code></span>", signal.signal),
+    );
     add(out, format_args!("<span class=\"why\">{}</span></li>\n", Safe(why)));
 }
 

@@ -1,8 +1,9 @@
-//! What could not be seen, how each kind stands, when each source was read.
+//! What was not evaluated, how each kind stands, when each source was read.
 
-use super::{Mark, OK, Safe, UNSURE, WARNING, add, time};
+use super::{Mark, NOT_EVALUATED, OK, SUSPECTED, Safe, WARNING, add, time};
 use crate::catalogue::{self, Area};
 use crate::facts::Source;
+use crate::report::coverage::Unmet;
 use crate::report::{KindState, Report, State, text};
 
 /// The sections.
@@ -14,28 +15,51 @@ pub(super) fn write(out: &mut String, report: &Report) {
 }
 
 fn unseen(out: &mut String, report: &Report) {
-    out.push_str("<section aria-labelledby=\"unseen\">\n<h2 id=\"unseen\">Not seen");
-    add(out, format_args!(" <span>{}</span></h2>\n", report.unknown.len()));
-    if report.unknown.is_empty() {
-        out.push_str("<p class=\"none\">Every source could be read.</p>\n</section>\n");
+    let unmet = report.unmet();
+    out.push_str("<section aria-labelledby=\"unseen\">\n<h2 id=\"unseen\">Not evaluated");
+    add(out, format_args!(" <span>{}</span></h2>\n", unmet.len()));
+    let waiting = report.kinds.iter().filter(|row| row.state == State::NeedsTime).count();
+    if unmet.is_empty() && waiting == 0 {
+        out.push_str("<p class=\"none\">Every source could be read, and every kind was evaluated.</p>\n</section>\n");
         return;
     }
+    if waiting > 0 {
+        let words = text::counted(waiting, "kind");
+        add(out, format_args!("<p class=\"none\">{words} not evaluated yet, for want of a second sample.</p>\n"));
+    }
     out.push_str(concat!(
-        "<table class=\"unseen\"><thead><tr><th scope=\"col\">Source</th><th scope=\"col\">Why it could not be read</th></tr></thead>",
+        "<table class=\"unseen\"><thead><tr><th scope=\"col\">Source</th><th scope=\"col\">Why</th></tr></thead>",
         "<tbody>\n",
     ));
-    for unknown in &report.unknown {
-        let (source, place, cause) = (unknown.source, unknown.source.place(), unknown.cause.name());
-        add(out, format_args!("<tr><th scope=\"row\"><code>{source}</code><small>{place}</small></th>"));
-        add(out, format_args!("<td><span class=\"word\">{cause}:</span> {}", Safe(&unknown.why)));
-        if let Some(since) = unknown.since.filter(|since| *since < report.at) {
-            out.push_str(" <small>since ");
-            time(out, since);
-            out.push_str("</small>");
-        }
-        out.push_str("</td></tr>\n");
+    for reason in &unmet {
+        one_reason(out, report, reason);
     }
     out.push_str("</tbody></table>\n</section>\n");
+}
+
+fn one_reason(out: &mut String, report: &Report, reason: &Unmet<'_>) {
+    out.push_str("<tr><th scope=\"row\">");
+    for source in &reason.sources {
+        add(out, format_args!("<code>{source}</code><small>{}</small>", source.place()));
+    }
+    out.push_str("</th><td>");
+    if let Some((cause, _)) = reason.cause {
+        add(out, format_args!("<span class=\"word\">{}:</span> ", cause.name()));
+    }
+    add(out, format_args!("{}", Safe(reason.why)));
+    if !reason.kinds.is_empty() {
+        let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
+        add(out, format_args!(" <small>(so not {})</small>", kinds.join(", ")));
+    }
+    if !reason.counts {
+        out.push_str(" <small>not on this machine, or not in this profile or look</small>");
+    }
+    if let Some(since) = reason.cause.and_then(|(_, since)| since).filter(|since| *since < report.at) {
+        out.push_str(" <small>since ");
+        time(out, since);
+        out.push_str("</small>");
+    }
+    out.push_str("</td></tr>\n");
 }
 
 fn kinds(out: &mut String, report: &Report) {
@@ -69,10 +93,12 @@ fn kind(out: &mut String, report: &Report, row: &KindState) {
 
 fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
     match row.state {
-        State::Clear => (OK, "clear"),
-        State::NeedsTime => (UNSURE, "needs a second sample"),
-        State::Blind => (UNSURE, "could not be judged"),
-        State::Suspected => (UNSURE, "suspected"),
+        State::Clear if row.is_clear() => (OK, "clear"),
+        State::Clear => (NOT_EVALUATED, "not evaluated wholly"),
+        State::NeedsTime => (NOT_EVALUATED, "needs a second sample"),
+        State::Blind if row.not_applicable => (NOT_EVALUATED, "not on this machine, or not in this profile or look"),
+        State::Blind => (NOT_EVALUATED, "not evaluated"),
+        State::Suspected => (SUSPECTED, "suspected"),
         State::Raised => {
             let found = report.findings.iter().filter(|finding| finding.kind == row.kind && finding.confirmed);
             let worst = found.map(|finding| finding.severity).max();

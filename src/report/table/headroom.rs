@@ -74,7 +74,7 @@ impl Row {
             Some(figures) => Self { mark: mark(figures), name, figures: Ok(Figures::of(figures, style)) },
             None => {
                 let why = signal.why.as_deref().unwrap_or("not known");
-                Self { mark: Mark::Question, name, figures: Err(why.to_owned()) }
+                Self { mark: Mark::NotEvaluated, name, figures: Err(why.to_owned()) }
             }
         }
     }

@@ -1,0 +1,159 @@
+//! What a single look takes from the state file: the boots. It writes nothing, moves nothing, and creates nothing.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{MOST_BYTES, begin, whole};
+use crate::facts::{BootHistory, Cause, Moment, Observation, Reading, Unknown};
+
+/// The boots that an agent wrote down, or why they are not known.
+///
+/// For the agent a file that is not there is an empty history, as it creates the file. For a look it is not: earlier boots
+/// are then unknown, and nothing may be concluded from their absence.
+#[derive(Debug)]
+pub struct Peek(Option<Result<BootHistory, Unknown>>);
+
+impl Peek {
+    /// Reads the file in this directory; without a directory the source keeps its own reason.
+    #[must_use]
+    pub fn at(dir: Option<&Path>, now: Moment) -> Self {
+        Self(dir.map(|dir| read(&dir.join("state.json"), now)))
+    }
+
+    /// Puts the boots, or the reason, in the place of the source that only the state file can answer.
+    pub fn replace(&self, seen: &mut [Observation], at: Moment) {
+        let Some(history) = &self.0 else { return };
+        for observation in seen {
+            if let Observation::BootHistory(reading) = observation {
+                *reading = Reading::of(history.clone(), at);
+            }
+        }
+    }
+}
+
+fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
+    let unknown = |cause, why: &str| Unknown::new(cause, format!("{}: {why}", file.display()));
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => unknown(
+            Cause::Missing,
+            "not there, expected the state file that the agent writes (is state-dir the agent's, and does the agent run?)",
+        ),
+        ErrorKind::PermissionDenied => unknown(Cause::Denied, "permission denied; only the agent's user may read it"),
+        _ => unknown(Cause::Failed, &format!("cannot be read: {error}")),
+    };
+    // Opening a FIFO without O_NONBLOCK would wait for a writer.
+    let handle = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).map_err(failed)?;
+    let meta = handle.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(unknown(Cause::WrongType, "expected a regular file"));
+    }
+    let mut text = Vec::new();
+    handle.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MOST_BYTES) {
+        return Err(unknown(
+            Cause::TooLarge,
+            &format!("larger than {MOST_BYTES} bytes, expected the agent's state file"),
+        ));
+    }
+    let malformed = |error| unknown(Cause::Malformed, &format!("expected the agent's state file: {error}"));
+    let mut boots = whole(&text).map_err(malformed)?.boots;
+    if boots.boots.is_empty() {
+        return Err(unknown(Cause::Malformed, "expected at least the boot in which an agent wrote it"));
+    }
+    begin(&mut boots, now);
+    Ok(boots)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::Source;
+
+    fn now() -> Moment {
+        let boot = "00000000-0000-4000-8000-00000000000b".parse().unwrap();
+        Moment { boot, up: Duration::from_secs(60), wall: Timestamp::from_second(1_700_000_000).unwrap() }
+    }
+
+    fn seen(dir: Option<&Path>) -> Reading<BootHistory> {
+        let own = Unknown::new(Cause::Unsupported, "no state directory");
+        let mut seen = [Observation::unknown(Source::BootHistory, own)];
+        Peek::at(dir, now()).replace(&mut seen, now());
+        let [Observation::BootHistory(reading)] = seen else { panic!("another source") };
+        reading
+    }
+
+    fn cause(dir: &Path) -> Cause {
+        let reading = seen(Some(dir));
+        let unknown = reading.known().unwrap_err();
+        assert!(unknown.why.starts_with(&format!("{}/state.json: ", dir.display())), "{}", unknown.why);
+        unknown.cause
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_unknown_and_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state.json");
+        assert_eq!(cause(dir.path()), Cause::Missing);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a look creates nothing");
+        for garbage in
+            [&b"{\"version\":1,\"boots\":{\"boo"[..], b"", b"\xff\xfe", b"{\"version\":99}", b"{\"version\":1}"]
+        {
+            fs::write(&file, garbage).unwrap();
+            assert_eq!(cause(dir.path()), Cause::Malformed, "{garbage:?}");
+            let mut left = Vec::new();
+            File::open(&file).unwrap().read_to_end(&mut left).unwrap();
+            assert_eq!(left, garbage, "a look changes nothing");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a look moves nothing aside");
+        }
+        File::create(&file).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        assert_eq!(cause(dir.path()), Cause::TooLarge);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(cause(dir.path()), Cause::WrongType);
+        fs::remove_dir(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(cause(dir.path()), Cause::WrongType, "and the look does not wait for a writer");
+        fs::remove_file(&file).unwrap();
+        symlink("state.json", &file).unwrap();
+        assert_eq!(cause(dir.path()), Cause::Failed, "a link to itself");
+    }
+
+    #[test]
+    fn a_file_without_permission_is_denied() {
+        if nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state.json");
+        fs::write(&file, b"{\"version\":1}").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
+        assert_eq!(cause(dir.path()), Cause::Denied);
+    }
+
+    #[test]
+    fn what_the_agent_wrote_is_read_with_this_boot_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let boot = "00000000-0000-4000-8000-00000000000a";
+        let text = format!(
+            "{{\"version\":1,\"boots\":{{\"boots\":[{{\"id\":\"{boot}\",\"first_seen\":\"2026-11-21T00:00:00Z\",\
+             \"last_seen\":\"2026-11-21T01:00:00Z\",\"stopped\":null,\"taint\":0}}]}}}}"
+        );
+        fs::write(dir.path().join("state.json"), text).unwrap();
+        let reading = seen(Some(dir.path()));
+        let boots: Vec<_> = reading.known().unwrap().boots.iter().map(|boot| boot.id).collect();
+        assert_eq!(boots, [boot.parse().unwrap(), now().boot]);
+    }
+
+    #[test]
+    fn without_a_directory_the_source_keeps_its_own_reason() {
+        assert_eq!(seen(None).known().unwrap_err().cause, Cause::Unsupported);
+    }
+}

@@ -1,0 +1,433 @@
+//! What was not evaluated, whether that counts on this machine, and what the whole report comes to.
+//!
+//! The exit code, the last line of the terminal, the page and node-problem-detector's line all follow from
+//! [`Report::outcome`] and [`Report::unmet`], so that they cannot contradict each other.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{FindingState, KindState, Report, ReportedFinding, State, text};
+use crate::detect::{self, Detector};
+use crate::engine::Engine;
+use crate::facts::{Cause, ConfigOrigin, Source, SourceSet, Unknown};
+use crate::finding::{Blind, Kind, Severity};
+use crate::view::View;
+
+/// How far a kind was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coverage {
+    /// Wholly.
+    Full,
+    /// Not, or not wholly, for want of something that this machine, this profile or a single look does not have.
+    NotApplicable,
+    /// Not, or not wholly, although its sources should be here.
+    Lacking,
+}
+
+impl KindState {
+    /// How far it was evaluated.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        match self.state {
+            State::NeedsTime => Coverage::NotApplicable,
+            State::Clear | State::Suspected | State::Raised if self.why.is_none() => Coverage::Full,
+            _ if self.not_applicable => Coverage::NotApplicable,
+            _ => Coverage::Lacking,
+        }
+    }
+
+    /// Whether all of it was evaluated and nothing is wrong.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.state == State::Clear && self.coverage() == Coverage::Full
+    }
+}
+
+/// What a report comes to, from worst to best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A critical finding is confirmed.
+    Critical,
+    /// A warning is confirmed.
+    Warning,
+    /// A warning or worse is suspected.
+    Suspected,
+    /// Nothing of these, but something that applies here was not evaluated.
+    NotEvaluated,
+    /// Nothing above info, in all that applies here.
+    Fine,
+}
+
+/// One reason why something was not evaluated, and all that rests on it.
+#[derive(Debug)]
+pub struct Unmet<'a> {
+    /// The reason, with the file or call.
+    pub why: &'a str,
+    /// Sources that are not known, or not wholly, for this reason.
+    pub sources: Vec<Source>,
+    /// Kinds that were not evaluated, or not wholly, for this reason.
+    pub kinds: Vec<Kind>,
+    /// Whether it counts here: [`Coverage::Lacking`].
+    pub counts: bool,
+    /// The class of the reason and since when, where a source says it.
+    pub cause: Option<(Cause, Option<Timestamp>)>,
+}
+
+impl Report {
+    /// What it comes to; of kinds that were asked for by name, each must have been evaluated wholly.
+    #[must_use]
+    pub fn outcome(&self, asked: &[Kind]) -> Outcome {
+        let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
+        let findings = || self.findings.iter().filter(|finding| wanted(finding.kind));
+        let confirmed = findings().filter(|finding| finding.state() == FindingState::Confirmed);
+        let is_unverified = |f: &ReportedFinding| f.state() == FindingState::Unverified && f.severity > Severity::Info;
+        match confirmed.map(|finding| finding.severity).max() {
+            Some(Severity::Critical) => Outcome::Critical,
+            Some(Severity::Warning) => Outcome::Warning,
+            _ if findings().any(is_suspicion) => Outcome::Suspected,
+            _ if findings().any(is_unverified) => Outcome::NotEvaluated,
+            _ if self.lacking(asked) > 0 || self.evaluated_nothing(asked) => Outcome::NotEvaluated,
+            _ => Outcome::Fine,
+        }
+    }
+
+    /// Kinds that count as not evaluated, or not wholly.
+    fn lacking(&self, asked: &[Kind]) -> usize {
+        // A person who names a kind wants to know of all of it.
+        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotApplicable };
+        let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.coverage() >= least;
+        self.kinds.iter().filter(of).count()
+    }
+
+    fn evaluated_nothing(&self, asked: &[Kind]) -> bool {
+        let mut kinds = self.kinds.iter().filter(|row| asked.is_empty() || asked.contains(&row.kind));
+        self.saw_nothing() || kinds.all(|row| row.state == State::Blind)
+    }
+
+    /// The whole report in one line.
+    #[must_use]
+    pub fn outcome_words(&self, asked: &[Kind]) -> String {
+        let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
+        let findings: Vec<_> = self.findings.iter().filter(|finding| wanted(finding.kind)).collect();
+        if findings.is_empty() && self.saw_nothing() {
+            return "could not look: nothing could be read".to_owned();
+        }
+        let all = self.kinds.iter().filter(|row| wanted(row.kind)).count();
+        let lacking = self.lacking(asked);
+        let mut words = summary(&findings);
+        if lacking > 0 {
+            let but = if findings.is_empty() { ", but" } else { ";" };
+            words.push_str(&format!("{but} {lacking} of {} not wholly evaluated", text::counted(all, "kind")));
+        }
+        words
+    }
+
+    /// Each reason why something was not evaluated, once: first those that count here.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<Unmet<'_>> {
+        let mut reasons: BTreeMap<&str, Unmet<'_>> = BTreeMap::new();
+        let empty = |why| Unmet { why, sources: Vec::new(), kinds: Vec::new(), counts: false, cause: None };
+        for unknown in &self.unknown {
+            let reason = reasons.entry(&unknown.why).or_insert_with(|| empty(&unknown.why));
+            reason.sources.push(unknown.source);
+            reason.cause.get_or_insert((unknown.cause, unknown.since));
+            reason.counts |= self.lack_of(unknown.source);
+        }
+        for row in self.kinds.iter().filter(|row| row.state != State::NeedsTime) {
+            let Some(why) = row.why.as_deref() else { continue };
+            let reason = reasons.entry(why).or_insert_with(|| empty(why));
+            reason.kinds.push(row.kind);
+            reason.counts |= row.coverage() == Coverage::Lacking;
+        }
+        let mut reasons: Vec<_> = reasons.into_values().collect();
+        reasons.sort_by_key(|reason| !reason.counts);
+        reasons
+    }
+
+    /// Whether a kind that reads this source lacks something.
+    fn lack_of(&self, source: Source) -> bool {
+        let lacking = self.kinds.iter().filter(|row| row.coverage() == Coverage::Lacking);
+        lacking.map(|row| row.kind).any(|kind| detect::reads(kind).has(source))
+    }
+
+    /// Leaves these kinds alone, and what they read.
+    pub fn keep_only(&mut self, kinds: &[Kind]) {
+        let reads = kinds.iter().fold(SourceSet::NONE, |all, kind| all.with(detect::reads(*kind)));
+        self.findings.retain(|finding| kinds.contains(&finding.kind));
+        self.kinds.retain(|state| kinds.contains(&state.kind));
+        self.history.retain(|happened| kinds.contains(&happened.kind));
+        self.unknown.retain(|unknown| reads.has(unknown.source));
+        self.ages.retain(|source, _| reads.has(*source));
+        self.seen.retain(|name, _| counted_in(name).is_none_or(|source| reads.has(source)));
+        self.notes.retain(|note| concerns(note).is_none_or(|sources| reads.meets(sources)));
+        if !kinds.contains(&Kind::EvictionThresholdMet) {
+            self.headroom.clear();
+        }
+        if !reads.has(Source::EbsStatistics) {
+            self.volumes.clear();
+        }
+        if !reads.has(Source::Node) {
+            self.node_object = None;
+        }
+        if !reads.has(Source::Pods) {
+            self.pods.clear();
+        }
+    }
+}
+
+fn is_suspicion(finding: &ReportedFinding) -> bool {
+    !finding.confirmed && finding.severity > Severity::Info
+}
+
+/// The source of a figure in [`Report::seen`].
+fn counted_in(name: &str) -> Option<Source> {
+    match name {
+        "mounts" | "volume-mounts" => Some(Source::Mounts),
+        "block-devices" | "ebs-volumes" => Some(Source::BlockDevices),
+        "filesystems" => Some(Source::Filesystems),
+        "pods" => Some(Source::PodCgroups),
+        _ => None,
+    }
+}
+
+/// The sources that a note is about; none where it is about the look itself.
+fn concerns(note: &str) -> Option<SourceSet> {
+    use crate::facts::Witness;
+    match note.split_once(':').map(|(about, _)| about) {
+        Some("thresholds") => Some(SourceSet::of(&[Source::KubeletConfig])),
+        Some("cluster") => Some(SourceSet::of_witness(Witness::Api)),
+        Some("EC2" | "ec2") => Some(SourceSet::of_witness(Witness::Ec2)),
+        _ => None,
+    }
+}
+
+/// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
+fn summary(findings: &[&ReportedFinding]) -> String {
+    let of_state = |state| findings.iter().filter(move |f| f.state() == state);
+    let count = |severity| of_state(FindingState::Confirmed).filter(|f| f.severity == severity).count();
+    let (critical, warning, info) = (count(Severity::Critical), count(Severity::Warning), count(Severity::Info));
+    let mut confirmed = Vec::new();
+    if critical > 0 {
+        confirmed.push(format!("{critical} critical"));
+    }
+    if warning > 0 {
+        confirmed.push(text::counted(warning, "warning"));
+    }
+    if info > 0 {
+        confirmed.push(format!("{info} for information"));
+    }
+    let suspected = of_state(FindingState::Suspected).count();
+    let unverified = of_state(FindingState::Unverified).count();
+    if unverified > 0 {
+        confirmed.push(format!("{unverified} unverified"));
+    }
+    match (confirmed.is_empty(), suspected) {
+        (true, 0) => "nothing found".to_owned(),
+        (true, n) => format!("{n} suspected, nothing confirmed"),
+        (false, 0) => confirmed.join(", "),
+        (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
+    }
+}
+
+/// Whether all that is missing to evaluate this kind is something that this machine, profile or single look does not have.
+pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
+    let view = engine.view();
+    let Some(detector) = detect::of_kind(kind) else { return false };
+    let here = Here::of(view);
+    // Without any one of these there is nothing to evaluate, whatever else is missing.
+    let absent = detector.needs.iter().any(|need| view.unknown(need).is_some_and(|why| here.excuses(Some(need), why)));
+    let excuses = |why: &Unknown| here.excuses(source_of(view, detector, why), why);
+    match engine.blind(kind) {
+        Some(Blind::No) => false,
+        _ if absent => true,
+        None => false,
+        Some(Blind::All(why)) => excuses(why),
+        // One reason is kept of several: each part that is missing must be looked at.
+        Some(Blind::Rest(why)) => {
+            let all = detector.needs.with(detector.parts);
+            let missing = all.iter().filter_map(|s| Some((s, view.unknown(s).or_else(|| view.gap(s))?)));
+            excuses(why) && missing.into_iter().all(|(source, why)| here.excuses(Some(source), why))
+        }
+        Some(Blind::Of(subjects)) => subjects.values().all(excuses),
+    }
+}
+
+/// The source that a detector passes this reason on from, if it is one.
+fn source_of(view: &View, detector: &Detector, why: &Unknown) -> Option<Source> {
+    let is = |source: &Source| {
+        let own = view.unknown(*source).or_else(|| view.incomplete(*source));
+        own.is_some_and(|own| own.cause == why.cause && own.why == why.why)
+    };
+    detector.reads().iter().find(is)
+}
+
+/// What this machine shows of itself that decides which kinds apply to it.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    /// Whether anything shows that a kubelet runs, or ran, on this machine.
+    has_kubelet: bool,
+}
+
+impl Here {
+    fn of(view: &View) -> Self {
+        let is_there = |unknown: Option<&Unknown>| unknown.is_none_or(|why| !is_absent(why.cause));
+        let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::Defaults);
+        let mounted = view.mounts.known().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
+        // A look for a Node expects its kubelet here; a directory that may not be read is there.
+        let shown =
+            [Source::PodCgroups, Source::KubeletDirs, Source::Node].map(|source| is_there(view.unknown(source)));
+        Self { has_kubelet: configured || mounted || shown.contains(&true) }
+    }
+
+    /// Whether a reason is none that counts: one table for all kinds.
+    ///
+    /// | reason | counts |
+    /// |---|---|
+    /// | the kernel or this profile does not offer it; a setting is off; it was not asked; one look has one sample | no |
+    /// | a component of the DaemonSet would show it (kernel log, EBS statistics, kubelet's directories, images, holders) | no |
+    /// | the connection tracking module is not loaded | no |
+    /// | the kubelet's groups, directories and images are not there, and nothing shows that a kubelet is | no |
+    /// | anything else that is missing, denied, torn, malformed, too large, stuck, failed, stale or incomplete | yes |
+    fn excuses(self, source: Option<Source>, why: &Unknown) -> bool {
+        match (why.cause, source) {
+            (Cause::Unsupported | Cause::NotAsked | Cause::Baseline, _) => true,
+            (Cause::Missing | Cause::Denied, Some(source)) if is_of_component(source) && names_component(why) => true,
+            (Cause::Missing, Some(Source::Conntrack)) => true,
+            // A detector that looks into the groups gives its own reason, so that no source is known for it.
+            (Cause::Missing, Some(Source::PodCgroups | Source::KubeletDirs | Source::ImageFs) | None) => {
+                !self.has_kubelet
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_absent(cause: Cause) -> bool {
+    matches!(cause, Cause::Missing | Cause::NotAsked | Cause::Unsupported)
+}
+
+/// The sources that some profile does not have.
+fn is_of_component(source: Source) -> bool {
+    matches!(
+        source,
+        Source::KernelLog | Source::EbsStatistics | Source::KubeletDirs | Source::ImageFs | Source::MountHolders
+    )
+}
+
+/// Whether a reason names the component that would show it: the collector knows in which profile it runs.
+fn names_component(why: &Unknown) -> bool {
+    why.why.contains("(the component ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    const WITH: Here = Here { has_kubelet: true };
+    const WITHOUT: Here = Here { has_kubelet: false };
+
+    /// Each reason with its source: whether it counts where a kubelet is, and where none is.
+    #[test]
+    fn the_table_of_reasons_that_count() {
+        let kmsg = "/dev/kmsg needs CAP_SYSLOG (the component kmsg): permission denied";
+        let dirs = "/var/lib/kubelet/pods is not there (the component directories mounts it)";
+        let images = "no container images directory is mounted here (the component of the distribution does that)";
+        let cases = [
+            (Cause::Unsupported, Some(Source::Pressure), "no pressure files", false, false),
+            (Cause::NotAsked, Some(Source::Node), "the cluster was not asked", false, false),
+            (Cause::NotAsked, Some(Source::Ec2Attached), "EC2 was not asked", false, false),
+            (Cause::Unsupported, Some(Source::Ec2Attached), "the setting ec2 is off", false, false),
+            (Cause::Baseline, Some(Source::CpuTimes), "needs two samples", false, false),
+            (Cause::Baseline, None, "nvme1n1 is new since the last look", false, false),
+            (Cause::Denied, Some(Source::KernelLog), kmsg, false, false),
+            (Cause::Denied, Some(Source::KernelLog), "/dev/kmsg: permission denied", true, true),
+            (Cause::Missing, Some(Source::KubeletDirs), dirs, false, false),
+            (Cause::Missing, Some(Source::ImageFs), images, false, false),
+            (Cause::Missing, Some(Source::Mounts), "a path (the component kmsg) chosen by a pod", true, true),
+            (Cause::Missing, Some(Source::Conntrack), "the module is not loaded", false, false),
+            (Cause::Denied, Some(Source::Conntrack), "permission denied", true, true),
+            (Cause::Missing, Some(Source::PodCgroups), "no kubepods group", true, false),
+            (Cause::Missing, Some(Source::KubeletDirs), "/var/lib/kubelet is not there", true, false),
+            (Cause::Missing, Some(Source::ImageFs), "no directory of images", true, false),
+            (Cause::Missing, None, "there is no kubepods control group", true, false),
+            (Cause::Denied, Some(Source::KubeletDirs), "/var/lib/kubelet: permission denied", true, true),
+            (Cause::Missing, Some(Source::Mounts), "/proc/1/mountinfo is not there", true, true),
+            (Cause::Missing, Some(Source::BlockDevices), "/sys/dev/block is not there", true, true),
+            (Cause::Missing, Some(Source::BootHistory), "state.json is not there", true, true),
+            (Cause::Missing, Some(Source::Node), "there is no Node x", true, true),
+            (Cause::Denied, Some(Source::Mounts), "permission denied", true, true),
+            (Cause::Torn, Some(Source::Mounts), "torn", true, true),
+            (Cause::Malformed, Some(Source::KubeletConfig), "malformed", true, true),
+            (Cause::TooLarge, Some(Source::Mounts), "too large", true, true),
+            (Cause::WrongType, Some(Source::MemInfo), "a FIFO", true, true),
+            (Cause::Stuck, Some(Source::NodeFs), "statfs hangs", true, true),
+            (Cause::Stuck, Some(Source::Node), "no word from the API server", true, true),
+            (Cause::Failed, Some(Source::Node), "connection refused", true, true),
+            (Cause::Stale, Some(Source::Mounts), "last read 300 s ago", true, true),
+            (Cause::Incomplete, Some(Source::BlockDevices), "a part", true, true),
+        ];
+        for (cause, source, why, with, without) in cases {
+            let why = Unknown::new(cause, why);
+            let counts = (!WITH.excuses(source, &why), !WITHOUT.excuses(source, &why));
+            assert_eq!(counts, (with, without), "{cause:?} {source:?} {}", why.why);
+        }
+    }
+
+    #[test]
+    fn the_worst_that_is_found_comes_first_and_then_what_was_not_evaluated() {
+        let mut report = samples::sick();
+        assert_eq!(report.outcome(&[]), Outcome::Critical);
+        report.findings.retain(|finding| finding.severity < Severity::Critical);
+        assert_eq!(report.outcome(&[]), Outcome::Warning);
+        report.findings.retain(|finding| !finding.confirmed);
+        assert_eq!(report.outcome(&[]), Outcome::Suspected);
+        report.findings.clear();
+        assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
+        assert_eq!(samples::healthy().outcome(&[]), Outcome::Fine);
+        assert_eq!(samples::nothing().outcome(&[]), Outcome::NotEvaluated);
+    }
+
+    #[test]
+    fn what_does_not_apply_counts_only_for_a_kind_that_was_named() {
+        let mut report = samples::healthy();
+        let kind = report.kinds[0].kind;
+        (report.kinds[0].state, report.kinds[0].not_applicable) = (State::Blind, true);
+        assert_eq!((report.outcome(&[]), report.outcome(&[kind])), (Outcome::Fine, Outcome::NotEvaluated));
+        report.kinds[0].not_applicable = false;
+        assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
+        assert_eq!(
+            report.outcome_words(&[]),
+            format!("nothing found, but 1 of {} kinds not wholly evaluated", Kind::ALL.len())
+        );
+        (report.kinds[0].state, report.kinds[0].why) = (State::Clear, Some("not evaluated wholly: torn".into()));
+        assert_eq!(report.outcome(&[]), Outcome::NotEvaluated, "a part may hide what is wrong");
+        assert!(!report.kinds[0].is_clear());
+    }
+
+    #[test]
+    fn only_a_kind_and_what_it_reads_remain() {
+        let mut report = samples::blind();
+        report.notes.push("cluster: not asked".into());
+        report.notes.push("looked: once".into());
+        report.keep_only(&[Kind::OomKill]);
+        assert_eq!(report.kinds.len(), 1);
+        assert!(report.headroom.is_empty() && report.node_object.is_none() && report.volumes.is_empty());
+        let unknown: Vec<_> = report.unknown.iter().map(|unknown| unknown.source).collect();
+        assert_eq!(unknown, [Source::PodCgroups, Source::Cgroups, Source::KernelLog]);
+        assert_eq!(report.notes, ["looked: once"]);
+        assert!(report.seen.is_empty(), "{:?}", report.seen);
+        assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
+    }
+
+    #[test]
+    fn a_reason_stands_once_with_all_that_rests_on_it_and_what_counts_is_first() {
+        let report = samples::blind();
+        let unmet = report.unmet();
+        assert!(unmet.is_sorted_by_key(|reason| !reason.counts));
+        let mounts = unmet.iter().find(|reason| reason.sources == [Source::Mounts]).unwrap();
+        assert!(mounts.counts && mounts.kinds.contains(&Kind::DeadMount) && mounts.kinds.len() == 4);
+        assert!(samples::healthy().unmet().is_empty());
+    }
+}
