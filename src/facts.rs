@@ -47,7 +47,7 @@ pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
-    VolumeData, VolumeDir,
+    Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use moment::{BootId, Moment};

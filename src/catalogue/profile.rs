@@ -63,7 +63,7 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         Source::Ec2Attached | Source::Ec2Volumes => only_in(Profile::Ec2, Sight::Nothing),
         Source::KubeletConfig => only_in(
             Profile::Distribution,
-            Sight::But("thresholds of the kubelet's command line, else its defaults", &[Kind::EvictionThresholdMet]),
+            Sight::But("no thresholds of a kubelet that has a configuration file", &[Kind::EvictionThresholdMet]),
         ),
         Source::XfsProbe => only_in(
             Profile::Directories,
