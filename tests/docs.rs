@@ -11,7 +11,7 @@ use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::catalogue::{Scope, scope};
 use barnacle::config::{Config, KEYS};
 use barnacle::detect::DETECTORS;
-use barnacle::facts::{PodPhase, Source};
+use barnacle::facts::PodPhase;
 use barnacle::finding::{Judgement, Kind};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
 use barnacle::report::{Origin, Report};

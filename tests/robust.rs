@@ -3,6 +3,7 @@
 mod agent;
 mod commands;
 mod container;
+mod copied;
 mod hang;
 mod input;
 mod mounts;

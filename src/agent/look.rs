@@ -143,6 +143,7 @@ pub async fn look(
             }
             let mut notes = vec![looker.api.note()];
             notes.extend(looker.ec2.note());
+            notes.extend(clock.note());
             return Ok((engine, notes));
         }
         sleep(BETWEEN.min(long - passed)).await;
