@@ -53,7 +53,7 @@ pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use moment::{BootId, Moment};
 pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
-pub use reading::{Cause, Reading, Unknown};
+pub use reading::{Cause, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Observation, Question, Source, SourceSet, Witness};
 pub use volume_path::VolumePath;

@@ -1,7 +1,7 @@
 //! EvictionThresholdMet: is a signal below the kubelet's threshold?
 
 use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet, Threshold, Unknown};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Part, Source, SourceSet, Threshold, Unknown};
 use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 use crate::wording::{bytes, count, duration};
@@ -109,7 +109,7 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Memory => {
             evidence.extend(view.meminfo.known().ok().map(|m| m.says(format!("MemTotal is {} bytes", m.total))));
             let set = |c: crate::view::Seen<'_, crate::facts::Cgroups>| {
-                Some(c.says(format!("the working set of the machine is {} bytes", c.root?.working_set())))
+                Some(c.says(format!("the working set of the machine is {} bytes", c.root.seen().ok()??.working_set())))
             };
             evidence.extend(view.cgroups.known().ok().and_then(set));
         }
@@ -124,8 +124,11 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Pid => {
             evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
             let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
-                let pid_max = l.pid_max.map_or_else(|| "not known".to_owned(), |pid_max| pid_max.to_string());
-                l.says(format!("pid_max is {pid_max}, threads-max is {}", l.threads_max))
+                let said = |limit: &Part<u64>| match limit {
+                    Part::Known(limit) => limit.to_string(),
+                    Part::Absent | Part::Unknown(_) => "not known".to_owned(),
+                };
+                l.says(format!("pid_max is {}, threads-max is {}", said(&l.pid_max), said(&l.threads_max)))
             };
             evidence.extend(view.limits.known().ok().map(text));
         }

@@ -1,7 +1,7 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
 use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{CpuTimes, LoadAvg, Source, SourceSet, Unknown};
+use crate::facts::{Cause, CpuTimes, LoadAvg, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
@@ -82,7 +82,8 @@ fn is_queued(cpu: &CpuTimes, load: &LoadAvg, settings: &Settings) -> bool {
 
 fn io(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     let pressure = view.pressure.known()?;
-    let full = pressure.io.full.map_or(pressure.io.some.avg60, |full| full.avg60);
+    let file = pressure.io.needed(|| Unknown::new(Cause::Unsupported, "the kernel has no pressure of I/O"))?;
+    let full = file.full.map_or(file.some.avg60, |full| full.avg60);
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let stalled = full >= settings.io_percent as f32;
     // On an idle machine one backup that waits for its disk is all tasks there are.
@@ -98,13 +99,14 @@ fn io(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
 
 fn files(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     let limits = view.limits.known()?;
-    let Some(max) = limits.files_max else { return Ok(None) };
-    let percent = limits.files.saturating_mul(100).checked_div(max).unwrap_or(0);
+    let Some(max) = limits.files_max.seen()? else { return Ok(None) };
+    let files = limits.files.needed(|| Unknown::new(Cause::Unsupported, "the kernel does not count file handles"))?;
+    let percent = files.saturating_mul(100).checked_div(*max).unwrap_or(0);
     if percent < settings.files_percent {
         return Ok(None);
     }
-    let evidence = vec![limits.says(format!("{} of {max} file handles are allocated", limits.files))];
-    Ok(Some(finding("files", format!("{} of {max} file handles are in use ({percent} %)", limits.files), evidence)))
+    let evidence = vec![limits.says(format!("{files} of {max} file handles are allocated"))];
+    Ok(Some(finding("files", format!("{files} of {max} file handles are in use ({percent} %)"), evidence)))
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {

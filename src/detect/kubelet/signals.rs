@@ -4,8 +4,7 @@
 //! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
 
 use crate::facts::{
-    Cause, Cgroup, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Thresholds,
-    Unknown,
+    Cause, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Thresholds, Unknown,
 };
 use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
 use crate::view::{Fact, View};
@@ -111,7 +110,7 @@ fn memory(view: &View) -> Result<Figures, Unknown> {
     let total = view.meminfo.known()?.total;
     let cgroups = view.cgroups.known()?;
     let missing = || Unknown::new(Cause::Unsupported, "the root control group does not tell the memory in use");
-    let root = cgroups.root.ok_or_else(missing)?;
+    let root = cgroups.root.needed(missing)?;
     Ok((total.saturating_sub(root.working_set()), total, None))
 }
 
@@ -122,14 +121,10 @@ fn allocatable(view: &View) -> Result<Figures, Unknown> {
     let kubepods = cgroups.kubepods.as_ref().ok_or_else(missing)?;
     let no_limit =
         || Unknown::new(Cause::Unsupported, "kubepods has no memory limit: node allocatable is not enforced");
-    let limit = kubepods.memory_max.ok_or_else(no_limit)?;
+    let limit = *kubepods.memory_max.needed(no_limit)?;
     let not_told = || Unknown::new(Cause::Unsupported, "the kubepods control group does not tell its memory in use");
-    let used = working_set(kubepods).ok_or_else(not_told)?;
+    let used = kubepods.memory.needed(not_told)?.saturating_sub(*kubepods.inactive_file.needed(not_told)?);
     Ok((limit.saturating_sub(used), limit, None))
-}
-
-fn working_set(cgroup: &Cgroup) -> Option<u64> {
-    Some(cgroup.memory?.saturating_sub(cgroup.inactive_file?))
 }
 
 fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Result<Figures, Unknown> {
@@ -150,6 +145,7 @@ pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
         let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
-    let most = limits.pid_max.ok_or_else(own)?.min(limits.threads_max);
+    let unlimited = || Unknown::new(Cause::Unsupported, "the kernel does not tell kernel.threads-max");
+    let most = *limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?);
     Ok((most.saturating_sub(tasks), most, None))
 }

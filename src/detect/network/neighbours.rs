@@ -1,9 +1,9 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
 use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{NeighbourTable, Neighbours, Source, SourceSet};
+use crate::facts::{NeighbourTable, Neighbours, Part, Source, SourceSet, Unknown};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::view::{Seen, View};
 
 const KIND: Kind = Kind::NeighbourTableFull;
 
@@ -30,39 +30,52 @@ pub const DETECTOR: Detector = Detector {
 };
 
 /// Name of a table, and how to find it.
-type Table = (&'static str, fn(&Neighbours) -> Option<&NeighbourTable>);
+type Table = (&'static str, fn(&Neighbours) -> &Part<NeighbourTable>);
 
-const TABLES: [Table; 2] = [("arp", |n| n.arp.as_ref()), ("ndp", |n| n.ndp.as_ref())];
+const TABLES: [Table; 2] = [("arp", |n| &n.arp), ("ndp", |n| &n.ndp)];
 
 fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    match view.neighbours.known() {
-        Err(why) => vec![Judgement::blind(KIND, why)],
-        Ok(_) => {
-            let found = TABLES.iter().filter_map(|table| full(view, settings, table));
-            vec![Judgement { raised: found.collect(), ..Judgement::new(KIND) }]
+    let seen = match view.neighbours.known() {
+        Err(why) => return vec![Judgement::blind(KIND, why)],
+        Ok(seen) => seen,
+    };
+    let mut judgement = Judgement::new(KIND);
+    for table in TABLES {
+        match full(view, &seen, settings, &table) {
+            Ok(found) => judgement.raised.extend(found),
+            Err(why) => judgement.blind_to(subject(table.0), why),
         }
     }
+    vec![judgement]
 }
 
-fn full(view: &View, settings: &All, (name, of): &Table) -> Option<Finding> {
-    let seen = view.neighbours.known().ok()?;
-    let table = of(seen.value)?;
-    let percent = table.entries.saturating_mul(100).checked_div(table.limit)?;
-    let refused = view.neighbours.delta(|n| of(n)?.table_fulls).map_or(0, |delta| delta.by);
+fn subject(table: &str) -> Subject {
+    Subject::new(SubjectType::Resource, table)
+}
+
+fn full<'v>(
+    view: &View,
+    seen: &Seen<'v, Neighbours>,
+    settings: &All,
+    (name, of): &Table,
+) -> Result<Option<Finding>, &'v Unknown> {
+    let Some(table) = of(seen.value).seen()? else { return Ok(None) };
+    let Some(percent) = table.entries.saturating_mul(100).checked_div(table.limit) else { return Ok(None) };
+    let refused = view.neighbours.delta(|n| of(n).seen().ok()??.table_fulls).map_or(0, |delta| delta.by);
     if percent < settings.neighbours.warn_percent && refused == 0 {
-        return None;
+        return Ok(None);
     }
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
         evidence.push(seen.says(format!("{name}: {refused} entries were refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
-    Some(Finding {
+    Ok(Some(Finding {
         kind: KIND,
         severity: if refused > 0 { Severity::Critical } else { Severity::Warning },
-        subject: Subject::new(SubjectType::Resource, *name),
+        subject: subject(name),
         message: format!("the {name} table is {percent} % full ({} of {}){loss}", table.entries, table.limit),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    })
+    }))
 }

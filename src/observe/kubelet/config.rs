@@ -201,12 +201,14 @@ fn of_process(root: &Root, running: &Running) -> Result<KubeletConfig, Unknown> 
         }
     };
     let why = unread.map(|why| {
-        let hint = match why.cause {
-            Cause::Missing if root.is_partial() => "; the component of the distribution mounts it",
-            _ => "",
+        // In a container that does not mount a file nothing is wrong with it.
+        let (cause, hint) = match why.cause {
+            Cause::Missing if root.is_partial() => {
+                (Cause::Unsupported, "; the component of the distribution mounts it")
+            }
+            cause => (cause, ""),
         };
-        let text = format!("{} (the running kubelet, process {pid}, uses it{hint})", why.why);
-        Unknown::new(why.cause, text)
+        Unknown::new(cause, format!("{} (the running kubelet, process {pid}, uses it{hint})", why.why))
     });
     let (hard, soft) = thresholds;
     Ok(KubeletConfig {
