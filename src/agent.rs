@@ -140,6 +140,9 @@ pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> a
 impl Agent {
     async fn new(config: &Config, spared: Option<Spared>, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config, spared)?;
+        if let Some(note) = clock.note() {
+            info!(%note, "host-root is a copy of a machine");
+        }
         let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");

@@ -49,14 +49,14 @@ pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
-    VolumeData, VolumeDir,
+    Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use moment::{BootId, Moment};
 pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
 pub use partial::Partial;
-pub use reading::{Cause, Reading, Unknown};
+pub use reading::{Cause, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Observation, Question, Source, SourceSet, Witness};
 pub use tri::{No, Tri};

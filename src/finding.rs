@@ -363,12 +363,15 @@ pub struct Headroom {
     pub available: u64,
     /// Of how much.
     pub capacity: u64,
-    /// The hard threshold in force; absent where the kubelet has none for this signal.
+    /// The hard threshold in force; absent where the kubelet has none for this signal, and where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard: Option<u64>,
     /// The soft threshold in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft: Option<u64>,
+    /// What the hard threshold is assumed to be where it is not known: for a reader, and nothing rests on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<u64>,
     /// What a reader must know beside the figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

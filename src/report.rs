@@ -339,7 +339,7 @@ impl Report {
     /// Whether nothing at all could be read.
     #[must_use]
     pub fn saw_nothing(&self) -> bool {
-        // The kubelet's configuration has defaults, which need no look.
+        // That no kubelet's configuration was found is known without a look at anything else.
         self.ages.keys().all(|source| *source == Source::KubeletConfig)
     }
 }
@@ -458,19 +458,18 @@ fn notes(engine: &Engine) -> Vec<String> {
     let mut notes = Vec::new();
     if let Ok(config) = engine.view().kubelet_config.known() {
         notes.push(match &config.origin {
-            ConfigOrigin::Process { pid, unseen: Some(why), .. } => {
-                format!("thresholds: the command line of the running kubelet (pid {pid}), else the defaults: {why}")
-            }
-            ConfigOrigin::Process { pid, files, .. } if files.is_empty() => {
+            ConfigOrigin::NoKubelet => "thresholds: none, as no kubelet runs here".to_owned(),
+            _ if let Some(why) = config.hard.why_assumed() => format!("thresholds: the kubelet's are not known: {why}"),
+            ConfigOrigin::Process { pid, files } if files.is_empty() => {
                 format!("thresholds: the defaults, as the running kubelet (pid {pid}) has no configuration file")
             }
-            ConfigOrigin::Process { pid, files, .. } => {
+            ConfigOrigin::Process { pid, files } => {
                 format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {
                 format!("thresholds: from {}; no kubelet is running here", files.join(", "))
             }
-            ConfigOrigin::Defaults => "thresholds: the kubelet's defaults, as no configuration was found".to_owned(),
+            ConfigOrigin::NotFound => "thresholds: the kubelet's are not known".to_owned(),
         });
     }
     notes
@@ -507,7 +506,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_no_sight() {
+    fn a_configuration_alone_is_no_sight() {
         let mut report = samples::nothing();
         assert!(report.saw_nothing());
         report.ages = BTreeMap::from([(Source::KubeletConfig, 0.0)]);

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, EvictionSignal, KnownPod, Moment, Observation, Partial, Pod, PodUid, Pods, Reading, Source, SourceSet,
-    Unknown, Witness, for_each_source,
+    Cause, ConfigOrigin, EvictionSignal, KnownPod, Moment, Observation, Part, Partial, Pod, PodUid, Pods, Reading,
+    Source, SourceSet, Unknown, Witness, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, Teller, ToldType, VolumeSeries};
@@ -382,6 +382,23 @@ impl View {
     pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
         let unread = || match source {
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
+            Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
+            Source::Pressure => {
+                let pressure = self.pressure.known().ok()?.value;
+                [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)
+            }
+            Source::Limits => self.limits.known().ok()?.value.unread(),
+            Source::Conntrack => self.conntrack.known().ok()?.value.unread.as_ref(),
+            Source::Neighbours => {
+                let tables = self.neighbours.known().ok()?.value;
+                tables.arp.unread().or(tables.ndp.unread())
+            }
+            // Of a kubelet that is not found, or of none, there is no file that should be readable.
+            Source::KubeletConfig => {
+                let config = self.kubelet_config.known().ok()?.value;
+                let reads = matches!(config.origin, ConfigOrigin::Process { .. });
+                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| reads)
+            }
             _ => None,
         };
         self.gap(source).or_else(unread)

@@ -11,7 +11,7 @@ use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::catalogue::{Scope, scope};
 use barnacle::config::{Config, KEYS};
 use barnacle::detect::DETECTORS;
-use barnacle::facts::{PodPhase, Source};
+use barnacle::facts::PodPhase;
 use barnacle::finding::{Judgement, Kind};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
 use barnacle::report::{Origin, Report};
@@ -122,10 +122,9 @@ fn alerts_ask_for_metrics_that_exist() {
 /// The alert on blind kinds would never rest where the base profile cannot see.
 #[test]
 fn the_alert_on_blind_kinds_leaves_out_what_the_base_never_sees() {
-    let hidden = |source: &Source| sight(Profile::Observe, *source) == Sight::Nothing;
-    let unseen = DETECTORS.iter().filter(|detector| detector.needs.iter().any(|source| hidden(&source)));
-    let unseen = unseen.flat_map(|detector| detector.kinds).filter(|kind| scope(**kind) == Scope::Node);
-    let unseen: Vec<&str> = unseen.map(|kind| kind.name()).collect();
+    let kinds = DETECTORS.iter().flat_map(|detector| detector.kinds).filter(|kind| scope(**kind) == Scope::Node);
+    let unseen: Vec<&str> =
+        kinds.filter(|kind| is_never_evaluated(**kind, Profile::Observe)).map(|kind| kind.name()).collect();
     let plain = alerts("rules.yaml");
     let rules = plain["groups"][0]["rules"].as_array().unwrap();
     let rule = rules.iter().find(|rule| rule["alert"] == "BarnacleBlindKind").unwrap();
@@ -164,19 +163,27 @@ fn the_table_of_kinds_and_profiles_is_derived() {
 /// One cell; reasons are numbered as they come.
 fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
     let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
-    let hidden = |source: &Source| sight(profile, *source) == Sight::Nothing;
     let less = detector.reads().iter().filter_map(|source| match sight(profile, source) {
-        Sight::But(what, kinds) if kinds.contains(&kind) => Some(what.to_owned()),
+        Sight::But(what, kinds) | Sight::Without(what, kinds) if kinds.contains(&kind) => Some(what.to_owned()),
         Sight::Nothing => Some(format!("no {source}")),
-        Sight::Whole | Sight::But(..) => None,
+        Sight::Whole | Sight::But(..) | Sight::Without(..) => None,
     });
     let numbers: Vec<String> = less.map(|reason| format!("({})", number(reasons, reason))).collect();
     let word = match () {
-        () if detector.needs.iter().any(|source| hidden(&source)) => "Unknown",
+        () if is_never_evaluated(kind, profile) => "Unknown",
         () if numbers.is_empty() => return "found".to_owned(),
         () => "degraded",
     };
     format!("{word} {}", numbers.join(" "))
+}
+
+fn is_never_evaluated(kind: Kind, profile: Profile) -> bool {
+    let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
+    detector.needs.iter().any(|source| match sight(profile, source) {
+        Sight::Nothing => true,
+        Sight::Without(_, kinds) => kinds.contains(&kind),
+        Sight::Whole | Sight::But(..) => false,
+    })
 }
 
 fn number(reasons: &mut Vec<String>, reason: String) -> usize {

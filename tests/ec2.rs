@@ -294,7 +294,7 @@ fn a_healthy_node_makes_no_call() {
     api.put(node);
     let tree = dir.path().join("tree");
     let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt");
-    world::tree::apply(&tree, &world::scenario::Scenario::base(&scenarios));
+    crate::world::tree::apply(&tree, &crate::world::scenario::Scenario::base(&scenarios));
     let (address, kubeconfig) = (free_address(), kubeconfig(dir.path(), &api));
     let (listen, tree, endpoint) = (address.to_string(), tree.display().to_string(), fake.url());
     let mut agent = program(

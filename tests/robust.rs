@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod commands;
 mod container;
+mod copied;
 mod hang;
 mod input;
 mod mounts;

@@ -208,6 +208,7 @@ async fn look_as(
         }
         let mut notes = vec![looker.api.note()];
         notes.extend(looker.ec2.note());
+        notes.extend(clock.note());
         return Ok((engine, notes));
     }
 }

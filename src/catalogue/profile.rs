@@ -46,6 +46,8 @@ pub enum Sight {
     Whole,
     /// It is known but for this, which matters to these kinds.
     But(&'static str, &'static [Kind]),
+    /// It is known but for this, without which these kinds are not evaluated.
+    Without(&'static str, &'static [Kind]),
     /// It is Unknown.
     Nothing,
 }
@@ -63,7 +65,7 @@ pub fn sight(profile: Profile, source: Source) -> Sight {
         Source::Ec2Attached | Source::Ec2Volumes => only_in(Profile::Ec2, Sight::Nothing),
         Source::KubeletConfig => only_in(
             Profile::Distribution,
-            Sight::But("thresholds of the kubelet's command line, else its defaults", &[Kind::EvictionThresholdMet]),
+            Sight::Without("no thresholds of a kubelet that has a configuration file", &[Kind::EvictionThresholdMet]),
         ),
         Source::XfsProbe => only_in(
             Profile::Directories,

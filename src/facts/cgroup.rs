@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PressureFile};
+use super::{Inventory, Part, PressureFile, Unknown};
 
 /// A pod's UID as the API writes it. For a static pod it is the hash of its manifest.
 pub type PodUid = String;
@@ -85,14 +85,14 @@ pub struct OomCounts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Charged memory, kernel memory included (`memory.current`, `memory.usage_in_bytes`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub memory: Part<u64>,
     /// Of it, page cache that nobody used lately (`inactive_file`, v1 `total_inactive_file`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inactive_file: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub inactive_file: Part<u64>,
     /// Limit; absent where there is none (`max`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub memory_max: Part<u64>,
     /// OOM counters.
     #[serde(default)]
     pub oom: OomCounts,
@@ -106,8 +106,8 @@ pub struct Cgroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_refused: Option<u64>,
     /// Memory pressure of it (`memory.pressure`, v2 only).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_pressure: Option<PressureFile>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub memory_pressure: Part<PressureFile>,
 }
 
 /// Memory use of the whole machine as the kubelet computes it from the root group.
@@ -135,11 +135,30 @@ pub struct Cgroups {
     /// How kubepods is named; absent where there is none.
     pub driver: Option<CgroupDriver>,
     /// Use of the whole machine; absent where the root group does not say.
-    pub root: Option<RootMemory>,
+    pub root: Part<RootMemory>,
     /// `kubepods`; absent where there is none.
     pub kubepods: Option<Cgroup>,
     /// The QoS groups and the system's slices, by path below the root of the hierarchy.
     pub others: BTreeMap<String, (CgroupLevel, Cgroup)>,
+    /// Why the OOM counters of a level that is there are absent above, the first of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_unread: Option<Unknown>,
+    /// Why the pids counters of a level that is there are absent above, the first of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_unread: Option<Unknown>,
+}
+
+impl Cgroups {
+    /// What of it could not be read, the first of it.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unknown> {
+        let kubepods = self.kubepods.as_ref();
+        let part = kubepods.and_then(|group| {
+            let numbers = [&group.memory, &group.inactive_file, &group.memory_max];
+            numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
+        });
+        self.root.unread().or(part).or(self.oom_unread.as_ref()).or(self.pids_unread.as_ref())
+    }
 }
 
 /// One pod's group.

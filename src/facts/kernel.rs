@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, DeviceName};
+use super::{BootId, DeviceName, Part, Unknown};
 
 /// Bits of `/proc/sys/kernel/tainted` that tell of trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +79,21 @@ pub struct ClockState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// `/proc/sys/kernel/pid_max`; absent in a container that is only told its own (from 6.14 on).
-    pub pid_max: Option<u64>,
+    pub pid_max: Part<u64>,
     /// `/proc/sys/kernel/threads-max`.
-    pub threads_max: u64,
+    pub threads_max: Part<u64>,
     /// Open file descriptions, from `/proc/sys/fs/file-nr`.
-    pub files: u64,
+    pub files: Part<u64>,
     /// Their limit; absent where it is none in practice (2^63 and the like).
-    pub files_max: Option<u64>,
+    pub files_max: Part<u64>,
+}
+
+impl Limits {
+    /// What of it could not be read, the first of it.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unknown> {
+        [&self.files, &self.pid_max, &self.threads_max].into_iter().find_map(Part::unread)
+    }
 }
 
 /// A kernel message that some judge reads.

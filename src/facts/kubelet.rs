@@ -123,6 +123,71 @@ pub struct Threshold {
     pub min_reclaim: Option<ThresholdValue>,
 }
 
+/// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.36: in force where nothing says otherwise.
+#[must_use]
+pub fn default_thresholds() -> BTreeMap<EvictionSignal, Threshold> {
+    use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes};
+    use ThresholdValue::{Percentage, Quantity};
+    let memory = Quantity(100 << 20);
+    let hard = [
+        (Memory, memory),
+        (AllocatableMemory, memory),
+        (NodeFs, Percentage(0.1)),
+        (NodeFsInodes, Percentage(0.05)),
+        (ImageFs, Percentage(0.15)),
+        (ImageFsInodes, Percentage(0.05)),
+    ];
+    hard.map(|(signal, value)| (signal, Threshold { value, grace: None, min_reclaim: None })).into()
+}
+
+/// All hard or all soft thresholds. What is only assumed cannot be had by the way that detectors take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Thresholds {
+    /// Everything that decides over them was read: these are in force, and no others.
+    Read(BTreeMap<EvictionSignal, Threshold>),
+    /// Something that decides over them could not be read.
+    Assumed {
+        /// In force all the same: what was read wins over what could not be.
+        read: BTreeMap<EvictionSignal, Threshold>,
+        /// What is in force if nothing that could not be read says otherwise.
+        guess: BTreeMap<EvictionSignal, Threshold>,
+        /// What could not be read.
+        why: Unknown,
+    },
+}
+
+impl Thresholds {
+    /// The threshold in force for a signal, if there is one.
+    ///
+    /// # Errors
+    /// Why it is not known whether there is one, and which.
+    pub fn of(&self, signal: EvictionSignal) -> Result<Option<&Threshold>, &Unknown> {
+        match self {
+            Self::Read(read) => Ok(read.get(&signal)),
+            Self::Assumed { read, why, .. } => read.get(&signal).map(Some).ok_or(why),
+        }
+    }
+
+    /// What it is assumed to be, for people to look at: only where [`Self::of`] does not know.
+    #[must_use]
+    pub fn assumed(&self, signal: EvictionSignal) -> Option<&Threshold> {
+        match self {
+            Self::Read(_) => None,
+            Self::Assumed { read, guess, .. } => guess.get(&signal).filter(|_| !read.contains_key(&signal)),
+        }
+    }
+
+    /// Why some are only assumed, if so.
+    #[must_use]
+    pub fn why_assumed(&self) -> Option<&Unknown> {
+        match self {
+            Self::Read(_) => None,
+            Self::Assumed { why, .. } => Some(why),
+        }
+    }
+}
+
 /// Where the configuration was had from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -133,17 +198,16 @@ pub enum ConfigOrigin {
         pid: u32,
         /// Files read, in the order of their precedence.
         files: Vec<String>,
-        /// Why a file that it names is not seen from here: what that one sets is taken to be the default.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        unseen: Option<String>,
     },
     /// From a file where a distribution keeps it; no kubelet was found running.
     Files {
         /// Files read, in the order of their precedence.
         files: Vec<String>,
     },
-    /// Nothing was found: these are the kubelet's defaults.
-    Defaults,
+    /// A kubelet runs here, and what it was started with was not found.
+    NotFound,
+    /// No kubelet runs here.
+    NoKubelet,
 }
 
 /// The kubelet's settings that judges read.
@@ -153,37 +217,12 @@ pub struct KubeletConfig {
     pub origin: ConfigOrigin,
     /// `--root-dir`.
     pub root_dir: String,
-    /// Hard thresholds in force.
-    pub hard: BTreeMap<EvictionSignal, Threshold>,
-    /// Soft thresholds in force.
-    pub soft: BTreeMap<EvictionSignal, Threshold>,
+    /// Hard thresholds.
+    pub hard: Thresholds,
+    /// Soft thresholds.
+    pub soft: Thresholds,
     /// Whether `enforceNodeAllocatable` has `pods`: only then there is an `allocatableMemory` signal.
     pub enforces_pods: bool,
-}
-
-impl Default for KubeletConfig {
-    /// The kubelet's defaults on Linux, the same from 1.31 to 1.36.
-    fn default() -> Self {
-        use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes};
-        use ThresholdValue::{Percentage, Quantity};
-        let memory = Quantity(100 << 20);
-        let hard = [
-            (Memory, memory),
-            (AllocatableMemory, memory),
-            (NodeFs, Percentage(0.1)),
-            (NodeFsInodes, Percentage(0.05)),
-            (ImageFs, Percentage(0.15)),
-            (ImageFsInodes, Percentage(0.05)),
-        ];
-        let hard = hard.map(|(signal, value)| (signal, Threshold { value, grace: None, min_reclaim: None }));
-        Self {
-            origin: ConfigOrigin::Defaults,
-            root_dir: "/var/lib/kubelet".into(),
-            hard: hard.into(),
-            soft: BTreeMap::new(),
-            enforces_pods: true,
-        }
-    }
 }
 
 /// `vol_data.json`, as the kubelet's CSI plugin writes it before it mounts.
@@ -247,6 +286,32 @@ pub struct KubeletDirs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_assumed_threshold_is_not_to_be_had_as_one_in_force() {
+        let guess = default_thresholds();
+        let memory = guess[&EvictionSignal::Memory];
+        let why = Unknown::new(crate::facts::Cause::Missing, "config.yaml is not there");
+        let assumed = Thresholds::Assumed { read: [(EvictionSignal::Memory, memory)].into(), guess, why: why.clone() };
+        assert_eq!(assumed.of(EvictionSignal::Memory), Ok(Some(&memory)));
+        assert_eq!((assumed.of(EvictionSignal::NodeFs), assumed.of(EvictionSignal::Pid)), (Err(&why), Err(&why)));
+        assert_eq!(assumed.assumed(EvictionSignal::Memory), None);
+        assert!(assumed.assumed(EvictionSignal::NodeFs).is_some());
+        let read = Thresholds::Read([(EvictionSignal::Memory, memory)].into());
+        assert_eq!((read.of(EvictionSignal::NodeFs), read.assumed(EvictionSignal::NodeFs)), (Ok(None), None));
+    }
+
+    #[test]
+    fn thresholds_read_back_as_they_were_written() {
+        let why = Unknown::new(crate::facts::Cause::Missing, "config.yaml is not there");
+        let assumed = Thresholds::Assumed { read: BTreeMap::new(), guess: default_thresholds(), why };
+        for thresholds in [Thresholds::Read(default_thresholds()), Thresholds::Read(BTreeMap::new()), assumed] {
+            let text = serde_json::to_string(&thresholds).unwrap();
+            assert_eq!(serde_json::from_str::<Thresholds>(&text).unwrap(), thresholds, "{text}");
+        }
+        let recorded = r#"{"memory.available":{"value":{"quantity":104857600}}}"#;
+        assert!(matches!(serde_json::from_str(recorded).unwrap(), Thresholds::Read(read) if read.len() == 1));
+    }
 
     #[test]
     fn percentages_are_cut_as_the_kubelet_cuts_them() {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Part;
+
 /// `/proc/meminfo`, the fields that judges read, in bytes (the kernel's kB are KiB).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemInfo {
@@ -51,12 +53,12 @@ pub struct PressureFile {
 }
 
 /// `/proc/pressure/{cpu,memory,io}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
     /// Waiting for a CPU. Throttling of limited containers counts here too.
-    pub cpu: PressureFile,
+    pub cpu: Part<PressureFile>,
     /// Waiting for memory (reclaim, refault, swap-in).
-    pub memory: PressureFile,
+    pub memory: Part<PressureFile>,
     /// Waiting for block I/O.
-    pub io: PressureFile,
+    pub io: Part<PressureFile>,
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Part, Unknown};
+
 /// The connection tracking table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntrack {
@@ -15,6 +17,9 @@ pub struct Conntrack {
     pub early_drop: Option<u64>,
     /// Insertions that lost a race, since boot: the DNS race of two queries on one port.
     pub insert_failed: Option<u64>,
+    /// Why what is counted since boot is absent, where the kernel counts and it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unknown>,
 }
 
 /// One neighbour (ARP or NDP) table. It is one for all network namespaces.
@@ -32,9 +37,9 @@ pub struct NeighbourTable {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbours {
     /// IPv4.
-    pub arp: Option<NeighbourTable>,
+    pub arp: Part<NeighbourTable>,
     /// IPv6.
-    pub ndp: Option<NeighbourTable>,
+    pub ndp: Part<NeighbourTable>,
 }
 
 /// Elastic network interfaces that are attached to the instance, whatever network namespace they are in.

@@ -24,6 +24,13 @@ impl Partial for KubeletDirs {
     }
 }
 
+/// Process ids of all levels are one list to a detector of one that runs out.
+impl Partial for Cgroups {
+    fn gap(&self) -> Option<&Unknown> {
+        self.pids_unread.as_ref()
+    }
+}
+
 impl Partial for Ec2Attached {
     fn gap(&self) -> Option<&Unknown> {
         self.volumes.gap()
@@ -58,7 +65,6 @@ whole!(
     AgentDaemonSet,
     Boot,
     BootHistory,
-    Cgroups,
     ClockState,
     CniNode,
     Conntrack,

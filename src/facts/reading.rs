@@ -102,6 +102,69 @@ impl fmt::Display for Unknown {
     }
 }
 
+/// One of several files that a source is made of: what is wrong with it must not hide what the others say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Part<T> {
+    /// It was read.
+    Known(T),
+    /// This kernel or machine has none, or it says that there is no such thing (a limit that is `max`).
+    #[default]
+    Absent,
+    /// It could not be read.
+    Unknown(Unknown),
+}
+
+impl<T> Part<T> {
+    /// What it says, if there is one.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn seen(&self) -> Result<Option<&T>, &Unknown> {
+        match self {
+            Self::Known(value) => Ok(Some(value)),
+            Self::Absent => Ok(None),
+            Self::Unknown(why) => Err(why),
+        }
+    }
+
+    /// What it says, where it is needed.
+    ///
+    /// # Errors
+    /// Why that is not known; where there is none, what that means.
+    pub fn needed(&self, absent: impl FnOnce() -> Unknown) -> Result<&T, Unknown> {
+        self.seen().map_err(Clone::clone)?.ok_or_else(absent)
+    }
+
+    /// Why it is not known, if so.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unknown> {
+        self.seen().err()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
+impl<T> From<Result<T, Unknown>> for Part<T> {
+    fn from(read: Result<T, Unknown>) -> Self {
+        read.map_or_else(Self::Unknown, Self::Known)
+    }
+}
+
+impl<T> From<Result<Option<T>, Unknown>> for Part<T> {
+    fn from(read: Result<Option<T>, Unknown>) -> Self {
+        match read {
+            Ok(Some(value)) => Self::Known(value),
+            Ok(None) => Self::Absent,
+            Err(why) => Self::Unknown(why),
+        }
+    }
+}
+
 /// One answer of one witness.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -135,5 +198,30 @@ impl<T> Reading<T> {
             Ok(value) => Self::Known { value, at },
             Err(unknown) => Self::Unknown(unknown),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_reads_back_as_it_was_written() {
+        let parts = [Part::Known(7u64), Part::Absent, Part::Unknown(Unknown::new(Cause::Torn, "x changed"))];
+        let texts = ["7", "null", r#"{"cause":"torn","why":"x changed"}"#];
+        for (part, text) in parts.into_iter().zip(texts) {
+            assert_eq!(serde_json::to_string(&part).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Part<u64>>(text).unwrap(), part);
+        }
+    }
+
+    #[test]
+    fn only_a_part_that_was_read_has_a_value() {
+        let why = Unknown::new(Cause::Denied, "x may not be read");
+        let none = || Unknown::new(Cause::Unsupported, "there is none");
+        assert_eq!(Part::Known(7).needed(none), Ok(&7));
+        assert_eq!(Part::<u64>::Absent.needed(none), Err(none()));
+        assert_eq!(Part::<u64>::Unknown(why.clone()).needed(none), Err(why.clone()));
+        assert_eq!((Part::<u64>::Absent.seen(), Part::<u64>::Unknown(why.clone()).seen()), (Ok(None), Err(&why)));
     }
 }

@@ -159,7 +159,10 @@ impl Worker {
             for request in inbox {
                 for source in request.due.iter() {
                     mark.store(source as u8, Ordering::Relaxed);
-                    let observation = host.observe(source, &request.asks, request.clock.now());
+                    let observation = match request.clock.hides(source) {
+                        Some(why) => Observation::unknown(source, why),
+                        None => host.observe(source, &request.asks, request.clock.now()),
+                    };
                     mark.store(IDLE, Ordering::Relaxed);
                     if outbox.send(Some(observation)).is_err() || given_up.load(Ordering::Relaxed) {
                         return;

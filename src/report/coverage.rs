@@ -272,7 +272,7 @@ struct Here {
 impl Here {
     fn of(view: &View) -> Self {
         let is_there = |unknown: Option<&Unknown>| unknown.is_none_or(|why| !is_absent(why.cause));
-        let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::Defaults);
+        let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::NoKubelet);
         let mounted = view.mounts.known().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
         // A look for a Node expects its kubelet here; a directory that may not be read is there.
         let shown =

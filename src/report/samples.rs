@@ -55,7 +55,7 @@ fn signal(signal: EvictionSignal, available: u64, capacity: u64, hard: Option<u6
         (0..90).map(|i| ((89 - i) * 10, available + (89 - i) * (capacity / 4_000) + (i % 7) * (capacity / 9_000)));
     ReportedHeadroom {
         signal,
-        figures: Some(Headroom { signal, available, capacity, hard, soft: None, note: None }),
+        figures: Some(Headroom { signal, available, capacity, hard, soft: None, assumed: None, note: None }),
         why: None,
         trend: trend.collect(),
     }
@@ -258,7 +258,7 @@ pub fn blind() -> Report {
                 ReportedHeadroom { signal: headroom.signal, figures: None, why: Some(empty.into()), trend: Vec::new() };
         }
     }
-    report.notes = vec!["thresholds: the kubelet's defaults, as no configuration was found".into()];
+    report.notes = vec!["thresholds: none, as no kubelet runs here".into()];
     report.seen.retain(|name, _| !name.contains("mounts") && name != "pods");
     report.ages.retain(|source, _| !report.unknown.iter().any(|unknown| unknown.source == *source));
     report

@@ -275,7 +275,7 @@ fn boot_6_1() -> Result<Vm> {
         disks: &[Disk { size: "128M", made: &["-N", "2000"] }],
         ..Options::new("6.1")
     })?;
-    vm.sh("kubelet_disk && pod_start 99 && clock_in_step")?;
+    vm.sh("kubelet_disk && kubelet_process && pod_start 99 && clock_in_step")?;
     Ok(vm)
 }
 
@@ -288,6 +288,6 @@ pub fn on_6_12() -> Result<()> {
         disks: &[Disk { size: "256M", made: &[] }],
         ..Options::new("6.12")
     })?;
-    vm.sh("modprobe nvme && pod_start 99 && clock_in_step")?;
+    vm.sh("modprobe nvme && kubelet_process && pod_start 99 && clock_in_step")?;
     prove(&mut vm, ON_6_12)
 }

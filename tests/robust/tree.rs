@@ -76,6 +76,7 @@ pub fn files() -> Vec<(String, String)> {
         ("proc/meminfo", MEMINFO),
         ("proc/vmstat", include_str!("../fuzz/seeds/vmstat/6.18")),
         ("proc/stat", include_str!("../fuzz/seeds/stat/6.18")),
+        ("proc/uptime", "86400.00 172000.00\n"),
         ("proc/loadavg", include_str!("../fuzz/seeds/loadavg/6.18")),
         ("proc/pressure/cpu", PSI),
         ("proc/pressure/memory", PSI),

@@ -1,7 +1,7 @@
 //! EvictionThresholdMet: is a signal below the kubelet's threshold?
 
 use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Source, SourceSet, Unknown};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Part, Source, SourceSet, Threshold, Unknown};
 use crate::finding::{Evidence, Finding, Headroom, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 use crate::wording::{bytes, count, duration};
@@ -32,62 +32,61 @@ fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
         Err(why) => return vec![Judgement::blind(KIND, why)],
     };
     let headroom = signals::headroom(view);
-    if let Some(why) = nothing_known(&headroom) {
-        return vec![Judgement::blind(KIND, why)];
-    }
     let mut judgement = Judgement::new(KIND);
+    let mut evaluated = false;
+    let mut first = None;
     for result in headroom {
+        let (signal, result) = match &result {
+            Err((signal, why)) => (*signal, Err(why)),
+            Ok(headroom) => (headroom.signal, met(view, config, headroom)),
+        };
+        evaluated |= result.is_ok();
         match result {
-            Err((signal, why)) => judgement.blind_to(subject(signal), &why),
-            Ok(headroom) => judgement.raised.extend(met(view, config, &headroom)),
+            Err(why) => {
+                judgement.blind_to(subject(signal), why);
+                // Of several reasons the thresholds' own says more than that of one signal.
+                first.get_or_insert_with(|| config.hard.why_assumed().unwrap_or(why).clone());
+            }
+            Ok(found) => judgement.raised.extend(found),
         }
     }
-    vec![judgement]
-}
-
-/// Why no signal at all is known, if so.
-fn nothing_known(headroom: &[Result<Headroom, (EvictionSignal, Unknown)>]) -> Option<&Unknown> {
-    let why = headroom.iter().find_map(|result| result.as_ref().err())?;
-    headroom.iter().all(Result::is_err).then_some(&why.1)
+    match first {
+        Some(why) if !evaluated => vec![Judgement::blind(KIND, &why)],
+        _ => vec![judgement],
+    }
 }
 
 fn subject(signal: EvictionSignal) -> Subject {
     Subject::new(SubjectType::Signal, signal.name())
 }
 
-fn met(view: &View, config: &KubeletConfig, headroom: &Headroom) -> Option<Finding> {
-    let (for_hard, for_soft) = (config.hard.get(&headroom.signal), config.soft.get(&headroom.signal));
-    let hard = headroom.hard.filter(|t| signals::met(view, for_hard, headroom, *t));
-    let soft = headroom.soft.filter(|t| signals::met(view, for_soft, headroom, *t));
-    let (threshold, hardness) = hard.map(|t| (t, "hard")).or(soft.map(|t| (t, "soft")))?;
-    let alone = config.origin == ConfigOrigin::Defaults && view.cgroups.known().is_ok_and(|c| c.kubepods.is_none());
-    let unseen = matches!(config.origin, ConfigOrigin::Process { unseen: Some(_), .. });
-    let (severity, then) = match (alone, hardness) {
-        (true, _) => (Severity::Info, "a kubelet with default settings would evict pods".to_owned()),
-        _ if unseen => (
-            Severity::Warning,
-            "the kubelet evicts pods, unless its configuration, which is not seen here, says otherwise".to_owned(),
-        ),
-        (_, "hard") => (Severity::Critical, "the kubelet evicts pods".to_owned()),
-        _ => match for_soft.and_then(|t| t.grace) {
-            Some(grace) => {
-                (Severity::Warning, format!("the kubelet evicts pods when this lasts for {}", duration(grace)))
-            }
-            None => (Severity::Warning, "the kubelet evicts pods when this lasts".to_owned()),
-        },
+/// What is met of a signal's thresholds. That the soft one is met is known without the hard one, and the other way round.
+fn met<'a>(view: &View, config: &'a KubeletConfig, headroom: &Headroom) -> Result<Option<Finding>, &'a Unknown> {
+    let (hard, soft) = (signals::met(view, &config.hard, headroom), signals::met(view, &config.soft, headroom));
+    let (threshold, hardness, severity, then) = match (hard, soft) {
+        (Ok(Some((limit, _))), _) => (limit, "hard", Severity::Critical, "the kubelet evicts pods".to_owned()),
+        (_, Ok(Some((limit, Threshold { grace: Some(grace), .. })))) => {
+            let then = format!("the kubelet evicts pods when this lasts for {}", duration(*grace));
+            (limit, "soft", Severity::Warning, then)
+        }
+        (_, Ok(Some((limit, _)))) => {
+            (limit, "soft", Severity::Warning, "the kubelet evicts pods when this lasts".to_owned())
+        }
+        (Err(why), _) | (_, Err(why)) => return Err(why),
+        (Ok(None), Ok(None)) => return Ok(None),
     };
     let Headroom { signal, available, .. } = headroom;
     let still = if *available < threshold { "below" } else { "not yet far enough above" };
     let (left, limit) = (amount(*signal, *available), amount(*signal, threshold));
     let message = format!("{signal} is {left}, {still} the {hardness} threshold of {limit}: {then}");
-    Some(Finding {
+    Ok(Some(Finding {
         kind: KIND,
         severity,
         subject: subject(*signal),
         message,
         evidence: evidence(view, headroom, threshold),
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    })
+    }))
 }
 
 fn amount(signal: EvictionSignal, n: u64) -> String {
@@ -110,7 +109,7 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Memory => {
             evidence.extend(view.meminfo.known().ok().map(|m| m.says(format!("MemTotal is {} bytes", m.total))));
             let set = |c: crate::view::Seen<'_, crate::facts::Cgroups>| {
-                Some(c.says(format!("the working set of the machine is {} bytes", c.root?.working_set())))
+                Some(c.says(format!("the working set of the machine is {} bytes", c.root.seen().ok()??.working_set())))
             };
             evidence.extend(view.cgroups.known().ok().and_then(set));
         }
@@ -125,24 +124,21 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Pid => {
             evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
             let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
-                let pid_max = l.pid_max.map_or_else(|| "not known".to_owned(), |pid_max| pid_max.to_string());
-                l.says(format!("pid_max is {pid_max}, threads-max is {}", l.threads_max))
+                let said = |limit: &Part<u64>| match limit {
+                    Part::Known(limit) => limit.to_string(),
+                    Part::Absent | Part::Unknown(_) => "not known".to_owned(),
+                };
+                l.says(format!("pid_max is {}, threads-max is {}", said(&l.pid_max), said(&l.threads_max)))
             };
             evidence.extend(view.limits.known().ok().map(text));
         }
     }
     evidence.extend(view.kubelet_config.known().ok().map(|c| {
         c.says(match &c.origin {
-            ConfigOrigin::Process { unseen: Some(why), .. } => {
-                format!("the threshold is {threshold}, from the kubelet's command line or its defaults: {why}")
-            }
             ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => {
                 format!("the threshold is {threshold}, from {}", files.join(", "))
             }
-            ConfigOrigin::Process { .. } => {
-                format!("the threshold is {threshold}, from the kubelet's command line or its defaults")
-            }
-            _ => format!("the threshold is {threshold}, the kubelet's default"),
+            _ => format!("the threshold is {threshold}, from the kubelet's command line or its defaults"),
         })
     }));
     evidence
@@ -150,32 +146,48 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, EvictionSignal, Moment};
+    use crate::facts::{BootId, Cause, Moment, ThresholdValue, Thresholds, default_thresholds};
 
-    #[test]
-    fn a_threshold_that_nobody_saw_is_no_critical_matter() {
+    fn met_at_five(hard: Thresholds, soft: Thresholds) -> Result<Option<(Severity, String)>, Unknown> {
         let headroom = Headroom {
             signal: EvictionSignal::NodeFs,
             available: 5,
             capacity: 100,
-            hard: Some(10),
+            hard: None,
             soft: None,
+            assumed: Some(10),
             note: None,
         };
         let now = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-        let judged = |unseen: Option<&str>| {
-            let unseen = unseen.map(str::to_owned);
-            let origin = ConfigOrigin::Process { pid: 1, files: Vec::new(), unseen };
-            met(&View::new(now), &KubeletConfig { origin, ..KubeletConfig::default() }, &headroom).unwrap()
+        let origin = ConfigOrigin::Process { pid: 1, files: Vec::new() };
+        let config = KubeletConfig { origin, root_dir: "/k".into(), hard, soft, enforces_pods: true };
+        let found = met(&View::new(now), &config, &headroom).map_err(Unknown::clone)?;
+        Ok(found.map(|finding| (finding.severity, finding.message)))
+    }
+
+    #[test]
+    fn an_assumed_threshold_is_not_evaluated_and_a_read_one_beside_it_is() {
+        let why = Unknown::new(Cause::Missing, "config.yaml is not there");
+        let assumed = |guess| Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() };
+        let none = || Thresholds::Read(BTreeMap::new());
+        let of = |percent: f32, grace| {
+            let value = ThresholdValue::Percentage(percent / 100.0);
+            Thresholds::Read([(EvictionSignal::NodeFs, Threshold { value, grace, min_reclaim: None })].into())
         };
-        assert_eq!(judged(None).severity, Severity::Critical);
-        let guessed = judged(Some("/etc/kubernetes/kubelet/config.json is not mounted"));
-        assert_eq!(guessed.severity, Severity::Warning);
-        assert!(guessed.message.contains("not seen here"), "{}", guessed.message);
+        let critical = met_at_five(Thresholds::Read(default_thresholds()), none()).unwrap().unwrap();
+        assert_eq!(critical.0, Severity::Critical);
+        assert_eq!(met_at_five(assumed(default_thresholds()), none()), Err(why.clone()));
+        assert_eq!(met_at_five(of(4.0, None), assumed(BTreeMap::new())), Err(why.clone()));
+        assert_eq!(met_at_five(of(10.0, None), assumed(BTreeMap::new())).unwrap(), Some(critical));
+        let minute = Some(Duration::from_secs(60));
+        let soft = met_at_five(assumed(default_thresholds()), of(20.0, minute)).unwrap().unwrap();
+        assert!(soft.0 == Severity::Warning && soft.1.contains("when this lasts for 1m"), "{}", soft.1);
+        assert_eq!(met_at_five(of(4.0, None), none()), Ok(None));
     }
 }

@@ -182,6 +182,9 @@ fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
 /// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
 fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
     let (now, before, _) = view.cgroups.pair()?;
+    if let Some(why) = &now.value.oom_unread {
+        return Err(why.clone());
+    }
     let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
         let limit = grown(new.limit_hit, old.limit_hit);
         let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));

@@ -27,9 +27,9 @@ impl Default for Settings {
 /// The judge.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
+    needs: SourceSet::NONE,
     parts: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
-    uses: SourceSet::NONE,
+    uses: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
     judge: Judge::OfView(judge),
 };
 
@@ -41,8 +41,11 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
             let evidence = view.load.known().ok().map(|l| l.says(format!("{used} of {capacity} ids are in use")));
             judgement.raised.extend(full(settings, used, capacity, Subject::node(), "the machine", evidence));
         }
-        Err(why) => match of_threads(view, settings) {
+        Err(why) => match of_one_limit(view, settings) {
             Some(full) => judgement.raised.push(full),
+            None if view.cgroups.known().is_err() && view.pod_cgroups.known().is_err() => {
+                return vec![Judgement::blind(KIND, &why)];
+            }
             None => judgement.blind_to(Subject::node(), &why),
         },
     }
@@ -51,10 +54,11 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     vec![judgement]
 }
 
-/// Where only the smaller of two limits is not known, the other can still be nearly reached.
-fn of_threads(view: &View, settings: &All) -> Option<Finding> {
+/// Where one of the two limits is not known, the other can still be nearly reached.
+fn of_one_limit(view: &View, settings: &All) -> Option<Finding> {
     let (limits, load) = (view.limits.known().ok()?, view.load.known().ok()?);
-    let (tasks, most) = (load.tasks, limits.threads_max);
+    let known = [&limits.pid_max, &limits.threads_max].into_iter().filter_map(|limit| limit.seen().ok().flatten());
+    let (tasks, most) = (load.tasks, *known.min()?);
     let evidence = load.says(format!("{tasks} of {most} threads exist"));
     full(settings, tasks, most, Subject::node(), "the machine", Some(evidence))
 }

@@ -1,7 +1,7 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
+use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
@@ -44,7 +44,7 @@ impl Detect for NodeSaturated {
         let settings = &around.settings.saturation;
         out.decide(KIND, || subject("cpu"), cpu(&cpu_times, &load, settings).into());
         out.decide(KIND, || subject("io"), io(&cpu_times, &load, &pressure, settings).into());
-        out.decide(KIND, || subject("files"), limits.ask(|limits| files(&limits, settings)));
+        out.decide(KIND, || subject("files"), limits.ask(|limits| files(&limits, settings).into()));
     }
 }
 
@@ -86,7 +86,8 @@ fn io(
     settings: &Settings,
 ) -> Result<Tri<Finding>, Unknown> {
     let pressure = pressure.seen()?;
-    let full = pressure.io.full.map_or(pressure.io.some.avg60, |full| full.avg60);
+    let file = pressure.value.io.needed(|| Unknown::new(Cause::Unsupported, "the kernel has no pressure of I/O"))?;
+    let full = file.full.map_or(file.some.avg60, |full| full.avg60);
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let stalled = full >= settings.io_percent as f32;
     if !stalled {
@@ -103,15 +104,17 @@ fn io(
     Ok(Tri::Yes(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
 }
 
-fn files(limits: &Seen<'_, Limits>, settings: &Settings) -> Tri<Finding> {
+fn files(limits: &Seen<'_, Limits>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
     // Where the kernel has no limit nothing can reach it.
-    let Some(max) = limits.files_max else { return Tri::No(limits.no()) };
-    let percent = limits.files.saturating_mul(100).checked_div(max).unwrap_or(0);
+    let Some(max) = limits.value.files_max.seen()? else { return Ok(Tri::No(limits.no())) };
+    let uncounted = || Unknown::new(Cause::Unsupported, "the kernel does not count file handles");
+    let files = limits.value.files.needed(uncounted)?;
+    let percent = files.saturating_mul(100).checked_div(*max).unwrap_or(0);
     if percent < settings.files_percent {
-        return Tri::No(limits.no());
+        return Ok(Tri::No(limits.no()));
     }
-    let evidence = vec![limits.says(format!("{} of {max} file handles are allocated", limits.files))];
-    Tri::Yes(finding("files", format!("{} of {max} file handles are in use ({percent} %)", limits.files), evidence))
+    let evidence = vec![limits.says(format!("{files} of {max} file handles are allocated"))];
+    Ok(Tri::Yes(finding("files", format!("{files} of {max} file handles are in use ({percent} %)"), evidence)))
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {

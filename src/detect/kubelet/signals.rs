@@ -3,7 +3,9 @@
 //! Sources in Kubernetes: `pkg/kubelet/eviction/helpers.go` and `pkg/kubelet/stats`; the same from 1.31 to
 //! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
 
-use crate::facts::{Cause, Cgroup, DiskUsage, EvictionSignal, Threshold, ThresholdValue, Unknown};
+use crate::facts::{
+    Cause, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Thresholds, Unknown,
+};
 use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
 use crate::view::{Fact, View};
 
@@ -17,18 +19,42 @@ pub(super) type Figures = (u64, u64, Option<String>);
 pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
     let config = view.kubelet_config.known();
     let one = |signal: Signal| {
-        let (available, capacity, mut note) = figures(view, signal).map_err(|why| (signal, why))?;
-        let of = |thresholds: Option<&Threshold>| thresholds.and_then(|t| in_force(t.value, capacity));
-        let (hard, soft) = match &config {
-            Ok(config) => (of(config.hard.get(&signal)), of(config.soft.get(&signal))),
-            Err(why) => {
-                note = Some(format!("{THRESHOLD_UNKNOWN}: {why}"));
-                (None, None)
-            }
-        };
-        Ok(Headroom { signal, available, capacity, hard, soft, note })
+        let (available, capacity, note) = figures(view, signal).map_err(|why| (signal, why))?;
+        let figures = Headroom { signal, available, capacity, hard: None, soft: None, assumed: None, note };
+        Ok(match &config {
+            Ok(config) => with_thresholds(figures, config),
+            Err(why) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+        })
     };
     Signal::ALL.into_iter().map(one).collect()
+}
+
+fn with_thresholds(figures: Headroom, config: &KubeletConfig) -> Headroom {
+    if config.origin == ConfigOrigin::NoKubelet {
+        return with_note(figures, "no kubelet runs here".to_owned());
+    }
+    let (signal, capacity) = (figures.signal, figures.capacity);
+    let of = |threshold: Option<&Threshold>| threshold.and_then(|t| in_force(t.value, capacity));
+    let (hard, soft) = (config.hard.of(signal), config.soft.of(signal));
+    let figures = Headroom {
+        hard: hard.map_or(None, of),
+        soft: soft.map_or(None, of),
+        assumed: of(config.hard.assumed(signal)),
+        ..figures
+    };
+    match (hard, soft) {
+        (Err(why), _) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+        (_, Err(why)) => with_note(figures, format!("the soft threshold is not known: {why}")),
+        (Ok(_), Ok(_)) => figures,
+    }
+}
+
+fn with_note(figures: Headroom, first: String) -> Headroom {
+    let note = match figures.note {
+        Some(other) => format!("{first}; {other}"),
+        None => first,
+    };
+    Headroom { note: Some(note), ..figures }
 }
 
 /// 0 % and 100 % switch a threshold off.
@@ -39,21 +65,33 @@ fn in_force(value: ThresholdValue, capacity: u64) -> Option<u64> {
     }
 }
 
-/// Whether a signal is met as the kubelet sees it: below the threshold, or not yet above it by the minimum
-/// that must be reclaimed since it last was.
-#[must_use]
-pub fn met(view: &View, config: Option<&Threshold>, headroom: &Headroom, threshold: u64) -> bool {
-    if headroom.available < threshold {
+/// The threshold of a signal, if it is met as the kubelet sees it: what is available is below it, or not yet above it by
+/// the minimum that must be reclaimed since it last was.
+///
+/// # Errors
+/// Why the threshold is not known.
+pub fn met<'a>(
+    view: &View,
+    thresholds: &'a Thresholds,
+    headroom: &Headroom,
+) -> Result<Option<(u64, &'a Threshold)>, &'a Unknown> {
+    let found = thresholds.of(headroom.signal)?;
+    let found = found.and_then(|threshold| Some((in_force(threshold.value, headroom.capacity)?, threshold)));
+    Ok(found.filter(|(limit, threshold)| is_met(view, threshold, headroom, *limit)))
+}
+
+fn is_met(view: &View, threshold: &Threshold, headroom: &Headroom, limit: u64) -> bool {
+    if headroom.available < limit {
         return true;
     }
-    let reclaim = config.and_then(|t| t.min_reclaim).map_or(0, |v| v.of(headroom.capacity));
-    let enough = threshold.saturating_add(reclaim);
+    let reclaim = threshold.min_reclaim.map_or(0, |v| v.of(headroom.capacity));
+    let enough = limit.saturating_add(reclaim);
     if headroom.available >= enough {
         return false;
     }
     let samples: Vec<u64> = view.trends.of(headroom.signal).map(|(_, available)| available).collect();
-    let decided = samples.into_iter().rev().find(|available| *available < threshold || *available >= enough);
-    decided.is_some_and(|available| available < threshold)
+    let decided = samples.into_iter().rev().find(|available| *available < limit || *available >= enough);
+    decided.is_some_and(|available| available < limit)
 }
 
 fn figures(view: &View, signal: Signal) -> Result<Figures, Unknown> {
@@ -72,7 +110,7 @@ fn memory(view: &View) -> Result<Figures, Unknown> {
     let total = view.meminfo.known()?.total;
     let cgroups = view.cgroups.known()?;
     let missing = || Unknown::new(Cause::Unsupported, "the root control group does not tell the memory in use");
-    let root = cgroups.root.ok_or_else(missing)?;
+    let root = cgroups.root.needed(missing)?;
     Ok((total.saturating_sub(root.working_set()), total, None))
 }
 
@@ -83,14 +121,10 @@ fn allocatable(view: &View) -> Result<Figures, Unknown> {
     let kubepods = cgroups.kubepods.as_ref().ok_or_else(missing)?;
     let no_limit =
         || Unknown::new(Cause::Unsupported, "kubepods has no memory limit: node allocatable is not enforced");
-    let limit = kubepods.memory_max.ok_or_else(no_limit)?;
+    let limit = *kubepods.memory_max.needed(no_limit)?;
     let not_told = || Unknown::new(Cause::Unsupported, "the kubepods control group does not tell its memory in use");
-    let used = working_set(kubepods).ok_or_else(not_told)?;
+    let used = kubepods.memory.needed(not_told)?.saturating_sub(*kubepods.inactive_file.needed(not_told)?);
     Ok((limit.saturating_sub(used), limit, None))
-}
-
-fn working_set(cgroup: &Cgroup) -> Option<u64> {
-    Some(cgroup.memory?.saturating_sub(cgroup.inactive_file?))
 }
 
 fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Result<Figures, Unknown> {
@@ -111,6 +145,7 @@ pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
         let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
-    let most = limits.pid_max.ok_or_else(own)?.min(limits.threads_max);
+    let unlimited = || Unknown::new(Cause::Unsupported, "the kernel does not tell kernel.threads-max");
+    let most = *limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?);
     Ok((most.saturating_sub(tasks), most, None))
 }

@@ -1,7 +1,7 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, NeighbourTable, Neighbours, Tri};
+use crate::facts::{Cause, NeighbourTable, Neighbours, Part, Tri, Unknown};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
@@ -35,30 +35,30 @@ impl Detect for NeighbourTableFull {
             out.decide(
                 KIND,
                 || Subject::new(SubjectType::Resource, name),
-                full(&tables, &around.settings.neighbours, name, of),
+                full(&tables, &around.settings.neighbours, name, of).into(),
             );
         }
     }
 }
 
-type Of = fn(&Neighbours) -> Option<&NeighbourTable>;
+type Of = fn(&Neighbours) -> &Part<NeighbourTable>;
 
 /// Name of a table, and how to find it.
-const TABLES: [(&str, Of); 2] = [("arp", |n| n.arp.as_ref()), ("ndp", |n| n.ndp.as_ref())];
+const TABLES: [(&str, Of); 2] = [("arp", |n| &n.arp), ("ndp", |n| &n.ndp)];
 
-fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of) -> Tri<Finding> {
+fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of) -> Result<Tri<Finding>, Unknown> {
     let seen = tables.now;
     // A kernel without this protocol has no table of it.
-    let Some(table) = of(seen.value) else { return Tri::No(seen.no()) };
+    let Some(table) = of(seen.value).seen()? else { return Ok(Tri::No(seen.no())) };
     let percent = table.entries.saturating_mul(100).checked_div(table.limit).unwrap_or(0);
-    let refused = match tables.grew(|n| of(n)?.table_fulls) {
+    let refused = match tables.grew(|n| of(n).seen().ok()??.table_fulls) {
         Tri::Yes(delta) => delta.by,
-        Tri::No(no) if percent < settings.warn_percent => return Tri::No(no),
+        Tri::No(no) if percent < settings.warn_percent => return Ok(Tri::No(no)),
         // Where the kernel does not count refusals, the table alone decides.
         Tri::Unknown(why) if percent < settings.warn_percent && why.cause == Cause::Unsupported => {
-            return Tri::No(seen.no());
+            return Ok(Tri::No(seen.no()));
         }
-        Tri::Unknown(why) if percent < settings.warn_percent => return Tri::Unknown(why),
+        Tri::Unknown(why) if percent < settings.warn_percent => return Ok(Tri::Unknown(why)),
         Tri::No(_) | Tri::Unknown(_) => 0,
     };
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
@@ -66,12 +66,12 @@ fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of
         evidence.push(seen.says(format!("{name}: {refused} entries were refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
-    Tri::Yes(Finding {
+    Ok(Tri::Yes(Finding {
         kind: KIND,
         severity: if refused > 0 { Severity::Critical } else { Severity::Warning },
         subject: Subject::new(SubjectType::Resource, name),
         message: format!("the {name} table is {percent} % full ({} of {}){loss}", table.entries, table.limit),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    })
+    }))
 }

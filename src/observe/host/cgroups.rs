@@ -11,7 +11,9 @@ pub use names::{container_id, pod_uid};
 pub use pods::pods;
 
 use super::root::{Root, below};
-use crate::facts::{Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, Qos, RootMemory, Unknown};
+use crate::facts::{
+    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
+};
 use files::Group;
 
 /// Where every hierarchy is mounted.
@@ -98,33 +100,37 @@ fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
 /// below the root of the hierarchy, without a slash at its head.
 ///
 /// # Errors
-/// When no hierarchy is there, or a file that is there cannot be read or understood.
+/// When no hierarchy is there, or which one it is cannot be found out. A file that cannot be read hides nothing but
+/// what stands in it.
 pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
     let driver = tree.driver(root)?;
-    let look = Levels { root, tree };
-    let mut others = BTreeMap::new();
+    let mut look = Levels { root, tree, others: BTreeMap::new(), oom_unread: None, pids_unread: None };
     if let Some(driver) = driver {
         for qos in [Qos::Burstable, Qos::BestEffort] {
-            look.qos(qos_group(driver, qos), &mut others)?;
+            look.qos(qos_group(driver, qos));
         }
     }
-    look.slice("runtime.slice", CgroupLevel::Runtime, &mut others)?;
-    look.slice("system.slice", CgroupLevel::System, &mut others)?;
+    look.slice("runtime.slice", CgroupLevel::Runtime);
+    look.slice("system.slice", CgroupLevel::System);
+    let kubepods = driver.map(|driver| look.kubepods(kubepods_group(driver)));
     Ok(Cgroups {
         version: tree.version,
         driver,
-        root: look.root_memory()?,
-        kubepods: driver.map(|driver| look.kubepods(kubepods_group(driver))).transpose()?,
-        others,
+        root: look.root_memory().into(),
+        kubepods,
+        others: look.others,
+        oom_unread: look.oom_unread,
+        pids_unread: look.pids_unread,
     })
 }
-
-type Others = BTreeMap<String, (CgroupLevel, Cgroup)>;
 
 struct Levels<'a> {
     root: &'a Root,
     tree: Hierarchy,
+    others: BTreeMap<String, (CgroupLevel, Cgroup)>,
+    oom_unread: Option<Unknown>,
+    pids_unread: Option<Unknown>,
 }
 
 impl Levels<'_> {
@@ -141,45 +147,76 @@ impl Levels<'_> {
         Ok(stat.map(|[anon, file, inactive_file]| RootMemory { usage: anon.saturating_add(file), inactive_file }))
     }
 
-    fn kubepods(&self, name: &str) -> Result<Cgroup, Unknown> {
+    fn kubepods(&mut self, name: &str) -> Cgroup {
         let dir = self.tree.memory_dir(name);
-        let group = Group::open(self.root, &dir)?.unwrap_or(Group::At(self.root, dir));
-        let mut cgroup = Cgroup { oom: group.oom(self.tree.version)?.unwrap_or_default(), ..Cgroup::default() };
+        let group = match Group::open(self.root, &dir) {
+            Ok(Some(group)) => group,
+            // Each of its files says then what is wrong.
+            Ok(None) | Err(_) => Group::At(self.root, dir),
+        };
+        let mut cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
+        let inactive = |key| group.required("memory.stat", [key]).map(|stat| stat.map(|[inactive]| inactive));
         match self.tree.version {
             CgroupVersion::V1 => {
-                cgroup.memory = group.number("memory.usage_in_bytes")?;
-                let stat = group.required("memory.stat", ["total_inactive_file"])?;
-                cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = group.limit("memory.limit_in_bytes")?;
+                cgroup.memory = group.number("memory.usage_in_bytes").into();
+                cgroup.inactive_file = inactive("total_inactive_file").into();
+                cgroup.memory_max = group.limit("memory.limit_in_bytes").into();
             }
             CgroupVersion::V2 => {
-                cgroup.memory = group.number("memory.current")?;
-                let stat = group.required("memory.stat", ["inactive_file"])?;
-                cgroup.inactive_file = stat.map(|[inactive]| inactive);
-                cgroup.memory_max = group.limit("memory.max")?;
-                cgroup.memory_pressure = group.pressure()?;
+                cgroup.memory = group.number("memory.current").into();
+                cgroup.inactive_file = inactive("inactive_file").into();
+                cgroup.memory_max = group.limit("memory.max").into();
+                cgroup.memory_pressure = group.pressure().into();
             }
         }
-        self.tree.pids(self.root, &group, name, &mut cgroup)?;
-        Ok(cgroup)
+        self.pids(&group, name, cgroup)
     }
 
-    fn qos(&self, name: &str, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
-            let oom = group.oom(self.tree.version)?.unwrap_or_default();
-            others.insert(name.to_owned(), (CgroupLevel::Qos, Cgroup { oom, ..Cgroup::default() }));
+    fn oom(&mut self, group: &Group<'_>) -> OomCounts {
+        match group.oom(self.tree.version) {
+            Ok(counts) => counts.unwrap_or_default(),
+            Err(why) => {
+                self.oom_unread.get_or_insert(why);
+                OomCounts::default()
+            }
         }
-        Ok(())
     }
 
-    fn slice(&self, name: &str, level: CgroupLevel, others: &mut Others) -> Result<(), Unknown> {
-        if let Some(group) = Group::open(self.root, &self.tree.memory_dir(name))? {
-            let oom = group.oom(self.tree.version)?.unwrap_or_default();
-            let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-            self.tree.pids(self.root, &group, name, &mut cgroup)?;
-            others.insert(name.to_owned(), (level, cgroup));
+    fn pids(&mut self, group: &Group<'_>, name: &str, cgroup: Cgroup) -> Cgroup {
+        let mut counted = cgroup.clone();
+        match self.tree.pids(self.root, group, name, &mut counted) {
+            Ok(()) => counted,
+            Err(why) => {
+                self.pids_unread.get_or_insert(why);
+                cgroup
+            }
         }
-        Ok(())
+    }
+
+    fn qos(&mut self, name: &str) {
+        match Group::open(self.root, &self.tree.memory_dir(name)) {
+            Ok(Some(group)) => {
+                let cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
+                self.others.insert(name.to_owned(), (CgroupLevel::Qos, cgroup));
+            }
+            Ok(None) => {}
+            Err(why) => drop(self.oom_unread.get_or_insert(why)),
+        }
+    }
+
+    fn slice(&mut self, name: &str, level: CgroupLevel) {
+        match Group::open(self.root, &self.tree.memory_dir(name)) {
+            Ok(Some(group)) => {
+                let cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
+                let cgroup = self.pids(&group, name, cgroup);
+                self.others.insert(name.to_owned(), (level, cgroup));
+            }
+            Ok(None) => {}
+            Err(why) => {
+                self.oom_unread.get_or_insert_with(|| why.clone());
+                self.pids_unread.get_or_insert(why);
+            }
+        }
     }
 }
 

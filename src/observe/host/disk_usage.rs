@@ -92,7 +92,7 @@ fn with_size(usage: DiskUsage) -> Result<DiskUsage, Unknown> {
 }
 
 /// Where pods show, by version and driver of the control groups.
-const KUBEPODS: [&str; 4] = [
+pub(in crate::observe) const KUBEPODS: [&str; 4] = [
     "sys/fs/cgroup/kubepods.slice",
     "sys/fs/cgroup/kubepods",
     "sys/fs/cgroup/memory/kubepods.slice",

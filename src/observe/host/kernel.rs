@@ -14,12 +14,23 @@ const CAPTURED_CLOCK: &str = "captured/adjtimex.json";
 /// Reads the limits of the whole machine.
 ///
 /// # Errors
-/// When one of the files cannot be read.
+/// When none of the files can be read.
 pub fn limits(root: &Root) -> Result<Limits, Unknown> {
-    let path = "proc/sys/fs/file-nr";
-    let (files, files_max) = parse_file_nr(&root.bytes(path)?).map_err(|why| root.malformed(path, why))?;
-    let pid_max = if pid_max_is_ours_alone(root)? { None } else { Some(root.number("proc/sys/kernel/pid_max")?) };
-    Ok(Limits { pid_max, threads_max: root.number("proc/sys/kernel/threads-max")?, files, files_max })
+    let files = root.read("proc/sys/fs/file-nr", parse_file_nr);
+    let pid_max = pid_max_is_ours_alone(root).and_then(|ours_alone| match ours_alone {
+        true => Ok(None),
+        false => root.number("proc/sys/kernel/pid_max").map(Some),
+    });
+    let threads_max = root.number("proc/sys/kernel/threads-max");
+    match (files, pid_max, threads_max) {
+        (Err(why), Err(_), Err(_)) => Err(why),
+        (files, pid_max, threads_max) => Ok(Limits {
+            pid_max: pid_max.into(),
+            threads_max: threads_max.into(),
+            files: files.clone().map(|(open, _)| open).into(),
+            files_max: files.map(|(_, max)| max).into(),
+        }),
+    }
 }
 
 /// From Linux 6.14 on each pid namespace has a `pid_max`, and whoever reads is told that of his own, by whichever `/proc`:
@@ -139,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::facts::Part;
 
     const ID: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a\n";
 
@@ -183,14 +195,27 @@ mod tests {
     }
 
     #[test]
-    fn limits_name_the_file_that_is_missing() {
+    fn limits_name_the_file_that_is_missing_and_keep_the_others() {
         let files = [("proc/sys/fs/file-nr", "412\t0\t2466183\n"), ("proc/sys/kernel/pid_max", "32768\n")];
         let (dir, root) = tree(&files);
-        let unknown = limits(&root).unwrap_err();
+        let seen = limits(&root).unwrap();
+        let unknown = seen.unread().unwrap();
         assert_eq!((unknown.cause, unknown.why.contains("proc/sys/kernel/threads-max")), (Cause::Missing, true));
+        assert_eq!((seen.pid_max, seen.files), (Part::Known(32768), Part::Known(412)));
         fs::write(dir.path().join("proc/sys/kernel/threads-max"), "192731\n").unwrap();
-        let expected = Limits { pid_max: Some(32768), threads_max: 192_731, files: 412, files_max: Some(2_466_183) };
-        assert_eq!(limits(&root), Ok(expected));
+        let known = |pid_max, threads_max, files, files_max| Limits {
+            pid_max: Part::Known(pid_max),
+            threads_max: Part::Known(threads_max),
+            files: Part::Known(files),
+            files_max: Part::Known(files_max),
+        };
+        assert_eq!(limits(&root), Ok(known(32768, 192_731, 412, 2_466_183)));
+        fs::write(dir.path().join("proc/sys/fs/file-nr"), "412\t0\n").unwrap();
+        let seen = limits(&root).unwrap();
+        assert!(seen.files.unread().is_some() && seen.files_max.unread().is_some());
+        assert_eq!(seen.threads_max, Part::Known(192_731));
+        let (_dir, empty) = tree(&[]);
+        assert!(limits(&empty).unwrap_err().why.contains("proc/sys/fs/file-nr is not there"));
     }
 
     #[test]
@@ -237,7 +262,8 @@ mod tests {
         let seen = boot(&root, None).unwrap();
         assert!(seen.taint.is_some() && seen.kernel.starts_with(|c: char| c.is_ascii_digit()));
         let limits = limits(&root).unwrap();
-        assert!(limits.files > 0 && limits.pid_max.is_some_and(|max| max > 300) && limits.threads_max > 0);
+        assert_eq!(limits.unread(), None);
+        assert!(limits.pid_max.seen().unwrap().is_some_and(|max| *max > 300));
         assert!(clock(&root).unwrap().max_error_us > 0);
     }
 

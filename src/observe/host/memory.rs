@@ -28,13 +28,14 @@ pub fn vmstat(root: &Root) -> Result<VmStat, Unknown> {
 /// Reads the three files of `/proc/pressure`.
 ///
 /// # Errors
-/// When one of them cannot be read: the kernel has all or none.
+/// When none of them can be read.
 pub fn pressure(root: &Root) -> Result<Pressure, Unknown> {
-    Ok(Pressure {
-        cpu: pressure_file(root, "proc/pressure/cpu")?,
-        memory: pressure_file(root, "proc/pressure/memory")?,
-        io: pressure_file(root, "proc/pressure/io")?,
-    })
+    let [cpu, memory, io] =
+        ["proc/pressure/cpu", "proc/pressure/memory", "proc/pressure/io"].map(|path| pressure_file(root, path));
+    match (cpu, memory, io) {
+        (Err(why), Err(_), Err(_)) => Err(why),
+        (cpu, memory, io) => Ok(Pressure { cpu: cpu.into(), memory: memory.into(), io: io.into() }),
+    }
 }
 
 fn pressure_file(root: &Root, path: &str) -> Result<PressureFile, Unknown> {
@@ -276,9 +277,13 @@ mod tests {
     #[test]
     fn what_is_wrong_with_pressure_is_said_with_a_remedy() {
         let (_dir, root) = tree("proc/pressure/cpu", CPU_5_10);
-        let missing = pressure(&root).unwrap_err();
+        let seen = pressure(&root).unwrap();
+        assert_eq!(seen.cpu.seen().unwrap().unwrap().full, None, "the others do not hide it");
+        let missing = seen.memory.unread().unwrap();
         assert_eq!(missing.cause, Cause::Unsupported);
         assert!(missing.why.contains("proc/pressure/memory is not there") && missing.why.contains("not built into"));
+        let (_dir, without) = tree("proc/meminfo", MEMINFO);
+        assert!(pressure(&without).unwrap_err().why.contains("proc/pressure/cpu is not there"));
         let path = "proc/pressure/cpu";
         let off = without_psi(&root, path, root.unknown(path, Errno::EOPNOTSUPP));
         assert_eq!(off.cause, Cause::Unsupported);

@@ -11,7 +11,7 @@ use crate::facts::{Cause, Conntrack, NeighbourTable, Neighbours, Unknown};
 /// Reads the connection tracking table's fill and what it refused.
 ///
 /// # Errors
-/// When the fill or its limit cannot be read (as without the module), or the statistics are there and cannot.
+/// When the fill or its limit cannot be read (as without the module).
 pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
     if !is_hosts_network(root) {
         let why =
@@ -21,12 +21,14 @@ pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
     let count = module_number(root, "proc/sys/net/netfilter/nf_conntrack_count")?;
     let max = module_number(root, "proc/sys/net/netfilter/nf_conntrack_max")?;
     let known = Conntrack { count, max, ..Conntrack::default() };
-    // Kernels may be built without the statistics (CONFIG_NF_CONNTRACK_PROCFS).
-    let Some([drop, early_drop, insert_failed]) =
-        statistics(root, "nf_conntrack", ["drop", "early_drop", "insert_failed"])?
-    else {
-        return Ok(known);
-    };
+    let [drop, early_drop, insert_failed] =
+        match statistics(root, "nf_conntrack", ["drop", "early_drop", "insert_failed"]) {
+            Ok(Some(columns)) => columns,
+            // Kernels may be built without the statistics (CONFIG_NF_CONNTRACK_PROCFS).
+            Ok(None) => return Ok(known),
+            // How full the table is does not rest on them.
+            Err(why) => return Ok(Conntrack { unread: Some(why), ..known }),
+        };
     let sum = |column: Option<Column>| column.map(|column| column.sum);
     Ok(Conntrack { drop: sum(drop), early_drop: sum(early_drop), insert_failed: sum(insert_failed), ..known })
 }
@@ -51,16 +53,19 @@ fn module_number(root: &Root, path: &str) -> Result<u64, Unknown> {
 /// Reads the ARP and NDP tables.
 ///
 /// # Errors
-/// When the ARP table, a limit, or an NDP table that is there cannot be read.
+/// When neither can be read. Every kernel has an ARP table.
 pub fn neighbours(root: &Root) -> Result<Neighbours, Unknown> {
-    let arp = neighbour_table(root, "arp_cache", "proc/sys/net/ipv4/neigh/default/gc_thresh3")?;
-    if arp.is_none() {
-        let why =
-            format!("{} is not there, expected the ARP table's statistics", root.name("proc/1/net/stat/arp_cache"));
-        return Err(Unknown::new(Cause::Missing, why));
+    let arp = neighbour_table(root, "arp_cache", "proc/sys/net/ipv4/neigh/default/gc_thresh3").and_then(|arp| {
+        arp.ok_or_else(|| {
+            let table = root.name("proc/1/net/stat/arp_cache");
+            Unknown::new(Cause::Missing, format!("{table} is not there, expected the ARP table's statistics"))
+        })
+    });
+    let ndp = neighbour_table(root, "ndisc_cache", "proc/sys/net/ipv6/neigh/default/gc_thresh3");
+    match (arp, ndp) {
+        (Err(why), Ok(None) | Err(_)) => Err(why),
+        (arp, ndp) => Ok(Neighbours { arp: arp.into(), ndp: ndp.into() }),
     }
-    let ndp = neighbour_table(root, "ndisc_cache", "proc/sys/net/ipv6/neigh/default/gc_thresh3")?;
-    Ok(Neighbours { arp, ndp })
 }
 
 /// `None` where the kernel has no such table.
@@ -152,6 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::facts::Part;
 
     const CONNTRACK: &[u8] = include_bytes!("../../../tests/fuzz/seeds/stat_table/nf_conntrack-6.18");
     const CONNTRACK_4_14: &[u8] = include_bytes!("../../../tests/fuzz/seeds/stat_table/nf_conntrack-4.14");
@@ -181,6 +187,7 @@ mod tests {
                 drop: Some(0x1f + 1),
                 early_drop: Some(2),
                 insert_failed: Some(0x10a),
+                unread: None,
             };
             assert_eq!(conntrack(&root), Ok(expected));
         }
@@ -214,7 +221,9 @@ mod tests {
         let files: [(&str, &[u8]); 3] =
             [(COUNT, b"7\n"), (MAX, b"262144\n"), ("proc/1/net/stat/nf_conntrack", b"hello\n")];
         let (_dir, root) = tree(&files);
-        let unknown = conntrack(&root).unwrap_err();
+        let seen = conntrack(&root).unwrap();
+        assert_eq!((seen.count, seen.max, seen.drop), (7, 262_144, None));
+        let unknown = seen.unread.unwrap();
         assert_eq!((unknown.cause, unknown.why.contains("proc/1/net/stat/nf_conntrack:")), (Cause::Malformed, true));
     }
 
@@ -222,14 +231,14 @@ mod tests {
     fn our_own_namespace_stands_in_for_the_first_process() {
         let (_dir, root) = tree(&[("proc/net/stat/arp_cache", ARP), (ARP_LIMIT, b"1024\n")]);
         let arp = NeighbourTable { entries: 0x1a, limit: 1024, table_fulls: Some(5) };
-        assert_eq!(neighbours(&root), Ok(Neighbours { arp: Some(arp), ndp: None }));
+        assert_eq!(neighbours(&root), Ok(Neighbours { arp: Part::Known(arp), ndp: Part::Absent }));
     }
 
     #[test]
     fn a_kernel_before_4_4_does_not_count_refused_neighbours() {
         let old = b"entries  allocs   destroys\n00000002 00000001 00000000\n";
         let (_dir, root) = tree(&[("proc/1/net/stat/arp_cache", old), (ARP_LIMIT, b"1024\n")]);
-        assert_eq!(neighbours(&root).unwrap().arp.unwrap().table_fulls, None);
+        assert_eq!(neighbours(&root).unwrap().arp.seen().unwrap().unwrap().table_fulls, None);
     }
 
     #[test]
@@ -241,6 +250,25 @@ mod tests {
         assert!(neighbours(&root).unwrap_err().why.contains("gc_thresh3"));
         let (_dir, root) = tree(&[("proc/1/net/stat/arp_cache", b"allocs\n00\n"), (ARP_LIMIT, b"1024\n")]);
         assert!(neighbours(&root).unwrap_err().why.contains("expected a column entries"));
+    }
+
+    #[test]
+    fn one_table_that_cannot_be_read_does_not_hide_the_other() {
+        let limit6 = "proc/sys/net/ipv6/neigh/default/gc_thresh3";
+        let files = [
+            ("proc/1/net/stat/arp_cache", ARP),
+            ("proc/1/net/stat/ndisc_cache", ARP),
+            (limit6, &b"512\n"[..]),
+            (ARP_LIMIT, b"10"),
+        ];
+        let (dir, root) = tree(&files);
+        let seen = neighbours(&root).unwrap();
+        assert!(seen.arp.unread().unwrap().why.contains(ARP_LIMIT));
+        assert_eq!(seen.ndp.seen().unwrap().unwrap().limit, 512);
+        fs::write(dir.path().join(ARP_LIMIT), "1024\n").unwrap();
+        fs::write(dir.path().join(limit6), "10").unwrap();
+        let seen = neighbours(&root).unwrap();
+        assert!(seen.ndp.unread().unwrap().why.contains(limit6) && seen.arp.seen().unwrap().is_some());
     }
 
     #[test]
@@ -258,7 +286,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_neighbour_table_below_its_limit() {
-        let arp = neighbours(&Root::open(Path::new("/")).unwrap()).unwrap().arp.unwrap();
+        let seen = neighbours(&Root::open(Path::new("/")).unwrap()).unwrap();
+        let arp = seen.arp.seen().unwrap().unwrap();
         assert!(arp.entries <= arp.limit && arp.limit > 0);
     }
 

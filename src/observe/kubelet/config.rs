@@ -12,7 +12,12 @@ pub use file::{ConfigFile, Field, parse_config};
 pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
-use crate::facts::{Cause, ConfigOrigin, KubeletConfig, Unknown, pod_uid_of};
+use std::collections::BTreeMap;
+
+use crate::facts::{
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Thresholds, Unknown, default_thresholds, pod_uid_of,
+};
+use crate::observe::host::disk_usage::KUBEPODS;
 use crate::observe::host::root::{EntryKind, Root, SMALL, relative};
 use settings::Settings;
 
@@ -30,6 +35,12 @@ const USUAL_PLACES: [(&str, Option<&str>); 6] = [
     ("/home/kubernetes/kubelet-config.yaml", None),
 ];
 
+/// Programs that run a kubelet inside themselves or as a child, by their command names: k3s, MicroK8s, older OpenShift,
+/// MicroShift, RKE2, k0s. Where no process called kubelet is found beside them, the files of the usual places are not
+/// its own.
+const EMBEDDERS: [&[u8]; 8] =
+    [b"k3s-server", b"k3s-agent", b"k3s", b"kubelite", b"hyperkube", b"microshift", b"rke2", b"k0s"];
+
 /// More drop-ins than this, or deeper ones, no one has.
 const MOST_DROP_INS: usize = 200;
 const DEEPEST_DROP_IN: usize = 8;
@@ -46,26 +57,34 @@ struct Running {
     cmdline: Vec<u8>,
 }
 
+/// What a look at all processes found beside the kubelet.
+#[derive(Default)]
+struct Others {
+    /// Why one of them could not be looked at: it may be the kubelet.
+    hidden: Option<Unknown>,
+    /// One that runs a kubelet inside itself.
+    embedder: Option<String>,
+    /// The first process was seen: the list is that of the machine.
+    first: bool,
+}
+
 impl Finder {
     /// Reads the configuration; the kubelet's directory is where it is taken to be unless the kubelet says.
     ///
     /// # Errors
-    /// When a file that is there, or that the running kubelet names, cannot be read or understood: the defaults
-    /// are only given where nothing says otherwise.
+    /// When a kubelet is running whose command line cannot be read, when whether one runs cannot be found out, or when
+    /// the file that stands for one that does not run cannot be understood.
     pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
-        let mut hidden = None;
-        let found = self.find(root, &mut hidden)?;
+        let mut others = Others::default();
+        let found = self.find(root, &mut others)?;
         self.pid = found.as_ref().map(|running| running.pid);
         match found {
-            Some(running) => of_process(root, &running).map_err(|unknown| {
-                let why = format!("{} (the running kubelet, process {}, uses it)", unknown.why, running.pid);
-                Unknown::new(unknown.cause, why)
-            }),
-            None => of_usual_places(root, kubelet_root, hidden),
+            Some(running) => of_process(root, &running),
+            None => without_process(root, kubelet_root.trim_end_matches('/'), others),
         }
     }
 
-    fn find(&self, root: &Root, hidden: &mut Option<Unknown>) -> Result<Option<Running>, Unknown> {
+    fn find(&self, root: &Root, others: &mut Others) -> Result<Option<Running>, Unknown> {
         let mut look = Processes { root, path: String::new(), bytes: Vec::new() };
         if let Some(pid) = self.pid
             && let Some(running) = look.kubelet(pid).ok().flatten()
@@ -84,11 +103,18 @@ impl Finder {
                 // One in a pod (a cluster in a cluster) is that cluster's, and names files that a pod may choose.
                 Ok(Some(_)) if look.is_in_pod(pid) => {}
                 Ok(Some(running)) => return Ok(Some(running)),
-                Ok(None) => {}
+                Ok(None) => {
+                    others.first |= pid == 1;
+                    if others.embedder.is_none()
+                        && let Some(name) = look.embedder().filter(|_| !look.is_in_pod(pid))
+                    {
+                        others.embedder = Some(format!("{name} (process {pid})"));
+                    }
+                }
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
                 // A kubelet is running, and what it was told is not known: no file that lies about says so.
                 Err(NotSeen::Kubelet(why)) if !look.is_in_pod(pid) => return Err(why),
-                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(hidden.get_or_insert(why)),
+                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(others.hidden.get_or_insert(why)),
             }
         }
         Ok(None)
@@ -129,6 +155,13 @@ impl Processes<'_> {
         Ok((!cmdline.is_empty()).then_some(Running { pid, cmdline }))
     }
 
+    /// The name of the program that was looked at last, if it is one that runs kubelets.
+    fn embedder(&self) -> Option<&'static str> {
+        let name = self.bytes.trim_ascii_end();
+        let known = EMBEDDERS.into_iter().find(|known| *known == name)?;
+        std::str::from_utf8(known).ok()
+    }
+
     fn is_in_pod(&mut self, pid: u32) -> bool {
         // In a container paths are told from its own group on (`/../../burstable/podUID`): only the pod's name is sure.
         let named = |groups: &[u8]| String::from_utf8_lossy(groups).lines().any(|line| pod_uid_of(line).is_some());
@@ -137,40 +170,64 @@ impl Processes<'_> {
     }
 }
 
+/// Flags win over files, and the directory is a flag: a file that cannot be read hides neither.
 fn of_process(root: &Root, running: &Running) -> Result<KubeletConfig, Unknown> {
-    let cmdline = format!("proc/{}/cmdline", running.pid);
+    let pid = running.pid;
+    let cmdline = format!("proc/{pid}/cmdline");
     let flags = parse_cmdline(&running.cmdline).map_err(|reason| root.malformed(&cmdline, reason))?;
     let mut files = Vec::new();
-    let base = flags.config.as_deref().map(|path| absolute(root, running.pid, path)).transpose()?;
-    let drop_ins = flags.config_dir.as_deref().map(|path| absolute(root, running.pid, path)).transpose()?;
-    let mut unseen = None;
-    let mut settings = match base {
-        Some(path) => unless_unseen(root, base_file(root, path, &mut files), &mut unseen)?.unwrap_or_default(),
-        None => Settings::default(),
-    };
-    if let Some(dir) = drop_ins {
+    let mut unread = None;
+    let mut settings = Settings::default();
+    if let Some(path) = &flags.config {
+        match absolute(root, pid, path).and_then(|path| base_file(root, path, &mut files)) {
+            Ok(base) => settings = base,
+            Err(why) => unread = Some(why),
+        }
+    }
+    if let Some(dir) = &flags.config_dir {
         let mut patched = settings.clone();
         patched.before_drop_ins();
-        let applied = apply_drop_ins(root, &dir, &mut patched, &mut files);
-        if unless_unseen(root, applied, &mut unseen)?.is_some() {
-            settings = patched;
+        match absolute(root, pid, dir).and_then(|dir| apply_drop_ins(root, &dir, &mut patched, &mut files)) {
+            Ok(()) => settings = patched,
+            Err(why) => drop(unread.get_or_insert(why)),
         }
     }
     settings.override_with(&flags);
-    let root_dir = flags.root_dir.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
-    finish(settings, root_dir, ConfigOrigin::Process { pid: running.pid, files, unseen })
+    let (thresholds, unread) = match settings.thresholds() {
+        Ok(thresholds) => (thresholds, unread),
+        Err(reason) => {
+            let why = Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files)));
+            ((default_thresholds(), BTreeMap::new()), Some(unread.unwrap_or(why)))
+        }
+    };
+    let why = unread.map(|why| {
+        // In a container that does not mount a file nothing is wrong with it.
+        let (cause, hint) = match why.cause {
+            Cause::Missing if root.is_partial() => {
+                (Cause::Unsupported, "; the component of the distribution mounts it")
+            }
+            cause => (cause, ""),
+        };
+        Unknown::new(cause, format!("{} (the running kubelet, process {pid}, uses it{hint})", why.why))
+    });
+    let (hard, soft) = thresholds;
+    Ok(KubeletConfig {
+        root_dir: flags.root_dir.clone().unwrap_or_else(|| DEFAULT_ROOT.to_owned()),
+        hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
+        soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
+        enforces_pods: settings.enforces_pods(),
+        origin: ConfigOrigin::Process { pid, files },
+    })
 }
 
-/// In a container that does not mount a file, its settings are taken to be the defaults, and that is said. On the machine
-/// itself a file that the kubelet names and that is not there is a riddle, and no default answers it.
-fn unless_unseen<T>(root: &Root, read: Result<T, Unknown>, unseen: &mut Option<String>) -> Result<Option<T>, Unknown> {
-    match read {
-        Err(why) if why.cause == Cause::Missing && root.is_partial() => {
-            unseen.get_or_insert(format!("{} (the component of the distribution mounts it)", why.why));
-            Ok(None)
-        }
-        read => read.map(Some),
-    }
+fn unless_assumed(
+    mut all: BTreeMap<EvictionSignal, Threshold>,
+    why: Option<&Unknown>,
+    is_settled: impl Fn(EvictionSignal) -> bool,
+) -> Thresholds {
+    let Some(why) = why else { return Thresholds::Read(all) };
+    let read = all.extract_if(.., |signal, _| is_settled(*signal)).collect();
+    Thresholds::Assumed { read, guess: all, why: why.clone() }
 }
 
 /// A relative path is taken from the kubelet's working directory, which takes a privilege to see.
@@ -185,8 +242,69 @@ fn absolute(root: &Root, pid: u32, path: &str) -> Result<String, Unknown> {
     Ok(format!("{}/{path}", directory.trim_end_matches('/')))
 }
 
-fn of_usual_places(root: &Root, kubelet_root: &str, hidden: Option<Unknown>) -> Result<KubeletConfig, Unknown> {
-    let kubelet_root = kubelet_root.trim_end_matches('/').to_owned();
+/// No process called kubelet was found: that of a file, if one is there; else what shows whether a kubelet runs at all.
+fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<KubeletConfig, Unknown> {
+    let not_found = |sign: &str| {
+        let why = format!("{sign}, and the configuration of its kubelet was not found");
+        without_thresholds(
+            ConfigOrigin::NotFound,
+            kubelet_root,
+            default_thresholds(),
+            Unknown::new(Cause::Missing, why),
+        )
+    };
+    // The files of the usual places are not the ones that it reads.
+    if let Some(embedder) = others.embedder {
+        return Ok(not_found(&format!("{embedder} runs here")));
+    }
+    if let Some(config) = of_usual_places(root, kubelet_root)? {
+        return Ok(config);
+    }
+    // A kubelet may be running that we are not shown.
+    if let Some(unknown) = others.hidden {
+        return Err(unknown);
+    }
+    if let Some(group) = KUBEPODS.iter().find(|path| root.exists(path)) {
+        return Ok(not_found(&format!("pods run here ({} is there)", root.name(group))));
+    }
+    let pods = format!("{}/pods", relative(kubelet_root));
+    if !root.is_partial() && has_entries(root, &pods)? {
+        return Ok(not_found(&format!("{} holds pods", root.name(&pods))));
+    }
+    if !others.first {
+        let why = format!("whether a kubelet runs is not known: {} is not there", root.name("proc/1/comm"));
+        return Err(Unknown::new(Cause::Missing, why));
+    }
+    let why = Unknown::new(Cause::Unsupported, "no kubelet runs here");
+    Ok(without_thresholds(ConfigOrigin::NoKubelet, kubelet_root, BTreeMap::new(), why))
+}
+
+fn without_thresholds(
+    origin: ConfigOrigin,
+    kubelet_root: &str,
+    guess: BTreeMap<EvictionSignal, Threshold>,
+    why: Unknown,
+) -> KubeletConfig {
+    let assumed = |guess| Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() };
+    KubeletConfig {
+        origin,
+        root_dir: kubelet_root.to_owned(),
+        hard: assumed(guess),
+        soft: assumed(BTreeMap::new()),
+        enforces_pods: true,
+    }
+}
+
+fn has_entries(root: &Root, dir: &str) -> Result<bool, Unknown> {
+    let mut any = false;
+    match root.each(dir, |_, _| any = true) {
+        Ok(()) => Ok(any),
+        Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::WrongType) => Ok(false),
+        Err(unknown) => Err(unknown),
+    }
+}
+
+fn of_usual_places(root: &Root, kubelet_root: &str) -> Result<Option<KubeletConfig>, Unknown> {
     for (path, drop_ins) in USUAL_PLACES {
         let mut files = Vec::new();
         let mut settings = match base_file(root, path.to_owned(), &mut files) {
@@ -197,13 +315,23 @@ fn of_usual_places(root: &Root, kubelet_root: &str, hidden: Option<Unknown>) -> 
             settings.before_drop_ins();
             apply_drop_ins(root, dir, &mut settings, &mut files)?;
         }
-        return finish(settings, kubelet_root, ConfigOrigin::Files { files });
+        let (hard, soft) = settings
+            .thresholds()
+            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
+        return Ok(Some(KubeletConfig {
+            origin: ConfigOrigin::Files { files },
+            root_dir: kubelet_root.to_owned(),
+            hard: Thresholds::Read(hard),
+            soft: Thresholds::Read(soft),
+            enforces_pods: settings.enforces_pods(),
+        }));
     }
-    match hidden {
-        // A kubelet may be running that we are not shown.
-        Some(unknown) => Err(unknown),
-        None => Ok(KubeletConfig { root_dir: kubelet_root, ..KubeletConfig::default() }),
-    }
+    Ok(None)
+}
+
+fn read_from(files: &[String]) -> String {
+    let from = if files.is_empty() { "its command line".to_owned() } else { files.join(", ") };
+    format!("the kubelet's configuration ({from})")
 }
 
 fn read_file(root: &Root, path: &str) -> Result<ConfigFile, Unknown> {
@@ -250,17 +378,6 @@ fn too_many(root: &Root, dir: &str) -> Unknown {
         root.name(relative(dir))
     );
     Unknown::new(Cause::TooLarge, why)
-}
-
-fn finish(settings: Settings, root_dir: String, origin: ConfigOrigin) -> Result<KubeletConfig, Unknown> {
-    let (hard, soft) = settings.thresholds().map_err(|reason| {
-        let (ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files }) = &origin else {
-            return Unknown::new(Cause::Malformed, reason);
-        };
-        let from = if files.is_empty() { "its command line".to_owned() } else { files.join(", ") };
-        Unknown::new(Cause::Malformed, format!("the kubelet's configuration ({from}): {reason}"))
-    })?;
-    Ok(KubeletConfig { origin, root_dir, hard, soft, enforces_pods: settings.enforces_pods() })
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ mod tests {
             (available, capacity, hard) in any::<(u64, u64, Option<u64>)>(),
         ) {
             let signal = EvictionSignal::NodeFs;
-            let figures = Headroom { signal, available, capacity, hard, soft: hard, note: None };
+            let figures = Headroom { signal, available, capacity, hard, soft: hard, assumed: None, note: None };
             let headroom = vec![ReportedHeadroom { signal, figures: Some(figures), why: None, trend: trend.clone() }];
             let mut out = String::new();
             write(&mut out, &Report { headroom, ..samples::healthy() });

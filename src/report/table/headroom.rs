@@ -143,6 +143,9 @@ fn mark(figures: &Headroom) -> Mark {
 pub(in crate::report) fn threshold(figures: &Headroom, say: impl Fn(u64) -> String) -> String {
     match (figures.hard, figures.soft) {
         // The note beside it says why.
+        (None, None) if let Some(assumed) = figures.assumed => {
+            format!("assumed: evicts below {}", say(assumed))
+        }
         (None, None) if figures.note.as_deref().is_some_and(|note| note.starts_with(THRESHOLD_UNKNOWN)) => {
             "whether anything is evicted for it is not known".to_owned()
         }
@@ -187,7 +190,7 @@ mod tests {
     const STYLE: Style = Style { colour: false, width: 80, ascii: true };
 
     fn figures(available: u64, capacity: u64, hard: Option<u64>) -> Headroom {
-        Headroom { signal: EvictionSignal::Memory, available, capacity, hard, soft: None, note: None }
+        Headroom { signal: EvictionSignal::Memory, available, capacity, hard, soft: None, assumed: None, note: None }
     }
 
     #[test]
@@ -197,6 +200,16 @@ mod tests {
         assert_eq!(bar(&figures(100, 100, None), STYLE), "....................");
         assert_eq!(bar(&figures(0, u64::MAX, Some(0)), STYLE), "###################|");
         assert_eq!(bar(&figures(7, 0, Some(3)), STYLE), "...................|");
+    }
+
+    #[test]
+    fn an_assumed_threshold_is_called_one_and_marks_nothing() {
+        let note = Some(format!("{THRESHOLD_UNKNOWN}: k3s-server (process 812) runs here"));
+        let assumed = Headroom { assumed: Some(10), note, ..figures(4, 100, None) };
+        assert_eq!(threshold(&assumed, |n| n.to_string()), "assumed: evicts below 10");
+        assert_eq!((mark(&assumed), bar(&assumed, STYLE).as_str()), (Mark::Info, "###################."));
+        let unknown = Headroom { assumed: None, ..assumed };
+        assert_eq!(threshold(&unknown, |n| n.to_string()), "whether anything is evicted for it is not known");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{NotAbsent, OomCounts, PodCgroups};
+use crate::facts::{NotAbsent, OomCounts, Part, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
@@ -65,12 +65,13 @@ fn the_working_sets_of_v2_are_the_kubelets() {
     let tree = Tree::v2();
     group_v2(&tree, "kubepods.slice");
     let seen = levels(&tree.root()).unwrap();
-    let memory = seen.root.unwrap();
+    let memory = seen.root.seen().unwrap().unwrap();
     assert_eq!((memory.usage, memory.working_set()), (8_053_063_680, 6_442_450_944));
     assert_eq!(8_221_233_152 - memory.working_set(), 1_778_782_208);
     let pods = seen.kubepods.unwrap();
-    let working_set = pods.memory.unwrap() - pods.inactive_file.unwrap();
-    assert_eq!(pods.memory_max.unwrap() - working_set, 312_872_960);
+    let known = |part: &Part<u64>| *part.seen().unwrap().unwrap();
+    let working_set = known(&pods.memory) - known(&pods.inactive_file);
+    assert_eq!(known(&pods.memory_max) - working_set, 312_872_960);
     assert_eq!((seen.version, seen.driver), (CgroupVersion::V2, Some(CgroupDriver::Systemd)));
 }
 
@@ -84,7 +85,7 @@ fn own_and_hierarchical_oom_counts_are_told_apart() {
         OomCounts { limit_hit: Some(3), killed_here: Some(2), limit_hit_below: Some(3), killed: Some(9) }
     );
     assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Some(410), None, Some(4)));
-    assert_eq!(pods.memory_pressure.unwrap().full.unwrap().total_us, 5);
+    assert_eq!(pods.memory_pressure.seen().unwrap().unwrap().full.unwrap().total_us, 5);
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
         [("kubepods.slice/kubepods-burstable.slice", CgroupLevel::Qos), ("runtime.slice", CgroupLevel::Runtime)]
     );
     let (_, runtime) = &others["runtime.slice"];
-    assert_eq!((runtime.pids, runtime.oom.killed, runtime.memory), (Some(410), Some(9), None));
+    assert_eq!((runtime.pids, runtime.oom.killed, runtime.memory.is_absent()), (Some(410), Some(9), true));
     assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.pids, None);
 }
 
@@ -134,9 +135,9 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
     tree.write("pids/kubepods/pids.current", "12\n").write("pids/kubepods/pids.max", "4096\n");
     let seen = levels(&tree.root()).unwrap();
     assert_eq!((seen.version, seen.driver), (CgroupVersion::V1, Some(CgroupDriver::Cgroupfs)));
-    assert_eq!(seen.root.unwrap(), RootMemory { usage: 740_597_760, inactive_file: 637_923_328 });
+    assert_eq!(seen.root, Part::Known(RootMemory { usage: 740_597_760, inactive_file: 637_923_328 }));
     let pods = seen.kubepods.unwrap();
-    assert_eq!((pods.memory_max, pods.memory_pressure), (None, None));
+    assert!(pods.memory_max.is_absent() && pods.memory_pressure.is_absent());
     assert_eq!(pods.oom, OomCounts { killed_here: Some(6), ..OomCounts::default() });
     assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Some(12), Some(4096), None));
 }
@@ -145,7 +146,7 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
 fn a_machine_without_kubelet_has_levels_and_no_pods() {
     let tree = Tree::v2();
     let seen = levels(&tree.root()).unwrap();
-    assert_eq!((seen.driver, seen.kubepods), (None, None));
+    assert_eq!((seen.driver, seen.kubepods.as_ref()), (None, None));
     let unknown = pods(&tree.root()).unwrap_err();
     assert_eq!(unknown.cause, Cause::Missing);
     assert!(unknown.why.contains("no kubepods group below"), "{}", unknown.why);
@@ -170,17 +171,55 @@ fn a_truncated_file_is_malformed_and_named() {
         let tree = Tree::v2();
         group_v2(&tree, "kubepods");
         tree.write(file, text);
-        let unknown = levels(&tree.root()).unwrap_err();
+        let seen = levels(&tree.root()).unwrap();
+        let unknown = seen.unread().unwrap();
         assert_eq!(unknown.cause, Cause::Malformed, "{file}");
         assert!(unknown.why.contains(file), "{}", unknown.why);
     }
 }
 
 #[test]
+fn a_file_that_cannot_be_read_hides_nothing_but_what_stands_in_it() {
+    let whole = Tree::v2();
+    group_v2(&whole, "kubepods");
+    group_v2(&whole, "system.slice");
+    let whole = levels(&whole.root()).unwrap();
+    assert_eq!(whole.unread(), None);
+    let torn = |file: &str| {
+        let tree = Tree::v2();
+        group_v2(&tree, "kubepods");
+        group_v2(&tree, "system.slice");
+        tree.write(file, "x");
+        let seen = levels(&tree.root()).unwrap();
+        assert!(seen.unread().unwrap().why.contains(file), "{file}: {:?}", seen.unread());
+        seen
+    };
+    let kubepods = |seen: &Cgroups| seen.kubepods.clone().unwrap();
+    let pods = kubepods(&whole);
+    let seen = torn("kubepods/memory.pressure");
+    let unread = kubepods(&seen).memory_pressure;
+    assert!(unread.unread().is_some());
+    assert_eq!(kubepods(&seen), Cgroup { memory_pressure: unread, ..pods.clone() });
+    assert_eq!((&seen.root, &seen.others), (&whole.root, &whole.others));
+    let seen = torn("kubepods/memory.stat");
+    assert!(kubepods(&seen).inactive_file.unread().is_some());
+    assert_eq!((kubepods(&seen).memory, kubepods(&seen).oom), (pods.memory.clone(), pods.oom));
+    let seen = torn("memory.stat");
+    assert_eq!((seen.root.unread().is_some(), kubepods(&seen)), (true, pods.clone()));
+    // A number that is kept with one of another look would be another share.
+    let seen = torn("kubepods/pids.max");
+    assert!(seen.pids_unread.is_some() && seen.oom_unread.is_none());
+    assert_eq!(kubepods(&seen), Cgroup { pids: None, pids_max: None, pids_refused: None, ..pods.clone() });
+    let seen = torn("system.slice/memory.events");
+    assert!(seen.pids_unread.is_none() && seen.oom_unread.is_some());
+    assert_eq!(seen.others["system.slice"].1.pids, Some(410));
+}
+
+#[test]
 fn a_root_group_that_says_nothing_is_absent() {
     let tree = Tree::v2();
     fs::remove_file(tree.path("memory.stat")).unwrap();
-    assert_eq!(levels(&tree.root()).unwrap().root, None);
+    assert_eq!(levels(&tree.root()).unwrap().root, Part::Absent);
 }
 
 #[test]
@@ -242,7 +281,7 @@ fn a_pod_on_a_kernel_without_local_events_is_still_a_pod() {
 fn this_machine_is_read_as_it_is() {
     let root = Root::open(Path::new("/")).unwrap();
     match levels(&root) {
-        Ok(seen) => assert!(seen.root.is_none_or(|memory| memory.usage > 0)),
+        Ok(seen) => assert!(seen.root.seen().unwrap().is_none_or(|memory| memory.usage > 0)),
         Err(unknown) => assert!(!unknown.why.is_empty()),
     }
 }

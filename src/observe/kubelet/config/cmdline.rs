@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::facts::EvictionSignal;
 use crate::observe::host::root::quote;
 
 /// Signal names and what was written for them.
@@ -80,6 +81,20 @@ impl Flags {
             }
         }
         Ok(())
+    }
+}
+
+impl Flags {
+    /// Whether the flags alone decide over the hard threshold of a signal, whatever the files say. That of
+    /// `allocatableMemory` rests on what is enforced, too.
+    pub(super) fn settle_hard(&self, signal: EvictionSignal) -> bool {
+        let enforced = signal != EvictionSignal::AllocatableMemory || self.enforce.is_some();
+        self.hard.is_some() && self.reclaim.is_some() && enforced
+    }
+
+    /// The same of the soft thresholds.
+    pub(super) fn settle_soft(&self) -> bool {
+        self.soft.is_some() && self.grace.is_some() && self.reclaim.is_some()
     }
 }
 

@@ -45,7 +45,8 @@ pub struct ConfigFile {
     pub merge_default_eviction_settings: Option<bool>,
 }
 
-/// Reads a configuration file or a drop-in, YAML or JSON.
+/// Reads a configuration file or a drop-in, YAML or JSON. Like the kubelet's own decoder it takes the first document and
+/// looks at nothing behind it.
 ///
 /// # Errors
 /// When it is neither, or another kind of object. The reason quotes nothing of the file but a line number.
@@ -54,7 +55,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
         with_snippet: false,
     };
-    let file: ConfigFile = serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
+    let file: ConfigFile = serde_saphyr::from_slice_with_options(first_document(bytes), options).map_err(|error| {
         let place = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
         format!("expected a KubeletConfiguration in YAML or JSON{place}")
     })?;
@@ -63,6 +64,26 @@ pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
         Some(_) => Err("expected kind KubeletConfiguration, found another kind".into()),
         None => Err("expected kind KubeletConfiguration, found no kind".into()),
     }
+}
+
+/// The file up to the marker that ends its first document. Within a document no line can begin with a marker, not even in
+/// a quoted text: YAML forbids it.
+fn first_document(bytes: &[u8]) -> &[u8] {
+    let is_marker = |line: &[u8], marker: &[u8]| {
+        line.strip_prefix(marker).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
+    };
+    let mut begun = false;
+    let mut length = 0usize;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let starts = is_marker(line, b"---");
+        if begun && (starts || is_marker(line, b"...")) {
+            break;
+        }
+        // Comments and directives may stand before the marker of the first document.
+        begun |= starts || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
+        length = length.saturating_add(line.len());
+    }
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 #[cfg(test)]
@@ -118,6 +139,29 @@ mod tests {
         assert_eq!(file.eviction_hard, map(&expected));
         assert_eq!((file.eviction_soft, file.merge_default_eviction_settings), (Field::Null, Some(true)));
         assert_eq!(file.enforce_node_allocatable, Field::Value(vec!["none".into()]));
+    }
+
+    #[test]
+    fn the_first_document_counts_and_nothing_behind_it() {
+        let alone = parse_config(b"kind: KubeletConfiguration\nevictionHard: {memory.available: 6Gi}\n").unwrap();
+        let document = "kind: KubeletConfiguration\nevictionHard: {memory.available: 6Gi}\n";
+        for (before, behind) in [
+            ("", "---\n"),
+            ("", "---"),
+            ("", "...\n"),
+            ("", "--- # the end\n\n"),
+            ("# made by a script\n---\n", "---\n"),
+            ("%YAML 1.1\n---\n", "...\n---\n"),
+            ("", "---\nkind: KubeletConfiguration\nevictionHard: {memory.available: 1Gi}\n"),
+            ("", "---\nkind: [\n"),
+        ] {
+            let text = format!("{before}{document}{behind}");
+            assert_eq!(parse_config(text.as_bytes()).as_ref(), Ok(&alone), "{text}");
+        }
+        let empty = parse_config(format!("---\n---\n{document}").as_bytes()).unwrap_err();
+        assert!(empty.contains("KubeletConfiguration"), "{empty}");
+        let no_marker = parse_config(format!("{document}---x: 1\n").as_bytes()).unwrap();
+        assert_eq!(no_marker.eviction_hard, alone.eviction_hard, "a key may begin with dashes");
     }
 
     #[test]

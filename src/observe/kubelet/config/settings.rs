@@ -222,7 +222,7 @@ mod tests {
 
     use super::super::file::parse_config;
     use super::*;
-    use crate::facts::KubeletConfig;
+    use crate::facts::default_thresholds;
     use EvictionSignal::{AllocatableMemory, ImageFs, Memory, NodeFs, NodeFsInodes};
     use ThresholdValue::{Percentage, Quantity};
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn nothing_said_is_the_kubelets_defaults() {
         let (hard, soft) = Settings::default().thresholds().unwrap();
-        assert_eq!((hard, soft), (KubeletConfig::default().hard, KubeletConfig::default().soft));
+        assert_eq!((hard, soft), (default_thresholds(), Thresholds::new()));
         assert_eq!(Settings::of_base(file("")), Settings::default());
         assert_eq!(Settings::of_base(file("evictionHard: null\n")), Settings::default());
     }

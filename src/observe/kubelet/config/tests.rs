@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::facts::{EvictionSignal, ThresholdValue};
-use EvictionSignal::{ImageFs, Memory, NodeFs};
+use EvictionSignal::{AllocatableMemory, ImageFs, Memory, NodeFs};
 
 const ROOT: &str = "/var/lib/kubelet";
 const KIND: &str = "kind: KubeletConfiguration\n";
@@ -42,7 +42,20 @@ impl Tree {
 }
 
 fn value(config: &KubeletConfig, signal: EvictionSignal) -> Option<ThresholdValue> {
-    config.hard.get(&signal).map(|threshold| threshold.value)
+    config.hard.of(signal).unwrap().map(|threshold| threshold.value)
+}
+
+/// How many hard thresholds are in force.
+fn count(config: &KubeletConfig) -> usize {
+    let Thresholds::Read(hard) = &config.hard else { panic!("{:?}", config.hard) };
+    hard.len()
+}
+
+/// Why none of them is known, and what is assumed.
+fn assumed(config: &KubeletConfig) -> (&Unknown, &BTreeMap<EvictionSignal, Threshold>) {
+    let Thresholds::Assumed { read, guess, why } = &config.hard else { panic!("{:?}", config.hard) };
+    assert_eq!((read, config.hard.of(Memory)), (&BTreeMap::new(), Err(why)));
+    (why, guess)
 }
 
 #[test]
@@ -66,11 +79,12 @@ fn the_running_kubelet_names_its_files_and_flags_win() {
         .write("etc/k/d/readme.txt", "not read");
     let config = tree.read().unwrap();
     let files = ["/etc/k/config.json", "/etc/k/d/10-a.conf", "/etc/k/d/20-b.conf"].map(str::to_owned).to_vec();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files, unseen: None });
+    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files });
     assert_eq!(config.root_dir, "/data/kubelet");
     assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(0.2)));
     assert_eq!(value(&config, ImageFs), Some(ThresholdValue::Percentage(0.15)));
-    assert_eq!(config.hard[&NodeFs].min_reclaim, Some(ThresholdValue::Quantity(1 << 30)));
+    let nodefs = config.hard.of(NodeFs).unwrap().unwrap();
+    assert_eq!(nodefs.min_reclaim, Some(ThresholdValue::Quantity(1 << 30)));
 }
 
 #[test]
@@ -81,7 +95,7 @@ fn drop_ins_below_directories_are_walked_in_lexical_order() {
         .write("d/b.conf", format!("{KIND}evictionHard: {{nodefs.available: 2%}}\n"));
     let config = tree.read().unwrap();
     assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(0.02)));
-    assert_eq!(config.hard.len(), 6, "without --config the defaults stand below the drop-ins");
+    assert_eq!(count(&config), 6, "without --config the defaults stand below the drop-ins");
 }
 
 #[test]
@@ -89,21 +103,42 @@ fn a_kubelet_without_settings_has_the_defaults_and_is_named() {
     let tree = Tree::new();
     tree.process(812, "kubelet", &["--v=2"]);
     let config = tree.read().unwrap();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files: Vec::new(), unseen: None });
-    assert_eq!(config.hard, KubeletConfig::default().hard);
+    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files: Vec::new() });
+    assert_eq!(config.hard, Thresholds::Read(default_thresholds()));
 }
 
 #[test]
-fn a_file_that_the_kubelet_names_and_we_cannot_read_is_unknown() {
+fn a_file_that_the_kubelet_names_and_we_cannot_read_leaves_its_thresholds_assumed() {
     let tree = Tree::new();
-    tree.process(812, "kubelet", &["--config=/etc/k/config.json"]);
-    let unknown = tree.read().unwrap_err();
-    assert_eq!(unknown.cause, Cause::Missing);
-    assert!(unknown.why.contains("etc/k/config.json is not there (the running kubelet, process 812, uses it)"));
+    tree.process(812, "kubelet", &["--config=/etc/k/config.json", "--root-dir=/data"]);
+    let config = tree.read().unwrap();
+    let (why, guess) = assumed(&config);
+    assert_eq!((why.cause, guess), (Cause::Missing, &default_thresholds()));
+    assert!(why.why.contains("etc/k/config.json is not there (the running kubelet, process 812, uses it)"), "{why}");
+    assert_eq!(config.root_dir, "/data", "the directory does not rest on the file");
     tree.write("etc/k/config.json", "kind: Config\n");
-    assert_eq!(tree.read().unwrap_err().cause, Cause::Malformed);
+    assert_eq!(assumed(&tree.read().unwrap()).0.cause, Cause::Malformed);
     tree.process(812, "kubelet", &["--config-dir=/etc/k/none"]);
-    assert!(tree.read().unwrap_err().why.contains("etc/k/none is not there"));
+    assert!(assumed(&tree.read().unwrap()).0.why.contains("etc/k/none is not there"));
+}
+
+#[test]
+fn flags_that_win_over_a_file_that_cannot_be_read_are_known() {
+    let tree = Tree::new();
+    let hard = "--eviction-hard=memory.available<350Mi,nodefs.available<5%";
+    let reclaim = "--eviction-minimum-reclaim=nodefs.available=10%";
+    tree.process(812, "kubelet", &["--config=/opt/k.yaml", hard, reclaim]);
+    let config = tree.read().unwrap();
+    assert_eq!(value(&config, Memory), Some(ThresholdValue::Quantity(350 << 20)));
+    assert!(config.hard.of(AllocatableMemory).is_err(), "the file may say that nothing is enforced");
+    assert!(config.soft.of(Memory).is_err());
+    // Until when it stays met is said in the file.
+    tree.process(812, "kubelet", &["--config=/opt/k.yaml", hard]);
+    let config = tree.read().unwrap();
+    assert_eq!(assumed(&config).1[&Memory].value, ThresholdValue::Quantity(350 << 20));
+    let soft = ["--eviction-soft=memory.available<500Mi", "--eviction-soft-grace-period=memory.available=15s"];
+    tree.process(812, "kubelet", &["--config=/opt/k.yaml", reclaim, soft[0], soft[1]]);
+    assert!(tree.read().unwrap().soft.of(Memory).unwrap().is_some());
 }
 
 #[test]
@@ -119,10 +154,10 @@ fn thresholds_that_make_no_sense_are_named_with_their_files() {
 fn a_relative_path_is_taken_from_the_kubelets_directory() {
     let tree = Tree::new();
     tree.process(812, "kubelet", &["--config=config.yaml"]);
-    assert!(tree.read().unwrap_err().why.contains("relative to the working directory"));
+    assert!(assumed(&tree.read().unwrap()).0.why.contains("relative to the working directory"));
     std::os::unix::fs::symlink("/srv", tree.0.path().join("proc/812/cwd")).unwrap();
     tree.write("srv/config.yaml", format!("{KIND}evictionHard: {{}}\n"));
-    assert_eq!(tree.read().unwrap().hard.len(), 0);
+    assert_eq!(count(&tree.read().unwrap()), 0);
 }
 
 #[test]
@@ -131,7 +166,7 @@ fn without_a_kubelet_the_usual_places_answer() {
     tree.write("var/lib/kubelet/config.yaml", include_str!("../../../../tests/fuzz/seeds/kubelet_config/kubeadm.yaml"));
     let config = tree.read().unwrap();
     assert_eq!(config.origin, ConfigOrigin::Files { files: vec!["/var/lib/kubelet/config.yaml".into()] });
-    assert_eq!(config.hard, KubeletConfig::default().hard);
+    assert_eq!(config.hard, Thresholds::Read(default_thresholds()));
     tree.write(
         "etc/kubernetes/kubelet/config.json",
         include_str!("../../../../tests/fuzz/seeds/kubelet_config/eks.json"),
@@ -141,16 +176,56 @@ fn without_a_kubelet_the_usual_places_answer() {
         format!("{KIND}evictionHard: {{memory.available: 1Gi}}\n"),
     );
     let config = tree.read().unwrap();
-    assert_eq!((value(&config, Memory), config.hard.len()), (Some(ThresholdValue::Quantity(1 << 30)), 4));
+    assert_eq!((value(&config, Memory), count(&config)), (Some(ThresholdValue::Quantity(1 << 30)), 4));
     let ConfigOrigin::Files { files } = config.origin else { panic!("no kubelet runs") };
     assert_eq!(files.len(), 2);
 }
 
 #[test]
-fn nothing_at_all_is_the_defaults() {
-    assert_eq!(Tree::new().read().unwrap(), KubeletConfig::default());
-    let elsewhere = Finder::default().read(&Tree::new().root(), "/data/kubelet/").unwrap();
-    assert_eq!((elsewhere.root_dir.as_str(), elsewhere.origin), ("/data/kubelet", ConfigOrigin::Defaults));
+fn a_machine_without_a_kubelet_has_no_thresholds() {
+    let tree = Tree::new();
+    let unknown = tree.read().unwrap_err();
+    assert!(unknown.why.contains("whether a kubelet runs is not known: "), "no process was copied: {unknown}");
+    tree.process(1, "systemd", &[]);
+    let config = Finder::default().read(&tree.root(), "/data/kubelet/").unwrap();
+    assert_eq!((config.root_dir.as_str(), &config.origin), ("/data/kubelet", &ConfigOrigin::NoKubelet));
+    let (why, guess) = assumed(&config);
+    assert_eq!((why.cause, why.why.as_str(), guess.len()), (Cause::Unsupported, "no kubelet runs here", 0));
+}
+
+#[test]
+fn a_kubelet_inside_another_program_has_thresholds_that_are_assumed() {
+    for comm in ["k3s-server", "k3s-agent", "kubelite", "microshift"] {
+        let tree = Tree::new();
+        // A file that another kubelet left does not count either.
+        tree.process(1, "systemd", &[]).process(812, comm, &[]).write("etc/kubernetes/kubelet/config", KIND);
+        let config = tree.read().unwrap();
+        let (why, guess) = assumed(&config);
+        assert_eq!(
+            (&config.origin, why.cause, guess),
+            (&ConfigOrigin::NotFound, Cause::Missing, &default_thresholds())
+        );
+        assert!(why.why.contains(&format!("{comm} (process 812) runs here")), "{why}");
+        // One in a pod is a cluster of its own.
+        tree.write("proc/812/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope\n");
+        assert!(matches!(tree.read().unwrap().origin, ConfigOrigin::Files { .. }));
+        // rke2 and k0s start a kubelet as a process of its own, which counts.
+        tree.process(900, "kubelet", &[]).process(812, "rke2", &[]);
+        assert!(matches!(tree.read().unwrap().origin, ConfigOrigin::Process { pid: 900, .. }));
+    }
+}
+
+#[test]
+fn pods_without_a_kubelet_process_are_pods_of_some_kubelet() {
+    let tree = Tree::new();
+    tree.process(1, "systemd", &[]);
+    fs::create_dir_all(tree.0.path().join("var/lib/kubelet/pods/74dcc96c")).unwrap();
+    let config = tree.read().unwrap();
+    assert!(assumed(&config).0.why.contains("var/lib/kubelet/pods holds pods"), "{config:?}");
+    fs::create_dir_all(tree.0.path().join("sys/fs/cgroup/kubepods")).unwrap();
+    let config = tree.read().unwrap();
+    assert!(assumed(&config).0.why.contains("sys/fs/cgroup/kubepods is there"), "{config:?}");
+    assert_eq!(config.origin, ConfigOrigin::NotFound);
 }
 
 #[test]
@@ -179,6 +254,7 @@ fn a_process_that_cannot_be_looked_at_may_be_the_kubelet() {
 #[test]
 fn a_kubelet_in_a_pod_or_ending_is_not_the_nodes() {
     let tree = Tree::new();
+    tree.process(1, "systemd", &[]);
     tree.process(20, "kubelet", &["--root-dir=/inner"])
         .write("proc/20/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope/kubelet\n")
         .process(30, "kubelet", &[])
@@ -201,7 +277,7 @@ fn a_kubelet_whose_command_line_cannot_be_read_is_not_none() {
 #[test]
 fn the_process_is_remembered_until_it_is_another() {
     let tree = Tree::new();
-    tree.process(40, "kubelet", &[]);
+    tree.process(1, "systemd", &[]).process(40, "kubelet", &[]);
     let mut finder = Finder::default();
     let root = tree.root();
     let mut pid = || match finder.read(&root, ROOT).unwrap().origin {
