@@ -72,6 +72,14 @@ fn every_scenario_comes_out_as_it_says() {
     );
 }
 
+#[test]
+fn every_scenario_begins_with_what_happens() {
+    let folders = fs::read_dir(dir()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    let silent: Vec<_> = files.filter(|file| !fs::read_to_string(file).unwrap().starts_with("# ")).collect();
+    assert!(silent.is_empty(), "expected a comment in the first line of {silent:?}");
+}
+
 /// What the player makes of a scenario that is written here.
 fn play(purpose: Purpose, kind: Kind, text: &str) -> Result<(), String> {
     Scenario::of("player".into(), purpose, kind, text).play(&Scenario::base(&dir().join("base.txt")))
