@@ -4,6 +4,7 @@ use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{CpuTimes, LoadAvg, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording;
 
 const KIND: Kind = Kind::NodeSaturated;
 
@@ -67,10 +68,10 @@ fn cpu(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
         return Ok(None);
     }
     let evidence = vec![
-        cpu.says(format!("{share} % idle over {} s; {} tasks runnable", total.over.as_secs(), cpu.running)),
-        load.says(format!("load {:.2} {:.2} {:.2} on {} CPUs", load.one, load.five, load.fifteen, cpu.cpus)),
+        cpu.says(format!("{share} % idle over {} s; {} runnable", total.over.as_secs(), tasks(cpu.running.into()))),
+        load.says(format!("load {:.2} {:.2} {:.2} on {}", load.one, load.five, load.fifteen, cpus(&cpu))),
     ];
-    let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {} CPUs", load.one, cpu.cpus);
+    let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {}", load.one, cpus(&cpu));
     Ok(Some(finding("cpu", message, evidence)))
 }
 
@@ -91,8 +92,8 @@ fn io(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
         return Ok(None);
     }
     let mut evidence = vec![pressure.says(format!("all tasks waited for I/O for {full} % of the last minute"))];
-    evidence.push(cpu.says(format!("{} tasks are blocked on I/O", cpu.blocked)));
-    evidence.push(load.says(format!("load {:.2} on {} CPUs", load.one, cpu.cpus)));
+    evidence.push(cpu.says(format!("{} blocked on I/O", tasks(cpu.blocked.into()))));
+    evidence.push(load.says(format!("load {:.2} on {}", load.one, cpus(&cpu))));
     Ok(Some(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
 }
 
@@ -105,6 +106,14 @@ fn files(view: &View, settings: &Settings) -> Result<Option<Finding>, Unknown> {
     }
     let evidence = vec![limits.says(format!("{} of {max} file handles are allocated", limits.files))];
     Ok(Some(finding("files", format!("{} of {max} file handles are in use ({percent} %)", limits.files), evidence)))
+}
+
+fn tasks(n: u64) -> String {
+    wording::number(n, "task")
+}
+
+fn cpus(cpu: &CpuTimes) -> String {
+    wording::number(cpu.cpus.into(), "CPU")
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {

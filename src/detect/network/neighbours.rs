@@ -4,6 +4,7 @@ use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{NeighbourTable, Neighbours, Source, SourceSet};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording;
 
 const KIND: Kind = Kind::NeighbourTableFull;
 
@@ -54,7 +55,8 @@ fn full(view: &View, settings: &All, (name, of): &Table) -> Option<Finding> {
     }
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
-        evidence.push(seen.says(format!("{name}: {refused} entries were refused since the last look")));
+        let entries = wording::of(refused, "entry was", "entries were");
+        evidence.push(seen.says(format!("{name}: {entries} refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
     Some(Finding {
