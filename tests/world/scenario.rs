@@ -252,15 +252,25 @@ impl Scenario {
 
     /// Whether it says that its kind cannot be evaluated at some time.
     fn is_blind(&self) -> bool {
-        let mut expects = self.steps.iter().flat_map(|step| &step.expects);
-        expects.any(|expect| matches!(expect, Expect::Blind(kind, _) if *kind == self.kind))
+        self.steps.iter().any(|step| self.is_blind_at(step))
+    }
+
+    fn is_blind_at(&self, step: &Step) -> bool {
+        step.expects.iter().any(|expect| matches!(expect, Expect::Blind(kind, _) if *kind == self.kind))
+    }
+
+    /// Whether it is a case of "not evaluated", at its end as well.
+    fn ends_blind(&self) -> bool {
+        self.negatives().next().is_none() && self.steps.last().is_some_and(|step| self.is_blind_at(step))
     }
 
     /// Without these a broken parser would make it hold.
     fn is_a_negative_case(&self) -> Result<(), String> {
         let kind = self.kind;
-        if self.negatives().next().is_none() && !self.is_blind() {
-            return Err(format!("expected `!! not {kind} OBJECT by SOURCE [TEXT]`, or `!! blind {kind} [TEXT]`"));
+        if self.negatives().next().is_none() && !self.ends_blind() {
+            return Err(format!(
+                "expected `!! not {kind} OBJECT by SOURCE [TEXT]`, or `!! blind {kind} [TEXT]` in its last step"
+            ));
         }
         let names_its_finding = |expect: &Expect| matches!(expect, Expect::Found { kind: k, confirmed: true, text, .. } if *k == kind && !text.is_empty());
         if self.twins.is_empty() {
@@ -287,7 +297,7 @@ impl Scenario {
         if let Some(entry) = world.engine.entries().find(|e| e.finding.kind == self.kind) {
             return Err(format!("suspected at its end: {}", entry.finding.message));
         }
-        if self.is_blind() {
+        if self.ends_blind() {
             return Ok(());
         }
         match not_evaluated(world, self.kind) {

@@ -479,7 +479,7 @@ mod tests {
     }
 
     /// Does it in a thread without root's right to read anything; only that thread has another uid for files.
-    fn as_nobody<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    fn as_another_user<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || {
             nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
             what()
@@ -550,7 +550,7 @@ mod tests {
         fs::write(&path, "x").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let denied = as_nobody(move || root.text("proc/kmsg"));
+        let denied = as_another_user(move || root.text("proc/kmsg"));
         assert_eq!(cause(denied, "permission denied"), Cause::Denied);
     }
 
