@@ -650,6 +650,8 @@ pub fn row(kind: Kind) -> &'static Row {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -666,9 +668,11 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_one_of_ours() {
-        for area in Area::ALL {
-            assert!(area.condition().starts_with("Barnacle"));
-        }
+    fn each_area_has_a_condition_of_its_own_that_is_ours() {
+        // Controllers terminate nodes on StorageReady, NetworkingReady, KernelReady and the like.
+        let ours = Area::ALL.map(|area| area.condition().strip_prefix("Barnacle").unwrap());
+        assert_eq!(ours, ["VolumeProblem", "EvictionRisk", "NetworkInterfaceProblem", "InstanceProblem"]);
+        let used: BTreeSet<_> = Kind::ALL.iter().map(|kind| row(*kind).area).collect();
+        assert_eq!(used, BTreeSet::from(Area::ALL), "an area without a kind has a condition that is never set");
     }
 }

@@ -51,6 +51,12 @@ pub fn number(n: u64, of: &str) -> String {
     format!("{} {of}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// So many of something whose word, or the verb after it, is another one for more: "1 process was", "3 processes were".
+#[must_use]
+pub fn of(n: u64, one: &str, more: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { more })
+}
+
 /// A duration in its two largest units: "3d 4h", "2m 10s", "45s".
 #[must_use]
 pub fn duration(of: Duration) -> String {
@@ -62,4 +68,19 @@ pub fn duration(of: Duration) -> String {
         _ => (seconds / 86_400, seconds % 86_400 / 3_600, 'd', 'h'),
     };
     if small == 0 { format!("{big}{big_name}") } else { format!("{big}{big_name} {small}{small_name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            ["0 requests", "1 request", "1,200 requests"].map(String::from),
+            [0, 1, 1200].map(|n| number(n, "request"))
+        );
+        let of = |n| of(n, "process was", "processes were");
+        assert_eq!(["0 processes were", "1 process was", "3 processes were"].map(String::from), [0, 1, 3].map(of));
+    }
 }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::facts::region_of;
 use crate::observe::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
 use crate::report::sweep::SweepReport;
+use crate::report::text;
 
 /// Sweeps the region of the cluster, or another one.
 ///
@@ -37,7 +38,10 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
         notes.push(format!("how much the account has in all is not known: {error}"));
         BTreeMap::new()
     });
-    notes.push(format!("{} calls of DescribeVolumes, and nothing was changed", meter.total()));
+    notes.push(format!(
+        "{} of DescribeVolumes, and nothing was changed",
+        text::counted(usize::try_from(meter.total()).unwrap_or(usize::MAX), "call")
+    ));
     Ok(SweepReport::of(&sweep.found, &sizes, notes, Timestamp::now()))
 }
 

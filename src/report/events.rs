@@ -22,6 +22,7 @@ use super::{FindingState, NOT_LOOKED, Report, ReportedFinding, State, text};
 use crate::catalogue;
 use crate::facts::Moment;
 use crate::finding::{Kind, Severity, Subject};
+use crate::wording;
 
 pub use body::CONTROLLER;
 pub(super) use body::about;
@@ -331,9 +332,9 @@ impl LeftOut {
         self.sending = std::mem::take(&mut self.by_kind);
         let all: u64 = self.sending.values().sum();
         let each: Vec<_> = self.sending.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        let (all, since, each) = (text::count(all), text::time(since), each.join(", "));
+        let (all, since, each) = (wording::of(all, "event was", "events were"), text::time(since), each.join(", "));
         let note = format!(
-            "{all} events were kept back since {since}, as this node may write {} at once and {} an hour: {each}. They are \
+            "{all} kept back since {since}, as this node may write {} at once and {} an hour: {each}. They are \
              written later if they still stand; barnacle check has all findings.",
             budget::BURST,
             budget::PER_HOUR,

@@ -184,7 +184,8 @@ fn group(out: &mut String, title: &str, volumes: Result<&[SweptVolume], &str>) {
             text::clean(&volume.hint)
         );
     }
-    let _ = writeln!(out, "  together {} volumes, {gib} GiB, about {cost:.2} USD a month", volumes.len());
+    let _ =
+        writeln!(out, "  together {}, {gib} GiB, about {cost:.2} USD a month", text::counted(volumes.len(), "volume"));
 }
 
 impl SweptVolume {
@@ -301,7 +302,7 @@ mod tests {
         for line in [
             "Ours (prod): no PersistentVolume of this cluster has them",
             "  vol-00000001              100 GiB gp3            8.00 USD/month  made 2026-01-02  claim shop/data-db-0, cluster prod",
-            "  together 1 volumes, 100 GiB, about 8.00 USD a month",
+            "  together 1 volume, 100 GiB, about 8.00 USD a month",
             "Probably somebody's: check the other clusters, and who tags so",
             "made for PersistentVolume pvc-2",
             "Unknown owner: no tag says whose they are",

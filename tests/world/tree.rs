@@ -1,6 +1,7 @@
 //! The tree of files and what looks at it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,6 @@ use barnacle::ledger::Memory;
 use barnacle::observe::cluster::{Object, read_object, read_pods};
 use barnacle::observe::host::root::Root;
 use barnacle::observe::{Host, HostSettings};
-use barnacle::recording::Writer;
 use serde::de::DeserializeOwned;
 
 use super::scenario::Edit;
@@ -41,6 +41,8 @@ pub struct World {
     boot: (u64, u64),
     /// What the API server was asked so far.
     answers: RefCell<Said>,
+    /// What each source returned when it was read last.
+    latest: BTreeMap<Source, Observation>,
 }
 
 /// All answers of the API server: each observation has those before it, too.
@@ -95,7 +97,13 @@ impl World {
             asks: Vec::new(),
             boot: (0, UP),
             answers: RefCell::default(),
+            latest: BTreeMap::new(),
         }
+    }
+
+    /// What a source returned when it was read last; `None` before that.
+    pub fn latest(&self, source: Source) -> Option<&Observation> {
+        self.latest.get(&source)
     }
 
     pub fn edit(&mut self, edits: &[Edit]) {
@@ -135,11 +143,6 @@ impl World {
         self.rounds(second, |_, _| {});
     }
 
-    /// The same, written down as well.
-    pub fn record(&mut self, second: u64, writer: &mut Writer<impl Write>) {
-        self.rounds(second, |at, seen| writer.step(at, seen).unwrap());
-    }
-
     /// The same; each round's observations are handed out before the engine has them.
     pub fn rounds(&mut self, second: u64, mut each: impl FnMut(Moment, &[Observation])) {
         let at = self.moment(second);
@@ -152,6 +155,7 @@ impl World {
             self.state.replace(&mut seen, at);
             seen.extend(self.api(at, &asks));
             each(at, &seen);
+            self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
             let step = self.engine.step(at, seen);
             self.schedule.answer(&step.asks, at, &mut self.asks);
             if self.asks.is_empty() {
@@ -271,9 +275,7 @@ pub fn apply(dir: &Path, edits: &[Edit]) {
         match edit {
             Edit::File(_, text) => {
                 make_parent(&path);
-                let is_page = edit.path().starts_with("captured/") && edit.path().ends_with("-d0");
-                let page = || super::page::page(std::str::from_utf8(text).unwrap());
-                fs::write(&path, if is_page { page() } else { text.clone() }).unwrap();
+                write(edit.path(), &path, text);
             }
             Edit::Link(_, target) => {
                 make_parent(&path);
@@ -288,11 +290,39 @@ pub fn apply(dir: &Path, edits: &[Edit]) {
                 fs::write(&path, all).unwrap();
             }
             Edit::Replace(_, from, to) => {
-                let old = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                let old = text_of(edit.path(), &path);
                 assert!(old.contains(from.as_str()), "{} does not contain {from:?}", path.display());
-                fs::write(&path, old.replace(from.as_str(), to)).unwrap();
+                write(edit.path(), &path, old.replace(from.as_str(), to).as_bytes());
+            }
+            Edit::Add(_, growth) => {
+                let grown = growth.of(&text_of(edit.path(), &path));
+                let grown = grown.unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+                write(edit.path(), &path, grown.as_bytes());
             }
         }
+    }
+}
+
+/// Where the words of a statistics page are kept, so that they can be edited.
+fn words_of(path: &Path) -> PathBuf {
+    path.with_extension("words")
+}
+
+fn is_page(name: &str) -> bool {
+    name.starts_with("captured/") && name.ends_with("-d0")
+}
+
+fn text_of(name: &str, path: &Path) -> String {
+    let from = if is_page(name) { words_of(path) } else { path.to_owned() };
+    fs::read_to_string(&from).unwrap_or_else(|e| panic!("{}: {e}", from.display()))
+}
+
+fn write(name: &str, path: &Path, text: &[u8]) {
+    if is_page(name) {
+        fs::write(words_of(path), text).unwrap();
+        fs::write(path, super::page::page(std::str::from_utf8(text).unwrap())).unwrap();
+    } else {
+        fs::write(path, text).unwrap();
     }
 }
 

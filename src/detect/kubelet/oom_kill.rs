@@ -10,7 +10,7 @@ use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
-use crate::wording::duration;
+use crate::wording::{self, duration};
 
 const KIND: Kind = Kind::OomKill;
 
@@ -189,8 +189,10 @@ fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
         let limit = grown(new.limit_hit, old.limit_hit);
         let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));
         if limit > 0 && killed > 0 && !found.contains_key(id) {
-            let fact = format!("{id}: its limit was hit {limit} times, {killed} processes killed");
-            let text = format!("{killed} processes were killed");
+            let (times, processes) =
+                (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
+            let fact = format!("{id}: its limit was hit {times}, {processes} killed");
+            let text = format!("{processes} killed");
             add(found, id.to_owned(), Some(level.clone()), None, text, now.says(fact));
         }
         killed

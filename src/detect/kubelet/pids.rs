@@ -4,6 +4,7 @@ use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Cgroup, PodCgroup, PodCgroups, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
+use crate::wording;
 
 use super::signals;
 
@@ -110,8 +111,9 @@ fn in_group(
     let evidence = says(format!("{whose}: {used} of {limit} ids are in use"));
     let refused = refused(group, before);
     if refused > 0 {
-        let refusals = says(format!("{whose}: {refused} forks were refused since the last look"));
-        let message = format!("{whose} may have {limit} process ids, and {refused} forks were refused");
+        let forks = wording::of(refused, "fork was", "forks were");
+        let refusals = says(format!("{whose}: {forks} refused since the last look"));
+        let message = format!("{whose} may have {limit} process ids, and {forks} refused");
         return Some(finding(Severity::Critical, subject, message, vec![evidence, refusals]));
     }
     full(settings, used, limit, subject, whose, Some(evidence))

@@ -5,6 +5,7 @@ use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
+use crate::wording;
 
 const KIND: Kind = Kind::NodeSaturated;
 
@@ -66,10 +67,10 @@ fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Sett
         return Ok(Tri::No(load.no()));
     }
     let evidence = vec![
-        cpu.says(format!("{share} % idle over {} s; {} tasks runnable", total.over.as_secs(), cpu.running)),
-        load.says(format!("load {:.2} {:.2} {:.2} on {} CPUs", load.one, load.five, load.fifteen, cpu.cpus)),
+        cpu.says(format!("{share} % idle over {} s; {} runnable", total.over.as_secs(), tasks(cpu.running.into()))),
+        load.says(format!("load {:.2} {:.2} {:.2} on {}", load.one, load.five, load.fifteen, cpus(&cpu))),
     ];
-    let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {} CPUs", load.one, cpu.cpus);
+    let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {}", load.one, cpus(&cpu));
     Ok(Tri::Yes(finding("cpu", message, evidence)))
 }
 
@@ -99,8 +100,8 @@ fn io(
         return Ok(Tri::No(load.no()));
     }
     let mut evidence = vec![pressure.says(format!("all tasks waited for I/O for {full} % of the last minute"))];
-    evidence.push(cpu.says(format!("{} tasks are blocked on I/O", cpu.blocked)));
-    evidence.push(load.says(format!("load {:.2} on {} CPUs", load.one, cpu.cpus)));
+    evidence.push(cpu.says(format!("{} blocked on I/O", tasks(cpu.blocked.into()))));
+    evidence.push(load.says(format!("load {:.2} on {}", load.one, cpus(&cpu))));
     Ok(Tri::Yes(finding("io", format!("everything waits for block I/O, {full:.0} % of the last minute"), evidence)))
 }
 
@@ -115,6 +116,14 @@ fn files(limits: &Seen<'_, Limits>, settings: &Settings) -> Result<Tri<Finding>,
     }
     let evidence = vec![limits.says(format!("{files} of {max} file handles are allocated"))];
     Ok(Tri::Yes(finding("files", format!("{files} of {max} file handles are in use ({percent} %)"), evidence)))
+}
+
+fn tasks(n: u64) -> String {
+    wording::number(n, "task")
+}
+
+fn cpus(cpu: &CpuTimes) -> String {
+    wording::number(cpu.cpus.into(), "CPU")
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {

@@ -5,6 +5,7 @@ use crate::facts::{Cause, NeighbourTable, Neighbours, Part, Tri, Unknown};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
+use crate::wording;
 
 const KIND: Kind = Kind::NeighbourTableFull;
 
@@ -63,7 +64,8 @@ fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of
     };
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
-        evidence.push(seen.says(format!("{name}: {refused} entries were refused since the last look")));
+        let entries = wording::of(refused, "entry was", "entries were");
+        evidence.push(seen.says(format!("{name}: {entries} refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
     Ok(Tri::Yes(Finding {

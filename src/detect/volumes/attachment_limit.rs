@@ -64,7 +64,11 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     };
     let evidence = vec![
         csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),
-        node.says(format!("{} volumes are in volumesAttached; instance type {}", count.attached, count.instance_type)),
+        node.says(format!(
+            "{} in volumesAttached; instance type {}",
+            wording::of(count.attached.into(), "volume is", "volumes are"),
+            count.instance_type
+        )),
         block.says(format!("here and not of Kubernetes: {}", wording::number(count.others.into(), "EBS volume"))),
     ];
     // A driver that tells no serials leaves the others uncounted.
@@ -77,7 +81,10 @@ fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgemen
     let room = room.and_then(|room| match count.strays {
         0 => Ok(room),
         // They are somebody's, and it is not known whose: what fits cannot be reckoned before they are gone.
-        strays => Err(Unknown::new(Cause::Incomplete, format!("{strays} EBS volumes are here that nobody asks for"))),
+        strays => {
+            let volumes = wording::of(strays.into(), "EBS volume is", "EBS volumes are");
+            Err(Unknown::new(Cause::Incomplete, format!("{volumes} here that nothing asks for")))
+        }
     });
     let reckoned = room.as_ref().ok().and_then(|room| miscount(&count, room, &evidence));
     // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
@@ -149,8 +156,9 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
     };
     let (other, are) = (wording::number(others.into(), "volume"), if others == 1 { "is" } else { "are" });
     let of = format!(
-        "{} takes {} volumes{beside}, and {other} here {are} not Kubernetes'",
-        count.instance_type, room.volumes
+        "{} takes {}{beside}, and {other} here {are} not Kubernetes'",
+        count.instance_type,
+        wording::number(room.volumes.into(), "volume")
     );
     let kept = if room.says.is_some() { ", places are kept for interfaces to come" } else { "" };
     let (severity, message) = match said.cmp(&right) {

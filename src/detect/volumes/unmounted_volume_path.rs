@@ -6,6 +6,7 @@ use crate::facts::{
 };
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
 use crate::view::View;
+use crate::wording;
 
 use super::is_of_a_pod;
 use super::standing::Standing;
@@ -97,7 +98,7 @@ fn writes_to_the_node(
         (Some(_), None) => {}
     }
     Ok(vec![
-        cgroups.says(format!("{pids} tasks run in pod {}", pod.full_name())),
+        cgroups.says(format!("{} in pod {}", wording::of(pids, "task runs", "tasks run"), pod.full_name())),
         mounts.says(format!("no mount of {pv} for pod {uid}")),
         holders.says(format!("no mount namespace of the pod has {}", disk.name)),
     ])

@@ -29,7 +29,20 @@ pub(super) struct Syslog {
 impl Syslog {
     /// What was said since the last look, or all that is left.
     pub(super) fn news(&mut self) -> Result<Vec<u8>, Unknown> {
-        let size = usize::try_from(klogctl(SIZE_BUFFER, &mut []).map_err(unknown)?).unwrap_or(MOST).min(MOST);
+        self.news_by(klogctl)
+    }
+
+    fn news_by(
+        &mut self,
+        call: impl Fn(libc::c_int, &mut [u8]) -> Result<libc::c_int, Errno>,
+    ) -> Result<Vec<u8>, Unknown> {
+        let read = |size: usize| {
+            let mut buffer = vec![0; size];
+            let length = call(READ_ALL, &mut buffer).map_err(unknown)?;
+            buffer.truncate(usize::try_from(length).unwrap_or(0));
+            Ok::<_, Unknown>(buffer)
+        };
+        let size = usize::try_from(call(SIZE_BUFFER, &mut []).map_err(unknown)?).unwrap_or(MOST).min(MOST);
         if !self.last.is_empty() && size > RECENT {
             let recent = read(RECENT)?;
             if let Some(at) = end_of(&recent, &self.last) {
@@ -72,13 +85,6 @@ fn end_of(text: &[u8], line: &[u8]) -> Option<usize> {
         end = end.saturating_sub(found.len());
     }
     None
-}
-
-fn read(size: usize) -> Result<Vec<u8>, Unknown> {
-    let mut buffer = vec![0; size];
-    let length = klogctl(READ_ALL, &mut buffer).map_err(unknown)?;
-    buffer.truncate(usize::try_from(length).unwrap_or(0));
-    Ok(buffer)
 }
 
 fn klogctl(action: libc::c_int, buffer: &mut [u8]) -> Result<libc::c_int, Errno> {
@@ -181,19 +187,58 @@ mod tests {
         assert_eq!(end_of(log, &syslog.last), Some(log.len()), "nothing is new");
     }
 
-    #[test]
-    fn this_machines_log_is_read_or_denied() {
-        let mut syslog = Syslog::default();
-        match syslog.news() {
-            Ok(news) => {
-                syslog.each(&news, |_| {}).unwrap();
-                let count = syslog.next;
-                let more = syslog.news().unwrap();
-                syslog.each(&more, |_| {}).unwrap();
-                assert!(syslog.next - count < count.max(100), "the same lines were heard twice");
+    /// A kernel's log buffer of this size: of what does not fit, the last lines are read.
+    fn kernel(size: usize, log: &str) -> impl Fn(libc::c_int, &mut [u8]) -> Result<libc::c_int, Errno> {
+        move |action, buffer: &mut [u8]| match action {
+            SIZE_BUFFER => Ok(libc::c_int::try_from(size).unwrap()),
+            READ_ALL => {
+                let kept = log.len().min(size).min(buffer.len());
+                let from = log.len() - kept;
+                // The kernel hands out whole lines.
+                let from = if from == 0 { 0 } else { from + log[from..].find('\n').map_or(kept, |at| at + 1) };
+                buffer[..log.len() - from].copy_from_slice(&log.as_bytes()[from..]);
+                Ok(libc::c_int::try_from(log.len() - from).unwrap())
             }
-            Err(unknown) => assert!(matches!(unknown.cause, Cause::Denied | Cause::Unsupported), "{unknown}"),
+            other => panic!("action {other} takes from other readers"),
         }
+    }
+
+    fn lines(numbers: std::ops::Range<u32>) -> String {
+        numbers.map(|number| format!("<6>[{number:5}.000000] line {number}\n")).collect()
+    }
+
+    fn heard(syslog: &mut Syslog, size: usize, log: &str) -> Vec<(u64, String)> {
+        let news = syslog.news_by(kernel(size, log)).unwrap();
+        let mut heard = Vec::new();
+        syslog.each(&news, |message| heard.push((message.seq, message.text.to_string()))).unwrap();
+        heard
+    }
+
+    #[test]
+    fn each_line_is_heard_once_and_lost_ones_leave_a_gap() {
+        let line = |seq: u64, number: u32| (seq, format!("line {number}"));
+        for size in [4096, 1 << 20] {
+            let mut syslog = Syslog::default();
+            assert_eq!(heard(&mut syslog, size, &lines(0..3)), [line(0, 0), line(1, 1), line(2, 2)]);
+            assert_eq!(heard(&mut syslog, size, &lines(0..3)), [], "nothing is new");
+            assert_eq!(heard(&mut syslog, size, &lines(0..5)), [line(3, 3), line(4, 4)]);
+            // The line that was read last is no longer in the buffer, so others may have been lost: number 5 is passed over.
+            assert_eq!(heard(&mut syslog, size, &lines(7..9)), [line(6, 7), line(7, 8)]);
+        }
+        // More is new than a look at the recent part shows.
+        let mut syslog = Syslog::default();
+        assert_eq!(heard(&mut syslog, 1 << 20, &lines(0..1)), [line(0, 0)]);
+        let more = heard(&mut syslog, 1 << 20, &lines(0..9000));
+        assert_eq!((more.len(), more.first(), more.last()), (8999, Some(&line(1, 1)), Some(&line(8999, 8999))));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_says_why() {
+        let cause = |error: Errno| Syslog::default().news_by(|_, _| Err(error)).unwrap_err().cause;
+        assert_eq!(cause(Errno::EPERM), Cause::Denied);
+        assert_eq!(cause(Errno::EACCES), Cause::Denied);
+        assert_eq!(cause(Errno::ENOSYS), Cause::Unsupported);
+        assert_eq!(cause(Errno::EINVAL), Cause::Failed);
     }
 
     proptest! {
