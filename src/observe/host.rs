@@ -106,7 +106,9 @@ impl Host {
             Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
             Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
             Source::ImageFs => {
-                Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings, mounts.mounts()), at))
+                let used = mounts.image_dirs().map(mountinfo::ImageDirs::of_the_runtime);
+                let usage = disk_usage::imagefs(root, settings, mounts.mounts(), used.as_deref().unwrap_or_default());
+                Observation::ImageFs(Reading::of(usage, at))
             }
             Source::KubeletConfig => {
                 let config = kubelet.read(root, &settings.kubelet_root);

@@ -134,7 +134,7 @@ fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Res
         // btrfs, for one, has no fixed number of inodes: the kubelet then has no such signal either.
         return Err(Unknown::new(Cause::Unsupported, format!("the filesystem of {} does not count this", usage.path)));
     }
-    Ok((available, capacity, usage.instead_of.clone()))
+    Ok((available, capacity, usage.assumed.clone().or_else(|| usage.instead_of.clone())))
 }
 
 /// Process ids that are left, and how many there are: threads count.
