@@ -373,7 +373,7 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.gap(),
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.gap(),
             // Process ids of all levels are one list to those who look for one that runs out.
-            Source::Cgroups => self.cgroups.known().ok()?.value.pids_unread.as_ref(),
+            Source::Cgroups => self.cgroups.known().ok()?.value.pids_unread.as_deref(),
             Source::Pods => self.pods.known().ok()?.value.gap(),
             Source::PendingPods => self.pending_pods.known().ok()?.value.gap(),
             Source::VolumeSweep => self.volume_sweep.known().ok()?.value.volumes.gap(),

@@ -32,7 +32,7 @@ use root::Root;
 pub struct HostSettings {
     /// The kubelet's directory on the host, without a slash at its end.
     pub kubelet_root: String,
-    /// The directory of the container images; found by looking in the usual places where absent.
+    /// The directory of the container images; absent: where running containers have theirs.
     pub image_root: Option<String>,
     /// Our own directory, by the path that we have it at: in a container that does not see the kubelet's directory it
     /// answers for that one where both are on one filesystem.
