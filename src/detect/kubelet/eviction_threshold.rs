@@ -141,11 +141,11 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Pid => {
             evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
             let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
-                let said = |limit: &Part<u64>| match limit {
+                let shown = |limit: &Part<u64>| match limit {
                     Part::Known(limit) => limit.to_string(),
                     Part::Absent | Part::Unknown(_) => "not known".to_owned(),
                 };
-                l.says(format!("pid_max is {}, threads-max is {}", said(&l.pid_max), said(&l.threads_max)))
+                l.says(format!("pid_max is {}, threads-max is {}", shown(&l.pid_max), shown(&l.threads_max)))
             };
             evidence.extend(view.limits.known().ok().map(text));
         }
