@@ -511,7 +511,7 @@ pub fn row(kind: Kind) -> &'static Row {
             critical_after: None,
             summary: "What the kubelet watches is below its eviction threshold: pods are or will be evicted.",
             proof: "The signal is computed from the same files and by the same arithmetic as in the kubelet, and is below \
-                    the threshold of its configuration.",
+                    the threshold of its configuration. A threshold that could not be read is not evaluated.",
             act: "Free the resource or move work away. The order of victims: pods that use more than they request, then \
                   lower priority first, then by how much they exceed their request.",
             never: "Do not delete below /var/lib/kubelet or the runtime's directory by hand to win space.",

@@ -352,7 +352,7 @@ pub const KEYS: &[Key] = &[
     path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
     optional_path!(
         "image-root",
-        "directory of the container images, on the host; found where nothing is said",
+        "directory of the container images, on the host (default: where running containers have theirs)",
         image_root
     ),
     optional_path!(

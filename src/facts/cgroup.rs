@@ -142,10 +142,10 @@ pub struct Cgroups {
     pub others: BTreeMap<String, (CgroupLevel, Cgroup)>,
     /// Why the OOM counters of a level that is there are absent above, the first of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oom_unread: Option<Unknown>,
+    pub oom_unread: Option<Box<Unknown>>,
     /// Why the pids counters of a level that is there are absent above, the first of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids_unread: Option<Unknown>,
+    pub pids_unread: Option<Box<Unknown>>,
 }
 
 impl Cgroups {
@@ -157,7 +157,7 @@ impl Cgroups {
             let numbers = [&group.memory, &group.inactive_file, &group.memory_max];
             numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
         });
-        self.root.unread().or(part).or(self.oom_unread.as_ref()).or(self.pids_unread.as_ref())
+        self.root.unread().or(part).or(self.oom_unread.as_deref()).or(self.pids_unread.as_deref())
     }
 }
 

@@ -74,6 +74,10 @@ pub struct DiskUsage {
     /// Why this directory stands for the one the kubelet watches, where it is not that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
+    /// Why it is only assumed that this is the directory, where nothing showed which one it is: what follows from it is
+    /// no more certain than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<String>,
     /// Device number, to tell one filesystem from another.
     pub dev: DevId,
     /// f_blocks × f_frsize, in bytes.

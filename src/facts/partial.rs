@@ -27,7 +27,7 @@ impl Partial for KubeletDirs {
 /// Process ids of all levels are one list to a detector of one that runs out.
 impl Partial for Cgroups {
     fn gap(&self) -> Option<&Unknown> {
-        self.pids_unread.as_ref()
+        self.pids_unread.as_deref()
     }
 }
 

@@ -112,7 +112,7 @@ pub enum Part<T> {
     #[default]
     Absent,
     /// It could not be read.
-    Unknown(Unknown),
+    Unknown(Box<Unknown>),
 }
 
 impl<T> Part<T> {
@@ -151,7 +151,7 @@ impl<T> Part<T> {
 
 impl<T> From<Result<T, Unknown>> for Part<T> {
     fn from(read: Result<T, Unknown>) -> Self {
-        read.map_or_else(Self::Unknown, Self::Known)
+        read.map_or_else(|why| Self::Unknown(Box::new(why)), Self::Known)
     }
 }
 
@@ -160,7 +160,7 @@ impl<T> From<Result<Option<T>, Unknown>> for Part<T> {
         match read {
             Ok(Some(value)) => Self::Known(value),
             Ok(None) => Self::Absent,
-            Err(why) => Self::Unknown(why),
+            Err(why) => Self::Unknown(Box::new(why)),
         }
     }
 }
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_part_reads_back_as_it_was_written() {
-        let parts = [Part::Known(7u64), Part::Absent, Part::Unknown(Unknown::new(Cause::Torn, "x changed"))];
+        let parts = [Part::Known(7u64), Part::Absent, Part::Unknown(Unknown::new(Cause::Torn, "x changed").into())];
         let texts = ["7", "null", r#"{"cause":"torn","why":"x changed"}"#];
         for (part, text) in parts.into_iter().zip(texts) {
             assert_eq!(serde_json::to_string(&part).unwrap(), text);
@@ -221,7 +221,10 @@ mod tests {
         let none = || Unknown::new(Cause::Unsupported, "there is none");
         assert_eq!(Part::Known(7).needed(none), Ok(&7));
         assert_eq!(Part::<u64>::Absent.needed(none), Err(none()));
-        assert_eq!(Part::<u64>::Unknown(why.clone()).needed(none), Err(why.clone()));
-        assert_eq!((Part::<u64>::Absent.seen(), Part::<u64>::Unknown(why.clone()).seen()), (Ok(None), Err(&why)));
+        assert_eq!(Part::<u64>::Unknown(why.clone().into()).needed(none), Err(why.clone()));
+        assert_eq!(
+            (Part::<u64>::Absent.seen(), Part::<u64>::Unknown(why.clone().into()).seen()),
+            (Ok(None), Err(&why))
+        );
     }
 }

@@ -39,7 +39,7 @@ const STAT: &str = "proc/stat";
 
 impl Clock {
     /// Reads the boot id once: it cannot change while this process lives. All zero where it is unreadable. On a copy of a
-    /// machine the time is read as well: the clock of whoever reads the copy says nothing of it.
+    /// machine the time is read as well: the clock of the machine that reads the copy says nothing of it.
     #[must_use]
     pub fn new(root: &Root) -> Self {
         let boot = root.text("proc/sys/kernel/random/boot_id").ok().and_then(|id| id.parse().ok());
@@ -123,7 +123,7 @@ pub fn parse_uptime(bytes: &[u8]) -> Result<Duration, String> {
     Duration::try_from_secs_f64(up).ok().filter(|up| *up < LONGEST_UP).ok_or_else(expected)
 }
 
-/// A century: no machine is up for longer, and a moment can still be told.
+/// A century: no machine is up for longer, and a sum with it is still a time.
 const LONGEST_UP: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// The time of the boot in `/proc/stat`: `btime 1795132800`, seconds since 1970.
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(without_boot.hides(Source::KernelLog), None, "how long it was up is known");
         assert!(without_boot.hides(Source::Filesystems).unwrap().why.contains("proc/stat"));
         let neither = copy(&[]);
-        assert!(neither.now().wall < Timestamp::from_second(86_400).unwrap(), "not the time of whoever reads");
+        assert!(neither.now().wall < Timestamp::from_second(86_400).unwrap(), "not the time of the reader");
         for clock in [without_uptime, without_boot, neither] {
             assert!(clock.note().unwrap().contains("is not known; copy its proc/"), "{:?}", clock.note());
         }

@@ -32,7 +32,7 @@ use root::Root;
 pub struct HostSettings {
     /// The kubelet's directory on the host, without a slash at its end.
     pub kubelet_root: String,
-    /// The directory of the container images; found by looking in the usual places where absent.
+    /// The directory of the container images; absent: where running containers have theirs.
     pub image_root: Option<String>,
     /// Our own directory, by the path that we have it at: in a container that does not see the kubelet's directory it
     /// answers for that one where both are on one filesystem.
@@ -106,7 +106,9 @@ impl Host {
             Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
             Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
             Source::ImageFs => {
-                Observation::ImageFs(Reading::of(disk_usage::imagefs(root, settings, mounts.mounts()), at))
+                let used = mounts.image_dirs().map(mountinfo::ImageDirs::of_the_runtime);
+                let usage = disk_usage::imagefs(root, settings, mounts.mounts(), used.as_deref().unwrap_or_default());
+                Observation::ImageFs(Reading::of(usage, at))
             }
             Source::KubeletConfig => {
                 let config = kubelet.read(root, &settings.kubelet_root);

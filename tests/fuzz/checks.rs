@@ -12,6 +12,7 @@ use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, Moment, Pressur
 use barnacle::facts::{Ec2Place, VolumeId, VolumePath, pod_uid_of};
 use barnacle::finding::Kind;
 use barnacle::ledger::Memory;
+use barnacle::observe::clock;
 use barnacle::observe::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::observe::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::observe::kubelet::{config, dirs};
@@ -69,6 +70,7 @@ checks![
     syslog,
     threshold,
     uevent,
+    uptime,
     vmstat,
     vol_data,
     volume_id,
@@ -90,6 +92,20 @@ fn reason<T>(result: Result<T, String>) -> Option<T> {
     };
     assert!(!why.is_empty() && why.len() < 1024, "{} bytes of reason", why.len());
     None
+}
+
+/// `/proc/uptime`, and the time of the boot in `/proc/stat`
+pub fn uptime(bytes: &[u8]) {
+    let up = reason(clock::parse_uptime(bytes));
+    let booted = reason(clock::parse_boot_time(bytes));
+    if let Some(up) = up {
+        let again = format!("{}.{:09} 0.00\n", up.as_secs(), up.subsec_nanos());
+        assert!(clock::parse_uptime(again.as_bytes()).unwrap().abs_diff(up).as_micros() < 1_000);
+    }
+    if let Some(booted) = booted {
+        let again = format!("btime {}\n", booted.as_second());
+        assert_eq!(clock::parse_boot_time(again.as_bytes()), Ok(booted));
+    }
 }
 
 /// `/proc/meminfo`

@@ -1,4 +1,4 @@
-//! Copies of machines, which are evaluated by their own clocks, whoever reads them and whenever.
+//! Copies of machines, which are evaluated by their own clocks, wherever and whenever they are read.
 
 use std::fs;
 use std::path::Path;

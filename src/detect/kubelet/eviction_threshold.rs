@@ -75,6 +75,13 @@ fn met<'a>(view: &View, config: &'a KubeletConfig, headroom: &Headroom) -> Resul
         (Err(why), _) | (_, Err(why)) => return Err(why),
         (Ok(None), Ok(None)) => return Ok(None),
     };
+    // What a guess shows may be so of another filesystem.
+    let (severity, then) = match assumed_place(view, headroom.signal) {
+        Some(why) => {
+            (severity.min(Severity::Warning), format!("{then}, if this is the filesystem that it watches; {why}"))
+        }
+        None => (severity, then),
+    };
     let Headroom { signal, available, .. } = headroom;
     let still = if *available < threshold { "below" } else { "not yet far enough above" };
     let (left, limit) = (amount(*signal, *available), amount(*signal, threshold));
@@ -87,6 +94,16 @@ fn met<'a>(view: &View, config: &'a KubeletConfig, headroom: &Headroom) -> Resul
         evidence: evidence(view, headroom, threshold),
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }))
+}
+
+/// Why it is only assumed that the filesystem of a signal is the one that was asked, if so.
+fn assumed_place(view: &View, signal: EvictionSignal) -> Option<&str> {
+    let usage = match signal {
+        EvictionSignal::ImageFs | EvictionSignal::ImageFsInodes => view.imagefs.known().ok()?,
+        EvictionSignal::NodeFs | EvictionSignal::NodeFsInodes => view.nodefs.known().ok()?,
+        EvictionSignal::Memory | EvictionSignal::AllocatableMemory | EvictionSignal::Pid => return None,
+    };
+    usage.value.assumed.as_deref()
 }
 
 fn amount(signal: EvictionSignal, n: u64) -> String {
@@ -124,11 +141,11 @@ fn evidence(view: &View, headroom: &Headroom, threshold: u64) -> Vec<Evidence> {
         Pid => {
             evidence.extend(view.load.known().ok().map(|l| l.says(format!("{} tasks exist", l.tasks))));
             let text = |l: crate::view::Seen<'_, crate::facts::Limits>| {
-                let said = |limit: &Part<u64>| match limit {
+                let shown = |limit: &Part<u64>| match limit {
                     Part::Known(limit) => limit.to_string(),
                     Part::Absent | Part::Unknown(_) => "not known".to_owned(),
                 };
-                l.says(format!("pid_max is {}, threads-max is {}", said(&l.pid_max), said(&l.threads_max)))
+                l.says(format!("pid_max is {}, threads-max is {}", shown(&l.pid_max), shown(&l.threads_max)))
             };
             evidence.extend(view.limits.known().ok().map(text));
         }

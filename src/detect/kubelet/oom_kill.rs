@@ -183,7 +183,7 @@ fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
 fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
     let (now, before, _) = view.cgroups.pair()?;
     if let Some(why) = &now.value.oom_unread {
-        return Err(why.clone());
+        return Err(Unknown::clone(why));
     }
     let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
         let limit = grown(new.limit_hit, old.limit_hit);

@@ -134,7 +134,7 @@ fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Res
         // btrfs, for one, has no fixed number of inodes: the kubelet then has no such signal either.
         return Err(Unknown::new(Cause::Unsupported, format!("the filesystem of {} does not count this", usage.path)));
     }
-    Ok((available, capacity, usage.instead_of.clone()))
+    Ok((available, capacity, usage.assumed.clone().or_else(|| usage.instead_of.clone())))
 }
 
 /// Process ids that are left, and how many there are: threads count.
@@ -145,7 +145,7 @@ pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
         let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
-    let unlimited = || Unknown::new(Cause::Unsupported, "the kernel does not tell kernel.threads-max");
+    let unlimited = || Unknown::new(Cause::Unsupported, "the kernel has no kernel.threads-max");
     let most = *limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?);
     Ok((most.saturating_sub(tasks), most, None))
 }

@@ -120,8 +120,8 @@ pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
         root: look.root_memory().into(),
         kubepods,
         others: look.others,
-        oom_unread: look.oom_unread,
-        pids_unread: look.pids_unread,
+        oom_unread: look.oom_unread.map(Box::new),
+        pids_unread: look.pids_unread.map(Box::new),
     })
 }
 

@@ -15,14 +15,6 @@ use super::root::Root;
 use super::root::relative;
 use crate::facts::{Cause, DevId, DiskUsage, Mounts, Unknown};
 
-/// Where container runtimes keep their images: containerd's snapshots, containerd, CRI-O, docker.
-const IMAGE_ROOTS: [&str; 4] = [
-    "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",
-    "/var/lib/containerd",
-    "/var/lib/containers/storage",
-    "/var/lib/docker",
-];
-
 /// In a copy of a machine, what statfs said there: an object from path to [`DiskUsage`].
 const SIDE_FILE: &str = "captured/statfs.json";
 
@@ -99,29 +91,167 @@ pub(in crate::observe) const KUBEPODS: [&str; 4] = [
     "sys/fs/cgroup/memory/kubepods",
 ];
 
-/// The filesystem of the container images: the kubelet's imagefs.
+/// The filesystem of the container images: the kubelet's imagefs. It is where running containers have theirs; where none
+/// runs, where a runtime is configured to keep them or keeps them by default, which is then called an assumption.
 ///
 /// # Errors
-/// When no directory of images is there, or its filesystem has no size.
-pub fn imagefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Result<DiskUsage, Unknown> {
+/// When no directory of images is there, its filesystem has no size, or that of the running containers is not seen.
+pub fn imagefs(
+    root: &Root,
+    settings: &HostSettings,
+    host: Option<&Mounts>,
+    used: &[&str],
+) -> Result<DiskUsage, Unknown> {
     let places = Places::of(root)?;
     let own = if root.is_partial() { Some(OwnMounts::read(root, host)?) } else { None };
     if let Some(path) = settings.image_root.as_deref() {
         own.as_ref().map_or(Ok(()), |own| places.shown(path, own))?;
         return places.usage(path, None);
     }
-    for path in IMAGE_ROOTS {
-        if places.has(path)? && own.as_ref().is_none_or(|own| places.shown(path, own).is_ok()) {
-            return places.usage(path, None);
+    let is_shown = |path: &str| -> Result<bool, Unknown> {
+        Ok(places.has(path)? && own.as_ref().is_none_or(|own| places.shown(path, own).is_ok()))
+    };
+    if !used.is_empty() {
+        return in_use(&places, used, is_shown);
+    }
+    for runtime in &RUNTIMES {
+        let (dirs, by) = match configured(root, runtime) {
+            Ok(Some(root)) => (vec![format!("{root}/{}", runtime.images), root], format!("as {} says", runtime.file)),
+            Ok(None) => (runtime.default_dirs(), "as by default".to_owned()),
+            Err(why) => (runtime.default_dirs(), format!("as by default: {why}")),
+        };
+        for path in &dirs {
+            if is_shown(path)? {
+                let why =
+                    format!("no running container is seen that shows where the images are: {path} is assumed, {by}");
+                return Ok(DiskUsage { assumed: Some(why), ..places.usage(path, None)? });
+            }
         }
     }
     if own.is_some() {
         let why = "no container images directory is mounted here (the component of the distribution does that)";
         return Err(Unknown::new(Cause::Missing, why));
     }
-    let looked: Vec<String> = IMAGE_ROOTS.iter().map(|path| root.name(relative(path))).collect();
+    let defaults = RUNTIMES.iter().flat_map(|runtime| runtime.defaults);
+    let looked: Vec<String> = defaults.map(|path| root.name(relative(path))).collect();
     let why = format!("no container images directory found (looked in {}); set image-root", looked.join(", "));
     Err(Unknown::new(Cause::Missing, why))
+}
+
+/// The filesystem of the directories that running containers have their images in. Several of them are as good as one where
+/// they are on one filesystem.
+fn in_use(
+    places: &Places<'_>,
+    used: &[&str],
+    is_shown: impl Fn(&str) -> Result<bool, Unknown>,
+) -> Result<DiskUsage, Unknown> {
+    let mut seen: Vec<DiskUsage> = Vec::new();
+    for dir in used {
+        // Of a copy, what was captured of the runtime's directory will do as well.
+        let above = dir.rsplit_once('/').map_or("", |(above, _)| above);
+        for path in [dir, above].into_iter().filter(|path| !path.is_empty()) {
+            if is_shown(path)? && places.is_captured(path) {
+                seen.push(places.usage(path, None)?);
+                break;
+            }
+        }
+    }
+    let several = seen.iter().any(|usage| seen.first().is_some_and(|first| first.dev != usage.dev));
+    let all = seen.len() == used.len();
+    match seen.into_iter().next() {
+        Some(first) if all && !several => Ok(first),
+        Some(first) => {
+            let why = format!(
+                "running containers have their images in {}: {} is assumed to be the kubelet's imagefs",
+                used.join(" and "),
+                first.path
+            );
+            Ok(DiskUsage { assumed: Some(why), ..first })
+        }
+        None => {
+            let why = format!(
+                "running containers have their images in {}, which is not seen here (set image-root to a directory on \
+                 its filesystem that is, or use the component of the distribution)",
+                used.join(" and ")
+            );
+            Err(Unknown::new(Cause::Missing, why))
+        }
+    }
+}
+
+/// A container runtime: where it keeps images unless its configuration says otherwise.
+struct RuntimeDirs {
+    /// Its configuration.
+    file: &'static str,
+    /// What it says.
+    root_of: fn(&[u8]) -> Option<String>,
+    /// The directory of the images in a configured root.
+    images: &'static str,
+    /// Directories by default; the first that is there counts.
+    defaults: &'static [&'static str],
+}
+
+impl RuntimeDirs {
+    fn default_dirs(&self) -> Vec<String> {
+        self.defaults.iter().copied().map(str::to_owned).collect()
+    }
+}
+
+const RUNTIMES: [RuntimeDirs; 3] = [
+    RuntimeDirs {
+        file: "etc/containerd/config.toml",
+        root_of: |bytes| toml_string(bytes, "", "root"),
+        images: "io.containerd.snapshotter.v1.overlayfs",
+        defaults: &["/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", "/var/lib/containerd"],
+    },
+    RuntimeDirs {
+        file: "etc/containers/storage.conf",
+        root_of: |bytes| toml_string(bytes, "storage", "graphroot"),
+        images: "overlay",
+        defaults: &["/var/lib/containers/storage"],
+    },
+    RuntimeDirs {
+        file: "etc/docker/daemon.json",
+        root_of: |bytes| {
+            serde_json::from_slice::<serde_json::Value>(bytes).ok()?.get("data-root")?.as_str().map(str::to_owned)
+        },
+        images: "overlay2",
+        defaults: &["/var/lib/docker"],
+    },
+];
+
+/// The root that a runtime's configuration names, if it is there and names one.
+fn configured(root: &Root, runtime: &RuntimeDirs) -> Result<Option<String>, Unknown> {
+    match root.read(runtime.file, |bytes| Ok((runtime.root_of)(bytes))) {
+        Ok(named) => Ok(named
+            .map(|path| path.trim_end_matches('/').to_owned())
+            .filter(|path| path.starts_with('/') && path.len() < LONGEST_PATH)),
+        Err(unknown) if unknown.cause == Cause::Missing => Ok(None),
+        Err(unknown) => Err(unknown),
+    }
+}
+
+/// PATH_MAX: no kernel takes a longer one.
+const LONGEST_PATH: usize = 4096;
+
+/// The value of a key in a table of a TOML file, or before the first table. A plain line `key = "value"` is all that
+/// these configurations have for a path.
+fn toml_string(bytes: &[u8], table: &str, key: &str) -> Option<String> {
+    let text = str::from_utf8(bytes).ok()?;
+    let mut here = "";
+    for line in text.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            here = header.split_once(']').map_or("", |(name, _)| name.trim());
+        } else if here == table
+            && let Some((name, value)) = line.split_once('=')
+            && name.trim() == key
+        {
+            let value = value.trim();
+            let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+            return value.strip_prefix(quote)?.split_once(quote).map(|(value, _)| value.to_owned());
+        }
+    }
+    None
 }
 
 fn is_below(path: &str, above: &str) -> bool {
@@ -161,6 +291,11 @@ impl<'a> Places<'a> {
             Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::WrongType) => Ok(false),
             Err(unknown) => Err(unknown),
         }
+    }
+
+    /// Whether its filesystem can be asked: in a copy, whether something was captured of it.
+    fn is_captured(&self, path: &str) -> bool {
+        self.captured.as_ref().is_none_or(|captured| captured.contains_key(path))
     }
 
     /// Whether it is the host's own directory, and not what a container has in its place.
@@ -209,6 +344,7 @@ fn usage_of(handle: &OwnedFd, path: &str, instead_of: Option<String>, dev: DevId
     Ok(DiskUsage {
         path: path.to_owned(),
         instead_of,
+        assumed: None,
         dev,
         capacity: fs.blocks().saturating_mul(unit),
         available: fs.blocks_available().saturating_mul(unit),
@@ -277,7 +413,8 @@ mod tests {
         let usage = nodefs(&live(), &settings(&format!("{path}/")), None).unwrap();
         assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (path, None));
         assert!(usage.capacity >= usage.available && usage.capacity > 0);
-        let images = imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }, None).unwrap();
+        let images =
+            imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }, None, &[]).unwrap();
         // Somebody else may write to it between the two.
         let still = DiskUsage { available: usage.available, inodes_free: usage.inodes_free, ..images };
         assert_eq!(still, usage);
@@ -317,11 +454,11 @@ mod tests {
     #[test]
     fn no_images_directory_is_said_with_the_places() {
         let (_dir, root) = copy(Some("{}"));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, &[]).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set image-root"));
         let told = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
-        assert_eq!(imagefs(&live(), &told, None).unwrap_err().cause, Cause::Missing);
+        assert_eq!(imagefs(&live(), &told, None, &[]).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]
@@ -355,12 +492,67 @@ mod tests {
     #[test]
     fn a_filesystem_without_size_is_malformed() {
         let (_dir, root) = copy(Some(STATFS));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, &[]).unwrap_err();
         assert_eq!(unknown.cause, Cause::Malformed);
         assert!(unknown.why.contains("var/lib/containerd"));
     }
 
+    #[test]
+    fn the_images_of_running_containers_are_their_filesystem_whatever_lies_about() {
+        let usage = |path: &str, dev: &str, available: u64| {
+            format!(
+                r#""{path}": {{"path": "{path}", "dev": "{dev}", "capacity": 1000, "available": {available}, "inodes": 9, "inodes_free": 9}}"#
+            )
+        };
+        let places = [
+            usage("/var/lib/containerd", "259:1", 900),
+            usage("/data/containerd", "259:9", 20),
+            usage("/same/overlayfs", "259:9", 20),
+        ];
+        let (dir, root) = copy(Some(&format!("{{{}}}", places.join(","))));
+        let found = |used: &[&str]| imagefs(&root, &settings("/var/lib/kubelet"), None, used);
+        let guess = found(&[]).unwrap();
+        assert_eq!((guess.path.as_str(), guess.available), ("/var/lib/containerd", 900));
+        assert!(guess.assumed.unwrap().contains("/var/lib/containerd is assumed, as by default"));
+        let used = "/data/containerd/io.containerd.snapshotter.v1.overlayfs";
+        let sure = found(&[used]).unwrap();
+        assert_eq!((sure.path.as_str(), sure.available, sure.assumed), ("/data/containerd", 20, None));
+        assert_eq!(found(&[used, "/same/overlayfs"]).unwrap().assumed, None, "one filesystem, whichever it is");
+        let torn = found(&[used, "/var/lib/containerd/x"]).unwrap();
+        assert!(torn.assumed.unwrap().contains("/data/containerd is assumed to be the kubelet's imagefs"));
+        let unseen = found(&["/mnt/k3s/overlayfs"]).unwrap_err();
+        assert!(unseen.cause == Cause::Missing && unseen.why.contains("/mnt/k3s/overlayfs"), "{unseen}");
+        // Without a container the configuration is the better guess.
+        let config = dir.path().join("etc/containerd/config.toml");
+        fs::create_dir_all(config.parent().unwrap()).unwrap();
+        fs::write(&config, "version = 2\nroot = \"/data/containerd/\"\n[plugins]\nroot = \"/other\"\n").unwrap();
+        let configured = found(&[]).unwrap();
+        assert_eq!(configured.path, "/data/containerd");
+        assert!(configured.assumed.unwrap().contains("as etc/containerd/config.toml says"));
+        fs::remove_file(&config).unwrap();
+        fs::create_dir(&config).unwrap();
+        let guess = found(&[]).unwrap();
+        assert_eq!(guess.path, "/var/lib/containerd");
+        assert!(guess.assumed.unwrap().contains("config.toml is a directory"), "what it would say is not known");
+    }
+
+    #[test]
+    fn a_path_in_a_configuration_is_found_in_its_table_alone() {
+        let text = b"# root = \"/a\"\nversion = 2\n  root='/b' # c\n[storage]\ndriver = \"overlay\"\ngraphroot = \"/d\"\n[storage.options]\ngraphroot = \"/e\"\n";
+        assert_eq!(toml_string(text, "", "root").as_deref(), Some("/b"));
+        assert_eq!(toml_string(text, "storage", "graphroot").as_deref(), Some("/d"));
+        for bad in [&b"root = 5\n"[..], b"root =\n", b"root = \"/a\n", b"rootx = \"/a\"\n", b"\xff"] {
+            assert_eq!(toml_string(bad, "", "root"), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_bytes_make_a_configuration_panic(bytes: Vec<u8>, text in "(\\[?(storage|root|graphroot)\\]?[ =\"'/a\n]{0,4}){0,6}") {
+            let _ = toml_string(&bytes, "", "root");
+            let _ = toml_string(text.as_bytes(), "storage", "graphroot");
+        }
+
         #[test]
         fn no_bytes_make_the_side_files_parser_panic(bytes: Vec<u8>) {
             let _ = parse_captured(&bytes);

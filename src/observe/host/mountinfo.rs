@@ -1,6 +1,7 @@
 //! The host's mount table, `/proc/1/mountinfo`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Seek, SeekFrom};
@@ -31,6 +32,7 @@ pub struct MountTable {
 #[derive(Debug)]
 struct Parsed {
     mounts: Mounts,
+    images: ImageDirs,
     /// Of the text, which a busy node has megabytes of.
     hash: u64,
 }
@@ -64,6 +66,12 @@ impl MountTable {
     #[must_use]
     pub fn mounts(&self) -> Option<&Mounts> {
         self.parsed.as_ref().map(|parsed| &parsed.mounts)
+    }
+
+    /// The directories of the images of which containers run, as the latest read saw them.
+    #[must_use]
+    pub fn image_dirs(&self) -> Option<&ImageDirs> {
+        self.parsed.as_ref().map(|parsed| &parsed.images)
     }
 
     /// The text where it is not the one of this hash.
@@ -118,11 +126,12 @@ impl MountTable {
     }
 
     fn parse(&self, root: &Root, text: &[u8], kubelet_root: &str) -> Result<Parsed, Unknown> {
-        let table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
+        let mut table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
+        let images = std::mem::take(&mut table.images);
         let mounts = table.into_mounts(&root.name(PATH));
         let mut hasher = self.hashes.build_hasher();
         hasher.write(text);
-        Ok(Parsed { mounts, hash: hasher.finish() })
+        Ok(Parsed { mounts, images, hash: hasher.finish() })
     }
 }
 
@@ -164,16 +173,20 @@ pub fn parse(bytes: &[u8], kubelet_root: &str) -> Result<Mounts, String> {
 /// A table with what was wrong in it.
 struct Table {
     entries: Vec<(MountId, MountEntry)>,
+    images: ImageDirs,
     bad: Option<(usize, String)>,
     bad_count: usize,
 }
 
 impl Table {
     fn scan(bytes: &[u8], kubelet_root: &str) -> Result<Self, String> {
-        let mut table = Self { entries: Vec::new(), bad: None, bad_count: 0 };
+        let mut table = Self { entries: Vec::new(), images: ImageDirs::default(), bad: None, bad_count: 0 };
         for (index, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             match Line::whole(text) {
-                Ok(line) => table.entries.push((line.id, line.entry(kubelet_root))),
+                Ok(line) => {
+                    table.images.note(&line);
+                    table.entries.push((line.id, line.entry(kubelet_root)));
+                }
                 Err(reason) => table.note(index.saturating_add(1), text, reason),
             }
         }
@@ -210,6 +223,72 @@ impl Table {
         });
         Mounts::with_gap(self.entries, gap)
     }
+}
+
+/// Where the images stand of which containers run: their overlays name it, whatever the runtime's configuration says.
+/// Layers themselves are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageDirs {
+    /// How many containers each runtime has of each directory.
+    dirs: BTreeMap<(Runtime, String), usize>,
+}
+
+/// More directories than this no node has; who runs a container does not choose them.
+const MOST_IMAGE_DIRS: usize = 8;
+
+/// Who mounts a container's root. One before another where several are on a node: the kubelet's is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Runtime {
+    /// containerd, for Kubernetes.
+    Containerd,
+    /// CRI-O, or Podman, which keeps its images the same way.
+    Crio,
+    /// Docker.
+    Docker,
+}
+
+impl ImageDirs {
+    /// The directories of the runtime that comes first, the most used one before the others.
+    #[must_use]
+    pub fn of_the_runtime(&self) -> Vec<&str> {
+        let Some(first) = self.dirs.keys().map(|(runtime, _)| *runtime).min() else { return Vec::new() };
+        let of_it = self.dirs.iter().filter(|((runtime, _), _)| *runtime == first);
+        let mut dirs: Vec<_> = of_it.map(|((_, dir), count)| (*count, dir.as_str())).collect();
+        dirs.sort_by(|one, two| two.0.cmp(&one.0).then(one.1.cmp(two.1)));
+        dirs.into_iter().map(|(_, dir)| dir).collect()
+    }
+
+    fn note(&mut self, line: &Line<'_>) {
+        let Some(found) = image_dir(line) else { return };
+        let room = self.dirs.len() < MOST_IMAGE_DIRS;
+        match self.dirs.get_mut(&found) {
+            Some(count) => *count = count.saturating_add(1),
+            None if room => drop(self.dirs.insert(found, 1)),
+            None => {}
+        }
+    }
+}
+
+/// The directory of the images that a container's overlay is made of.
+fn image_dir(line: &Line<'_>) -> Option<(Runtime, String)> {
+    if line.fstype != b"overlay" {
+        return None;
+    }
+    let upper = line.super_options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="))?;
+    let (point, upper) = (decode(line.point), decode(upper));
+    if point.contains("/io.containerd.runtime.v") {
+        // ROOT/io.containerd.snapshotter.v1.overlayfs/snapshots/13/fs
+        let (dir, _) = upper.rsplit_once("/snapshots/").filter(|_| point.contains("/k8s.io/"))?;
+        return dir.starts_with('/').then(|| (Runtime::Containerd, dir.to_owned()));
+    }
+    // ROOT/overlay/ID/diff, mounted at ROOT/overlay/ID/merged
+    let layer = upper.strip_suffix("/diff").filter(|layer| point.strip_suffix("/merged") == Some(layer))?;
+    let (dir, _) = layer.rsplit_once('/')?;
+    let (root, runtime) = match dir.strip_suffix("/overlay2") {
+        Some(root) => (root, Runtime::Docker),
+        None => (dir.strip_suffix("/overlay")?, Runtime::Crio),
+    };
+    root.starts_with('/').then(|| (runtime, root.to_owned()))
 }
 
 /// One line as it stands, escapes and all.
@@ -399,6 +478,47 @@ mod tests {
         let overlay =
             mount("60 29 0:70 / /run/rootfs rw - overlay overlay rw,lowerdir=/a/1/fs:/a/2/fs,upperdir=/a/3/fs");
         assert_eq!((&*overlay.fstype, &*overlay.options, &*overlay.super_options), ("overlay", "rw", ""));
+    }
+
+    fn image_dirs(lines: &str) -> Vec<String> {
+        let table = Table::scan(format!("{ROOT}{lines}").as_bytes(), KUBELET).unwrap();
+        table.images.of_the_runtime().into_iter().map(str::to_owned).collect()
+    }
+
+    fn container(id: u32, dir: &str) -> String {
+        let task = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id:064x}/rootfs");
+        format!(
+            "{id} 29 0:{id} / {task} rw - overlay overlay rw,lowerdir={dir}/snapshots/1/fs,upperdir={dir}/snapshots/{id}/fs,workdir={dir}/snapshots/{id}/work\n"
+        )
+    }
+
+    #[test]
+    fn running_containers_show_where_their_images_are() {
+        assert_eq!(image_dirs(""), [""; 0]);
+        let (old, new) = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", "/data/c\\040d/overlayfs");
+        let lines = [container(60, old), container(61, new), container(62, new)].concat();
+        assert_eq!(image_dirs(&lines), ["/data/c d/overlayfs", old], "the one that more containers use comes first");
+        let docker = "70 29 0:70 / /srv/docker/overlay2/aa/merged rw - overlay overlay rw,lowerdir=/srv/docker/overlay2/l/X,upperdir=/srv/docker/overlay2/aa/diff,workdir=/srv/docker/overlay2/aa/work\n";
+        assert_eq!(image_dirs(docker), ["/srv/docker"]);
+        let crio =
+            docker.replace("/srv/docker/overlay2", "/srv/containers/overlay").replace("70 29 0:70", "71 29 0:71");
+        assert_eq!(image_dirs(&format!("{docker}{crio}")), ["/srv/containers"]);
+        assert_eq!(image_dirs(&format!("{docker}{lines}")).len(), 2, "Docker beside containerd is not the kubelet's");
+    }
+
+    #[test]
+    fn other_overlays_show_nothing_of_the_images() {
+        for line in [
+            "60 29 0:60 / /mnt/live rw - overlay overlay rw,lowerdir=/ro,upperdir=/rw/up,workdir=/rw/work\n",
+            "60 29 0:60 / /etc/merged rw - overlay overlay rw,lowerdir=/ro,upperdir=/etc/diff,workdir=/rw/work\n",
+            "60 29 0:60 / /x/overlay/aa/merged ro - overlay overlay ro,lowerdir=/x/overlay/l/A:/x/overlay/l/B\n",
+            "60 29 0:60 / /run/containerd/io.containerd.runtime.v2.task/moby/aa/rootfs rw - overlay overlay rw,upperdir=/d/snapshots/1/fs\n",
+            "60 29 0:60 / /run/containerd/io.containerd.runtime.v2.task/k8s.io/aa/rootfs rw - overlay overlay rw,upperdir=snapshots/1/fs\n",
+        ] {
+            assert_eq!(image_dirs(line), [""; 0], "{line}");
+        }
+        let many: String = (0..100).map(|id| container(100 + id, &format!("/d{id}"))).collect();
+        assert_eq!(image_dirs(&many).len(), MOST_IMAGE_DIRS);
     }
 
     #[test]

@@ -72,15 +72,15 @@ fn first_document(bytes: &[u8]) -> &[u8] {
     let is_marker = |line: &[u8], marker: &[u8]| {
         line.strip_prefix(marker).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
     };
-    let mut begun = false;
+    let mut started = false;
     let mut length = 0usize;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let starts = is_marker(line, b"---");
-        if begun && (starts || is_marker(line, b"...")) {
+        if started && (starts || is_marker(line, b"...")) {
             break;
         }
         // Comments and directives may stand before the marker of the first document.
-        begun |= starts || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
+        started |= starts || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
         length = length.saturating_add(line.len());
     }
     bytes.get(..length).unwrap_or(bytes)

@@ -132,7 +132,7 @@ fn flags_that_win_over_a_file_that_cannot_be_read_are_known() {
     assert_eq!(value(&config, Memory), Some(ThresholdValue::Quantity(350 << 20)));
     assert!(config.hard.of(AllocatableMemory).is_err(), "the file may say that nothing is enforced");
     assert!(config.soft.of(Memory).is_err());
-    // Until when it stays met is said in the file.
+    // Until when it stays met stands in the file.
     tree.process(812, "kubelet", &["--config=/opt/k.yaml", hard]);
     let config = tree.read().unwrap();
     assert_eq!(assumed(&config).1[&Memory].value, ThresholdValue::Quantity(350 << 20));
