@@ -148,6 +148,8 @@ fn what_was_confirmed_before_a_kill_stands_in_the_first_report_after_it() {
     agent.signal(Signal::SIGKILL);
     agent.end_within(LONG);
 
+    // A copied machine's time begins where its files say: two minutes have passed on it.
+    tree.write("proc/uptime", b"86520.00 172120.00\n");
     let address = free_address();
     let mut agent = run(&tree, state.path(), address);
     let after = dead(&mut agent, address).expect("the first report has it confirmed");

@@ -161,6 +161,8 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
         barnacle(&["check", "--format", "json", "--no-agent", "--host-root", tree.path().to_str().unwrap()], LONG);
     let mut report = old.json();
     report["origin"] = "agent".into();
+    // A copy is dated by its own clock, and an agent's report is of now.
+    report["at"] = jiff::Timestamp::now().to_string().into();
     let reply = |report: &serde_json::Value| -> &'static [u8] {
         Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{report}").into_bytes().into())
     };
