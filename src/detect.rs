@@ -56,6 +56,8 @@ pub struct Detector {
     pub needs: SourceSet,
     /// Without any of these it cannot say of some subjects that nothing is wrong with them.
     pub parts: SourceSet,
+    /// These decide of some objects, and the detector itself says which of them it could not evaluate.
+    pub decides: SourceSet,
     /// These it can do without: they only add evidence.
     pub uses: SourceSet,
     /// One judgement for each of its kinds.
@@ -168,13 +170,13 @@ impl Detector {
     /// Every source that it decides by.
     #[must_use]
     pub fn decides_by(&self) -> SourceSet {
-        self.needs.with(self.parts)
+        self.needs.with(self.parts).with(self.decides)
     }
 
     /// Every source that can change its mind.
     #[must_use]
     pub fn reads(&self) -> SourceSet {
-        self.needs.with(self.parts).with(self.uses)
+        self.decides_by().with(self.uses)
     }
 }
 

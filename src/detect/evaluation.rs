@@ -1,7 +1,7 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
 use super::{Detector, Judge, Settings};
-use crate::facts::{Inventory, Moment, Tri, Unknown};
+use crate::facts::{Inventory, Moment, SourceSet, Tri, Unknown};
 use crate::finding::{Blind, Finding, Judgement, Kind, Subject};
 use crate::view::Seen;
 use crate::view::View;
@@ -91,7 +91,8 @@ impl Detector {
         Self {
             kinds: D::KINDS,
             needs: <D::In as Input>::NEEDS,
-            parts: <D::In as Input>::PARTS,
+            parts: SourceSet::NONE,
+            decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
             judge: Judge::Typed(run::<D>),
         }

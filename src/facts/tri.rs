@@ -58,6 +58,15 @@ impl<Y, N> Tri<Y, N> {
         }
     }
 
+    /// Yes where both are: a no of either settles it, whatever is known of the other.
+    pub fn and<Z>(self, other: impl FnOnce() -> Tri<Z, N>) -> Tri<(Y, Z), N> {
+        match (self, other()) {
+            (Self::No(no), _) | (_, Tri::No(no)) => Tri::No(no),
+            (Self::Yes(one), Tri::Yes(two)) => Tri::Yes((one, two)),
+            (Self::Unknown(why), _) | (_, Tri::Unknown(why)) => Tri::Unknown(why),
+        }
+    }
+
     /// Yes where either is: the first yes counts, then the first that is not known.
     pub fn or_else(self, other: impl FnOnce() -> Self) -> Self {
         match self {
@@ -96,6 +105,10 @@ mod tests {
         assert_eq!(unknown().or_else(|| no.clone()), unknown());
         assert_eq!(unknown().or_else(|| yes.clone()), yes);
         assert_eq!(yes.clone().or_else(unknown), yes);
+        assert_eq!(unknown().and(|| no.clone()), Tri::No(()));
+        assert_eq!(no.clone().and(unknown), Tri::No(()));
+        assert_eq!(yes.clone().and(unknown), unknown().map(|one| (one, one)));
+        assert_eq!(yes.clone().and(|| yes.clone()), Tri::Yes((1, 1)));
         assert_eq!(yes.clone().and_then(|_| unknown()), unknown());
         assert_eq!(no.clone().and_then(|_| unknown()), no);
         assert_eq!(unknown().and_then(|_| yes.clone()), unknown());

@@ -245,7 +245,7 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
         Some(Blind::All(why)) => excuses(why),
         // One reason is kept of several: each part that is missing must be looked at.
         Some(Blind::Rest(why)) => {
-            let all = detector.needs.with(detector.parts);
+            let all = detector.decides_by();
             let missing = all.iter().filter_map(|s| Some((s, view.unknown(s).or_else(|| view.gap(s))?)));
             excuses(why) && missing.into_iter().all(|(source, why)| here.excuses(Some(source), why))
         }

@@ -29,7 +29,7 @@ pub enum Wrong {
     Worse,
     /// Resolved while it stands in the unchanged run.
     Resolved,
-    /// It stands in the unchanged run, and here the kind counts as evaluated without it.
+    /// The unchanged run raises it, and here the kind counts as evaluated without it.
     Clear,
     /// A text says that something is absent, and the unchanged run never does.
     Absence,
@@ -65,6 +65,8 @@ pub struct Played {
     engines: BTreeMap<usize, Engine>,
     /// For each step, what is confirmed after it and how severe it is.
     standing: Vec<BTreeMap<Key, Severity>>,
+    /// For each step, what it raised and is confirmed: the rest waits for its quiet time to end.
+    raised: Vec<BTreeSet<Key>>,
     confirmed: BTreeMap<Key, usize>,
     absences: BTreeMap<Kind, BTreeSet<String>>,
 }
@@ -85,7 +87,7 @@ fn standing(engine: &Engine) -> BTreeMap<Key, Severity> {
 impl Played {
     pub fn new(steps: Steps) -> Self {
         let begin = Engine::new(Settings::default(), steps[0].0, Memory::default());
-        let mut all = Vec::new();
+        let (mut all, mut raised) = (Vec::new(), Vec::new());
         let mut confirmed = BTreeMap::new();
         let mut absences: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
         run(&mut begin.clone(), &steps, |number, engine, _| {
@@ -97,6 +99,8 @@ impl Played {
                 absences.entry(kind).or_default().extend(absences_in(&text));
             }
             all.push(now);
+            let confirmed = engine.entries().filter(|e| e.confirmed.is_some() && e.quiet_for().is_none());
+            raised.push(confirmed.map(|e| (e.finding.kind, e.finding.subject.clone())).collect());
         });
         let mut starts = BTreeSet::from([0, steps.len() / 2]);
         for number in confirmed.values() {
@@ -111,7 +115,7 @@ impl Played {
             }
             engine.step(*at, seen.clone());
         }
-        Self { steps, engines, standing: all, confirmed, absences }
+        Self { steps, engines, standing: all, raised, confirmed, absences }
     }
 
     /// Sources that were known at least once.
@@ -196,7 +200,7 @@ impl Played {
                 wrong.push((key.clone(), Wrong::Lost, String::new()));
             }
             let suspected = engine.entries().any(|e| e.finding.kind == key.0 && e.finding.subject == key.1);
-            if !suspected && !is_old_news && !is_blind_to(engine, key) {
+            if !suspected && !is_old_news && self.raised[number].contains(key) && !is_blind_to(engine, key) {
                 wrong.push((key.clone(), Wrong::Clear, String::new()));
             }
         }

@@ -15,7 +15,8 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::KubeletConfig]),
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[
+    uses: SourceSet::NONE,
+    decides: SourceSet::of(&[
         Source::MemInfo,
         Source::Cgroups,
         Source::NodeFs,

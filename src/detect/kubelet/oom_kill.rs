@@ -33,7 +33,8 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::NONE,
     parts: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
+    decides: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
+    uses: SourceSet::NONE,
     judge: Judge::OfView(judge),
 };
 

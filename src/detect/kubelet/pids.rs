@@ -30,7 +30,8 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::NONE,
     parts: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
-    uses: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
+    decides: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
+    uses: SourceSet::NONE,
     judge: Judge::OfView(judge),
 };
 

@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::CsiNode, Source::BlockDevices]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::VolumeAttachments, Source::ElasticInterfaces]),
     judge: Judge::OfVolumes(judge),
 };

@@ -18,6 +18,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Filesystems]),
     parts: SourceSet::of(&[Source::Mounts]),
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog, Source::XfsProbe]),
     judge: Judge::OfView(judge),
 };

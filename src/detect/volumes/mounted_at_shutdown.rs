@@ -36,6 +36,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::Mounts, Source::BlockDevices]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Pods]),
     judge: Judge::OfVolumes(judge),
 };

@@ -12,6 +12,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::KubeletDirs, Source::PodCgroups, Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Pods]),
     judge: Judge::OfView(judge),
 };

@@ -18,6 +18,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::BlockDevices, Source::Node, Source::KubeletDirs, Source::MountHolders]),
     judge: Judge::OfView(judge),
 };

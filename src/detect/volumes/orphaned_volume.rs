@@ -22,6 +22,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::VolumeSweep]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::NONE,
     judge: Judge::OfView(judge),
 };

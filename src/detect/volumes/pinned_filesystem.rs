@@ -16,6 +16,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
     parts: SourceSet::of(&[Source::BlockDevices]),
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::MountHolders, Source::Pods, Source::KubeletConfig]),
     judge: Judge::OfView(judge),
 };

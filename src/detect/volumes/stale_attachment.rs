@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts, Source::Filesystems]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::Ec2Attached, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
     judge: Judge::OfVolumes(judge),
 };

@@ -21,6 +21,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[Source::NvmeControllers, Source::KernelLog, Source::Mounts, Source::EbsStatistics]),
     judge: Judge::OfView(judge),
 };

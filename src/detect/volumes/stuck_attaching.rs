@@ -12,6 +12,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[Kind::StuckAttaching, Kind::VolumeNotFound],
     needs: SourceSet::of(&[Source::Node, Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::BlockDevices,
         Source::Pods,

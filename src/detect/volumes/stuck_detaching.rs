@@ -13,6 +13,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[Kind::StuckDetaching, Kind::UndeletableAttachment],
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::Filesystems,
         Source::Ec2Attached,

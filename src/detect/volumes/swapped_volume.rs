@@ -26,6 +26,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::KubeletDirs,
         Source::Node,

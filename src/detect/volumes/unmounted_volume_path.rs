@@ -18,6 +18,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::Pods, Source::BlockDevices, Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::MountHolders,
         Source::PodCgroups,

@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Ec2Attached, Source::Node]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::NONE,
     judge: Judge::OfVolumes(judge),
 };

@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
     parts: SourceSet::NONE,
+    decides: SourceSet::NONE,
     uses: SourceSet::of(&[
         Source::Filesystems,
         Source::PodCgroups,
