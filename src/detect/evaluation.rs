@@ -29,20 +29,44 @@ pub struct Around<'v> {
 
 /// The decisions of one detector in one pass.
 #[derive(Debug)]
-pub struct Evaluation(Vec<Judgement>);
+pub struct Evaluation(Vec<Decisions>);
+
+/// The decisions on one kind.
+#[derive(Debug)]
+struct Decisions {
+    judgement: Judgement,
+    /// Whether any of them is a yes or a no.
+    decided: bool,
+}
 
 impl Evaluation {
     fn new(kinds: &[Kind]) -> Self {
-        Self(kinds.iter().map(|kind| Judgement::new(*kind)).collect())
+        let none = |kind: &Kind| Decisions { judgement: Judgement::new(*kind), decided: false };
+        Self(kinds.iter().map(none).collect())
     }
 
-    fn of(&mut self, kind: Kind) -> Option<&mut Judgement> {
-        self.0.iter_mut().find(|judgement| judgement.kind == kind)
+    fn of(&mut self, kind: Kind) -> Option<&mut Decisions> {
+        self.0.iter_mut().find(|decisions| decisions.judgement.kind == kind)
+    }
+
+    /// Where not one object could be evaluated, the kind was not.
+    fn into_judgements(self) -> Vec<Judgement> {
+        let whole = |Decisions { mut judgement, decided }| {
+            if let Blind::Of(objects) = &judgement.blind
+                && !decided
+                && let Some(why) = objects.values().next()
+            {
+                judgement.blind = Blind::All(why.clone());
+            }
+            judgement
+        };
+        self.0.into_iter().map(whole).collect()
     }
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
     pub fn decide(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<Finding>) {
-        let Some(judgement) = self.of(kind) else { return };
+        let Some(Decisions { judgement, decided }) = self.of(kind) else { return };
+        *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
             Tri::Yes(finding) => judgement.raised.push(finding),
             Tri::No(_) => {}
@@ -69,14 +93,14 @@ impl Evaluation {
 
     /// Nothing could be evaluated.
     pub fn nothing(&mut self, kind: Kind, why: &Unknown) {
-        if let Some(judgement) = self.of(kind) {
-            *judgement = Judgement::blind(kind, why);
+        if let Some(decisions) = self.of(kind) {
+            decisions.judgement = Judgement::blind(kind, why);
         }
     }
 
     /// What was not raised is not evaluated.
     pub fn rest(&mut self, kind: Kind, why: &Unknown) {
-        if let Some(judgement) = self.of(kind)
+        if let Some(Decisions { judgement, .. }) = self.of(kind)
             && !matches!(judgement.blind, Blind::All(_))
         {
             judgement.blind = Blind::Rest(why.clone());
@@ -105,7 +129,58 @@ fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<Judgement> {
         Ok(input) => {
             let mut out = Evaluation::new(D::KINDS);
             D::evaluate(input, &Around { now: view.now, settings }, &mut out);
-            out.0
+            out.into_judgements()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, Cause, No, Source};
+    use crate::finding::SubjectType;
+
+    const KIND: Kind = Kind::NodeSaturated;
+
+    fn object(name: &str) -> Subject {
+        Subject::new(SubjectType::Resource, name)
+    }
+
+    fn unknown() -> Tri<Finding> {
+        Tri::Unknown(Unknown::new(Cause::Denied, "permission denied"))
+    }
+
+    fn no() -> Tri<Finding> {
+        let at = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        Tri::No(No::by(Source::LoadAvg, at))
+    }
+
+    fn blind(decisions: [Tri<Finding>; 2]) -> Blind {
+        let mut out = Evaluation::new(&[KIND]);
+        for (name, decision) in ["cpu", "io"].into_iter().zip(decisions) {
+            out.decide(KIND, || object(name), decision);
+        }
+        out.into_judgements().remove(0).blind
+    }
+
+    #[test]
+    fn an_unknown_object_hides_itself_alone_and_all_of_them_hide_the_kind() {
+        assert_eq!(blind([no(), no()]), Blind::No);
+        let half = blind([unknown(), no()]);
+        assert!(half.to(&object("cpu")).is_some() && half.to(&object("io")).is_none(), "{half:?}");
+        assert!(matches!(blind([unknown(), unknown()]), Blind::All(_)));
+    }
+
+    #[test]
+    fn what_is_missing_from_a_list_is_not_evaluated() {
+        let gap = Unknown::new(Cause::Incomplete, "half of it");
+        let mut out = Evaluation::new(&[KIND]);
+        out.decide(KIND, || object("cpu"), no());
+        out.rest(KIND, &gap);
+        assert_eq!(out.into_judgements().remove(0).blind, Blind::Rest(gap));
     }
 }

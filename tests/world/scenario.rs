@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use barnacle::catalogue;
-use barnacle::detect::{DETECTORS, Detector};
+use barnacle::detect::{DETECTORS, Detector, Judge};
 use barnacle::facts::{Moment, Observation, Source, SourceSet};
 use barnacle::finding::{Blind, Kind, Severity};
 use barnacle::ledger::Entry;
@@ -456,7 +456,11 @@ fn not_evaluated(world: &World, kind: Kind) -> Option<String> {
     match world.engine.blind(kind) {
         None => Some(format!("{kind} was not evaluated yet")),
         Some(Blind::All(why) | Blind::Rest(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
-        Some(Blind::No | Blind::Of(_)) => detector.needs.with(detector.parts).iter().find_map(unread),
+        // A typed detector says itself what it could not evaluate; of the others each source that decides must be known.
+        Some(Blind::No | Blind::Of(_)) if matches!(detector.judge, Judge::Typed(_)) => {
+            detector.needs.iter().find_map(unread)
+        }
+        Some(Blind::No | Blind::Of(_)) => detector.decides_by().iter().find_map(unread),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::finding::{Blind, Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::view::{Fact, View};
 use crate::wording::{self, duration};
 
 const KIND: Kind = Kind::OomKill;
@@ -62,14 +62,28 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
         // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
         _ if killed > 0 && pods_are_behind(view) => judgement.asks.push(Question::PodCgroups),
         (_, Ok(in_groups), _) if *in_groups > 0 && found.is_empty() => replaced(view, *in_groups, &mut found),
-        (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => unexplained(view, delta.by, &mut found),
+        (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => {
+            unexplained(view, delta.by, counted.as_ref().err(), &mut found);
+        }
         _ => {}
     }
     if settings.oom_kill.show_old_kills {
         judgement.raised = old_kills(view, &found);
     }
     judgement.raised.extend(found.into_iter().map(|(id, kills)| finding(id, kills)));
+    if let Some(why) = no_longer_read(view) {
+        judgement.blind = Blind::Rest(why.clone());
+    }
     vec![judgement]
+}
+
+/// A source that was read before and is unknown now: what it showed may go on. One that was never read is none that this profile
+/// or kernel has, and the others decide without it.
+fn no_longer_read(view: &View) -> Option<&Unknown> {
+    fn lost<T>(fact: &Fact<T>) -> Option<&Unknown> {
+        fact.known().err().filter(|_| fact.last().is_some())
+    }
+    lost(&view.kmsg).or(lost(&view.pod_cgroups)).or(lost(&view.cgroups)).or(lost(&view.vmstat))
 }
 
 /// Kills of this boot that are no news any more, with their age, under limits that were not reached since.
@@ -183,7 +197,8 @@ fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
 /// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
 fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
     let (now, before, _) = view.cgroups.pair()?;
-    if let Some(why) = &now.value.oom_unread {
+    // Counters are compared: both samples must have them.
+    if let Some(why) = now.value.oom_unread.as_ref().or(before.oom_unread.as_ref()) {
         return Err(Unknown::clone(why));
     }
     let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
@@ -317,29 +332,40 @@ fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
     new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
-/// Groups above saw a kill, and no pod that is there did: it is gone.
+/// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
 fn replaced(view: &View, killed: u64, found: &mut Found) {
     let Ok(cgroups) = view.cgroups.known() else { return };
-    let seen = cgroups
-        .says(format!("{killed} killed below kubepods or a slice of the system, in a group that is gone by now"));
-    add(
-        found,
-        "kubepods".to_owned(),
-        None,
-        None,
-        format!("{killed} killed in a pod or service that is gone by now"),
-        seen,
-    );
+    let place = match view.pod_cgroups.pair() {
+        Ok((now, ..)) if now.value.gap().is_none() => "that is gone by now".to_owned(),
+        Ok((now, ..)) => unread_group(now.value.gap()),
+        Err(why) => unread_group(Some(&why)),
+    };
+    let seen = cgroups.says(format!("{killed} killed below kubepods or a slice of the system, in a group {place}"));
+    let text = format!("{killed} killed in a pod or service {place}");
+    add(found, "kubepods".to_owned(), None, None, text, seen);
 }
 
-/// The machine's own counter grew, and no group that is watched explains it.
-fn unexplained(view: &View, killed: u64, found: &mut Found) {
+fn unread_group(why: Option<&Unknown>) -> String {
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    format!("whose counters could not be read{why}")
+}
+
+/// The machine's own counter grew, and no group that is watched explains it, where all of them were seen.
+fn unexplained(view: &View, killed: u64, uncounted: Option<&Unknown>, found: &mut Found) {
     let Ok(vmstat) = view.vmstat.known() else { return };
-    let seen = vmstat.says(format!("oom_kill grew by {killed}, and no watched group's counter did"));
-    let text = format!(
-        "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
-    );
-    add(found, "node".to_owned(), None, None, text, seen);
+    let (fact, text) = match uncounted {
+        None => (
+            format!("oom_kill grew by {killed}, and no watched group's counter did"),
+            format!(
+                "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
+            ),
+        ),
+        Some(why) => (
+            format!("oom_kill grew by {killed}"),
+            format!("{killed} killed; under which limit is not known, as a group's counters could not be read ({why})"),
+        ),
+    };
+    add(found, "node".to_owned(), None, None, text, vmstat.says(fact));
 }
 
 /// Whether the pods' counters are older than what shows a kill, and would tell where it was.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use barnacle::facts::{CgroupDriver, CgroupLevel, Observation, Source};
+use barnacle::facts::{CgroupDriver, CgroupLevel, Observation, Part, Source};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -157,8 +157,11 @@ fn control_groups(node: &mut Node, driver: CgroupDriver) -> Result<()> {
     let Some(Observation::Cgroups(reading)) = seen.remove(&Source::Cgroups) else { bail!("{file}: no control groups") };
     let groups = reading.known().map_err(|unknown| anyhow!("control groups: {unknown:?}"))?;
     ensure!(groups.driver == Some(driver), "the kubelet names its groups as {driver:?} does, barnacle says {groups:?}");
-    let limit = groups.kubepods.as_ref().and_then(|kubepods| kubepods.memory_max);
-    ensure!(limit.is_some(), "kubepods has node allocatable as its limit, barnacle says {groups:?}");
+    let limit = groups.kubepods.as_ref().map(|kubepods| &kubepods.memory_max);
+    ensure!(
+        matches!(limit, Some(Part::Known(_))),
+        "kubepods has node allocatable as its limit, barnacle says {groups:?}"
+    );
     if driver == CgroupDriver::Systemd {
         for (name, level) in [("runtime.slice", CgroupLevel::Runtime), ("system.slice", CgroupLevel::System)] {
             ensure!(groups.others.get(name).is_some_and(|(is, _)| *is == level), "no {name} in {groups:?}");
