@@ -16,12 +16,15 @@ pub enum Change {
     Half,
     /// Every item of its lists is missing, and the collector says so.
     Empty,
+    /// It was read, and none of the files that it is made of could be: each of its parts is unknown by itself.
+    Parts,
     /// Every item is missing and the collector does not know: another source proves that items are there.
     Unmarked,
 }
 
 impl Change {
-    pub const ALL: [Self; 6] = [Self::Denied, Self::Torn, Self::Stale, Self::Half, Self::Empty, Self::Unmarked];
+    pub const ALL: [Self; 7] =
+        [Self::Denied, Self::Torn, Self::Stale, Self::Half, Self::Empty, Self::Parts, Self::Unmarked];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -30,6 +33,7 @@ impl Change {
             Self::Stale => "stale",
             Self::Half => "half",
             Self::Empty => "empty",
+            Self::Parts => "parts",
             Self::Unmarked => "unmarked",
         }
     }
@@ -51,6 +55,7 @@ impl Change {
             Self::Stale => Ok(None),
             Self::Half => without_items(observation, 2, true).map(Some),
             Self::Empty => without_items(observation, 1, true).map(Some),
+            Self::Parts => without_parts(observation).map(Some),
             // A controller names its namespaces, and a disk its controller: each proves the other.
             Self::Unmarked if matches!(source, Source::NvmeControllers | Source::BlockDevices) => {
                 without_items(observation, 1, false).map(Some)
@@ -91,6 +96,65 @@ fn without_items(observation: &Observation, one_of: usize, marked: bool) -> Resu
         thin(known, one_of, marked.then_some(&why), &mut changed);
     }
     if changed { Ok(serde_json::from_value(value).unwrap()) } else { Err(NotPossible) }
+}
+
+/// What a source says beside its figures of those that could not be read.
+const UNREAD: [(Source, &[&str]); 2] =
+    [(Source::Cgroups, &["oom_unread", "pids_unread"]), (Source::Conntrack, &["unread"])];
+
+/// Makes each part unknown. Which fields are parts is found by trying: only a part can be an unknown and stay one.
+fn without_parts(observation: &Observation) -> Result<Observation, NotPossible> {
+    let source = observation.source();
+    let mut value = serde_json::to_value(observation).unwrap();
+    let why =
+        json!({"cause": "torn", "why": format!("{}: one of its files changed while it was read", source.place())});
+    let mut paths = Vec::new();
+    fields(known_value(&mut value), &mut Vec::new(), &mut paths);
+    let mut changed = false;
+    for path in paths {
+        let mut trial = value.clone();
+        *at(known_value(&mut trial), &path) = why.clone();
+        let read: Result<Observation, _> = serde_json::from_value(trial.clone());
+        let stays = |read: &Observation| {
+            let mut again = serde_json::to_value(read).unwrap();
+            // An object that ignores what it does not know is no part.
+            at(known_value(&mut again), &path).get("cause").is_some()
+        };
+        if read.is_ok_and(|read| stays(&read)) {
+            value = trial;
+            changed = true;
+        }
+    }
+    for (_, names) in UNREAD.iter().filter(|(of, _)| *of == source) {
+        for name in *names {
+            known_value(&mut value)[*name] = why.clone();
+            changed = true;
+        }
+    }
+    if changed { Ok(serde_json::from_value(value).unwrap()) } else { Err(NotPossible) }
+}
+
+fn known_value(observation: &mut Value) -> &mut Value {
+    let (_, reading) = observation.as_object_mut().unwrap().iter_mut().next().unwrap();
+    &mut reading["known"]["value"]
+}
+
+/// The paths of the fields of an object and of the objects in it; lists have items, and no parts.
+fn fields(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    let Value::Object(object) = value else { return };
+    if path.len() == 2 || object.contains_key("items") {
+        return;
+    }
+    for (name, field) in object {
+        path.push(name.clone());
+        found.push(path.clone());
+        fields(field, path, found);
+        path.pop();
+    }
+}
+
+fn at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
+    path.iter().fold(value, |value, name| &mut value[name.as_str()])
 }
 
 fn is_answers(source: Source) -> bool {

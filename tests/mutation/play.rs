@@ -27,6 +27,8 @@ pub enum Wrong {
     New,
     /// More severe than it is in the unchanged run.
     Worse,
+    /// Less severe than it was when its source went, and is in the unchanged run.
+    Milder,
     /// Resolved while it stands in the unchanged run.
     Resolved,
     /// The unchanged run raises it, and here the kind counts as evaluated without it.
@@ -42,6 +44,7 @@ impl Wrong {
         match self {
             Self::New => "confirmed from what is missing",
             Self::Worse => "more severe for what is missing",
+            Self::Milder => "less severe for what is missing",
             Self::Resolved => "resolved for what is missing",
             Self::Clear => "counted as clear",
             Self::Absence => "says that something is absent",
@@ -85,7 +88,8 @@ fn standing(engine: &Engine) -> BTreeMap<Key, Severity> {
 }
 
 impl Played {
-    pub fn new(steps: Steps) -> Self {
+    /// Sources go at the start and after each confirmation, and in the middle where that is wanted.
+    pub fn new(steps: Steps, in_the_middle: bool) -> Self {
         let begin = Engine::new(Settings::default(), steps[0].0, Memory::default());
         let (mut all, mut raised) = (Vec::new(), Vec::new());
         let mut confirmed = BTreeMap::new();
@@ -102,7 +106,8 @@ impl Played {
             let confirmed = engine.entries().filter(|e| e.confirmed.is_some() && e.quiet_for().is_none());
             raised.push(confirmed.map(|e| (e.finding.kind, e.finding.subject.clone())).collect());
         });
-        let mut starts = BTreeSet::from([0, steps.len() / 2]);
+        let mut starts = BTreeSet::from([0]);
+        starts.extend(in_the_middle.then_some(steps.len() / 2));
         for number in confirmed.values() {
             let after = |(at, _): &(Moment, _)| at.since(&steps[*number].0).is_none_or(|passed| passed >= AFTER);
             starts.extend((number + 1..steps.len()).find(|number| after(&steps[*number])));
@@ -150,8 +155,9 @@ impl Played {
         let mut found: BTreeMap<(Kind, Wrong), String> = BTreeMap::new();
         for (from, engine) in &self.engines {
             let steps = steps.get(*from..).unwrap_or_default();
+            let before = standing(engine);
             run(&mut engine.clone(), steps, |number, engine, step| {
-                for (key, wrong, what) in self.compare(from + number, engine, step, target, change) {
+                for (key, wrong, what) in self.compare(from + number, engine, step, (target, change), &before) {
                     let example = || {
                         let (at, from) = (self.second(from + number), self.second(*from));
                         format!(
@@ -173,14 +179,17 @@ impl Played {
         number: usize,
         engine: &Engine,
         step: &Step,
-        target: &Target,
-        change: Change,
+        (target, change): (&Target, Change),
+        before: &BTreeMap<Key, Severity>,
     ) -> Vec<(Key, Wrong, String)> {
         let mut wrong = Vec::new();
         let (unchanged, now) = (&self.standing[number], standing(engine));
         for (key, severity) in &now {
             match unchanged.get(key) {
                 Some(as_is) if as_is < severity => wrong.push((key.clone(), Wrong::Worse, String::new())),
+                Some(as_is) if before.get(key).is_some_and(|was| was > severity && as_is >= was) => {
+                    wrong.push((key.clone(), Wrong::Milder, String::new()));
+                }
                 None if self.confirmed.get(key).is_none_or(|first| *first > number) => {
                     wrong.push((key.clone(), Wrong::New, String::new()));
                 }
