@@ -330,12 +330,6 @@ impl Report {
         self.findings.iter().filter(move |finding| catalogue::row(finding.kind).area == area)
     }
 
-    /// The worst finding that is confirmed.
-    #[must_use]
-    pub fn worst(&self) -> Option<Severity> {
-        self.findings.iter().filter(|finding| finding.confirmed).map(|finding| finding.severity).max()
-    }
-
     /// Whether nothing at all could be read.
     #[must_use]
     pub fn saw_nothing(&self) -> bool {
@@ -368,7 +362,7 @@ impl ReportedFinding {
             since: entry.first_seen,
             quiet: entry.quiet_for().filter(|_| confirmed).map(|quiet| Quiet {
                 seconds: quiet.as_secs(),
-                resolves_after_seconds: catalogue::row(kind).clear_after,
+                resolves_after_seconds: entry.resolves_after().as_secs(),
             }),
             subject,
             pod_name: pod.map(|pod| pod.full_name()),
@@ -467,7 +461,7 @@ fn notes(engine: &Engine) -> Vec<String> {
                 format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {
-                format!("thresholds: from {}; no kubelet is running here", files.join(", "))
+                format!("thresholds: from {}; no process called kubelet runs here", files.join(", "))
             }
             ConfigOrigin::NotFound => "thresholds: the kubelet's are not known".to_owned(),
         });
