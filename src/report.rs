@@ -55,6 +55,9 @@ pub struct Report {
     pub up_seconds: u64,
     /// How it was had.
     pub origin: Origin,
+    /// Why the agent that runs here gave no report that could be used, where one runs: it may be hung.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_trouble: Option<String>,
     /// What was found: worst first, confirmed before unverified before suspected.
     pub findings: Vec<ReportedFinding>,
     /// Sources that could not be read, or not wholly.
@@ -311,6 +314,7 @@ impl Report {
             at: now.wall,
             up_seconds: now.up.as_secs(),
             origin,
+            agent_trouble: None,
             findings: findings(engine),
             unknown: unknowns(engine),
             headroom: headroom(engine),
