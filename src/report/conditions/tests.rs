@@ -265,7 +265,8 @@ fn without_a_whole_pass_it_is_unknown_after_a_minute() {
         "{:#?}",
         node.conditions
     );
-    assert_eq!(node.of(VOLUMES).reason, "NotJudgedYet");
+    assert_eq!(node.of(VOLUMES).reason, "NotEvaluatedYet");
+    assert!(node.of(VOLUMES).message.contains("not evaluated yet: the agent has just started"));
     // What stood before stands, until then.
     let mut node = Node::new();
     node.passes(&healthy(), 0..100);
