@@ -74,6 +74,7 @@ pub fn eyes(config: &Config, spared: Option<Spared>) -> anyhow::Result<(Eyes, Cl
     let clock = Clock::new(&root);
     let settings = HostSettings {
         kubelet_root: config.kubelet_root.clone(),
+        kubelet_config: config.kubelet_config.clone(),
         image_root: config.image_root.clone(),
         state_dir: config.state_dir.clone(),
         node_name: config.node_name.clone(),

@@ -47,6 +47,8 @@ pub struct Config {
     pub cluster_name: Option<String>,
     /// The kubelet's directory.
     pub kubelet_root: String,
+    /// The kubelet's configuration file, for where no process is called kubelet.
+    pub kubelet_config: Option<String>,
     /// The directory of the container images.
     pub image_root: Option<String>,
     /// Where the ledger is kept over restarts.
@@ -81,6 +83,7 @@ impl Default for Config {
             clusters_in_account: 4,
             cluster_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
+            kubelet_config: None,
             image_root: None,
             state_dir: None,
             probe_xfs: false,
@@ -351,8 +354,13 @@ pub const KEYS: &[Key] = &[
     },
     path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
     optional_path!(
+        "kubelet-config",
+        "the kubelet's configuration file (KubeletConfiguration), on the host, without its drop-ins: for k3s, MicroK8s and others where no process is called kubelet; a running kubelet names its own",
+        kubelet_config
+    ),
+    optional_path!(
         "image-root",
-        "directory of the container images, on the host (default: where running containers have theirs)",
+        "directory of the container images, on the host (default: where running containers have theirs; assumed where none runs, or they are on several filesystems or on one that cannot be seen)",
         image_root
     ),
     optional_path!(

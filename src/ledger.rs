@@ -2,8 +2,8 @@
 //!
 //! A finding is suspected when a judge raises it, confirmed when it has stood for its kind's delay, and
 //! cleared when it has not been raised for its kind's quiet time. Only judgements that can see its subject
-//! count: blind time neither confirms nor clears. It does not last for ever either: what was confirmed is unverified
-//! after [`UNVERIFIED_AFTER`] and dropped after [`EXPIRES_AFTER`]. A restart of the agent is blind time like any other.
+//! count: time that no evaluation covers neither confirms nor clears. It does not last for ever either: what was confirmed is unverified
+//! after [`UNVERIFIED_AFTER`] and dropped after [`EXPIRES_AFTER`]. A restart of the agent is such time, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct Entry {
     pub confirmed: Option<Moment>,
     /// The last evaluation that raised it.
     last_raised: Moment,
-    /// Time for which it was raised, as judged: blind time does not count.
+    /// Time for which it was raised, as evaluated: time that no evaluation covers does not count.
     raised_for: Duration,
     /// Time for which it was not raised, as judged.
     quiet_for: Duration,
@@ -110,10 +110,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Whether the same findings stand in the same state. Their figures and times move all the time.
+    /// Whether the same findings stand in the same state, as bad as before: an escalation that is not kept would be written a
+    /// second time. Their figures and times move all the time.
     #[must_use]
     pub fn has_same_findings(&self, other: &Self) -> bool {
-        let state = |seen: &Remembered| seen.stood.as_ref().map(|stood| stood.unverified);
+        let state = |seen: &Remembered| seen.stood.as_ref().map(|stood| (stood.unverified, stood.severity));
         let same = |a: &Remembered, b: &Remembered| {
             a.kind == b.kind && a.subject == b.subject && a.first_seen == b.first_seen && state(a) == state(b)
         };
@@ -461,10 +462,13 @@ impl Entry {
         // Unverified it stays until it is raised: that it is not raised now does not say that it still was.
         self.not_evaluated_since = None;
         self.judged = at;
-        self.confirmed.is_none() || self.quiet_for >= self.clear_after()
+        self.confirmed.is_none() || self.quiet_for >= self.resolves_after()
     }
 
-    fn clear_after(&self) -> Duration {
+    /// How long it must be evaluated and not raised to be resolved: longer after a restart, as detectors that ask need time
+    /// to find it again.
+    #[must_use]
+    pub fn resolves_after(&self) -> Duration {
         let of_kind = catalogue::row(self.finding.kind).clear_after();
         if self.restored { of_kind.max(FOUND_AGAIN_WITHIN) } else { of_kind }
     }
@@ -502,7 +506,7 @@ impl Entry {
         }
         match (self.raised, self.confirmed) {
             (true, None) => Some(row.confirm_after().saturating_sub(self.raised_for)),
-            (false, Some(_)) => Some(self.clear_after().saturating_sub(self.quiet_for)),
+            (false, Some(_)) => Some(self.resolves_after().saturating_sub(self.quiet_for)),
             _ => None,
         }
     }
@@ -689,6 +693,16 @@ mod tests {
     }
 
     #[test]
+    fn what_stood_before_a_restart_takes_longer_to_resolve_until_it_is_raised_again() {
+        let before = confirmed(40);
+        assert_eq!(only(&before).resolves_after(), Duration::from_secs(20));
+        let mut after = restarted(&before, 50);
+        assert_eq!(only(&after).resolves_after(), FOUND_AGAIN_WITHIN);
+        changes(&mut after, 60, raised(&["a"]));
+        assert_eq!(only(&after).resolves_after(), Duration::from_secs(20));
+    }
+
+    #[test]
     fn what_must_be_asked_for_again_has_stood_since_before_the_restart() {
         let mut after = restarted(&confirmed(40), 100);
         for up in (100..160).step_by(10) {
@@ -831,6 +845,9 @@ mod tests {
         changes(&mut ledger, 50, moved);
         assert_ne!(ledger.memory(), before);
         assert!(ledger.memory().has_same_findings(&before));
+        let mut worse = ledger.memory();
+        worse.seen[0].stood.as_mut().unwrap().severity = Severity::Critical;
+        assert!(!worse.has_same_findings(&before), "an escalation is a change");
         changes(&mut ledger, 60, blind());
         assert!(ledger.memory().has_same_findings(&before), "trouble that comes and goes writes no file");
         changes(&mut ledger, 960, blind());

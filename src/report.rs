@@ -55,6 +55,9 @@ pub struct Report {
     pub up_seconds: u64,
     /// How it was had.
     pub origin: Origin,
+    /// Why the agent that runs here gave no report that could be used, where one runs: it may be hung.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_trouble: Option<String>,
     /// What was found: worst first, confirmed before unverified before suspected.
     pub findings: Vec<ReportedFinding>,
     /// Sources that could not be read, or not wholly.
@@ -311,6 +314,7 @@ impl Report {
             at: now.wall,
             up_seconds: now.up.as_secs(),
             origin,
+            agent_trouble: None,
             findings: findings(engine),
             unknown: unknowns(engine),
             headroom: headroom(engine),
@@ -328,12 +332,6 @@ impl Report {
     /// The findings of one area, in the order of the report.
     pub fn in_area(&self, area: Area) -> impl Iterator<Item = &ReportedFinding> {
         self.findings.iter().filter(move |finding| catalogue::row(finding.kind).area == area)
-    }
-
-    /// The worst finding that is confirmed.
-    #[must_use]
-    pub fn worst(&self) -> Option<Severity> {
-        self.findings.iter().filter(|finding| finding.confirmed).map(|finding| finding.severity).max()
     }
 
     /// Whether nothing at all could be read.
@@ -368,7 +366,7 @@ impl ReportedFinding {
             since: entry.first_seen,
             quiet: entry.quiet_for().filter(|_| confirmed).map(|quiet| Quiet {
                 seconds: quiet.as_secs(),
-                resolves_after_seconds: catalogue::row(kind).clear_after,
+                resolves_after_seconds: entry.resolves_after().as_secs(),
             }),
             subject,
             pod_name: pod.map(|pod| pod.full_name()),
@@ -467,7 +465,7 @@ fn notes(engine: &Engine) -> Vec<String> {
                 format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {
-                format!("thresholds: from {}; no kubelet is running here", files.join(", "))
+                format!("thresholds: from {}; no process called kubelet runs here", files.join(", "))
             }
             ConfigOrigin::NotFound => "thresholds: the kubelet's are not known".to_owned(),
         });

@@ -393,11 +393,11 @@ impl View {
                 let tables = self.neighbours.known().ok()?.value;
                 tables.arp.unread().or(tables.ndp.unread())
             }
-            // Of a kubelet that is not found, or of none, there is no file that should be readable.
+            // Of no kubelet there is no file that should be readable.
             Source::KubeletConfig => {
                 let config = self.kubelet_config.known().ok()?.value;
-                let reads = matches!(config.origin, ConfigOrigin::Process { .. });
-                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| reads)
+                let expected = config.origin != ConfigOrigin::NoKubelet;
+                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| expected)
             }
             _ => None,
         };

@@ -31,6 +31,10 @@ impl Lock {
     /// # Errors
     /// When another agent goes on holding it.
     pub async fn take(dir: Option<&Path>) -> anyhow::Result<Self> {
+        Self::take_within(dir, PATIENCE).await
+    }
+
+    async fn take_within(dir: Option<&Path>, patience: Duration) -> anyhow::Result<Self> {
         let Some(dir) = dir else { return Ok(Self { _file: None }) };
         let file = match open(dir) {
             Ok(file) => file,
@@ -45,7 +49,7 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Ok(without(dir, &error)),
                 Err(TryLockError::WouldBlock) => {}
             }
-            if clock.now().since(&begun).is_none_or(|age| age >= PATIENCE) {
+            if clock.now().since(&begun).is_none_or(|age| age >= patience) {
                 bail!(
                     "state-dir {dir} is in use by another agent, which holds the lock on {FILE} in it: two agents would \
                      overwrite each other's state. Stop the other agent, or give this one a state-dir of its own",
@@ -110,6 +114,18 @@ mod tests {
             };
             let (waited, ()) = tokio::join!(second, end);
             assert!(waited >= Duration::from_millis(600) && waited < PATIENCE, "{waited:?}");
+        });
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_where_the_first_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        block_on(async {
+            let _first = Lock::take(Some(dir.path())).await.unwrap();
+            let refused = Lock::take_within(Some(dir.path()), BETWEEN).await.unwrap_err().to_string();
+            for part in [dir.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
+                assert!(refused.contains(part), "{refused}");
+            }
         });
     }
 

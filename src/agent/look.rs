@@ -39,6 +39,9 @@ pub enum NoReport {
     /// Nothing listens there: no agent runs here, or not at this address.
     #[error("no agent runs here (nothing listens on {0})")]
     NothingListens(SocketAddr),
+    /// Something listens there, and takes no connection.
+    #[error("the agent at {0} took no connection within {secs} s: it may be hung", secs = PATIENCE.as_secs())]
+    NoConnection(SocketAddr),
     /// The connection stands, and no whole answer came.
     #[error(
         "the agent at {0} did not answer within {secs} s (it accepts connections): it may be hung",
@@ -53,6 +56,18 @@ pub enum NoReport {
     Unusable(SocketAddr, String),
 }
 
+impl NoReport {
+    /// Whether an agent is there that does not do its work.
+    #[must_use]
+    pub fn is_hung(&self) -> bool {
+        match self {
+            Self::NoConnection(_) | Self::Silent(_) | Self::Stale(..) => true,
+            // Another program, or an agent that has just started.
+            Self::NothingListens(_) | Self::Unusable(..) => false,
+        }
+    }
+}
+
 /// Asks the agent that runs on this machine.
 ///
 /// # Errors
@@ -65,7 +80,7 @@ pub async fn ask(address: SocketAddr) -> Result<Report, NoReport> {
             return Err(NoReport::NothingListens(address));
         }
         Ok(Err(error)) => return Err(NoReport::Unusable(address, error.to_string())),
-        Err(_) => return Err(NoReport::Unusable(address, format!("no connection within {} s", PATIENCE.as_secs()))),
+        Err(_) => return Err(NoReport::NoConnection(address)),
     };
     let reply = timeout(PATIENCE, fetch(stream, address)).await.map_err(|_| NoReport::Silent(address))?;
     let reply = reply.map_err(|error| NoReport::Unusable(address, error.to_string()))?;

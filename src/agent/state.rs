@@ -1,6 +1,7 @@
 //! What is kept over restarts: the findings that stand, and which boots this node went through.
 //!
-//! One small file, replaced as a whole. Losing it loses history, never a finding: what it held is found again.
+//! One small file, replaced as a whole. Where it is lost, what is still raised is found again, with a new beginning and delay; a
+//! finding that waited to resolve, or that could not be evaluated, is lost with it, and so are the earlier boots.
 
 mod peek;
 

@@ -28,7 +28,7 @@ pub(super) fn command() -> Command {
              One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
              longer: use --for.\n\n\
              Exit code: 2 critical, else 1 a warning, or a suspicion of one, else 3 where something that applies to this machine was not \
-             evaluated (with --only: any kind that was named), or check could not do what was asked, else 0. What this machine, profile or single \
+             evaluated (with --only: any kind that was named), the agent that runs here does not answer or has not looked for 2 minutes, or check could not do what was asked, else 0. What this machine, profile or single \
              look does not have does not count. 64 wrong usage. With --format npd: 0 nothing, 1 problem, 2 suspected or not evaluated.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
@@ -85,14 +85,15 @@ fn reason_for_own_look(arguments: &ArgMatches, config: &Config, long: Option<Dur
 }
 
 async fn obtain(config: &Config, long: Duration, own_look: Option<&str>) -> anyhow::Result<Report> {
-    let why = match own_look {
-        Some(why) => format!("the agent was not asked, {why}"),
+    let (why, is_hung) = match own_look {
+        Some(why) => (format!("the agent was not asked, {why}"), false),
         None => match look::ask(config.listen).await {
             Ok(report) => return Ok(report),
-            Err(why) => why.to_string(),
+            Err(why) => (why.to_string(), why.is_hung()),
         },
     };
     let mut report = look::report(config, long).await?;
+    report.agent_trouble = is_hung.then(|| why.clone());
     report.notes.insert(0, format!("looked: by check itself: {why}"));
     Ok(report)
 }

@@ -32,6 +32,8 @@ use root::Root;
 pub struct HostSettings {
     /// The kubelet's directory on the host, without a slash at its end.
     pub kubelet_root: String,
+    /// The kubelet's configuration file on the host, for where no process is called kubelet.
+    pub kubelet_config: Option<String>,
     /// The directory of the container images; absent: where running containers have theirs.
     pub image_root: Option<String>,
     /// Our own directory, by the path that we have it at: in a container that does not see the kubelet's directory it
@@ -111,7 +113,7 @@ impl Host {
                 Observation::ImageFs(Reading::of(usage, at))
             }
             Source::KubeletConfig => {
-                let config = kubelet.read(root, &settings.kubelet_root);
+                let config = kubelet.read(root, &settings.kubelet_root, settings.kubelet_config.as_deref());
                 // The running kubelet knows best where its directory is; whoever is read after this looks there.
                 if let Ok(KubeletConfig { origin: ConfigOrigin::Process { .. }, root_dir, .. }) = &config {
                     settings.kubelet_root.clone_from(root_dir);

@@ -53,7 +53,8 @@ pub enum Outcome {
     Warning,
     /// A warning or worse is suspected.
     Suspected,
-    /// Nothing of these, but something that applies here was not evaluated.
+    /// Nothing of these, but something that applies here was not evaluated, or the agent that runs here may be hung: it
+    /// alone takes rates, and confirms what must last.
     NotEvaluated,
     /// Nothing above info, in all that applies here.
     Fine,
@@ -87,6 +88,7 @@ impl Report {
             Some(Severity::Warning) => Outcome::Warning,
             _ if findings().any(is_suspicion) => Outcome::Suspected,
             _ if findings().any(is_unverified) => Outcome::NotEvaluated,
+            _ if self.agent_trouble.is_some() => Outcome::NotEvaluated,
             _ if self.lacking(asked) > 0 || self.evaluated_nothing(asked) => Outcome::NotEvaluated,
             _ => Outcome::Fine,
         }
@@ -119,6 +121,10 @@ impl Report {
         if lacking > 0 {
             let but = if findings.is_empty() { ", but" } else { ";" };
             words.push_str(&format!("{but} {lacking} of {} not wholly evaluated", text::counted(all, "kind")));
+        }
+        if let Some(why) = &self.agent_trouble {
+            let but = if findings.is_empty() && lacking == 0 { ", but" } else { ";" };
+            words.push_str(&format!("{but} {}", text::clean(why)));
         }
         words
     }
@@ -387,6 +393,18 @@ mod tests {
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
         assert_eq!(samples::healthy().outcome(&[]), Outcome::Fine);
         assert_eq!(samples::nothing().outcome(&[]), Outcome::NotEvaluated);
+    }
+
+    #[test]
+    fn an_agent_that_may_be_hung_is_not_nothing() {
+        let mut report = samples::healthy();
+        let why = "the agent at 127.0.0.1:9917 answers, but its last look is 5m old: it may be hung";
+        report.agent_trouble = Some(why.into());
+        assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
+        assert_eq!(report.outcome_words(&[]), format!("nothing found, but {why}"));
+        assert_eq!(super::super::npd::line(&report, &[]), (why.into(), 2));
+        report.findings = samples::sick().findings;
+        assert_eq!(report.outcome(&[]), Outcome::Critical);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub fn explain(kind: Kind, style: Style) -> String {
     let area = format!("{}, condition {}", row.area.title(), row.area.condition());
     let mut out = format!("{}{}{}\n", style.bold(kind.name()), style.dot(), style.dim(&area));
     out.push_str(&text::paragraph(row.summary, style.width, ""));
-    section(&mut out, style, "When it is said", &when(kind, row));
+    section(&mut out, style, "When it is reported", &when(kind, row));
     section(&mut out, style, "How it is proved", row.proof);
     section(&mut out, style, "What to do", row.act);
     section(&mut out, style, "What not to do", row.never);
@@ -82,7 +82,7 @@ mod tests {
     fn a_kind_is_explained_in_full_and_fits() {
         for kind in Kind::ALL {
             let text = explain(*kind, STYLE);
-            for title in ["When it is said", "How it is proved", "What to do", "What not to do"] {
+            for title in ["When it is reported", "How it is proved", "What to do", "What not to do"] {
                 assert!(text.contains(&format!("\n{title}\n  ")), "{kind}: {text}");
             }
             assert!(text.lines().all(|line| text::width(line) <= 80), "{text}");

@@ -38,8 +38,11 @@ fn problem(worst: &ReportedFinding, of: usize) -> String {
     }
 }
 
-/// How much was not evaluated, and the first reason that counts.
+/// How much was not evaluated, and the first reason that counts; before it an agent that may be hung.
 fn not_evaluated(report: &Report, wanted: impl Fn(Kind) -> bool) -> String {
+    if let Some(why) = &report.agent_trouble {
+        return why.clone();
+    }
     let kinds: Vec<_> = report.kinds.iter().filter(|row| wanted(row.kind)).collect();
     let lacking: Vec<_> = kinds.iter().filter(|row| row.coverage() != Coverage::Full).collect();
     let first = lacking.iter().find(|row| row.coverage() == Coverage::Lacking).or(lacking.first());

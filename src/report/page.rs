@@ -306,7 +306,8 @@ mod tests {
             page.contains("<dt>Last seen</dt><dd><time") && page.contains("since then it cannot be evaluated"),
             "{page}"
         );
-        assert!(!html(&samples::sick()).contains("Last seen"));
+        assert!(page.contains("not evaluated since; it was:</p>\n<p class=\"message\">"), "{page}");
+        assert!(!html(&samples::sick()).contains("Last seen") && !html(&samples::sick()).contains("it was:"));
     }
 
     #[test]

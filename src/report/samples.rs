@@ -74,6 +74,7 @@ pub fn healthy() -> Report {
         at: at(0),
         up_seconds: 273_600,
         origin: Origin::Agent,
+        agent_trouble: None,
         findings: Vec::new(),
         unknown: Vec::new(),
         headroom: vec![

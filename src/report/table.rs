@@ -243,10 +243,14 @@ impl Table<'_> {
 
     fn sentence(&self, finding: &ReportedFinding) -> String {
         let subject = self.subject(finding);
-        let mut sentence = match (finding.confirmed, finding.quiet) {
-            (false, _) => format!("suspected {}: ", finding.severity.name()),
-            (true, Some(quiet)) => format!("no longer raised ({quiet}); last: "),
-            (true, None) => String::new(),
+        let ago = |then| format!("{} ago", text::duration(text::between(then, self.report.at)));
+        let unverified = finding.unverified_since.map(|seen| format!("unverified, last seen {}", ago(seen)));
+        let mut sentence = match (finding.confirmed, finding.quiet, unverified) {
+            (false, ..) => format!("suspected {}: ", finding.severity.name()),
+            (true, Some(quiet), None) => format!("no longer raised ({quiet}); last: "),
+            (true, Some(quiet), Some(unverified)) => format!("no longer raised ({quiet}); {unverified}: "),
+            (true, None, Some(unverified)) => format!("{unverified}: "),
+            (true, None, None) => String::new(),
         };
         if !subject.is_empty() {
             let _ = write!(sentence, "{subject}: ");
@@ -255,13 +259,16 @@ impl Table<'_> {
         let mut more: Vec<String> = finding.pod_name.iter().map(|name| format!("pod {}", text::clean(name))).collect();
         let stood = text::between(finding.since, self.report.at);
         if stood.as_secs() > 0 {
-            let word = if finding.quiet.is_some() { "first seen" } else { "for" };
-            let ago = if finding.quiet.is_some() { " ago" } else { "" };
-            more.push(format!("{word} {}{ago}", text::duration(stood)));
+            let is_past = finding.quiet.is_some() || finding.unverified_since.is_some();
+            more.push(if is_past {
+                format!("first seen {}", ago(finding.since))
+            } else {
+                format!("for {}", text::duration(stood))
+            });
         }
-        if let Some(seen) = finding.unverified_since {
-            let (severity, ago) = (finding.severity.name(), text::duration(text::between(seen, self.report.at)));
-            more.push(format!("{severity}, unverified: last seen {ago} ago, not evaluated since"));
+        if finding.unverified_since.is_some() {
+            let since = if finding.quiet.is_some() { "" } else { ", not evaluated since" };
+            more.push(format!("{} then{since}", finding.severity.name()));
         }
         if !more.is_empty() {
             let _ = write!(sentence, " ({})", more.join(", "));
@@ -438,7 +445,8 @@ mod tests {
         let text = write(&report, Style { colour: false, width: 0, ascii: false }, &[]);
         let line = text.lines().find(|line| line.contains("below the hard threshold")).unwrap();
         assert!(line.starts_with('?'), "{line}");
-        assert!(line.contains("critical, unverified: last seen 22m ago, not evaluated since"), "{line}");
+        assert!(line.contains("unverified, last seen 22m ago: "), "not in the present tense: {line}");
+        assert!(line.contains("first seen ") && line.ends_with("ago, critical then, not evaluated since)"), "{line}");
         assert!(text.contains("1 critical, 1 unverified"), "{text}");
     }
 

@@ -133,6 +133,7 @@ fn one_step(engine: &mut Engine, at: Moment, seen: Vec<barnacle::facts::Observat
 fn host(root: &Arc<Root>) -> Host {
     let settings = HostSettings {
         kubelet_root: "/var/lib/kubelet".into(),
+        kubelet_config: None,
         image_root: None,
         state_dir: None,
         node_name: None,

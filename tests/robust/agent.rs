@@ -74,22 +74,16 @@ fn under_nohup_a_lost_terminal_ends_nothing() {
 }
 
 #[test]
-fn a_second_agent_on_one_state_directory_waits_and_then_refuses_to_start() {
+fn a_second_agent_on_one_state_directory_waits_for_the_first_to_end() {
     let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
     let (first_address, second_address) = (free_address(), free_address());
     let mut first = run(&tree, state.path(), first_address);
     first.answers(first_address, "/readyz", 200, LONG);
 
-    let ended = run(&tree, state.path(), second_address).end_within(LONG);
-    ended.expect_code(3);
-    for part in [state.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
-        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
-    }
-    assert_eq!(get(first_address, "/healthz").unwrap().0, 200);
-
-    // The successor of an agent that ends in time starts by itself.
+    // That one which goes on is not replaced is a test of the lock itself, with less patience. The successor of an agent that ends in time starts by itself.
     let mut second = run(&tree, state.path(), second_address);
     eventually(LONG, "the second agent waits", || second.stderr().contains("waiting for it to end"));
+    assert_eq!(get(first_address, "/healthz").unwrap().0, 200);
     first.signal(Signal::SIGTERM);
     first.end_within(SOON).expect_code(0);
     second.answers(second_address, "/readyz", 200, LONG);

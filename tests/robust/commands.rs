@@ -148,6 +148,8 @@ fn check_looks_itself_whoever_answers_on_the_agents_port() {
         let ended = barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG);
         let report = ended.json();
         assert_eq!(report["origin"], "look", "{who}");
+        let is_hung = why.contains("may be hung");
+        assert_eq!(report["agent_trouble"].is_string(), is_hung, "{who}: {}", report["agent_trouble"]);
         let note = report["notes"][0].as_str().unwrap();
         assert!(note.starts_with("looked: by check itself: ") && note.contains(why), "{who}: {note}");
     }
@@ -176,4 +178,5 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     assert_eq!(later["origin"], "look");
     let note = later["notes"][0].as_str().unwrap();
     assert!(note.contains("answers, but its last look is ") && note.contains("it may be hung"), "{note}");
+    assert!(note.ends_with(later["agent_trouble"].as_str().unwrap()), "{later}");
 }

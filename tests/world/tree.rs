@@ -255,6 +255,7 @@ fn host(dir: &Path) -> Host {
     let root = Arc::new(Root::open(dir).unwrap());
     let settings = HostSettings {
         kubelet_root: "/var/lib/kubelet".into(),
+        kubelet_config: None,
         image_root: None,
         state_dir: None,
         node_name: None,

@@ -76,6 +76,7 @@ mod tests {
 
     use super::*;
     use crate::facts::Source;
+    use crate::observe::host::root::as_another_user;
 
     fn now() -> Moment {
         let boot = "00000000-0000-4000-8000-00000000000b".parse().unwrap();
@@ -128,14 +129,13 @@ mod tests {
 
     #[test]
     fn a_file_without_permission_is_denied() {
-        if nix::unistd::Uid::effective().is_root() {
-            return;
-        }
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("state.json");
         fs::write(&file, b"{\"version\":1}").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
-        assert_eq!(cause(dir.path()), Cause::Denied);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().to_owned();
+        assert_eq!(as_another_user(move || cause(&path)), Cause::Denied);
     }
 
     #[test]

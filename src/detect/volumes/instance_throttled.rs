@@ -29,12 +29,12 @@ impl Detect for InstanceEbsThrottled {
             Ok(before) => before,
             Err(why) => return out.nothing(KIND, &why),
         };
-        let (mut all, mut unheard) = (Vec::new(), seen.value.gap().cloned());
+        let (mut all, mut unread) = (Vec::new(), seen.value.gap().cloned());
         for (controller, now, old) in seen.value.beside(before) {
             match Held::between(controller, now, old, over, |ebs| ebs.instance) {
                 None => {}
                 // The volume without a page may be the one that is held back.
-                Some(Err(why)) => unheard = Some(why),
+                Some(Err(why)) => unread = Some(why),
                 Some(Ok(held)) => all.push(held),
             }
         }
@@ -42,7 +42,7 @@ impl Detect for InstanceEbsThrottled {
         all.sort_by_key(|held| std::cmp::Reverse(held.percent()));
         // Each volume counts the time in which its own I/O waited, and they wait at once: shares do not add up.
         let warn = around.settings.instance_throttled.warn_percent;
-        let decision = match (all.first().filter(|worst| worst.percent() >= warn), unheard) {
+        let decision = match (all.first().filter(|worst| worst.percent() >= warn), unread) {
             (Some(worst), _) => Tri::Yes(finding(names, &seen, worst, &all)),
             (None, Some(why)) => return out.rest(KIND, &why),
             (None, None) => Tri::No(seen.no()),

@@ -383,6 +383,7 @@ mod tests {
     fn settings(kubelet_root: &str) -> HostSettings {
         HostSettings {
             kubelet_root: kubelet_root.into(),
+            kubelet_config: None,
             image_root: None,
             state_dir: None,
             node_name: None,

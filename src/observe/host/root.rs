@@ -463,6 +463,16 @@ pub fn quote(text: &str) -> String {
     format!("{short:?}")
 }
 
+/// Does it in a thread without root's right to read anything; only that thread has another uid for files.
+#[cfg(test)]
+pub(crate) fn as_another_user<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        what()
+    });
+    thread.join().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -476,15 +486,6 @@ mod tests {
         fs::create_dir_all(dir.path().join("proc")).unwrap();
         let root = Root::open(dir.path()).unwrap();
         (dir, root)
-    }
-
-    /// Does it in a thread without root's right to read anything; only that thread has another uid for files.
-    fn as_another_user<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
-        let thread = std::thread::spawn(move || {
-            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
-            what()
-        });
-        thread.join().unwrap()
     }
 
     fn cause<T: std::fmt::Debug>(result: Result<T, Unknown>, names: &str) -> Cause {

@@ -137,6 +137,7 @@ mod tests {
         let state_dir = state_dir.map(str::to_owned);
         HostSettings {
             kubelet_root: "/var/lib/kubelet".into(),
+            kubelet_config: None,
             image_root: None,
             state_dir,
             node_name: None,

@@ -69,18 +69,26 @@ struct Others {
 }
 
 impl Finder {
-    /// Reads the configuration; the kubelet's directory is where it is taken to be unless the kubelet says.
+    /// Reads the configuration; the kubelet's directory is where it is taken to be unless the kubelet says. The file that
+    /// the setting `kubelet-config` names counts where no process is called kubelet: a running one names its own.
     ///
     /// # Errors
     /// When a kubelet is running whose command line cannot be read, when whether one runs cannot be found out, or when
-    /// the file that stands for one that does not run cannot be understood.
-    pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
+    /// the file that stands for one that does not run, or that the setting names, cannot be read or understood.
+    pub fn read(
+        &mut self,
+        root: &Root,
+        kubelet_root: &str,
+        config_file: Option<&str>,
+    ) -> Result<KubeletConfig, Unknown> {
         let mut others = Others::default();
         let found = self.find(root, &mut others)?;
         self.pid = found.as_ref().map(|running| running.pid);
-        match found {
-            Some(running) => of_process(root, &running),
-            None => without_process(root, kubelet_root.trim_end_matches('/'), others),
+        let kubelet_root = kubelet_root.trim_end_matches('/');
+        match (found, config_file) {
+            (Some(running), _) => of_process(root, &running),
+            (None, Some(path)) => of_setting(root, kubelet_root, path),
+            (None, None) => without_process(root, kubelet_root, others),
         }
     }
 
@@ -242,10 +250,34 @@ fn absolute(root: &Root, pid: u32, path: &str) -> Result<String, Unknown> {
     Ok(format!("{}/{path}", directory.trim_end_matches('/')))
 }
 
+/// The file of a kubelet that no process shows, as inside k3s: its operator names it.
+fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConfig, Unknown> {
+    let mut files = Vec::new();
+    let read = base_file(root, path.to_owned(), &mut files).and_then(|settings| {
+        let (hard, soft) = settings
+            .thresholds()
+            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
+        Ok((Thresholds::Read(hard), Thresholds::Read(soft), settings.enforces_pods()))
+    });
+    let (hard, soft, enforces_pods) = read.map_err(|unknown| {
+        let must = if root.is_partial() { " that is mounted below host-root" } else { "" };
+        let why = format!(
+            "{} (the setting kubelet-config names it: expected a KubeletConfiguration file{must})",
+            unknown.why
+        );
+        Unknown::new(unknown.cause, why)
+    })?;
+    let origin = ConfigOrigin::Files { files };
+    Ok(KubeletConfig { origin, root_dir: kubelet_root.to_owned(), hard, soft, enforces_pods })
+}
+
 /// No process called kubelet was found: that of a file, if one is there; else what shows whether a kubelet runs at all.
 fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<KubeletConfig, Unknown> {
     let not_found = |sign: &str| {
-        let why = format!("{sign}, and the configuration of its kubelet was not found");
+        let why = format!(
+            "{sign}, and the configuration of its kubelet was not found: set kubelet-config to a KubeletConfiguration \
+             file with its eviction thresholds"
+        );
         without_thresholds(
             ConfigOrigin::NotFound,
             kubelet_root,

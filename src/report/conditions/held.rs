@@ -88,7 +88,7 @@ impl Own {
 
     /// Whether there is something to say that the judges have looked at.
     pub fn is_judged(&self) -> bool {
-        self.held.is_some() && self.verdict.as_ref().is_some_and(|verdict| verdict.reason != verdict::NOT_JUDGED)
+        self.held.is_some() && self.verdict.as_ref().is_some_and(|verdict| verdict.reason != verdict::NOT_EVALUATED_YET)
     }
 
     /// The condition to write.

@@ -265,7 +265,8 @@ fn without_a_whole_pass_it_is_unknown_after_a_minute() {
         "{:#?}",
         node.conditions
     );
-    assert_eq!(node.of(VOLUMES).reason, "NotJudgedYet");
+    assert_eq!(node.of(VOLUMES).reason, "NotEvaluatedYet");
+    assert!(node.of(VOLUMES).message.contains("not evaluated yet: the agent has just started"));
     // What stood before stands, until then.
     let mut node = Node::new();
     node.passes(&healthy(), 0..100);
@@ -520,4 +521,35 @@ fn cleanup_takes_ours_and_ours_alone() {
     let each = json!([{"$patch": "delete", "type": "BarnacleOfAnotherVersion"}]);
     assert_eq!(body, Some(json!({"status": {"conditions": each}})));
     assert_eq!(cleanup_patch(&[ready()]), None);
+}
+
+#[test]
+fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read() {
+    use crate::engine::Engine;
+    use crate::facts::{ConfigOrigin, KubeletConfig, Observation, Reading, Thresholds, Unknown, default_thresholds};
+    use crate::report::Origin;
+
+    let report = |origin, why| {
+        let assumed = |guess| Thresholds::Assumed { read: BTreeMap::new(), guess, why };
+        let config = KubeletConfig {
+            origin,
+            root_dir: "/var/lib/kubelet".into(),
+            hard: assumed(default_thresholds()),
+            soft: Thresholds::Read(BTreeMap::new()),
+            enforces_pods: true,
+        };
+        let mut engine = Engine::new(crate::detect::Settings::default(), at(0), crate::ledger::Memory::default());
+        engine.step(at(10), vec![Observation::KubeletConfig(Reading::of(Ok(config), at(10)))]);
+        Report::of(&engine, Origin::Agent)
+    };
+    let why = "k3s-agent (process 812) runs here: set kubelet-config";
+    let sick = report(ConfigOrigin::NotFound, Unknown::new(Cause::Missing, why));
+    let listed: Vec<_> = sick.unknown.iter().map(|u| (u.source, u.why.as_str())).collect();
+    assert_eq!(listed, [(Source::KubeletConfig, why)]);
+    let verdict = verdict::of_sight(&sick);
+    assert_eq!((verdict.status.name(), verdict.reason), ("True", "SourceUnreadable"));
+    assert!(verdict.said.contains(why), "{}", verdict.said);
+    let none = report(ConfigOrigin::NoKubelet, Unknown::new(Cause::Unsupported, "no kubelet runs here"));
+    assert_eq!(none.unknown, []);
+    assert_eq!(verdict::of_sight(&none).status.name(), "False");
 }

@@ -47,8 +47,10 @@ impl Verdict {
     }
 }
 
-/// The reason while judges have not looked, or not often enough.
-pub(super) const NOT_JUDGED: &str = "NotJudgedYet";
+/// The reason where an input is unknown.
+const NOT_EVALUATED: &str = "NotEvaluated";
+/// The reason while detectors have not run, or not often enough.
+pub(super) const NOT_EVALUATED_YET: &str = "NotEvaluatedYet";
 /// Longest part of a message that is somebody else's words.
 const LONGEST_WORDS: usize = 400;
 /// The same where a message has two such parts.
@@ -70,8 +72,8 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Verdict {
     let rows: Vec<_> = report.kinds.iter().filter(|row| is_expected(row.kind, area)).collect();
     let waits = |row: &&&KindState| is_unlooked(row) || young && row.state == State::NeedsTime;
     if let Some(row) = rows.iter().find(waits) {
-        let said = format!("{} has not been judged yet, by an agent that has just begun.", row.kind);
-        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
+        let said = format!("{} is not evaluated yet: the agent has just started.", row.kind);
+        return Verdict::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
     }
     let blind: Vec<_> = rows.iter().copied().filter(|row| row.blind).collect();
     if blind.len() == rows.len() || blind.iter().any(|row| has_trouble(row.kind, report)) {
@@ -113,15 +115,15 @@ fn no_longer_evaluated(worst: &ReportedFinding, others: &[&ReportedFinding], rep
     );
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.subject.of.name(), f.subject.id.as_str()]).collect();
-    Verdict::new(Status::Unknown, "NotEvaluated", said, &about)
+    Verdict::new(Status::Unknown, NOT_EVALUATED, said, &about)
 }
 
 fn cannot_say(blind: &[&KindState]) -> Verdict {
-    let why = blind.iter().find_map(|row| row.why.as_deref()).unwrap_or("no judge has looked");
+    let why = blind.iter().find_map(|row| row.why.as_deref()).unwrap_or("no detector has run");
     let why = text::cut_bytes(&text::clean(why), LONGEST_WORDS, "...");
     let names = kinds(blind.iter().map(|row| row.kind));
-    let said = format!("Cannot be judged: {names}: {why}. Next: run barnacle check on the node.");
-    Verdict::new(Status::Unknown, "Blind", said, &[&names])
+    let said = format!("Not evaluated: {names}: {why}. Next: run barnacle check on the node.");
+    Verdict::new(Status::Unknown, NOT_EVALUATED, said, &[&names])
 }
 
 fn nothing_critical(area: Area, report: &Report, blind: &[&KindState]) -> Verdict {
@@ -144,19 +146,19 @@ fn nothing_critical(area: Area, report: &Report, blind: &[&KindState]) -> Verdic
 /// What [`super::BLIND`] would say.
 pub(super) fn of_sight(report: &Report) -> Verdict {
     if report.kinds.iter().all(is_unlooked) {
-        let said = "Nothing has been looked at yet, by an agent that has just begun.".to_owned();
-        return Verdict::new(Status::Unknown, NOT_JUDGED, said, &[]);
+        let said = "Nothing is evaluated yet: the agent has just started.".to_owned();
+        return Verdict::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
     }
     let trouble: Vec<_> = report.unknown.iter().filter(|u| matters(u.source) && is_trouble(u)).collect();
     let Some(first) = trouble.first() else {
-        let said = "Everything can be read that verdicts rest on.".to_owned();
+        let said = "Everything can be read that findings rest on.".to_owned();
         return Verdict::new(Status::False, "SourcesReadable", said, &[]);
     };
     let names: Vec<_> = trouble.iter().map(|unknown| unknown.source.name()).collect();
     let why = text::cut_bytes(&text::clean(&first.why), LONGEST_WORDS, "...");
     let since = first.since.map(|since| format!(", since {}", text::time(since))).unwrap_or_default();
     let blind = kinds(report.kinds.iter().filter(|row| row.blind).map(|row| row.kind));
-    let cost = if blind.is_empty() { String::new() } else { format!(" Not judged: {blind}.") };
+    let cost = if blind.is_empty() { String::new() } else { format!(" Not evaluated: {blind}.") };
     let all = names.join(", ");
     let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: run barnacle check on the node.");
     Verdict::new(Status::True, "SourceUnreadable", said, &names)

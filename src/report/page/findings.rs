@@ -40,11 +40,19 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
         FindingState::Confirmed => finding.severity.name().to_owned(),
         state => format!("{} {}", state.name(), finding.severity.name()),
     };
-    let stood = text::duration(text::between(finding.since, report.at));
+    let ago = |then| format!("{} ago", text::duration(text::between(then, report.at)));
+    let stood = if finding.quiet.is_some() || finding.unverified_since.is_some() {
+        format!("first seen {}", ago(finding.since))
+    } else {
+        format!("for {}", text::duration(text::between(finding.since, report.at)))
+    };
     add(out, format_args!("<article class=\"finding {}\">\n<h3>{mark} {}", mark.class, finding.kind));
-    add(out, format_args!(" <span class=\"word\">{word}</span> <span class=\"stood\">for {stood}</span></h3>\n"));
+    add(out, format_args!(" <span class=\"word\">{word}</span> <span class=\"stood\">{stood}</span></h3>\n"));
     if let Some(quiet) = finding.quiet {
         add(out, format_args!("<p class=\"quiet\">no longer raised: {quiet}; it was:</p>\n"));
+    } else if let Some(seen) = finding.unverified_since {
+        let seen = ago(seen);
+        add(out, format_args!("<p class=\"quiet\">unverified, last seen {seen}, not evaluated since; it was:</p>\n"));
     }
     add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
     subject(out, finding);

@@ -37,7 +37,7 @@ impl Tree {
     }
 
     fn read(&self) -> Result<KubeletConfig, Unknown> {
-        Finder::default().read(&self.root(), ROOT)
+        Finder::default().read(&self.root(), ROOT, None)
     }
 }
 
@@ -187,7 +187,7 @@ fn a_machine_without_a_kubelet_has_no_thresholds() {
     let unknown = tree.read().unwrap_err();
     assert!(unknown.why.contains("whether a kubelet runs is not known: "), "no process was copied: {unknown}");
     tree.process(1, "systemd", &[]);
-    let config = Finder::default().read(&tree.root(), "/data/kubelet/").unwrap();
+    let config = Finder::default().read(&tree.root(), "/data/kubelet/", None).unwrap();
     assert_eq!((config.root_dir.as_str(), &config.origin), ("/data/kubelet", &ConfigOrigin::NoKubelet));
     let (why, guess) = assumed(&config);
     assert_eq!((why.cause, why.why.as_str(), guess.len()), (Cause::Unsupported, "no kubelet runs here", 0));
@@ -213,6 +213,32 @@ fn a_kubelet_inside_another_program_has_thresholds_that_are_assumed() {
         tree.process(900, "kubelet", &[]).process(812, "rke2", &[]);
         assert!(matches!(tree.read().unwrap().origin, ConfigOrigin::Process { pid: 900, .. }));
     }
+}
+
+#[test]
+fn the_file_of_the_setting_counts_where_no_process_is_called_kubelet() {
+    const FILE: &str = "/etc/k3s-kubelet.yaml";
+    let tree = Tree::new();
+    tree.process(1, "systemd", &[]).process(812, "k3s-agent", &[]);
+    let config = tree.read().unwrap();
+    assert!(assumed(&config).0.why.contains("set kubelet-config to a KubeletConfiguration file"), "{config:?}");
+    let read = || Finder::default().read(&tree.root(), ROOT, Some(FILE));
+    let missing = read().unwrap_err();
+    assert_eq!(missing.cause, Cause::Missing);
+    assert!(missing.why.contains(FILE) && missing.why.contains("the setting kubelet-config names it"), "{missing}");
+    tree.write(FILE, "eviction");
+    assert_eq!(read().unwrap_err().cause, Cause::Malformed);
+    tree.write(FILE, format!("{KIND}evictionHard: {{nodefs.available: lots}}\n"));
+    let malformed = read().unwrap_err();
+    assert_eq!(malformed.cause, Cause::Malformed);
+    assert!(malformed.why.contains(FILE) && malformed.why.contains("kubelet-config"), "{malformed}");
+    tree.write(FILE, format!("{KIND}evictionHard: {{nodefs.available: 5%}}\n"));
+    let config = read().unwrap();
+    assert_eq!((&config.origin, count(&config)), (&ConfigOrigin::Files { files: vec![FILE.into()] }, 1));
+    assert!(value(&config, NodeFs).is_some());
+    // A running kubelet names its own.
+    tree.process(900, "kubelet", &[]);
+    assert!(matches!(read().unwrap().origin, ConfigOrigin::Process { pid: 900, .. }));
 }
 
 #[test]
@@ -280,7 +306,7 @@ fn the_process_is_remembered_until_it_is_another() {
     tree.process(1, "systemd", &[]).process(40, "kubelet", &[]);
     let mut finder = Finder::default();
     let root = tree.root();
-    let mut pid = || match finder.read(&root, ROOT).unwrap().origin {
+    let mut pid = || match finder.read(&root, ROOT, None).unwrap().origin {
         ConfigOrigin::Process { pid, .. } => Some(pid),
         _ => None,
     };
