@@ -4,6 +4,7 @@ mod api;
 pub mod cleanup;
 pub mod cluster;
 mod ec2;
+mod identity;
 pub mod landlock;
 pub mod lock;
 pub mod look;
@@ -25,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Observation, Question, Witness};
+use crate::facts::{Moment, Observation, Question, Source, Witness};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::observe::clock::Clock;
@@ -108,19 +109,24 @@ struct Agent {
 /// When it cannot start: an address is taken, another agent holds the state directory, or the root cannot be opened.
 pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    // Before anything is served: an agent that is still ending has the addresses as well.
+    let (served, watching) = watch::channel(Arc::new(Served::default()));
+    // Served before the disk is asked for anything, and before the first pass: a probe that finds nothing would have us
+    // killed while we wait.
+    let is_served = serve_all(&config, &watching).await.is_ok();
     let lock = Lock::take(config.state_dir.as_deref().map(Path::new));
-    let _lock = tokio::select! {
+    let lock = tokio::select! {
         () = stop.asked() => return Ok(()),
         lock = lock => lock?,
     };
-    let (served, watching) = watch::channel(Arc::new(Served::default()));
-    // Served before the first pass: a probe that finds nobody would have us killed while we look.
-    serve::start(config.listen, serve::Scope::All, watching.clone()).await?;
-    if let Some(address) = config.metrics_listen {
-        serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
+    // An agent that was still ending had the addresses as well, and has ended by now.
+    if !is_served {
+        serve_all(&config, &watching).await?;
     }
-    let mut agent = Agent::new(&config, spared, served).await?;
+    let agent = Agent::new(&config, spared, served, !lock.hangs);
+    let mut agent = tokio::select! {
+        () = stop.asked() => return Ok(()),
+        agent = agent => agent?,
+    };
     agent.figures.landlock_abi = landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
     loop {
@@ -138,8 +144,32 @@ pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> a
     Ok(())
 }
 
+/// Serves all addresses, or none of them.
+async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> anyhow::Result<()> {
+    let mut bound = vec![serve::bind(config.listen, serve::Scope::All).await?];
+    if let Some(address) = config.metrics_listen {
+        bound.push(serve::bind(address, serve::Scope::MetricsAndHealth).await?);
+    }
+    bound.into_iter().for_each(|bound| bound.serve(watching.clone()));
+    Ok(())
+}
+
+/// The state directory, or none where its disk does not answer.
+async fn open_state(config: &Config, disk_answers: bool, now: Moment) -> (StateDir, crate::ledger::Memory) {
+    let dir = config.state_dir.as_deref().map(Path::new).filter(|_| disk_answers);
+    let Some(dir) = dir.map(Path::to_owned) else { return StateDir::open(None, now) };
+    let of_thread = dir.clone();
+    let opened = lock::read_in_time(&dir, move || StateDir::open(Some(&of_thread), now)).await;
+    opened.unwrap_or_else(|| StateDir::open(None, now))
+}
+
 impl Agent {
-    async fn new(config: &Config, spared: Option<Spared>, served: watch::Sender<Arc<Served>>) -> anyhow::Result<Self> {
+    async fn new(
+        config: &Config,
+        spared: Option<Spared>,
+        served: watch::Sender<Arc<Served>>,
+        disk_answers: bool,
+    ) -> anyhow::Result<Self> {
         let (eyes, clock) = eyes(config, spared)?;
         if let Some(note) = clock.note() {
             info!(%note, "host-root is a copy of a machine");
@@ -148,7 +178,7 @@ impl Agent {
         for why in missing {
             info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
         }
-        let (state, memory) = StateDir::open(config.state_dir.as_deref().map(Path::new), clock.now());
+        let (state, memory) = open_state(config, disk_answers, clock.now()).await;
         let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
         let findings = engine.entries().count();
         if findings > 0 {
@@ -191,7 +221,10 @@ impl Agent {
         let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
         seen.extend(self.ec2.take());
-        self.state.replace(&mut seen, begun);
+        // What a copy does not say of its own time, no state file can stand in for.
+        if self.clock.hides(Source::BootHistory).is_none() {
+            self.state.replace(&mut seen, begun);
+        }
         let step = self.judge(seen);
         self.follow(step);
         self.tell(begun);

@@ -20,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, ConfigError, File, KEYS, LogFormat, LogLevel};
+use crate::observe::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::report::table::Style;
 
 /// Everything went as asked, and nothing was found.
@@ -132,7 +133,12 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment.filter(|(name, _)| name != "BARNACLE_CONFIG");
-    Ok(Config::load(file, environment, flags)?)
+    let config = Config::load(file, environment, flags)?;
+    // One answer for all commands: what was switched on and cannot be done must not pass for done.
+    if config.ec2 && !BUILT_IN {
+        return Err(ConfigError::Contradiction(format!("the setting ec2 is on, and {NOT_BUILT_IN}")).into());
+    }
+    Ok(config)
 }
 
 fn read(name: &str) -> Result<String, ConfigError> {

@@ -159,6 +159,41 @@ mod tests {
         assert_eq!(steps, [(at, seen), (at, Vec::new())]);
     }
 
+    /// One step as a version before [`crate::facts::Part`] and assumed thresholds wrote it: plain values.
+    const BEFORE: &str = r#"{"at":{"boot":"3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a","up":86400.0,"wall":"2026-11-21T00:00:00Z"},"seen":[
+{"pressure":{"known":{"value":{"cpu":{"some":{"avg10":0.1,"avg60":0.12,"avg300":0.1,"total_us":1000000},"full":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total_us":0}},"memory":{"some":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total_us":2000},"full":{"avg10":0.0,"avg60":0.0,"avg300":0.0,"total_us":1000}},"io":{"some":{"avg10":0.2,"avg60":0.15,"avg300":0.1,"total_us":900000},"full":{"avg10":0.1,"avg60":0.05,"avg300":0.05,"total_us":400000}}},"at":AT}}},
+{"cgroups":{"known":{"value":{"version":"v2","driver":"systemd","root":{"usage":3758096384,"inactive_file":1610612736},"kubepods":{"memory":1073741824,"inactive_file":209715200,"pids":120},"others":{}},"at":AT}}},
+{"limits":{"known":{"value":{"pid_max":4194304,"threads_max":62722,"files":4512,"files_max":null},"at":AT}}},
+{"neighbours":{"known":{"value":{"arp":{"entries":12,"limit":1024,"table_fulls":0},"ndp":null},"at":AT}}},
+{"kubelet-config":{"known":{"value":{"origin":"defaults","root_dir":"/var/lib/kubelet","hard":{"memory.available":{"value":{"quantity":104857600}}},"soft":{},"enforces_pods":true},"at":AT}}},
+{"kubelet-config":{"known":{"value":{"origin":{"process":{"pid":7,"files":[],"unseen":"x is not there"}},"root_dir":"/var/lib/kubelet","hard":{},"soft":{},"enforces_pods":true},"at":AT}}}]}"#;
+
+    #[test]
+    fn a_recording_of_an_earlier_version_plays() {
+        let at = r#"{"boot":"3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a","up":86400.0,"wall":"2026-11-21T00:00:00Z"}"#;
+        let step = BEFORE.replace("AT", at).replace('\n', "");
+        let bytes = zstd::encode_all(format!("{{\"barnacle_recording\":1}}\n{step}\n").as_bytes(), 1).unwrap();
+        let steps: Vec<_> = Reader::from_read(&*bytes).unwrap().collect::<Result<_, _>>().unwrap();
+        let [(_, seen)] = steps.as_slice() else { panic!("one step") };
+        assert_eq!(seen.len(), 6);
+        for observation in seen {
+            assert_eq!(observation.why_unknown(), None);
+            match observation {
+                Observation::Limits(reading) => {
+                    let limits = reading.known().unwrap();
+                    assert_eq!((limits.files.seen(), limits.files_max.seen()), (Ok(Some(&4512)), Ok(None)));
+                }
+                Observation::Pressure(reading) => assert!(reading.known().unwrap().io.seen().unwrap().is_some()),
+                Observation::Neighbours(reading) => assert!(reading.known().unwrap().arp.seen().unwrap().is_some()),
+                Observation::Cgroups(reading) => {
+                    let groups = reading.known().unwrap();
+                    assert!(groups.root.seen().unwrap().is_some() && groups.unread().is_none());
+                }
+                _ => {}
+            }
+        }
+    }
+
     #[test]
     fn a_torn_recording_plays_as_far_as_it_goes() {
         let (_, _, bytes) = recording();

@@ -19,7 +19,7 @@ use crate::finding::Kind;
 use crate::ledger::Memory;
 use crate::observe::clock::Clock;
 use crate::observe::cluster::Pending;
-use crate::observe::ec2::{BUILT_IN, DESCRIBE_VOLUMES, Daily, NOT_BUILT_IN, Outcome};
+use crate::observe::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
 use crate::report::metrics::{AgentFigures, Ec2Figures};
 use crate::report::{Origin, Report};
 
@@ -38,9 +38,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
         bail!("no API server to ask: this is no pod of a cluster, and no kubeconfig was given (setting: kubeconfig)");
     };
-    if config.ec2 && !BUILT_IN {
-        bail!("the setting ec2 is on, and {NOT_BUILT_IN}");
-    }
     let (served, watching) = watch::channel(Arc::new(Served::default()));
     serve::start(config.listen, serve::Scope::All, watching.clone()).await?;
     if let Some(address) = config.metrics_listen {

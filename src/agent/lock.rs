@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::observe::clock::Clock;
@@ -15,6 +16,8 @@ use crate::observe::clock::Clock;
 const FILE: &str = "state.lock";
 /// How long an agent that is being replaced may take to end: the DaemonSet's grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the disk may take to open the directory, or to read what is in it: then the node is watched without it.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two tries.
 const BETWEEN: Duration = Duration::from_millis(250);
 
@@ -22,6 +25,8 @@ const BETWEEN: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Lock {
     _file: Option<File>,
+    /// Whether the disk did not answer: nothing else in the directory may be waited for.
+    pub hangs: bool,
 }
 
 impl Lock {
@@ -31,12 +36,26 @@ impl Lock {
     /// # Errors
     /// When another agent goes on holding it.
     pub async fn take(dir: Option<&Path>) -> anyhow::Result<Self> {
-        Self::take_within(dir, PATIENCE).await
+        Self::take_with(dir, (DISK_PATIENCE, PATIENCE), open).await
     }
 
-    async fn take_within(dir: Option<&Path>, patience: Duration) -> anyhow::Result<Self> {
-        let Some(dir) = dir else { return Ok(Self { _file: None }) };
-        let file = match open(dir) {
+    async fn take_with(
+        dir: Option<&Path>,
+        (disk, other_agent): (Duration, Duration),
+        open: impl FnOnce(&Path) -> std::io::Result<File> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let Some(dir) = dir else { return Ok(Self { _file: None, hangs: false }) };
+        let path = dir.to_owned();
+        let Some(opened) = in_time(disk, move || open(&path)).await else {
+            warn!(
+                dir = %dir.display(),
+                "opening state-dir has not come back within {} s (a hung disk?): running without it, nothing is remembered \
+                 over a restart; make sure that no second agent uses it",
+                disk.as_secs_f64()
+            );
+            return Ok(Self { _file: None, hangs: true });
+        };
+        let file = match opened {
             Ok(file) => file,
             Err(error) => return Ok(without(dir, &error)),
         };
@@ -45,11 +64,11 @@ impl Lock {
         let mut waited = false;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: Some(file) }),
+                Ok(()) => return Ok(Self { _file: Some(file), hangs: false }),
                 Err(TryLockError::Error(error)) => return Ok(without(dir, &error)),
                 Err(TryLockError::WouldBlock) => {}
             }
-            if clock.now().since(&begun).is_none_or(|age| age >= patience) {
+            if clock.now().since(&begun).is_none_or(|age| age >= other_agent) {
                 bail!(
                     "state-dir {dir} is in use by another agent, which holds the lock on {FILE} in it: two agents would \
                      overwrite each other's state. Stop the other agent, or give this one a state-dir of its own",
@@ -62,6 +81,33 @@ impl Lock {
             sleep(BETWEEN).await;
         }
     }
+}
+
+/// What a thread of its own makes of it, or nothing where that does not come back in time: it may sit in the kernel for ever,
+/// and neither the runtime nor the end of the program may wait for it.
+pub(super) async fn in_time<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, answer) = oneshot::channel();
+    // Nothing takes the answer where it came too late.
+    let work = move || drop(done.send(work()));
+    std::thread::Builder::new().name("barnacle-open".into()).stack_size(256 << 10).spawn(work).ok()?;
+    timeout(patience, answer).await.ok()?.ok()
+}
+
+/// What was left in the state directory: read in time, or not at all.
+pub async fn read_in_time<T: Send + 'static>(dir: &Path, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let read = in_time(DISK_PATIENCE, work).await;
+    if read.is_none() {
+        warn!(
+            dir = %dir.display(),
+            "reading state-dir has not come back within {} s (a hung disk?): running without it, nothing is remembered over \
+             a restart",
+            DISK_PATIENCE.as_secs()
+        );
+    }
+    read
 }
 
 fn open(dir: &Path) -> std::io::Result<File> {
@@ -83,7 +129,7 @@ fn open(dir: &Path) -> std::io::Result<File> {
 fn without(dir: &Path, error: &std::io::Error) -> Lock {
     let file = dir.join(FILE);
     warn!(file = %file.display(), %error, "the state directory cannot be locked: make sure that no second agent uses it");
-    Lock { _file: None }
+    Lock { _file: None, hangs: false }
 }
 
 #[cfg(test)]
@@ -122,11 +168,39 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         block_on(async {
             let _first = Lock::take(Some(dir.path())).await.unwrap();
-            let refused = Lock::take_within(Some(dir.path()), BETWEEN).await.unwrap_err().to_string();
+            let refused =
+                Lock::take_with(Some(dir.path()), (DISK_PATIENCE, BETWEEN), open).await.unwrap_err().to_string();
             for part in [dir.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
                 assert!(refused.contains(part), "{refused}");
             }
         });
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_neither_the_runtime_nor_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let hang = move |dir: &Path| {
+            let _ = hung.recv();
+            open(dir)
+        };
+        block_on(async {
+            let mut beats = 0_u32;
+            let take = Lock::take_with(Some(dir.path()), (Duration::from_millis(300), PATIENCE), hang);
+            let beat = async {
+                loop {
+                    sleep(Duration::from_millis(10)).await;
+                    beats += 1;
+                }
+            };
+            let lock = tokio::select! {
+                lock = take => lock.unwrap(),
+                () = beat => unreachable!(),
+            };
+            assert!(lock._file.is_none() && lock.hangs);
+            assert!(beats > 3, "what else runs here was held up");
+        });
+        drop(release);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{BootId, Moment, Node, Observation, Question, SourceSet, Witness};
+use crate::facts::{Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
@@ -21,6 +21,7 @@ use crate::report::{Origin, Report, text};
 
 use super::api::Link;
 use super::ec2::Ec2Link;
+use super::identity::{Machine, Whose, whose};
 use super::state::Peek;
 
 /// More than any report of ours.
@@ -137,6 +138,11 @@ struct Looker<'a> {
     clock: Clock,
     engine: &'a mut Engine,
     boots: Peek,
+    machine: Machine,
+    /// Whether the Node of this name is this machine's.
+    node: Whose,
+    /// Its name.
+    node_name: String,
     /// What the API server said before the first step.
     first: Vec<Observation>,
     /// What the last step asked for.
@@ -155,13 +161,33 @@ impl Looker<'_> {
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
+        self.keep_back(&mut seen);
         let at = self.clock.now();
-        self.boots.replace(&mut seen, at);
+        // What a copy does not say of its own time, no state file can stand in for.
+        if self.clock.hides(Source::BootHistory).is_none() {
+            self.boots.replace(&mut seen, at);
+        }
         each(at, &seen);
         let Step { asks: next, .. } = self.engine.step(at, seen);
         let new = next.iter().any(|ask| !asks.contains(ask));
         self.asks = next;
         new
+    }
+
+    /// What the API server says is of this machine where something shows that its Node is; else a detector would compare
+    /// the pods of one machine with the disks of another.
+    fn keep_back(&mut self, seen: &mut [Observation]) {
+        self.node.learn(whose_in(seen, &self.machine));
+        if self.node.is_this_machine() {
+            return;
+        }
+        let why = format!("nothing shows that this machine is {}: {}", self.node_name, self.node.why());
+        for observation in seen {
+            let source = observation.source();
+            if source.witness() == Witness::Api && observation.why_unknown().is_none() {
+                *observation = Observation::unknown(source, Unknown::new(Cause::Failed, why.clone()));
+            }
+        }
     }
 
     /// Has what a suspicion asks for answered, and what is asked for the answer's sake.
@@ -183,7 +209,7 @@ pub async fn look(
     long: Duration,
     each: impl FnMut(Moment, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<String>)> {
-    look_as(config, config, long, each).await
+    look_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
 }
 
 /// The same, where the machine's own sources may be read by other settings than the cluster's.
@@ -192,7 +218,7 @@ async fn look_as(
     of_machine: &Config,
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<String>)> {
+) -> anyhow::Result<(Engine, Vec<String>, Whose)> {
     let (eyes, clock) = super::eyes(of_machine, None)?;
     let started = clock.now();
     let mut settings = config.detect.clone();
@@ -201,9 +227,12 @@ async fn look_as(
     let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started);
     let mut api = Link::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
-    expect_this_machine(node_in(&first), started.boot)?;
+    let machine = Machine::read(super::root(of_machine)?, started.boot).await;
+    let (node, node_name) = (whose_in(&first, &machine), super::api::node_name(config));
+    expect_this_machine(&node, &node_name, config.node_name.is_some())?;
     let ec2 = Ec2Link::open(config, clock, Pace::Person);
-    let mut looker = Looker { eyes, api, ec2, clock, engine: &mut engine, boots, first, asks: Vec::new() };
+    let mut looker =
+        Looker { eyes, api, ec2, clock, engine: &mut engine, boots, machine, node, node_name, first, asks: Vec::new() };
     loop {
         let new = looker.step(SourceSet::periodic(), &mut each).await;
         let passed = clock.now().since(&started).unwrap_or_default();
@@ -221,27 +250,33 @@ async fn look_as(
                 looker.follow_up(&mut each).await;
             }
         }
+        // Also where the API server answered late.
+        expect_this_machine(&looker.node, &looker.node_name, config.node_name.is_some())?;
         let mut notes = vec![looker.api.note()];
         notes.extend(looker.ec2.note());
         notes.extend(clock.note());
-        return Ok((engine, notes));
+        let node = std::mem::take(&mut looker.node);
+        return Ok((engine, notes, node));
     }
 }
 
-fn node_in(seen: &[Observation]) -> Option<&Node> {
-    seen.iter().find_map(|observation| match observation {
+fn whose_in(seen: &[Observation], machine: &Machine) -> Whose {
+    let node = seen.iter().rev().find_map(|observation| match observation {
         Observation::Node(reading) => reading.known().ok(),
         _ => None,
-    })
+    });
+    node.map_or(Whose::NotRead, |node| whose(node, machine))
 }
 
-/// Refuses where the Node that was asked for is another machine's: what is read here must not appear under its name.
-fn expect_this_machine(node: Option<&Node>, here: BootId) -> anyhow::Result<()> {
-    let Some(node) = node.filter(|_| here != BootId::default()) else { return Ok(()) };
-    let Some(other) = node.boot().filter(|boot| *boot != here) else { return Ok(()) };
-    let name = &node.name;
+/// Refuses where the Node that was asked for is another machine's: what is read here must not appear under its name. A name
+/// that was only taken from the host's was not asked for.
+fn expect_this_machine(node: &Whose, name: &str, is_given: bool) -> anyhow::Result<()> {
+    let Whose::Other { there, here } = node else { return Ok(()) };
+    if !is_given {
+        return Ok(());
+    }
     anyhow::bail!(
-        "Node {name} is another machine: its kubelet reports boot {other}, and this machine has boot {here}. \
+        "Node {name} is another machine: its kubelet reports boot {there}, and this machine has boot {here}. \
          Nothing of this machine is shown under that name. To look there, run check in the agent's pod on that node:\n  \
          kubectl -n kube-system get pods -l app.kubernetes.io/name=barnacle --field-selector spec.nodeName={name} -o name\n  \
          kubectl -n kube-system exec POD -- /barnacle check"
@@ -256,23 +291,24 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     // The machine goes by its own name here, until its Node has shown that it is the one that was named.
     let own_name = Config { node_name: None, ..config.clone() };
     let node_name = super::api::node_name(config);
-    let (engine, notes) = look_as(config, &own_name, long, |_, _| {}).await?;
+    let (engine, notes, node) = look_as(config, &own_name, long, |_, _| {}).await?;
     let mut report = Report::of(&engine, Origin::Look);
     report.notes.extend(notes);
-    let node = engine.view().node.known().ok().map(|seen| seen.value);
-    // Also where the API server answered late.
-    expect_this_machine(node, engine.now().boot)?;
-    let why = match node {
-        Some(node) if node.boot() == Some(engine.now().boot) => {
-            report.node.clone_from(&node.name);
-            return Ok(report);
+    let is_noted = match node {
+        Whose::This => false,
+        Whose::EarlierBoot => {
+            let note = format!("node: {node_name} is this machine, and its kubelet has not reported this boot yet");
+            report.notes.insert(0, note);
+            false
         }
-        Some(node) if node.boot().is_some() => "this machine's boot id cannot be read",
-        Some(_) => "its Node reports no boot id",
-        None => "its Node was not read",
+        // Where the cluster was not asked, a name that was not given is none that needs to be shown.
+        Whose::NotRead => config.node_name.is_some() && report.node != node_name,
+        Whose::Other { .. } | Whose::NotShown(_) => true,
     };
-    if config.node_name.is_some() && report.node != node_name {
-        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {why}", report.node);
+    if node.is_this_machine() {
+        report.node = node_name;
+    } else if is_noted {
+        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
         report.notes.insert(0, note);
     }
     Ok(report)
@@ -282,26 +318,21 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
 mod tests {
     use super::*;
 
-    const HERE: &str = "00000000-0000-4000-8000-00000000000a";
-    const THERE: &str = "00000000-0000-4000-8000-00000000000b";
-
-    fn refusal(boot_id: Option<&str>, here: &str) -> Option<String> {
-        let node = Node { name: "worker-2".into(), boot_id: boot_id.map(str::to_owned), ..Node::default() };
-        expect_this_machine(Some(&node), here.parse().unwrap()).err().map(|error| error.to_string())
-    }
-
     #[test]
     fn another_machines_node_is_refused_with_the_way_to_look_there() {
-        let why = refusal(Some(THERE), HERE).unwrap();
-        assert!(why.contains("worker-2 is another machine") && why.contains(THERE) && why.contains(HERE), "{why}");
+        let id = |last: &str| format!("00000000-0000-4000-8000-00000000000{last}").parse().unwrap();
+        let other = Whose::Other { there: id("b"), here: id("a") };
+        let refusal = |node: &Whose, given| expect_this_machine(node, "worker-2", given).map_err(|e| e.to_string());
+        let why = refusal(&other, true).unwrap_err();
+        assert!(
+            why.contains("worker-2 is another machine")
+                && why.contains("-00000000000b")
+                && why.contains("-00000000000a")
+        );
         assert!(why.contains("spec.nodeName=worker-2") && why.contains("kubectl -n kube-system exec"), "{why}");
-        assert_eq!(refusal(Some(HERE), HERE), None);
-    }
-
-    #[test]
-    fn what_cannot_be_compared_is_not_refused() {
-        assert_eq!(refusal(None, HERE), None);
-        assert_eq!(refusal(Some("no boot id"), HERE), None);
-        assert_eq!(refusal(Some(THERE), "00000000-0000-0000-0000-000000000000"), None);
+        assert_eq!(refusal(&other, false), Ok(()), "the name was a guess");
+        for node in [Whose::This, Whose::EarlierBoot, Whose::NotRead, Whose::NotShown("x".to_owned())] {
+            assert_eq!(refusal(&node, true), Ok(()), "{node:?}");
+        }
     }
 }

@@ -56,6 +56,36 @@ type Watching = watch::Receiver<Arc<Served>>;
 /// # Errors
 /// When the address is taken or not ours.
 pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> anyhow::Result<()> {
+    bind(address, scope).await?.serve(watching);
+    Ok(())
+}
+
+/// An address that is ours, and not served yet: who asks waits.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    scope: Scope,
+}
+
+impl Bound {
+    /// Requests are answered from the last pass and never cause one.
+    pub fn serve(self, watching: Watching) {
+        let Self { listener, address, scope } = self;
+        let app = routes(scope).with_state(watching);
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                warn!(%address, %error, "no longer serving");
+            }
+        });
+    }
+}
+
+/// Takes an address.
+///
+/// # Errors
+/// When it is taken or not ours.
+pub async fn bind(address: SocketAddr, scope: Scope) -> anyhow::Result<Bound> {
     let setting = match scope {
         Scope::All => "listen",
         Scope::MetricsAndHealth => "metrics-listen",
@@ -67,13 +97,7 @@ pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> any
         };
         anyhow!("cannot listen on {address} (setting: {setting}): {why} {error}")
     })?;
-    let app = routes(scope).with_state(watching);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            warn!(%address, %error, "no longer serving");
-        }
-    });
-    Ok(())
+    Ok(Bound { listener, address, scope })
 }
 
 fn routes(scope: Scope) -> Router<Watching> {

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::engine::Engine;
-use crate::facts::{BootHistory, BootRecord, Moment, Observation, Reading};
+use crate::facts::{BootHistory, BootId, BootRecord, Cause, Moment, Observation, Reading};
 use crate::ledger::Memory;
+use crate::observe::clock::boots_alike;
 use crate::report::events;
 
 pub use peek::Peek;
@@ -132,7 +133,11 @@ impl StateDir {
         // After a boot a device of the same name is another one, and so is what was found on it.
         let same_boot = kept.boots.boots.last().is_some_and(|boot| boot.id == now.boot);
         if !same_boot && !memory.seen.is_empty() {
-            info!(findings = memory.seen.len(), "the machine has booted since: what was found before is dropped");
+            let why = match now.boot == BootId::default() {
+                true => "this machine's boot id cannot be read",
+                false => "the machine has booted since",
+            };
+            info!(findings = memory.seen.len(), "{why}: what was found before is dropped");
         }
         let memory = if same_boot { memory } else { Memory::default() };
         kept.version = VERSION;
@@ -153,7 +158,8 @@ impl StateDir {
         let Some(history) = self.history() else { return };
         for observation in seen {
             if let Observation::BootHistory(reading) = observation {
-                *reading = Reading::Known { value: history.clone(), at };
+                let this = history.boots.last().filter(|boot| boot.id == at.boot && at.boot != BootId::default());
+                *reading = Reading::of(this.map(|_| history.clone()).ok_or_else(|| boots_alike(Cause::Failed)), at);
             }
         }
     }
@@ -180,7 +186,7 @@ impl StateDir {
         if recent && findings.has_same_findings(&self.kept.findings) {
             return;
         }
-        if let Some(this) = self.kept.boots.boots.last_mut() {
+        if let Some(this) = self.this_boot(now) {
             this.last_seen = now.wall;
             this.taint = engine.view().boot.known().ok().and_then(|boot| boot.taint).unwrap_or(this.taint);
         }
@@ -188,9 +194,14 @@ impl StateDir {
         self.write(now);
     }
 
+    /// The record of this boot; none where its id cannot be read, as the last one may be another boot's.
+    fn this_boot(&mut self, now: Moment) -> Option<&mut BootRecord> {
+        self.kept.boots.boots.last_mut().filter(|boot| boot.id == now.boot)
+    }
+
     /// We were told to stop: a boot that ends after this did not crash.
     pub fn stopped(&mut self, now: Moment, findings: Memory) {
-        if let Some(this) = self.kept.boots.boots.last_mut() {
+        if let Some(this) = self.this_boot(now) {
             this.last_seen = now.wall;
             this.stopped = Some(now.wall);
         }
@@ -230,8 +241,13 @@ impl StateDir {
     }
 }
 
-/// Adds this boot, or goes on with it.
+/// Adds this boot, or goes on with it. Without a boot id it may be any of them, and none is added: not by us, and where an
+/// earlier agent did, that is no boot.
 fn begin(history: &mut BootHistory, now: Moment) {
+    history.boots.retain(|boot| boot.id != BootId::default());
+    if now.boot == BootId::default() {
+        return;
+    }
     match history.boots.last_mut() {
         Some(this) if this.id == now.boot => this.stopped = None,
         _ => {
@@ -398,6 +414,25 @@ mod tests {
         replace(&dir.path().join("state.json"), b"{}").unwrap();
         let mode = fs::metadata(dir.path().join("state.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn without_a_boot_id_no_boot_is_added_and_none_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.write(at(A, 1));
+        first.settle(Duration::from_secs(10));
+        let unread = Moment { boot: BootId::default(), ..at(A, 9) };
+        let (mut second, _) = StateDir::open(Some(dir.path()), unread);
+        let mut seen = [Observation::unknown(crate::facts::Source::BootHistory, crate::facts::Unknown::not_asked())];
+        second.replace(&mut seen, unread);
+        let [Observation::BootHistory(reading)] = &seen else { panic!("another source") };
+        assert!(reading.known().unwrap_err().why.contains("boot id"), "{reading:?}");
+        second.stopped(unread, Memory::default());
+        let (third, _) = StateDir::open(Some(dir.path()), at(A, 10));
+        assert_eq!(boots(&third), [(A.parse().unwrap(), false)], "no boot was added, and none was stopped");
+        let kept = try_read(&dir.path().join("state.json")).unwrap();
+        assert_eq!(kept.boots.boots[0].stopped, None, "boot A may have ended without a stop");
     }
 
     #[test]

@@ -42,6 +42,12 @@ pub struct Node {
     pub kubelet_version: Option<String>,
     /// `status.nodeInfo.bootID`: the boot of the machine that the kubelet runs on.
     pub boot_id: Option<String>,
+    /// `status.nodeInfo.systemUUID`: the machine's own, from its firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_uuid: Option<String>,
+    /// `status.nodeInfo.machineID`: that of `/etc/machine-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
 }
 
 impl Node {

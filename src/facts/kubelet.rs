@@ -199,12 +199,14 @@ pub enum ConfigOrigin {
         /// Files read, in the order of their precedence.
         files: Vec<String>,
     },
-    /// From a file where a distribution keeps it; no kubelet was found running.
+    /// From a file where a distribution keeps it; no kubelet was found running. Where one may run all the same, its
+    /// thresholds are assumed.
     Files {
         /// Files read, in the order of their precedence.
         files: Vec<String>,
     },
-    /// A kubelet runs here, and what it was started with was not found.
+    /// A kubelet runs here, and what it was started with was not found. Recordings of earlier versions call it `defaults`.
+    #[serde(alias = "defaults")]
     NotFound,
     /// No kubelet runs here.
     NoKubelet,

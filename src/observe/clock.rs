@@ -12,7 +12,8 @@ use super::host::root::Root;
 /// Tells the moment on the machine that is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    boot: BootId,
+    /// Its boot id, or the class of the reason why it could not be read.
+    boot: Result<BootId, Cause>,
     time: Time,
 }
 
@@ -23,15 +24,17 @@ enum Time {
     Own,
     /// That of a machine whose files were copied, as it was then: only what passes while we look passes there, too.
     Copied {
-        /// How long that machine was up; absent where the copy does not say.
-        up: Option<Duration>,
-        /// When it booted; absent where the copy does not say.
-        booted: Option<Timestamp>,
+        /// How long that machine was up; the class of the reason where the copy does not say.
+        up: Result<Duration, Cause>,
+        /// When it booted; the class of the reason where the copy does not say.
+        booted: Result<Timestamp, Cause>,
         /// Our own time since boot when we began to look.
         since: Duration,
     },
 }
 
+/// Which boot of the machine this is.
+const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 /// How long a copied machine was up when it was copied.
 const UPTIME: &str = "proc/uptime";
 /// When it booted, in its line `btime`.
@@ -42,49 +45,68 @@ impl Clock {
     /// machine the time is read as well: the clock of the machine that reads the copy says nothing of it.
     #[must_use]
     pub fn new(root: &Root) -> Self {
-        let boot = root.text("proc/sys/kernel/random/boot_id").ok().and_then(|id| id.parse().ok());
+        let boot = root.text(BOOT_ID).map_err(|unknown| unknown.cause);
+        let boot = boot.and_then(|id| id.parse().map_err(|_| Cause::Malformed));
+        // All zero is what stands for an unreadable one.
+        let boot = boot.and_then(|id| if id == BootId::default() { Err(Cause::Malformed) } else { Ok(id) });
         let time = match root.is_live() {
             true => Time::Own,
             false => Time::Copied {
-                up: root.read(UPTIME, parse_uptime).ok(),
-                booted: root.read(STAT, parse_boot_time).ok(),
+                up: root.read(UPTIME, parse_uptime).map_err(|unknown| unknown.cause),
+                booted: root.read(STAT, parse_boot_time).map_err(|unknown| unknown.cause),
                 since: up(),
             },
         };
-        Self { boot: boot.unwrap_or_default(), time }
+        Self { boot, time }
     }
 
     /// The clock where no node is looked at: every moment is of one boot.
     #[must_use]
     pub fn here() -> Self {
-        Self { boot: BootId::default(), time: Time::Own }
+        Self { boot: Ok(BootId::default()), time: Time::Own }
     }
 
     /// Now. Of a copy that does not say when it was made, [`Self::hides`] keeps back what rests on that.
     #[must_use]
     pub fn now(&self) -> Moment {
+        let boot = self.boot.unwrap_or_default();
         match self.time {
-            Time::Own => Moment { boot: self.boot, up: up(), wall: Timestamp::now() },
+            Time::Own => Moment { boot, up: up(), wall: Timestamp::now() },
             Time::Copied { up: copied, booted, since } => {
                 let up = copied.unwrap_or_default().saturating_add(up().saturating_sub(since));
                 let booted = booted.unwrap_or(Timestamp::UNIX_EPOCH);
-                Moment { boot: self.boot, up, wall: booted.checked_add(up).unwrap_or(booted) }
+                Moment { boot, up, wall: booted.checked_add(up).unwrap_or(booted) }
             }
         }
     }
 
     /// Why a source cannot be used, as when it was so is not known: the kernel's log counts from boot, and ext4 dates its
-    /// errors, which are news or not by the time of the boot.
+    /// errors, which are news or not by the time of the boot. Earlier boots are counted by their ids, and by their dates,
+    /// which a copy that does not say its own can only compare with 1970.
     #[must_use]
     pub fn hides(&self, source: Source) -> Option<Unknown> {
+        if source == Source::BootHistory
+            && let Err(cause) = self.boot
+        {
+            return Some(boots_alike(cause));
+        }
         let Time::Copied { up, booted, .. } = self.time else { return None };
-        let (file, what) = match source {
-            Source::KernelLog if up.is_none() => (UPTIME, "how long it was up"),
-            Source::Filesystems if booted.is_none() => (STAT, "when it booted"),
+        let (of_up, of_boot) = (up.err().map(|cause| (UPTIME, cause)), booted.err().map(|cause| (STAT, cause)));
+        let (file, cause) = match source {
+            Source::KernelLog => of_up?,
+            Source::Filesystems => of_boot?,
+            Source::BootHistory => of_up.or(of_boot)?,
             _ => return None,
         };
-        let why = format!("this is a copy of a machine, and its {file}, which cannot be read, would say {what}");
-        Some(Unknown::new(Cause::Missing, why))
+        let what = if file == UPTIME { "how long it was up" } else { "when it booted" };
+        let (state, remedy) = match cause {
+            Cause::Missing => ("is not there", "copy that file as well"),
+            Cause::Malformed => ("is not what its format says", "copy that file again, as a whole"),
+            Cause::Denied => ("may not be read: permission denied", "make the copy readable for this user"),
+            _ => ("cannot be read", "copy that file again, as a regular file"),
+        };
+        let why = format!("this is a copy of a machine, and its {file}, which would say {what}, {state}; {remedy}");
+        Some(Unknown::new(cause, why))
     }
 
     /// What a reader of a report must know: whose time it is dated by.
@@ -92,15 +114,22 @@ impl Clock {
     pub fn note(&self) -> Option<String> {
         let Time::Copied { up, booted, .. } = self.time else { return None };
         let files = match (up, booted) {
-            (Some(_), Some(_)) => {
+            (Ok(_), Ok(_)) => {
                 return Some("time: that of the copied machine when it was copied".to_owned());
             }
-            (None, Some(_)) => UPTIME.to_owned(),
-            (Some(_), None) => format!("{STAT} (btime)"),
-            (None, None) => format!("{UPTIME} and {STAT} (btime)"),
+            (Err(_), Ok(_)) => UPTIME.to_owned(),
+            (Ok(_), Err(_)) => format!("{STAT} (btime)"),
+            (Err(_), Err(_)) => format!("{UPTIME} and {STAT} (btime)"),
         };
         Some(format!("time: when this machine was copied is not known; copy its {files} as well. All dates are wrong"))
     }
+}
+
+/// Why nothing is known of earlier boots where the id of this one cannot be read.
+#[must_use]
+pub fn boots_alike(cause: Cause) -> Unknown {
+    let why = format!("this machine's boot id (/{BOOT_ID}) cannot be read, so its boots cannot be distinguished");
+    Unknown::new(cause, why)
 }
 
 /// Time since boot, suspend included.
@@ -156,6 +185,9 @@ mod tests {
         for (path, text) in files {
             fs::write(dir.path().join(path), text).unwrap();
         }
+        if !files.iter().any(|(path, _)| *path == BOOT_ID) {
+            fs::write(dir.path().join(BOOT_ID), "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a\n").unwrap();
+        }
         Clock::new(&Root::open(dir.path()).unwrap())
     }
 
@@ -187,6 +219,24 @@ mod tests {
         assert!(neither.now().wall < Timestamp::from_second(86_400).unwrap(), "not the time of the reader");
         for clock in [without_uptime, without_boot, neither] {
             assert!(clock.note().unwrap().contains("is not known; copy its proc/"), "{:?}", clock.note());
+        }
+    }
+
+    #[test]
+    fn a_copy_without_its_time_or_boot_id_says_nothing_of_its_boots() {
+        let why = |files: &[(&str, &str)]| copy(files).hides(Source::BootHistory).unwrap();
+        let missing = why(&[(STAT, STAT_TEXT)]);
+        assert_eq!(missing.cause, Cause::Missing);
+        assert!(missing.why.contains("proc/uptime") && missing.why.ends_with("copy that file as well"), "{missing}");
+        let torn = why(&[(UPTIME, "86400.25 100.00\n"), (STAT, "btime 17951")]);
+        assert!(torn.cause == Cause::Malformed && torn.why.contains("proc/stat"), "{torn}");
+        assert_eq!(
+            copy(&[(UPTIME, "86400.2"), (STAT, STAT_TEXT)]).hides(Source::KernelLog).unwrap().cause,
+            Cause::Malformed
+        );
+        for id in ["", "00000000-0000-0000-0000-000000000000\n"] {
+            let unread = why(&[(UPTIME, "86400.25 100.00\n"), (STAT, STAT_TEXT), (BOOT_ID, id)]);
+            assert!(unread.cause == Cause::Malformed && unread.why.contains("boot id"), "{unread}");
         }
     }
 

@@ -214,6 +214,24 @@ fn a_port_that_is_taken_stops_the_start_and_is_named() {
     assert!(ended.stderr.contains(&address), "{}", ended.stderr);
 }
 
+/// What was switched on and cannot be done must not pass for done, whichever command it is.
+#[cfg(not(feature = "ec2"))]
+#[test]
+fn ec2_without_its_client_is_refused_by_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("barnacle.yaml");
+    fs::write(&file, "ec2: true\n").unwrap();
+    for command in [&["run"][..], &["cluster"], &["check", "--no-agent"]] {
+        let ended = barnacle(&[command, &["--config", file.to_str().unwrap()]].concat(), LONG);
+        ended.expect_code(64);
+        assert!(
+            ended.stderr.contains("the setting ec2 is on, and this barnacle was built without"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
 #[test]
 fn a_setting_that_is_wrong_stops_the_start_and_is_named_with_its_line() {
     let dir = tempfile::tempdir().unwrap();

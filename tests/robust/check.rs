@@ -265,6 +265,19 @@ fn a_node_that_is_this_machine_gives_it_its_name() {
 }
 
 #[test]
+fn a_node_whose_kubelet_did_not_start_after_a_reboot_is_this_machine() {
+    let tree = Tree::whole();
+    tree.write("etc/machine-id", b"ec2f0a1b2c3d4e5f60718293a4b5c6d7\n");
+    let (api, dir) = cluster(Some(THERE));
+    let mut object = node("worker-2");
+    object["status"]["nodeInfo"] = json!({ "bootID": THERE, "machineID": "ec2f0a1b2c3d4e5f60718293a4b5c6d7" });
+    api.put(object);
+    let report = look_as_worker(&tree, &dir).json();
+    assert_eq!((&report["node"], &report["node_object"]["name"]), (&json!("worker-2"), &json!("worker-2")));
+    assert!(notes(&report).contains("its kubelet has not reported this boot yet"), "{}", notes(&report));
+}
+
+#[test]
 fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
     let tree = Tree::whole();
     let own = json!("ip-10-0-0-7.ec2.internal");
@@ -279,6 +292,12 @@ fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
     let report = look_as_worker(&tree, &dir).json();
     assert_eq!(report["node"], own);
     assert!(notes(&report).contains("its Node reports no boot id"), "{}", notes(&report));
+    // Nor are its objects compared with this machine's disks.
+    assert_eq!(report["node_object"], Value::Null);
+    for source in ["node", "pods"] {
+        let unknown = report["unknown"].as_array().unwrap().iter().find(|unknown| unknown["source"] == source).unwrap();
+        assert!(unknown["why"].as_str().unwrap().contains("nothing shows that this machine is worker-2"), "{unknown}");
+    }
     // Without a cluster nothing can show it.
     let report = json(tree.path(), &["--node", "worker-2"]);
     assert_eq!(report["node"], own);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::program::{Ended, check};
+use super::program::{Ended, barnacle, check};
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::apply;
 
@@ -14,10 +14,14 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The healthy node of the scenarios, with these changes; what `check` finds on the copy.
 fn check_copy(edits: &[Edit]) -> Ended {
+    check(copy_with(edits).path()).end_within(LONG)
+}
+
+fn copy_with(edits: &[Edit]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     apply(dir.path(), &Scenario::base(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt")));
     apply(dir.path(), edits);
-    check(dir.path()).end_within(LONG)
+    dir
 }
 
 fn file(path: &str, text: &str) -> Edit {
@@ -99,4 +103,36 @@ fn a_copy_without_its_time_is_not_evaluated_by_that_of_the_reader() {
     assert!(why_not_known(&report, "filesystems").unwrap().contains("proc/stat"), "{report}");
     assert!(why_not_known(&report, "kmsg").is_none(), "that counts from boot, and how long it was up is known");
     assert!(fs::exists("/proc/uptime").unwrap() && report["at"].as_str().unwrap().starts_with("1970-01-02"));
+}
+
+/// The agent's state file came along, and the files by which this boot would be dated did not: the boots in it all seem to
+/// lie in the future, and none of that is a reboot.
+#[test]
+fn a_copy_without_its_time_or_boot_id_has_no_reboots() {
+    let boot = |n: u32| {
+        let seen = format!(r#""first_seen":"2026-11-19T{n:02}:00:00Z","last_seen":"2026-11-19T{n:02}:10:00Z""#);
+        format!(r#"{{"id":"00000000-0000-4000-8000-0000000000{n:02}",{seen},"stopped":null,"taint":0}}"#)
+    };
+    let boots: Vec<String> = (17..24).map(boot).collect();
+    let state = tempfile::tempdir().unwrap();
+    let text = format!(r#"{{"version":1,"boots":{{"boots":[{}]}}}}"#, boots.join(","));
+    fs::write(state.path().join("state.json"), text).unwrap();
+    let check_with_state = |edits: &[Edit]| {
+        let dir = copy_with(edits);
+        let tree = dir.path().to_str().unwrap().to_owned();
+        let state = state.path().to_str().unwrap();
+        barnacle(&["check", "--no-agent", "--format", "json", "--host-root", &tree, "--state-dir", state], LONG).json()
+    };
+    let whole = check_with_state(&[file("proc/uptime", "600.00 1100.00\n")]);
+    assert!(found(&whole, "RebootLoop").is_some() || found(&whole, "UnexpectedReboot").is_some(), "{whole}");
+    for (edit, named) in [
+        (Edit::Remove("proc/uptime".to_owned()), "proc/uptime"),
+        (Edit::Remove("proc/stat".to_owned()), "proc/stat"),
+        (Edit::Remove("proc/sys/kernel/random/boot_id".to_owned()), "boot_id"),
+    ] {
+        let report = check_with_state(&[edit]);
+        assert_eq!(found(&report, "RebootLoop"), None, "{named}");
+        assert_eq!(found(&report, "UnexpectedReboot"), None, "{named}");
+        assert!(why_not_known(&report, "boots").unwrap().contains(named), "{report}");
+    }
 }

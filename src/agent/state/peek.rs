@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{MOST_BYTES, begin, whole};
-use crate::facts::{BootHistory, Cause, Moment, Observation, Reading, Unknown};
+use crate::facts::{BootHistory, BootId, Cause, Moment, Observation, Reading, Unknown};
+use crate::observe::clock::boots_alike;
 
 /// The boots that an agent wrote down, or why they are not known.
 ///
@@ -34,6 +35,9 @@ impl Peek {
 }
 
 fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
+    if now.boot == BootId::default() {
+        return Err(boots_alike(Cause::Failed));
+    }
     let unknown = |cause, why: &str| Unknown::new(cause, format!("{}: {why}", file.display()));
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => unknown(
@@ -150,6 +154,22 @@ mod tests {
         let reading = seen(Some(dir.path()));
         let boots: Vec<_> = reading.known().unwrap().boots.iter().map(|boot| boot.id).collect();
         assert_eq!(boots, [boot.parse().unwrap(), now().boot]);
+    }
+
+    #[test]
+    fn without_a_boot_id_this_boot_is_not_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("state.json"),
+            r#"{"version":1,"boots":{"boots":[{"id":"00000000-0000-4000-8000-00000000000a",
+            "first_seen":"2026-11-21T00:00:00Z","last_seen":"2026-11-21T01:00:00Z"}]}}"#,
+        )
+        .unwrap();
+        let now = Moment { boot: BootId::default(), ..now() };
+        let mut seen = [Observation::unknown(Source::BootHistory, Unknown::not_asked())];
+        Peek::at(Some(dir.path()), now).replace(&mut seen, now);
+        let [Observation::BootHistory(reading)] = seen else { panic!("another source") };
+        assert!(reading.known().unwrap_err().why.contains("boot id"), "{reading:?}");
     }
 
     #[test]

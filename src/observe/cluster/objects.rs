@@ -162,6 +162,10 @@ struct NodeInfo {
     kubelet_version: Option<String>,
     #[serde(rename = "bootID")]
     boot_id: Option<String>,
+    #[serde(rename = "systemUUID")]
+    system_uuid: Option<String>,
+    #[serde(rename = "machineID")]
+    machine_id: Option<String>,
 }
 
 pub fn slim_node(raw: RawNode) -> Result<Node, Unknown> {
@@ -187,6 +191,8 @@ pub fn slim_node(raw: RawNode) -> Result<Node, Unknown> {
         volumes_attached: attached.map(|volume| (volume.name, volume.device_path)).collect(),
         kubelet_version: info.kubelet_version,
         boot_id: info.boot_id,
+        system_uuid: info.system_uuid.map(short),
+        machine_id: info.machine_id.map(short),
     })
 }
 

@@ -115,8 +115,11 @@ pub fn imagefs(
         return in_use(&places, used, is_shown);
     }
     for runtime in &RUNTIMES {
-        let (dirs, by) = match configured(root, runtime) {
-            Ok(Some(root)) => (vec![format!("{root}/{}", runtime.images), root], format!("as {} says", runtime.file)),
+        let named = configured(root, runtime);
+        let (dirs, by) = match &named {
+            Ok(Some(root)) => {
+                (vec![format!("{root}/{}", runtime.images), root.clone()], format!("as {} says", runtime.file))
+            }
             Ok(None) => (runtime.default_dirs(), "as by default".to_owned()),
             Err(why) => (runtime.default_dirs(), format!("as by default: {why}")),
         };
@@ -126,6 +129,15 @@ pub fn imagefs(
                     format!("no running container is seen that shows where the images are: {path} is assumed, {by}");
                 return Ok(DiskUsage { assumed: Some(why), ..places.usage(path, None)? });
             }
+        }
+        // Where the runtime keeps its images is known then: the directories of another one say nothing of it.
+        if let Ok(Some(named)) = named {
+            let why = format!(
+                "{} names {named} for the images, which is not seen here: set image-root to a directory on its filesystem \
+                 that is, or use the component of the distribution",
+                root.name(runtime.file)
+            );
+            return Err(Unknown::new(Cause::Missing, why));
         }
     }
     if own.is_some() {
@@ -184,7 +196,7 @@ struct RuntimeDirs {
     /// Its configuration.
     file: &'static str,
     /// What it says.
-    root_of: fn(&[u8]) -> Option<String>,
+    root_of: fn(&[u8]) -> Result<Option<String>, String>,
     /// The directory of the images in a configured root.
     images: &'static str,
     /// Directories by default; the first that is there counts.
@@ -212,9 +224,7 @@ const RUNTIMES: [RuntimeDirs; 3] = [
     },
     RuntimeDirs {
         file: "etc/docker/daemon.json",
-        root_of: |bytes| {
-            serde_json::from_slice::<serde_json::Value>(bytes).ok()?.get("data-root")?.as_str().map(str::to_owned)
-        },
+        root_of: json_data_root,
         images: "overlay2",
         defaults: &["/var/lib/docker"],
     },
@@ -222,10 +232,16 @@ const RUNTIMES: [RuntimeDirs; 3] = [
 
 /// The root that a runtime's configuration names, if it is there and names one.
 fn configured(root: &Root, runtime: &RuntimeDirs) -> Result<Option<String>, Unknown> {
-    match root.read(runtime.file, |bytes| Ok((runtime.root_of)(bytes))) {
-        Ok(named) => Ok(named
-            .map(|path| path.trim_end_matches('/').to_owned())
-            .filter(|path| path.starts_with('/') && path.len() < LONGEST_PATH)),
+    let is_path = |path: &str| path.starts_with('/') && path.len() < LONGEST_PATH;
+    let parse = |bytes: &[u8]| match (runtime.root_of)(bytes)? {
+        // An empty one is as good as none to these runtimes.
+        None => Ok(None),
+        Some(path) if path.is_empty() => Ok(None),
+        Some(path) if is_path(&path) => Ok(Some(path.trim_end_matches('/').to_owned())),
+        Some(_) => Err("expected an absolute path of the directory of the images".to_owned()),
+    };
+    match root.read(runtime.file, parse) {
+        Ok(named) => Ok(named),
         Err(unknown) if unknown.cause == Cause::Missing => Ok(None),
         Err(unknown) => Err(unknown),
     }
@@ -236,8 +252,12 @@ const LONGEST_PATH: usize = 4096;
 
 /// The value of a key in a table of a TOML file, or before the first table. A plain line `key = "value"` is all that
 /// these configurations have for a path.
-fn toml_string(bytes: &[u8], table: &str, key: &str) -> Option<String> {
-    let text = str::from_utf8(bytes).ok()?;
+///
+/// # Errors
+/// When it is no text, or the value is not a whole string: the file may be torn.
+fn toml_string(bytes: &[u8], table: &str, key: &str) -> Result<Option<String>, String> {
+    let text = str::from_utf8(bytes).map_err(|_| "expected TOML in UTF-8".to_owned())?;
+    let expected = || format!("expected {key} = \"PATH\" in one line");
     let mut here = "";
     for line in text.lines().map(str::trim) {
         if let Some(header) = line.strip_prefix('[') {
@@ -247,11 +267,27 @@ fn toml_string(bytes: &[u8], table: &str, key: &str) -> Option<String> {
             && name.trim() == key
         {
             let value = value.trim();
-            let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-            return value.strip_prefix(quote)?.split_once(quote).map(|(value, _)| value.to_owned());
+            let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\'')).ok_or_else(expected)?;
+            let value = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).ok_or_else(expected)?;
+            return Ok(Some(value.0.to_owned()));
         }
     }
-    None
+    Ok(None)
+}
+
+/// The `data-root` of Docker's configuration.
+///
+/// # Errors
+/// When it is no JSON object, or has something else than a string there.
+fn json_data_root(bytes: &[u8]) -> Result<Option<String>, String> {
+    // Docker takes an empty file for an empty object.
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes)
+        .map_err(|error| format!("expected a JSON object (line {}, column {})", error.line(), error.column()))?;
+    let named = object.get("data-root");
+    named.map(|value| value.as_str().map(str::to_owned).ok_or("expected a string as data-root".to_owned())).transpose()
 }
 
 fn is_below(path: &str, above: &str) -> bool {
@@ -540,10 +576,42 @@ mod tests {
     #[test]
     fn a_path_in_a_configuration_is_found_in_its_table_alone() {
         let text = b"# root = \"/a\"\nversion = 2\n  root='/b' # c\n[storage]\ndriver = \"overlay\"\ngraphroot = \"/d\"\n[storage.options]\ngraphroot = \"/e\"\n";
-        assert_eq!(toml_string(text, "", "root").as_deref(), Some("/b"));
-        assert_eq!(toml_string(text, "storage", "graphroot").as_deref(), Some("/d"));
-        for bad in [&b"root = 5\n"[..], b"root =\n", b"root = \"/a\n", b"rootx = \"/a\"\n", b"\xff"] {
-            assert_eq!(toml_string(bad, "", "root"), None, "{}", String::from_utf8_lossy(bad));
+        assert_eq!(toml_string(text, "", "root"), Ok(Some("/b".to_owned())));
+        assert_eq!(toml_string(text, "storage", "graphroot"), Ok(Some("/d".to_owned())));
+        for bad in [&b"root = 5\n"[..], b"root =\n", b"root = \"/a\n", b"\xff"] {
+            assert!(toml_string(bad, "", "root").is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+        assert_eq!(toml_string(b"rootx = \"/a\"\n", "", "root"), Ok(None));
+    }
+
+    #[test]
+    fn a_torn_configuration_is_said_and_a_root_that_is_not_seen_is_unknown() {
+        let statfs = r#"{"/var/lib/docker": {"path": "/var/lib/docker", "dev": "259:1", "capacity": 1000, "available": 900,
+            "inodes": 9, "inodes_free": 9}}"#;
+        let (dir, root) = copy(Some(statfs));
+        let found = || imagefs(&root, &settings("/var/lib/kubelet"), None, &[]);
+        let write = |path: &str, text: &str| {
+            let file = dir.path().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        for torn in ["{\"data-root\": \"/da", "[]", "{\"data-root\": 5}", "{\"data-root\": \"data\"}"] {
+            write("etc/docker/daemon.json", torn);
+            let guess = found().unwrap();
+            assert_eq!(guess.path, "/var/lib/docker");
+            let why = guess.assumed.unwrap();
+            assert!(why.contains("as by default: ") && why.contains("etc/docker/daemon.json: expected"), "{why}");
+        }
+        for fine in ["", "{}", "{\"data-root\": \"\"}"] {
+            write("etc/docker/daemon.json", fine);
+            assert!(found().unwrap().assumed.unwrap().ends_with("as by default"), "{fine}");
+        }
+        // What another runtime would use by default is not where this one has its images.
+        write("etc/containerd/config.toml", "root = \"/data/containerd\"\n");
+        let unknown = found().unwrap_err();
+        assert_eq!(unknown.cause, Cause::Missing);
+        for part in ["etc/containerd/config.toml", "/data/containerd", "image-root"] {
+            assert!(unknown.why.contains(part), "{part}: {unknown}");
         }
     }
 

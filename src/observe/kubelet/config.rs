@@ -290,7 +290,10 @@ fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<Ku
         return Ok(not_found(&format!("{embedder} runs here")));
     }
     if let Some(config) = of_usual_places(root, kubelet_root)? {
-        return Ok(config);
+        return Ok(match may_run(root, kubelet_root, &others) {
+            Some(why) => not_shown_to_use(config, &why),
+            None => config,
+        });
     }
     // A kubelet may be running that we are not shown.
     if let Some(unknown) = others.hidden {
@@ -309,6 +312,43 @@ fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<Ku
     }
     let why = Unknown::new(Cause::Unsupported, "no kubelet runs here");
     Ok(without_thresholds(ConfigOrigin::NoKubelet, kubelet_root, BTreeMap::new(), why))
+}
+
+/// What shows that a kubelet runs here, or may: then a file in a usual place may be what another one left. Of a copy
+/// without its processes nothing more can be had, and its file stands for the kubelet that ran there.
+fn may_run(root: &Root, kubelet_root: &str, others: &Others) -> Option<Unknown> {
+    if let Some(hidden) = &others.hidden {
+        let why = format!("a process that may be the kubelet cannot be looked at ({})", hidden.why);
+        return Some(Unknown::new(hidden.cause, why));
+    }
+    if !others.first {
+        return root.is_live().then(|| {
+            let why = format!("whether a kubelet runs is not known ({} is not there)", root.name("proc/1/comm"));
+            Unknown::new(Cause::Missing, why)
+        });
+    }
+    if let Some(group) = KUBEPODS.iter().find(|path| root.exists(path)) {
+        return Some(Unknown::new(Cause::Missing, format!("pods run here ({} is there)", root.name(group))));
+    }
+    let pods = format!("{}/pods", relative(kubelet_root));
+    match has_entries(root, &pods) {
+        Ok(true) => Some(Unknown::new(Cause::Missing, format!("{} holds pods", root.name(&pods)))),
+        Ok(false) => None,
+        Err(why) => Some(why),
+    }
+}
+
+/// The configuration of a file that the kubelet which runs here need not use.
+fn not_shown_to_use(config: KubeletConfig, why: &Unknown) -> KubeletConfig {
+    let ConfigOrigin::Files { files } = &config.origin else { return config };
+    let text =
+        format!("{}, and no kubelet's command line was read: nothing shows that it uses {}", why.why, files.join(", "));
+    let why = Unknown::new(why.cause, text);
+    let assumed = |thresholds| match thresholds {
+        Thresholds::Read(guess) => Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() },
+        known @ Thresholds::Assumed { .. } => known,
+    };
+    KubeletConfig { hard: assumed(config.hard), soft: assumed(config.soft), ..config }
 }
 
 fn without_thresholds(

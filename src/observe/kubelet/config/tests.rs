@@ -182,6 +182,40 @@ fn without_a_kubelet_the_usual_places_answer() {
 }
 
 #[test]
+fn a_file_of_a_usual_place_is_not_that_of_a_kubelet_that_may_run() {
+    let kubeadm = format!("{KIND}evictionHard: {{memory.available: 1Gi}}\n");
+    let leftover = || {
+        let tree = Tree::new();
+        tree.process(1, "systemd", &[]).write("var/lib/kubelet/config.yaml", &kubeadm);
+        tree
+    };
+    // A stopped kubelet without pods: what it used is what it will use.
+    let tree = leftover();
+    assert_eq!(value(&tree.read().unwrap(), Memory), Some(ThresholdValue::Quantity(1 << 30)));
+    let expect_assumed = |tree: &Tree, sign: &str| {
+        let config = tree.read().unwrap();
+        let (why, guess) = assumed(&config);
+        assert_eq!(guess[&Memory].value, ThresholdValue::Quantity(1 << 30));
+        assert!(
+            why.why.contains(sign) && why.why.contains("nothing shows that it uses /var/lib/kubelet/config.yaml"),
+            "{why}"
+        );
+        assert!(config.soft.of(Memory).is_err() && matches!(config.origin, ConfigOrigin::Files { .. }));
+    };
+    // A process that may be the kubelet.
+    tree.write("proc/812/comm", vec![b'x'; SMALL + 1]);
+    expect_assumed(&tree, "proc/812/comm");
+    // A program that nothing here knows to run a kubelet inside itself.
+    let tree = leftover();
+    tree.process(812, "newdistro", &[]);
+    fs::create_dir_all(tree.0.path().join("sys/fs/cgroup/kubepods")).unwrap();
+    expect_assumed(&tree, "sys/fs/cgroup/kubepods is there");
+    let tree = leftover();
+    fs::create_dir_all(tree.0.path().join("var/lib/kubelet/pods/74dcc96c")).unwrap();
+    expect_assumed(&tree, "var/lib/kubelet/pods holds pods");
+}
+
+#[test]
 fn a_machine_without_a_kubelet_has_no_thresholds() {
     let tree = Tree::new();
     let unknown = tree.read().unwrap_err();
