@@ -55,7 +55,9 @@ impl Change {
             Self::Stale => Ok(None),
             Self::Half => without_items(observation, 2, true).map(Some),
             Self::Empty => without_items(observation, 1, true).map(Some),
-            Self::Parts => without_parts(observation).map(Some),
+            // Objects of the API and answers of EC2 come whole.
+            Self::Parts if source.witness() == Witness::Host => without_parts(observation).map(Some),
+            Self::Parts => Err(NotPossible),
             // A controller names its namespaces, and a disk its controller: each proves the other.
             Self::Unmarked if matches!(source, Source::NvmeControllers | Source::BlockDevices) => {
                 without_items(observation, 1, false).map(Some)
