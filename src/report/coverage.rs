@@ -112,7 +112,7 @@ impl Report {
     pub fn outcome_words(&self, asked: &[Kind]) -> String {
         let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
         let findings: Vec<_> = self.findings.iter().filter(|finding| wanted(finding.kind)).collect();
-        if findings.is_empty() && self.saw_nothing() {
+        if asked.is_empty() && findings.is_empty() && self.saw_nothing() {
             return "could not look: nothing could be read".to_owned();
         }
         let all = self.kinds.iter().filter(|row| wanted(row.kind)).count();

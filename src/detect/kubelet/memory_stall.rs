@@ -75,7 +75,8 @@ fn machine(
 fn stalled<'v>(pressure: Seen<'v, Pressure>, settings: &Settings) -> Result<Tri<(f32, Seen<'v, Pressure>)>, Unknown> {
     let none = || Unknown::new(Cause::Unsupported, "the kernel has no pressure of memory");
     let file = pressure.value.memory.needed(none)?;
-    let full = file.full.map_or(file.some.avg10, |full| full.avg10);
+    let torn = || Unknown::new(Cause::Malformed, "/proc/pressure/memory has no line full, which every kernel writes");
+    let full = file.full.ok_or_else(torn)?.avg10;
     let stalled = at_least(full, settings.full_percent);
     Ok(if stalled { Tri::Yes((full, pressure)) } else { Tri::No(pressure.no()) })
 }

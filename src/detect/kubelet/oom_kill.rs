@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown};
+use crate::facts::{
+    Cause, CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown,
+};
 use crate::finding::{Blind, Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::{Fact, View};
 use crate::wording::{self, duration};
@@ -200,6 +202,11 @@ fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
     // Counters are compared: both samples must have them.
     if let Some(why) = now.value.oom_unread.as_ref().or(before.oom_unread.as_ref()) {
         return Err(Unknown::clone(why));
+    }
+    let counts = now.value.kubepods.iter().map(|group| &group.oom);
+    let mut counts = counts.chain(now.value.others.values().map(|(_, group)| &group.oom));
+    if counts.all(|counts| *counts == OomCounts::default()) {
+        return Err(Unknown::new(Cause::Unsupported, "no control group counts the processes that are killed in it"));
     }
     let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
         let limit = grown(new.limit_hit, old.limit_hit);

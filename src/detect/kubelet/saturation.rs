@@ -88,7 +88,8 @@ fn io(
 ) -> Result<Tri<Finding>, Unknown> {
     let pressure = pressure.seen()?;
     let file = pressure.value.io.needed(|| Unknown::new(Cause::Unsupported, "the kernel has no pressure of I/O"))?;
-    let full = file.full.map_or(file.some.avg60, |full| full.avg60);
+    let torn = || Unknown::new(Cause::Malformed, "/proc/pressure/io has no line full, which every kernel writes");
+    let full = file.full.ok_or_else(torn)?.avg60;
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let stalled = full >= settings.io_percent as f32;
     if !stalled {

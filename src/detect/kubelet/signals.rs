@@ -109,7 +109,7 @@ fn figures(view: &View, signal: Signal) -> Result<Figures, Unknown> {
 fn memory(view: &View) -> Result<Figures, Unknown> {
     let total = view.meminfo.known()?.total;
     let cgroups = view.cgroups.known()?;
-    let missing = || Unknown::new(Cause::Unsupported, "the root control group does not tell the memory in use");
+    let missing = || Unknown::new(Cause::Missing, "the root control group has no figure of the memory in use");
     let root = cgroups.root.needed(missing)?;
     Ok((total.saturating_sub(root.working_set()), total, None))
 }
@@ -122,7 +122,7 @@ fn allocatable(view: &View) -> Result<Figures, Unknown> {
     let no_limit =
         || Unknown::new(Cause::Unsupported, "kubepods has no memory limit: node allocatable is not enforced");
     let limit = *kubepods.memory_max.needed(no_limit)?;
-    let not_told = || Unknown::new(Cause::Unsupported, "the kubepods control group does not tell its memory in use");
+    let not_told = || Unknown::new(Cause::Missing, "the kubepods control group has no figure of its memory in use");
     let used = kubepods.memory.needed(not_told)?.saturating_sub(*kubepods.inactive_file.needed(not_told)?);
     Ok((limit.saturating_sub(used), limit, None))
 }

@@ -165,12 +165,14 @@ impl Look<'_> {
         }
     }
 
-    /// A file that every device has is missing: `None` where the device went with it, else a gap.
+    /// A file that every device has cannot be read: `None` where the device went with it, else a gap. A directory that may not
+    /// be looked into is there.
     fn unless_gone<T>(&mut self, place: &Place, why: Unknown) -> Option<Option<T>> {
-        self.root.exists(&place.dir).then(|| {
-            self.gaps.note(why);
-            None
-        })
+        if why.cause == Cause::Missing && !self.root.exists(&place.dir) {
+            return None;
+        }
+        self.gaps.note(why);
+        Some(None)
     }
 
     /// The EBS volume of an NVMe disk; `None` where the disk went away.

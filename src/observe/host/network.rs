@@ -18,8 +18,8 @@ pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
             "/proc/sys/net tells of the network namespace of whoever reads, and ours is not the host's (hostNetwork)";
         return Err(Unknown::new(Cause::Unsupported, why));
     }
-    let count = module_number(root, "proc/sys/net/netfilter/nf_conntrack_count")?;
-    let max = module_number(root, "proc/sys/net/netfilter/nf_conntrack_max")?;
+    let (count, max) = ("proc/sys/net/netfilter/nf_conntrack_count", "proc/sys/net/netfilter/nf_conntrack_max");
+    let (count, max) = (module_number(root, count, max)?, module_number(root, max, count)?);
     let known = Conntrack { count, max, ..Conntrack::default() };
     let [drop, early_drop, insert_failed] =
         match statistics(root, "nf_conntrack", ["drop", "early_drop", "insert_failed"]) {
@@ -40,8 +40,13 @@ fn is_hosts_network(root: &Root) -> bool {
     !root.is_partial() || number("proc/1/net/dev").is_some_and(|host| number("proc/self/net/dev") == Some(host))
 }
 
-fn module_number(root: &Root, path: &str) -> Result<u64, Unknown> {
+/// A number of the module, which has another file beside it: only where neither is there is it not loaded.
+fn module_number(root: &Root, path: &str, other: &str) -> Result<u64, Unknown> {
     root.number(path).map_err(|unknown| match unknown.cause {
+        Cause::Missing if root.exists(other) => {
+            let why = format!("{} is not there, and {} is: expected both", root.name(path), root.name(other));
+            Unknown::new(Cause::Incomplete, why)
+        }
         Cause::Missing => {
             let why = format!("the connection tracking module is not loaded ({} is not there)", root.name(path));
             Unknown::new(Cause::Missing, why)
@@ -209,10 +214,12 @@ mod tests {
     #[test]
     fn without_the_module_there_is_no_fill() {
         let (_dir, root) = tree(&[(COUNT, b"7\n")]);
+        assert_eq!(conntrack(&root).unwrap_err().cause, Cause::Incomplete, "the module is loaded");
+        let (_dir, root) = tree(&[("proc/version", b"Linux\n")]);
         let unknown = conntrack(&root).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.starts_with("the connection tracking module is not loaded ("), "{}", unknown.why);
-        assert!(unknown.why.contains("nf_conntrack_max"));
+        assert!(unknown.why.contains("nf_conntrack_count"));
     }
 
     #[test]
