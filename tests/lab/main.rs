@@ -46,9 +46,7 @@ const PARTS: &[Part] = &[
     ("stories", node::stories::on_6_1),
     ("node", node::with_cgroupfs),
     ("told", told::proofs),
-    ("node-systemd", node::with_systemd),
     ("kernel-6.1", kernel::on_6_1),
-    ("kernel-6.12", kernel::on_6_12),
     ("reboots", reboots::proofs),
     ("contract", contract::proofs),
     ("rights", rights::proofs),
@@ -61,6 +59,8 @@ const AT_ONCE: usize = 5;
 
 /// What takes too long for each time: only where it is asked for.
 const LONG: &[Part] = &[
+    ("node-systemd", node::with_systemd),
+    ("kernel-6.12", kernel::on_6_12),
     ("kernel-slow", kernel::slow),
     ("installed", installed::with_cgroupfs),
     ("installed-systemd", installed::with_systemd),

@@ -76,6 +76,9 @@ pub fn slow() -> Result<()> {
     Ok(())
 }
 
+/// The boot of the tree of files: by it a Node is known to be that machine's.
+const BOOT: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a";
+
 fn node(name: &str) -> Value {
     let time = "2026-01-01T00:00:00Z";
     let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
@@ -83,7 +86,7 @@ fn node(name: &str) -> Value {
     let volumes = ["a", "b"].map(|volume| format!("kubernetes.io/csi/ebs.csi.aws.com^vol-0123456789abcde0{volume}"));
     let attached = volumes.clone().map(|name| json!({"name": name, "devicePath": ""}));
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {
-        "capacity": room, "allocatable": room, "volumesInUse": volumes, "volumesAttached": attached,
+        "nodeInfo": {"bootID": BOOT}, "capacity": room, "allocatable": room, "volumesInUse": volumes, "volumesAttached": attached,
         "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "said by the lab",
             "lastHeartbeatTime": time, "lastTransitionTime": time}],
     }})
