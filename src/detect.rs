@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use evaluation::{Around, Detect, Evaluation};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Blind, Headroom, Judgement, Kind};
+use crate::finding::{Blind, Headroom, Judgement, Kind, for_each_kind};
 use crate::view::{ToldType, View};
 use volumes::standing::{Standing, standings};
 
@@ -75,42 +75,13 @@ pub enum Judge {
     OfVolumes(fn(&View, &Settings, &[Standing<'_>]) -> Vec<Judgement>),
 }
 
-/// Every judge.
-pub const DETECTORS: &[&Detector] = &[
-    &volumes::dead_mount::DETECTOR,
-    &volumes::swapped_volume::DETECTOR,
-    &volumes::stacked_mounts::DETECTOR,
-    &volumes::pinned_filesystem::DETECTOR,
-    &volumes::stalled_io::DETECTOR,
-    &volumes::volume_throttled::DETECTOR,
-    &volumes::instance_throttled::DETECTOR,
-    &volumes::burst_forecast::DETECTOR,
-    &volumes::filesystem_error::DETECTOR,
-    &volumes::orphaned_pod_directory::DETECTOR,
-    &volumes::stuck_unmount::DETECTOR,
-    &volumes::orphaned_staging_mount::DETECTOR,
-    &volumes::unmounted_volume_path::DETECTOR,
-    &volumes::missing_device::DETECTOR,
-    &volumes::stuck_attaching::DETECTOR,
-    &volumes::stuck_detaching::DETECTOR,
-    &volumes::stale_attachment::DETECTOR,
-    &volumes::wanted_elsewhere::DETECTOR,
-    &volumes::attachment_limit::DETECTOR,
-    &volumes::mounted_at_shutdown::DETECTOR,
-    &volumes::untagged_volume::DETECTOR,
-    &volumes::orphaned_volume::DETECTOR,
-    &kubelet::eviction_threshold::DETECTOR,
-    &kubelet::oom_kill::DETECTOR,
-    &kubelet::pids::DETECTOR,
-    &kubelet::memory_stall::DETECTOR,
-    &kubelet::saturation::DETECTOR,
-    &kubelet::system_pod_starved::DETECTOR,
-    &instance::steal::DETECTOR,
-    &network::conntrack::DETECTOR,
-    &network::neighbours::DETECTOR,
-    &instance::clock::DETECTOR,
-    &instance::reboots::DETECTOR,
-];
+macro_rules! declare {
+    ($($area:ident::$module:ident $(($settings:ident))? => $($kind:ident),+;)*) => {
+        /// Every detector.
+        pub const DETECTORS: &[&Detector] = &[$(&$area::$module::DETECTOR),*];
+    };
+}
+for_each_kind!(declare);
 
 /// The judgements of every judge that one of these sources can have changed the mind of. Each is told as it comes.
 pub fn judge(

@@ -10,101 +10,76 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::{EvictionSignal, PodUid, Question, Source, Unknown, VolumeId};
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident,)*) => {
-        /// A kind of finding. What it means to the user stands in the catalogue, under the same name.
+/// Calls a macro with every detector: its area and module in `detect/`, the groups of settings that it has, and its kinds,
+/// in the order in which reports list them.
+///
+/// Everything that must exist once for each kind is made from this list: a kind is its detector, its text
+/// (`detect/AREA/KIND.md`) and one line here.
+macro_rules! for_each_kind {
+    ($call:ident) => {
+        $call! {
+            volumes::dead_mount => DeadMount;
+            volumes::swapped_volume => SwappedVolume;
+            volumes::stacked_mounts => StackedMounts;
+            volumes::pinned_filesystem => PinnedFilesystem;
+            volumes::stalled_io => StalledIo;
+            volumes::volume_throttled => VolumeThrottled;
+            volumes::instance_throttled => InstanceEbsThrottled;
+            volumes::burst_forecast => EbsBurstForecast;
+            volumes::filesystem_error => FilesystemError;
+            volumes::orphaned_pod_directory => OrphanedPodDirectory;
+            volumes::stuck_unmount => StuckUnmount;
+            volumes::orphaned_staging_mount => OrphanedStagingMount;
+            volumes::unmounted_volume_path => UnmountedVolumePath;
+            volumes::missing_device => MissingDevice;
+            volumes::stuck_attaching => StuckAttaching, VolumeNotFound;
+            volumes::stuck_detaching => StuckDetaching, UndeletableAttachment;
+            volumes::stale_attachment => StaleAttachment;
+            volumes::wanted_elsewhere => VolumeWantedElsewhere;
+            volumes::attachment_limit => AttachmentLimit;
+            volumes::mounted_at_shutdown => VolumesMountedAtShutdown;
+            volumes::untagged_volume => UntaggedVolume;
+            volumes::orphaned_volume => OrphanedVolume;
+            kubelet::eviction_threshold => EvictionThresholdMet;
+            kubelet::oom_kill => OomKill;
+            kubelet::pids => PidExhaustion;
+            kubelet::memory_stall => MemoryStall;
+            kubelet::saturation => NodeSaturated;
+            kubelet::system_pod_starved => SystemPodStarved;
+            instance::steal => CpuSteal;
+            network::conntrack => ConntrackPressure;
+            network::neighbours => NeighbourTableFull;
+            instance::clock => ClockDrift;
+            instance::reboots => UnexpectedReboot, RebootLoop;
+        }
+    };
+}
+pub(crate) use for_each_kind;
+
+macro_rules! declare {
+    ($($area:ident::$module:ident $(($settings:ident))? => $($kind:ident),+;)*) => {
+        /// A kind of finding. What it means to the user stands in its text, and in the catalogue.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Kind {
-            $($(#[$doc])* $kind,)*
+            $($(
+                #[doc = concat!("See `detect/", stringify!($area), "/", stringify!($kind), ".md`.")]
+                $kind,
+            )+)*
         }
 
         impl Kind {
             /// Every kind that this version can find, in the order in which reports list them.
-            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+            pub const ALL: &'static [Self] = &[$($(Self::$kind),+),*];
 
             /// The name that operators see everywhere.
             #[must_use]
             pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => stringify!($kind),)* }
+                match self { $($(Self::$kind => stringify!($kind),)+)* }
             }
         }
     };
 }
-
-kinds! {
-    /// A mount whose device is gone.
-    DeadMount,
-    /// What is mounted as a volume is another one.
-    SwappedVolume,
-    /// A volume is mounted more than once on the same path.
-    StackedMounts,
-    /// A filesystem is alive although the host no longer mounts it.
-    PinnedFilesystem,
-    /// A device has requests and completes none.
-    StalledIo,
-    /// More is asked of a volume than it may give.
-    VolumeThrottled,
-    /// More is asked of the instance's way to EBS than it lets through.
-    InstanceEbsThrottled,
-    /// A volume's bucket of burst credits empties.
-    EbsBurstForecast,
-    /// A filesystem has found errors or shut itself down.
-    FilesystemError,
-    /// A directory of a pod that is gone.
-    OrphanedPodDirectory,
-    /// A pod is gone, its mount is not.
-    StuckUnmount,
-    /// A volume is staged that no pod has.
-    OrphanedStagingMount,
-    /// A pod runs without its volume.
-    UnmountedVolumePath,
-    /// A volume is said to be attached and is not here.
-    MissingDevice,
-    /// A volume is wanted here and not attached.
-    StuckAttaching,
-    /// EC2 does not know a volume that is wanted here.
-    VolumeNotFound,
-    /// A volume is to be detached and is still here.
-    StuckDetaching,
-    /// A VolumeAttachment that Kubernetes cannot delete.
-    UndeletableAttachment,
-    /// A volume is attached that nothing asks for.
-    StaleAttachment,
-    /// Somebody waits for a volume that this node holds.
-    VolumeWantedElsewhere,
-    /// The scheduler has a wrong number of volumes that fit, or none fits any more.
-    AttachmentLimit,
-    /// The node goes while volumes are mounted.
-    VolumesMountedAtShutdown,
-    /// No tag says whose an attached volume is.
-    UntaggedVolume,
-    /// A volume that is attached nowhere, and that nobody seems to want.
-    OrphanedVolume,
-    /// An eviction signal is below the kubelet's threshold.
-    EvictionThresholdMet,
-    /// The OOM killer was at work.
-    OomKill,
-    /// Process ids run out.
-    PidExhaustion,
-    /// Tasks wait for memory.
-    MemoryStall,
-    /// CPUs, I/O or file handles of the machine are used up.
-    NodeSaturated,
-    /// A pod of the system finds no node, or not its own.
-    SystemPodStarved,
-    /// The hypervisor withholds CPU time.
-    CpuSteal,
-    /// The connection tracking table fills.
-    ConntrackPressure,
-    /// The neighbour table fills.
-    NeighbourTableFull,
-    /// The clock is not kept in step.
-    ClockDrift,
-    /// The machine came back from a boot that nobody asked for.
-    UnexpectedReboot,
-    /// The machine boots again and again.
-    RebootLoop,
-}
+for_each_kind!(declare);
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

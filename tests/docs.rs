@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Sight, sight};
-use barnacle::catalogue::{Scope, scope};
+use barnacle::catalogue::{self, Scope, scope};
 use barnacle::config::{Config, KEYS};
-use barnacle::detect::DETECTORS;
+use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::PodPhase;
 use barnacle::finding::{Judgement, Kind};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
-use barnacle::report::{Origin, Report};
+use barnacle::report::{Origin, Report, explain};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -22,6 +22,7 @@ fn path(name: &str) -> PathBuf {
 
 fn generated(name: &str, expected: &str) {
     if std::env::var_os("BARNACLE_RETELL").is_some() {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
         fs::write(path(name), expected).unwrap();
     }
     let found = fs::read_to_string(path(name)).unwrap_or_default();
@@ -113,10 +114,24 @@ fn alerts_ask_for_metrics_that_exist() {
         for metric in words {
             assert!(documented.contains(&format!("| `{metric}` |")), "{name} asks for {metric}");
         }
-        for text in ["summary", "description", "runbook"] {
+        for text in ["summary", "description", "runbook_url"] {
             assert!(rule["annotations"][text].as_str().is_some_and(|text| text.len() > 10), "{name} has no {text}");
         }
+        has_page(rule["annotations"]["runbook_url"].as_str().unwrap());
     }
+}
+
+/// What Alertmanager links to is a page of this repository, for each kind where it depends on the kind.
+fn has_page(url: &str) {
+    let page = url.strip_prefix(&format!("{}/blob/main/", env!("CARGO_PKG_REPOSITORY"))).unwrap();
+    if page.contains("{{ $labels.kind }}") {
+        assert_eq!(url.replace("{{ $labels.kind }}", "DeadMount"), catalogue::page(Kind::DeadMount));
+        return;
+    }
+    let (file, heading) = page.split_once('#').unwrap();
+    let text = fs::read_to_string(path(file)).unwrap();
+    let headings = text.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase);
+    assert!(headings.into_iter().any(|found| found == heading), "{file} has no heading {heading}");
 }
 
 /// The alert on blind kinds would never rest where the base profile cannot see.
@@ -160,14 +175,19 @@ fn the_table_of_kinds_and_profiles_is_derived() {
     generated("README.md", &format!("{before}{BEGIN}{text}{END}{after}"));
 }
 
-/// One cell; reasons are numbered as they come.
-fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
-    let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
-    let less = detector.reads().iter().filter_map(|source| match sight(profile, source) {
+/// What this profile does not show of what the kind's detector reads.
+fn not_shown(kind: Kind, profile: Profile) -> Vec<String> {
+    let less = of_kind(kind).unwrap().reads().iter().filter_map(|source| match sight(profile, source) {
         Sight::But(what, kinds) | Sight::Without(what, kinds) if kinds.contains(&kind) => Some(what.to_owned()),
         Sight::Nothing => Some(format!("no {source}")),
         Sight::Whole | Sight::But(..) | Sight::Without(..) => None,
     });
+    less.collect()
+}
+
+/// One cell; reasons are numbered as they come.
+fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
+    let less = not_shown(kind, profile).into_iter();
     let numbers: Vec<String> = less.map(|reason| format!("({})", number(reasons, reason))).collect();
     let word = match () {
         () if is_never_evaluated(kind, profile) => "Unknown",
@@ -184,6 +204,72 @@ fn is_never_evaluated(kind: Kind, profile: Profile) -> bool {
         Sight::Without(_, kinds) => kinds.contains(&kind),
         Sight::Whole | Sight::But(..) => false,
     })
+}
+
+/// One page for each kind: its text, and what is derived of it. `explain`, conditions and alerts send people here.
+#[test]
+fn each_kind_has_its_page() {
+    for kind in Kind::ALL {
+        generated(&format!("docs/findings/{kind}.md"), &page(*kind));
+    }
+    for entry in fs::read_dir(path("docs/findings")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let kind = name.strip_suffix(".md").unwrap();
+        assert!(kind.parse::<Kind>().is_ok(), "docs/findings/{name} is the page of no kind");
+    }
+}
+
+fn page(kind: Kind) -> String {
+    let (row, detector) = (catalogue::row(kind), of_kind(kind).unwrap());
+    let mut text = format!(
+        "<!-- generated from the text, the detector and the settings of {kind} -->\n# {kind}\n\n{}\n",
+        row.summary
+    );
+    write!(text, "\n## Impact\n\n{}\n\n## Severity\n\n", row.impact).unwrap();
+    for (severity, when) in &row.severities {
+        writeln!(text, "- {}: {when}", severity.name()).unwrap();
+    }
+    write!(text, "\n{}\n", explain::when(kind, row)).unwrap();
+    write!(text, "\n## Detection\n\n{}\n\n| source | read from | needed |\n|---|---|---|\n", row.detection).unwrap();
+    for source in detector.reads().iter() {
+        let needed = match () {
+            () if detector.needs.has(source) => "yes: without it the kind is not evaluated",
+            () if detector.decides_by().has(source) => "for some objects: without it these are not evaluated",
+            () => "no: it only adds evidence",
+        };
+        writeln!(text, "| `{source}` | {} | {needed} |", source.place()).unwrap();
+    }
+    match scope(kind) {
+        Scope::Cluster => text.push_str("\n`barnacle cluster` evaluates this kind, once for the cluster.\n"),
+        Scope::Node => {
+            text.push_str("\n| profile | evaluated |\n|---|---|\n");
+            for profile in Profile::ALL {
+                let less = not_shown(kind, profile);
+                let less = if less.is_empty() { String::new() } else { format!(": {}", less.join("; ")) };
+                let how = match () {
+                    () if is_never_evaluated(kind, profile) => "no",
+                    () if less.is_empty() => "yes",
+                    () => "partly",
+                };
+                writeln!(text, "| {} | {how}{less} |", profile.name()).unwrap();
+            }
+        }
+    }
+    write!(
+        text,
+        "\n## Reports\n\n- Condition on the Node, while a critical finding is confirmed: `{}`\n",
+        row.area.condition()
+    )
+    .unwrap();
+    let on = if row.concerns_pod_owner { "the Node and the pod" } else { "the Node" };
+    writeln!(text, "- Event, for a warning or a critical finding: `{kind}` on {on}").unwrap();
+    text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: `BarnacleCriticalFinding`, `BarnacleWarningFinding`, `BarnacleBlindKind`\n");
+    write!(text, "\n## Commands\n\n```sh\n{}\n```\n", row.commands).unwrap();
+    text.push_str("\n## Remediation\n\n");
+    row.steps.iter().zip(1..).for_each(|(step, n)| writeln!(text, "{n}. {step}").unwrap());
+    text.push_str("\n## Do not\n\n");
+    row.do_not.iter().for_each(|item| writeln!(text, "- {item}").unwrap());
+    text
 }
 
 fn number(reasons: &mut Vec<String>, reason: String) -> usize {

@@ -15,10 +15,19 @@ pub fn explain(kind: Kind, style: Style) -> String {
     let area = format!("{}, condition {}", row.area.title(), row.area.condition());
     let mut out = format!("{}{}{}\n", style.bold(kind.name()), style.dot(), style.dim(&area));
     out.push_str(&text::paragraph(row.summary, style.width, ""));
-    section(&mut out, style, "When it is reported", &when(kind, row));
-    section(&mut out, style, "How it is proved", row.proof);
-    section(&mut out, style, "What to do", row.act);
-    section(&mut out, style, "What not to do", row.never);
+    section(&mut out, style, "Impact", row.impact);
+    let severities = row.severities.iter().map(|(severity, when)| format!("{}: {when}.", severity.name()));
+    list_of(&mut out, style, "Severity", severities);
+    section(&mut out, style, "Timing", &when(kind, row));
+    section(&mut out, style, "Detection", row.detection);
+    let _ = writeln!(out, "\n{}", style.bold("Commands"));
+    // As they are: a command that is cut or wrapped cannot be copied.
+    for line in row.commands.lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+    list_of(&mut out, style, "Remediation", row.steps.iter().zip(1..).map(|(step, n)| format!("{n}. {step}")));
+    list_of(&mut out, style, "Do not", row.do_not.iter().map(|item| format!("- {item}")));
+    let _ = writeln!(out, "\n{}", style.dim(&catalogue::page(kind)));
     out
 }
 
@@ -34,7 +43,7 @@ pub fn list(style: Style) -> String {
         }
         out.push('\n');
     }
-    out.push_str("barnacle explain KIND says how it is proved, what to do and what not to do.\n");
+    out.push_str("barnacle explain KIND prints how it is detected, what to do and what not to do.\n");
     out
 }
 
@@ -51,19 +60,25 @@ fn section(out: &mut String, style: Style, title: &str, body: &str) {
     out.push_str(&text::paragraph(body, style.width, "  "));
 }
 
+fn list_of(out: &mut String, style: Style, title: &str, items: impl Iterator<Item = String>) {
+    let _ = writeln!(out, "\n{}", style.bold(title));
+    items.for_each(|item| out.push_str(&text::paragraph(&item, style.width, "  ")));
+}
+
 /// The delays of a kind in a sentence, and how long it is raised where what it reports is over in a moment.
-fn when(kind: Kind, row: &Row) -> String {
+#[must_use]
+pub fn when(kind: Kind, row: &Row) -> String {
     let say = text::duration;
     let mut words = match row.confirm_after {
         0 => "Confirmed at once".to_owned(),
-        _ => format!("Suspected at once, confirmed when it has stood for {}", say(row.confirm_after())),
+        _ => format!("Suspected at once, confirmed when raised for {}", say(row.confirm_after())),
     };
     if let Some(after) = row.critical_after() {
         let _ = write!(words, ", critical after {}", say(after));
     }
     let quiet = row.clear_after();
     let _ = match detect::raised_for(kind, &Settings::default()) {
-        None => write!(words, "; resolved when it has not been so for {}.", say(quiet)),
+        None => write!(words, "; resolved after {} without it.", say(quiet)),
         Some((what, raised)) => {
             let (raised, all) = (say(raised), say(raised.saturating_add(quiet)));
             write!(words, "; raised for {raised} after {what}, resolved {} after that: {all} in all.", say(quiet))
@@ -82,18 +97,21 @@ mod tests {
     fn a_kind_is_explained_in_full_and_fits() {
         for kind in Kind::ALL {
             let text = explain(*kind, STYLE);
-            for title in ["When it is reported", "How it is proved", "What to do", "What not to do"] {
+            for title in ["Impact", "Severity", "Timing", "Detection", "Commands", "Remediation", "Do not"] {
                 assert!(text.contains(&format!("\n{title}\n  ")), "{kind}: {text}");
             }
-            assert!(text.lines().all(|line| text::width(line) <= 80), "{text}");
+            // What is copied must be whole.
+            let copied = format!("{}\n{}", catalogue::row(*kind).commands, catalogue::page(*kind));
+            let is_copied = |line: &str| copied.lines().any(|whole| whole == line.trim_start());
+            assert!(text.lines().all(|line| text::width(line) <= 80 || is_copied(line)), "{text}");
         }
     }
 
     #[test]
-    fn the_delays_are_told() {
+    fn the_delays_are_named() {
         let unbroken = Style { width: 0, ..STYLE };
         let text = explain(Kind::StalledIo, unbroken);
-        assert!(text.contains("confirmed when it has stood for 30s, critical after 2m; resolved"), "{text}");
+        assert!(text.contains("confirmed when raised for 30s, critical after 2m; resolved after 20s"), "{text}");
     }
 
     /// What the recorded incident shows: the kernel's log names a kill, and nothing is killed after it.

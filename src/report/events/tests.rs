@@ -38,7 +38,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         claims: Vec::new(),
         message: "12 requests in flight and none completed for 30s".into(),
         evidence: Vec::new(),
-        advice: catalogue::row(kind).act.into(),
+        advice: catalogue::row(kind).act.clone(),
     }
 }
 

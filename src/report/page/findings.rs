@@ -149,8 +149,8 @@ fn advice(out: &mut String, finding: &ReportedFinding) {
             add(out, format_args!("<dt>{title}</dt><dd>{}</dd>\n", Safe(words)));
         }
     };
-    say("What to do", if finding.advice.is_empty() { row.act } else { &finding.advice });
-    say("What not to do", row.never);
+    say("Remediation", if finding.advice.is_empty() { &row.act } else { &finding.advice });
+    say("Do not", &row.do_not.join(" "));
     if let Some(seen) = finding.unverified_since {
         add(out, format_args!("<dt>Last seen</dt><dd>"));
         time(out, seen);
