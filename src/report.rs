@@ -1,5 +1,6 @@
 //! What is reported, and the faces that show it.
 
+pub mod commands;
 pub mod conditions;
 pub mod coverage;
 pub mod events;
@@ -182,6 +183,9 @@ pub struct ReportedFinding {
     pub evidence: Vec<Evidence>,
     /// What to do next.
     pub advice: String,
+    /// Commands that show more, with its values: filled in by [`json`] and the page, which a person reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
 }
 
 /// The states of a finding, from the least certain.
@@ -375,6 +379,7 @@ impl ReportedFinding {
             message,
             evidence,
             advice,
+            commands: Vec::new(),
         }
     }
 }

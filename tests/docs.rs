@@ -264,7 +264,8 @@ fn page(kind: Kind) -> String {
     let on = if row.concerns_pod_owner { "the Node and the pod" } else { "the Node" };
     writeln!(text, "- Event, for a warning or a critical finding: `{kind}` on {on}").unwrap();
     text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: `BarnacleCriticalFinding`, `BarnacleWarningFinding`, `BarnacleBlindKind`\n");
-    write!(text, "\n## Commands\n\n```sh\n{}\n```\n", row.commands).unwrap();
+    text.push_str("\n## Commands\n\nThe status page and `barnacle check --format json` fill in `{names}`. Every command that changes anything is a comment.\n");
+    write!(text, "\n```sh\n{}\n```\n", row.commands).unwrap();
     text.push_str("\n## Remediation\n\n");
     row.steps.iter().zip(1..).for_each(|(step, n)| writeln!(text, "{n}. {step}").unwrap());
     text.push_str("\n## Do not\n\n");

@@ -1,11 +1,18 @@
 //! The documented JSON form.
 
-use super::Report;
+use super::{Report, commands};
+
+/// So many findings have commands with their values: no person reads those of more.
+const MAX_WITH_COMMANDS: usize = 50;
 
 /// The report as JSON: pretty, keys in the order of the documentation, a line break at the end.
 #[must_use]
 pub fn to_json(report: &Report) -> String {
-    let mut text = serde_json::to_string_pretty(report).unwrap_or_else(|error| {
+    let mut report = report.clone();
+    let commands: Vec<_> =
+        report.findings.iter().take(MAX_WITH_COMMANDS).map(|finding| commands::of(&report, finding)).collect();
+    report.findings.iter_mut().zip(commands).for_each(|(finding, commands)| finding.commands = commands);
+    let mut text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| {
         // Not reached: but a face must not end the agent.
         serde_json::json!({ "version": report.version, "error": error.to_string() }).to_string()
     });
@@ -37,8 +44,27 @@ mod tests {
         for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
             let text = to_json(&report);
             assert!(text.ends_with("}\n"));
-            assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+            assert_eq!(read_back(&text), report);
         }
+    }
+
+    /// Without what is made from the rest.
+    fn read_back(text: &str) -> Report {
+        let mut report: Report = serde_json::from_str(text).unwrap();
+        report.findings.iter_mut().for_each(|finding| finding.commands.clear());
+        report
+    }
+
+    #[test]
+    fn a_finding_has_its_commands_with_its_values() {
+        let json: Value = serde_json::from_str(&to_json(&samples::sick())).unwrap();
+        let commands = json["findings"][0]["commands"].as_array().unwrap();
+        let volume = json["findings"][0]["subject"]["volume"].as_str().unwrap();
+        assert!(commands.contains(&format!("aws ec2 describe-volumes --volume-ids '{volume}'").into()), "{commands:?}");
+        let mut many = samples::sick();
+        many.findings = vec![many.findings[0].clone(); MAX_WITH_COMMANDS + 1];
+        let json: Value = serde_json::from_str(&to_json(&many)).unwrap();
+        assert!(json["findings"][MAX_WITH_COMMANDS].get("commands").is_none());
     }
 
     /// Schema 1 is documented: a change here is a change of that document, and of the number where a meaning changes.
@@ -70,6 +96,7 @@ mod tests {
         let of_finding = [
             "advice",
             "claims",
+            "commands",
             "confirmed",
             "evidence",
             "kind",
@@ -100,7 +127,7 @@ mod tests {
         let json: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["findings"][0]["confirmed"], true);
         assert_eq!(json["findings"][0]["unverified_since"], "2026-11-21T04:10:03Z");
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        assert_eq!(read_back(&text), report);
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
         advice: crate::catalogue::row(kind).act.to_owned(),
+        commands: Vec::new(),
     }
 }
 

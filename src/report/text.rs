@@ -80,7 +80,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Control characters, line separators, and what is not seen but changes what is: direction, joiners, tags.
-fn is_harmful(c: char) -> bool {
+pub(super) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

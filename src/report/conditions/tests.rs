@@ -82,6 +82,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         message: message.into(),
         evidence: Vec::new(),
         advice: String::new(),
+        commands: Vec::new(),
     }
 }
 

@@ -39,6 +39,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         message: "12 requests in flight and none completed for 30s".into(),
         evidence: Vec::new(),
         advice: catalogue::row(kind).act.clone(),
+        commands: Vec::new(),
     }
 }
 

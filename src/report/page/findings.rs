@@ -4,7 +4,7 @@ use super::{Mark, Safe, add, time};
 use crate::catalogue;
 use crate::finding::{Evidence, SubjectType};
 use crate::report::history::{Happened, name_of, word};
-use crate::report::{FindingState, KindState, Report, ReportedFinding, text};
+use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MOST: usize = 200;
@@ -60,7 +60,7 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
     let open = if is_open { " open" } else { "" };
     add(out, format_args!("<details data-key=\"{}\"{open}>\n<summary>Evidence and advice</summary>\n", Safe(&key)));
     evidence(out, report, &finding.evidence);
-    advice(out, finding);
+    advice(out, report, finding);
     history(out, report, finding);
     out.push_str("</details>\n</article>\n");
 }
@@ -141,7 +141,7 @@ pub(super) fn lately(out: &mut String, report: &Report) {
     out.push_str("</tbody></table>\n</section>\n");
 }
 
-fn advice(out: &mut String, finding: &ReportedFinding) {
+fn advice(out: &mut String, report: &Report, finding: &ReportedFinding) {
     let row = catalogue::row(finding.kind);
     out.push_str("<dl class=\"advice\">\n");
     let mut say = |title: &str, words: &str| {
@@ -151,6 +151,11 @@ fn advice(out: &mut String, finding: &ReportedFinding) {
     };
     say("Remediation", if finding.advice.is_empty() { &row.act } else { &finding.advice });
     say("Do not", &row.do_not.join(" "));
+    out.push_str("<dt>Commands</dt><dd><pre>");
+    for line in commands::of(report, finding) {
+        add(out, format_args!("{}\n", Safe(&line)));
+    }
+    out.push_str("</pre></dd>\n");
     if let Some(seen) = finding.unverified_since {
         add(out, format_args!("<dt>Last seen</dt><dd>"));
         time(out, seen);
