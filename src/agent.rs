@@ -76,7 +76,7 @@ pub fn eyes(config: &Config, spared: Option<Spared>) -> anyhow::Result<(Eyes, Cl
     let settings = HostSettings {
         kubelet_root: config.kubelet_root.clone(),
         kubelet_config: config.kubelet_config.clone(),
-        image_root: config.image_root.clone(),
+        image_root: config.container_image_root.clone(),
         state_dir: config.state_dir.clone(),
         node_name: config.node_name.clone(),
         probe_xfs: config.probe_xfs,
@@ -185,7 +185,7 @@ impl Agent {
             info!(findings, "what was confirmed before the restart stands until it is evaluated");
         }
         let mut api = Link::open(config, clock).await;
-        if config.tell {
+        if config.publish_status {
             api.tell_from(state.told(), clock.now());
         }
         let mut figures = AgentFigures::default();

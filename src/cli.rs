@@ -19,7 +19,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Config, ConfigError, File, KEYS, LogFormat, LogLevel};
+use crate::config::{Config, ConfigError, File, LogFormat, LogLevel, Setting};
 use crate::observe::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::report::table::Style;
 
@@ -107,18 +107,45 @@ fn command() -> Command {
 fn with_settings(command: Command) -> Command {
     let file = Arg::new("config").long("config").value_name("FILE").env("BARNACLE_CONFIG");
     let file = file.help("YAML file of settings").help_heading("Settings");
-    let flags = KEYS.iter().map(|key| {
-        let help = format!("{} [default: {}] ({})", key.help, default(key), (key.allowed)());
-        let flag = Arg::new(key.name).long(key.name).value_name("VALUE").help(help);
-        let flag = if key.name == "node-name" { flag.visible_alias("node") } else { flag };
-        flag.help_heading("Settings").hide_short_help(true)
-    });
-    command.arg(file).args(flags)
+    command.arg(file).args(Setting::all().flat_map(flags_of))
 }
 
-fn default(key: &crate::config::Key) -> String {
-    let value = (key.get)(&Config::default());
-    if value.is_empty() { "none".to_owned() } else { value }
+/// `--NAME VALUE`, or of a switch `--NAME` and `--no-NAME`: the last one counts.
+fn flags_of(setting: Setting) -> Vec<Arg> {
+    let (name, default) = (setting.name(), setting.get(&Config::default()));
+    let settings = |flag: Arg| flag.help_heading("Settings").hide_short_help(true);
+    if setting.is_switch() {
+        let off = off(name);
+        let help =
+            format!("{} [default: {}] (--{off} for off)", setting.help(), if default == "true" { "on" } else { "off" });
+        let switch = |id: &str, other: &str| {
+            let switch = Arg::new(id.to_owned()).long(id.to_owned()).action(ArgAction::SetTrue);
+            switch.overrides_with(other.to_owned())
+        };
+        return vec![settings(switch(name, &off).help(help)), settings(switch(&off, name)).hide(true)];
+    }
+    let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+    let help = format!("{}{default} ({})", setting.help(), setting.allowed());
+    let flag = Arg::new(name).long(name).value_name("VALUE").help(help);
+    vec![settings(if name == "node-name" { flag.visible_alias("node") } else { flag })]
+}
+
+/// The flag that switches a setting off.
+fn off(name: &str) -> String {
+    format!("no-{name}")
+}
+
+/// What the command line says of a setting.
+fn given(arguments: &ArgMatches, setting: Setting) -> Option<(&'static str, &str)> {
+    let name = setting.name();
+    if !setting.is_switch() {
+        return Some((name, arguments.get_one::<String>(name)?.as_str()));
+    }
+    match (arguments.get_flag(name), arguments.get_flag(&off(name))) {
+        (true, _) => Some((name, "true")),
+        (false, true) => Some((name, "false")),
+        (false, false) => None,
+    }
 }
 
 /// The most that a file of settings may hold.
@@ -128,7 +155,7 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let name = arguments.get_one::<String>("config");
     let text = name.map(|name| read(name)).transpose()?;
     let file = name.zip(text.as_deref()).map(|(name, text)| File { name, text });
-    let flags = KEYS.iter().filter_map(|key| Some((key.name, arguments.get_one::<String>(key.name)?.as_str())));
+    let flags = Setting::all().filter_map(|setting| given(arguments, setting));
     // The file's own name is given in the same way as a setting, but is none.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -208,4 +235,31 @@ fn style(ascii: bool) -> Style {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     Style { colour, width: width.or_else(crate::observe::terminal::width).unwrap_or(100), ascii }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_switch_has_a_flag_for_on_and_one_for_off() {
+        let ec2 = Setting::all().find(|setting| setting.name() == "ec2").unwrap();
+        for (flags, value) in [
+            (&[][..], None),
+            (&["--ec2"], Some("true")),
+            (&["--no-ec2"], Some("false")),
+            (&["--ec2", "--no-ec2"], Some("false")),
+            (&["--no-ec2", "--ec2"], Some("true")),
+        ] {
+            let matches = command().try_get_matches_from([&["barnacle", "check"], flags].concat()).unwrap();
+            let (_, arguments) = matches.subcommand().unwrap();
+            assert_eq!(given(arguments, ec2).map(|(_, value)| value), value, "{flags:?}");
+        }
+        assert!(command().try_get_matches_from(["barnacle", "check", "--ec2", "true"]).is_err());
+    }
 }

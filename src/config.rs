@@ -1,18 +1,20 @@
 //! Settings: defaults, then the file, then the environment, then flags.
 //!
-//! One table names every setting; the file's keys, the environment's variables, the flags, the error
-//! messages and the documentation are all made from it.
+//! The file's keys, the environment's variables, the flags, the error messages and the documentation are made from the groups
+//! of keys: those of the agent in [`keys`], those of each detector beside it.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+mod file;
+mod keys;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde_saphyr::Spanned;
-
 use crate::detect;
+use crate::setting::{Group, Key};
+
+pub use crate::setting::parse_duration;
+pub use file::File;
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,17 +31,17 @@ pub struct Config {
     pub host_sys: Option<String>,
     /// What the node is called in reports; its host name where absent.
     pub node_name: Option<String>,
-    /// Whether the API server is asked and told, where there is one to be had.
-    pub cluster: bool,
+    /// Whether the API server is used, where there is a kubeconfig or a service account.
+    pub kubernetes: bool,
     /// Whether events and conditions are written.
-    pub tell: bool,
+    pub publish_status: bool,
     /// The kubeconfig to ask it with; the pod's own service account where absent.
     pub kubeconfig: Option<String>,
     /// Our own pod, as `namespace/name`.
-    pub own_pod: Option<String>,
-    /// Whether EC2 is asked where a judge has a reason to.
+    pub pod_name: Option<String>,
+    /// Whether EC2 is asked where a detector has a reason to.
     pub ec2: bool,
-    /// Whoever answers in EC2's place.
+    /// The address that is asked in EC2's place.
     pub ec2_endpoint: Option<String>,
     /// Clusters that share the account's budget of EC2 calls.
     pub clusters_in_account: u64,
@@ -50,7 +52,7 @@ pub struct Config {
     /// The kubelet's configuration file, for where no process is called kubelet.
     pub kubelet_config: Option<String>,
     /// The directory of the container images.
-    pub image_root: Option<String>,
+    pub container_image_root: Option<String>,
     /// Where the ledger is kept over restarts.
     pub state_dir: Option<String>,
     /// Whether each mounted xfs filesystem is asked by one `statx` a minute.
@@ -61,7 +63,7 @@ pub struct Config {
     pub log: LogLevel,
     /// How log lines are written.
     pub log_format: LogFormat,
-    /// Thresholds of the judges.
+    /// Thresholds of the detectors.
     pub detect: detect::Settings,
 }
 
@@ -74,17 +76,17 @@ impl Default for Config {
             host_root: "/".into(),
             host_sys: None,
             node_name: None,
-            cluster: true,
-            tell: true,
+            kubernetes: true,
+            publish_status: true,
             kubeconfig: None,
-            own_pod: None,
+            pod_name: None,
             ec2: false,
             ec2_endpoint: None,
             clusters_in_account: 4,
             cluster_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
             kubelet_config: None,
-            image_root: None,
+            container_image_root: None,
             state_dir: None,
             probe_xfs: false,
             nvme_stats: false,
@@ -119,425 +121,105 @@ pub enum LogFormat {
     Json,
 }
 
-/// One setting.
-pub struct Key {
-    /// Its name in the file; `--NAME` as a flag and `BARNACLE_NAME` in the environment.
-    pub name: &'static str,
-    /// What it sets.
-    pub help: &'static str,
-    /// What values are allowed.
-    pub allowed: fn() -> String,
-    /// Its value, as it would be written in the file.
-    pub get: fn(&Config) -> String,
-    set: fn(&mut Config, &str) -> Option<()>,
+/// One setting, of the agent or of a detector.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its group in the file; none at the top.
+    pub group: &'static str,
+    key: Which,
 }
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Agent(&'static Key<Config>),
+    Detector(&'static Key<detect::Settings>),
+}
+
+macro_rules! of_key {
+    ($self:ident, $field:ident) => {
+        match $self.key {
+            Which::Agent(key) => key.$field,
+            Which::Detector(key) => key.$field,
+        }
+    };
+}
+
+impl Setting {
+    /// Every setting, by group.
+    pub fn all() -> impl Iterator<Item = Self> {
+        fn each<T>(group: &'static Group<T>, which: fn(&'static Key<T>) -> Which) -> impl Iterator<Item = Setting> {
+            group.keys.iter().map(move |key| Setting { group: group.name, key: which(key) })
+        }
+        let agent = keys::GROUPS.iter().flat_map(|group| each(group, Which::Agent));
+        agent.chain(detect::settings().flat_map(|group| each(group, Which::Detector)))
     }
-}
 
-impl Key {
+    /// `--NAME` as a flag.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        of_key!(self, name)
+    }
+
+    /// Its name in its group.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        of_key!(self, key)
+    }
+
+    /// `GROUP.KEY`: where it stands in the file.
+    #[must_use]
+    pub fn path(self) -> String {
+        match self.group {
+            "" => self.key().to_owned(),
+            group => format!("{group}.{}", self.key()),
+        }
+    }
+
     /// The variable that sets it.
     #[must_use]
-    pub fn variable(&self) -> String {
-        format!("{PREFIX}{}", self.name.replace('-', "_").to_uppercase())
+    pub fn variable(self) -> String {
+        format!("{PREFIX}{}", self.name().replace('-', "_").to_uppercase())
+    }
+
+    /// What it sets.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        of_key!(self, help)
+    }
+
+    /// What values are allowed.
+    #[must_use]
+    pub fn allowed(self) -> String {
+        (of_key!(self, allowed))()
+    }
+
+    /// Whether it is on or off: `--NAME` and `--no-NAME`.
+    #[must_use]
+    pub fn is_switch(self) -> bool {
+        of_key!(self, is_switch)
+    }
+
+    /// Its value, as it would be written in the file.
+    #[must_use]
+    pub fn get(self, config: &Config) -> String {
+        match self.key {
+            Which::Agent(key) => (key.get)(config),
+            Which::Detector(key) => (key.get)(&config.detect),
+        }
+    }
+
+    fn set(self, config: &mut Config, value: &str) -> Result<(), String> {
+        match self.key {
+            Which::Agent(key) => (key.set)(config, value),
+            Which::Detector(key) => (key.set)(&mut config.detect, value),
+        }
     }
 }
 
 const PREFIX: &str = "BARNACLE_";
 
-/// Seconds between two passes. Below the shortest period of a source a shorter interval would change nothing.
-const INTERVAL: RangeInclusive<u64> = 10..=60;
-
-macro_rules! number {
-    ($name:literal, $help:literal, $range:expr, $($field:ident).+) => {
-        Key {
-            name: $name,
-            help: $help,
-            allowed: || format!("a whole number from {} to {}", $range.start(), $range.end()),
-            get: |config| config.$($field).+.to_string(),
-            set: |config, text| {
-                config.$($field).+ = text.parse().ok().filter(|n| RangeInclusive::<u64>::contains(&$range, n))?;
-                Some(())
-            },
-        }
-    };
-}
-
-macro_rules! duration {
-    ($name:literal, $help:literal, $range:expr, $($field:ident).+) => {
-        Key {
-            name: $name,
-            help: $help,
-            allowed: || {
-                let range: RangeInclusive<u64> = $range;
-                format!("a time from {} to {}, such as 90s, 10m or 1h", written(*range.start()), written(*range.end()))
-            },
-            get: |config| written(config.$($field).+.as_secs()),
-            set: |config, text| {
-                let within = |time: &Duration| RangeInclusive::<u64>::contains(&$range, &time.as_secs());
-                config.$($field).+ = parse_duration(text).filter(within)?;
-                Some(())
-            },
-        }
-    };
-}
-
-macro_rules! path {
-    ($name:literal, $help:literal, $($field:ident).+) => {
-        Key {
-            name: $name,
-            help: $help,
-            allowed: || "an absolute path".to_owned(),
-            get: |config| config.$($field).+.clone(),
-            set: |config, text| {
-                config.$($field).+ = absolute(text)?;
-                Some(())
-            },
-        }
-    };
-}
-
-macro_rules! optional_path {
-    ($name:literal, $help:literal, $($field:ident).+) => {
-        Key {
-            name: $name,
-            help: $help,
-            allowed: || "an absolute path, or nothing".to_owned(),
-            get: |config| config.$($field).+.clone().unwrap_or_default(),
-            set: |config, text| {
-                config.$($field).+ = if text.is_empty() { None } else { Some(absolute(text)?) };
-                Some(())
-            },
-        }
-    };
-}
-
-/// Every setting.
-pub const KEYS: &[Key] = &[
-    Key {
-        name: "listen",
-        help: "address of the status page, metrics and health",
-        allowed: || "an address and port, such as 127.0.0.1:9917 or [::1]:9917".to_owned(),
-        get: |config| config.listen.to_string(),
-        set: |config, text| {
-            config.listen = text.parse().ok()?;
-            Some(())
-        },
-    },
-    Key {
-        name: "metrics-listen",
-        help: "a second address, for metrics and health alone",
-        allowed: || "an address and port, such as 10.0.0.7:9918, or nothing".to_owned(),
-        get: |config| config.metrics_listen.map(|a| a.to_string()).unwrap_or_default(),
-        set: |config, text| {
-            config.metrics_listen = if text.is_empty() { None } else { Some(address(text)?) };
-            Some(())
-        },
-    },
-    Key {
-        name: "interval",
-        help: "time between two passes",
-        allowed: || {
-            let (least, most) = (written(*INTERVAL.start()), written(*INTERVAL.end()));
-            format!(
-                "a time from {least} to {most}, such as 10s or 30s; no source is read more often than every {least}"
-            )
-        },
-        get: |config| written(config.interval.as_secs()),
-        set: |config, text| {
-            config.interval = parse_duration(text).filter(|time| INTERVAL.contains(&time.as_secs()))?;
-            Some(())
-        },
-    },
-    Key {
-        name: "host-root",
-        help: "directory that stands for /",
-        allowed: || "a path".to_owned(),
-        get: |config| config.host_root.clone(),
-        set: |config, text| {
-            config.host_root = (!text.is_empty()).then(|| text.to_owned())?;
-            Some(())
-        },
-    },
-    optional_path!(
-        "host-sys",
-        "directory that stands for /sys, but for /sys/fs/cgroup: in a container its own; below host-root where nothing is said",
-        host_sys
-    ),
-    Key {
-        name: "node-name",
-        help: "the name of the Node: in reports, and of the one that is watched and told; the host name where nothing is said",
-        allowed: || "a name of letters, digits, dots and dashes, or nothing".to_owned(),
-        get: |config| config.node_name.clone().unwrap_or_default(),
-        set: |config, text| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-            config.node_name = (!text.is_empty()).then(|| text.to_owned());
-            (text.len() <= 253 && text.chars().all(plain)).then_some(())
-        },
-    },
-    Key {
-        name: "cluster",
-        help: "whether the API server is asked and told, where there is a kubeconfig or a pod's service account",
-        allowed: || "true or false".to_owned(),
-        get: |config| config.cluster.to_string(),
-        set: |config, text| {
-            config.cluster = text.parse().ok()?;
-            Some(())
-        },
-    },
-    Key {
-        name: "tell",
-        help: "whether what is found is written to the API server, as events and conditions",
-        allowed: || "true or false".to_owned(),
-        get: |config| config.tell.to_string(),
-        set: |config, text| {
-            config.tell = text.parse().ok()?;
-            Some(())
-        },
-    },
-    optional_path!(
-        "kubeconfig",
-        "kubeconfig to ask the API server with; in a pod its own service account where nothing is said",
-        kubeconfig
-    ),
-    Key {
-        name: "own-pod",
-        help: "the agent's own pod: a list of this node's pods that lacks it is not believed",
-        allowed: || "namespace/name, or nothing".to_owned(),
-        get: |config| config.own_pod.clone().unwrap_or_default(),
-        set: |config, text| {
-            config.own_pod = (!text.is_empty()).then(|| text.to_owned());
-            (text.is_empty() || text.split('/').count() == 2).then_some(())
-        },
-    },
-    Key {
-        name: "ec2",
-        help: "whether EC2 is asked (DescribeVolumes, with a filter) where something here gives a reason: needs a role that allows it",
-        allowed: || "true or false".to_owned(),
-        get: |config| config.ec2.to_string(),
-        set: |config, text| {
-            config.ec2 = text.parse().ok()?;
-            Some(())
-        },
-    },
-    Key {
-        name: "ec2-endpoint",
-        help: "who is asked in EC2's place: an interface endpoint, or a test",
-        allowed: || {
-            "an address such as https://ec2.eu-west-1.example, http:// on this machine alone, or nothing".to_owned()
-        },
-        get: |config| config.ec2_endpoint.clone().unwrap_or_default(),
-        set: |config, text| {
-            config.ec2_endpoint = if text.is_empty() { None } else { Some(endpoint(text)?) };
-            Some(())
-        },
-    },
-    number!(
-        "clusters-in-account",
-        "clusters that share the account's budget of EC2 calls in this region: each takes its part of a twentieth",
-        1..=1000,
-        clusters_in_account
-    ),
-    Key {
-        name: "cluster-name",
-        help: "what this cluster is called in the tags of its volumes (sweep, and cluster with ec2); found in those of its own PersistentVolumes where nothing is said",
-        allowed: || "a name of letters, digits, dots, dashes and underscores, or nothing".to_owned(),
-        get: |config| config.cluster_name.clone().unwrap_or_default(),
-        set: |config, text| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-            config.cluster_name = (!text.is_empty()).then(|| text.to_owned());
-            (text.len() <= 127 && text.chars().all(plain)).then_some(())
-        },
-    },
-    path!("kubelet-root", "the kubelet's directory, on the host", kubelet_root),
-    optional_path!(
-        "kubelet-config",
-        "the kubelet's configuration file (KubeletConfiguration), on the host, without its drop-ins: for k3s, MicroK8s and others where no process is called kubelet; a running kubelet names its own",
-        kubelet_config
-    ),
-    optional_path!(
-        "image-root",
-        "directory of the container images, on the host (default: where running containers have theirs; assumed where none runs, or they are on several filesystems or on one that cannot be seen)",
-        image_root
-    ),
-    optional_path!(
-        "state-dir",
-        "where findings and boots are remembered over restarts; nowhere where nothing is said",
-        state_dir
-    ),
-    Key {
-        name: "probe-xfs",
-        help: "whether xfs filesystems in the kubelet's directories are asked by one statx a minute: only so, or by the kernel's log, a shutdown shows",
-        allowed: || "true or false".to_owned(),
-        get: |config| config.probe_xfs.to_string(),
-        set: |config, text| {
-            config.probe_xfs = text.parse().ok()?;
-            Some(())
-        },
-    },
-    Key {
-        name: "nvme-stats",
-        help: "whether NVMe controllers of Amazon's are asked each 10 s for the statistics of their volumes, by an admin command that reads: root on a machine may, a container only if it is privileged",
-        allowed: || "true or false".to_owned(),
-        get: |config| config.nvme_stats.to_string(),
-        set: |config, text| {
-            config.nvme_stats = text.parse().ok()?;
-            Some(())
-        },
-    },
-    Key {
-        name: "log",
-        help: "least severe log lines that are written",
-        allowed: || "error, warn, info or debug".to_owned(),
-        get: |config| format!("{:?}", config.log).to_lowercase(),
-        set: |config, text| {
-            config.log = match text {
-                "error" => LogLevel::Error,
-                "warn" => LogLevel::Warn,
-                "info" => LogLevel::Info,
-                "debug" => LogLevel::Debug,
-                _ => return None,
-            };
-            Some(())
-        },
-    },
-    Key {
-        name: "log-format",
-        help: "how log lines are written: auto is for people on a terminal and JSON elsewhere",
-        allowed: || "auto, human or json".to_owned(),
-        get: |config| format!("{:?}", config.log_format).to_lowercase(),
-        set: |config, text| {
-            config.log_format = match text {
-                "auto" => LogFormat::Auto,
-                "human" => LogFormat::Human,
-                "json" => LogFormat::Json,
-                _ => return None,
-            };
-            Some(())
-        },
-    },
-    Key {
-        name: "ebs-drivers",
-        help: "CSI drivers whose volume handles are EBS volume ids",
-        allowed: || "names of drivers, with commas between".to_owned(),
-        get: |config| config.detect.ebs.drivers.join(","),
-        set: |config, text| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-            let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-            let good = names.iter().all(|name| !name.is_empty() && name.len() <= 63 && name.chars().all(plain));
-            config.detect.ebs.drivers = good.then_some(names)?;
-            Some(())
-        },
-    },
-    number!(
-        "volume-throttled-percent",
-        "VolumeThrottled: warning from this share of the time on",
-        1..=100,
-        detect.volume_throttled.warn_percent
-    ),
-    number!(
-        "instance-throttled-percent",
-        "InstanceEbsThrottled: warning from this share of the time on",
-        1..=100,
-        detect.instance_throttled.warn_percent
-    ),
-    duration!(
-        "burst-warn-within",
-        "EbsBurstForecast: warning where the bucket is empty within this time for sure",
-        60..=86400,
-        detect.burst.warn_within
-    ),
-    duration!(
-        "burst-info-within",
-        "EbsBurstForecast: worth knowing where it is or may be empty within this time, or what EC2 promises the instance is used up",
-        60..=86400,
-        detect.burst.info_within
-    ),
-    number!(
-        "pid-warn-percent",
-        "PidExhaustion: warning from this share of a limit on",
-        1..=100,
-        detect.pids.warn_percent
-    ),
-    number!(
-        "pid-critical-percent",
-        "PidExhaustion: critical from this share on",
-        1..=100,
-        detect.pids.critical_percent
-    ),
-    number!(
-        "memory-stall-percent",
-        "MemoryStall: share of 10 s in which all tasks wait for memory",
-        1..=100,
-        detect.memory_stall.full_percent
-    ),
-    number!(
-        "memory-short-percent",
-        "MemoryStall: memory is short below this share of it",
-        1..=100,
-        detect.memory_stall.short_percent
-    ),
-    number!(
-        "cpu-idle-percent",
-        "NodeSaturated: CPUs are busy below this share of idle time",
-        0..=100,
-        detect.saturation.idle_percent
-    ),
-    number!(
-        "cpu-tasks",
-        "NodeSaturated: load for each CPU from which on work queues up",
-        1..=100,
-        detect.saturation.tasks_per_cpu
-    ),
-    number!(
-        "io-stall-percent",
-        "NodeSaturated: share of a minute in which all tasks wait for I/O",
-        1..=100,
-        detect.saturation.io_percent
-    ),
-    number!(
-        "files-percent",
-        "NodeSaturated: share of the machine's file handles",
-        1..=100,
-        detect.saturation.files_percent
-    ),
-    number!("cpu-steal-percent", "CpuSteal: share of all CPU time", 1..=100, detect.steal.warn_percent),
-    number!(
-        "conntrack-warn-percent",
-        "ConntrackPressure: warning from this share of the table on",
-        1..=100,
-        detect.conntrack.warn_percent
-    ),
-    number!(
-        "conntrack-critical-percent",
-        "ConntrackPressure: critical from this share on",
-        1..=100,
-        detect.conntrack.critical_percent
-    ),
-    number!(
-        "neighbours-percent",
-        "NeighbourTableFull: warning from this share of gc_thresh3 on",
-        1..=100,
-        detect.neighbours.warn_percent
-    ),
-    number!(
-        "clock-error-ms",
-        "ClockDrift: bound on the clock's error, in milliseconds",
-        1..=16000,
-        detect.clock.max_error_ms
-    ),
-    number!("reboot-loop-boots", "RebootLoop: so many boots within the window", 2..=32, detect.reboots.loop_boots),
-    duration!("reboot-loop-window", "RebootLoop: the window", 60..=86400, detect.reboots.loop_window),
-    duration!(
-        "reboot-news",
-        "UnexpectedReboot: for so long after a boot it is news",
-        60..=604_800,
-        detect.reboots.news_for
-    ),
-];
+/// File and line, variable or flag that set a setting, by its name.
+type Places = BTreeMap<&'static str, String>;
 
 /// A setting that stops the start.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -553,14 +235,16 @@ pub enum ConfigError {
         hint: String,
     },
     /// The value is not allowed.
-    #[error("{place}: {name} cannot be {value:?}: expected {allowed}")]
+    #[error("{place}: {name} cannot be {value:?}: {why}; expected {allowed}")]
     BadValue {
         /// File and line, variable or flag.
         place: String,
-        /// The setting.
-        name: &'static str,
+        /// The setting, as it is called there.
+        name: String,
         /// The value given.
         value: String,
+        /// Why it cannot.
+        why: String,
         /// What is allowed.
         allowed: String,
     },
@@ -577,17 +261,8 @@ pub enum ConfigError {
     },
 }
 
-/// The file of settings: its name and its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct File<'a> {
-    /// Its name, for messages.
-    pub name: &'a str,
-    /// What stands in it.
-    pub text: &'a str,
-}
-
 impl Config {
-    /// Puts the layers together. Flags are pairs of a key's name and a value.
+    /// Puts the layers together. Flags are pairs of a setting's name and a value.
     ///
     /// # Errors
     /// On the first setting that is unknown or not allowed: its place, its name, and what is allowed.
@@ -596,56 +271,84 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        let (mut config, mut places) = (Self::default(), Places::new());
         if let Some(file) = file {
-            for (name, value) in read(file)? {
-                let place = format!("{}:{}", file.name, value.referenced.line());
-                config.put(&place, &name, &value.value.0)?;
+            for file::Entry { line, group, key, value } in file.entries()? {
+                let place = format!("{}:{line}", file.name);
+                let setting = Setting::all().find(|setting| setting.group == group && setting.key() == key);
+                let path = if group.is_empty() { key } else { format!("{group}.{key}") };
+                let setting = setting.ok_or_else(|| unknown(&place, &path, Setting::path))?;
+                places.insert(setting.name(), place.clone());
+                config.put(place, path, setting, &value)?;
             }
         }
+        let named = |name: &str, place: &str| {
+            let setting = Setting::all().find(|setting| setting.name() == name);
+            setting.ok_or_else(|| unknown(place, name, |setting| setting.name().to_owned()))
+        };
         for (variable, value) in environment {
             if let Some(name) = variable.strip_prefix(PREFIX).filter(|name| !is_service_link(name)) {
-                config.put(&variable, &name.to_lowercase().replace('_', "-"), &value)?;
+                let setting = named(&name.to_lowercase().replace('_', "-"), &variable)?;
+                places.insert(setting.name(), variable.clone());
+                config.put(variable, setting.name().to_owned(), setting, &value)?;
             }
         }
         for (name, value) in flags {
-            config.put(&format!("--{name}"), name, value)?;
+            let place = format!("--{name}");
+            let setting = named(name, &place)?;
+            places.insert(setting.name(), place.clone());
+            config.put(place, name.to_owned(), setting, value)?;
         }
-        config.agree()?;
+        config.agree(&places)?;
         Ok(config)
     }
 
-    fn put(&mut self, place: &str, name: &str, value: &str) -> Result<(), ConfigError> {
-        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let hint = nearest(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            return Err(ConfigError::UnknownKey { place: place.into(), name: name.into(), hint });
-        };
-        let bad = || ConfigError::BadValue {
-            place: place.into(),
-            name: key.name,
+    fn put(&mut self, place: String, name: String, setting: Setting, value: &str) -> Result<(), ConfigError> {
+        setting.set(self, value.trim()).map_err(|why| ConfigError::BadValue {
+            place,
+            name,
             value: value.chars().take(80).collect(),
-            allowed: (key.allowed)(),
-        };
-        (key.set)(self, value.trim()).ok_or_else(bad)
+            why,
+            allowed: setting.allowed(),
+        })
     }
 
-    fn agree(&self) -> Result<(), ConfigError> {
-        let detect::Settings { pids, conntrack, .. } = &self.detect;
-        for (what, warn, critical) in [
-            ("pid", pids.warn_percent, pids.critical_percent),
-            ("conntrack", conntrack.warn_percent, conntrack.critical_percent),
+    /// Of a pair of thresholds the second must not come before the first.
+    fn agree(&self, places: &Places) -> Result<(), ConfigError> {
+        let detect::Settings { pids, conntrack, burst, .. } = &self.detect;
+        for (least, most, is_so) in [
+            ("pid-warn-percent", "pid-critical-percent", pids.warn_percent <= pids.critical_percent),
+            (
+                "conntrack-warn-percent",
+                "conntrack-critical-percent",
+                conntrack.warn_percent <= conntrack.critical_percent,
+            ),
+            ("burst-warn-within", "burst-info-within", burst.warn_within <= burst.info_within),
         ] {
-            if warn > critical {
-                let why = format!("{what}-warn-percent is {warn}, above {what}-critical-percent, which is {critical}");
-                return Err(ConfigError::Contradiction(why));
+            if !is_so {
+                let [least, most] = [least, most].map(|name| self.named(name, places));
+                return Err(ConfigError::Contradiction(format!("{least} is above {most}")));
             }
-        }
-        if self.detect.burst.warn_within > self.detect.burst.info_within {
-            let why = "burst-warn-within is longer than burst-info-within".to_owned();
-            return Err(ConfigError::Contradiction(why));
         }
         Ok(())
     }
+
+    /// A setting with its value, and where that comes from.
+    fn named(&self, name: &'static str, places: &Places) -> String {
+        let value = Setting::all().find(|setting| setting.name() == name).map(|setting| setting.get(self));
+        let place = places.get(name).map_or("the default", String::as_str);
+        format!("{name} {} ({place})", value.unwrap_or_default())
+    }
+}
+
+fn unknown(place: &str, name: &str, names: impl Fn(Setting) -> String) -> ConfigError {
+    // The name of a flag, in the file.
+    let of_flag = Setting::all().find(|setting| setting.name() == name).map(Setting::path);
+    let hint = match of_flag.or_else(|| nearest(name, names)) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => String::new(),
+    };
+    ConfigError::UnknownKey { place: place.into(), name: name.into(), hint }
 }
 
 /// Kubernetes plants such variables for a Service that is called barnacle, as Docker links once did.
@@ -656,118 +359,19 @@ fn is_service_link(name: &str) -> bool {
 }
 
 /// The setting whose name shares most with this one, if it is close.
-fn nearest(name: &str) -> Option<&'static str> {
-    let start = |key: &&Key| key.name.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
-    KEYS.iter().max_by_key(start).filter(|key| start(key) >= 4 || key.name.contains(name)).map(|key| key.name)
-}
-
-/// An address with a port. One of IPv6 needs no brackets, as `$(HOST_IP):9918` in a manifest gives none: what stands
-/// behind its last colon is the port.
-fn address(text: &str) -> Option<SocketAddr> {
-    text.parse().ok().or_else(|| {
-        let (address, port) = text.rsplit_once(':')?;
-        Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), port.parse().ok()?))
-    })
-}
-
-/// A session's token goes with each request: only to where it is known who gets it.
-fn endpoint(text: &str) -> Option<String> {
-    let uri: http::Uri = text.parse().ok()?;
-    let local = uri.host().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
-    let good = match uri.scheme_str() {
-        Some("https") => uri.host().is_some_and(|host| !host.is_empty()),
-        Some("http") => local,
-        _ => false,
-    };
-    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    (good && plain).then(|| text.trim_end_matches('/').to_owned())
-}
-
-fn absolute(text: &str) -> Option<String> {
-    let path = text.starts_with('/').then_some(text)?;
-    let trimmed = path.trim_end_matches(|c: char| c == '/' || c.is_whitespace());
-    Some(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
-}
-
-fn written(seconds: u64) -> String {
-    match seconds {
-        s if s >= 3600 && s.is_multiple_of(3600) => format!("{}h", s / 3600),
-        s if s >= 60 && s.is_multiple_of(60) => format!("{}m", s / 60),
-        s => format!("{s}s"),
-    }
-}
-
-/// A whole number with s, m or h.
-#[must_use]
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().next_back()?;
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return None,
-    };
-    number.checked_mul(seconds).map(Duration::from_secs)
-}
-
-fn read(file: File<'_>) -> Result<Vec<(String, Spanned<Scalar>)>, ConfigError> {
-    if file.text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let error = |e: serde_saphyr::Error| ConfigError::File {
-        file: file.name.to_owned(),
-        why: format!("expected lines of `setting: value`: {}", e.to_string().lines().next().unwrap_or_default()),
-    };
-    serde_saphyr::from_str::<Option<Pairs>>(file.text)
-        .map_err(error)
-        .map(|pairs| pairs.map(|p| p.0).unwrap_or_default())
-}
-
-/// The file's pairs in their order, which a map would lose.
-struct Pairs(Vec<(String, Spanned<Scalar>)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Lines;
-        impl<'de> Visitor<'de> for Lines {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("settings with their values")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Lines)
-    }
-}
-
-/// One value, as text, whatever YAML takes it for.
-struct Scalar(String);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Ok(Self(text)),
-            serde_json::Value::Number(number) => Ok(Self(number.to_string())),
-            serde_json::Value::Bool(switch) => Ok(Self(switch.to_string())),
-            serde_json::Value::Null => Ok(Self(String::new())),
-            _ => Err(D::Error::custom("a setting has one value, not a list or a group")),
-        }
-    }
+fn nearest(name: &str, names: impl Fn(Setting) -> String) -> Option<String> {
+    let start = |known: &String| known.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
+    let near = Setting::all().map(names).max_by_key(start);
+    near.filter(|near| start(near) >= 4 || near.contains(name))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::facts::{Source, SourceSet};
+    use crate::finding::Kind;
 
     fn file(text: &str) -> Result<Config, ConfigError> {
         Config::load(Some(File { name: "barnacle.yaml", text }), [], [])
@@ -807,7 +411,7 @@ mod tests {
 
     #[test]
     fn each_layer_covers_the_one_below() {
-        let text = File { name: "f", text: "interval: 20s\npid-warn-percent: 70\nlog: debug\n" };
+        let text = File { name: "f", text: "interval: 20s\nPidExhaustion:\n  warn-percent: 70\nlog: debug\n" };
         let variables = [("BARNACLE_INTERVAL".to_owned(), "30s".to_owned())];
         let config = Config::load(Some(text), variables, [("log", "warn")]).unwrap();
         assert_eq!(config.interval, Duration::from_secs(30));
@@ -826,34 +430,47 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_is_named_with_what_is_allowed() {
-        let error = file("# comment\npid-warn-percent: 101\n").unwrap_err().to_string();
-        assert_eq!(error, "barnacle.yaml:2: pid-warn-percent cannot be \"101\": expected a whole number from 1 to 100");
+        let error = file("# comment\nPidExhaustion:\n  warn-percent: 101\n").unwrap_err().to_string();
+        let expected =
+            "PidExhaustion.warn-percent cannot be \"101\": it is above 100; expected a whole number from 1 to 100";
+        assert_eq!(error, format!("barnacle.yaml:3: {expected}"));
+        let error = file("kubernetes: {enabled: maybe}").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "barnacle.yaml:1: kubernetes.enabled cannot be \"maybe\": it is neither; expected true or false"
+        );
         let error = Config::load(None, [], [("reboot-loop-window", "0s")]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "--reboot-loop-window: reboot-loop-window cannot be \"0s\": expected a time from 1m to 24h, such as 90s, 10m or 1h"
+            "--reboot-loop-window: reboot-loop-window cannot be \"0s\": it is below 1m; expected a time from 1m to 24h, such as 90s, 10m or 1h"
         );
     }
 
     #[test]
     fn an_interval_that_would_change_nothing_is_refused_and_the_error_gives_the_reason() {
-        for value in ["0s", "1s", "2s", "9s", "61s", "2m"] {
+        let expected =
+            "expected a time from 10s to 1m, such as 10s or 30s; no source is read more often than every 10s";
+        let (below, above) = ("it is below 10s", "it is above 1m");
+        for (value, why) in [("0s", below), ("1s", below), ("2s", below), ("9s", below), ("61s", above), ("2m", above)]
+        {
             let error = Config::load(None, [], [("interval", value)]).unwrap_err().to_string();
-            let expected =
-                "expected a time from 10s to 1m, such as 10s or 30s; no source is read more often than every 10s";
-            assert_eq!(error, format!("--interval: interval cannot be \"{value}\": {expected}"));
+            assert_eq!(error, format!("--interval: interval cannot be \"{value}\": {why}; {expected}"));
         }
         for (value, seconds) in [("10s", 10), ("60s", 60), ("1m", 60)] {
             let config = Config::load(None, [], [("interval", value)]).unwrap();
             assert_eq!(config.interval, Duration::from_secs(seconds));
         }
         let shortest = SourceSet::periodic().iter().map(Source::every).min().unwrap();
-        assert_eq!(shortest.as_secs(), *INTERVAL.start(), "the error names the shortest period of a source");
+        assert_eq!(shortest.as_secs(), *keys::INTERVAL.start(), "the error names the shortest period of a source");
     }
 
     #[test]
     fn values_that_contradict_each_other_are_refused() {
-        assert!(file("pid-warn-percent: 90\npid-critical-percent: 80\n").is_err());
+        let error = file("PidExhaustion:\n  warn-percent: 90\n  critical-percent: 80\n").unwrap_err().to_string();
+        let (least, most) = ("pid-warn-percent 90 (barnacle.yaml:2)", "pid-critical-percent 80 (barnacle.yaml:3)");
+        assert_eq!(error, format!("{least} is above {most}"));
+        let error = Config::load(None, [], [("burst-warn-within", "3h")]).unwrap_err().to_string();
+        assert_eq!(error, "burst-warn-within 3h (--burst-warn-within) is above burst-info-within 2h (the default)");
     }
 
     #[test]
@@ -867,9 +484,17 @@ mod tests {
 
     #[test]
     fn broken_files_are_refused_with_a_reason() {
-        for text in
-            ["[1, 2]", "interval: [1]", "interval: {a: b}", "just words", "a: b: c", "interval: 10s\ninterval: 20s\n"]
-        {
+        for text in [
+            "[1, 2]",
+            "interval: [1]",
+            "interval: {a: b}",
+            "just words",
+            "a: b: c",
+            "interval: 10s\ninterval: 20s\n",
+            "ec2: {endpoint: {a: b}}",
+            "ec2: [a]",
+            "ec2:\n  enabled: true\n  enabled: true\n",
+        ] {
             let error = file(text).unwrap_err().to_string();
             assert!(error.starts_with("barnacle.yaml"), "{text}: {error}");
         }
@@ -879,27 +504,43 @@ mod tests {
 
     #[test]
     fn every_default_can_be_written_and_read_back() {
-        for key in KEYS {
-            let text = format!("{}: \"{}\"\n", key.name, (key.get)(&Config::default()));
-            assert_eq!(file(&text), Ok(Config::default()), "{}", key.name);
+        for setting in Setting::all() {
+            let pair = format!("{}: \"{}\"", setting.key(), setting.get(&Config::default()));
+            let text = if setting.group.is_empty() { pair } else { format!("{}:\n  {pair}", setting.group) };
+            assert_eq!(file(&text), Ok(Config::default()), "{}", setting.path());
         }
-    }
-
-    #[test]
-    fn a_path_is_kept_without_slashes_or_blanks_at_its_end() {
-        for (given, kept) in [("/a/b/", "/a/b"), ("/a /", "/a"), ("//", "/"), ("/ /", "/")] {
-            assert_eq!(absolute(given).as_deref(), Some(kept));
-        }
-        assert_eq!(absolute("a/b"), None);
     }
 
     #[test]
     fn every_setting_can_be_changed_in_the_environment() {
-        for key in KEYS {
+        for setting in Setting::all() {
             // No setting allows this but a path.
-            let result = env(&key.variable(), "\u{1}");
-            let refused = matches!(&result, Err(ConfigError::BadValue { name, .. }) if *name == key.name);
-            assert!(refused || result.is_ok_and(|c| c.host_root == "\u{1}"), "{}", key.name);
+            let result = env(&setting.variable(), "\u{1}");
+            let refused = matches!(&result, Err(ConfigError::BadValue { name, .. }) if name == setting.name());
+            assert!(refused || result.is_ok_and(|c| c.host_root == "\u{1}"), "{}", setting.name());
+        }
+    }
+
+    #[test]
+    fn each_name_is_of_one_setting_and_a_group_is_written_once() {
+        let names: BTreeSet<_> = Setting::all().map(Setting::name).collect();
+        let paths: BTreeSet<_> = Setting::all().map(Setting::path).collect();
+        assert_eq!((names.len(), paths.len()), (Setting::all().count(), Setting::all().count()));
+        // One that begins with the other's no- would be read as its opposite.
+        assert!(names.iter().all(|name| !name.starts_with("no-")));
+        let of_kinds = Setting::all().filter(|setting| setting.group.parse::<Kind>().is_ok()).count();
+        assert!(of_kinds >= 17, "the detectors' settings are in it: {of_kinds}");
+    }
+
+    #[test]
+    fn the_name_of_a_flag_in_the_file_is_answered_with_its_place_there() {
+        for (text, place) in [
+            ("pid-warn-percent: 70", "PidExhaustion.warn-percent"),
+            ("ec2: true", "ec2.enabled"),
+            ("PidExhaustion:\n  warn-percents: 70", "PidExhaustion.warn-percent"),
+        ] {
+            let error = file(text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("did you mean {place}?")), "{error}");
         }
     }
 }

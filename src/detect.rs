@@ -13,6 +13,7 @@ pub use evaluation::{Around, Detect, Evaluation};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind, for_each_kind};
+use crate::setting::Group;
 use crate::view::{ToldType, View};
 use volumes::standing::{Standing, standings};
 
@@ -79,6 +80,12 @@ macro_rules! declare {
     ($($area:ident::$module:ident $(($settings:ident))? => $($kind:ident),+;)*) => {
         /// Every detector.
         pub const DETECTORS: &[&Detector] = &[$(&$area::$module::DETECTOR),*];
+
+        /// The settings of the detectors: those of each kind that has any.
+        pub fn settings() -> impl Iterator<Item = &'static Group<Settings>> {
+            let kinds: &[&[Group<Settings>]] = &[$($($area::$module::$settings,)?)*];
+            volumes::SETTINGS.iter().chain(kinds.iter().copied().flatten())
+        }
     };
 }
 for_each_kind!(declare);

@@ -23,9 +23,9 @@ macro_rules! for_each_kind {
             volumes::stacked_mounts => StackedMounts;
             volumes::pinned_filesystem => PinnedFilesystem;
             volumes::stalled_io => StalledIo;
-            volumes::volume_throttled => VolumeThrottled;
-            volumes::instance_throttled => InstanceEbsThrottled;
-            volumes::burst_forecast => EbsBurstForecast;
+            volumes::volume_throttled (SETTINGS) => VolumeThrottled;
+            volumes::instance_throttled (SETTINGS) => InstanceEbsThrottled;
+            volumes::burst_forecast (SETTINGS) => EbsBurstForecast;
             volumes::filesystem_error => FilesystemError;
             volumes::orphaned_pod_directory => OrphanedPodDirectory;
             volumes::stuck_unmount => StuckUnmount;
@@ -42,15 +42,15 @@ macro_rules! for_each_kind {
             volumes::orphaned_volume => OrphanedVolume;
             kubelet::eviction_threshold => EvictionThresholdMet;
             kubelet::oom_kill => OomKill;
-            kubelet::pids => PidExhaustion;
-            kubelet::memory_stall => MemoryStall;
-            kubelet::saturation => NodeSaturated;
+            kubelet::pids (SETTINGS) => PidExhaustion;
+            kubelet::memory_stall (SETTINGS) => MemoryStall;
+            kubelet::saturation (SETTINGS) => NodeSaturated;
             kubelet::system_pod_starved => SystemPodStarved;
-            instance::steal => CpuSteal;
-            network::conntrack => ConntrackPressure;
-            network::neighbours => NeighbourTableFull;
-            instance::clock => ClockDrift;
-            instance::reboots => UnexpectedReboot, RebootLoop;
+            instance::steal (SETTINGS) => CpuSteal;
+            network::conntrack (SETTINGS) => ConntrackPressure;
+            network::neighbours (SETTINGS) => NeighbourTableFull;
+            instance::clock (SETTINGS) => ClockDrift;
+            instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
         }
     };
 }
@@ -73,7 +73,7 @@ macro_rules! declare {
 
             /// The name that operators see everywhere.
             #[must_use]
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $($(Self::$kind => stringify!($kind),)+)* }
             }
         }

@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod observe;
 pub mod recording;
 pub mod report;
+pub mod setting;
 pub mod view;
 pub mod wake;
 pub mod wording;

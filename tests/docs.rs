@@ -9,7 +9,7 @@ use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::catalogue::{self, Scope, scope};
-use barnacle::config::{Config, KEYS};
+use barnacle::config::{Config, File, Setting};
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::PodPhase;
 use barnacle::finding::{Judgement, Kind};
@@ -33,16 +33,41 @@ fn generated(name: &str, expected: &str) {
 fn every_setting_is_documented() {
     let mut text = String::from(
         "# Settings\n\nDefaults, then the YAML file of `--config` (or `BARNACLE_CONFIG`), then the environment, then flags. A setting that is \
-         unknown or not allowed stops the start with its place and what is allowed (exit code 64). In the file:\n\n    \
-         interval: 10s\n    state-dir: /var/lib/barnacle\n\nThe flag of a setting is `--NAME`, its variable `BARNACLE_NAME` with `_` for `-`.\n\n\
-         | setting | default | allowed | what it sets |\n|---|---|---|---|\n",
+         unknown or not allowed stops the start with its place, the reason and what is allowed (exit code 64).\n\n\
+         In the file settings stand in groups; those of a kind of finding stand under its name:\n\n\
+         ```yaml\ninterval: 10s\nstate-dir: /var/lib/barnacle\nec2:\n  enabled: true\nPidExhaustion:\n  warn-percent: 80\n```\n\n\
+         The flag of a setting is `--NAME VALUE`, that of a switch `--NAME` or `--no-NAME`. Its variable is `BARNACLE_NAME` with `_` for `-`; \
+         the value of a switch is `true` or `false` there and in the file.\n",
     );
-    for key in KEYS {
-        let default = (key.get)(&Config::default());
-        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
-        writeln!(text, "| `{}` | {default} | {} | {} |", key.name, (key.allowed)(), key.help).unwrap();
+    assert!(Config::load(Some(File { name: "settings.md", text: example(&text) }), [], []).is_ok(), "{text}");
+    let mut group = None;
+    for setting in Setting::all() {
+        if group.replace(setting.group) != Some(setting.group) {
+            let heading = match setting.group {
+                "" => "At the top".to_owned(),
+                name if name.parse::<Kind>().is_ok() => format!("`{name}`: [findings/{name}.md](findings/{name}.md)"),
+                name => format!("`{name}`"),
+            };
+            write!(
+                text,
+                "\n## {heading}\n\n| setting | flag | default | allowed | what it sets |\n|---|---|---|---|---|\n"
+            )
+            .unwrap();
+        }
+        text.push_str(&row_of(setting));
     }
     generated("docs/settings.md", &text);
+}
+
+fn row_of(setting: Setting) -> String {
+    let (name, default) = (setting.name(), setting.get(&Config::default()));
+    let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+    let flag = if setting.is_switch() { format!("`--{name}`, `--no-{name}`") } else { format!("`--{name}`") };
+    format!("| `{}` | {flag} | {default} | {} | {} |\n", setting.key(), setting.allowed(), setting.help())
+}
+
+fn example(text: &str) -> &str {
+    text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap()
 }
 
 #[test]

@@ -309,7 +309,6 @@ fn a_healthy_node_makes_no_call() {
             "--kubeconfig",
             &kubeconfig,
             "--ec2",
-            "true",
             "--ec2-endpoint",
             &endpoint,
         ],

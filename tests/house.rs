@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("facts", &[]),
     ("wording", &[]),
+    ("setting", &[]),
     ("finding", &["facts"]),
     ("catalogue", &["finding", "facts"]),
     ("view", &["finding", "catalogue", "facts"]),
     ("ledger", &["finding", "catalogue", "facts"]),
-    ("detect", &["view", "finding", "catalogue", "facts", "wording"]),
+    ("detect", &["view", "finding", "catalogue", "facts", "setting", "wording"]),
     ("engine", &["view", "detect", "ledger", "finding", "catalogue", "facts"]),
     ("api", &["facts"]),
     ("observe", &["api", "facts"]),
     ("recording", &["facts"]),
-    ("config", &["detect"]),
+    ("config", &["detect", "setting"]),
     ("report", &["engine", "detect", "ledger", "view", "finding", "catalogue", "facts", "wording"]),
     ("wake", &["observe", "facts"]),
     ("agent", &["api", "config", "engine", "ledger", "observe", "report", "wake", "finding", "facts"]),
@@ -25,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that do no I/O and ask no clock.
-const PURE: &[&str] = &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine", "wording"];
+const PURE: &[&str] = &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine", "setting", "wording"];
 
 /// What a pure room does not name.
 const IMPURE: &[&str] = &[

@@ -44,14 +44,14 @@ const MEND_EACH: Duration = Duration::from_secs(60);
 impl Link {
     /// Connects where the settings or the surroundings say so. What is wrong is said, and the node watched without.
     pub async fn open(config: &Config, clock: Clock) -> Self {
-        let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster);
+        let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes);
         let Some(access) = access else {
             return Self { state: State::None, unsaid: None, settled: false, config: config.clone() };
         };
         match connect(&access, &node_name(config)).await {
             Ok(api) => {
                 info!(server = %api.server, node = %api.node, namespace = %api.namespace, "watching this node's objects");
-                let cluster = Cluster::start(&api, clock, config.own_pod.clone());
+                let cluster = Cluster::start(&api, clock, config.pod_name.clone());
                 let state = State::Open { api, cluster, teller: None };
                 Self { state, unsaid: None, settled: false, config: config.clone() }
             }
@@ -72,7 +72,7 @@ impl Link {
         }
         let config = self.config.clone();
         *self = Self::open(&config, clock).await;
-        if config.tell {
+        if config.publish_status {
             self.tell_from(state.told(), clock.now());
         }
     }

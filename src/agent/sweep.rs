@@ -26,7 +26,7 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
     if !BUILT_IN {
         bail!("EC2 cannot be asked: {NOT_BUILT_IN}");
     }
-    let api = match Access::find(config.kubeconfig.as_deref()).filter(|_| config.cluster) {
+    let api = match Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes) {
         Some(access) => Some(connect(&access, "sweep").await?),
         None => None,
     };

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::agent::look;
-use crate::config::{Config, KEYS, parse_duration};
+use crate::config::{Config, Setting, parse_duration};
 use crate::finding::Kind;
 use crate::report::coverage::Outcome;
 use crate::report::table;
@@ -40,10 +40,10 @@ pub(super) fn command() -> Command {
 
 /// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container.
 fn has_own_settings(arguments: &ArgMatches) -> bool {
-    let given = |name: &str| arguments.value_source(name) == Some(ValueSource::CommandLine);
-    let about_the_node =
-        KEYS.iter().map(|key| key.name).filter(|name| !matches!(*name, "listen" | "log" | "log-format"));
-    about_the_node.chain(["config"]).any(given)
+    let mut about_the_node =
+        Setting::all().filter(|setting| !matches!(setting.name(), "listen" | "log" | "log-format"));
+    about_the_node.any(|setting| super::given(arguments, setting).is_some())
+        || arguments.value_source("config") == Some(ValueSource::CommandLine)
 }
 
 fn time(text: &str) -> Result<Duration, String> {

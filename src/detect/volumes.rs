@@ -32,11 +32,13 @@ pub mod wanted_elsewhere;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::detect::Settings as All;
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId,
     VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
+use crate::setting::{Group, value};
 use crate::view::input::Input;
 use crate::view::{Seen, View};
 
@@ -51,6 +53,32 @@ impl Default for Settings {
     fn default() -> Self {
         Self { drivers: vec!["ebs.csi.aws.com".to_owned(), "ebs.csi.eks.amazonaws.com".to_owned()] }
     }
+}
+
+/// Settings of several kinds.
+pub(super) const SETTINGS: &[Group<All>] = &[Group {
+    name: "volumes",
+    keys: &[value!(
+        All,
+        "ebs-drivers",
+        "ebs-drivers",
+        "CSI drivers whose volume handles are EBS volume ids",
+        "names of drivers, with commas between",
+        |settings| settings.ebs.drivers.join(","),
+        |settings, text| drivers(text).map(|names| settings.ebs.drivers = names)
+    )],
+}];
+
+fn drivers(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(|name| {
+        let name = name.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        match name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+            true => Err(format!("{name:?} is no name of a driver")),
+            false => Ok(name.to_owned()),
+        }
+    });
+    names.collect()
 }
 
 /// A mount point as a subject, with the pod and volume that its path or device names.

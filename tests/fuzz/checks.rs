@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use barnacle::agent::{look, state};
-use barnacle::config::{Config, File, KEYS};
+use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
 use barnacle::engine::Engine;
 use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, Moment, PressureFile, Stall, ThresholdValue};
@@ -404,15 +404,19 @@ pub fn settings(bytes: &[u8]) {
     let load = |text: &str| Config::load(Some(File { name: "f", text }), [], []);
     match load(text) {
         Ok(config) => {
-            let lines = KEYS.iter().map(|key| {
-                let value = serde_json::Value::from((key.get)(&config));
-                format!("{}: {value}\n", key.name)
-            });
-            assert_eq!(load(&lines.collect::<String>()), Ok(config));
+            let mut groups = std::collections::BTreeMap::<&str, String>::new();
+            for setting in Setting::all() {
+                let value = serde_json::Value::from(setting.get(&config));
+                let indent = if setting.group.is_empty() { "" } else { "  " };
+                *groups.entry(setting.group).or_default() += &format!("{indent}{}: {value}\n", setting.key());
+            }
+            let header = |name: &str| if name.is_empty() { String::new() } else { format!("{name}:\n") };
+            let text: String = groups.iter().map(|(name, lines)| header(name) + lines).collect();
+            assert_eq!(load(&text), Ok(config));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    let variables = KEYS.iter().map(|key| (key.variable(), text.to_owned()));
+    let variables = Setting::all().map(|setting| (setting.variable(), text.to_owned()));
     for variable in variables {
         let _ = Config::load(None, [variable], []);
     }

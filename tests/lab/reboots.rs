@@ -36,7 +36,7 @@ pub fn proofs() -> Result<()> {
 
     // Old news is none: with the shortest windows that an operator can set, both are over.
     vm.sh("kill $(cat /tmp/barnacle.pid); until_true 30 gone $(cat /tmp/barnacle.pid)")?;
-    start(&mut vm, "--reboot-news 1m --reboot-loop-window 1m")?;
+    start(&mut vm, "--unexpected-reboot-retention 1m --reboot-loop-window 1m")?;
     watch
         .until("both cleared", Duration::from_secs(180), |all| !all.iter().any(|found| found.kind.contains("eboot")))?;
     println!("   UnexpectedReboot, RebootLoop: cleared");

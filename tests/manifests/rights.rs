@@ -148,7 +148,10 @@ fn what_may_write_is_labelled_as_reports() {
     assert_eq!(keys, ["apiVersion", "kind", "patches"], "{name}");
     assert_eq!(list(&component["patches"]).len(), 2);
     let told_not_to = component["patches"][1]["patch"].as_str().unwrap();
-    assert!(told_not_to.contains("BARNACLE_TELL") && told_not_to.contains("\"false\""), "it would try for ever");
+    assert!(
+        told_not_to.contains("BARNACLE_PUBLISH_STATUS") && told_not_to.contains("\"false\""),
+        "it would try for ever"
+    );
     assert_eq!(component["patches"][0]["target"], json!({"labelSelector": "barnacle.dev/part=reports"}));
     assert_eq!(parse(component["patches"][0]["patch"].as_str().unwrap(), &name)["$patch"], "delete");
     for file in ["base/rbac.yaml", "base/policies.yaml", "cluster/rbac.yaml"] {

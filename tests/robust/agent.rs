@@ -220,7 +220,7 @@ fn a_port_that_is_taken_stops_the_start_and_is_named() {
 fn ec2_without_its_client_is_refused_by_every_command() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("barnacle.yaml");
-    fs::write(&file, "ec2: true\n").unwrap();
+    fs::write(&file, "ec2: {enabled: true}\n").unwrap();
     for command in [&["run"][..], &["cluster"], &["check", "--no-agent"]] {
         let ended = barnacle(&[command, &["--config", file.to_str().unwrap()]].concat(), LONG);
         ended.expect_code(64);

@@ -1,8 +1,10 @@
 //! ClockDrift: is the clock kept in step?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{ClockState, Tri};
 use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 
@@ -20,6 +22,19 @@ impl Default for Settings {
         Self { max_error_ms: 1000 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[number!(
+        All,
+        "clock-max-error-ms",
+        "max-error-ms",
+        "warning from this bound on the clock's error on, in milliseconds",
+        1..=16000,
+        clock.max_error_ms
+    )],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<ClockDrift>();

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Boot, BootHistory, BootRecord, Moment, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::setting::{Group, duration, number};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
 
@@ -26,6 +28,35 @@ impl Default for Settings {
         Self { loop_boots: 3, loop_window: Duration::from_secs(3600), news_for: Duration::from_secs(3600) }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[
+    Group {
+        name: Kind::UnexpectedReboot.name(),
+        keys: &[duration!(
+            All,
+            "unexpected-reboot-retention",
+            "retention",
+            "how long after a boot the finding is raised",
+            60..=604_800,
+            reboots.news_for
+        )],
+    },
+    Group {
+        name: Kind::RebootLoop.name(),
+        keys: &[
+            number!(
+                All,
+                "reboot-loop-boots",
+                "boots",
+                "this number of boots within the window",
+                2..=32,
+                reboots.loop_boots
+            ),
+            duration!(All, "reboot-loop-window", "window", "the window", 60..=86400, reboots.loop_window),
+        ],
+    },
+];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<Reboots>();

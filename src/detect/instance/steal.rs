@@ -1,8 +1,10 @@
 //! CpuSteal: does the hypervisor withhold CPU time?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{CpuTimes, Tri, Unknown};
 use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
 
@@ -20,6 +22,19 @@ impl Default for Settings {
         Self { warn_percent: 10 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[number!(
+        All,
+        "cpu-steal-warn-percent",
+        "warn-percent",
+        "warning from this share of all CPU time on",
+        1..=100,
+        steal.warn_percent
+    )],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<CpuSteal>();

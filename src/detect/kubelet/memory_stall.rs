@@ -1,8 +1,10 @@
 //! MemoryStall: do tasks spend their time waiting for memory?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, Cgroup, Cgroups, MemInfo, Pressure, Tri, Unknown, VmStat};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording::bytes;
@@ -23,6 +25,29 @@ impl Default for Settings {
         Self { full_percent: 10, short_percent: 10 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[
+        number!(
+            All,
+            "memory-stall-percent",
+            "stall-percent",
+            "share of 10 s in which all tasks wait for memory",
+            1..=100,
+            memory_stall.full_percent
+        ),
+        number!(
+            All,
+            "memory-short-percent",
+            "short-percent",
+            "memory is short below this share of it",
+            1..=100,
+            memory_stall.short_percent
+        ),
+    ],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<MemoryStall>();

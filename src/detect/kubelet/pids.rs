@@ -3,6 +3,7 @@
 use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{Cgroup, PodCgroup, PodCgroups, Source, SourceSet};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::View;
 use crate::wording;
 
@@ -24,6 +25,29 @@ impl Default for Settings {
         Self { warn_percent: 85, critical_percent: 95 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[
+        number!(
+            All,
+            "pid-warn-percent",
+            "warn-percent",
+            "warning from this share of a limit on",
+            1..=100,
+            pids.warn_percent
+        ),
+        number!(
+            All,
+            "pid-critical-percent",
+            "critical-percent",
+            "critical from this share on",
+            1..=100,
+            pids.critical_percent
+        ),
+    ],
+}];
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {

@@ -1,8 +1,10 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -27,6 +29,45 @@ impl Default for Settings {
         Self { idle_percent: 5, tasks_per_cpu: 2, io_percent: 50, files_percent: 90 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[
+        number!(
+            All,
+            "cpu-idle-percent",
+            "cpu-idle-percent",
+            "CPUs are busy below this share of idle time",
+            0..=100,
+            saturation.idle_percent
+        ),
+        number!(
+            All,
+            "load-per-cpu",
+            "load-per-cpu",
+            "load for each CPU from which on work is queued",
+            1..=100,
+            saturation.tasks_per_cpu
+        ),
+        number!(
+            All,
+            "io-stall-percent",
+            "io-stall-percent",
+            "share of a minute in which all tasks wait for I/O",
+            1..=100,
+            saturation.io_percent
+        ),
+        number!(
+            All,
+            "file-handles-warn-percent",
+            "file-handles-warn-percent",
+            "share of the machine's file handles",
+            1..=100,
+            saturation.files_percent
+        ),
+    ],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<NodeSaturated>();

@@ -1,8 +1,10 @@
 //! ConntrackPressure: does the connection tracking table fill?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Conntrack, Tri};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
 
@@ -22,6 +24,29 @@ impl Default for Settings {
         Self { warn_percent: 80, critical_percent: 95 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[
+        number!(
+            All,
+            "conntrack-warn-percent",
+            "warn-percent",
+            "warning from this share of the table on",
+            1..=100,
+            conntrack.warn_percent
+        ),
+        number!(
+            All,
+            "conntrack-critical-percent",
+            "critical-percent",
+            "critical from this share on",
+            1..=100,
+            conntrack.critical_percent
+        ),
+    ],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<ConntrackPressure>();

@@ -1,8 +1,10 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, NeighbourTable, Neighbours, Part, Tri, Unknown};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
 use crate::wording;
@@ -21,6 +23,19 @@ impl Default for Settings {
         Self { warn_percent: 90 }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[number!(
+        All,
+        "neighbor-table-warn-percent",
+        "warn-percent",
+        "warning from this share of gc_thresh3 on",
+        1..=100,
+        neighbours.warn_percent
+    )],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<NeighbourTableFull>();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::detect::{Detector, Judge, Settings as All};
 use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
 use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, duration};
 use crate::view::{IoTotal, Seen, ToldType, View, VolumeSeries};
 use crate::wording;
 
@@ -30,6 +31,29 @@ impl Default for Settings {
         Self { warn_within: Duration::from_secs(1800), info_within: Duration::from_secs(7200) }
     }
 }
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[
+        duration!(
+            All,
+            "burst-warn-within",
+            "warn-within",
+            "warning where the credits are certainly used up within this time",
+            60..=86400,
+            burst.warn_within
+        ),
+        duration!(
+            All,
+            "burst-info-within",
+            "info-within",
+            "info where they are or may be used up within this time, or what EC2 promises the instance is",
+            60..=86400,
+            burst.info_within
+        ),
+    ],
+}];
 
 /// The judge.
 pub const DETECTOR: Detector = Detector {

@@ -1,8 +1,10 @@
 //! InstanceEbsThrottled: is more asked of the instance's way to EBS than it lets through?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{EbsStatistics, Tri};
 use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
@@ -13,6 +15,19 @@ const KIND: Kind = Kind::InstanceEbsThrottled;
 
 /// So many volumes are named by the evidence.
 const NAMED: usize = 5;
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[number!(
+        All,
+        "instance-throttled-warn-percent",
+        "warn-percent",
+        "warning from this share of the time on",
+        1..=100,
+        instance_throttled.warn_percent
+    )],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<InstanceEbsThrottled>();

@@ -1,8 +1,10 @@
 //! VolumeThrottled: is more asked of a volume than it may give?
 
+use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{EbsStatistics, Tri};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
@@ -10,6 +12,19 @@ use super::Names;
 use super::throttled::Held;
 
 const KIND: Kind = Kind::VolumeThrottled;
+
+/// Its settings, for operators.
+pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
+    name: KIND.name(),
+    keys: &[number!(
+        All,
+        "volume-throttled-warn-percent",
+        "warn-percent",
+        "warning from this share of the time on",
+        1..=100,
+        volume_throttled.warn_percent
+    )],
+}];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<VolumeThrottled>();

@@ -133,7 +133,7 @@ pub fn imagefs(
         // Where the runtime keeps its images is known then: the directories of another one say nothing of it.
         if let Ok(Some(named)) = named {
             let why = format!(
-                "{} names {named} for the images, which is not seen here: set image-root to a directory on its filesystem \
+                "{} names {named} for the images, which is not seen here: set container-image-root to a directory on its filesystem \
                  that is, or use the component of the distribution",
                 root.name(runtime.file)
             );
@@ -146,7 +146,8 @@ pub fn imagefs(
     }
     let defaults = RUNTIMES.iter().flat_map(|runtime| runtime.defaults);
     let looked: Vec<String> = defaults.map(|path| root.name(relative(path))).collect();
-    let why = format!("no container images directory found (looked in {}); set image-root", looked.join(", "));
+    let why =
+        format!("no container images directory found (looked in {}); set container-image-root", looked.join(", "));
     Err(Unknown::new(Cause::Missing, why))
 }
 
@@ -182,7 +183,7 @@ fn in_use(
         }
         None => {
             let why = format!(
-                "running containers have their images in {}, which is not seen here (set image-root to a directory on \
+                "running containers have their images in {}, which is not seen here (set container-image-root to a directory on \
                  its filesystem that is, or use the component of the distribution)",
                 used.join(" and ")
             );
@@ -493,7 +494,7 @@ mod tests {
         let (_dir, root) = copy(Some("{}"));
         let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, &[]).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
-        assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set image-root"));
+        assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set container-image-root"));
         let told = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
         assert_eq!(imagefs(&live(), &told, None, &[]).unwrap_err().cause, Cause::Missing);
     }

@@ -34,7 +34,7 @@ impl Agent {
         let mut command = owned(settings.program.to_str().context("a path that is not UTF-8")?);
         command
             .args(["run", "--node-name", "a", "--interval", settings.interval, "--log-format", "human"])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--own-pod", &settings.own_pod])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--pod-name", &settings.own_pod])
             .arg("--host-root")
             .arg(&settings.tree)
             .arg("--state-dir")
