@@ -226,7 +226,7 @@ mod tests {
     /// Programs that only look, with the words that must follow them.
     const LOOKS: &[&str] = &[
         "aws cloudtrail lookup-events",
-        "aws cloudwatch list-metrics",
+        "aws cloudwatch get-metric-statistics",
         "aws ec2 describe-",
         "aws ec2 get-console-output",
         "barnacle check",

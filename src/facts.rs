@@ -58,6 +58,6 @@ pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
 pub use partial::Partial;
 pub use reading::{Cause, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
-pub use source::{Observation, Question, Source, SourceSet, Witness};
+pub use source::{Observation, Question, ShownBy, Source, SourceSet, Witness};
 pub use tri::{No, Tri};
 pub use volume_path::VolumePath;

@@ -193,7 +193,7 @@ impl<T> Fact<T> {
 }
 
 macro_rules! view {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
         /// Every source's last word, and the one before.
         #[derive(Clone, Debug)]
         pub struct View {
@@ -264,7 +264,7 @@ macro_rules! view {
 for_each_source!(view);
 
 macro_rules! source_types {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
         /// Each source as a type, by which a detector says what it reads.
         pub mod sources {
             use super::input::SourceType;

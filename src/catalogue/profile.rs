@@ -1,6 +1,6 @@
 //! What of the machine each profile of the DaemonSet shows: the other half of what can be found there.
 
-use crate::facts::Source;
+use crate::facts::{ShownBy, Source};
 use crate::finding::Kind;
 
 /// The base, or the base with one component over it (`daemonset/components`).
@@ -24,6 +24,31 @@ impl Profile {
     /// All of them, in the order of the table.
     pub const ALL: [Self; 6] =
         [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg, Self::NvmeStats, Self::Ec2];
+
+    fn shows(self, source: Source) -> bool {
+        match source.shown_by() {
+            ShownBy::Base => true,
+            ShownBy::Distribution => self == Self::Distribution,
+            ShownBy::Directories => self == Self::Directories,
+            ShownBy::Kmsg => matches!(self, Self::Kmsg | Self::NvmeStats),
+            ShownBy::NvmeStats => self == Self::NvmeStats,
+            ShownBy::Ec2 => self == Self::Ec2,
+            ShownBy::Cluster => false,
+        }
+    }
+
+    /// The component of `daemonset/` that shows a source, where the base does not.
+    #[must_use]
+    pub fn component_for(source: Source) -> Option<&'static str> {
+        match source.shown_by() {
+            ShownBy::Base | ShownBy::Cluster => None,
+            ShownBy::Distribution => Some("the component of the distribution"),
+            ShownBy::Directories => Some("component directories"),
+            ShownBy::Kmsg => Some("component kmsg"),
+            ShownBy::NvmeStats => Some("component nvme-stats"),
+            ShownBy::Ec2 => Some("component ec2"),
+        }
+    }
 
     /// What the README calls it.
     #[must_use]
@@ -55,58 +80,18 @@ pub enum Sight {
 /// What a profile shows of a source.
 #[must_use]
 pub fn sight(profile: Profile, source: Source) -> Sight {
-    let only_in = |only: Profile, otherwise: Sight| if profile == only { Sight::Whole } else { otherwise };
-    match source {
-        Source::ImageFs => only_in(Profile::Distribution, Sight::Nothing),
-        Source::KubeletDirs => only_in(Profile::Directories, Sight::Nothing),
-        Source::KernelLog if profile == Profile::NvmeStats => Sight::Whole,
-        Source::KernelLog => only_in(Profile::Kmsg, Sight::Nothing),
-        Source::EbsStatistics => only_in(Profile::NvmeStats, Sight::Nothing),
-        Source::Ec2Attached | Source::Ec2Volumes => only_in(Profile::Ec2, Sight::Nothing),
-        Source::KubeletConfig => only_in(
-            Profile::Distribution,
-            Sight::Without("no thresholds of a kubelet that has a configuration file", &[Kind::EvictionThresholdMet]),
-        ),
-        Source::XfsProbe => only_in(
-            Profile::Directories,
-            Sight::But("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError]),
-        ),
-        Source::Limits => Sight::But(
+    match (profile.shows(source), source) {
+        (true, Source::Limits) => Sight::But(
             "no pid_max of the machine from Linux 6.14 on",
             &[Kind::PidExhaustion, Kind::EvictionThresholdMet],
         ),
-        Source::MemInfo
-        | Source::VmStat
-        | Source::CpuTimes
-        | Source::LoadAvg
-        | Source::Pressure
-        | Source::Mounts
-        | Source::MountHolders
-        | Source::BlockDevices
-        | Source::NvmeControllers
-        | Source::Filesystems
-        | Source::Cgroups
-        | Source::PodCgroups
-        | Source::NodeFs
-        | Source::Conntrack
-        | Source::Neighbours
-        | Source::ElasticInterfaces
-        | Source::Clock
-        | Source::Boot
-        | Source::BootHistory
-        | Source::Node
-        | Source::Pods
-        | Source::AgentConfigMap
-        | Source::AgentDaemonSet
-        | Source::CsiNode
-        | Source::CniNode
-        | Source::VpcCniConfig
-        | Source::VolumeAttachments
-        | Source::PersistentVolumes
-        | Source::StorageClasses
-        | Source::AttributesClasses
-        | Source::FormerPods => Sight::Whole,
-        // Of the cluster and not of the node: `barnacle cluster` alone reads it.
-        Source::PendingPods | Source::VolumeSweep => Sight::Nothing,
+        (true, _) => Sight::Whole,
+        (false, Source::KubeletConfig) => {
+            Sight::Without("no thresholds of a kubelet that has a configuration file", &[Kind::EvictionThresholdMet])
+        }
+        (false, Source::XfsProbe) => {
+            Sight::But("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError])
+        }
+        (false, _) => Sight::Nothing,
     }
 }

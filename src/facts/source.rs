@@ -8,62 +8,62 @@ use serde::{Deserialize, Serialize};
 use super::{DevId, Reading, VolumeId};
 
 /// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, the
-/// witness that reads it, where it looks.
+/// witness that reads it, what of `daemonset/` shows it, where it looks.
 ///
 /// Everything that must exist once for each source is made from this list, so a source is added in one line. They are
 /// read in this order: the kubelet's configuration before what lies in the directory that it names, mounts before devices.
 macro_rules! for_each_source {
     ($call:ident) => {
         $call! {
-            MemInfo, meminfo, crate::facts::MemInfo, "meminfo", 10, Host, "/proc/meminfo";
-            VmStat, vmstat, crate::facts::VmStat, "vmstat", 10, Host, "/proc/vmstat";
-            CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, Host, "/proc/stat";
-            LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, Host, "/proc/loadavg";
-            Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, "/proc/pressure";
-            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, "the kubelet's configuration";
-            Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, "/proc/1/mountinfo";
-            MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, "/proc/PID/mountinfo";
-            BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, "/sys/dev/block";
-            NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, Host, "/sys/class/nvme";
-            EbsStatistics, ebs_statistics, crate::facts::EbsStatistics, "ebs-statistics", 10, Host, "the statistics of NVMe controllers";
-            Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, Host, "/sys/fs";
-            XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, "statx of xfs filesystems";
-            Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, "/sys/fs/cgroup";
-            PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, Host, "/sys/fs/cgroup/kubepods";
-            NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, "statfs of the kubelet's directory";
-            ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, "statfs of the images' directory";
-            KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, "the kubelet's directories";
-            Limits, limits, crate::facts::Limits, "limits", 10, Host, "/proc/sys";
-            Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, "/proc/sys/net/netfilter";
-            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, Host, "/proc/net/stat";
-            ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, "/sys/bus/pci/devices";
-            Clock, clock, crate::facts::ClockState, "clock", 30, Host, "adjtimex";
-            KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, "/dev/kmsg";
-            Boot, boot, crate::facts::Boot, "boot", 60, Host, "/proc/sys/kernel";
-            BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, "the state directory";
-            Node, node, crate::facts::Node, "node", 60, Api, "our own Node (watched)";
-            Pods, pods, crate::facts::Pods, "pods", 60, Api, "the pods of this node (watched)";
-            AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 600, Api, "ConfigMap barnacle (watched)";
-            AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, "our own DaemonSet";
-            CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, "our own CSINode";
-            CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, "our own CNINode";
-            VpcCniConfig, vpc_cni, crate::facts::VpcCniConfig, "vpc-cni-configmap", 3600, Api, "ConfigMap kube-system/amazon-vpc-cni";
-            VolumeAttachments, attachments, crate::facts::Answers<crate::facts::VolumeAttachment>, "volume-attachments", 0, Api, "VolumeAttachments by name";
-            PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, "PersistentVolumes by name";
-            StorageClasses, storage_classes, crate::facts::Answers<crate::facts::VolumeClass>, "storage-classes", 0, Api, "StorageClasses by name";
-            AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, "VolumeAttributesClasses by name";
-            PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, "pods without a node (watched by barnacle cluster)";
-            FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, "pods that left this node, by name";
-            Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, "EC2: what is attached to this instance";
-            Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, "EC2: volumes by id";
-            VolumeSweep, volume_sweep, crate::facts::VolumeSweep, "volume-sweep", 86400, Ec2, "EC2: volumes that are attached nowhere (read by barnacle cluster)";
+            MemInfo, meminfo, crate::facts::MemInfo, "meminfo", 10, Host, Base, "/proc/meminfo";
+            VmStat, vmstat, crate::facts::VmStat, "vmstat", 10, Host, Base, "/proc/vmstat";
+            CpuTimes, cpu, crate::facts::CpuTimes, "cpu", 10, Host, Base, "/proc/stat";
+            LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, Host, Base, "/proc/loadavg";
+            Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, Base, "/proc/pressure";
+            KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, Distribution, "the kubelet's configuration";
+            Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
+            MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
+            BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";
+            NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, Host, Base, "/sys/class/nvme";
+            EbsStatistics, ebs_statistics, crate::facts::EbsStatistics, "ebs-statistics", 10, Host, NvmeStats, "the statistics of NVMe controllers";
+            Filesystems, filesystems, crate::facts::Filesystems, "filesystems", 10, Host, Base, "/sys/fs";
+            XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, Directories, "statx of xfs filesystems";
+            Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, Base, "/sys/fs/cgroup";
+            PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, Host, Base, "/sys/fs/cgroup/kubepods";
+            NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, Base, "statfs of the kubelet's directory";
+            ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, Distribution, "statfs of the images' directory";
+            KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, Directories, "the kubelet's directories";
+            Limits, limits, crate::facts::Limits, "limits", 10, Host, Base, "/proc/sys";
+            Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, Base, "/proc/sys/net/netfilter";
+            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, Host, Base, "/proc/net/stat";
+            ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, Base, "/sys/bus/pci/devices";
+            Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
+            KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
+            Boot, boot, crate::facts::Boot, "boot", 60, Host, Base, "/proc/sys/kernel";
+            BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, Base, "the state directory";
+            Node, node, crate::facts::Node, "node", 60, Api, Base, "our own Node (watched)";
+            Pods, pods, crate::facts::Pods, "pods", 60, Api, Base, "the pods of this node (watched)";
+            AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 600, Api, Base, "ConfigMap barnacle (watched)";
+            AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, Base, "our own DaemonSet";
+            CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, Base, "our own CSINode";
+            CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, Base, "our own CNINode";
+            VpcCniConfig, vpc_cni, crate::facts::VpcCniConfig, "vpc-cni-configmap", 3600, Api, Base, "ConfigMap kube-system/amazon-vpc-cni";
+            VolumeAttachments, attachments, crate::facts::Answers<crate::facts::VolumeAttachment>, "volume-attachments", 0, Api, Base, "VolumeAttachments by name";
+            PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, Base, "PersistentVolumes by name";
+            StorageClasses, storage_classes, crate::facts::Answers<crate::facts::VolumeClass>, "storage-classes", 0, Api, Base, "StorageClasses by name";
+            AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, Base, "VolumeAttributesClasses by name";
+            PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, Cluster, "pods without a node (watched by barnacle cluster)";
+            FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
+            Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
+            Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";
+            VolumeSweep, volume_sweep, crate::facts::VolumeSweep, "volume-sweep", 86400, Ec2, Cluster, "EC2: volumes that are attached nowhere (read by barnacle cluster)";
         }
     };
 }
 pub(crate) use for_each_source;
 
 macro_rules! declare {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
         /// Something that can be observed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -91,6 +91,12 @@ macro_rules! declare {
             #[must_use]
             pub fn every(self) -> Duration {
                 Duration::from_secs(match self { $(Self::$variant => $every,)* })
+            }
+
+            /// What of `daemonset/` shows it.
+            #[must_use]
+            pub fn shown_by(self) -> ShownBy {
+                match self { $(Self::$variant => ShownBy::$shown,)* }
             }
 
             /// Who reads it.
@@ -145,6 +151,25 @@ pub enum Witness {
     Api,
     /// EC2, on a budget that is a share of the account's.
     Ec2,
+}
+
+/// What of `daemonset/` shows a source to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownBy {
+    /// The base.
+    Base,
+    /// The component of the node's distribution.
+    Distribution,
+    /// The component `directories`.
+    Directories,
+    /// The component `kmsg`; `nvme-stats` as well, which is privileged.
+    Kmsg,
+    /// The component `nvme-stats`.
+    NvmeStats,
+    /// The component `ec2`.
+    Ec2,
+    /// `barnacle cluster` alone: it is of the cluster and not of the node.
+    Cluster,
 }
 
 /// How many numbers hold a set, 64 sources each.

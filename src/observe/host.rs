@@ -141,22 +141,8 @@ impl Host {
                     "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
                 Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
             }
-            Source::Node
-            | Source::Pods
-            | Source::AgentConfigMap
-            | Source::AgentDaemonSet
-            | Source::CsiNode
-            | Source::CniNode
-            | Source::VpcCniConfig
-            | Source::VolumeAttachments
-            | Source::PersistentVolumes
-            | Source::StorageClasses
-            | Source::AttributesClasses
-            | Source::PendingPods
-            | Source::FormerPods
-            | Source::Ec2Attached
-            | Source::Ec2Volumes
-            | Source::VolumeSweep => Observation::unknown(source, Unknown::not_asked()),
+            // Of another witness.
+            _ => Observation::unknown(source, Unknown::not_asked()),
         }
     }
 }
@@ -179,4 +165,41 @@ fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Re
         own.expect_following(&path, &handle)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, SourceSet, Witness};
+
+    #[test]
+    fn each_source_of_the_host_is_read_here_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = HostSettings {
+            kubelet_root: "/var/lib/kubelet".into(),
+            kubelet_config: None,
+            image_root: None,
+            state_dir: None,
+            node_name: None,
+            probe_xfs: true,
+            nvme_stats: None,
+            spared: None,
+        };
+        let mut host = Host::new(Arc::new(Root::open(dir.path()).unwrap()), settings);
+        let at = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        for source in Source::ALL {
+            let observation = host.observe(*source, &[], at);
+            let is_read = observation.why_unknown() != Some(&Unknown::not_asked());
+            assert_eq!(observation.source(), *source);
+            // Of a copied machine no filesystem is asked.
+            let is_expected = SourceSet::periodic().has(*source) && *source != Source::XfsProbe;
+            assert!(is_read || !is_expected, "{source}");
+            assert!(!is_read || source.witness() == Witness::Host, "{source}");
+        }
+    }
 }

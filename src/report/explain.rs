@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use super::table::Style;
 use super::text;
+use crate::catalogue::profile::Profile;
 use crate::catalogue::{self, Area, Row};
 use crate::detect::{self, Settings};
+use crate::facts::{Source, SourceSet};
 use crate::finding::Kind;
 
 /// Everything there is to say about one kind.
@@ -20,6 +22,12 @@ pub fn explain(kind: Kind, style: Style) -> String {
     list_of(&mut out, style, "Severity", severities);
     section(&mut out, style, "Timing", &when(kind, row));
     section(&mut out, style, "Detection", row.detection);
+    list_of(&mut out, style, "Sources", sources(kind).into_iter());
+    if let Some(group) = detect::settings().find(|group| group.name == kind.name()) {
+        let defaults = Settings::default();
+        let settings = group.keys.iter().map(|key| format!("{} ({}): {}", key.key, (key.get)(&defaults), key.help));
+        list_of(&mut out, style, "Settings", settings);
+    }
     let _ = writeln!(out, "\n{}", style.bold("Commands"));
     // As they are: a command that is cut or wrapped cannot be copied.
     for line in row.commands.lines() {
@@ -29,6 +37,26 @@ pub fn explain(kind: Kind, style: Style) -> String {
     list_of(&mut out, style, "Do not", row.do_not.iter().map(|item| format!("- {item}")));
     let _ = writeln!(out, "\n{}", style.dim(&catalogue::page(kind)));
     out
+}
+
+/// What the kind's detector reads, by how much it depends on it.
+fn sources(kind: Kind) -> Vec<String> {
+    let Some(detector) = detect::of_kind(kind) else { return Vec::new() };
+    let names = |set: SourceSet| {
+        let name = |source: Source| match Profile::component_for(source) {
+            Some(component) => format!("{source} ({component})"),
+            None => source.to_string(),
+        };
+        set.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    let parts = detector.decides_by().without(detector.needs);
+    let context = detector.reads().without(detector.decides_by());
+    let lines = [
+        ("not evaluated without: ", detector.needs),
+        ("some objects are not evaluated without: ", parts),
+        ("only adds evidence: ", context),
+    ];
+    lines.into_iter().filter(|(_, set)| !set.is_empty()).map(|(what, set)| format!("{what}{}", names(set))).collect()
 }
 
 /// Every kind with what it means, by area.
@@ -97,7 +125,7 @@ mod tests {
     fn a_kind_is_explained_in_full_and_fits() {
         for kind in Kind::ALL {
             let text = explain(*kind, STYLE);
-            for title in ["Impact", "Severity", "Timing", "Detection", "Commands", "Remediation", "Do not"] {
+            for title in ["Impact", "Severity", "Timing", "Detection", "Sources", "Commands", "Remediation", "Do not"] {
                 assert!(text.contains(&format!("\n{title}\n  ")), "{kind}: {text}");
             }
             // What is copied must be whole.
