@@ -244,6 +244,29 @@ fn each_kind_has_its_page() {
     }
 }
 
+/// A severity that a scenario shows is one that the kind's text explains.
+#[test]
+fn each_severity_that_is_seen_is_explained() {
+    let mut seen = 0;
+    for dir in
+        fs::read_dir(path("tests/scenarios")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
+        for file in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            for line in fs::read_to_string(&file).unwrap().lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let ["!!", kind, "suspected" | "confirmed", severity, ..] = words[..] else { continue };
+                let (Ok(kind), true) = (kind.parse(), ["info", "warning", "critical"].contains(&severity)) else {
+                    continue;
+                };
+                let explained = catalogue::row(kind).severities.iter().any(|(known, _)| known.name() == severity);
+                assert!(explained, "{}: the text of {kind} does not say when it is {severity}", file.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
 fn page(kind: Kind) -> String {
     let (row, detector) = (catalogue::row(kind), of_kind(kind).unwrap());
     let mut text = format!(

@@ -67,8 +67,6 @@ fn quoted(value: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
     use crate::finding::{Kind, Subject};
     use crate::report::samples;
@@ -99,7 +97,7 @@ mod tests {
     fn a_shell_takes_a_value_as_it_is() {
         for value in HOSTILE {
             let word = quoted(value).unwrap();
-            let said = Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();
+            let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), *value, "{word}");
         }
     }
