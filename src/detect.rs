@@ -9,12 +9,12 @@ pub mod volumes;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-pub use evaluation::{Around, Detect, Evaluation};
+pub use evaluation::{Around, Detect, DetectVolumes, Evaluation};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
 use crate::view::{ToldType, View};
-use volumes::standing::{Standing, standings};
+use volumes::state::Volumes;
 
 /// The thresholds of all judges.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,7 +72,7 @@ pub enum Judge {
     /// By what was seen.
     OfView(fn(&View, &Settings) -> Vec<Judgement>),
     /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
-    OfVolumes(fn(&View, &Settings, &[Standing<'_>]) -> Vec<Judgement>),
+    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<Judgement>),
 }
 
 /// Every judge.
@@ -137,19 +137,20 @@ impl Detector {
     }
 
     /// Judges, or says for each kind why not.
-    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Vec<Standing<'a>>>) -> Vec<Judgement> {
-        if let Judge::Typed(run) = self.judge {
-            return run(view, settings);
+    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<Judgement> {
+        match self.judge {
+            Judge::Typed(run) => return run(view, settings),
+            Judge::OfVolumes(run) => {
+                return run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs)));
+            }
+            Judge::OfView(_) => {}
         }
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
         let mut judgements = match self.judge {
-            Judge::Typed(judge) => judge(view, settings),
             Judge::OfView(judge) => judge(view, settings),
-            Judge::OfVolumes(judge) => {
-                judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
-            }
+            Judge::Typed(_) | Judge::OfVolumes(_) => return Vec::new(),
         };
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {

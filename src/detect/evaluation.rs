@@ -1,7 +1,8 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
+use super::volumes::state::Volumes;
 use super::{Detector, Judge, Settings};
-use crate::facts::{Inventory, Moment, SourceSet, Tri, Unknown};
+use crate::facts::{Inventory, Moment, Question, SourceSet, Tri, Unknown};
 use crate::finding::{Blind, Finding, Judgement, Kind, Subject};
 use crate::view::Seen;
 use crate::view::View;
@@ -16,6 +17,19 @@ pub trait Detect {
 
     /// Decides.
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation);
+}
+
+/// A detector of EBS volumes: it decides by the states of volumes, beside inputs of its own.
+pub trait DetectVolumes {
+    /// The kinds that it decides.
+    const KINDS: &'static [Kind];
+    /// What it reads itself.
+    type In: Input;
+    /// The sources of the facts that its states rest on. A test holds that they are these and no others.
+    type By: Input;
+
+    /// Decides.
+    fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation);
 }
 
 /// What every detector may know beside its inputs.
@@ -91,6 +105,15 @@ impl Evaluation {
         }
     }
 
+    /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
+    pub fn ask(&mut self, kind: Kind, question: Question) {
+        if let Some(Decisions { judgement, .. }) = self.of(kind)
+            && !judgement.asks.contains(&question)
+        {
+            judgement.asks.push(question);
+        }
+    }
+
     /// Nothing could be evaluated.
     pub fn nothing(&mut self, kind: Kind, why: &Unknown) {
         if let Some(decisions) = self.of(kind) {
@@ -119,6 +142,35 @@ impl Detector {
             decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
             judge: Judge::Typed(run::<D>),
+        }
+    }
+}
+
+impl Detector {
+    /// A detector of volumes by its type.
+    #[must_use]
+    pub const fn of_volumes<D: DetectVolumes>() -> Self {
+        let decides = <D::In as Input>::PARTS.with(<D::By as Input>::PARTS).without(<D::In as Input>::NEEDS);
+        let uses = <D::By as Input>::CONTEXT.with(<D::In as Input>::CONTEXT);
+        Self {
+            kinds: D::KINDS,
+            needs: <D::In as Input>::NEEDS.with(<D::By as Input>::NEEDS),
+            parts: SourceSet::NONE,
+            decides,
+            uses: uses.without(decides).without(<D::In as Input>::NEEDS),
+            judge: Judge::OfVolumes(run_with_volumes::<D>),
+        }
+    }
+}
+
+fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<Judgement> {
+    let unknown = D::By::extract(view).err();
+    match (D::In::extract(view), unknown) {
+        (Err(why), _) | (_, Some(why)) => D::KINDS.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
+        (Ok(input), None) => {
+            let mut out = Evaluation::new(D::KINDS);
+            D::evaluate(input, volumes, &Around { now: view.now, settings }, &mut out);
+            out.into_judgements()
         }
     }
 }

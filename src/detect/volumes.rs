@@ -18,7 +18,7 @@ pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stale_attachment;
 pub mod stalled_io;
-pub mod standing;
+pub mod state;
 pub mod stuck_attaching;
 pub mod stuck_detaching;
 pub mod stuck_unmount;
@@ -33,12 +33,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId,
-    VolumePath,
+    BlockDevice, BlockDevices, DevId, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
+use crate::view::View;
 use crate::view::input::Input;
-use crate::view::{Seen, View};
 
 /// Which volumes are EBS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,15 +178,3 @@ fn describe_without_pod(mount: &MountEntry) -> String {
 
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.
 const EC2_APART: Duration = Duration::from_secs(60);
-
-/// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its word rests on both.
-fn ec2_twice(view: &View) -> Result<(Seen<'_, Ec2Attached>, &Ec2Attached), Unknown> {
-    let (now, before, over) = view.ec2_attached.pair()?;
-    let same = now.value.instance == before.instance;
-    let has_ebs = || view.block.known().is_ok_and(|block| block.value.values().any(|device| device.volume.is_some()));
-    if (now.value.volumes.is_empty() || before.volumes.is_empty()) && has_ebs() {
-        let why = "EC2 lists no volume of this instance, which has at least one: that word is not taken";
-        return Err(Unknown::new(Cause::Malformed, why));
-    }
-    if same && over >= EC2_APART { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's word")) }
-}

@@ -7,7 +7,7 @@ use crate::facts::{
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
 use crate::view::View;
 
-use super::holders;
+use super::holders::Holders;
 
 const KIND: Kind = Kind::PinnedFilesystem;
 
@@ -87,13 +87,13 @@ fn finding(
     mut seen: Vec<Evidence>,
 ) -> Finding {
     let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
-    let holders = device.and_then(|(dev, _)| holders::of(view, dev, &mut seen));
+    let holders = device.and_then(|(dev, _)| Holders::of_view(view).of(dev, &mut seen));
     let who = match holders.as_deref() {
         Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
         Some([first, rest @ ..]) => {
-            let copy = holders::copy_of_the_host(view, first);
+            let copy = Holders::of_view(view).copy_of_the_host(first);
             let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
-            format!("{}{}{copy}", holders::name(view, first), more(rest.len()))
+            format!("{}{}{copy}", Holders::of_view(view).name(first), more(rest.len()))
         }
         None => {
             used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))
