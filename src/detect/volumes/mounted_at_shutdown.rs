@@ -3,11 +3,11 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{MountEntry, Mounts, Node, NodeCondition, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
-use crate::view::input::{Input, Required};
+use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
 use super::describe;
-use super::state::Volumes;
+use super::state::{MissingDriver, Volumes};
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
 
@@ -40,7 +40,7 @@ struct VolumesMountedAtShutdown;
 impl DetectVolumes for VolumesMountedAtShutdown {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::Node>, Required<sources::Mounts>, Required<sources::BlockDevices>);
-    type By = ();
+    type By = Context<sources::CsiNode>;
 
     fn evaluate(
         (node, mounts, block): <Self::In as Input>::Of<'_>,
@@ -72,7 +72,7 @@ fn finding(
 ) -> Option<Finding> {
     let mut evidence: Vec<Evidence> = vec![node.says(sign)];
     let mut count: u32 = 0;
-    let mut first = None;
+    let (mut first, mut missing) = (None, None);
     for volume in volumes.iter() {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
         let on_it = volume.mounts().iter().copied().filter(of_kubernetes);
@@ -81,9 +81,13 @@ fn finding(
         if evidence.len() <= MAX_NAMED {
             evidence.push(mounts.says(format!("{} is mounted at {}", volume.id.as_str(), best.point)));
         }
-        first.get_or_insert((volume.id.as_str(), best));
+        first.get_or_insert((volume, best));
+        missing = missing.or_else(|| volumes.missing_driver(&volume.id));
     }
     let (volume, mount) = first?;
+    let volume = volume.id.as_str();
+    let cause = missing.as_ref().map(MissingDriver::cause).unwrap_or_default();
+    evidence.extend(missing.as_ref().map(|driver| driver.evidence.clone()));
     let more = match count {
         1 => String::new(),
         n => format!(" and {} more", n.saturating_sub(1)),
@@ -92,9 +96,12 @@ fn finding(
         kind: KIND,
         severity,
         subject: Subject::node(),
-        message: format!("this node is to go ({sign}), and still has {volume} ({}){more} mounted", describe(mount)),
+        message: format!(
+            "this node is to go ({sign}), and still has {volume} ({}){more} mounted{cause}",
+            describe(mount)
+        ),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: missing.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
     })
 }
 

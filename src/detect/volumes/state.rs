@@ -18,6 +18,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use crate::detect::Evaluation;
+use crate::facts::{KubeletDirs, VolumeData};
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
     Moment, MountEntry, MountHolders, Mounts, No, Node, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid, Pods,
@@ -46,6 +47,7 @@ pub struct Parts<'v> {
     csi_node: Known<'v, CsiNode>,
     pub(super) holders: Known<'v, MountHolders>,
     former_pods: Known<'v, Answers<Pod>>,
+    kubelet_dirs: Known<'v, KubeletDirs>,
     ec2_attached: Remembered<'v, Ec2Attached>,
     ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
     pub(super) former: &'v Former,
@@ -65,6 +67,7 @@ impl<'v> Parts<'v> {
             pvs: Maybe::<sources::PersistentVolumes>::of(view),
             csi_node: Maybe::<sources::CsiNode>::of(view),
             former_pods: Maybe::<sources::FormerPods>::of(view),
+            kubelet_dirs: Maybe::<sources::KubeletDirs>::of(view),
             ec2_attached: Asked::<sources::Ec2Attached>::of(view),
             ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
             holders: Maybe::<sources::MountHolders>::of(view),
@@ -132,6 +135,31 @@ pub struct Volume<'v> {
     before_lookups: [StateSet; 3],
 }
 
+/// A CSI driver that should be on this node and is not.
+pub struct MissingDriver<'v> {
+    driver: &'v str,
+    /// What says so.
+    pub evidence: Evidence,
+}
+
+impl MissingDriver<'_> {
+    /// For the end of a message.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        format!("; {} is not registered on this node, so nothing here can unmount it", self.driver)
+    }
+
+    /// What to do, instead of looking for a process that holds the mount.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        format!(
+            "Bring the pod of {} back on this node (its DaemonSet must tolerate this node's taints): the kubelet then unmounts the \
+             volume by itself. Nothing has to be unmounted by hand, and no process has to be looked for.",
+            self.driver
+        )
+    }
+}
+
 /// How EC2 has a volume attached to this instance.
 #[derive(Clone, Copy)]
 pub struct Ec2Word<'v> {
@@ -156,6 +184,16 @@ impl<'v> Volumes<'v> {
 
     pub(super) fn parts(&self) -> &Parts<'v> {
         &self.parts
+    }
+
+    /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it.
+    #[must_use]
+    pub fn missing_driver(&self, id: &VolumeId) -> Option<MissingDriver<'v>> {
+        let csi = self.parts.csi_node.seen().ok().filter(|csi| csi.value.exists)?;
+        let volume = self.iter().find(|volume| volume.id == *id && volume.is_wanted())?;
+        let [driver] = volume.drivers.as_slice() else { return None };
+        let says = || csi.says(format!("CSINode does not have {driver}"));
+        (!csi.value.drivers.contains_key(*driver)).then(|| MissingDriver { driver, evidence: says() })
     }
 
     /// Which volumes are here that the Node does not name is not known where the list of devices is not whole.
@@ -313,7 +351,15 @@ impl<'v> Volume<'v> {
     /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.
     pub fn pv(&self) -> Option<&'v str> {
         let mounted = self.mounts.iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
-        mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref())
+        mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref()).or_else(|| self.recorded_pv())
+    }
+
+    /// The PersistentVolume that the kubelet wrote into a pod's directory beside this volume's handle.
+    fn recorded_pv(&self) -> Option<&'v str> {
+        let dirs = self.parts.kubelet_dirs.seen().ok()?.value;
+        let volumes = dirs.pods.values().flat_map(|pod| &pod.volumes);
+        let is_it = |data: &&VolumeData| VolumeId::of_handle(&data.handle).as_ref() == Some(&self.id);
+        volumes.filter_map(|volume| volume.data.as_ref()).find(is_it)?.pv.as_deref()
     }
 
     /// What asks who uses it: its PersistentVolume once that is known, its VolumeAttachment before.

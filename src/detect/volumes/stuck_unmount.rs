@@ -12,7 +12,7 @@ use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
 use super::state::pod::{Life, PodFacts};
-use super::state::{Parts, Volume, Volumes};
+use super::state::{MissingDriver, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_subject, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
@@ -38,6 +38,7 @@ impl DetectVolumes for StuckUnmount {
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::PersistentVolumes>,
         Context<sources::FormerPods>,
+        Context<sources::CsiNode>,
     );
 
     fn evaluate(
@@ -46,7 +47,7 @@ impl DetectVolumes for StuckUnmount {
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let look = Look { mounts, holders, parts: volumes.parts(), children: children(mounts.value) };
+        let look = Look { mounts, holders, volumes, parts: volumes.parts(), children: children(mounts.value) };
         // A subpath belongs to its volume, and goes with it.
         let mut left: BTreeMap<(&PodUid, &str), Vec<(MountId, &MountEntry)>> = BTreeMap::new();
         for (id, mount) in mounts.value {
@@ -75,6 +76,7 @@ fn children(mounts: &Mounts) -> BTreeMap<MountId, &MountEntry> {
 struct Look<'v, 'a> {
     mounts: Seen<'v, Mounts>,
     holders: Holders<'v>,
+    volumes: &'a Volumes<'v>,
     parts: &'a Parts<'v>,
     children: BTreeMap<MountId, &'v MountEntry>,
 }
@@ -118,6 +120,9 @@ impl Look<'_, '_> {
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+        let driver = subject.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
+        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
+        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
         let volume = subject.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
@@ -129,10 +134,10 @@ impl Look<'_, '_> {
         Finding {
             kind: KIND,
             severity,
-            message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}"),
+            message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
             subject,
             evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
         }
     }
 
@@ -158,6 +163,9 @@ impl Look<'_, '_> {
             evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
         }
         let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
+        let driver = self.volumes.missing_driver(&volume.id);
+        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
+        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
         let id = volume.id.as_str();
         let what = match first.volume {
             Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),
@@ -167,10 +175,10 @@ impl Look<'_, '_> {
         Finding {
             kind: KIND,
             severity: Severity::Warning,
-            message: format!("{what}{held}"),
+            message: format!("{what}{held}{cause}"),
             subject: Subject { pod: None, ..mount_subject(first, block) },
             evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
         }
     }
 

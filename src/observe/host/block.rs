@@ -576,7 +576,9 @@ mod tests {
         let mut table = BlockTable::default();
         let (first, again) = (table.read(&root).unwrap(), table.read(&root).unwrap());
         assert_eq!((first.gap(), first.len()), (again.gap(), again.len()));
-        let mounts = MountTable::default().read(&root, "/var/lib/kubelet").unwrap();
+        let mounts = MountTable::default()
+            .read(&root, &crate::observe::kubelet::place::KubeletPaths::plain("/var/lib/kubelet"))
+            .unwrap();
         let system = mounts.values().rfind(|mount| &*mount.point == "/").unwrap();
         if system.has_device() {
             let device = again.get(&system.dev).unwrap();

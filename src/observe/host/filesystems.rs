@@ -145,7 +145,9 @@ mod tests {
         let root = Root::open(Path::new("/")).unwrap();
         let found = live(&root).unwrap();
         assert_eq!(found.gap(), None);
-        let mounts = MountTable::default().read(&root, "/var/lib/kubelet").unwrap();
+        let mounts = MountTable::default()
+            .read(&root, &crate::observe::kubelet::place::KubeletPaths::plain("/var/lib/kubelet"))
+            .unwrap();
         for mount in mounts.values().filter(|mount| &*mount.fstype == "ext4") {
             let device = mount.source.strip_prefix("/dev/").unwrap_or_default();
             // /dev/root and mapper links are other names of it.
