@@ -9,7 +9,7 @@ pub mod volumes;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-pub use evaluation::{Around, Detect, Evaluation};
+pub use evaluation::{Around, Detect, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
@@ -138,19 +138,21 @@ impl Detector {
 
     /// Judges, or says for each kind why not.
     fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Vec<Standing<'a>>>) -> Vec<Judgement> {
-        if let Judge::Typed(run) = self.judge {
-            return run(view, settings);
+        match self.judge {
+            Judge::Typed(run) => run(view, settings),
+            Judge::OfView(judge) => self.where_known(view, || judge(view, settings)),
+            Judge::OfVolumes(judge) => self.where_known(view, || {
+                judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
+            }),
         }
+    }
+
+    /// By its lists of sources: what it needs must be known, and what is missing of them hides what it did not raise.
+    fn where_known(&self, view: &View, judge: impl FnOnce() -> Vec<Judgement>) -> Vec<Judgement> {
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
-        let mut judgements = match self.judge {
-            Judge::Typed(judge) => judge(view, settings),
-            Judge::OfView(judge) => judge(view, settings),
-            Judge::OfVolumes(judge) => {
-                judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
-            }
-        };
+        let mut judgements = judge();
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {
             for judgement in &mut judgements {
