@@ -133,6 +133,12 @@ impl<'v> Names<'v> {
         Self { block, mounts: view.mounts.known().ok().map(|seen| seen.value) }
     }
 
+    /// The EBS volume that a device is, by its name.
+    fn volume(self, device: &str) -> Option<VolumeId> {
+        let block = self.block?;
+        volume_of(block, named(block, device)?)
+    }
+
     /// Mounts of a device by its name: of its filesystem, and of its node.
     fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
         let dev = self.block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
