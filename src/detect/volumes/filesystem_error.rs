@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, Moment, MountEntry, Mounts,
-    Part, Tri, Unknown, XfsProbes, XfsState,
+    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, Moment,
+    MountEntry, Mounts, Part, Tri, Unknown, XfsProbes, XfsState,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Input, Known, Maybe};
@@ -296,7 +296,7 @@ impl<'v> Sources<'v> {
                 evidence.at = kmsg.at.wall_at(record.up);
                 Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
             }
-            None => whole(&kmsg),
+            None => not_logged(&kmsg, None),
         });
         match found {
             // Where there is no log, the other signs are all there are.
@@ -348,28 +348,27 @@ impl<'v> Sources<'v> {
     /// Whether an xfs filesystem shut down by the log and was not mounted or unmounted since.
     fn shut_down(&self, name: &str) -> Tri<Sign> {
         self.kmsg.ask(|kmsg| {
-            let last = kmsg.value.records.iter().rev().find_map(|record| match &record.event {
-                KernelEvent::XfsShutdown { device } if device == name => Some((true, record.up)),
-                KernelEvent::XfsMountChanged { device } if device == name => Some((false, record.up)),
-                _ => None,
-            });
-            let Some((true, up)) = last else { return whole(&kmsg) };
-            let mut evidence = kmsg.says(format!("XFS ({name}) shut down"));
-            evidence.at = kmsg.at.wall_at(up);
-            Tri::Yes((Severity::Critical, SHUT_DOWN.to_owned(), evidence))
+            let is_about = |record: &&KernelRecord| match &record.event {
+                KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => device == name,
+                _ => false,
+            };
+            match kmsg.value.records.iter().rev().find(is_about) {
+                Some(KernelRecord { event: KernelEvent::XfsShutdown { .. }, up, .. }) => {
+                    let mut evidence = kmsg.says(format!("XFS ({name}) shut down"));
+                    evidence.at = kmsg.at.wall_at(*up);
+                    Tri::Yes((Severity::Critical, SHUT_DOWN.to_owned(), evidence))
+                }
+                mounted => not_logged(&kmsg, mounted),
+            }
         })
     }
 }
 
 const SHUT_DOWN: &str = "has shut down: every access fails";
 
-/// That the log does not have something, where all of it was read.
-fn whole<Y>(kmsg: &Seen<'_, KernelLog>) -> Tri<Y> {
-    if kmsg.value.lost == 0 {
-        return Tri::No(kmsg.no());
-    }
-    let why = format!("{} messages of the kernel's log were overwritten before they could be read", kmsg.value.lost);
-    Tri::Unknown(Unknown::new(Cause::Incomplete, why))
+/// That the log has nothing more after this event, where all of it was read.
+fn not_logged<Y>(kmsg: &Seen<'_, KernelLog>, after: Option<&KernelRecord>) -> Tri<Y> {
+    kmsg.value.may_lack(after).map_or_else(|| Tri::No(kmsg.no()), Tri::Unknown)
 }
 
 /// This profile or kernel does not have the source: what others show decides.
