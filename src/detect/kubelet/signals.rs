@@ -4,7 +4,8 @@
 //! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
 
 use crate::facts::{
-    Cause, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Thresholds, Unknown,
+    Cause, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Limits, Threshold, ThresholdValue, Thresholds,
+    Unknown,
 };
 use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
 use crate::view::{Fact, View};
@@ -138,14 +139,17 @@ fn disk(usage: &Fact<DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -> Res
 }
 
 /// Process ids that are left, and how many there are: threads count.
-pub(super) fn pids(view: &View) -> Result<Figures, Unknown> {
-    let limits = view.limits.known()?;
-    let tasks = view.load.known()?.tasks;
+fn pids(view: &View) -> Result<Figures, Unknown> {
+    let most = most_tasks(view.limits.known()?.value)?;
+    Ok((most.saturating_sub(view.load.known()?.tasks), most, None))
+}
+
+/// How many threads there can be.
+pub(super) fn most_tasks(limits: &Limits) -> Result<u64, Unknown> {
     let own = || {
         let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
     let unlimited = || Unknown::new(Cause::Unsupported, "the kernel has no kernel.threads-max");
-    let most = *limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?);
-    Ok((most.saturating_sub(tasks), most, None))
+    Ok(*limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?))
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, MountId, Mounts, NotAbsent, PodPhase, PodUid, Question, Source, SourceSet, Unknown};
+use crate::facts::{
+    MountEntry, MountId, Mounts, NotAbsent, Part, PodPhase, PodUid, Question, Source, SourceSet, Unknown,
+};
 use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
 use crate::view::{Seen, View};
 
@@ -161,7 +163,7 @@ pub(super) fn is_gone(view: &View, uid: &PodUid) -> Result<Gone, Option<Unknown>
     // The kubelet keeps the group of a pod whose volumes are not unmounted: an empty one is a sign, too.
     let (runs, empty) = match cgroups.value.lacks(uid) {
         Ok(_) => (format!("no kubepods group of pod {uid}"), false),
-        Err(NotAbsent::Present(group)) if group.cgroup.pids == Some(0) => {
+        Err(NotAbsent::Present(group)) if group.cgroup.pids == Part::Known(0) => {
             (format!("no process is left in the kubepods group of pod {uid}"), true)
         }
         Err(NotAbsent::Present(_)) => return Err(None),

@@ -70,7 +70,11 @@ fn writes_to_the_node(
 ) -> Result<Vec<Evidence>, Option<Unknown>> {
     let uid = pod.node_uid();
     let cgroups = view.pod_cgroups.known().map_err(|why| Some(why.clone()))?;
-    let runs = cgroups.value.get(uid).and_then(|group| group.cgroup.pids).filter(|pids| *pids > 0);
+    let runs = cgroups
+        .value
+        .get(uid)
+        .and_then(|group| group.cgroup.pids.seen().ok().flatten().copied())
+        .filter(|pids| *pids > 0);
     let Some(pids) = runs else { return Err(None) };
     let mounts = view.mounts.known().map_err(|why| Some(why.clone()))?;
     let here = |mount: &MountEntry| match &mount.volume {
