@@ -33,11 +33,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId,
-    VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, NvmeControllers, Source, SourceSet,
+    Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
-use crate::view::input::Input;
+use crate::view::input::{Input, Known};
 use crate::view::{Seen, View};
 
 /// Which volumes are EBS.
@@ -181,6 +181,23 @@ fn describe_without_pod(mount: &MountEntry) -> String {
         Some(VolumePath::InTree { plugin, volume }) => format!("the {plugin} volume {volume}"),
         None => "a filesystem".to_owned(),
     }
+}
+
+/// Devices of NVMe controllers that the list of block devices lacks, whatever it says of itself: each is there, and nothing is
+/// known of it.
+fn unlisted<'v>(
+    nvme: &Known<'v, NvmeControllers>,
+    block: Seen<'v, BlockDevices>,
+) -> impl Iterator<Item = (Subject, Unknown)> + use<'v> {
+    let controllers = nvme.seen().ok().into_iter().flat_map(|nvme| nvme.value.iter());
+    let devices =
+        controllers.flat_map(|(name, controller)| controller.namespaces.iter().map(move |of| (name, controller, of)));
+    devices.filter(move |(.., device)| named(block.value, device).is_none()).map(|(name, controller, device)| {
+        let why = format!("controller {name} has {device}, which is not among the block devices that were read");
+        let volume = controller.volume.clone();
+        let object = Subject { volume, ..Subject::new(SubjectType::Device, device.as_str()) };
+        (object, Unknown::new(Cause::Incomplete, why))
+    })
 }
 
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.
