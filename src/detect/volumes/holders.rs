@@ -1,8 +1,45 @@
 //! Who else has a filesystem: other mount namespaces, by the pods whose they are.
 
-use crate::facts::{DevId, HeldBy, MountHolder, PodUid};
+use crate::facts::{DevId, HeldBy, MountHolder, PodUid, SourceSet, Unknown};
 use crate::finding::Evidence;
-use crate::view::View;
+use crate::view::input::{Context, Input};
+use crate::view::{View, sources};
+
+type Sources = (Context<sources::MountHolders>, Context<sources::Pods>, Context<sources::KubeletConfig>);
+
+/// Who holds a filesystem, as an input: it names, and decides nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Holders<'v> {
+    view: &'v View,
+}
+
+impl Input for Holders<'_> {
+    type Of<'v> = Holders<'v>;
+    const NEEDS: SourceSet = Sources::NEEDS;
+    const PARTS: SourceSet = Sources::PARTS;
+    const CONTEXT: SourceSet = Sources::CONTEXT;
+
+    fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
+        Ok(Holders { view })
+    }
+}
+
+impl Holders<'_> {
+    /// As [`of`].
+    pub(super) fn of(self, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
+        of(self.view, dev, evidence)
+    }
+
+    /// As [`name`].
+    pub(super) fn name(self, holder: &MountHolder) -> String {
+        name(self.view, holder)
+    }
+
+    /// As [`copy_of_the_host`].
+    pub(super) fn copy_of_the_host(self, holder: &MountHolder) -> Option<&str> {
+        copy_of_the_host(self.view, holder)
+    }
+}
 
 /// Holders that are named in the evidence.
 const MOST_NAMED: usize = 5;
@@ -60,7 +97,7 @@ pub(super) fn pod_name(view: &View, uid: &PodUid) -> String {
 
 /// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
 /// mount of its pod does not follow the host's.
-pub(super) fn copy_of_the_host<'a>(view: &View, holder: &'a MountHolder) -> Option<&'a str> {
+fn copy_of_the_host<'a>(view: &View, holder: &'a MountHolder) -> Option<&'a str> {
     let config = view.kubelet_config.known().ok().filter(|_| holder.by == HeldBy::Mount)?;
     let root = format!("{}/", config.value.root_dir);
     let before = holder.point.find(&root)?;
