@@ -203,14 +203,26 @@ fn unlisted<'v>(
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.
 const EC2_APART: Duration = Duration::from_secs(60);
 
-/// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its word rests on both.
+/// What EC2 says is attached here, and what it said at least a minute before: what rests on its answer rests on both.
 fn ec2_twice(view: &View) -> Result<(Seen<'_, Ec2Attached>, &Ec2Attached), Unknown> {
     let (now, before, over) = view.ec2_attached.pair()?;
-    let same = now.value.instance == before.instance;
-    let has_ebs = || view.block.known().is_ok_and(|block| block.value.values().any(|device| device.volume.is_some()));
-    if (now.value.volumes.is_empty() || before.volumes.is_empty()) && has_ebs() {
-        let why = "EC2 lists no volume of this instance, which has at least one: that word is not taken";
-        return Err(Unknown::new(Cause::Malformed, why));
+    Ok((now, both_reads(&now, (before, over), view.block.known())?))
+}
+
+/// What EC2 said at least a minute before, where both answers can be taken.
+fn both_reads<'v>(
+    now: &Seen<'v, Ec2Attached>,
+    (before, over): (&'v Ec2Attached, Duration),
+    block: Result<Seen<'_, BlockDevices>, &Unknown>,
+) -> Result<&'v Ec2Attached, Unknown> {
+    if now.value.volumes.is_empty() || before.volumes.is_empty() {
+        // Whether an empty list can be taken, only the devices tell.
+        let has_ebs = block?.value.values().any(|device| device.volume.is_some());
+        if has_ebs {
+            let why = "EC2 lists no volume of this instance, which has at least one: that answer is not taken";
+            return Err(Unknown::new(Cause::Malformed, why));
+        }
     }
-    if same && over >= EC2_APART { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's word")) }
+    let same = now.value.instance == before.instance;
+    if same && over >= EC2_APART { Ok(before) } else { Err(Unknown::baseline("what EC2 has attached")) }
 }
