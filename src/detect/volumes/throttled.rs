@@ -29,6 +29,9 @@ pub(super) struct Held<'a> {
     pub queue: u64,
 }
 
+/// A controller, its page, and what its volume was held back by: none where it is no EBS volume.
+pub(super) type OfVolume<'a> = (&'a DeviceName, &'a VolumeStatistics, Option<Result<Held<'a>, Unknown>>);
+
 /// What one pair of limits held each EBS volume back by since the pages before; of other controllers there is nothing to say.
 ///
 /// # Errors
@@ -36,7 +39,7 @@ pub(super) struct Held<'a> {
 pub(super) fn held<'a>(
     pages: &Paired<'a, EbsStatistics>,
     of: fn(&EbsFigures) -> Exceeded,
-) -> Result<impl Iterator<Item = (&'a DeviceName, &'a VolumeStatistics, Option<Result<Held<'a>, Unknown>>)>, Unknown> {
+) -> Result<impl Iterator<Item = OfVolume<'a>>, Unknown> {
     let (before, over) = pages.before()?;
     let one = move |(controller, now, old)| (controller, now, Held::between(controller, now, old, over, of));
     Ok(pages.now.value.beside(before).map(one))
