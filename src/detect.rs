@@ -9,7 +9,7 @@ pub mod volumes;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-pub use evaluation::{Around, Detect, DetectVolumes, Evaluation};
+pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind};
@@ -139,19 +139,18 @@ impl Detector {
     /// Judges, or says for each kind why not.
     fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<Judgement> {
         match self.judge {
-            Judge::Typed(run) => return run(view, settings),
-            Judge::OfVolumes(run) => {
-                return run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs)));
-            }
-            Judge::OfView(_) => {}
+            Judge::Typed(run) => run(view, settings),
+            Judge::OfView(judge) => self.where_known(view, || judge(view, settings)),
+            Judge::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
         }
+    }
+
+    /// By its lists of sources: what it needs must be known, and what is missing of them hides what it did not raise.
+    fn where_known(&self, view: &View, judge: impl FnOnce() -> Vec<Judgement>) -> Vec<Judgement> {
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
-        let mut judgements = match self.judge {
-            Judge::OfView(judge) => judge(view, settings),
-            Judge::Typed(_) | Judge::OfVolumes(_) => return Vec::new(),
-        };
+        let mut judgements = judge();
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {
             for judgement in &mut judgements {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue;
-use crate::facts::{Cause, KnownPod, Moment};
+use crate::facts::{Cause, KnownPod, Moment, Unknown};
 use crate::finding::{Blind, Evidence, Finding, Judgement, Kind, Severity, Subject};
 
 /// What stood before a restart is found again within so long: a judge that asks lets a contradiction stand for half a
@@ -231,7 +231,7 @@ impl Ledger {
 
     /// Takes in what one judge says of one kind.
     pub fn judge(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
-        let Judgement { kind, raised, blind, .. } = judgement;
+        let Judgement { kind, raised, blind, severity_unknown, .. } = judgement;
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Subject, Finding> = BTreeMap::new();
         for finding in raised {
@@ -243,7 +243,7 @@ impl Ledger {
         let mut over = Vec::new();
         for ((_, subject), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
             if let Some(finding) = unseen.remove(subject) {
-                entry.stands(at, finding, &mut changes);
+                entry.stands(at, finding, severity_unknown.get(subject), &mut changes);
             } else if blind.to(subject).is_some() {
                 // An agent that was started without this source will not have it later.
                 if entry.restored && young && is_unsupported(&blind) {
@@ -417,12 +417,24 @@ impl Entry {
         entry
     }
 
-    fn stands(&mut self, at: Moment, finding: Finding, changes: &mut Vec<Transition>) {
+    /// It is raised again. While `severity_unknown` it stays as severe as it was: what made it so may go on.
+    fn stands(
+        &mut self,
+        at: Moment,
+        finding: Finding,
+        severity_unknown: Option<&Unknown>,
+        changes: &mut Vec<Transition>,
+    ) {
         if self.raised {
             self.raised_for = self.raised_for.saturating_add(self.passed(at));
         }
         let before = self.finding.severity;
         self.finding = finding;
+        if let Some(why) = severity_unknown.filter(|_| before > self.finding.severity) {
+            self.finding.severity = before;
+            let stays = format!("; it stays {} while it is not known whether it still is ({why})", before.name());
+            self.finding.message.push_str(&stays);
+        }
         self.judged = at;
         self.last_raised = at;
         self.raised = true;
@@ -573,6 +585,26 @@ mod tests {
         assert_eq!(changes(&mut ledger, 159, raised(&[])), []);
         assert_eq!(changes(&mut ledger, 160, raised(&[])), [Change::Cleared]);
         assert_eq!(ledger.entries().count(), 0);
+    }
+
+    #[test]
+    fn a_severity_that_rests_on_an_unknown_is_not_lowered() {
+        let mut ledger = Ledger::default();
+        let as_bad = |severity, unknown: bool| {
+            let why = unknown.then(|| (subject("a"), Unknown::new(Cause::Denied, "the counter may not be read")));
+            let raised = vec![Finding { severity, ..finding("a") }];
+            Judgement { raised, severity_unknown: why.into_iter().collect(), ..Judgement::new(KIND) }
+        };
+        ledger.judge(at(0), as_bad(Severity::Critical, false));
+        ledger.judge(at(1), as_bad(Severity::Warning, true));
+        let kept = &ledger.entries().next().unwrap().finding;
+        assert_eq!(kept.severity, Severity::Critical);
+        assert!(kept.message.contains("the counter may not be read"), "{}", kept.message);
+        ledger.judge(at(2), as_bad(Severity::Warning, true));
+        assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Critical);
+        // Known again, it is as bad as it is.
+        ledger.judge(at(3), as_bad(Severity::Warning, false));
+        assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Warning);
     }
 
     #[test]

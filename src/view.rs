@@ -381,6 +381,8 @@ impl View {
     #[must_use]
     pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
         let unread = || match source {
+            Source::BlockDevices => self.block.known().ok()?.value.values().find_map(|device| device.io.unread()),
+            Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
             Source::Pressure => {

@@ -41,6 +41,21 @@ pub struct Around<'v> {
     pub settings: &'v Settings,
 }
 
+/// A finding, and why its severity may be higher, where what would raise it is not known: the ledger keeps the severity that it had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raised {
+    /// The finding, as severe as it is at least.
+    pub finding: Finding,
+    /// Why it may be more severe.
+    pub severity_unknown: Option<Unknown>,
+}
+
+impl From<Finding> for Raised {
+    fn from(finding: Finding) -> Self {
+        Self { finding, severity_unknown: None }
+    }
+}
+
 /// The decisions of one detector in one pass.
 #[derive(Debug)]
 pub struct Evaluation(Vec<Decisions>);
@@ -78,11 +93,15 @@ impl Evaluation {
     }
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
-    pub fn decide(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<Finding>) {
+    pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<F>) {
         let Some(Decisions { judgement, decided }) = self.of(kind) else { return };
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(finding) => judgement.raised.push(finding),
+            Tri::Yes(raised) => {
+                let Raised { finding, severity_unknown } = raised.into();
+                judgement.severity_unknown.extend(severity_unknown.map(|why| (finding.subject.clone(), why)));
+                judgement.raised.push(finding);
+            }
             Tri::No(_) => {}
             Tri::Unknown(why) => judgement.blind_to(object(), &why),
         }
@@ -90,17 +109,22 @@ impl Evaluation {
 
     /// One decision for each item of a list. What the list no longer has is resolved; where a part of it could not be read, what is
     /// not in it is not evaluated.
-    pub fn each<'v, K: Ord, V>(
+    pub fn each<'v, K: Ord, V, F: Into<Raised>>(
         &mut self,
         kind: Kind,
         list: &Seen<'v, Inventory<K, V>>,
         object: impl Fn(&'v K, &'v V) -> Subject,
-        mut decide: impl FnMut(&'v K, &'v V) -> Tri<Finding>,
+        mut decide: impl FnMut(&'v K, &'v V) -> Tri<F>,
     ) {
         for (key, item) in list.value {
             self.decide(kind, || object(key, item), decide(key, item));
         }
-        if let Some(why) = list.value.gap() {
+        self.incomplete(kind, list.value.gap());
+    }
+
+    /// What a list does not have is not evaluated, where a part of it could not be read.
+    pub fn incomplete(&mut self, kind: Kind, gap: Option<&Unknown>) {
+        if let Some(why) = gap {
             self.rest(kind, why);
         }
     }

@@ -33,11 +33,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevice, BlockDevices, DevId, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId, VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Source, SourceSet, Unknown, VolumeId,
+    VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
-use crate::view::View;
-use crate::view::input::Input;
+use crate::view::input::{Input, Known};
+use crate::view::{Seen, View};
 
 /// Which volumes are EBS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +133,12 @@ impl<'v> Names<'v> {
         Self { block, mounts: view.mounts.known().ok().map(|seen| seen.value) }
     }
 
+    /// The EBS volume that a device is, by its name.
+    fn volume(self, device: &str) -> Option<VolumeId> {
+        let block = self.block?;
+        volume_of(block, named(block, device)?)
+    }
+
     /// Mounts of a device by its name: of its filesystem, and of its node.
     fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
         let dev = self.block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
@@ -174,6 +181,23 @@ fn describe_without_pod(mount: &MountEntry) -> String {
         Some(VolumePath::InTree { plugin, volume }) => format!("the {plugin} volume {volume}"),
         None => "a filesystem".to_owned(),
     }
+}
+
+/// Devices of NVMe controllers that the list of block devices lacks, whatever it says of itself: each is there, and nothing is
+/// known of it.
+fn unlisted<'v>(
+    nvme: &Known<'v, NvmeControllers>,
+    block: Seen<'v, BlockDevices>,
+) -> impl Iterator<Item = (Subject, Unknown)> + use<'v> {
+    let controllers = nvme.seen().ok().into_iter().flat_map(|nvme| nvme.value.iter());
+    let devices =
+        controllers.flat_map(|(name, controller)| controller.namespaces.iter().map(move |of| (name, controller, of)));
+    devices.filter(move |(.., device)| named(block.value, device).is_none()).map(|(name, controller, device)| {
+        let why = format!("controller {name} has {device}, which is not among the block devices that were read");
+        let volume = controller.volume.clone();
+        let object = Subject { volume, ..Subject::new(SubjectType::Device, device.as_str()) };
+        (object, Unknown::new(Cause::Incomplete, why))
+    })
 }
 
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.

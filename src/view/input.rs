@@ -43,6 +43,8 @@ pub struct Required<S>(PhantomData<S>);
 pub struct Maybe<S>(PhantomData<S>);
 /// It may only add to what is said, and decides nothing.
 pub struct Context<S>(PhantomData<S>);
+/// As [`Context`], with the value before it.
+pub struct ContextPair<S>(PhantomData<S>);
 /// Required, with the value before it.
 pub struct Pair<S>(PhantomData<S>);
 /// As [`Maybe`], with the value before it.
@@ -86,6 +88,18 @@ impl<S: SourceType> Input for Context<S> {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Cited(S::fact(view).known().ok()))
+    }
+}
+
+impl<S: SourceType> Input for ContextPair<S> {
+    type Of<'v> = CitedPair<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(S::SOURCE);
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        let fact = S::fact(view);
+        Ok(CitedPair(fact.known().ok().map(|now| Paired { now, fact })))
     }
 }
 
@@ -264,6 +278,24 @@ impl<'v, T> Cited<'v, T> {
     /// A name for what was found by other means: a pod, a volume.
     pub fn name<N>(&self, of: impl FnOnce(Seen<'v, T>) -> Option<N>) -> Option<N> {
         self.0.and_then(of)
+    }
+}
+
+/// What [`ContextPair`] gives: what [`Cited`] does, of both values.
+pub struct CitedPair<'v, T>(Option<Paired<'v, T>>);
+
+impl<T> Clone for CitedPair<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for CitedPair<'_, T> {}
+
+impl<'v, T> CitedPair<'v, T> {
+    /// What it adds to the evidence and to a text.
+    pub fn evidence<E>(&self, says: impl FnOnce(Paired<'v, T>) -> Option<E>) -> Option<E> {
+        self.0.and_then(says)
     }
 }
 

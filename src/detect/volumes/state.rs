@@ -18,12 +18,12 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use crate::detect::Evaluation;
-use crate::facts::{KubeletDirs, VolumeData};
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
     Moment, MountEntry, MountHolders, Mounts, No, Node, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid, Pods,
     Question, Tri, Unknown, VolumeAttachment, VolumeId,
 };
+use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, Kind, Subject, SubjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
 use crate::view::{Former, Seen, View, sources};
@@ -92,8 +92,10 @@ impl<'v> Parts<'v> {
     pub(super) fn ec2_twice(&self) -> Result<(Seen<'v, Ec2Attached>, &'v Ec2Attached), Unknown> {
         let (now, before, over) = self.ec2_attached.pair()?;
         let same = now.value.instance == before.instance;
-        let has_ebs = || self.block.seen().is_ok_and(|block| !find::tells_no_volume(block.value));
-        if (now.value.volumes.is_empty() || before.volumes.is_empty()) && has_ebs() {
+        // Whether an empty list can be taken, only the devices tell.
+        if (now.value.volumes.is_empty() || before.volumes.is_empty())
+            && !find::tells_no_volume(self.block.seen()?.value)
+        {
             let why = "EC2 lists no volume of this instance, which has at least one: that answer is not taken";
             return Err(Unknown::new(Cause::Malformed, why));
         }

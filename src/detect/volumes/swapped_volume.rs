@@ -89,7 +89,7 @@ impl<'v> Look<'v, '_> {
         let subject = || mount_subject(mount, Some(block));
         let Some(found) = carried(block, device) else {
             let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
-            return out.decide(KIND, subject, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
+            return out.decide::<Finding>(KIND, subject, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
         if let Promise::RawBlock { pv, .. } = &promise {
             out.ask(KIND, Question::PersistentVolume((*pv).to_owned()));

@@ -118,6 +118,8 @@ pub struct Told {
     /// The number that the next message has if none is lost; absent before the first.
     next: Option<u64>,
     lost: u64,
+    /// The number of the first message after the last that was lost.
+    lost_before: Option<u64>,
 }
 
 impl Told {
@@ -125,7 +127,7 @@ impl Told {
     pub fn log(&mut self) -> KernelLog {
         let records = &self.records;
         let shared = self.shared.get_or_insert_with(|| records.iter().cloned().collect());
-        KernelLog { records: Arc::clone(shared), lost: self.lost }
+        KernelLog { records: Arc::clone(shared), lost: self.lost, lost_before: self.lost_before }
     }
 
     fn follow(&mut self, root: &Root, mut device: &File) -> Result<(), Unknown> {
@@ -156,7 +158,10 @@ impl Told {
         if message.seq < expected {
             return; // heard already, before the device was opened anew
         }
-        self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
+        if message.seq > expected {
+            self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
+            self.lost_before = Some(message.seq);
+        }
         self.next = Some(message.seq.saturating_add(1));
         if !message.from_kernel {
             return;
@@ -331,7 +336,7 @@ mod tests {
         told.hear(&parse_record(io_error(5).as_bytes()).unwrap());
         told.hear(&parse_record(io_error(8).as_bytes()).unwrap());
         let log = told.log();
-        assert_eq!((log.records.len(), log.lost), (2, 2));
+        assert_eq!((log.records.len(), log.lost, log.lost_before.is_some()), (2, 2, true));
     }
 
     #[test]

@@ -192,11 +192,12 @@ impl<'v> Volume<'v> {
         let pids = match cgroups.value.lacks(uid) {
             Ok(_) => return Tri::No(()),
             Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
-            Err(NotAbsent::Present(group)) => group.cgroup.pids,
+            Err(NotAbsent::Present(group)) => &group.cgroup.pids,
         };
-        let Some(pids) = pids else {
-            let why = format!("pids.current of pod {uid} could not be read");
-            return Tri::Unknown(Unknown::new(Cause::Incomplete, why));
+        let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+        let pids = match pids.needed(absent) {
+            Ok(pids) => *pids,
+            Err(why) => return Tri::Unknown(why),
         };
         if pids == 0 {
             return Tri::No(());

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::completion::{Missing, facts};
-use crate::facts::{NotAbsent, PodUid, Unknown};
+use crate::facts::{Cause, NotAbsent, PodUid, Unknown};
 use crate::finding::Evidence;
 
 facts! {
@@ -79,20 +79,21 @@ impl PodFacts {
                 Ok(Group::None)
             }
             Err(NotAbsent::Unknown(why)) => Err(why.into()),
-            Err(NotAbsent::Present(group)) => match group.cgroup.pids {
-                Some(0) => {
-                    evidence.push(cgroups.says(format!("no process is left in the kubepods group of pod {uid}")));
-                    Ok(Group::Empty)
+            Err(NotAbsent::Present(group)) => {
+                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+                match group.cgroup.pids.needed(absent) {
+                    Ok(0) => {
+                        let says = format!("no process is left in the kubepods group of pod {uid}");
+                        evidence.push(cgroups.says(says));
+                        Ok(Group::Empty)
+                    }
+                    Ok(_) => Ok(Group::Running),
+                    Err(why) => Err(why.into()),
                 }
-                Some(_) => Ok(Group::Running),
-                None => {
-                    let why = format!("pids.current of pod {uid} could not be read");
-                    Err(Unknown::new(crate::facts::Cause::Incomplete, why).into())
-                }
-            },
+            }
         });
         let object = match parts.pods.seen() {
-            Err(why) if why.cause == crate::facts::Cause::NotAsked => Ok(Object::NotAsked),
+            Err(why) if why.cause == Cause::NotAsked => Ok(Object::NotAsked),
             Err(why) => Err(why.into()),
             Ok(pods) => match pods.value.lacks(uid) {
                 Ok(_) => {
@@ -139,7 +140,7 @@ impl PodFacts {
 
 fn undecided() -> Missing {
     let why = "whether this pod waits for its start or has ended only the API server knows, which is not asked";
-    Unknown::new(crate::facts::Cause::NotAsked, why).into()
+    Unknown::new(Cause::NotAsked, why).into()
 }
 
 #[cfg(test)]
@@ -158,7 +159,7 @@ mod tests {
     fn without_the_api_server_an_empty_group_tells_nothing() {
         let facts = |group, object| PodFacts { facts: Facts { group, object }, evidence: Vec::new() };
         fn unknown<T>() -> Result<T, Missing> {
-            Err(Unknown::new(crate::facts::Cause::Denied, "denied").into())
+            Err(Unknown::new(Cause::Denied, "denied").into())
         }
         assert_eq!(facts(Ok(Group::Running), unknown()).life(), Ok(Life::Lives));
         assert!(facts(Ok(Group::Empty), unknown()).life().is_err());
