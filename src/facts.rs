@@ -46,7 +46,9 @@ pub use ec2::{
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
-pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
+pub use kernel::{
+    Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, MissedBoots, Taint,
+};
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
     Thresholds, VolumeData, VolumeDir, default_thresholds,

@@ -26,6 +26,16 @@ fn arguments<'a>(tree: &'a Tree, state: &'a Path, listen: &'a str) -> [&'a str; 
     ["run", "--host-root", tree, "--state-dir", state, "--listen", listen]
 }
 
+/// In its first report, and so that it counts.
+fn reboots_are_not_evaluated(agent: &mut Program, address: SocketAddr, why: &str) {
+    let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
+    for kind in ["UnexpectedReboot", "RebootLoop"] {
+        let row = report["kinds"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap();
+        assert_eq!((&row["blind"], &row["not_applicable"]), (&Value::Bool(true), &Value::Null), "{row}");
+        assert!(row["why"].as_str().unwrap().contains(why), "{row}");
+    }
+}
+
 /// The one boot in the state file; none where there is no such file yet.
 fn boot(state: &Path) -> Option<Value> {
     let kept: Value = serde_json::from_slice(&fs::read(state.join("state.json")).ok()?).unwrap();
@@ -161,6 +171,7 @@ fn a_state_file_that_cannot_be_understood_is_put_aside() {
         agent.answers(address, "/readyz", 200, LONG);
         assert_eq!(fs::read(state.path().join("state.unreadable")).unwrap(), garbage);
         assert!(agent.stderr().contains("state.json"), "{}", agent.stderr());
+        reboots_are_not_evaluated(&mut agent, address, "state.json: could not be read");
     }
 }
 
@@ -172,6 +183,8 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot write"));
+        reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
+        assert!(!state.path().join("state.next").exists());
         assert_eq!(get(address, "/metrics").unwrap().0, 200);
         // It writes once more, in vain, when it ends.
         agent.signal(Signal::SIGTERM);
@@ -196,6 +209,7 @@ fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot write"));
+        reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
         agent.signal(Signal::SIGTERM);
         let ended = agent.end_within(SOON);
         ended.expect_code(0);
