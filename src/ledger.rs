@@ -22,9 +22,8 @@ pub const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(180);
 /// Subjects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
 pub const MOST_SUBJECTS: usize = 100;
 
-/// A gap between two judgements that is longer than this is time that no evaluation covers. After an agent was away for
-/// longer, what was confirmed must be confirmed again.
-const LONGEST_GAP: Duration = Duration::from_secs(600);
+/// After an agent was away for longer than this, what was confirmed must be confirmed again.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
 
 /// What was confirmed and could not be evaluated for so long is unverified; a suspicion is dropped.
 pub const UNVERIFIED_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -181,7 +180,7 @@ impl Ledger {
     pub fn with_memory(memory: Memory, now: Moment) -> Self {
         let mut ledger = Self { last: memory.at, ..Self::default() };
         let away = memory.at.and_then(|at| now.since(&at));
-        let recent = memory.at.filter(|_| away.is_some_and(|away| away <= LONGEST_GAP));
+        let recent = memory.at.filter(|_| away.is_some_and(|away| away <= LONGEST_ABSENCE));
         let mut standing: BTreeMap<Kind, usize> = BTreeMap::new();
         for Remembered { kind, subject, first_seen, stood } in memory.seen {
             let count = standing.entry(kind).or_default();
@@ -229,8 +228,10 @@ impl Ledger {
         self.suppressed.get(&kind).copied().unwrap_or(0)
     }
 
-    /// Takes in what one judge says of one kind.
-    pub fn judge(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
+    /// Takes in what one judge says of one kind. A gap since the evaluation before that is longer than this is time that no
+    /// evaluation covers, whatever held up the agent.
+    pub fn judge(&mut self, at: Moment, judgement: Judgement, longest_gap: Duration) -> Vec<Transition> {
+        let longest_gap = longest_gap.min(LONGEST_ABSENCE);
         let Judgement { kind, raised, blind, .. } = judgement;
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Subject, Finding> = BTreeMap::new();
@@ -243,14 +244,14 @@ impl Ledger {
         let mut over = Vec::new();
         for ((_, subject), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
             if let Some(finding) = unseen.remove(subject) {
-                entry.stands(at, finding, &mut changes);
+                entry.stands(at, longest_gap, finding, &mut changes);
             } else if blind.to(subject).is_some() {
                 // An agent that was started without this source will not have it later.
                 if entry.restored && young && is_unsupported(&blind) {
                     over.push((subject.clone(), Change::Expired));
                 }
                 entry.is_not_evaluated(at);
-            } else if entry.is_over(at) {
+            } else if entry.is_over(at, longest_gap) {
                 over.push((subject.clone(), entry.end()));
             }
         }
@@ -417,9 +418,9 @@ impl Entry {
         entry
     }
 
-    fn stands(&mut self, at: Moment, finding: Finding, changes: &mut Vec<Transition>) {
+    fn stands(&mut self, at: Moment, longest_gap: Duration, finding: Finding, changes: &mut Vec<Transition>) {
         if self.raised {
-            self.raised_for = self.raised_for.saturating_add(self.passed(at));
+            self.raised_for = self.raised_for.saturating_add(self.passed(at, longest_gap));
         }
         let before = self.finding.severity;
         self.finding = finding;
@@ -454,9 +455,9 @@ impl Entry {
     }
 
     /// Counts quiet time; a suspicion ends with the first judgement that does not share it.
-    fn is_over(&mut self, at: Moment) -> bool {
+    fn is_over(&mut self, at: Moment, longest_gap: Duration) -> bool {
         if !self.raised {
-            self.quiet_for = self.quiet_for.saturating_add(self.passed(at));
+            self.quiet_for = self.quiet_for.saturating_add(self.passed(at, longest_gap));
         }
         self.raised = false;
         // Unverified it stays until it is raised: that it is not raised now does not say that it still was.
@@ -494,8 +495,8 @@ impl Entry {
         }
     }
 
-    fn passed(&self, at: Moment) -> Duration {
-        at.since(&self.judged).filter(|gap| *gap <= LONGEST_GAP).unwrap_or_default()
+    fn passed(&self, at: Moment, longest_gap: Duration) -> Duration {
+        at.since(&self.judged).filter(|gap| *gap <= longest_gap).unwrap_or_default()
     }
 
     fn due_in(&self) -> Option<Duration> {
@@ -556,7 +557,7 @@ mod tests {
     }
 
     fn changes(ledger: &mut Ledger, up: u64, judgement: Judgement) -> Vec<Change> {
-        let mut transitions = ledger.judge(at(up), judgement);
+        let mut transitions = ledger.judge(at(up), judgement, LONGEST_ABSENCE);
         transitions.append(&mut ledger.pass_time(at(up)));
         transitions.into_iter().map(|t| t.change).collect()
     }
@@ -637,6 +638,23 @@ mod tests {
         let entry = entries.next().expect("one entry");
         assert!(entries.next().is_none());
         entry
+    }
+
+    /// Passes come each 10 s, and the process was stopped for 128 s.
+    #[test]
+    fn time_in_which_the_agent_stood_still_neither_confirms_nor_clears() {
+        let mut ledger = Ledger::default();
+        let mut seen = |up, ids: &[&str]| {
+            let changes = ledger.judge(at(up), raised(ids), Duration::from_secs(40));
+            changes.into_iter().map(|t| t.change).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(0, &["a"]), [Change::Suspected]);
+        assert_eq!(seen(128, &["a"]), [], "two evaluations are not 128 s");
+        assert_eq!(seen(157, &["a"]), []);
+        assert_eq!(seen(158, &["a"]), [Change::Confirmed]);
+        assert_eq!(seen(168, &[]), []);
+        assert_eq!(seen(296, &[]), [], "nor is it over");
+        assert_eq!(seen(316, &[]), [Change::Cleared]);
     }
 
     #[test]
