@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source};
+use crate::facts::{BootId, Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
 use crate::view::View;
@@ -53,6 +53,9 @@ pub struct Report {
     pub at: Timestamp,
     /// Seconds since boot.
     pub up_seconds: u64,
+    /// The boot id, by which a report is known to be of this machine; absent where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
     /// How it was had.
     pub origin: Origin,
     /// Why the agent that runs here gave no report that could be used, where one runs: it may be hung.
@@ -313,6 +316,7 @@ impl Report {
             kernel: boot.map_or_else(String::new, |boot| boot.kernel.clone()),
             at: now.wall,
             up_seconds: now.up.as_secs(),
+            boot: Some(now.boot).filter(|boot| *boot != BootId::default()),
             origin,
             agent_trouble: None,
             findings: findings(engine),

@@ -73,6 +73,7 @@ pub fn healthy() -> Report {
         kernel: "6.1.134-150.224.amzn2023.x86_64".into(),
         at: at(0),
         up_seconds: 273_600,
+        boot: "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a".parse().ok(),
         origin: Origin::Agent,
         agent_trouble: None,
         findings: Vec::new(),

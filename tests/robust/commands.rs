@@ -54,7 +54,11 @@ fn this_machine_is_recorded_and_played_back_whole_and_torn() {
         fs::write(&torn, &bytes[..bytes.len() * part / 8]).unwrap();
         let ended = barnacle(&["replay", torn.to_str().unwrap()], LONG);
         ended.expect_code(3);
-        assert!(!ended.stderr.is_empty());
+        assert!(ended.stderr.contains("is cut off: "), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.matches("not one step is whole").count(),
+            usize::from(ended.stdout.is_empty() && ended.stderr.contains("cut off"))
+        );
     }
 }
 
@@ -67,7 +71,10 @@ fn each_signal_that_asks_a_recording_to_end_leaves_it_whole() {
         eventually(LONG, "the first step is written", || fs::metadata(&name).is_ok_and(|meta| meta.len() > 0));
         recorder.signal(signal);
         recorder.end_within(LONG).expect_code(0);
-        barnacle(&["replay", name.to_str().unwrap()], LONG).expect_code(0);
+        let ended = barnacle(&["replay", name.to_str().unwrap()], LONG);
+        ended.expect_code(0);
+        let ended_by = format!("ended by {signal} before the 10m that were asked for");
+        assert!(ended.stdout.lines().last().unwrap().ends_with(&ended_by), "{}", ended.stdout);
     }
 }
 
@@ -165,6 +172,8 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     report["origin"] = "agent".into();
     // A copy is dated by its own clock, and an agent's report is of now.
     report["at"] = jiff::Timestamp::now().to_string().into();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    report["boot"] = boot.trim().into();
     let reply = |report: &serde_json::Value| -> &'static [u8] {
         Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{report}").into_bytes().into())
     };
@@ -173,6 +182,12 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     let now = ask(says(reply(&report)));
     assert_eq!(now["origin"], "agent");
     assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at 127.0.0.1:"), "{}", now["notes"]);
+    // Of a forwarded port, or of an agent that watches a copy.
+    report["boot"] = "00000000-0000-4000-8000-00000000000b".into();
+    let other = ask(says(reply(&report)));
+    assert_eq!((&other["origin"], &other["agent_trouble"]), (&"look".into(), &serde_json::Value::Null));
+    assert!(other["notes"][0].as_str().unwrap().contains("it is of another machine or boot"), "{}", other["notes"]);
+    report["boot"] = boot.trim().into();
     report["at"] = "2026-01-01T00:00:00Z".into();
     let later = ask(says(reply(&report)));
     assert_eq!(later["origin"], "look");
