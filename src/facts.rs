@@ -58,7 +58,7 @@ pub use moment::{BootId, Moment};
 pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
 pub use partial::Partial;
-pub use reading::{Cause, Part, Reading, Unknown};
+pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Observation, Question, Source, SourceSet, Witness};
 pub use tri::{No, Tri};

@@ -17,6 +17,7 @@ use crate::observe::Eyes;
 use crate::observe::clock::Clock;
 use crate::observe::ec2::Pace;
 use crate::observe::host::root::Root;
+use crate::report::note::{About, Note};
 use crate::report::{Origin, Report, text};
 
 use super::api::Link;
@@ -92,7 +93,8 @@ pub async fn ask(address: SocketAddr, boot: BootId) -> Result<Report, NoReport> 
     if Timestamp::now().duration_since(report.at) > MAX_REPORT_AGE {
         return Err(NoReport::Stale(address, text::duration(age)));
     }
-    report.notes.insert(0, format!("looked: by the agent at {address}, {} ago", text::duration(age)));
+    let looked = format!("by the agent at {address}, {} ago", text::duration(age));
+    report.notes.insert(0, Note::new(About::Look, looked));
     Ok(report)
 }
 
@@ -229,7 +231,7 @@ pub async fn look(
     config: &Config,
     long: Duration,
     each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<String>)> {
+) -> anyhow::Result<(Engine, Vec<Note>)> {
     look_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
 }
 
@@ -239,7 +241,7 @@ async fn look_as(
     of_machine: &Config,
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<String>, Whose)> {
+) -> anyhow::Result<(Engine, Vec<Note>, Whose)> {
     let (eyes, clock) = super::eyes(of_machine, None)?;
     let started = clock.now();
     let mut settings = config.detect.clone();
@@ -275,7 +277,7 @@ async fn look_as(
         expect_this_machine(&looker.node, &looker.node_name, config.node_name.is_some())?;
         let mut notes = vec![looker.api.note()];
         notes.extend(looker.ec2.note());
-        notes.extend(clock.note());
+        notes.extend(clock.note().map(|note| Note::new(About::Time, note)));
         let node = std::mem::take(&mut looker.node);
         return Ok((engine, notes, node));
     }
@@ -318,8 +320,8 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     let is_noted = match node {
         Whose::This => false,
         Whose::EarlierBoot => {
-            let note = format!("node: {node_name} is this machine, and its kubelet has not reported this boot yet");
-            report.notes.insert(0, note);
+            let note = format!("{node_name} is this machine, and its kubelet has not reported this boot yet");
+            report.notes.insert(0, Note::new(About::Node, note));
             false
         }
         // Where the cluster was not asked, a name that was not given is none that needs to be shown.
@@ -329,8 +331,8 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     if node.is_this_machine() {
         report.node = node_name;
     } else if is_noted {
-        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
-        report.notes.insert(0, note);
+        let note = format!("nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
+        report.notes.insert(0, Note::new(About::Node, note));
     }
     Ok(report)
 }

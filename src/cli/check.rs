@@ -11,6 +11,7 @@ use crate::config::{Config, KEYS, parse_duration};
 use crate::facts::BootId;
 use crate::finding::Kind;
 use crate::report::coverage::Outcome;
+use crate::report::note::{About, Note};
 use crate::report::table;
 use crate::report::{Origin, Report, json, npd};
 
@@ -97,7 +98,7 @@ async fn obtain(config: &Config, long: Duration, own_look: Option<&str>, boot: B
     };
     let mut report = look::report(config, long).await?;
     report.agent_trouble = is_hung.then(|| why.clone());
-    report.notes.insert(0, format!("looked: by check itself: {why}"));
+    report.notes.insert(0, Note::new(About::Look, format!("by check itself: {why}")));
     Ok(report)
 }
 

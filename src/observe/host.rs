@@ -21,7 +21,7 @@ pub mod spared;
 pub mod xfs_probe;
 
 use crate::facts::{
-    Cause, ConfigOrigin, KubeletConfig, Moment, Mounts, Observation, Question, Reading, Source, Unknown,
+    Cause, Component, ConfigOrigin, KubeletConfig, Moment, Mounts, Observation, Question, Reading, Source, Unknown,
 };
 
 use super::kubelet;
@@ -172,6 +172,7 @@ fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Re
         let handle = root.handle(&path).map_err(|unknown| match unknown.cause {
             Cause::Missing => {
                 Unknown::new(Cause::Missing, format!("{} (the component directories mounts it)", unknown.why))
+                    .in_component(Component::Directories)
             }
             _ => unknown,
         })?;

@@ -19,6 +19,8 @@ use crate::view::View;
 pub enum Coverage {
     /// Wholly.
     Full,
+    /// Not, as nothing gave a reason to ask for what it needs.
+    NotAsked,
     /// Not, or not wholly, for want of something that this machine, this profile or a single look does not have.
     NotApplicable,
     /// Not, or not wholly, although its sources should be here.
@@ -30,6 +32,7 @@ impl KindState {
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         match self.state {
+            State::NotAsked => Coverage::NotAsked,
             State::NeedsTime => Coverage::NotApplicable,
             State::Clear | State::Suspected | State::Raised if self.why.is_none() => Coverage::Full,
             _ if self.not_applicable => Coverage::NotApplicable,
@@ -97,7 +100,7 @@ impl Report {
     /// Kinds that count as not evaluated, or not wholly.
     fn lacking(&self, asked: &[Kind]) -> usize {
         // A person who names a kind wants to know of all of it.
-        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotApplicable };
+        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotAsked };
         let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.coverage() >= least;
         self.kinds.iter().filter(of).count()
     }
@@ -140,7 +143,7 @@ impl Report {
             reason.cause.get_or_insert((unknown.cause, unknown.since));
             reason.counts |= self.lack_of(unknown.source);
         }
-        for row in self.kinds.iter().filter(|row| row.state != State::NeedsTime) {
+        for row in self.kinds.iter().filter(|row| !matches!(row.state, State::NeedsTime | State::NotAsked)) {
             let Some(why) = row.why.as_deref() else { continue };
             let reason = reasons.entry(why).or_insert_with(|| empty(why));
             reason.kinds.push(row.kind);
@@ -166,7 +169,7 @@ impl Report {
         self.unknown.retain(|unknown| reads.has(unknown.source));
         self.ages.retain(|source, _| reads.has(*source));
         self.seen.retain(|name, _| counted_in(name).is_none_or(|source| reads.has(source)));
-        self.notes.retain(|note| concerns(note).is_none_or(|sources| reads.meets(sources)));
+        self.notes.retain(|note| note.about.sources().is_none_or(|sources| reads.meets(sources)));
         if !kinds.contains(&Kind::EvictionThresholdMet) {
             self.headroom.clear();
         }
@@ -193,17 +196,6 @@ fn counted_in(name: &str) -> Option<Source> {
         "block-devices" | "ebs-volumes" => Some(Source::BlockDevices),
         "filesystems" => Some(Source::Filesystems),
         "pods" => Some(Source::PodCgroups),
-        _ => None,
-    }
-}
-
-/// The sources that a note is about; none where it is about the look itself.
-fn concerns(note: &str) -> Option<SourceSet> {
-    use crate::facts::Witness;
-    match note.split_once(':').map(|(about, _)| about) {
-        Some("thresholds") => Some(SourceSet::of(&[Source::KubeletConfig])),
-        Some("cluster") => Some(SourceSet::of_witness(Witness::Api)),
-        Some("EC2" | "ec2") => Some(SourceSet::of_witness(Witness::Ec2)),
         _ => None,
     }
 }
@@ -259,6 +251,12 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
     }
 }
 
+/// The source without which a kind is not evaluated, and which is read only where something gives a reason, if none did.
+pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
+    let is_not_asked = |source: &Source| view.unknown(*source).is_some_and(|why| why.cause == Cause::NotAsked);
+    detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
+}
+
 /// The source that a detector passes this reason on from, if it is one.
 fn source_of(view: &View, detector: &Detector, why: &Unknown) -> Option<Source> {
     let is = |source: &Source| {
@@ -298,7 +296,7 @@ impl Here {
     fn excuses(self, source: Option<Source>, why: &Unknown) -> bool {
         match (why.cause, source) {
             (Cause::Unsupported | Cause::NotAsked | Cause::Baseline, _) => true,
-            (Cause::Missing | Cause::Denied, Some(source)) if is_of_component(source) && names_component(why) => true,
+            (Cause::Missing | Cause::Denied, _) if why.component.is_some() => true,
             (Cause::Missing, Some(Source::Conntrack)) => true,
             // A detector that looks into the groups gives its own reason, so that no source is known for it.
             (Cause::Missing, Some(Source::PodCgroups | Source::KubeletDirs | Source::ImageFs) | None) => {
@@ -313,23 +311,12 @@ fn is_absent(cause: Cause) -> bool {
     matches!(cause, Cause::Missing | Cause::NotAsked | Cause::Unsupported)
 }
 
-/// The sources that some profile does not have.
-fn is_of_component(source: Source) -> bool {
-    matches!(
-        source,
-        Source::KernelLog | Source::EbsStatistics | Source::KubeletDirs | Source::ImageFs | Source::MountHolders
-    )
-}
-
-/// Whether a reason names the component that would show it: the collector knows in which profile it runs.
-fn names_component(why: &Unknown) -> bool {
-    why.why.contains("(the component ")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::note::Note;
     use super::super::samples;
     use super::*;
+    use crate::facts::Component;
 
     const WITH: Here = Here { has_kubelet: true };
     const WITHOUT: Here = Here { has_kubelet: false };
@@ -337,9 +324,6 @@ mod tests {
     /// Each reason with its source: whether it counts where a kubelet is, and where none is.
     #[test]
     fn the_table_of_reasons_that_count() {
-        let kmsg = "/dev/kmsg needs CAP_SYSLOG (the component kmsg): permission denied";
-        let dirs = "/var/lib/kubelet/pods is not there (the component directories mounts it)";
-        let images = "no container images directory is mounted here (the component of the distribution does that)";
         let cases = [
             (Cause::Unsupported, Some(Source::Pressure), "no pressure files", false, false),
             (Cause::NotAsked, Some(Source::Node), "the cluster was not asked", false, false),
@@ -347,10 +331,7 @@ mod tests {
             (Cause::Unsupported, Some(Source::Ec2Attached), "the setting ec2 is off", false, false),
             (Cause::Baseline, Some(Source::CpuTimes), "needs two samples", false, false),
             (Cause::Baseline, None, "nvme1n1 is new since the last look", false, false),
-            (Cause::Denied, Some(Source::KernelLog), kmsg, false, false),
             (Cause::Denied, Some(Source::KernelLog), "/dev/kmsg: permission denied", true, true),
-            (Cause::Missing, Some(Source::KubeletDirs), dirs, false, false),
-            (Cause::Missing, Some(Source::ImageFs), images, false, false),
             (Cause::Missing, Some(Source::Mounts), "a path (the component kmsg) chosen by a pod", true, true),
             (Cause::Missing, Some(Source::Conntrack), "the module is not loaded", false, false),
             (Cause::Denied, Some(Source::Conntrack), "permission denied", true, true),
@@ -378,6 +359,14 @@ mod tests {
             let why = Unknown::new(cause, why);
             let counts = (!WITH.excuses(source, &why), !WITHOUT.excuses(source, &why));
             assert_eq!(counts, (with, without), "{cause:?} {source:?} {}", why.why);
+        }
+        for (cause, source, component) in [
+            (Cause::Denied, Source::KernelLog, Component::Kmsg),
+            (Cause::Missing, Source::KubeletDirs, Component::Directories),
+            (Cause::Missing, Source::ImageFs, Component::Distribution),
+        ] {
+            let why = Unknown::new(cause, "not in this profile").in_component(component);
+            assert!(WITH.excuses(Some(source), &why) && WITHOUT.excuses(Some(source), &why), "{source:?}");
         }
     }
 
@@ -427,14 +416,14 @@ mod tests {
     #[test]
     fn only_a_kind_and_what_it_reads_remain() {
         let mut report = samples::blind();
-        report.notes.push("cluster: not asked".into());
-        report.notes.push("looked: once".into());
+        report.notes.push("cluster: not asked".to_owned().into());
+        report.notes.push("looked: once".to_owned().into());
         report.keep_only(&[Kind::OomKill]);
         assert_eq!(report.kinds.len(), 1);
         assert!(report.headroom.is_empty() && report.node_object.is_none() && report.volumes.is_empty());
         let unknown: Vec<_> = report.unknown.iter().map(|unknown| unknown.source).collect();
         assert_eq!(unknown, [Source::PodCgroups, Source::Cgroups, Source::KernelLog]);
-        assert_eq!(report.notes, ["looked: once"]);
+        assert_eq!(report.notes, [Note::from("looked: once".to_owned())]);
         assert!(report.seen.is_empty(), "{:?}", report.seen);
         assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
     }

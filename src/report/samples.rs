@@ -93,12 +93,15 @@ pub fn healthy() -> Report {
                 kind: *kind,
                 state: State::Clear,
                 blind: false,
+                not_run: false,
                 why: None,
                 not_applicable: false,
                 left_out: 0,
             })
             .collect(),
-        notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
+        notes: vec![
+            "thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".to_owned().into(),
+        ],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
         history: Vec::new(),
         volumes: Vec::new(),
@@ -260,7 +263,7 @@ pub fn blind() -> Report {
                 ReportedHeadroom { signal: headroom.signal, figures: None, why: Some(empty.into()), trend: Vec::new() };
         }
     }
-    report.notes = vec!["thresholds: none, as no kubelet runs here".into()];
+    report.notes = vec!["thresholds: none, as no kubelet runs here".to_owned().into()];
     report.seen.retain(|name, _| !name.contains("mounts") && name != "pods");
     report.ages.retain(|source, _| !report.unknown.iter().any(|unknown| unknown.source == *source));
     report

@@ -294,10 +294,14 @@ impl Table<'_> {
 
     /// The one line that says what is well in an area.
     fn clear(&mut self, area: Area, kinds: &[&KindState]) {
+        // What was asked for by name is counted; else nothing is missed of what nothing gave a reason to ask for.
+        let is_missed = |row: &&KindState| !self.only.is_empty() || row.coverage() != Coverage::NotAsked;
+        let kinds: Vec<&KindState> = kinds.iter().copied().filter(is_missed).collect();
         let clear: Vec<_> = kinds.iter().filter(|row| row.is_clear()).collect();
         let not_evaluated = kinds.iter().filter(|row| row.coverage() != Coverage::Full).count();
         let found = kinds.iter().any(|row| row.state >= State::Suspected);
         let body = match (clear.len(), kinds.len()) {
+            (0, 0) => return,
             (0, _) if found => return,
             (0, _) => return self.item(Mark::NotEvaluated, "", "nothing here was evaluated: see below"),
             (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
@@ -352,7 +356,9 @@ impl Table<'_> {
         for line in left_out {
             self.item(Mark::NotEvaluated, "", &format!("{line}, left out for being too many"));
         }
-        if waiting > 0 || !others.is_empty() {
+        let unasked: Vec<_> =
+            kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();
+        if waiting > 0 || !others.is_empty() || !unasked.is_empty() {
             self.heading("Not on this machine, or not in this profile or look");
         }
         if waiting > 0 {
@@ -364,6 +370,10 @@ impl Table<'_> {
             };
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
             self.item(Mark::Info, "", &body);
+        }
+        for row in unasked {
+            let why = row.why.as_deref().unwrap_or_default();
+            self.item(Mark::Info, "", &format!("{}: {why}", row.kind));
         }
         self.reasons(&others, Mark::Info);
     }
@@ -383,7 +393,7 @@ impl Table<'_> {
         }
         self.heading("Notes");
         for note in &report.notes {
-            self.item(Mark::Info, "", note);
+            self.item(Mark::Info, "", &note.to_string());
         }
     }
 

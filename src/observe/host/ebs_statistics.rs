@@ -21,8 +21,8 @@ use nix::errno::Errno;
 use super::nvme;
 use super::root::Root;
 use crate::facts::{
-    Cause, DeviceName, EbsStatistics, Moment, NvmeController, Page, Reading, StatisticsPage, Unknown, VolumeId,
-    VolumeStatistics,
+    Cause, Component, DeviceName, EbsStatistics, Moment, NvmeController, Page, Reading, StatisticsPage, Unknown,
+    VolumeId, VolumeStatistics,
 };
 use crate::observe::clock::Clock;
 use command::{Command, NotAnswered};
@@ -228,7 +228,7 @@ fn refused(root: &Root, path: &str, error: NotAnswered) -> Unknown {
         NotAnswered::Kernel(Errno::EACCES | Errno::EPERM) => {
             let why =
                 format!("{name} may not be sent commands to: that needs CAP_SYS_ADMIN (the component nvme-stats)");
-            Unknown::new(Cause::Denied, why)
+            Unknown::new(Cause::Denied, why).in_component(Component::NvmeStats)
         }
         NotAnswered::Kernel(error) => {
             Unknown::new(Cause::Failed, format!("{name} did not take a command: {}", error.desc()))

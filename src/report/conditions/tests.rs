@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::facts::{BootId, Cause, Source};
 use crate::finding::{Kind, Severity, Subject, SubjectType};
-use crate::report::{NOT_LOOKED, ReportedFinding, ReportedUnknown, State, samples};
+use crate::report::{ReportedFinding, ReportedUnknown, State, samples};
 
 const VOLUMES: &str = "BarnacleVolumeProblem";
 const BEGUN: i64 = 1_795_234_203;
@@ -102,7 +102,9 @@ fn every_kind(state: State, blind: bool, why: &str) -> Report {
 }
 
 fn begun() -> Report {
-    every_kind(State::Blind, true, NOT_LOOKED)
+    let mut report = every_kind(State::Blind, true, "its detector has not run yet");
+    report.kinds.iter_mut().for_each(|row| row.not_run = true);
+    report
 }
 
 /// The mount table cannot be read.
