@@ -234,6 +234,10 @@ pub struct ReportedUnknown {
     pub cause: Cause,
     /// The reason, with the file or call.
     pub why: String,
+    /// Whether it is something that this machine, this profile or a single look does not have. What is there and could not
+    /// be read is never that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -271,6 +275,9 @@ pub struct KindState {
     /// Why it could not be judged, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The source that this reason is of, if it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Whether all that was missing is something that this machine, this profile or a single look does not have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
@@ -405,6 +412,7 @@ fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
         source,
         cause: unknown.cause,
         why: unknown.why.clone(),
+        not_applicable: coverage::is_absent_here(view, source, unknown),
         since: unknown.since.map(|since| since.wall),
     });
     report.collect()
@@ -464,7 +472,8 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && !waits;
     let not_run = engine.blind(kind).is_none() && waits_for.is_none();
     let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
-    KindState { kind, state: worst, blind, not_run, why, not_applicable, left_out: engine.suppressed(kind) }
+    let source = coverage::source_of_reason(engine, kind);
+    KindState { kind, state: worst, blind, not_run, why, source, not_applicable, left_out: engine.suppressed(kind) }
 }
 
 fn notes(engine: &Engine) -> Vec<Note> {

@@ -70,12 +70,32 @@ pub struct Unmet<'a> {
     pub why: &'a str,
     /// Sources that are not known, or not wholly, for this reason.
     pub sources: Vec<Source>,
-    /// Kinds that were not evaluated, or not wholly, for this reason.
+    /// Kinds that were not evaluated for this reason.
     pub kinds: Vec<Kind>,
+    /// Kinds that were not evaluated wholly for this reason.
+    pub partly: Vec<Kind>,
     /// Whether it counts here: [`Coverage::Lacking`].
     pub counts: bool,
+    /// Whether it is something that this machine, this profile or this look does not have, and not something that could not
+    /// be read.
+    pub absent: bool,
     /// The class of the reason and since when, where a source says it.
     pub cause: Option<(Cause, Option<Timestamp>)>,
+}
+
+impl<'a> Unmet<'a> {
+    fn new(why: &'a str) -> Self {
+        let (sources, kinds, partly) = (Vec::new(), Vec::new(), Vec::new());
+        Self { why, sources, kinds, partly, counts: false, absent: true, cause: None }
+    }
+
+    fn add(&mut self, row: &KindState) {
+        let kinds = if row.blind || row.state == State::Blind { &mut self.kinds } else { &mut self.partly };
+        if !kinds.contains(&row.kind) {
+            kinds.push(row.kind);
+        }
+        self.counts |= row.coverage() == Coverage::Lacking;
+    }
 }
 
 impl Report {
@@ -136,28 +156,39 @@ impl Report {
     #[must_use]
     pub fn unmet(&self) -> Vec<Unmet<'_>> {
         let mut reasons: BTreeMap<&str, Unmet<'_>> = BTreeMap::new();
-        let empty = |why| Unmet { why, sources: Vec::new(), kinds: Vec::new(), counts: false, cause: None };
         for unknown in &self.unknown {
-            let reason = reasons.entry(&unknown.why).or_insert_with(|| empty(&unknown.why));
+            let reason = reasons.entry(&unknown.why).or_insert_with(|| Unmet::new(&unknown.why));
             reason.sources.push(unknown.source);
             reason.cause.get_or_insert((unknown.cause, unknown.since));
-            reason.counts |= self.lack_of(unknown.source);
+            if !unknown.not_applicable {
+                reason.absent = false;
+                self.resting_on(unknown.source).for_each(|row| reason.add(row));
+            }
         }
-        for row in self.kinds.iter().filter(|row| !matches!(row.state, State::NeedsTime | State::NotAsked)) {
-            let Some(why) = row.why.as_deref() else { continue };
-            let reason = reasons.entry(why).or_insert_with(|| empty(why));
-            reason.kinds.push(row.kind);
-            reason.counts |= row.coverage() == Coverage::Lacking;
+        for row in self.not_evaluated() {
+            let of_source = row.source.and_then(|source| self.unknown.iter().find(|unknown| unknown.source == source));
+            let Some(why) = of_source.map(|unknown| unknown.why.as_str()).or(row.why.as_deref()) else { continue };
+            let reason = reasons.entry(why).or_insert_with(|| Unmet::new(why));
+            if reason.sources.is_empty() {
+                reason.absent &= row.coverage() == Coverage::NotApplicable;
+            }
+            reason.add(row);
         }
         let mut reasons: Vec<_> = reasons.into_values().collect();
-        reasons.sort_by_key(|reason| !reason.counts);
+        reasons.sort_by_key(|reason| (!reason.counts, reason.absent));
         reasons
     }
 
-    /// Whether a kind that reads this source lacks something.
-    fn lack_of(&self, source: Source) -> bool {
-        let lacking = self.kinds.iter().filter(|row| row.coverage() == Coverage::Lacking);
-        lacking.map(|row| row.kind).any(|kind| detect::reads(kind).has(source))
+    /// Kinds that were not evaluated, or not wholly, and not for want of a second sample or of a reason to ask.
+    fn not_evaluated(&self) -> impl Iterator<Item = &KindState> {
+        let waits = |row: &&KindState| matches!(row.state, State::NeedsTime | State::NotAsked);
+        self.kinds.iter().filter(move |row| !waits(row) && row.coverage() != Coverage::Full)
+    }
+
+    /// Those of them that cannot be decided without this source, whatever else they lack.
+    fn resting_on(&self, source: Source) -> impl Iterator<Item = &KindState> {
+        let rests = move |row: &&KindState| detect::of_kind(row.kind).is_some_and(|d| d.decides_by().has(source));
+        self.not_evaluated().filter(rests)
     }
 
     /// Leaves these kinds alone, and what they read.
@@ -255,6 +286,21 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
 pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
     let is_not_asked = |source: &Source| view.unknown(*source).is_some_and(|why| why.cause == Cause::NotAsked);
     detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
+}
+
+/// Whether an unknown source is something that this machine, this profile or a single look does not have.
+pub(super) fn is_absent_here(view: &View, source: Source, why: &Unknown) -> bool {
+    Here::of(view).excuses(Some(source), why)
+}
+
+/// The source that the reason of [`KindState::why`] is of, if it is one's.
+pub(super) fn source_of_reason(engine: &Engine, kind: Kind) -> Option<Source> {
+    let why = match engine.blind(kind)? {
+        Blind::All(why) | Blind::Rest(why) => why,
+        Blind::Of(subjects) => subjects.values().next()?,
+        Blind::No => return None,
+    };
+    source_of(engine.view(), detect::of_kind(kind)?, why)
 }
 
 /// The source that a detector passes this reason on from, if it is one.
@@ -428,13 +474,51 @@ mod tests {
         assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
     }
 
+    /// A machine without a kubelet: nothing of eviction applies to it, and a directory may not be read all the same.
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_not_called_absent() {
+        let mut report = samples::healthy();
+        let unknown = |source, cause, why: &str, not_applicable| super::super::ReportedUnknown {
+            source,
+            cause,
+            why: why.to_owned(),
+            not_applicable,
+            since: None,
+        };
+        report.unknown = vec![
+            unknown(Source::NodeFs, Cause::Denied, "/var/lib: permission denied", false),
+            unknown(Source::PodCgroups, Cause::Missing, "no kubepods group", true),
+        ];
+        let row = report.kinds.iter_mut().find(|row| row.kind == Kind::EvictionThresholdMet).unwrap();
+        (row.state, row.blind, row.not_applicable) = (State::Blind, true, true);
+        (row.why, row.source) = (Some("no kubepods group".to_owned()), Some(Source::PodCgroups));
+        let row = report.kinds.iter_mut().find(|row| row.kind == Kind::PidExhaustion).unwrap();
+        (row.not_applicable, row.source) = (true, Some(Source::PodCgroups));
+        row.why = Some("not evaluated wholly: no kubepods group".to_owned());
+        let unmet = report.unmet();
+        let [denied, missing] = unmet.as_slice() else { panic!("{unmet:?}") };
+        assert_eq!(
+            (denied.absent, denied.counts, denied.kinds.as_slice()),
+            (false, false, &[Kind::EvictionThresholdMet][..])
+        );
+        assert_eq!((missing.absent, missing.partly.as_slice()), (true, &[Kind::PidExhaustion][..]));
+        assert_eq!(report.outcome(&[]), Outcome::Fine);
+        let style = super::super::table::Style { colour: false, width: 0, ascii: false };
+        let text = super::super::table::write(&report, style, &[]);
+        let not_evaluated = "Not evaluated\n– nodefs: /var/lib: permission denied (so not EvictionThresholdMet)\n";
+        let absent = "not in this profile or look\n\
+                      i pod-cgroups: no kubepods group (so not EvictionThresholdMet; not wholly PidExhaustion)\n";
+        assert!(text.contains(not_evaluated) && text.contains(absent), "{text}");
+    }
+
     #[test]
     fn a_reason_stands_once_with_all_that_rests_on_it_and_what_counts_is_first() {
         let report = samples::blind();
         let unmet = report.unmet();
         assert!(unmet.is_sorted_by_key(|reason| !reason.counts));
         let mounts = unmet.iter().find(|reason| reason.sources == [Source::Mounts]).unwrap();
-        assert!(mounts.counts && mounts.kinds.contains(&Kind::DeadMount) && mounts.kinds.len() == 4);
+        assert!(mounts.counts && mounts.kinds.contains(&Kind::DeadMount));
+        assert!(mounts.kinds.contains(&Kind::OrphanedPodDirectory), "it lacks them as well, whatever reason it gives");
         assert!(samples::healthy().unmet().is_empty());
     }
 }

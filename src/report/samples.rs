@@ -95,6 +95,7 @@ pub fn healthy() -> Report {
                 blind: false,
                 not_run: false,
                 why: None,
+                source: None,
                 not_applicable: false,
                 left_out: 0,
             })
@@ -202,12 +203,14 @@ pub fn sick() -> Report {
             source: Source::KubeletDirs,
             cause: Cause::Denied,
             why: "/var/lib/kubelet/pods: permission denied; it is mounted only in the `directories` profile".into(),
+            not_applicable: false,
             since: Some(at(4_000)),
         },
         ReportedUnknown {
             source: Source::ImageFs,
             cause: Cause::Missing,
             why: "the directory of the container images was not found in the usual places".into(),
+            not_applicable: true,
             since: None,
         },
     ];
@@ -249,7 +252,13 @@ pub fn blind() -> Report {
         State::Clear,
         Some("not evaluated for any pod: the kubelet's kubepods group is not there"),
     );
-    let unknown = |source, cause, why: &str| ReportedUnknown { source, cause, why: why.to_owned(), since: Some(at(0)) };
+    let unknown = |source, cause, why: &str| ReportedUnknown {
+        source,
+        cause,
+        why: why.to_owned(),
+        not_applicable: false,
+        since: Some(at(0)),
+    };
     report.unknown = vec![
         unknown(Source::Mounts, Cause::Denied, denied),
         unknown(Source::PodCgroups, Cause::Missing, empty),

@@ -343,16 +343,18 @@ impl Table<'_> {
         let mut reasons = report.unmet();
         for reason in &mut reasons {
             reason.kinds.retain(|kind| self.wants(*kind));
+            reason.partly.retain(|kind| self.wants(*kind));
         }
-        reasons.retain(|reason| !reason.kinds.is_empty() || !reason.sources.is_empty());
-        reasons.retain(|reason| !(has_headroom && reason.kinds.is_empty() && shown.contains(&reason.why)));
+        let has_kinds = |reason: &Unmet<'_>| !reason.kinds.is_empty() || !reason.partly.is_empty();
+        reasons.retain(|reason| has_kinds(reason) || !reason.sources.is_empty());
+        reasons.retain(|reason| !(has_headroom && !has_kinds(reason) && shown.contains(&reason.why)));
         let left_out = kinds.iter().filter(|row| row.left_out > 0);
         let left_out: Vec<_> = left_out.map(|row| format!("{} more of {}", row.left_out, row.kind)).collect();
-        let (counts, others): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.counts);
-        if !counts.is_empty() || !left_out.is_empty() {
+        let (others, unread): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.absent);
+        if !unread.is_empty() || !left_out.is_empty() {
             self.heading("Not evaluated");
         }
-        self.reasons(&counts, Mark::NotEvaluated);
+        self.reasons(&unread, Mark::NotEvaluated);
         for line in left_out {
             self.item(Mark::NotEvaluated, "", &format!("{line}, left out for being too many"));
         }
@@ -382,7 +384,8 @@ impl Table<'_> {
         for reason in reasons {
             let sources: Vec<_> = reason.sources.iter().map(|source| source.name()).collect();
             let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
-            self.item(mark, "", &self::reason(reason.why, &sources, &kinds));
+            let partly: Vec<_> = reason.partly.iter().map(|kind| kind.name()).collect();
+            self.item(mark, "", &self::reason(reason.why, &sources, &kinds, &partly));
         }
     }
 
@@ -410,11 +413,19 @@ impl Table<'_> {
     }
 }
 
-fn reason(why: &str, sources: &[&str], kinds: &[&str]) -> String {
-    match (sources, kinds) {
-        ([], kinds) => format!("{}: {why}", kinds.join(", ")),
-        (sources, []) => format!("{}: {why}", sources.join(", ")),
-        (sources, kinds) => format!("{}: {why} (so not {})", sources.join(", "), kinds.join(", ")),
+fn reason(why: &str, sources: &[&str], kinds: &[&str], partly: &[&str]) -> String {
+    let (kinds, partly) = (kinds.join(", "), partly.join(", "));
+    let rest = match (kinds.as_str(), partly.as_str()) {
+        ("", "") => String::new(),
+        (_, "") if sources.is_empty() => return format!("{kinds}: {why}"),
+        ("", _) if sources.is_empty() => return format!("{partly}: {why}"),
+        (_, "") => format!(" (so not {kinds})"),
+        ("", _) => format!(" (so not wholly {partly})"),
+        _ => format!(" (so not {kinds}; not wholly {partly})"),
+    };
+    match sources {
+        [] => format!("{why}{rest}"),
+        sources => format!("{}: {why}{rest}", sources.join(", ")),
     }
 }
 

@@ -111,8 +111,13 @@ fn begun() -> Report {
 fn no_mounts() -> Report {
     let mut report = healthy();
     let why = "/proc/1/mountinfo: permission denied";
-    report.unknown =
-        vec![ReportedUnknown { source: Source::Mounts, cause: Cause::Denied, why: why.into(), since: None }];
+    report.unknown = vec![ReportedUnknown {
+        source: Source::Mounts,
+        cause: Cause::Denied,
+        why: why.into(),
+        not_applicable: false,
+        since: None,
+    }];
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::DeadMount | Kind::StackedMounts | Kind::PinnedFilesystem) {
             (row.state, row.blind, row.why) = (State::Blind, true, Some(why.to_owned()));
@@ -366,8 +371,9 @@ fn what_the_base_profile_never_sees_makes_nobody_blind() {
         (Source::Pressure, Cause::Unsupported),
         (Source::Conntrack, Cause::Missing),
     ];
-    report.unknown =
-        hidden.map(|(source, cause)| ReportedUnknown { source, cause, why: "no".into(), since: None }).into();
+    report.unknown = hidden
+        .map(|(source, cause)| ReportedUnknown { source, cause, why: "no".into(), not_applicable: false, since: None })
+        .into();
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::OrphanedPodDirectory | Kind::MemoryStall | Kind::ConntrackPressure) {
             (row.state, row.blind, row.why) = (State::Blind, true, Some("no".into()));

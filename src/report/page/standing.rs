@@ -51,7 +51,11 @@ fn one_reason(out: &mut String, report: &Report, reason: &Unmet<'_>) {
         let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
         add(out, format_args!(" <small>(so not {})</small>", kinds.join(", ")));
     }
-    if !reason.counts {
+    if !reason.partly.is_empty() {
+        let kinds: Vec<_> = reason.partly.iter().map(|kind| kind.name()).collect();
+        add(out, format_args!(" <small>(so not wholly {})</small>", kinds.join(", ")));
+    }
+    if reason.absent {
         out.push_str(" <small>not on this machine, or not in this profile or look</small>");
     }
     if let Some(since) = reason.cause.and_then(|(_, since)| since).filter(|since| *since < report.at) {
