@@ -96,7 +96,7 @@ impl Host {
                 Observation::MountHolders(Reading::of(found, at))
             }
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
-            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
+            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root, block), at)),
             Source::EbsStatistics => {
                 Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
             }

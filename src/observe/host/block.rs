@@ -73,6 +73,13 @@ impl BlockTable {
     }
 }
 
+impl BlockTable {
+    /// Where the devices of the latest read stand in sysfs.
+    pub fn directories(&self) -> impl Iterator<Item = &str> {
+        self.known.values().map(|known| known.place.dir.as_str())
+    }
+}
+
 /// One pass over all devices.
 struct Look<'a> {
     root: &'a Root,

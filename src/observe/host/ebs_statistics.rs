@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::block::BlockTable;
 use super::nvme;
 use super::root::Root;
 use crate::facts::{
@@ -95,7 +96,7 @@ impl Asked {
     }
 
     fn ask(&mut self, root: &Root, at: Moment) -> Result<EbsStatistics, Unknown> {
-        let controllers = nvme::controllers(root)?;
+        let controllers = nvme::controllers(root, &BlockTable::default())?;
         let amazons = || controllers.iter().filter(|(_, controller)| is_amazons(controller));
         if amazons().next().is_none() && controllers.gap().is_none() {
             let why = "no NVMe controller of Amazon's is here, and no other tells such statistics";
@@ -245,7 +246,7 @@ fn captured(root: &Root) -> Result<EbsStatistics, Unknown> {
     if !root.list("captured").is_ok_and(|files| files.iter().any(is_page)) {
         return Err(Unknown::new(Cause::Unsupported, OFF));
     }
-    let controllers = nvme::controllers(root)?;
+    let controllers = nvme::controllers(root, &BlockTable::default())?;
     let mut found = Vec::new();
     for (name, controller) in controllers.iter().filter(|(_, controller)| is_amazons(controller)) {
         let page = expect_live(name, controller)
