@@ -246,16 +246,21 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     if info > 0 {
         confirmed.push(format!("{info} for information"));
     }
-    let suspected = of_state(FindingState::Suspected).count();
+    let is_info = |finding: &&&ReportedFinding| finding.severity == Severity::Info;
+    let all = of_state(FindingState::Suspected).count();
+    let info = of_state(FindingState::Suspected).filter(is_info).count();
+    let parts = [(all.saturating_sub(info), "suspected"), (info, "suspected for information")];
+    let suspected: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let suspected = suspected.join(", ");
     let unverified = of_state(FindingState::Unverified).count();
     if unverified > 0 {
         confirmed.push(format!("{unverified} unverified"));
     }
-    match (confirmed.is_empty(), suspected) {
-        (true, 0) => "nothing found".to_owned(),
-        (true, n) => format!("{n} suspected, nothing confirmed"),
-        (false, 0) => confirmed.join(", "),
-        (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
+    match (confirmed.is_empty(), suspected.as_str()) {
+        (true, "") => "nothing found".to_owned(),
+        (true, suspected) => format!("{suspected}, nothing confirmed"),
+        (false, "") => confirmed.join(", "),
+        (false, suspected) => format!("{}; {suspected}", confirmed.join(", ")),
     }
 }
 

@@ -402,7 +402,12 @@ impl Table<'_> {
 
     /// The last line: it follows from what the exit code follows from.
     fn verdict(&mut self) {
-        let mark = Mark::of_outcome(self.report.outcome(self.only));
+        let found = self.report.findings.iter().any(|finding| self.wants(finding.kind));
+        let mark = match Mark::of_outcome(self.report.outcome(self.only)) {
+            // What is found is nothing to worry about, and it is not nothing.
+            Mark::Ok if found => Mark::Info,
+            mark => mark,
+        };
         let words = self.report.outcome_words(self.only);
         self.out.push('\n');
         for (i, line) in text::wrap(&words, self.style.room(2)).iter().enumerate() {
@@ -518,6 +523,21 @@ mod tests {
             row.not_applicable = true;
         }
         assert_eq!((report.outcome(&[]), last(&report)), (Outcome::Fine, "√ nothing found".to_owned()));
+    }
+
+    #[test]
+    fn what_is_for_information_is_neither_a_warning_nor_nothing() {
+        let mut report = samples::healthy();
+        report.findings = samples::sick().findings;
+        report.findings.truncate(2);
+        for (finding, confirmed) in report.findings.iter_mut().zip([true, false]) {
+            (finding.severity, finding.confirmed) = (Severity::Info, confirmed);
+        }
+        let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
+        assert_eq!(last(&report), "i 1 for information; 1 suspected for information");
+        report.findings.remove(0);
+        assert_eq!(last(&report), "i 1 suspected for information, nothing confirmed");
+        assert_eq!(report.outcome(&[]), Outcome::Fine);
     }
 
     #[test]

@@ -239,7 +239,7 @@ fn ec2_without_its_client_is_refused_by_every_command() {
         let ended = barnacle(&[command, &["--config", file.to_str().unwrap()]].concat(), LONG);
         ended.expect_code(64);
         assert!(
-            ended.stderr.contains("the setting ec2 is on, and this barnacle was built without"),
+            ended.stderr.contains("barnacle.yaml:1: the setting ec2 is on, and this barnacle was built without"),
             "{}",
             ended.stderr
         );
