@@ -467,7 +467,8 @@ mod tests {
 
     #[test]
     fn what_a_refusal_means_is_said() {
-        let root = Root::open(Path::new("/")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
         let told = |error| refused(&root, "dev/nvme1", error);
         assert_eq!(told(NotAnswered::Kernel(Errno::EACCES)).cause, Cause::Denied);
         assert_eq!(told(NotAnswered::Kernel(Errno::ENODEV)).cause, Cause::Failed);
