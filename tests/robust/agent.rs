@@ -220,6 +220,19 @@ fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_the_state_file_is_named_and_leaves_nothing_behind() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    // One that cannot be moved out of the way either.
+    fs::create_dir(state.path().join("state.json")).unwrap();
+    fs::create_dir_all(state.path().join("state.unreadable/x")).unwrap();
+    let mut agent = run(&tree, state.path(), address);
+    let why = "state.json is a directory, expected a regular file or nothing: move it away";
+    reboots_are_not_evaluated(&mut agent, address, why);
+    assert!(agent.stderr().contains(why), "{}", agent.stderr());
+    assert!(!state.path().join("state.next").exists());
+}
+
+#[test]
 fn a_port_that_is_taken_stops_the_start_and_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

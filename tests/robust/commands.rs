@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -109,6 +110,17 @@ fn a_copied_machine_is_recorded_and_played_back() {
     let ended = barnacle(&["replay", "--report", name], LONG);
     ended.expect_code(0);
     assert!(ended.stdout.contains("ip-10-0-0-7.ec2.internal"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_sweep_without_a_cluster_says_what_was_tried_and_what_to_do() {
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_barnacle"));
+    sweep.env("AWS_REGION", "").env_remove("KUBERNETES_SERVICE_HOST");
+    let ended = Program::spawn(sweep, &["sweep"]).end_within(LONG);
+    ended.expect_code(3);
+    for part in ["neither --region nor AWS_REGION", "kubeconfig is not set", "Give --kubeconfig FILE"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
 }
 
 /// Someone else on a port of ours.

@@ -341,6 +341,7 @@ mod tests {
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);
         assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
+        assert_eq!(unknown.component, Some(Component::Kmsg));
     }
 
     #[test]
