@@ -23,6 +23,13 @@ use crate::config::{Config, ConfigError, File, KEYS, LogFormat, LogLevel};
 use crate::observe::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::report::table::Style;
 
+/// What `--version` says: two builds of one version differ in what they can ask.
+const VERSION: &str = if BUILT_IN {
+    concat!(env!("CARGO_PKG_VERSION"), " (with the EC2 client)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (without the EC2 client)")
+};
+
 /// Everything went as asked, and nothing was found.
 const OK: u8 = 0;
 /// Could not do what was asked: also what `check` says when it could not look.
@@ -89,7 +96,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
 
 fn command() -> Command {
     Command::new("barnacle")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .about("Finds what clings to a Kubernetes node on EC2 and should not")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -133,10 +140,11 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment.filter(|(name, _)| name != "BARNACLE_CONFIG");
-    let config = Config::load(file, environment, flags)?;
+    let (config, places) = Config::load_with_places(file, environment, flags)?;
     // One answer for all commands: what was switched on and cannot be done must not pass for done.
     if config.ec2 && !BUILT_IN {
-        return Err(ConfigError::Contradiction(format!("the setting ec2 is on, and {NOT_BUILT_IN}")).into());
+        let place = places.of(&["ec2"]);
+        return Err(ConfigError::Contradiction(format!("{place}the setting ec2 is on, and {NOT_BUILT_IN}")).into());
     }
     Ok(config)
 }
@@ -208,4 +216,16 @@ fn style(ascii: bool) -> Style {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     Style { colour, width: width.or_else(crate::observe::terminal::width).unwrap_or(100), ascii }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_says_what_is_built_in() {
+        let version = command().render_version();
+        let expected = if BUILT_IN { " (with the EC2 client)\n" } else { " (without the EC2 client)\n" };
+        assert!(version.starts_with("barnacle ") && version.ends_with(expected), "{version}");
+    }
 }

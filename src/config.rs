@@ -586,6 +586,19 @@ pub struct File<'a> {
     pub text: &'a str,
 }
 
+/// Where each setting was given: file and line, variable or flag.
+#[derive(Debug, Default)]
+pub struct Places(std::collections::BTreeMap<String, String>);
+
+impl Places {
+    /// Where these settings were given, for the beginning of a message; nothing of those that have their default.
+    #[must_use]
+    pub fn of(&self, names: &[&str]) -> String {
+        let places: Vec<&str> = names.iter().filter_map(|name| self.0.get(*name)).map(String::as_str).collect();
+        if places.is_empty() { String::new() } else { format!("{}: ", places.join(", ")) }
+    }
+}
+
 impl Config {
     /// Puts the layers together. Flags are pairs of a key's name and a value.
     ///
@@ -596,23 +609,39 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        Self::load_with_places(file, environment, flags).map(|(config, _)| config)
+    }
+
+    /// The same, with where each setting was given: what is wrong with two of them is named by their places.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_places<'a>(
+        file: Option<File<'_>>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(Self, Places), ConfigError> {
+        let (mut config, mut places) = (Self::default(), Places::default());
         if let Some(file) = file {
             for (name, value) in read(file)? {
                 let place = format!("{}:{}", file.name, value.referenced.line());
                 config.put(&place, &name, &value.value.0)?;
+                places.0.insert(name, place);
             }
         }
         for (variable, value) in environment {
             if let Some(name) = variable.strip_prefix(PREFIX).filter(|name| !is_service_link(name)) {
-                config.put(&variable, &name.to_lowercase().replace('_', "-"), &value)?;
+                let name = name.to_lowercase().replace('_', "-");
+                config.put(&variable, &name, &value)?;
+                places.0.insert(name, variable);
             }
         }
         for (name, value) in flags {
             config.put(&format!("--{name}"), name, value)?;
+            places.0.insert(name.to_owned(), format!("--{name}"));
         }
-        config.agree()?;
-        Ok(config)
+        config.agree(&places)?;
+        Ok((config, places))
     }
 
     fn put(&mut self, place: &str, name: &str, value: &str) -> Result<(), ConfigError> {
@@ -629,19 +658,22 @@ impl Config {
         (key.set)(self, value.trim()).ok_or_else(bad)
     }
 
-    fn agree(&self) -> Result<(), ConfigError> {
+    fn agree(&self, places: &Places) -> Result<(), ConfigError> {
         let detect::Settings { pids, conntrack, .. } = &self.detect;
         for (what, warn, critical) in [
             ("pid", pids.warn_percent, pids.critical_percent),
             ("conntrack", conntrack.warn_percent, conntrack.critical_percent),
         ] {
             if warn > critical {
-                let why = format!("{what}-warn-percent is {warn}, above {what}-critical-percent, which is {critical}");
+                let (low, high) = (format!("{what}-warn-percent"), format!("{what}-critical-percent"));
+                let place = places.of(&[&low, &high]);
+                let why = format!("{place}{low} is {warn}, above {high}, which is {critical}");
                 return Err(ConfigError::Contradiction(why));
             }
         }
         if self.detect.burst.warn_within > self.detect.burst.info_within {
-            let why = "burst-warn-within is longer than burst-info-within".to_owned();
+            let place = places.of(&["burst-warn-within", "burst-info-within"]);
+            let why = format!("{place}burst-warn-within is longer than burst-info-within");
             return Err(ConfigError::Contradiction(why));
         }
         Ok(())
@@ -853,7 +885,10 @@ mod tests {
 
     #[test]
     fn values_that_contradict_each_other_are_refused() {
-        assert!(file("pid-warn-percent: 90\npid-critical-percent: 80\n").is_err());
+        let both = file("pid-warn-percent: 90\npid-critical-percent: 80\n").unwrap_err().to_string();
+        assert!(both.starts_with("barnacle.yaml:1, barnacle.yaml:2: pid-warn-percent is 90, above"), "{both}");
+        let one = file("\nburst-info-within: 1m\n").unwrap_err().to_string();
+        assert!(one.starts_with("barnacle.yaml:2: burst-warn-within is longer"), "{one}");
     }
 
     #[test]

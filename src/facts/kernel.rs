@@ -62,6 +62,26 @@ pub struct BootRecord {
 pub struct BootHistory {
     /// At most 32.
     pub boots: Vec<BootRecord>,
+    /// Boots that are missing from the list; absent where no agent had a reason to miss one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<MissedBoots>,
+}
+
+/// Boots that are not in the history: its file was lost, or no agent ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedBoots {
+    /// Boots that began before this time may be missing.
+    pub before: Timestamp,
+    /// Why they are.
+    pub why: Unknown,
+}
+
+impl BootHistory {
+    /// Why boots that began at this time or later may be missing, if so.
+    #[must_use]
+    pub fn missed_since(&self, time: Timestamp) -> Option<&MissedBoots> {
+        self.missed.as_ref().filter(|missed| missed.before > time)
+    }
 }
 
 /// `adjtimex(2)`.

@@ -20,7 +20,7 @@ pub mod root;
 pub mod spared;
 pub mod xfs_probe;
 
-use crate::facts::{Cause, Moment, Mounts, Observation, Question, Reading, Source, Unknown};
+use crate::facts::{Cause, Component, Moment, Mounts, Observation, Question, Reading, Source, Unknown};
 
 use super::kubelet;
 use super::kubelet::place::KubeletPaths;
@@ -101,7 +101,7 @@ impl Host {
                 Observation::MountHolders(Reading::of(found, at))
             }
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
-            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
+            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root, block), at)),
             Source::EbsStatistics => {
                 Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
             }
@@ -178,6 +178,7 @@ fn expect_harmless(root: &Root, paths: &KubeletPaths, host: Option<&Mounts>) -> 
         let handle = root.handle(&path).map_err(|unknown| match unknown.cause {
             Cause::Missing => {
                 Unknown::new(Cause::Missing, format!("{} (the component directories mounts it)", unknown.why))
+                    .in_component(Component::Directories)
             }
             _ => unknown,
         })?;

@@ -52,6 +52,7 @@ mod tests {
             "kernel",
             "at",
             "up_seconds",
+            "boot",
             "origin",
             "findings",
             "unknown",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::root::{Root, TABLE, quote};
-use crate::facts::{Cause, KernelEvent, KernelLog, KernelRecord, Unknown};
+use crate::facts::{Cause, Component, KernelEvent, KernelLog, KernelRecord, Unknown};
 
 mod message;
 mod syslog;
@@ -83,7 +83,8 @@ fn denied(root: &Root, unknown: Unknown) -> Unknown {
     if unknown.cause != Cause::Denied {
         return unknown;
     }
-    Unknown::new(Cause::Denied, format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH)))
+    let why = format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH));
+    Unknown::new(Cause::Denied, why).in_component(Component::Kmsg)
 }
 
 fn told_by_copy(root: &Root) -> Result<Told, Unknown> {
@@ -345,6 +346,7 @@ mod tests {
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);
         assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
+        assert_eq!(unknown.component, Some(Component::Kmsg));
     }
 
     #[test]

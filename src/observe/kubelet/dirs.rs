@@ -45,8 +45,14 @@ pub fn read(root: &Root, paths: &KubeletPaths, mount_points: Option<Vec<&str>>) 
     let look = Look { root, mounted: mount_points.into_iter().map(|point| point.trim_start_matches('/')).collect() };
     let mut gap = Gap::default();
     let pods = look.pods(&paths.dir("pods"), &mut gap)?;
+    let pods_dir = paths.dir("pods").trim_matches('/').to_owned();
+    look.expect_what_is_mounted(&pods_dir, |uid| pods.iter().any(|(known, _)| known == uid), &mut gap);
     let pods = Inventory::with_gap(pods, gap.names.take());
     let staging = look.staging(&paths.dir("plugins"), &mut gap);
+    let csi = below(paths.dir("plugins").trim_matches('/'), "kubernetes.io/csi");
+    for driver in look.names_of_mounts(&csi).filter(|driver| !is_no_driver(driver)) {
+        look.expect_what_is_mounted(&below(&csi, driver), |hash| staging.contains_key(hash), &mut gap);
+    }
     Ok(KubeletDirs { pods, staging: Inventory::with_gap(staging, gap.names), unread: gap.unread })
 }
 
@@ -111,7 +117,27 @@ impl Gap {
     }
 }
 
+/// Raw block volumes, and the layout before 1.24.
+fn is_no_driver(name: &str) -> bool {
+    matches!(name, "volumeDevices" | "pv")
+}
+
 impl Look<'_> {
+    /// The names in a directory below which something is mounted.
+    fn names_of_mounts<'s>(&'s self, dir: &'s str) -> impl Iterator<Item = &'s str> {
+        let below =
+            move |point: &'s str| point.strip_prefix(dir)?.strip_prefix('/')?.split_once('/').map(|(name, _)| name);
+        self.mounted.iter().copied().filter_map(below)
+    }
+
+    /// What the mount table shows below a directory is in it, whatever its list says.
+    fn expect_what_is_mounted(&self, dir: &str, is_listed: impl Fn(&str) -> bool, gap: &mut Gap) {
+        if let Some(name) = self.names_of_mounts(dir).find(|name| !is_listed(name)) {
+            let path = self.root.name(&below(dir, name));
+            gap.note(format!("{path} is not there, and the mount table has a mount below it"));
+        }
+    }
+
     /// What is in a place, if nothing is mounted there.
     fn enter(&self, place: &Place, name: &str) -> Result<Place, Unknown> {
         let path = below(&place.0, name);
@@ -220,8 +246,7 @@ impl Look<'_> {
         let drivers = place.and_then(|place| Ok((self.directories(&place, MOST_STAGED, gap)?, place)));
         let Some((drivers, place)) = gap.unless(drivers) else { return staged };
         for driver in drivers {
-            // Raw block volumes, and the layout before 1.24.
-            if driver == "volumeDevices" || driver == "pv" {
+            if is_no_driver(&driver) {
                 continue;
             }
             self.staged_by(&place, &driver, &mut staged, gap);

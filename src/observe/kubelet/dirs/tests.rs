@@ -81,6 +81,25 @@ fn real_mounts(tree: &Tree) -> Vec<String> {
     ]
 }
 
+/// A directory with a mount below it cannot go: it is hidden, or was not copied.
+#[test]
+fn what_the_mount_table_shows_and_is_not_listed_is_a_gap() {
+    let tree = Tree::node();
+    let mounts = real_mounts(&tree);
+    let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
+    let whole = tree.read(&mounts).unwrap();
+    assert_eq!((whole.pods.gap(), whole.staging.gap()), (None, None));
+    fs::remove_dir_all(tree.at("plugins")).unwrap();
+    let cut = tree.read(&mounts).unwrap();
+    assert_eq!(cut.pods.gap(), None);
+    let why = &cut.staging.gap().unwrap().why;
+    assert!(why.contains(HASH) && why.contains("the mount table has a mount below it"), "{why}");
+    let without = tree.read(&mounts[1..]).unwrap();
+    assert_eq!(without.staging.gap(), None, "nothing shows that a volume is staged");
+    fs::remove_dir_all(tree.at("pods").join(UID)).unwrap();
+    assert!(tree.read(&mounts).unwrap().pods.gap().unwrap().why.contains(UID));
+}
+
 fn pod(dirs: &KubeletDirs) -> PodDir {
     dirs.pods.get(&UID.to_owned()).unwrap().clone()
 }
