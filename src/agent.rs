@@ -156,11 +156,18 @@ async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> 
 
 /// The state directory, or none where its disk does not answer.
 async fn open_state(config: &Config, disk_answers: bool, now: Moment) -> (StateDir, crate::ledger::Memory) {
-    let dir = config.state_dir.as_deref().map(Path::new).filter(|_| disk_answers);
-    let Some(dir) = dir.map(Path::to_owned) else { return StateDir::open(None, now) };
+    let Some(dir) = config.state_dir.as_deref().map(Path::new).map(Path::to_owned) else {
+        return StateDir::open(None, now);
+    };
+    let hung = || (StateDir::hung(&dir, now), crate::ledger::Memory::default());
+    if !disk_answers {
+        return hung();
+    }
     let of_thread = dir.clone();
     let opened = lock::read_in_time(&dir, move || StateDir::open(Some(&of_thread), now)).await;
-    opened.unwrap_or_else(|| StateDir::open(None, now))
+    let (mut state, memory) = opened.unwrap_or_else(hung);
+    state.begin_writing(now);
+    (state, memory)
 }
 
 impl Agent {

@@ -23,6 +23,13 @@ use crate::config::{Config, ConfigError, File, LogFormat, LogLevel, Setting};
 use crate::observe::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::report::table::Style;
 
+/// What `--version` says: two builds of one version differ in what they can ask.
+const VERSION: &str = if BUILT_IN {
+    concat!(env!("CARGO_PKG_VERSION"), " (with the EC2 client)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (without the EC2 client)")
+};
+
 /// Everything went as asked, and nothing was found.
 const OK: u8 = 0;
 /// Could not do what was asked: also what `check` says when it could not look.
@@ -89,7 +96,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
 
 fn command() -> Command {
     Command::new("barnacle")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .about("Finds what clings to a Kubernetes node on EC2 and should not")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -160,10 +167,11 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment.filter(|(name, _)| name != "BARNACLE_CONFIG");
-    let config = Config::load(file, environment, flags)?;
+    let (config, places) = Config::load_with_places(file, environment, flags)?;
     // One answer for all commands: what was switched on and cannot be done must not pass for done.
     if config.ec2 && !BUILT_IN {
-        return Err(ConfigError::Contradiction(format!("the setting ec2 is on, and {NOT_BUILT_IN}")).into());
+        let place = places.get("ec2").map(|place| format!("{place}: ")).unwrap_or_default();
+        return Err(ConfigError::Contradiction(format!("{place}the setting ec2 is on, and {NOT_BUILT_IN}")).into());
     }
     Ok(config)
 }
@@ -261,5 +269,12 @@ mod tests {
             assert_eq!(given(arguments, ec2).map(|(_, value)| value), value, "{flags:?}");
         }
         assert!(command().try_get_matches_from(["barnacle", "check", "--ec2", "true"]).is_err());
+    }
+
+    #[test]
+    fn the_version_says_what_is_built_in() {
+        let version = command().render_version();
+        let expected = if BUILT_IN { " (with the EC2 client)\n" } else { " (without the EC2 client)\n" };
+        assert!(version.starts_with("barnacle ") && version.ends_with(expected), "{version}");
     }
 }

@@ -219,7 +219,7 @@ impl Setting {
 const PREFIX: &str = "BARNACLE_";
 
 /// File and line, variable or flag that set a setting, by its name.
-type Places = BTreeMap<&'static str, String>;
+pub type Places = BTreeMap<&'static str, String>;
 
 /// A setting that stops the start.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -271,6 +271,18 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ConfigError> {
+        Self::load_with_places(file, environment, flags).map(|(config, _)| config)
+    }
+
+    /// The same, with where each setting was given: a file and a line, a variable or a flag.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_places<'a>(
+        file: Option<File<'_>>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(Self, Places), ConfigError> {
         let (mut config, mut places) = (Self::default(), Places::new());
         if let Some(file) = file {
             for file::Entry { line, group, key, value } in file.entries()? {
@@ -300,7 +312,7 @@ impl Config {
             config.put(place, name.to_owned(), setting, value)?;
         }
         config.agree(&places)?;
-        Ok(config)
+        Ok((config, places))
     }
 
     fn put(&mut self, place: String, name: String, setting: Setting, value: &str) -> Result<(), ConfigError> {

@@ -9,13 +9,13 @@ pub mod volumes;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-pub use evaluation::{Around, Detect, Evaluation};
+pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Blind, Headroom, Judgement, Kind, for_each_kind};
 use crate::setting::Group;
 use crate::view::{ToldType, View};
-use volumes::standing::{Standing, standings};
+use volumes::state::Volumes;
 
 /// The thresholds of all judges.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +73,7 @@ pub enum Judge {
     /// By what was seen.
     OfView(fn(&View, &Settings) -> Vec<Judgement>),
     /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
-    OfVolumes(fn(&View, &Settings, &[Standing<'_>]) -> Vec<Judgement>),
+    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<Judgement>),
 }
 
 macro_rules! declare {
@@ -115,20 +115,20 @@ impl Detector {
     }
 
     /// Judges, or says for each kind why not.
-    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Vec<Standing<'a>>>) -> Vec<Judgement> {
-        if let Judge::Typed(run) = self.judge {
-            return run(view, settings);
+    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<Judgement> {
+        match self.judge {
+            Judge::Typed(run) => run(view, settings),
+            Judge::OfView(judge) => self.where_known(view, || judge(view, settings)),
+            Judge::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
         }
+    }
+
+    /// By its lists of sources: what it needs must be known, and what is missing of them hides what it did not raise.
+    fn where_known(&self, view: &View, judge: impl FnOnce() -> Vec<Judgement>) -> Vec<Judgement> {
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
             return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
         }
-        let mut judgements = match self.judge {
-            Judge::Typed(judge) => judge(view, settings),
-            Judge::OfView(judge) => judge(view, settings),
-            Judge::OfVolumes(judge) => {
-                judge(view, settings, volumes.get_or_init(|| standings(view, &settings.ebs).unwrap_or_default()))
-            }
-        };
+        let mut judgements = judge();
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {
             for judgement in &mut judgements {

@@ -103,7 +103,8 @@ impl Engine {
     fn enter(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
         self.blind.insert(judgement.kind, judgement.blind.clone());
         self.asks.insert(judgement.kind, judgement.asks.clone());
-        self.ledger.judge(at, judgement)
+        let longest_gap = self.view.longest_gap(detect::reads(judgement.kind));
+        self.ledger.judge(at, judgement, longest_gap)
     }
 
     fn follow_trends(&mut self, at: Moment) {

@@ -46,7 +46,9 @@ pub use ec2::{
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
-pub use kernel::{Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, Taint};
+pub use kernel::{
+    Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, MissedBoots, Taint,
+};
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
     Thresholds, VolumeData, VolumeDir, default_thresholds,
@@ -56,7 +58,7 @@ pub use moment::{BootId, Moment};
 pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
 pub use partial::Partial;
-pub use reading::{Cause, Part, Reading, Unknown};
+pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Observation, Question, ShownBy, Source, SourceSet, Witness};
 pub use tri::{No, Tri};

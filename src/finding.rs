@@ -299,13 +299,15 @@ pub struct Judgement {
     pub blind: Blind,
     /// What the judge wants to know.
     pub asks: Vec<Question>,
+    /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
+    pub severity_unknown: BTreeMap<Subject, Unknown>,
 }
 
 impl Judgement {
     /// Everything was seen and nothing is wrong, so far.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        Self { kind, raised: Vec::new(), blind: Blind::No, asks: Vec::new() }
+        Self { kind, raised: Vec::new(), blind: Blind::No, asks: Vec::new(), severity_unknown: BTreeMap::new() }
     }
 
     /// Nothing could be judged.

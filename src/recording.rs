@@ -29,6 +29,24 @@ struct StepRef<'a> {
 struct Step {
     at: Moment,
     seen: Vec<Observation>,
+    end: Option<End>,
+}
+
+/// How a recording ended. It is written in a step without observations: readers of before find nothing new in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// For how long it was to be, in seconds.
+    pub planned_seconds: u64,
+    /// The signal that ended it before that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EndRef<'a> {
+    at: Moment,
+    seen: [Observation; 0],
+    end: &'a End,
 }
 
 /// Writes a recording.
@@ -57,6 +75,14 @@ impl<W: Write> Writer<W> {
         self.out.flush()
     }
 
+    /// Says how it ended; nothing is added after that.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end(&mut self, at: Moment, end: &End) -> io::Result<()> {
+        self.line(&EndRef { at, seen: [], end })
+    }
+
     /// Ends it.
     ///
     /// # Errors
@@ -75,6 +101,7 @@ impl<W: Write> Writer<W> {
 pub struct Reader<R: Read> {
     lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
     ended: bool,
+    end: Option<End>,
 }
 
 impl Reader<File> {
@@ -93,7 +120,7 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// When it is not a recording of this version.
     pub fn from_read(from: R) -> io::Result<Self> {
-        let mut reader = Self { lines: BufReader::new(zstd::Decoder::new(from)?), ended: false };
+        let mut reader = Self { lines: BufReader::new(zstd::Decoder::new(from)?), ended: false, end: None };
         let head = reader.line()?.ok_or_else(|| io::Error::other("it is empty"))?;
         let head: Head = serde_json::from_slice(&head).map_err(|e| io::Error::other(format!("its first line: {e}")))?;
         match head.barnacle_recording {
@@ -102,12 +129,21 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// How it ended, once all of it was read; none where it is cut off, or of a version that did not write it.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         match (&mut self.lines).take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(0) => Ok(None),
             Ok(_) if line.ends_with(b"\n") => Ok(Some(line)),
-            Ok(_) => Err(io::Error::other("a line is cut off or too long")),
+            Ok(read) if u64::try_from(read).is_ok_and(|read| read < LONGEST_LINE) => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its last line has no end"))
+            }
+            Ok(_) => Err(io::Error::other("a line is too long")),
             Err(error) => Err(error),
         }
     }
@@ -122,9 +158,15 @@ impl<R: Read> Iterator for Reader<R> {
         }
         let step = match self.line() {
             Ok(None) => None,
-            Ok(Some(line)) => {
-                Some(serde_json::from_slice(&line).map(|Step { at, seen }| (at, seen)).map_err(Into::into))
-            }
+            Ok(Some(line)) => match serde_json::from_slice(&line) {
+                Ok(Step { end: Some(end), .. }) => {
+                    self.end = Some(end);
+                    // What is cut off after it is nothing that was seen.
+                    None
+                }
+                Ok(Step { at, seen, end: None }) => Some(Ok((at, seen))),
+                Err(error) => Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
+            },
             Err(error) => Some(Err(error)),
         };
         self.ended = !matches!(step, Some(Ok(_)));
@@ -201,6 +243,21 @@ mod tests {
             let Ok(reader) = Reader::from_read(bytes.get(..cut).unwrap()) else { continue };
             assert!(reader.take(10).count() <= 3);
         }
+    }
+
+    #[test]
+    fn a_recording_says_how_it_ended_and_earlier_ones_do_not() {
+        let (at, _, bytes) = recording();
+        let mut reader = Reader::from_read(&*bytes).unwrap();
+        assert_eq!((reader.by_ref().count(), reader.end()), (2, None));
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        writer.step(at, &[]).unwrap();
+        let end = End { planned_seconds: 600, signal: Some("SIGTERM".into()) };
+        writer.end(at, &end).unwrap();
+        let bytes = writer.finish().unwrap();
+        let mut reader = Reader::from_read(&*bytes).unwrap();
+        assert_eq!(reader.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [(at, Vec::new())]);
+        assert_eq!(reader.end(), Some(&end));
     }
 
     #[test]

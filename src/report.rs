@@ -9,6 +9,7 @@ pub mod history;
 pub mod jitter;
 pub mod json;
 pub mod metrics;
+pub mod note;
 pub mod npd;
 pub mod page;
 #[cfg(test)]
@@ -26,18 +27,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source};
+use crate::facts::{BootId, Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source, Unknown};
 use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
 use crate::ledger::Entry;
 use crate::view::View;
 use history::Happened;
+use note::{About, Note};
 pub use volumes::ReportedVolume;
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
-
-/// [`KindState::why`] of a kind whose judge has not run.
-const NOT_LOOKED: &str = "not looked yet";
 
 /// Everything that one look, or the agent at this moment, has to say. This is the documented JSON form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +53,9 @@ pub struct Report {
     pub at: Timestamp,
     /// Seconds since boot.
     pub up_seconds: u64,
+    /// The boot id, by which a report is known to be of this machine; absent where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
     /// How it was had.
     pub origin: Origin,
     /// Why the agent that runs here gave no report that could be used, where one runs: it may be hung.
@@ -74,7 +76,7 @@ pub struct Report {
     /// How each kind stands, so that a healthy report says what it looked at.
     pub kinds: Vec<KindState>,
     /// What a reader must know about how it was looked.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// What was seen, in numbers.
     pub seen: BTreeMap<String, u64>,
     /// This node's own object, where the API server was asked.
@@ -236,6 +238,10 @@ pub struct ReportedUnknown {
     pub cause: Cause,
     /// The reason, with the file or call.
     pub why: String,
+    /// Whether it is something that this machine, this profile or a single look does not have. What is there and could not
+    /// be read is never that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -267,9 +273,15 @@ pub struct KindState {
     /// Whether its judge sees nothing now; what it said before may stand all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub blind: bool,
+    /// Whether its detector has not run yet, as nothing that it reads was read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_run: bool,
     /// Why it could not be judged, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The source that this reason is of, if it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Whether all that was missing is something that this machine, this profile or a single look does not have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
@@ -289,6 +301,8 @@ fn is_zero(n: &usize) -> bool {
 pub enum State {
     /// Looked, and nothing is wrong.
     Clear,
+    /// What it needs is asked for where something gives a reason, and nothing did.
+    NotAsked,
     /// Its judge compares two samples, and there was only one.
     NeedsTime,
     /// Its judge could not see what it needs.
@@ -317,6 +331,7 @@ impl Report {
             kernel: boot.map_or_else(String::new, |boot| boot.kernel.clone()),
             at: now.wall,
             up_seconds: now.up.as_secs(),
+            boot: Some(now.boot).filter(|boot| *boot != BootId::default()),
             origin,
             agent_trouble: None,
             findings: findings(engine),
@@ -402,6 +417,7 @@ fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
         source,
         cause: unknown.cause,
         why: unknown.why.clone(),
+        not_applicable: coverage::is_absent_here(view, source, unknown),
         since: unknown.since.map(|since| since.wall),
     });
     report.collect()
@@ -421,15 +437,20 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
     report.collect()
 }
 
-fn unseen(unknown: &crate::facts::Unknown) -> State {
+fn unseen(unknown: &Unknown) -> State {
     if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind }
 }
 
 fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let mut worst = State::Clear;
     let mut why = None;
+    let waits_for = coverage::waits_for(engine.view(), kind);
     match engine.blind(kind) {
-        None => (worst, why) = (State::Blind, Some(NOT_LOOKED.to_owned())),
+        None | Some(Blind::All(Unknown { cause: Cause::NotAsked, .. })) if let Some(source) = waits_for => {
+            let reason = format!("nothing here gave a reason to ask for it ({})", source.place());
+            (worst, why) = (State::NotAsked, Some(reason));
+        }
+        None => (worst, why) = (State::Blind, Some("its detector has not run yet".to_owned())),
         Some(Blind::All(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
         Some(Blind::Of(subjects)) => {
             why = subjects.iter().next().map(|(subject, unknown)| format!("not evaluated for {subject}: {unknown}"));
@@ -452,28 +473,32 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
             (Some(_), None) => State::Raised,
         });
     }
-    let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && worst != State::NeedsTime;
+    let waits = matches!(worst, State::NeedsTime | State::NotAsked);
+    let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && !waits;
+    let not_run = engine.blind(kind).is_none() && waits_for.is_none();
     let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
-    KindState { kind, state: worst, blind, why, not_applicable, left_out: engine.suppressed(kind) }
+    let source = coverage::source_of_reason(engine, kind);
+    KindState { kind, state: worst, blind, not_run, why, source, not_applicable, left_out: engine.suppressed(kind) }
 }
 
-fn notes(engine: &Engine) -> Vec<String> {
+fn notes(engine: &Engine) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Ok(config) = engine.view().kubelet_config.known() {
-        notes.push(match &config.origin {
-            ConfigOrigin::NoKubelet => "thresholds: none, as no kubelet runs here".to_owned(),
-            _ if let Some(why) = config.hard.why_assumed() => format!("thresholds: the kubelet's are not known: {why}"),
+        let text = match &config.origin {
+            ConfigOrigin::NoKubelet => "none, as no kubelet runs here".to_owned(),
+            _ if let Some(why) = config.hard.why_assumed() => format!("the kubelet's are not known: {why}"),
             ConfigOrigin::Process { pid, files } if files.is_empty() => {
-                format!("thresholds: the defaults, as the running kubelet (pid {pid}) has no configuration file")
+                format!("the defaults, as the running kubelet (pid {pid}) has no configuration file")
             }
             ConfigOrigin::Process { pid, files } => {
-                format!("thresholds: of the running kubelet (pid {pid}), from {}", files.join(", "))
+                format!("of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {
-                format!("thresholds: from {}; no process called kubelet runs here", files.join(", "))
+                format!("from {}; no process called kubelet runs here", files.join(", "))
             }
-            ConfigOrigin::NotFound => "thresholds: the kubelet's are not known".to_owned(),
-        });
+            ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
+        };
+        notes.push(Note::new(About::Thresholds, text));
     }
     notes
 }
@@ -507,6 +532,32 @@ fn seen(engine: &Engine) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nothing_gave_a_reason_to_ask_for_is_not_missed() {
+        let now = crate::facts::Moment {
+            boot: BootId::default(),
+            up: std::time::Duration::from_secs(9),
+            wall: Timestamp::UNIX_EPOCH,
+        };
+        let engine = Engine::new(crate::detect::Settings::default(), now, crate::ledger::Memory::default());
+        let report = Report::of(&engine, Origin::Look);
+        let row = |kind| report.kinds.iter().find(|row| row.kind == kind).unwrap();
+        let unasked = row(Kind::UntaggedVolume);
+        assert_eq!((unasked.state, unasked.blind, unasked.not_run), (State::NotAsked, false, false));
+        let not_run = row(Kind::DeadMount);
+        assert_eq!((not_run.state, not_run.blind, not_run.not_run), (State::Blind, true, true));
+        assert!(report.unmet().iter().all(|reason| !reason.kinds.contains(&Kind::UntaggedVolume)));
+        let style = table::Style { colour: false, width: 0, ascii: false };
+        assert!(!table::write(&report, style, &[]).contains("UntaggedVolume"));
+        let named = table::write(&report, style, &[Kind::UntaggedVolume]);
+        assert!(named.contains("i UntaggedVolume: nothing here gave a reason to ask for it (EC2: "), "{named}");
+        assert_eq!(
+            report.outcome(&[Kind::UntaggedVolume]),
+            coverage::Outcome::NotEvaluated,
+            "it was asked for by name"
+        );
+    }
 
     #[test]
     fn a_configuration_alone_is_no_sight() {

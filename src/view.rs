@@ -174,14 +174,7 @@ impl<T> Fact<T> {
 
     fn expire(&mut self, now: Moment, interval: Duration) {
         let Reading::Known { at, .. } = &self.now else { return };
-        let asked_for = self.source.every().is_zero();
-        let every = match self.source.witness() {
-            Witness::Api if asked_for => ASKED_AGAIN,
-            // What is read for a question alone is read again once a minute at most.
-            Witness::Host if !asked_for => self.source.every().max(interval),
-            _ => self.source.every().max(LONGEST_SILENCE),
-        };
-        let good_for = every * MISSED_READS;
+        let good_for = period(self.source, interval) * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
@@ -189,6 +182,17 @@ impl<T> Fact<T> {
             let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
             self.put(Reading::Unknown(Unknown::new(cause, why)));
         }
+    }
+}
+
+/// Time between two reads of a source.
+fn period(source: Source, interval: Duration) -> Duration {
+    let asked_for = source.every().is_zero();
+    match source.witness() {
+        Witness::Api if asked_for => ASKED_AGAIN,
+        // What is read for a question alone is read again once a minute at most.
+        Witness::Host if !asked_for => source.every().max(interval),
+        _ => source.every().max(LONGEST_SILENCE),
     }
 }
 
@@ -371,6 +375,15 @@ impl Trends {
 }
 
 impl View {
+    /// How long after an evaluation by these sources the next one still covers the time between: the same number of missed
+    /// reads that makes a source too old.
+    #[must_use]
+    pub fn longest_gap(&self, reads: SourceSet) -> Duration {
+        let periodic = reads.iter().filter(|source| !source.every().is_zero());
+        let shortest = periodic.map(|source| period(source, self.interval)).min();
+        shortest.unwrap_or(LONGEST_SILENCE) * MISSED_READS
+    }
+
     /// A pod of this node, as the API server has it now.
     #[must_use]
     pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
@@ -381,6 +394,8 @@ impl View {
     #[must_use]
     pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
         let unread = || match source {
+            Source::BlockDevices => self.block.known().ok()?.value.values().find_map(|device| device.io.unread()),
+            Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
             Source::Pressure => {
@@ -506,6 +521,16 @@ mod tests {
         assert!(view.vmstat.known().is_ok());
         view.take(at(301), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
+    }
+
+    #[test]
+    fn time_between_evaluations_counts_for_a_few_of_them() {
+        let mut view = View::new(at(0));
+        let gap = |view: &View, sources: &[Source]| view.longest_gap(SourceSet::of(sources)).as_secs();
+        assert_eq!(gap(&view, &[Source::Mounts, Source::KubeletDirs, Source::VolumeAttachments]), 40);
+        assert_eq!(gap(&view, &[Source::BootHistory]), 240);
+        view.interval = Duration::from_secs(60);
+        assert_eq!(gap(&view, &[Source::Mounts]), 240);
     }
 
     #[test]

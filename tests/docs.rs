@@ -336,3 +336,23 @@ fn the_readme_names_every_kind() {
         assert!(readme.contains(&format!("| {kind} |")), "README.md has no row for {kind}");
     }
 }
+
+/// What is taken from beside a copied tree is found in the README, by the names that the collectors open.
+#[test]
+fn the_files_of_a_copied_machine_are_documented() {
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let mut files = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(path("src/observe/host")).unwrap() {
+        let entry = entry.unwrap().path();
+        if entry.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let source = fs::read_to_string(entry).unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let names = code.split("\"captured/").skip(1).filter_map(|rest| rest.split('"').next());
+        files.extend(names.map(|name| format!("DIR/captured/{}", name.replace("{name}", "nvme1"))));
+    }
+    assert!(files.len() >= 5, "{files:?}");
+    let missing: Vec<_> = files.iter().filter(|file| !readme.contains(file.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

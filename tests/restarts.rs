@@ -127,6 +127,18 @@ fn a_restart_of_seconds_changes_nothing_that_others_see() {
     assert_eq!(agent.actions(), ["Confirmed"]);
 }
 
+/// The process was stopped for 128 s between two passes: that it was raised before and after does not say that it stood.
+#[test]
+fn an_agent_that_stood_still_confirms_by_evaluations_alone() {
+    let mut agent = Agent::new();
+    agent.pass(10);
+    assert_eq!(agent.state(), Some(FindingState::Suspected));
+    agent.pass(138);
+    assert_eq!(agent.state(), Some(FindingState::Suspected));
+    agent.pass(148);
+    assert_eq!(agent.state(), Some(FindingState::Confirmed));
+}
+
 #[test]
 fn what_was_mended_while_the_agent_was_away_is_over_in_minutes() {
     let mut agent = Agent::new();

@@ -18,6 +18,7 @@ use crate::observe::clock::Clock;
 use crate::report::Report;
 use crate::report::events::Memory;
 use crate::report::metrics::{ApiFigures, TellFigures};
+use crate::report::note::{About, Note};
 
 /// The API server as the agent has it.
 pub(super) struct Link {
@@ -168,12 +169,13 @@ impl Link {
     }
 
     /// What a reader of the report must know.
-    pub fn note(&self) -> String {
-        match &self.state {
-            State::Open { api, .. } => format!("cluster: as {} at {}", api.node, api.server),
-            State::None => "cluster: not asked, this machine alone was looked at (give --kubeconfig)".to_owned(),
-            State::Broken { error, .. } => format!("cluster: not asked: {error}"),
-        }
+    pub fn note(&self) -> Note {
+        let text = match &self.state {
+            State::Open { api, .. } => format!("as {} at {}", api.node, api.server),
+            State::None => "not asked, this machine alone was looked at (give --kubeconfig)".to_owned(),
+            State::Broken { error, .. } => format!("not asked: {error}"),
+        };
+        Note::new(About::Cluster, text)
     }
 
     /// What was asked so far, in numbers.

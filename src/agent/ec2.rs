@@ -11,16 +11,15 @@ use crate::engine::Engine;
 use crate::facts::{Cause, Ec2Place, Observation, Question, Source, Unknown};
 use crate::observe::Ec2;
 use crate::observe::clock::Clock;
-use crate::observe::ec2::{About, BUILT_IN, DESCRIBE_VOLUMES, NOT_BUILT_IN, Outcome, Pace, Settings};
+use crate::observe::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
 use crate::report::metrics::Ec2Figures;
+use crate::report::note::{self, Note};
 
 const SWITCHED_OFF: &str = "the setting ec2 is off (the component ec2 of the DaemonSet switches it on)";
 
 /// EC2 as the agent has it.
 pub(super) struct Ec2Link {
     witness: Option<Ec2>,
-    /// Why there is none.
-    off: &'static str,
     /// Asked in vain, and not told so yet.
     unsaid: BTreeSet<Source>,
     /// Whether a judge ever had a reason to ask.
@@ -31,9 +30,8 @@ impl Ec2Link {
     /// Nothing is asked before a judge has a reason.
     pub fn open(config: &Config, clock: Clock, pace: Pace) -> Self {
         let settings = Settings { endpoint: config.ec2_endpoint.clone(), clusters: config.clusters_in_account, pace };
-        let witness = (config.ec2 && BUILT_IN).then(|| Ec2::start(settings, clock));
-        let off = if config.ec2 { NOT_BUILT_IN } else { SWITCHED_OFF };
-        Self { witness, off, unsaid: BTreeSet::new(), has_asked: false }
+        let witness = config.ec2.then(|| Ec2::start(settings, clock));
+        Self { witness, unsaid: BTreeSet::new(), has_asked: false }
     }
 
     /// Puts questions; their answers come by [`Ec2Link::take`]. Says whether any was put.
@@ -53,7 +51,7 @@ impl Ec2Link {
 
     /// What came since the last time.
     pub fn take(&mut self) -> Vec<Observation> {
-        let why = format!("EC2 is not asked: {}", self.off);
+        let why = format!("EC2 is not asked: {SWITCHED_OFF}");
         let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why.clone()));
         let unsaid = std::mem::take(&mut self.unsaid).into_iter().map(off);
         unsaid.chain(self.witness.iter().flat_map(Ec2::take)).collect()
@@ -89,12 +87,9 @@ impl Ec2Link {
         }
     }
 
-    /// What a reader of the report must know.
-    pub fn note(&self) -> Option<String> {
-        let Some(ec2) = &self.witness else {
-            // Who switched it on must learn that it does nothing, also while no detector asks.
-            return (self.off == NOT_BUILT_IN).then(|| format!("EC2: {NOT_BUILT_IN}"));
-        };
+    /// What a reader of the report must know; none where it is switched off.
+    pub fn note(&self) -> Option<Note> {
+        let ec2 = self.witness.as_ref()?;
         let calls = match ec2.meter().total() {
             0 if self.has_asked => "not asked yet: what is asked waits for this node's turn".to_owned(),
             0 => "not asked, as nothing here gave a reason".to_owned(),
@@ -104,7 +99,7 @@ impl Ec2Link {
         let paused = ec2.paused_until().map(|until| {
             format!("; paused until {}, as the account's calls are throttled", until.wall.strftime("%H:%M:%SZ"))
         });
-        Some(format!("EC2: {calls}{}", paused.unwrap_or_default()))
+        Some(Note::new(note::About::Ec2, format!("{calls}{}", paused.unwrap_or_default())))
     }
 
     /// What was asked so far, in numbers; none where it never is.

@@ -11,12 +11,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
+use crate::facts::{BootId, Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
 use crate::ledger::Memory;
 use crate::observe::Eyes;
 use crate::observe::clock::Clock;
 use crate::observe::ec2::Pace;
 use crate::observe::host::root::Root;
+use crate::report::note::{About, Note};
 use crate::report::{Origin, Report, text};
 
 use super::api::Link;
@@ -69,11 +70,12 @@ impl NoReport {
     }
 }
 
-/// Asks the agent that runs on this machine.
+/// Asks the agent that runs on this machine, which is in this boot. Any program may listen on that port: a report of another
+/// machine (of a forwarded port) or of a copy is none.
 ///
 /// # Errors
 /// Why there is no answer that can be used.
-pub async fn ask(address: SocketAddr) -> Result<Report, NoReport> {
+pub async fn ask(address: SocketAddr, boot: BootId) -> Result<Report, NoReport> {
     let connect = timeout(PATIENCE, TcpStream::connect(address)).await;
     let stream = match connect {
         Ok(Ok(stream)) => stream,
@@ -86,18 +88,39 @@ pub async fn ask(address: SocketAddr) -> Result<Report, NoReport> {
     let reply = timeout(PATIENCE, fetch(stream, address)).await.map_err(|_| NoReport::Silent(address))?;
     let reply = reply.map_err(|error| NoReport::Unusable(address, error.to_string()))?;
     let mut report = parse_reply(&reply).map_err(|why| NoReport::Unusable(address, why))?;
+    expect_own(&report, boot, Timestamp::now()).map_err(|why| NoReport::Unusable(address, why))?;
     let age = text::between(report.at, Timestamp::now());
     if Timestamp::now().duration_since(report.at) > MAX_REPORT_AGE {
         return Err(NoReport::Stale(address, text::duration(age)));
     }
-    report.notes.insert(0, format!("looked: by the agent at {address}, {} ago", text::duration(age)));
+    let looked = format!("by the agent at {address}, {} ago", text::duration(age));
+    report.notes.insert(0, Note::new(About::Look, looked));
     Ok(report)
 }
 
-/// Whether what is to be looked at is a running machine, and not a copy of one's files.
+/// Whether a report is an agent's, of this boot of this machine, and of now or before.
+fn expect_own(report: &Report, boot: BootId, now: Timestamp) -> Result<(), String> {
+    if report.origin != Origin::Agent {
+        return Err("what answered there is no agent of a node".to_owned());
+    }
+    let there = report.boot.filter(|there| *there == boot && boot != BootId::default());
+    if there.is_none() {
+        let there = report.boot.map_or_else(|| "none that it says".to_owned(), |there| there.to_string());
+        return Err(format!(
+            "it is of another machine or boot, and not shown here: its boot is {there}, this one is {boot}"
+        ));
+    }
+    if report.at.duration_since(now) > MAX_REPORT_AGE {
+        return Err(format!("it is dated {:.0}, and it is {now:.0} here", report.at));
+    }
+    Ok(())
+}
+
+/// The boot of the running machine that is to be looked at; none where it is a copy of one's files.
 #[must_use]
-pub fn is_live(config: &Config) -> bool {
-    Root::open(Path::new(&config.host_root)).is_ok_and(|root| root.is_live())
+pub fn live_boot(config: &Config) -> Option<BootId> {
+    let root = Root::open(Path::new(&config.host_root)).ok().filter(Root::is_live)?;
+    Some(Clock::new(&root).now().boot)
 }
 
 /// The report in an agent's HTTP reply. Anything may listen on that port.
@@ -208,7 +231,7 @@ pub async fn look(
     config: &Config,
     long: Duration,
     each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<String>)> {
+) -> anyhow::Result<(Engine, Vec<Note>)> {
     look_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
 }
 
@@ -218,7 +241,7 @@ async fn look_as(
     of_machine: &Config,
     long: Duration,
     mut each: impl FnMut(Moment, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<String>, Whose)> {
+) -> anyhow::Result<(Engine, Vec<Note>, Whose)> {
     let (eyes, clock) = super::eyes(of_machine, None)?;
     let started = clock.now();
     let mut settings = config.detect.clone();
@@ -254,7 +277,7 @@ async fn look_as(
         expect_this_machine(&looker.node, &looker.node_name, config.node_name.is_some())?;
         let mut notes = vec![looker.api.note()];
         notes.extend(looker.ec2.note());
-        notes.extend(clock.note());
+        notes.extend(clock.note().map(|note| Note::new(About::Time, note)));
         let node = std::mem::take(&mut looker.node);
         return Ok((engine, notes, node));
     }
@@ -297,8 +320,8 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     let is_noted = match node {
         Whose::This => false,
         Whose::EarlierBoot => {
-            let note = format!("node: {node_name} is this machine, and its kubelet has not reported this boot yet");
-            report.notes.insert(0, note);
+            let note = format!("{node_name} is this machine, and its kubelet has not reported this boot yet");
+            report.notes.insert(0, Note::new(About::Node, note));
             false
         }
         // Where the cluster was not asked, a name that was not given is none that needs to be shown.
@@ -308,8 +331,8 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     if node.is_this_machine() {
         report.node = node_name;
     } else if is_noted {
-        let note = format!("node: nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
-        report.notes.insert(0, note);
+        let note = format!("nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
+        report.notes.insert(0, Note::new(About::Node, note));
     }
     Ok(report)
 }
@@ -317,6 +340,24 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_of_another_machine_boot_program_or_time_is_not_used() {
+        let (mut report, now) = (crate::report::samples::healthy(), Timestamp::now());
+        (report.origin, report.at) = (Origin::Agent, now);
+        let boot = report.boot.unwrap();
+        assert_eq!(expect_own(&report, boot, now), Ok(()));
+        let why = |report: &Report, boot| expect_own(report, boot, now).unwrap_err();
+        let other = "00000000-0000-4000-8000-00000000000b";
+        let said = why(&report, other.parse().unwrap());
+        assert!(said.contains("another machine or boot") && said.contains(other), "{said}");
+        let unread = Report { boot: None, ..report.clone() };
+        assert!(why(&unread, BootId::default()).contains("another machine or boot"));
+        let of_cluster = Report { origin: Origin::Cluster, ..report.clone() };
+        assert!(why(&of_cluster, boot).contains("no agent of a node"));
+        report.at = now.checked_add(Duration::from_secs(3600)).unwrap();
+        assert!(why(&report, boot).contains("it is dated"));
+    }
 
     #[test]
     fn another_machines_node_is_refused_with_the_way_to_look_there() {

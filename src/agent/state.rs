@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::engine::Engine;
-use crate::facts::{BootHistory, BootId, BootRecord, Cause, Moment, Observation, Reading};
+use crate::facts::{
+    BootHistory, BootId, BootRecord, Cause, MissedBoots, Moment, Observation, Reading, Source, Unknown,
+};
 use crate::ledger::Memory;
 use crate::observe::clock::boots_alike;
 use crate::report::events;
@@ -44,6 +46,9 @@ struct Kept {
     /// What was told to the API server.
     #[serde(default)]
     told: events::Memory,
+    /// Why what an earlier agent wrote is lost, where it was there.
+    #[serde(skip)]
+    lost: Option<Unknown>,
 }
 
 /// The state directory, or none.
@@ -52,7 +57,10 @@ pub struct StateDir {
     writer: Option<Writer>,
     kept: Kept,
     written: Option<Moment>,
-    failing: bool,
+    /// Why what is remembered is not, although there is a directory: it cannot be written, or its disk hangs.
+    trouble: Option<Unknown>,
+    /// The trouble by which boots were last answered for.
+    answered: Option<Unknown>,
 }
 
 /// Writes on a thread of its own: the directory is on the node's own disk, and when that stalls we must not.
@@ -126,6 +134,16 @@ impl StateDir {
         Self::begin(dir, now, read)
     }
 
+    /// A directory whose disk does not answer: nothing is remembered, and no boot before this one is known.
+    #[must_use]
+    pub fn hung(dir: &Path, now: Moment) -> Self {
+        let why = format!(
+            "state-dir {} does not answer (a hung disk?), so earlier boots are not known; start the agent again when it does",
+            dir.display()
+        );
+        Self { trouble: Some(Unknown::new(Cause::Stuck, why)), ..Self::begin(None, now, read).0 }
+    }
+
     fn begin(dir: Option<&Path>, now: Moment, read: impl Fn(&Path) -> Kept) -> (Self, Memory) {
         let file = dir.map(|dir| dir.join("state.json"));
         let mut kept = file.as_deref().map(read).unwrap_or_default();
@@ -142,26 +160,54 @@ impl StateDir {
         let memory = if same_boot { memory } else { Memory::default() };
         kept.version = VERSION;
         begin(&mut kept.boots, now);
+        if let Some(why) = kept.lost.take() {
+            kept.boots.missed = Some(MissedBoots { before: now.wall, why });
+        }
         kept.findings = memory.clone();
         let writer = file.map(|file| Writer { file, thread: None, waiting: None });
-        (Self { writer, kept, written: None, failing: false }, memory)
+        (Self { writer, kept, written: None, trouble: None, answered: None }, memory)
     }
 
-    /// The boots known so far, where there is a directory to know them from.
+    /// The boots known so far, or why they are not; none where there is no directory to know them from.
     #[must_use]
-    pub fn history(&self) -> Option<&BootHistory> {
-        self.writer.as_ref().filter(|_| !self.failing).map(|_| &self.kept.boots)
+    pub fn history(&self) -> Option<Result<&BootHistory, &Unknown>> {
+        match (&self.trouble, &self.writer) {
+            (Some(why), _) => Some(Err(why)),
+            (None, Some(_)) => Some(Ok(&self.kept.boots)),
+            (None, None) => None,
+        }
     }
 
-    /// Answers for the source that only the agent can answer for.
-    pub fn replace(&self, seen: &mut [Observation], at: Moment) {
+    /// Answers for the source that only the agent can answer for: when it is read, and at once where the directory began or
+    /// ceased to be of use.
+    pub fn replace(&mut self, seen: &mut Vec<Observation>, at: Moment) {
         let Some(history) = self.history() else { return };
-        for observation in seen {
-            if let Observation::BootHistory(reading) = observation {
-                let this = history.boots.last().filter(|boot| boot.id == at.boot && at.boot != BootId::default());
-                *reading = Reading::of(this.map(|_| history.clone()).ok_or_else(|| boots_alike(Cause::Failed)), at);
-            }
+        let is_boots = |observation: &&mut Observation| observation.source() == Source::BootHistory;
+        let asked = seen.iter_mut().find(is_boots);
+        if asked.is_none() && self.trouble == self.answered {
+            return;
         }
+        let known = history.map_err(Clone::clone).and_then(|history| {
+            let this = history.boots.last().filter(|boot| boot.id == at.boot && at.boot != BootId::default());
+            this.map(|_| history.clone()).ok_or_else(|| boots_alike(Cause::Failed))
+        });
+        let answer = Observation::BootHistory(Reading::of(known, at));
+        match asked {
+            Some(asked) => *asked = answer,
+            None => seen.push(answer),
+        }
+        self.answered.clone_from(&self.trouble);
+    }
+
+    /// Writes for the first time, and waits a moment for it: before that it is not known whether boots are remembered.
+    pub fn begin_writing(&mut self, now: Moment) {
+        self.write(now);
+        self.settle(LAST_PATIENCE);
+        if self.writer.as_ref().is_some_and(|writer| writer.waiting.is_some()) {
+            self.fail(Cause::Stuck, "the first write has not come back");
+        }
+        // The first pass writes what it finds.
+        self.written = None;
     }
 
     /// What was told to the API server, by us or an agent before us.
@@ -219,26 +265,57 @@ impl StateDir {
             // Also where it will fail: a full disk is not asked again before its time.
             Handed::Over => self.written = Some(now),
             Handed::Later => self.written = None,
-            Handed::Hangs => self.fail("the last write has not come back"),
+            Handed::Hangs => self.fail(Cause::Stuck, "the last write has not come back"),
         }
     }
 
     /// Waits so long for the last write to come back.
     pub fn settle(&mut self, patience: Duration) {
         match self.writer.as_mut().and_then(|writer| writer.result(patience)) {
-            Some(Ok(())) => self.failing = false,
-            Some(Err(error)) => self.fail(error),
+            Some(Ok(())) => self.trouble = None,
+            Some(Err(error)) => self.fail(cause_of(&error), error),
             None => {}
         }
     }
 
     /// Said once for each time of trouble.
-    fn fail(&mut self, why: impl std::fmt::Display) {
-        let Some(writer) = self.writer.as_ref().filter(|_| !self.failing) else { return };
+    fn fail(&mut self, cause: Cause, why: impl std::fmt::Display) {
+        let Some(writer) = self.writer.as_ref().filter(|_| self.trouble.is_none()) else { return };
         let file = writer.file.display();
         warn!(%file, %why, "cannot write what must survive a restart; trying again each minute");
-        self.failing = true;
+        let why = format!(
+            "{file}: cannot be written ({why}), so boots are not remembered; expected a directory with free space that the \
+             agent may write to"
+        );
+        self.trouble = Some(Unknown::new(cause, why));
     }
+}
+
+fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Cause::Denied,
+        io::ErrorKind::InvalidData => Cause::Malformed,
+        _ => Cause::Failed,
+    }
+}
+
+/// A boot takes less than this: where the last agent was seen longer before it, boots may have gone by without one.
+const LONGEST_BOOT: Duration = Duration::from_secs(600);
+/// Boots that were missed are forgotten after this time, the longest that a detector looks back.
+const LONGEST_NEWS: Duration = Duration::from_secs(7 * 86_400);
+
+/// What no agent saw of the time between the last boot in the list and this one, if that was long.
+fn missed_between(history: &BootHistory, now: Moment) -> Option<MissedBoots> {
+    let before = now.wall_at(Duration::ZERO);
+    let last = history.boots.last()?;
+    let until = last.stopped.unwrap_or(last.last_seen);
+    (before.duration_since(until).unsigned_abs() > LONGEST_BOOT && before > until).then(|| {
+        let why = format!(
+            "the state file was last written at {until:.0}, and this machine booted at {before:.0}: boots between are not known, \
+             as no agent that remembers ran then"
+        );
+        MissedBoots { before, why: Unknown::new(Cause::Incomplete, why) }
+    })
 }
 
 /// Adds this boot, or goes on with it. Without a boot id it may be any of them, and none is added: not by us, and where an
@@ -248,9 +325,12 @@ fn begin(history: &mut BootHistory, now: Moment) {
     if now.boot == BootId::default() {
         return;
     }
+    history.missed.take_if(|missed| now.wall.duration_since(missed.before).unsigned_abs() > LONGEST_NEWS);
+    let missed = missed_between(history, now);
     match history.boots.last_mut() {
         Some(this) if this.id == now.boot => this.stopped = None,
         _ => {
+            history.missed = missed.or(history.missed.take());
             let (first_seen, last_seen) = (now.wall, now.wall);
             let taint = crate::facts::Taint::default();
             history.boots.push(BootRecord { id: now.boot, first_seen, last_seen, stopped: None, taint });
@@ -267,11 +347,16 @@ fn read(file: &Path) -> Kept {
         Err(error) => {
             let aside = file.with_extension("unreadable");
             let kept = fs::rename(file, &aside).map_or_else(
-                |e| format!("and cannot be moved: {e}"),
+                |e| format!("it cannot be moved out of the way: {e}"),
                 |()| format!("it is kept as {}", aside.display()),
             );
-            warn!(file = %file.display(), %error, "what was remembered cannot be read, beginning anew; {kept}");
-            Kept::default()
+            warn!(
+                file = %file.display(), %error,
+                "the state file cannot be read, so earlier findings and boots are not known; boots are counted from now on, \
+                 and reboots are not evaluated until these suffice; {kept}"
+            );
+            let why = format!("{}: could not be read ({error}), so earlier boots are not known", file.display());
+            Kept { lost: Some(Unknown::new(cause_of(&error), why)), ..Kept::default() }
         }
     }
 }
@@ -296,11 +381,12 @@ pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
 }
 
 fn whole(text: &[u8]) -> io::Result<Kept> {
-    let kept: Kept = serde_json::from_slice(text)?;
+    let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let kept: Kept = serde_json::from_slice(text).map_err(malformed)?;
     if kept.version == VERSION {
         Ok(kept)
     } else {
-        Err(io::Error::other(format!("version {} is not {VERSION}", kept.version)))
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("version {} is not {VERSION}", kept.version)))
     }
 }
 
@@ -309,12 +395,33 @@ fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir)?;
     let next = file.with_extension("next");
-    // The kubelet makes the directory of a hostPath for all to list; what is in the file is for us alone.
-    let mut handle = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    handle.write_all(bytes)?;
-    handle.sync_all()?;
-    fs::rename(&next, file)?;
+    let written =
+        write_new(&next, bytes).and_then(|()| fs::rename(&next, file).map_err(|error| in_the_way(file, error)));
+    if written.is_err() {
+        // On a full disk its bytes are missing elsewhere, and nothing reads it.
+        let _ = fs::remove_file(&next);
+    }
+    written?;
     File::open(dir)?.sync_all()
+}
+
+fn write_new(next: &Path, bytes: &[u8]) -> io::Result<()> {
+    // The kubelet makes the directory of a hostPath for all to list; what is in the file is for us alone.
+    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(next);
+    let mut handle = opened.map_err(|error| in_the_way(next, error))?;
+    handle.write_all(bytes)?;
+    handle.sync_all()
+}
+
+/// Where something else stands in the place of a file: what was expected, and what to do.
+fn in_the_way(file: &Path, error: io::Error) -> io::Error {
+    match fs::symlink_metadata(file) {
+        Ok(meta) if meta.is_dir() => io::Error::other(format!(
+            "{} is a directory, expected a regular file or nothing: move it away",
+            file.display()
+        )),
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -324,7 +431,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::BootId;
+    use crate::finding::{Blind, Kind};
 
     fn at(boot: &str, second: u64) -> Moment {
         let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap();
@@ -335,7 +442,7 @@ mod tests {
     const B: &str = "00000000-0000-4000-8000-00000000000b";
 
     fn boots(state: &StateDir) -> Vec<(BootId, bool)> {
-        state.history().unwrap().boots.iter().map(|boot| (boot.id, boot.stopped.is_some())).collect()
+        state.history().unwrap().unwrap().boots.iter().map(|boot| (boot.id, boot.stopped.is_some())).collect()
     }
 
     #[test]
@@ -408,6 +515,93 @@ mod tests {
         }
     }
 
+    /// Why UnexpectedReboot and RebootLoop are not evaluated by what a state directory answers, in this order.
+    fn not_evaluated(state: &mut StateDir, now: Moment) -> [Option<String>; 2] {
+        let mut seen = vec![Observation::unknown(Source::BootHistory, Unknown::not_asked())];
+        state.replace(&mut seen, now);
+        let mut engine = Engine::new(crate::detect::Settings::default(), now, Memory::default());
+        engine.step(now, seen);
+        [Kind::UnexpectedReboot, Kind::RebootLoop].map(|kind| match engine.blind(kind) {
+            Some(Blind::All(why)) => Some(why.why.clone()),
+            Some(Blind::No) => None,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn all(not_evaluated: [Option<String>; 2], why: &str) {
+        for reason in not_evaluated {
+            assert!(reason.as_ref().is_some_and(|reason| reason.contains(why)), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_torn_file_reboots_are_not_evaluated_until_the_boots_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), b"{\"version\":1,\"boots\":{\"boo").unwrap();
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 100));
+        all(not_evaluated(&mut first, at(A, 100)), "state.json: could not be read");
+        first.begin_writing(at(A, 100));
+        // Another agent, in the same boot, knows no more; an hour later there is nothing left to know.
+        let (mut second, _) = StateDir::open(Some(dir.path()), at(A, 200));
+        all(not_evaluated(&mut second, at(A, 3699)), "state.json: could not be read");
+        assert_eq!(not_evaluated(&mut second, at(A, 3701)), [None, None]);
+        // The boot before this one is known after a reboot, and a loop is not ruled out.
+        let next = Moment { up: Duration::from_secs(1), ..at(B, 300) };
+        let (mut third, _) = StateDir::open(Some(dir.path()), next);
+        let [crash, repeated] = not_evaluated(&mut third, next);
+        assert!(crash.is_none() && repeated.is_some(), "{crash:?} {repeated:?}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_or_hangs_knows_no_boots() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), b"").unwrap();
+        let (mut state, _) = StateDir::open(Some(&dir.path().join("file")), at(A, 1));
+        state.begin_writing(at(A, 1));
+        all(not_evaluated(&mut state, at(A, 1)), "state.json: cannot be written");
+        all(not_evaluated(&mut StateDir::hung(dir.path(), at(A, 1)), at(A, 1)), "does not answer");
+        // It is answered for at once when that changes.
+        let (mut state, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        assert_eq!(not_evaluated(&mut state, at(A, 1)), [None, None]);
+        state.fail(Cause::Failed, "no space left");
+        let mut seen = Vec::new();
+        state.replace(&mut seen, at(A, 2));
+        assert!(seen.iter().any(|seen| seen.why_unknown().is_some_and(|why| why.why.contains("no space left"))));
+        seen.clear();
+        state.replace(&mut seen, at(A, 3));
+        assert_eq!(seen, []);
+    }
+
+    #[test]
+    fn an_old_history_does_not_say_how_this_boot_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
+        first.stopped(at(A, 2), Memory::default());
+        for (wall, known) in [(500, true), (90_000, false)] {
+            let now = Moment { up: Duration::from_secs(30), ..at(B, wall) };
+            let (mut state, _) = StateDir::open(Some(dir.path()), now);
+            match known {
+                true => assert_eq!(not_evaluated(&mut state, now), [None, None]),
+                false => all(not_evaluated(&mut state, now), "boots between are not known"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_the_file_is_named_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, next) = (dir.path().join("state.json"), dir.path().join("state.next"));
+        fs::create_dir(&file).unwrap();
+        let why = replace(&file, b"{}").unwrap_err().to_string();
+        assert!(
+            why.contains("state.json is a directory, expected a regular file") && why.contains("move it away"),
+            "{why}"
+        );
+        assert!(!next.exists());
+        fs::create_dir(&next).unwrap();
+        assert!(replace(&file, b"{}").unwrap_err().to_string().contains("state.next is a directory"));
+    }
+
     #[test]
     fn the_file_is_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -424,9 +618,12 @@ mod tests {
         first.settle(Duration::from_secs(10));
         let unread = Moment { boot: BootId::default(), ..at(A, 9) };
         let (mut second, _) = StateDir::open(Some(dir.path()), unread);
-        let mut seen = [Observation::unknown(crate::facts::Source::BootHistory, crate::facts::Unknown::not_asked())];
+        let mut seen = Vec::new();
         second.replace(&mut seen, unread);
-        let [Observation::BootHistory(reading)] = &seen else { panic!("another source") };
+        assert_eq!(seen, [], "it is answered for when it is read");
+        seen.push(Observation::unknown(Source::BootHistory, Unknown::not_asked()));
+        second.replace(&mut seen, unread);
+        let [Observation::BootHistory(reading)] = &seen[..] else { panic!("another source") };
         assert!(reading.known().unwrap_err().why.contains("boot id"), "{reading:?}");
         second.stopped(unread, Memory::default());
         let (third, _) = StateDir::open(Some(dir.path()), at(A, 10));

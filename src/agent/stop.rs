@@ -28,6 +28,11 @@ impl Stop {
 
     /// Waits for the first of them.
     pub async fn asked(&mut self) {
+        self.which().await;
+    }
+
+    /// Waits for the first of them, and says which it was.
+    pub async fn which(&mut self) -> &'static str {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -35,9 +40,9 @@ impl Stop {
             }
         };
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = hangup => {}
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = hangup => "SIGHUP",
         }
     }
 }

@@ -23,10 +23,14 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
     {
         bail!("{region:?} is no region: expected one such as eu-west-1");
     }
+    let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes);
+    if access.is_none() && region.is_none() {
+        bail!(no_region(config.kubernetes));
+    }
     if !BUILT_IN {
         bail!("EC2 cannot be asked: {NOT_BUILT_IN}");
     }
-    let api = match Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes) {
+    let api = match access {
         Some(access) => Some(connect(&access, "sweep").await?),
         None => None,
     };
@@ -45,7 +49,37 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
     Ok(SweepReport::of(&sweep.found, &sizes, notes, Timestamp::now()))
 }
 
+/// Why it is not known which region to list, what was tried, and what to do.
+fn no_region(cluster: bool) -> String {
+    let cluster = match cluster {
+        true => {
+            "no cluster was asked for it: kubeconfig is not set (KUBECONFIG is not read), and this is no pod with a service account"
+        }
+        false => "no cluster was asked for it, as the setting cluster is off",
+    };
+    format!(
+        "the region is not known: neither --region nor AWS_REGION says it, and {cluster}. Give --kubeconfig FILE, which also \
+         shows the volumes that the cluster still has, or --region REGION alone, where no volume is called this cluster's"
+    )
+}
+
 /// What the settings say of the cluster and of who is asked.
 pub(super) fn hints(config: &Config) -> Hints {
     Hints { endpoint: config.ec2_endpoint.clone(), region: None, cluster: config.cluster_name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_cluster_and_a_region_it_says_what_was_tried_and_what_to_do() {
+        let config = Config { kubernetes: false, ..Config::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let why = runtime.block_on(run(&config, None)).unwrap_err().to_string();
+        for part in ["--region", "AWS_REGION", "the setting cluster is off", "Give --kubeconfig FILE"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        assert!(no_region(true).contains("kubeconfig is not set"));
+    }
 }

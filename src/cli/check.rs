@@ -8,8 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::agent::look;
 use crate::config::{Config, Setting, parse_duration};
+use crate::facts::BootId;
 use crate::finding::Kind;
 use crate::report::coverage::Outcome;
+use crate::report::note::{About, Note};
 use crate::report::table;
 use crate::report::{Origin, Report, json, npd};
 
@@ -55,8 +57,10 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    let own_look = reason_for_own_look(arguments, config, long);
-    let mut report = runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_look))?;
+    let boot = look::live_boot(config);
+    let own_look = reason_for_own_look(arguments, boot, long);
+    let mut report =
+        runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_look, boot.unwrap_or_default()))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);
     }
@@ -73,28 +77,28 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
 }
 
 /// Why the agent is not asked, if it is not.
-fn reason_for_own_look(arguments: &ArgMatches, config: &Config, long: Option<Duration>) -> Option<&'static str> {
+fn reason_for_own_look(arguments: &ArgMatches, boot: Option<BootId>, long: Option<Duration>) -> Option<&'static str> {
     match () {
         () if long.is_some() => Some("with --for"),
         () if arguments.get_flag("no-agent") => Some("with --no-agent"),
         () if has_own_settings(arguments) => Some("as settings were given here"),
         // A copy of some machine, wherever it was named, is not what an agent here watches.
-        () if !look::is_live(config) => Some("as host-root is a copy of a machine"),
+        () if boot.is_none() => Some("as host-root is a copy of a machine"),
         () => None,
     }
 }
 
-async fn obtain(config: &Config, long: Duration, own_look: Option<&str>) -> anyhow::Result<Report> {
+async fn obtain(config: &Config, long: Duration, own_look: Option<&str>, boot: BootId) -> anyhow::Result<Report> {
     let (why, is_hung) = match own_look {
         Some(why) => (format!("the agent was not asked, {why}"), false),
-        None => match look::ask(config.listen).await {
+        None => match look::ask(config.listen, boot).await {
             Ok(report) => return Ok(report),
             Err(why) => (why.to_string(), why.is_hung()),
         },
     };
     let mut report = look::report(config, long).await?;
     report.agent_trouble = is_hung.then(|| why.clone());
-    report.notes.insert(0, format!("looked: by check itself: {why}"));
+    report.notes.insert(0, Note::new(About::Look, format!("by check itself: {why}")));
     Ok(report)
 }
 

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::agent::look;
 use crate::agent::stop::Stop;
 use crate::config::{Config, parse_duration};
-use crate::recording::Writer;
+use crate::recording::{End, Writer};
 
 use super::{Failure, OK, runtime};
 
@@ -28,23 +28,27 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let long = arguments.get_one::<Duration>("for").copied().unwrap_or_default();
     let file = std::fs::File::create_new(name).with_context(|| format!("{name} cannot be made"))?;
     let mut writer = Writer::new(file).with_context(|| format!("{name} cannot be written"))?;
-    let mut trouble = None;
+    let (mut trouble, mut last) = (None, None);
     let look = look::look(config, long, |at, seen| {
+        last = Some(at);
         if trouble.is_none() {
             trouble = writer.step(at, seen).err();
         }
     });
     // Incidents end when somebody has seen enough: what was recorded until then is whole.
-    runtime()?.block_on(async {
+    let signal = runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         tokio::select! {
-            looked = look => looked.map(drop),
-            () = stop.asked() => Ok(()),
+            looked = look => looked.map(|_| None),
+            signal = stop.which() => Ok(Some(signal.to_owned())),
         }
     })?;
     if let Some(error) = trouble {
         return Err(anyhow::Error::from(error).context(format!("{name} could not be written to its end")).into());
     }
+    let end = End { planned_seconds: long.as_secs(), signal };
+    last.map_or(Ok(()), |at| writer.end(at, &end))
+        .with_context(|| format!("{name} could not be written to its end"))?;
     writer.finish().with_context(|| format!("{name} could not be written to its end"))?;
     Ok(OK)
 }

@@ -1,5 +1,6 @@
 //! `barnacle replay`: a recording as a timeline.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,10 +9,11 @@ use clap::{Arg, ArgMatches, Command};
 use crate::config::parse_duration;
 use crate::detect::Settings;
 use crate::engine::Engine;
+use crate::facts::Moment;
 use crate::ledger::Memory;
-use crate::recording::Reader;
+use crate::recording::{End, Reader};
 use crate::report::timeline::Timeline;
-use crate::report::{Origin, Report, page, table};
+use crate::report::{Origin, Report, page, table, text};
 
 use super::{Failure, OK, flag, print, style};
 
@@ -37,13 +39,23 @@ fn until(text: &str) -> Result<Duration, String> {
 pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     let name = arguments.get_one::<String>("file").map(String::as_str).unwrap_or_default();
     let file = std::fs::File::open(name).with_context(|| format!("{name} cannot be opened"))?;
-    let reader = Reader::new(file).with_context(|| format!("{name} is no recording"))?;
+    let mut reader = Reader::new(file).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => anyhow::anyhow!(cut_off(name, &error, 0, None)),
+        _ => anyhow::Error::new(error).context(format!("{name} is no recording")),
+    })?;
     let mut timeline = Timeline::default();
     let mut engine: Option<Engine> = None;
     let most = arguments.get_one::<Duration>("until");
-    let mut begun = None;
-    for step in reader {
-        let (at, seen) = step.with_context(|| format!("{name} cannot be read on"))?;
+    let (mut begun, mut trouble, mut steps) = (None, None, 0_usize);
+    for step in reader.by_ref() {
+        let (at, seen) = match step {
+            Ok(step) => step,
+            Err(error) => {
+                trouble = Some(error);
+                break;
+            }
+        };
+        steps = steps.saturating_add(1);
         let begun = *begun.get_or_insert(at);
         if most.is_some_and(|most| at.since(&begun).is_some_and(|after| after > *most)) {
             break;
@@ -52,9 +64,15 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
         let step = engine.step(at, seen);
         print(&timeline.step(engine, &step));
     }
+    let trouble = trouble.map(|error| cut_off(name, &error, steps, begun.zip(engine.as_ref().map(Engine::now))));
     let Some(engine) = engine else {
-        return Err(anyhow::anyhow!("{name} holds no step").into());
+        let empty = || format!("{name} holds no step: record ended before it had looked once");
+        return Err(anyhow::anyhow!(trouble.unwrap_or_else(empty)).into());
     };
+    if let Some(end) = reader.end() {
+        let long = begun.and_then(|begun| engine.now().since(&begun)).unwrap_or_default();
+        print(&format!("{}\n", summary(end, steps, long)));
+    }
     let report = Report::of(&engine, Origin::Replay);
     if arguments.get_flag("report") {
         print(&format!("\n{}", table::write(&report, style(false), &[])));
@@ -62,5 +80,61 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     if let Some(file) = arguments.get_one::<String>("page") {
         std::fs::write(file, page::html(&report)).with_context(|| format!("{file} cannot be written"))?;
     }
-    Ok(OK)
+    match trouble {
+        // What there is of it was shown.
+        Some(trouble) => Err(anyhow::anyhow!(trouble).into()),
+        None => Ok(OK),
+    }
+}
+
+/// The last line of a recording that says how it ended.
+fn summary(end: &End, steps: usize, long: Duration) -> String {
+    let covers = format!("recorded: {} over {}", text::counted(steps, "step"), text::duration(long));
+    match &end.signal {
+        Some(signal) => {
+            let planned = text::duration(Duration::from_secs(end.planned_seconds));
+            format!("{covers}, ended by {} before the {planned} that were asked for", text::clean(signal))
+        }
+        None => format!("{covers}, complete"),
+    }
+}
+
+/// What there is of a recording that cannot be read to its end, and what is missing.
+fn cut_off(name: &str, error: &std::io::Error, steps: usize, covers: Option<(Moment, Moment)>) -> String {
+    let until = covers.map_or_else(
+        || "not one step is whole".to_owned(),
+        |(first, last)| {
+            let long = text::duration(last.since(&first).unwrap_or_default());
+            format!(
+                "{} over {long} could be read, up to {:.0}; what came later is missing",
+                text::counted(steps, "step"),
+                last.wall
+            )
+        },
+    );
+    match error.kind() {
+        ErrorKind::UnexpectedEof => format!(
+            "{name} is cut off: {until}. record was killed, its disk was full, or the file was not copied to its end"
+        ),
+        ErrorKind::InvalidData => {
+            format!("{name} is damaged: {until} (step {}: {error})", steps.saturating_add(1))
+        }
+        _ => format!("{name} cannot be read to its end: {until} ({error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_what_ended_a_recording() {
+        let end = |signal: Option<&str>| End { planned_seconds: 600, signal: signal.map(str::to_owned) };
+        let line = |end: &End| summary(end, 4, Duration::from_secs(15));
+        assert_eq!(line(&end(None)), "recorded: 4 steps over 15s, complete");
+        assert_eq!(
+            line(&end(Some("SIGINT"))),
+            "recorded: 4 steps over 15s, ended by SIGINT before the 10m that were asked for"
+        );
+    }
 }

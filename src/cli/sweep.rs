@@ -26,7 +26,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
-    let region = arguments.get_one::<String>("region").cloned();
+    // An empty variable is one that is not set.
+    let region = arguments.get_one::<String>("region").filter(|region| !region.is_empty()).cloned();
     let report = runtime()?.block_on(crate::agent::sweep::run(config, region))?;
     match arguments.get_one::<String>("format").map(String::as_str) {
         Some("json") => print(&report.to_json()),

@@ -1,7 +1,8 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
+use super::volumes::state::Volumes;
 use super::{Detector, Judge, Settings};
-use crate::facts::{Inventory, Moment, SourceSet, Tri, Unknown};
+use crate::facts::{Inventory, Moment, Question, SourceSet, Tri, Unknown};
 use crate::finding::{Blind, Finding, Judgement, Kind, Subject};
 use crate::view::Seen;
 use crate::view::View;
@@ -18,6 +19,19 @@ pub trait Detect {
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation);
 }
 
+/// A detector of EBS volumes: it decides by the states of volumes, beside inputs of its own.
+pub trait DetectVolumes {
+    /// The kinds that it decides.
+    const KINDS: &'static [Kind];
+    /// What it reads itself.
+    type In: Input;
+    /// The sources of the facts that its states rest on. A test holds that they are these and no others.
+    type By: Input;
+
+    /// Decides.
+    fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation);
+}
+
 /// What every detector may know beside its inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'v> {
@@ -25,6 +39,21 @@ pub struct Around<'v> {
     pub now: Moment,
     /// The thresholds of all detectors.
     pub settings: &'v Settings,
+}
+
+/// A finding, and why its severity may be higher, where what would raise it is not known: the ledger keeps the severity that it had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raised {
+    /// The finding, as severe as it is at least.
+    pub finding: Finding,
+    /// Why it may be more severe.
+    pub severity_unknown: Option<Unknown>,
+}
+
+impl From<Finding> for Raised {
+    fn from(finding: Finding) -> Self {
+        Self { finding, severity_unknown: None }
+    }
 }
 
 /// The decisions of one detector in one pass.
@@ -64,11 +93,15 @@ impl Evaluation {
     }
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
-    pub fn decide(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<Finding>) {
+    pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<F>) {
         let Some(Decisions { judgement, decided }) = self.of(kind) else { return };
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(finding) => judgement.raised.push(finding),
+            Tri::Yes(raised) => {
+                let Raised { finding, severity_unknown } = raised.into();
+                judgement.severity_unknown.extend(severity_unknown.map(|why| (finding.subject.clone(), why)));
+                judgement.raised.push(finding);
+            }
             Tri::No(_) => {}
             Tri::Unknown(why) => judgement.blind_to(object(), &why),
         }
@@ -76,18 +109,32 @@ impl Evaluation {
 
     /// One decision for each item of a list. What the list no longer has is resolved; where a part of it could not be read, what is
     /// not in it is not evaluated.
-    pub fn each<'v, K: Ord, V>(
+    pub fn each<'v, K: Ord, V, F: Into<Raised>>(
         &mut self,
         kind: Kind,
         list: &Seen<'v, Inventory<K, V>>,
         object: impl Fn(&'v K, &'v V) -> Subject,
-        mut decide: impl FnMut(&'v K, &'v V) -> Tri<Finding>,
+        mut decide: impl FnMut(&'v K, &'v V) -> Tri<F>,
     ) {
         for (key, item) in list.value {
             self.decide(kind, || object(key, item), decide(key, item));
         }
-        if let Some(why) = list.value.gap() {
+        self.incomplete(kind, list.value.gap());
+    }
+
+    /// What a list does not have is not evaluated, where a part of it could not be read.
+    pub fn incomplete(&mut self, kind: Kind, gap: Option<&Unknown>) {
+        if let Some(why) = gap {
             self.rest(kind, why);
+        }
+    }
+
+    /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
+    pub fn ask(&mut self, kind: Kind, question: Question) {
+        if let Some(Decisions { judgement, .. }) = self.of(kind)
+            && !judgement.asks.contains(&question)
+        {
+            judgement.asks.push(question);
         }
     }
 
@@ -119,6 +166,35 @@ impl Detector {
             decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
             judge: Judge::Typed(run::<D>),
+        }
+    }
+}
+
+impl Detector {
+    /// A detector of volumes by its type.
+    #[must_use]
+    pub const fn of_volumes<D: DetectVolumes>() -> Self {
+        let decides = <D::In as Input>::PARTS.with(<D::By as Input>::PARTS).without(<D::In as Input>::NEEDS);
+        let uses = <D::By as Input>::CONTEXT.with(<D::In as Input>::CONTEXT);
+        Self {
+            kinds: D::KINDS,
+            needs: <D::In as Input>::NEEDS.with(<D::By as Input>::NEEDS),
+            parts: SourceSet::NONE,
+            decides,
+            uses: uses.without(decides).without(<D::In as Input>::NEEDS),
+            judge: Judge::OfVolumes(run_with_volumes::<D>),
+        }
+    }
+}
+
+fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<Judgement> {
+    let unknown = D::By::extract(view).err();
+    match (D::In::extract(view), unknown) {
+        (Err(why), _) | (_, Some(why)) => D::KINDS.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
+        (Ok(input), None) => {
+            let mut out = Evaluation::new(D::KINDS);
+            D::evaluate(input, volumes, &Around { now: view.now, settings }, &mut out);
+            out.into_judgements()
         }
     }
 }

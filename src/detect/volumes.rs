@@ -18,7 +18,7 @@ pub mod pinned_filesystem;
 pub mod stacked_mounts;
 pub mod stale_attachment;
 pub mod stalled_io;
-pub mod standing;
+pub mod state;
 pub mod stuck_attaching;
 pub mod stuck_detaching;
 pub mod stuck_unmount;
@@ -34,12 +34,12 @@ use std::time::Duration;
 
 use crate::detect::Settings as All;
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, Ec2Attached, MountEntry, Mounts, Source, SourceSet, Unknown, VolumeId,
+    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Source, SourceSet, Unknown, VolumeId,
     VolumePath,
 };
 use crate::finding::{Subject, SubjectType};
 use crate::setting::{Group, value};
-use crate::view::input::Input;
+use crate::view::input::{Input, Known};
 use crate::view::{Seen, View};
 
 /// Which volumes are EBS.
@@ -161,6 +161,12 @@ impl<'v> Names<'v> {
         Self { block, mounts: view.mounts.known().ok().map(|seen| seen.value) }
     }
 
+    /// The EBS volume that a device is, by its name.
+    fn volume(self, device: &str) -> Option<VolumeId> {
+        let block = self.block?;
+        volume_of(block, named(block, device)?)
+    }
+
     /// Mounts of a device by its name: of its filesystem, and of its node.
     fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
         let dev = self.block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
@@ -205,17 +211,22 @@ fn describe_without_pod(mount: &MountEntry) -> String {
     }
 }
 
+/// Devices of NVMe controllers that the list of block devices lacks, whatever it says of itself: each is there, and nothing is
+/// known of it.
+fn unlisted<'v>(
+    nvme: &Known<'v, NvmeControllers>,
+    block: Seen<'v, BlockDevices>,
+) -> impl Iterator<Item = (Subject, Unknown)> + use<'v> {
+    let controllers = nvme.seen().ok().into_iter().flat_map(|nvme| nvme.value.iter());
+    let devices =
+        controllers.flat_map(|(name, controller)| controller.namespaces.iter().map(move |of| (name, controller, of)));
+    devices.filter(move |(.., device)| named(block.value, device).is_none()).map(|(name, controller, device)| {
+        let why = format!("controller {name} has {device}, which is not among the block devices that were read");
+        let volume = controller.volume.clone();
+        let object = Subject { volume, ..Subject::new(SubjectType::Device, device.as_str()) };
+        (object, Unknown::new(Cause::Incomplete, why))
+    })
+}
+
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.
 const EC2_APART: Duration = Duration::from_secs(60);
-
-/// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its word rests on both.
-fn ec2_twice(view: &View) -> Result<(Seen<'_, Ec2Attached>, &Ec2Attached), Unknown> {
-    let (now, before, over) = view.ec2_attached.pair()?;
-    let same = now.value.instance == before.instance;
-    let has_ebs = || view.block.known().is_ok_and(|block| block.value.values().any(|device| device.volume.is_some()));
-    if (now.value.volumes.is_empty() || before.volumes.is_empty()) && has_ebs() {
-        let why = "EC2 lists no volume of this instance, which has at least one: that word is not taken";
-        return Err(Unknown::new(Cause::Malformed, why));
-    }
-    if same && over >= EC2_APART { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's word")) }
-}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DevId, Inventory};
+use super::{DevId, Inventory, Part};
 
 /// A name below `/sys/block` or `/sys/class/block`, such as `nvme1n1p1`. It may name another device tomorrow.
 pub type DeviceName = String;
@@ -76,9 +76,9 @@ pub struct BlockDevice {
     pub diskseq: Option<u64>,
     /// Size in bytes.
     pub size: u64,
-    /// I/O counters; absent for partitions and where the file could not be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io: Option<IoStat>,
+    /// I/O counters; absent for partitions and for devices that nothing stands behind.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub io: Part<IoStat>,
     /// The EBS volume, where the serial is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeId>,

@@ -97,14 +97,14 @@ pub struct Cgroup {
     #[serde(default)]
     pub oom: OomCounts,
     /// Tasks (threads) in it and below.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u64>,
-    /// Limit on tasks; absent where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids_max: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids: Part<u64>,
+    /// Limit on tasks; absent where it is `max`, and not known where there is no such file.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_max: Part<u64>,
     /// Times a fork failed for the limit (`pids.events`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids_refused: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_refused: Part<u64>,
     /// Memory pressure of it (`memory.pressure`, v2 only).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_pressure: Part<PressureFile>,
@@ -143,9 +143,6 @@ pub struct Cgroups {
     /// Why the OOM counters of a level that is there are absent above, the first of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_unread: Option<Box<Unknown>>,
-    /// Why the pids counters of a level that is there are absent above, the first of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids_unread: Option<Box<Unknown>>,
 }
 
 impl Cgroups {
@@ -154,10 +151,10 @@ impl Cgroups {
     pub fn unread(&self) -> Option<&Unknown> {
         let kubepods = self.kubepods.as_ref();
         let part = kubepods.and_then(|group| {
-            let numbers = [&group.memory, &group.inactive_file, &group.memory_max];
+            let numbers = [&group.memory, &group.inactive_file, &group.memory_max, &group.pids, &group.pids_max];
             numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
         });
-        self.root.unread().or(part).or(self.oom_unread.as_deref()).or(self.pids_unread.as_deref())
+        self.root.unread().or(part).or(self.oom_unread.as_deref())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DevId, DeviceName, Inventory};
+use super::{DevId, DeviceName, Inventory, Part};
 
 /// A filesystem type that shows its life in `/sys/fs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,11 +40,11 @@ pub struct FilesystemKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
     /// ext4: errors since the last e2fsck, kept in the superblock over mounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errors: Option<u64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub errors: Part<u64>,
     /// ext4: when the last of them happened, in seconds since 1970 on the node's clock of that time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<i64>,
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub last_error: Part<i64>,
     /// ext4: the kernel function that reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error_function: Option<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, DeviceName, Part, Unknown};
+use super::{BootId, Cause, DeviceName, Part, Unknown};
 
 /// Bits of `/proc/sys/kernel/tainted` that tell of trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,26 @@ pub struct BootRecord {
 pub struct BootHistory {
     /// At most 32.
     pub boots: Vec<BootRecord>,
+    /// Boots that are missing from the list; absent where no agent had a reason to miss one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<MissedBoots>,
+}
+
+/// Boots that are not in the history: its file was lost, or no agent ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedBoots {
+    /// Boots that began before this time may be missing.
+    pub before: Timestamp,
+    /// Why they are.
+    pub why: Unknown,
+}
+
+impl BootHistory {
+    /// Why boots that began at this time or later may be missing, if so.
+    #[must_use]
+    pub fn missed_since(&self, time: Timestamp) -> Option<&MissedBoots> {
+        self.missed.as_ref().filter(|missed| missed.before > time)
+    }
 }
 
 /// `adjtimex(2)`.
@@ -170,4 +190,17 @@ pub struct KernelLog {
     pub records: Arc<[KernelRecord]>,
     /// Messages of any kind that were overwritten before they could be read.
     pub lost: u64,
+    /// The number of the first message that was read after the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_before: Option<u64>,
+}
+
+impl KernelLog {
+    /// Why an event may be missing that came after this one, or after we began to read, if so.
+    #[must_use]
+    pub fn may_lack(&self, after: Option<&KernelRecord>) -> Option<Unknown> {
+        let read_since = after.zip(self.lost_before).is_some_and(|(record, lost_before)| record.seq >= lost_before);
+        let why = || format!("{} messages of the kernel's log were overwritten before they could be read", self.lost);
+        (self.lost > 0 && !read_since).then(|| Unknown::new(Cause::Incomplete, why()))
+    }
 }

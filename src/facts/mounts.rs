@@ -97,6 +97,13 @@ impl MountEntry {
         (!name.is_empty()).then_some(name)
     }
 
+    /// Whether a raw-block bind shows a device node that was deleted: its device is gone, and what opens the node reaches whatever
+    /// device has its number by now.
+    #[must_use]
+    pub fn shows_deleted_node(&self) -> bool {
+        self.raw_block_device().is_some() && self.root.ends_with("//deleted")
+    }
+
     /// Whether the filesystem's own options hold this word.
     #[must_use]
     pub fn has_super_option(&self, word: &str) -> bool {

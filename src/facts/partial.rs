@@ -24,13 +24,6 @@ impl Partial for KubeletDirs {
     }
 }
 
-/// Process ids of all levels are one list to a detector of one that runs out.
-impl Partial for Cgroups {
-    fn gap(&self) -> Option<&Unknown> {
-        self.pids_unread.as_deref()
-    }
-}
-
 impl Partial for Ec2Attached {
     fn gap(&self) -> Option<&Unknown> {
         self.volumes.gap()
@@ -65,6 +58,7 @@ whole!(
     AgentDaemonSet,
     Boot,
     BootHistory,
+    Cgroups,
     ClockState,
     CniNode,
     Conntrack,

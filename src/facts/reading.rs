@@ -60,6 +60,20 @@ impl Cause {
     }
 }
 
+/// A component of the DaemonSet that gives a source to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// `kmsg`: the kernel's log.
+    Kmsg,
+    /// `directories`: the kubelet's directories.
+    Directories,
+    /// That of the distribution: the directory of the images.
+    Distribution,
+    /// `nvme-stats`: EBS's statistics.
+    NvmeStats,
+}
+
 /// Something that is not known, and why. Never the same as nothing being there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
@@ -67,6 +81,9 @@ pub struct Unknown {
     pub cause: Cause,
     /// One sentence that names the file or call and what was expected.
     pub why: String,
+    /// The component of the DaemonSet that would show it; the collector knows in which profile it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<Component>,
     /// Since when it has been unknown for this cause; filled in by the view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Moment>,
@@ -75,7 +92,13 @@ pub struct Unknown {
 impl Unknown {
     /// A reason without a beginning: the view knows since when.
     pub fn new(cause: Cause, why: impl Into<String>) -> Self {
-        Self { cause, why: why.into(), since: None }
+        Self { cause, why: why.into(), component: None, since: None }
+    }
+
+    /// The same, where a component of the DaemonSet would show it.
+    #[must_use]
+    pub fn in_component(self, component: Component) -> Self {
+        Self { component: Some(component), ..self }
     }
 
     /// Nobody has asked this witness yet.

@@ -60,7 +60,12 @@ impl VolumePath {
     /// Reads a path, given the kubelet's root directory without a slash at its end.
     #[must_use]
     pub fn parse(kubelet_root: &str, path: &str) -> Option<Self> {
-        let below = path.strip_prefix(kubelet_root)?.strip_prefix('/')?;
+        Self::parse_below(path.strip_prefix(kubelet_root)?.strip_prefix('/')?)
+    }
+
+    /// Reads a path below the kubelet's directory, without a slash at its head.
+    #[must_use]
+    pub fn parse_below(below: &str) -> Option<Self> {
         let parts: Vec<&str> = below.split('/').collect();
         match *parts.as_slice() {
             ["pods", pod, "volumes", plugin, name] | ["pods", pod, "volumes", plugin, name, "mount"] => {

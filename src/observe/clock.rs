@@ -115,13 +115,13 @@ impl Clock {
         let Time::Copied { up, booted, .. } = self.time else { return None };
         let files = match (up, booted) {
             (Ok(_), Ok(_)) => {
-                return Some("time: that of the copied machine when it was copied".to_owned());
+                return Some("that of the copied machine when it was copied".to_owned());
             }
             (Err(_), Ok(_)) => UPTIME.to_owned(),
             (Ok(_), Err(_)) => format!("{STAT} (btime)"),
             (Err(_), Err(_)) => format!("{UPTIME} and {STAT} (btime)"),
         };
-        Some(format!("time: when this machine was copied is not known; copy its {files} as well. All dates are wrong"))
+        Some(format!("when this machine was copied is not known; copy its {files} as well. All dates are wrong"))
     }
 }
 

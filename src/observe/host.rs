@@ -20,11 +20,10 @@ pub mod root;
 pub mod spared;
 pub mod xfs_probe;
 
-use crate::facts::{
-    Cause, ConfigOrigin, KubeletConfig, Moment, Mounts, Observation, Question, Reading, Source, Unknown,
-};
+use crate::facts::{Cause, Component, Moment, Mounts, Observation, Question, Reading, Source, Unknown};
 
 use super::kubelet;
+use super::kubelet::place::KubeletPaths;
 use root::Root;
 
 /// What the host's witnesses must be told.
@@ -57,6 +56,10 @@ pub struct Host {
     block: block::BlockTable,
     kmsg: kmsg::Kmsg,
     kubelet: kubelet::config::Finder,
+    /// The kubelet's directory as it was set.
+    set_root: String,
+    /// The kubelet's directories by their real paths, as they were when its configuration was last read.
+    paths: KubeletPaths,
 }
 
 impl Host {
@@ -64,6 +67,8 @@ impl Host {
     #[must_use]
     pub fn new(root: std::sync::Arc<Root>, settings: HostSettings) -> Self {
         Self {
+            paths: KubeletPaths::find(&root, &settings.kubelet_root),
+            set_root: settings.kubelet_root.clone(),
             root,
             settings,
             mounts: mountinfo::MountTable::default(),
@@ -75,7 +80,7 @@ impl Host {
 
     /// Reads one source.
     pub fn observe(&mut self, source: Source, asks: &[Question], at: Moment) -> Observation {
-        let Self { root: whole, settings, mounts, block, kmsg, kubelet } = self;
+        let Self { root: whole, settings, mounts, block, kmsg, kubelet, set_root, paths } = self;
         let root = &**whole;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
@@ -83,7 +88,7 @@ impl Host {
             Source::CpuTimes => Observation::CpuTimes(Reading::of(cpu::times(root), at)),
             Source::LoadAvg => Observation::LoadAvg(Reading::of(cpu::load(root), at)),
             Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
-            Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, &settings.kubelet_root), at)),
+            Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, paths), at)),
             Source::MountHolders => {
                 let (there, asked) = (std::sync::Arc::clone(whole), asks.to_vec());
                 let find = move || mount_holders::find(&there, &asked);
@@ -96,7 +101,7 @@ impl Host {
                 Observation::MountHolders(Reading::of(found, at))
             }
             Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
-            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root), at)),
+            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root, block), at)),
             Source::EbsStatistics => {
                 Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
             }
@@ -113,17 +118,18 @@ impl Host {
                 Observation::ImageFs(Reading::of(usage, at))
             }
             Source::KubeletConfig => {
-                let config = kubelet.read(root, &settings.kubelet_root, settings.kubelet_config.as_deref());
-                // The running kubelet knows best where its directory is; whoever is read after this looks there.
-                if let Ok(KubeletConfig { origin: ConfigOrigin::Process { .. }, root_dir, .. }) = &config {
-                    settings.kubelet_root.clone_from(root_dir);
+                let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
+                if let Ok(config) = &mut config {
+                    // The running kubelet knows best where its directory is; what is read after this looks there.
+                    settings.kubelet_root.clone_from(&config.root_dir);
+                    *paths = KubeletPaths::find(root, &config.root_dir);
+                    config.root_dir.clone_from(&paths.root);
                 }
                 Observation::KubeletConfig(Reading::of(config, at))
             }
             Source::KubeletDirs => {
-                let dirs = expect_harmless(root, &settings.kubelet_root, mounts.mounts()).and_then(|()| {
-                    kubelet::dirs::read(root, &settings.kubelet_root, mounts.points_below(&settings.kubelet_root))
-                });
+                let dirs = expect_harmless(root, paths, mounts.mounts())
+                    .and_then(|()| kubelet::dirs::read(root, paths, mounts.points_below(paths)));
                 Observation::KubeletDirs(Reading::of(dirs, at))
             }
             Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
@@ -148,16 +154,17 @@ impl Host {
 }
 
 /// In a container: the kubelet's directories are the host's, and looking into them holds no volume.
-fn expect_harmless(root: &Root, kubelet_root: &str, host: Option<&Mounts>) -> Result<(), Unknown> {
+fn expect_harmless(root: &Root, paths: &KubeletPaths, host: Option<&Mounts>) -> Result<(), Unknown> {
     if !root.is_partial() {
         return Ok(());
     }
     let own = own_mounts::OwnMounts::read(root, host)?;
     for dir in ["pods", "plugins"] {
-        let path = format!("{}/{dir}", kubelet_root.trim_matches('/'));
+        let path = paths.dir(dir).trim_matches('/').to_owned();
         let handle = root.handle(&path).map_err(|unknown| match unknown.cause {
             Cause::Missing => {
                 Unknown::new(Cause::Missing, format!("{} (the component directories mounts it)", unknown.why))
+                    .in_component(Component::Directories)
             }
             _ => unknown,
         })?;

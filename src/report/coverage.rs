@@ -19,6 +19,8 @@ use crate::view::View;
 pub enum Coverage {
     /// Wholly.
     Full,
+    /// Not, as nothing gave a reason to ask for what it needs.
+    NotAsked,
     /// Not, or not wholly, for want of something that this machine, this profile or a single look does not have.
     NotApplicable,
     /// Not, or not wholly, although its sources should be here.
@@ -30,6 +32,7 @@ impl KindState {
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         match self.state {
+            State::NotAsked => Coverage::NotAsked,
             State::NeedsTime => Coverage::NotApplicable,
             State::Clear | State::Suspected | State::Raised if self.why.is_none() => Coverage::Full,
             _ if self.not_applicable => Coverage::NotApplicable,
@@ -67,12 +70,32 @@ pub struct Unmet<'a> {
     pub why: &'a str,
     /// Sources that are not known, or not wholly, for this reason.
     pub sources: Vec<Source>,
-    /// Kinds that were not evaluated, or not wholly, for this reason.
+    /// Kinds that were not evaluated for this reason.
     pub kinds: Vec<Kind>,
+    /// Kinds that were not evaluated wholly for this reason.
+    pub partly: Vec<Kind>,
     /// Whether it counts here: [`Coverage::Lacking`].
     pub counts: bool,
+    /// Whether it is something that this machine, this profile or this look does not have, and not something that could not
+    /// be read.
+    pub absent: bool,
     /// The class of the reason and since when, where a source says it.
     pub cause: Option<(Cause, Option<Timestamp>)>,
+}
+
+impl<'a> Unmet<'a> {
+    fn new(why: &'a str) -> Self {
+        let (sources, kinds, partly) = (Vec::new(), Vec::new(), Vec::new());
+        Self { why, sources, kinds, partly, counts: false, absent: true, cause: None }
+    }
+
+    fn add(&mut self, row: &KindState) {
+        let kinds = if row.blind || row.state == State::Blind { &mut self.kinds } else { &mut self.partly };
+        if !kinds.contains(&row.kind) {
+            kinds.push(row.kind);
+        }
+        self.counts |= row.coverage() == Coverage::Lacking;
+    }
 }
 
 impl Report {
@@ -97,7 +120,7 @@ impl Report {
     /// Kinds that count as not evaluated, or not wholly.
     fn lacking(&self, asked: &[Kind]) -> usize {
         // A person who names a kind wants to know of all of it.
-        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotApplicable };
+        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotAsked };
         let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.coverage() >= least;
         self.kinds.iter().filter(of).count()
     }
@@ -133,28 +156,39 @@ impl Report {
     #[must_use]
     pub fn unmet(&self) -> Vec<Unmet<'_>> {
         let mut reasons: BTreeMap<&str, Unmet<'_>> = BTreeMap::new();
-        let empty = |why| Unmet { why, sources: Vec::new(), kinds: Vec::new(), counts: false, cause: None };
         for unknown in &self.unknown {
-            let reason = reasons.entry(&unknown.why).or_insert_with(|| empty(&unknown.why));
+            let reason = reasons.entry(&unknown.why).or_insert_with(|| Unmet::new(&unknown.why));
             reason.sources.push(unknown.source);
             reason.cause.get_or_insert((unknown.cause, unknown.since));
-            reason.counts |= self.lack_of(unknown.source);
+            if !unknown.not_applicable {
+                reason.absent = false;
+                self.resting_on(unknown.source).for_each(|row| reason.add(row));
+            }
         }
-        for row in self.kinds.iter().filter(|row| row.state != State::NeedsTime) {
-            let Some(why) = row.why.as_deref() else { continue };
-            let reason = reasons.entry(why).or_insert_with(|| empty(why));
-            reason.kinds.push(row.kind);
-            reason.counts |= row.coverage() == Coverage::Lacking;
+        for row in self.not_evaluated() {
+            let of_source = row.source.and_then(|source| self.unknown.iter().find(|unknown| unknown.source == source));
+            let Some(why) = of_source.map(|unknown| unknown.why.as_str()).or(row.why.as_deref()) else { continue };
+            let reason = reasons.entry(why).or_insert_with(|| Unmet::new(why));
+            if reason.sources.is_empty() {
+                reason.absent &= row.coverage() == Coverage::NotApplicable;
+            }
+            reason.add(row);
         }
         let mut reasons: Vec<_> = reasons.into_values().collect();
-        reasons.sort_by_key(|reason| !reason.counts);
+        reasons.sort_by_key(|reason| (!reason.counts, reason.absent));
         reasons
     }
 
-    /// Whether a kind that reads this source lacks something.
-    fn lack_of(&self, source: Source) -> bool {
-        let lacking = self.kinds.iter().filter(|row| row.coverage() == Coverage::Lacking);
-        lacking.map(|row| row.kind).any(|kind| detect::reads(kind).has(source))
+    /// Kinds that were not evaluated, or not wholly, and not for want of a second sample or of a reason to ask.
+    fn not_evaluated(&self) -> impl Iterator<Item = &KindState> {
+        let waits = |row: &&KindState| matches!(row.state, State::NeedsTime | State::NotAsked);
+        self.kinds.iter().filter(move |row| !waits(row) && row.coverage() != Coverage::Full)
+    }
+
+    /// Those of them that cannot be decided without this source, whatever else they lack.
+    fn resting_on(&self, source: Source) -> impl Iterator<Item = &KindState> {
+        let rests = move |row: &&KindState| detect::of_kind(row.kind).is_some_and(|d| d.decides_by().has(source));
+        self.not_evaluated().filter(rests)
     }
 
     /// Leaves these kinds alone, and what they read.
@@ -166,7 +200,7 @@ impl Report {
         self.unknown.retain(|unknown| reads.has(unknown.source));
         self.ages.retain(|source, _| reads.has(*source));
         self.seen.retain(|name, _| counted_in(name).is_none_or(|source| reads.has(source)));
-        self.notes.retain(|note| concerns(note).is_none_or(|sources| reads.meets(sources)));
+        self.notes.retain(|note| note.about.sources().is_none_or(|sources| reads.meets(sources)));
         if !kinds.contains(&Kind::EvictionThresholdMet) {
             self.headroom.clear();
         }
@@ -197,17 +231,6 @@ fn counted_in(name: &str) -> Option<Source> {
     }
 }
 
-/// The sources that a note is about; none where it is about the look itself.
-fn concerns(note: &str) -> Option<SourceSet> {
-    use crate::facts::Witness;
-    match note.split_once(':').map(|(about, _)| about) {
-        Some("thresholds") => Some(SourceSet::of(&[Source::KubeletConfig])),
-        Some("cluster") => Some(SourceSet::of_witness(Witness::Api)),
-        Some("EC2" | "ec2") => Some(SourceSet::of_witness(Witness::Ec2)),
-        _ => None,
-    }
-}
-
 /// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
 fn summary(findings: &[&ReportedFinding]) -> String {
     let of_state = |state| findings.iter().filter(move |f| f.state() == state);
@@ -223,16 +246,21 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     if info > 0 {
         confirmed.push(format!("{info} for information"));
     }
-    let suspected = of_state(FindingState::Suspected).count();
+    let is_info = |finding: &&&ReportedFinding| finding.severity == Severity::Info;
+    let all = of_state(FindingState::Suspected).count();
+    let info = of_state(FindingState::Suspected).filter(is_info).count();
+    let parts = [(all.saturating_sub(info), "suspected"), (info, "suspected for information")];
+    let suspected: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let suspected = suspected.join(", ");
     let unverified = of_state(FindingState::Unverified).count();
     if unverified > 0 {
         confirmed.push(format!("{unverified} unverified"));
     }
-    match (confirmed.is_empty(), suspected) {
-        (true, 0) => "nothing found".to_owned(),
-        (true, n) => format!("{n} suspected, nothing confirmed"),
-        (false, 0) => confirmed.join(", "),
-        (false, n) => format!("{}; {n} suspected", confirmed.join(", ")),
+    match (confirmed.is_empty(), suspected.as_str()) {
+        (true, "") => "nothing found".to_owned(),
+        (true, suspected) => format!("{suspected}, nothing confirmed"),
+        (false, "") => confirmed.join(", "),
+        (false, suspected) => format!("{}; {suspected}", confirmed.join(", ")),
     }
 }
 
@@ -257,6 +285,27 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
         }
         Some(Blind::Of(subjects)) => subjects.values().all(excuses),
     }
+}
+
+/// The source without which a kind is not evaluated, and which is read only where something gives a reason, if none did.
+pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
+    let is_not_asked = |source: &Source| view.unknown(*source).is_some_and(|why| why.cause == Cause::NotAsked);
+    detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
+}
+
+/// Whether an unknown source is something that this machine, this profile or a single look does not have.
+pub(super) fn is_absent_here(view: &View, source: Source, why: &Unknown) -> bool {
+    Here::of(view).excuses(Some(source), why)
+}
+
+/// The source that the reason of [`KindState::why`] is of, if it is one's.
+pub(super) fn source_of_reason(engine: &Engine, kind: Kind) -> Option<Source> {
+    let why = match engine.blind(kind)? {
+        Blind::All(why) | Blind::Rest(why) => why,
+        Blind::Of(subjects) => subjects.values().next()?,
+        Blind::No => return None,
+    };
+    source_of(engine.view(), detect::of_kind(kind)?, why)
 }
 
 /// The source that a detector passes this reason on from, if it is one.
@@ -298,7 +347,7 @@ impl Here {
     fn excuses(self, source: Option<Source>, why: &Unknown) -> bool {
         match (why.cause, source) {
             (Cause::Unsupported | Cause::NotAsked | Cause::Baseline, _) => true,
-            (Cause::Missing | Cause::Denied, Some(source)) if is_of_component(source) && names_component(why) => true,
+            (Cause::Missing | Cause::Denied, _) if why.component.is_some() => true,
             (Cause::Missing, Some(Source::Conntrack)) => true,
             // A detector that looks into the groups gives its own reason, so that no source is known for it.
             (Cause::Missing, Some(Source::PodCgroups | Source::KubeletDirs | Source::ImageFs) | None) => {
@@ -313,23 +362,12 @@ fn is_absent(cause: Cause) -> bool {
     matches!(cause, Cause::Missing | Cause::NotAsked | Cause::Unsupported)
 }
 
-/// The sources that some profile does not have.
-fn is_of_component(source: Source) -> bool {
-    matches!(
-        source,
-        Source::KernelLog | Source::EbsStatistics | Source::KubeletDirs | Source::ImageFs | Source::MountHolders
-    )
-}
-
-/// Whether a reason names the component that would show it: the collector knows in which profile it runs.
-fn names_component(why: &Unknown) -> bool {
-    why.why.contains("(the component ")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::note::Note;
     use super::super::samples;
     use super::*;
+    use crate::facts::Component;
 
     const WITH: Here = Here { has_kubelet: true };
     const WITHOUT: Here = Here { has_kubelet: false };
@@ -337,9 +375,6 @@ mod tests {
     /// Each reason with its source: whether it counts where a kubelet is, and where none is.
     #[test]
     fn the_table_of_reasons_that_count() {
-        let kmsg = "/dev/kmsg needs CAP_SYSLOG (the component kmsg): permission denied";
-        let dirs = "/var/lib/kubelet/pods is not there (the component directories mounts it)";
-        let images = "no container images directory is mounted here (the component of the distribution does that)";
         let cases = [
             (Cause::Unsupported, Some(Source::Pressure), "no pressure files", false, false),
             (Cause::NotAsked, Some(Source::Node), "the cluster was not asked", false, false),
@@ -347,10 +382,7 @@ mod tests {
             (Cause::Unsupported, Some(Source::Ec2Attached), "the setting ec2 is off", false, false),
             (Cause::Baseline, Some(Source::CpuTimes), "needs two samples", false, false),
             (Cause::Baseline, None, "nvme1n1 is new since the last look", false, false),
-            (Cause::Denied, Some(Source::KernelLog), kmsg, false, false),
             (Cause::Denied, Some(Source::KernelLog), "/dev/kmsg: permission denied", true, true),
-            (Cause::Missing, Some(Source::KubeletDirs), dirs, false, false),
-            (Cause::Missing, Some(Source::ImageFs), images, false, false),
             (Cause::Missing, Some(Source::Mounts), "a path (the component kmsg) chosen by a pod", true, true),
             (Cause::Missing, Some(Source::Conntrack), "the module is not loaded", false, false),
             (Cause::Denied, Some(Source::Conntrack), "permission denied", true, true),
@@ -378,6 +410,14 @@ mod tests {
             let why = Unknown::new(cause, why);
             let counts = (!WITH.excuses(source, &why), !WITHOUT.excuses(source, &why));
             assert_eq!(counts, (with, without), "{cause:?} {source:?} {}", why.why);
+        }
+        for (cause, source, component) in [
+            (Cause::Denied, Source::KernelLog, Component::Kmsg),
+            (Cause::Missing, Source::KubeletDirs, Component::Directories),
+            (Cause::Missing, Source::ImageFs, Component::Distribution),
+        ] {
+            let why = Unknown::new(cause, "not in this profile").in_component(component);
+            assert!(WITH.excuses(Some(source), &why) && WITHOUT.excuses(Some(source), &why), "{source:?}");
         }
     }
 
@@ -427,16 +467,53 @@ mod tests {
     #[test]
     fn only_a_kind_and_what_it_reads_remain() {
         let mut report = samples::blind();
-        report.notes.push("cluster: not asked".into());
-        report.notes.push("looked: once".into());
+        report.notes.push("cluster: not asked".to_owned().into());
+        report.notes.push("looked: once".to_owned().into());
         report.keep_only(&[Kind::OomKill]);
         assert_eq!(report.kinds.len(), 1);
         assert!(report.headroom.is_empty() && report.node_object.is_none() && report.volumes.is_empty());
         let unknown: Vec<_> = report.unknown.iter().map(|unknown| unknown.source).collect();
         assert_eq!(unknown, [Source::PodCgroups, Source::Cgroups, Source::KernelLog]);
-        assert_eq!(report.notes, ["looked: once"]);
+        assert_eq!(report.notes, [Note::from("looked: once".to_owned())]);
         assert!(report.seen.is_empty(), "{:?}", report.seen);
         assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
+    }
+
+    /// A machine without a kubelet: nothing of eviction applies to it, and a directory may not be read all the same.
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_not_called_absent() {
+        let mut report = samples::healthy();
+        let unknown = |source, cause, why: &str, not_applicable| super::super::ReportedUnknown {
+            source,
+            cause,
+            why: why.to_owned(),
+            not_applicable,
+            since: None,
+        };
+        report.unknown = vec![
+            unknown(Source::NodeFs, Cause::Denied, "/var/lib: permission denied", false),
+            unknown(Source::PodCgroups, Cause::Missing, "no kubepods group", true),
+        ];
+        let row = report.kinds.iter_mut().find(|row| row.kind == Kind::EvictionThresholdMet).unwrap();
+        (row.state, row.blind, row.not_applicable) = (State::Blind, true, true);
+        (row.why, row.source) = (Some("no kubepods group".to_owned()), Some(Source::PodCgroups));
+        let row = report.kinds.iter_mut().find(|row| row.kind == Kind::PidExhaustion).unwrap();
+        (row.not_applicable, row.source) = (true, Some(Source::PodCgroups));
+        row.why = Some("not evaluated wholly: no kubepods group".to_owned());
+        let unmet = report.unmet();
+        let [denied, missing] = unmet.as_slice() else { panic!("{unmet:?}") };
+        assert_eq!(
+            (denied.absent, denied.counts, denied.kinds.as_slice()),
+            (false, false, &[Kind::EvictionThresholdMet][..])
+        );
+        assert_eq!((missing.absent, missing.partly.as_slice()), (true, &[Kind::PidExhaustion][..]));
+        assert_eq!(report.outcome(&[]), Outcome::Fine);
+        let style = super::super::table::Style { colour: false, width: 0, ascii: false };
+        let text = super::super::table::write(&report, style, &[]);
+        let not_evaluated = "Not evaluated\n– nodefs: /var/lib: permission denied (so not EvictionThresholdMet)\n";
+        let absent = "not in this profile or look\n\
+                      i pod-cgroups: no kubepods group (so not EvictionThresholdMet; not wholly PidExhaustion)\n";
+        assert!(text.contains(not_evaluated) && text.contains(absent), "{text}");
     }
 
     #[test]
@@ -445,7 +522,8 @@ mod tests {
         let unmet = report.unmet();
         assert!(unmet.is_sorted_by_key(|reason| !reason.counts));
         let mounts = unmet.iter().find(|reason| reason.sources == [Source::Mounts]).unwrap();
-        assert!(mounts.counts && mounts.kinds.contains(&Kind::DeadMount) && mounts.kinds.len() == 4);
+        assert!(mounts.counts && mounts.kinds.contains(&Kind::DeadMount));
+        assert!(mounts.kinds.contains(&Kind::OrphanedPodDirectory), "it lacks them as well, whatever reason it gives");
         assert!(samples::healthy().unmet().is_empty());
     }
 }

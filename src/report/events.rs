@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jitter::{back_off, fingerprint};
-use super::{FindingState, NOT_LOOKED, Report, ReportedFinding, State, text};
+use super::{FindingState, Report, ReportedFinding, State, text};
 use crate::catalogue;
 use crate::facts::Moment;
 use crate::finding::{Kind, Severity, Subject};
@@ -372,5 +372,5 @@ fn each_target(finding: &ReportedFinding) -> impl Iterator<Item = (Key, &Reporte
 /// Whether a kind's judge has looked and sees: only then does a subject that is not there say something.
 fn can_be_seen(report: &Report, kind: Kind) -> bool {
     let state = report.kinds.iter().find(|state| state.kind == kind);
-    state.is_some_and(|s| !s.blind && s.state != State::NeedsTime && s.why.as_deref() != Some(NOT_LOOKED))
+    state.is_some_and(|s| !s.blind && !s.not_run && !matches!(s.state, State::NeedsTime | State::NotAsked))
 }

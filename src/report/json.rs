@@ -78,6 +78,7 @@ mod tests {
             "kernel",
             "at",
             "up_seconds",
+            "boot",
             "origin",
             "findings",
             "unknown",

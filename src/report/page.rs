@@ -243,7 +243,7 @@ mod tests {
         report.node = "</title><script>".into();
         report.unknown[0].why = "<b>".into();
         report.headroom[4].why = Some("<b>".into());
-        report.notes[0] = "<b>".into();
+        report.notes[0] = "<b>".to_owned().into();
         report.kinds[0].why = Some("<b>".into());
         let page = html(&report);
         assert!(!page.contains("<img") && !page.contains("\"'>") && !page.contains("<b>"), "{page}");

@@ -74,6 +74,7 @@ pub fn healthy() -> Report {
         kernel: "6.1.134-150.224.amzn2023.x86_64".into(),
         at: at(0),
         up_seconds: 273_600,
+        boot: "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a".parse().ok(),
         origin: Origin::Agent,
         agent_trouble: None,
         findings: Vec::new(),
@@ -93,12 +94,16 @@ pub fn healthy() -> Report {
                 kind: *kind,
                 state: State::Clear,
                 blind: false,
+                not_run: false,
                 why: None,
+                source: None,
                 not_applicable: false,
                 left_out: 0,
             })
             .collect(),
-        notes: vec!["thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".into()],
+        notes: vec![
+            "thresholds: of the running kubelet (pid 1873), from /etc/kubernetes/kubelet/config.json".to_owned().into(),
+        ],
         seen: seen.into_iter().chain([("pods", 42)]).map(|(name, n)| (name.to_owned(), n)).collect(),
         history: Vec::new(),
         volumes: Vec::new(),
@@ -199,12 +204,14 @@ pub fn sick() -> Report {
             source: Source::KubeletDirs,
             cause: Cause::Denied,
             why: "/var/lib/kubelet/pods: permission denied; it is mounted only in the `directories` profile".into(),
+            not_applicable: false,
             since: Some(at(4_000)),
         },
         ReportedUnknown {
             source: Source::ImageFs,
             cause: Cause::Missing,
             why: "the directory of the container images was not found in the usual places".into(),
+            not_applicable: true,
             since: None,
         },
     ];
@@ -246,7 +253,13 @@ pub fn blind() -> Report {
         State::Clear,
         Some("not evaluated for any pod: the kubelet's kubepods group is not there"),
     );
-    let unknown = |source, cause, why: &str| ReportedUnknown { source, cause, why: why.to_owned(), since: Some(at(0)) };
+    let unknown = |source, cause, why: &str| ReportedUnknown {
+        source,
+        cause,
+        why: why.to_owned(),
+        not_applicable: false,
+        since: Some(at(0)),
+    };
     report.unknown = vec![
         unknown(Source::Mounts, Cause::Denied, denied),
         unknown(Source::PodCgroups, Cause::Missing, empty),
@@ -260,7 +273,7 @@ pub fn blind() -> Report {
                 ReportedHeadroom { signal: headroom.signal, figures: None, why: Some(empty.into()), trend: Vec::new() };
         }
     }
-    report.notes = vec!["thresholds: none, as no kubelet runs here".into()];
+    report.notes = vec!["thresholds: none, as no kubelet runs here".to_owned().into()];
     report.seen.retain(|name, _| !name.contains("mounts") && name != "pods");
     report.ages.retain(|source, _| !report.unknown.iter().any(|unknown| unknown.source == *source));
     report

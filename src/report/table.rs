@@ -294,10 +294,14 @@ impl Table<'_> {
 
     /// The one line that says what is well in an area.
     fn clear(&mut self, area: Area, kinds: &[&KindState]) {
+        // What was asked for by name is counted; else nothing is missed of what nothing gave a reason to ask for.
+        let is_missed = |row: &&KindState| !self.only.is_empty() || row.coverage() != Coverage::NotAsked;
+        let kinds: Vec<&KindState> = kinds.iter().copied().filter(is_missed).collect();
         let clear: Vec<_> = kinds.iter().filter(|row| row.is_clear()).collect();
         let not_evaluated = kinds.iter().filter(|row| row.coverage() != Coverage::Full).count();
         let found = kinds.iter().any(|row| row.state >= State::Suspected);
         let body = match (clear.len(), kinds.len()) {
+            (0, 0) => return,
             (0, _) if found => return,
             (0, _) => return self.item(Mark::NotEvaluated, "", "nothing here was evaluated: see below"),
             (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
@@ -339,20 +343,24 @@ impl Table<'_> {
         let mut reasons = report.unmet();
         for reason in &mut reasons {
             reason.kinds.retain(|kind| self.wants(*kind));
+            reason.partly.retain(|kind| self.wants(*kind));
         }
-        reasons.retain(|reason| !reason.kinds.is_empty() || !reason.sources.is_empty());
-        reasons.retain(|reason| !(has_headroom && reason.kinds.is_empty() && shown.contains(&reason.why)));
+        let has_kinds = |reason: &Unmet<'_>| !reason.kinds.is_empty() || !reason.partly.is_empty();
+        reasons.retain(|reason| has_kinds(reason) || !reason.sources.is_empty());
+        reasons.retain(|reason| !(has_headroom && !has_kinds(reason) && shown.contains(&reason.why)));
         let left_out = kinds.iter().filter(|row| row.left_out > 0);
         let left_out: Vec<_> = left_out.map(|row| format!("{} more of {}", row.left_out, row.kind)).collect();
-        let (counts, others): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.counts);
-        if !counts.is_empty() || !left_out.is_empty() {
+        let (others, unread): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.absent);
+        if !unread.is_empty() || !left_out.is_empty() {
             self.heading("Not evaluated");
         }
-        self.reasons(&counts, Mark::NotEvaluated);
+        self.reasons(&unread, Mark::NotEvaluated);
         for line in left_out {
             self.item(Mark::NotEvaluated, "", &format!("{line}, left out for being too many"));
         }
-        if waiting > 0 || !others.is_empty() {
+        let unasked: Vec<_> =
+            kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();
+        if waiting > 0 || !others.is_empty() || !unasked.is_empty() {
             self.heading("Not on this machine, or not in this profile or look");
         }
         if waiting > 0 {
@@ -365,6 +373,10 @@ impl Table<'_> {
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
             self.item(Mark::Info, "", &body);
         }
+        for row in unasked {
+            let why = row.why.as_deref().unwrap_or_default();
+            self.item(Mark::Info, "", &format!("{}: {why}", row.kind));
+        }
         self.reasons(&others, Mark::Info);
     }
 
@@ -372,7 +384,8 @@ impl Table<'_> {
         for reason in reasons {
             let sources: Vec<_> = reason.sources.iter().map(|source| source.name()).collect();
             let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
-            self.item(mark, "", &self::reason(reason.why, &sources, &kinds));
+            let partly: Vec<_> = reason.partly.iter().map(|kind| kind.name()).collect();
+            self.item(mark, "", &self::reason(reason.why, &sources, &kinds, &partly));
         }
     }
 
@@ -383,13 +396,18 @@ impl Table<'_> {
         }
         self.heading("Notes");
         for note in &report.notes {
-            self.item(Mark::Info, "", note);
+            self.item(Mark::Info, "", &note.to_string());
         }
     }
 
     /// The last line: it follows from what the exit code follows from.
     fn verdict(&mut self) {
-        let mark = Mark::of_outcome(self.report.outcome(self.only));
+        let found = self.report.findings.iter().any(|finding| self.wants(finding.kind));
+        let mark = match Mark::of_outcome(self.report.outcome(self.only)) {
+            // What is found is nothing to worry about, and it is not nothing.
+            Mark::Ok if found => Mark::Info,
+            mark => mark,
+        };
         let words = self.report.outcome_words(self.only);
         self.out.push('\n');
         for (i, line) in text::wrap(&words, self.style.room(2)).iter().enumerate() {
@@ -400,11 +418,19 @@ impl Table<'_> {
     }
 }
 
-fn reason(why: &str, sources: &[&str], kinds: &[&str]) -> String {
-    match (sources, kinds) {
-        ([], kinds) => format!("{}: {why}", kinds.join(", ")),
-        (sources, []) => format!("{}: {why}", sources.join(", ")),
-        (sources, kinds) => format!("{}: {why} (so not {})", sources.join(", "), kinds.join(", ")),
+fn reason(why: &str, sources: &[&str], kinds: &[&str], partly: &[&str]) -> String {
+    let (kinds, partly) = (kinds.join(", "), partly.join(", "));
+    let rest = match (kinds.as_str(), partly.as_str()) {
+        ("", "") => String::new(),
+        (_, "") if sources.is_empty() => return format!("{kinds}: {why}"),
+        ("", _) if sources.is_empty() => return format!("{partly}: {why}"),
+        (_, "") => format!(" (so not {kinds})"),
+        ("", _) => format!(" (so not wholly {partly})"),
+        _ => format!(" (so not {kinds}; not wholly {partly})"),
+    };
+    match sources {
+        [] => format!("{why}{rest}"),
+        sources => format!("{}: {why}{rest}", sources.join(", ")),
     }
 }
 
@@ -497,6 +523,21 @@ mod tests {
             row.not_applicable = true;
         }
         assert_eq!((report.outcome(&[]), last(&report)), (Outcome::Fine, "√ nothing found".to_owned()));
+    }
+
+    #[test]
+    fn what_is_for_information_is_neither_a_warning_nor_nothing() {
+        let mut report = samples::healthy();
+        report.findings = samples::sick().findings;
+        report.findings.truncate(2);
+        for (finding, confirmed) in report.findings.iter_mut().zip([true, false]) {
+            (finding.severity, finding.confirmed) = (Severity::Info, confirmed);
+        }
+        let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
+        assert_eq!(last(&report), "i 1 for information; 1 suspected for information");
+        report.findings.remove(0);
+        assert_eq!(last(&report), "i 1 suspected for information, nothing confirmed");
+        assert_eq!(report.outcome(&[]), Outcome::Fine);
     }
 
     #[test]

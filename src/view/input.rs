@@ -43,6 +43,8 @@ pub struct Required<S>(PhantomData<S>);
 pub struct Maybe<S>(PhantomData<S>);
 /// It may only add to what is said, and decides nothing.
 pub struct Context<S>(PhantomData<S>);
+/// As [`Context`], with the value before it.
+pub struct ContextPair<S>(PhantomData<S>);
 /// Required, with the value before it.
 pub struct Pair<S>(PhantomData<S>);
 /// As [`Maybe`], with the value before it.
@@ -66,7 +68,15 @@ impl<S: SourceType> Input for Maybe<S> {
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(Known(S::fact(view).known()))
+        Ok(Self::of(view))
+    }
+}
+
+impl<S: SourceType> Maybe<S> {
+    /// What it gives: for an input that is made of several.
+    #[must_use]
+    pub fn of(view: &View) -> Known<'_, S::Value> {
+        Known(S::fact(view).known())
     }
 }
 
@@ -78,6 +88,18 @@ impl<S: SourceType> Input for Context<S> {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Cited(S::fact(view).known().ok()))
+    }
+}
+
+impl<S: SourceType> Input for ContextPair<S> {
+    type Of<'v> = CitedPair<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(S::SOURCE);
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        let fact = S::fact(view);
+        Ok(CitedPair(fact.known().ok().map(|now| Paired { now, fact })))
     }
 }
 
@@ -105,6 +127,75 @@ impl<S: SourceType> Input for MaybePair<S> {
     }
 }
 
+/// What is read for a lookup alone: its answers are compared with those before, and the last one may count for longer.
+pub struct Asked<S>(PhantomData<S>);
+
+impl<S: SourceType> Input for Asked<S> {
+    type Of<'v> = Remembered<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(S::SOURCE);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Self::of(view))
+    }
+}
+
+impl<S: SourceType> Asked<S> {
+    /// What it gives: for an input that is made of several.
+    #[must_use]
+    pub fn of(view: &View) -> Remembered<'_, S::Value> {
+        Remembered(S::fact(view))
+    }
+}
+
+/// What [`Asked`] gives.
+pub struct Remembered<'v, T>(&'v Fact<T>);
+
+impl<T> Clone for Remembered<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Remembered<'_, T> {}
+
+impl<'v, T> Remembered<'v, T> {
+    /// The answer now.
+    ///
+    /// # Errors
+    /// Why it is unknown.
+    pub fn seen(&self) -> Result<Seen<'v, T>, &'v Unknown> {
+        self.0.known()
+    }
+
+    /// The answer now, the one before, and the time between.
+    ///
+    /// # Errors
+    /// Why either is missing.
+    pub fn pair(&self) -> Result<(Seen<'v, T>, &'v T, Duration), Unknown> {
+        self.0.pair()
+    }
+
+    /// The last answer, however old: for what does not change by itself.
+    #[must_use]
+    pub fn last(&self) -> Option<&'v T> {
+        self.0.last()
+    }
+}
+
+/// A detector without inputs of its own.
+impl Input for () {
+    type Of<'v> = ();
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(_: &View) -> Result<(), &Unknown> {
+        Ok(())
+    }
+}
+
 macro_rules! tuple {
     ($($name:ident),*) => {
         impl<$($name: Input),*> Input for ($($name,)*) {
@@ -127,6 +218,11 @@ tuple!(A, B, C, D, E);
 tuple!(A, B, C, D, E, F);
 tuple!(A, B, C, D, E, F, G);
 tuple!(A, B, C, D, E, F, G, H);
+tuple!(A, B, C, D, E, F, G, H, I);
+tuple!(A, B, C, D, E, F, G, H, I, J);
+tuple!(A, B, C, D, E, F, G, H, I, J, K);
+tuple!(A, B, C, D, E, F, G, H, I, J, K, L);
+tuple!(A, B, C, D, E, F, G, H, I, J, K, L, M);
 
 /// What [`Maybe`] gives: a value to ask questions of, whose answers are unknown where it is.
 pub struct Known<'v, T>(Result<Seen<'v, T>, &'v Unknown>);
@@ -182,6 +278,24 @@ impl<'v, T> Cited<'v, T> {
     /// A name for what was found by other means: a pod, a volume.
     pub fn name<N>(&self, of: impl FnOnce(Seen<'v, T>) -> Option<N>) -> Option<N> {
         self.0.and_then(of)
+    }
+}
+
+/// What [`ContextPair`] gives: what [`Cited`] does, of both values.
+pub struct CitedPair<'v, T>(Option<Paired<'v, T>>);
+
+impl<T> Clone for CitedPair<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for CitedPair<'_, T> {}
+
+impl<'v, T> CitedPair<'v, T> {
+    /// What it adds to the evidence and to a text.
+    pub fn evidence<E>(&self, says: impl FnOnce(Paired<'v, T>) -> Option<E>) -> Option<E> {
+        self.0.and_then(says)
     }
 }
 

@@ -112,7 +112,7 @@ impl IoTotal {
     /// What a device has completed now; `None` where its counters are not known.
     #[must_use]
     pub fn of(device: &BlockDevice, at: Moment) -> Option<Self> {
-        let io = device.io?;
+        let io = device.io.seen().ok()??;
         Some(Self { up: at.up, requests: io.completed(), bytes: io.bytes? })
     }
 }
@@ -289,7 +289,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{DevId, IoStat, Source};
+    use crate::facts::{DevId, IoStat, Part, Source};
 
     fn at(up: u64) -> Moment {
         Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
@@ -300,7 +300,7 @@ mod tests {
             name: "nvme1n1".into(),
             diskseq: Some(diskseq),
             volume: VolumeId::from_serial("vol0123456789abcdef0"),
-            io: Some(IoStat { reads, bytes: Some(4096 * reads), ..IoStat::default() }),
+            io: Part::Known(IoStat { reads, bytes: Some(4096 * reads), ..IoStat::default() }),
             ..BlockDevice::default()
         };
         BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)])
@@ -357,7 +357,7 @@ mod tests {
         series.follow(&disk(1, 100), at(100));
         let unread = {
             let mut block = disk(1, 200);
-            let device = BlockDevice { io: None, ..block.values().next().unwrap().clone() };
+            let device = BlockDevice { io: Part::Absent, ..block.values().next().unwrap().clone() };
             block = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);
             block
         };

@@ -101,8 +101,7 @@ fn without_items(observation: &Observation, one_of: usize, marked: bool) -> Resu
 }
 
 /// What a source says beside its figures of those that could not be read.
-const UNREAD: [(Source, &[&str]); 2] =
-    [(Source::Cgroups, &["oom_unread", "pids_unread"]), (Source::Conntrack, &["unread"])];
+const UNREAD: [(Source, &[&str]); 2] = [(Source::Cgroups, &["oom_unread"]), (Source::Conntrack, &["unread"])];
 
 /// Makes each part unknown. Which fields are parts is found by trying: only a part can be an unknown and stay one.
 fn without_parts(observation: &Observation) -> Result<Observation, NotPossible> {

@@ -26,6 +26,16 @@ fn arguments<'a>(tree: &'a Tree, state: &'a Path, listen: &'a str) -> [&'a str; 
     ["run", "--host-root", tree, "--state-dir", state, "--listen", listen]
 }
 
+/// In its first report, and so that it counts.
+fn reboots_are_not_evaluated(agent: &mut Program, address: SocketAddr, why: &str) {
+    let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
+    for kind in ["UnexpectedReboot", "RebootLoop"] {
+        let row = report["kinds"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap();
+        assert_eq!((&row["blind"], &row["not_applicable"]), (&Value::Bool(true), &Value::Null), "{row}");
+        assert!(row["why"].as_str().unwrap().contains(why), "{row}");
+    }
+}
+
 /// The one boot in the state file; none where there is no such file yet.
 fn boot(state: &Path) -> Option<Value> {
     let kept: Value = serde_json::from_slice(&fs::read(state.join("state.json")).ok()?).unwrap();
@@ -161,6 +171,7 @@ fn a_state_file_that_cannot_be_understood_is_put_aside() {
         agent.answers(address, "/readyz", 200, LONG);
         assert_eq!(fs::read(state.path().join("state.unreadable")).unwrap(), garbage);
         assert!(agent.stderr().contains("state.json"), "{}", agent.stderr());
+        reboots_are_not_evaluated(&mut agent, address, "state.json: could not be read");
     }
 }
 
@@ -172,6 +183,8 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot write"));
+        reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
+        assert!(!state.path().join("state.next").exists());
         assert_eq!(get(address, "/metrics").unwrap().0, 200);
         // It writes once more, in vain, when it ends.
         agent.signal(Signal::SIGTERM);
@@ -196,6 +209,7 @@ fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
         eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot write"));
+        reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
         agent.signal(Signal::SIGTERM);
         let ended = agent.end_within(SOON);
         ended.expect_code(0);
@@ -203,6 +217,19 @@ fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
             assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {}", ended.stderr);
         }
     });
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_state_file_is_named_and_leaves_nothing_behind() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    // One that cannot be moved out of the way either.
+    fs::create_dir(state.path().join("state.json")).unwrap();
+    fs::create_dir_all(state.path().join("state.unreadable/x")).unwrap();
+    let mut agent = run(&tree, state.path(), address);
+    let why = "state.json is a directory, expected a regular file or nothing: move it away";
+    reboots_are_not_evaluated(&mut agent, address, why);
+    assert!(agent.stderr().contains(why), "{}", agent.stderr());
+    assert!(!state.path().join("state.next").exists());
 }
 
 #[test]
@@ -225,7 +252,7 @@ fn ec2_without_its_client_is_refused_by_every_command() {
         let ended = barnacle(&[command, &["--config", file.to_str().unwrap()]].concat(), LONG);
         ended.expect_code(64);
         assert!(
-            ended.stderr.contains("the setting ec2 is on, and this barnacle was built without"),
+            ended.stderr.contains("barnacle.yaml:1: the setting ec2 is on, and this barnacle was built without"),
             "{}",
             ended.stderr
         );

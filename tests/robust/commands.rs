@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -54,7 +55,11 @@ fn this_machine_is_recorded_and_played_back_whole_and_torn() {
         fs::write(&torn, &bytes[..bytes.len() * part / 8]).unwrap();
         let ended = barnacle(&["replay", torn.to_str().unwrap()], LONG);
         ended.expect_code(3);
-        assert!(!ended.stderr.is_empty());
+        assert!(ended.stderr.contains("is cut off: "), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.matches("not one step is whole").count(),
+            usize::from(ended.stdout.is_empty() && ended.stderr.contains("cut off"))
+        );
     }
 }
 
@@ -67,7 +72,10 @@ fn each_signal_that_asks_a_recording_to_end_leaves_it_whole() {
         eventually(LONG, "the first step is written", || fs::metadata(&name).is_ok_and(|meta| meta.len() > 0));
         recorder.signal(signal);
         recorder.end_within(LONG).expect_code(0);
-        barnacle(&["replay", name.to_str().unwrap()], LONG).expect_code(0);
+        let ended = barnacle(&["replay", name.to_str().unwrap()], LONG);
+        ended.expect_code(0);
+        let ended_by = format!("ended by {signal} before the 10m that were asked for");
+        assert!(ended.stdout.lines().last().unwrap().ends_with(&ended_by), "{}", ended.stdout);
     }
 }
 
@@ -102,6 +110,17 @@ fn a_copied_machine_is_recorded_and_played_back() {
     let ended = barnacle(&["replay", "--report", name], LONG);
     ended.expect_code(0);
     assert!(ended.stdout.contains("ip-10-0-0-7.ec2.internal"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_sweep_without_a_cluster_says_what_was_tried_and_what_to_do() {
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_barnacle"));
+    sweep.env("AWS_REGION", "").env_remove("KUBERNETES_SERVICE_HOST");
+    let ended = Program::spawn(sweep, &["sweep"]).end_within(LONG);
+    ended.expect_code(3);
+    for part in ["neither --region nor AWS_REGION", "kubeconfig is not set", "Give --kubeconfig FILE"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
 }
 
 /// Someone else on a port of ours.
@@ -165,6 +184,8 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     report["origin"] = "agent".into();
     // A copy is dated by its own clock, and an agent's report is of now.
     report["at"] = jiff::Timestamp::now().to_string().into();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    report["boot"] = boot.trim().into();
     let reply = |report: &serde_json::Value| -> &'static [u8] {
         Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{report}").into_bytes().into())
     };
@@ -173,6 +194,12 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     let now = ask(says(reply(&report)));
     assert_eq!(now["origin"], "agent");
     assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at 127.0.0.1:"), "{}", now["notes"]);
+    // Of a forwarded port, or of an agent that watches a copy.
+    report["boot"] = "00000000-0000-4000-8000-00000000000b".into();
+    let other = ask(says(reply(&report)));
+    assert_eq!((&other["origin"], &other["agent_trouble"]), (&"look".into(), &serde_json::Value::Null));
+    assert!(other["notes"][0].as_str().unwrap().contains("it is of another machine or boot"), "{}", other["notes"]);
+    report["boot"] = boot.trim().into();
     report["at"] = "2026-01-01T00:00:00Z".into();
     let later = ask(says(reply(&report)));
     assert_eq!(later["origin"], "look");

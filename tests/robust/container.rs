@@ -253,7 +253,15 @@ fn a_container_reads_what_the_machine_reads_or_says_why_not() {
                 continue;
             }
             match (less.iter().find(|(less, _)| *less == source), read(&inside, source), read(&outside, source)) {
-                (Some((_, why)), Err((_, found)), _) => assert!(found.contains(why), "{source}: {found}"),
+                (Some((_, why)), Err((_, found)), _) => {
+                    assert!(found.contains(why), "{source}: {found}");
+                    let unknown = inside[&source].why_unknown().unwrap();
+                    // A setting that is off is not offered; what this profile lacks names the component.
+                    assert!(
+                        unknown.component.is_some() || unknown.cause == Cause::Unsupported,
+                        "{source}: {unknown:?}"
+                    );
+                }
                 (Some(_), Ok(value), _) => panic!("{source} is known inside, and was not thought to be: {value}"),
                 // Only inside is a state directory given, in which no agent has written yet.
                 (None, _, _) if source == Source::BootHistory => {}

@@ -136,3 +136,24 @@ fn a_copy_without_its_time_or_boot_id_has_no_reboots() {
         assert!(why_not_known(&report, "boots").unwrap().contains(named), "{report}");
     }
 }
+
+/// A copy beside the state directory of the machine that reads it: the boots of one are not those of the other.
+#[test]
+fn the_history_of_another_machine_says_nothing_of_a_copy() {
+    let state = tempfile::tempdir().unwrap();
+    let boots: Vec<String> = (10..14)
+        .map(|n| {
+            let seen = format!(r#""first_seen":"2026-11-21T00:{n}:00Z","last_seen":"2026-11-21T00:{n}:30Z""#);
+            format!(r#"{{"id":"00000000-0000-4000-8000-0000000000{n}",{seen}}}"#)
+        })
+        .collect();
+    let text = format!(r#"{{"version":1,"boots":{{"boots":[{}]}}}}"#, boots.join(","));
+    fs::write(state.path().join("state.json"), text).unwrap();
+    let copy = copy_with(&[file("proc/uptime", "600.00 1100.00\n")]);
+    let (tree, dir) = (copy.path().to_str().unwrap(), state.path().to_str().unwrap());
+    let ended = barnacle(&["check", "--no-agent", "--format", "json", "--host-root", tree, "--state-dir", dir], LONG);
+    ended.expect_code(3);
+    let report = ended.json();
+    assert_eq!((found(&report, "RebootLoop"), found(&report, "UnexpectedReboot")), (None, None));
+    assert!(why_not_known(&report, "boots").unwrap().contains("is not of this machine"), "{report}");
+}

@@ -457,7 +457,7 @@ fn not_evaluated(world: &World, kind: Kind) -> Option<String> {
         None => Some(format!("{kind} was not evaluated yet")),
         Some(Blind::All(why) | Blind::Rest(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
         // A typed detector says itself what it could not evaluate; of the others each source that decides must be known.
-        Some(Blind::No | Blind::Of(_)) if matches!(detector.judge, Judge::Typed(_)) => {
+        Some(Blind::No | Blind::Of(_)) if matches!(detector.judge, Judge::Typed(_) | Judge::OfVolumes(_)) => {
             detector.needs.iter().find_map(unread)
         }
         Some(Blind::No | Blind::Of(_)) => detector.decides_by().iter().find_map(unread),

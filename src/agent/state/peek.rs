@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{MOST_BYTES, begin, whole};
 use crate::facts::{BootHistory, BootId, Cause, Moment, Observation, Reading, Unknown};
@@ -66,17 +67,31 @@ fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
     if boots.boots.is_empty() {
         return Err(unknown(Cause::Malformed, "expected at least the boot in which an agent wrote it"));
     }
+    match boots.boots.iter().position(|boot| boot.id == now.boot) {
+        // Boots after the one of a copy are in its future.
+        Some(this) => boots.boots.truncate(this.saturating_add(1)),
+        None => expect_same_machine(&boots, now).map_err(|why| unknown(Cause::Failed, &why))?,
+    }
     begin(&mut boots, now);
     Ok(boots)
 }
 
+/// Refuses a history that goes on in another boot after this one began: no machine is in two boots at a time.
+fn expect_same_machine(boots: &BootHistory, now: Moment) -> Result<(), String> {
+    let booted = now.wall_at(Duration::ZERO);
+    let Some(last) = boots.boots.last().filter(|last| last.last_seen > booted) else { return Ok(()) };
+    Err(format!(
+        "is not of this machine, or of a later time: it has boot {} at {:.0}, and this machine began boot {} at {booted:.0}, \
+         which is not in it; name the state directory that belongs to it",
+        last.id, last.last_seen, now.boot
+    ))
+}
+
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::time::Duration;
-
-    use jiff::Timestamp;
 
     use super::*;
     use crate::facts::Source;
@@ -147,13 +162,43 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let boot = "00000000-0000-4000-8000-00000000000a";
         let text = format!(
-            "{{\"version\":1,\"boots\":{{\"boots\":[{{\"id\":\"{boot}\",\"first_seen\":\"2026-11-21T00:00:00Z\",\
-             \"last_seen\":\"2026-11-21T01:00:00Z\",\"stopped\":null,\"taint\":0}}]}}}}"
+            "{{\"version\":1,\"boots\":{{\"boots\":[{{\"id\":\"{boot}\",\"first_seen\":\"2023-11-14T00:00:00Z\",\
+             \"last_seen\":\"2023-11-14T01:00:00Z\",\"stopped\":null,\"taint\":0}}]}}}}"
         );
         fs::write(dir.path().join("state.json"), text).unwrap();
         let reading = seen(Some(dir.path()));
         let boots: Vec<_> = reading.known().unwrap().boots.iter().map(|boot| boot.id).collect();
         assert_eq!(boots, [boot.parse().unwrap(), now().boot]);
+    }
+
+    fn boot(id: &str, last_seen: &str) -> String {
+        format!("{{\"id\":\"{id}\",\"first_seen\":\"2023-11-14T00:00:00Z\",\"last_seen\":\"{last_seen}\"}}")
+    }
+
+    fn history(boots: &[String]) -> Reading<BootHistory> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("{{\"version\":1,\"boots\":{{\"boots\":[{}]}}}}", boots.join(","));
+        fs::write(dir.path().join("state.json"), text).unwrap();
+        seen(Some(dir.path()))
+    }
+
+    /// This boot began at 22:12:20.
+    #[test]
+    fn another_machines_history_is_refused() {
+        let (other, later) = ("00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000c");
+        let reading = history(&[boot(other, "2023-11-14T22:12:21Z")]);
+        let why = &reading.known().unwrap_err().why;
+        assert!(why.contains("is not of this machine") && why.contains(other) && why.contains("22:12:20"), "{why}");
+        assert!(history(&[boot(other, "2023-11-14T22:12:19Z")]).known().is_ok(), "it ended before this one");
+        // The state file of the same machine, from a later time: what came after this boot has not happened.
+        let this = now().boot.to_string();
+        let reading = history(&[
+            boot(other, "2023-11-14T21:00:00Z"),
+            boot(&this, "2023-11-14T22:13:00Z"),
+            boot(later, "2023-11-15T00:00:00Z"),
+        ]);
+        let boots: Vec<_> = reading.known().unwrap().boots.iter().map(|boot| boot.id.to_string()).collect();
+        assert_eq!(boots, [other, &this]);
     }
 
     #[test]

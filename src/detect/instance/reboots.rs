@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, BootHistory, BootRecord, Moment, Tri};
+use crate::facts::{Boot, BootHistory, BootRecord, MissedBoots, Moment, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
 use crate::setting::{Group, duration, number};
 use crate::view::input::{Cited, Context, Input, Required};
@@ -75,7 +75,18 @@ impl Detect for Reboots {
 }
 
 fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
-    let [.., before, this] = history.value.boots.as_slice() else { return Tri::No(history.no()) };
+    let (before, this) = match history.value.boots.as_slice() {
+        [.., before, this] => (Some(before), Some(this)),
+        boots => (None, boots.last()),
+    };
+    // A boot that is not in the list may be the one that ended without a stop.
+    let is_missed = |missed: &&MissedBoots| {
+        before.is_none_or(|before| before.stopped.is_some() && before.first_seen < missed.before)
+    };
+    if let Some(missed) = history.value.missed_since(earlier(now, settings.news_for)).filter(is_missed) {
+        return Tri::Unknown(missed.why.clone());
+    }
+    let (Some(before), Some(this)) = (before, this) else { return Tri::No(history.no()) };
     if before.stopped.is_some() || now.up > settings.news_for {
         return Tri::No(history.no());
     }
@@ -101,11 +112,13 @@ fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, s
 }
 
 fn repeated(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
-    // A window that begins before all time has every boot in it.
-    let since = now.wall.checked_sub(settings.loop_window).unwrap_or(Timestamp::MIN);
+    let since = earlier(now, settings.loop_window);
     let recent: Vec<&BootRecord> = history.value.boots.iter().filter(|boot| boot.first_seen >= since).collect();
     if u64::try_from(recent.len()).unwrap_or(u64::MAX) < settings.loop_boots {
-        return Tri::No(history.no());
+        return match history.value.missed_since(since) {
+            Some(missed) => Tri::Unknown(missed.why.clone()),
+            None => Tri::No(history.no()),
+        };
     }
     let minutes = settings.loop_window.as_secs() / 60;
     let boots = recent.iter().map(|boot| history.says(format!("boot {} from {:.0} on", boot.id, boot.first_seen)));
@@ -117,6 +130,11 @@ fn repeated(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment
         evidence: boots.chain(now_running(boot)).collect(),
         advice: crate::catalogue::row(Kind::RebootLoop).act.to_owned(),
     })
+}
+
+/// A window that begins before all time has every boot in it.
+fn earlier(now: Moment, window: Duration) -> Timestamp {
+    now.wall.checked_sub(window).unwrap_or(Timestamp::MIN)
 }
 
 fn now_running(boot: &Cited<'_, Boot>) -> Option<Evidence> {

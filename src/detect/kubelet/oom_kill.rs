@@ -408,7 +408,7 @@ mod tests {
                 pid: 68_061,
             },
         };
-        let log = KernelLog { records: kills.iter().map(record).collect(), lost: 0 };
+        let log = KernelLog { records: kills.iter().map(record).collect(), ..KernelLog::default() };
         let mut view = View::new(now);
         view.take(now, vec![Observation::KernelLog(Reading::Known { value: log, at: now })]);
         let mut settings = All::default();

@@ -1,10 +1,13 @@
 //! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
 
-use crate::detect::{Detector, Judge, Settings as All};
-use crate::facts::{Cgroup, PodCgroup, PodCgroups, Source, SourceSet};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::detect::Settings as All;
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{Cause, Cgroup, Cgroups, Limits, LoadAvg, PodCgroup, PodCgroups, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
 use crate::setting::{Group, number};
-use crate::view::View;
+use crate::view::Seen;
+use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::sources;
 use crate::wording;
 
 use super::signals;
@@ -49,119 +52,159 @@ pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
     ],
 }];
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::NONE,
-    parts: SourceSet::of(&[Source::Cgroups, Source::PodCgroups]),
-    decides: SourceSet::of(&[Source::Limits, Source::LoadAvg]),
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<PidExhaustion>();
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
-    match signals::pids(view) {
-        Ok((available, capacity, _)) => {
-            let used = capacity.saturating_sub(available);
-            let evidence = view.load.known().ok().map(|l| l.says(format!("{used} of {capacity} ids are in use")));
-            judgement.raised.extend(full(settings, used, capacity, Subject::node(), "the machine", evidence));
-        }
-        Err(why) => match of_one_limit(view, settings) {
-            Some(full) => judgement.raised.push(full),
-            None if view.cgroups.known().is_err() && view.pod_cgroups.known().is_err() => {
-                return vec![Judgement::blind(KIND, &why)];
-            }
-            None => judgement.blind_to(Subject::node(), &why),
-        },
+struct PidExhaustion;
+
+impl Detect for PidExhaustion {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In =
+        (Maybe<sources::Limits>, Maybe<sources::LoadAvg>, MaybePair<sources::Cgroups>, MaybePair<sources::PodCgroups>);
+
+    fn evaluate(
+        (limits, load, cgroups, pod_cgroups): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let settings = &around.settings.pids;
+        out.decide(KIND, Subject::node, machine(&limits, &load, settings).into());
+        kubepods(&cgroups, settings, out);
+        pods(&pod_cgroups, settings, out);
     }
-    judgement.raised.extend(kubepods(view, settings));
-    judgement.raised.extend(pods(view, settings));
-    vec![judgement]
 }
 
-/// Where one of the two limits is not known, the other can still be nearly reached.
-fn of_one_limit(view: &View, settings: &All) -> Option<Finding> {
-    let (limits, load) = (view.limits.known().ok()?, view.load.known().ok()?);
-    let known = [&limits.pid_max, &limits.threads_max].into_iter().filter_map(|limit| limit.seen().ok().flatten());
-    let (tasks, most) = (load.tasks, *known.min()?);
-    let evidence = load.says(format!("{tasks} of {most} threads exist"));
-    full(settings, tasks, most, Subject::node(), "the machine", Some(evidence))
+fn machine(
+    limits: &Known<'_, Limits>,
+    load: &Known<'_, LoadAvg>,
+    settings: &Settings,
+) -> Result<Tri<Finding>, Unknown> {
+    let (limits, load) = (limits.seen()?, load.seen()?);
+    let used = Ids { settings, whose: "the machine", used: load.tasks };
+    match signals::most_tasks(&limits) {
+        Ok(most) => {
+            let finding = used.of(most, Subject::node).map(|finding| {
+                let evidence = vec![load.says(format!("{} of {most} ids are in use", load.tasks))];
+                Finding { evidence, ..finding }
+            });
+            Ok(finding.map_or_else(|| Tri::No(load.no()), Tri::Yes))
+        }
+        // Where one of the two limits is not known, the other can still be nearly reached.
+        Err(why) => {
+            let known =
+                [&limits.pid_max, &limits.threads_max].into_iter().filter_map(|limit| limit.seen().ok().flatten());
+            let finding = known.min().and_then(|most| {
+                let evidence = vec![load.says(format!("{} of {most} threads exist", load.tasks))];
+                Some(Finding { evidence, ..used.of(*most, Subject::node)? })
+            });
+            finding.map(Tri::Yes).ok_or(why)
+        }
+    }
 }
 
-fn kubepods(view: &View, settings: &All) -> Option<Finding> {
-    let cgroups = view.cgroups.known().ok()?;
-    let before = view.cgroups.pair().ok().and_then(|(_, before, _)| before.kubepods.as_ref());
-    let group = cgroups.value.kubepods.as_ref()?;
-    let subject = Subject::new(SubjectType::Cgroup, "kubepods");
-    in_group(settings, group, before, subject, "all pods together", |fact| cgroups.says(fact))
+fn kubepods(cgroups: &KnownPair<'_, Cgroups>, settings: &Settings, out: &mut Evaluation) {
+    let object = || Subject::new(SubjectType::Cgroup, "kubepods");
+    let decision = cgroups.seen().map_err(Clone::clone).map(|cgroups| {
+        // Where no kubelet has started pods there are none to run out.
+        let Some(group) = &cgroups.now.value.kubepods else { return Tri::No(cgroups.now.no()) };
+        let before = cgroups.before().ok().and_then(|(before, _)| before.kubepods.as_ref());
+        InGroup { settings, group, before, whose: &|| "all pods together".to_owned() }.decide(&cgroups.now, object)
+    });
+    out.decide(KIND, object, decision.into());
 }
 
-fn pods(view: &View, settings: &All) -> Vec<Finding> {
-    let Ok(pods) = view.pod_cgroups.known() else { return Vec::new() };
+fn pods(pods: &KnownPair<'_, PodCgroups>, settings: &Settings, out: &mut Evaluation) {
+    let pods = match pods.seen() {
+        Ok(pods) => pods,
+        Err(why) => return out.rest(KIND, why),
+    };
     let none = PodCgroups::whole([]);
     // On a first sample nothing was before.
-    let before = view.pod_cgroups.pair().ok().map_or(&none, |(_, before, _)| before);
-    let one = |(uid, pod, old): (&String, &PodCgroup, Option<&PodCgroup>)| {
-        let old = old.map(|pod| &pod.cgroup);
-        if is_well(settings, &pod.cgroup, old) {
-            return None;
-        }
-        let subject = Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
-        in_group(settings, &pod.cgroup, old, subject, &format!("pod {uid}"), |fact| pods.says(fact))
-    };
-    pods.value.beside(before).filter_map(one).collect()
-}
-
-/// Nothing to say of it: so of nearly all pods, and then no word is put together.
-fn is_well(settings: &All, group: &Cgroup, before: Option<&Cgroup>) -> bool {
-    let (Some(used), Some(limit)) = (group.pids, group.pids_max) else { return true };
-    refused(group, before) == 0 && severity(settings, used, limit).is_none()
-}
-
-/// Forks that were refused since the last look.
-fn refused(group: &Cgroup, before: Option<&Cgroup>) -> u64 {
-    group.pids_refused.zip(before.and_then(|b| b.pids_refused)).map_or(0, |(new, old)| new.saturating_sub(old))
-}
-
-fn in_group(
-    settings: &All,
-    group: &Cgroup,
-    before: Option<&Cgroup>,
-    subject: Subject,
-    whose: &str,
-    says: impl Fn(String) -> Evidence,
-) -> Option<Finding> {
-    let (used, limit) = (group.pids?, group.pids_max?);
-    let evidence = says(format!("{whose}: {used} of {limit} ids are in use"));
-    let refused = refused(group, before);
-    if refused > 0 {
-        let forks = wording::of(refused, "fork was", "forks were");
-        let refusals = says(format!("{whose}: {forks} refused since the last look"));
-        let message = format!("{whose} may have {limit} process ids, and {forks} refused");
-        return Some(finding(Severity::Critical, subject, message, vec![evidence, refusals]));
+    let before = pods.before().map_or(&none, |(before, _)| before);
+    for (uid, pod, old) in pods.now.value.beside(before) {
+        let object = || Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
+        let old = old.map(|pod: &PodCgroup| &pod.cgroup);
+        let whose = || format!("pod {uid}");
+        let decision = InGroup { settings, group: &pod.cgroup, before: old, whose: &whose }.decide(&pods.now, object);
+        out.decide(KIND, object, decision);
     }
-    full(settings, used, limit, subject, whose, Some(evidence))
+    out.incomplete(KIND, pods.now.value.gap());
 }
 
-fn full(
-    settings: &All,
+/// One group, and what it was at the last look.
+struct InGroup<'a> {
+    settings: &'a Settings,
+    group: &'a Cgroup,
+    before: Option<&'a Cgroup>,
+    whose: &'a dyn Fn() -> String,
+}
+
+impl InGroup<'_> {
+    fn decide<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Subject) -> Tri<Raised> {
+        let decision = self.found(seen, object);
+        decision.map(|raised| raised.map_or_else(|| Tri::No(seen.no()), Tri::Yes)).into()
+    }
+
+    /// Of nearly all pods there is nothing to say, and then no text is made.
+    fn found<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Subject) -> Result<Option<Raised>, Unknown> {
+        let uncounted = || Unknown::new(Cause::Unsupported, "the tasks of this control group are not counted");
+        let (used, limit, refused) = (self.group.pids.needed(uncounted), self.group.pids_max.seen(), self.refused());
+        let in_use = |used: u64, limit: u64| seen.says(format!("{}: {used} of {limit} ids are in use", (self.whose)()));
+        // A fork that was refused shows the limit by itself.
+        if let Ok(refused @ 1..) = refused {
+            let (whose, forks) = ((self.whose)(), wording::of(refused, "fork was", "forks were"));
+            let known = used.ok().zip(limit.ok().flatten());
+            let mut evidence: Vec<_> = known.map(|(used, limit)| in_use(*used, *limit)).into_iter().collect();
+            evidence.push(seen.says(format!("{whose}: {forks} refused since the last look")));
+            let message = match limit {
+                Ok(Some(limit)) => format!("{whose} may have {limit} process ids, and {forks} refused"),
+                Ok(None) | Err(_) => format!("{whose} reached a limit of process ids, and {forks} refused"),
+            };
+            return Ok(Some(finding(Severity::Critical, object(), message, evidence).into()));
+        }
+        // Without a limit none can be reached.
+        let Some(limit) = limit.map_err(Clone::clone)? else { return Ok(None) };
+        let used = *used?;
+        if severity(self.settings, used, *limit).is_none() {
+            return refused.map(|_| None);
+        }
+        let found = Ids { settings: self.settings, whose: &(self.whose)(), used }.of(*limit, object);
+        Ok(found.map(|finding| {
+            let finding = Finding { evidence: vec![in_use(used, *limit)], ..finding };
+            Raised { severity_unknown: refused.err().filter(|_| finding.severity < Severity::Critical), finding }
+        }))
+    }
+
+    /// Forks that were refused since the last look. On a first look, and in a kernel that does not count them, how many ids are
+    /// in use decides.
+    fn refused(&self) -> Result<u64, Unknown> {
+        let Some(before) = self.before else { return Ok(0) };
+        let (new, old) = (self.group.pids_refused.seen()?, before.pids_refused.seen()?);
+        let Some((new, old)) = new.zip(old) else { return Ok(0) };
+        new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which began anew,"))
+    }
+}
+
+/// Ids in use.
+struct Ids<'a> {
+    settings: &'a Settings,
+    whose: &'a str,
     used: u64,
-    limit: u64,
-    subject: Subject,
-    whose: &str,
-    seen: Option<Evidence>,
-) -> Option<Finding> {
-    let (severity, percent) = severity(settings, used, limit)?;
-    let message = format!("{whose} has {used} of {limit} process ids in use ({percent} %)");
-    Some(finding(severity, subject, message, seen.into_iter().collect()))
 }
 
-fn severity(settings: &All, used: u64, limit: u64) -> Option<(Severity, u64)> {
+impl Ids<'_> {
+    fn of(&self, limit: u64, object: impl Fn() -> Subject) -> Option<Finding> {
+        let (severity, percent) = severity(self.settings, self.used, limit)?;
+        let message = format!("{} has {} of {limit} process ids in use ({percent} %)", self.whose, self.used);
+        Some(finding(severity, object(), message, Vec::new()))
+    }
+}
+
+fn severity(settings: &Settings, used: u64, limit: u64) -> Option<(Severity, u64)> {
     let percent = used.saturating_mul(100).checked_div(limit)?;
     match percent {
-        p if p >= settings.pids.critical_percent => Some((Severity::Critical, percent)),
-        p if p >= settings.pids.warn_percent => Some((Severity::Warning, percent)),
+        p if p >= settings.critical_percent => Some((Severity::Critical, percent)),
+        p if p >= settings.warn_percent => Some((Severity::Warning, percent)),
         _ => None,
     }
 }

@@ -1,8 +1,8 @@
 //! ConntrackPressure: does the connection tracking table fill?
 
 use crate::detect::Settings as All;
-use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Conntrack, Tri};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{Cause, Conntrack, Tri};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
@@ -66,15 +66,18 @@ fn subject() -> Subject {
     Subject::new(SubjectType::Resource, "conntrack")
 }
 
-fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Finding> {
+fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
     let (now, percent) = (table.now, table.now.count.saturating_mul(100).checked_div(table.now.max).unwrap_or(0));
     if percent < settings.warn_percent {
         return Tri::No(now.no());
     }
-    // Losses make a full table worse. While they are not known it is as bad as it is full.
-    let dropped = match table.grew(|t| Some(t.drop?.saturating_add(t.early_drop?))) {
-        Tri::Yes(delta) => delta.by,
-        Tri::No(_) | Tri::Unknown(_) => 0,
+    // Losses make a full table worse. While they are not known it is at least as bad as it is full.
+    let (dropped, unknown) = match table.grew(|t| Some(t.drop?.saturating_add(t.early_drop?))) {
+        Tri::Yes(delta) => (delta.by, None),
+        Tri::No(_) => (0, None),
+        // Where the kernel does not count, the table alone decides.
+        Tri::Unknown(why) if why.cause == Cause::Unsupported && now.unread.is_none() => (0, None),
+        Tri::Unknown(why) => (0, Some(now.unread.clone().unwrap_or(why))),
     };
     let critical = percent >= settings.critical_percent || dropped > 0;
     let mut evidence = vec![now.says(format!("{} of {} entries are in use", now.count, now.max))];
@@ -85,12 +88,13 @@ fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Finding> {
         evidence.push(now.says(format!("{} insertions failed since the last look", races.by)));
     }
     let loss = if dropped > 0 { "; connections are being dropped" } else { "" };
-    Tri::Yes(Finding {
+    let finding = Finding {
         kind: KIND,
         severity: if critical { Severity::Critical } else { Severity::Warning },
         subject: subject(),
         message: format!("the connection tracking table is {percent} % full ({} of {}){loss}", now.count, now.max),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    })
+    };
+    Tri::Yes(Raised { finding, severity_unknown: unknown })
 }

@@ -1,7 +1,7 @@
 //! NeighbourTableFull: does the ARP or NDP table fill?
 
 use crate::detect::Settings as All;
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, NeighbourTable, Neighbours, Part, Tri, Unknown};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::setting::{Group, number};
@@ -62,20 +62,22 @@ type Of = fn(&Neighbours) -> &Part<NeighbourTable>;
 /// Name of a table, and how to find it.
 const TABLES: [(&str, Of); 2] = [("arp", |n| &n.arp), ("ndp", |n| &n.ndp)];
 
-fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of) -> Result<Tri<Finding>, Unknown> {
+fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of) -> Result<Tri<Raised>, Unknown> {
     let seen = tables.now;
     // A kernel without this protocol has no table of it.
     let Some(table) = of(seen.value).seen()? else { return Ok(Tri::No(seen.no())) };
     let percent = table.entries.saturating_mul(100).checked_div(table.limit).unwrap_or(0);
-    let refused = match tables.grew(|n| of(n).seen().ok()??.table_fulls) {
-        Tri::Yes(delta) => delta.by,
+    let (refused, unknown) = match tables.grew(|n| of(n).seen().ok()??.table_fulls) {
+        Tri::Yes(delta) => (delta.by, None),
         Tri::No(no) if percent < settings.warn_percent => return Ok(Tri::No(no)),
         // Where the kernel does not count refusals, the table alone decides.
         Tri::Unknown(why) if percent < settings.warn_percent && why.cause == Cause::Unsupported => {
             return Ok(Tri::No(seen.no()));
         }
         Tri::Unknown(why) if percent < settings.warn_percent => return Ok(Tri::Unknown(why)),
-        Tri::No(_) | Tri::Unknown(_) => 0,
+        Tri::No(_) => (0, None),
+        Tri::Unknown(why) if why.cause == Cause::Unsupported => (0, None),
+        Tri::Unknown(why) => (0, Some(why)),
     };
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
@@ -83,12 +85,13 @@ fn full(tables: &Paired<'_, Neighbours>, settings: &Settings, name: &str, of: Of
         evidence.push(seen.says(format!("{name}: {entries} refused since the last look")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
-    Ok(Tri::Yes(Finding {
+    let finding = Finding {
         kind: KIND,
         severity: if refused > 0 { Severity::Critical } else { Severity::Warning },
         subject: Subject::new(SubjectType::Resource, name),
         message: format!("the {name} table is {percent} % full ({} of {}){loss}", table.entries, table.limit),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    }))
+    };
+    Ok(Tri::Yes(Raised { finding, severity_unknown: unknown }))
 }

@@ -1,24 +1,89 @@
 //! AttachmentLimit: does the scheduler believe the right thing about how many volumes fit here?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{Cause, InstanceType, Source, SourceSet, Unknown, VolumePlaces};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{BlockDevices, Cause, ElasticInterfaces, InstanceType, Tri, Unknown, VolumePlaces};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::standing::Standing;
+use super::state::attachment::{Kubelet, State};
+use super::state::{Volume, Volumes, csi};
 
 const KIND: Kind = Kind::AttachmentLimit;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::CsiNode, Source::BlockDevices]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::VolumeAttachments, Source::ElasticInterfaces]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<AttachmentLimit>();
+
+struct AttachmentLimit;
+
+impl DetectVolumes for AttachmentLimit {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Required<sources::Node>,
+        Required<sources::CsiNode>,
+        Required<sources::BlockDevices>,
+        Maybe<sources::ElasticInterfaces>,
+    );
+    // Which volumes are the machine's own is known by its mounts, and by what Kubernetes has attached.
+    type By = (
+        Maybe<sources::Mounts>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::Filesystems>,
+        Maybe<sources::Pods>,
+        Maybe<sources::PodCgroups>,
+    );
+
+    fn evaluate(
+        (node, csi, block, interfaces): <Self::In as Input>::Of<'_>,
+        volumes: &Volumes<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let registered = csi.value.drivers.iter().find(|(name, _)| around.settings.ebs.drivers.contains(name));
+        let Some((driver, allocatable)) = registered else { return };
+        let Some(allocatable) = allocatable.allocatable else {
+            // The scheduler takes that for as many as anybody likes (`NodeVolumeLimits`).
+            let message =
+                format!("CSINode names no limit for {driver}: any number of volumes is placed here, and not all fit");
+            let evidence = vec![csi.says(format!("{driver} is registered without allocatable.count"))];
+            let finding = finding("miscount", Severity::Warning, message, evidence);
+            return out.decide(KIND, || subject("miscount"), Tri::Yes(finding));
+        };
+        let instance_type = node.value.instance_type().unwrap_or_default();
+        let count = Count::of(volumes, driver, allocatable, instance_type, out);
+        let mut evidence = vec![
+            csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),
+            node.says(format!(
+                "{} in volumesAttached; instance type {}",
+                wording::of(count.attached.into(), "volume is", "volumes are"),
+                count.instance_type
+            )),
+        ];
+        if let Ok(others) = count.others {
+            let volumes = wording::number(others.into(), "EBS volume");
+            evidence.push(block.says(format!("here and not of Kubernetes: {volumes}")));
+        }
+        let room = room(&count, &block, &interfaces);
+        let reckoned = room.as_ref().ok().and_then(|(room, others)| miscount(&count, room, *others, &evidence));
+        // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
+        let found = reckoned.or_else(|| refused(volumes, &count, room.is_ok(), &evidence));
+        let decision = match (found, room) {
+            (Some(found), _) => Tri::Yes(found),
+            (None, Err(why)) => Tri::Unknown(why),
+            (None, Ok(_)) => Tri::No(csi.no()),
+        };
+        out.decide(KIND, || subject("miscount"), decision);
+        let full = (count.attached >= count.allocatable).then(|| {
+            let message = format!(
+                "by CSINode's count no more volumes fit here: it allows {}, and {} are attached",
+                count.allocatable, count.attached
+            );
+            finding("full", Severity::Info, message, evidence)
+        });
+        out.decide(KIND, || subject("full"), full.map_or_else(|| Tri::No(node.no()), Tri::Yes));
+    }
+}
 
 /// What is counted.
 struct Count<'a> {
@@ -27,8 +92,8 @@ struct Count<'a> {
     allocatable: u32,
     /// Volumes of Kubernetes that are attached.
     attached: u32,
-    /// EBS volumes that are here and not Kubernetes': the root volume and the like.
-    others: u32,
+    /// EBS volumes that are here and not Kubernetes': the root volume and the like. Not known where it is not known of one.
+    others: Result<u32, Unknown>,
     /// EBS volumes that are here and are neither: on their way out, or left behind.
     strays: u32,
     /// All EBS volumes that are here.
@@ -36,76 +101,59 @@ struct Count<'a> {
     instance_type: &'a str,
 }
 
-fn judge(view: &View, settings: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let (node, csi, block) = match (view.node.known(), view.csi_node.known(), view.block.known()) {
-        (Ok(node), Ok(csi), Ok(block)) => (node, csi, block),
-        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    let registered = csi.value.drivers.iter().find(|(name, _)| settings.ebs.drivers.contains(name));
-    let Some((driver, allocatable)) = registered else { return vec![judgement] };
-    let Some(allocatable) = allocatable.allocatable else {
-        // The scheduler takes that for as many as anybody likes (`NodeVolumeLimits`).
-        let message =
-            format!("CSINode names no limit for {driver}: any number of volumes is placed here, and not all fit");
-        let evidence = vec![csi.says(format!("{driver} is registered without allocatable.count"))];
-        judgement.raised.push(finding("miscount", Severity::Warning, message, evidence));
-        return vec![judgement];
-    };
-    let count = |which: &dyn Fn(&&Standing<'_>) -> bool| u32::try_from(all.iter().filter(which).count()).unwrap_or(0);
-    let here = |standing: &&Standing<'_>| standing.device().is_some();
-    let count = Count {
-        driver,
-        allocatable,
-        attached: count(&|standing| standing.attached),
-        others: count(&|standing| here(standing) && !standing.is_wanted() && standing.is_the_machines_own()),
-        strays: count(&|standing| here(standing) && !standing.is_wanted() && !standing.is_the_machines_own()),
-        here: count(&here),
-        instance_type: node.value.instance_type().unwrap_or_default(),
-    };
-    let evidence = vec![
-        csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),
-        node.says(format!(
-            "{} in volumesAttached; instance type {}",
-            wording::of(count.attached.into(), "volume is", "volumes are"),
-            count.instance_type
-        )),
-        block.says(format!("here and not of Kubernetes: {}", wording::number(count.others.into(), "EBS volume"))),
-    ];
+impl<'a> Count<'a> {
+    fn of(
+        volumes: &Volumes<'_>,
+        driver: &'a str,
+        allocatable: u32,
+        instance_type: &'a str,
+        out: &mut Evaluation,
+    ) -> Self {
+        let mut count = Self { driver, allocatable, attached: 0, others: Ok(0), strays: 0, here: 0, instance_type };
+        for volume in volumes.iter() {
+            count.attached += u32::from(volume.is_attached());
+            if volume.device().is_none() {
+                continue;
+            }
+            count.here += 1;
+            if volume.facts.kubelet == Ok(Kubelet::Wants) || volume.is_attached() {
+                continue;
+            }
+            volume.ask_for(out, KIND, &[State::Own]);
+            match (volume.is(&[State::Own]), &mut count.others) {
+                (Tri::Yes(()), Ok(others)) => *others += 1,
+                (Tri::Yes(()), Err(_)) => {}
+                (Tri::No(_), _) => count.strays += 1,
+                (Tri::Unknown(why), _) => count.others = Err(why),
+            }
+        }
+        count
+    }
+}
+
+/// How many volumes fit, and how many of these are not Kubernetes'.
+fn room(
+    count: &Count<'_>,
+    block: &Seen<'_, BlockDevices>,
+    interfaces: &Known<'_, ElasticInterfaces>,
+) -> Result<(Room, u32), Unknown> {
+    if let Some(gap) = block.value.gap() {
+        return Err(gap.clone());
+    }
     // A driver that tells no serials leaves the others uncounted.
-    let serials = block.value.values().any(|device| device.volume.is_some());
-    let room = if serials {
-        Room::of(&count, view)
-    } else {
-        Err(Unknown::new(Cause::Unsupported, "no device tells a volume's id"))
-    };
-    let room = room.and_then(|room| match count.strays {
-        0 => Ok(room),
-        // They are somebody's, and it is not known whose: what fits cannot be reckoned before they are gone.
+    if !block.value.values().any(|device| device.volume.is_some()) {
+        return Err(Unknown::new(Cause::Unsupported, "no device tells a volume's id"));
+    }
+    let room = Room::of(count, interfaces)?;
+    let others = count.others.clone()?;
+    match count.strays {
+        0 => Ok((room, others)),
+        // Whose they are is not known: what fits cannot be reckoned before they are gone.
         strays => {
             let volumes = wording::of(strays.into(), "EBS volume is", "EBS volumes are");
             Err(Unknown::new(Cause::Incomplete, format!("{volumes} here that nothing asks for")))
         }
-    });
-    let reckoned = room.as_ref().ok().and_then(|room| miscount(&count, room, &evidence));
-    // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
-    match (reckoned.or_else(|| refused(all, &count, room.as_ref().ok(), &evidence)), room) {
-        (Some(found), _) => judgement.raised.push(found),
-        (None, Err(why)) => judgement.blind_to(subject("miscount"), &why),
-        (None, Ok(_)) => {}
     }
-    if count.attached >= count.allocatable {
-        judgement.raised.push(finding(
-            "full",
-            Severity::Info,
-            format!(
-                "by CSINode's count no more volumes fit here: it allows {}, and {} are attached",
-                count.allocatable, count.attached
-            ),
-            evidence,
-        ));
-    }
-    vec![judgement]
 }
 
 /// How many EBS volumes fit, the machine's own among them.
@@ -117,7 +165,7 @@ struct Room {
 }
 
 impl Room {
-    fn of(count: &Count<'_>, view: &View) -> Result<Self, Unknown> {
+    fn of(count: &Count<'_>, interfaces: &Known<'_, ElasticInterfaces>) -> Result<Self, Unknown> {
         let unsupported = |why: String| Unknown::new(Cause::Unsupported, why);
         let of = count.instance_type;
         let places = InstanceType::of(of).and_then(|of| of.places);
@@ -129,7 +177,7 @@ impl Room {
         })? {
             VolumePlaces::Dedicated(volumes) => Ok(Self { volumes, interfaces: 0, says: None }),
             VolumePlaces::Shared(places) => {
-                let seen = view.elastic_interfaces.known()?;
+                let seen = interfaces.seen()?;
                 // An EFA device has an interface of its own, or it is one with an ENA device.
                 if seen.value.efa > 0 {
                     let why = format!(
@@ -148,9 +196,9 @@ impl Room {
     }
 }
 
-fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Finding> {
-    let right = room.volumes.saturating_sub(count.others).max(1);
-    let (said, others, driver) = (count.allocatable, count.others, count.driver);
+fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) -> Option<Finding> {
+    let right = room.volumes.saturating_sub(others).max(1);
+    let (said, driver) = (count.allocatable, count.driver);
     let beside = match room.interfaces {
         0 => String::new(),
         more => format!(" beside its {} network interfaces", more + 1),
@@ -192,24 +240,25 @@ fn miscount(count: &Count<'_>, room: &Room, evidence: &[Evidence]) -> Option<Fin
 }
 
 /// Where the reckoning says nothing, EC2 does: by refusing one while CSINode has places left.
-fn refused(all: &[Standing<'_>], count: &Count<'_>, room: Option<&Room>, evidence: &[Evidence]) -> Option<Finding> {
-    let is_refused = |standing: &&Standing<'_>| {
-        let attachment = standing.attachment().ok().flatten();
-        attachment
-            .and_then(|attachment| attachment.value.attach_error.as_deref())
-            .is_some_and(super::stuck_attaching::is_over_the_limit)
+fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &[Evidence]) -> Option<Finding> {
+    let is_refused = |volume: &&Volume<'_>| {
+        let error = || volume.attachment().ok().flatten()?.value.attach_error.as_deref();
+        volume.facts.kubelet == Ok(Kubelet::Wants)
+            && !volume.is_attached()
+            && error().is_some_and(csi::is_over_the_limit)
     };
-    let first = all.iter().filter(|standing| standing.in_use && !standing.attached).find(is_refused)?;
+    let first = volumes.iter().find(is_refused)?;
     // More are here than the Node names: those fit, too.
-    let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(count.others)));
+    let others = count.others.as_ref().ok()?;
+    let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(*others)));
     if fit >= said {
         return None;
     }
     let mut evidence = evidence.to_vec();
     evidence.extend(first.attachment_says());
-    let (volume, driver) = (first.volume.as_str(), count.driver);
+    let (volume, driver) = (first.id.as_str(), count.driver);
     let what = format!("CSINode says {said} volumes fit, and EC2 refused {volume} beside {fit}");
-    let message = if room.is_some() {
+    let message = if reckoned {
         // Whoever reserved more for that would lose the places on every node.
         format!(
             "{what}, although by what is here it is right: something that is not seen here takes places, or did then"

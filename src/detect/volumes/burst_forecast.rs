@@ -235,7 +235,7 @@ mod tests {
     use crate::engine::{Engine, Step};
     use crate::facts::{
         Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, Moment, MountEntry, Mounts,
-        Observation, PersistentVolume, Question, Reading, VolumeClass, VolumeId, VolumePath,
+        Observation, Part, PersistentVolume, Question, Reading, VolumeClass, VolumeId, VolumePath,
     };
     use crate::ledger::Memory;
 
@@ -263,7 +263,7 @@ mod tests {
                 diskseq: Some(1),
                 size: 20 << 30,
                 volume: VolumeId::from_serial("vol0123456789abcdef0"),
-                io: Some(io),
+                io: Part::Known(io),
                 ..BlockDevice::default()
             };
             let point =

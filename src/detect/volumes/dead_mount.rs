@@ -1,9 +1,11 @@
 //! DeadMount: is there a mount whose device is gone?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath};
+use crate::facts::{
+    BlockDevice, BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
+};
 use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
@@ -29,16 +31,13 @@ impl Detect for DeadMount {
         if let Some(why) = lacks_root_device(&mounts, &block) {
             return out.nothing(KIND, &why);
         }
+        let names: Names<'_> = block.value.values().map(|device| (device.name.as_str(), device)).collect();
         for (device, on_it) in by_device(&mounts) {
-            let present = match device {
-                Device::Number(dev) => block.find(&dev).map(drop),
-                Device::Name(name) => block.find_any(|device| device.name == name).map(drop),
-            };
             let object = || subject(&device, &on_it, &dirs);
-            let decision = match present {
-                Tri::Yes(()) => Tri::No(block.no()),
+            let decision = match fate(&device, &on_it, &block, &names) {
+                Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
-                Tri::No(_) => Tri::Yes(finding(&device, &on_it, object(), &mounts, &block)),
+                Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, &on_it, object(), &mounts, &block)),
             };
             out.decide(KIND, object, decision);
         }
@@ -72,8 +71,87 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
     by_device
 }
 
+/// Block devices by name.
+type Names<'v> = BTreeMap<&'v str, &'v BlockDevice>;
+
+/// What became of a device under its mounts.
+enum Fate<'v> {
+    /// This machine does not have it.
+    Gone,
+    /// It is there, and what it stands on is not: some disks below it, of so many.
+    StandsOnGone { gone: Vec<&'v str>, of: usize },
+    /// The kernel gave its disk up, and keeps it with a size of 0.
+    GivenUp(&'v str),
+    /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
+    NameTaken(&'v BlockDevice),
+}
+
+/// What became of a device, if anything did.
+fn fate<'v>(
+    device: &Device<'v>,
+    on_it: &[&MountEntry],
+    block: &Seen<'v, BlockDevices>,
+    names: &Names<'v>,
+) -> Tri<Fate<'v>, ()> {
+    let found = match device {
+        Device::Number(dev) => block.find(dev),
+        Device::Name(name) => match names.get(name) {
+            Some(device) => Tri::Yes(*device),
+            None => block.find_any(|device| device.name == *name),
+        },
+    };
+    let found = match found {
+        Tri::Yes(found) => found,
+        Tri::No(_) => return Tri::Yes(Fate::Gone),
+        Tri::Unknown(why) => return Tri::Unknown(why),
+    };
+    if on_it.iter().any(|mount| mount.shows_deleted_node()) {
+        return Tri::Yes(Fate::NameTaken(found));
+    }
+    let below = Below::of(names, found);
+    if let [first, ..] = below.gone.as_slice() {
+        // A device that is missing from a list that is not whole may be there.
+        return match block.find_any(|device| device.name == **first) {
+            Tri::Unknown(why) => Tri::Unknown(why),
+            _ => Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone }),
+        };
+    }
+    match below.here.iter().find(|disk| disk.size == 0 && disk.loop_file.is_none()) {
+        Some(disk) => Tri::Yes(Fate::GivenUp(&disk.name)),
+        None => Tri::No(()),
+    }
+}
+
+/// The disks that a device stands on.
+#[derive(Default)]
+struct Below<'v> {
+    here: Vec<&'v BlockDevice>,
+    gone: Vec<&'v str>,
+}
+
+impl<'v> Below<'v> {
+    /// Through partitions and any depth of device mapper and md. The kernel keeps a link to a device that went away below it.
+    fn of(names: &Names<'v>, device: &'v BlockDevice) -> Self {
+        let (mut below, mut seen, mut open) = (Self::default(), BTreeSet::new(), vec![device.name.as_str()]);
+        while let Some(name) = open.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
+            match names.get(name) {
+                None => below.gone.push(name),
+                Some(BlockDevice { disk: Some(disk), .. }) => open.push(disk),
+                Some(device) if device.slaves.is_empty() => below.here.push(device),
+                Some(device) => open.extend(device.slaves.iter().map(String::as_str)),
+            }
+        }
+        below.gone.sort_unstable();
+        below
+    }
+}
+
 fn finding(
     device: &Device<'_>,
+    fate: &Fate<'_>,
     on_it: &[&MountEntry],
     subject: Subject,
     mounts: &Seen<'_, Mounts>,
@@ -83,7 +161,15 @@ fn finding(
         Device::Number(dev) => dev.to_string(),
         Device::Name(name) => (*name).to_owned(),
     };
-    let mut evidence = vec![block.says(format!("there is no block device {number}"))];
+    let says = match fate {
+        Fate::Gone => format!("there is no block device {number}"),
+        Fate::StandsOnGone { gone, .. } => {
+            format!("{number} stands on {}, and there is no such block device", gone.join(", "))
+        }
+        Fate::GivenUp(disk) => format!("{disk} has size 0: the kernel gave it up"),
+        Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
+    };
+    let mut evidence = vec![block.says(says)];
     evidence.extend(on_it.iter().take(MOST_NAMED).map(|mount| {
         mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount)))
     }));
@@ -103,15 +189,41 @@ fn finding(
         2 => ", and 1 more mount".to_owned(),
         n => format!(", and {} more mounts", n - 1),
     };
-    let volumes = on_it.iter().any(|mount| mount.volume.is_some());
+    let is = match fate {
+        Fate::Gone => format!("{what} is gone under its mounts"),
+        Fate::StandsOnGone { gone, of } if gone.len() < *of => {
+            format!(
+                "{what} stands on {of} disks, of which {} {} gone",
+                gone.join(", "),
+                if gone.len() == 1 { "is" } else { "are" }
+            )
+        }
+        Fate::StandsOnGone { gone, .. } => format!("{what} stands on {}, which is gone", gone.join(", ")),
+        Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
+        Fate::NameTaken(taken) => {
+            format!("{what} is gone under its mounts, and what opens them reaches {} by now", carried(taken))
+        }
+    };
+    // What remains of a mirror may serve all of it.
+    let partly = matches!(fate, Fate::StandsOnGone { gone, of } if gone.len() < *of);
+    let volumes = on_it.iter().any(|mount| mount.volume.is_some()) && !partly;
     Finding {
         kind: KIND,
         severity: if volumes { Severity::Critical } else { Severity::Warning },
         subject,
-        message: format!("{what} is gone under its mounts: {whose}{more}"),
+        message: format!("{is}: {whose}{more}"),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
+}
+
+/// A device by the EBS volume that it is, where it tells one.
+fn carried(device: &BlockDevice) -> &str {
+    device.volume.as_ref().map_or(&device.name, VolumeId::as_str)
+}
+
+fn sequence(device: &BlockDevice) -> String {
+    device.diskseq.map_or_else(|| "unknown".to_owned(), |sequence| sequence.to_string())
 }
 
 /// The device by the name that it had, with the pod and volume that its mounts name.

@@ -4,199 +4,410 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::detect::{Detector, Judge, Settings};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    DevId, Filesystem, FilesystemKey, FsType, KernelEvent, MountEntry, Mounts, Source, SourceSet, VolumeId, XfsState,
+    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, Moment,
+    MountEntry, Mounts, Part, Tri, Unknown, XfsProbes, XfsState,
 };
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::{Seen, View};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{Seen, sources};
+
+use super::Names;
 
 const KIND: Kind = Kind::FilesystemError;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Filesystems]),
-    parts: SourceSet::of(&[Source::Mounts]),
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::BlockDevices, Source::KernelLog, Source::XfsProbe]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<FilesystemError>();
 
-/// How bad one sign is, what it is, and who says so.
-type Sign = (Severity, String, Evidence);
+struct FilesystemError;
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let filesystems = match view.filesystems.known() {
-        Ok(filesystems) => filesystems,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    let shut = shut_down(view);
-    let mounted = view.mounts.known().map(|mounts| super::mounted_devices(mounts.value)).unwrap_or_default();
-    for (key, filesystem) in filesystems.value {
-        let mut signs: Vec<Sign> = Vec::new();
-        let errors = counted(view, &filesystems.says(""), key, filesystem);
-        signs.extend(options(view, &mounted, key, errors.is_some()));
-        signs.extend(errors.is_some().then(|| made_read_only(view, key)).flatten());
-        signs.extend(errors);
-        let asked = if key.fstype == FsType::Xfs { asked(view, key) } else { None };
-        let logged = shut.get(key.device.as_str()).filter(|_| key.fstype == FsType::Xfs);
-        // Who answers has not shut down, or is another filesystem by now.
-        let answers = asked.as_ref().is_some_and(|(state, evidence)| {
-            *state == XfsState::Answers && logged.is_none_or(|(_, _, logged)| logged.at <= evidence.at)
-        });
-        signs.extend(logged.filter(|_| !answers).cloned());
-        signs.extend(
-            asked.filter(|(state, _)| *state == XfsState::ShutDown).map(|(_, evidence)| shut_down_by(evidence)),
-        );
-        let blind = view.kmsg.known().err().filter(|_| key.fstype == FsType::Xfs && !answers);
-        if signs.is_empty() && blind.is_none() {
-            continue;
-        }
-        let subject = Subject {
-            volume: volume_of(view, &key.device),
-            ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
-        };
-        let Some(finding) = finding(key, subject.clone(), signs) else {
-            if let Some(why) = blind {
-                judgement.blind_to(subject, why);
+impl Detect for FilesystemError {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Maybe<sources::Filesystems>,
+        Maybe<sources::Mounts>,
+        Maybe<sources::BlockDevices>,
+        Maybe<sources::KernelLog>,
+        Maybe<sources::XfsProbe>,
+        Names<'static>,
+    );
+
+    fn evaluate(
+        (filesystems, mounts, block, kmsg, probes, names): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
+        let sources = Sources { mounts, block, kmsg, probes, now: around.now };
+        match filesystems.seen() {
+            Ok(filesystems) => {
+                for (key, entry) in filesystems.value {
+                    let mount = sources.mount_of(&mut mounted, key);
+                    let decision = match key.fstype {
+                        FsType::Ext4 => sources.ext4(key, Entry::Seen(filesystems.with(entry)), mount),
+                        FsType::Xfs => sources.xfs(key),
+                    };
+                    decide(key, decision, names, out);
+                }
             }
-            continue;
-        };
-        let mut finding = finding;
-        let user = super::Names::of(view).name_user(&mut finding.subject, &key.device);
-        finding.message.push_str(&user);
-        judgement.raised.push(finding);
+            Err(why) => out.rest(KIND, why),
+        }
+        // A filesystem that is mounted is alive: a list that lacks it is not whole, whatever it says of itself.
+        let gap = filesystems.seen().map_or_else(Some, |seen| seen.value.gap());
+        for (dev, of) in mounted.0.iter().filter(|(_, of)| !of.listed) {
+            let key = of.key(sources.name(*dev, of));
+            let why = || gap.cloned().unwrap_or_else(|| unlisted(&key));
+            let decision = match key.fstype {
+                FsType::Ext4 => sources.ext4(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
+                FsType::Xfs => sources.xfs(&key),
+            };
+            let decision = match decision {
+                Tri::No(_) => Tri::Unknown(why()),
+                other => other,
+            };
+            decide(&key, decision, names, out);
+        }
+        out.incomplete(KIND, gap);
     }
-    vec![judgement]
 }
 
-fn finding(key: &FilesystemKey, subject: Subject, signs: Vec<Sign>) -> Option<Finding> {
-    let severity = signs.iter().map(|(severity, ..)| *severity).max()?;
+fn decide(key: &FilesystemKey, decision: Tri<Signs>, names: Names<'_>, out: &mut Evaluation) {
+    let object = || Subject {
+        volume: names.volume(&key.device),
+        ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+    };
+    let decision = decision.map(|signs| raised(key, object(), signs, names));
+    out.decide(KIND, object, decision);
+}
+
+fn unlisted(key: &FilesystemKey) -> Unknown {
+    let FilesystemKey { fstype, device } = key;
+    let why =
+        format!("{fstype} is mounted from {device}, and /sys/fs/{fstype} does not have it: its state is not known");
+    Unknown::new(Cause::Missing, why)
+}
+
+/// How bad one sign is, what it is, and which source shows it.
+type Sign = (Severity, String, Evidence);
+
+/// What shows that something is wrong, and why it may be worse.
+struct Signs {
+    signs: Vec<Sign>,
+    more_unknown: Option<Unknown>,
+}
+
+impl From<Sign> for Signs {
+    fn from(sign: Sign) -> Self {
+        Self { signs: vec![sign], more_unknown: None }
+    }
+}
+
+fn raised(key: &FilesystemKey, mut subject: Subject, signs: Signs, names: Names<'_>) -> Raised {
+    let Signs { signs, more_unknown } = signs;
+    let severity = signs.iter().map(|(severity, ..)| *severity).max().unwrap_or(Severity::Info);
     let (mut texts, evidence): (Vec<String>, Vec<Evidence>) =
         signs.into_iter().map(|(_, text, seen)| (text, seen)).unzip();
-    // Two witnesses may say the same.
+    // Two sources may say the same.
     texts.dedup();
     let what = match &subject.volume {
         Some(volume) => format!("{} on {} ({})", key.fstype, volume.as_str(), key.device),
         None => format!("{} on {}", key.fstype, key.device),
     };
-    Some(Finding {
+    let user = names.name_user(&mut subject, &key.device);
+    let finding = Finding {
         kind: KIND,
         severity,
         subject,
-        message: format!("{what} {}", texts.join("; ")),
+        message: format!("{what} {}{user}", texts.join("; ")),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
-    })
+    };
+    Raised { finding, severity_unknown: more_unknown.filter(|_| severity < Severity::Critical) }
 }
 
-/// ext4's own count, which the superblock keeps until e2fsck runs.
-fn counted(view: &View, witness: &Evidence, key: &FilesystemKey, filesystem: &Filesystem) -> Option<Sign> {
-    let errors = filesystem.errors.filter(|errors| *errors > 0)?;
-    let last = filesystem.last_error.and_then(|s| Timestamp::from_second(s).ok());
-    let booted = view.now.wall.checked_sub(view.now.up).ok();
+/// The mounts of one filesystem.
+#[derive(Clone)]
+struct OnDevice<'v> {
+    fstype: FsType,
+    first: &'v MountEntry,
+    /// A mount that is not read-only by its own options: it was meant for writing.
+    writable: Option<&'v MountEntry>,
+    /// Whether `/sys/fs` lists it.
+    listed: bool,
+}
+
+impl OnDevice<'_> {
+    fn key(&self, device: &str) -> FilesystemKey {
+        FilesystemKey { fstype: self.fstype, device: device.to_owned() }
+    }
+}
+
+/// The filesystems of these types that are mounted, by device: of thousands of mounts most are of other types.
+#[derive(Default)]
+struct Mounted<'v>(BTreeMap<DevId, OnDevice<'v>>);
+
+impl<'v> Mounted<'v> {
+    fn of(mounts: &Seen<'v, Mounts>) -> Self {
+        let mut mounted: BTreeMap<DevId, OnDevice<'v>> = BTreeMap::new();
+        for mount in mounts.value.values().filter(|mount| mount.has_device()) {
+            let fstype = match &*mount.fstype {
+                // One module mounts all three.
+                "ext2" | "ext3" | "ext4" => FsType::Ext4,
+                "xfs" => FsType::Xfs,
+                _ => continue,
+            };
+            let of = mounted.entry(mount.dev);
+            let of = of.or_insert(OnDevice { fstype, first: mount, writable: None, listed: false });
+            if mount.options.split(',').any(|option| option == "rw") {
+                of.writable.get_or_insert(mount);
+            }
+        }
+        Self(mounted)
+    }
+}
+
+/// What `/sys/fs` has of an ext4 filesystem.
+enum Entry<'v> {
+    Seen(Seen<'v, Filesystem>),
+    Unknown(Unknown),
+}
+
+struct Sources<'v> {
+    mounts: Known<'v, Mounts>,
+    block: Known<'v, BlockDevices>,
+    kmsg: Known<'v, KernelLog>,
+    probes: Known<'v, XfsProbes>,
+    now: Moment,
+}
+
+impl<'v> Sources<'v> {
+    /// The device that has this name now.
+    fn dev(&self, name: &str) -> Tri<DevId> {
+        self.block.ask(|block| {
+            let dev = block.value.iter().find(|(_, device)| device.name == name).map(|(dev, _)| *dev);
+            match (dev, block.value.gap()) {
+                (Some(dev), _) => Tri::Yes(dev),
+                (None, Some(why)) => Tri::Unknown(why.clone()),
+                (None, None) => Tri::No(block.no()),
+            }
+        })
+    }
+
+    /// The device's name now or, where that is not known, when it was mounted.
+    fn name<'a>(&self, dev: DevId, of: &OnDevice<'a>) -> &'a str
+    where
+        'v: 'a,
+    {
+        let now = self.block.seen().ok().and_then(|block| block.value.get(&dev)).map(|device| device.name.as_str());
+        now.unwrap_or_else(|| of.first.source.strip_prefix("/dev/").unwrap_or(&of.first.source))
+    }
+
+    /// The mounts of a filesystem that `/sys/fs` lists, which are marked so.
+    fn mount_of(&self, mounted: &mut Mounted<'v>, key: &FilesystemKey) -> Tri<OnDevice<'v>> {
+        let mut by_source = || {
+            let source = format!("/dev/{}", key.device);
+            let same = |of: &&mut OnDevice<'_>| of.fstype == key.fstype && *of.first.source == *source;
+            mounted.0.values_mut().find(same).map(|of| {
+                of.listed = true;
+                of.clone()
+            })
+        };
+        let found = match self.dev(&key.device) {
+            Tri::Yes(dev) => mounted.0.get_mut(&dev).filter(|of| of.fstype == key.fstype).map(|of| {
+                of.listed = true;
+                of.clone()
+            }),
+            // The device is gone, and its number with it: only the name at mount time is left to go by.
+            Tri::No(_) => by_source(),
+            Tri::Unknown(why) => return by_source().map_or(Tri::Unknown(why), Tri::Yes),
+        };
+        self.mounts.ask(|mounts| match (found, mounts.value.gap()) {
+            (Some(found), _) => Tri::Yes(found),
+            (None, Some(why)) => Tri::Unknown(why.clone()),
+            (None, None) => Tri::No(mounts.no()),
+        })
+    }
+
+    /// ext4: its own count of errors, and what the options of its mounts show.
+    fn ext4(&self, key: &FilesystemKey, entry: Entry<'v>, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
+        let stopped = mount.clone().and_then(|of| self.option(key, of.first, &["shutdown", "emergency_ro"]));
+        let count = match entry {
+            Entry::Seen(entry) => counted(self.now, key, entry),
+            Entry::Unknown(why) => Tri::Unknown(why),
+        };
+        match (count, stopped) {
+            (Tri::Yes((count, unknown)), stopped) => {
+                // `ro` alone may be meant, so it only adds to a count of errors.
+                let stopped = stopped.or_else(|| mount.and_then(|of| self.option(key, of.first, &["ro"])));
+                let logged = self.made_read_only(key);
+                let mut more_unknown = unknown;
+                let mut signs = Vec::new();
+                for sign in [stopped, logged] {
+                    match sign {
+                        Tri::Yes(sign) => signs.push(sign),
+                        Tri::No(_) => {}
+                        Tri::Unknown(why) => more_unknown = more_unknown.or(Some(why)),
+                    }
+                }
+                signs.push(count);
+                Tri::Yes(Signs { signs, more_unknown })
+            }
+            (_, Tri::Yes(stopped)) => Tri::Yes(stopped.into()),
+            // Whoever wants a filesystem read-only mounts it so: one that is below a mount for writing was made so by an error.
+            (Tri::Unknown(why), Tri::No(_)) => {
+                let made = mount.and_then(|of| match of.writable {
+                    Some(writable) => self.option(key, writable, &["ro"]),
+                    None => Tri::Unknown(why.clone()),
+                });
+                match made {
+                    Tri::Yes(made) => Tri::Yes(made.into()),
+                    Tri::No(_) | Tri::Unknown(_) => Tri::Unknown(why),
+                }
+            }
+            (Tri::No(_), Tri::Unknown(why)) | (Tri::Unknown(why), Tri::Unknown(_)) => Tri::Unknown(why),
+            (Tri::No(no), Tri::No(_)) => Tri::No(no),
+        }
+    }
+
+    /// The first of these words that is among the filesystem's own options.
+    fn option(&self, key: &FilesystemKey, mount: &MountEntry, words: &[&str]) -> Tri<Sign> {
+        self.mounts.ask(|mounts| {
+            let Some(word) = words.iter().find(|word| mount.has_super_option(word)) else {
+                return Tri::No(mounts.no());
+            };
+            let text = match *word {
+                "shutdown" => SHUT_DOWN,
+                _ => "has stopped accepting writes after an error",
+            };
+            let fact = format!("{} has the option {word} at {}", key.device, mount.point);
+            Tri::Yes((Severity::Critical, text.to_owned(), mounts.says(fact)))
+        })
+    }
+
+    /// Kernels from 6.12 until emergency_ro show a remount after an error in the log alone. The count of errors, which
+    /// e2fsck clears, keeps an old line from speaking of a filesystem that was mended since.
+    fn made_read_only(&self, key: &FilesystemKey) -> Tri<Sign> {
+        let about =
+            |event: &KernelEvent| matches!(event, KernelEvent::RemountedReadOnly { device } if *device == key.device);
+        let found = self.kmsg.ask(|kmsg| match kmsg.value.records.iter().rev().find(|record| about(&record.event)) {
+            Some(record) => {
+                let mut evidence = kmsg.says(format!("EXT4-fs ({}) was remounted read-only", key.device));
+                evidence.at = kmsg.at.wall_at(record.up);
+                Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
+            }
+            None => not_logged(&kmsg, None),
+        });
+        match found {
+            // Where there is no log, the other signs are all there are.
+            Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+            found => found,
+        }
+    }
+
+    /// xfs: what it says when it is asked, and what the log says. The options of its mounts never show it.
+    fn xfs(&self, key: &FilesystemKey) -> Tri<Signs> {
+        let logged = self.shut_down(&key.device);
+        match (self.asked(key), logged) {
+            (Some(Tri::Yes((XfsState::ShutDown, evidence))), logged) => {
+                let mut signs = match logged {
+                    Tri::Yes(logged) => vec![logged],
+                    Tri::No(_) | Tri::Unknown(_) => Vec::new(),
+                };
+                signs.push((Severity::Critical, SHUT_DOWN.to_owned(), evidence));
+                Tri::Yes(Signs { signs, more_unknown: None })
+            }
+            (Some(Tri::Yes((XfsState::Answers, evidence))), Tri::Yes(logged)) if logged.2.at > evidence.at => {
+                Tri::Yes(logged.into())
+            }
+            // What answers has not shut down, or is another filesystem by now.
+            (Some(Tri::Yes((XfsState::Answers, _))), _) => self.probes.ask(|probes| Tri::No(probes.no())),
+            (Some(Tri::No(_)) | None, logged) => logged.map(Signs::from),
+            (Some(Tri::Unknown(why)), _) => Tri::Unknown(why),
+        }
+    }
+
+    /// What the filesystem said when it was asked, by the device that stands under its name now; a no where this one is not
+    /// asked, `None` where none is.
+    fn asked(&self, key: &FilesystemKey) -> Option<Tri<(XfsState, Evidence)>> {
+        let probes = match self.probes.seen() {
+            Ok(probes) => probes,
+            Err(why) if is_not_offered(why) => return None,
+            Err(why) => return Some(Tri::Unknown(why.clone())),
+        };
+        let state = self.dev(&key.device).and_then(|dev| probes.find(&dev));
+        Some(state.map(|state| {
+            let fact = match state {
+                XfsState::Answers => format!("XFS ({}) answers", key.device),
+                XfsState::ShutDown => format!("XFS ({}) fails every access (EIO)", key.device),
+            };
+            (*state, probes.says(fact))
+        }))
+    }
+
+    /// Whether an xfs filesystem shut down by the log and was not mounted or unmounted since.
+    fn shut_down(&self, name: &str) -> Tri<Sign> {
+        self.kmsg.ask(|kmsg| {
+            let is_about = |record: &&KernelRecord| match &record.event {
+                KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => device == name,
+                _ => false,
+            };
+            match kmsg.value.records.iter().rev().find(is_about) {
+                Some(KernelRecord { event: KernelEvent::XfsShutdown { .. }, up, .. }) => {
+                    let mut evidence = kmsg.says(format!("XFS ({name}) shut down"));
+                    evidence.at = kmsg.at.wall_at(*up);
+                    Tri::Yes((Severity::Critical, SHUT_DOWN.to_owned(), evidence))
+                }
+                mounted => not_logged(&kmsg, mounted),
+            }
+        })
+    }
+}
+
+const SHUT_DOWN: &str = "has shut down: every access fails";
+
+/// That the log has nothing more after this event, where all of it was read.
+fn not_logged<Y>(kmsg: &Seen<'_, KernelLog>, after: Option<&KernelRecord>) -> Tri<Y> {
+    kmsg.value.may_lack(after).map_or_else(|| Tri::No(kmsg.no()), Tri::Unknown)
+}
+
+/// This profile or kernel does not have the source: what others show decides.
+fn is_not_offered(why: &Unknown) -> bool {
+    matches!(why.cause, Cause::NotAsked | Cause::Unsupported)
+}
+
+/// ext4's own count, which the superblock keeps until e2fsck runs; and why it may be news, where that is not known.
+fn counted(now: Moment, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> Tri<(Sign, Option<Unknown>)> {
+    let errors = match &entry.value.errors {
+        Part::Known(0) => return Tri::No(entry.no()),
+        Part::Known(errors) => *errors,
+        Part::Absent => {
+            let why = format!("the kernel keeps no count of the errors of {}", key.device);
+            return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+        }
+        Part::Unknown(why) => return Tri::Unknown(Unknown::clone(why)),
+    };
+    let (last, unknown) = match entry.value.last_error.seen() {
+        Ok(last) => (last.and_then(|last| Timestamp::from_second(*last).ok()), None),
+        Err(why) => (None, Some(why.clone())),
+    };
+    let booted = now.wall.checked_sub(now.up).ok();
     let this_boot = last.zip(booted).is_some_and(|(last, booted)| last >= booted);
     let when = last.map(|last| format!(", the last at {last:.0}")).unwrap_or_default();
-    let place = filesystem.last_error_function.as_ref().map(|f| format!(" in {f}")).unwrap_or_default();
+    let place = entry.value.last_error_function.as_ref().map(|f| format!(" in {f}")).unwrap_or_default();
     let fact = format!("errors_count of {} is {errors}{when}{place}", key.device);
     // Errors of an earlier boot stand in the superblock until e2fsck runs: worth knowing, no news.
-    let (severity, text) = match this_boot {
-        true => (Severity::Warning, format!("has found {}{when}", counted_errors(errors))),
-        false => (
+    let (severity, text) = match (this_boot, &unknown) {
+        (true, _) => (Severity::Warning, format!("has found {}{when}", counted_errors(errors))),
+        (false, None) => (
             Severity::Info,
             format!("found {} before this boot{when}, and e2fsck has not run since", counted_errors(errors)),
         ),
+        (false, Some(_)) => (Severity::Info, format!("has found {}, and when is not known", counted_errors(errors))),
     };
-    Some((severity, text, Evidence { fact, ..witness.clone() }))
+    Tri::Yes(((severity, text, entry.says(fact)), unknown))
 }
 
 fn counted_errors(n: u64) -> String {
     if n == 1 { "1 error".to_owned() } else { format!("{n} errors") }
-}
-
-/// What the mount table's own options say. `ro` alone may be meant, so it only adds to a count of errors.
-fn options(view: &View, mounted: &Mounted<'_>, key: &FilesystemKey, errors: bool) -> Option<Sign> {
-    let mounts = view.mounts.known().ok()?;
-    let block = view.block.known().ok().map(|block| block.value);
-    let dev = block.and_then(|block| block.iter().find(|(_, d)| d.name == key.device)).map(|(dev, _)| *dev);
-    let mount = match dev {
-        Some(dev) => *mounted.get(&dev)?,
-        None => by_source(&mounts, &key.device)?,
-    };
-    let mut words = ["shutdown", "emergency_ro", "ro"].into_iter().filter(|word| errors || *word != "ro");
-    let word = words.find(|word| mount.has_super_option(word))?;
-    let text = match word {
-        "shutdown" => "has shut down: every access fails",
-        _ => "has stopped accepting writes after an error",
-    };
-    let fact = format!("{} has the option {word} at {}", key.device, mount.point);
-    Some((Severity::Critical, text.to_owned(), mounts.says(fact)))
-}
-
-/// Kernels from 6.12 until emergency_ro show a remount after an error in the log alone. The count of errors, which
-/// e2fsck clears, keeps an old line from speaking of a filesystem that was mended since.
-fn made_read_only(view: &View, key: &FilesystemKey) -> Option<Sign> {
-    let kmsg = view.kmsg.known().ok()?;
-    let about = |event: &KernelEvent| match event {
-        KernelEvent::RemountedReadOnly { device } => *device == key.device,
-        _ => false,
-    };
-    let record = kmsg.value.records.iter().rev().find(|record| about(&record.event))?;
-    let mut evidence = kmsg.says(format!("EXT4-fs ({}) was remounted read-only", key.device));
-    evidence.at = kmsg.at.wall_at(record.up);
-    Some((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
-}
-
-/// The first mount of each block device.
-type Mounted<'a> = BTreeMap<DevId, &'a MountEntry>;
-
-fn by_source<'a>(mounts: &Seen<'a, Mounts>, device: &str) -> Option<&'a MountEntry> {
-    let source = format!("/dev/{device}");
-    mounts.value.values().find(|mount| *mount.source == *source)
-}
-
-/// What the filesystem said when it was asked, by the device that stands under its name now.
-fn asked(view: &View, key: &FilesystemKey) -> Option<(XfsState, Evidence)> {
-    let probes = view.xfs_probe.known().ok()?;
-    let block = view.block.known().ok()?.value;
-    let dev = block.iter().find(|(_, device)| device.name == key.device).map(|(dev, _)| *dev)?;
-    let state = *probes.value.get(&dev)?;
-    let fact = match state {
-        XfsState::Answers => format!("XFS ({}) answers", key.device),
-        XfsState::ShutDown => format!("XFS ({}) fails every access (EIO)", key.device),
-    };
-    Some((state, probes.says(fact)))
-}
-
-fn shut_down_by(evidence: Evidence) -> Sign {
-    (Severity::Critical, "has shut down: every access fails".to_owned(), evidence)
-}
-
-/// XFS filesystems that shut down and were not mounted or unmounted since, by device.
-fn shut_down(view: &View) -> BTreeMap<&str, Sign> {
-    let Ok(kmsg) = view.kmsg.known() else { return BTreeMap::new() };
-    let mut shut = BTreeMap::new();
-    for record in kmsg.value.records.iter() {
-        match &record.event {
-            KernelEvent::XfsShutdown { device } => {
-                let when = kmsg.at.wall_at(record.up);
-                let mut evidence = kmsg.says(format!("XFS ({device}) shut down"));
-                evidence.at = when;
-                let text = "has shut down: every access fails".to_owned();
-                shut.insert(device.as_str(), (Severity::Critical, text, evidence));
-            }
-            KernelEvent::XfsMountChanged { device } => {
-                shut.remove(device.as_str());
-            }
-            _ => {}
-        }
-    }
-    shut
-}
-
-fn volume_of(view: &View, device: &str) -> Option<VolumeId> {
-    let block = view.block.known().ok()?.value;
-    super::volume_of(block, super::named(block, device)?)
 }

@@ -1,26 +1,95 @@
-//! Who else has a filesystem: other mount namespaces, by the pods whose they are.
+//! Who else has a filesystem: other mount namespaces, by the pods whose they are. It only adds to what is said.
 
-use crate::facts::{DevId, HeldBy, MountHolder, PodUid};
+use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, Pods, SourceSet, Unknown};
 use crate::finding::Evidence;
-use crate::view::View;
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{Former, View, sources};
 
 /// Holders that are named in the evidence.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
-/// What was answered about a device, with the evidence; `None` while it is not known who holds it.
-pub(super) fn of(view: &View, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
-    let answer = view.mount_holders.known().ok()?;
-    let holders = answer.value.get(&dev)?;
-    let says = |holder: &MountHolder| answer.says(format!("{} {}", name(view, holder), how(holder)));
-    evidence.extend(holders.iter().take(MOST_NAMED).map(says));
-    // With a gap, an empty list does not say that nobody holds it.
-    if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+/// What is known of who holds what, and what pods are called.
+#[derive(Clone, Copy)]
+pub(super) struct Holders<'v> {
+    answers: Known<'v, MountHolders>,
+    pods: Known<'v, Pods>,
+    config: Known<'v, KubeletConfig>,
+    former: &'v Former,
 }
 
-/// A holder beside a mount of the host's.
-pub(super) fn also(view: &View, holder: &MountHolder) -> String {
-    let how = if holder.by == HeldBy::Mount { "has it, too".to_owned() } else { how(holder) };
-    format!("{} {how}", name(view, holder))
+type Read = (Maybe<sources::MountHolders>, Maybe<sources::Pods>, Maybe<sources::KubeletConfig>);
+
+impl Input for Holders<'_> {
+    type Of<'v> = Holders<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = Read::PARTS;
+
+    fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
+        Ok(Holders::of_view(view))
+    }
+}
+
+impl<'v> Holders<'v> {
+    pub(super) fn of_view(view: &'v View) -> Self {
+        Self {
+            answers: Maybe::<sources::MountHolders>::of(view),
+            pods: Maybe::<sources::Pods>::of(view),
+            config: Maybe::<sources::KubeletConfig>::of(view),
+            former: &view.former,
+        }
+    }
+
+    /// What was answered about a device, with the evidence; `None` while it is not known who holds it.
+    pub(super) fn of(self, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
+        let answer = self.answers.seen().ok()?;
+        let holders = answer.value.get(&dev)?;
+        let says = |holder: &MountHolder| answer.says(format!("{} {}", self.name(holder), how(holder)));
+        evidence.extend(holders.iter().take(MAX_NAMED).map(says));
+        // Where the list is not whole, an empty one does not say that there is no holder.
+        if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+    }
+
+    /// A holder beside a mount of the host's.
+    pub(super) fn also(self, holder: &MountHolder) -> String {
+        let how = if holder.by == HeldBy::Mount { "has it, too".to_owned() } else { how(holder) };
+        format!("{} {how}", self.name(holder))
+    }
+
+    /// A holder by its process, its pod and who made that.
+    pub(super) fn name(self, holder: &MountHolder) -> String {
+        let pod = holder.pod.as_ref().map(|uid| format!(" of pod {}", self.pod_and_owner(uid))).unwrap_or_default();
+        format!("process {} ({}){pod}", holder.pid, holder.command)
+    }
+
+    fn pod_and_owner(self, uid: &PodUid) -> String {
+        let name = self.pod_name(uid);
+        let owner = self.pods.seen().ok().and_then(|pods| pods.value.get(uid)?.owner.as_deref());
+        match owner {
+            Some(owner) => format!("{name} ({owner})"),
+            None => name,
+        }
+    }
+
+    /// A pod as people know it, where its name is known.
+    pub(super) fn pod_name(self, uid: &PodUid) -> String {
+        match (self.pods.seen().ok().and_then(|pods| pods.value.get(uid)), self.former.name(uid)) {
+            (Some(pod), _) => pod.full_name(),
+            (None, Some((namespace, name))) => format!("{namespace}/{name}"),
+            (None, None) => uid.clone(),
+        }
+    }
+
+    /// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
+    /// mount of its pod does not follow the host's.
+    pub(super) fn copy_of_the_host<'a>(self, holder: &'a MountHolder) -> Option<&'a str> {
+        let config = self.config.seen().ok().filter(|_| holder.by == HeldBy::Mount)?;
+        let root = format!("{}/", config.value.root_dir);
+        let before = holder.point.find(&root)?;
+        // Its own copy of the kubelet's directory, at the same path.
+        let end = if before == 0 { config.value.root_dir.len() } else { before };
+        holder.point.get(..end)
+    }
 }
 
 /// How it holds it, after its name.
@@ -33,38 +102,4 @@ fn how(holder: &MountHolder) -> String {
         HeldBy::Program => format!("runs {point}"),
         HeldBy::OpenFile => format!("has {point} open"),
     }
-}
-
-/// A holder by its process, its pod and who made that.
-pub(super) fn name(view: &View, holder: &MountHolder) -> String {
-    let pod = holder.pod.as_ref().map(|uid| format!(" of pod {}", pod_and_owner(view, uid))).unwrap_or_default();
-    format!("process {} ({}){pod}", holder.pid, holder.command)
-}
-
-fn pod_and_owner(view: &View, uid: &PodUid) -> String {
-    let name = pod_name(view, uid);
-    match view.pod(uid).and_then(|pod| pod.owner.as_deref()) {
-        Some(owner) => format!("{name} ({owner})"),
-        None => name,
-    }
-}
-
-/// A pod as people know it, where its name is known.
-pub(super) fn pod_name(view: &View, uid: &PodUid) -> String {
-    match (view.pod(uid), view.former.name(uid)) {
-        (Some(pod), _) => pod.full_name(),
-        (None, Some((namespace, name))) => format!("{namespace}/{name}"),
-        (None, None) => uid.clone(),
-    }
-}
-
-/// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
-/// mount of its pod does not follow the host's.
-pub(super) fn copy_of_the_host<'a>(view: &View, holder: &'a MountHolder) -> Option<&'a str> {
-    let config = view.kubelet_config.known().ok().filter(|_| holder.by == HeldBy::Mount)?;
-    let root = format!("{}/", config.value.root_dir);
-    let before = holder.point.find(&root)?;
-    // Its own copy of the kubelet's directory, at the same path.
-    let end = if before == 0 { config.value.root_dir.len() } else { before };
-    holder.point.get(..end)
 }

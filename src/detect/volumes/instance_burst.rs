@@ -188,14 +188,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{BlockDevice, BootId, DevId, IoStat, Moment, VolumeId};
+    use crate::facts::{BlockDevice, BootId, DevId, IoStat, Moment, Part, VolumeId};
     use crate::view::IoSeries;
 
     fn follow(series: &mut IoSeries, up: u64, bytes: u64) {
         let device = BlockDevice {
             name: "nvme1n1".into(),
             volume: VolumeId::from_serial("vol0123456789abcdef0"),
-            io: Some(IoStat { reads: bytes / 4096, bytes: Some(bytes), ..IoStat::default() }),
+            io: Part::Known(IoStat { reads: bytes / 4096, bytes: Some(bytes), ..IoStat::default() }),
             ..BlockDevice::default()
         };
         let block = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);

@@ -9,7 +9,7 @@ use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
 use super::Names;
-use super::throttled::Held;
+use super::throttled::{Held, held};
 
 const KIND: Kind = Kind::InstanceEbsThrottled;
 
@@ -40,13 +40,13 @@ impl Detect for InstanceEbsThrottled {
 
     fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let seen = pages.now;
-        let (before, over) = match pages.before() {
-            Ok(before) => before,
+        let of_volumes = match held(&pages, |ebs| ebs.instance) {
+            Ok(all) => all,
             Err(why) => return out.nothing(KIND, &why),
         };
         let (mut all, mut unread) = (Vec::new(), seen.value.gap().cloned());
-        for (controller, now, old) in seen.value.beside(before) {
-            match Held::between(controller, now, old, over, |ebs| ebs.instance) {
+        for (.., held) in of_volumes {
+            match held {
                 None => {}
                 // The volume without a page may be the one that is held back.
                 Some(Err(why)) => unread = Some(why),

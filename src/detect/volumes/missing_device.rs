@@ -1,85 +1,73 @@
 //! MissingDevice: is a volume said to be attached here that this machine does not have?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{Question, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{Question, Tri};
+use crate::finding::{Finding, Kind, Severity};
+use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::sources;
 
-use super::standing::Standing;
-use super::swapped_volume;
+use super::state::attachment::{Order, Place, State};
+use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::MissingDevice;
+const STATES: &[State] = &[State::Missing];
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::Filesystems,
-        Source::Ec2Attached,
-        Source::Pods,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
-    ]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<MissingDevice>();
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
-    for standing in all.iter().filter(|standing| standing.attached) {
-        let absent = match standing.device_is_absent() {
-            Ok(absent) => absent,
-            // What a staging directory has mounted is here, whatever it is called.
-            Err(Some(_)) if standing.is_staged() => continue,
-            Err(Some(why)) => {
-                judgement.asks.extend(standing.ask());
-                judgement.blind_to(standing.subject(), &why);
-                continue;
+struct MissingDevice;
+
+impl DetectVolumes for MissingDevice {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = ();
+    type By = (
+        Required<sources::Node>,
+        Required<sources::BlockDevices>,
+        Required<sources::Mounts>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::PersistentVolumes>,
+        Maybe<sources::Pods>,
+        Maybe<sources::PodCgroups>,
+        Maybe<sources::MountHolders>,
+        Context<sources::Ec2Attached>,
+    );
+
+    fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        for volume in volumes.iter() {
+            // The Node says that it is attached. Until its VolumeAttachment was read that stands, and so does a place that is
+            // not known to be another's.
+            let decision = volume.is_assuming(STATES, |facts| {
+                facts.order = facts.order.clone().or(Ok(Order::Attached));
+                facts.place = facts.place.clone().or(Ok(Place::Own));
+                facts.assume_no_pod_runs_without();
+            });
+            volume.ask_for(out, KIND, STATES);
+            if let Tri::Yes(()) = decision {
+                volume.ask_all(out, KIND);
+                out.ask(KIND, Question::Ec2Attached);
             }
-            Err(None) => continue,
-        };
-        // A mount whose device is gone is a dead mount, or another volume's.
-        if standing.is_staged() {
-            continue;
+            out.decide(KIND, || volume.subject(), decision.map(|()| finding(volume)));
         }
-        judgement.asks.extend(standing.ask_all());
-        // The controller has let it go meanwhile, or stands behind what it said on the Node.
-        if let Ok(attachment) = standing.attachment()
-            && attachment.is_none_or(|attachment| !attachment.value.attached || attachment.value.deleting.is_some())
-        {
-            continue;
-        }
-        if swapped_volume::stands_in(view, all, standing).is_some() {
-            continue;
-        }
-        judgement.asks.push(Question::Ec2Attached);
-        judgement.raised.push(finding(standing, absent));
     }
-    vec![judgement]
 }
 
-fn finding(standing: &Standing<'_>, absent: crate::finding::Evidence) -> Finding {
-    let mut evidence = vec![absent];
-    evidence.extend(standing.evidence());
-    evidence.extend(standing.ec2_says());
-    let ec2 = match standing.ec2().map(|word| word.is_some()) {
+fn finding(volume: &Volume<'_>) -> Finding {
+    let mut evidence: Vec<_> = volume.absence_says().into_iter().collect();
+    evidence.extend(volume.evidence());
+    evidence.extend(volume.ec2_says());
+    let ec2 = match volume.ec2().map(|word| word.is_some()) {
         Ok(true) => ": by EC2's word it is attached, and this machine did not find it",
         Ok(false) => ": by EC2's word it is not, and was detached behind Kubernetes' back",
         Err(_) => "",
     };
-    let volume = standing.volume.as_str();
-    let path = standing.attachment().ok().flatten().and_then(|attachment| attachment.value.device_path.clone());
+    let id = volume.id.as_str();
+    let path = volume.attachment().ok().flatten().and_then(|attachment| attachment.value.device_path.clone());
     let path = path.map(|path| format!(" as {path}")).unwrap_or_default();
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        message: format!(
-            "{volume} is said to be attached here{path}, but no device here is it{ec2}{}",
-            standing.waiting()
-        ),
-        subject: standing.subject(),
+        message: format!("{id} is said to be attached here{path}, but no device here is it{ec2}{}", volume.waiting()),
+        subject: volume.subject(),
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }

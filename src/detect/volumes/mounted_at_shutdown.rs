@@ -1,17 +1,18 @@
 //! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, Node, NodeCondition, Source, SourceSet};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{MountEntry, Mounts, Node, NodeCondition, Tri};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::view::input::{Context, Input, Required};
+use crate::view::{Seen, sources};
 
 use super::describe;
-use super::standing::Standing;
+use super::state::{MissingDriver, Volumes};
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
 
 /// Mounts that are named in the evidence.
-const MOST_NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// Taints by which controllers say that the machine will be taken away, soon and whatever happens; a cordon alone says
 /// nothing of the sort.
@@ -31,54 +32,81 @@ const MEANT: &[&str] = &[
     "aws-node-termination-handler/scheduled-maintenance",
 ];
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::Mounts, Source::BlockDevices]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Pods]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<VolumesMountedAtShutdown>();
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let (node, mounts) = match (view.node.known(), view.mounts.known()) {
-        (Ok(node), Ok(mounts)) => (node, mounts),
-        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    let Some((severity, sign)) = leaving(node.value) else { return vec![judgement] };
-    let mut evidence: Vec<Evidence> = vec![node.says(sign.clone())];
-    let mut volumes: u32 = 0;
-    let mut first = None;
-    for standing in all {
-        let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
-        let on_it = standing.mounts().iter().copied().filter(of_kubernetes);
-        let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };
-        volumes = volumes.saturating_add(1);
-        if evidence.len() <= MOST_NAMED {
-            evidence.push(mounts.says(format!("{} is mounted at {}", standing.volume.as_str(), best.point)));
-        }
-        first.get_or_insert((standing.volume.as_str().to_owned(), best));
+struct VolumesMountedAtShutdown;
+
+impl DetectVolumes for VolumesMountedAtShutdown {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Node>, Required<sources::Mounts>, Required<sources::BlockDevices>);
+    type By = Context<sources::CsiNode>;
+
+    fn evaluate(
+        (node, mounts, block): <Self::In as Input>::Of<'_>,
+        volumes: &Volumes<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let decision = match leaving(node.value) {
+            None => Tri::No(node.no()),
+            Some((severity, sign)) => {
+                let missing = mounts.value.gap().or(block.value.gap());
+                match (finding(&node, &mounts, volumes, severity, &sign), missing) {
+                    (Some(finding), _) => Tri::Yes(finding),
+                    (None, Some(why)) => Tri::Unknown(why.clone()),
+                    (None, None) => Tri::No(mounts.no()),
+                }
+            }
+        };
+        out.decide(KIND, Subject::node, decision);
     }
-    let Some((volume, mount)) = first else { return vec![judgement] };
-    let more = match volumes {
+}
+
+fn finding(
+    node: &Seen<'_, Node>,
+    mounts: &Seen<'_, Mounts>,
+    volumes: &Volumes<'_>,
+    severity: Severity,
+    sign: &str,
+) -> Option<Finding> {
+    let mut evidence: Vec<Evidence> = vec![node.says(sign)];
+    let mut count: u32 = 0;
+    let (mut first, mut missing) = (None, None);
+    for volume in volumes.iter() {
+        let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
+        let on_it = volume.mounts().iter().copied().filter(of_kubernetes);
+        let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };
+        count = count.saturating_add(1);
+        if evidence.len() <= MAX_NAMED {
+            evidence.push(mounts.says(format!("{} is mounted at {}", volume.id.as_str(), best.point)));
+        }
+        first.get_or_insert((volume, best));
+        missing = missing.or_else(|| volumes.missing_driver(&volume.id));
+    }
+    let (volume, mount) = first?;
+    let volume = volume.id.as_str();
+    let cause = missing.as_ref().map(MissingDriver::cause).unwrap_or_default();
+    evidence.extend(missing.as_ref().map(|driver| driver.evidence.clone()));
+    let more = match count {
         1 => String::new(),
         n => format!(" and {} more", n.saturating_sub(1)),
     };
-    judgement.raised.push(Finding {
+    Some(Finding {
         kind: KIND,
         severity,
         subject: Subject::node(),
-        message: format!("this node is to go ({sign}), and still has {volume} ({}){more} mounted", describe(mount)),
+        message: format!(
+            "this node is to go ({sign}), and still has {volume} ({}){more} mounted{cause}",
+            describe(mount)
+        ),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
-    });
-    vec![judgement]
+        advice: missing.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+    })
 }
 
 /// By what the Node shows that its machine will be taken away.
-fn leaving(node: &Node) -> Option<(Severity, String)> {
+pub(super) fn leaving(node: &Node) -> Option<(Severity, String)> {
     if let Some(since) = node.deleting {
         return Some((Severity::Info, format!("the Node is being deleted since {since}")));
     }

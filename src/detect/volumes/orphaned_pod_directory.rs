@@ -1,69 +1,93 @@
 //! OrphanedPodDirectory: is a pod gone whose volume directories are left?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, NotAbsent, PodDir, PodUid, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, MountEntry, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
 
 const KIND: Kind = Kind::OrphanedPodDirectory;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::KubeletDirs, Source::PodCgroups, Source::Mounts]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Pods]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<OrphanedPodDirectory>();
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let (dirs, cgroups, mounts) = match (view.kubelet_dirs.known(), view.pod_cgroups.known(), view.mounts.known()) {
-        (Ok(dirs), Ok(cgroups), Ok(mounts)) => (dirs, cgroups, mounts),
-        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let api = view.pods.known().ok();
-    let mut judgement = Judgement::new(KIND);
-    for (uid, dir) in dirs.value.pods.iter().filter(|(_, dir)| !dir.volumes.is_empty()) {
-        let subject = || Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
-        // It has ended or has not begun: the kubelet keeps its directory until the API server forgets the pod.
-        if api.is_some_and(|pods| pods.value.get(uid).is_some()) {
-            continue;
-        }
-        match cgroups.value.lacks(uid) {
-            Ok(_) => {}
-            Err(NotAbsent::Present(_)) => continue,
-            Err(NotAbsent::Unknown(why)) => {
-                judgement.blind_to(subject(), why);
-                continue;
-            }
-        }
-        match mounts.value.lacks_any(|mount| belongs_to(mount, uid)) {
-            Ok(_) => {}
-            Err(NotAbsent::Present(_)) => continue,
-            Err(NotAbsent::Unknown(why)) => {
-                judgement.blind_to(subject(), why);
-                continue;
-            }
-        }
+struct OrphanedPodDirectory;
+
+impl Detect for OrphanedPodDirectory {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Required<sources::KubeletDirs>,
+        Required<sources::PodCgroups>,
+        Required<sources::Mounts>,
+        Maybe<sources::Pods>,
+    );
+
+    fn evaluate((dirs, cgroups, mounts, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let others = Others { cgroups, mounts, pods };
+        let subject =
+            |uid: &PodUid| Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
+        out.each(
+            KIND,
+            &dirs.with(&dirs.value.pods),
+            |uid, _| subject(uid),
+            |uid, dir| {
+                if dir.volumes.is_empty() {
+                    return Tri::No(dirs.no());
+                }
+                match others.know(uid) {
+                    Tri::Yes(()) => Tri::No(dirs.no()),
+                    Tri::Unknown(why) => Tri::Unknown(why),
+                    Tri::No(_) => {
+                        let mut evidence = vec![dirs.says(format!("pods/{uid} still has {}", names(dir)))];
+                        evidence.extend(others.evidence(uid));
+                        Tri::Yes(Finding {
+                            kind: KIND,
+                            severity: Severity::Warning,
+                            subject: subject(uid),
+                            message: format!("pod {uid} runs nothing here, but {} of it is left", names(dir)),
+                            evidence,
+                            advice: crate::catalogue::row(KIND).act.to_owned(),
+                        })
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// What else would know a pod.
+struct Others<'v> {
+    cgroups: Seen<'v, PodCgroups>,
+    mounts: Seen<'v, Mounts>,
+    pods: Known<'v, Pods>,
+}
+
+impl Others<'_> {
+    /// Whether a process, a mount or the API server knows the pod. One that has ended or has not begun keeps its directory until the
+    /// API server forgets it.
+    fn know(&self, uid: &PodUid) -> Tri<()> {
+        let runs = self.cgroups.find(uid).map(drop);
+        let mounted = || self.mounts.find_any(|mount| belongs_to(mount, uid)).map(drop);
+        let known = || match self.pods.seen() {
+            Ok(pods) => pods.find(uid).map(drop),
+            // Where there is no cluster to ask, the node itself is all there is.
+            Err(why) if why.cause == Cause::NotAsked => Tri::No(self.cgroups.no()),
+            Err(why) => Tri::Unknown(why.clone()),
+        };
+        runs.or_else(mounted).or_else(known)
+    }
+
+    /// That none of them does.
+    fn evidence(&self, uid: &PodUid) -> Vec<Evidence> {
         let mut evidence = vec![
-            dirs.says(format!("pods/{uid} still has {}", names(dir))),
-            cgroups.says(format!("no kubepods group of pod {uid}")),
-            mounts.says(format!("no mount below pods/{uid}")),
+            self.cgroups.says(format!("no kubepods group of pod {uid}")),
+            self.mounts.says(format!("no mount below pods/{uid}")),
         ];
-        if let Some(pods) = api.filter(|pods| pods.value.lacks(uid).is_ok()) {
+        if let Ok(pods) = self.pods.seen() {
             evidence.push(pods.says("the API server has no such pod on this node"));
         }
-        judgement.raised.push(Finding {
-            kind: KIND,
-            severity: Severity::Warning,
-            subject: subject(),
-            message: format!("pod {uid} runs nothing here, but {} of it is left", names(dir)),
-            evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
+        evidence
     }
-    vec![judgement]
 }
 
 fn belongs_to(mount: &MountEntry, uid: &PodUid) -> bool {

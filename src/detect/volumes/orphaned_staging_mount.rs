@@ -2,70 +2,79 @@
 
 use std::collections::BTreeSet;
 
-use crate::detect::{Detector, Judge, Settings};
+use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    AttachableName, DevId, IN_TREE_EBS, MountEntry, Question, Source, SourceSet, VolumePath, is_hash_of,
+    AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, MountEntry, Mounts, Node, Question, Tri,
+    VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity};
-use crate::view::View;
+use crate::finding::{Evidence, Finding, Kind, Severity};
+use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
 
-use super::{describe, holders, is_of_a_pod, mount_subject};
+use super::holders::Holders;
+use super::state::completion::Fact;
+use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
+use super::{Settings, describe, is_of_a_pod, mount_subject};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::BlockDevices, Source::Node, Source::KubeletDirs, Source::MountHolders]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<OrphanedStagingMount>();
 
-fn judge(view: &View, settings: &Settings) -> Vec<Judgement> {
-    let mounts = match view.mounts.known() {
-        Ok(mounts) => mounts,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let block = view.block.known().ok().map(|block| block.value);
-    let of_pods: BTreeSet<DevId> = mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|m| m.dev).collect();
-    let mut judgement = Judgement::new(KIND);
-    for mount in mounts.value.values().filter(|mount| is_staging(mount) && mount.has_device()) {
-        if of_pods.contains(&mount.dev) {
-            continue;
+struct OrphanedStagingMount;
+
+impl Detect for OrphanedStagingMount {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Required<sources::Mounts>,
+        Maybe<sources::BlockDevices>,
+        Maybe<sources::Node>,
+        Context<sources::KubeletDirs>,
+        Holders<'static>,
+    );
+
+    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let (mounts, block, node, dirs, holders) = input;
+        let devices = block.seen().ok().map(|block| block.value);
+        let with_pods: BTreeSet<DevId> =
+            mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();
+        for mount in mounts.value.values().filter(|mount| is_staging(mount) && mount.has_device()) {
+            let facts = Facts {
+                device: device(&block, mount),
+                pods: pods(&mounts, &with_pods, mount),
+                kubelet: kubelet(&node, &around.settings.ebs, mount),
+            };
+            let decision = match facts.state() {
+                Err(missing) => Tri::Unknown(missing.why),
+                Ok(StagingState::InUse | StagingState::Dead) => Tri::No(mounts.no()),
+                Ok(state @ (StagingState::Forgotten | StagingState::WithoutPods)) => {
+                    out.ask(KIND, Question::MountHolders(mount.dev));
+                    let forgotten = node.seen().ok().filter(|_| state == StagingState::Forgotten);
+                    Tri::Yes(finding(&mounts, mount, devices, forgotten, &dirs, holders))
+                }
+            };
+            out.decide(KIND, || mount_subject(mount, devices), decision);
         }
         if let Some(why) = mounts.value.gap() {
-            judgement.blind_to(mount_subject(mount, block), why);
-            continue;
+            out.rest(KIND, why);
         }
-        let forgotten = match is_forgotten(view, settings, mount) {
-            Forgotten::No => continue,
-            Forgotten::Yes(evidence) => Some(evidence),
-            Forgotten::NobodySays => None,
-        };
-        judgement.asks.push(Question::MountHolders(mount.dev));
-        let mut evidence = vec![
-            mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point)),
-            mounts.says(format!("no pod's path has {}", mount.dev)),
-        ];
-        let severity = if forgotten.is_some() { Severity::Warning } else { Severity::Info };
-        evidence.extend(forgotten);
-        evidence.extend(recorded(view, mount));
-        let held = holders::of(view, mount.dev, &mut evidence).and_then(|holders| Some(holders.first()?.clone()));
-        let held = held.map(|holder| format!("; {}", holders::also(view, &holder))).unwrap_or_default();
-        let subject = mount_subject(mount, block);
-        let what = subject.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
-        judgement.raised.push(Finding {
-            kind: KIND,
-            severity,
-            message: format!("{what} is staged ({}), but no pod here has it mounted{held}", mount.source),
-            subject,
-            evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
     }
-    vec![judgement]
+}
+
+fn device(block: &Known<'_, BlockDevices>, mount: &MountEntry) -> Fact<Device> {
+    match block.ask(|block| block.find(&mount.dev).map(drop)) {
+        Tri::Yes(()) => Ok(Device::Here),
+        Tri::No(_) => Ok(Device::Gone),
+        Tri::Unknown(why) => Err(why.into()),
+    }
+}
+
+fn pods(mounts: &Seen<'_, Mounts>, with_pods: &BTreeSet<DevId>, mount: &MountEntry) -> Fact<PodPaths> {
+    match mounts.value.gap() {
+        _ if with_pods.contains(&mount.dev) => Ok(PodPaths::Some),
+        Some(why) => Err(why.into()),
+        None => Ok(PodPaths::None),
+    }
 }
 
 fn is_staging(mount: &MountEntry) -> bool {
@@ -75,17 +84,16 @@ fn is_staging(mount: &MountEntry) -> bool {
     )
 }
 
-enum Forgotten {
-    /// The kubelet still has it: it is about to mount or unmount it.
-    No,
-    /// The kubelet does not say that it is in use.
-    Yes(Evidence),
-    /// The Node is not known.
-    NobodySays,
-}
-
-fn is_forgotten(view: &View, settings: &Settings, mount: &MountEntry) -> Forgotten {
-    let Ok(node) = view.node.known() else { return Forgotten::NobodySays };
+fn kubelet(node: &Known<'_, Node>, settings: &Settings, mount: &MountEntry) -> Fact<KubeletHas> {
+    // A name of this form has no handle: which of those in use it is cannot be told.
+    if matches!(mount.volume, Some(VolumePath::LegacyStaging { .. })) {
+        return Ok(KubeletHas::NeverSays);
+    }
+    let node = match node.seen() {
+        Ok(node) => node.value,
+        Err(why) if why.cause == Cause::NotAsked => return Ok(KubeletHas::NeverSays),
+        Err(why) => return Err(why.into()),
+    };
     let is_it = |name: &String| match (AttachableName::parse(name), &mount.volume) {
         (Some(AttachableName::Csi { driver, handle }), Some(VolumePath::Staging { driver: ours, handle_hash })) => {
             driver == ours && is_hash_of(handle_hash, handle)
@@ -95,31 +103,53 @@ fn is_forgotten(view: &View, settings: &Settings, mount: &MountEntry) -> Forgott
         }
         _ => false,
     };
-    // A name of this form has no handle: which of those in use it is cannot be told.
-    if matches!(mount.volume, Some(VolumePath::LegacyStaging { .. })) {
-        return Forgotten::NobodySays;
-    }
-    if node.value.volumes_in_use.iter().any(is_it) {
-        return Forgotten::No;
+    if node.volumes_in_use.iter().any(is_it) {
+        return Ok(KubeletHas::It);
     }
     // A driver that attaches nothing is never named there.
-    let names = node.value.volumes_in_use.iter().chain(node.value.volumes_attached.keys());
+    let names = node.volumes_in_use.iter().chain(node.volumes_attached.keys());
     let named = |driver: &str| names.clone().any(|n| AttachableName::parse(n).and_then(|n| n.driver()) == Some(driver));
     let attaches = match &mount.volume {
-        Some(VolumePath::Staging { driver, .. }) => settings.ebs.drivers.contains(driver) || named(driver),
+        Some(VolumePath::Staging { driver, .. }) => settings.drivers.contains(driver) || named(driver),
         Some(VolumePath::InTree { plugin, .. }) => plugin == IN_TREE_EBS,
         _ => false,
     };
-    if !attaches {
-        return Forgotten::NobodySays;
+    Ok(if attaches { KubeletHas::Not } else { KubeletHas::NeverSays })
+}
+
+fn finding(
+    mounts: &Seen<'_, Mounts>,
+    mount: &MountEntry,
+    block: Option<&BlockDevices>,
+    forgotten: Option<Seen<'_, Node>>,
+    dirs: &Cited<'_, KubeletDirs>,
+    holders: Holders<'_>,
+) -> Finding {
+    let mut evidence = vec![
+        mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point)),
+        mounts.says(format!("no pod's path has {}", mount.dev)),
+    ];
+    evidence.extend(
+        forgotten.map(|node| node.says("volumesInUse does not have it: the kubelet does not know of it any more")),
+    );
+    evidence.extend(dirs.evidence(|dirs| recorded(dirs, mount)));
+    let held = holders.of(mount.dev, &mut evidence).and_then(|holders| holders.into_iter().next());
+    let held = held.map(|holder| format!("; {}", holders.also(&holder))).unwrap_or_default();
+    let subject = mount_subject(mount, block);
+    let what = subject.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
+    Finding {
+        kind: KIND,
+        severity: if forgotten.is_some() { Severity::Warning } else { Severity::Info },
+        message: format!("{what} is staged ({}), but no pod here has it mounted{held}", mount.source),
+        subject,
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
     }
-    Forgotten::Yes(node.says("volumesInUse does not have it: the kubelet does not know of it any more"))
 }
 
 /// What the kubelet wrote beside it.
-fn recorded(view: &View, mount: &MountEntry) -> Option<Evidence> {
+fn recorded(dirs: Seen<'_, KubeletDirs>, mount: &MountEntry) -> Option<Evidence> {
     let Some(VolumePath::Staging { handle_hash, .. }) = &mount.volume else { return None };
-    let dirs = view.kubelet_dirs.known().ok()?;
     let data = dirs.value.staging.get(handle_hash)?.data.as_ref()?;
     Some(dirs.says(format!("vol_data.json beside it says {}", data.handle)))
 }

@@ -7,25 +7,81 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Source, SourceSet, VolumeId, VolumeSweep};
-use crate::finding::{Blind, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Tri, Unknown, VolumeId, VolumeSweep};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Required};
+use crate::view::sources;
 
 const KIND: Kind = Kind::OrphanedVolume;
 
 /// A volume that was just made may not have its PersistentVolume yet.
 const YOUNG: Duration = Duration::from_secs(3600);
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::VolumeSweep]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<OrphanedVolume>();
+
+struct OrphanedVolume;
+
+impl Detect for OrphanedVolume {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Required<sources::VolumeSweep>;
+
+    fn evaluate(sweep: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        if sweep.value.claimed.is_none() {
+            let why = "the PersistentVolumes of the cluster are not known, and any of them may have a volume";
+            return out.nothing(KIND, &Unknown::new(Cause::Incomplete, why));
+        }
+        let says = |fact| sweep.says(fact);
+        out.each(
+            KIND,
+            &sweep.with(&sweep.value.volumes),
+            |id, _| subject(id),
+            |id, volume| match class(id, volume, sweep.value, around.now.wall) {
+                Some(Class::Ours) => {
+                    let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
+                    Tri::Yes(finding(id, volume, &whose, Severity::Warning, says))
+                }
+                Some(Class::Unknown) => Tri::Yes(finding(id, volume, "without any tag", Severity::Info, says)),
+                // Without the cluster's name it may be ours.
+                Some(Class::Somebodys) => {
+                    sweep.value.nameless.clone().map_or_else(|| Tri::No(sweep.no()), Tri::Unknown)
+                }
+                Some(Class::Claimed | Class::ControlPlane | Class::Young) | None => Tri::No(sweep.no()),
+            },
+        );
+    }
+}
+
+fn subject(id: &VolumeId) -> Subject {
+    Subject { volume: Some(id.clone()), ..Subject::new(SubjectType::Volume, id.as_str()) }
+}
+
+/// What a volume that is attached nowhere seems to be.
+enum Class {
+    Ours,
+    Somebodys,
+    Unknown,
+    Claimed,
+    ControlPlane,
+    Young,
+}
+
+/// `None` where it is attached, or comes or goes.
+fn class(id: &VolumeId, volume: &Ec2Volume, sweep: &VolumeSweep, now: Timestamp) -> Option<Class> {
+    if volume.state != Ec2VolumeState::Available {
+        return None;
+    }
+    let is_claimed = sweep.claimed.as_ref().is_some_and(|claimed| claimed.contains_key(id));
+    Some(match () {
+        () if is_claimed => Class::Claimed,
+        () if is_of_control_plane(volume) => Class::ControlPlane,
+        () if is_young(volume, now) => Class::Young,
+        () if is_ours(volume, sweep) => Class::Ours,
+        () if volume.has_owner_tag() || volume.other_tags > 0 => Class::Somebodys,
+        () => Class::Unknown,
+    })
+}
 
 /// What is attached nowhere, by whose it seems to be.
 #[derive(Debug, Default)]
@@ -48,15 +104,15 @@ pub struct Unattached<'a> {
 #[must_use]
 pub fn sort(sweep: &VolumeSweep, now: Timestamp) -> Unattached<'_> {
     let mut sorted = Unattached::default();
-    for (id, volume) in sweep.volumes.iter().filter(|(_, volume)| volume.state == Ec2VolumeState::Available) {
-        let is_claimed = sweep.claimed.as_ref().is_some_and(|claimed| claimed.contains_key(id));
-        match () {
-            () if is_claimed => sorted.claimed += 1,
-            () if is_of_control_plane(volume) => sorted.control_plane += 1,
-            () if is_young(volume, now) => sorted.young += 1,
-            () if is_ours(volume, sweep) => sorted.ours.push((id, volume)),
-            () if volume.has_owner_tag() || volume.other_tags > 0 => sorted.somebodys.push((id, volume)),
-            () => sorted.unknown.push((id, volume)),
+    for (id, volume) in &sweep.volumes {
+        match class(id, volume, sweep, now) {
+            None => {}
+            Some(Class::Ours) => sorted.ours.push((id, volume)),
+            Some(Class::Somebodys) => sorted.somebodys.push((id, volume)),
+            Some(Class::Unknown) => sorted.unknown.push((id, volume)),
+            Some(Class::Claimed) => sorted.claimed += 1,
+            Some(Class::ControlPlane) => sorted.control_plane += 1,
+            Some(Class::Young) => sorted.young += 1,
         }
     }
     sorted
@@ -104,26 +160,6 @@ pub fn usd_a_month(volume: &Ec2Volume) -> Option<f64> {
     Some(volume.size_gib as f64 * price + iops.sum::<f64>() + fast)
 }
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let sweep = match view.volume_sweep.known() {
-        Ok(sweep) => sweep,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    if let Some(why) = &sweep.value.nameless {
-        judgement.blind = Blind::Rest(why.clone());
-    }
-    let sorted = sort(sweep.value, view.now.wall);
-    for (id, volume) in sorted.ours {
-        let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
-        judgement.raised.push(finding(id, volume, &whose, Severity::Warning, |fact| sweep.says(fact)));
-    }
-    for (id, volume) in sorted.unknown {
-        judgement.raised.push(finding(id, volume, "without any tag", Severity::Info, |fact| sweep.says(fact)));
-    }
-    vec![judgement]
-}
-
 fn finding(
     id: &VolumeId,
     volume: &Ec2Volume,
@@ -138,7 +174,7 @@ fn finding(
     Finding {
         kind: KIND,
         severity,
-        subject: Subject { volume: Some(id.clone()), ..Subject::new(SubjectType::Volume, id_text) },
+        subject: subject(id),
         message: format!("volume {id_text} {whose} is attached nowhere ({size})"),
         evidence: vec![
             says(format!("{id_text} is available in {}{made}", volume.zone)),
@@ -151,7 +187,10 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Inventory;
+    use crate::detect::Settings;
+    use crate::facts::{BootId, Inventory, Moment, Observation, Reading, Source, SourceSet};
+    use crate::finding::{Blind, Judgement};
+    use crate::view::View;
 
     fn now() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()
@@ -227,6 +266,34 @@ mod tests {
         for state in Ec2VolumeState::ALL.into_iter().filter(|state| *state != Ec2VolumeState::Available) {
             assert_eq!(counts(&sweep(vec![Ec2Volume { state, ..volume(&[]) }])), [0; 6]);
         }
+    }
+
+    fn judged(sweep: VolumeSweep) -> Judgement {
+        let now = Moment { boot: BootId::default(), up: Duration::from_secs(60), wall: now() };
+        let mut view = View::new(now);
+        view.take(now, vec![Observation::VolumeSweep(Reading::Known { value: sweep, at: now })]);
+        let all = SourceSet::of(&[Source::VolumeSweep]);
+        let judged = crate::detect::judge(&view, &Settings::default(), all, &mut |_, _| {});
+        judged.into_iter().find(|judgement| judgement.kind == KIND).unwrap()
+    }
+
+    #[test]
+    fn what_a_persistent_volume_may_have_is_not_evaluated() {
+        let orphans = || sweep(vec![volume(&[("kubernetes.io/cluster/prod", "owned")]), volume(&[])]);
+        assert_eq!((judged(orphans()).raised.len(), judged(orphans()).blind), (2, Blind::No));
+        let unasked = judged(VolumeSweep { claimed: None, ..orphans() });
+        assert!(unasked.raised.is_empty() && matches!(unasked.blind, Blind::All(_)), "{unasked:?}");
+    }
+
+    #[test]
+    fn without_the_clusters_name_only_what_is_tagged_is_not_evaluated() {
+        let why = Unknown::new(Cause::Missing, "nothing names the cluster");
+        let tagged = volume(&[("kubernetes.io/cluster/prod", "owned")]);
+        let swept = VolumeSweep { cluster: None, nameless: Some(why), ..sweep(vec![tagged, volume(&[])]) };
+        let judged = judged(swept);
+        let ids: Vec<_> = judged.raised.iter().map(|finding| finding.subject.id.as_str()).collect();
+        assert_eq!(ids, ["vol-00000002"]);
+        assert!(judged.blind.to(&Subject::new(SubjectType::Volume, "vol-00000001")).is_some(), "{judged:?}");
     }
 
     #[test]

@@ -1,99 +1,112 @@
 //! PinnedFilesystem: is a filesystem alive that the host no longer mounts, and who holds it?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Mounts, NotAbsent, Question, Source, SourceSet, Unknown,
-};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, MountEntry, Question, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Maybe, Required};
+use crate::view::{Seen, sources};
 
-use super::holders;
+use super::holders::Holders;
 
 const KIND: Kind = Kind::PinnedFilesystem;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts, Source::Filesystems]),
-    parts: SourceSet::of(&[Source::BlockDevices]),
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::MountHolders, Source::Pods, Source::KubeletConfig]),
-    judge: Judge::OfView(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<PinnedFilesystem>();
 
-fn judge(view: &View, _: &Settings) -> Vec<Judgement> {
-    let (mounts, filesystems) = match (view.mounts.known(), view.filesystems.known()) {
-        (Ok(mounts), Ok(filesystems)) => (mounts, filesystems),
-        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let block = view.block.known().ok().map(|block| block.value);
-    let mounted = super::mounted_devices(mounts.value);
-    let mut judgement = Judgement::new(KIND);
-    for key in filesystems.value.iter().map(|(key, _)| key) {
-        let found = block.and_then(|block| device(block, &key.device));
-        if found.is_some_and(|(dev, _)| mounted.contains_key(&dev)) {
-            continue;
+struct PinnedFilesystem;
+
+impl Detect for PinnedFilesystem {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In =
+        (Required<sources::Mounts>, Required<sources::Filesystems>, Maybe<sources::BlockDevices>, Holders<'static>);
+
+    fn evaluate(
+        (mounts, filesystems, block, holders): <Self::In as Input>::Of<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let mounted = super::mounted_devices(mounts.value);
+        for key in filesystems.value.iter().map(|(key, _)| key) {
+            let found = block.ask(|block| device(&block, &key.device));
+            let dev = match &found {
+                Tri::Yes((dev, ..)) if mounted.contains_key(dev) => {
+                    out.decide(KIND, || subject(key), Tri::<Finding>::No(mounts.no()));
+                    continue;
+                }
+                Tri::Yes((dev, ..)) => Some(*dev),
+                Tri::No(_) | Tri::Unknown(_) => None,
+            };
+            let source = format!("/dev/{}", key.device);
+            let is_it = |mount: &MountEntry| match dev {
+                Some(dev) => mount.dev == dev,
+                // The device is gone, and its number with it: only the name at mount time is left to go by.
+                None => *mount.source == *source,
+            };
+            let volume = match &found {
+                Tri::Yes((_, device, block)) => super::volume_of(block, device),
+                Tri::No(_) | Tri::Unknown(_) => None,
+            };
+            let object = || Subject { volume: volume.clone(), ..subject(key) };
+            let decision = match (mounts.find_any(is_it), &found) {
+                (Tri::Yes(_), _) => Tri::No(mounts.no()),
+                (Tri::Unknown(why), _) => Tri::Unknown(why),
+                // By another name it may be mounted.
+                (Tri::No(_), Tri::Unknown(why)) => Tri::Unknown(why.clone()),
+                (Tri::No(_), Tri::Yes(_) | Tri::No(_)) => {
+                    dev.into_iter().for_each(|dev| out.ask(KIND, Question::MountHolders(dev)));
+                    let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
+                    let unmounted = mounts.says(format!("the host has no mount of {}", key.device));
+                    let device = match &found {
+                        Tri::Yes((dev, device, _)) => Some((*dev, *device)),
+                        Tri::No(_) | Tri::Unknown(_) => None,
+                    };
+                    let finding = finding(holders, key, object(), device, vec![alive, unmounted]);
+                    // A device that is gone cannot say whether it was an EBS volume.
+                    let unknown = device.is_none().then(|| {
+                        let why = format!(
+                            "{} is not among the block devices: whether it is an EBS volume is not known",
+                            key.device
+                        );
+                        Unknown::new(Cause::Missing, why)
+                    });
+                    Tri::Yes(Raised { finding, severity_unknown: unknown })
+                }
+            };
+            out.decide(KIND, object, decision);
         }
-        let subject = Subject {
-            volume: found.and_then(|(_, device)| super::volume_of(block?, device)),
-            ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
-        };
-        let dev = found.map(|(dev, _)| dev);
-        let unmounted = match not_mounted(&mounts, block.is_some(), dev, key) {
-            Ok(evidence) => mounts.says(evidence),
-            Err(Some(why)) => {
-                judgement.blind_to(subject, &why);
-                continue;
-            }
-            Err(None) => continue,
-        };
-        judgement.asks.extend(dev.map(Question::MountHolders));
-        let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
-        judgement.raised.push(finding(view, key, subject, found, vec![alive, unmounted]));
-    }
-    vec![judgement]
-}
-
-/// What shows that the host does not mount this filesystem; otherwise why that is not known, if it is not.
-fn not_mounted(
-    mounts: &Mounts,
-    devices_known: bool,
-    dev: Option<DevId>,
-    key: &FilesystemKey,
-) -> Result<String, Option<Unknown>> {
-    let source = format!("/dev/{}", key.device);
-    let is_it = |mount: &crate::facts::MountEntry| match dev {
-        Some(dev) => mount.dev == dev,
-        // The device is gone, and its number with it: only the name at mount time is left to go by.
-        None => *mount.source == *source,
-    };
-    match mounts.lacks_any(is_it) {
-        Ok(_) if !devices_known => Err(Some(Unknown::new(Cause::Incomplete, "the block devices are not known"))),
-        Ok(_) => Ok(format!("the host has no mount of {}", key.device)),
-        Err(NotAbsent::Present(_)) => Err(None),
-        Err(NotAbsent::Unknown(why)) => Err(Some(why.clone())),
+        out.incomplete(KIND, filesystems.value.gap());
     }
 }
 
-fn device<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDevice)> {
-    block.iter().find(|(_, device)| device.name == name).map(|(dev, device)| (*dev, device))
+fn subject(key: &FilesystemKey) -> Subject {
+    Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+}
+
+/// The device that has this name now.
+fn device<'v>(block: &Seen<'v, BlockDevices>, name: &str) -> Tri<(DevId, &'v BlockDevice, &'v BlockDevices)> {
+    let found = block.value.iter().find(|(_, device)| device.name == name);
+    match (found, block.value.gap()) {
+        (Some((dev, device)), _) => Tri::Yes((*dev, device, block.value)),
+        (None, Some(why)) => Tri::Unknown(why.clone()),
+        (None, None) => Tri::No(block.no()),
+    }
 }
 
 fn finding(
-    view: &View,
+    holders: Holders<'_>,
     key: &FilesystemKey,
     subject: Subject,
     device: Option<(DevId, &BlockDevice)>,
     mut seen: Vec<Evidence>,
 ) -> Finding {
     let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
-    let holders = device.and_then(|(dev, _)| holders::of(view, dev, &mut seen));
-    let who = match holders.as_deref() {
+    let held_by = device.and_then(|(dev, _)| holders.of(dev, &mut seen));
+    let who = match held_by.as_deref() {
         Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
         Some([first, rest @ ..]) => {
-            let copy = holders::copy_of_the_host(view, first);
+            let copy = holders.copy_of_the_host(first);
             let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
-            format!("{}{}{copy}", holders::name(view, first), more(rest.len()))
+            format!("{}{}{copy}", holders.name(first), more(rest.len()))
         }
         None => {
             used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))

@@ -32,6 +32,11 @@ impl Detect for StackedMounts {
             let finding = finding(&mounts, *times, first, mount_subject(first, block));
             out.decide(KIND, || mount_subject(first, block), Tri::Yes(finding));
         }
+        for mount in mounts.value.values() {
+            let Some(below) = covered_volume(&mounts, mount) else { continue };
+            let finding = covered(&mounts, below, mount, mount_subject(below, block));
+            out.decide(KIND, || mount_subject(below, block), Tri::Yes(finding));
+        }
         if let Some(why) = mounts.value.gap() {
             out.rest(KIND, why);
         }
@@ -46,6 +51,33 @@ fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, subject:
         subject,
         message: format!("{} is mounted {times} times on {point}", describe(first)),
         evidence: vec![mounts.says(format!("{times} mounts of {} at {point}", first.dev))],
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
+}
+
+/// The volume's mount that this one covers: it stands on the same path and shows something else.
+fn covered_volume<'v>(mounts: &'v Mounts, mount: &MountEntry) -> Option<&'v MountEntry> {
+    let below = mounts.get(&mount.parent)?;
+    let covers = below.volume.is_some() && below.point == mount.point && below.has_device();
+    // A raw-block bind over its placeholder, and a volume over itself, are no other thing.
+    (covers && (below.dev != mount.dev || below.root != mount.root)).then_some(below)
+}
+
+fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, subject: Subject) -> Finding {
+    let point = &below.point;
+    let what = format!("{} ({}, {})", above.source, above.fstype, above.dev);
+    Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        subject,
+        message: format!(
+            "{what} is mounted over {} at {point}: whoever opens that path does not reach the volume",
+            describe(below)
+        ),
+        evidence: vec![
+            mounts.says(format!("{} is mounted at {point}", below.dev)),
+            mounts.says(format!("on top of it, {} from {what}", above.root)),
+        ],
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }
 }

@@ -1,74 +1,91 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{Question, Source, SourceSet};
-use crate::finding::{Blind, Finding, Judgement, Kind, Severity};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{Question, Tri};
+use crate::finding::{Finding, Kind, Severity};
+use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::sources;
 
-use super::standing::{Ec2Word, Standing, nameless_disks};
-use super::swapped_volume;
+use super::mounted_at_shutdown::leaving;
+use super::state::attachment::State;
+use super::state::{Volume, Volumes, nameless_disks};
 
 const KIND: Kind = Kind::StaleAttachment;
+const STATES: &[State] = &[State::Stale, State::Unclaimed];
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts, Source::Filesystems]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[Source::Ec2Attached, Source::Pods, Source::VolumeAttachments, Source::PersistentVolumes]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<StaleAttachment>();
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
-    for standing in all.iter().filter(|standing| is_left(standing)) {
-        judgement.asks.extend(standing.ask());
-        match standing.attachment() {
-            Ok(None) => {}
-            Ok(Some(_)) => continue,
-            Err(why) => {
-                judgement.blind_to(standing.subject(), &why);
-                continue;
+struct StaleAttachment;
+
+impl DetectVolumes for StaleAttachment {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = ();
+    type By = (
+        Required<sources::Node>,
+        Required<sources::BlockDevices>,
+        Required<sources::Mounts>,
+        Required<sources::Filesystems>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::PersistentVolumes>,
+        Maybe<sources::Pods>,
+        Maybe<sources::PodCgroups>,
+        Context<sources::Ec2Attached>,
+    );
+
+    fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        for volume in volumes.iter() {
+            let decision = volume.is(STATES);
+            volume.ask_for(out, KIND, STATES);
+            // Of one that Kubernetes has attached EC2 tells nothing new.
+            if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
+                out.ask(KIND, Question::Ec2Attached);
             }
+            // What goes with the instance came with it.
+            let of_the_instance = volume.ec2().ok().flatten().filter(|word| word.attachment.delete_on_termination);
+            let decision = decision.and_then(|()| match of_the_instance {
+                Some(_) => Tri::No(volume.no()),
+                None => Tri::Yes(finding(volume)),
+            });
+            out.decide(KIND, || volume.subject(), decision);
         }
-        if all.iter().any(|other| swapped_volume::stands_in(view, all, other) == Some(&standing.volume)) {
-            continue;
+        volumes.rest(out, KIND);
+        if let Some(why) = nameless_disks(volumes) {
+            out.ask(KIND, Question::Ec2Attached);
+            out.rest(KIND, &why);
         }
-        judgement.asks.push(Question::Ec2Attached);
-        let word = standing.ec2().ok().flatten();
-        // What goes with the instance came with it.
-        if word.is_some_and(|word| word.attachment.delete_on_termination) {
-            continue;
-        }
-        judgement.raised.push(finding(view, standing, word));
     }
-    if let Some(why) = nameless_disks(view, all) {
-        judgement.asks.push(Question::Ec2Attached);
-        judgement.blind = Blind::Rest(why);
-    }
-    vec![judgement]
 }
 
-/// It is here, nobody says that it should be, and nothing of it is in use.
-pub(super) fn is_left(standing: &Standing<'_>) -> bool {
-    !standing.is_wanted() && standing.device().is_some() && standing.sees_all_mounts() && standing.busy_with().is_none()
-}
-
-fn finding(view: &View, standing: &Standing<'_>, word: Option<Ec2Word<'_>>) -> Finding {
-    let mut evidence = standing.all_evidence();
-    if let Ok(mounts) = view.mounts.known() {
-        evidence.push(mounts.says("the host has no mount of it, and no live filesystem, swap or device is on it"));
-    }
+fn finding(volume: &Volume<'_>) -> Finding {
+    let mut evidence = volume.all_evidence();
+    evidence.extend(volume.unused_says());
+    let id = volume.id.as_str();
+    let (severity, message) = match volume.is(&[State::Unclaimed]) {
+        Tri::Yes(()) => {
+            let leaving = volume.node().and_then(|node| leaving(node.value));
+            let busy = volume.busy_with().map(|busy| format!(" ({busy})")).unwrap_or_default();
+            let going = leaving.as_ref().map(|(_, sign)| format!(", and this node is to go ({sign})"));
+            let message = format!(
+                "the kubelet does not use {id} any more{busy}, and the attach-detach controller has not asked for it back{}",
+                going.unwrap_or_default()
+            );
+            (if leaving.is_some() { Severity::Warning } else { Severity::Info }, message)
+        }
+        _ => {
+            // That it is no disk of the instance's own, and was not attached by hand, only EC2 can say.
+            let owned = volume.ec2().ok().flatten().is_some_and(|word| word.volume.has_owner_tag());
+            let message = format!(
+                "{id} is attached here, but no VolumeAttachment asks for it and nothing on this machine uses it"
+            );
+            (if owned { Severity::Warning } else { Severity::Info }, message)
+        }
+    };
     Finding {
         kind: KIND,
-        // That it is no disk of the instance's own, and nobody's by hand, only EC2 can say.
-        severity: if word.is_some_and(|word| word.volume.has_owner_tag()) { Severity::Warning } else { Severity::Info },
-        subject: standing.subject(),
-        message: format!(
-            "{} is attached here, but no VolumeAttachment asks for it and nothing on this machine uses it",
-            standing.volume.as_str()
-        ),
+        severity,
+        subject: volume.subject(),
+        message,
         evidence,
         advice: crate::catalogue::row(KIND).act.to_owned(),
     }

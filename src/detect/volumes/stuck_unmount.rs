@@ -2,216 +2,219 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, MountId, Mounts, NotAbsent, PodPhase, PodUid, Question, Source, SourceSet, Unknown};
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
-use crate::view::{Seen, View};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{MountEntry, MountId, Mounts, PodUid, Question, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::{Seen, sources};
 
-use super::holders::{self, pod_name};
-use super::standing::Standing;
+use super::holders::Holders;
+use super::state::attachment::State;
+use super::state::completion::Missing;
+use super::state::pod::{Life, PodFacts};
+use super::state::{MissingDriver, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_subject, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
+const STATES: &[State] = &[State::StillMounted];
 
 /// Mounts of one volume that are named in the evidence.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::PodCgroups,
-        Source::Pods,
-        Source::BlockDevices,
-        Source::Node,
-        Source::MountHolders,
-        Source::FormerPods,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
-    ]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<StuckUnmount>();
 
-/// What shows that nothing of a pod runs here any more.
-pub(super) struct Gone {
-    evidence: Vec<Evidence>,
-    /// Whether the API server says so, too. Without its word a pod may only be waiting for its start.
-    certain: bool,
-}
+struct StuckUnmount;
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let mounts = match (view.mounts.known(), view.pod_cgroups.known()) {
-        (Ok(mounts), Ok(_)) => mounts,
-        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    // A subpath belongs to its volume, and goes with it.
-    let mut left: BTreeMap<(&PodUid, &str), Vec<(MountId, &MountEntry)>> = BTreeMap::new();
-    for (id, mount) in mounts.value {
-        let Some(path) = &mount.volume else { continue };
-        let Some(pod) = path.pod() else { continue };
-        left.entry((pod, pv_of(path).unwrap_or_default())).or_default().push((*id, mount));
-    }
-    let mut judgement = Judgement::new(KIND);
-    for ((pod, _), of_volume) in left {
-        of_a_pod(view, &mounts, pod, &of_volume, &mut judgement);
-    }
-    // Where the cluster is not asked, nobody says what the kubelet still wants.
-    for standing in all {
-        staged_for_nobody(view, &mounts, standing, &mut judgement);
-    }
-    vec![judgement]
-}
+impl DetectVolumes for StuckUnmount {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Mounts>, Holders<'static>);
+    // Mounts of pods are found without a Node; it is the kubelet's list that tells of staging mounts.
+    type By = (
+        Maybe<sources::PodCgroups>,
+        Maybe<sources::Pods>,
+        Maybe<sources::Node>,
+        Maybe<sources::BlockDevices>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::PersistentVolumes>,
+        Context<sources::FormerPods>,
+        Context<sources::CsiNode>,
+    );
 
-/// What is left of one volume of a pod.
-fn of_a_pod(
-    view: &View,
-    mounts: &Seen<'_, Mounts>,
-    pod: &PodUid,
-    left: &[(MountId, &MountEntry)],
-    judgement: &mut Judgement,
-) {
-    // The volume's own path says more than a subpath.
-    let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::closeness(mount)) else { return };
-    let subject = || mount_subject(first, view.block.known().ok().map(|block| block.value));
-    let gone = match is_gone(view, pod) {
-        Ok(gone) => gone,
-        Err(Some(why)) => return judgement.blind_to(subject(), &why),
-        Err(None) => return,
-    };
-    let subject = subject();
-    // A pod that was started just now has mounts before the list of groups is read again.
-    judgement.asks.push(Question::PodCgroups);
-    judgement.asks.extend(first.has_device().then_some(Question::MountHolders(first.dev)));
-    judgement.asks.extend(former(view, pod));
-    let mut evidence = gone.evidence;
-    let says = |(_, mount): &(MountId, &MountEntry)| mounts.says(format!("{} is mounted", mount.point));
-    evidence.extend(left.iter().take(MOST_NAMED).map(says));
-    let held = below(mounts, *id).or_else(|| elsewhere(view, first, pod, &mut evidence)).unwrap_or_default();
-    let waits = waits_elsewhere(view, pod, &mut evidence).ok().flatten();
-    let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-    let volume = subject.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
-    let why = if gone.certain { "is gone" } else { "runs nothing here" };
-    let (what, name) = (describe_without_pod(first), pod_name(view, pod));
-    judgement.raised.push(Finding {
-        kind: KIND,
-        // A pod may wait for its start: only the API server knows.
-        severity: if gone.certain { Severity::Warning } else { Severity::Info },
-        message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}"),
-        subject,
-        evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
-    });
-}
-
-/// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
-fn staged_for_nobody(view: &View, mounts: &Seen<'_, Mounts>, standing: &Standing<'_>, judgement: &mut Judgement) {
-    let on_it = standing.mounts();
-    let staged = |mount: &&MountEntry| mount.volume.as_ref().is_some_and(|path| path.pod().is_none());
-    let Some(first) = on_it.first().filter(|_| standing.in_use && on_it.iter().all(staged)) else {
-        return;
-    };
-    judgement.asks.extend(standing.ask_users());
-    let block = view.block.known().ok().map(|block| block.value);
-    match standing.users() {
-        Ok(users) if users.is_empty() && mounts.value.gap().is_none() => {}
-        Ok(_) => return,
-        Err(why) => return judgement.blind_to(mount_subject(first, block), &why),
-    }
-    judgement.asks.extend(first.has_device().then_some(Question::MountHolders(first.dev)));
-    let mut evidence = standing.evidence();
-    evidence.push(mounts.says(format!("{} is mounted, and no pod's path of the same device", first.point)));
-    if let (Ok(pods), Some(pv)) = (view.pods.known(), standing.pv()) {
-        evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
-    }
-    let held = elsewhere(view, first, "", &mut evidence).unwrap_or_default();
-    let volume = standing.volume.as_str();
-    judgement.raised.push(Finding {
-        kind: KIND,
-        severity: Severity::Warning,
-        message: format!("{volume} is still staged here although no pod of this node uses it any more{held}"),
-        subject: Subject { pod: None, ..mount_subject(first, block) },
-        evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
-    });
-}
-
-/// What is mounted below it: nothing can be unmounted before that.
-fn below(mounts: &Seen<'_, Mounts>, id: MountId) -> Option<String> {
-    let child = mounts.value.values().find(|mount| mount.parent == id)?;
-    Some(format!(": {} is mounted below it", child.point))
-}
-
-/// Who has the same filesystem in another mount namespace, but for the pod itself.
-fn elsewhere(view: &View, mount: &MountEntry, pod: &str, evidence: &mut Vec<Evidence>) -> Option<String> {
-    let holders = mount.has_device().then(|| holders::of(view, mount.dev, evidence))??;
-    let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
-    Some(format!("; {}", holders::also(view, other)))
-}
-
-/// Whether a pod is over: the API server has it no more, or is deleting it, or says that it ended; and no process of it
-/// is left.
-///
-/// # Errors
-/// Nothing where it is not, and otherwise why that is not known.
-pub(super) fn is_gone(view: &View, uid: &PodUid) -> Result<Gone, Option<Unknown>> {
-    let cgroups = view.pod_cgroups.known().map_err(|why| Some(why.clone()))?;
-    // The kubelet keeps the group of a pod whose volumes are not unmounted: an empty one is a sign, too.
-    let (runs, empty) = match cgroups.value.lacks(uid) {
-        Ok(_) => (format!("no kubepods group of pod {uid}"), false),
-        Err(NotAbsent::Present(group)) if group.cgroup.pids == Some(0) => {
-            (format!("no process is left in the kubepods group of pod {uid}"), true)
+    fn evaluate(
+        (mounts, holders): <Self::In as Input>::Of<'_>,
+        volumes: &Volumes<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let look = Look { mounts, holders, volumes, parts: volumes.parts(), children: children(mounts.value) };
+        // A subpath belongs to its volume, and goes with it.
+        let mut left: BTreeMap<(&PodUid, &str), Vec<(MountId, &MountEntry)>> = BTreeMap::new();
+        for (id, mount) in mounts.value {
+            let Some(path) = &mount.volume else { continue };
+            let Some(pod) = path.pod() else { continue };
+            left.entry((pod, pv_of(path).unwrap_or_default())).or_default().push((*id, mount));
         }
-        Err(NotAbsent::Present(_)) => return Err(None),
-        Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
-    };
-    let mut evidence = vec![cgroups.says(runs)];
-    let Ok(pods) = view.pods.known() else {
-        // A pod that waits for its start has an empty group.
-        return if empty { Err(None) } else { Ok(Gone { evidence, certain: false }) };
-    };
-    match pods.value.lacks(uid) {
-        Ok(_) => evidence.push(pods.says("the API server has no such pod on this node")),
-        Err(NotAbsent::Present(pod)) if pod.is_over() => {
-            evidence.push(pods.says(format!("the API server says that pod {} has ended", pod.full_name())));
+        for ((pod, _), of_volume) in left {
+            look.of_a_pod(pod, &of_volume, out);
         }
-        Err(NotAbsent::Present(pod)) => match pod.deleting {
-            // The time is that of the request and the grace that it gave.
-            Some(due) => evidence.push(pods.says(format!("pod {} is being deleted, due by {due}", pod.full_name()))),
-            None => return Err(None),
-        },
-        Err(NotAbsent::Unknown(why)) => return Err(Some(why.clone())),
+        for volume in volumes.iter() {
+            look.still_mounted(volume, out);
+        }
+        if let Some(why) = mounts.value.gap() {
+            out.rest(KIND, why);
+        }
     }
-    Ok(Gone { evidence, certain: true })
+}
+
+/// A mount on each mount, if any: what must be unmounted before it.
+fn children(mounts: &Mounts) -> BTreeMap<MountId, &MountEntry> {
+    mounts.values().rev().map(|mount| (mount.parent, mount)).collect()
+}
+
+/// What every part of the look needs.
+struct Look<'v, 'a> {
+    mounts: Seen<'v, Mounts>,
+    holders: Holders<'v>,
+    volumes: &'a Volumes<'v>,
+    parts: &'a Parts<'v>,
+    children: BTreeMap<MountId, &'v MountEntry>,
+}
+
+impl Look<'_, '_> {
+    /// What is left of one volume of a pod.
+    fn of_a_pod(&self, pod: &PodUid, left: &[(MountId, &MountEntry)], out: &mut Evaluation) {
+        // The volume's own path says more than a subpath.
+        let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::closeness(mount)) else { return };
+        let subject = || mount_subject(first, self.parts.block.seen().ok().map(|block| block.value));
+        let facts = PodFacts::of(self.parts, pod);
+        let decision = match facts.life() {
+            Ok(Life::Lives) => Tri::No(self.mounts.no()),
+            Ok(life) => {
+                // A pod that was started just now has mounts before the list of groups is read again.
+                out.ask(KIND, Question::PodCgroups);
+                if first.has_device() {
+                    out.ask(KIND, Question::MountHolders(first.dev));
+                }
+                former(self.parts, pod).into_iter().for_each(|question| out.ask(KIND, question));
+                Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), subject()))
+            }
+            Err(Missing { why, lookup }) => {
+                lookup.into_iter().for_each(|question| out.ask(KIND, question));
+                Tri::Unknown(why)
+            }
+        };
+        out.decide(KIND, subject, decision);
+    }
+
+    fn left_by_a_pod(
+        &self,
+        (pod, life): (&PodUid, Life),
+        mut evidence: Vec<Evidence>,
+        left: &[(MountId, &MountEntry)],
+        (id, first): (MountId, &MountEntry),
+        subject: Subject,
+    ) -> Finding {
+        let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
+        evidence.extend(left.iter().take(MAX_NAMED).map(says));
+        let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
+        let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
+        let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+        let driver = subject.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
+        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
+        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let volume = subject.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
+        let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
+        let (severity, why) = match life {
+            Life::Terminating => (Severity::Warning, "is terminating and has no process left"),
+            Life::Gone => (Severity::Warning, "is gone"),
+            // A pod may wait for its start: only the API server knows.
+            Life::Lives | Life::NoProcess | Life::Undecided => (Severity::Info, "runs nothing here"),
+        };
+        Finding {
+            kind: KIND,
+            severity,
+            message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
+            subject,
+            evidence,
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+        }
+    }
+
+    /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
+    fn still_mounted(&self, volume: &Volume<'_>, out: &mut Evaluation) {
+        let Some(first) = volume.mounts().first() else { return };
+        volume.ask_for(out, KIND, STATES);
+        let block = self.parts.block.seen().ok().map(|block| block.value);
+        let decision = volume.is(STATES).map(|()| {
+            if first.has_device() {
+                out.ask(KIND, Question::MountHolders(first.dev));
+            }
+            self.still_mounted_finding(volume, first)
+        });
+        out.decide(KIND, || mount_subject(first, block), decision);
+    }
+
+    fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Finding {
+        let mut evidence = volume.evidence();
+        let point = &first.point;
+        evidence.push(self.mounts.says(format!("{point} is mounted, and no pod's path of the same device")));
+        if let (Ok(pods), Some(pv)) = (self.parts.pods.seen(), volume.pv()) {
+            evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
+        }
+        let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
+        let driver = self.volumes.missing_driver(&volume.id);
+        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
+        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let id = volume.id.as_str();
+        let what = match first.volume {
+            Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),
+            None => format!("{id} is still mounted at {point} although no pod of this node uses it any more"),
+        };
+        let block = self.parts.block.seen().ok().map(|block| block.value);
+        Finding {
+            kind: KIND,
+            severity: Severity::Warning,
+            message: format!("{what}{held}{cause}"),
+            subject: Subject { pod: None, ..mount_subject(first, block) },
+            evidence,
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+        }
+    }
+
+    /// What is mounted below it: nothing can be unmounted before that.
+    fn below(&self, id: MountId) -> Option<String> {
+        let child = self.children.get(&id)?;
+        Some(format!(": {} is mounted below it", child.point))
+    }
+
+    /// Who has the same filesystem in another mount namespace, but for the pod itself.
+    fn elsewhere(&self, mount: &MountEntry, pod: &str, evidence: &mut Vec<Evidence>) -> Option<String> {
+        let holders = mount.has_device().then(|| self.holders.of(mount.dev, evidence))??;
+        let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
+        Some(format!("; {}", self.holders.also(other)))
+    }
 }
 
 /// What asks where the pod is now.
-pub(super) fn former(view: &View, uid: &PodUid) -> Option<Question> {
-    let (namespace, name) = view.former.name(uid)?;
+pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Question> {
+    let (namespace, name) = parts.former.name(uid)?;
     Some(Question::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-/// The pod of the same name that was made elsewhere and does not run, and where: it may wait for what is held here. None
-/// also where nobody knows the name.
+/// The pod of the same name that was created elsewhere and does not run, and where: it may wait for what is held here. None
+/// also where its name is not known.
 ///
 /// # Errors
 /// Why it is not known where the pod of this name is now.
 pub(super) fn waits_elsewhere(
-    view: &View,
+    parts: &Parts<'_>,
     uid: &PodUid,
     evidence: &mut Vec<Evidence>,
 ) -> Result<Option<String>, Unknown> {
-    let Some((namespace, name)) = view.former.name(uid) else { return Ok(None) };
+    let Some((namespace, name)) = parts.former.name(uid) else { return Ok(None) };
     let full = format!("{namespace}/{name}");
-    let answers = view.former_pods.known().map_err(Clone::clone)?;
-    let Some(pod) = answers.value.get(&full)? else { return Ok(None) };
-    let here = view.node.known().ok().map(|node| node.value.name.as_str());
-    if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending {
-        return Ok(None);
-    }
-    let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
-    evidence.push(answers.says(format!("pod {full} was made anew (UID {}), is on {place} and Pending", pod.uid)));
-    Ok(Some(format!("{full} waits on {place}")))
+    let Some((waits, says)) = parts.waits_elsewhere(uid, &full)? else { return Ok(None) };
+    evidence.push(says);
+    Ok(Some(waits))
 }

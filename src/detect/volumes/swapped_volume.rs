@@ -1,42 +1,28 @@
 //! SwappedVolume: is what is mounted as a volume that volume?
 
-use jiff::SignedDuration;
-
-use crate::detect::{Detector, Judge, Settings as All};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Settings as All};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, MountEntry, Mounts, Pod, PodPhase, Question, Source,
-    SourceSet, Unknown, VolumeId, VolumePath, is_hash_of,
+    Answers, BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, MountEntry, Mounts, Node,
+    PersistentVolume, Question, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Judgement, Kind, Severity, Subject};
-use crate::view::{Seen, View};
+use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
 
-use super::standing::Standing;
-use super::{mount_subject, named, pv_of, stale_attachment, volume_of};
+use super::state::attachment::State;
+use super::state::{Volume, Volumes};
+use super::{mount_subject, named, pv_of, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
-
-/// An attachment takes seconds; a pod that has waited so long waits for something else.
-const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
+const STATES: &[State] = &[State::Replaced];
 
 /// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
 const NODE_LOCAL: &str = "local-ebs://";
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Mounts, Source::BlockDevices]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::KubeletDirs,
-        Source::Node,
-        Source::Pods,
-        Source::Filesystems,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
-    ]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<SwappedVolume>();
+
+struct SwappedVolume;
 
 /// What a mount point promises to be.
 enum Promise<'a> {
@@ -44,94 +30,132 @@ enum Promise<'a> {
     Hash { driver: &'a str, hash: &'a str },
     /// This volume.
     Volume(VolumeId),
+    /// The volume of this PersistentVolume, shown as a device node.
+    RawBlock { pv: &'a str, device: &'a str },
 }
 
-fn judge(view: &View, settings: &All, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let (mounts, block) = match (view.mounts.known(), view.block.known()) {
-        (Ok(mounts), Ok(block)) => (mounts, block),
-        (Err(why), _) | (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    for mount in mounts.value.values() {
-        let Some(promise) = promise(mount, &settings.ebs) else { continue };
-        // One that is gone is a dead mount.
-        let Some(device) = block.value.get(&mount.dev) else { continue };
-        let Some(found) = carried(block.value, device) else {
-            let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
-            let subject = mount_subject(mount, Some(block.value));
-            judgement.blind_to(subject, &Unknown::new(Cause::Unsupported, why));
-            continue;
-        };
-        if promise.is_kept_by(&found) {
-            continue;
+impl DetectVolumes for SwappedVolume {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Required<sources::Mounts>,
+        Required<sources::BlockDevices>,
+        Maybe<sources::PersistentVolumes>,
+        Context<sources::KubeletDirs>,
+        Context<sources::Node>,
+    );
+    type By = (
+        Maybe<sources::Node>,
+        Maybe<sources::Pods>,
+        Maybe<sources::Filesystems>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::PersistentVolumes>,
+    );
+
+    fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let (mounts, block, pvs, dirs, node) = input;
+        let look = Look { mounts, block, pvs, dirs, node, settings: around.settings };
+        for mount in mounts.value.values() {
+            look.at(mount, out);
         }
-        let pv = pv_at(mounts.value, mount.dev);
-        judgement.asks.extend(pv.map(|pv| Question::PersistentVolume(pv.to_owned())));
-        judgement.raised.push(finding(view, mount, &promise, (device, &found), pv, (&mounts, &block)));
+        // Where the cluster is not asked, nothing says what should be here.
+        for volume in volumes.iter() {
+            in_its_place(volumes, volume, out);
+        }
+        if let Some(why) = mounts.value.gap().or(block.value.gap()) {
+            out.rest(KIND, why);
+        }
     }
-    // Where the cluster is not asked, nobody says what should be here.
-    in_each_others_place(view, all, &mut judgement);
-    vec![judgement]
+}
+
+struct Look<'v, 'a> {
+    mounts: Seen<'v, Mounts>,
+    block: Seen<'v, BlockDevices>,
+    pvs: Known<'v, Answers<PersistentVolume>>,
+    dirs: Cited<'v, KubeletDirs>,
+    node: Cited<'v, Node>,
+    settings: &'a All,
+}
+
+impl<'v> Look<'v, '_> {
+    fn at(&self, mount: &'v MountEntry, out: &mut Evaluation) {
+        let block = self.block.value;
+        let Some(promise) = promise(mount, &self.settings.ebs) else { return };
+        // One that is gone is a dead mount.
+        let device = match &promise {
+            Promise::RawBlock { device, .. } => named(block, device),
+            Promise::Hash { .. } | Promise::Volume(_) => block.get(&mount.dev),
+        };
+        let Some(device) = device else { return };
+        let subject = || mount_subject(mount, Some(block));
+        let Some(found) = carried(block, device) else {
+            let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
+            return out.decide::<Finding>(KIND, subject, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
+        };
+        if let Promise::RawBlock { pv, .. } = &promise {
+            out.ask(KIND, Question::PersistentVolume((*pv).to_owned()));
+        }
+        let decision = match self.is_kept(&promise, &found) {
+            Tri::Yes(()) => Tri::No(self.mounts.no()),
+            Tri::Unknown(why) => Tri::Unknown(why),
+            Tri::No(()) => {
+                let pv = pv_at(self.mounts.value, mount.dev);
+                pv.into_iter().for_each(|pv| out.ask(KIND, Question::PersistentVolume(pv.to_owned())));
+                Tri::Yes(self.finding(mount, &promise, (device, &found), pv))
+            }
+        };
+        out.decide(KIND, subject, decision);
+    }
+
+    fn is_kept(&self, promise: &Promise<'_>, found: &VolumeId) -> Tri<(), ()> {
+        let kept = match promise {
+            Promise::Volume(volume) => volume == found,
+            Promise::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
+            Promise::RawBlock { pv, .. } => {
+                let object = match self.pvs.seen().map_err(Clone::clone).and_then(|pvs| pvs.value.get(pv)) {
+                    Ok(object) => object,
+                    Err(why) => return Tri::Unknown(why),
+                };
+                match object.and_then(|object| VolumeId::of_handle(object.handle.as_deref()?)) {
+                    Some(volume) => volume == *found,
+                    // A PersistentVolume that is gone, or of another driver, promises nothing of this kind.
+                    None => true,
+                }
+            }
+        };
+        if kept { Tri::Yes(()) } else { Tri::No(()) }
+    }
 }
 
 /// Nothing is staged yet: a pod waits for a volume that is said to be attached and is not here, and what is here is one
-/// that nobody here asked for.
-fn in_each_others_place(view: &View, all: &[Standing<'_>], judgement: &mut Judgement) {
-    for wanted in all.iter().filter(|standing| is_missed(standing)) {
-        judgement.asks.extend(wanted.ask_all());
-        judgement.asks.extend(all.iter().filter(|other| stale_attachment::is_left(other)).filter_map(Standing::ask));
-        if let Err(why) = wanted.attachment().map(drop).and(wanted.users().map(drop)) {
-            judgement.blind_to(wanted.subject(), &why);
-            continue;
-        }
-        for other in all.iter().filter(|other| stale_attachment::is_left(other)) {
-            if let Err(why) = other.attachment() {
-                judgement.blind_to(wanted.subject(), &why);
-            }
-        }
-        let Some(volume) = stands_in(view, all, wanted) else { continue };
-        let Some(other) = all.iter().find(|other| other.volume == *volume) else { continue };
-        let Some(pod) = waited(view, wanted) else { continue };
+/// that nothing here asked for.
+fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation) {
+    wanted.ask_for(out, KIND, STATES);
+    let other = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
+    let decision = wanted.is(STATES).map(|()| {
+        wanted.ask_all(out, KIND);
+        other.into_iter().flat_map(Volume::ask).for_each(|question| out.ask(KIND, question));
+        let pod = wanted.waits_long();
         let mut evidence = wanted.evidence();
-        evidence.extend(wanted.device_is_absent().ok());
-        evidence.extend(other.device_says());
-        evidence.extend(other.evidence());
-        let name = other.device().map(|(_, disk)| format!(" ({})", disk.name)).unwrap_or_default();
-        let (volume, missed) = (volume.as_str(), wanted.volume.as_str());
-        judgement.raised.push(Finding {
+        evidence.extend(wanted.absence_says());
+        evidence.extend(other.and_then(Volume::device_says));
+        evidence.extend(other.map(Volume::evidence).unwrap_or_default());
+        let name = other.and_then(Volume::device).map(|(_, disk)| format!(" ({})", disk.name)).unwrap_or_default();
+        let id = other.map_or("another volume", |other| other.id.as_str());
+        Finding {
             kind: KIND,
             severity: Severity::Warning,
-            subject: Subject { pod: Some(pod.node_uid().clone()), ..wanted.subject() },
+            subject: Subject { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.subject() },
             message: format!(
-                "{volume}{name} is attached here and nothing here asked for it, while pod {} waits for {missed}, which \
-                 is said to be attached and is not here",
-                pod.full_name()
+                "{id}{name} is attached here and nothing here asked for it, while pod {} waits for {}, which is said to be \
+                 attached and is not here",
+                pod.map(crate::facts::Pod::full_name).unwrap_or_default(),
+                wanted.id.as_str()
             ),
             evidence,
             advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
-    }
-}
-
-/// Wanted by the kubelet, attached as the controller says, and no device.
-fn is_missed(standing: &Standing<'_>) -> bool {
-    standing.in_use && standing.attached && standing.device_is_absent().is_ok() && !standing.is_staged()
-}
-
-/// The volume that is here in this one's place: it has no VolumeAttachment for this node, and nothing here uses it.
-pub(super) fn stands_in<'a>(view: &View, all: &'a [Standing<'_>], wanted: &Standing<'_>) -> Option<&'a VolumeId> {
-    if !is_missed(wanted) || !matches!(wanted.attachment(), Ok(Some(attachment)) if attachment.value.attached) {
-        return None;
-    }
-    waited(view, wanted)?;
-    let nobodys = |other: &&Standing<'_>| stale_attachment::is_left(other) && matches!(other.attachment(), Ok(None));
-    all.iter().find(nobodys).map(|other| &other.volume)
-}
-
-/// A pod that has waited for it for long enough that an attachment would be done.
-fn waited<'a>(view: &View, wanted: &Standing<'a>) -> Option<&'a Pod> {
-    let long = |pod: &&Pod| pod.created.is_some_and(|created| view.now.wall.duration_since(created) >= LONG_WAIT);
-    wanted.users().ok()?.into_iter().filter(|pod| pod.phase == PodPhase::Pending).find(long)
+        }
+    });
+    out.decide(KIND, || wanted.subject(), decision);
 }
 
 fn promise<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<Promise<'a>> {
@@ -143,16 +167,10 @@ fn promise<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<Prom
         VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
             VolumeId::from_serial(volume).map(Promise::Volume)
         }
-        _ => None,
-    }
-}
-
-impl Promise<'_> {
-    fn is_kept_by(&self, found: &VolumeId) -> bool {
-        match self {
-            Self::Volume(volume) => volume == found,
-            Self::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
+        VolumePath::RawBlock { pv, .. } if !mount.shows_deleted_node() => {
+            Some(Promise::RawBlock { pv, device: mount.raw_block_device()? })
         }
+        _ => None,
     }
 }
 
@@ -169,11 +187,11 @@ fn is_node_local(hash: &str) -> bool {
     of_disk("xvd") || of_disk("sd")
 }
 
-/// The EBS volume below a mounted device: the device's own, its disk's, or that of the one device that it is mapped to.
+/// The EBS volume below a mounted device: the device's own, its disk's, or that of the one device that it is mapped to, at any depth.
 fn carried(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
     let mut device = device;
-    // Deeper than anybody stacks them.
-    for _ in 0..4 {
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.insert(device.name.as_str()) {
         if let Some(volume) = volume_of(block, device) {
             return Some(volume);
         }
@@ -188,66 +206,81 @@ fn pv_at(mounts: &Mounts, dev: DevId) -> Option<&str> {
     mounts.values().filter(|mount| mount.dev == dev).find_map(|mount| pv_of(mount.volume.as_ref()?))
 }
 
-fn finding(
-    view: &View,
-    mount: &MountEntry,
-    promise: &Promise<'_>,
-    (device, found): (&BlockDevice, &VolumeId),
-    pv: Option<&str>,
-    (mounts, block): (&Seen<'_, Mounts>, &Seen<'_, BlockDevices>),
-) -> Finding {
-    let (name, found) = (&device.name, found.as_str());
-    let mut evidence = vec![
-        mounts.says(format!("{} ({name}) is mounted at {}", mount.dev, mount.point)),
-        block.says(format!("{name} is {found}")),
-    ];
-    let wanted = match promise {
-        Promise::Volume(volume) => Some(volume.as_str().to_owned()),
-        Promise::Hash { driver, hash } => promised(view, driver, hash, pv, &mut evidence),
-    };
-    // Who uses it is named by a pod's mount of the same device.
-    let user = mounts.value.values().find(|other| other.dev == mount.dev && super::closeness(other) == 2);
-    let mut subject = mount_subject(mount, Some(block.value));
-    subject.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
-    subject.pv = pv.map(str::to_owned);
-    let wanted = wanted.unwrap_or_else(|| "another volume, by the name of its directory,".to_owned());
-    let whose = user.map_or(String::new(), |user| format!(" ({})", super::describe(user)));
-    Finding {
-        kind: KIND,
-        severity: Severity::Critical,
-        subject,
-        message: format!("{found} ({name}) is mounted where {wanted} belongs{whose}"),
-        evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+impl<'v> Look<'v, '_> {
+    fn finding(
+        &self,
+        mount: &MountEntry,
+        promise: &Promise<'_>,
+        (device, found): (&BlockDevice, &VolumeId),
+        pv: Option<&str>,
+    ) -> Finding {
+        let (name, found) = (&device.name, found.as_str());
+        let mut evidence = vec![
+            self.mounts.says(match promise {
+                Promise::RawBlock { .. } => format!("{name} is shown at {}", mount.point),
+                _ => format!("{} ({name}) is mounted at {}", mount.dev, mount.point),
+            }),
+            self.block.says(format!("{name} is {found}")),
+        ];
+        let mut subject = mount_subject(mount, Some(self.block.value));
+        // Who uses it is named by a pod's mount of the same device.
+        let user = match promise {
+            Promise::RawBlock { .. } => Some(mount).filter(|mount| super::is_of_a_pod(mount)),
+            _ => self.mounts.value.values().find(|other| other.dev == mount.dev && super::closeness(other) == 2),
+        };
+        let wanted = match promise {
+            Promise::Volume(volume) => Some(volume.as_str().to_owned()),
+            Promise::Hash { driver, hash } => self.promised(driver, hash, pv, &mut evidence),
+            Promise::RawBlock { pv, .. } => self.handle_of(pv, &mut evidence),
+        };
+        subject.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
+        if let Promise::Hash { .. } | Promise::Volume(_) = promise {
+            subject.pv = pv.map(str::to_owned);
+        }
+        let wanted = wanted.unwrap_or_else(|| "another volume, by the name of its directory,".to_owned());
+        let whose = user.map_or(String::new(), |user| format!(" ({})", super::describe(user)));
+        let is = match promise {
+            Promise::RawBlock { .. } => "shown",
+            _ => "mounted",
+        };
+        Finding {
+            kind: KIND,
+            severity: Severity::Critical,
+            subject,
+            message: format!("{found} ({name}) is {is} where {wanted} belongs{whose}"),
+            evidence,
+            advice: crate::catalogue::row(KIND).act.to_owned(),
+        }
     }
-}
 
-/// The handle whose hash the directory is called by, from whoever knows it; what they say is evidence.
-fn promised(view: &View, driver: &str, hash: &str, pv: Option<&str>, evidence: &mut Vec<Evidence>) -> Option<String> {
-    let mut handles = Vec::new();
-    if let Ok(dirs) = view.kubelet_dirs.known()
-        && let Some(data) = dirs.value.staging.get(&hash.to_owned()).and_then(|staged| staged.data.as_ref())
-    {
-        evidence.push(dirs.says(format!("vol_data.json beside it says {}", data.handle)));
-        handles.push(data.handle.clone());
+    /// The handle of a PersistentVolume, as evidence and for the message.
+    fn handle_of(&self, pv: &str, evidence: &mut Vec<Evidence>) -> Option<String> {
+        let pvs = self.pvs.seen().ok()?;
+        let handle = pvs.value.get(pv).ok()??.handle.clone()?;
+        evidence.push(pvs.says(format!("PersistentVolume {pv} is {handle}")));
+        Some(handle)
     }
-    if let (Some(pv), Ok(answers)) = (pv, view.pvs.known())
-        && let Ok(Some(object)) = answers.value.get(pv)
-        && let Some(handle) = &object.handle
-    {
-        evidence.push(answers.says(format!("PersistentVolume {pv} is {handle}")));
-        handles.push(handle.clone());
-    }
-    if let Ok(node) = view.node.known() {
+
+    /// The handle whose hash the directory is called by, from whatever source knows it; what they say is evidence.
+    fn promised(&self, driver: &str, hash: &str, pv: Option<&str>, evidence: &mut Vec<Evidence>) -> Option<String> {
+        let mut handles = Vec::new();
+        let recorded = self.dirs.name(|dirs| {
+            let data = dirs.value.staging.get(&hash.to_owned())?.data.as_ref()?;
+            evidence.push(dirs.says(format!("vol_data.json beside it says {}", data.handle)));
+            Some(data.handle.clone())
+        });
+        handles.extend(recorded);
+        handles.extend(pv.and_then(|pv| self.handle_of(pv, evidence)));
         let of_driver = format!("kubernetes.io/csi/{driver}^");
-        let names = node.value.volumes_in_use.iter().chain(node.value.volumes_attached.keys());
-        handles.extend(names.filter_map(|name| name.strip_prefix(&of_driver)).map(str::to_owned));
-    }
-    if let Ok(block) = view.block.known() {
-        let volumes = block.value.values().filter_map(|device| device.volume.as_ref());
+        let named = self.node.name(|node| {
+            let names = node.value.volumes_in_use.iter().chain(node.value.volumes_attached.keys());
+            names.filter_map(|name| name.strip_prefix(&of_driver)).find(|handle| is_hash_of(hash, handle))
+        });
+        handles.extend(named.map(str::to_owned));
+        let volumes = self.block.value.values().filter_map(|device| device.volume.as_ref());
         handles.extend(volumes.map(|volume| volume.as_str().to_owned()));
+        handles.into_iter().find(|handle| is_hash_of(hash, handle))
     }
-    handles.into_iter().find(|handle| is_hash_of(hash, handle))
 }
 
 #[cfg(test)]

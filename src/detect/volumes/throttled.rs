@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::facts::{Cause, DeviceName, EbsFigures, Exceeded, Unknown, VolumeStatistics};
+use crate::facts::{Cause, DeviceName, EbsFigures, EbsStatistics, Exceeded, Unknown, VolumeStatistics};
 use crate::view::Delta;
+use crate::view::input::Paired;
 
 /// Thresholds, in percent of the time.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,13 +29,29 @@ pub(super) struct Held<'a> {
     pub queue: u64,
 }
 
+/// A controller, its page, and what its volume was held back by: none where it is no EBS volume.
+pub(super) type OfVolume<'a> = (&'a DeviceName, &'a VolumeStatistics, Option<Result<Held<'a>, Unknown>>);
+
+/// What one pair of limits held each EBS volume back by since the pages before; of other controllers there is nothing to say.
+///
+/// # Errors
+/// Where there are no pages to compare with.
+pub(super) fn held<'a>(
+    pages: &Paired<'a, EbsStatistics>,
+    of: fn(&EbsFigures) -> Exceeded,
+) -> Result<impl Iterator<Item = OfVolume<'a>>, Unknown> {
+    let (before, over) = pages.before()?;
+    let one = move |(controller, now, old)| (controller, now, Held::between(controller, now, old, over, of));
+    Ok(pages.now.value.beside(before).map(one))
+}
+
 impl<'a> Held<'a> {
     /// `None` where it is no EBS volume.
     ///
     /// # Errors
     /// Where the controller gave no page, or there is nothing to compare it with: another volume, or a counter that went
     /// backwards.
-    pub fn between(
+    fn between(
         controller: &'a DeviceName,
         now: &'a VolumeStatistics,
         before: Option<&VolumeStatistics>,

@@ -1,57 +1,68 @@
 //! UntaggedVolume: did Kubernetes attach a volume that no tag says whose it is?
 
-use crate::detect::volumes::ec2_twice;
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{Ec2Attached, Ec2AttachmentState, Source, SourceSet, VolumeId};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{Ec2Attached, Ec2AttachmentState, Ec2Volume, Node, Tri};
+use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::view::input::{Input, Required};
+use crate::view::{Seen, sources};
 
-use super::standing::Standing;
+use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::UntaggedVolume;
 
-/// The judge. It never asks: who else had a reason to ask EC2 has asked for it as well.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Ec2Attached, Source::Node]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::NONE,
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector. It never asks: EC2 was asked for another reason.
+pub const DETECTOR: Detector = Detector::of_volumes::<UntaggedVolume>();
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let ((now, before), node) = match (ec2_twice(view), view.node.known()) {
-        (Ok(reads), Ok(node)) => (reads, node),
-        (Err(why), _) => return vec![Judgement::blind(KIND, &why)],
-        (_, Err(why)) => return vec![Judgement::blind(KIND, why)],
-    };
-    let mut judgement = Judgement::new(KIND);
-    let is_kubernetes = |id: &VolumeId| all.iter().any(|standing| standing.volume == *id && standing.is_wanted());
-    for (id, volume) in &now.value.volumes {
-        let is_attached =
-            volume.attachment(&now.value.instance).is_some_and(|here| here.state == Ec2AttachmentState::Attached);
-        let is_untagged = |read: &Ec2Attached| read.volumes.get(id).is_some_and(|volume| !volume.has_owner_tag());
-        if !is_attached || !is_kubernetes(id) || !is_untagged(now.value) || !is_untagged(before) {
-            continue;
+struct UntaggedVolume;
+
+impl DetectVolumes for UntaggedVolume {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Ec2Attached>, Required<sources::Node>);
+    type By = ();
+
+    fn evaluate((_, node): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let (now, before) = match volumes.parts().ec2_twice() {
+            Ok(reads) => reads,
+            Err(why) => return out.nothing(KIND, &why),
+        };
+        for volume in volumes.iter().filter(|volume| volume.is_wanted()) {
+            out.decide(KIND, || subject(volume), decide(volume, &now, before, &node));
         }
-        let name =
-            volume.tags.get("Name").map_or("no tag at all".to_owned(), |name| format!("no tag but Name={name:?}"));
-        let volume_id = id.as_str();
-        judgement.raised.push(Finding {
-            kind: KIND,
-            severity: Severity::Info,
-            subject: Subject { volume: Some(id.clone()), ..Subject::new(SubjectType::Volume, volume_id) },
-            message: format!(
-                "no tag says that {volume_id} ({} GiB {}) belongs to a cluster",
-                volume.size_gib, volume.of
-            ),
-            evidence: vec![
-                now.says(format!("{volume_id} is attached to {} and has {name}", now.value.instance)),
-                node.says(format!("{volume_id} is in volumesAttached or volumesInUse of {}", node.value.name)),
-            ],
-            advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
     }
-    vec![judgement]
+}
+
+fn subject(volume: &Volume<'_>) -> Subject {
+    Subject { volume: Some(volume.id.clone()), ..Subject::new(SubjectType::Volume, volume.id.as_str()) }
+}
+
+fn decide(
+    volume: &Volume<'_>,
+    now: &Seen<'_, Ec2Attached>,
+    before: &Ec2Attached,
+    node: &Seen<'_, Node>,
+) -> Tri<Finding> {
+    let (is, was) = (now.with(&now.value.volumes).find(&volume.id), now.with(&before.volumes).find(&volume.id));
+    is.and(|| was).and_then(|(is, was)| {
+        let here = is.attachment(&now.value.instance).map(|here| here.state);
+        if here != Some(Ec2AttachmentState::Attached) || is.has_owner_tag() || was.has_owner_tag() {
+            return Tri::No(now.no());
+        }
+        Tri::Yes(finding(volume, is, now, node))
+    })
+}
+
+fn finding(volume: &Volume<'_>, read: &Ec2Volume, now: &Seen<'_, Ec2Attached>, node: &Seen<'_, Node>) -> Finding {
+    let name = read.tags.get("Name").map_or("no tag at all".to_owned(), |name| format!("no tag but Name={name:?}"));
+    let id = volume.id.as_str();
+    Finding {
+        kind: KIND,
+        severity: Severity::Info,
+        subject: subject(volume),
+        message: format!("no tag says that {id} ({} GiB {}) belongs to a cluster", read.size_gib, read.of),
+        evidence: vec![
+            now.says(format!("{id} is attached to {} and has {name}", now.value.instance)),
+            node.says(format!("{id} is in volumesAttached or volumesInUse of {}", node.value.name)),
+        ],
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    }
 }

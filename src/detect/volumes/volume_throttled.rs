@@ -9,7 +9,7 @@ use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
 use super::Names;
-use super::throttled::Held;
+use super::throttled::{Held, held};
 
 const KIND: Kind = Kind::VolumeThrottled;
 
@@ -37,24 +37,22 @@ impl Detect for VolumeThrottled {
 
     fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let seen = pages.now;
-        let (before, over) = match pages.before() {
-            Ok(before) => before,
+        let all = match held(&pages, |ebs| ebs.volume) {
+            Ok(all) => all,
             Err(why) => return out.nothing(KIND, &why),
         };
         let warn = around.settings.volume_throttled.warn_percent;
-        for (controller, now, old) in seen.value.beside(before) {
+        for (controller, now, held) in all {
             let subject =
                 || Subject { volume: now.volume.clone(), ..Subject::new(SubjectType::Device, now.device(controller)) };
-            let decision = match Held::between(controller, now, old, over, |ebs| ebs.volume) {
+            let decision = match held {
                 Some(Err(why)) => Tri::Unknown(why),
                 Some(Ok(held)) if held.percent() >= warn => Tri::Yes(finding(names, &seen, &held, subject())),
                 None | Some(Ok(_)) => Tri::No(seen.no()),
             };
             out.decide(KIND, subject, decision);
         }
-        if let Some(why) = seen.value.gap() {
-            out.rest(KIND, why);
-        }
+        out.incomplete(KIND, seen.value.gap());
     }
 }
 

@@ -1,121 +1,101 @@
-//! VolumeWantedElsewhere: does somebody wait for a volume that this node holds for nothing?
+//! VolumeWantedElsewhere: does another node wait for a volume that this node holds for nothing?
 
-use crate::detect::{Detector, Judge, Settings};
-use crate::facts::{MountEntry, PodUid, Source, SourceSet};
-use crate::finding::{Finding, Judgement, Kind, Severity};
-use crate::view::View;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::facts::{MountEntry, PodUid, Tri};
+use crate::finding::{Evidence, Finding, Kind, Severity};
+use crate::view::input::{Maybe, Required};
+use crate::view::sources;
 
-use super::standing::Standing;
-use super::{holders, stuck_unmount};
+use super::holders::Holders;
+use super::state::attachment::State;
+use super::state::{Volume, Volumes};
+use super::stuck_unmount;
 
 const KIND: Kind = Kind::VolumeWantedElsewhere;
+const STATES: &[State] = &[State::LeftByPod, State::LeftStaged, State::Pinned];
 
-/// The judge.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::Node, Source::BlockDevices, Source::Mounts]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::Filesystems,
-        Source::PodCgroups,
-        Source::Pods,
-        Source::MountHolders,
-        Source::VolumeAttachments,
-        Source::PersistentVolumes,
-        Source::FormerPods,
-    ]),
-    judge: Judge::OfVolumes(judge),
-};
+/// The detector.
+pub const DETECTOR: Detector = Detector::of_volumes::<VolumeWantedElsewhere>();
 
-/// What holds a volume on this machine although no pod of it needs it.
-pub(super) enum Hold<'a> {
-    /// A mount of a pod that is gone.
-    Pod(&'a PodUid, &'a MountEntry),
-    /// A staging mount that no pod has.
-    Staging(&'a MountEntry),
-    /// A filesystem that the host does not mount.
-    Pinned,
-}
+struct VolumeWantedElsewhere;
 
-fn judge(view: &View, _: &Settings, all: &[Standing<'_>]) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
-    for standing in all {
-        let Some(hold) = hold(view, standing) else { continue };
-        judgement.asks.extend(standing.ask_all());
-        // Others may have it at the same time, so whoever waits does not wait for this node.
-        if matches!(standing.pv_object(), Ok(Some(pv)) if pv.shared) {
-            continue;
+impl DetectVolumes for VolumeWantedElsewhere {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Holders<'static>;
+    type By = (
+        Required<sources::Node>,
+        Required<sources::BlockDevices>,
+        Required<sources::Mounts>,
+        Maybe<sources::Filesystems>,
+        Maybe<sources::PodCgroups>,
+        Maybe<sources::Pods>,
+        Maybe<sources::VolumeAttachments>,
+        Maybe<sources::PersistentVolumes>,
+        Maybe<sources::FormerPods>,
+        Maybe<sources::MountHolders>,
+    );
+
+    fn evaluate(holders: Holders<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        for volume in volumes.iter() {
+            volume.ask_for(out, KIND, STATES);
+            let decision = volume.is(STATES).and_then(|()| wanted(volume, holders, out));
+            out.decide(KIND, || volume.subject(), decision);
         }
-        let mut evidence = standing.evidence();
-        let attachment = standing.attachment();
-        // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
-        let deleting = attachment.as_ref().ok().filter(|_| !standing.attached);
-        let deleting = deleting.and_then(|attachment| attachment.as_ref()?.value.deleting);
-        let pod = match &hold {
-            Hold::Pod(pod, _) => Some(*pod),
-            _ => None,
-        };
-        judgement.asks.extend(pod.and_then(|pod| stuck_unmount::former(view, pod)));
-        let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(view, pod, &mut evidence));
-        let who = match (deleting, waits) {
-            (_, Ok(Some(waits))) => waits,
-            (Some(since), _) => {
-                format!("Kubernetes wants it back since {since}; which pod waits is not visible from this node")
-            }
-            (None, waits) => {
-                if let Err(why) = attachment.map(drop).and(waits.map(drop)) {
-                    judgement.blind_to(standing.subject(), &why);
-                }
-                continue;
-            }
-        };
-        let held = words(view, standing, &hold, &mut evidence);
-        judgement.raised.push(Finding {
-            kind: KIND,
-            severity: Severity::Critical,
-            subject: standing.subject(),
-            message: format!(
-                "{} is wanted elsewhere ({who}), and this node holds it: {held}",
-                standing.volume.as_str()
-            ),
-            evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
-        });
+        volumes.rest(out, KIND);
     }
-    vec![judgement]
 }
 
-/// What holds a volume here for nothing, if anything does.
-pub(super) fn hold<'a>(view: &View, standing: &Standing<'a>) -> Option<Hold<'a>> {
-    let mounts = standing.mounts();
-    let pods = || mounts.iter().filter_map(|mount| Some((mount.volume.as_ref()?.pod()?, *mount)));
-    for (pod, _) in pods() {
-        // One pod that lives is reason enough.
-        stuck_unmount::is_gone(view, pod).ok()?;
+/// Whether another node waits for a volume that is held here.
+fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tri<Finding> {
+    volume.ask_all(out, KIND);
+    // Others may have it at the same time, so a pod elsewhere does not wait for this node.
+    if matches!(volume.pv_object(), Ok(Some(pv)) if pv.shared) {
+        return Tri::No(volume.no());
     }
-    match (pods().max_by_key(|(_, mount)| super::closeness(mount)), mounts.first()) {
-        (Some((pod, mount)), _) => Some(Hold::Pod(pod, mount)),
-        (None, Some(first)) => {
-            let staged = mounts.iter().all(|mount| mount.volume.is_some());
-            (staged && !standing.in_use && standing.sees_all_mounts()).then_some(Hold::Staging(first))
+    let mut evidence = volume.evidence();
+    let pod = of_a_pod(volume).map(|(pod, _)| pod);
+    pod.and_then(|pod| stuck_unmount::former(&volume.parts, pod))
+        .into_iter()
+        .for_each(|question| out.ask(KIND, question));
+    let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(&volume.parts, pod, &mut evidence));
+    // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
+    let deleting = match volume.asked_back() {
+        Tri::Yes(since) => Ok(Some(since)),
+        Tri::No(_) => Ok(None),
+        Tri::Unknown(why) => Err(why),
+    };
+    let who = match (deleting, waits) {
+        (_, Ok(Some(waits))) => waits,
+        (Ok(Some(since)), _) => {
+            format!("Kubernetes wants it back since {since}; which pod waits is not visible from this node")
         }
-        (None, None) => (standing.is_alive() && standing.sees_all_mounts()).then_some(Hold::Pinned),
-    }
+        (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why),
+        (Ok(None), Ok(None)) => return Tri::No(volume.no()),
+    };
+    let held = words(volume, holders, &mut evidence);
+    Tri::Yes(Finding {
+        kind: KIND,
+        severity: Severity::Critical,
+        subject: volume.subject(),
+        message: format!("{} is wanted elsewhere ({who}), and this node holds it: {held}", volume.id.as_str()),
+        evidence,
+        advice: crate::catalogue::row(KIND).act.to_owned(),
+    })
 }
 
-fn words(
-    view: &View,
-    standing: &Standing<'_>,
-    hold: &Hold<'_>,
-    evidence: &mut Vec<crate::finding::Evidence>,
-) -> String {
-    match hold {
-        Hold::Pod(pod, mount) => format!("{}, of pod {}, which is gone", mount.point, holders::pod_name(view, pod)),
-        Hold::Staging(mount) => format!("{} is mounted, and no pod has it", mount.point),
-        Hold::Pinned => {
-            let holders = standing.device().and_then(|(dev, _)| holders::of(view, dev, evidence));
-            let first = holders.and_then(|holders| Some(holders::name(view, holders.first()?)));
+/// The mount that says most of a pod that holds it.
+fn of_a_pod<'v>(volume: &Volume<'v>) -> Option<(&'v PodUid, &'v MountEntry)> {
+    let pods = volume.mounts().iter().filter_map(|mount| Some((mount.volume.as_ref()?.pod()?, *mount)));
+    pods.max_by_key(|(_, mount)| super::closeness(mount))
+}
+
+fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>) -> String {
+    match (of_a_pod(volume), volume.mounts().first()) {
+        (Some((pod, mount)), _) => format!("{}, of pod {}, which is gone", mount.point, holders.pod_name(pod)),
+        (None, Some(mount)) => format!("{} is mounted, and no pod has it", mount.point),
+        (None, None) => {
+            let found = volume.device().and_then(|(dev, _)| holders.of(dev, evidence));
+            let first = found.and_then(|found| Some(holders.name(found.first()?)));
             let who = first.map(|who| format!(", by {who}")).unwrap_or_default();
             format!("its filesystem is alive although the host does not mount it{who}")
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, DeviceName, IoStat, Unknown, VolumeId};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, DeviceName, IoStat, Part, Unknown, VolumeId};
 
 use super::gaps::Gaps;
 use super::mountinfo::decode;
@@ -70,6 +70,13 @@ impl BlockTable {
             (*dev, BlockDevice { swap, ..known.device.clone() })
         });
         Ok(BlockDevices::with_gap(devices, look.gaps.into_gap()))
+    }
+}
+
+impl BlockTable {
+    /// Where the devices of the latest read stand in sysfs.
+    pub fn directories(&self) -> impl Iterator<Item = &str> {
+        self.known.values().map(|known| known.place.dir.as_str())
     }
 }
 
@@ -157,11 +164,11 @@ impl Look<'_> {
         Some(())
     }
 
-    /// `None` where the device went away, `Some(None)` where its counters cannot be read.
-    fn stat(&mut self, place: &Place) -> Option<Option<IoStat>> {
+    /// `None` where the device went away.
+    fn stat(&self, place: &Place) -> Option<Part<IoStat>> {
         match self.root.read(&below(&place.dir, "stat"), parse_stat) {
-            Err(why) if why.cause == Cause::Missing => self.unless_gone(place, why),
-            read => Some(self.gaps.optional(read)),
+            Err(why) if why.cause == Cause::Missing && !self.root.exists(&place.dir) => None,
+            read => Some(read.into()),
         }
     }
 
@@ -309,7 +316,6 @@ pub fn parse_swaps(bytes: &[u8]) -> Result<Vec<String>, String> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -385,7 +391,7 @@ mod tests {
             name: "nvme1n1".into(),
             diskseq: Some(21),
             size: 1 << 30,
-            io: Some(io),
+            io: Part::Known(io),
             volume: VolumeId::from_serial("vol0123456789abcdef0"),
             holders: vec!["dm-0".into()],
             io_timeout_ms: Some(4_294_967_295),
@@ -394,8 +400,8 @@ mod tests {
         assert_eq!(devices.get(&dev("259:1")), Some(&disk));
         let part = devices.get(&dev("259:2")).unwrap();
         assert_eq!(
-            (&*part.name, part.disk.as_deref(), part.size, part.io),
-            ("nvme1n1p1", Some("nvme1n1"), 1 << 30, None)
+            (&*part.name, part.disk.as_deref(), part.size, &part.io),
+            ("nvme1n1p1", Some("nvme1n1"), 1 << 30, &Part::Absent)
         );
     }
 
@@ -477,11 +483,17 @@ mod tests {
             }
         }
         machine.ebs("vol0123456789abcdef0", "21\n");
-        for (file, names) in [("device/serial", "device/serial"), ("size", "size"), ("stat", "stat")] {
+        for file in ["device/serial", "size"] {
             machine.ebs("vol0123456789abcdef0", "21\n");
             fs::remove_file(dir.join(file)).unwrap();
-            assert!(machine.first().gap().unwrap().why.contains(names), "{file}");
+            assert!(machine.first().gap().unwrap().why.contains(file), "{file}");
         }
+        // Counters that cannot be read are not known of this disk alone.
+        machine.ebs("vol0123456789abcdef0", "21\n");
+        fs::remove_file(dir.join("stat")).unwrap();
+        let devices = machine.first();
+        let io = &devices.values().next().unwrap().io;
+        assert!(io.unread().unwrap().why.contains("stat") && devices.gap().is_none(), "{devices:?}");
     }
 
     #[test]
@@ -489,8 +501,9 @@ mod tests {
         let machine = Machine::new();
         machine.disk("7:0", "../../devices/virtual/block/loop0", &[("stat", "1 2 3\n")]);
         let devices = machine.first();
-        assert!(devices.gap().unwrap().why.contains("loop0/stat: expected at least 11 numbers"), "{:?}", devices.gap());
-        assert_eq!(devices.get(&dev("7:0")).unwrap().io, None);
+        let io = &devices.get(&dev("7:0")).unwrap().io;
+        assert!(io.unread().unwrap().why.contains("loop0/stat: expected at least 11 numbers"), "{io:?}");
+        assert_eq!(devices.gap(), None);
         for (number, link) in [("8:1", "../../../etc/passwd"), ("8:x", "../../devices/virtual/block/loop1")] {
             let machine = Machine::new();
             machine.disk("7:0", "../../devices/virtual/block/loop0", &[]);
@@ -568,20 +581,19 @@ mod tests {
     }
 
     #[test]
-    fn the_device_of_this_machines_root_is_among_its_devices() {
-        let root = Root::open(Path::new("/")).unwrap();
-        if !root.exists(DEVICES) {
-            return;
-        }
+    fn the_device_of_a_mount_is_among_the_devices() {
+        let machine = Machine::new();
+        machine.ebs("vol0123456789abcdef0\n", "21\n");
+        machine.write("proc/1/mountinfo", "29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n");
         let mut table = BlockTable::default();
-        let (first, again) = (table.read(&root).unwrap(), table.read(&root).unwrap());
+        let (first, again) = (machine.read(&mut table), machine.read(&mut table));
         assert_eq!((first.gap(), first.len()), (again.gap(), again.len()));
-        let mounts = MountTable::default().read(&root, "/var/lib/kubelet").unwrap();
+        let mounts = MountTable::default()
+            .read(&machine.1, &crate::observe::kubelet::place::KubeletPaths::plain("/var/lib/kubelet"))
+            .unwrap();
         let system = mounts.values().rfind(|mount| &*mount.point == "/").unwrap();
-        if system.has_device() {
-            let device = again.get(&system.dev).unwrap();
-            assert!(device.size > 0 && (device.io.is_some() || device.disk.is_some()), "{device:?}");
-        }
+        let device = again.get(&system.dev).unwrap();
+        assert!(device.size > 0 && !device.io.is_absent(), "{device:?}");
     }
 
     proptest! {

@@ -51,7 +51,7 @@ impl Hierarchy {
     }
 
     /// The pids files of a group, which is open: of version 2 it has them itself.
-    fn pids(self, root: &Root, open: &Group<'_>, name: &str, into: &mut Cgroup) -> Result<(), Unknown> {
+    fn pids(self, root: &Root, open: &Group<'_>, name: &str, into: &mut Cgroup) {
         match self.version {
             CgroupVersion::V2 => open.pids(into),
             CgroupVersion::V1 => Group::At(root, below(self.pids, name)).pids(into),
@@ -105,7 +105,7 @@ fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
 pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
     let driver = tree.driver(root)?;
-    let mut look = Levels { root, tree, others: BTreeMap::new(), oom_unread: None, pids_unread: None };
+    let mut look = Levels { root, tree, others: BTreeMap::new(), oom_unread: None };
     if let Some(driver) = driver {
         for qos in [Qos::Burstable, Qos::BestEffort] {
             look.qos(qos_group(driver, qos));
@@ -121,7 +121,6 @@ pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
         kubepods,
         others: look.others,
         oom_unread: look.oom_unread.map(Box::new),
-        pids_unread: look.pids_unread.map(Box::new),
     })
 }
 
@@ -130,7 +129,6 @@ struct Levels<'a> {
     tree: Hierarchy,
     others: BTreeMap<String, (CgroupLevel, Cgroup)>,
     oom_unread: Option<Unknown>,
-    pids_unread: Option<Unknown>,
 }
 
 impl Levels<'_> {
@@ -169,7 +167,8 @@ impl Levels<'_> {
                 cgroup.memory_pressure = group.pressure().into();
             }
         }
-        self.pids(&group, name, cgroup)
+        self.tree.pids(self.root, &group, name, &mut cgroup);
+        cgroup
     }
 
     fn oom(&mut self, group: &Group<'_>) -> OomCounts {
@@ -178,17 +177,6 @@ impl Levels<'_> {
             Err(why) => {
                 self.oom_unread.get_or_insert(why);
                 OomCounts::default()
-            }
-        }
-    }
-
-    fn pids(&mut self, group: &Group<'_>, name: &str, cgroup: Cgroup) -> Cgroup {
-        let mut counted = cgroup.clone();
-        match self.tree.pids(self.root, group, name, &mut counted) {
-            Ok(()) => counted,
-            Err(why) => {
-                self.pids_unread.get_or_insert(why);
-                cgroup
             }
         }
     }
@@ -207,15 +195,12 @@ impl Levels<'_> {
     fn slice(&mut self, name: &str, level: CgroupLevel) {
         match Group::open(self.root, &self.tree.memory_dir(name)) {
             Ok(Some(group)) => {
-                let cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
-                let cgroup = self.pids(&group, name, cgroup);
+                let mut cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
+                self.tree.pids(self.root, &group, name, &mut cgroup);
                 self.others.insert(name.to_owned(), (level, cgroup));
             }
             Ok(None) => {}
-            Err(why) => {
-                self.oom_unread.get_or_insert_with(|| why.clone());
-                self.pids_unread.get_or_insert(why);
-            }
+            Err(why) => drop(self.oom_unread.get_or_insert(why)),
         }
     }
 }

@@ -86,7 +86,6 @@ fn expected(form: &str, error: &ProcError) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -163,8 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_cpus_that_have_run() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn times_and_load_are_read_from_a_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("proc")).unwrap();
+        fs::write(dir.path().join("proc/stat"), STAT).unwrap();
+        fs::write(dir.path().join("proc/loadavg"), LOADAVG).unwrap();
+        let root = Root::open(dir.path()).unwrap();
         let seen = times(&root).unwrap();
         assert!(seen.cpus > 0 && seen.running > 0 && seen.user > 0 && seen.total() > seen.idle);
         assert!(load(&root).unwrap().tasks > 1);

@@ -13,7 +13,7 @@ use super::HostSettings;
 use super::own_mounts::OwnMounts;
 use super::root::Root;
 use super::root::relative;
-use crate::facts::{Cause, DevId, DiskUsage, Mounts, Unknown};
+use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, Unknown};
 
 /// In a copy of a machine, what statfs said there: an object from path to [`DiskUsage`].
 const SIDE_FILE: &str = "captured/statfs.json";
@@ -142,7 +142,7 @@ pub fn imagefs(
     }
     if own.is_some() {
         let why = "no container images directory is mounted here (the component of the distribution does that)";
-        return Err(Unknown::new(Cause::Missing, why));
+        return Err(Unknown::new(Cause::Missing, why).in_component(Component::Distribution));
     }
     let defaults = RUNTIMES.iter().flat_map(|runtime| runtime.defaults);
     let looked: Vec<String> = defaults.map(|path| root.name(relative(path))).collect();

@@ -18,11 +18,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::block::BlockTable;
 use super::nvme;
 use super::root::Root;
 use crate::facts::{
-    Cause, DeviceName, EbsStatistics, Moment, NvmeController, Page, Reading, StatisticsPage, Unknown, VolumeId,
-    VolumeStatistics,
+    Cause, Component, DeviceName, EbsStatistics, Moment, NvmeController, Page, Reading, StatisticsPage, Unknown,
+    VolumeId, VolumeStatistics,
 };
 use crate::observe::clock::Clock;
 use command::{Command, NotAnswered};
@@ -95,7 +96,7 @@ impl Asked {
     }
 
     fn ask(&mut self, root: &Root, at: Moment) -> Result<EbsStatistics, Unknown> {
-        let controllers = nvme::controllers(root)?;
+        let controllers = nvme::controllers(root, &BlockTable::default())?;
         let amazons = || controllers.iter().filter(|(_, controller)| is_amazons(controller));
         if amazons().next().is_none() && controllers.gap().is_none() {
             let why = "no NVMe controller of Amazon's is here, and no other tells such statistics";
@@ -228,7 +229,7 @@ fn refused(root: &Root, path: &str, error: NotAnswered) -> Unknown {
         NotAnswered::Kernel(Errno::EACCES | Errno::EPERM) => {
             let why =
                 format!("{name} may not be sent commands to: that needs CAP_SYS_ADMIN (the component nvme-stats)");
-            Unknown::new(Cause::Denied, why)
+            Unknown::new(Cause::Denied, why).in_component(Component::NvmeStats)
         }
         NotAnswered::Kernel(error) => {
             Unknown::new(Cause::Failed, format!("{name} did not take a command: {}", error.desc()))
@@ -245,7 +246,7 @@ fn captured(root: &Root) -> Result<EbsStatistics, Unknown> {
     if !root.list("captured").is_ok_and(|files| files.iter().any(is_page)) {
         return Err(Unknown::new(Cause::Unsupported, OFF));
     }
-    let controllers = nvme::controllers(root)?;
+    let controllers = nvme::controllers(root, &BlockTable::default())?;
     let mut found = Vec::new();
     for (name, controller) in controllers.iter().filter(|(_, controller)| is_amazons(controller)) {
         let page = expect_live(name, controller)
@@ -466,7 +467,8 @@ mod tests {
 
     #[test]
     fn what_a_refusal_means_is_said() {
-        let root = Root::open(Path::new("/")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
         let told = |error| refused(&root, "dev/nvme1", error);
         assert_eq!(told(NotAnswered::Kernel(Errno::EACCES)).cause, Cause::Denied);
         assert_eq!(told(NotAnswered::Kernel(Errno::ENODEV)).cause, Cause::Failed);

@@ -1,6 +1,6 @@
 //! Filesystems that are alive, in whatever namespace: `/sys/fs/ext4` and `/sys/fs/xfs`.
 
-use crate::facts::{Filesystem, FilesystemKey, Filesystems, FsType, Unknown};
+use crate::facts::{Cause, Filesystem, FilesystemKey, Filesystems, FsType, Part, Unknown};
 
 use super::block::plain_name;
 use super::gaps::Gaps;
@@ -29,7 +29,7 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
                 continue;
             }
             let state = match fstype {
-                FsType::Ext4 => ext4(root, &below(&dir, &device), &mut gaps),
+                FsType::Ext4 => ext4(root, &below(&dir, &device)),
                 FsType::Xfs => Some(Filesystem::default()),
             };
             found.extend(state.map(|state| (FilesystemKey { fstype, device: plain_name(&device) }, state)));
@@ -39,20 +39,30 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
 }
 
 /// What an ext4 filesystem remembers of its errors; `None` where its last holder let go meanwhile.
-fn ext4(root: &Root, dir: &str, gaps: &mut Gaps) -> Option<Filesystem> {
-    let errors = gaps.optional(root.number(&below(dir, "errors_count")));
-    if errors.is_none() && !root.exists(dir) {
+fn ext4(root: &Root, dir: &str) -> Option<Filesystem> {
+    let errors: Part<u64> = if_there(root.number(&below(dir, "errors_count"))).into();
+    if errors.is_absent() && !root.exists(dir) {
         return None;
     }
     let mut state = Filesystem { errors, ..Filesystem::default() };
-    if errors.is_some_and(|errors| errors > 0) {
-        let time = gaps.optional(seconds(root, &below(dir, "last_error_time")));
+    if matches!(state.errors, Part::Known(errors) if errors > 0) {
+        let time = if_there(seconds(root, &below(dir, "last_error_time")));
         // Zero where the clock was not yet set, or where no time was kept.
-        state.last_error = time.filter(|time| *time > 0).and_then(|time| time.try_into().ok());
-        let function = gaps.optional(root.text(&below(dir, "last_error_func")));
+        state.last_error = time.map(|time| time.filter(|time| *time > 0).and_then(|time| time.try_into().ok())).into();
+        // It only adds to the evidence.
+        let function = root.text(&below(dir, "last_error_func")).ok();
         state.last_error_function = function.filter(|function| !function.is_empty());
     }
     Some(state)
+}
+
+/// A file that this kernel does not have says nothing; one that cannot be read is not known.
+fn if_there<T>(read: Result<T, Unknown>) -> Result<Option<T>, Unknown> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(why) if why.cause == Cause::Missing => Ok(None),
+        Err(why) => Err(why),
+    }
 }
 
 /// Older kernels write this number without the end of a line.
@@ -64,12 +74,10 @@ fn seconds(root: &Root, path: &str) -> Result<u64, Unknown> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::Cause;
     use crate::observe::host::mountinfo::MountTable;
 
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
@@ -105,9 +113,10 @@ mod tests {
         ]);
         let found = live(&root).unwrap();
         assert_eq!((found.len(), found.gap()), (4, None));
-        let state = |errors, last_error, function: Option<&str>| Filesystem {
-            errors,
-            last_error,
+        let part = |read: Option<i64>| read.map_or(Part::Absent, Part::Known);
+        let state = |errors: Option<u64>, last_error, function: Option<&str>| Filesystem {
+            errors: errors.map_or(Part::Absent, Part::Known),
+            last_error: part(last_error),
             last_error_function: function.map(str::to_owned),
         };
         for (key, expected) in [
@@ -130,28 +139,30 @@ mod tests {
     }
 
     #[test]
-    fn an_old_kernel_keeps_no_count_and_a_broken_one_is_a_gap() {
+    fn an_old_kernel_keeps_no_count_and_a_broken_one_is_not_known_of_its_filesystem_alone() {
         let (_dir, root) = machine(&[("ext4/nvme1n1/delayed_allocation_blocks", "0")]);
         let found = live(&root).unwrap();
         assert_eq!((found.get(&key(FsType::Ext4, "nvme1n1")), found.gap()), (Some(&Filesystem::default()), None));
-        let (_dir, root) = machine(&[("ext4/nvme1n1/errors_count", "many"), ("xfs", "a file")]);
+        let (_dir, root) = machine(&[("ext4/nvme1n1/errors_count", "many"), ("ext4/nvme2n1/errors_count", "0\n")]);
         let found = live(&root).unwrap();
-        assert!(found.gap().unwrap().why.contains("nvme1n1/errors_count"), "{:?}", found.gap());
-        assert!(found.get(&key(FsType::Ext4, "nvme1n1")).is_some(), "it is alive all the same");
+        let errors = |device| &found.get(&key(FsType::Ext4, device)).unwrap().errors;
+        assert!(errors("nvme1n1").unread().unwrap().why.contains("nvme1n1/errors_count"), "{found:?}");
+        assert_eq!((errors("nvme2n1"), found.gap()), (&Part::Known(0), None));
     }
 
     #[test]
-    fn this_machines_mounted_filesystems_are_alive() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn what_is_mounted_is_alive() {
+        let (dir, root) = machine(&[("ext4/nvme1n1/errors_count", "0\n")]);
+        fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        fs::write(dir.path().join("proc/1/mountinfo"), "29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n").unwrap();
         let found = live(&root).unwrap();
         assert_eq!(found.gap(), None);
-        let mounts = MountTable::default().read(&root, "/var/lib/kubelet").unwrap();
-        for mount in mounts.values().filter(|mount| &*mount.fstype == "ext4") {
-            let device = mount.source.strip_prefix("/dev/").unwrap_or_default();
-            // /dev/root and mapper links are other names of it.
-            if root.exists(&format!("sys/class/block/{device}")) {
-                assert!(found.get(&key(FsType::Ext4, device)).is_some(), "{mount:?}");
-            }
+        let mounts = MountTable::default()
+            .read(&root, &crate::observe::kubelet::place::KubeletPaths::plain("/var/lib/kubelet"))
+            .unwrap();
+        for mount in mounts.values() {
+            let device = mount.source.strip_prefix("/dev/").unwrap();
+            assert!(found.get(&key(FsType::Ext4, device)).is_some(), "{mount:?}");
         }
     }
 
@@ -161,8 +172,8 @@ mod tests {
             let (_dir, root) = machine(&[("ext4/a/errors_count", &count), ("ext4/a/last_error_time", &time)]);
             let found = live(&root).unwrap();
             let state = found.get(&key(FsType::Ext4, "a")).unwrap();
-            prop_assert!(state.errors.is_some() || found.gap().is_some());
-            prop_assert!(state.last_error.is_none_or(|time| time > 0));
+            prop_assert!(!state.errors.is_absent());
+            prop_assert!(state.last_error.seen().is_ok_and(|time| time.is_none_or(|time| *time > 0)) || state.last_error.unread().is_some());
         }
     }
 }

@@ -256,15 +256,10 @@ mod tests {
         assert_eq!(clock(&root).unwrap_err().cause, Cause::Malformed);
     }
 
+    /// The one that only a system call reads.
     #[test]
-    fn this_machine_has_a_boot_limits_and_a_clock() {
-        let root = Root::open(Path::new("/")).unwrap();
-        let seen = boot(&root, None).unwrap();
-        assert!(seen.taint.is_some() && seen.kernel.starts_with(|c: char| c.is_ascii_digit()));
-        let limits = limits(&root).unwrap();
-        assert_eq!(limits.unread(), None);
-        assert!(limits.pid_max.seen().unwrap().is_some_and(|max| *max > 300));
-        assert!(clock(&root).unwrap().max_error_us > 0);
+    fn this_machine_has_a_clock() {
+        assert!(clock(&Root::open(Path::new("/")).unwrap()).is_ok());
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::root::{Root, TABLE, quote};
-use crate::facts::{Cause, KernelEvent, KernelLog, KernelRecord, Unknown};
+use crate::facts::{Cause, Component, KernelEvent, KernelLog, KernelRecord, Unknown};
 
 mod message;
 mod syslog;
@@ -83,7 +83,8 @@ fn denied(root: &Root, unknown: Unknown) -> Unknown {
     if unknown.cause != Cause::Denied {
         return unknown;
     }
-    Unknown::new(Cause::Denied, format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH)))
+    let why = format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH));
+    Unknown::new(Cause::Denied, why).in_component(Component::Kmsg)
 }
 
 fn told_by_copy(root: &Root) -> Result<Told, Unknown> {
@@ -118,6 +119,8 @@ pub struct Told {
     /// The number that the next message has if none is lost; absent before the first.
     next: Option<u64>,
     lost: u64,
+    /// The number of the first message after the last that was lost.
+    lost_before: Option<u64>,
 }
 
 impl Told {
@@ -125,7 +128,7 @@ impl Told {
     pub fn log(&mut self) -> KernelLog {
         let records = &self.records;
         let shared = self.shared.get_or_insert_with(|| records.iter().cloned().collect());
-        KernelLog { records: Arc::clone(shared), lost: self.lost }
+        KernelLog { records: Arc::clone(shared), lost: self.lost, lost_before: self.lost_before }
     }
 
     fn follow(&mut self, root: &Root, mut device: &File) -> Result<(), Unknown> {
@@ -156,7 +159,10 @@ impl Told {
         if message.seq < expected {
             return; // heard already, before the device was opened anew
         }
-        self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
+        if message.seq > expected {
+            self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
+            self.lost_before = Some(message.seq);
+        }
         self.next = Some(message.seq.saturating_add(1));
         if !message.from_kernel {
             return;
@@ -331,7 +337,7 @@ mod tests {
         told.hear(&parse_record(io_error(5).as_bytes()).unwrap());
         told.hear(&parse_record(io_error(8).as_bytes()).unwrap());
         let log = told.log();
-        assert_eq!((log.records.len(), log.lost), (2, 2));
+        assert_eq!((log.records.len(), log.lost, log.lost_before.is_some()), (2, 2, true));
     }
 
     #[test]
@@ -340,6 +346,7 @@ mod tests {
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);
         assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
+        assert_eq!(unknown.component, Some(Component::Kmsg));
     }
 
     #[test]

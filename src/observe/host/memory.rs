@@ -173,7 +173,6 @@ fn shown(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use nix::errno::Errno;
     use proptest::prelude::*;
@@ -300,8 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_memory_and_not_all_of_it_is_free() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn memory_and_its_counters_are_read_from_a_tree() {
+        let (dir, root) = tree("proc/meminfo", MEMINFO);
+        fs::write(dir.path().join("proc/vmstat"), VMSTAT).unwrap();
         let seen = meminfo(&root).unwrap();
         assert!(seen.total > seen.free && seen.free > 0 && seen.swap_total >= seen.swap_free);
         assert!(vmstat(&root).unwrap().pgmajfault.is_some());

@@ -10,9 +10,10 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown, VolumePath};
+use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown};
 
 use super::root::{Root, TABLE, quote};
+use crate::observe::kubelet::place::{KubeletPaths, looks_like_a_volume, not_recognized};
 
 /// The first process's table is the host's.
 const PATH: &str = "proc/1/mountinfo";
@@ -33,33 +34,35 @@ pub struct MountTable {
 struct Parsed {
     mounts: Mounts,
     images: ImageDirs,
+    /// The kubelet's directories by which paths were read.
+    paths: KubeletPaths,
     /// Of the text, which a busy node has megabytes of.
     hash: u64,
 }
 
 impl MountTable {
-    /// Reads the table while nothing changes in it. The kubelet's directory must be the same on every read.
+    /// Reads the table while nothing changes in it.
     ///
     /// # Errors
     /// When it cannot be read, changed during each of three reads, or is no mount table.
-    pub fn read(&mut self, root: &Root, kubelet_root: &str) -> Result<Mounts, Unknown> {
+    pub fn read(&mut self, root: &Root, paths: &KubeletPaths) -> Result<Mounts, Unknown> {
         // Who lists directories by an old table may list a volume that was mounted since: gone until all is read.
-        let before = self.parsed.take();
+        // What was parsed rests on the kubelet's directory as well as on the text.
+        let before = self.parsed.take().filter(|parsed| parsed.paths == *paths);
         let other = self.text(root, before.as_ref().map(|parsed| parsed.hash))?;
         let parsed = match (before, other) {
             // Most of a pass would go into parsing what the last one parsed.
             (Some(parsed), None) => parsed,
-            (_, text) => self.parse(root, &text.unwrap_or_default(), kubelet_root)?,
+            (_, text) => self.parse(root, &text.unwrap_or_default(), paths)?,
         };
         Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
     /// Mount points below the kubelet's directory, as the latest read saw them; `None` where that was not whole.
     #[must_use]
-    pub fn points_below(&self, kubelet_root: &str) -> Option<Vec<&str>> {
+    pub fn points_below(&self, paths: &KubeletPaths) -> Option<Vec<&str>> {
         let whole = self.mounts().filter(|mounts| mounts.gap().is_none())?;
-        let below = |point: &&str| point.strip_prefix(kubelet_root).is_some_and(|rest| rest.starts_with('/'));
-        Some(whole.values().map(|mount| &*mount.point).filter(below).collect())
+        Some(whole.values().map(|mount| &*mount.point).filter(|point| paths.has(point)).collect())
     }
 
     /// All mounts, as the latest read saw them.
@@ -125,13 +128,13 @@ impl MountTable {
         Ok(Some(text))
     }
 
-    fn parse(&self, root: &Root, text: &[u8], kubelet_root: &str) -> Result<Parsed, Unknown> {
-        let mut table = Table::scan(text, kubelet_root).map_err(|reason| root.malformed(PATH, reason))?;
+    fn parse(&self, root: &Root, text: &[u8], paths: &KubeletPaths) -> Result<Parsed, Unknown> {
+        let mut table = Table::scan(text, paths).map_err(|reason| root.malformed(PATH, reason))?;
         let images = std::mem::take(&mut table.images);
         let mounts = table.into_mounts(&root.name(PATH));
         let mut hasher = self.hashes.build_hasher();
         hasher.write(text);
-        Ok(Parsed { mounts, images, hash: hasher.finish() })
+        Ok(Parsed { mounts, images, paths: paths.clone(), hash: hasher.finish() })
     }
 }
 
@@ -167,7 +170,7 @@ fn read_while_still(
 /// # Errors
 /// The reason, where this is no mount table at all: it has no line for `/`.
 pub fn parse(bytes: &[u8], kubelet_root: &str) -> Result<Mounts, String> {
-    Table::scan(bytes, kubelet_root).map(|table| table.into_mounts("the mount table"))
+    Table::scan(bytes, &KubeletPaths::plain(kubelet_root)).map(|table| table.into_mounts("the mount table"))
 }
 
 /// A table with what was wrong in it.
@@ -176,16 +179,19 @@ struct Table {
     images: ImageDirs,
     bad: Option<(usize, String)>,
     bad_count: usize,
+    /// Volumes are mounted, and not one below the kubelet's directory.
+    elsewhere: Option<Unknown>,
 }
 
 impl Table {
-    fn scan(bytes: &[u8], kubelet_root: &str) -> Result<Self, String> {
-        let mut table = Self { entries: Vec::new(), images: ImageDirs::default(), bad: None, bad_count: 0 };
+    fn scan(bytes: &[u8], paths: &KubeletPaths) -> Result<Self, String> {
+        let images = ImageDirs::default();
+        let mut table = Self { entries: Vec::new(), images, bad: None, bad_count: 0, elsewhere: None };
         for (index, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             match Line::whole(text) {
                 Ok(line) => {
                     table.images.note(&line);
-                    table.entries.push((line.id, line.entry(kubelet_root)));
+                    table.entries.push((line.id, line.entry(paths)));
                 }
                 Err(reason) => table.note(index.saturating_add(1), text, reason),
             }
@@ -195,6 +201,7 @@ impl Table {
             return Err(format!("expected a mount table, found no line for / among {lines} mounts"));
         }
         table.note_twins();
+        table.note_elsewhere(paths);
         Ok(table)
     }
 
@@ -215,13 +222,42 @@ impl Table {
         }
     }
 
+    /// That nothing was recognized does not say that nothing is there.
+    fn note_elsewhere(&mut self, paths: &KubeletPaths) {
+        if self.entries.iter().any(|(_, mount)| mount.volume.is_some()) {
+            return;
+        }
+        let aliases = self.aliases_of(&paths.root);
+        let is_alias = |point: &str| {
+            let below = |alias: &String| point.strip_prefix(alias.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            aliases.iter().any(below)
+        };
+        let points = self.entries.iter().map(|(_, mount)| &*mount.point);
+        let point = points.filter(|point| !is_alias(point)).find(|point| looks_like_a_volume(point));
+        self.elsewhere = point.map(|point| not_recognized(paths, point));
+    }
+
+    /// Other paths by which the kubelet's directory is reached, where it is a bind of one of them.
+    fn aliases_of(&self, dir: &str) -> Vec<String> {
+        let mut aliases = Vec::new();
+        for (_, own) in self.entries.iter().filter(|(_, mount)| &*mount.point == dir) {
+            for (_, mount) in self.entries.iter().filter(|(_, mount)| mount.dev == own.dev) {
+                let root = if &*mount.root == "/" { "" } else { &*mount.root };
+                let rest = own.root.strip_prefix(root).filter(|rest| rest.starts_with('/'));
+                aliases.extend(rest.map(|rest| format!("{}{rest}", mount.point.trim_end_matches('/'))));
+            }
+        }
+        aliases
+    }
+
     fn into_mounts(self, name: &str) -> Mounts {
         let count = self.bad_count;
+        let elsewhere = self.elsewhere;
         let gap = self.bad.map(|(line, reason)| {
             let place = if line == 0 { String::new() } else { format!(" line {line}") };
             Unknown::new(Cause::Incomplete, format!("{name}{place}: {reason}; {count} such lines in all"))
         });
-        Mounts::with_gap(self.entries, gap)
+        Mounts::with_gap(self.entries, gap.or(elsewhere))
     }
 }
 
@@ -346,7 +382,7 @@ impl<'a> Line<'a> {
         Ok(Self { id, parent, dev, root, point, follows, options, fstype, source, super_options: rest })
     }
 
-    fn entry(&self, kubelet_root: &str) -> MountEntry {
+    fn entry(&self, paths: &KubeletPaths) -> MountEntry {
         let root = decode(self.root);
         let source = decode(self.source);
         let (point, point_deleted) = self.mount_point();
@@ -354,7 +390,7 @@ impl<'a> Line<'a> {
         MountEntry {
             parent: self.parent,
             dev: self.dev,
-            volume: VolumePath::parse(kubelet_root, &point),
+            volume: paths.volume(&point),
             root: root.into(),
             point: point.into(),
             options: decode(self.options).into(),
@@ -425,6 +461,7 @@ mod tests {
 
     use super::*;
     use crate::facts::NotAbsent;
+    use crate::facts::VolumePath;
 
     const KUBELET: &str = "/var/lib/kubelet";
     const NODE: &[u8] = include_bytes!("../../../tests/fuzz/seeds/mountinfo/ebs-node");
@@ -481,7 +518,7 @@ mod tests {
     }
 
     fn image_dirs(lines: &str) -> Vec<String> {
-        let table = Table::scan(format!("{ROOT}{lines}").as_bytes(), KUBELET).unwrap();
+        let table = Table::scan(format!("{ROOT}{lines}").as_bytes(), &KubeletPaths::plain(KUBELET)).unwrap();
         table.images.of_the_runtime().into_iter().map(str::to_owned).collect()
     }
 
@@ -575,10 +612,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let mut table = MountTable::default();
-        assert_eq!(table.read(&root, KUBELET).unwrap_err().cause, Cause::Missing);
+        assert_eq!(table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap_err().cause, Cause::Missing);
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         std::fs::write(dir.path().join(PATH), "").unwrap();
-        let unknown = table.read(&root, KUBELET).unwrap_err();
+        let unknown = table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap_err();
         assert!(unknown.cause == Cause::Malformed && unknown.why.contains("proc/1/mountinfo: expected"), "{unknown}");
     }
 
@@ -589,15 +626,15 @@ mod tests {
         let write = |bytes: &[u8]| std::fs::write(dir.path().join(PATH), bytes).unwrap();
         let root = Root::open(dir.path()).unwrap();
         let mut table = MountTable::default();
-        assert_eq!(table.points_below(KUBELET), None);
+        assert_eq!(table.points_below(&KubeletPaths::plain(KUBELET)), None);
         write(NODE);
-        table.read(&root, KUBELET).unwrap();
-        let points = table.points_below(KUBELET).unwrap();
+        table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap();
+        let points = table.points_below(&KubeletPaths::plain(KUBELET)).unwrap();
         assert_eq!(points.len(), 5, "{points:?}");
         assert!(points.iter().all(|point| point.starts_with("/var/lib/kubelet/p")));
         write(&[NODE, b"torn"].concat());
-        table.read(&root, KUBELET).unwrap();
-        assert_eq!(table.points_below(KUBELET), None, "a table with a gap may lack a volume");
+        table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap();
+        assert_eq!(table.points_below(&KubeletPaths::plain(KUBELET)), None, "a table with a gap may lack a volume");
     }
 
     #[test]
@@ -608,7 +645,7 @@ mod tests {
         let mut table = MountTable::default();
         let mut read = |text: &str| {
             std::fs::write(dir.path().join(PATH), text).unwrap();
-            table.read(&root, KUBELET)
+            table.read(&root, &KubeletPaths::plain(KUBELET))
         };
         let place = |mounts: &Mounts| std::ptr::from_ref(mounts.values().next().unwrap());
         let first = read(ROOT).unwrap();
@@ -632,7 +669,7 @@ mod tests {
         }
         std::fs::write(dir.path().join(PATH), &text).unwrap();
         let mut table = MountTable::default();
-        let mounts = table.read(&Root::open(dir.path()).unwrap(), KUBELET).unwrap();
+        let mounts = table.read(&Root::open(dir.path()).unwrap(), &KubeletPaths::plain(KUBELET)).unwrap();
         assert_eq!((mounts.len(), mounts.gap()), (100_001, None));
     }
 
@@ -656,12 +693,12 @@ mod tests {
     fn this_machines_table_is_read_again_through_the_same_descriptor() {
         let root = Root::open(Path::new("/")).unwrap();
         let mut table = MountTable::default();
-        let first = table.read(&root, "/proc").unwrap();
+        let first = table.read(&root, &KubeletPaths::plain("/proc")).unwrap();
         assert!(table.file.is_some());
-        let again = table.read(&root, "/proc").unwrap();
+        let again = table.read(&root, &KubeletPaths::plain("/proc")).unwrap();
         assert_eq!((first.gap(), again.gap()), (None, None));
         assert!(first.values().any(|mount| &*mount.fstype == "proc"));
-        assert!(table.points_below(KUBELET).is_some());
+        assert!(table.points_below(&KubeletPaths::plain(KUBELET)).is_some());
     }
 
     #[test]
@@ -669,7 +706,7 @@ mod tests {
         let root = Root::open(Path::new("/")).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut table = MountTable { file: Some(File::open(dir.path()).unwrap()), ..MountTable::default() };
-        assert!(table.read(&root, KUBELET).is_ok());
+        assert!(table.read(&root, &KubeletPaths::plain(KUBELET)).is_ok());
     }
 
     #[test]
@@ -727,7 +764,7 @@ mod tests {
             let (point, source) = (format!("/{point}."), format!("{source}."));
             let line = format!("{id} 0 {major}:{minor} / {} rw - t {} rw,x", encode(&point), encode(&source));
             let line = Line::parse(line.as_bytes()).unwrap();
-            let entry = line.entry(KUBELET);
+            let entry = line.entry(&KubeletPaths::plain(KUBELET));
             prop_assert_eq!(line.id, id);
             prop_assert_eq!(entry.dev, DevId { major, minor });
             prop_assert_eq!((&*entry.point, &*entry.source, &*entry.super_options), (&*point, &*source, "rw,x"));

@@ -2,7 +2,7 @@
 
 use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 
-use super::block::ebs_volume;
+use super::block::{BlockTable, ebs_volume};
 use super::gaps::Gaps;
 use super::root::{Root, below};
 
@@ -10,16 +10,23 @@ const CONTROLLERS: &str = "sys/class/nvme";
 
 /// All NVMe controllers.
 ///
+/// Block devices are read from another directory: a controller that one of them stands below, and that is not listed, is missing
+/// from the list.
+///
 /// # Errors
 /// When they cannot be listed. A kernel that never met one has no such class: where the classes can be listed and
-/// this one is not among them, there is none.
-pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
+/// this one is not among them, there is none, unless a disk shows that there is.
+pub fn controllers(root: &Root, disks: &BlockTable) -> Result<NvmeControllers, Unknown> {
     let names = match root.list(CONTROLLERS) {
         Ok(names) => names,
         Err(why) if why.cause == Cause::Missing => {
             let classes = root.list("sys/class")?;
             let hidden = classes.iter().any(|(class, _)| class == "nvme");
-            return if hidden { Err(why) } else { Ok(NvmeControllers::whole([])) };
+            return match shown_elsewhere(root) {
+                _ if hidden => Err(why),
+                Some(proof) => Err(Unknown::new(Cause::Incomplete, format!("{}, and {proof}", why.why))),
+                None => Ok(NvmeControllers::whole([])),
+            };
         }
         Err(why) => return Err(why),
     };
@@ -30,7 +37,37 @@ pub fn controllers(root: &Root) -> Result<NvmeControllers, Unknown> {
             found.push((name, controller));
         }
     }
+    for (controller, dir) in disks.directories().filter_map(|dir| Some((controller_of(dir)?, dir))) {
+        let path = below(CONTROLLERS, controller);
+        // A disk that has gone by now shows nothing, and a controller that has come since is in the next list.
+        if !found.iter().any(|(name, _)| name == controller) && root.exists(dir) && !root.exists(&path) {
+            let why = format!("{} is not there, and its disk {} is", root.name(&path), root.name(dir));
+            gaps.note(Unknown::new(Cause::Incomplete, why));
+        }
+    }
     Ok(NvmeControllers::with_gap(found, gaps.into_gap()))
+}
+
+/// What else shows that there is an NVMe disk.
+fn shown_elsewhere(root: &Root) -> Option<String> {
+    let disk = |name: &str| namespace(name).is_some();
+    for dir in ["sys/block", "sys/class/block"] {
+        let names = root.list(dir).unwrap_or_default();
+        if let Some((name, _)) = names.into_iter().find(|(name, _)| disk(name)) {
+            return Some(format!("{} has {name}", root.name(dir)));
+        }
+    }
+    let partitions = root.text("proc/partitions").ok()?;
+    let name = partitions.lines().filter_map(|line| line.split_whitespace().nth(3)).find(|name| disk(name))?;
+    Some(format!("{} has {name}", root.name("proc/partitions")))
+}
+
+/// The controller below which a disk stands in sysfs (`…/nvme/nvme1/nvme1n1`); none of the head of a multipath device, which may
+/// outlive its controllers.
+fn controller_of(disk: &str) -> Option<&str> {
+    let mut parts = disk.rsplit('/');
+    let (name, controller, class) = (parts.next()?, parts.next()?, parts.next()?);
+    (namespace(name).is_some() && is_controller(controller) && class == "nvme").then_some(controller)
 }
 
 /// One controller; `None` where it went away under the look.
@@ -122,7 +159,7 @@ mod tests {
         add(dir.path(), "nvme0", &EBS, &["nvme0n1", "ng0n1", "hwmon1", "power"]);
         add(dir.path(), "nvme10", &EBS[..3], &["nvme2c10n1", "nvme2c10n2"]);
         fs::create_dir_all(dir.path().join(CONTROLLERS).join("nvme-fabrics")).unwrap();
-        let found = controllers(&root).unwrap();
+        let found = controllers(&root, &BlockTable::default()).unwrap();
         assert_eq!((found.len(), found.gap()), (2, None));
         let expected = NvmeController {
             model: "Amazon Elastic Block Store".into(),
@@ -140,13 +177,17 @@ mod tests {
     fn no_class_among_the_classes_is_no_controller() {
         let (dir, root) = machine();
         fs::create_dir_all(dir.path().join("sys/class/block")).unwrap();
-        let none = controllers(&root).unwrap();
+        let none = controllers(&root, &BlockTable::default()).unwrap();
         assert_eq!((none.len(), none.gap()), (0, None));
         fs::remove_dir_all(dir.path().join("sys/class")).unwrap();
-        assert_eq!(controllers(&root).unwrap_err().cause, Cause::Missing);
+        assert_eq!(controllers(&root, &BlockTable::default()).unwrap_err().cause, Cause::Missing);
         let (dir, root) = machine();
         symlink("/nowhere", dir.path().join(CONTROLLERS)).unwrap();
-        assert_eq!(controllers(&root).unwrap_err().cause, Cause::Missing, "a class that leads nowhere is not none");
+        assert_eq!(
+            controllers(&root, &BlockTable::default()).unwrap_err().cause,
+            Cause::Missing,
+            "a class that leads nowhere is not none"
+        );
     }
 
     #[test]
@@ -154,23 +195,67 @@ mod tests {
         let (dir, root) = machine();
         fs::create_dir_all(dir.path().join(CONTROLLERS)).unwrap();
         symlink("../../devices/gone", dir.path().join(CONTROLLERS).join("nvme3")).unwrap();
-        let none = controllers(&root).unwrap();
+        let none = controllers(&root, &BlockTable::default()).unwrap();
         assert_eq!((none.len(), none.gap()), (0, None));
         for (at, name) in ["model", "serial", "state"].into_iter().enumerate() {
             let (dir, root) = machine();
             let files: Vec<_> = EBS.into_iter().filter(|(file, _)| *file != name).collect();
             add(dir.path(), "nvme0", &files, &[]);
-            let found = controllers(&root).unwrap();
+            let found = controllers(&root, &BlockTable::default()).unwrap();
             assert!(found.gap().unwrap().why.contains(&format!("nvme0/{name}")), "{at} {:?}", found.gap());
             assert_eq!(found.len(), 1);
         }
         let (dir, root) = machine();
         add(dir.path(), "nvme0", &[EBS[0], ("serial", "vol-x"), EBS[2]], &[]);
-        assert!(controllers(&root).unwrap().gap().unwrap().why.contains("expected vol and 17"));
+        assert!(controllers(&root, &BlockTable::default()).unwrap().gap().unwrap().why.contains("expected vol and 17"));
         let (dir, root) = machine();
         fs::create_dir_all(dir.path().join(CONTROLLERS)).unwrap();
         fs::write(dir.path().join(CONTROLLERS).join("nvme4"), "").unwrap();
-        assert!(controllers(&root).unwrap().gap().unwrap().why.contains("nvme4 is no directory"));
+        assert!(
+            controllers(&root, &BlockTable::default()).unwrap().gap().unwrap().why.contains("nvme4 is no directory")
+        );
+    }
+
+    #[test]
+    fn no_class_beside_a_disk_is_unknown() {
+        for (file, text) in [
+            ("sys/block/nvme1n1/size", "8\n"),
+            ("sys/class/block/nvme1n1/size", "8\n"),
+            ("proc/partitions", "major minor  #blocks  name\n\n 259        0    8388608 nvme1n1\n"),
+        ] {
+            let (dir, root) = machine();
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text.replace("nvme1n1", "xvda")).unwrap();
+            fs::create_dir_all(dir.path().join("sys/block/xvda")).unwrap();
+            if file == "proc/partitions" {
+                assert_eq!(controllers(&root, &BlockTable::default()).unwrap().len(), 0);
+            }
+            fs::write(&path, text).unwrap();
+            let why = controllers(&root, &BlockTable::default()).unwrap_err();
+            assert!(why.cause == Cause::Incomplete && why.why.contains("nvme1n1"), "{file}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_controller_that_is_missing_beside_its_disk_is_a_gap() {
+        let (dir, root) = machine();
+        add(dir.path(), "nvme0", &EBS, &[]);
+        add(dir.path(), "nvme1", &EBS, &["nvme1n1/queue"]);
+        let disk = dir.path().join("sys/devices/pci0000:00/nvme/nvme1/nvme1n1");
+        fs::write(disk.join("size"), "8\n").unwrap();
+        fs::create_dir_all(dir.path().join("sys/dev/block")).unwrap();
+        symlink("../../devices/pci0000:00/nvme/nvme1/nvme1n1", dir.path().join("sys/dev/block/259:1")).unwrap();
+        let mut disks = BlockTable::default();
+        disks.read(&root).unwrap();
+        assert_eq!(controllers(&root, &disks).unwrap().gap(), None);
+        fs::remove_file(dir.path().join(CONTROLLERS).join("nvme1")).unwrap();
+        let found = controllers(&root, &disks).unwrap();
+        assert!(found.gap().unwrap().why.contains("nvme1 is not there, and its disk"), "{:?}", found.gap());
+        // Both went after the disks were listed.
+        fs::remove_dir_all(disk).unwrap();
+        assert_eq!(controllers(&root, &disks).unwrap().gap(), None);
+        assert_eq!(controller_of("sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2n1"), None);
     }
 
     #[test]

@@ -21,9 +21,6 @@ use crate::observe::host::disk_usage::KUBEPODS;
 use crate::observe::host::root::{EntryKind, Root, SMALL, relative};
 use settings::Settings;
 
-/// The kubelet's directory unless `--root-dir` says otherwise.
-const DEFAULT_ROOT: &str = "/var/lib/kubelet";
-
 /// Where distributions keep the file, with the drop-ins that go with it: EKS, Bottlerocket, kubeadm, kops,
 /// EKS before nodeadm, GKE. The first that is there counts.
 const USUAL_PLACES: [(&str, Option<&str>); 6] = [
@@ -86,7 +83,7 @@ impl Finder {
         self.pid = found.as_ref().map(|running| running.pid);
         let kubelet_root = kubelet_root.trim_end_matches('/');
         match (found, config_file) {
-            (Some(running), _) => of_process(root, &running),
+            (Some(running), _) => of_process(root, &running, kubelet_root),
             (None, Some(path)) => of_setting(root, kubelet_root, path),
             (None, None) => without_process(root, kubelet_root, others),
         }
@@ -179,7 +176,7 @@ impl Processes<'_> {
 }
 
 /// Flags win over files, and the directory is a flag: a file that cannot be read hides neither.
-fn of_process(root: &Root, running: &Running) -> Result<KubeletConfig, Unknown> {
+fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
     let pid = running.pid;
     let cmdline = format!("proc/{pid}/cmdline");
     let flags = parse_cmdline(&running.cmdline).map_err(|reason| root.malformed(&cmdline, reason))?;
@@ -220,7 +217,7 @@ fn of_process(root: &Root, running: &Running) -> Result<KubeletConfig, Unknown> 
     });
     let (hard, soft) = thresholds;
     Ok(KubeletConfig {
-        root_dir: flags.root_dir.clone().unwrap_or_else(|| DEFAULT_ROOT.to_owned()),
+        root_dir: flags.root_dir.clone().unwrap_or_else(|| kubelet_root.to_owned()),
         hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
         soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
         enforces_pods: settings.enforces_pods(),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::facts::{Cause, Inventory, KubeletDirs, PodDir, PodUid, StagingDir, Unknown, VolumeData, VolumeDir};
 use crate::observe::host::root::{EntryKind, Root, below};
+use crate::observe::kubelet::place::KubeletPaths;
 
 /// Far more than a node runs (the limit is 737 on the largest instances).
 const MOST_PODS: usize = 2_000;
@@ -24,25 +25,34 @@ const MOST_STAGED: usize = 2_000;
 /// The only plugin that keeps a file beside its mount point.
 const CSI: &str = "kubernetes.io~csi";
 
+/// Where the kubelet binds subpaths of volumes.
+const SUBPATHS: &str = "volume-subpaths";
+
 /// Reads the directories of pods and of staged CSI volumes.
 ///
 /// # Errors
 /// When the mount table is not known, the kubelet's directory is not there or is reached through a link, or its
 /// `pods` cannot be listed. Below that, what cannot be read is a gap.
-pub fn read(root: &Root, kubelet_root: &str, mount_points: Option<Vec<&str>>) -> Result<KubeletDirs, Unknown> {
+pub fn read(root: &Root, paths: &KubeletPaths, mount_points: Option<Vec<&str>>) -> Result<KubeletDirs, Unknown> {
     let Some(mount_points) = mount_points else {
         let why = "the mount table is not known, so the kubelet's directories are not looked at";
         return Err(Unknown::new(Cause::Incomplete, why));
     };
-    let top = kubelet_root.trim_matches('/');
-    refuse_detours(root, top)?;
-    root.handle(top)?;
+    for dir in [paths.root.clone(), paths.dir("pods"), paths.dir("plugins")] {
+        refuse_detours(root, dir.trim_matches('/'))?;
+    }
+    root.handle(paths.root.trim_matches('/'))?;
     let look = Look { root, mounted: mount_points.into_iter().map(|point| point.trim_start_matches('/')).collect() };
-    let top = Place(top.to_owned());
     let mut gap = Gap::default();
-    let pods = look.pods(&top, &mut gap)?;
+    let pods = look.pods(&paths.dir("pods"), &mut gap)?;
+    let pods_dir = paths.dir("pods").trim_matches('/').to_owned();
+    look.expect_what_is_mounted(&pods_dir, |uid| pods.iter().any(|(known, _)| known == uid), &mut gap);
     let pods = Inventory::with_gap(pods, gap.names.take());
-    let staging = look.staging(&top, &mut gap);
+    let staging = look.staging(&paths.dir("plugins"), &mut gap);
+    let csi = below(paths.dir("plugins").trim_matches('/'), "kubernetes.io/csi");
+    for driver in look.names_of_mounts(&csi).filter(|driver| !is_no_driver(driver)) {
+        look.expect_what_is_mounted(&below(&csi, driver), |hash| staging.contains_key(hash), &mut gap);
+    }
     Ok(KubeletDirs { pods, staging: Inventory::with_gap(staging, gap.names), unread: gap.unread })
 }
 
@@ -107,7 +117,27 @@ impl Gap {
     }
 }
 
+/// Raw block volumes, and the layout before 1.24.
+fn is_no_driver(name: &str) -> bool {
+    matches!(name, "volumeDevices" | "pv")
+}
+
 impl Look<'_> {
+    /// The names in a directory below which something is mounted.
+    fn names_of_mounts<'s>(&'s self, dir: &'s str) -> impl Iterator<Item = &'s str> {
+        let below =
+            move |point: &'s str| point.strip_prefix(dir)?.strip_prefix('/')?.split_once('/').map(|(name, _)| name);
+        self.mounted.iter().copied().filter_map(below)
+    }
+
+    /// What the mount table shows below a directory is in it, whatever its list says.
+    fn expect_what_is_mounted(&self, dir: &str, is_listed: impl Fn(&str) -> bool, gap: &mut Gap) {
+        if let Some(name) = self.names_of_mounts(dir).find(|name| !is_listed(name)) {
+            let path = self.root.name(&below(dir, name));
+            gap.note(format!("{path} is not there, and the mount table has a mount below it"));
+        }
+    }
+
     /// What is in a place, if nothing is mounted there.
     fn enter(&self, place: &Place, name: &str) -> Result<Place, Unknown> {
         let path = below(&place.0, name);
@@ -145,9 +175,15 @@ impl Look<'_> {
         }
     }
 
-    fn pods(&self, top: &Place, gap: &mut Gap) -> Result<Vec<(PodUid, PodDir)>, Unknown> {
+    /// A directory by its path, if nothing is mounted there.
+    fn enter_path(&self, path: &str) -> Result<Place, Unknown> {
+        let (parent, name) = path.trim_matches('/').rsplit_once('/').unwrap_or(("", path));
+        self.enter(&Place(parent.to_owned()), name)
+    }
+
+    fn pods(&self, dir: &str, gap: &mut Gap) -> Result<Vec<(PodUid, PodDir)>, Unknown> {
         let mut pods = Vec::new();
-        let place = self.enter(top, "pods")?;
+        let place = self.enter_path(dir)?;
         for uid in self.directories(&place, MOST_PODS, gap)? {
             let pod = self.enter(&place, &uid).and_then(|place| self.pod(&place, gap));
             pods.extend(gap.unless(pod).map(|pod| (uid, pod)));
@@ -166,6 +202,7 @@ impl Look<'_> {
         self.volumes(place, "volumes", CSI, &mut volumes, gap);
         // Raw block volumes: each name is a link to a device, and has no file of its own here.
         self.volumes(place, "volumeDevices", "", &mut volumes, gap);
+        self.subpaths(place, &mut volumes, gap);
         Ok(PodDir { changed, volumes })
     }
 
@@ -186,6 +223,14 @@ impl Look<'_> {
         }
     }
 
+    /// `volume-subpaths/NAME`: its containers' mounts are below that, and not looked at.
+    fn subpaths(&self, pod: &Place, found: &mut Vec<VolumeDir>, gap: &mut Gap) {
+        let Some(dir) = gap.unless(self.enter(pod, SUBPATHS)) else { return };
+        let names = self.directories(&dir, MOST_VOLUMES, gap);
+        let new = |name| VolumeDir { plugin: SUBPATHS.to_owned(), name, data: None };
+        found.extend(gap.unless(names).unwrap_or_default().into_iter().map(new));
+    }
+
     /// `vol_data.json` of a directory that is no mount point.
     fn data(&self, place: &Place, name: &str, gap: &mut Gap) -> Option<VolumeData> {
         let file = self.enter(place, name).and_then(|place| self.enter(&place, "vol_data.json"));
@@ -193,15 +238,15 @@ impl Look<'_> {
     }
 
     /// `plugins/kubernetes.io/csi/DRIVER/HASH`; nothing is there before the first CSI volume.
-    fn staging(&self, top: &Place, gap: &mut Gap) -> BTreeMap<String, StagingDir> {
+    fn staging(&self, plugins: &str, gap: &mut Gap) -> BTreeMap<String, StagingDir> {
         let mut staged: BTreeMap<String, StagingDir> = BTreeMap::new();
-        let place =
-            ["plugins", "kubernetes.io", "csi"].iter().try_fold(Place(top.0.clone()), |at, name| self.enter(&at, name));
+        let plugins = self.enter_path(plugins);
+        let place = plugins
+            .and_then(|plugins| ["kubernetes.io", "csi"].iter().try_fold(plugins, |at, name| self.enter(&at, name)));
         let drivers = place.and_then(|place| Ok((self.directories(&place, MOST_STAGED, gap)?, place)));
         let Some((drivers, place)) = gap.unless(drivers) else { return staged };
         for driver in drivers {
-            // Raw block volumes, and the layout before 1.24.
-            if driver == "volumeDevices" || driver == "pv" {
+            if is_no_driver(&driver) {
                 continue;
             }
             self.staged_by(&place, &driver, &mut staged, gap);

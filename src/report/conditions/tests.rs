@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::facts::{BootId, Cause, Source};
 use crate::finding::{Kind, Severity, Subject, SubjectType};
-use crate::report::{NOT_LOOKED, ReportedFinding, ReportedUnknown, State, samples};
+use crate::report::{ReportedFinding, ReportedUnknown, State, samples};
 
 const VOLUMES: &str = "BarnacleVolumeProblem";
 const BEGUN: i64 = 1_795_234_203;
@@ -103,15 +103,22 @@ fn every_kind(state: State, blind: bool, why: &str) -> Report {
 }
 
 fn begun() -> Report {
-    every_kind(State::Blind, true, NOT_LOOKED)
+    let mut report = every_kind(State::Blind, true, "its detector has not run yet");
+    report.kinds.iter_mut().for_each(|row| row.not_run = true);
+    report
 }
 
 /// The mount table cannot be read.
 fn no_mounts() -> Report {
     let mut report = healthy();
     let why = "/proc/1/mountinfo: permission denied";
-    report.unknown =
-        vec![ReportedUnknown { source: Source::Mounts, cause: Cause::Denied, why: why.into(), since: None }];
+    report.unknown = vec![ReportedUnknown {
+        source: Source::Mounts,
+        cause: Cause::Denied,
+        why: why.into(),
+        not_applicable: false,
+        since: None,
+    }];
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::DeadMount | Kind::StackedMounts | Kind::PinnedFilesystem) {
             (row.state, row.blind, row.why) = (State::Blind, true, Some(why.to_owned()));
@@ -365,8 +372,9 @@ fn what_the_base_profile_never_sees_makes_nobody_blind() {
         (Source::Pressure, Cause::Unsupported),
         (Source::Conntrack, Cause::Missing),
     ];
-    report.unknown =
-        hidden.map(|(source, cause)| ReportedUnknown { source, cause, why: "no".into(), since: None }).into();
+    report.unknown = hidden
+        .map(|(source, cause)| ReportedUnknown { source, cause, why: "no".into(), not_applicable: false, since: None })
+        .into();
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::OrphanedPodDirectory | Kind::MemoryStall | Kind::ConntrackPressure) {
             (row.state, row.blind, row.why) = (State::Blind, true, Some("no".into()));

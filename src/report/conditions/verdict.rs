@@ -7,7 +7,7 @@ use crate::facts::{Cause, Source};
 use crate::finding::{Kind, Severity};
 use crate::report::events::about;
 use crate::report::jitter::fingerprint;
-use crate::report::{FindingState, KindState, NOT_LOOKED, Report, ReportedFinding, ReportedUnknown, State, text};
+use crate::report::{FindingState, KindState, Report, ReportedFinding, ReportedUnknown, State, text};
 
 /// The states of a condition; True is a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ fn kinds(all: impl Iterator<Item = Kind>) -> String {
 }
 
 fn is_unlooked(row: &KindState) -> bool {
-    row.why.as_deref() == Some(NOT_LOOKED)
+    row.not_run
 }
 
 fn detector(kind: Kind) -> Option<&'static &'static Detector> {

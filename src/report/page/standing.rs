@@ -51,7 +51,11 @@ fn one_reason(out: &mut String, report: &Report, reason: &Unmet<'_>) {
         let kinds: Vec<_> = reason.kinds.iter().map(|kind| kind.name()).collect();
         add(out, format_args!(" <small>(so not {})</small>", kinds.join(", ")));
     }
-    if !reason.counts {
+    if !reason.partly.is_empty() {
+        let kinds: Vec<_> = reason.partly.iter().map(|kind| kind.name()).collect();
+        add(out, format_args!(" <small>(so not wholly {})</small>", kinds.join(", ")));
+    }
+    if reason.absent {
         out.push_str(" <small>not on this machine, or not in this profile or look</small>");
     }
     if let Some(since) = reason.cause.and_then(|(_, since)| since).filter(|since| *since < report.at) {
@@ -95,6 +99,7 @@ fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
     match row.state {
         State::Clear if row.is_clear() => (OK, "clear"),
         State::Clear => (NOT_EVALUATED, "not evaluated wholly"),
+        State::NotAsked => (NOT_EVALUATED, "not asked, as nothing gave a reason"),
         State::NeedsTime => (NOT_EVALUATED, "needs a second sample"),
         State::Blind if row.not_applicable => (NOT_EVALUATED, "not on this machine, or not in this profile or look"),
         State::Blind => (NOT_EVALUATED, "not evaluated"),
@@ -128,7 +133,7 @@ fn sources(out: &mut String, report: &Report) {
 fn notes(out: &mut String, report: &Report) {
     out.push_str("<footer>\n");
     for note in &report.notes {
-        add(out, format_args!("<p>{}</p>\n", Safe(note)));
+        add(out, format_args!("<p>{}</p>\n", Safe(&note.to_string())));
     }
     if !report.pods.is_empty() {
         let pods = report.pods.iter().filter(|(_, count)| **count > 0);

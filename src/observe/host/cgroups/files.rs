@@ -29,14 +29,18 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// A file through its parser; absent where this kernel, version or group has no such file.
-    fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Option<T>, Unknown> {
-        let read = match self {
+    /// A file through its parser.
+    fn needed<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        match self {
             Self::At(root, path) => root.read(&below(path, name), parse),
             Self::Open(folder) => folder.read(name, parse),
             Self::Within(folder, group) => folder.read(&below(group, name), parse),
-        };
-        match read {
+        }
+    }
+
+    /// A file through its parser; absent where this kernel, version or group has no such file.
+    fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Option<T>, Unknown> {
+        match self.needed(name, parse) {
             Ok(value) => Ok(Some(value)),
             Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::Unsupported) => Ok(None),
             Err(unknown) => Err(unknown),
@@ -103,13 +107,13 @@ impl<'a> Group<'a> {
         Ok(oom)
     }
 
-    /// `pids.current`, `pids.max` and `pids.events`: the same in both versions.
-    pub(super) fn pids(&self, cgroup: &mut Cgroup) -> Result<(), Unknown> {
-        cgroup.pids = self.number("pids.current")?;
-        cgroup.pids_max = self.limit("pids.max")?;
-        let refused = self.read("pids.events", |bytes| parse_flat_keyed(bytes, ["max"]))?;
-        cgroup.pids_refused = refused.and_then(|[max]| max);
-        Ok(())
+    /// `pids.current`, `pids.max` and `pids.events`: the same in both versions. The first two are files of each group that the
+    /// controller is switched on for: that one is missing says nothing of a limit.
+    pub(super) fn pids(&self, cgroup: &mut Cgroup) {
+        cgroup.pids = self.needed("pids.current", |bytes| parse_number(whole(bytes)?)).into();
+        cgroup.pids_max = self.needed("pids.max", |bytes| parse_limit(whole(bytes)?)).into();
+        let refused = self.read("pids.events", |bytes| parse_flat_keyed(bytes, ["max"]));
+        cgroup.pids_refused = refused.map(|refused| refused.and_then(|[max]| max)).into();
     }
 }
 

@@ -69,7 +69,11 @@ impl Walk<'_> {
         let group = Group::Open(folder);
         let oom = self.if_there(&group, group.oom(self.tree.version)?)?.ok_or_else(|| self.gone(&path))?;
         let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-        self.tree.pids(self.root, &group, &path, &mut cgroup)?;
+        self.tree.pids(self.root, &group, &path, &mut cgroup);
+        // Its files go with it.
+        if cgroup.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
+            return Err(self.gone(&path));
+        }
         Ok(PodCgroup { path, qos, cgroup, containers })
     }
 

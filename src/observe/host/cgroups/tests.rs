@@ -84,7 +84,7 @@ fn own_and_hierarchical_oom_counts_are_told_apart() {
         pods.oom,
         OomCounts { limit_hit: Some(3), killed_here: Some(2), limit_hit_below: Some(3), killed: Some(9) }
     );
-    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Some(410), None, Some(4)));
+    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Part::Known(410), Part::Absent, Part::Known(4)));
     assert_eq!(pods.memory_pressure.seen().unwrap().unwrap().full.unwrap().total_us, 5);
 }
 
@@ -101,8 +101,8 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
         [("kubepods.slice/kubepods-burstable.slice", CgroupLevel::Qos), ("runtime.slice", CgroupLevel::Runtime)]
     );
     let (_, runtime) = &others["runtime.slice"];
-    assert_eq!((runtime.pids, runtime.oom.killed, runtime.memory.is_absent()), (Some(410), Some(9), true));
-    assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.pids, None);
+    assert_eq!((&runtime.pids, runtime.oom.killed, runtime.memory.is_absent()), (&Part::Known(410), Some(9), true));
+    assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.pids, Part::Absent);
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn a_group_that_was_made_anew_is_read_anew() {
     let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
     group_v2(&tree, &pod);
     let root = tree.root();
-    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(410));
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Part::Known(410));
     fs::remove_dir_all(tree.path(&pod)).unwrap();
     assert_eq!(pods(&root).unwrap().len(), 0);
     group_v2(&tree, &pod);
     tree.write(&format!("{pod}/pids.current"), "7\n");
-    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Some(7));
+    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Part::Known(7));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
     let pods = seen.kubepods.unwrap();
     assert!(pods.memory_max.is_absent() && pods.memory_pressure.is_absent());
     assert_eq!(pods.oom, OomCounts { killed_here: Some(6), ..OomCounts::default() });
-    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Some(12), Some(4096), None));
+    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Part::Known(12), Part::Known(4096), Part::Absent));
 }
 
 #[test]
@@ -206,13 +206,13 @@ fn a_file_that_cannot_be_read_hides_nothing_but_what_stands_in_it() {
     assert_eq!((kubepods(&seen).memory, kubepods(&seen).oom), (pods.memory.clone(), pods.oom));
     let seen = torn("memory.stat");
     assert_eq!((seen.root.unread().is_some(), kubepods(&seen)), (true, pods.clone()));
-    // A number that is kept with one of another look would be another share.
     let seen = torn("kubepods/pids.max");
-    assert!(seen.pids_unread.is_some() && seen.oom_unread.is_none());
-    assert_eq!(kubepods(&seen), Cgroup { pids: None, pids_max: None, pids_refused: None, ..pods.clone() });
+    let unread = kubepods(&seen).pids_max;
+    assert!(unread.unread().is_some() && seen.oom_unread.is_none());
+    assert_eq!(kubepods(&seen), Cgroup { pids_max: unread, ..pods.clone() });
     let seen = torn("system.slice/memory.events");
-    assert!(seen.pids_unread.is_none() && seen.oom_unread.is_some());
-    assert_eq!(seen.others["system.slice"].1.pids, Some(410));
+    assert!(seen.oom_unread.is_some());
+    assert_eq!(seen.others["system.slice"].1.pids, Part::Known(410));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn pods_of_all_classes_are_found_with_their_containers() {
     assert_eq!(pods.len(), 2);
     let pod = pod_of(&pods, UID);
     assert_eq!((pod.path.as_str(), pod.qos), (burstable.as_str(), Qos::Burstable));
-    assert_eq!((pod.cgroup.pids, pod.cgroup.pids_refused), (Some(410), Some(4)));
+    assert_eq!((pod.cgroup.pids, pod.cgroup.pids_refused), (Part::Known(410), Part::Known(4)));
     let own = OomCounts { limit_hit: Some(3), killed_here: Some(2), ..OomCounts::default() };
     let below = OomCounts { limit_hit_below: Some(3), killed: Some(9), ..own };
     assert_eq!((pod.cgroup.oom, pod.containers), (below, [(ID.to_owned(), own)].into()));
@@ -252,7 +252,7 @@ fn pods_of_v1_have_pids_from_the_other_hierarchy() {
         .write(&format!("memory/{pod}/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
         .write(&format!("pids/{pod}/pids.current"), "3\n");
     let seen = pod_of(&pods(&tree.root()).unwrap(), UID);
-    assert_eq!((seen.qos, seen.cgroup.pids), (Qos::BestEffort, Some(3)));
+    assert_eq!((seen.qos, seen.cgroup.pids), (Qos::BestEffort, Part::Known(3)));
     assert_eq!(seen.containers[ID].killed_here, Some(1));
 }
 
@@ -273,6 +273,7 @@ fn a_pod_on_a_kernel_without_local_events_is_still_a_pod() {
     let tree = Tree::v2();
     fs::create_dir_all(tree.path(&format!("kubepods/pod{UID}/{ID}"))).unwrap();
     let seen = pod_of(&pods(&tree.root()).unwrap(), UID);
-    assert_eq!(seen.cgroup, Cgroup::default());
-    assert_eq!(seen.containers[ID], OomCounts::default());
+    let missing = |part: &Part<u64>| part.unread().is_some_and(|why| why.cause == Cause::Missing);
+    assert!(missing(&seen.cgroup.pids) && missing(&seen.cgroup.pids_max), "that is not `max`");
+    assert_eq!((seen.cgroup.oom, seen.containers[ID]), (OomCounts::default(), OomCounts::default()));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::message::Message;
-use crate::facts::{Cause, Unknown};
+use crate::facts::{Cause, Component, Unknown};
 
 /// `SYSLOG_ACTION_READ_ALL`: reads, and takes nothing from other readers.
 const READ_ALL: libc::c_int = 3;
@@ -98,6 +98,7 @@ fn unknown(error: Errno) -> Unknown {
     match error {
         Errno::EPERM | Errno::EACCES => {
             Unknown::new(Cause::Denied, "the kernel's log needs CAP_SYSLOG (the component kmsg): syslog was denied")
+                .in_component(Component::Kmsg)
         }
         Errno::ENOSYS => Unknown::new(Cause::Unsupported, "this kernel keeps no log (syslog is not built in)"),
         other => Unknown::new(Cause::Failed, format!("syslog could not be read: {}", other.desc())),

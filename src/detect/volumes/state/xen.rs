@@ -2,49 +2,50 @@
 //! VolumeAttachment, of in-tree volumes on the Node, and in EC2's own list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use super::{Standing, is_part_of};
+use super::find::{disk_named, is_part_of, tells_no_volume};
+use super::{Parts, Volume, Volumes};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
-use crate::view::View;
 
 /// What the kernel calls block devices of Xen.
 const PREFIX: &str = "xvd";
 
 /// Whether this machine is one of Xen.
 pub(super) fn is_xen(block: &BlockDevices) -> bool {
-    super::tells_no_volume(block) && block.values().any(|device| device.name.starts_with(PREFIX))
+    tells_no_volume(block) && block.values().any(|device| device.name.starts_with(PREFIX))
 }
 
 /// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
-pub(super) fn name_devices<'a>(view: &'a View, driver: Option<&'a str>, all: &mut BTreeMap<VolumeId, Standing<'a>>) {
-    let Ok(block) = view.block.known() else { return };
-    // A name does not change while a volume is attached, so an old word is as good as a new one.
-    if let Some(ec2) = view.ec2_attached.last() {
+pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &[&'v str], all: &mut BTreeMap<VolumeId, Volume<'v>>) {
+    let Ok(block) = parts.block.seen() else { return };
+    // A name does not change while a volume is attached, so an old answer is as good as a new one.
+    if let Some(ec2) = parts.ec2_attached.last() {
         let here = |volume: &Ec2Volume| volume.attachment(&ec2.instance).is_some();
-        for (volume, _) in ec2.volumes.iter().filter(|(_, volume)| here(volume)) {
-            all.entry(volume.clone()).or_insert_with(|| Standing::new(view, volume.clone(), driver));
+        for (id, _) in ec2.volumes.iter().filter(|(_, volume)| here(volume)) {
+            all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id.clone(), drivers.to_vec()));
         }
     }
-    // A name may have gone to another volume since EC2 was asked: who is said to be here comes first.
-    let (wanted, others): (Vec<_>, Vec<_>) = all.values_mut().partition(|standing| standing.is_wanted());
+    // A name may have gone to another volume since EC2 was asked: what the Node names comes first.
+    let (wanted, others): (Vec<_>, Vec<_>) = all.values_mut().partition(|volume| volume.in_use || volume.attached);
     let mut taken = BTreeSet::new();
-    for standing in wanted.into_iter().chain(others) {
-        let Some(name) = name_of(standing) else { continue };
-        standing.device = disk_named(block.value, &name).filter(|(dev, _)| taken.insert(*dev));
+    for volume in wanted.into_iter().chain(others) {
+        let Some(name) = name_of(volume) else { continue };
+        volume.device = disk_named(block.value, &name).filter(|(dev, _)| taken.insert(*dev));
     }
 }
 
 /// The name of the disk that a volume was attached as, by whoever tells it.
-pub(super) fn name_of(standing: &Standing<'_>) -> Option<String> {
+pub(super) fn name_of(volume: &Volume<'_>) -> Option<String> {
     let of_attachment = || {
-        let attachment = standing.attachment().ok()??.value;
+        let attachment = volume.attachment().ok()??.value;
         attachment.device_path.as_deref().filter(|_| attachment.attached).and_then(disk_name)
     };
     let of_ec2 = || {
-        let ec2 = standing.view.ec2_attached.last()?;
-        disk_name(&ec2.volumes.get(&standing.volume)?.attachment(&ec2.instance)?.device)
+        let ec2 = volume.parts.ec2_attached.last()?;
+        disk_name(&ec2.volumes.get(&volume.id)?.attachment(&ec2.instance)?.device)
     };
-    of_attachment().or_else(|| disk_name(standing.node_path?)).or_else(of_ec2)
+    of_attachment().or_else(|| disk_name(volume.node_path?)).or_else(of_ec2)
 }
 
 /// The kernel's name of what EC2 calls `/dev/xvdf` or, as one may as well, `/dev/sdf`.
@@ -53,11 +54,6 @@ fn disk_name(path: &str) -> Option<String> {
     let letters = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix("sd"))?;
     let good = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_lowercase());
     good.then(|| format!("{PREFIX}{letters}"))
-}
-
-fn disk_named<'a>(block: &'a BlockDevices, name: &str) -> Option<(DevId, &'a BlockDevice)> {
-    let (dev, disk) = block.iter().find(|(_, device)| device.name == name && device.disk.is_none())?;
-    Some((*dev, disk))
 }
 
 /// Why a volume's device cannot be known.
@@ -69,10 +65,11 @@ pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
 
 /// Disks of Xen that hold nothing of the machine's own and that nobody names a volume of: whether they should be here
 /// cannot be known, nor which was found before. `None` where there are none.
-pub fn nameless_disks(view: &View, all: &[Standing<'_>]) -> Option<Unknown> {
-    let (block, mounts) = (view.block.known().ok()?.value, view.mounts.known().ok()?.value);
+pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
+    let parts = all.parts();
+    let (block, mounts) = (parts.block.seen().ok()?.value, parts.mounts.seen().ok()?.value);
     // What EC2 does not list is none of EBS's: an instance store.
-    let is_listed = view.ec2_attached.last().is_some_and(|ec2| ec2.volumes.gap().is_none());
+    let is_listed = parts.ec2_attached.last().is_some_and(|ec2| ec2.volumes.gap().is_none());
     if !is_xen(block) || is_listed {
         return None;
     }
@@ -82,7 +79,7 @@ pub fn nameless_disks(view: &View, all: &[Standing<'_>]) -> Option<Unknown> {
     };
     let disks = block.values().filter(|device| device.disk.is_none() && disk_name(&device.name).is_some());
     let nameless = disks.filter(|disk| {
-        let named = all.iter().any(|standing| standing.device().is_some_and(|(_, device)| device.name == disk.name));
+        let named = all.iter().any(|volume| volume.device().is_some_and(|(_, device)| device.name == disk.name));
         !named && !block.iter().filter(|(_, device)| is_part_of(device, disk)).any(in_use)
     });
     let names: Vec<&str> = nameless.map(|disk| disk.name.as_str()).collect();

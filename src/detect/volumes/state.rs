@@ -1,0 +1,415 @@
+//! Each EBS volume of this node: its facts, by whom each is known, and the states that they allow.
+//!
+//! What the API server says of it by name (its VolumeAttachment, the PersistentVolume, the pods that use its claim) is found from
+//! here, and asked for by the detector that needs it.
+
+pub mod attachment;
+pub mod completion;
+pub mod csi;
+mod evidence;
+mod facts;
+mod find;
+pub mod mount;
+pub mod pod;
+mod xen;
+
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use crate::detect::Evaluation;
+use crate::facts::{
+    Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
+    Moment, MountEntry, MountHolders, Mounts, No, Node, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid, Pods,
+    Question, Tri, Unknown, VolumeAttachment, VolumeId,
+};
+use crate::facts::{KubeletDirs, VolumeData};
+use crate::finding::{Evidence, Kind, Subject, SubjectType};
+use crate::view::input::{Asked, Known, Maybe, Remembered};
+use crate::view::{Former, Seen, View, sources};
+
+use attachment::{Facts, State, states};
+use completion::StateSet;
+pub(super) use evidence::whereabouts;
+pub use xen::nameless_disks;
+
+/// What the sources say of volumes.
+pub struct Parts<'v> {
+    pub(super) now: Moment,
+    pub(super) node: Known<'v, Node>,
+    pub(super) block: Known<'v, BlockDevices>,
+    pub(super) mounts: Known<'v, Mounts>,
+    filesystems: Known<'v, Filesystems>,
+    pub(super) pods: Known<'v, Pods>,
+    cgroups: Known<'v, PodCgroups>,
+    attachments: Known<'v, Answers<VolumeAttachment>>,
+    pvs: Known<'v, Answers<PersistentVolume>>,
+    csi_node: Known<'v, CsiNode>,
+    pub(super) holders: Known<'v, MountHolders>,
+    former_pods: Known<'v, Answers<Pod>>,
+    kubelet_dirs: Known<'v, KubeletDirs>,
+    ec2_attached: Remembered<'v, Ec2Attached>,
+    ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
+    pub(super) former: &'v Former,
+}
+
+impl<'v> Parts<'v> {
+    fn read(view: &'v View) -> Self {
+        Self {
+            now: view.now,
+            node: Maybe::<sources::Node>::of(view),
+            block: Maybe::<sources::BlockDevices>::of(view),
+            mounts: Maybe::<sources::Mounts>::of(view),
+            filesystems: Maybe::<sources::Filesystems>::of(view),
+            pods: Maybe::<sources::Pods>::of(view),
+            cgroups: Maybe::<sources::PodCgroups>::of(view),
+            attachments: Maybe::<sources::VolumeAttachments>::of(view),
+            pvs: Maybe::<sources::PersistentVolumes>::of(view),
+            csi_node: Maybe::<sources::CsiNode>::of(view),
+            former_pods: Maybe::<sources::FormerPods>::of(view),
+            kubelet_dirs: Maybe::<sources::KubeletDirs>::of(view),
+            ec2_attached: Asked::<sources::Ec2Attached>::of(view),
+            ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
+            holders: Maybe::<sources::MountHolders>::of(view),
+            former: &view.former,
+        }
+    }
+
+    /// The pod of this name that was created elsewhere and does not run, and where, with what says so.
+    pub(super) fn waits_elsewhere(&self, uid: &PodUid, full: &str) -> Result<Option<(String, Evidence)>, Unknown> {
+        let answers = self.former_pods.seen().map_err(Clone::clone)?;
+        let Some(pod) = answers.value.get(full)? else { return Ok(None) };
+        let here = self.node.seen().ok().map(|node| node.value.name.as_str());
+        if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending {
+            return Ok(None);
+        }
+        let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
+        let says = answers.says(format!("pod {full} was made anew (UID {}), is on {place} and Pending", pod.uid));
+        Ok(Some((format!("{full} waits on {place}"), says)))
+    }
+
+    /// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its answer rests on both.
+    pub(super) fn ec2_twice(&self) -> Result<(Seen<'v, Ec2Attached>, &'v Ec2Attached), Unknown> {
+        let (now, before, over) = self.ec2_attached.pair()?;
+        let same = now.value.instance == before.instance;
+        // Whether an empty list can be taken, only the devices tell.
+        if (now.value.volumes.is_empty() || before.volumes.is_empty())
+            && !find::tells_no_volume(self.block.seen()?.value)
+        {
+            let why = "EC2 lists no volume of this instance, which has at least one: that answer is not taken";
+            return Err(Unknown::new(Cause::Malformed, why));
+        }
+        let apart = same && over >= super::EC2_APART;
+        if apart { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's answer")) }
+    }
+}
+
+/// Every EBS volume that the Node names or that is here.
+pub struct Volumes<'v> {
+    all: Vec<Volume<'v>>,
+    parts: Rc<Parts<'v>>,
+}
+
+/// One EBS volume.
+pub struct Volume<'v> {
+    pub(super) parts: Rc<Parts<'v>>,
+    /// Which.
+    pub id: VolumeId,
+    /// The CSI drivers that may have attached it: the one that the Node names, else all that are registered here. None of an
+    /// in-tree volume.
+    drivers: Vec<&'v str>,
+    /// `status.volumesInUse` of the Node has it.
+    in_use: bool,
+    /// `status.volumesAttached` of the Node has it.
+    attached: bool,
+    /// The path that the controller says it was attached as: of an in-tree volume; of one of CSI it is empty.
+    node_path: Option<&'v str>,
+    /// The disk that carries it, by its serial or, on Xen, by the name that it was attached by.
+    device: Option<(DevId, &'v BlockDevice)>,
+    /// Mounts in the host's table: of its disk, of a partition, of its device node, and of what is stacked on any of these.
+    mounts: Vec<&'v MountEntry>,
+    /// What is known of it.
+    pub(super) facts: Facts,
+    /// The states that these facts allow.
+    states: StateSet,
+    /// The same without what only lookups tell: without any, with the VolumeAttachment, and with the pods that use it. Where that is
+    /// not enough, the next is asked for.
+    before_lookups: [StateSet; 3],
+}
+
+/// A CSI driver that should be on this node and is not.
+pub struct MissingDriver<'v> {
+    driver: &'v str,
+    /// What says so.
+    pub evidence: Evidence,
+}
+
+impl MissingDriver<'_> {
+    /// For the end of a message.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        format!("; {} is not registered on this node, so nothing here can unmount it", self.driver)
+    }
+
+    /// What to do, instead of looking for a process that holds the mount.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        format!(
+            "Bring the pod of {} back on this node (its DaemonSet must tolerate this node's taints): the kubelet then unmounts the \
+             volume by itself. Nothing has to be unmounted by hand, and no process has to be looked for.",
+            self.driver
+        )
+    }
+}
+
+/// How EC2 has a volume attached to this instance.
+#[derive(Clone, Copy)]
+pub struct Ec2Word<'v> {
+    /// The volume.
+    pub volume: &'v Ec2Volume,
+    /// What it is to this instance.
+    pub attachment: &'v Ec2Attachment,
+}
+
+impl<'v> Volumes<'v> {
+    /// Reads what the view has of volumes.
+    #[must_use]
+    pub fn of(view: &'v View, settings: &'v super::Settings) -> Self {
+        let parts = Rc::new(Parts::read(view));
+        Self { all: find::volumes(&parts, settings), parts }
+    }
+
+    /// In the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Volume<'v>> {
+        self.all.iter()
+    }
+
+    pub(super) fn parts(&self) -> &Parts<'v> {
+        &self.parts
+    }
+
+    /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it.
+    #[must_use]
+    pub fn missing_driver(&self, id: &VolumeId) -> Option<MissingDriver<'v>> {
+        let csi = self.parts.csi_node.seen().ok().filter(|csi| csi.value.exists)?;
+        let volume = self.iter().find(|volume| volume.id == *id && volume.is_wanted())?;
+        let [driver] = volume.drivers.as_slice() else { return None };
+        let says = || csi.says(format!("CSINode does not have {driver}"));
+        (!csi.value.drivers.contains_key(*driver)).then(|| MissingDriver { driver, evidence: says() })
+    }
+
+    /// Which volumes are here that the Node does not name is not known where the list of devices is not whole.
+    pub fn rest(&self, out: &mut Evaluation, kind: Kind) {
+        match self.parts.block.seen() {
+            Err(why) => out.rest(kind, why),
+            Ok(block) => block.value.gap().into_iter().for_each(|why| out.rest(kind, why)),
+        }
+    }
+}
+
+impl<'v> Volume<'v> {
+    /// Whether it is in one of these states, whatever the facts are that are not known.
+    pub fn is(&self, of: &[State]) -> Tri<()> {
+        self.is_by(&self.facts, self.states, of)
+    }
+
+    /// The same, with an assumption for facts that are not known.
+    pub fn is_assuming(&self, of: &[State], assume: impl FnOnce(&mut Facts)) -> Tri<()> {
+        let mut facts = self.facts.clone();
+        assume(&mut facts);
+        self.is_by(&facts, facts.states(), of)
+    }
+
+    fn is_by(&self, facts: &Facts, all: StateSet, of: &[State]) -> Tri<()> {
+        let wanted = states(of);
+        if all.is_within(wanted) {
+            return Tri::Yes(());
+        }
+        if !all.meets(wanted) {
+            return Tri::No(self.no());
+        }
+        let of_them = |known| of.contains(&attachment::classify(known));
+        let missing = facts.deciding(of_them).first().map(|missing| missing.why.clone());
+        Tri::Unknown(missing.unwrap_or_else(Unknown::not_asked))
+    }
+
+    /// That something is not so of it, by the source that says most of it.
+    pub fn no(&self) -> No {
+        match (self.parts.node.seen(), self.parts.block.seen()) {
+            (Ok(node), _) => node.no(),
+            (_, Ok(block)) => block.no(),
+            _ => No::by(crate::facts::Source::Mounts, self.parts.now),
+        }
+    }
+
+    /// Asks for what can tell whether it is in one of these states: for as long as that rests on it.
+    pub fn ask_for(&self, out: &mut Evaluation, kind: Kind, of: &[State]) {
+        let wanted = states(of);
+        let unclear = |set: StateSet| set.meets(wanted) && !set.is_within(wanted);
+        let [without_any, without_users, without_holders] = self.before_lookups;
+        if !unclear(without_any) {
+            return;
+        }
+        let of_them = |known| of.contains(&attachment::classify(known));
+        let missing = if unclear(self.states) { self.facts.deciding(of_them) } else { Vec::new() };
+        // What no lookup can tell stays unclear, whatever is asked.
+        if missing.iter().any(|missing| missing.lookup.is_none()) {
+            return;
+        }
+        let mut questions = self.ask();
+        if unclear(without_users) {
+            questions.extend(self.ask_users());
+        }
+        if unclear(without_holders) && self.facts.users.is_ok() {
+            questions.extend(self.ask_holders());
+        }
+        questions.extend(missing.into_iter().filter_map(|missing| missing.lookup.clone()));
+        questions.into_iter().for_each(|question| out.ask(kind, question));
+    }
+
+    /// Asks for its VolumeAttachment and, once that is known, for its PersistentVolume.
+    pub fn ask_all(&self, out: &mut Evaluation, kind: Kind) {
+        self.ask().into_iter().chain(self.ask_users()).for_each(|question| out.ask(kind, question));
+    }
+
+    /// Since when it is asked back: the controller takes it off the Node before it deletes the VolumeAttachment.
+    pub fn asked_back(&self) -> Tri<Timestamp> {
+        match self.parts.node.seen() {
+            Err(why) => return Tri::Unknown(why.clone()),
+            Ok(_) if self.attached => return Tri::No(self.no()),
+            Ok(_) => {}
+        }
+        match self.attachment() {
+            Err(why) => Tri::Unknown(why),
+            Ok(attachment) => match attachment.and_then(|attachment| attachment.value.deleting) {
+                Some(since) => Tri::Yes(since),
+                None => Tri::No(self.no()),
+            },
+        }
+    }
+
+    /// The Node.
+    pub fn node(&self) -> Option<Seen<'v, Node>> {
+        self.parts.node.seen().ok()
+    }
+
+    /// Whether the controller says that it is attached here.
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Whether the Node names it: the kubelet wants it, or the controller has it attached here.
+    pub fn is_wanted(&self) -> bool {
+        self.in_use || self.attached
+    }
+
+    /// What asks which other mount namespaces have its disk.
+    pub fn ask_holders(&self) -> Vec<Question> {
+        self.device.map(|(dev, _)| Question::MountHolders(dev)).into_iter().collect()
+    }
+
+    /// The disk that carries it.
+    pub fn device(&self) -> Option<(DevId, &'v BlockDevice)> {
+        self.device
+    }
+
+    /// Its mounts in the host's table.
+    pub fn mounts(&self) -> &[&'v MountEntry] {
+        &self.mounts
+    }
+
+    /// What asks for its VolumeAttachment, by the name that each driver would give it.
+    pub fn ask(&self) -> Vec<Question> {
+        self.attachment_names().into_iter().map(Question::VolumeAttachment).collect()
+    }
+
+    fn attachment_names(&self) -> Vec<String> {
+        let Ok(node) = self.parts.node.seen() else { return Vec::new() };
+        let name = |driver: &&str| crate::facts::attachment_name(self.id.as_str(), driver, &node.value.name);
+        self.drivers.iter().map(name).collect()
+    }
+
+    /// Its VolumeAttachment, or that there is none.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn attachment(&self) -> Result<Option<Seen<'v, VolumeAttachment>>, Unknown> {
+        let names = self.attachment_names();
+        if names.is_empty() {
+            return Err(Unknown::not_asked());
+        }
+        let answers = self.parts.attachments.seen().map_err(Clone::clone)?;
+        let mut unknown = None;
+        for name in names {
+            match answers.value.get(&name) {
+                Ok(Some(attachment)) => return Ok(Some(answers.with(attachment))),
+                Ok(None) => {}
+                Err(why) => unknown = Some(why),
+            }
+        }
+        unknown.map_or(Ok(None), Err)
+    }
+
+    /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.
+    pub fn pv(&self) -> Option<&'v str> {
+        let mounted = self.mounts.iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
+        mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref()).or_else(|| self.recorded_pv())
+    }
+
+    /// The PersistentVolume that the kubelet wrote into a pod's directory beside this volume's handle.
+    fn recorded_pv(&self) -> Option<&'v str> {
+        let dirs = self.parts.kubelet_dirs.seen().ok()?.value;
+        let volumes = dirs.pods.values().flat_map(|pod| &pod.volumes);
+        let is_it = |data: &&VolumeData| VolumeId::of_handle(&data.handle).as_ref() == Some(&self.id);
+        volumes.filter_map(|volume| volume.data.as_ref()).find(is_it)?.pv.as_deref()
+    }
+
+    /// What asks who uses it: its PersistentVolume once that is known, its VolumeAttachment before.
+    pub fn ask_users(&self) -> Vec<Question> {
+        self.pv().map_or_else(|| self.ask(), |pv| vec![Question::PersistentVolume(pv.to_owned())])
+    }
+
+    /// Its PersistentVolume's object, or that there is none.
+    ///
+    /// # Errors
+    /// Why neither is known.
+    pub fn pv_object(&self) -> Result<Option<&'v PersistentVolume>, Unknown> {
+        let answers = self.parts.pvs.seen().map_err(Clone::clone)?;
+        answers.value.get(self.pv().ok_or_else(Unknown::not_asked)?)
+    }
+
+    /// The pods of this node that have its claim and have not ended.
+    ///
+    /// # Errors
+    /// When its claim or the node's pods are not known.
+    pub fn users(&self) -> Result<Vec<&'v Pod>, Unknown> {
+        let pods = self.parts.pods.seen().map_err(Clone::clone)?.value;
+        if let Some(gap) = pods.gap() {
+            return Err(gap.clone());
+        }
+        let Some(pv) = self.pv_object()? else { return Ok(Vec::new()) };
+        let Some((namespace, claim)) = pv.claim.as_deref().and_then(|claim| claim.split_once('/')) else {
+            return Ok(Vec::new());
+        };
+        let uses = |pod: &&Pod| pod.namespace == namespace && pod.claims.iter().any(|name| name == claim);
+        Ok(pods.values().map(AsRef::as_ref).filter(|pod| !pod.is_over()).filter(uses).collect())
+    }
+
+    /// It as the object of a finding, with the pod that uses it or waits for it, where that is known.
+    pub fn subject(&self) -> Subject {
+        let pod = self.users().ok().and_then(|users| users.first().map(|pod| pod.node_uid().clone()));
+        let mounted = || self.mounts.iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
+        Subject {
+            pod: pod.or_else(mounted),
+            pv: self.pv().map(str::to_owned),
+            volume: Some(self.id.clone()),
+            ..Subject::new(SubjectType::Volume, self.id.as_str())
+        }
+    }
+
+    /// Its disk, and the partitions of that.
+    fn disk_and_partitions(&self) -> Vec<&'v BlockDevice> {
+        let (Some((_, disk)), Ok(block)) = (self.device, self.parts.block.seen()) else { return Vec::new() };
+        block.value.values().filter(|device| find::is_part_of(device, disk)).collect()
+    }
+}

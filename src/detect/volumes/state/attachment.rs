@@ -1,0 +1,486 @@
+//! What an EBS volume's attachment to this node amounts to: one state, by one table (decision 0006).
+
+use super::completion::{StateSet, facts};
+use crate::finding::Kind;
+
+facts! {
+    /// Everything that the table asks for, known.
+    struct Known,
+    /// The same, each fact known or not.
+    struct Facts;
+
+    /// What the kubelet says of it (`status.volumesInUse` of the Node).
+    kubelet: Kubelet {
+        /// A pod of this node needs it, or it may still be mounted.
+        Wants,
+        /// The kubelet does not list it.
+        LetGo,
+    }
+    /// What the attach-detach controller says of it (`status.volumesAttached` of the Node).
+    controller: Controller {
+        /// It is attached here.
+        Attached,
+        /// The controller does not list it.
+        NotAttached,
+    }
+    /// Whether this machine has its disk.
+    device: Device {
+        /// It has.
+        Here,
+        /// It has not.
+        Absent,
+    }
+    /// Whether its staging directory has something mounted, of whatever device.
+    staging: Staging {
+        /// It has.
+        Staged,
+        /// It has not.
+        Unstaged,
+    }
+    /// Who has its disk mounted, in the host's mount table; the first that applies.
+    mounts: Mounted {
+        /// The machine itself runs from it.
+        System,
+        /// A pod that lives.
+        LivePod,
+        /// Only pods without a process, which the API server has no more or is deleting.
+        GonePod,
+        /// Its staging directory.
+        StagingOnly,
+        /// Only paths that are not the kubelet's.
+        Elsewhere,
+        /// It has no mount.
+        Unmounted,
+    }
+    /// What uses its disk without a mount.
+    beneath: Beneath {
+        /// A filesystem on it is alive.
+        Filesystem,
+        /// Swap space, device mapper, md or a loop device is built on it.
+        BuiltOn,
+        /// Neither.
+        Unused,
+    }
+    /// Its VolumeAttachment for this node.
+    order: Order {
+        /// There is none (404, for each EBS driver that is registered here).
+        None,
+        /// The driver has not answered.
+        Pending,
+        /// It is attached.
+        Attached,
+        /// The driver could not attach it.
+        Refused,
+        /// The driver could not attach it because EC2 has no such volume.
+        NotFound,
+        /// It is being deleted.
+        Detaching,
+        /// It is being deleted, and the attacher misses its PersistentVolume.
+        Undeletable,
+    }
+    /// The pods of this node that have its claim and have not ended; the first that applies.
+    users: Users {
+        /// One runs.
+        Run,
+        /// One has waited for its start for longer than an attachment and a mount take.
+        WaitLong,
+        /// One waits for its start.
+        Wait,
+        /// There is none.
+        None,
+    }
+    /// Whether the pod that runs has it mounted, in the host's mount table or in a mount namespace of its own.
+    pod: PodSide {
+        /// It has, or no pod runs that should.
+        Has,
+        /// It runs without it.
+        Without,
+    }
+    /// Whether it stands in another volume's place.
+    place: Place {
+        /// Each is where it belongs.
+        Own,
+        /// It is missing, and a volume that nothing asked for is here.
+        TakenByAnother,
+        /// It is here, nothing asked for it, and a volume that a pod waits for is missing.
+        Anothers,
+    }
+}
+
+/// Declares the table: the rows in their order, of which the first that matches decides. The compiler holds that it is total.
+macro_rules! table {
+    ($($number:literal: { $($fact:ident: $first:ident $(| $other:ident)*),* } => $state:ident,)*) => {
+        /// The row of the table that decides, by its place.
+        #[must_use]
+        pub fn row(known: Known) -> usize {
+            match known {
+                $(Known { $($fact: table!(@$fact $first $($other)*),)* .. } => $number,)*
+            }
+        }
+
+        /// The rows: what each asks for, in words of the facts, and the state.
+        pub const ROWS: &[(&[(&str, &[&str])], State)] = &[
+            $((&[$((stringify!($fact), &[stringify!($first) $(, stringify!($other))*])),*], State::$state)),*
+        ];
+    };
+    (@kubelet $($value:ident)*) => { $(Kubelet::$value)|* };
+    (@controller $($value:ident)*) => { $(Controller::$value)|* };
+    (@device $($value:ident)*) => { $(Device::$value)|* };
+    (@staging $($value:ident)*) => { $(Staging::$value)|* };
+    (@mounts $($value:ident)*) => { $(Mounted::$value)|* };
+    (@beneath $($value:ident)*) => { $(Beneath::$value)|* };
+    (@order $($value:ident)*) => { $(Order::$value)|* };
+    (@users $($value:ident)*) => { $(Users::$value)|* };
+    (@pod $($value:ident)*) => { $(PodSide::$value)|* };
+    (@place $($value:ident)*) => { $(Place::$value)|* };
+}
+
+table! {
+    // The machine's own.
+    0: { mounts: System } => Own,
+
+    // A pod runs without it.
+    1: { kubelet: Wants, users: Run, pod: Without, mounts: StagingOnly | Elsewhere | Unmounted, device: Here } => RunsWithout,
+    2: { kubelet: Wants, users: Run, pod: Without, mounts: StagingOnly | Elsewhere | Unmounted, staging: Unstaged } => RunsWithout,
+
+    // Held here for nothing, or asked back.
+    3: { device: Here, controller: NotAttached, order: Undeletable } => Undeletable,
+    4: { device: Here, mounts: GonePod } => LeftByPod,
+    5: { device: Here, kubelet: LetGo, mounts: StagingOnly } => LeftStaged,
+    6: { device: Here, mounts: Unmounted, beneath: Filesystem } => Pinned,
+    7: { device: Here, controller: NotAttached, order: Detaching } => Detaching,
+
+    // Wanted, and the controller does not list it.
+    8: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: NotFound } => NotFound,
+    9: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: Attached } => Moving,
+    10: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged } => NotAttached,
+
+    // Not on the machine.
+    11: { device: Absent, staging: Staged } => UnderMounts,
+    12: { device: Absent, controller: Attached, order: None | Pending | Detaching | Undeletable } => Moving,
+    13: { device: Absent, controller: Attached, order: NotFound, kubelet: Wants } => NotFound,
+    14: { device: Absent, controller: Attached, order: Refused, kubelet: Wants } => NotAttached,
+    15: { device: Absent, controller: Attached, place: TakenByAnother } => Replaced,
+    16: { device: Absent, controller: Attached } => Missing,
+    17: { device: Absent } => Away,
+
+    // Here, and a pod has it.
+    18: { mounts: LivePod } => InUse,
+    19: { kubelet: Wants, users: Run } => InUse,
+
+    // Here, and it does not get further.
+    20: { kubelet: Wants, controller: Attached, mounts: StagingOnly | Unmounted, users: WaitLong } => NotMounted,
+    21: { kubelet: Wants, users: WaitLong | Wait } => Moving,
+    22: { kubelet: Wants, mounts: StagingOnly | Elsewhere } => StillMounted,
+    23: { kubelet: Wants } => Moving,
+
+    // Here, and neither pod nor kubelet has it.
+    24: { controller: Attached, users: None, order: Attached } => Unclaimed,
+    25: { controller: Attached } => Moving,
+    26: { order: None, mounts: Elsewhere } => Own,
+    27: { order: None, beneath: BuiltOn } => Own,
+    28: { order: None, mounts: Unmounted, beneath: Unused, place: Anothers } => Replaces,
+    29: { order: None, mounts: Unmounted, beneath: Unused } => Stale,
+    30: { } => Moving,
+}
+
+/// What an attachment amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// The machine's own disk, and none of Kubernetes'.
+    Own,
+    /// A pod has it, as it should be.
+    InUse,
+    /// It is being attached, mounted, unmounted or detached.
+    Moving,
+    /// It is not here, and is not to be.
+    Away,
+    /// Mounts of pods that are gone hold it.
+    LeftByPod,
+    /// Its staging mount is left, and the kubelet does not have it any more.
+    LeftStaged,
+    /// A filesystem on it is alive that the host does not mount.
+    Pinned,
+    /// The kubelet has it, and no pod of this node uses it: it cannot be unmounted.
+    StillMounted,
+    /// It is asked back, and still here.
+    Detaching,
+    /// It is asked back, and the attacher misses its PersistentVolume.
+    Undeletable,
+    /// A pod runs without it.
+    RunsWithout,
+    /// A pod waits for it, and it is not attached.
+    NotAttached,
+    /// A pod waits for it, and EC2 has no such volume.
+    NotFound,
+    /// It is attached and here, and the pod still waits.
+    NotMounted,
+    /// Its device went away under its mounts.
+    UnderMounts,
+    /// The controller says that it is attached, and it is not on the machine.
+    Missing,
+    /// The same, and a volume that nothing asked for is here in its place.
+    Replaced,
+    /// It is here in the place of one that is missing.
+    Replaces,
+    /// This node is done with it, and the controller does not ask for it back.
+    Unclaimed,
+    /// It is here, and nothing asks for it.
+    Stale,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Own,
+        Self::InUse,
+        Self::Moving,
+        Self::Away,
+        Self::LeftByPod,
+        Self::LeftStaged,
+        Self::Pinned,
+        Self::StillMounted,
+        Self::Detaching,
+        Self::Undeletable,
+        Self::RunsWithout,
+        Self::NotAttached,
+        Self::NotFound,
+        Self::NotMounted,
+        Self::UnderMounts,
+        Self::Missing,
+        Self::Replaced,
+        Self::Replaces,
+        Self::Unclaimed,
+        Self::Stale,
+    ];
+
+    /// The kind that reports it. What a mount alone shows (StuckUnmount of a pod, OrphanedStagingMount, PinnedFilesystem, DeadMount)
+    /// is found by mounts, also of volumes that are not EBS's.
+    #[must_use]
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Own | Self::InUse | Self::Moving | Self::Away => None,
+            Self::LeftByPod | Self::StillMounted => Some(Kind::StuckUnmount),
+            Self::LeftStaged => Some(Kind::OrphanedStagingMount),
+            Self::Pinned => Some(Kind::PinnedFilesystem),
+            Self::Detaching => Some(Kind::StuckDetaching),
+            Self::Undeletable => Some(Kind::UndeletableAttachment),
+            Self::RunsWithout => Some(Kind::UnmountedVolumePath),
+            Self::NotAttached => Some(Kind::StuckAttaching),
+            Self::NotFound => Some(Kind::VolumeNotFound),
+            Self::NotMounted => None,
+            Self::UnderMounts => Some(Kind::DeadMount),
+            Self::Missing => Some(Kind::MissingDevice),
+            Self::Replaced | Self::Replaces => Some(Kind::SwappedVolume),
+            Self::Unclaimed | Self::Stale => Some(Kind::StaleAttachment),
+        }
+    }
+
+    const fn place(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The states with these names.
+#[must_use]
+pub const fn states(of: &[State]) -> StateSet {
+    let (mut set, mut rest) = (StateSet::NONE, of);
+    while let [first, tail @ ..] = rest {
+        set = set.with(StateSet::of(&[first.place()]));
+        rest = tail;
+    }
+    set
+}
+
+/// The state, where every fact is known.
+#[must_use]
+pub fn classify(known: Known) -> State {
+    ROWS.get(row(known)).map_or(State::Moving, |(_, state)| *state)
+}
+
+impl Facts {
+    /// The states that are possible.
+    #[must_use]
+    pub fn states(&self) -> StateSet {
+        let mut set = StateSet::NONE;
+        self.complete(|known| set.insert(classify(known).place()));
+        set
+    }
+
+    /// Where it is not known whether a pod runs without the volume, that none does: for a statement that a pod's running makes worse,
+    /// not untrue.
+    pub fn assume_no_pod_runs_without(&mut self) {
+        if self.pod.is_err() {
+            self.pod = Ok(PodSide::Has);
+        }
+        if self.users.is_err() {
+            self.users = Ok(Users::Wait);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::completion::{Missing, Values};
+    use super::*;
+    use crate::detect::of_kind;
+    use crate::facts::{Cause, Source, SourceSet, Unknown};
+
+    fn every(mut each: impl FnMut(Known)) {
+        Facts::unknown().complete(|known| each(known));
+    }
+
+    #[test]
+    fn each_row_and_each_state_can_be_reached() {
+        let mut rows = vec![false; ROWS.len()];
+        every(|known| rows[row(known)] = true);
+        let dead: Vec<_> = rows.iter().enumerate().filter(|(_, reached)| !**reached).map(|(row, _)| row).collect();
+        assert!(dead.is_empty(), "no input reaches rows {dead:?}");
+        let reached: Vec<State> = ROWS.iter().map(|(_, state)| *state).collect();
+        for state in State::ALL {
+            assert!(reached.contains(state), "{state:?}");
+        }
+        assert!(State::ALL.len() <= 32);
+    }
+
+    /// What is lost with a fact is what rests on it, and no more.
+    #[test]
+    fn a_missing_fact_leaves_the_true_state_possible_and_nothing_impossible() {
+        let missing = || Missing::from(Unknown::new(Cause::Denied, "denied"));
+        let mut number = 0_u32;
+        every(|known| {
+            // Each of so many inputs would take minutes in a debug build; every seventh reaches each row.
+            number += 1;
+            if number % 7 != 0 {
+                return;
+            }
+            let mut facts = facts_of(known);
+            facts.order = Err(missing());
+            facts.users = Err(missing());
+            let set = facts.states();
+            let mut truth = StateSet::NONE;
+            truth.insert(classify(known).place());
+            assert!(truth.is_within(set), "{known:?}");
+            let mut possible = StateSet::NONE;
+            for order in Order::ALL {
+                for users in Users::ALL {
+                    possible.insert(classify(Known { order: *order, users: *users, ..known }).place());
+                }
+            }
+            assert_eq!(set, possible, "{known:?}");
+        });
+    }
+
+    fn facts_of(known: Known) -> Facts {
+        Facts {
+            kubelet: Ok(known.kubelet),
+            controller: Ok(known.controller),
+            device: Ok(known.device),
+            staging: Ok(known.staging),
+            mounts: Ok(known.mounts),
+            beneath: Ok(known.beneath),
+            order: Ok(known.order),
+            users: Ok(known.users),
+            pod: Ok(known.pod),
+            place: Ok(known.place),
+        }
+    }
+
+    /// The sources that each fact is read from, in the order of the facts. Whose place it is rests on facts of two volumes.
+    const SOURCES: [&[Source]; 9] = [
+        &[Source::Node],
+        &[Source::Node],
+        &[Source::BlockDevices],
+        &[Source::Mounts],
+        &[Source::Mounts, Source::BlockDevices, Source::Pods, Source::PodCgroups],
+        &[Source::Filesystems, Source::BlockDevices],
+        &[Source::VolumeAttachments],
+        &[Source::Pods, Source::PersistentVolumes],
+        &[Source::MountHolders, Source::PodCgroups, Source::Mounts],
+    ];
+
+    /// Facts that cannot stand beside each other: whose place it is follows from the others, and only a pod
+    /// that runs runs without it, and what is not here has no mounts.
+    fn is_possible(known: Known) -> bool {
+        let Known { kubelet, controller, device, staging, mounts, beneath, order, users, pod, place } = known;
+        let missed = (kubelet, controller, device, staging, order, users)
+            == (
+                Kubelet::Wants,
+                Controller::Attached,
+                Device::Absent,
+                Staging::Unstaged,
+                Order::Attached,
+                Users::WaitLong,
+            );
+        let left = (kubelet, controller, device, mounts, beneath, order)
+            == (
+                Kubelet::LetGo,
+                Controller::NotAttached,
+                Device::Here,
+                Mounted::Unmounted,
+                Beneath::Unused,
+                Order::None,
+            );
+        (pod == PodSide::Has || users == Users::Run)
+            && (device == Device::Here || (mounts, beneath) == (Mounted::Unmounted, Beneath::Unused))
+            && (place != Place::TakenByAnother || missed)
+            && (place != Place::Anothers || left)
+    }
+
+    /// The sources of the facts that can change whether a volume is in one of these states.
+    fn relevant(of: &[State]) -> SourceSet {
+        fn each<T: Values>(known: Known, set: impl Fn(&mut Known, T), of: &[State]) -> bool {
+            T::ALL.iter().any(|value| {
+                let mut other = known;
+                set(&mut other, *value);
+                is_possible(other) && of.contains(&classify(other)) != of.contains(&classify(known))
+            })
+        }
+        let mut found = SourceSet::NONE;
+        every(|known| {
+            if !is_possible(known) {
+                return;
+            }
+            let decides = [
+                each(known, |known, value| known.kubelet = value, of),
+                each(known, |known, value| known.controller = value, of),
+                each(known, |known, value| known.device = value, of),
+                each(known, |known, value| known.staging = value, of),
+                each(known, |known, value| known.mounts = value, of),
+                each(known, |known, value| known.beneath = value, of),
+                each(known, |known, value| known.order = value, of),
+                each(known, |known, value| known.users = value, of),
+                each(known, |known, value| known.pod = value, of),
+            ];
+            for (sources, _) in SOURCES.iter().zip(decides).filter(|(_, decides)| *decides) {
+                found = found.with(SourceSet::of(sources));
+            }
+        });
+        found
+    }
+
+    /// What a detector says that it decides by is what the table decides by.
+    #[test]
+    fn the_sources_of_each_detector_are_those_of_the_facts_that_its_states_rest_on() {
+        let mut wrong = Vec::new();
+        for (kind, states) in [
+            (Kind::MissingDevice, &[State::Missing][..]),
+            (Kind::StaleAttachment, &[State::Stale, State::Unclaimed]),
+            (Kind::StuckDetaching, &[State::Detaching]),
+            (Kind::UndeletableAttachment, &[State::Undeletable]),
+            (Kind::StuckAttaching, &[State::NotAttached]),
+            (Kind::VolumeNotFound, &[State::NotFound]),
+            (Kind::UnmountedVolumePath, &[State::RunsWithout]),
+            (Kind::VolumeWantedElsewhere, &[State::LeftByPod, State::LeftStaged, State::Pinned]),
+            (Kind::StuckUnmount, &[State::StillMounted]),
+            (Kind::SwappedVolume, &[State::Replaced]),
+            (Kind::AttachmentLimit, &[State::Own]),
+        ] {
+            let lacks = relevant(states).without(of_kind(kind).unwrap().decides_by());
+            if !lacks.is_empty() {
+                wrong.push(format!("{kind} rests on {lacks:?}, and does not say so"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Small facts of which some may be unknown, and what follows from them whatever the unknown ones turn out to be.
+//!
+//! A state is a total function of facts that are all known. Where some are not, [`StateSet`] holds the state of every completion:
+//! one state, or several between which the unknown facts decide. So a conclusion is lost exactly where it rests on what is missing.
+
+use crate::facts::{Question, Unknown};
+
+/// A fact with few values.
+pub trait Values: Copy + PartialEq + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+}
+
+/// Why a fact is not known, and the lookup that can tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Missing {
+    /// Why.
+    pub why: Unknown,
+    /// Where to ask.
+    pub lookup: Option<Question>,
+}
+
+impl From<Unknown> for Missing {
+    fn from(why: Unknown) -> Self {
+        Self { why, lookup: None }
+    }
+}
+
+impl From<&Unknown> for Missing {
+    fn from(why: &Unknown) -> Self {
+        Self::from(why.clone())
+    }
+}
+
+/// A fact, or why it is not known.
+pub type Fact<T> = Result<T, Missing>;
+
+/// A set of states, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSet(u32);
+
+impl StateSet {
+    /// No state.
+    pub const NONE: Self = Self(0);
+
+    /// The states with these places in their list.
+    #[must_use]
+    pub const fn of(places: &[u8]) -> Self {
+        let (mut set, mut rest) = (0, places);
+        while let [first, tail @ ..] = rest {
+            set |= 1 << *first;
+            rest = tail;
+        }
+        Self(set)
+    }
+
+    /// The states of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Adds the state with this place.
+    pub fn insert(&mut self, place: u8) {
+        self.0 |= 1 << place;
+    }
+
+    /// Whether all of it is in another.
+    #[must_use]
+    pub const fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Whether they have a state in common.
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Declares facts: a fact is an enum of its values; a struct holds them all known, another one each known or missing.
+macro_rules! facts {
+    (
+        $(#[$known_doc:meta])* struct $Known:ident, $(#[$partial_doc:meta])* struct $Partial:ident;
+        $($(#[$fact_doc:meta])* $field:ident: $Fact:ident { $($(#[$value_doc:meta])* $Value:ident),* $(,)? })*
+    ) => {
+        $(
+            $(#[$fact_doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum $Fact { $($(#[$value_doc])* $Value),* }
+
+            impl $crate::detect::volumes::state::completion::Values for $Fact {
+                const ALL: &'static [Self] = &[$(Self::$Value),*];
+            }
+        )*
+
+        $(#[$known_doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $Known { $($(#[$fact_doc])* pub $field: $Fact),* }
+
+        $(#[$partial_doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $Partial { $($(#[$fact_doc])* pub $field: $crate::detect::volumes::state::completion::Fact<$Fact>),* }
+
+        impl $Partial {
+            /// Nothing is known.
+            #[must_use]
+            pub fn unknown() -> Self {
+                Self { $($field: Err($crate::facts::Unknown::not_asked().into())),* }
+            }
+
+            /// Calls back with every completion: each unknown fact takes each of its values.
+            pub fn complete(&self, mut each: impl FnMut($Known)) {
+                use $crate::detect::volumes::state::completion::Values;
+                $(let $field: &[$Fact] = match &self.$field {
+                    Ok(known) => std::slice::from_ref(known),
+                    Err(_) => $Fact::ALL,
+                };)*
+                let count = [$($field.len()),*].iter().product::<usize>();
+                for number in 0..count {
+                    let mut rest = number;
+                    $(
+                        let Some(value) = $field.get(rest % $field.len()) else { return };
+                        rest /= $field.len();
+                        let $field = *value;
+                    )*
+                    let _ = rest;
+                    each($Known { $($field),* });
+                }
+            }
+
+            /// The missing facts on which an answer rests: of some completions it changes with that fact alone.
+            pub fn deciding<A: PartialEq>(&self, answer: impl Fn($Known) -> A) -> Vec<&$crate::detect::volumes::state::completion::Missing> {
+                use $crate::detect::volumes::state::completion::Values;
+                let mut missing = Vec::new();
+                $(
+                    if let Err(why) = &self.$field {
+                        let mut decides = false;
+                        self.complete(|known| {
+                            decides = decides
+                                || $Fact::ALL.iter().any(|value| answer($Known { $field: *value, ..known }) != answer(known));
+                        });
+                        if decides {
+                            missing.push(why);
+                        }
+                    }
+                )*
+                missing
+            }
+        }
+    };
+}
+pub(super) use facts;

@@ -1,0 +1,349 @@
+//! The facts of a volume, each by the sources that tell it.
+
+use jiff::SignedDuration;
+
+use super::attachment::{Beneath, Controller, Device, Facts, Kubelet, Mounted, Order, Place, PodSide, Staging, Users};
+use super::completion::{Fact, Missing};
+use super::pod::{Life, PodFacts};
+use super::{Volume, csi, find, xen};
+use crate::facts::{
+    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MOST_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Tri,
+    Unknown, VolumeAttachment, VolumeId, VolumePath, is_hash_of,
+};
+use crate::finding::Evidence;
+
+/// An attachment takes seconds; a pod that has waited so long waits for something else.
+const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
+
+/// All of them but the place, which is found over all volumes.
+pub(super) fn of(volume: &Volume<'_>) -> Facts {
+    let device = device(volume);
+    let mounts = match &device {
+        Ok(_) => mounts(volume),
+        // Whose mounts they are is not known where the disk is not, unless a pod's path was found to be its.
+        Err(why) => mounts(volume).and(Err(why.clone())),
+    };
+    let users = users(volume);
+    Facts {
+        kubelet: node(volume, volume.in_use, Kubelet::Wants, Kubelet::LetGo),
+        controller: node(volume, volume.attached, Controller::Attached, Controller::NotAttached),
+        staging: staging(volume),
+        beneath: device.clone().and_then(|_| beneath(volume)),
+        order: order(volume),
+        pod: pod_side(volume, &users),
+        place: Ok(Place::Own),
+        device,
+        mounts,
+        users,
+    }
+}
+
+fn node<T>(volume: &Volume<'_>, listed: bool, yes: T, no: T) -> Fact<T> {
+    volume.parts.node.seen()?;
+    Ok(if listed { yes } else { no })
+}
+
+fn device(volume: &Volume<'_>) -> Fact<Device> {
+    match volume.absence() {
+        Tri::Yes(_) => Ok(Device::Absent),
+        Tri::No(()) => Ok(Device::Here),
+        // What its staging directory has mounted is here, whatever it is called.
+        Tri::Unknown(why) => Err(Missing { why, lookup: volume.ask().into_iter().next() }),
+    }
+}
+
+fn staging(volume: &Volume<'_>) -> Fact<Staging> {
+    let ours = |mount: &MountEntry| match &mount.volume {
+        Some(VolumePath::Staging { handle_hash, .. }) => is_hash_of(handle_hash, volume.id.as_str()),
+        Some(VolumePath::InTree { plugin, volume: named }) if plugin == IN_TREE_EBS => {
+            VolumeId::from_serial(named).as_ref() == Some(&volume.id)
+        }
+        _ => false,
+    };
+    match volume.parts.mounts.seen()?.value.lacks_any(ours) {
+        Ok(_) => Ok(Staging::Unstaged),
+        Err(NotAbsent::Present(_)) => Ok(Staging::Staged),
+        Err(NotAbsent::Unknown(why)) => Err(why.into()),
+    }
+}
+
+fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
+    let (table, block) = (volume.parts.mounts.seen()?, volume.parts.block.seen()?);
+    let swap = volume.disk_and_partitions().iter().any(|part| part.swap);
+    if swap || volume.mounts.iter().any(|mount| find::is_of_the_system(mount)) {
+        return Ok(Mounted::System);
+    }
+    let mut missing = table.value.gap().or(block.value.gap()).map(Missing::from);
+    let mut gone = false;
+    for pod in volume.mounts.iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
+        match PodFacts::of(&volume.parts, pod).life() {
+            // One pod that lives is reason enough.
+            Ok(Life::Lives) => return Ok(Mounted::LivePod),
+            Ok(_) => gone = true,
+            Err(why) => missing = missing.or(Some(why)),
+        }
+    }
+    if let Some(missing) = missing {
+        return Err(missing);
+    }
+    let staged = || volume.mounts.iter().any(|mount| mount.volume.is_some());
+    Ok(match volume.mounts.is_empty() {
+        _ if gone => Mounted::GonePod,
+        true => Mounted::Unmounted,
+        false if staged() => Mounted::StagingOnly,
+        false => Mounted::Elsewhere,
+    })
+}
+
+fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
+    let Some((_, disk)) = volume.device else { return Ok(Beneath::Unused) };
+    let block = volume.parts.block.seen()?.value;
+    let parts = volume.disk_and_partitions();
+    let on_it = |key: &&FilesystemKey| parts.iter().any(|part| part.name == key.device);
+    let filesystems = volume.parts.filesystems.seen()?.value;
+    if filesystems.iter().map(|(key, _)| key).any(|key| on_it(&key)) {
+        return Ok(Beneath::Filesystem);
+    }
+    if let Some(gap) = filesystems.gap() {
+        return Err(gap.into());
+    }
+    let holder = parts.iter().any(|part| !part.holders.is_empty());
+    if holder || block.values().any(|device| volume.is_loop_over_it(device, disk)) {
+        return Ok(Beneath::BuiltOn);
+    }
+    block.gap().map_or(Ok(Beneath::Unused), |gap| Err(gap.into()))
+}
+
+fn order(volume: &Volume<'_>) -> Fact<Order> {
+    let ask = |why| Missing { why, lookup: volume.ask().into_iter().next() };
+    let Some(attachment) = volume.attachment().map_err(ask)? else { return Ok(Order::None) };
+    Ok(order_of(volume, attachment.value))
+}
+
+fn order_of(volume: &Volume<'_>, attachment: &VolumeAttachment) -> Order {
+    match (&attachment.attach_error, &attachment.detach_error) {
+        (_, Some(error)) if attachment.deleting.is_some() && csi::lacks_persistent_volume(error) => Order::Undeletable,
+        _ if attachment.deleting.is_some() => Order::Detaching,
+        _ if attachment.attached => Order::Attached,
+        (Some(error), _) if csi::is_unknown_to_ec2(error) && !is_there_by_now(volume) => Order::NotFound,
+        (Some(_), _) => Order::Refused,
+        (None, _) => Order::Pending,
+    }
+}
+
+/// EC2's own answer is newer than what the driver was given: it may learn of a volume late, and does not forget it. So the last one
+/// counts also when it is old: until EC2 is asked again nothing says otherwise.
+fn is_there_by_now(volume: &Volume<'_>) -> bool {
+    let gone = |state| matches!(state, Ec2VolumeState::Deleting | Ec2VolumeState::Deleted);
+    volume.ec2_last().is_some_and(|volume| !gone(volume.state))
+}
+
+fn users(volume: &Volume<'_>) -> Fact<Users> {
+    let ask = |why| Missing { why, lookup: volume.ask_users().into_iter().next() };
+    let users = volume.users().map_err(ask)?;
+    let waits = |pod: &&&Pod| pod.phase == PodPhase::Pending;
+    Ok(if users.is_empty() {
+        Users::None
+    } else if users.iter().any(|pod| pod.phase == PodPhase::Running) {
+        Users::Run
+    } else if users.iter().filter(waits).any(|pod| volume.has_waited_long(pod)) {
+        Users::WaitLong
+    } else {
+        Users::Wait
+    })
+}
+
+impl<'v> Volume<'v> {
+    /// Whether an attachment would be done by now for a pod that waits.
+    pub fn has_waited_long(&self, pod: &Pod) -> bool {
+        pod.created.is_some_and(|created| self.parts.now.wall.duration_since(created) >= LONG_WAIT)
+    }
+
+    /// A pod that has waited for it for long.
+    pub fn waits_long(&self) -> Option<&'v Pod> {
+        let users = self.users().ok()?;
+        users.into_iter().filter(|pod| pod.phase == PodPhase::Pending).find(|pod| self.has_waited_long(pod))
+    }
+
+    /// Pods that run with its claim, and are to go on.
+    fn running(&self) -> impl Iterator<Item = &'v Pod> {
+        let users = self.users().unwrap_or_default();
+        users.into_iter().filter(|pod| pod.phase == PodPhase::Running && pod.deleting.is_none())
+    }
+
+    /// The first pod that runs without it, with what shows that.
+    pub fn runs_without(&self) -> Option<(&'v Pod, Vec<Evidence>)> {
+        self.running().find_map(|pod| match self.is_without(pod) {
+            Tri::Yes(evidence) => Some((pod, evidence)),
+            _ => None,
+        })
+    }
+
+    /// That neither the host nor a process of the pod has it mounted, while the pod runs.
+    fn is_without(&self, pod: &Pod) -> Tri<Vec<Evidence>, ()> {
+        let uid = pod.node_uid();
+        let (Some(pv), cgroups) = (self.pv(), self.parts.cgroups.seen()) else {
+            return Tri::Unknown(Unknown::not_asked());
+        };
+        let cgroups = match cgroups {
+            Ok(cgroups) => cgroups,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        let pids = match cgroups.value.lacks(uid) {
+            Ok(_) => return Tri::No(()),
+            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
+            Err(NotAbsent::Present(group)) => &group.cgroup.pids,
+        };
+        let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+        let pids = match pids.needed(absent) {
+            Ok(pids) => *pids,
+            Err(why) => return Tri::Unknown(why),
+        };
+        if pids == 0 {
+            return Tri::No(());
+        }
+        let here = |mount: &MountEntry| match &mount.volume {
+            Some(VolumePath::Pod { pod, name, .. }) => pod == uid && name == pv,
+            // Older kubelets have one bind for all pods.
+            Some(VolumePath::RawBlock { pod, pv: name }) => name == pv && pod.as_ref().is_none_or(|pod| pod == uid),
+            _ => false,
+        };
+        let mounts = match self.parts.mounts.seen() {
+            Ok(mounts) => mounts,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        match mounts.value.lacks_any(here) {
+            Ok(_) => {}
+            Err(NotAbsent::Present(_)) => return Tri::No(()),
+            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
+        }
+        let mut evidence = vec![
+            cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name())),
+            mounts.says(format!("no mount of {pv} for pod {uid}")),
+        ];
+        let Some((dev, disk)) = self.device else { return Tri::Yes(evidence) };
+        // Of a disk with partitions it is one of these that is mounted.
+        if self.disk_and_partitions().len() > 1 {
+            return Tri::No(());
+        }
+        let holders = match self.parts.holders.seen() {
+            Ok(holders) => holders,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        match (holders.value.get(&dev), holders.value.gap()) {
+            (Some(list), _) if list.iter().any(|holder| holder.pod.as_ref() == Some(uid)) => return Tri::No(()),
+            (_, Some(gap)) => return Tri::Unknown(gap.clone()),
+            (None, None) => return Tri::Unknown(Unknown::not_asked()),
+            // The list ends somewhere, and the pod may come after that.
+            (Some(list), None) if list.len() >= MOST_HOLDERS => return Tri::Unknown(Unknown::not_asked()),
+            (Some(_), None) => {}
+        }
+        evidence.push(holders.says(format!("no mount namespace of the pod has {}", disk.name)));
+        Tri::Yes(evidence)
+    }
+
+    /// Whether no disk of this machine is this volume, with what shows that.
+    pub fn absence(&self) -> Tri<Evidence, ()> {
+        if self.device.is_some() {
+            return Tri::No(());
+        }
+        let block = match self.parts.block.seen() {
+            Ok(block) => block,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        if let Some(gap) = block.value.gap() {
+            return Tri::Unknown(gap.clone());
+        }
+        if !find::tells_no_volume(block.value) {
+            return Tri::Yes(block.says(format!("no device here is {}", self.id.as_str())));
+        }
+        if !xen::is_xen(block.value) {
+            let why = "no device of this machine tells an EBS volume id: which are here cannot be known";
+            return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+        }
+        match xen::name_of(self) {
+            Some(name) => {
+                let volume = self.id.as_str();
+                Tri::Yes(block.says(format!("no device here is {name}, as which {volume} was attached")))
+            }
+            None => Tri::Unknown(xen::unnamed(&self.id)),
+        }
+    }
+}
+
+fn pod_side(volume: &Volume<'_>, users: &Fact<Users>) -> Fact<PodSide> {
+    if let Err(why) = users {
+        return Err(why.clone());
+    }
+    let mut missing = None;
+    for pod in volume.running() {
+        match volume.is_without(pod) {
+            Tri::Yes(_) => return Ok(PodSide::Without),
+            Tri::No(()) => {}
+            Tri::Unknown(why) => missing = Some(Missing { why, lookup: volume.ask_holders().into_iter().next() }),
+        }
+    }
+    missing.map_or(Ok(PodSide::Has), Err)
+}
+
+/// Whether a volume is missing that a pod waits for, and is here although nothing asked for it.
+pub(super) fn find_places(all: &mut [Volume<'_>]) {
+    let missed = |facts: &Facts| {
+        certainty([
+            is(&facts.kubelet, Kubelet::Wants),
+            is(&facts.controller, Controller::Attached),
+            is(&facts.device, Device::Absent),
+            is(&facts.staging, Staging::Unstaged),
+            is(&facts.order, Order::Attached),
+            is(&facts.users, Users::WaitLong),
+        ])
+    };
+    let left = |facts: &Facts| {
+        certainty([
+            is(&facts.kubelet, Kubelet::LetGo),
+            is(&facts.controller, Controller::NotAttached),
+            is(&facts.device, Device::Here),
+            is(&facts.mounts, Mounted::Unmounted),
+            is(&facts.beneath, Beneath::Unused),
+            is(&facts.order, Order::None),
+        ])
+    };
+    let missed: Vec<_> = all.iter().map(|volume| missed(&volume.facts)).collect();
+    let left: Vec<_> = all.iter().map(|volume| left(&volume.facts)).collect();
+    let any = |list: &[Tri<(), ()>]| {
+        let mut unknown = None;
+        for item in list {
+            match item {
+                Tri::Yes(()) => return Tri::Yes(()),
+                Tri::Unknown(why) => unknown = Some(why.clone()),
+                Tri::No(()) => {}
+            }
+        }
+        unknown.map_or(Tri::No(()), Tri::Unknown)
+    };
+    let (any_missed, any_left) = (any(&missed), any(&left));
+    for ((volume, missed), left) in all.iter_mut().zip(&missed).zip(&left) {
+        let place = match (missed, left) {
+            (Tri::No(()), Tri::No(())) => continue,
+            (Tri::No(()), _) => left.clone().and(|| any_missed.clone()).map(|_| Place::Anothers),
+            _ => missed.clone().and(|| any_left.clone()).map(|_| Place::TakenByAnother),
+        };
+        volume.facts.place = match place {
+            Tri::Yes(place) => Ok(place),
+            Tri::No(()) => Ok(Place::Own),
+            Tri::Unknown(why) => Err(why.into()),
+        };
+    }
+}
+
+fn is<T: PartialEq>(fact: &Fact<T>, value: T) -> Tri<(), ()> {
+    match fact {
+        Ok(known) if *known == value => Tri::Yes(()),
+        Ok(_) => Tri::No(()),
+        Err(missing) => Tri::Unknown(missing.why.clone()),
+    }
+}
+
+fn certainty<const N: usize>(all: [Tri<(), ()>; N]) -> Tri<(), ()> {
+    all.into_iter().fold(Tri::Yes(()), |so_far, one| so_far.and(|| one).map(drop))
+}

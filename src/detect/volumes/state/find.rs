@@ -1,0 +1,165 @@
+//! Which EBS volumes there are, and which disk and which mounts are each one's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::attachment::Facts;
+use super::{Parts, Volume, facts, xen};
+use crate::detect::volumes::Settings;
+use crate::facts::{AttachableName, BlockDevice, BlockDevices, DevId, MountEntry, Unknown, VolumeId};
+
+/// Every volume that the Node names, and every EBS device that is here.
+pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<Volume<'v>> {
+    let mut all: BTreeMap<VolumeId, Volume<'v>> = BTreeMap::new();
+    if let Ok(node) = parts.node.seen() {
+        let names = node.value.volumes_in_use.iter().map(|name| (name, None));
+        let attached = node.value.volumes_attached.iter().map(|(name, path)| (name, Some(path.as_str())));
+        for (name, attached_as) in names.chain(attached) {
+            let Some(name) = AttachableName::parse(name) else { continue };
+            let Some(id) = name.ebs_volume(&settings.drivers) else { continue };
+            let driver = name.driver().into_iter().collect();
+            let volume = all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id, driver));
+            volume.in_use |= attached_as.is_none();
+            volume.attached |= attached_as.is_some();
+            volume.node_path = attached_as.or(volume.node_path);
+        }
+    }
+    if let Ok(block) = parts.block.seen() {
+        let drivers = registered_drivers(parts, settings);
+        for (dev, disk) in block.value {
+            let Some(id) = &disk.volume else { continue };
+            let new = || Volume::new(parts, id.clone(), drivers.clone());
+            all.entry(id.clone()).or_insert_with(new).device = Some((*dev, disk));
+        }
+        if xen::is_xen(block.value) {
+            xen::name_devices(parts, &drivers, &mut all);
+        }
+    }
+    let mut all: Vec<Volume<'v>> = all.into_values().collect();
+    find_mounts(parts, &mut all);
+    for volume in &mut all {
+        volume.facts = facts::of(volume);
+    }
+    facts::find_places(&mut all);
+    all.iter_mut().for_each(Volume::find_states);
+    all
+}
+
+impl<'v> Volume<'v> {
+    pub(super) fn new(parts: &Rc<Parts<'v>>, id: VolumeId, drivers: Vec<&'v str>) -> Self {
+        Self {
+            parts: Rc::clone(parts),
+            id,
+            drivers,
+            in_use: false,
+            attached: false,
+            node_path: None,
+            device: None,
+            mounts: Vec::new(),
+            facts: Facts::unknown(),
+            states: super::StateSet::NONE,
+            before_lookups: [super::StateSet::NONE; 3],
+        }
+    }
+
+    fn find_states(&mut self) {
+        self.states = self.facts.states();
+        let mut facts = self.facts.clone();
+        facts.pod = Err(Unknown::not_asked().into());
+        let without_holders = facts.states();
+        facts.users = Err(Unknown::not_asked().into());
+        let without_users = facts.states();
+        facts.order = Err(Unknown::not_asked().into());
+        self.before_lookups = [facts.states(), without_users, without_holders];
+    }
+
+    /// Where the kubelet's directory is a bind of another, each mount below it shows below the other as well.
+    fn forget_mirrors(&mut self) {
+        let tail = |point: &'v str| {
+            let begin = point.find("/pods/").or_else(|| point.find("/plugins/kubernetes.io/"))?;
+            point.get(begin..)
+        };
+        let own = self.mounts.iter().filter(|mount| mount.volume.is_some());
+        let tails: Vec<&str> = own.filter_map(|mount| tail(&mount.point)).collect();
+        self.mounts.retain(|mount| mount.volume.is_some() || !tails.iter().any(|tail| mount.point.ends_with(tail)));
+    }
+}
+
+/// Of a volume that the Node does not name: the EBS drivers that are registered here, or all where that is not known.
+fn registered_drivers<'v>(parts: &Parts<'v>, settings: &'v Settings) -> Vec<&'v str> {
+    let known = parts.csi_node.seen().ok();
+    let registered = |name: &&String| known.is_none_or(|csi| csi.value.drivers.contains_key(name.as_str()));
+    let here: Vec<&str> = settings.drivers.iter().filter(registered).map(String::as_str).collect();
+    if here.is_empty() { settings.drivers.iter().map(String::as_str).collect() } else { here }
+}
+
+/// Gives each volume the mounts of its disk, of that disk's partitions, of its device node, and of what is stacked on these.
+fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
+    let (Ok(mounts), Ok(block)) = (parts.mounts.seen(), parts.block.seen()) else { return };
+    let disks = all.iter().enumerate().filter_map(|(place, volume)| Some((volume.device?.1.name.as_str(), place)));
+    let disks: BTreeMap<&str, usize> = disks.collect();
+    let names: BTreeMap<&str, &BlockDevice> =
+        block.value.values().map(|device| (device.name.as_str(), device)).collect();
+    let (mut by_name, mut by_dev) = (BTreeMap::new(), BTreeMap::new());
+    for (dev, device) in block.value {
+        let below = disks_below(&names, device).into_iter().filter_map(|disk| disks.get(disk).copied());
+        let places: Vec<usize> = below.collect();
+        if !places.is_empty() {
+            by_name.insert(device.name.as_str(), places.clone());
+            by_dev.insert(*dev, places);
+        }
+    }
+    for mount in mounts.value.values() {
+        let places = match mount.raw_block_device() {
+            Some(name) => by_name.get(name),
+            None => by_dev.get(&mount.dev),
+        };
+        for place in places.into_iter().flatten() {
+            if let Some(volume) = all.get_mut(*place) {
+                volume.mounts.push(mount);
+            }
+        }
+    }
+    all.iter_mut().for_each(Volume::forget_mirrors);
+}
+
+/// The disks that a device stands on, through partitions and any depth of device mapper and md.
+fn disks_below<'v>(names: &BTreeMap<&'v str, &'v BlockDevice>, device: &'v BlockDevice) -> BTreeSet<&'v str> {
+    let (mut disks, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut open = vec![device];
+    while let Some(device) = open.pop() {
+        if !seen.insert(device.name.as_str()) {
+            continue;
+        }
+        match &device.disk {
+            Some(disk) => open.extend(names.get(disk.as_str()).copied()),
+            None if device.slaves.is_empty() => {
+                disks.insert(device.name.as_str());
+            }
+            None => open.extend(device.slaves.iter().filter_map(|slave| names.get(slave.as_str()).copied())),
+        }
+    }
+    disks
+}
+
+/// Whether a device is this disk, or a partition of it.
+pub(super) fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
+    device.name == disk.name || device.disk.as_deref() == Some(&disk.name)
+}
+
+/// Whether a mount is of something that the machine itself runs from: never a volume of Kubernetes.
+pub(super) fn is_of_the_system(mount: &MountEntry) -> bool {
+    let point = &*mount.point;
+    matches!(point, "/" | "/usr" | "/var") || point == "/boot" || point.starts_with("/boot/")
+}
+
+/// Whether no device of this machine tells the volume that it is.
+pub(super) fn tells_no_volume(block: &BlockDevices) -> bool {
+    !block.values().any(|device| device.volume.is_some())
+}
+
+/// The disk of this name, with its number.
+pub(super) fn disk_named<'v>(block: &'v BlockDevices, name: &str) -> Option<(DevId, &'v BlockDevice)> {
+    let (dev, disk) = block.iter().find(|(_, device)| device.name == name && device.disk.is_none())?;
+    Some((*dev, disk))
+}

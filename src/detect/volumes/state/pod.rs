@@ -1,0 +1,172 @@
+//! Whether a pod of this node lives, has ended, or is being deleted, whatever of it is left.
+
+use super::Parts;
+use super::completion::{Missing, facts};
+use crate::facts::{Cause, NotAbsent, PodUid, Unknown};
+use crate::finding::Evidence;
+
+facts! {
+    /// Everything that decides, known.
+    struct Known,
+    /// The same, each known or not.
+    struct Facts;
+
+    /// Its control group. The kubelet keeps the group of a pod whose volumes are not unmounted, so an empty one is a sign, too.
+    group: Group {
+        /// It has processes.
+        Running,
+        /// It has none.
+        Empty,
+        /// There is no such group.
+        None,
+    }
+    /// What the API server has of it.
+    object: Object {
+        /// It is there, and is to run.
+        Lives,
+        /// It is being deleted.
+        Deleting,
+        /// Its containers have ended for good.
+        Over,
+        /// It is not there.
+        None,
+        /// No cluster is asked.
+        NotAsked,
+    }
+}
+
+/// What a pod is to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs, or waits for its start.
+    Lives,
+    /// It is gone: without a process, and the API server does not have it any more or says that it has ended.
+    Gone,
+    /// It is being deleted, and has no process any more.
+    Terminating,
+    /// It has no process and no control group; whether it waits for its start only the API server knows, which is not asked.
+    NoProcess,
+    /// It has a control group without a process: the same, and a pod that waits has one.
+    Undecided,
+}
+
+/// The state, where every fact is known.
+#[must_use]
+pub fn classify(known: Known) -> Life {
+    match (known.group, known.object) {
+        (Group::Running, _) | (_, Object::Lives) => Life::Lives,
+        (_, Object::Over | Object::None) => Life::Gone,
+        (_, Object::Deleting) => Life::Terminating,
+        (Group::None, Object::NotAsked) => Life::NoProcess,
+        (Group::Empty, Object::NotAsked) => Life::Undecided,
+    }
+}
+
+/// What is known of a pod, with the evidence.
+pub struct PodFacts {
+    facts: Facts,
+    /// What says so.
+    pub evidence: Vec<Evidence>,
+}
+
+impl PodFacts {
+    /// What the node and the API server have of a pod.
+    pub fn of(parts: &Parts<'_>, uid: &PodUid) -> Self {
+        let mut evidence = Vec::new();
+        let group = parts.cgroups.seen().map_err(Missing::from).and_then(|cgroups| match cgroups.value.lacks(uid) {
+            Ok(_) => {
+                evidence.push(cgroups.says(format!("no kubepods group of pod {uid}")));
+                Ok(Group::None)
+            }
+            Err(NotAbsent::Unknown(why)) => Err(why.into()),
+            Err(NotAbsent::Present(group)) => {
+                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+                match group.cgroup.pids.needed(absent) {
+                    Ok(0) => {
+                        let says = format!("no process is left in the kubepods group of pod {uid}");
+                        evidence.push(cgroups.says(says));
+                        Ok(Group::Empty)
+                    }
+                    Ok(_) => Ok(Group::Running),
+                    Err(why) => Err(why.into()),
+                }
+            }
+        });
+        let object = match parts.pods.seen() {
+            Err(why) if why.cause == Cause::NotAsked => Ok(Object::NotAsked),
+            Err(why) => Err(why.into()),
+            Ok(pods) => match pods.value.lacks(uid) {
+                Ok(_) => {
+                    evidence.push(pods.says("the API server has no such pod on this node"));
+                    Ok(Object::None)
+                }
+                Err(NotAbsent::Unknown(why)) => Err(why.into()),
+                Err(NotAbsent::Present(pod)) if pod.is_over() => {
+                    evidence.push(pods.says(format!("the API server says that pod {} has ended", pod.full_name())));
+                    Ok(Object::Over)
+                }
+                Err(NotAbsent::Present(pod)) => Ok(match pod.deleting {
+                    // The time is that of the request and the grace that it gave.
+                    Some(due) => {
+                        let name = pod.full_name();
+                        evidence.push(pods.says(format!("pod {name} is being deleted, due by {due}")));
+                        Object::Deleting
+                    }
+                    None => Object::Lives,
+                }),
+            },
+        };
+        Self { facts: Facts { group, object }, evidence }
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// Which fact is missing that decides.
+    pub fn life(&self) -> Result<Life, Missing> {
+        let mut found: Option<Life> = None;
+        let mut one = true;
+        self.facts.complete(|known| {
+            let life = classify(known);
+            one &= found.is_none_or(|found| found == life);
+            found = Some(life);
+        });
+        match found {
+            Some(life) if one && life != Life::Undecided => Ok(life),
+            _ => Err(self.facts.deciding(classify).first().map_or_else(undecided, |missing| (*missing).clone())),
+        }
+    }
+}
+
+fn undecided() -> Missing {
+    let why = "whether this pod waits for its start or has ended only the API server knows, which is not asked";
+    Unknown::new(Cause::NotAsked, why).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::completion::Values;
+    use super::*;
+
+    #[test]
+    fn a_pod_with_a_process_lives_whatever_the_api_server_says() {
+        for object in Object::ALL {
+            assert_eq!(classify(Known { group: Group::Running, object: *object }), Life::Lives);
+        }
+    }
+
+    #[test]
+    fn without_the_api_server_an_empty_group_tells_nothing() {
+        let facts = |group, object| PodFacts { facts: Facts { group, object }, evidence: Vec::new() };
+        fn unknown<T>() -> Result<T, Missing> {
+            Err(Unknown::new(Cause::Denied, "denied").into())
+        }
+        assert_eq!(facts(Ok(Group::Running), unknown()).life(), Ok(Life::Lives));
+        assert!(facts(Ok(Group::Empty), unknown()).life().is_err());
+        assert!(facts(Ok(Group::None), unknown()).life().is_err());
+        assert!(facts(Ok(Group::Empty), Ok(Object::NotAsked)).life().is_err());
+        assert_eq!(facts(Ok(Group::None), Ok(Object::NotAsked)).life(), Ok(Life::NoProcess));
+        assert_eq!(facts(unknown(), Ok(Object::Lives)).life(), Ok(Life::Lives));
+        assert!(facts(unknown(), Ok(Object::None)).life().is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! One finding over time: how long it was raised and quiet, as evaluated.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::memory::{Remembered, Stood};
+use super::{Change, EXPIRES_AFTER, FOUND_AGAIN_WITHIN, Transition, UNVERIFIED_AFTER};
+use crate::catalogue;
+use crate::facts::{Moment, Unknown};
+use crate::finding::{Finding, Kind, Severity, Subject};
+
+/// What a finding's history needs.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What was last raised.
+    pub finding: Finding,
+    /// Wall-clock time when it was first seen, over restarts of the agent.
+    pub first_seen: Timestamp,
+    /// When it was confirmed; of what was confirmed before a restart, when it was last raised before it.
+    pub confirmed: Option<Moment>,
+    /// The last evaluation that raised it.
+    last_raised: Moment,
+    /// Time for which it was raised, as evaluated: time that no evaluation covers does not count.
+    raised_for: Duration,
+    /// Time for which it was not raised, as judged.
+    quiet_for: Duration,
+    /// The last judgement that could see it.
+    judged: Moment,
+    /// Whether it stood before the agent was started again.
+    pub(super) known_before: bool,
+    /// Whether that one raised it.
+    raised: bool,
+    /// Since when no evaluation covered it.
+    not_evaluated_since: Option<Moment>,
+    /// Whether that lasted for too long; until it is raised again.
+    pub(super) unverified: bool,
+    /// Whether it was confirmed before a restart, and not raised since.
+    pub(super) restored: bool,
+}
+
+/// What time makes of a finding that is not evaluated.
+pub(super) enum Outlook {
+    Stands,
+    Unverified,
+    Ends,
+}
+
+impl Entry {
+    /// What was confirmed when the agent stopped, at `left`.
+    pub(super) fn restored(
+        kind: Kind,
+        subject: Subject,
+        first_seen: Timestamp,
+        stood: Stood,
+        left: Moment,
+        now: Moment,
+    ) -> Self {
+        let Stood { severity, message, evidence, advice, raised_seconds, last_raised, .. } = stood;
+        // A moment that is not in this boot's past would never grow old.
+        let past = |moment: Moment| Some(moment).filter(|moment| left.since(moment).is_some());
+        let row = catalogue::row(kind);
+        Self {
+            finding: Finding { kind, severity, subject, message, evidence, advice },
+            first_seen,
+            confirmed: Some(past(last_raised).unwrap_or(left)),
+            last_raised: past(last_raised).unwrap_or(left),
+            raised_for: Duration::from_secs(raised_seconds)
+                .clamp(row.confirm_after(), EXPIRES_AFTER.max(row.confirm_after())),
+            quiet_for: Duration::ZERO,
+            judged: now,
+            known_before: true,
+            raised: true,
+            not_evaluated_since: Some(stood.not_evaluated_since.and_then(past).unwrap_or(left)),
+            unverified: stood.unverified,
+            restored: true,
+        }
+    }
+
+    pub(super) fn remember(&self, (kind, subject): &(Kind, Subject)) -> Remembered {
+        let Finding { severity, message, evidence, advice, .. } = &self.finding;
+        let stood = self.confirmed.map(|_| Stood {
+            severity: *severity,
+            message: message.clone(),
+            evidence: evidence.clone(),
+            advice: advice.clone(),
+            raised_seconds: self.raised_for.as_secs(),
+            last_raised: self.last_raised,
+            not_evaluated_since: self.not_evaluated_since,
+            unverified: self.unverified,
+        });
+        Remembered { kind: *kind, subject: subject.clone(), first_seen: self.first_seen, stood }
+    }
+
+    /// When it was last seen, where that is so long ago that it is unverified.
+    #[must_use]
+    pub fn unverified_since(&self) -> Option<Moment> {
+        self.unverified.then_some(self.last_raised)
+    }
+
+    /// For how long it has been evaluated and not raised, if the last evaluation did not raise it.
+    #[must_use]
+    pub fn quiet_for(&self) -> Option<Duration> {
+        (!self.raised).then_some(self.quiet_for)
+    }
+
+    pub(super) fn begin(at: Moment, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
+        let mut entry = Self {
+            finding,
+            first_seen,
+            confirmed: None,
+            last_raised: at,
+            raised_for: Duration::ZERO,
+            quiet_for: Duration::ZERO,
+            judged: at,
+            known_before: first_seen < at.wall,
+            raised: true,
+            not_evaluated_since: None,
+            unverified: false,
+            restored: false,
+        };
+        changes.push(entry.change(Change::Suspected));
+        entry.confirm(at, changes);
+        entry
+    }
+
+    /// It is raised again. While `severity_unknown` it stays as severe as it was: what made it so may go on.
+    pub(super) fn stands(
+        &mut self,
+        at: Moment,
+        longest_gap: Duration,
+        (finding, severity_unknown): (Finding, Option<&Unknown>),
+        changes: &mut Vec<Transition>,
+    ) {
+        if self.raised {
+            self.raised_for = self.raised_for.saturating_add(self.passed(at, longest_gap));
+        }
+        let before = self.finding.severity;
+        self.finding = finding;
+        if let Some(why) = severity_unknown.filter(|_| before > self.finding.severity) {
+            self.finding.severity = before;
+            let stays = format!("; it stays {} while it is not known whether it still is ({why})", before.name());
+            self.finding.message.push_str(&stays);
+        }
+        self.judged = at;
+        self.last_raised = at;
+        self.raised = true;
+        self.not_evaluated_since = None;
+        self.restored = false;
+        self.quiet_for = Duration::ZERO;
+        self.escalate();
+        self.confirm(at, changes);
+        if std::mem::take(&mut self.unverified) {
+            changes.push(self.change(Change::Confirmed));
+        }
+        if self.confirmed.is_some_and(|confirmed| confirmed != at) && self.finding.severity > before {
+            changes.push(self.change(Change::Escalated));
+        }
+    }
+
+    fn escalate(&mut self) {
+        let row = catalogue::row(self.finding.kind);
+        if row.critical_after().is_some_and(|after| self.raised_for >= after) {
+            self.finding.severity = Severity::Critical;
+        }
+    }
+
+    fn confirm(&mut self, at: Moment, changes: &mut Vec<Transition>) {
+        if self.confirmed.is_none() && self.raised_for >= catalogue::row(self.finding.kind).confirm_after() {
+            self.confirmed = Some(at);
+            changes.push(self.change(Change::Confirmed));
+        }
+    }
+
+    /// Counts quiet time; a suspicion ends with the first judgement that does not share it.
+    pub(super) fn is_over(&mut self, at: Moment, longest_gap: Duration) -> bool {
+        if !self.raised {
+            self.quiet_for = self.quiet_for.saturating_add(self.passed(at, longest_gap));
+        }
+        self.raised = false;
+        // Unverified it stays until it is raised: that it is not raised now does not say that it still was.
+        self.not_evaluated_since = None;
+        self.judged = at;
+        self.confirmed.is_none() || self.quiet_for >= self.resolves_after()
+    }
+
+    /// How long it must be evaluated and not raised to be resolved: longer after a restart, as detectors that ask need time
+    /// to find it again.
+    #[must_use]
+    pub fn resolves_after(&self) -> Duration {
+        let of_kind = catalogue::row(self.finding.kind).clear_after();
+        if self.restored { of_kind.max(FOUND_AGAIN_WITHIN) } else { of_kind }
+    }
+
+    pub(super) fn end(&self) -> Change {
+        if self.confirmed.is_some() { Change::Cleared } else { Change::Dropped }
+    }
+
+    pub(super) fn is_not_evaluated(&mut self, at: Moment) {
+        self.judged = at;
+        self.not_evaluated_since.get_or_insert(at);
+    }
+
+    pub(super) fn outlook(&self, at: Moment) -> Outlook {
+        let blind_for = self.not_evaluated_since.map(|since| at.since(&since).unwrap_or_default());
+        match blind_for {
+            // What was found on a machine that has booted since was found on another one.
+            _ if self.judged.boot != at.boot => Outlook::Ends,
+            Some(time) if time >= EXPIRES_AFTER => Outlook::Ends,
+            Some(time) if time >= UNVERIFIED_AFTER && self.confirmed.is_none() => Outlook::Ends,
+            Some(time) if time >= UNVERIFIED_AFTER && !self.unverified => Outlook::Unverified,
+            _ => Outlook::Stands,
+        }
+    }
+
+    fn passed(&self, at: Moment, longest_gap: Duration) -> Duration {
+        at.since(&self.judged).filter(|gap| *gap <= longest_gap).unwrap_or_default()
+    }
+
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        let row = catalogue::row(self.finding.kind);
+        // Time decides nothing while nobody sees.
+        if self.not_evaluated_since.is_some() {
+            return None;
+        }
+        match (self.raised, self.confirmed) {
+            (true, None) => Some(row.confirm_after().saturating_sub(self.raised_for)),
+            (false, Some(_)) => Some(self.resolves_after().saturating_sub(self.quiet_for)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn change(&self, change: Change) -> Transition {
+        Transition { change, finding: self.finding.clone(), first_seen: self.first_seen }
+    }
+}
