@@ -395,7 +395,7 @@ fn a_sweep_without_a_cluster_calls_nothing_ours() {
     assert!(ended.stdout.contains(judged), "{}", ended.stdout);
     let ended = program(&["sweep", "--ec2-endpoint", &endpoint], true).end_within(LONG);
     ended.expect_code(3);
-    assert!(ended.stderr.contains("give --region"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the region is not known"), "{}", ended.stderr);
 }
 
 /// Whose kubeconfig it is shows in the volumes of its own PersistentVolumes: by that of another cluster all would be nobody's.

@@ -463,6 +463,7 @@ pub fn volume_path(bytes: &[u8]) {
     }
     let below = format!("/var/lib/kubelet/{path}");
     let _ = VolumePath::parse("/var/lib/kubelet", &below);
+    let _ = VolumePath::parse_below(&below);
 }
 
 /// Names of kinds and signals

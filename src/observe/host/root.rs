@@ -74,6 +74,9 @@ pub enum EntryKind {
 /// A name in a directory, and the text of the link that stands there.
 pub type NamedLink = (String, Result<String, Unknown>);
 
+/// Opens of one path before the machine is taken to be too busy for it.
+const BUSY_TRIES: usize = 32;
+
 impl Root {
     /// Opens the directory that all paths are taken to be below.
     ///
@@ -181,7 +184,10 @@ impl Root {
         let flags = flags | OFlag::O_CLOEXEC | careful;
         if self.confined {
             let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-            openat2(dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
+            // The kernel gives up where anything on the machine was renamed or mounted meanwhile, and says to try again.
+            let open = || openat2(dir.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve));
+            let busy = |result: &Result<OwnedFd, Errno>| matches!(result, Err(Errno::EAGAIN));
+            (0..BUSY_TRIES).map(|_| open()).find(|result| !busy(result)).unwrap_or(Err(Errno::EAGAIN))
         } else {
             openat(dir.as_fd(), path, flags, Mode::empty())
         }
