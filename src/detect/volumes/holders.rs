@@ -82,7 +82,7 @@ impl<'v> Holders<'v> {
 
     /// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that
     /// mount of its pod does not follow the host's.
-    pub(super) fn copy_of_the_host<'a>(self, holder: &'a MountHolder) -> Option<&'a str> {
+    pub(super) fn copy_of_the_host(self, holder: &MountHolder) -> Option<&str> {
         let config = self.config.seen().ok().filter(|_| holder.by == HeldBy::Mount)?;
         let root = format!("{}/", config.value.root_dir);
         let before = holder.point.find(&root)?;

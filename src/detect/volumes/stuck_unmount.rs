@@ -99,7 +99,8 @@ impl Look<'_, '_> {
                 former(self.parts, pod).into_iter().for_each(|question| out.ask(KIND, question));
                 Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), subject()))
             }
-            Err(Missing { why, lookup }) => {
+            Err(missing) => {
+                let Missing { why, lookup } = *missing;
                 lookup.into_iter().for_each(|question| out.ask(KIND, question));
                 Tri::Unknown(why)
             }

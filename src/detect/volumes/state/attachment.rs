@@ -326,8 +326,8 @@ mod tests {
     use crate::detect::of_kind;
     use crate::facts::{Cause, Source, SourceSet, Unknown};
 
-    fn every(mut each: impl FnMut(Known)) {
-        Facts::unknown().complete(|known| each(known));
+    fn every(each: impl FnMut(Known)) {
+        Facts::unknown().complete(each);
     }
 
     #[test]
@@ -346,12 +346,12 @@ mod tests {
     /// What is lost with a fact is what rests on it, and no more.
     #[test]
     fn a_missing_fact_leaves_the_true_state_possible_and_nothing_impossible() {
-        let missing = || Missing::from(Unknown::new(Cause::Denied, "denied"));
+        let missing = || Box::new(Missing::of(Unknown::new(Cause::Denied, "denied")));
         let mut number = 0_u32;
         every(|known| {
             // Each of so many inputs would take minutes in a debug build; every seventh reaches each row.
             number += 1;
-            if number % 7 != 0 {
+            if !number.is_multiple_of(7) {
                 return;
             }
             let mut facts = facts_of(known);

@@ -20,20 +20,28 @@ pub struct Missing {
     pub lookup: Option<Question>,
 }
 
-impl From<Unknown> for Missing {
-    fn from(why: Unknown) -> Self {
+impl Missing {
+    /// Without a lookup that can tell.
+    #[must_use]
+    pub fn of(why: Unknown) -> Self {
         Self { why, lookup: None }
     }
 }
 
-impl From<&Unknown> for Missing {
+impl From<Unknown> for Box<Missing> {
+    fn from(why: Unknown) -> Self {
+        Self::new(Missing::of(why))
+    }
+}
+
+impl From<&Unknown> for Box<Missing> {
     fn from(why: &Unknown) -> Self {
         Self::from(why.clone())
     }
 }
 
 /// A fact, or why it is not known.
-pub type Fact<T> = Result<T, Missing>;
+pub type Fact<T> = Result<T, Box<Missing>>;
 
 /// A set of states, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,19 +140,22 @@ macro_rules! facts {
             /// The missing facts on which an answer rests: of some completions it changes with that fact alone.
             pub fn deciding<A: PartialEq>(&self, answer: impl Fn($Known) -> A) -> Vec<&$crate::detect::volumes::state::completion::Missing> {
                 use $crate::detect::volumes::state::completion::Values;
-                let mut missing = Vec::new();
+                let mut answers = Vec::new();
+                self.complete(|known| answers.push(answer(known)));
+                let (mut missing, mut stride) = (Vec::new(), 1);
                 $(
                     if let Err(why) = &self.$field {
-                        let mut decides = false;
-                        self.complete(|known| {
-                            decides = decides
-                                || $Fact::ALL.iter().any(|value| answer($Known { $field: *value, ..known }) != answer(known));
-                        });
-                        if decides {
-                            missing.push(why);
+                        // Completions that differ in this fact alone, by its next value, stand so far apart.
+                        let count = $Fact::ALL.len();
+                        let has_next = |number: usize| number / stride % count + 1 < count;
+                        let differs = |(number, answer)| has_next(number) && answers.get(number + stride) != Some(answer);
+                        if answers.iter().enumerate().any(differs) {
+                            missing.push(&**why);
                         }
+                        stride *= count;
                     }
                 )*
+                let _ = stride;
                 missing
             }
         }

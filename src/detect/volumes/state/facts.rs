@@ -48,7 +48,7 @@ fn device(volume: &Volume<'_>) -> Fact<Device> {
         Tri::Yes(_) => Ok(Device::Absent),
         Tri::No(()) => Ok(Device::Here),
         // What its staging directory has mounted is here, whatever it is called.
-        Tri::Unknown(why) => Err(Missing { why, lookup: volume.ask().into_iter().next() }),
+        Tri::Unknown(why) => Err(Box::new(Missing { why, lookup: volume.ask().into_iter().next() })),
     }
 }
 
@@ -73,7 +73,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     if swap || volume.mounts.iter().any(|mount| find::is_of_the_system(mount)) {
         return Ok(Mounted::System);
     }
-    let mut missing = table.value.gap().or(block.value.gap()).map(Missing::from);
+    let mut missing = table.value.gap().or(block.value.gap()).map(Box::<Missing>::from);
     let mut gone = false;
     for pod in volume.mounts.iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
         match PodFacts::of(&volume.parts, pod).life() {
@@ -115,7 +115,7 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
 }
 
 fn order(volume: &Volume<'_>) -> Fact<Order> {
-    let ask = |why| Missing { why, lookup: volume.ask().into_iter().next() };
+    let ask = |why| Box::new(Missing { why, lookup: volume.ask().into_iter().next() });
     let Some(attachment) = volume.attachment().map_err(ask)? else { return Ok(Order::None) };
     Ok(order_of(volume, attachment.value))
 }
@@ -139,7 +139,7 @@ fn is_there_by_now(volume: &Volume<'_>) -> bool {
 }
 
 fn users(volume: &Volume<'_>) -> Fact<Users> {
-    let ask = |why| Missing { why, lookup: volume.ask_users().into_iter().next() };
+    let ask = |why| Box::new(Missing { why, lookup: volume.ask_users().into_iter().next() });
     let users = volume.users().map_err(ask)?;
     let waits = |pod: &&&Pod| pod.phase == PodPhase::Pending;
     Ok(if users.is_empty() {
@@ -280,7 +280,9 @@ fn pod_side(volume: &Volume<'_>, users: &Fact<Users>) -> Fact<PodSide> {
         match volume.is_without(pod) {
             Tri::Yes(_) => return Ok(PodSide::Without),
             Tri::No(()) => {}
-            Tri::Unknown(why) => missing = Some(Missing { why, lookup: volume.ask_holders().into_iter().next() }),
+            Tri::Unknown(why) => {
+                missing = Some(Box::new(Missing { why, lookup: volume.ask_holders().into_iter().next() }))
+            }
         }
     }
     missing.map_or(Ok(PodSide::Has), Err)

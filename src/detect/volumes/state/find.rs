@@ -65,12 +65,20 @@ impl<'v> Volume<'v> {
     fn find_states(&mut self) {
         self.states = self.facts.states();
         let mut facts = self.facts.clone();
+        let mut set = self.states;
+        // What is unknown already allows no other states when it is erased.
+        let known = facts.pod.is_ok();
         facts.pod = Err(Unknown::not_asked().into());
-        let without_holders = facts.states();
+        set = if known { facts.states() } else { set };
+        let without_holders = set;
+        let known = facts.users.is_ok();
         facts.users = Err(Unknown::not_asked().into());
-        let without_users = facts.states();
+        set = if known { facts.states() } else { set };
+        let without_users = set;
+        let known = facts.order.is_ok();
         facts.order = Err(Unknown::not_asked().into());
-        self.before_lookups = [facts.states(), without_users, without_holders];
+        set = if known { facts.states() } else { set };
+        self.before_lookups = [set, without_users, without_holders];
     }
 
     /// Where the kubelet's directory is a bind of another, each mount below it shows below the other as well.

@@ -70,7 +70,7 @@ impl Facts {
             one &= found.is_none_or(|found| found == state);
             found = Some(state);
         });
-        let missing = || self.deciding(classify).first().map(|missing| Missing::clone(missing));
+        let missing = || self.deciding(classify).first().map(|missing| Box::new(Missing::clone(missing)));
         match found {
             Some(state) if one => Ok(state),
             _ => Err(missing().unwrap_or_else(|| crate::facts::Unknown::not_asked().into())),

@@ -1,7 +1,7 @@
 //! Whether a pod of this node lives, has ended, or is being deleted, whatever of it is left.
 
 use super::Parts;
-use super::completion::{Missing, facts};
+use super::completion::{Fact, Missing, facts};
 use crate::facts::{Cause, NotAbsent, PodUid, Unknown};
 use crate::finding::Evidence;
 
@@ -73,25 +73,27 @@ impl PodFacts {
     /// What the node and the API server have of a pod.
     pub fn of(parts: &Parts<'_>, uid: &PodUid) -> Self {
         let mut evidence = Vec::new();
-        let group = parts.cgroups.seen().map_err(Missing::from).and_then(|cgroups| match cgroups.value.lacks(uid) {
-            Ok(_) => {
-                evidence.push(cgroups.says(format!("no kubepods group of pod {uid}")));
-                Ok(Group::None)
-            }
-            Err(NotAbsent::Unknown(why)) => Err(why.into()),
-            Err(NotAbsent::Present(group)) => {
-                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
-                match group.cgroup.pids.needed(absent) {
-                    Ok(0) => {
-                        let says = format!("no process is left in the kubepods group of pod {uid}");
-                        evidence.push(cgroups.says(says));
-                        Ok(Group::Empty)
-                    }
-                    Ok(_) => Ok(Group::Running),
-                    Err(why) => Err(why.into()),
+        let group =
+            parts.cgroups.seen().map_err(Box::<Missing>::from).and_then(|cgroups| match cgroups.value.lacks(uid) {
+                Ok(_) => {
+                    evidence.push(cgroups.says(format!("no kubepods group of pod {uid}")));
+                    Ok(Group::None)
                 }
-            }
-        });
+                Err(NotAbsent::Unknown(why)) => Err(why.into()),
+                Err(NotAbsent::Present(group)) => {
+                    let absent =
+                        || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+                    match group.cgroup.pids.needed(absent) {
+                        Ok(0) => {
+                            let says = format!("no process is left in the kubepods group of pod {uid}");
+                            evidence.push(cgroups.says(says));
+                            Ok(Group::Empty)
+                        }
+                        Ok(_) => Ok(Group::Running),
+                        Err(why) => Err(why.into()),
+                    }
+                }
+            });
         let object = match parts.pods.seen() {
             Err(why) if why.cause == Cause::NotAsked => Ok(Object::NotAsked),
             Err(why) => Err(why.into()),
@@ -123,7 +125,7 @@ impl PodFacts {
     ///
     /// # Errors
     /// Which fact is missing that decides.
-    pub fn life(&self) -> Result<Life, Missing> {
+    pub fn life(&self) -> Fact<Life> {
         let mut found: Option<Life> = None;
         let mut one = true;
         self.facts.complete(|known| {
@@ -133,12 +135,16 @@ impl PodFacts {
         });
         match found {
             Some(life) if one && life != Life::Undecided => Ok(life),
-            _ => Err(self.facts.deciding(classify).first().map_or_else(undecided, |missing| (*missing).clone())),
+            _ => Err(self
+                .facts
+                .deciding(classify)
+                .first()
+                .map_or_else(undecided, |missing| Box::new((*missing).clone()))),
         }
     }
 }
 
-fn undecided() -> Missing {
+fn undecided() -> Box<Missing> {
     let why = "whether this pod waits for its start or has ended only the API server knows, which is not asked";
     Unknown::new(Cause::NotAsked, why).into()
 }
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn without_the_api_server_an_empty_group_tells_nothing() {
         let facts = |group, object| PodFacts { facts: Facts { group, object }, evidence: Vec::new() };
-        fn unknown<T>() -> Result<T, Missing> {
+        fn unknown<T>() -> Fact<T> {
             Err(Unknown::new(Cause::Denied, "denied").into())
         }
         assert_eq!(facts(Ok(Group::Running), unknown()).life(), Ok(Life::Lives));
