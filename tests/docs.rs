@@ -10,6 +10,7 @@ use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Sight, sight};
 use barnacle::catalogue::{self, Scope, scope};
 use barnacle::config::{Config, File, Setting};
+use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::PodPhase;
 use barnacle::finding::{Judgement, Kind};
@@ -27,6 +28,24 @@ fn generated(name: &str, expected: &str) {
     }
     let found = fs::read_to_string(path(name)).unwrap_or_default();
     assert!(found == expected, "{name} is out of date: BARNACLE_RETELL=1 cargo test --features ec2 --test it docs::");
+}
+
+/// The table of decision 0006 is the one that the code reads.
+#[test]
+fn the_table_of_attachments_is_that_of_the_code() {
+    const DECISION: &str = "docs/decisions/0006-attachments.md";
+    const BEGIN: &str = "<!-- made by tests/docs.rs of src/detect/volumes/state/attachment.rs -->\n";
+    const END: &str = "<!-- end of what is made -->";
+    let found = fs::read_to_string(path(DECISION)).unwrap();
+    let (before, rest) = found.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let mut text = "| facts | state | kind |\n|---|---|---|\n".to_owned();
+    for (facts, state) in ROWS {
+        let facts: Vec<_> = facts.iter().map(|(fact, values)| format!("{fact}: {}", values.join(" or "))).collect();
+        let facts = if facts.is_empty() { "all others".to_owned() } else { facts.join(", ") };
+        writeln!(text, "| {facts} | {state:?} | {} |", state.kind().map_or("", Kind::name)).unwrap();
+    }
+    generated(DECISION, &format!("{before}{BEGIN}{text}{END}{after}"));
 }
 
 #[test]
