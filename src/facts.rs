@@ -25,7 +25,7 @@ mod source;
 mod tri;
 mod volume_path;
 
-pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, is_hash_of};
+pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,

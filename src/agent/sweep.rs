@@ -55,7 +55,7 @@ fn no_region(cluster: bool) -> String {
         true => {
             "no cluster was asked for it: kubeconfig is not set (KUBECONFIG is not read), and this is no pod with a service account"
         }
-        false => "no cluster was asked for it, as the setting cluster is off",
+        false => "no cluster was asked for it, as the setting kubernetes is off",
     };
     format!(
         "the region is not known: neither --region nor AWS_REGION says it, and {cluster}. Give --kubeconfig FILE, which also \
@@ -77,7 +77,7 @@ mod tests {
         let config = Config { kubernetes: false, ..Config::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let why = runtime.block_on(run(&config, None)).unwrap_err().to_string();
-        for part in ["--region", "AWS_REGION", "the setting cluster is off", "Give --kubeconfig FILE"] {
+        for part in ["--region", "AWS_REGION", "the setting kubernetes is off", "Give --kubeconfig FILE"] {
             assert!(why.contains(part), "{part}: {why}");
         }
         assert!(no_region(true).contains("kubeconfig is not set"));

@@ -25,7 +25,7 @@ pub trait DetectVolumes {
     const KINDS: &'static [Kind];
     /// What it reads itself.
     type In: Input;
-    /// The sources of the facts that its states rest on. A test holds that they are these and no others.
+    /// The sources of the facts that its states rest on. A test holds that none is left out.
     type By: Input;
 
     /// Decides.
@@ -188,23 +188,26 @@ impl Detector {
 }
 
 fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<Judgement> {
-    let unknown = D::By::extract(view).err();
-    match (D::In::extract(view), unknown) {
-        (Err(why), _) | (_, Some(why)) => D::KINDS.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
-        (Ok(input), None) => {
-            let mut out = Evaluation::new(D::KINDS);
-            D::evaluate(input, volumes, &Around { now: view.now, settings }, &mut out);
-            out.into_judgements()
-        }
-    }
+    let input = D::In::extract(view).and_then(|input| D::By::extract(view).map(|_| input));
+    evaluated(D::KINDS, input, |input, out| D::evaluate(input, volumes, &Around { now: view.now, settings }, out))
 }
 
 fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<Judgement> {
-    match D::In::extract(view) {
-        Err(why) => D::KINDS.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
+    let around = Around { now: view.now, settings };
+    evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out))
+}
+
+/// Without its inputs no kind is evaluated.
+fn evaluated<T>(
+    kinds: &[Kind],
+    input: Result<T, &Unknown>,
+    evaluate: impl FnOnce(T, &mut Evaluation),
+) -> Vec<Judgement> {
+    match input {
+        Err(why) => kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
         Ok(input) => {
-            let mut out = Evaluation::new(D::KINDS);
-            D::evaluate(input, &Around { now: view.now, settings }, &mut out);
+            let mut out = Evaluation::new(kinds);
+            evaluate(input, &mut out);
             out.into_judgements()
         }
     }

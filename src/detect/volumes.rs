@@ -15,6 +15,7 @@ pub mod orphaned_pod_directory;
 pub mod orphaned_staging_mount;
 pub mod orphaned_volume;
 pub mod pinned_filesystem;
+mod stack;
 pub mod stacked_mounts;
 pub mod stale_attachment;
 pub mod stalled_io;

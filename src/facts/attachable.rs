@@ -62,15 +62,23 @@ impl<'a> AttachableName<'a> {
 #[must_use]
 pub fn attachment_name(handle: &str, driver: &str, node: &str) -> String {
     let digest = Sha256::new().chain_update(handle).chain_update(driver).chain_update(node).finalize();
-    digest.iter().fold("csi-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    format!("csi-{}", hexadecimal(&digest))
 }
 
-/// Whether a staging directory's name is the hexadecimal SHA-256 of this volume handle.
+/// The name of a volume's staging directory: the hexadecimal SHA-256 of its handle.
+#[must_use]
+pub fn handle_hash(handle: &str) -> String {
+    hexadecimal(&Sha256::digest(handle.as_bytes()))
+}
+
+/// Whether a staging directory's name is that of this volume handle.
 #[must_use]
 pub fn is_hash_of(hash: &str, handle: &str) -> bool {
-    let digest = Sha256::digest(handle.as_bytes());
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    hash.len() == 64 && hash.bytes().zip(digits).all(|(c, digit)| char::from(c).to_digit(16) == Some(digit.into()))
+    hash.eq_ignore_ascii_case(&handle_hash(handle))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -119,8 +119,7 @@ impl<'a> Count<'a> {
             if volume.facts.kubelet == Ok(Kubelet::Wants) || volume.is_attached() {
                 continue;
             }
-            volume.ask_for(out, KIND, &[State::Own]);
-            match (volume.is(&[State::Own]), &mut count.others) {
+            match (volume.decide(out, KIND, &[State::Own]), &mut count.others) {
                 (Tri::Yes(()), Ok(others)) => *others += 1,
                 (Tri::Yes(()), Err(_)) => {}
                 (Tri::No(_), _) => count.strays += 1,

@@ -1,6 +1,6 @@
 //! DeadMount: is there a mount whose device is gone?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
@@ -10,6 +10,7 @@ use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
 
+use super::stack::{self, Below};
 use super::{describe, pv_of};
 
 const KIND: Kind = Kind::DeadMount;
@@ -31,7 +32,7 @@ impl Detect for DeadMount {
         if let Some(why) = lacks_root_device(&mounts, &block) {
             return out.nothing(KIND, &why);
         }
-        let names: Names<'_> = block.value.values().map(|device| (device.name.as_str(), device)).collect();
+        let names = stack::names(&block);
         for (device, on_it) in by_device(&mounts) {
             let object = || subject(&device, &on_it, &dirs);
             let decision = match fate(&device, &on_it, &block, &names) {
@@ -71,9 +72,6 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
     by_device
 }
 
-/// Block devices by name.
-type Names<'v> = BTreeMap<&'v str, &'v BlockDevice>;
-
 /// What became of a device under its mounts.
 enum Fate<'v> {
     /// This machine does not have it.
@@ -91,7 +89,7 @@ fn fate<'v>(
     device: &Device<'v>,
     on_it: &[&MountEntry],
     block: &Seen<'v, BlockDevices>,
-    names: &Names<'v>,
+    names: &stack::Names<'v>,
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
         Device::Number(dev) => block.find(dev),
@@ -119,33 +117,6 @@ fn fate<'v>(
     match below.here.iter().find(|disk| disk.size == 0 && disk.loop_file.is_none()) {
         Some(disk) => Tri::Yes(Fate::GivenUp(&disk.name)),
         None => Tri::No(()),
-    }
-}
-
-/// The disks that a device stands on.
-#[derive(Default)]
-struct Below<'v> {
-    here: Vec<&'v BlockDevice>,
-    gone: Vec<&'v str>,
-}
-
-impl<'v> Below<'v> {
-    /// Through partitions and any depth of device mapper and md. The kernel keeps a link to a device that went away below it.
-    fn of(names: &Names<'v>, device: &'v BlockDevice) -> Self {
-        let (mut below, mut seen, mut open) = (Self::default(), BTreeSet::new(), vec![device.name.as_str()]);
-        while let Some(name) = open.pop() {
-            if !seen.insert(name) {
-                continue;
-            }
-            match names.get(name) {
-                None => below.gone.push(name),
-                Some(BlockDevice { disk: Some(disk), .. }) => open.push(disk),
-                Some(device) if device.slaves.is_empty() => below.here.push(device),
-                Some(device) => open.extend(device.slaves.iter().map(String::as_str)),
-            }
-        }
-        below.gone.sort_unstable();
-        below
     }
 }
 

@@ -26,20 +26,16 @@ impl Input for Holders<'_> {
     const CONTEXT: SourceSet = Read::PARTS;
 
     fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
-        Ok(Holders::of_view(view))
-    }
-}
-
-impl<'v> Holders<'v> {
-    pub(super) fn of_view(view: &'v View) -> Self {
-        Self {
+        Ok(Holders {
             answers: Maybe::<sources::MountHolders>::of(view),
             pods: Maybe::<sources::Pods>::of(view),
             config: Maybe::<sources::KubeletConfig>::of(view),
             former: &view.former,
-        }
+        })
     }
+}
 
+impl Holders<'_> {
     /// What was answered about a device, with the evidence; `None` while it is not known who holds it.
     pub(super) fn of(self, dev: DevId, evidence: &mut Vec<Evidence>) -> Option<Vec<MountHolder>> {
         let answer = self.answers.seen().ok()?;

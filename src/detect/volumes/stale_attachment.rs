@@ -35,8 +35,7 @@ impl DetectVolumes for StaleAttachment {
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
-            let decision = volume.is(STATES);
-            volume.ask_for(out, KIND, STATES);
+            let decision = volume.decide(out, KIND, STATES);
             // Of one that Kubernetes has attached EC2 tells nothing new.
             if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
                 out.ask(KIND, Question::Ec2Attached);

@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use crate::detect::Evaluation;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
-    Moment, MountEntry, MountHolders, Mounts, No, Node, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid, Pods,
-    Question, Tri, Unknown, VolumeAttachment, VolumeId,
+    Moment, MountEntry, MountHolders, Mounts, No, Node, NotAbsent, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid,
+    Pods, Question, Tri, Unknown, VolumeAttachment, VolumeId,
 };
 use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, Kind, Subject, SubjectType};
@@ -86,6 +86,21 @@ impl<'v> Parts<'v> {
         let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
         let says = answers.says(format!("pod {full} was made anew (UID {}), is on {place} and Pending", pod.uid));
         Ok(Some((format!("{full} waits on {place}"), says)))
+    }
+
+    /// How many processes the control group of a pod has; `None` where there is no such group.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn processes(&self, uid: &PodUid) -> Result<Option<u64>, Unknown> {
+        match self.cgroups.seen()?.value.lacks(uid) {
+            Ok(_) => Ok(None),
+            Err(NotAbsent::Unknown(why)) => Err(why.clone()),
+            Err(NotAbsent::Present(group)) => {
+                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+                group.cgroup.pids.needed(absent).copied().map(Some)
+            }
+        }
     }
 
     /// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its answer rests on both.
@@ -265,6 +280,12 @@ impl<'v> Volume<'v> {
         }
         questions.extend(missing.into_iter().filter_map(|missing| missing.lookup.clone()));
         questions.into_iter().for_each(|question| out.ask(kind, question));
+    }
+
+    /// Asks for what can tell whether it is in one of these states, and says whether it is.
+    pub fn decide(&self, out: &mut Evaluation, kind: Kind, of: &[State]) -> Tri<()> {
+        self.ask_for(out, kind, of);
+        self.is(of)
     }
 
     /// Asks for its VolumeAttachment and, once that is known, for its PersistentVolume.

@@ -36,8 +36,7 @@ impl DetectVolumes for StuckDetaching {
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
             for (kind, states) in [(STUCK, &[State::Detaching]), (UNDELETABLE, &[State::Undeletable])] {
-                volume.ask_for(out, kind, states);
-                let decision = volume.is(states).map(|()| match kind {
+                let decision = volume.decide(out, kind, states).map(|()| match kind {
                     UNDELETABLE => undeletable_finding(volume),
                     _ => finding(volume),
                 });

@@ -145,9 +145,8 @@ impl Look<'_, '_> {
     /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
     fn still_mounted(&self, volume: &Volume<'_>, out: &mut Evaluation) {
         let Some(first) = volume.mounts().first() else { return };
-        volume.ask_for(out, KIND, STATES);
         let block = self.parts.block.seen().ok().map(|block| block.value);
-        let decision = volume.is(STATES).map(|()| {
+        let decision = volume.decide(out, KIND, STATES).map(|()| {
             if first.has_device() {
                 out.ask(KIND, Question::MountHolders(first.dev));
             }

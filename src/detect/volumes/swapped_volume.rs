@@ -129,9 +129,8 @@ impl<'v> Look<'v, '_> {
 /// Nothing is staged yet: a pod waits for a volume that is said to be attached and is not here, and what is here is one
 /// that nothing here asked for.
 fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation) {
-    wanted.ask_for(out, KIND, STATES);
     let other = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
-    let decision = wanted.is(STATES).map(|()| {
+    let decision = wanted.decide(out, KIND, STATES).map(|()| {
         wanted.ask_all(out, KIND);
         other.into_iter().flat_map(Volume::ask).for_each(|question| out.ask(KIND, question));
         let pod = wanted.waits_long();

@@ -34,8 +34,7 @@ impl DetectVolumes for UnmountedVolumePath {
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         // Of several pods that share a volume, one without it is not noticed.
         for volume in volumes.iter() {
-            volume.ask_for(out, KIND, STATES);
-            let decision = volume.is(STATES).map(|()| finding(volume));
+            let decision = volume.decide(out, KIND, STATES).map(|()| finding(volume));
             out.decide(KIND, || volume.subject(), decision);
         }
     }

@@ -37,8 +37,7 @@ impl DetectVolumes for VolumeWantedElsewhere {
 
     fn evaluate(holders: Holders<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
-            volume.ask_for(out, KIND, STATES);
-            let decision = volume.is(STATES).and_then(|()| wanted(volume, holders, out));
+            let decision = volume.decide(out, KIND, STATES).and_then(|()| wanted(volume, holders, out));
             out.decide(KIND, || volume.subject(), decision);
         }
         volumes.rest(out, KIND);

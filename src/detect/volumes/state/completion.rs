@@ -137,6 +137,25 @@ macro_rules! facts {
                 }
             }
 
+            /// The answer, where every completion gives the same.
+            ///
+            /// # Errors
+            /// The first missing fact on which it rests.
+            pub fn certain<A: PartialEq>(
+                &self,
+                answer: impl Fn($Known) -> A,
+            ) -> $crate::detect::volumes::state::completion::Fact<A> {
+                use $crate::detect::volumes::state::completion::Missing;
+                let (mut found, mut one) = (None, true);
+                self.complete(|known| {
+                    let answer = answer(known);
+                    one &= found.as_ref().is_none_or(|found| *found == answer);
+                    found = Some(answer);
+                });
+                let missing = || self.deciding(&answer).first().map(|missing| Box::new(Missing::clone(missing)));
+                found.filter(|_| one).ok_or_else(|| missing().unwrap_or_else(|| $crate::facts::Unknown::not_asked().into()))
+            }
+
             /// The missing facts on which an answer rests: of some completions it changes with that fact alone.
             pub fn deciding<A: PartialEq>(&self, answer: impl Fn($Known) -> A) -> Vec<&$crate::detect::volumes::state::completion::Missing> {
                 use $crate::detect::volumes::state::completion::Values;

@@ -8,7 +8,7 @@ use super::pod::{Life, PodFacts};
 use super::{Volume, csi, find, xen};
 use crate::facts::{
     Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MOST_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Tri,
-    Unknown, VolumeAttachment, VolumeId, VolumePath, is_hash_of,
+    Unknown, VolumeAttachment, VolumeId, VolumePath, handle_hash,
 };
 use crate::finding::Evidence;
 
@@ -53,8 +53,10 @@ fn device(volume: &Volume<'_>) -> Fact<Device> {
 }
 
 fn staging(volume: &Volume<'_>) -> Fact<Staging> {
+    // One digest for each volume, and not for each mount as well.
+    let hash = handle_hash(volume.id.as_str());
     let ours = |mount: &MountEntry| match &mount.volume {
-        Some(VolumePath::Staging { handle_hash, .. }) => is_hash_of(handle_hash, volume.id.as_str()),
+        Some(VolumePath::Staging { handle_hash, .. }) => handle_hash.eq_ignore_ascii_case(&hash),
         Some(VolumePath::InTree { plugin, volume: named }) if plugin == IN_TREE_EBS => {
             VolumeId::from_serial(named).as_ref() == Some(&volume.id)
         }
@@ -141,12 +143,11 @@ fn is_there_by_now(volume: &Volume<'_>) -> bool {
 fn users(volume: &Volume<'_>) -> Fact<Users> {
     let ask = |why| Box::new(Missing { why, lookup: volume.ask_users().into_iter().next() });
     let users = volume.users().map_err(ask)?;
-    let waits = |pod: &&&Pod| pod.phase == PodPhase::Pending;
     Ok(if users.is_empty() {
         Users::None
     } else if users.iter().any(|pod| pod.phase == PodPhase::Running) {
         Users::Run
-    } else if users.iter().filter(waits).any(|pod| volume.has_waited_long(pod)) {
+    } else if volume.waits_long().is_some() {
         Users::WaitLong
     } else {
         Users::Wait
@@ -155,7 +156,7 @@ fn users(volume: &Volume<'_>) -> Fact<Users> {
 
 impl<'v> Volume<'v> {
     /// Whether an attachment would be done by now for a pod that waits.
-    pub fn has_waited_long(&self, pod: &Pod) -> bool {
+    fn has_waited_long(&self, pod: &Pod) -> bool {
         pod.created.is_some_and(|created| self.parts.now.wall.duration_since(created) >= LONG_WAIT)
     }
 
@@ -185,23 +186,11 @@ impl<'v> Volume<'v> {
         let (Some(pv), cgroups) = (self.pv(), self.parts.cgroups.seen()) else {
             return Tri::Unknown(Unknown::not_asked());
         };
-        let cgroups = match cgroups {
-            Ok(cgroups) => cgroups,
-            Err(why) => return Tri::Unknown(why.clone()),
+        let (cgroups, pids) = match (cgroups, self.parts.processes(uid)) {
+            (Ok(cgroups), Ok(Some(pids @ 1..))) => (cgroups, pids),
+            (_, Ok(_)) => return Tri::No(()),
+            (_, Err(why)) => return Tri::Unknown(why),
         };
-        let pids = match cgroups.value.lacks(uid) {
-            Ok(_) => return Tri::No(()),
-            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
-            Err(NotAbsent::Present(group)) => &group.cgroup.pids,
-        };
-        let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
-        let pids = match pids.needed(absent) {
-            Ok(pids) => *pids,
-            Err(why) => return Tri::Unknown(why),
-        };
-        if pids == 0 {
-            return Tri::No(());
-        }
         let here = |mount: &MountEntry| match &mount.volume {
             Some(VolumePath::Pod { pod, name, .. }) => pod == uid && name == pv,
             // Older kubelets have one bind for all pods.

@@ -1,11 +1,12 @@
 //! Which EBS volumes there are, and which disk and which mounts are each one's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::attachment::Facts;
 use super::{Parts, Volume, facts, xen};
 use crate::detect::volumes::Settings;
+use crate::detect::volumes::stack::{self, Below};
 use crate::facts::{AttachableName, BlockDevice, BlockDevices, DevId, MountEntry, Unknown, VolumeId};
 
 /// Every volume that the Node names, and every EBS device that is here.
@@ -106,11 +107,11 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
     let (Ok(mounts), Ok(block)) = (parts.mounts.seen(), parts.block.seen()) else { return };
     let disks = all.iter().enumerate().filter_map(|(place, volume)| Some((volume.device?.1.name.as_str(), place)));
     let disks: BTreeMap<&str, usize> = disks.collect();
-    let names: BTreeMap<&str, &BlockDevice> =
-        block.value.values().map(|device| (device.name.as_str(), device)).collect();
+    let names = stack::names(block.value);
     let (mut by_name, mut by_dev) = (BTreeMap::new(), BTreeMap::new());
     for (dev, device) in block.value {
-        let below = disks_below(&names, device).into_iter().filter_map(|disk| disks.get(disk).copied());
+        let below =
+            Below::of(&names, device).here.into_iter().filter_map(|disk| disks.get(disk.name.as_str()).copied());
         let places: Vec<usize> = below.collect();
         if !places.is_empty() {
             by_name.insert(device.name.as_str(), places.clone());
@@ -129,25 +130,6 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
         }
     }
     all.iter_mut().for_each(Volume::forget_mirrors);
-}
-
-/// The disks that a device stands on, through partitions and any depth of device mapper and md.
-fn disks_below<'v>(names: &BTreeMap<&'v str, &'v BlockDevice>, device: &'v BlockDevice) -> BTreeSet<&'v str> {
-    let (mut disks, mut seen) = (BTreeSet::new(), BTreeSet::new());
-    let mut open = vec![device];
-    while let Some(device) = open.pop() {
-        if !seen.insert(device.name.as_str()) {
-            continue;
-        }
-        match &device.disk {
-            Some(disk) => open.extend(names.get(disk.as_str()).copied()),
-            None if device.slaves.is_empty() => {
-                disks.insert(device.name.as_str());
-            }
-            None => open.extend(device.slaves.iter().filter_map(|slave| names.get(slave.as_str()).copied())),
-        }
-    }
-    disks
 }
 
 /// Whether a device is this disk, or a partition of it.

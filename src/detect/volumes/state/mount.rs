@@ -1,6 +1,6 @@
 //! What a staging mount amounts to: of every driver, and without a Node.
 
-use super::completion::{Fact, Missing, facts};
+use super::completion::{Fact, facts};
 
 facts! {
     /// Everything that decides, known.
@@ -63,18 +63,7 @@ impl Facts {
     /// # Errors
     /// Which fact is missing that decides.
     pub fn state(&self) -> Fact<StagingState> {
-        let mut found = None;
-        let mut one = true;
-        self.complete(|known| {
-            let state = classify(known);
-            one &= found.is_none_or(|found| found == state);
-            found = Some(state);
-        });
-        let missing = || self.deciding(classify).first().map(|missing| Box::new(Missing::clone(missing)));
-        match found {
-            Some(state) if one => Ok(state),
-            _ => Err(missing().unwrap_or_else(|| crate::facts::Unknown::not_asked().into())),
-        }
+        self.certain(classify)
     }
 }
 

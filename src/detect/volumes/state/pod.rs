@@ -73,27 +73,18 @@ impl PodFacts {
     /// What the node and the API server have of a pod.
     pub fn of(parts: &Parts<'_>, uid: &PodUid) -> Self {
         let mut evidence = Vec::new();
-        let group =
-            parts.cgroups.seen().map_err(Box::<Missing>::from).and_then(|cgroups| match cgroups.value.lacks(uid) {
-                Ok(_) => {
-                    evidence.push(cgroups.says(format!("no kubepods group of pod {uid}")));
-                    Ok(Group::None)
-                }
-                Err(NotAbsent::Unknown(why)) => Err(why.into()),
-                Err(NotAbsent::Present(group)) => {
-                    let absent =
-                        || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
-                    match group.cgroup.pids.needed(absent) {
-                        Ok(0) => {
-                            let says = format!("no process is left in the kubepods group of pod {uid}");
-                            evidence.push(cgroups.says(says));
-                            Ok(Group::Empty)
-                        }
-                        Ok(_) => Ok(Group::Running),
-                        Err(why) => Err(why.into()),
-                    }
-                }
-            });
+        let mut says = |fact| evidence.extend(parts.cgroups.seen().ok().map(|cgroups| cgroups.says(fact)));
+        let group = parts.processes(uid).map_err(Box::<Missing>::from).map(|processes| match processes {
+            None => {
+                says(format!("no kubepods group of pod {uid}"));
+                Group::None
+            }
+            Some(0) => {
+                says(format!("no process is left in the kubepods group of pod {uid}"));
+                Group::Empty
+            }
+            Some(_) => Group::Running,
+        });
         let object = match parts.pods.seen() {
             Err(why) if why.cause == Cause::NotAsked => Ok(Object::NotAsked),
             Err(why) => Err(why.into()),
@@ -126,20 +117,9 @@ impl PodFacts {
     /// # Errors
     /// Which fact is missing that decides.
     pub fn life(&self) -> Fact<Life> {
-        let mut found: Option<Life> = None;
-        let mut one = true;
-        self.facts.complete(|known| {
-            let life = classify(known);
-            one &= found.is_none_or(|found| found == life);
-            found = Some(life);
-        });
-        match found {
-            Some(life) if one && life != Life::Undecided => Ok(life),
-            _ => Err(self
-                .facts
-                .deciding(classify)
-                .first()
-                .map_or_else(undecided, |missing| Box::new((*missing).clone()))),
+        match self.facts.certain(classify)? {
+            Life::Undecided => Err(undecided()),
+            life => Ok(life),
         }
     }
 }
