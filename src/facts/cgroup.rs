@@ -151,10 +151,20 @@ impl Cgroups {
     pub fn unread(&self) -> Option<&Unknown> {
         let kubepods = self.kubepods.as_ref();
         let part = kubepods.and_then(|group| {
-            let numbers = [&group.memory, &group.inactive_file, &group.memory_max, &group.pids, &group.pids_max];
+            let numbers = [&group.memory, &group.inactive_file, &group.memory_max];
             numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
         });
-        self.root.unread().or(part).or(self.oom_unread.as_deref())
+        let levels = self.others.values().map(|(_, group)| group);
+        let pids = || kubepods.into_iter().chain(levels).find_map(Cgroup::pids_unread);
+        self.root.unread().or(part).or(self.oom_unread.as_deref()).or_else(pids)
+    }
+}
+
+impl Cgroup {
+    /// What of its process ids could not be read, the first of it.
+    #[must_use]
+    pub fn pids_unread(&self) -> Option<&Unknown> {
+        [&self.pids, &self.pids_max, &self.pids_refused].into_iter().find_map(Part::unread)
     }
 }
 

@@ -67,7 +67,7 @@ impl Host {
     #[must_use]
     pub fn new(root: std::sync::Arc<Root>, settings: HostSettings) -> Self {
         Self {
-            paths: KubeletPaths::find(&root, &settings.kubelet_root),
+            paths: KubeletPaths::plain(&settings.kubelet_root),
             set_root: settings.kubelet_root.clone(),
             root,
             settings,
@@ -119,15 +119,18 @@ impl Host {
             }
             Source::KubeletConfig => {
                 let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
-                if let Ok(config) = &mut config {
+                if let Ok(config) = &config {
                     // The running kubelet knows best where its directory is; what is read after this looks there.
                     settings.kubelet_root.clone_from(&config.root_dir);
-                    *paths = KubeletPaths::find(root, &config.root_dir);
+                }
+                paths.set_root(root, &settings.kubelet_root);
+                if let Ok(config) = &mut config {
                     config.root_dir.clone_from(&paths.root);
                 }
                 Observation::KubeletConfig(Reading::of(config, at))
             }
             Source::KubeletDirs => {
+                paths.look_inside(root);
                 let dirs = expect_harmless(root, paths, mounts.mounts())
                     .and_then(|()| kubelet::dirs::read(root, paths, mounts.points_below(paths)));
                 Observation::KubeletDirs(Reading::of(dirs, at))

@@ -25,19 +25,23 @@ impl KubeletPaths {
         Self { root: cleaned(root), moved: Vec::new() }
     }
 
-    /// Follows links inside the host's root. A part that is not visible from here is taken as it is called.
-    #[must_use]
-    pub fn find(root: &Root, path: &str) -> Self {
+    /// Takes another directory for the kubelet's. Links to it are followed inside the host's root; nothing in it is looked at, which
+    /// could hang. A part that is not visible from here is taken as it is called.
+    pub fn set_root(&mut self, root: &Root, path: &str) {
         let top = real_path(root, path);
-        let mut moved = Vec::new();
-        for name in BELOW {
-            let called = format!("{top}/{name}");
-            let real = real_path(root, &called);
-            if real != called {
-                moved.push((real, name));
-            }
+        if top != self.root {
+            *self = Self { root: top, moved: Vec::new() };
         }
-        Self { root: top, moved }
+    }
+
+    /// Follows links of the directories in it.
+    pub fn look_inside(&mut self, root: &Root) {
+        let moved = BELOW.into_iter().filter_map(|name| {
+            let called = format!("{}/{name}", self.root);
+            let real = real_path(root, &called);
+            (real != called).then_some((real, name))
+        });
+        self.moved = moved.collect();
     }
 
     /// What a mount point says of a volume.
@@ -147,7 +151,9 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("mnt/data/kubelet/pods")).unwrap();
         link(&dir, "var/lib/kubelet", "/mnt/data/kubelet");
         link(&dir, "mnt/data/kubelet/plugins", "../../other/plugins");
-        let paths = KubeletPaths::find(&root, "//var/./lib/kubelet/");
+        let mut paths = KubeletPaths::plain("/elsewhere");
+        paths.set_root(&root, "//var/./lib/kubelet/");
+        paths.look_inside(&root);
         assert_eq!(paths.root, "/mnt/data/kubelet");
         let hash = "0716741166d0850117b90c3d6688532ba1540f0e1a0a88abb39e4599625e4fb7";
         let staged = format!("/mnt/other/plugins/kubernetes.io/csi/ebs.csi.aws.com/{hash}/globalmount");
@@ -166,7 +172,9 @@ mod tests {
         let (dir, root) = tree();
         link(&dir, "a", "/b");
         link(&dir, "b", "/a");
-        assert_eq!(KubeletPaths::find(&root, "/a").root, "/a");
+        let mut paths = KubeletPaths::plain("/elsewhere");
+        paths.set_root(&root, "/a");
+        assert_eq!(paths.root, "/a");
     }
 
     #[test]
