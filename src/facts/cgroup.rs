@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, Part, PressureFile, Unknown};
+use super::{Cause, Inventory, Part, PressureFile, Unknown};
 
 /// A pod's UID as the API writes it. For a static pod it is the hash of its manifest.
 pub type PodUid = String;
@@ -154,17 +154,23 @@ impl Cgroups {
             let numbers = [&group.memory, &group.inactive_file, &group.memory_max];
             numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
         });
-        let levels = self.others.values().map(|(_, group)| group);
-        let pids = || kubepods.into_iter().chain(levels).find_map(Cgroup::pids_unread);
+        // The pids controller need not be switched on for the groups of services.
+        let of_levels = self.others.values().flat_map(|(_, group)| group.pid_counts());
+        let mut torn = of_levels.filter_map(Part::unread).filter(|why| why.cause != Cause::Missing);
+        let pids = || kubepods.and_then(Cgroup::pids_unread).or_else(|| torn.next());
         self.root.unread().or(part).or(self.oom_unread.as_deref()).or_else(pids)
     }
 }
 
 impl Cgroup {
+    fn pid_counts(&self) -> [&Part<u64>; 3] {
+        [&self.pids, &self.pids_max, &self.pids_refused]
+    }
+
     /// What of its process ids could not be read, the first of it.
     #[must_use]
     pub fn pids_unread(&self) -> Option<&Unknown> {
-        [&self.pids, &self.pids_max, &self.pids_refused].into_iter().find_map(Part::unread)
+        self.pid_counts().into_iter().find_map(Part::unread)
     }
 }
 

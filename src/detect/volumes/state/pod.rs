@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::completion::{Fact, Missing, facts};
-use crate::facts::{Cause, NotAbsent, PodUid, Unknown};
+use crate::facts::{Cause, NotAbsent, PodUid};
 use crate::finding::Evidence;
 
 facts! {
@@ -38,7 +38,7 @@ facts! {
 /// What a pod is to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It runs, or waits for its start.
+    /// It runs, or waits for its start. Where no cluster is asked, also one whose control group the kubelet still keeps.
     Lives,
     /// It is gone: without a process, and the API server does not have it any more or says that it has ended.
     Gone,
@@ -46,19 +46,16 @@ pub enum Life {
     Terminating,
     /// It has no process and no control group; whether it waits for its start only the API server knows, which is not asked.
     NoProcess,
-    /// It has a control group without a process: the same, and a pod that waits has one.
-    Undecided,
 }
 
 /// The state, where every fact is known.
 #[must_use]
 pub fn classify(known: Known) -> Life {
     match (known.group, known.object) {
-        (Group::Running, _) | (_, Object::Lives) => Life::Lives,
+        (Group::Running, _) | (_, Object::Lives) | (Group::Empty, Object::NotAsked) => Life::Lives,
         (_, Object::Over | Object::None) => Life::Gone,
         (_, Object::Deleting) => Life::Terminating,
         (Group::None, Object::NotAsked) => Life::NoProcess,
-        (Group::Empty, Object::NotAsked) => Life::Undecided,
     }
 }
 
@@ -117,22 +114,15 @@ impl PodFacts {
     /// # Errors
     /// Which fact is missing that decides.
     pub fn life(&self) -> Fact<Life> {
-        match self.facts.certain(classify)? {
-            Life::Undecided => Err(undecided()),
-            life => Ok(life),
-        }
+        self.facts.certain(classify)
     }
-}
-
-fn undecided() -> Box<Missing> {
-    let why = "whether this pod waits for its start or has ended only the API server knows, which is not asked";
-    Unknown::new(Cause::NotAsked, why).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::completion::Values;
     use super::*;
+    use crate::facts::Unknown;
 
     #[test]
     fn a_pod_with_a_process_lives_whatever_the_api_server_says() {
@@ -142,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_api_server_an_empty_group_tells_nothing() {
+    fn what_the_api_server_would_say_is_not_guessed() {
         let facts = |group, object| PodFacts { facts: Facts { group, object }, evidence: Vec::new() };
         fn unknown<T>() -> Fact<T> {
             Err(Unknown::new(Cause::Denied, "denied").into())
@@ -150,7 +140,7 @@ mod tests {
         assert_eq!(facts(Ok(Group::Running), unknown()).life(), Ok(Life::Lives));
         assert!(facts(Ok(Group::Empty), unknown()).life().is_err());
         assert!(facts(Ok(Group::None), unknown()).life().is_err());
-        assert!(facts(Ok(Group::Empty), Ok(Object::NotAsked)).life().is_err());
+        assert_eq!(facts(Ok(Group::Empty), Ok(Object::NotAsked)).life(), Ok(Life::Lives));
         assert_eq!(facts(Ok(Group::None), Ok(Object::NotAsked)).life(), Ok(Life::NoProcess));
         assert_eq!(facts(unknown(), Ok(Object::Lives)).life(), Ok(Life::Lives));
         assert!(facts(unknown(), Ok(Object::None)).life().is_err());
