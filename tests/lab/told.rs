@@ -181,6 +181,15 @@ impl Ground {
         Ok(fs::remove_dir_all(tree.join(format!("sys/devices/pci0000:00/{address}/nvme/nvme{n}")))?)
     }
 
+    /// The Node names the other volume alone.
+    fn let_go_of_the_volume(&self) -> Result<()> {
+        let other = "kubernetes.io/csi/ebs.csi.aws.com^vol-0123456789abcde0b";
+        let attached = json!([{"name": other, "devicePath": ""}]);
+        let patch = json!({"status": {"volumesInUse": [other], "volumesAttached": attached}}).to_string();
+        self.plane.kubectl(&["patch", "node", "a", "--subresource=status", "--type=merge", "-p", &patch])?;
+        Ok(())
+    }
+
     /// As the kubelet and an operator would end it: all mounts whose lines have this word are gone.
     fn unmount(&self, word: &str) -> Result<()> {
         edit(&self.settings.tree, "proc/1/mountinfo", |table| {
@@ -305,6 +314,8 @@ fn api_restarted(ground: &mut Ground) -> Result<()> {
     ground.unmount(" 259:2 ")?;
     sleep(Duration::from_secs(5));
     ground.plane.start_api()?;
+    // As the kubelet and the attach-detach controller do then: the agent would ask what became of a volume that they still name.
+    ground.let_go_of_the_volume()?;
     ground.plane.kubectl(&["delete", "pod", "two", "--force", "--grace-period=0"])?;
     let said = ground.wait_for_condition("BarnacleVolumeProblem", "False")?;
     ensure!(said["reason"] == "NoCriticalFinding", "{said}");

@@ -88,6 +88,12 @@ impl<'v> Parts<'v> {
         Ok(Some((format!("{full} waits on {place}"), says)))
     }
 
+    /// Whether no cluster is asked: then neither Node nor pods are, and nothing says what the kubelet has.
+    pub(super) fn is_without_cluster(&self) -> bool {
+        let not_asked = |why: &Unknown| why.cause == Cause::NotAsked;
+        self.node.seen().is_err_and(not_asked) && self.pods.seen().is_err_and(not_asked)
+    }
+
     /// How many processes the control group of a pod has; `None` where there is no such group.
     ///
     /// # Errors

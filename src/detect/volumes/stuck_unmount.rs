@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Cause, MountEntry, MountId, Mounts, PodUid, Question, Tri, Unknown};
+use crate::facts::{MountEntry, MountId, Mounts, PodUid, Question, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -145,8 +145,7 @@ impl Look<'_, '_> {
     /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
     fn still_mounted(&self, volume: &Volume<'_>, out: &mut Evaluation) {
         let Some(first) = volume.mounts().first() else { return };
-        // Where no cluster is asked, nothing says what the kubelet still has.
-        if self.parts.node.seen().is_err_and(|why| why.cause == Cause::NotAsked) {
+        if self.parts.is_without_cluster() {
             return;
         }
         let block = self.parts.block.seen().ok().map(|block| block.value);

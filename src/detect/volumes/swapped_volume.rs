@@ -9,7 +9,7 @@ use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
-use super::state::attachment::State;
+use super::state::attachment::{Kubelet, State};
 use super::state::{Volume, Volumes};
 use super::{mount_subject, named, pv_of, volume_of};
 
@@ -53,7 +53,7 @@ impl DetectVolumes for SwappedVolume {
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, pvs, dirs, node) = input;
-        let look = Look { mounts, block, pvs, dirs, node, settings: around.settings };
+        let look = Look { mounts, block, pvs, dirs, node, volumes, settings: around.settings };
         for mount in mounts.value.values() {
             look.at(mount, out);
         }
@@ -73,6 +73,7 @@ struct Look<'v, 'a> {
     pvs: Known<'v, Answers<PersistentVolume>>,
     dirs: Cited<'v, KubeletDirs>,
     node: Cited<'v, Node>,
+    volumes: &'a Volumes<'v>,
     settings: &'a All,
 }
 
@@ -92,6 +93,11 @@ impl<'v> Look<'v, '_> {
             return out.decide::<Finding>(KIND, subject, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
         if let Promise::RawBlock { pv, .. } = &promise {
+            // A raw block bind does not name its volume. That the kubelet has this one here is enough while nothing is amiss: a lookup
+            // for each volume of a healthy node would cost more than all else.
+            if self.volumes.iter().any(|volume| volume.id == found && volume.facts.kubelet == Ok(Kubelet::Wants)) {
+                return out.decide::<Finding>(KIND, subject, Tri::No(self.mounts.no()));
+            }
             out.ask(KIND, Question::PersistentVolume((*pv).to_owned()));
         }
         let decision = match self.is_kept(&promise, &found) {

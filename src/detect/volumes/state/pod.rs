@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::completion::{Fact, Missing, facts};
-use crate::facts::{Cause, NotAbsent, PodUid};
+use crate::facts::{NotAbsent, PodUid};
 use crate::finding::Evidence;
 
 facts! {
@@ -83,7 +83,7 @@ impl PodFacts {
             Some(_) => Group::Running,
         });
         let object = match parts.pods.seen() {
-            Err(why) if why.cause == Cause::NotAsked => Ok(Object::NotAsked),
+            Err(_) if parts.is_without_cluster() => Ok(Object::NotAsked),
             Err(why) => Err(why.into()),
             Ok(pods) => match pods.value.lacks(uid) {
                 Ok(_) => {
@@ -122,7 +122,7 @@ impl PodFacts {
 mod tests {
     use super::super::completion::Values;
     use super::*;
-    use crate::facts::Unknown;
+    use crate::facts::{Cause, Unknown};
 
     #[test]
     fn a_pod_with_a_process_lives_whatever_the_api_server_says() {
