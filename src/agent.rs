@@ -1,19 +1,19 @@
-//! The loop around the engine: wake, observe, step, record, report.
+//! The loop around the engine: wake, collect, step, record, report.
 
-mod api;
 pub mod cleanup;
 pub mod cluster;
 mod ec2;
 mod identity;
+mod kube_connection;
 pub mod landlock;
 pub mod lock;
 pub mod look;
+mod publish;
 pub mod schedule;
 pub mod serve;
 pub mod state;
 pub mod stop;
 pub mod sweep;
-mod tell;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use crate::collect::clock::Clock;
+use crate::collect::ec2::Pace;
+use crate::collect::host::ebs_statistics::Controllers;
+use crate::collect::host::root::Root;
+use crate::collect::host::unrestricted_thread::UnrestrictedThread;
+use crate::collect::{Host, HostReader, HostSettings};
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{Moment, Observation, Question, Source, Witness};
+use crate::facts::{Lookup, NodeTime, Observation, Provider, Source};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
-use crate::observe::clock::Clock;
-use crate::observe::ec2::Pace;
-use crate::observe::host::ebs_statistics::Controllers;
-use crate::observe::host::root::Root;
-use crate::observe::host::spared::Spared;
-use crate::observe::{Eyes, Host, HostSettings};
 use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
 use crate::report::{Origin, Report, text};
 use crate::wake::Waker;
 
-use api::Link;
-use ec2::Ec2Link;
+use ec2::Ec2Connection;
+use kube_connection::KubeConnection;
 use lock::Lock;
 use schedule::Schedule;
 use serve::Served;
@@ -49,7 +49,7 @@ use state::StateDir;
 use stop::Stop;
 
 /// Wakes that follow one another closer than this are one.
-const BREATH: Duration = Duration::from_secs(1);
+const WAKE_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// What stands for `/`, and for `/sys`.
 ///
@@ -66,11 +66,14 @@ fn root(config: &Config) -> anyhow::Result<Root> {
     root.with_sys(Path::new(sys)).with_context(|| format!("host-sys {sys} cannot be opened as a directory"))
 }
 
-/// The host's witnesses for a configuration; with the thread that Landlock does not hold, where there is one.
+/// The host's collectors for a configuration; with the thread that Landlock does not hold, where there is one.
 ///
 /// # Errors
 /// When the root cannot be opened.
-pub fn eyes(config: &Config, spared: Option<Spared>) -> anyhow::Result<(Eyes, Clock)> {
+pub fn host_reader(
+    config: &Config,
+    unrestricted_thread: Option<UnrestrictedThread>,
+) -> anyhow::Result<(HostReader, Clock)> {
     let root = root(config)?;
     let clock = Clock::new(&root);
     let settings = HostSettings {
@@ -81,17 +84,17 @@ pub fn eyes(config: &Config, spared: Option<Spared>) -> anyhow::Result<(Eyes, Cl
         node_name: config.node_name.clone(),
         probe_xfs: config.probe_xfs,
         nvme_stats: config.nvme_stats.then(Controllers::default),
-        spared,
+        unrestricted_thread,
     };
     let root = Arc::new(root);
-    Ok((Eyes::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
+    Ok((HostReader::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
 }
 
-/// The agent: what it looks with, what it judges with, and what it tells.
+/// The agent: what it collects with, what it evaluates with, and what it publishes.
 struct Agent {
-    eyes: Eyes,
-    api: Link,
-    ec2: Ec2Link,
+    host_reader: HostReader,
+    api: KubeConnection,
+    ec2: Ec2Connection,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -100,17 +103,21 @@ struct Agent {
     figures: AgentFigures,
     history: History,
     served: watch::Sender<Arc<Served>>,
-    asks: Vec<Question>,
+    lookups: Vec<Lookup>,
 }
 
 /// Runs until told to stop.
 ///
 /// # Errors
 /// When it cannot start: an address is taken, another agent holds the state directory, or the root cannot be opened.
-pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    landlock_abi: u32,
+    unrestricted_thread: Option<UnrestrictedThread>,
+) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
-    // Served before the disk is asked for anything, and before the first pass: a probe that finds nothing would have us
+    // Served before the disk is asked for anything, and before the first cycle: a probe that finds nothing would have us
     // killed while we wait.
     let is_served = serve_all(&config, &watching).await.is_ok();
     let lock = Lock::take(config.state_dir.as_deref().map(Path::new));
@@ -122,18 +129,18 @@ pub async fn run(config: Config, landlock_abi: u32, spared: Option<Spared>) -> a
     if !is_served {
         serve_all(&config, &watching).await?;
     }
-    let agent = Agent::new(&config, spared, served, !lock.hangs);
+    let agent = Agent::new(&config, unrestricted_thread, served, !lock.hangs);
     let mut agent = tokio::select! {
         () = stop.asked() => return Ok(()),
         agent = agent => agent?,
     };
     agent.figures.landlock_abi = landlock_abi;
-    info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "barnacle watches this node");
+    info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "agent started");
     loop {
-        // A read that hangs holds up a pass, and must not hold up our end.
+        // A read that hangs holds up a cycle, and must not hold up our end.
         tokio::select! {
             () = stop.asked() => break,
-            () = agent.pass() => {}
+            () = agent.cycle() => {}
         }
         if agent.wait(&mut stop).await.is_none() {
             break;
@@ -155,11 +162,11 @@ async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> 
 }
 
 /// The state directory, or none where its disk does not answer.
-async fn open_state(config: &Config, disk_answers: bool, now: Moment) -> (StateDir, crate::ledger::Memory) {
+async fn open_state(config: &Config, disk_answers: bool, now: NodeTime) -> (StateDir, crate::ledger::LedgerState) {
     let Some(dir) = config.state_dir.as_deref().map(Path::new).map(Path::to_owned) else {
         return StateDir::open(None, now);
     };
-    let hung = || (StateDir::hung(&dir, now), crate::ledger::Memory::default());
+    let hung = || (StateDir::hung(&dir, now), crate::ledger::LedgerState::default());
     if !disk_answers {
         return hung();
     }
@@ -173,17 +180,17 @@ async fn open_state(config: &Config, disk_answers: bool, now: Moment) -> (StateD
 impl Agent {
     async fn new(
         config: &Config,
-        spared: Option<Spared>,
+        unrestricted_thread: Option<UnrestrictedThread>,
         served: watch::Sender<Arc<Served>>,
         disk_answers: bool,
     ) -> anyhow::Result<Self> {
-        let (eyes, clock) = eyes(config, spared)?;
+        let (host_reader, clock) = host_reader(config, unrestricted_thread)?;
         if let Some(note) = clock.note() {
             info!(%note, "host-root is a copy of a machine");
         }
         let (waker, missing) = Waker::new(&root(config)?);
         for why in missing {
-            info!(%why, "this kernel or profile cannot wake us for it; the clock will find it");
+            info!(%why, "event source unavailable, falling back to polling");
         }
         let (state, memory) = open_state(config, disk_answers, clock.now()).await;
         let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
@@ -191,18 +198,18 @@ impl Agent {
         if findings > 0 {
             info!(findings, "what was confirmed before the restart stands until it is evaluated");
         }
-        let mut api = Link::open(config, clock).await;
+        let mut api = KubeConnection::open(config, clock).await;
         if config.publish_status {
-            api.tell_from(state.told(), clock.now());
+            api.publish_from(state.published(), clock.now());
         }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
         figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
         let schedule = Schedule::new(config.interval);
         Ok(Self {
-            eyes,
+            host_reader,
             api,
-            ec2: Ec2Link::open(config, clock, Pace::Fleet),
+            ec2: Ec2Connection::open(config, clock, Pace::Fleet),
             clock,
             engine,
             schedule,
@@ -211,41 +218,42 @@ impl Agent {
             figures,
             history: History::default(),
             served,
-            asks: Vec::new(),
+            lookups: Vec::new(),
         })
     }
 
-    /// Looks at what is due, judges it, and tells.
-    async fn pass(&mut self) {
+    /// Looks at what is due, evaluates it, and publishes.
+    async fn cycle(&mut self) {
         let begun = self.clock.now();
         let due = self.schedule.take_due(begun);
         self.api.mend(&self.state, self.clock).await;
-        let asks = std::mem::take(&mut self.asks);
-        let to = |witness| asks.iter().filter(move |ask| ask.source().witness() == witness).cloned().collect();
-        let of_host: Vec<_> = to(Witness::Host);
-        let _ = self.api.ask(to(Witness::Api));
-        let _ = self.ec2.ask(to(Witness::Ec2), &self.engine);
-        let mut seen = self.eyes.observe(self.clock, due, &of_host).await;
+        let lookups = std::mem::take(&mut self.lookups);
+        let to =
+            |provider| lookups.iter().filter(move |look_up| look_up.source().provider() == provider).cloned().collect();
+        let of_host: Vec<_> = to(Provider::Host);
+        let _ = self.api.look_up(to(Provider::Api));
+        let _ = self.ec2.look_up(to(Provider::Ec2), &self.engine);
+        let mut seen = self.host_reader.collect(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
         seen.extend(self.ec2.take());
         // What a copy does not say of its own time, no state file can stand in for.
         if self.clock.hides(Source::BootHistory).is_none() {
             self.state.replace(&mut seen, begun);
         }
-        let step = self.judge(seen);
+        let step = self.evaluate(seen);
         self.follow(step);
-        self.tell(begun);
-        self.state.remember_told(self.api.told());
+        self.publish(begun);
+        self.state.remember_published(self.api.published());
         self.state.save(self.clock.now(), &self.engine);
     }
 
-    fn judge(&mut self, seen: Vec<Observation>) -> Step {
+    fn evaluate(&mut self, seen: Vec<Observation>) -> Step {
         let now = self.clock.now();
         let (detectors, mut mark) = (&mut self.figures.detectors, Instant::now());
-        self.engine.step_told(now, seen, &mut |detector, judgements| {
+        self.engine.step_each(now, seen, &mut |detector, evaluations| {
             let done = Instant::now();
             let figures = detectors.entry(detector.name()).or_default();
-            figures.ran(now.wall, done - mark, judgements);
+            figures.ran(now.wall, done - mark, evaluations);
             mark = done;
         })
     }
@@ -259,30 +267,30 @@ impl Agent {
             }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
-        self.schedule.answer(&step.asks, self.clock.now(), &mut self.asks);
+        self.schedule.answer(&step.lookups, self.clock.now(), &mut self.lookups);
         if let Some((wait, sources)) = step.wake {
-            self.schedule.hasten(sources, self.clock.now().plus(wait.max(BREATH)));
+            self.schedule.hasten(sources, self.clock.now().plus(wait.max(WAKE_DEBOUNCE)));
         }
     }
 
-    fn tell(&mut self, begun: Moment) {
+    fn publish(&mut self, begun: NodeTime) {
         let now = self.clock.now();
         let took = now.since(&begun).unwrap_or_default();
-        self.figures.passes_total += 1;
-        self.figures.pass_duration_seconds_last = took.as_secs_f64();
-        self.figures.pass_duration_seconds_sum += took.as_secs_f64();
-        self.figures.stuck_reads = self.eyes.stuck().map(|_| 1).sum();
+        self.figures.cycles_total += 1;
+        self.figures.cycle_duration_seconds_last = took.as_secs_f64();
+        self.figures.cycle_duration_seconds_sum += took.as_secs_f64();
+        self.figures.stuck_reads = self.host_reader.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
         let mut report = Report::of(&self.engine, Origin::Agent);
         report.notes.push(self.api.note());
         report.notes.extend(self.ec2.note());
         report.history = self.history.all();
-        self.api.tell(&self.engine, &report, now);
+        self.api.publish(&self.engine, &report, now);
         self.figures.api = self.api.figures();
-        self.figures.told = self.api.tell_figures();
+        self.figures.published = self.api.publish_figures();
         self.figures.ec2 = self.ec2.figures();
         let served =
-            Served { report: Some(report), figures: self.figures.clone(), passed: tokio::time::Instant::now() };
+            Served { report: Some(report), figures: self.figures.clone(), completed: tokio::time::Instant::now() };
         self.served.send_replace(Arc::new(served));
     }
 
@@ -294,8 +302,8 @@ impl Agent {
             let now = self.clock.now();
             let mut rest = self.schedule.next_due(now);
             if woken {
-                // The rest of what is going on comes within a breath: a mount is rarely alone.
-                rest = BREATH.saturating_sub(now.since(&begun).unwrap_or_default());
+                // The rest of what is going on comes within a second: a mount is rarely alone.
+                rest = WAKE_DEBOUNCE.saturating_sub(now.since(&begun).unwrap_or_default());
             }
             tokio::select! {
                 () = stop.asked() => return None,
@@ -327,33 +335,33 @@ fn change(change: Change) -> &'static str {
         Change::Suspected => "suspected",
         Change::Confirmed => "confirmed",
         Change::Escalated => "escalated",
-        Change::Cleared => "cleared",
+        Change::Resolved => "resolved",
         Change::Dropped => "dropped",
         Change::Unverified => "unverified",
         Change::Expired => "expired",
     }
 }
 
-/// One line when a finding is confirmed, becomes worse, clears, or can no longer be evaluated; suspicions only when asked to be talkative.
+/// One line when a finding is confirmed, becomes worse, is resolved, or can no longer be evaluated; suspicions only when asked to be talkative.
 fn log(transition: &Transition) {
     let finding = &transition.finding;
     let (kind, severity) = (finding.kind.name(), finding.severity.name());
     // A line feed in a process's name must not make a line of the log.
-    let subject = finding.subject.to_string();
-    let (subject, message) = (text::clean(&subject), text::clean(&finding.message));
+    let object = finding.object.to_string();
+    let (object, message) = (text::clean(&object), text::clean(&finding.message));
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped, _) => {
-            debug!(kind, severity, %subject, message = %message, change = change(transition.change));
+            debug!(kind, severity, %object, message = %message, change = change(transition.change));
         }
         (Change::Unverified, _) => {
-            info!(kind, severity, %subject, since, "unverified, as it can no longer be evaluated: {}", finding.message);
+            info!(kind, severity, %object, since, "unverified, as it can no longer be evaluated: {}", finding.message);
         }
         (Change::Expired, _) => {
-            info!(kind, severity, %subject, since, "dropped without being resolved, as it can no longer be evaluated: {}", finding.message);
+            info!(kind, severity, %object, since, "dropped without being resolved, as it can no longer be evaluated: {}", finding.message);
         }
-        (Change::Cleared, _) => info!(kind, severity, %subject, since, "cleared: {}", finding.message),
-        (_, Severity::Info) => info!(kind, severity, %subject, since, "confirmed: {}", finding.message),
-        _ => warn!(kind, severity, %subject, since, "{}: {}", change(transition.change), finding.message),
+        (Change::Resolved, _) => info!(kind, severity, %object, since, "resolved: {}", finding.message),
+        (_, Severity::Info) => info!(kind, severity, %object, since, "confirmed: {}", finding.message),
+        _ => warn!(kind, severity, %object, since, "{}: {}", change(transition.change), finding.message),
     }
 }

@@ -81,7 +81,7 @@ pub struct Row {
     /// How long it must be so before it is confirmed, in seconds.
     pub confirm_after: u64,
     /// How long it must not be so before it is resolved, in seconds.
-    pub clear_after: u64,
+    pub resolve_after: u64,
     /// How long it must have been so to become critical where the detector's severity is a warning, in seconds.
     pub critical_after: Option<u64>,
     /// Whether the owner of the pod that a finding names gets an event on the pod: what the pod does fails, and only its
@@ -100,7 +100,7 @@ pub struct Row {
     /// The steps of the remedy.
     pub steps: Vec<String>,
     /// The same as one paragraph: the advice of a finding.
-    pub act: String,
+    pub remediation: String,
     /// What not to do, and why.
     pub do_not: Vec<String>,
 }
@@ -114,7 +114,7 @@ impl Row {
             area: text.area,
             scope: text.scope,
             confirm_after: text.confirm_after,
-            clear_after: text.resolve_after,
+            resolve_after: text.resolve_after,
             critical_after: text.critical_after,
             concerns_pod_owner: text.concerns_pod_owner,
             severities: severities.into_iter().filter_map(|(severity, when)| Some((severity, when?))).collect(),
@@ -122,7 +122,7 @@ impl Row {
             impact: text.impact,
             detection: text.detection,
             commands: text.commands,
-            act: steps.join(" "),
+            remediation: steps.join(" "),
             steps,
             do_not: text::items(text.do_not),
         }
@@ -134,10 +134,10 @@ impl Row {
         Duration::from_secs(self.confirm_after)
     }
 
-    /// [`Row::clear_after`] as a duration.
+    /// [`Row::resolve_after`] as a duration.
     #[must_use]
-    pub const fn clear_after(&self) -> Duration {
-        Duration::from_secs(self.clear_after)
+    pub const fn resolve_after(&self) -> Duration {
+        Duration::from_secs(self.resolve_after)
     }
 
     /// [`Row::critical_after`] as a duration.
@@ -212,7 +212,7 @@ mod tests {
                     assert!(text.len() > 20 && text.ends_with('.'), "{kind}: {name} is no whole sentence: {text}");
                 }
             }
-            assert!(row.clear_after > 0, "{kind} would flap: it resolves at once");
+            assert!(row.resolve_after > 0, "{kind} would flap: it resolves at once");
             assert!(!row.severities.is_empty(), "{kind} has no severity");
             let critical = row.severities.iter().any(|(severity, _)| *severity == Severity::Critical);
             assert!(

@@ -19,8 +19,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::collect::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::config::{Config, ConfigError, File, LogFormat, LogLevel, Setting};
-use crate::observe::ec2::{BUILT_IN, NOT_BUILT_IN};
 use crate::report::table::Style;
 
 /// What `--version` says: two builds of one version differ in what they can ask.
@@ -156,7 +156,7 @@ fn given(arguments: &ArgMatches, setting: Setting) -> Option<(&'static str, &str
 }
 
 /// The most that a file of settings may hold.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     let name = arguments.get_one::<String>("config");
@@ -183,7 +183,7 @@ fn read(name: &str) -> Result<String, ConfigError> {
         return Err(error("expected a regular file".to_owned()));
     }
     let mut text = String::new();
-    let read = file.take(MOST_BYTES).read_to_string(&mut text);
+    let read = file.take(MAX_BYTES).read_to_string(&mut text);
     read.map_err(|e| error(format!("cannot be read: {e}")))?;
     Ok(text)
 }
@@ -242,7 +242,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 fn style(ascii: bool) -> Style {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    Style { colour, width: width.or_else(crate::observe::terminal::width).unwrap_or(100), ascii }
+    Style { colour, width: width.or_else(crate::collect::terminal::width).unwrap_or(100), ascii }
 }
 
 #[cfg(test)]

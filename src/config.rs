@@ -23,7 +23,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// A second address, for metrics and health alone.
     pub metrics_listen: Option<SocketAddr>,
-    /// Time between two passes.
+    /// Time between two cycles.
     pub interval: Duration,
     /// What stands for `/`.
     pub host_root: String,
@@ -104,9 +104,9 @@ pub enum LogLevel {
     Error,
     /// Also what it works around.
     Warn,
-    /// Also each confirmed and cleared finding.
+    /// Also each confirmed and resolved finding.
     Info,
-    /// Also each pass.
+    /// Also each cycle.
     Debug,
 }
 

@@ -1,4 +1,4 @@
-//! The judges: one file for each question. They are pure: a view in, judgements out.
+//! The detectors: one file for each kind. They are pure: a view in, evaluations out.
 
 mod evaluation;
 pub mod instance;
@@ -12,12 +12,12 @@ use std::time::Duration;
 pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Blind, Headroom, Judgement, Kind, for_each_kind};
+use crate::finding::{Coverage, Headroom, Kind, KindEvaluation, for_each_kind};
 use crate::setting::Group;
-use crate::view::{ToldType, View};
+use crate::view::{KnownType, View};
 use volumes::state::Volumes;
 
-/// The thresholds of all judges.
+/// The thresholds of all detectors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// [`volumes`]
@@ -44,36 +44,36 @@ pub struct Settings {
     pub saturation: kubelet::saturation::Settings,
     /// [`network::conntrack`]
     pub conntrack: network::conntrack::Settings,
-    /// [`network::neighbours`]
-    pub neighbours: network::neighbours::Settings,
+    /// [`network::neighbors`]
+    pub neighbors: network::neighbors::Settings,
 }
 
-/// One judge.
+/// One detector.
 #[derive(Debug)]
 pub struct Detector {
     /// What it can find.
     pub kinds: &'static [Kind],
-    /// Without any of these it is blind.
+    /// Without any of these it evaluates nothing.
     pub needs: SourceSet,
-    /// Without any of these it cannot say of some subjects that nothing is wrong with them.
+    /// Without any of these it cannot say of some objects that nothing is wrong with them.
     pub parts: SourceSet,
     /// These decide of some objects, and the detector itself says which of them it could not evaluate.
     pub decides: SourceSet,
     /// These it can do without: they only add evidence.
     pub uses: SourceSet,
-    /// One judgement for each of its kinds.
-    pub judge: Judge,
+    /// One evaluation for each of its kinds.
+    pub evaluate: Evaluate,
 }
 
-/// How a judge is asked.
+/// How a detector is asked.
 #[derive(Debug)]
-pub enum Judge {
+pub enum Evaluate {
     /// By inputs that are its type: it says itself what it could not evaluate.
-    Typed(fn(&View, &Settings) -> Vec<Judgement>),
+    Typed(fn(&View, &Settings) -> Vec<KindEvaluation>),
     /// By what was seen.
-    OfView(fn(&View, &Settings) -> Vec<Judgement>),
+    OfView(fn(&View, &Settings) -> Vec<KindEvaluation>),
     /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
-    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<Judgement>),
+    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<KindEvaluation>),
 }
 
 macro_rules! declare {
@@ -90,19 +90,19 @@ macro_rules! declare {
 }
 for_each_kind!(declare);
 
-/// The judgements of every judge that one of these sources can have changed the mind of. Each is told as it comes.
-pub fn judge(
+/// The evaluations of every detector that one of these sources can have changed the mind of. Each is told as it comes.
+pub fn evaluate(
     view: &View,
     settings: &Settings,
     fresh: SourceSet,
-    told: &mut dyn FnMut(&'static Detector, &[Judgement]),
-) -> Vec<Judgement> {
+    each: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
+) -> Vec<KindEvaluation> {
     let mut all = Vec::new();
     let volumes = OnceCell::new();
     for detector in DETECTORS.iter().filter(|d| d.reads().meets(fresh)) {
-        let judgements = detector.run(view, settings, &volumes);
-        told(detector, &judgements);
-        all.extend(judgements);
+        let evaluations = detector.run(view, settings, &volumes);
+        each(detector, &evaluations);
+        all.extend(evaluations);
     }
     all
 }
@@ -114,35 +114,35 @@ impl Detector {
         self.kinds.first().map_or("none", |kind| kind.name())
     }
 
-    /// Judges, or says for each kind why not.
-    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<Judgement> {
-        match self.judge {
-            Judge::Typed(run) => run(view, settings),
-            Judge::OfView(judge) => self.where_known(view, || judge(view, settings)),
-            Judge::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
+    /// Evaluates, or says for each kind why not.
+    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<KindEvaluation> {
+        match self.evaluate {
+            Evaluate::Typed(run) => run(view, settings),
+            Evaluate::OfView(evaluate) => self.where_known(view, || evaluate(view, settings)),
+            Evaluate::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
         }
     }
 
     /// By its lists of sources: what it needs must be known, and what is missing of them hides what it did not raise.
-    fn where_known(&self, view: &View, judge: impl FnOnce() -> Vec<Judgement>) -> Vec<Judgement> {
+    fn where_known(&self, view: &View, evaluate: impl FnOnce() -> Vec<KindEvaluation>) -> Vec<KindEvaluation> {
         if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
-            return self.kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect();
+            return self.kinds.iter().map(|kind| KindEvaluation::nothing(*kind, why)).collect();
         }
-        let mut judgements = judge();
+        let mut evaluations = evaluate();
         // What was not seen must not clear what was found in it before.
         if let Some(why) = self.unseen(view) {
-            for judgement in &mut judgements {
-                if !matches!(judgement.blind, Blind::All(_)) {
-                    judgement.blind = Blind::Rest(why.clone());
+            for evaluation in &mut evaluations {
+                if !matches!(evaluation.coverage, Coverage::None(_)) {
+                    evaluation.coverage = Coverage::Partial(why.clone());
                 }
             }
         }
-        judgements
+        evaluations
     }
 
     fn unseen<'a>(&self, view: &'a View) -> Option<&'a Unknown> {
-        let gap = || self.needs.with(self.parts).iter().find_map(|source| view.gap(source));
-        self.parts.iter().find_map(|source| view.unknown(source)).or_else(gap)
+        let incomplete = || self.needs.with(self.parts).iter().find_map(|source| view.incomplete_list(source));
+        self.parts.iter().find_map(|source| view.unknown(source)).or_else(incomplete)
     }
 
     /// Every source that it decides by.
@@ -191,8 +191,12 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>>
 
 /// The types of volumes that these answers have just told, by device.
 #[must_use]
-pub fn told_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, ToldType)> {
-    if fresh.meets(volumes::ebs_type::TELLERS) { volumes::ebs_type::told(view, settings) } else { Vec::new() }
+pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, KnownType)> {
+    if fresh.meets(volumes::ebs_type::TYPE_SOURCES) {
+        volumes::ebs_type::known_types(view, settings)
+    } else {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -203,13 +207,13 @@ mod tests {
     use crate::facts::Source;
 
     #[test]
-    fn each_kind_has_exactly_one_judge() {
+    fn each_kind_has_exactly_one_detector() {
         let kinds: Vec<Kind> = DETECTORS.iter().flat_map(|d| d.kinds).copied().collect();
-        assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len(), "a kind has two judges");
-        assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no judge");
+        assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len(), "a kind has two detectors");
+        assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no detector");
     }
 
-    /// What no judge reads: the agent itself does, to report and to pace itself; judges of volumes and interfaces ask
+    /// What no detector reads: the agent itself does, to report and to pace itself; detectors of volumes and interfaces ask
     /// for the rest, by name and only when they suspect something.
     const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
         Source::AgentConfigMap,
@@ -219,7 +223,7 @@ mod tests {
         Source::Ec2Volumes,
     ]);
 
-    /// Design: no witness that nothing reads.
+    /// Design: no source that nothing reads.
     #[test]
     fn each_source_has_a_reader() {
         let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.reads()));

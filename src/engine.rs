@@ -1,24 +1,24 @@
-//! The pure core: observations in, transitions and questions out. No I/O, no clock.
+//! The pure core: observations in, transitions and lookups out. No I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
-use crate::facts::{Moment, Observation, Question, Source, SourceSet, Unknown};
-use crate::finding::{Blind, Headroom, Judgement, Kind};
-use crate::ledger::{Entry, Ledger, Memory, Transition};
-use crate::view::{Former, Trends, View};
+use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
+use crate::finding::{Coverage, Headroom, Kind, KindEvaluation};
+use crate::ledger::{Entry, Ledger, LedgerState, Transition};
+use crate::view::{RecentPods, Trends, View};
 
-/// The judges, what they see, and what became of their findings.
+/// The detectors, what they see, and what became of their findings.
 #[derive(Clone, Debug)]
 pub struct Engine {
     settings: Settings,
     view: View,
     ledger: Ledger,
-    /// The last word of each judge on what it could not see.
-    blind: BTreeMap<Kind, Blind>,
-    asks: BTreeMap<Kind, Vec<Question>>,
+    /// The last word of each detector on what it could not see.
+    coverage: BTreeMap<Kind, Coverage>,
+    lookups: BTreeMap<Kind, Vec<Lookup>>,
 }
 
 /// What one step came to.
@@ -26,44 +26,44 @@ pub struct Engine {
 pub struct Step {
     /// What changed, in the order of kinds.
     pub transitions: Vec<Transition>,
-    /// What judges want to know that no clock reads.
-    pub asks: Vec<Question>,
-    /// How soon a suspicion could be confirmed or a finding cleared, and what must be read for it.
+    /// What detectors want to know that no clock reads.
+    pub lookups: Vec<Lookup>,
+    /// How soon a suspicion could be confirmed or a finding resolved, and what must be read for it.
     pub wake: Option<(Duration, SourceSet)>,
 }
 
 impl Engine {
     /// An engine that has seen nothing but may remember since when findings stand.
     #[must_use]
-    pub fn new(settings: Settings, now: Moment, mut memory: Memory) -> Self {
-        let former = Former::with(std::mem::take(&mut memory.pods));
+    pub fn new(settings: Settings, now: NodeTime, mut memory: LedgerState) -> Self {
+        let recent_pods = RecentPods::with(std::mem::take(&mut memory.pods));
         Self {
             settings,
-            view: View { former, ..View::new(now) },
+            view: View { recent_pods, ..View::new(now) },
             ledger: Ledger::with_memory(memory, now),
-            blind: BTreeMap::new(),
-            asks: BTreeMap::new(),
+            coverage: BTreeMap::new(),
+            lookups: BTreeMap::new(),
         }
     }
 
-    /// Passes come at this interval: what is read with them is too old after four of them.
+    /// Cycles come at this interval: what is read with them is too old after four of them.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.view.interval = interval;
         self
     }
 
-    /// Takes in what was seen and judges what it may have changed.
-    pub fn step(&mut self, at: Moment, seen: Vec<Observation>) -> Step {
-        self.step_told(at, seen, &mut |_, _| {})
+    /// Takes in what was seen and evaluates what it may have changed.
+    pub fn step(&mut self, at: NodeTime, seen: Vec<Observation>) -> Step {
+        self.step_each(at, seen, &mut |_, _| {})
     }
 
-    /// The same; each judge is told of when it is done, so that somebody with a clock can take its time.
-    pub fn step_told(
+    /// The same; each detector is told of when it is done, so that somebody with a clock can take its time.
+    pub fn step_each(
         &mut self,
-        at: Moment,
+        at: NodeTime,
         seen: Vec<Observation>,
-        told: &mut dyn FnMut(&'static Detector, &[Judgement]),
+        known: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
     ) -> Step {
         let mut fresh = self.view.take(at, seen);
         // A word that has just become too old is news, too.
@@ -71,11 +71,11 @@ impl Engine {
         self.follow_trends(at);
         self.follow_volumes(fresh);
         let mut step = Step::default();
-        for judgement in detect::judge(&self.view, &self.settings, fresh, told) {
-            step.transitions.append(&mut self.enter(at, judgement));
+        for evaluation in detect::evaluate(&self.view, &self.settings, fresh, known) {
+            step.transitions.append(&mut self.enter(at, evaluation));
         }
-        step.transitions.append(&mut self.ledger.pass_time(at));
-        step.asks = self.asks.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        step.transitions.append(&mut self.ledger.cycle_time(at));
+        step.lookups = self.lookups.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
         step.wake = self.next_decision();
         step
     }
@@ -100,14 +100,14 @@ impl Engine {
         self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now))
     }
 
-    fn enter(&mut self, at: Moment, judgement: Judgement) -> Vec<Transition> {
-        self.blind.insert(judgement.kind, judgement.blind.clone());
-        self.asks.insert(judgement.kind, judgement.asks.clone());
-        let longest_gap = self.view.longest_gap(detect::reads(judgement.kind));
-        self.ledger.judge(at, judgement, longest_gap)
+    fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
+        self.coverage.insert(evaluation.kind, evaluation.coverage.clone());
+        self.lookups.insert(evaluation.kind, evaluation.lookups.clone());
+        let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
+        self.ledger.update(at, evaluation, longest_gap)
     }
 
-    fn follow_trends(&mut self, at: Moment) {
+    fn follow_trends(&mut self, at: NodeTime) {
         for headroom in detect::headroom(&self.view).into_iter().flatten() {
             self.view.trends.push(headroom.signal, at, headroom.available);
         }
@@ -118,18 +118,18 @@ impl Engine {
         if let Ok(seen) = block.known() {
             io.follow(seen.value, seen.at);
         }
-        for (device, told) in detect::told_types(&self.view, &self.settings, fresh) {
-            self.view.io.learn(&device, told);
+        for (device, known) in detect::known_types(&self.view, &self.settings, fresh) {
+            self.view.io.learn(&device, known);
         }
     }
 
     /// The moment of the last step.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub fn now(&self) -> NodeTime {
         self.view.now
     }
 
-    /// What the judges see.
+    /// What the detectors see.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
@@ -152,13 +152,13 @@ impl Engine {
         self.ledger.entries()
     }
 
-    /// What the judge of this kind could not see, the last time it looked; `None` before that.
+    /// What the detector of this kind could not see, the last time it looked; `None` before that.
     #[must_use]
-    pub fn blind(&self, kind: Kind) -> Option<&Blind> {
-        self.blind.get(&kind)
+    pub fn coverage(&self, kind: Kind) -> Option<&Coverage> {
+        self.coverage.get(&kind)
     }
 
-    /// Subjects of this kind that were left out for there being too many.
+    /// Objects of this kind that were omitted (limit reached).
     #[must_use]
     pub fn suppressed(&self, kind: Kind) -> usize {
         self.ledger.suppressed(kind)
@@ -166,7 +166,7 @@ impl Engine {
 
     /// What must be kept over a restart.
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        Memory { pods: self.view.former.pods(), ..self.ledger.memory() }
+    pub fn memory(&self) -> LedgerState {
+        LedgerState { pods: self.view.recent_pods.pods(), ..self.ledger.memory() }
     }
 }

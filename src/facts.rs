@@ -1,4 +1,4 @@
-//! The vocabulary: plain types that witnesses fill and judges read. No I/O, no clock, no judgement.
+//! The vocabulary: plain types that collectors fill and detectors read. No I/O, no clock, no decisions.
 //!
 //! Every type here can be written to a recording and shown to anyone who may see the node's findings,
 //! so nothing secret may enter one.
@@ -16,9 +16,9 @@ mod inventory;
 mod kernel;
 mod kubelet;
 mod memory;
-mod moment;
 mod mounts;
 mod network;
+mod node_time;
 mod partial;
 mod reading;
 mod source;
@@ -41,7 +41,7 @@ pub use ebs::{
 };
 pub use ec2::{
     CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,
-    Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, region_of, tells_owner,
+    Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, names_owner, region_of,
 };
 pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
@@ -54,12 +54,12 @@ pub use kubelet::{
     Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
-pub use moment::{BootId, Moment};
-pub use mounts::{DevId, HeldBy, MOST_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
-pub use network::{Conntrack, ElasticInterfaces, NeighbourTable, Neighbours};
+pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
+pub use network::{Conntrack, ElasticInterfaces, NeighborTable, Neighbors};
+pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;
 pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
-pub use source::{Observation, Question, ShownBy, Source, SourceSet, Witness};
+pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet};
 pub use tri::{No, Tri};
 pub use volume_path::VolumePath;

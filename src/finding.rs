@@ -1,4 +1,4 @@
-//! What judges say: kinds, findings with their evidence, judgements, headroom.
+//! What detectors say: kinds, findings with their evidence, evaluations, headroom.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{EvictionSignal, PodUid, Question, Source, Unknown, VolumeId};
+use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Unknown, VolumeId};
 
 /// Calls a macro with every detector: its area and module in `detect/`, the groups of settings that it has, and its kinds,
 /// in the order in which reports list them.
@@ -48,7 +48,7 @@ macro_rules! for_each_kind {
             kubelet::system_pod_starved => SystemPodStarved;
             instance::steal (SETTINGS) => CpuSteal;
             network::conntrack (SETTINGS) => ConntrackPressure;
-            network::neighbours (SETTINGS) => NeighbourTableFull;
+            network::neighbors (SETTINGS) => NeighborTableFull;
             instance::clock (SETTINGS) => ClockDrift;
             instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
         }
@@ -128,7 +128,7 @@ impl Severity {
 /// What sort of thing a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SubjectType {
+pub enum ObjectType {
     /// The machine.
     Node,
     /// A mount point of the host.
@@ -151,7 +151,7 @@ pub enum SubjectType {
     Pod,
 }
 
-impl SubjectType {
+impl ObjectType {
     /// The name used in JSON and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -172,10 +172,10 @@ impl SubjectType {
 
 /// What a finding is about. Its type and id are the key of the finding; the rest helps the reader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Subject {
+pub struct Object {
     /// What sort of thing.
     #[serde(rename = "type")]
-    pub of: SubjectType,
+    pub kind: ObjectType,
     /// Which one.
     pub id: String,
     /// The pod it belongs to.
@@ -189,48 +189,48 @@ pub struct Subject {
     pub volume: Option<VolumeId>,
 }
 
-impl Subject {
-    /// A subject by its key alone.
-    pub fn new(of: SubjectType, id: impl Into<String>) -> Self {
-        Self { of, id: id.into(), pod: None, pv: None, volume: None }
+impl Object {
+    /// An object by its key alone.
+    pub fn new(kind: ObjectType, id: impl Into<String>) -> Self {
+        Self { kind, id: id.into(), pod: None, pv: None, volume: None }
     }
 
     /// The machine itself.
     #[must_use]
     pub fn node() -> Self {
-        Self::new(SubjectType::Node, "node")
+        Self::new(ObjectType::Node, "node")
     }
 
-    fn key(&self) -> (SubjectType, &str) {
-        (self.of, &self.id)
+    fn key(&self) -> (ObjectType, &str) {
+        (self.kind, &self.id)
     }
 }
 
-impl PartialEq for Subject {
+impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl Eq for Subject {}
+impl Eq for Object {}
 
-impl PartialOrd for Subject {
+impl PartialOrd for Object {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Subject {
+impl Ord for Object {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.of {
-            SubjectType::Node => f.write_str("node"),
-            of => write!(f, "{} {}", of.name(), self.id),
+        match self.kind {
+            ObjectType::Node => f.write_str("node"),
+            kind => write!(f, "{} {}", kind.name(), self.id),
         }
     }
 }
@@ -254,7 +254,7 @@ pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// What it is about.
-    pub subject: Subject,
+    pub object: Object,
     /// One sentence that an operator can act on.
     pub message: String,
     /// What it rests on.
@@ -263,67 +263,73 @@ pub struct Finding {
     pub advice: String,
 }
 
-/// What a judge could not see.
+/// What a detector could not see.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Blind {
+pub enum Coverage {
     /// It saw all it needs.
-    No,
-    /// It saw nothing that its verdict could rest on.
-    All(Unknown),
-    /// It could not judge these subjects.
-    Of(BTreeMap<Subject, Unknown>),
+    Full,
+    /// It saw nothing that it could decide by.
+    None(Unknown),
+    /// It could not evaluate these objects.
+    Except(BTreeMap<Object, Unknown>),
     /// It saw what it raised, and not enough to say that nothing else is so.
-    Rest(Unknown),
+    Partial(Unknown),
 }
 
-impl Blind {
-    /// Why this subject could not be judged, if so.
+impl Coverage {
+    /// Why this object could not be evaluated, if so.
     #[must_use]
-    pub fn to(&self, subject: &Subject) -> Option<&Unknown> {
+    pub fn why_not(&self, object: &Object) -> Option<&Unknown> {
         match self {
-            Self::No => None,
-            Self::All(why) | Self::Rest(why) => Some(why),
-            Self::Of(subjects) => subjects.get(subject),
+            Self::Full => None,
+            Self::None(why) | Self::Partial(why) => Some(why),
+            Self::Except(objects) => objects.get(object),
         }
     }
 }
 
-/// What one judge says of one kind.
+/// What one detector says of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judgement {
-    /// The kind that was judged.
+pub struct KindEvaluation {
+    /// The kind that was evaluated.
     pub kind: Kind,
     /// What is so now.
     pub raised: Vec<Finding>,
-    /// What could not be judged.
-    pub blind: Blind,
-    /// What the judge wants to know.
-    pub asks: Vec<Question>,
+    /// What could not be evaluated.
+    pub coverage: Coverage,
+    /// What the detector wants to know.
+    pub lookups: Vec<Lookup>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
-    pub severity_unknown: BTreeMap<Subject, Unknown>,
+    pub severity_unknown: BTreeMap<Object, Unknown>,
 }
 
-impl Judgement {
+impl KindEvaluation {
     /// Everything was seen and nothing is wrong, so far.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        Self { kind, raised: Vec::new(), blind: Blind::No, asks: Vec::new(), severity_unknown: BTreeMap::new() }
+        Self {
+            kind,
+            raised: Vec::new(),
+            coverage: Coverage::Full,
+            lookups: Vec::new(),
+            severity_unknown: BTreeMap::new(),
+        }
     }
 
-    /// Nothing could be judged.
+    /// Nothing could be evaluated.
     #[must_use]
-    pub fn blind(kind: Kind, why: &Unknown) -> Self {
-        Self { blind: Blind::All(why.clone()), ..Self::new(kind) }
+    pub fn nothing(kind: Kind, why: &Unknown) -> Self {
+        Self { coverage: Coverage::None(why.clone()), ..Self::new(kind) }
     }
 
-    /// One subject could not be judged.
-    pub fn blind_to(&mut self, subject: Subject, why: &Unknown) {
-        match &mut self.blind {
-            Blind::Of(subjects) => {
-                subjects.entry(subject).or_insert_with(|| why.clone());
+    /// One object could not be evaluated.
+    pub fn not_evaluated(&mut self, object: Object, why: &Unknown) {
+        match &mut self.coverage {
+            Coverage::Except(objects) => {
+                objects.entry(object).or_insert_with(|| why.clone());
             }
-            Blind::No => self.blind = Blind::Of(BTreeMap::from([(subject, why.clone())])),
-            Blind::All(_) | Blind::Rest(_) => {}
+            Coverage::Full => self.coverage = Coverage::Except(BTreeMap::from([(object, why.clone())])),
+            Coverage::None(_) | Coverage::Partial(_) => {}
         }
     }
 }

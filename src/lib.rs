@@ -1,27 +1,27 @@
 //! barnacle: finds what clings to a Kubernetes node on EC2 and should not.
 //!
-//! The map of the house; CONTRIBUTING.md walks through it. Dependencies point one way:
+//! Architecture overview; CONTRIBUTING.md walks through it. Dependencies point one way:
 //!
 //! ```text
-//! cli → agent → {observe, engine, report}
+//! cli → agent → {collect, engine, report}
 //! engine → {view, detect, ledger} → {finding, catalogue} → facts
-//! observe → facts
+//! collect → facts
 //! ```
 //!
-//! A source reports facts and never judges; a detector judges facts and never does I/O or asks the time.
-//! `tests/house.rs` holds both.
+//! A source reports facts and never decides; a detector decides from facts and never does I/O or asks the time.
+//! `tests/architecture.rs` holds both.
 
 pub mod agent;
-pub mod api;
 pub mod catalogue;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod detect;
 pub mod engine;
 pub mod facts;
 pub mod finding;
+pub mod kube_api;
 pub mod ledger;
-pub mod observe;
 pub mod recording;
 pub mod report;
 pub mod setting;

@@ -7,12 +7,12 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Moment, Observation};
+use crate::facts::{NodeTime, Observation};
 
 /// Version of the format.
 const VERSION: u32 = 1;
 /// No honest step is longer; a bomb is.
-const LONGEST_LINE: u64 = 256 << 20;
+const MAX_LINE_BYTES: u64 = 256 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -21,13 +21,13 @@ struct Head {
 
 #[derive(Serialize)]
 struct StepRef<'a> {
-    at: Moment,
+    at: NodeTime,
     seen: &'a [Observation],
 }
 
 #[derive(Deserialize)]
 struct Step {
-    at: Moment,
+    at: NodeTime,
     seen: Vec<Observation>,
     end: Option<End>,
 }
@@ -44,7 +44,7 @@ pub struct End {
 
 #[derive(Serialize)]
 struct EndRef<'a> {
-    at: Moment,
+    at: NodeTime,
     seen: [Observation; 0],
     end: &'a End,
 }
@@ -69,7 +69,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn step(&mut self, at: Moment, seen: &[Observation]) -> io::Result<()> {
+    pub fn step(&mut self, at: NodeTime, seen: &[Observation]) -> io::Result<()> {
         self.line(&StepRef { at, seen })?;
         // What was seen before a crash is what one wants to see after it.
         self.out.flush()
@@ -79,7 +79,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn end(&mut self, at: Moment, end: &End) -> io::Result<()> {
+    pub fn end(&mut self, at: NodeTime, end: &End) -> io::Result<()> {
         self.line(&EndRef { at, seen: [], end })
     }
 
@@ -137,10 +137,10 @@ impl<R: Read> Reader<R> {
 
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        match (&mut self.lines).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+        match (&mut self.lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
             Ok(0) => Ok(None),
             Ok(_) if line.ends_with(b"\n") => Ok(Some(line)),
-            Ok(read) if u64::try_from(read).is_ok_and(|read| read < LONGEST_LINE) => {
+            Ok(read) if u64::try_from(read).is_ok_and(|read| read < MAX_LINE_BYTES) => {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its last line has no end"))
             }
             Ok(_) => Err(io::Error::other("a line is too long")),
@@ -150,7 +150,7 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read> Iterator for Reader<R> {
-    type Item = io::Result<(Moment, Vec<Observation>)>;
+    type Item = io::Result<(NodeTime, Vec<Observation>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -158,7 +158,7 @@ impl<R: Read> Iterator for Reader<R> {
         }
         let step = match self.line() {
             Ok(None) => None,
-            Ok(Some(line)) => match serde_json::from_slice(&line) {
+            Ok(Some(line)) => match serde_json::from_slice(&with_new_names(line)) {
                 Ok(Step { end: Some(end), .. }) => {
                     self.end = Some(end);
                     // What is cut off after it is nothing that was seen.
@@ -174,6 +174,20 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
+/// What sources were called in recordings of earlier versions. No string in JSON holds such bytes, as its quotes are escaped, and no
+/// label of an object, as its value is a string.
+const OLD_NAMES: [(&[u8], &[u8]); 1] = [(b"{\"neighbours\":{", b"{\"neighbors\":{")];
+
+fn with_new_names(mut line: Vec<u8>) -> Vec<u8> {
+    for (old, new) in OLD_NAMES {
+        // A step has one observation of each source.
+        if let Some(at) = line.windows(old.len()).position(|bytes| bytes == old) {
+            line.splice(at..at.saturating_add(old.len()), new.iter().copied());
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -183,8 +197,8 @@ mod tests {
     use super::*;
     use crate::facts::{BootId, Cause, LoadAvg, Reading, Unknown};
 
-    fn recording() -> (Moment, Vec<Observation>, Vec<u8>) {
-        let at = Moment { boot: BootId::default(), up: Duration::from_millis(1500), wall: Timestamp::UNIX_EPOCH };
+    fn recording() -> (NodeTime, Vec<Observation>, Vec<u8>) {
+        let at = NodeTime { boot: BootId::default(), up: Duration::from_millis(1500), wall: Timestamp::UNIX_EPOCH };
         let value = LoadAvg { one: 0.25, five: 1.0, fifteen: 2.0, tasks: 7 };
         let unknown = Observation::VmStat(Reading::Unknown(Unknown::new(Cause::Denied, "no")));
         let seen = vec![Observation::LoadAvg(Reading::Known { value, at }), unknown];
@@ -226,7 +240,7 @@ mod tests {
                     assert_eq!((limits.files.seen(), limits.files_max.seen()), (Ok(Some(&4512)), Ok(None)));
                 }
                 Observation::Pressure(reading) => assert!(reading.known().unwrap().io.seen().unwrap().is_some()),
-                Observation::Neighbours(reading) => assert!(reading.known().unwrap().arp.seen().unwrap().is_some()),
+                Observation::Neighbors(reading) => assert!(reading.known().unwrap().arp.seen().unwrap().is_some()),
                 Observation::Cgroups(reading) => {
                     let groups = reading.known().unwrap();
                     assert!(groups.root.seen().unwrap().is_some() && groups.unread().is_none());

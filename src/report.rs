@@ -1,4 +1,4 @@
-//! What is reported, and the faces that show it.
+//! What is reported, and the outputs that show it.
 
 pub mod commands;
 pub mod conditions;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
 use crate::facts::{BootId, Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source, Unknown};
-use crate::finding::{Blind, Evidence, Finding, Headroom, Kind, Severity, Subject};
+use crate::finding::{Coverage, Evidence, Finding, Headroom, Kind, Object, Severity};
 use crate::ledger::Entry;
 use crate::view::View;
 use history::Happened;
@@ -169,7 +169,7 @@ pub struct ReportedFinding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Quiet>,
     /// What it is about.
-    pub subject: Subject,
+    pub object: Object,
     /// The pod that it is about, as `namespace/name`, where the API server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
@@ -270,13 +270,13 @@ pub struct KindState {
     pub kind: Kind,
     /// Its state.
     pub state: State,
-    /// Whether its judge sees nothing now; what it said before may stand all the same.
+    /// Whether its detector sees nothing now; what it said before may stand all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub blind: bool,
+    pub not_evaluated: bool,
     /// Whether its detector has not run yet, as nothing that it reads was read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_run: bool,
-    /// Why it could not be judged, or not wholly.
+    /// Why it could not be evaluated, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The source that this reason is of, if it is one's.
@@ -285,7 +285,7 @@ pub struct KindState {
     /// Whether all that was missing is something that this machine, this profile or a single look does not have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
-    /// Subjects left out for there being too many.
+    /// Objects omitted (limit reached).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
 }
@@ -303,10 +303,10 @@ pub enum State {
     Clear,
     /// What it needs is asked for where something gives a reason, and nothing did.
     NotAsked,
-    /// Its judge compares two samples, and there was only one.
+    /// Its detector compares two samples, and there was only one.
     NeedsTime,
-    /// Its judge could not see what it needs.
-    Blind,
+    /// Its detector could not see what it needs.
+    NotEvaluated,
     /// Raised, but not for long enough to be sure.
     Suspected,
     /// Confirmed.
@@ -373,10 +373,10 @@ impl ReportedFinding {
     }
 
     fn of(entry: &Entry, view: &View) -> Self {
-        let Finding { kind, severity, subject, message, evidence, advice } = entry.finding.clone();
+        let Finding { kind, severity, object, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
         let pods = view.pods.known().ok().map(|seen| seen.value);
-        let pod = subject.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
+        let pod = object.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
         Self {
             kind,
             severity,
@@ -387,7 +387,7 @@ impl ReportedFinding {
                 seconds: quiet.as_secs(),
                 resolves_after_seconds: entry.resolves_after().as_secs(),
             }),
-            subject,
+            object,
             pod_name: pod.map(|pod| pod.full_name()),
             pod_owner: pod.and_then(|pod| pod.owner.clone()),
             claims: pod.map(|pod| pod.claims.clone()).unwrap_or_default(),
@@ -410,7 +410,7 @@ fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     let unknown = Source::ALL
         .iter()
         .filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.incomplete(*source))?)));
-    // What is read only when a judge asks is not missed when none does.
+    // What is read only when a detector asks is not missed when none does.
     let asked_no_more = |source: Source, cause| source.every().is_zero() && cause == Cause::Stale;
     let worth_saying = unknown.filter(|(source, u)| u.cause != Cause::NotAsked && !asked_no_more(*source, u.cause));
     let report = worth_saying.map(|(source, unknown)| ReportedUnknown {
@@ -438,47 +438,56 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
 }
 
 fn unseen(unknown: &Unknown) -> State {
-    if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::Blind }
+    if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::NotEvaluated }
 }
 
 fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let mut worst = State::Clear;
     let mut why = None;
     let waits_for = coverage::waits_for(engine.view(), kind);
-    match engine.blind(kind) {
-        None | Some(Blind::All(Unknown { cause: Cause::NotAsked, .. })) if let Some(source) = waits_for => {
+    match engine.coverage(kind) {
+        None | Some(Coverage::None(Unknown { cause: Cause::NotAsked, .. })) if let Some(source) = waits_for => {
             let reason = format!("nothing here gave a reason to ask for it ({})", source.place());
             (worst, why) = (State::NotAsked, Some(reason));
         }
-        None => (worst, why) = (State::Blind, Some("its detector has not run yet".to_owned())),
-        Some(Blind::All(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
-        Some(Blind::Of(subjects)) => {
-            why = subjects.iter().next().map(|(subject, unknown)| format!("not evaluated for {subject}: {unknown}"));
+        None => (worst, why) = (State::NotEvaluated, Some("its detector has not run yet".to_owned())),
+        Some(Coverage::None(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
+        Some(Coverage::Except(objects)) => {
+            why = objects.iter().next().map(|(object, unknown)| format!("not evaluated for {object}: {unknown}"));
         }
         // What was not seen may be what is wrong.
-        Some(Blind::Rest(unknown)) => {
-            (worst, why) = (unseen(unknown), Some(format!("not evaluated wholly: {unknown}")))
+        Some(Coverage::Partial(unknown)) => {
+            (worst, why) = (unseen(unknown), Some(format!("partially evaluated: {unknown}")))
         }
-        Some(Blind::No) => {}
+        Some(Coverage::Full) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
         let unverified = entry.unverified_since();
         if let Some(seen) = unverified {
             let seen = text::time(seen.wall);
-            why.get_or_insert_with(|| format!("not evaluated for {}, last seen at {seen}", entry.finding.subject));
+            why.get_or_insert_with(|| format!("not evaluated for {}, last seen at {seen}", entry.finding.object));
         }
         worst = worst.max(match (entry.confirmed, unverified) {
             (None, _) => State::Suspected,
-            (Some(_), Some(_)) => State::Blind,
+            (Some(_), Some(_)) => State::NotEvaluated,
             (Some(_), None) => State::Raised,
         });
     }
     let waits = matches!(worst, State::NeedsTime | State::NotAsked);
-    let blind = matches!(engine.blind(kind), None | Some(Blind::All(_))) && !waits;
-    let not_run = engine.blind(kind).is_none() && waits_for.is_none();
+    let not_evaluated = matches!(engine.coverage(kind), None | Some(Coverage::None(_))) && !waits;
+    let not_run = engine.coverage(kind).is_none() && waits_for.is_none();
     let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
     let source = coverage::source_of_reason(engine, kind);
-    KindState { kind, state: worst, blind, not_run, why, source, not_applicable, left_out: engine.suppressed(kind) }
+    KindState {
+        kind,
+        state: worst,
+        not_evaluated,
+        not_run,
+        why,
+        source,
+        not_applicable,
+        left_out: engine.suppressed(kind),
+    }
 }
 
 fn notes(engine: &Engine) -> Vec<Note> {
@@ -535,18 +544,18 @@ mod tests {
 
     #[test]
     fn what_nothing_gave_a_reason_to_ask_for_is_not_missed() {
-        let now = crate::facts::Moment {
+        let now = crate::facts::NodeTime {
             boot: BootId::default(),
             up: std::time::Duration::from_secs(9),
             wall: Timestamp::UNIX_EPOCH,
         };
-        let engine = Engine::new(crate::detect::Settings::default(), now, crate::ledger::Memory::default());
+        let engine = Engine::new(crate::detect::Settings::default(), now, crate::ledger::LedgerState::default());
         let report = Report::of(&engine, Origin::Look);
         let row = |kind| report.kinds.iter().find(|row| row.kind == kind).unwrap();
         let unasked = row(Kind::UntaggedVolume);
-        assert_eq!((unasked.state, unasked.blind, unasked.not_run), (State::NotAsked, false, false));
+        assert_eq!((unasked.state, unasked.not_evaluated, unasked.not_run), (State::NotAsked, false, false));
         let not_run = row(Kind::DeadMount);
-        assert_eq!((not_run.state, not_run.blind, not_run.not_run), (State::Blind, true, true));
+        assert_eq!((not_run.state, not_run.not_evaluated, not_run.not_run), (State::NotEvaluated, true, true));
         assert!(report.unmet().iter().all(|reason| !reason.kinds.contains(&Kind::UntaggedVolume)));
         let style = table::Style { colour: false, width: 0, ascii: false };
         assert!(!table::write(&report, style, &[]).contains("UntaggedVolume"));

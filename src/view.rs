@@ -1,4 +1,4 @@
-//! What the judges see: every fact with its age, its last value before this one, and what changed between.
+//! What the detectors see: every fact with its age, its last value before this one, and what changed between.
 
 pub mod input;
 mod io_series;
@@ -7,33 +7,33 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KnownPod, Moment, Observation, Part, Partial, Pod, PodUid, Pods, Reading,
-    Source, SourceSet, Unknown, Witness, for_each_source,
+    Cause, ConfigOrigin, EvictionSignal, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods, Provider,
+    Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
-pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, Teller, ToldType, VolumeSeries};
+pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
 
 /// After how many missed reads a fact is too old to rely on: beside newer facts it describes a machine that never was.
 const MISSED_READS: u32 = 4;
-/// Time between two passes where nothing else is set.
+/// Time between two cycles where nothing else is set.
 const USUAL_INTERVAL: Duration = Duration::from_secs(10);
-/// The API server confirms what is watched about once a minute, however often passes come.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// What the API server is asked by name it is asked again within ten minutes, for as long as a judge wants to know.
+/// The API server confirms what is watched about once a minute, however often cycles come.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
+/// What the API server is asked by name it is asked again within ten minutes, for as long as a detector wants to know.
 /// An answer that nobody wants any more is kept as long, and a reading is as old as its oldest answer.
-const ASKED_AGAIN: Duration = Duration::from_secs(325);
+const LOOKUP_STALE_AFTER: Duration = Duration::from_secs(325);
 
-/// One source as the judges see it.
+/// One source as the detectors see it.
 #[derive(Clone, Debug)]
 pub struct Fact<T> {
     source: Source,
     now: Reading<T>,
-    before: Option<(T, Moment)>,
+    before: Option<(T, NodeTime)>,
     /// The oldest sample after that one.
-    between: Option<(T, Moment)>,
+    between: Option<(T, NodeTime)>,
 }
 
 /// A value that was read, and when.
@@ -43,7 +43,7 @@ pub struct Seen<'a, T> {
     /// The value.
     pub value: &'a T,
     /// When it was read.
-    pub at: Moment,
+    pub at: NodeTime,
 }
 
 impl<T> Clone for Seen<'_, T> {
@@ -70,7 +70,7 @@ impl<T> Seen<'_, T> {
 }
 
 impl<'a, T> Seen<'a, T> {
-    /// A part of it, with the same witness and time.
+    /// A part of it, with the same source and time.
     pub fn with<U>(&self, part: &'a U) -> Seen<'a, U> {
         Seen { source: self.source, value: part, at: self.at }
     }
@@ -87,10 +87,10 @@ pub struct Delta {
 
 impl<T> Fact<T> {
     fn new(source: Source) -> Self {
-        let why = match source.witness() {
-            Witness::Host => Unknown::not_asked(),
-            Witness::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
-            Witness::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
+        let why = match source.provider() {
+            Provider::Host => Unknown::not_asked(),
+            Provider::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
+            Provider::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
         };
         Self { source, now: Reading::Unknown(why), before: None, between: None }
     }
@@ -147,7 +147,7 @@ impl<T> Fact<T> {
             }
         }
         let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return };
-        let old_enough = |then: &Moment| match &self.now {
+        let old_enough = |then: &NodeTime| match &self.now {
             Reading::Known { at: now, .. } => now.since(then).is_none_or(|age| age >= SHORTEST_INTERVAL),
             Reading::Unknown(_) => true,
         };
@@ -163,7 +163,7 @@ impl<T> Fact<T> {
         }
     }
 
-    fn begin_trouble(&mut self, now: Moment) {
+    fn begin_trouble(&mut self, now: NodeTime) {
         if let Reading::Unknown(unknown) = &mut self.now
             && unknown.since.is_none()
             && unknown.cause != Cause::NotAsked
@@ -172,13 +172,13 @@ impl<T> Fact<T> {
         }
     }
 
-    fn expire(&mut self, now: Moment, interval: Duration) {
+    fn expire(&mut self, now: NodeTime, interval: Duration) {
         let Reading::Known { at, .. } = &self.now else { return };
         let good_for = period(self.source, interval) * MISSED_READS;
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
-            // What is read for a question alone is missed by nobody when the question is gone.
+            // What is read for a lookup alone is missed by nobody when the lookup is gone.
             let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
             self.put(Reading::Unknown(Unknown::new(cause, why)));
         }
@@ -188,27 +188,27 @@ impl<T> Fact<T> {
 /// Time between two reads of a source.
 fn period(source: Source, interval: Duration) -> Duration {
     let asked_for = source.every().is_zero();
-    match source.witness() {
-        Witness::Api if asked_for => ASKED_AGAIN,
-        // What is read for a question alone is read again once a minute at most.
-        Witness::Host if !asked_for => source.every().max(interval),
-        _ => source.every().max(LONGEST_SILENCE),
+    match source.provider() {
+        Provider::Api if asked_for => LOOKUP_STALE_AFTER,
+        // What is read for a lookup alone is read again once a minute at most.
+        Provider::Host if !asked_for => source.every().max(interval),
+        _ => source.every().max(MAX_SILENCE),
     }
 }
 
 macro_rules! view {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
         /// Every source's last word, and the one before.
         #[derive(Clone, Debug)]
         pub struct View {
-            /// The moment that is judged.
-            pub now: Moment,
-            /// Time between two passes.
+            /// The moment that is evaluated.
+            pub now: NodeTime,
+            /// Time between two cycles.
             pub interval: Duration,
             /// What each eviction signal did lately.
             pub trends: Trends,
             /// Pods with claims that are or were on this node.
-            pub former: Former,
+            pub recent_pods: RecentPods,
             /// What each EBS volume was asked for lately, and of which type it is.
             pub io: IoSeries,
             $(#[doc = $place] pub $field: Fact<$type>,)*
@@ -217,25 +217,25 @@ macro_rules! view {
         impl View {
             /// Nothing has been seen yet.
             #[must_use]
-            pub fn new(now: Moment) -> Self {
+            pub fn new(now: NodeTime) -> Self {
                 Self {
                     now,
                     interval: USUAL_INTERVAL,
                     trends: Trends::default(),
-                    former: Former::default(),
+                    recent_pods: RecentPods::default(),
                     io: IoSeries::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
 
             /// Takes in what was seen; says which sources that were.
-            pub fn take(&mut self, now: Moment, seen: Vec<Observation>) -> SourceSet {
+            pub fn take(&mut self, now: NodeTime, seen: Vec<Observation>) -> SourceSet {
                 self.now = now;
                 let mut fresh = SourceSet::NONE;
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     if let Observation::Pods(Reading::Known { value, .. }) = &observation {
-                        self.former.follow(value);
+                        self.recent_pods.follow(value);
                     }
                     match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
@@ -253,13 +253,13 @@ macro_rules! view {
 
             /// What of a source's list could not be read: what is not in it may be there.
             #[must_use]
-            pub fn gap(&self, source: Source) -> Option<&Unknown> {
-                match source { $(Source::$variant => Partial::gap(self.$field.known().ok()?.value),)* }
+            pub fn incomplete_list(&self, source: Source) -> Option<&Unknown> {
+                match source { $(Source::$variant => Partial::incomplete(self.$field.known().ok()?.value),)* }
             }
 
             /// When a source was last read with success, if its word still stands.
             #[must_use]
-            pub fn seen_at(&self, source: Source) -> Option<Moment> {
+            pub fn seen_at(&self, source: Source) -> Option<NodeTime> {
                 match source { $(Source::$variant => self.$field.known().ok().map(|seen| seen.at),)* }
             }
         }
@@ -268,7 +268,7 @@ macro_rules! view {
 for_each_source!(view);
 
 macro_rules! source_types {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
         /// Each source as a type, by which a detector says what it reads.
         pub mod sources {
             use super::input::SourceType;
@@ -293,21 +293,21 @@ macro_rules! source_types {
 for_each_source!(source_types);
 
 /// As many as an instance takes volumes, twice over.
-const MOST_FORMER: usize = 256;
+const MAX_RECENT_PODS: usize = 256;
 
 /// Names of pods with claims that are or were on this node: what they leave behind is called by their UIDs alone, and an agent
 /// that was started again must know them, too.
 #[derive(Clone, Debug, Default)]
-pub struct Former {
+pub struct RecentPods {
     pods: VecDeque<KnownPod>,
 }
 
-impl Former {
+impl RecentPods {
     /// Those that an agent before us knew.
     #[must_use]
     pub fn with(pods: Vec<KnownPod>) -> Self {
         let mut pods: VecDeque<KnownPod> = pods.into();
-        pods.truncate(MOST_FORMER);
+        pods.truncate(MAX_RECENT_PODS);
         Self { pods }
     }
 
@@ -322,7 +322,7 @@ impl Former {
             if self.name(uid).is_some() {
                 continue;
             }
-            if self.pods.len() == MOST_FORMER {
+            if self.pods.len() == MAX_RECENT_PODS {
                 // Who is still here can be remembered again.
                 let gone = self.pods.iter().position(|known| now.get(&known.uid).is_none());
                 let Some(gone) = gone else { return };
@@ -347,18 +347,18 @@ const TREND_SAMPLES: usize = 90;
 /// What was available of each eviction signal over the last quarter of an hour.
 #[derive(Clone, Debug, Default)]
 pub struct Trends {
-    series: Vec<(EvictionSignal, VecDeque<(Moment, u64)>)>,
+    series: Vec<(EvictionSignal, VecDeque<(NodeTime, u64)>)>,
 }
 
 impl Trends {
     /// Adds a sample, unless the last one is less than half a period old.
-    pub fn push(&mut self, signal: EvictionSignal, at: Moment, available: u64) {
+    pub fn push(&mut self, signal: EvictionSignal, at: NodeTime, available: u64) {
         let index = self.series.iter().position(|(s, _)| *s == signal).unwrap_or_else(|| {
             self.series.push((signal, VecDeque::with_capacity(TREND_SAMPLES)));
             self.series.len() - 1
         });
         let Some((_, samples)) = self.series.get_mut(index) else { return };
-        let too_soon = |last: &(Moment, u64)| at.since(&last.0).is_some_and(|age| age < Duration::from_secs(5));
+        let too_soon = |last: &(NodeTime, u64)| at.since(&last.0).is_some_and(|age| age < Duration::from_secs(5));
         if samples.back().is_some_and(too_soon) {
             return;
         }
@@ -369,7 +369,7 @@ impl Trends {
     }
 
     /// The samples of one signal, oldest first.
-    pub fn of(&self, signal: EvictionSignal) -> impl Iterator<Item = (Moment, u64)> {
+    pub fn of(&self, signal: EvictionSignal) -> impl Iterator<Item = (NodeTime, u64)> {
         self.series.iter().filter(move |(s, _)| *s == signal).flat_map(|(_, samples)| samples.iter().copied())
     }
 }
@@ -381,7 +381,7 @@ impl View {
     pub fn longest_gap(&self, reads: SourceSet) -> Duration {
         let periodic = reads.iter().filter(|source| !source.every().is_zero());
         let shortest = periodic.map(|source| period(source, self.interval)).min();
-        shortest.unwrap_or(LONGEST_SILENCE) * MISSED_READS
+        shortest.unwrap_or(MAX_SILENCE) * MISSED_READS
     }
 
     /// A pod of this node, as the API server has it now.
@@ -407,8 +407,8 @@ impl View {
             }
             Source::Limits => self.limits.known().ok()?.value.unread(),
             Source::Conntrack => self.conntrack.known().ok()?.value.unread.as_ref(),
-            Source::Neighbours => {
-                let tables = self.neighbours.known().ok()?.value;
+            Source::Neighbors => {
+                let tables = self.neighbors.known().ok()?.value;
                 tables.arp.unread().or(tables.ndp.unread())
             }
             // Of no kubelet there is no file that should be readable.
@@ -419,7 +419,7 @@ impl View {
             }
             _ => None,
         };
-        self.gap(source).or_else(unread)
+        self.incomplete_list(source).or_else(unread)
     }
 }
 
@@ -430,8 +430,8 @@ mod tests {
     use super::*;
     use crate::facts::{BootId, VmStat};
 
-    fn at(up: u64) -> Moment {
-        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    fn at(up: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
     }
 
     fn see(view: &mut View, up: u64, oom_kill: u64) {
@@ -474,11 +474,14 @@ mod tests {
     #[test]
     fn a_list_that_is_not_whole_has_a_gap() {
         let mut view = View::new(at(0));
-        assert_eq!(view.gap(Source::NvmeControllers), None);
+        assert_eq!(view.incomplete_list(Source::NvmeControllers), None);
         let why = Unknown::new(Cause::Incomplete, "nvme1/serial");
-        let value = crate::facts::NvmeControllers::with_gap([], Some(why.clone()));
+        let value = crate::facts::NvmeControllers::with_incomplete([], Some(why.clone()));
         view.take(at(10), vec![Observation::NvmeControllers(Reading::Known { value, at: at(10) })]);
-        assert_eq!((view.gap(Source::NvmeControllers), view.unknown(Source::NvmeControllers)), (Some(&why), None));
+        assert_eq!(
+            (view.incomplete_list(Source::NvmeControllers), view.unknown(Source::NvmeControllers)),
+            (Some(&why), None)
+        );
     }
 
     #[test]
@@ -492,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn blind_time_is_bridged_by_the_last_known_value() {
+    fn time_without_a_reading_is_bridged_by_the_last_known_value() {
         let mut view = View::new(at(0));
         see(&mut view, 10, 1);
         fail(&mut view, 20);
@@ -517,7 +520,7 @@ mod tests {
         assert!(view.vmstat.known().is_ok());
         view.take(at(51), Vec::new());
         assert_eq!(view.vmstat.known().unwrap_err().cause, Cause::Stale);
-        // Where passes come once a minute, so do reads.
+        // Where cycles come once a minute, so do reads.
         view.interval = Duration::from_secs(60);
         see(&mut view, 60, 2);
         view.take(at(300), Vec::new());
@@ -529,11 +532,11 @@ mod tests {
     #[test]
     fn time_between_evaluations_counts_for_a_few_of_them() {
         let mut view = View::new(at(0));
-        let gap = |view: &View, sources: &[Source]| view.longest_gap(SourceSet::of(sources)).as_secs();
-        assert_eq!(gap(&view, &[Source::Mounts, Source::KubeletDirs, Source::VolumeAttachments]), 40);
-        assert_eq!(gap(&view, &[Source::BootHistory]), 240);
+        let incomplete = |view: &View, sources: &[Source]| view.longest_gap(SourceSet::of(sources)).as_secs();
+        assert_eq!(incomplete(&view, &[Source::Mounts, Source::KubeletDirs, Source::VolumeAttachments]), 40);
+        assert_eq!(incomplete(&view, &[Source::BootHistory]), 240);
         view.interval = Duration::from_secs(60);
-        assert_eq!(gap(&view, &[Source::Mounts]), 240);
+        assert_eq!(incomplete(&view, &[Source::Mounts]), 240);
     }
 
     #[test]
@@ -547,15 +550,15 @@ mod tests {
         let mut view = View::new(at(0));
         let mut tell = |up, pods| {
             view.take(at(up), vec![Observation::Pods(Reading::Known { value: pods, at: at(up) })]);
-            [0, 7, 9].map(|n| view.former.name(&format!("uid-{n:04}")).map(|(_, name)| name.to_owned()))
+            [0, 7, 9].map(|n| view.recent_pods.name(&format!("uid-{n:04}")).map(|(_, name)| name.to_owned()))
         };
         let (first, ninth) = (Some("p-0".to_owned()), Some("p-9".to_owned()));
         assert_eq!(tell(1, list(0..10)), [first.clone(), None, ninth.clone()]);
         assert_eq!(tell(2, list(9..20)), [first, None, ninth.clone()]);
         // Of those that are gone the oldest make room.
         assert_eq!(tell(3, list(9..260)), [None, None, ninth]);
-        let kept = view.former.pods();
-        assert_eq!((kept.len(), Former::with(kept.clone()).pods() == kept), (MOST_FORMER, true));
+        let kept = view.recent_pods.pods();
+        assert_eq!((kept.len(), RecentPods::with(kept.clone()).pods() == kept), (MAX_RECENT_PODS, true));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::collect::host::root::Root;
 use crate::facts::{Source, SourceSet};
-use crate::observe::host::root::Root;
 
 /// Why a wait was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ impl Wake {
         }
     }
 
-    /// What must be read to see what changed. A judge that compares two sources needs both fresh.
+    /// What must be read to see what changed. A detector that compares two sources needs both fresh.
     #[must_use]
     pub fn sources(self) -> SourceSet {
         const VOLUMES: SourceSet =
@@ -249,7 +249,7 @@ pub fn is_about_blocks(message: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Witness;
+    use crate::facts::Provider;
 
     #[test]
     fn only_block_and_nvme_uevents_wake() {
@@ -263,11 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_reads_every_source_that_its_judges_compare() {
+    fn a_wake_reads_every_source_that_its_detectors_compare() {
         use crate::detect::DETECTORS;
         for detector in DETECTORS.iter().filter(|d| d.needs.has(Source::Mounts) && !d.needs.has(Source::KubeletDirs)) {
             // What the API server says comes by itself.
-            let read = Wake::Mounts.sources().with(SourceSet::of_witness(Witness::Api));
+            let read = Wake::Mounts.sources().with(SourceSet::of_provider(Provider::Api));
             assert!(detector.needs.without(read).is_empty(), "{:?} would see an old half", detector.kinds);
         }
     }

@@ -1,4 +1,4 @@
-//! Figures as people read them: in the judges' messages and on every face.
+//! Figures as people read them: in the detectors' messages and on every output.
 
 use std::time::Duration;
 

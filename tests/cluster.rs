@@ -1,15 +1,15 @@
-//! The API server as a witness, against a fake one that fails on demand: nothing is lost, nothing is told twice, and
+//! The API server as a provider, against a fake one that fails on demand: nothing is lost, nothing is told twice, and
 //! what is not known is Unknown. What the fake promises, `tests/world_api.rs` and the lab check.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::world::api::{Api as Fake, EndWatches, Fault, On, node, pod};
-use barnacle::api::{Access, Api, connect};
-use barnacle::facts::{Cause, Node, Observation, Pods, Question, Reading, Source};
-use barnacle::observe::Cluster;
-use barnacle::observe::clock::Clock;
-use barnacle::observe::host::root::Root;
+use barnacle::collect::Cluster;
+use barnacle::collect::clock::Clock;
+use barnacle::collect::host::root::Root;
+use barnacle::facts::{Cause, Lookup, Node, Observation, Pods, Reading, Source};
+use barnacle::kube_api::{Access, Api, connect};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -177,7 +177,7 @@ fn history_that_is_gone_is_told_anew() {
 }
 
 #[test]
-fn what_was_seen_a_moment_ago_stands_while_the_server_is_away_and_a_refusal_is_unknown_at_once() {
+fn what_was_seen_a_time_ago_stands_while_the_server_is_away_and_a_refusal_is_unknown_at_once() {
     run(async {
         let fake = world();
         let (_, mut watched) = watch(&fake).await;
@@ -283,7 +283,7 @@ fn a_pod_that_cannot_be_read_is_a_gap_and_no_absence() {
         let (_, mut watched) = watch(&fake).await;
         watched.until_pods(&["one"]).await;
         let Some(Reading::Known { value, .. }) = &watched.pods else { panic!("{:?}", watched.pods) };
-        assert_eq!(value.gap().map(|why| why.cause), Some(Cause::Malformed));
+        assert_eq!(value.incomplete().map(|why| why.cause), Some(Cause::Malformed));
     });
 }
 
@@ -308,14 +308,14 @@ fn a_node_of_the_same_name_is_another_one() {
 }
 
 #[test]
-fn questions_are_answered_by_name_and_an_absence_is_a_fact() {
+fn lookups_are_answered_by_name_and_an_absence_is_a_fact() {
     run(async {
         let fake = world();
         fake.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-1"},
             "spec": {"csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-0a"}}}));
         let (_, mut watched) = watch(&fake).await;
         let names = ["pv-1", "pv-2", "../nodes/a"];
-        watched.cluster.ask(names.map(|name| Question::PersistentVolume(name.to_owned())).to_vec());
+        watched.cluster.look_up(names.map(|name| Lookup::PersistentVolume(name.to_owned())).to_vec());
         let answered = |w: &Watched| w.others.iter().any(|o| o.source() == Source::PersistentVolumes);
         watched.until("an answer", answered).await;
         let answers = watched.others.iter().find_map(|other| match other {

@@ -1,4 +1,4 @@
-//! What the documents promise is what the program has. To write the generated ones anew: `BARNACLE_RETELL=1`.
+//! What the documents promise is what the program has. To write the generated ones anew: `UPDATE_GOLDEN=1`.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::World;
-use barnacle::catalogue::profile::{Profile, Sight, sight};
+use barnacle::catalogue::profile::{Profile, Visibility, visibility};
 use barnacle::catalogue::{self, Scope, scope};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::PodPhase;
-use barnacle::finding::{Judgement, Kind};
+use barnacle::finding::{Kind, KindEvaluation};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
 use barnacle::report::{Origin, Report, explain};
 
@@ -22,12 +22,12 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn generated(name: &str, expected: &str) {
-    if std::env::var_os("BARNACLE_RETELL").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(path(name).parent().unwrap()).unwrap();
         fs::write(path(name), expected).unwrap();
     }
     let found = fs::read_to_string(path(name)).unwrap_or_default();
-    assert!(found == expected, "{name} is out of date: BARNACLE_RETELL=1 cargo test --features ec2 --test it docs::");
+    assert!(found == expected, "{name} is out of date: UPDATE_GOLDEN=1 cargo test --features ec2 --test it docs::");
 }
 
 /// The table of decision 0006 is the one that the code reads.
@@ -106,11 +106,15 @@ fn every_metric_is_documented() {
     world.pass(0);
     world.edit(&[page(1, "reads 7 28672 900\nread-bin 0 256 7")]);
     world.pass(10);
-    let mut figures = AgentFigures { passes_total: 1, ..AgentFigures::default() };
+    let mut figures = AgentFigures { cycles_total: 1, ..AgentFigures::default() };
     figures.wakes_total.insert("clock", 1);
     figures.transitions_total.insert("confirmed", 1);
-    let judged = world.engine.now().wall;
-    figures.detectors.entry("DeadMount").or_default().ran(judged, Duration::ZERO, &[Judgement::new(Kind::DeadMount)]);
+    let evaluated = world.engine.now().wall;
+    figures.detectors.entry("DeadMount").or_default().ran(
+        evaluated,
+        Duration::ZERO,
+        &[KindEvaluation::new(Kind::DeadMount)],
+    );
     figures.api = ApiFigures::of([(("get", Some(200)), 1)].into_iter(), 1);
     figures.ec2 = Some(Ec2Figures { calls_total: [(("DescribeVolumes", "ok"), 0)].into(), paused: false });
     let mut report = Report::of(&world.engine, Origin::Agent);
@@ -178,16 +182,16 @@ fn has_page(url: &str) {
     assert!(headings.into_iter().any(|found| found == heading), "{file} has no heading {heading}");
 }
 
-/// The alert on blind kinds would never rest where the base profile cannot see.
+/// The alert on kinds that are not evaluated would never rest where the base profile cannot see.
 #[test]
-fn the_alert_on_blind_kinds_leaves_out_what_the_base_never_sees() {
+fn the_alert_on_unevaluated_kinds_leaves_out_what_the_base_never_sees() {
     let kinds = DETECTORS.iter().flat_map(|detector| detector.kinds).filter(|kind| scope(**kind) == Scope::Node);
     let unseen: Vec<&str> =
         kinds.filter(|kind| is_never_evaluated(**kind, Profile::Observe)).map(|kind| kind.name()).collect();
     let plain = alerts("rules.yaml");
     let rules = plain["groups"][0]["rules"].as_array().unwrap();
-    let rule = rules.iter().find(|rule| rule["alert"] == "BarnacleBlindKind").unwrap();
-    assert_eq!(rule["expr"], format!("barnacle_kind_blind{{kind!~\"{}\"}} == 1", unseen.join("|")));
+    let rule = rules.iter().find(|rule| rule["alert"] == "BarnacleCheckNotEvaluated").unwrap();
+    assert_eq!(rule["expr"], format!("barnacle_check_not_evaluated{{kind!~\"{}\"}} == 1", unseen.join("|")));
 }
 
 fn alerts(name: &str) -> serde_json::Value {
@@ -198,7 +202,7 @@ fn alerts(name: &str) -> serde_json::Value {
 const BEGIN: &str = "<!-- generated from the detectors and src/catalogue/profile.rs -->\n";
 const END: &str = "<!-- end of what is generated -->\n";
 
-/// What each kind can do in each profile: derived from what its judge reads and what the profile shows.
+/// What each kind can do in each profile: derived from what its detector reads and what the profile shows.
 #[test]
 fn the_table_of_kinds_and_profiles_is_derived() {
     let mut text = String::from("| kind |");
@@ -221,10 +225,12 @@ fn the_table_of_kinds_and_profiles_is_derived() {
 
 /// What this profile does not show of what the kind's detector reads.
 fn not_shown(kind: Kind, profile: Profile) -> Vec<String> {
-    let less = of_kind(kind).unwrap().reads().iter().filter_map(|source| match sight(profile, source) {
-        Sight::But(what, kinds) | Sight::Without(what, kinds) if kinds.contains(&kind) => Some(what.to_owned()),
-        Sight::Nothing => Some(format!("no {source}")),
-        Sight::Whole | Sight::But(..) | Sight::Without(..) => None,
+    let less = of_kind(kind).unwrap().reads().iter().filter_map(|source| match visibility(profile, source) {
+        Visibility::Partial(what, kinds) | Visibility::Without(what, kinds) if kinds.contains(&kind) => {
+            Some(what.to_owned())
+        }
+        Visibility::Hidden => Some(format!("no {source}")),
+        Visibility::Full | Visibility::Partial(..) | Visibility::Without(..) => None,
     });
     less.collect()
 }
@@ -243,10 +249,10 @@ fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
 
 fn is_never_evaluated(kind: Kind, profile: Profile) -> bool {
     let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
-    detector.needs.iter().any(|source| match sight(profile, source) {
-        Sight::Nothing => true,
-        Sight::Without(_, kinds) => kinds.contains(&kind),
-        Sight::Whole | Sight::But(..) => false,
+    detector.needs.iter().any(|source| match visibility(profile, source) {
+        Visibility::Hidden => true,
+        Visibility::Without(_, kinds) => kinds.contains(&kind),
+        Visibility::Full | Visibility::Partial(..) => false,
     })
 }
 
@@ -330,7 +336,7 @@ fn page(kind: Kind) -> String {
     .unwrap();
     let on = if row.concerns_pod_owner { "the Node and the pod" } else { "the Node" };
     writeln!(text, "- Event, for a warning or a critical finding: `{kind}` on {on}").unwrap();
-    text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: `BarnacleCriticalFinding`, `BarnacleWarningFinding`, `BarnacleBlindKind`\n");
+    text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: `BarnacleCriticalFinding`, `BarnacleWarningFinding`, `BarnacleCheckNotEvaluated`\n");
     text.push_str("\n## Commands\n\nThe status page and `barnacle check --format json` fill in `{names}`. Every command that changes anything is a comment.\n");
     write!(text, "\n```sh\n{}\n```\n", row.commands).unwrap();
     text.push_str("\n## Remediation\n\n");
@@ -361,7 +367,7 @@ fn the_readme_names_every_kind() {
 fn the_files_of_a_copied_machine_are_documented() {
     let readme = fs::read_to_string(path("README.md")).unwrap();
     let mut files = std::collections::BTreeSet::new();
-    for entry in fs::read_dir(path("src/observe/host")).unwrap() {
+    for entry in fs::read_dir(path("src/collect/host")).unwrap() {
         let entry = entry.unwrap().path();
         if entry.extension().is_none_or(|extension| extension != "rs") {
             continue;

@@ -1,4 +1,4 @@
-//! EC2 as a witness, against a fake one that fails on demand: what is asked, what is not, and what becomes of answers that
+//! EC2 as a provider, against a fake one that fails on demand: what is asked, what is not, and what becomes of answers that
 //! are none. Against moto_server the happy path: `tests/run moto`.
 
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::robust::program::{Program, eventually, free_address, get};
 use crate::world::api::{Api, node};
 use crate::world::ec2::{Ec2 as Fake, Fault, volume};
-use barnacle::api::{Access, connect};
+use barnacle::collect::Ec2;
+use barnacle::collect::clock::Clock;
+use barnacle::collect::ec2::{About, Daily, Hints, Outcome, Pace, Settings};
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, Observation, Question, Reading, Source, Unknown,
+    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, Lookup, Observation, Reading, Source, Unknown,
     VolumeId,
 };
 use barnacle::finding::Severity;
-use barnacle::ledger::Memory;
-use barnacle::observe::Ec2;
-use barnacle::observe::clock::Clock;
-use barnacle::observe::ec2::{About, Daily, Hints, Outcome, Pace, Settings};
+use barnacle::kube_api::{Access, connect};
+use barnacle::ledger::LedgerState;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -58,12 +58,12 @@ fn id(id: &str) -> VolumeId {
 }
 
 /// What is said of a source once it was asked for.
-async fn answer(ec2: &Ec2, questions: &[Question]) -> Observation {
-    asked(ec2, questions, &about()).await
+async fn answer(ec2: &Ec2, lookups: &[Lookup]) -> Observation {
+    asked(ec2, lookups, &about()).await
 }
 
-async fn asked(ec2: &Ec2, questions: &[Question], about: &About) -> Observation {
-    ec2.ask(questions.to_vec(), about.clone());
+async fn asked(ec2: &Ec2, lookups: &[Lookup], about: &About) -> Observation {
+    ec2.look_up(lookups.to_vec(), about.clone());
     let end = Instant::now() + PATIENCE;
     loop {
         let news = ec2.take().into_iter().find(|o| o.why_unknown().is_none_or(|why| why.cause != Cause::NotAsked));
@@ -80,7 +80,7 @@ async fn trouble(fault: Fault) -> (Unknown, Vec<Outcome>, usize) {
     let fake = Fake::start(Vec::new());
     fake.always(fault);
     let ec2 = start(&fake, Pace::Person);
-    let why = answer(&ec2, &[Question::Ec2Attached]).await.why_unknown().unwrap().clone();
+    let why = answer(&ec2, &[Lookup::Ec2Attached]).await.why_unknown().unwrap().clone();
     let outcomes = ec2.meter().calls().into_keys().collect();
     (why, outcomes, fake.calls().len())
 }
@@ -101,8 +101,7 @@ fn what_is_attached_here_is_asked_by_one_filter_in_one_signed_call() {
             volume("vol-0000000f"),
         ]);
         let ec2 = start(&fake, Pace::Person);
-        let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Question::Ec2Attached]).await
-        else {
+        let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Lookup::Ec2Attached]).await else {
             panic!("no answer")
         };
         assert_eq!(value.instance, INSTANCE);
@@ -115,7 +114,7 @@ fn what_is_attached_here_is_asked_by_one_filter_in_one_signed_call() {
         assert_eq!((first.state, first.iops, first.throughput), (Ec2VolumeState::InUse, Some(3000), Some(125)));
         assert_eq!(value.volumes.get(&id("vol-0000000b")).unwrap().tags.len(), 0, "what is nobody's business");
         let last = value.volumes.get(&id("vol-0000000d")).unwrap();
-        assert_eq!((last.of.as_str(), last.size_gib), ("io2", 500));
+        assert_eq!((last.volume_type.as_str(), last.size_gib), ("io2", 500));
         let calls = fake.calls();
         assert_eq!(calls.len(), 1);
         assert!(calls[0].signed);
@@ -130,8 +129,8 @@ fn volumes_are_asked_by_their_ids_in_one_call_and_one_that_is_missing_is_gone() 
         let fake = Fake::start(vec![volume("vol-0000000a").attached(ELSEWHERE, "/dev/xvdba", "attached")]);
         let ec2 = start(&fake, Pace::Person);
         let ids = ["vol-0000000a", "vol-0000000b"];
-        let asks = ids.map(|volume| Question::Ec2Volume(id(volume)));
-        let Observation::Ec2Volumes(Reading::Known { value, .. }) = answer(&ec2, &asks).await else { panic!() };
+        let lookups = ids.map(|volume| Lookup::Ec2Volume(id(volume)));
+        let Observation::Ec2Volumes(Reading::Known { value, .. }) = answer(&ec2, &lookups).await else { panic!() };
         let there = |found: Result<Option<&Ec2Volume>, Unknown>| found.map(|volume| volume.is_some());
         assert_eq!(ids.map(|id| there(value.get(id))), [Ok(true), Ok(false)]);
         assert_eq!(value.get("vol-0000000c").unwrap_err().cause, Cause::NotAsked);
@@ -148,11 +147,11 @@ fn pages_are_read_and_too_many_of_them_are_a_gap() {
             let fake = Fake::start(many(volumes).collect());
             fake.page(2);
             let ec2 = start(&fake, Pace::Person);
-            let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Question::Ec2Attached]).await
+            let Observation::Ec2Attached(Reading::Known { value, .. }) = answer(&ec2, &[Lookup::Ec2Attached]).await
             else {
                 panic!()
             };
-            assert_eq!((value.volumes.len(), value.volumes.gap().is_none()), (seen, whole));
+            assert_eq!((value.volumes.len(), value.volumes.incomplete().is_none()), (seen, whole));
             assert_eq!((fake.calls().len(), ec2.meter().total()), (3, 3));
         }
     });
@@ -175,11 +174,11 @@ fn a_throttled_account_is_left_alone() {
         let fake = Fake::start(Vec::new());
         fake.always(Fault::Refuse(503, "RequestLimitExceeded", "Request limit exceeded."));
         let ec2 = start(&fake, Pace::Person);
-        let said = answer(&ec2, &[Question::Ec2Attached]).await;
+        let said = answer(&ec2, &[Lookup::Ec2Attached]).await;
         assert!(said.why_unknown().unwrap().why.contains("RequestLimitExceeded"), "{said:?}");
         let paused = ec2.paused_until().expect("it pauses").since(&Clock::here().now()).unwrap();
         assert!(paused > Duration::from_secs(290) && paused < Duration::from_secs(601), "{paused:?}");
-        ec2.ask(vec![Question::Ec2Volume(id("vol-0000000a"))], about());
+        ec2.look_up(vec![Lookup::Ec2Volume(id("vol-0000000a"))], about());
         tokio::time::sleep(Duration::from_millis(500)).await;
         let said = ec2.take().pop().unwrap();
         assert!(said.why_unknown().unwrap().why.contains("throttled"), "{said:?}");
@@ -218,13 +217,13 @@ fn nobody_who_listens_is_told_from_somebody_who_is_slow() {
         nobody();
         let settings = Settings { endpoint: Some("http://127.0.0.1:1".into()), clusters: 1, pace: Pace::Person };
         let ec2 = Ec2::start(settings, Clock::here());
-        let said = answer(&ec2, &[Question::Ec2Attached]).await;
+        let said = answer(&ec2, &[Lookup::Ec2Attached]).await;
         let outcomes: Vec<_> = ec2.meter().calls().into_keys().collect();
         assert_eq!((said.why_unknown().unwrap().cause, outcomes), (Cause::Failed, vec![Outcome::NoAnswer]), "{said:?}");
         let slow = Fake::start(vec![volume("vol-0000000a").attached(INSTANCE, "/dev/xvdba", "attached")]);
         slow.always(Fault::Latency(Duration::from_secs(2)));
         let ec2 = start(&slow, Pace::Person);
-        assert!(answer(&ec2, &[Question::Ec2Attached]).await.why_unknown().is_none(), "slow is not stuck");
+        assert!(answer(&ec2, &[Lookup::Ec2Attached]).await.why_unknown().is_none(), "slow is not stuck");
     });
 }
 
@@ -233,7 +232,7 @@ fn one_of_many_waits_for_its_turn_and_says_when() {
     run(async {
         let fake = Fake::start(Vec::new());
         let ec2 = start(&fake, Pace::Fleet);
-        ec2.ask(vec![Question::Ec2Attached], About { agents: Some(100_000), ..about() });
+        ec2.look_up(vec![Lookup::Ec2Attached], About { agents: Some(100_000), ..about() });
         timeout(PATIENCE, ec2.news()).await.unwrap();
         let said = ec2.take();
         assert_eq!(said.iter().map(Observation::source).collect::<Vec<_>>(), [Source::Ec2Attached]);
@@ -251,7 +250,7 @@ fn a_node_that_is_no_instance_asks_nothing() {
         let fake = Fake::start(Vec::new());
         let ec2 = start(&fake, Pace::Person);
         let why = Unknown::new(Cause::Unsupported, "no instance");
-        ec2.ask(vec![Question::Ec2Attached], About { place: Err(why.clone()), agents: None });
+        ec2.look_up(vec![Lookup::Ec2Attached], About { place: Err(why.clone()), agents: None });
         timeout(PATIENCE, ec2.news()).await.unwrap();
         assert_eq!(ec2.take()[0].why_unknown(), Some(&why));
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -316,7 +315,7 @@ fn a_healthy_node_makes_no_call() {
     );
     agent.answers(address, "/readyz", 200, LONG);
     let passes = |metrics: &str| -> f64 {
-        let line = metrics.lines().find(|line| line.starts_with("barnacle_passes_total ")).unwrap();
+        let line = metrics.lines().find(|line| line.starts_with("barnacle_collection_cycles_total ")).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     // What is read each ten seconds is read three times.
@@ -368,12 +367,12 @@ fn a_sweep_has_three_groups_and_changes_nothing() {
     let ids = |group: &str| -> Vec<String> {
         report[group].as_array().unwrap().iter().map(|volume| volume["id"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(ids("ours"), ["vol-0000000c"], "{report}");
-    assert_eq!(ids("probably_somebodys"), ["vol-0000000d", "vol-0000000f"]);
+    assert_eq!(ids("owned"), ["vol-0000000c"], "{report}");
+    assert_eq!(ids("likely_other_owner"), ["vol-0000000d", "vol-0000000f"]);
     assert_eq!(ids("unknown_owner"), ["vol-0000000e"]);
     assert_eq!((report["region"].as_str(), report["cluster"].as_str()), (Some("eu-west-1"), Some("prod")));
     // A hundred GiB, and the 3,000 operations a second that the fake gives each volume.
-    assert_eq!(report["ours"][0]["usd_a_month"], 207.5);
+    assert_eq!(report["owned"][0]["usd_a_month"], 207.5);
     assert_eq!(report["left_out"]["a PersistentVolume of this cluster has it"], 1);
     assert_eq!(report["left_out"]["of etcd or the control plane"], 1);
     let gp3 = report["totals"].as_array().unwrap().iter().find(|total| total["type"] == "gp3").unwrap();
@@ -391,8 +390,8 @@ fn a_sweep_without_a_cluster_calls_nothing_ours() {
     let arguments = ["sweep", "--ec2-endpoint", &endpoint, "--region", "eu-west-1"];
     let ended = program(&arguments, true).end_within(LONG);
     ended.expect_code(0);
-    let judged = "Ours: no PersistentVolume of this cluster has them\n  ? cannot be judged: no cluster was asked";
-    assert!(ended.stdout.contains(judged), "{}", ended.stdout);
+    let evaluated = "Ours: no PersistentVolume of this cluster has them\n  ? cannot be evaluated: no cluster was asked";
+    assert!(ended.stdout.contains(evaluated), "{}", ended.stdout);
     let ended = program(&["sweep", "--ec2-endpoint", &endpoint], true).end_within(LONG);
     ended.expect_code(3);
     assert!(ended.stderr.contains("the region is not known"), "{}", ended.stderr);
@@ -410,7 +409,7 @@ fn a_name_that_is_not_this_clusters_makes_nothing_ours() {
         let mut arguments = vec!["sweep", "--kubeconfig", &kubeconfig, "--ec2-endpoint", &endpoint, "--format", "json"];
         arguments.extend(["--region", "eu-west-1", "--cluster-name", name]);
         let report = program(&arguments, true).end_within(LONG).json();
-        (report["ours"].clone(), report["ours_unknown"].as_str().unwrap_or_default().to_owned())
+        (report["owned"].clone(), report["owned_unknown"].as_str().unwrap_or_default().to_owned())
     };
     let (ours, why) = sweep(&[("pv-t", "vol-0000000d")], "prod");
     assert!(ours.is_null() && why.contains("tagged as of test, and not of prod"), "{ours} {why}");
@@ -480,10 +479,10 @@ fn the_cluster_sweeps_each_day_and_finds_what_is_ours() {
         let [Observation::VolumeSweep(Reading::Known { value, .. })] = said.as_slice() else { panic!("{said:?}") };
         assert_eq!(value.cluster.as_deref(), Some("prod"));
         let now = Clock::here().now();
-        let mut engine = Engine::new(barnacle::detect::Settings::default(), now, Memory::default());
+        let mut engine = Engine::new(barnacle::detect::Settings::default(), now, LedgerState::default());
         engine.step(now, said);
         let mut found: Vec<_> =
-            engine.entries().map(|entry| (entry.finding.subject.id.clone(), entry.finding.severity)).collect();
+            engine.entries().map(|entry| (entry.finding.object.id.clone(), entry.finding.severity)).collect();
         found.sort();
         let expected = [
             ("vol-0000000b", Severity::Warning),
@@ -523,18 +522,18 @@ fn moto_answers_what_we_ask() {
         let ec2 = Ec2::start(Settings { endpoint: Some(url), clusters: 1, pace: Pace::Person }, Clock::here());
         let about =
             About { place: Ok(Ec2Place { instance: instance.clone(), region: "eu-west-1".into() }), agents: None };
-        let said = asked(&ec2, &[Question::Ec2Attached], &about).await;
+        let said = asked(&ec2, &[Lookup::Ec2Attached], &about).await;
         let Observation::Ec2Attached(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
         for made in &made {
             let volume = value.volumes.get(&id(made)).unwrap();
-            assert_eq!((volume.size_gib, volume.of.as_str(), volume.state), (7, "gp3", Ec2VolumeState::InUse));
+            assert_eq!((volume.size_gib, volume.volume_type.as_str(), volume.state), (7, "gp3", Ec2VolumeState::InUse));
             assert_eq!(volume.tags["CSIVolumeName"], "pvc-1");
             assert_eq!(volume.attachment(&instance).unwrap().state, Ec2AttachmentState::Attached);
         }
         sdk.detach_volume().volume_id(&made[0]).instance_id(&instance).send().await.unwrap();
         let gone = id("vol-0123456789abcdef0");
-        let asks = [Question::Ec2Volume(id(&made[0])), Question::Ec2Volume(gone.clone())];
-        let said = asked(&ec2, &asks, &about).await;
+        let lookups = [Lookup::Ec2Volume(id(&made[0])), Lookup::Ec2Volume(gone.clone())];
+        let said = asked(&ec2, &lookups, &about).await;
         let Observation::Ec2Volumes(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
         assert_eq!(value.get(&made[0]).unwrap().unwrap().state, Ec2VolumeState::Available);
         assert_eq!(value.get(gone.as_str()), Ok(None));

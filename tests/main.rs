@@ -14,11 +14,11 @@
     reason = "a test that fails may panic, and starts, measures and reads what it needs"
 )]
 
+mod architecture;
 mod cluster;
 mod docs;
 #[cfg(feature = "ec2")]
 mod ec2;
-mod house;
 mod manifests;
 mod mutation;
 mod restarts;

@@ -2,8 +2,8 @@
 //! clear, and no absence is stated, for what could not be read; and nothing is lost that does not decide by it.
 //!
 //! `tests/mutation/known-failures.txt` has what does not hold yet, and in how many recordings. The list only shrinks: a new failure
-//! fails this test, and so does an entry that holds by now (BARNACLE_RETELL=1 removes it, and never adds one). `tests/mutation/confirmed.txt` has what is still
-//! confirmed where a source is denied from the start; BARNACLE_RETELL=1 writes it, read the difference.
+//! fails this test, and so does an entry that holds by now (UPDATE_GOLDEN=1 removes it, and never adds one). `tests/mutation/confirmed.txt` has what is still
+//! confirmed where a source is denied from the start; UPDATE_GOLDEN=1 writes it, read the difference.
 //!
 //! Of scenarios the sources that their kind reads are taken away, from the start and from each confirmation; MUTATION=all takes each
 //! of them, in each way, and from the middle as well, against `known-failures-of-all.txt` (not made yet: it takes half an hour).
@@ -33,8 +33,8 @@ fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-fn is_retold() -> bool {
-    std::env::var_os("BARNACLE_RETELL").is_some()
+fn updates_golden() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
 /// A recording by its name.
@@ -133,7 +133,7 @@ fn hold(found: &BTreeMap<String, Seen>, name: &str) {
     let n = |line: &String| found.get(line).map_or(0, |seen| seen.recordings.len());
     let new: Vec<_> = found.iter().filter(|(line, _)| n(line) > known.get(*line).copied().unwrap_or(0)).collect();
     let mended: Vec<_> = known.iter().filter(|(line, listed)| n(line) < **listed).map(|(line, _)| line).collect();
-    if is_retold() {
+    if updates_golden() {
         let comments = text.lines().filter(|line| line.starts_with('#')).map(str::to_owned);
         let left = known.iter().map(|(line, listed)| (line, n(line).min(*listed))).filter(|(_, left)| *left > 0);
         write(&path, comments.chain(left.map(|(line, left)| format!("{line} | {left}"))));
@@ -146,8 +146,8 @@ fn hold(found: &BTreeMap<String, Seen>, name: &str) {
     let text = text.collect::<Vec<_>>().join("\n");
     assert!(new.is_empty(), "{} failures that {name} does not list, or not of so many recordings:\n{text}", new.len());
     assert!(
-        mended.is_empty() || is_retold(),
-        "{} entries of {name} hold by now: BARNACLE_RETELL=1 removes them\n{mended:#?}",
+        mended.is_empty() || updates_golden(),
+        "{} entries of {name} hold by now: UPDATE_GOLDEN=1 removes them\n{mended:#?}",
         mended.len()
     );
 }
@@ -216,7 +216,7 @@ fn row(confirmed: &BTreeSet<(Kind, u64)>) -> String {
 fn what_is_confirmed_without_each_source_is_written_down() {
     let mut text = String::from(
         "# What each story confirms, and at which second, where one source is denied from the start.\n\
-         # Sources that are not named change nothing. Made by BARNACLE_RETELL=1 cargo test --features ec2 --test it mutation::\n",
+         # Sources that are not named change nothing. Made by UPDATE_GOLDEN=1 cargo test --features ec2 --test it mutation::\n",
     );
     for recording in stories() {
         let played = Played::new(recording.steps.clone(), true);
@@ -231,9 +231,9 @@ fn what_is_confirmed_without_each_source_is_written_down() {
         }
     }
     let path = dir().join("mutation/confirmed.txt");
-    if is_retold() {
+    if updates_golden() {
         fs::write(&path, &text).unwrap();
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == committed, "tests/mutation/confirmed.txt differs: if this is meant, BARNACLE_RETELL=1\n{text}");
+    assert!(text == committed, "tests/mutation/confirmed.txt differs: if this is meant, UPDATE_GOLDEN=1\n{text}");
 }

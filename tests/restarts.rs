@@ -59,7 +59,7 @@ impl Agent {
             self.recorder.sent(&event.key, now);
         }
         if let Some(plan) = self.conditions.plan(&self.report, Some(&self.standing), now) {
-            self.standing.retain(|old| plan.iter().all(|new| new.of != old.of));
+            self.standing.retain(|old| plan.iter().all(|new| new.type_ != old.type_));
             self.standing.extend(plan);
             self.conditions.sent(now);
         }
@@ -73,7 +73,7 @@ impl Agent {
     }
 
     fn condition(&self) -> &NodeCondition {
-        self.standing.iter().find(|condition| condition.of == VOLUMES).unwrap()
+        self.standing.iter().find(|condition| condition.type_ == VOLUMES).unwrap()
     }
 
     /// The states of the finding in the report and in the metrics, which must agree.
@@ -149,7 +149,7 @@ fn what_was_mended_while_the_agent_was_away_is_over_in_minutes() {
     assert_eq!(agent.condition().status, "True", "what looks for it may need its time");
     agent.passes(290..=400);
     assert_eq!((agent.state(), agent.condition().status.as_str()), (None, "False"));
-    assert_eq!(agent.actions(), ["Confirmed", "Cleared"]);
+    assert_eq!(agent.actions(), ["Confirmed", "Resolved"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_can_no_longer_be_evaluated_is_unknown_to_all_who_read_it() {
     );
     assert!(message.contains("mountinfo") && message.contains("vol-0123456789abcde0a"), "{message}");
     let row = agent.report.kinds.iter().find(|row| row.kind == Kind::DeadMount).unwrap();
-    assert_eq!(row.state, State::Blind);
+    assert_eq!(row.state, State::NotEvaluated);
     // Another agent knows it, too.
     agent.restart(1205);
     agent.passes(1210..=1300);

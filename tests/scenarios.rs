@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use barnacle::facts::{Observation, Source, Witness};
+use barnacle::facts::{Observation, Provider, Source};
 use barnacle::finding::Kind;
 use barnacle::recording::{Reader, Writer};
 
@@ -37,12 +37,12 @@ pub fn scenarios(kind: Kind) -> Vec<Scenario> {
     files.iter().map(|file| Scenario::read(file, kind)).collect()
 }
 
-/// The catalogue's promise: each kind is raised, nearly raised, and cleared by a scenario.
+/// The catalogue's promise: each kind is raised, nearly raised, and resolved by a scenario.
 #[test]
-fn every_kind_is_raised_nearly_raised_and_cleared() {
+fn every_kind_is_raised_nearly_raised_and_resolved() {
     for kind in Kind::ALL {
         let purposes: BTreeSet<Purpose> = scenarios(*kind).iter().map(|s| s.purpose).collect();
-        for purpose in [Purpose::Raise, Purpose::Near, Purpose::Clear] {
+        for purpose in [Purpose::Raise, Purpose::Negative, Purpose::Clear] {
             assert!(purposes.contains(&purpose), "{kind} has no scenario {purpose:?}");
         }
     }
@@ -98,14 +98,14 @@ const NEAR: &str = r#"== 0
 
 #[test]
 fn a_negative_case_holds_with_its_twin() {
-    assert_eq!(play(Purpose::Near, Kind::ClockDrift, NEAR), Ok(()));
+    assert_eq!(play(Purpose::Negative, Kind::ClockDrift, NEAR), Ok(()));
     // A suspicion in between is none of it.
     let drifts = NEAR.replace("900000,", "1200000,").replace(
         "== 60\n",
         "== 30\n!! ClockDrift suspected\n-- sed captured/adjtimex.json | 1200000 | 900000\n== 90\n",
     );
     let twin_drifts_later = drifts.replace("== unless\n", "== unless 90\n").replace("!! ClockDrift suspected\n", "");
-    assert_eq!(play(Purpose::Near, Kind::ClockDrift, &twin_drifts_later), Ok(()));
+    assert_eq!(play(Purpose::Negative, Kind::ClockDrift, &twin_drifts_later), Ok(()));
 }
 
 /// Each of these passed, or could have, while a negative case was "the kind is not confirmed".
@@ -125,7 +125,7 @@ fn a_negative_case_that_shows_nothing_fails() {
         // "Not evaluated" somewhere on the way is no "not evaluated" at its end.
         (
             changed("!! not ClockDrift node by clock max_error_us: 900000", "!! no ClockDrift")
-                .replace("== 60", "!! blind ClockDrift\n== 60"),
+                .replace("== 60", "!! not-evaluated ClockDrift\n== 60"),
             "in its last step",
         ),
         // What the parser returns has changed.
@@ -151,7 +151,7 @@ fn a_negative_case_that_shows_nothing_fails() {
         ),
     ];
     for (text, why) in cases {
-        let played = play(Purpose::Near, Kind::ClockDrift, &text);
+        let played = play(Purpose::Negative, Kind::ClockDrift, &text);
         assert!(played.as_ref().is_err_and(|e| e.contains(why)), "expected {why:?}, found {played:?} of\n{text}");
     }
 }
@@ -171,7 +171,7 @@ fn a_negative_case_is_neither_confirmed_nor_left_suspected() {
         (Kind::ClockDrift, suspected, "suspected at its end"),
     ];
     for (kind, text, why) in cases {
-        let played = play(Purpose::Near, kind, &text);
+        let played = play(Purpose::Negative, kind, &text);
         assert!(played.as_ref().is_err_and(|e| e.contains(why)), "expected {why:?}, found {played:?} of\n{text}");
     }
 }
@@ -181,12 +181,12 @@ fn a_scenario_that_comes_out_otherwise_fails() {
     let drifts = "== 0\n-- captured/adjtimex.json\n{\"synchronised\":true,\"max_error_us\":1200000,\"estimated_error_us\":200}\n== 330\n";
     let cases = [
         (Purpose::Raise, "", Ok(())),
-        (Purpose::Clear, "", Err("raised, but not cleared")),
+        (Purpose::Clear, "", Err("raised, but not resolved")),
         (Purpose::Raise, "-- sed captured/adjtimex.json | 1200000 | 900000\n== 1000\n", Err("not raised at its end")),
         (Purpose::Raise, "!! ClockDrift confirmed off by 1200 ms\n", Ok(())),
         (Purpose::Raise, "!! ClockDrift confirmed critical off by 1200 ms\n", Err("expected Found")),
         (Purpose::Raise, "!! ClockDrift suspected off by 1200 ms\n", Err("expected Found")),
-        // A text is looked for in subject and message, and in evidence where the line says so.
+        // A text is looked for in object and message, and in evidence where the line says so.
         (Purpose::Raise, "!! ClockDrift confirmed maximum error 1200000 us\n", Err("expected Found")),
         (Purpose::Raise, "!! ClockDrift confirmed evidence maximum error 1200000 us\n", Ok(())),
         (Purpose::Raise, "!! ClockDrift confirmed off by 1200 ms evidence maximum error 1200000 us\n", Ok(())),
@@ -269,9 +269,9 @@ fn the_healthy_node_is_seen_whole_and_nothing_is_found() {
     }
     let unknown: Vec<_> = Source::ALL
         .iter()
-        .filter(|source| source.witness() == Witness::Host)
+        .filter(|source| source.provider() == Provider::Host)
         .filter_map(|s| Some(format!("{s}: {}", world.engine.view().unknown(*s)?.why)))
-        // Asked only when a judge wants to know, or an operator.
+        // Asked only when a detector wants to know, or an operator.
         .filter(|line| !["mount-holders", "xfs-probe", "ebs-statistics"].into_iter().any(|s| line.starts_with(s)))
         .collect();
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));

@@ -90,7 +90,7 @@ fn every_check_has_a_fuzz_target_and_seeds_and_there_are_no_others() {
 }
 
 #[test]
-fn every_parser_of_the_witnesses_is_checked() {
+fn every_parser_of_the_collectors_is_checked() {
     let checks = fs::read_to_string(fuzz().join("checks.rs")).unwrap();
     let mut missing = Vec::new();
     let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];

@@ -11,7 +11,7 @@ use crate::world::tree::World;
 use crate::world::volumes::{Model, Stage, Volume, Wrong};
 use barnacle::finding::Severity;
 
-/// So many lawful sequences in a plain run, and the sixteenth part of them of each unlawful one.
+/// So many healthy sequences in a plain run, and the sixteenth part of them of each faulty one.
 const USUALLY: u64 = 24;
 
 fn wanted() -> u64 {
@@ -73,7 +73,7 @@ fn base() -> Vec<Edit> {
     edits
 }
 
-/// What was confirmed above info, with its message; of the unlawful ones also what is for information.
+/// What was confirmed above info, with its message; of the faulty ones also what is for information.
 type Found = BTreeMap<String, String>;
 
 /// Plays one sequence to its end. `wrong` is what the first of the volumes comes to.
@@ -105,7 +105,7 @@ fn play(base: &[Edit], seed: u64, wrong: Option<Wrong>) -> Found {
     let mut found = Found::new();
     let mut due: Vec<u64> = model.volumes.iter().map(|_| 10 + dice.below(60)).collect();
     let crash = dice.below(600);
-    // A life takes some minutes; what is wrong must have its kind's delay and the questions' half minutes.
+    // A life takes some minutes; what is wrong must have its kind's delay and the lookups' half minutes.
     let end = 1500;
     let mut second = 0;
     while second <= end {
@@ -175,18 +175,18 @@ fn play_all(plays: &[(u64, Option<Wrong>)]) -> Vec<(u64, Option<Wrong>, Found)> 
 }
 
 #[test]
-fn what_may_be_raises_nothing() {
+fn healthy_lifecycles_raise_no_findings() {
     let plays: Vec<_> = (1..=wanted()).map(|seed| (seed, None)).collect();
     let wrongly: Vec<String> = play_all(&plays)
         .into_iter()
         .flat_map(|(seed, _, found)| found.into_iter().map(move |(kind, why)| format!("seed {seed}: {kind} {why}")))
         .collect();
-    println!("lawful sequences: {}, wrongly raised: {}", plays.len(), wrongly.len());
+    println!("healthy sequences: {}, wrongly raised: {}", plays.len(), wrongly.len());
     assert!(wrongly.is_empty(), "{}", wrongly.join("\n"));
 }
 
 #[test]
-fn what_must_not_be_raises_its_own_kind_and_no_other() {
+fn each_fault_raises_only_its_own_kind() {
     let each = wanted().div_ceil(16).max(2);
     let plays: Vec<_> =
         Wrong::ALL.iter().flat_map(|wrong| (0..each).map(move |n| (1000 + 16 * n, Some(*wrong)))).collect();

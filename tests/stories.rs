@@ -2,7 +2,7 @@
 //!
 //! `tests/stories/NAME/` has `story.txt` (in the form of a scenario), the `recording.zst` that was made of it, and
 //! the `timeline.txt` that `barnacle replay` must print. To make the latter two anew after a change that is
-//! meant: `BARNACLE_RETELL=1 cargo test --features ec2 --test it stories::`, and read the difference.
+//! meant: `UPDATE_GOLDEN=1 cargo test --features ec2 --test it stories::`, and read the difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn replay(recording: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn retell(story: &Path) {
+fn update_golden(story: &Path) {
     let base = Scenario::base(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/base.txt"));
     let mut writer = Writer::new(Vec::new()).unwrap();
     Scenario::story(&story.join("story.txt")).record(&base, &mut writer);
@@ -34,15 +34,15 @@ fn retell(story: &Path) {
 }
 
 #[test]
-fn each_story_is_told_as_it_was_written_down() {
+fn each_story_has_its_timeline() {
     let stories = stories();
     assert!(!stories.is_empty());
     for story in stories {
-        if std::env::var_os("BARNACLE_RETELL").is_some() {
-            retell(&story);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            update_golden(&story);
         }
-        let told = replay(&story.join("recording.zst"));
+        let found = replay(&story.join("recording.zst"));
         let expected = fs::read_to_string(story.join("timeline.txt")).unwrap();
-        assert_eq!(told, expected, "{}: if this change is meant, BARNACLE_RETELL=1", story.display());
+        assert_eq!(found, expected, "{}: if this change is meant, UPDATE_GOLDEN=1", story.display());
     }
 }

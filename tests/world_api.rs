@@ -213,11 +213,11 @@ fn the_log_has_each_request_with_what_was_sent() {
 fn a_write_whose_answer_is_lost_is_done() {
     let (api, client) = with_node();
     api.fault(Fault::Reset, On::all());
-    let patch = json!({"status": {"conditions": [{"type": "BarnacleBlind", "status": "True"}]}});
+    let patch = json!({"status": {"conditions": [{"type": "BarnacleDegraded", "status": "True"}]}});
     let media_type = "application/strategic-merge-patch+json";
     let lost = client.send("PATCH", "/api/v1/nodes/a/status", media_type, patch.to_string().as_bytes());
     assert!(lost.is_err());
-    assert_eq!(api.get("nodes", "", "a").unwrap()["status"]["conditions"][0]["type"], "BarnacleBlind");
+    assert_eq!(api.get("nodes", "", "a").unwrap()["status"]["conditions"][0]["type"], "BarnacleDegraded");
 }
 
 #[test]

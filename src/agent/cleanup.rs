@@ -2,10 +2,10 @@
 
 use anyhow::bail;
 
-use crate::api::{Access, Api, ApiError, Patch, connect, name_in_path};
+use crate::collect::cluster::list_nodes;
 use crate::config::Config;
 use crate::facts::Node;
-use crate::observe::cluster::list_nodes;
+use crate::kube_api::{Access, Api, ApiError, Patch, connect, name_in_path};
 use crate::report::conditions::cleanup_patch;
 
 /// Removes our conditions from one Node, or from all; a line for each Node that had some.
@@ -16,7 +16,7 @@ pub async fn run(config: &Config, all: bool) -> anyhow::Result<String> {
     let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
         bail!("no API server to ask: give --kubeconfig FILE");
     };
-    let node = super::api::node_name(config);
+    let node = super::kube_connection::node_name(config);
     let api = connect(&access, if all { "all" } else { &node }).await?;
     let nodes = list_nodes(&api, (!all).then_some(node.as_str())).await?;
     if !all && nodes.is_empty() {
@@ -42,6 +42,7 @@ async fn clean(api: &Api, node: &Node) -> Result<String, ApiError> {
     let Some(patch) = cleanup_patch(&node.conditions) else { return Ok(String::new()) };
     let path = format!("/api/v1/nodes/{}/status", name_in_path(&node.name)?);
     api.patch(&path, Patch::Strategic, &patch).await?;
-    let count = node.conditions.iter().filter(|condition| condition.of.starts_with(crate::report::conditions::PREFIX));
+    let count =
+        node.conditions.iter().filter(|condition| condition.type_.starts_with(crate::report::conditions::PREFIX));
     Ok(format!("{}: {} conditions removed\n", node.name, count.count()))
 }

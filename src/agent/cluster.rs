@@ -11,22 +11,22 @@ use tracing::info;
 use super::serve::{self, Served};
 use super::stop::Stop;
 use super::sweep::hints;
-use crate::api::{Access, Api, connect};
+use crate::collect::clock::Clock;
+use crate::collect::cluster::Pending;
+use crate::collect::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::facts::Source;
 use crate::finding::Kind;
-use crate::ledger::Memory;
-use crate::observe::clock::Clock;
-use crate::observe::cluster::Pending;
-use crate::observe::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
+use crate::kube_api::{Access, Api, connect};
+use crate::ledger::LedgerState;
 use crate::report::metrics::{AgentFigures, Ec2Figures};
 use crate::report::{Origin, Report};
 
 /// The first sweep of volumes begins within twice this time: a pod that starts again and again must not ask each time.
 const FIRST_SWEEP: Duration = Duration::from_secs(600);
 
-/// Findings are confirmed and cleared by time, so it passes also when nothing comes.
+/// Findings are confirmed and resolved by time, so it passes also when nothing comes.
 const BEAT: Duration = Duration::from_secs(10);
 
 /// Runs until told to stop.
@@ -45,20 +45,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let api = connect(&access, "cluster").await?;
     info!(version = env!("CARGO_PKG_VERSION"), server = %api.server, "watching what is pending in this cluster");
-    let passes = pass_for_ever(&config, api, &served);
+    let cycles = cycle_for_ever(&config, api, &served);
     tokio::select! {
         () = stop.asked() => {}
-        () = passes => {}
+        () = cycles => {}
     }
     info!("stopped");
     Ok(())
 }
 
-async fn pass_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Served>>) {
+async fn cycle_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Served>>) {
     let clock = Clock::here();
     let pending = Pending::start(&api, clock);
     let daily = config.ec2.then(|| Daily::start(&api, hints(config), clock, FIRST_SWEEP));
-    let mut engine = Engine::new(config.detect.clone(), clock.now(), Memory::default());
+    let mut engine = Engine::new(config.detect.clone(), clock.now(), LedgerState::default());
     let mut figures = AgentFigures::default();
     loop {
         let woken = timeout(BEAT, pending.news()).await.is_ok();
@@ -72,11 +72,15 @@ async fn pass_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Ser
             *figures.transitions_total.entry(super::change(transition.change)).or_default() += 1;
         }
         *figures.wakes_total.entry(if woken { "api" } else { "clock" }).or_default() += 1;
-        figures.passes_total += 1;
-        figures.api = super::api::figures(&api);
+        figures.cycles_total += 1;
+        figures.api = super::kube_connection::figures(&api);
         figures.ec2 = daily.as_ref().map(swept);
         let report = Some(report(&engine, &api, config.ec2));
-        served.send_replace(Arc::new(Served { report, figures: figures.clone(), passed: tokio::time::Instant::now() }));
+        served.send_replace(Arc::new(Served {
+            report,
+            figures: figures.clone(),
+            completed: tokio::time::Instant::now(),
+        }));
     }
 }
 

@@ -6,55 +6,55 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::collect::Ec2;
+use crate::collect::clock::Clock;
+use crate::collect::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::facts::{Cause, Ec2Place, Observation, Question, Source, Unknown};
-use crate::observe::Ec2;
-use crate::observe::clock::Clock;
-use crate::observe::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
+use crate::facts::{Cause, Ec2Place, Lookup, Observation, Source, Unknown};
 use crate::report::metrics::Ec2Figures;
 use crate::report::note::{self, Note};
 
 const SWITCHED_OFF: &str = "the setting ec2 is off (the component ec2 of the DaemonSet switches it on)";
 
 /// EC2 as the agent has it.
-pub(super) struct Ec2Link {
-    witness: Option<Ec2>,
+pub(super) struct Ec2Connection {
+    collector: Option<Ec2>,
     /// Asked in vain, and not told so yet.
-    unsaid: BTreeSet<Source>,
-    /// Whether a judge ever had a reason to ask.
+    unreported: BTreeSet<Source>,
+    /// Whether a detector ever had a reason to ask.
     has_asked: bool,
 }
 
-impl Ec2Link {
-    /// Nothing is asked before a judge has a reason.
+impl Ec2Connection {
+    /// Nothing is asked before a detector has a reason.
     pub fn open(config: &Config, clock: Clock, pace: Pace) -> Self {
         let settings = Settings { endpoint: config.ec2_endpoint.clone(), clusters: config.clusters_in_account, pace };
-        let witness = config.ec2.then(|| Ec2::start(settings, clock));
-        Self { witness, unsaid: BTreeSet::new(), has_asked: false }
+        let collector = config.ec2.then(|| Ec2::start(settings, clock));
+        Self { collector, unreported: BTreeSet::new(), has_asked: false }
     }
 
-    /// Puts questions; their answers come by [`Ec2Link::take`]. Says whether any was put.
-    pub fn ask(&mut self, questions: Vec<Question>, engine: &Engine) -> bool {
-        if questions.is_empty() {
+    /// Puts lookups; their answers come by [`Ec2Connection::take`]. Says whether any was put.
+    pub fn look_up(&mut self, lookups: Vec<Lookup>, engine: &Engine) -> bool {
+        if lookups.is_empty() {
             return false;
         }
-        match &self.witness {
+        match &self.collector {
             Some(ec2) => {
                 self.has_asked = true;
-                ec2.ask(questions, about(engine));
+                ec2.look_up(lookups, about(engine));
             }
-            None => self.unsaid.extend(questions.iter().map(Question::source)),
+            None => self.unreported.extend(lookups.iter().map(Lookup::source)),
         }
-        self.witness.is_some()
+        self.collector.is_some()
     }
 
     /// What came since the last time.
     pub fn take(&mut self) -> Vec<Observation> {
         let why = format!("EC2 is not asked: {SWITCHED_OFF}");
         let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why.clone()));
-        let unsaid = std::mem::take(&mut self.unsaid).into_iter().map(off);
-        unsaid.chain(self.witness.iter().flat_map(Ec2::take)).collect()
+        let unreported = std::mem::take(&mut self.unreported).into_iter().map(off);
+        unreported.chain(self.collector.iter().flat_map(Ec2::take)).collect()
     }
 
     /// Waits for what was asked; no longer than this.
@@ -68,20 +68,20 @@ impl Ec2Link {
         let wait = async {
             while !is_answer(&seen) {
                 self.news().await;
-                seen.extend(self.take_of_witness());
+                seen.extend(self.take_from_collector());
             }
         };
         let _ = timeout(patience, wait).await;
         seen
     }
 
-    fn take_of_witness(&self) -> Vec<Observation> {
-        self.witness.iter().flat_map(Ec2::take).collect()
+    fn take_from_collector(&self) -> Vec<Observation> {
+        self.collector.iter().flat_map(Ec2::take).collect()
     }
 
-    /// Waits for something that is worth a pass.
+    /// Waits for something that is worth a cycle.
     pub async fn news(&self) {
-        match &self.witness {
+        match &self.collector {
             Some(ec2) => ec2.news().await,
             None => pending().await,
         }
@@ -89,7 +89,7 @@ impl Ec2Link {
 
     /// What a reader of the report must know; none where it is switched off.
     pub fn note(&self) -> Option<Note> {
-        let ec2 = self.witness.as_ref()?;
+        let ec2 = self.collector.as_ref()?;
         let calls = match ec2.meter().total() {
             0 if self.has_asked => "not asked yet: what is asked waits for this node's turn".to_owned(),
             0 => "not asked, as nothing here gave a reason".to_owned(),
@@ -104,7 +104,7 @@ impl Ec2Link {
 
     /// What was asked so far, in numbers; none where it never is.
     pub fn figures(&self) -> Option<Ec2Figures> {
-        let ec2 = self.witness.as_ref()?;
+        let ec2 = self.collector.as_ref()?;
         let calls = ec2.meter().calls();
         let count = |outcome: Outcome| calls.get(&outcome).copied().unwrap_or_default();
         let calls_total = Outcome::ALL.map(|outcome| ((DESCRIBE_VOLUMES, outcome.name()), count(outcome)));

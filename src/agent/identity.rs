@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::collect::host::root::Root;
 use crate::facts::{BootId, Node};
-use crate::observe::host::root::Root;
 
 use super::lock::in_time;
 

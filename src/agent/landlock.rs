@@ -132,7 +132,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::observe::host::spared::Spared;
+    use crate::collect::host::unrestricted_thread::UnrestrictedThread;
 
     /// Runs on a thread of its own: what is given away there is kept here.
     fn alone<T: Send>(test: impl FnOnce() -> T + Send) -> T {
@@ -145,14 +145,16 @@ mod tests {
         if let Err(why) = version() {
             return println!("skipped: this kernel has no Landlock: {why}");
         }
-        let Some(spared) = Spared::start() else { return println!("skipped: without CAP_SYS_PTRACE") };
+        let Some(unrestricted_thread) = UnrestrictedThread::start() else {
+            return println!("skipped: without CAP_SYS_PTRACE");
+        };
         let mut other = std::process::Command::new("sleep").arg("1000").current_dir("/tmp").spawn().unwrap();
         let (cwd, files) = (format!("/proc/{}/cwd", other.id()), format!("/proc/{}/fdinfo", other.id()));
         let look = move || (fs::read_link(&cwd).ok(), fs::read_dir(&files).is_ok());
         let seen = alone(|| {
             let before = look();
             restrict(None, None).unwrap();
-            [before, look(), spared.run(look.clone()).unwrap()]
+            [before, look(), unrestricted_thread.run(look.clone()).unwrap()]
         });
         other.kill().unwrap();
         other.wait().unwrap();

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::observe::clock::Clock;
+use crate::collect::clock::Clock;
 
 /// The file whose lock is held. The kernel releases it when its owner ends, however that ends.
 const FILE: &str = "state.lock";

@@ -1,4 +1,4 @@
-//! A look without an agent, and a question to the one that runs here.
+//! A look without an agent, and a request to the one that runs here.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,24 +9,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::collect::HostReader;
+use crate::collect::clock::Clock;
+use crate::collect::ec2::Pace;
+use crate::collect::host::root::Root;
 use crate::config::Config;
 use crate::engine::{Engine, Step};
-use crate::facts::{BootId, Cause, Moment, Observation, Question, Source, SourceSet, Unknown, Witness};
-use crate::ledger::Memory;
-use crate::observe::Eyes;
-use crate::observe::clock::Clock;
-use crate::observe::ec2::Pace;
-use crate::observe::host::root::Root;
+use crate::facts::{BootId, Cause, Lookup, NodeTime, Observation, Provider, Source, SourceSet, Unknown};
+use crate::ledger::LedgerState;
 use crate::report::note::{About, Note};
 use crate::report::{Origin, Report, text};
 
-use super::api::Link;
-use super::ec2::Ec2Link;
+use super::ec2::Ec2Connection;
 use super::identity::{Machine, Whose, whose};
+use super::kube_connection::KubeConnection;
 use super::state::Peek;
 
 /// More than any report of ours.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 /// How long the agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time between two looks of a longer one.
@@ -140,7 +140,7 @@ async fn fetch(mut stream: TcpStream, address: SocketAddr) -> std::io::Result<Ve
     let request = format!("GET /api/v1/report HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut reply = Vec::new();
-    stream.take(MOST_BYTES).read_to_end(&mut reply).await?;
+    stream.take(MAX_BYTES).read_to_end(&mut reply).await?;
     Ok(reply)
 }
 
@@ -155,9 +155,9 @@ const EC2_PATIENCE: Duration = Duration::from_secs(10);
 const SECOND_SAMPLE_WITHIN: Duration = Duration::from_secs(2);
 
 struct Looker<'a> {
-    eyes: Eyes,
-    api: Link,
-    ec2: Ec2Link,
+    host_reader: HostReader,
+    api: KubeConnection,
+    ec2: Ec2Connection,
     clock: Clock,
     engine: &'a mut Engine,
     boots: Peek,
@@ -169,18 +169,18 @@ struct Looker<'a> {
     /// What the API server said before the first step.
     first: Vec<Observation>,
     /// What the last step asked for.
-    asks: Vec<Question>,
+    lookups: Vec<Lookup>,
 }
 
 impl Looker<'_> {
-    /// Looks once; whether that led to a question that was not put before.
-    async fn step(&mut self, due: SourceSet, each: &mut impl FnMut(Moment, &[Observation])) -> bool {
-        let asks = std::mem::take(&mut self.asks);
-        let of_api = asks.iter().filter(|ask| ask.source().witness() == Witness::Api);
-        let asked = self.api.ask(of_api.cloned().collect());
-        let of_ec2 = asks.iter().filter(|ask| ask.source().witness() == Witness::Ec2);
-        let asked_ec2 = self.ec2.ask(of_ec2.cloned().collect(), self.engine);
-        let mut seen = self.eyes.observe(self.clock, due, &asks).await;
+    /// Looks once; whether that led to a lookup that was not put before.
+    async fn step(&mut self, due: SourceSet, each: &mut impl FnMut(NodeTime, &[Observation])) -> bool {
+        let lookups = std::mem::take(&mut self.lookups);
+        let of_api = lookups.iter().filter(|ask| ask.source().provider() == Provider::Api);
+        let asked = self.api.look_up(of_api.cloned().collect());
+        let of_ec2 = lookups.iter().filter(|ask| ask.source().provider() == Provider::Ec2);
+        let asked_ec2 = self.ec2.look_up(of_ec2.cloned().collect(), self.engine);
+        let mut seen = self.host_reader.collect(self.clock, due, &lookups).await;
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
@@ -191,9 +191,9 @@ impl Looker<'_> {
             self.boots.replace(&mut seen, at);
         }
         each(at, &seen);
-        let Step { asks: next, .. } = self.engine.step(at, seen);
-        let new = next.iter().any(|ask| !asks.contains(ask));
-        self.asks = next;
+        let Step { lookups: next, .. } = self.engine.step(at, seen);
+        let new = next.iter().any(|ask| !lookups.contains(ask));
+        self.lookups = next;
         new
     }
 
@@ -207,14 +207,14 @@ impl Looker<'_> {
         let why = format!("nothing shows that this machine is {}: {}", self.node_name, self.node.why());
         for observation in seen {
             let source = observation.source();
-            if source.witness() == Witness::Api && observation.why_unknown().is_none() {
+            if source.provider() == Provider::Api && observation.why_unknown().is_none() {
                 *observation = Observation::unknown(source, Unknown::new(Cause::Failed, why.clone()));
             }
         }
     }
 
     /// Has what a suspicion asks for answered, and what is asked for the answer's sake.
-    async fn follow_up(&mut self, each: &mut impl FnMut(Moment, &[Observation])) {
+    async fn follow_up(&mut self, each: &mut impl FnMut(NodeTime, &[Observation])) {
         for _ in 0..ROUNDS {
             if !self.step(SourceSet::NONE, each).await {
                 break;
@@ -230,7 +230,7 @@ impl Looker<'_> {
 pub async fn look(
     config: &Config,
     long: Duration,
-    each: impl FnMut(Moment, &[Observation]),
+    each: impl FnMut(NodeTime, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<Note>)> {
     look_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
 }
@@ -240,22 +240,33 @@ async fn look_as(
     config: &Config,
     of_machine: &Config,
     long: Duration,
-    mut each: impl FnMut(Moment, &[Observation]),
+    mut each: impl FnMut(NodeTime, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<Note>, Whose)> {
-    let (eyes, clock) = super::eyes(of_machine, None)?;
+    let (host_reader, clock) = super::host_reader(of_machine, None)?;
     let started = clock.now();
     let mut settings = config.detect.clone();
     settings.oom_kill.show_old_kills = true;
-    let mut engine = Engine::new(settings, started, Memory::default());
+    let mut engine = Engine::new(settings, started, LedgerState::default());
     let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started);
-    let mut api = Link::open(config, clock).await;
+    let mut api = KubeConnection::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
     let machine = Machine::read(super::root(of_machine)?, started.boot).await;
-    let (node, node_name) = (whose_in(&first, &machine), super::api::node_name(config));
+    let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
     expect_this_machine(&node, &node_name, config.node_name.is_some())?;
-    let ec2 = Ec2Link::open(config, clock, Pace::Person);
-    let mut looker =
-        Looker { eyes, api, ec2, clock, engine: &mut engine, boots, machine, node, node_name, first, asks: Vec::new() };
+    let ec2 = Ec2Connection::open(config, clock, Pace::Person);
+    let mut looker = Looker {
+        host_reader,
+        api,
+        ec2,
+        clock,
+        engine: &mut engine,
+        boots,
+        machine,
+        node,
+        node_name,
+        first,
+        lookups: Vec::new(),
+    };
     loop {
         let new = looker.step(SourceSet::periodic(), &mut each).await;
         let passed = clock.now().since(&started).unwrap_or_default();
@@ -313,7 +324,7 @@ fn expect_this_machine(node: &Whose, name: &str, is_given: bool) -> anyhow::Resu
 pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     // The machine goes by its own name here, until its Node has shown that it is the one that was named.
     let own_name = Config { node_name: None, ..config.clone() };
-    let node_name = super::api::node_name(config);
+    let node_name = super::kube_connection::node_name(config);
     let (engine, notes, node) = look_as(config, &own_name, long, |_, _| {}).await?;
     let mut report = Report::of(&engine, Origin::Look);
     report.notes.extend(notes);

@@ -23,17 +23,17 @@ use crate::report::{Report, json, page};
 /// What there is to tell at one time.
 #[derive(Debug)]
 pub struct Served {
-    /// The report of the last pass; none before the first.
+    /// The report of the last cycle; none before the first.
     pub report: Option<Report>,
     /// Figures of the agent itself.
     pub figures: AgentFigures,
-    /// When the last pass ended; before the first, when we began.
-    pub passed: Instant,
+    /// When the last cycle ended; before the first, when we began.
+    pub completed: Instant,
 }
 
 impl Default for Served {
     fn default() -> Self {
-        Self { report: None, figures: AgentFigures::default(), passed: Instant::now() }
+        Self { report: None, figures: AgentFigures::default(), completed: Instant::now() }
     }
 }
 
@@ -51,7 +51,7 @@ pub enum Scope {
 
 type Watching = watch::Receiver<Arc<Served>>;
 
-/// Starts to serve; requests are answered from the last pass and never cause one.
+/// Starts to serve; requests are answered from the last cycle and never cause one.
 ///
 /// # Errors
 /// When the address is taken or not ours.
@@ -69,7 +69,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Requests are answered from the last pass and never cause one.
+    /// Requests are answered from the last cycle and never cause one.
     pub fn serve(self, watching: Watching) {
         let Self { listener, address, scope } = self;
         let app = routes(scope).with_state(watching);
@@ -144,7 +144,7 @@ fn not_yet() -> Response {
         .into_response()
 }
 
-/// The report of the last pass; a request that comes before the first one waits for it a little.
+/// The report of the last cycle; a request that comes before the first one waits for it a little.
 async fn latest(mut watching: Watching) -> Option<Arc<Served>> {
     let first = watching.wait_for(|served| served.report.is_some());
     let served = tokio::time::timeout(Duration::from_secs(2), first).await.ok()?.ok()?;
@@ -180,7 +180,7 @@ async fn ready(State(watching): State<Watching>) -> Response {
 }
 
 async fn alive(State(watching): State<Watching>) -> Response {
-    let since = watching.borrow().passed.elapsed();
+    let since = watching.borrow().completed.elapsed();
     if since < DEAD_AFTER {
         return "ok\n".into_response();
     }

@@ -15,12 +15,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::collect::clock::boots_alike;
 use crate::engine::Engine;
 use crate::facts::{
-    BootHistory, BootId, BootRecord, Cause, MissedBoots, Moment, Observation, Reading, Source, Unknown,
+    BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Observation, Reading, Source, Unknown,
 };
-use crate::ledger::Memory;
-use crate::observe::clock::boots_alike;
+use crate::ledger::LedgerState;
 use crate::report::events;
 
 pub use peek::Peek;
@@ -28,9 +28,9 @@ pub use peek::Peek;
 /// Version of the file's form; another one is not read.
 const VERSION: u32 = 1;
 /// Boots that are remembered.
-const MOST_BOOTS: usize = 32;
+const MAX_BOOTS: usize = 32;
 /// A file of this form is never larger; what is, is not ours. Each part of it has a bound of its own.
-const MOST_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 /// How long a stopping agent waits for the disk.
 const LAST_PATIENCE: Duration = Duration::from_millis(800);
 /// How often the file is written while nothing changes: how exactly a crash can be dated.
@@ -42,10 +42,10 @@ struct Kept {
     #[serde(default)]
     boots: BootHistory,
     #[serde(default)]
-    findings: Memory,
+    findings: LedgerState,
     /// What was told to the API server.
     #[serde(default)]
-    told: events::Memory,
+    published: events::PublishedEvents,
     /// Why what an earlier agent wrote is lost, where it was there.
     #[serde(skip)]
     lost: Option<Unknown>,
@@ -56,7 +56,7 @@ struct Kept {
 pub struct StateDir {
     writer: Option<Writer>,
     kept: Kept,
-    written: Option<Moment>,
+    written: Option<NodeTime>,
     /// Why what is remembered is not, although there is a directory: it cannot be written, or its disk hangs.
     trouble: Option<Unknown>,
     /// The trouble by which boots were last answered for.
@@ -69,7 +69,7 @@ struct Writer {
     file: PathBuf,
     thread: Option<WriterThread>,
     /// Since when a write has not come back.
-    waiting: Option<Moment>,
+    waiting: Option<NodeTime>,
 }
 
 impl Writer {
@@ -83,7 +83,7 @@ impl Writer {
     }
 
     /// Hands over what is to be written, unless the last write is still under way.
-    fn write(&mut self, kept: &Kept, now: Moment) -> Handed {
+    fn write(&mut self, kept: &Kept, now: NodeTime) -> Handed {
         if let Some(since) = self.waiting {
             let long = now.since(&since).is_none_or(|waited| waited > HANGS_AFTER);
             return if long { Handed::Hangs } else { Handed::Later };
@@ -130,13 +130,13 @@ fn start_writer(file: PathBuf) -> Option<WriterThread> {
 impl StateDir {
     /// Reads what an earlier agent left. A file that cannot be understood is moved aside and said.
     #[must_use]
-    pub fn open(dir: Option<&Path>, now: Moment) -> (Self, Memory) {
+    pub fn open(dir: Option<&Path>, now: NodeTime) -> (Self, LedgerState) {
         Self::begin(dir, now, read)
     }
 
     /// A directory whose disk does not answer: nothing is remembered, and no boot before this one is known.
     #[must_use]
-    pub fn hung(dir: &Path, now: Moment) -> Self {
+    pub fn hung(dir: &Path, now: NodeTime) -> Self {
         let why = format!(
             "state-dir {} does not answer (a hung disk?), so earlier boots are not known; start the agent again when it does",
             dir.display()
@@ -144,7 +144,7 @@ impl StateDir {
         Self { trouble: Some(Unknown::new(Cause::Stuck, why)), ..Self::begin(None, now, read).0 }
     }
 
-    fn begin(dir: Option<&Path>, now: Moment, read: impl Fn(&Path) -> Kept) -> (Self, Memory) {
+    fn begin(dir: Option<&Path>, now: NodeTime, read: impl Fn(&Path) -> Kept) -> (Self, LedgerState) {
         let file = dir.map(|dir| dir.join("state.json"));
         let mut kept = file.as_deref().map(read).unwrap_or_default();
         let memory = std::mem::take(&mut kept.findings);
@@ -157,7 +157,7 @@ impl StateDir {
             };
             info!(findings = memory.seen.len(), "{why}: what was found before is dropped");
         }
-        let memory = if same_boot { memory } else { Memory::default() };
+        let memory = if same_boot { memory } else { LedgerState::default() };
         kept.version = VERSION;
         begin(&mut kept.boots, now);
         if let Some(why) = kept.lost.take() {
@@ -180,7 +180,7 @@ impl StateDir {
 
     /// Answers for the source that only the agent can answer for: when it is read, and at once where the directory began or
     /// ceased to be of use.
-    pub fn replace(&mut self, seen: &mut Vec<Observation>, at: Moment) {
+    pub fn replace(&mut self, seen: &mut Vec<Observation>, at: NodeTime) {
         let Some(history) = self.history() else { return };
         let is_boots = |observation: &&mut Observation| observation.source() == Source::BootHistory;
         let asked = seen.iter_mut().find(is_boots);
@@ -200,32 +200,32 @@ impl StateDir {
     }
 
     /// Writes for the first time, and waits a moment for it: before that it is not known whether boots are remembered.
-    pub fn begin_writing(&mut self, now: Moment) {
+    pub fn begin_writing(&mut self, now: NodeTime) {
         self.write(now);
         self.settle(LAST_PATIENCE);
         if self.writer.as_ref().is_some_and(|writer| writer.waiting.is_some()) {
             self.fail(Cause::Stuck, "the first write has not come back");
         }
-        // The first pass writes what it finds.
+        // The first cycle writes what it finds.
         self.written = None;
     }
 
     /// What was told to the API server, by us or an agent before us.
     #[must_use]
-    pub fn told(&self) -> events::Memory {
-        self.kept.told.clone()
+    pub fn published(&self) -> events::PublishedEvents {
+        self.kept.published.clone()
     }
 
     /// Remembers what was told; the next [`StateDir::save`] writes it down.
-    pub fn remember_told(&mut self, told: Option<events::Memory>) {
-        if let Some(told) = told.filter(|told| *told != self.kept.told) {
-            self.kept.told = told;
+    pub fn remember_published(&mut self, published: Option<events::PublishedEvents>) {
+        if let Some(published) = published.filter(|published| *published != self.kept.published) {
+            self.kept.published = published;
             self.written = None;
         }
     }
 
     /// Writes it down, now and then and whenever a finding came or went.
-    pub fn save(&mut self, now: Moment, engine: &Engine) {
+    pub fn save(&mut self, now: NodeTime, engine: &Engine) {
         self.settle(Duration::ZERO);
         let findings = engine.memory();
         let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
@@ -241,12 +241,12 @@ impl StateDir {
     }
 
     /// The record of this boot; none where its id cannot be read, as the last one may be another boot's.
-    fn this_boot(&mut self, now: Moment) -> Option<&mut BootRecord> {
+    fn this_boot(&mut self, now: NodeTime) -> Option<&mut BootRecord> {
         self.kept.boots.boots.last_mut().filter(|boot| boot.id == now.boot)
     }
 
     /// We were told to stop: a boot that ends after this did not crash.
-    pub fn stopped(&mut self, now: Moment, findings: Memory) {
+    pub fn stopped(&mut self, now: NodeTime, findings: LedgerState) {
         if let Some(this) = self.this_boot(now) {
             this.last_seen = now.wall;
             this.stopped = Some(now.wall);
@@ -258,7 +258,7 @@ impl StateDir {
         self.settle(LAST_PATIENCE);
     }
 
-    fn write(&mut self, now: Moment) {
+    fn write(&mut self, now: NodeTime) {
         self.settle(Duration::ZERO);
         let Some(writer) = &mut self.writer else { return };
         match writer.write(&self.kept, now) {
@@ -282,7 +282,7 @@ impl StateDir {
     fn fail(&mut self, cause: Cause, why: impl std::fmt::Display) {
         let Some(writer) = self.writer.as_ref().filter(|_| self.trouble.is_none()) else { return };
         let file = writer.file.display();
-        warn!(%file, %why, "cannot write what must survive a restart; trying again each minute");
+        warn!(%file, %why, "cannot persist state; will retry each minute");
         let why = format!(
             "{file}: cannot be written ({why}), so boots are not remembered; expected a directory with free space that the \
              agent may write to"
@@ -300,16 +300,16 @@ fn cause_of(error: &io::Error) -> Cause {
 }
 
 /// A boot takes less than this: where the last agent was seen longer before it, boots may have gone by without one.
-const LONGEST_BOOT: Duration = Duration::from_secs(600);
+const MAX_BOOT: Duration = Duration::from_secs(600);
 /// Boots that were missed are forgotten after this time, the longest that a detector looks back.
-const LONGEST_NEWS: Duration = Duration::from_secs(7 * 86_400);
+const MAX_NEWS: Duration = Duration::from_secs(7 * 86_400);
 
 /// What no agent saw of the time between the last boot in the list and this one, if that was long.
-fn missed_between(history: &BootHistory, now: Moment) -> Option<MissedBoots> {
+fn missed_between(history: &BootHistory, now: NodeTime) -> Option<MissedBoots> {
     let before = now.wall_at(Duration::ZERO);
     let last = history.boots.last()?;
     let until = last.stopped.unwrap_or(last.last_seen);
-    (before.duration_since(until).unsigned_abs() > LONGEST_BOOT && before > until).then(|| {
+    (before.duration_since(until).unsigned_abs() > MAX_BOOT && before > until).then(|| {
         let why = format!(
             "the state file was last written at {until:.0}, and this machine booted at {before:.0}: boots between are not known, \
              as no agent that remembers ran then"
@@ -320,12 +320,12 @@ fn missed_between(history: &BootHistory, now: Moment) -> Option<MissedBoots> {
 
 /// Adds this boot, or goes on with it. Without a boot id it may be any of them, and none is added: not by us, and where an
 /// earlier agent did, that is no boot.
-fn begin(history: &mut BootHistory, now: Moment) {
+fn begin(history: &mut BootHistory, now: NodeTime) {
     history.boots.retain(|boot| boot.id != BootId::default());
     if now.boot == BootId::default() {
         return;
     }
-    history.missed.take_if(|missed| now.wall.duration_since(missed.before).unsigned_abs() > LONGEST_NEWS);
+    history.missed.take_if(|missed| now.wall.duration_since(missed.before).unsigned_abs() > MAX_NEWS);
     let missed = missed_between(history, now);
     match history.boots.last_mut() {
         Some(this) if this.id == now.boot => this.stopped = None,
@@ -336,7 +336,7 @@ fn begin(history: &mut BootHistory, now: Moment) {
             history.boots.push(BootRecord { id: now.boot, first_seen, last_seen, stopped: None, taint });
         }
     }
-    let surplus = history.boots.len().saturating_sub(MOST_BOOTS);
+    let surplus = history.boots.len().saturating_sub(MAX_BOOTS);
     history.boots.drain(..surplus);
 }
 
@@ -368,7 +368,7 @@ fn try_read(file: &Path) -> io::Result<Kept> {
         return Err(io::Error::other("expected a regular file"));
     }
     let mut text = Vec::new();
-    handle.take(MOST_BYTES).read_to_end(&mut text)?;
+    handle.take(MAX_BYTES).read_to_end(&mut text)?;
     whole(&text)
 }
 
@@ -376,7 +376,7 @@ fn try_read(file: &Path) -> io::Result<Kept> {
 ///
 /// # Errors
 /// When it is not of this form or version.
-pub fn parse(text: &[u8]) -> io::Result<(BootHistory, Memory)> {
+pub fn parse(text: &[u8]) -> io::Result<(BootHistory, LedgerState)> {
     whole(text).map(|kept| (kept.boots, kept.findings))
 }
 
@@ -431,11 +431,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::finding::{Blind, Kind};
+    use crate::finding::{Coverage, Kind};
 
-    fn at(boot: &str, second: u64) -> Moment {
+    fn at(boot: &str, second: u64) -> NodeTime {
         let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap();
-        Moment { boot: boot.parse().unwrap(), up: Duration::from_secs(second), wall }
+        NodeTime { boot: boot.parse().unwrap(), up: Duration::from_secs(second), wall }
     }
 
     const A: &str = "00000000-0000-4000-8000-00000000000a";
@@ -453,7 +453,7 @@ mod tests {
         first.settle(Duration::from_secs(10));
         let (mut second, _) = StateDir::open(Some(dir.path()), at(B, 1));
         assert_eq!(boots(&second), [(A.parse().unwrap(), false), (B.parse().unwrap(), false)]);
-        second.stopped(at(B, 5), Memory::default());
+        second.stopped(at(B, 5), LedgerState::default());
         let (third, _) = StateDir::open(Some(dir.path()), at(A, 1));
         assert!(boots(&third)[1].1, "boot B was told to stop");
     }
@@ -462,7 +462,7 @@ mod tests {
     fn a_restart_within_one_boot_is_no_boot() {
         let dir = tempfile::tempdir().unwrap();
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
-        first.stopped(at(A, 2), Memory::default());
+        first.stopped(at(A, 2), LedgerState::default());
         let (again, _) = StateDir::open(Some(dir.path()), at(A, 3));
         assert_eq!(boots(&again), [(A.parse().unwrap(), false)]);
     }
@@ -470,7 +470,7 @@ mod tests {
     /// What an agent of version 0.1.0 wrote.
     const BEFORE: &str = r#"{"version":1,
         "boots":{"boots":[{"id":"00000000-0000-4000-8000-00000000000a","first_seen":"2026-10-01T00:00:00Z","last_seen":"2026-10-01T01:00:00Z"}]},
-        "findings":{"seen":[{"kind":"StalledIo","subject":{"type":"device","id":"nvme1n1"},"first_seen":"2026-10-01T00:30:00Z"}]}}"#;
+        "findings":{"seen":[{"kind":"StalledIo","object":{"type":"device","id":"nvme1n1"},"first_seen":"2026-10-01T00:30:00Z"}]}}"#;
 
     #[test]
     fn a_file_of_an_agent_before_this_one_is_read() {
@@ -500,7 +500,7 @@ mod tests {
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
         first.stopped(at(A, 2), memory.clone());
         assert_eq!(StateDir::open(Some(dir.path()), at(A, 3)).1, memory);
-        assert_eq!(StateDir::open(Some(dir.path()), at(B, 3)).1, Memory::default());
+        assert_eq!(StateDir::open(Some(dir.path()), at(B, 3)).1, LedgerState::default());
     }
 
     #[test]
@@ -509,21 +509,21 @@ mod tests {
         for garbage in [&b"{\"version\":1,\"boots\":{\"boo"[..], b"", b"\xff\xfe", b"{\"version\":99}"] {
             fs::write(dir.path().join("state.json"), garbage).unwrap();
             let (state, memory) = StateDir::open(Some(dir.path()), at(A, 1));
-            assert_eq!(memory, Memory::default());
+            assert_eq!(memory, LedgerState::default());
             assert_eq!(boots(&state).len(), 1);
             assert!(dir.path().join("state.unreadable").exists());
         }
     }
 
     /// Why UnexpectedReboot and RebootLoop are not evaluated by what a state directory answers, in this order.
-    fn not_evaluated(state: &mut StateDir, now: Moment) -> [Option<String>; 2] {
+    fn not_evaluated(state: &mut StateDir, now: NodeTime) -> [Option<String>; 2] {
         let mut seen = vec![Observation::unknown(Source::BootHistory, Unknown::not_asked())];
         state.replace(&mut seen, now);
-        let mut engine = Engine::new(crate::detect::Settings::default(), now, Memory::default());
+        let mut engine = Engine::new(crate::detect::Settings::default(), now, LedgerState::default());
         engine.step(now, seen);
-        [Kind::UnexpectedReboot, Kind::RebootLoop].map(|kind| match engine.blind(kind) {
-            Some(Blind::All(why)) => Some(why.why.clone()),
-            Some(Blind::No) => None,
+        [Kind::UnexpectedReboot, Kind::RebootLoop].map(|kind| match engine.coverage(kind) {
+            Some(Coverage::None(why)) => Some(why.why.clone()),
+            Some(Coverage::Full) => None,
             other => panic!("{other:?}"),
         })
     }
@@ -546,7 +546,7 @@ mod tests {
         all(not_evaluated(&mut second, at(A, 3699)), "state.json: could not be read");
         assert_eq!(not_evaluated(&mut second, at(A, 3701)), [None, None]);
         // The boot before this one is known after a reboot, and a loop is not ruled out.
-        let next = Moment { up: Duration::from_secs(1), ..at(B, 300) };
+        let next = NodeTime { up: Duration::from_secs(1), ..at(B, 300) };
         let (mut third, _) = StateDir::open(Some(dir.path()), next);
         let [crash, repeated] = not_evaluated(&mut third, next);
         assert!(crash.is_none() && repeated.is_some(), "{crash:?} {repeated:?}");
@@ -576,9 +576,9 @@ mod tests {
     fn an_old_history_does_not_say_how_this_boot_began() {
         let dir = tempfile::tempdir().unwrap();
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
-        first.stopped(at(A, 2), Memory::default());
+        first.stopped(at(A, 2), LedgerState::default());
         for (wall, known) in [(500, true), (90_000, false)] {
-            let now = Moment { up: Duration::from_secs(30), ..at(B, wall) };
+            let now = NodeTime { up: Duration::from_secs(30), ..at(B, wall) };
             let (mut state, _) = StateDir::open(Some(dir.path()), now);
             match known {
                 true => assert_eq!(not_evaluated(&mut state, now), [None, None]),
@@ -616,7 +616,7 @@ mod tests {
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
         first.write(at(A, 1));
         first.settle(Duration::from_secs(10));
-        let unread = Moment { boot: BootId::default(), ..at(A, 9) };
+        let unread = NodeTime { boot: BootId::default(), ..at(A, 9) };
         let (mut second, _) = StateDir::open(Some(dir.path()), unread);
         let mut seen = Vec::new();
         second.replace(&mut seen, unread);
@@ -625,7 +625,7 @@ mod tests {
         second.replace(&mut seen, unread);
         let [Observation::BootHistory(reading)] = &seen[..] else { panic!("another source") };
         assert!(reading.known().unwrap_err().why.contains("boot id"), "{reading:?}");
-        second.stopped(unread, Memory::default());
+        second.stopped(unread, LedgerState::default());
         let (third, _) = StateDir::open(Some(dir.path()), at(A, 10));
         assert_eq!(boots(&third), [(A.parse().unwrap(), false)], "no boot was added, and none was stopped");
         let kept = try_read(&dir.path().join("state.json")).unwrap();
@@ -638,7 +638,7 @@ mod tests {
         for n in 0..100u64 {
             begin(&mut history, at(&format!("00000000-0000-4000-8000-{n:012}"), n));
         }
-        assert_eq!(history.boots.len(), MOST_BOOTS);
+        assert_eq!(history.boots.len(), MAX_BOOTS);
     }
 
     #[test]

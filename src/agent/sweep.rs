@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::bail;
 use jiff::Timestamp;
 
-use crate::api::{Access, connect};
+use crate::collect::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
 use crate::config::Config;
 use crate::facts::region_of;
-use crate::observe::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
+use crate::kube_api::{Access, connect};
 use crate::report::sweep::SweepReport;
 use crate::report::text;
 

@@ -66,32 +66,33 @@ impl Profile {
 
 /// How much of a source is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum Visibility {
     /// As on the machine itself.
-    Whole,
+    Full,
     /// It is known but for this, which matters to these kinds.
-    But(&'static str, &'static [Kind]),
+    Partial(&'static str, &'static [Kind]),
     /// It is known but for this, without which these kinds are not evaluated.
     Without(&'static str, &'static [Kind]),
     /// It is Unknown.
-    Nothing,
+    Hidden,
 }
 
 /// What a profile shows of a source.
 #[must_use]
-pub fn sight(profile: Profile, source: Source) -> Sight {
+pub fn visibility(profile: Profile, source: Source) -> Visibility {
     match (profile.shows(source), source) {
-        (true, Source::Limits) => Sight::But(
+        (true, Source::Limits) => Visibility::Partial(
             "no pid_max of the machine from Linux 6.14 on",
             &[Kind::PidExhaustion, Kind::EvictionThresholdMet],
         ),
-        (true, _) => Sight::Whole,
-        (false, Source::KubeletConfig) => {
-            Sight::Without("no thresholds of a kubelet that has a configuration file", &[Kind::EvictionThresholdMet])
-        }
+        (true, _) => Visibility::Full,
+        (false, Source::KubeletConfig) => Visibility::Without(
+            "no thresholds of a kubelet that has a configuration file",
+            &[Kind::EvictionThresholdMet],
+        ),
         (false, Source::XfsProbe) => {
-            Sight::But("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError])
+            Visibility::Partial("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError])
         }
-        (false, _) => Sight::Nothing,
+        (false, _) => Visibility::Hidden,
     }
 }

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_follows_from_the_outcome() {
-        let codes = [samples::sick(), samples::blind(), samples::nothing(), samples::healthy()];
+        let codes = [samples::sick(), samples::unreadable(), samples::nothing(), samples::healthy()];
         assert_eq!(codes.map(|report| code(report.outcome(&[]))), [2, FAILED, FAILED, OK]);
         assert_eq!([Outcome::Warning, Outcome::Suspected].map(code), [1, 1]);
     }

@@ -23,7 +23,7 @@ pub(super) fn command() -> Command {
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
     if let Err(why) = landlock::restrict(None::<&Path>, None) {
-        warn!(%why, "writes are not taken away from this process");
+        warn!(%why, "Landlock not applied");
     }
     runtime()?.block_on(crate::agent::cluster::run(config))?;
     Ok(OK)

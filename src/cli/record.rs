@@ -1,4 +1,4 @@
-//! `barnacle record`: what the witnesses say, written down.
+//! `barnacle record`: what the collectors say, written down.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{Failure, OK, runtime};
 pub(super) fn command() -> Command {
     let long = Arg::new("for").long("for").value_name("TIME").default_value("60s");
     Command::new("record")
-        .about("Write down what the witnesses say, for replay")
+        .about("Record all observations to a file, for replay")
         .arg(Arg::new("file").value_name("FILE").required(true).help("where to; it must not exist yet"))
         .arg(
             long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m"))

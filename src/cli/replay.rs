@@ -9,8 +9,8 @@ use clap::{Arg, ArgMatches, Command};
 use crate::config::parse_duration;
 use crate::detect::Settings;
 use crate::engine::Engine;
-use crate::facts::Moment;
-use crate::ledger::Memory;
+use crate::facts::NodeTime;
+use crate::ledger::LedgerState;
 use crate::recording::{End, Reader};
 use crate::report::timeline::Timeline;
 use crate::report::{Origin, Report, page, table, text};
@@ -60,7 +60,7 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
         if most.is_some_and(|most| at.since(&begun).is_some_and(|after| after > *most)) {
             break;
         }
-        let engine = engine.get_or_insert_with(|| Engine::new(Settings::default(), at, Memory::default()));
+        let engine = engine.get_or_insert_with(|| Engine::new(Settings::default(), at, LedgerState::default()));
         let step = engine.step(at, seen);
         print(&timeline.step(engine, &step));
     }
@@ -100,7 +100,7 @@ fn summary(end: &End, steps: usize, long: Duration) -> String {
 }
 
 /// What there is of a recording that cannot be read to its end, and what is missing.
-fn cut_off(name: &str, error: &std::io::Error, steps: usize, covers: Option<(Moment, Moment)>) -> String {
+fn cut_off(name: &str, error: &std::io::Error, steps: usize, covers: Option<(NodeTime, NodeTime)>) -> String {
     let until = covers.map_or_else(
         || "not one step is whole".to_owned(),
         |(first, last)| {

@@ -6,8 +6,8 @@ use clap::Command;
 use tracing::warn;
 
 use crate::agent::landlock;
+use crate::collect::host::unrestricted_thread::UnrestrictedThread;
 use crate::config::Config;
-use crate::observe::host::spared::Spared;
 
 use super::{Failure, OK, runtime, start_log};
 
@@ -21,14 +21,14 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    let spared = Spared::start();
+    let unrestricted_thread = UnrestrictedThread::start();
     // Before there is any other thread: it holds for this one and all that it starts.
     let devices = config.nvme_stats.then(|| Path::new(&config.host_root).join("dev"));
     let own = config.state_dir.as_deref().map(Path::new);
     let abi = landlock::restrict(own, devices.as_deref()).unwrap_or_else(|why| {
-        warn!(%why, "writes are not taken away from this process; the mounts' own options remain");
+        warn!(%why, "Landlock not applied; the mounts' own options remain");
         0
     });
-    runtime()?.block_on(crate::agent::run(config, abi, spared))?;
+    runtime()?.block_on(crate::agent::run(config, abi, unrestricted_thread))?;
     Ok(OK)
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::{Config, LogFormat, LogLevel};
 use crate::setting::{self, Group, Key, number, switch, value, written};
 
-/// Seconds between two passes. Below the shortest period of a source a shorter interval would change nothing.
+/// Seconds between two cycles. Below the shortest period of a source a shorter interval would change nothing.
 pub(super) const INTERVAL: RangeInclusive<u64> = 10..=60;
 
 /// A path on the host that is always there.
@@ -67,7 +67,7 @@ const TOP: &[Key<Config>] = &[
     Key {
         name: "interval",
         key: "interval",
-        help: "time between two passes",
+        help: "time between two cycles",
         allowed: || {
             let [least, most] =
                 [*INTERVAL.start(), *INTERVAL.end()].map(|s| written(std::time::Duration::from_secs(s)));

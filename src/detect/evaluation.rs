@@ -1,9 +1,9 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
 use super::volumes::state::Volumes;
-use super::{Detector, Judge, Settings};
-use crate::facts::{Inventory, Moment, Question, SourceSet, Tri, Unknown};
-use crate::finding::{Blind, Finding, Judgement, Kind, Subject};
+use super::{Detector, Evaluate, Settings};
+use crate::facts::{Inventory, Lookup, NodeTime, SourceSet, Tri, Unknown};
+use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object};
 use crate::view::Seen;
 use crate::view::View;
 use crate::view::input::Input;
@@ -36,7 +36,7 @@ pub trait DetectVolumes {
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'v> {
     /// The moment that is evaluated.
-    pub now: Moment,
+    pub now: NodeTime,
     /// The thresholds of all detectors.
     pub settings: &'v Settings,
 }
@@ -56,54 +56,54 @@ impl From<Finding> for Raised {
     }
 }
 
-/// The decisions of one detector in one pass.
+/// The decisions of one detector in one cycle.
 #[derive(Debug)]
 pub struct Evaluation(Vec<Decisions>);
 
 /// The decisions on one kind.
 #[derive(Debug)]
 struct Decisions {
-    judgement: Judgement,
+    evaluation: KindEvaluation,
     /// Whether any of them is a yes or a no.
     decided: bool,
 }
 
 impl Evaluation {
     fn new(kinds: &[Kind]) -> Self {
-        let none = |kind: &Kind| Decisions { judgement: Judgement::new(*kind), decided: false };
+        let none = |kind: &Kind| Decisions { evaluation: KindEvaluation::new(*kind), decided: false };
         Self(kinds.iter().map(none).collect())
     }
 
     fn of(&mut self, kind: Kind) -> Option<&mut Decisions> {
-        self.0.iter_mut().find(|decisions| decisions.judgement.kind == kind)
+        self.0.iter_mut().find(|decisions| decisions.evaluation.kind == kind)
     }
 
     /// Where not one object could be evaluated, the kind was not.
-    fn into_judgements(self) -> Vec<Judgement> {
-        let whole = |Decisions { mut judgement, decided }| {
-            if let Blind::Of(objects) = &judgement.blind
+    fn into_evaluations(self) -> Vec<KindEvaluation> {
+        let whole = |Decisions { mut evaluation, decided }| {
+            if let Coverage::Except(objects) = &evaluation.coverage
                 && !decided
                 && let Some(why) = objects.values().next()
             {
-                judgement.blind = Blind::All(why.clone());
+                evaluation.coverage = Coverage::None(why.clone());
             }
-            judgement
+            evaluation
         };
         self.0.into_iter().map(whole).collect()
     }
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
-    pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Subject, decision: Tri<F>) {
-        let Some(Decisions { judgement, decided }) = self.of(kind) else { return };
+    pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Object, decision: Tri<F>) {
+        let Some(Decisions { evaluation, decided }) = self.of(kind) else { return };
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
             Tri::Yes(raised) => {
                 let Raised { finding, severity_unknown } = raised.into();
-                judgement.severity_unknown.extend(severity_unknown.map(|why| (finding.subject.clone(), why)));
-                judgement.raised.push(finding);
+                evaluation.severity_unknown.extend(severity_unknown.map(|why| (finding.object.clone(), why)));
+                evaluation.raised.push(finding);
             }
             Tri::No(_) => {}
-            Tri::Unknown(why) => judgement.blind_to(object(), &why),
+            Tri::Unknown(why) => evaluation.not_evaluated(object(), &why),
         }
     }
 
@@ -113,44 +113,44 @@ impl Evaluation {
         &mut self,
         kind: Kind,
         list: &Seen<'v, Inventory<K, V>>,
-        object: impl Fn(&'v K, &'v V) -> Subject,
+        object: impl Fn(&'v K, &'v V) -> Object,
         mut decide: impl FnMut(&'v K, &'v V) -> Tri<F>,
     ) {
         for (key, item) in list.value {
             self.decide(kind, || object(key, item), decide(key, item));
         }
-        self.incomplete(kind, list.value.gap());
+        self.incomplete(kind, list.value.incomplete());
     }
 
     /// What a list does not have is not evaluated, where a part of it could not be read.
-    pub fn incomplete(&mut self, kind: Kind, gap: Option<&Unknown>) {
-        if let Some(why) = gap {
+    pub fn incomplete(&mut self, kind: Kind, incomplete: Option<&Unknown>) {
+        if let Some(why) = incomplete {
             self.rest(kind, why);
         }
     }
 
     /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
-    pub fn ask(&mut self, kind: Kind, question: Question) {
-        if let Some(Decisions { judgement, .. }) = self.of(kind)
-            && !judgement.asks.contains(&question)
+    pub fn ask(&mut self, kind: Kind, lookup: Lookup) {
+        if let Some(Decisions { evaluation, .. }) = self.of(kind)
+            && !evaluation.lookups.contains(&lookup)
         {
-            judgement.asks.push(question);
+            evaluation.lookups.push(lookup);
         }
     }
 
     /// Nothing could be evaluated.
     pub fn nothing(&mut self, kind: Kind, why: &Unknown) {
         if let Some(decisions) = self.of(kind) {
-            decisions.judgement = Judgement::blind(kind, why);
+            decisions.evaluation = KindEvaluation::nothing(kind, why);
         }
     }
 
     /// What was not raised is not evaluated.
     pub fn rest(&mut self, kind: Kind, why: &Unknown) {
-        if let Some(Decisions { judgement, .. }) = self.of(kind)
-            && !matches!(judgement.blind, Blind::All(_))
+        if let Some(Decisions { evaluation, .. }) = self.of(kind)
+            && !matches!(evaluation.coverage, Coverage::None(_))
         {
-            judgement.blind = Blind::Rest(why.clone());
+            evaluation.coverage = Coverage::Partial(why.clone());
         }
     }
 }
@@ -165,7 +165,7 @@ impl Detector {
             parts: SourceSet::NONE,
             decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
-            judge: Judge::Typed(run::<D>),
+            evaluate: Evaluate::Typed(run::<D>),
         }
     }
 }
@@ -182,17 +182,17 @@ impl Detector {
             parts: SourceSet::NONE,
             decides,
             uses: uses.without(decides).without(<D::In as Input>::NEEDS),
-            judge: Judge::OfVolumes(run_with_volumes::<D>),
+            evaluate: Evaluate::OfVolumes(run_with_volumes::<D>),
         }
     }
 }
 
-fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<Judgement> {
+fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<KindEvaluation> {
     let input = D::In::extract(view).and_then(|input| D::By::extract(view).map(|_| input));
     evaluated(D::KINDS, input, |input, out| D::evaluate(input, volumes, &Around { now: view.now, settings }, out))
 }
 
-fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<Judgement> {
+fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<KindEvaluation> {
     let around = Around { now: view.now, settings };
     evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out))
 }
@@ -202,13 +202,13 @@ fn evaluated<T>(
     kinds: &[Kind],
     input: Result<T, &Unknown>,
     evaluate: impl FnOnce(T, &mut Evaluation),
-) -> Vec<Judgement> {
+) -> Vec<KindEvaluation> {
     match input {
-        Err(why) => kinds.iter().map(|kind| Judgement::blind(*kind, why)).collect(),
+        Err(why) => kinds.iter().map(|kind| KindEvaluation::nothing(*kind, why)).collect(),
         Ok(input) => {
             let mut out = Evaluation::new(kinds);
             evaluate(input, &mut out);
-            out.into_judgements()
+            out.into_evaluations()
         }
     }
 }
@@ -221,12 +221,12 @@ mod tests {
 
     use super::*;
     use crate::facts::{BootId, Cause, No, Source};
-    use crate::finding::SubjectType;
+    use crate::finding::ObjectType;
 
     const KIND: Kind = Kind::NodeSaturated;
 
-    fn object(name: &str) -> Subject {
-        Subject::new(SubjectType::Resource, name)
+    fn object(name: &str) -> Object {
+        Object::new(ObjectType::Resource, name)
     }
 
     fn unknown() -> Tri<Finding> {
@@ -234,32 +234,32 @@ mod tests {
     }
 
     fn no() -> Tri<Finding> {
-        let at = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        let at = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         Tri::No(No::by(Source::LoadAvg, at))
     }
 
-    fn blind(decisions: [Tri<Finding>; 2]) -> Blind {
+    fn coverage(decisions: [Tri<Finding>; 2]) -> Coverage {
         let mut out = Evaluation::new(&[KIND]);
         for (name, decision) in ["cpu", "io"].into_iter().zip(decisions) {
             out.decide(KIND, || object(name), decision);
         }
-        out.into_judgements().remove(0).blind
+        out.into_evaluations().remove(0).coverage
     }
 
     #[test]
     fn an_unknown_object_hides_itself_alone_and_all_of_them_hide_the_kind() {
-        assert_eq!(blind([no(), no()]), Blind::No);
-        let half = blind([unknown(), no()]);
-        assert!(half.to(&object("cpu")).is_some() && half.to(&object("io")).is_none(), "{half:?}");
-        assert!(matches!(blind([unknown(), unknown()]), Blind::All(_)));
+        assert_eq!(coverage([no(), no()]), Coverage::Full);
+        let half = coverage([unknown(), no()]);
+        assert!(half.why_not(&object("cpu")).is_some() && half.why_not(&object("io")).is_none(), "{half:?}");
+        assert!(matches!(coverage([unknown(), unknown()]), Coverage::None(_)));
     }
 
     #[test]
     fn what_is_missing_from_a_list_is_not_evaluated() {
-        let gap = Unknown::new(Cause::Incomplete, "half of it");
+        let incomplete = Unknown::new(Cause::Incomplete, "half of it");
         let mut out = Evaluation::new(&[KIND]);
         out.decide(KIND, || object("cpu"), no());
-        out.rest(KIND, &gap);
-        assert_eq!(out.into_judgements().remove(0).blind, Blind::Rest(gap));
+        out.rest(KIND, &incomplete);
+        assert_eq!(out.into_evaluations().remove(0).coverage, Coverage::Partial(incomplete));
     }
 }

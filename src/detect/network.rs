@@ -1,4 +1,4 @@
 //! Tables of the host's network.
 
 pub mod conntrack;
-pub mod neighbours;
+pub mod neighbors;

@@ -38,7 +38,7 @@ use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Source, SourceSet, Unknown, VolumeId,
     VolumePath,
 };
-use crate::finding::{Subject, SubjectType};
+use crate::finding::{Object, ObjectType};
 use crate::setting::{Group, value};
 use crate::view::input::{Input, Known};
 use crate::view::{Seen, View};
@@ -82,19 +82,19 @@ fn drivers(text: &str) -> Result<Vec<String>, String> {
     names.collect()
 }
 
-/// A mount point as a subject, with the pod and volume that its path or device names.
-fn mount_subject(mount: &MountEntry, block: Option<&BlockDevices>) -> Subject {
-    let mut subject = Subject::new(SubjectType::Mount, &*mount.point);
+/// A mount point as an object, with the pod and volume that its path or device names.
+fn mount_object(mount: &MountEntry, block: Option<&BlockDevices>) -> Object {
+    let mut object = Object::new(ObjectType::Mount, &*mount.point);
     if let Some(path) = &mount.volume {
-        subject.pod = path.pod().cloned();
-        subject.pv = pv_of(path).map(str::to_owned);
+        object.pod = path.pod().cloned();
+        object.pv = pv_of(path).map(str::to_owned);
     }
     let device = |block| match mount.raw_block_device() {
         Some(name) => named(block, name),
         None => block.get(&mount.dev),
     };
-    subject.volume = block.and_then(|block| volume_of(block, device(block)?));
-    subject
+    object.volume = block.and_then(|block| volume_of(block, device(block)?));
+    object
 }
 
 /// The EBS volume that a device is, or is on: a partition has no serial of its own.
@@ -130,7 +130,7 @@ fn is_of_a_pod(mount: &MountEntry) -> bool {
 }
 
 /// How much a mount says about who uses the volume.
-fn closeness(mount: &MountEntry) -> u8 {
+fn specificity(mount: &MountEntry) -> u8 {
     match &mount.volume {
         Some(VolumePath::Pod { .. } | VolumePath::RawBlock { pod: Some(_), .. }) => 2,
         Some(VolumePath::Subpath { .. }) => 1,
@@ -178,13 +178,13 @@ impl<'v> Names<'v> {
         })
     }
 
-    /// Adds to a subject the pod and volume that mounts of its device name; says which for the message.
-    fn name_user(self, subject: &mut Subject, device: &str) -> String {
+    /// Adds to an object the pod and volume that mounts of its device name; says which for the message.
+    fn name_user(self, object: &mut Object, device: &str) -> String {
         let volumes = self.mounts_of(device).filter(|mount| mount.volume.is_some());
         // The pod's own mount says more than the staging that every volume has.
-        let Some(best) = volumes.max_by_key(|mount| closeness(mount)) else { return String::new() };
-        subject.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
-        subject.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
+        let Some(best) = volumes.max_by_key(|mount| specificity(mount)) else { return String::new() };
+        object.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
+        object.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
         format!(" ({})", describe(best))
     }
 }
@@ -217,14 +217,14 @@ fn describe_without_pod(mount: &MountEntry) -> String {
 fn unlisted<'v>(
     nvme: &Known<'v, NvmeControllers>,
     block: Seen<'v, BlockDevices>,
-) -> impl Iterator<Item = (Subject, Unknown)> + use<'v> {
+) -> impl Iterator<Item = (Object, Unknown)> + use<'v> {
     let controllers = nvme.seen().ok().into_iter().flat_map(|nvme| nvme.value.iter());
     let devices =
         controllers.flat_map(|(name, controller)| controller.namespaces.iter().map(move |of| (name, controller, of)));
     devices.filter(move |(.., device)| named(block.value, device).is_none()).map(|(name, controller, device)| {
         let why = format!("controller {name} has {device}, which is not among the block devices that were read");
         let volume = controller.volume.clone();
-        let object = Subject { volume, ..Subject::new(SubjectType::Device, device.as_str()) };
+        let object = Object { volume, ..Object::new(ObjectType::Device, device.as_str()) };
         (object, Unknown::new(Cause::Incomplete, why))
     })
 }

@@ -127,7 +127,7 @@ impl RootMemory {
     }
 }
 
-/// The levels above the pods, read on every pass.
+/// The levels above the pods, read on every cycle.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroups {
     /// Which version carries memory.
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn other_groups_are_nobodys_pod() {
+    fn other_groups_are_no_ones_pod() {
         for path in [
             "",
             "/",

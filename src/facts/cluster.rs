@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootId, Inventory, PodUid, Unknown};
 
-/// This node's own Node object: the fields that judges and reports read.
+/// This node's own Node object: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Node {
@@ -83,7 +83,7 @@ pub const NODE_LABELS: &[&str] = &[
 pub struct NodeCondition {
     /// `type`
     #[serde(rename = "type")]
-    pub of: String,
+    pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
     /// `reason`
@@ -103,7 +103,7 @@ pub struct NodeCondition {
 /// The priorities of system-cluster-critical and system-node-critical begin here; no user's class may.
 const SYSTEM_PRIORITY: i64 = 2_000_000_000;
 
-/// A pod that is bound to this node: the fields that judges and reports read.
+/// A pod that is bound to this node: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pod {

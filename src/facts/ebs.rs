@@ -15,7 +15,7 @@ pub struct VolumeStatistics {
     /// The name that it was attached by, such as `/dev/sdj`, as Identify Controller tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_as: Option<String>,
-    /// The page, or why this controller gave none: the others are judged all the same.
+    /// The page, or why this controller gave none: the others are evaluated all the same.
     pub page: Page,
 }
 

@@ -1,4 +1,4 @@
-//! What EC2 says of volumes: the last witness, asked only to confirm what looks wrong here.
+//! What EC2 says of volumes: the provider that is asked last, asked only to confirm what looks wrong here.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Ec2Volume {
     pub state: Ec2VolumeState,
     /// `volumeType`: gp3, io2, …
     #[serde(rename = "type")]
-    pub of: String,
+    pub volume_type: String,
     /// `size`, in GiB.
     pub size_gib: u64,
     /// `iops`; some types have none.
@@ -26,7 +26,7 @@ pub struct Ec2Volume {
     pub created: Option<Timestamp>,
     /// `availabilityZone`
     pub zone: String,
-    /// The tags that tell whose it is ([`tells_owner`]); the others are nobody's business here.
+    /// The tags that tell whose it is ([`names_owner`]); the others are nobody's business here.
     pub tags: BTreeMap<String, String>,
     /// How many others it has: somebody tags what is theirs.
     pub other_tags: u64,
@@ -160,7 +160,7 @@ pub const ROLE_TAG: &str = "k8s.io/role/";
 
 /// Whether a tag of this name tells whose a volume is.
 #[must_use]
-pub fn tells_owner(tag: &str) -> bool {
+pub fn names_owner(tag: &str) -> bool {
     matches!(tag, CSI_NAME_TAG | OLD_CLUSTER_TAG | "ebs.csi.aws.com/cluster" | "ebs.csi.aws.com/cluster-name" | "Name")
         || [CLUSTER_TAG, "kubernetes.io/created-for/", ETCD_TAG, ROLE_TAG].iter().any(|prefix| tag.starts_with(prefix))
 }
@@ -184,7 +184,7 @@ impl Ec2Volume {
     /// Whether any tag tells whose it is. A `Name` alone does not: anybody gives one.
     #[must_use]
     pub fn has_owner_tag(&self) -> bool {
-        self.tags.keys().any(|tag| tag != "Name" && tells_owner(tag))
+        self.tags.keys().any(|tag| tag != "Name" && names_owner(tag))
     }
 
     /// What it is to this instance.
@@ -199,7 +199,7 @@ impl Ec2Volume {
 pub struct Ec2Attached {
     /// The instance, as our Node names it.
     pub instance: String,
-    /// Its volumes; with a gap where not every page was read.
+    /// Its volumes; incomplete where not every page was read.
     pub volumes: Inventory<VolumeId, Ec2Volume>,
 }
 
@@ -213,7 +213,7 @@ pub struct VolumeSweep {
     /// Why it is not, otherwise: then nothing can be called ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nameless: Option<Unknown>,
-    /// The volumes that are attached nowhere; with a gap where not every page was read.
+    /// The volumes that are attached nowhere; incomplete where not every page was read.
     pub volumes: Inventory<VolumeId, Ec2Volume>,
     /// The PersistentVolumes of this cluster by the volume that they are; none where no cluster was asked.
     pub claimed: Option<BTreeMap<VolumeId, String>>,
@@ -328,6 +328,6 @@ mod tests {
         assert!(!tagged(&[("kubernetes.io/cluster/prod", "shared")]).is_owned_by("prod"));
         let both = tagged(&[("kubernetes.io/cluster/prod", "owned"), ("kubernetes.io/cluster/test", "owned")]);
         assert!(!both.is_owned_by("prod"));
-        assert!(tells_owner("k8s.io/etcd/main") && !tells_owner("password"));
+        assert!(names_owner("k8s.io/etcd/main") && !names_owner("password"));
     }
 }

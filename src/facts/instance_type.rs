@@ -44,7 +44,7 @@ impl InstanceType {
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         let mut rest = TABLE;
-        // Halves it each time: it is asked at each pass.
+        // Halves it each time: it is asked at each cycle.
         while !rest.is_empty() {
             let start = rest.get(..rest.len() / 2)?.rfind('\n').map_or(0, |end| end + 1);
             let (before, from) = rest.split_at_checked(start)?;

@@ -10,19 +10,19 @@ use super::Unknown;
 
 /// A list that knows whether it is whole.
 ///
-/// It is kept in the order of its keys, one item behind the other: judges walk through thousands of items on every
-/// pass. With a gap, what is in it is there, and what is not in it may still be there. A clone shares the items, so a
-/// witness that finds nothing changed gives out the same list again.
+/// It is kept in the order of its keys, one item behind the other: detectors walk through thousands of items on every
+/// cycle. Where it is incomplete, what is in it is there, and what is not in it may still be there. A clone shares the items, so a
+/// collector that finds nothing changed gives out the same list again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
 pub struct Inventory<K, V> {
     #[serde(with = "pairs", bound(serialize = "K: Serialize, V: Serialize"))]
     items: Arc<[(K, V)]>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    gap: Option<Unknown>,
+    #[serde(default, alias = "incomplete", skip_serializing_if = "Option::is_none")]
+    incomplete: Option<Unknown>,
 }
 
-/// Evidence that something is absent: it can only be had from an [`Inventory`] without a gap.
+/// Evidence that something is absent: it can only be had from an [`Inventory`] that is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absent(());
 
@@ -38,12 +38,12 @@ pub enum NotAbsent<'a, V> {
 impl<K: Ord, V> Inventory<K, V> {
     /// A list that was read to its end.
     pub fn whole(items: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self::with_gap(items, None)
+        Self::with_incomplete(items, None)
     }
 
     /// A list of which some part could not be read.
-    pub fn with_gap(items: impl IntoIterator<Item = (K, V)>, gap: Option<Unknown>) -> Self {
-        Self { items: in_order(items.into_iter().collect()), gap }
+    pub fn with_incomplete(items: impl IntoIterator<Item = (K, V)>, incomplete: Option<Unknown>) -> Self {
+        Self { items: in_order(items.into_iter().collect()), incomplete }
     }
 
     /// What stands under this key.
@@ -55,35 +55,35 @@ impl<K: Ord, V> Inventory<K, V> {
     /// Evidence that this key is not in the list.
     ///
     /// # Errors
-    /// The item where it is there, and the gap where the list is not whole.
+    /// The item where it is there, and what could not be read where the list is not whole.
     pub fn lacks(&self, key: &K) -> Result<Absent, NotAbsent<'_, V>> {
         match self.get(key) {
             Some(value) => Err(NotAbsent::Present(value)),
-            None => self.whole_or_gap(),
+            None => self.whole_or_incomplete(),
         }
     }
 
     /// Evidence that nothing in the list is like this.
     ///
     /// # Errors
-    /// The first item that is like this, and the gap where the list is not whole.
+    /// The first item that is like this, and what could not be read where the list is not whole.
     pub fn lacks_any(&self, mut like: impl FnMut(&V) -> bool) -> Result<Absent, NotAbsent<'_, V>> {
         match self.values().find(|value| like(value)) {
             Some(value) => Err(NotAbsent::Present(value)),
-            None => self.whole_or_gap(),
+            None => self.whole_or_incomplete(),
         }
     }
 
-    fn whole_or_gap(&self) -> Result<Absent, NotAbsent<'_, V>> {
-        match &self.gap {
-            Some(gap) => Err(NotAbsent::Unknown(gap)),
+    fn whole_or_incomplete(&self) -> Result<Absent, NotAbsent<'_, V>> {
+        match &self.incomplete {
+            Some(incomplete) => Err(NotAbsent::Unknown(incomplete)),
             None => Ok(Absent(())),
         }
     }
 
     /// What could not be read, if anything.
-    pub fn gap(&self) -> Option<&Unknown> {
-        self.gap.as_ref()
+    pub fn incomplete(&self) -> Option<&Unknown> {
+        self.incomplete.as_ref()
     }
 
     /// Everything that was seen, in order of its key.
@@ -110,7 +110,7 @@ impl<K: Ord, V> Inventory<K, V> {
         self.items.len()
     }
 
-    /// Whether none was seen; says nothing about absence where there is a gap.
+    /// Whether none was seen; says nothing about absence where it is incomplete.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -178,10 +178,10 @@ mod tests {
         assert!(whole.lacks(&2).is_ok());
         assert_eq!(whole.lacks(&1), Err(NotAbsent::Present(&"a")));
 
-        let gap = Unknown::new(Cause::Incomplete, "line 7 was torn");
-        let part = Inventory::with_gap([(1, "a")], Some(gap.clone()));
-        assert_eq!(part.lacks(&2), Err(NotAbsent::Unknown(&gap)));
-        assert_eq!(part.lacks_any(|v| *v == "b"), Err(NotAbsent::Unknown(&gap)));
+        let incomplete = Unknown::new(Cause::Incomplete, "line 7 was torn");
+        let part = Inventory::with_incomplete([(1, "a")], Some(incomplete.clone()));
+        assert_eq!(part.lacks(&2), Err(NotAbsent::Unknown(&incomplete)));
+        assert_eq!(part.lacks_any(|v| *v == "b"), Err(NotAbsent::Unknown(&incomplete)));
         assert_eq!(part.lacks_any(|v| *v == "a"), Err(NotAbsent::Present(&"a")));
     }
 
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_gap_survives_a_recording() {
-        let part = Inventory::with_gap([(1, "a".to_string())], Some(Unknown::new(Cause::Torn, "torn")));
+        let part = Inventory::with_incomplete([(1, "a".to_string())], Some(Unknown::new(Cause::Torn, "torn")));
         let json = serde_json::to_string(&part).unwrap();
         assert_eq!(serde_json::from_str::<Inventory<i32, String>>(&json).unwrap(), part);
     }

@@ -116,7 +116,7 @@ impl Limits {
     }
 }
 
-/// A kernel message that some judge reads.
+/// A kernel message that some detector reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum KernelEvent {
@@ -183,7 +183,7 @@ pub struct KernelRecord {
     pub event: KernelEvent,
 }
 
-/// The latest messages that some judge reads, oldest first.
+/// The latest messages that some detector reads, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLog {
     /// At most 256 of this boot.

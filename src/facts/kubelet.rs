@@ -212,7 +212,7 @@ pub enum ConfigOrigin {
     NoKubelet,
 }
 
-/// The kubelet's settings that judges read.
+/// The kubelet's settings that detectors read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KubeletConfig {
     /// Where it was had from.

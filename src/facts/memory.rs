@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Part;
 
-/// `/proc/meminfo`, the fields that judges read, in bytes (the kernel's kB are KiB).
+/// `/proc/meminfo`, the fields that detectors read, in bytes (the kernel's kB are KiB).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemInfo {
     /// MemTotal: what the kubelet calls capacity.
@@ -19,7 +19,7 @@ pub struct MemInfo {
     pub swap_free: u64,
 }
 
-/// `/proc/vmstat`, the counters that judges read. Each is absent where the kernel has none of that name.
+/// `/proc/vmstat`, the counters that detectors read. Each is absent where the kernel has none of that name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmStat {
     /// Processes killed by the OOM killer since boot, at any level (4.13 and later).

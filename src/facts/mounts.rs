@@ -69,7 +69,7 @@ pub struct MountEntry {
     /// What was named as the source when it was mounted; a device may have another name by now.
     pub source: Box<str>,
     /// Options of the filesystem, shared by all its mounts. Not kept of an overlay, where they name the layers of an
-    /// image: nobody judges by those, and a large node has megabytes of them.
+    /// image: no detector reads those, and a large node has megabytes of them.
     pub super_options: Box<str>,
     /// Whether the mount point or root was deleted underneath.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -111,7 +111,7 @@ impl MountEntry {
     }
 }
 
-/// The mount table of the host's first process, whole or with a gap.
+/// The mount table of the host's first process, whole or incomplete.
 pub type Mounts = Inventory<MountId, MountEntry>;
 
 /// A process that holds a filesystem: by a mount of its own namespace or, where that may be seen, by what it uses.
@@ -150,7 +150,7 @@ pub enum HeldBy {
 }
 
 /// Holders of one device that are listed: more of them tell no more, and a list that is as long may lack some.
-pub const MOST_HOLDERS: usize = 20;
+pub const MAX_HOLDERS: usize = 20;
 
 /// For each device that was asked about, who holds it mounted in another namespace.
 pub type MountHolders = Inventory<DevId, Vec<MountHolder>>;

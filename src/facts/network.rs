@@ -22,9 +22,9 @@ pub struct Conntrack {
     pub unread: Option<Unknown>,
 }
 
-/// One neighbour (ARP or NDP) table. It is one for all network namespaces.
+/// One neighbor (ARP or NDP) table. It is one for all network namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighbourTable {
+pub struct NeighborTable {
     /// Entries now.
     pub entries: u64,
     /// `gc_thresh3`: the hard limit.
@@ -35,11 +35,11 @@ pub struct NeighbourTable {
 
 /// Both tables; absent where the protocol is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Neighbours {
+pub struct Neighbors {
     /// IPv4.
-    pub arp: Part<NeighbourTable>,
+    pub arp: Part<NeighborTable>,
     /// IPv6.
-    pub ndp: Part<NeighbourTable>,
+    pub ndp: Part<NeighborTable>,
 }
 
 /// Elastic network interfaces that are attached to the instance, whatever network namespace they are in.

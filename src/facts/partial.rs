@@ -3,42 +3,42 @@
 use super::{
     AgentConfigMap, AgentDaemonSet, Answers, Boot, BootHistory, Cgroups, ClockState, CniNode, Conntrack, CpuTimes,
     CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Inventory, KernelLog, KubeletConfig, KubeletDirs, Limits,
-    LoadAvg, MemInfo, Neighbours, Node, Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
+    LoadAvg, MemInfo, Neighbors, Node, Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
 };
 
 /// A value of a source: each type says whether a part of it can be missing, so that a new list cannot be taken for whole by default.
 pub trait Partial {
     /// What could not be read, if anything: what is not in it may be there.
-    fn gap(&self) -> Option<&Unknown>;
+    fn incomplete(&self) -> Option<&Unknown>;
 }
 
 impl<K: Ord, V> Partial for Inventory<K, V> {
-    fn gap(&self) -> Option<&Unknown> {
-        Inventory::gap(self)
+    fn incomplete(&self) -> Option<&Unknown> {
+        Inventory::incomplete(self)
     }
 }
 
 impl Partial for KubeletDirs {
-    fn gap(&self) -> Option<&Unknown> {
-        self.pods.gap().or(self.staging.gap())
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.pods.incomplete().or(self.staging.incomplete())
     }
 }
 
 impl Partial for Ec2Attached {
-    fn gap(&self) -> Option<&Unknown> {
-        self.volumes.gap()
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.volumes.incomplete()
     }
 }
 
 impl Partial for VolumeSweep {
-    fn gap(&self) -> Option<&Unknown> {
-        self.volumes.gap()
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.volumes.incomplete()
     }
 }
 
 /// Each answer is known or unknown by itself, and a name that was not asked for is not in it.
 impl<T> Partial for Answers<T> {
-    fn gap(&self) -> Option<&Unknown> {
+    fn incomplete(&self) -> Option<&Unknown> {
         None
     }
 }
@@ -47,7 +47,7 @@ impl<T> Partial for Answers<T> {
 macro_rules! whole {
     ($($type:ty),* $(,)?) => {
         $(impl Partial for $type {
-            fn gap(&self) -> Option<&Unknown> {
+            fn incomplete(&self) -> Option<&Unknown> {
                 None
             }
         })*
@@ -71,7 +71,7 @@ whole!(
     Limits,
     LoadAvg,
     MemInfo,
-    Neighbours,
+    Neighbors,
     Node,
     Pressure,
     VmStat,

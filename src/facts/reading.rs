@@ -1,10 +1,10 @@
-//! What a witness answered, or why it could not.
+//! What a collector answered, or why it could not.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::NodeTime;
 
 /// Why something is not known, as a closed set: a metric label and the first word a reader sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ pub struct Unknown {
     pub component: Option<Component>,
     /// Since when it has been unknown for this cause; filled in by the view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Moment>,
+    pub since: Option<NodeTime>,
 }
 
 impl Unknown {
@@ -101,7 +101,7 @@ impl Unknown {
         Self { component: Some(component), ..self }
     }
 
-    /// Nobody has asked this witness yet.
+    /// Nobody has asked this source yet.
     #[must_use]
     pub fn not_asked() -> Self {
         Self::new(Cause::NotAsked, "not asked yet")
@@ -188,7 +188,7 @@ impl<T> From<Result<Option<T>, Unknown>> for Part<T> {
     }
 }
 
-/// One answer of one witness.
+/// One answer of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reading<T> {
@@ -197,7 +197,7 @@ pub enum Reading<T> {
         /// What was read.
         value: T,
         /// When it was read.
-        at: Moment,
+        at: NodeTime,
     },
     /// It could not be read.
     Unknown(Unknown),
@@ -216,7 +216,7 @@ impl<T> Reading<T> {
     }
 
     /// A result of reading, stamped.
-    pub fn of(result: Result<T, Unknown>, at: Moment) -> Self {
+    pub fn of(result: Result<T, Unknown>, at: NodeTime) -> Self {
         match result {
             Ok(value) => Self::Known { value, at },
             Err(unknown) => Self::Unknown(unknown),

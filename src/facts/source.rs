@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DevId, Reading, VolumeId};
 
 /// Calls a macro with every source: variant, field of the view, type, name, seconds between reads, the
-/// witness that reads it, what of `daemonset/` shows it, where it looks.
+/// provider that it belongs to, what of `daemonset/` shows it, where it looks.
 ///
 /// Everything that must exist once for each source is made from this list, so a source is added in one line. They are
 /// read in this order: the kubelet's configuration before what lies in the directory that it names, mounts before devices.
@@ -35,7 +35,7 @@ macro_rules! for_each_source {
             KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, Directories, "the kubelet's directories";
             Limits, limits, crate::facts::Limits, "limits", 10, Host, Base, "/proc/sys";
             Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, Base, "/proc/sys/net/netfilter";
-            Neighbours, neighbours, crate::facts::Neighbours, "neighbours", 30, Host, Base, "/proc/net/stat";
+            Neighbors, neighbors, crate::facts::Neighbors, "neighbors", 30, Host, Base, "/proc/net/stat";
             ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, Base, "/sys/bus/pci/devices";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
@@ -63,7 +63,7 @@ macro_rules! for_each_source {
 pub(crate) use for_each_source;
 
 macro_rules! declare {
-    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $witness:ident, $shown:ident, $place:literal;)*) => {
+    ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
         /// Something that can be observed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -87,7 +87,7 @@ macro_rules! declare {
                 match self { $(Self::$variant => $place,)* }
             }
 
-            /// Time between two reads; zero for what is read only when a judge asks.
+            /// Time between two reads; zero for what is read only when a detector asks.
             #[must_use]
             pub fn every(self) -> Duration {
                 Duration::from_secs(match self { $(Self::$variant => $every,)* })
@@ -101,8 +101,8 @@ macro_rules! declare {
 
             /// Who reads it.
             #[must_use]
-            pub fn witness(self) -> Witness {
-                match self { $(Self::$variant => Witness::$witness,)* }
+            pub fn provider(self) -> Provider {
+                match self { $(Self::$variant => Provider::$provider,)* }
             }
         }
 
@@ -144,7 +144,7 @@ impl fmt::Display for Source {
 
 /// Who reads a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum Provider {
     /// The machine: files and system calls.
     Host,
     /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
@@ -212,13 +212,13 @@ impl SourceSet {
     /// Every source of the host that is read by the clock.
     #[must_use]
     pub fn periodic() -> Self {
-        Source::ALL.iter().copied().filter(|s| s.witness() == Witness::Host && !s.every().is_zero()).collect()
+        Source::ALL.iter().copied().filter(|s| s.provider() == Provider::Host && !s.every().is_zero()).collect()
     }
 
-    /// Every source that this witness reads.
+    /// Every source that this provider has.
     #[must_use]
-    pub fn of_witness(witness: Witness) -> Self {
-        Source::ALL.iter().copied().filter(|s| s.witness() == witness).collect()
+    pub fn of_provider(provider: Provider) -> Self {
+        Source::ALL.iter().copied().filter(|s| s.provider() == provider).collect()
     }
 
     /// Whether this source is in it.
@@ -272,10 +272,10 @@ impl fmt::Debug for SourceSet {
     }
 }
 
-/// What a judge wants to know before it accuses, because it costs too much to know always.
+/// What a detector wants to know before it accuses, because it costs too much to know always.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Question {
+pub enum Lookup {
     /// Which other mount namespaces hold this device mounted.
     MountHolders(DevId),
     /// The pods' groups, now and not in half a minute.
@@ -301,7 +301,7 @@ pub enum Question {
     Ec2Volume(VolumeId),
 }
 
-impl Question {
+impl Lookup {
     /// The source that answers.
     #[must_use]
     pub fn source(&self) -> Source {
@@ -319,7 +319,7 @@ impl Question {
     }
 }
 
-impl fmt::Display for Question {
+impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MountHolders(dev) => write!(f, "who else has device {dev} mounted"),

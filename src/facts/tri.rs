@@ -1,6 +1,6 @@
 //! Yes, no, or not known: what a question about a source comes to.
 
-use super::{Moment, Source, Unknown};
+use super::{NodeTime, Source, Unknown};
 
 /// The answer to a question, from what was read. There is no way to say "nothing" but an explicit [`No`].
 #[derive(Clone, Debug, PartialEq)]
@@ -17,12 +17,12 @@ pub enum Tri<Y, N = No> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct No {
     source: Source,
-    at: Moment,
+    at: NodeTime,
 }
 
 impl No {
     /// For the view alone, which has the reading in hand.
-    pub(crate) fn by(source: Source, at: Moment) -> Self {
+    pub(crate) fn by(source: Source, at: NodeTime) -> Self {
         Self { source, at }
     }
 
@@ -34,7 +34,7 @@ impl No {
 
     /// When it was read.
     #[must_use]
-    pub fn at(&self) -> Moment {
+    pub fn at(&self) -> NodeTime {
         self.at
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_nobodys_volume() {
+    fn other_paths_are_no_ones_volume() {
         for below in
             ["", "pods", "pods/x/volumes", "plugins/kubernetes.io/csi", "plugins_registry/ebs.csi.aws.com-reg.sock"]
         {

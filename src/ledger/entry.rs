@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::{Remembered, Stood};
-use super::{Change, EXPIRES_AFTER, FOUND_AGAIN_WITHIN, Transition, UNVERIFIED_AFTER};
+use super::{Change, EXPIRES_AFTER, RESTART_GRACE, Transition, UNVERIFIED_AFTER};
 use crate::catalogue;
-use crate::facts::{Moment, Unknown};
-use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::facts::{NodeTime, Unknown};
+use crate::finding::{Finding, Kind, Object, Severity};
 
 /// What a finding's history needs.
 #[derive(Clone, Debug)]
@@ -18,21 +18,21 @@ pub struct Entry {
     /// Wall-clock time when it was first seen, over restarts of the agent.
     pub first_seen: Timestamp,
     /// When it was confirmed; of what was confirmed before a restart, when it was last raised before it.
-    pub confirmed: Option<Moment>,
+    pub confirmed: Option<NodeTime>,
     /// The last evaluation that raised it.
-    last_raised: Moment,
+    last_raised: NodeTime,
     /// Time for which it was raised, as evaluated: time that no evaluation covers does not count.
     raised_for: Duration,
-    /// Time for which it was not raised, as judged.
+    /// Time for which it was not raised, as evaluated.
     quiet_for: Duration,
-    /// The last judgement that could see it.
-    judged: Moment,
+    /// The last evaluation that could see it.
+    evaluated: NodeTime,
     /// Whether it stood before the agent was started again.
     pub(super) known_before: bool,
     /// Whether that one raised it.
     raised: bool,
     /// Since when no evaluation covered it.
-    not_evaluated_since: Option<Moment>,
+    not_evaluated_since: Option<NodeTime>,
     /// Whether that lasted for too long; until it is raised again.
     pub(super) unverified: bool,
     /// Whether it was confirmed before a restart, and not raised since.
@@ -50,25 +50,25 @@ impl Entry {
     /// What was confirmed when the agent stopped, at `left`.
     pub(super) fn restored(
         kind: Kind,
-        subject: Subject,
+        object: Object,
         first_seen: Timestamp,
         stood: Stood,
-        left: Moment,
-        now: Moment,
+        left: NodeTime,
+        now: NodeTime,
     ) -> Self {
         let Stood { severity, message, evidence, advice, raised_seconds, last_raised, .. } = stood;
         // A moment that is not in this boot's past would never grow old.
-        let past = |moment: Moment| Some(moment).filter(|moment| left.since(moment).is_some());
+        let past = |node_time: NodeTime| Some(node_time).filter(|node_time| left.since(node_time).is_some());
         let row = catalogue::row(kind);
         Self {
-            finding: Finding { kind, severity, subject, message, evidence, advice },
+            finding: Finding { kind, severity, object, message, evidence, advice },
             first_seen,
             confirmed: Some(past(last_raised).unwrap_or(left)),
             last_raised: past(last_raised).unwrap_or(left),
             raised_for: Duration::from_secs(raised_seconds)
                 .clamp(row.confirm_after(), EXPIRES_AFTER.max(row.confirm_after())),
             quiet_for: Duration::ZERO,
-            judged: now,
+            evaluated: now,
             known_before: true,
             raised: true,
             not_evaluated_since: Some(stood.not_evaluated_since.and_then(past).unwrap_or(left)),
@@ -77,7 +77,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn remember(&self, (kind, subject): &(Kind, Subject)) -> Remembered {
+    pub(super) fn remember(&self, (kind, object): &(Kind, Object)) -> Remembered {
         let Finding { severity, message, evidence, advice, .. } = &self.finding;
         let stood = self.confirmed.map(|_| Stood {
             severity: *severity,
@@ -89,12 +89,12 @@ impl Entry {
             not_evaluated_since: self.not_evaluated_since,
             unverified: self.unverified,
         });
-        Remembered { kind: *kind, subject: subject.clone(), first_seen: self.first_seen, stood }
+        Remembered { kind: *kind, object: object.clone(), first_seen: self.first_seen, stood }
     }
 
     /// When it was last seen, where that is so long ago that it is unverified.
     #[must_use]
-    pub fn unverified_since(&self) -> Option<Moment> {
+    pub fn unverified_since(&self) -> Option<NodeTime> {
         self.unverified.then_some(self.last_raised)
     }
 
@@ -104,7 +104,7 @@ impl Entry {
         (!self.raised).then_some(self.quiet_for)
     }
 
-    pub(super) fn begin(at: Moment, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
+    pub(super) fn begin(at: NodeTime, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
         let mut entry = Self {
             finding,
             first_seen,
@@ -112,7 +112,7 @@ impl Entry {
             last_raised: at,
             raised_for: Duration::ZERO,
             quiet_for: Duration::ZERO,
-            judged: at,
+            evaluated: at,
             known_before: first_seen < at.wall,
             raised: true,
             not_evaluated_since: None,
@@ -127,7 +127,7 @@ impl Entry {
     /// It is raised again. While `severity_unknown` it stays as severe as it was: what made it so may go on.
     pub(super) fn stands(
         &mut self,
-        at: Moment,
+        at: NodeTime,
         longest_gap: Duration,
         (finding, severity_unknown): (Finding, Option<&Unknown>),
         changes: &mut Vec<Transition>,
@@ -142,7 +142,7 @@ impl Entry {
             let stays = format!("; it stays {} while it is not known whether it still is ({why})", before.name());
             self.finding.message.push_str(&stays);
         }
-        self.judged = at;
+        self.evaluated = at;
         self.last_raised = at;
         self.raised = true;
         self.not_evaluated_since = None;
@@ -165,22 +165,22 @@ impl Entry {
         }
     }
 
-    fn confirm(&mut self, at: Moment, changes: &mut Vec<Transition>) {
+    fn confirm(&mut self, at: NodeTime, changes: &mut Vec<Transition>) {
         if self.confirmed.is_none() && self.raised_for >= catalogue::row(self.finding.kind).confirm_after() {
             self.confirmed = Some(at);
             changes.push(self.change(Change::Confirmed));
         }
     }
 
-    /// Counts quiet time; a suspicion ends with the first judgement that does not share it.
-    pub(super) fn is_over(&mut self, at: Moment, longest_gap: Duration) -> bool {
+    /// Counts quiet time; a suspicion ends with the first evaluation that does not share it.
+    pub(super) fn is_over(&mut self, at: NodeTime, longest_gap: Duration) -> bool {
         if !self.raised {
             self.quiet_for = self.quiet_for.saturating_add(self.passed(at, longest_gap));
         }
         self.raised = false;
         // Unverified it stays until it is raised: that it is not raised now does not say that it still was.
         self.not_evaluated_since = None;
-        self.judged = at;
+        self.evaluated = at;
         self.confirmed.is_none() || self.quiet_for >= self.resolves_after()
     }
 
@@ -188,24 +188,24 @@ impl Entry {
     /// to find it again.
     #[must_use]
     pub fn resolves_after(&self) -> Duration {
-        let of_kind = catalogue::row(self.finding.kind).clear_after();
-        if self.restored { of_kind.max(FOUND_AGAIN_WITHIN) } else { of_kind }
+        let of_kind = catalogue::row(self.finding.kind).resolve_after();
+        if self.restored { of_kind.max(RESTART_GRACE) } else { of_kind }
     }
 
     pub(super) fn end(&self) -> Change {
-        if self.confirmed.is_some() { Change::Cleared } else { Change::Dropped }
+        if self.confirmed.is_some() { Change::Resolved } else { Change::Dropped }
     }
 
-    pub(super) fn is_not_evaluated(&mut self, at: Moment) {
-        self.judged = at;
+    pub(super) fn is_not_evaluated(&mut self, at: NodeTime) {
+        self.evaluated = at;
         self.not_evaluated_since.get_or_insert(at);
     }
 
-    pub(super) fn outlook(&self, at: Moment) -> Outlook {
-        let blind_for = self.not_evaluated_since.map(|since| at.since(&since).unwrap_or_default());
-        match blind_for {
+    pub(super) fn outlook(&self, at: NodeTime) -> Outlook {
+        let not_evaluated_for = self.not_evaluated_since.map(|since| at.since(&since).unwrap_or_default());
+        match not_evaluated_for {
             // What was found on a machine that has booted since was found on another one.
-            _ if self.judged.boot != at.boot => Outlook::Ends,
+            _ if self.evaluated.boot != at.boot => Outlook::Ends,
             Some(time) if time >= EXPIRES_AFTER => Outlook::Ends,
             Some(time) if time >= UNVERIFIED_AFTER && self.confirmed.is_none() => Outlook::Ends,
             Some(time) if time >= UNVERIFIED_AFTER && !self.unverified => Outlook::Unverified,
@@ -213,8 +213,8 @@ impl Entry {
         }
     }
 
-    fn passed(&self, at: Moment, longest_gap: Duration) -> Duration {
-        at.since(&self.judged).filter(|gap| *gap <= longest_gap).unwrap_or_default()
+    fn passed(&self, at: NodeTime, longest_gap: Duration) -> Duration {
+        at.since(&self.evaluated).filter(|gap| *gap <= longest_gap).unwrap_or_default()
     }
 
     pub(super) fn due_in(&self) -> Option<Duration> {

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{KnownPod, Moment};
-use crate::finding::{Evidence, Kind, Severity, Subject};
+use crate::facts::{KnownPod, NodeTime};
+use crate::finding::{Evidence, Kind, Object, Severity};
 
 /// What all remembered findings may take in the state file, in bytes: any container may choose long names.
-pub(super) const MOST_REMEMBERED: usize = 512 << 10;
+pub(super) const MAX_REMEMBERED: usize = 512 << 10;
 
 /// What is kept over restarts: when each finding that stands was first seen, and whose volumes were here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct LedgerState {
     /// One entry for each confirmed finding.
     pub seen: Vec<Remembered>,
     /// Pods with claims that were on this node lately: what they leave behind is called by their UIDs alone.
@@ -19,17 +19,17 @@ pub struct Memory {
     pub pods: Vec<KnownPod>,
     /// When this was so: the last evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Moment>,
+    pub at: Option<NodeTime>,
 }
 
-impl Memory {
+impl LedgerState {
     /// Whether the same findings stand in the same state, as bad as before: an escalation that is not kept would be written a
     /// second time. Their figures and times move all the time.
     #[must_use]
     pub fn has_same_findings(&self, other: &Self) -> bool {
         let state = |seen: &Remembered| seen.stood.as_ref().map(|stood| (stood.unverified, stood.severity));
         let same = |a: &Remembered, b: &Remembered| {
-            a.kind == b.kind && a.subject == b.subject && a.first_seen == b.first_seen && state(a) == state(b)
+            a.kind == b.kind && a.object == b.object && a.first_seen == b.first_seen && state(a) == state(b)
         };
         let pairs = || self.seen.iter().zip(&other.seen);
         self.pods == other.pods && self.seen.len() == other.seen.len() && pairs().all(|(a, b)| same(a, b))
@@ -41,8 +41,8 @@ impl Memory {
 pub struct Remembered {
     /// Its kind.
     pub kind: Kind,
-    /// Its subject.
-    pub subject: Subject,
+    /// Its object.
+    pub object: Object,
     /// When it was first seen.
     pub first_seen: Timestamp,
     /// How it stood; absent where it was not confirmed.
@@ -66,10 +66,10 @@ pub struct Stood {
     /// For how long it was raised: it decides when it becomes critical.
     pub raised_seconds: u64,
     /// The last evaluation that raised it.
-    pub last_raised: Moment,
+    pub last_raised: NodeTime,
     /// Since when it could not be evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_evaluated_since: Option<Moment>,
+    pub not_evaluated_since: Option<NodeTime>,
     /// Whether it was unverified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unverified: bool,
@@ -78,9 +78,9 @@ pub struct Stood {
 /// Where all of them take too much, the worst are kept.
 pub(super) fn bounded(mut seen: Vec<Remembered>) -> Vec<Remembered> {
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.stood.as_ref().map(|stood| stood.severity)));
-    let mut room = MOST_REMEMBERED;
+    let mut room = MAX_REMEMBERED;
     seen.retain_mut(|seen| seen.fits(&mut room));
-    seen.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+    seen.sort_by(|a, b| (a.kind, &a.object).cmp(&(b.kind, &b.object)));
     seen
 }
 
@@ -89,7 +89,7 @@ impl Remembered {
     fn fits(&mut self, room: &mut usize) -> bool {
         // Times, names of fields and of kinds.
         const FRAME: usize = 256;
-        let Subject { id, pod, pv, .. } = &self.subject;
+        let Object { id, pod, pv, .. } = &self.object;
         let parts = [Some(&**id), pod.as_deref(), pv.as_deref()];
         let bare = parts.into_iter().flatten().map(written).sum::<usize>().saturating_add(FRAME);
         let whole = self.stood.as_ref().map(|stood| {

@@ -2,50 +2,50 @@
 
 use proptest::prelude::*;
 
-use super::memory::MOST_REMEMBERED;
+use super::memory::MAX_REMEMBERED;
 use super::*;
 use crate::facts::{BootId, Cause, Unknown};
-use crate::finding::{Severity, SubjectType};
+use crate::finding::{ObjectType, Severity};
 
-/// Confirmed after 30 s, cleared after 20 s, critical after 120 s.
+/// Confirmed after 30 s, resolved after 20 s, critical after 120 s.
 const KIND: Kind = Kind::StalledIo;
 
-fn at(up: u64) -> Moment {
+fn at(up: u64) -> NodeTime {
     let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(up).unwrap()).unwrap();
-    Moment { boot: BootId::default(), up: Duration::from_secs(up), wall }
+    NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall }
 }
 
-fn subject(id: &str) -> Subject {
-    Subject::new(SubjectType::Device, id)
+fn object(id: &str) -> Object {
+    Object::new(ObjectType::Device, id)
 }
 
 fn finding(id: &str) -> Finding {
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject: subject(id),
+        object: object(id),
         message: String::new(),
         evidence: Vec::new(),
         advice: String::new(),
     }
 }
 
-fn raised(ids: &[&str]) -> Judgement {
-    Judgement { raised: ids.iter().map(|id| finding(id)).collect(), ..Judgement::new(KIND) }
+fn raised(ids: &[&str]) -> KindEvaluation {
+    KindEvaluation { raised: ids.iter().map(|id| finding(id)).collect(), ..KindEvaluation::new(KIND) }
 }
 
-fn blind() -> Judgement {
-    Judgement::blind(KIND, &Unknown::new(Cause::Denied, "no"))
+fn nothing() -> KindEvaluation {
+    KindEvaluation::nothing(KIND, &Unknown::new(Cause::Denied, "no"))
 }
 
-fn changes(ledger: &mut Ledger, up: u64, judgement: Judgement) -> Vec<Change> {
-    let mut transitions = ledger.judge(at(up), judgement, LONGEST_ABSENCE);
-    transitions.append(&mut ledger.pass_time(at(up)));
+fn changes(ledger: &mut Ledger, up: u64, evaluation: KindEvaluation) -> Vec<Change> {
+    let mut transitions = ledger.update(at(up), evaluation, MAX_ABSENCE);
+    transitions.append(&mut ledger.cycle_time(at(up)));
     transitions.into_iter().map(|t| t.change).collect()
 }
 
 #[test]
-fn a_finding_is_suspected_then_confirmed_then_worse_then_cleared() {
+fn a_finding_is_suspected_then_confirmed_then_worse_then_resolved() {
     let mut ledger = Ledger::default();
     assert_eq!(changes(&mut ledger, 0, raised(&["a"])), [Change::Suspected]);
     assert_eq!(changes(&mut ledger, 29, raised(&["a"])), []);
@@ -54,7 +54,7 @@ fn a_finding_is_suspected_then_confirmed_then_worse_then_cleared() {
     assert_eq!(changes(&mut ledger, 130, raised(&["a"])), []);
     assert_eq!(changes(&mut ledger, 140, raised(&[])), []);
     assert_eq!(changes(&mut ledger, 159, raised(&[])), []);
-    assert_eq!(changes(&mut ledger, 160, raised(&[])), [Change::Cleared]);
+    assert_eq!(changes(&mut ledger, 160, raised(&[])), [Change::Resolved]);
     assert_eq!(ledger.entries().count(), 0);
 }
 
@@ -62,19 +62,19 @@ fn a_finding_is_suspected_then_confirmed_then_worse_then_cleared() {
 fn a_severity_that_rests_on_an_unknown_is_not_lowered() {
     let mut ledger = Ledger::default();
     let as_bad = |severity, unknown: bool| {
-        let why = unknown.then(|| (subject("a"), Unknown::new(Cause::Denied, "the counter may not be read")));
+        let why = unknown.then(|| (object("a"), Unknown::new(Cause::Denied, "the counter may not be read")));
         let raised = vec![Finding { severity, ..finding("a") }];
-        Judgement { raised, severity_unknown: why.into_iter().collect(), ..Judgement::new(KIND) }
+        KindEvaluation { raised, severity_unknown: why.into_iter().collect(), ..KindEvaluation::new(KIND) }
     };
-    ledger.judge(at(0), as_bad(Severity::Critical, false), LONGEST_ABSENCE);
-    ledger.judge(at(1), as_bad(Severity::Warning, true), LONGEST_ABSENCE);
+    ledger.update(at(0), as_bad(Severity::Critical, false), MAX_ABSENCE);
+    ledger.update(at(1), as_bad(Severity::Warning, true), MAX_ABSENCE);
     let kept = &ledger.entries().next().unwrap().finding;
     assert_eq!(kept.severity, Severity::Critical);
     assert!(kept.message.contains("the counter may not be read"), "{}", kept.message);
-    ledger.judge(at(2), as_bad(Severity::Warning, true), LONGEST_ABSENCE);
+    ledger.update(at(2), as_bad(Severity::Warning, true), MAX_ABSENCE);
     assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Critical);
     // Known again, it is as bad as it is.
-    ledger.judge(at(3), as_bad(Severity::Warning, false), LONGEST_ABSENCE);
+    ledger.update(at(3), as_bad(Severity::Warning, false), MAX_ABSENCE);
     assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Warning);
 }
 
@@ -86,33 +86,33 @@ fn a_suspicion_that_does_not_last_is_dropped() {
 }
 
 #[test]
-fn blind_time_neither_confirms_nor_clears() {
+fn time_that_is_not_evaluated_neither_confirms_nor_resolves() {
     let mut ledger = Ledger::default();
     changes(&mut ledger, 0, raised(&["a"]));
     for up in 1..100 {
-        assert_eq!(changes(&mut ledger, up, blind()), [], "a suspicion while blind");
+        assert_eq!(changes(&mut ledger, up, nothing()), [], "a suspicion while not evaluated");
     }
     assert_eq!(changes(&mut ledger, 100, raised(&["a"])), []);
     assert_eq!(changes(&mut ledger, 130, raised(&["a"])), [Change::Confirmed]);
     changes(&mut ledger, 131, raised(&[]));
     for up in 132..300 {
-        assert_eq!(changes(&mut ledger, up, blind()), [], "a finding while blind");
+        assert_eq!(changes(&mut ledger, up, nothing()), [], "a finding while not evaluated");
     }
 }
 
 #[test]
-fn blindness_to_one_subject_leaves_the_others_to_be_judged() {
+fn one_object_that_is_not_evaluated_leaves_the_others_to_be_evaluated() {
     let mut ledger = Ledger::default();
     changes(&mut ledger, 0, raised(&["a", "b"]));
     changes(&mut ledger, 30, raised(&["a", "b"]));
     let half = || {
-        let mut judgement = raised(&[]);
-        judgement.blind_to(subject("a"), &Unknown::new(Cause::Torn, "torn"));
-        judgement
+        let mut evaluation = raised(&[]);
+        evaluation.not_evaluated(object("a"), &Unknown::new(Cause::Torn, "torn"));
+        evaluation
     };
     changes(&mut ledger, 40, half());
-    assert_eq!(changes(&mut ledger, 60, half()), [Change::Cleared]);
-    assert_eq!(ledger.entries().next().unwrap().finding.subject, subject("a"));
+    assert_eq!(changes(&mut ledger, 60, half()), [Change::Resolved]);
+    assert_eq!(ledger.entries().next().unwrap().finding.object, object("a"));
 }
 
 #[test]
@@ -142,12 +142,12 @@ fn only(ledger: &Ledger) -> &Entry {
     entry
 }
 
-/// Passes come each 10 s, and the process was stopped for 128 s.
+/// Cycles come each 10 s, and the process was stopped for 128 s.
 #[test]
 fn time_in_which_the_agent_stood_still_neither_confirms_nor_clears() {
     let mut ledger = Ledger::default();
     let mut seen = |up, ids: &[&str]| {
-        let changes = ledger.judge(at(up), raised(ids), Duration::from_secs(40));
+        let changes = ledger.update(at(up), raised(ids), Duration::from_secs(40));
         changes.into_iter().map(|t| t.change).collect::<Vec<_>>()
     };
     assert_eq!(seen(0, &["a"]), [Change::Suspected]);
@@ -156,7 +156,7 @@ fn time_in_which_the_agent_stood_still_neither_confirms_nor_clears() {
     assert_eq!(seen(158, &["a"]), [Change::Confirmed]);
     assert_eq!(seen(168, &[]), []);
     assert_eq!(seen(296, &[]), [], "nor is it over");
-    assert_eq!(seen(316, &[]), [Change::Cleared]);
+    assert_eq!(seen(316, &[]), [Change::Resolved]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_restart_loses_neither_first_seen_nor_confirmed() {
     let before = confirmed(40);
     let mut after = restarted(&before, 50);
     assert_eq!(only(&after).finding, finding("a"), "it stands from the start");
-    assert_eq!(changes(&mut after, 50, blind()), []);
+    assert_eq!(changes(&mut after, 50, nothing()), []);
     assert_eq!(changes(&mut after, 60, raised(&["a"])), [], "nothing is new");
     let entry = only(&after);
     assert_eq!((entry.first_seen, entry.confirmed.is_some()), (at(10).wall, true));
@@ -207,7 +207,7 @@ fn what_was_only_suspected_is_new_after_a_restart() {
 #[test]
 fn a_state_file_of_an_agent_before_this_one_still_has_since_when() {
     let json =
-        r#"{"seen":[{"kind":"StalledIo","subject":{"type":"device","id":"a"},"first_seen":"2023-11-14T22:13:20Z"}]}"#;
+        r#"{"seen":[{"kind":"StalledIo","object":{"type":"device","id":"a"},"first_seen":"2023-11-14T22:13:20Z"}]}"#;
     let mut after = Ledger::with_memory(serde_json::from_str(json).unwrap(), at(100));
     assert_eq!(changes(&mut after, 110, raised(&["a"])), [Change::Suspected]);
     assert_eq!((only(&after).first_seen, only(&after).confirmed), (at(0).wall, None));
@@ -218,7 +218,7 @@ fn what_stood_before_a_restart_takes_longer_to_resolve_until_it_is_raised_again(
     let before = confirmed(40);
     assert_eq!(only(&before).resolves_after(), Duration::from_secs(20));
     let mut after = restarted(&before, 50);
-    assert_eq!(only(&after).resolves_after(), FOUND_AGAIN_WITHIN);
+    assert_eq!(only(&after).resolves_after(), RESTART_GRACE);
     changes(&mut after, 60, raised(&["a"]));
     assert_eq!(only(&after).resolves_after(), Duration::from_secs(20));
 }
@@ -233,9 +233,9 @@ fn what_must_be_asked_for_again_has_stood_since_before_the_restart() {
     assert_eq!(only(&after).first_seen, at(10).wall);
     // From then on its kind's own quiet time counts.
     assert_eq!(changes(&mut after, 170, raised(&[])), []);
-    assert_eq!(changes(&mut after, 190, raised(&[])), [Change::Cleared]);
+    assert_eq!(changes(&mut after, 190, raised(&[])), [Change::Resolved]);
     changes(&mut after, 200, raised(&["a"]));
-    assert_eq!(only(&after).first_seen, at(200).wall, "another of the same subject, later, is new");
+    assert_eq!(only(&after).first_seen, at(200).wall, "another of the same object, later, is new");
 }
 
 #[test]
@@ -243,20 +243,20 @@ fn what_was_over_while_no_agent_ran_clears_when_there_was_time_to_find_it_again(
     let mut after = restarted(&confirmed(40), 100);
     assert_eq!(changes(&mut after, 100, raised(&[])), []);
     assert_eq!(changes(&mut after, 270, raised(&[])), []);
-    assert_eq!(changes(&mut after, 280, raised(&[])), [Change::Cleared]);
+    assert_eq!(changes(&mut after, 280, raised(&[])), [Change::Resolved]);
     assert_eq!(after.memory().seen, []);
 }
 
 #[test]
 fn what_can_no_longer_be_evaluated_is_unverified_after_a_quarter_of_an_hour_and_dropped_after_a_day() {
     let mut ledger = confirmed(40);
-    assert_eq!(changes(&mut ledger, 50, blind()), []);
-    assert_eq!(changes(&mut ledger, 50 + 899, blind()), []);
+    assert_eq!(changes(&mut ledger, 50, nothing()), []);
+    assert_eq!(changes(&mut ledger, 50 + 899, nothing()), []);
     assert_eq!(only(&ledger).unverified_since(), None);
-    assert_eq!(changes(&mut ledger, 50 + 900, blind()), [Change::Unverified]);
+    assert_eq!(changes(&mut ledger, 50 + 900, nothing()), [Change::Unverified]);
     assert_eq!(only(&ledger).unverified_since(), Some(at(40)), "when it was last seen");
-    assert_eq!(changes(&mut ledger, 50 + 86_399, blind()), []);
-    assert_eq!(changes(&mut ledger, 50 + 86_400, blind()), [Change::Expired]);
+    assert_eq!(changes(&mut ledger, 50 + 86_399, nothing()), []);
+    assert_eq!(changes(&mut ledger, 50 + 86_400, nothing()), [Change::Expired]);
     assert_eq!(ledger.entries().count(), 0);
     assert_eq!(ledger.memory().seen, []);
 }
@@ -264,8 +264,8 @@ fn what_can_no_longer_be_evaluated_is_unverified_after_a_quarter_of_an_hour_and_
 #[test]
 fn time_passes_also_where_no_detector_runs_any_more() {
     let mut ledger = confirmed(40);
-    changes(&mut ledger, 50, blind());
-    let passed = |ledger: &mut Ledger, up| ledger.pass_time(at(up)).into_iter().map(|t| t.change).collect::<Vec<_>>();
+    changes(&mut ledger, 50, nothing());
+    let passed = |ledger: &mut Ledger, up| ledger.cycle_time(at(up)).into_iter().map(|t| t.change).collect::<Vec<_>>();
     assert_eq!(passed(&mut ledger, 949), []);
     assert_eq!(passed(&mut ledger, 950), [Change::Unverified]);
     assert_eq!(passed(&mut ledger, 960), [], "once");
@@ -276,17 +276,17 @@ fn time_passes_also_where_no_detector_runs_any_more() {
 fn a_suspicion_that_can_no_longer_be_evaluated_does_not_stand_for_ever() {
     let mut ledger = Ledger::default();
     changes(&mut ledger, 0, raised(&["a"]));
-    changes(&mut ledger, 10, blind());
-    assert_eq!(changes(&mut ledger, 909, blind()), []);
-    assert_eq!(changes(&mut ledger, 910, blind()), [Change::Dropped]);
+    changes(&mut ledger, 10, nothing());
+    assert_eq!(changes(&mut ledger, 909, nothing()), []);
+    assert_eq!(changes(&mut ledger, 910, nothing()), [Change::Dropped]);
 }
 
 #[test]
 fn what_is_evaluated_now_and_then_is_never_unverified() {
     let mut ledger = confirmed(40);
     for up in (50..20_000).step_by(10) {
-        let judgement = if up % 800 == 0 { raised(&["a"]) } else { blind() };
-        let seen = changes(&mut ledger, up, judgement);
+        let evaluation = if up % 800 == 0 { raised(&["a"]) } else { nothing() };
+        let seen = changes(&mut ledger, up, evaluation);
         assert!(!seen.contains(&Change::Unverified) && !seen.contains(&Change::Expired), "{up}: {seen:?}");
     }
 }
@@ -295,8 +295,8 @@ fn what_is_evaluated_now_and_then_is_never_unverified() {
 fn unverified_ends_when_it_is_raised_again_or_resolved() {
     let unverified = || {
         let mut ledger = confirmed(40);
-        changes(&mut ledger, 50, blind());
-        assert_eq!(changes(&mut ledger, 1000, blind()), [Change::Unverified]);
+        changes(&mut ledger, 50, nothing());
+        assert_eq!(changes(&mut ledger, 1000, nothing()), [Change::Unverified]);
         ledger
     };
     let mut ledger = unverified();
@@ -308,41 +308,41 @@ fn unverified_ends_when_it_is_raised_again_or_resolved() {
     assert_eq!(changes(&mut ledger, 1010, raised(&[])), []);
     assert!(only(&ledger).unverified_since().is_some(), "that it is not raised does not confirm it");
     assert_eq!(changes(&mut ledger, 1029, raised(&[])), []);
-    assert_eq!(changes(&mut ledger, 1030, raised(&[])), [Change::Cleared]);
+    assert_eq!(changes(&mut ledger, 1030, raised(&[])), [Change::Resolved]);
 }
 
 #[test]
 fn a_restart_is_time_that_is_not_evaluated_like_any_other() {
     let mut before = confirmed(40);
-    changes(&mut before, 50, blind());
+    changes(&mut before, 50, nothing());
     let mut after = restarted(&before, 500);
-    assert_eq!(changes(&mut after, 949, blind()), []);
-    assert_eq!(changes(&mut after, 950, blind()), [Change::Unverified]);
+    assert_eq!(changes(&mut after, 949, nothing()), []);
+    assert_eq!(changes(&mut after, 950, nothing()), [Change::Unverified]);
     let mut third = restarted(&after, 960);
     assert_eq!(only(&third).unverified_since(), Some(at(40)));
-    assert_eq!(changes(&mut third, 970, blind()), [], "it was unverified before");
+    assert_eq!(changes(&mut third, 970, nothing()), [], "it was unverified before");
     for up in (1000..86_450).step_by(500) {
-        assert_eq!(changes(&mut third, up, blind()), []);
+        assert_eq!(changes(&mut third, up, nothing()), []);
     }
-    assert_eq!(changes(&mut third, 86_450, blind()), [Change::Expired]);
+    assert_eq!(changes(&mut third, 86_450, nothing()), [Change::Expired]);
 }
 
 #[test]
 fn a_source_that_this_agent_was_started_without_is_not_waited_for() {
-    let unsupported = || Judgement::blind(KIND, &Unknown::new(Cause::Unsupported, "no"));
+    let unsupported = || KindEvaluation::nothing(KIND, &Unknown::new(Cause::Unsupported, "no"));
     let mut after = restarted(&confirmed(40), 50);
     assert_eq!(changes(&mut after, 60, unsupported()), [Change::Expired]);
     // Only the start of an agent takes a source away for good.
     let mut later = restarted(&confirmed(40), 50);
-    changes(&mut later, 60, blind());
+    changes(&mut later, 60, nothing());
     assert_eq!(changes(&mut later, 60 + 180, unsupported()), []);
     let mut running = confirmed(40);
     assert_eq!(changes(&mut running, 50, unsupported()), []);
-    // One subject that cannot be evaluated says nothing of the profile.
+    // One object that cannot be evaluated says nothing of the profile.
     let mut part = restarted(&confirmed(40), 50);
-    let mut judgement = raised(&[]);
-    judgement.blind_to(subject("a"), &Unknown::new(Cause::Unsupported, "no"));
-    assert_eq!(changes(&mut part, 60, judgement), []);
+    let mut evaluation = raised(&[]);
+    evaluation.not_evaluated(object("a"), &Unknown::new(Cause::Unsupported, "no"));
+    assert_eq!(changes(&mut part, 60, evaluation), []);
 }
 
 #[test]
@@ -350,8 +350,8 @@ fn what_was_found_before_a_boot_does_not_stand_after_it() {
     let mut ledger = confirmed(40);
     changes(&mut ledger, 50, raised(&["a", "b"]));
     let boot = "00000000-0000-4000-8000-000000000001".parse().unwrap();
-    let next = Moment { boot, ..at(60) };
-    let ends: Vec<_> = ledger.pass_time(next).into_iter().map(|t| t.change).collect();
+    let next = NodeTime { boot, ..at(60) };
+    let ends: Vec<_> = ledger.cycle_time(next).into_iter().map(|t| t.change).collect();
     assert_eq!(ends, [Change::Expired, Change::Dropped]);
     assert_eq!(Ledger::with_memory(confirmed(40).memory(), next).entries().count(), 0);
 }
@@ -368,9 +368,9 @@ fn the_findings_are_the_same_while_only_their_figures_move() {
     let mut worse = ledger.memory();
     worse.seen[0].stood.as_mut().unwrap().severity = Severity::Critical;
     assert!(!worse.has_same_findings(&before), "an escalation is a change");
-    changes(&mut ledger, 60, blind());
+    changes(&mut ledger, 60, nothing());
     assert!(ledger.memory().has_same_findings(&before), "trouble that comes and goes writes no file");
-    changes(&mut ledger, 960, blind());
+    changes(&mut ledger, 960, nothing());
     assert!(!ledger.memory().has_same_findings(&before), "unverified is a change");
     changes(&mut ledger, 970, raised(&["a", "b"]));
     assert!(ledger.memory().has_same_findings(&before), "a suspicion is not kept");
@@ -382,20 +382,20 @@ fn the_findings_are_the_same_while_only_their_figures_move() {
 fn what_is_remembered_is_bounded_and_the_worst_is_kept() {
     let mut ledger = Ledger::default();
     let long = |n: usize| format!("{n:04}{}", "\u{1}".repeat(4000));
-    let ids: Vec<String> = (0..MOST_SUBJECTS).map(long).collect();
+    let ids: Vec<String> = (0..MAX_OBJECTS).map(long).collect();
     let mut all: Vec<&str> = ids.iter().map(String::as_str).collect();
     let worst = |ids: &[&str]| {
-        let mut judgement = raised(ids);
-        judgement.raised.last_mut().unwrap().severity = Severity::Critical;
-        judgement
+        let mut evaluation = raised(ids);
+        evaluation.raised.last_mut().unwrap().severity = Severity::Critical;
+        evaluation
     };
     changes(&mut ledger, 0, worst(&all));
     changes(&mut ledger, 30, worst(&all));
     let memory = ledger.memory();
     let written = serde_json::to_vec(&memory).unwrap().len();
-    assert!(written <= MOST_REMEMBERED && written > MOST_REMEMBERED / 2, "{written}");
+    assert!(written <= MAX_REMEMBERED && written > MAX_REMEMBERED / 2, "{written}");
     let last = all.pop().unwrap();
-    assert!(memory.seen.iter().any(|seen| seen.subject.id == last && seen.stood.is_some()));
+    assert!(memory.seen.iter().any(|seen| seen.object.id == last && seen.stood.is_some()));
 }
 
 #[test]
@@ -404,37 +404,38 @@ fn a_state_file_that_lies_about_times_neither_panics_nor_stands_for_ever() {
     let stood = memory.seen[0].stood.as_mut().unwrap();
     stood.raised_seconds = u64::MAX;
     stood.last_raised = at(1_000_000);
-    stood.not_evaluated_since = Some(Moment { boot: "00000000-0000-4000-8000-000000000001".parse().unwrap(), ..at(0) });
+    stood.not_evaluated_since =
+        Some(NodeTime { boot: "00000000-0000-4000-8000-000000000001".parse().unwrap(), ..at(0) });
     let mut after = Ledger::with_memory(memory, at(50));
-    assert_eq!(changes(&mut after, 60, blind()), []);
-    assert_eq!(changes(&mut after, 940, blind()), [Change::Unverified]);
+    assert_eq!(changes(&mut after, 60, nothing()), []);
+    assert_eq!(changes(&mut after, 940, nothing()), [Change::Unverified]);
     assert_eq!(only(&after).unverified_since(), Some(at(40)));
     assert_eq!(changes(&mut after, 950, raised(&["a"])), [Change::Confirmed, Change::Escalated]);
 }
 
 #[test]
-fn a_thousand_subjects_are_bounded_and_said() {
+fn a_thousand_objects_are_bounded_and_said() {
     let mut ledger = Ledger::default();
     let ids: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     changes(&mut ledger, 0, raised(&ids));
-    assert_eq!(ledger.entries().count(), MOST_SUBJECTS);
+    assert_eq!(ledger.entries().count(), MAX_OBJECTS);
     assert_eq!(ledger.suppressed(KIND), 900);
     changes(&mut ledger, 10, raised(&[]));
     assert_eq!(ledger.suppressed(KIND), 0);
 }
 
 proptest! {
-    /// Whatever is judged when, a finding is confirmed only after its delay of raised time, and whatever was
-    /// confirmed and stays away is cleared in the end.
+    /// Whatever is evaluated when, a finding is confirmed only after its delay of raised time, and whatever was
+    /// confirmed and stays away is resolved in the end.
     #[test]
-    fn no_order_of_judgements_confirms_early_or_keeps_for_ever(steps in prop::collection::vec((0u64..40, 0u8..3), 1..60)) {
+    fn no_order_of_evaluations_confirms_early_or_keeps_for_ever(steps in prop::collection::vec((0u64..40, 0u8..3), 1..60)) {
         let mut ledger = Ledger::default();
         let (mut now, mut raised_since, mut last_raised) = (0, None, false);
         for (wait, what) in steps {
             now += wait;
-            let judgement = match what { 0 => raised(&[]), 1 => raised(&["a"]), _ => blind() };
-            let seen = changes(&mut ledger, now, judgement);
+            let evaluation = match what { 0 => raised(&[]), 1 => raised(&["a"]), _ => nothing() };
+            let seen = changes(&mut ledger, now, evaluation);
             match what {
                 0 => (raised_since, last_raised) = (None, false),
                 1 => { raised_since.get_or_insert(now); last_raised = true; }

@@ -5,7 +5,7 @@
 
 use super::{Report, ReportedFinding, text};
 use crate::catalogue;
-use crate::finding::SubjectType;
+use crate::finding::ObjectType;
 
 /// A longer value is no name or path of the kernel's.
 const MAX_VALUE: usize = 4096;
@@ -21,19 +21,19 @@ pub fn of(report: &Report, finding: &ReportedFinding) -> Vec<String> {
 type Values<'a> = [(&'static str, Option<&'a str>); 8];
 
 fn values<'a>(report: &'a Report, finding: &'a ReportedFinding) -> Values<'a> {
-    let subject = &finding.subject;
-    let id = |of: SubjectType| (subject.of == of).then_some(subject.id.as_str());
-    let filesystem = || id(SubjectType::Filesystem).and_then(|id| Some(id.split_once('/')?.1));
-    let full_name = finding.pod_name.as_deref().or_else(|| id(SubjectType::Pod)).and_then(|name| name.split_once('/'));
+    let object = &finding.object;
+    let id = |of: ObjectType| (object.kind == of).then_some(object.id.as_str());
+    let filesystem = || id(ObjectType::Filesystem).and_then(|id| Some(id.split_once('/')?.1));
+    let full_name = finding.pod_name.as_deref().or_else(|| id(ObjectType::Pod)).and_then(|name| name.split_once('/'));
     [
-        ("{device}", id(SubjectType::Device).or_else(filesystem)),
-        ("{mount}", id(SubjectType::Mount)),
+        ("{device}", id(ObjectType::Device).or_else(filesystem)),
+        ("{mount}", id(ObjectType::Mount)),
         ("{namespace}", full_name.map(|(namespace, _)| namespace)),
         ("{node}", report.node_object.as_ref().map(|node| node.name.as_str())),
         ("{pod}", full_name.map(|(_, name)| name)),
-        ("{pod-uid}", subject.pod.as_deref().or_else(|| id(SubjectType::PodDirectory))),
-        ("{pv}", subject.pv.as_deref()),
-        ("{volume}", subject.volume.as_ref().map(|volume| volume.as_str()).or_else(|| id(SubjectType::Volume))),
+        ("{pod-uid}", object.pod.as_deref().or_else(|| id(ObjectType::PodDirectory))),
+        ("{pv}", object.pv.as_deref()),
+        ("{volume}", object.volume.as_ref().map(|volume| volume.as_str()).or_else(|| id(ObjectType::Volume))),
     ]
 }
 
@@ -68,13 +68,13 @@ fn quoted(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::{Kind, Subject};
+    use crate::finding::{Kind, Object};
     use crate::report::samples;
 
-    fn finding(of: SubjectType, id: &str) -> (Report, ReportedFinding) {
+    fn finding(of: ObjectType, id: &str) -> (Report, ReportedFinding) {
         let report = samples::sick();
         let mut finding = report.findings[0].clone();
-        finding.subject = Subject::new(of, id);
+        finding.object = Object::new(of, id);
         (report, finding)
     }
 
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(quoted(value), None, "{value:?}");
         }
         assert_eq!(quoted(&"a".repeat(MAX_VALUE + 1)), None);
-        let (report, mut finding) = finding(SubjectType::Mount, "/mnt/a\nreboot");
+        let (report, mut finding) = finding(ObjectType::Mount, "/mnt/a\nreboot");
         finding.kind = Kind::StuckUnmount;
         let lines = of(&report, &finding);
         assert!(lines.contains(&"fuser -vm {mount}".to_owned()), "{lines:?}");
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_command_that_changes_anything_stays_a_comment() {
         for value in HOSTILE {
-            let (report, mut finding) = finding(SubjectType::Mount, value);
+            let (report, mut finding) = finding(ObjectType::Mount, value);
             for kind in Kind::ALL {
                 finding.kind = *kind;
                 for (line, filled) in catalogue::row(*kind).commands.lines().zip(of(&report, &finding)) {
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn known_values_are_filled_in_and_others_stay() {
-        let (report, mut finding) = finding(SubjectType::Device, "nvme1n1");
-        (finding.kind, finding.subject.pv) = (Kind::DeadMount, Some("pvc-1".into()));
+        let (report, mut finding) = finding(ObjectType::Device, "nvme1n1");
+        (finding.kind, finding.object.pv) = (Kind::DeadMount, Some("pvc-1".into()));
         let lines = of(&report, &finding);
         assert!(lines.contains(&"grep -F -e /dev/'nvme1n1' /proc/1/mountinfo".to_owned()), "{lines:?}");
         assert!(lines.contains(&"aws ec2 describe-volumes --volume-ids {volume}".to_owned()), "{lines:?}");
@@ -158,7 +158,7 @@ mod tests {
     /// Inside of other quotes, quoting would end them.
     #[test]
     fn each_placeholder_of_a_text_is_known_and_unquoted() {
-        let (report, finding) = finding(SubjectType::Node, "node");
+        let (report, finding) = finding(ObjectType::Node, "node");
         let known = values(&report, &finding).map(|(name, _)| name);
         for kind in Kind::ALL {
             for line in catalogue::row(*kind).commands.lines().filter(|line| !line.starts_with('#')) {

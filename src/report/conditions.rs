@@ -4,10 +4,10 @@
 //! Node is adopted at start, only a problem is said at once, and a figure that moves is no reason to write. No I/O:
 //! the agent sends what [`Conditions::plan`] hands out and says what became of it.
 
-mod held;
+mod assessment;
+mod published_status;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use super::Report;
 use super::jitter::{back_off, fingerprint, jittered};
 use crate::catalogue::Area;
-use crate::facts::{Moment, NodeCondition};
+use crate::facts::{NodeCondition, NodeTime};
 
-use held::Own;
-use verdict::Verdict;
+use assessment::Assessment;
+use published_status::Own;
 
-/// The condition that is True while something cannot be read that verdicts of the base profile rest on.
-pub const BLIND: &str = "BarnacleBlind";
+/// The condition that is True while something cannot be read that findings of the base profile rest on.
+pub const DEGRADED: &str = "BarnacleDegraded";
 
 /// What the types of our conditions begin with. No other controller acts on such a type, and none may: some end nodes
 /// by force on theirs.
@@ -55,22 +55,22 @@ pub struct Counts {
 /// What we say on the Node, and what was last written there.
 #[derive(Debug)]
 pub struct Conditions {
-    begun: Moment,
+    begun: NodeTime,
     seed: u64,
     own: BTreeMap<&'static str, Own>,
     adopted: bool,
-    written: Option<Moment>,
+    written: Option<NodeTime>,
     sending: Option<Sending>,
-    not_before: Option<Moment>,
+    not_before: Option<NodeTime>,
     tries: u32,
-    fight: Fight,
+    conflict_backoff: ConflictBackoff,
     counts: Counts,
 }
 
 /// A write that is under way.
 #[derive(Debug)]
 struct Sending {
-    since: Moment,
+    since: NodeTime,
     conditions: Vec<NodeCondition>,
     /// Of how many of them somebody else had changed what stood there.
     lost: u64,
@@ -78,19 +78,19 @@ struct Sending {
 
 /// Somebody who takes away what we write, again and again, is not fought at full speed.
 #[derive(Debug, Default)]
-struct Fight {
-    last: Option<Moment>,
+struct ConflictBackoff {
+    last: Option<NodeTime>,
     rounds: u32,
 }
 
-impl Fight {
-    fn may_go_on(&self, now: Moment) -> bool {
+impl ConflictBackoff {
+    fn may_go_on(&self, now: NodeTime) -> bool {
         let pause = Duration::from_secs(if self.rounds < 4 { 15 } else { 60 });
         self.last.is_none_or(|last| now.since(&last).is_some_and(|age| age >= pause))
     }
 
-    fn strike(&mut self, now: Moment) {
-        let recent = |last: Moment| now.since(&last).is_none_or(|age| age < Duration::from_secs(600));
+    fn note_conflict(&mut self, now: NodeTime) {
+        let recent = |last: NodeTime| now.since(&last).is_none_or(|age| age < Duration::from_secs(600));
         self.rounds = if self.last.is_some_and(recent) { self.rounds.saturating_add(1) } else { 1 };
         self.last = Some(now);
     }
@@ -99,8 +99,8 @@ impl Fight {
 impl Conditions {
     /// Nothing has been said. The seed tells this node's times from those of others: a fingerprint of its name will do.
     #[must_use]
-    pub fn new(now: Moment, seed: u64) -> Self {
-        let types = Area::ALL.into_iter().map(Area::condition).chain([BLIND]);
+    pub fn new(now: NodeTime, seed: u64) -> Self {
+        let types = Area::ALL.into_iter().map(Area::condition).chain([DEGRADED]);
         Self {
             begun: now,
             seed,
@@ -110,7 +110,7 @@ impl Conditions {
             sending: None,
             not_before: None,
             tries: 0,
-            fight: Fight::default(),
+            conflict_backoff: ConflictBackoff::default(),
             counts: Counts::default(),
         }
     }
@@ -121,17 +121,17 @@ impl Conditions {
         self.counts
     }
 
-    /// The conditions to write as one strategic merge patch, if it is time. To be called on every pass with what
+    /// The conditions to write as one strategic merge patch, if it is time. To be called on every cycle with what
     /// stands on the Node, or `None` while that is not known.
     pub fn plan(
         &mut self,
         report: &Report,
         standing: Option<&[NodeCondition]>,
-        now: Moment,
+        now: NodeTime,
     ) -> Option<Vec<NodeCondition>> {
         let young = now.since(&self.begun).is_none_or(|age| age < PATIENCE);
         for (of, own) in &mut self.own {
-            own.hears(verdict_of(of, report, young), now);
+            own.hears(assessment_of(of, report, young), now);
         }
         let standing = standing?;
         self.adopt(standing);
@@ -139,11 +139,11 @@ impl Conditions {
             own.settle(of, report, self.begun, now);
         }
         let lost = self.lost(standing, now);
-        if !self.may_write(now) || !(lost > 0 && self.fight.may_go_on(now) || self.is_due(young, now)) {
+        if !self.may_write(now) || !(lost > 0 && self.conflict_backoff.may_go_on(now) || self.is_due(young, now)) {
             return None;
         }
         if lost > 0 {
-            self.fight.strike(now);
+            self.conflict_backoff.note_conflict(now);
         }
         let conditions: Vec<_> = self.own.iter().filter_map(|(of, own)| own.condition(of, now)).collect();
         self.sending = Some(Sending { since: now, conditions: conditions.clone(), lost });
@@ -151,10 +151,10 @@ impl Conditions {
     }
 
     /// The last plan was accepted.
-    pub fn sent(&mut self, now: Moment) {
+    pub fn sent(&mut self, now: NodeTime) {
         let Some(sending) = self.sending.take() else { return };
         for (of, own) in &mut self.own {
-            own.was_written(sending.conditions.iter().any(|condition| condition.of == *of));
+            own.was_written(sending.conditions.iter().any(|condition| condition.type_ == *of));
         }
         self.written = Some(now);
         (self.not_before, self.tries) = (None, 0);
@@ -163,7 +163,7 @@ impl Conditions {
     }
 
     /// The last plan was not accepted.
-    pub fn refused(&mut self, now: Moment, retry_after: Option<Duration>) {
+    pub fn refused(&mut self, now: NodeTime, retry_after: Option<Duration>) {
         self.sending = None;
         self.tries = self.tries.saturating_add(1);
         self.not_before = Some(now.plus(back_off(self.tries, retry_after, self.seed)));
@@ -176,28 +176,28 @@ impl Conditions {
             return;
         }
         for (of, own) in &mut self.own {
-            if let Some(condition) = standing.iter().find(|condition| condition.of == *of) {
+            if let Some(condition) = standing.iter().find(|condition| condition.type_ == *of) {
                 own.adopt(condition);
             }
         }
     }
 
     /// How many of ours do not stand on the Node as we wrote them.
-    fn lost(&mut self, standing: &[NodeCondition], now: Moment) -> u64 {
+    fn lost(&mut self, standing: &[NodeCondition], now: NodeTime) -> u64 {
         let fresh = self.written.is_some_and(|written| now.since(&written).is_none_or(|age| age < ECHO_AFTER));
-        let shown = |of: &str| standing.iter().find(|condition| condition.of == of);
+        let shown = |of: &str| standing.iter().find(|condition| condition.type_ == of);
         let lost = self.own.iter_mut().map(|(of, own)| own.is_lost(shown(of), fresh));
         lost.map(u64::from).sum()
     }
 
-    fn may_write(&mut self, now: Moment) -> bool {
+    fn may_write(&mut self, now: NodeTime) -> bool {
         let waits = self.not_before.is_some_and(|at| now.since(&at).is_none());
         let open = self.sending.as_ref().is_some_and(|s| now.since(&s.since).is_none_or(|age| age < LOST_AFTER));
-        !waits && !open && self.own.values().any(|own| own.held.is_some())
+        !waits && !open && self.own.values().any(|own| own.published.is_some())
     }
 
-    fn is_due(&self, young: bool, now: Moment) -> bool {
-        let whole = !young || self.own.values().all(Own::is_judged);
+    fn is_due(&self, young: bool, now: NodeTime) -> bool {
+        let whole = !young || self.own.values().all(Own::is_evaluated);
         let age = self.written.map(|written| now.since(&written).unwrap_or_default());
         let beat = jittered(HEARTBEAT, self.seed.wrapping_add(self.counts.written));
         let news = self.own.values().any(|own| own.is_news(whole, age.is_some_and(|age| age >= REWORD_AFTER)));
@@ -205,10 +205,10 @@ impl Conditions {
     }
 }
 
-fn verdict_of(of: &str, report: &Report, young: bool) -> Verdict {
+fn assessment_of(of: &str, report: &Report, young: bool) -> Assessment {
     match Area::ALL.into_iter().find(|area| area.condition() == of) {
-        Some(area) => verdict::of_area(area, report, young),
-        None => verdict::of_sight(report),
+        Some(area) => assessment::of_area(area, report, young),
+        None => assessment::of_visibility(report),
     }
 }
 
@@ -217,7 +217,7 @@ fn verdict_of(of: &str, report: &Report, young: bool) -> Verdict {
 pub fn patch(conditions: &[NodeCondition]) -> Value {
     let time = |at: Option<Timestamp>| at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let each = conditions.iter().map(|condition| {
-        let NodeCondition { of, status, reason, message, heartbeat, transition } = condition;
+        let NodeCondition { type_: of, status, reason, message, heartbeat, transition } = condition;
         json!({
             "type": of,
             "status": status,
@@ -233,7 +233,7 @@ pub fn patch(conditions: &[NodeCondition]) -> Value {
 /// The patch that takes every condition of ours off the Node, also of other versions; `None` where there is none.
 #[must_use]
 pub fn cleanup_patch(standing: &[NodeCondition]) -> Option<Value> {
-    let ours: Vec<_> = standing.iter().map(|condition| &condition.of).filter(|of| of.starts_with(PREFIX)).collect();
+    let ours: Vec<_> = standing.iter().map(|condition| &condition.type_).filter(|of| of.starts_with(PREFIX)).collect();
     let each: Vec<_> = ours.iter().map(|of| json!({"$patch": "delete", "type": of})).collect();
     (!each.is_empty()).then(|| json!({"status": {"conditions": each}}))
 }

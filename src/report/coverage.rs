@@ -11,12 +11,12 @@ use super::{FindingState, KindState, Report, ReportedFinding, State, text};
 use crate::detect::{self, Detector};
 use crate::engine::Engine;
 use crate::facts::{Cause, ConfigOrigin, Source, SourceSet, Unknown};
-use crate::finding::{Blind, Kind, Severity};
+use crate::finding::{Coverage, Kind, Severity};
 use crate::view::View;
 
 /// How far a kind was evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Coverage {
+pub enum Completeness {
     /// Wholly.
     Full,
     /// Not, as nothing gave a reason to ask for what it needs.
@@ -30,20 +30,20 @@ pub enum Coverage {
 impl KindState {
     /// How far it was evaluated.
     #[must_use]
-    pub fn coverage(&self) -> Coverage {
+    pub fn completeness(&self) -> Completeness {
         match self.state {
-            State::NotAsked => Coverage::NotAsked,
-            State::NeedsTime => Coverage::NotApplicable,
-            State::Clear | State::Suspected | State::Raised if self.why.is_none() => Coverage::Full,
-            _ if self.not_applicable => Coverage::NotApplicable,
-            _ => Coverage::Lacking,
+            State::NotAsked => Completeness::NotAsked,
+            State::NeedsTime => Completeness::NotApplicable,
+            State::Clear | State::Suspected | State::Raised if self.why.is_none() => Completeness::Full,
+            _ if self.not_applicable => Completeness::NotApplicable,
+            _ => Completeness::Lacking,
         }
     }
 
     /// Whether all of it was evaluated and nothing is wrong.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.state == State::Clear && self.coverage() == Coverage::Full
+        self.state == State::Clear && self.completeness() == Completeness::Full
     }
 }
 
@@ -90,11 +90,12 @@ impl<'a> Unmet<'a> {
     }
 
     fn add(&mut self, row: &KindState) {
-        let kinds = if row.blind || row.state == State::Blind { &mut self.kinds } else { &mut self.partly };
+        let kinds =
+            if row.not_evaluated || row.state == State::NotEvaluated { &mut self.kinds } else { &mut self.partly };
         if !kinds.contains(&row.kind) {
             kinds.push(row.kind);
         }
-        self.counts |= row.coverage() == Coverage::Lacking;
+        self.counts |= row.completeness() == Completeness::Lacking;
     }
 }
 
@@ -120,14 +121,14 @@ impl Report {
     /// Kinds that count as not evaluated, or not wholly.
     fn lacking(&self, asked: &[Kind]) -> usize {
         // A person who names a kind wants to know of all of it.
-        let least = if asked.is_empty() { Coverage::Lacking } else { Coverage::NotAsked };
-        let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.coverage() >= least;
+        let least = if asked.is_empty() { Completeness::Lacking } else { Completeness::NotAsked };
+        let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.completeness() >= least;
         self.kinds.iter().filter(of).count()
     }
 
     fn evaluated_nothing(&self, asked: &[Kind]) -> bool {
         let mut kinds = self.kinds.iter().filter(|row| asked.is_empty() || asked.contains(&row.kind));
-        self.saw_nothing() || kinds.all(|row| row.state == State::Blind)
+        self.saw_nothing() || kinds.all(|row| row.state == State::NotEvaluated)
     }
 
     /// The whole report in one line.
@@ -170,7 +171,7 @@ impl Report {
             let Some(why) = of_source.map(|unknown| unknown.why.as_str()).or(row.why.as_deref()) else { continue };
             let reason = reasons.entry(why).or_insert_with(|| Unmet::new(why));
             if reason.sources.is_empty() {
-                reason.absent &= row.coverage() == Coverage::NotApplicable;
+                reason.absent &= row.completeness() == Completeness::NotApplicable;
             }
             reason.add(row);
         }
@@ -182,7 +183,7 @@ impl Report {
     /// Kinds that were not evaluated, or not wholly, and not for want of a second sample or of a reason to ask.
     fn not_evaluated(&self) -> impl Iterator<Item = &KindState> {
         let waits = |row: &&KindState| matches!(row.state, State::NeedsTime | State::NotAsked);
-        self.kinds.iter().filter(move |row| !waits(row) && row.coverage() != Coverage::Full)
+        self.kinds.iter().filter(move |row| !waits(row) && row.completeness() != Completeness::Full)
     }
 
     /// Those of them that cannot be decided without this source, whatever else they lack.
@@ -244,12 +245,12 @@ fn summary(findings: &[&ReportedFinding]) -> String {
         confirmed.push(text::counted(warning, "warning"));
     }
     if info > 0 {
-        confirmed.push(format!("{info} for information"));
+        confirmed.push(format!("{info} info"));
     }
     let is_info = |finding: &&&ReportedFinding| finding.severity == Severity::Info;
     let all = of_state(FindingState::Suspected).count();
     let info = of_state(FindingState::Suspected).filter(is_info).count();
-    let parts = [(all.saturating_sub(info), "suspected"), (info, "suspected for information")];
+    let parts = [(all.saturating_sub(info), "suspected"), (info, "suspected, info")];
     let suspected: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let suspected = suspected.join(", ");
     let unverified = of_state(FindingState::Unverified).count();
@@ -272,18 +273,18 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
     // Without any one of these there is nothing to evaluate, whatever else is missing.
     let absent = detector.needs.iter().any(|need| view.unknown(need).is_some_and(|why| here.excuses(Some(need), why)));
     let excuses = |why: &Unknown| here.excuses(source_of(view, detector, why), why);
-    match engine.blind(kind) {
-        Some(Blind::No) => false,
+    match engine.coverage(kind) {
+        Some(Coverage::Full) => false,
         _ if absent => true,
         None => false,
-        Some(Blind::All(why)) => excuses(why),
+        Some(Coverage::None(why)) => excuses(why),
         // One reason is kept of several: each part that is missing must be looked at.
-        Some(Blind::Rest(why)) => {
+        Some(Coverage::Partial(why)) => {
             let all = detector.decides_by();
-            let missing = all.iter().filter_map(|s| Some((s, view.unknown(s).or_else(|| view.gap(s))?)));
+            let missing = all.iter().filter_map(|s| Some((s, view.unknown(s).or_else(|| view.incomplete_list(s))?)));
             excuses(why) && missing.into_iter().all(|(source, why)| here.excuses(Some(source), why))
         }
-        Some(Blind::Of(subjects)) => subjects.values().all(excuses),
+        Some(Coverage::Except(objects)) => objects.values().all(excuses),
     }
 }
 
@@ -300,10 +301,10 @@ pub(super) fn is_absent_here(view: &View, source: Source, why: &Unknown) -> bool
 
 /// The source that the reason of [`KindState::why`] is of, if it is one's.
 pub(super) fn source_of_reason(engine: &Engine, kind: Kind) -> Option<Source> {
-    let why = match engine.blind(kind)? {
-        Blind::All(why) | Blind::Rest(why) => why,
-        Blind::Of(subjects) => subjects.values().next()?,
-        Blind::No => return None,
+    let why = match engine.coverage(kind)? {
+        Coverage::None(why) | Coverage::Partial(why) => why,
+        Coverage::Except(objects) => objects.values().next()?,
+        Coverage::Full => return None,
     };
     source_of(engine.view(), detect::of_kind(kind)?, why)
 }
@@ -451,7 +452,7 @@ mod tests {
     fn what_does_not_apply_counts_only_for_a_kind_that_was_named() {
         let mut report = samples::healthy();
         let kind = report.kinds[0].kind;
-        (report.kinds[0].state, report.kinds[0].not_applicable) = (State::Blind, true);
+        (report.kinds[0].state, report.kinds[0].not_applicable) = (State::NotEvaluated, true);
         assert_eq!((report.outcome(&[]), report.outcome(&[kind])), (Outcome::Fine, Outcome::NotEvaluated));
         report.kinds[0].not_applicable = false;
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
@@ -459,14 +460,14 @@ mod tests {
             report.outcome_words(&[]),
             format!("nothing found, but 1 of {} kinds not wholly evaluated", Kind::ALL.len())
         );
-        (report.kinds[0].state, report.kinds[0].why) = (State::Clear, Some("not evaluated wholly: torn".into()));
+        (report.kinds[0].state, report.kinds[0].why) = (State::Clear, Some("partially evaluated: torn".into()));
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated, "a part may hide what is wrong");
         assert!(!report.kinds[0].is_clear());
     }
 
     #[test]
     fn only_a_kind_and_what_it_reads_remain() {
-        let mut report = samples::blind();
+        let mut report = samples::unreadable();
         report.notes.push("cluster: not asked".to_owned().into());
         report.notes.push("looked: once".to_owned().into());
         report.keep_only(&[Kind::OomKill]);
@@ -495,11 +496,11 @@ mod tests {
             unknown(Source::PodCgroups, Cause::Missing, "no kubepods group", true),
         ];
         let row = report.kinds.iter_mut().find(|row| row.kind == Kind::EvictionThresholdMet).unwrap();
-        (row.state, row.blind, row.not_applicable) = (State::Blind, true, true);
+        (row.state, row.not_evaluated, row.not_applicable) = (State::NotEvaluated, true, true);
         (row.why, row.source) = (Some("no kubepods group".to_owned()), Some(Source::PodCgroups));
         let row = report.kinds.iter_mut().find(|row| row.kind == Kind::PidExhaustion).unwrap();
         (row.not_applicable, row.source) = (true, Some(Source::PodCgroups));
-        row.why = Some("not evaluated wholly: no kubepods group".to_owned());
+        row.why = Some("partially evaluated: no kubepods group".to_owned());
         let unmet = report.unmet();
         let [denied, missing] = unmet.as_slice() else { panic!("{unmet:?}") };
         assert_eq!(
@@ -518,7 +519,7 @@ mod tests {
 
     #[test]
     fn a_reason_stands_once_with_all_that_rests_on_it_and_what_counts_is_first() {
-        let report = samples::blind();
+        let report = samples::unreadable();
         let unmet = report.unmet();
         assert!(unmet.is_sorted_by_key(|reason| !reason.counts));
         let mounts = unmet.iter().find(|reason| reason.sources == [Source::Mounts]).unwrap();

@@ -104,7 +104,7 @@ pub fn when(kind: Kind, row: &Row) -> String {
     if let Some(after) = row.critical_after() {
         let _ = write!(words, ", critical after {}", say(after));
     }
-    let quiet = row.clear_after();
+    let quiet = row.resolve_after();
     let _ = match detect::raised_for(kind, &Settings::default()) {
         None => write!(words, "; resolved after {} without it.", say(quiet)),
         Some((what, raised)) => {
@@ -144,13 +144,13 @@ mod tests {
 
     /// What the recorded incident shows: the kernel's log names a kill, and nothing is killed after it.
     #[test]
-    fn what_is_over_in_a_moment_is_explained_as_it_happens() {
+    fn what_is_over_in_a_time_is_explained_as_it_happens() {
         let timeline = include_str!("../../tests/stories/memory-runs-out/timeline.txt");
         let second = |what: &str| -> f64 {
             let line = timeline.lines().find(|line| line.contains(what) && line.contains("OomKill")).unwrap();
             line.split_whitespace().nth(2).unwrap().parse().unwrap()
         };
-        let stood = std::time::Duration::from_secs_f64(second("cleared") - second("confirmed"));
+        let stood = std::time::Duration::from_secs_f64(second("resolved") - second("confirmed"));
         let text = explain(Kind::OomKill, Style { width: 0, ..STYLE });
         assert!(text.contains(&format!("resolved 10m after that: {} in all.", text::duration(stood))), "{text}");
         assert!(text.contains("raised for 10m after the last kill that the kernel's log names"), "{text}");

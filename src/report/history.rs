@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::text;
-use crate::finding::{Kind, Severity, Subject};
+use crate::finding::{Kind, Object, Severity};
 use crate::ledger::{Change, Transition};
 
 /// Changes that are kept.
-const MOST: usize = 50;
-/// Longest subject that is kept.
-const LONGEST: usize = 256;
+const MAX: usize = 50;
+/// Longest object that is kept.
+const MAX_LENGTH: usize = 256;
 
 /// One change of one finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Happened {
     /// How bad it was.
     pub severity: Severity,
     /// What it is about, as people read it.
-    pub subject: String,
+    pub object: String,
 }
 
 /// The last changes, oldest first.
@@ -36,15 +36,15 @@ pub struct History(VecDeque<Happened>);
 impl History {
     /// Adds what one step changed. Suspicions that came to nothing are not worth a line.
     pub fn add(&mut self, at: Timestamp, transitions: &[Transition]) {
-        let told = |transition: &&Transition| !matches!(transition.change, Change::Suspected | Change::Dropped);
-        for transition in transitions.iter().filter(told) {
-            if self.0.len() == MOST {
+        let reported = |transition: &&Transition| !matches!(transition.change, Change::Suspected | Change::Dropped);
+        for transition in transitions.iter().filter(reported) {
+            if self.0.len() == MAX {
                 self.0.pop_front();
             }
             let finding = &transition.finding;
-            let subject = name_of(&finding.subject);
+            let object = name_of(&finding.object);
             let (kind, severity) = (finding.kind, finding.severity);
-            self.0.push_back(Happened { at, change: transition.change, kind, severity, subject });
+            self.0.push_back(Happened { at, change: transition.change, kind, severity, object });
         }
     }
 
@@ -55,10 +55,10 @@ impl History {
     }
 }
 
-/// A subject as the history has it.
+/// An object as the history has it.
 #[must_use]
-pub fn name_of(subject: &Subject) -> String {
-    text::cut_bytes(&text::clean(&subject.to_string()), LONGEST, "...")
+pub fn name_of(object: &Object) -> String {
+    text::cut_bytes(&text::clean(&object.to_string()), MAX_LENGTH, "...")
 }
 
 /// A change in a word.
@@ -68,7 +68,7 @@ pub fn word(change: Change) -> &'static str {
         Change::Suspected => "suspected",
         Change::Confirmed => "confirmed",
         Change::Escalated => "worse",
-        Change::Cleared => "cleared",
+        Change::Resolved => "resolved",
         Change::Dropped => "dropped",
         Change::Unverified => "unverified",
         Change::Expired => "dropped, not resolved",
@@ -78,13 +78,13 @@ pub fn word(change: Change) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::{Finding, SubjectType};
+    use crate::finding::{Finding, ObjectType};
 
     fn transition(change: Change, id: &str) -> Transition {
         let finding = Finding {
             kind: Kind::StalledIo,
             severity: Severity::Warning,
-            subject: Subject::new(SubjectType::Device, id),
+            object: Object::new(ObjectType::Device, id),
             message: String::new(),
             evidence: Vec::new(),
             advice: String::new(),
@@ -101,6 +101,6 @@ mod tests {
             history.add(Timestamp::UNIX_EPOCH, &[transition(Change::Confirmed, &format!("d{i}\n"))]);
         }
         let all = history.all();
-        assert_eq!((all.len(), all.last().unwrap().subject.as_str()), (MOST, "device d199\\n"));
+        assert_eq!((all.len(), all.last().unwrap().object.as_str()), (MAX, "device d199\\n"));
     }
 }

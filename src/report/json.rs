@@ -13,7 +13,7 @@ pub fn to_json(report: &Report) -> String {
         report.findings.iter().take(MAX_WITH_COMMANDS).map(|finding| commands::of(&report, finding)).collect();
     report.findings.iter_mut().zip(commands).for_each(|(finding, commands)| finding.commands = commands);
     let mut text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| {
-        // Not reached: but a face must not end the agent.
+        // Not reached: but an output must not end the agent.
         serde_json::json!({ "version": report.version, "error": error.to_string() }).to_string()
     });
     text.push('\n');
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_report_reads_back_as_it_was() {
-        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+        for report in [samples::healthy(), samples::sick(), samples::unreadable(), samples::nothing()] {
             let text = to_json(&report);
             assert!(text.ends_with("}\n"));
             assert_eq!(read_back(&text), report);
@@ -59,7 +59,7 @@ mod tests {
     fn a_finding_has_its_commands_with_its_values() {
         let json: Value = serde_json::from_str(&to_json(&samples::sick())).unwrap();
         let commands = json["findings"][0]["commands"].as_array().unwrap();
-        let volume = json["findings"][0]["subject"]["volume"].as_str().unwrap();
+        let volume = json["findings"][0]["object"]["volume"].as_str().unwrap();
         assert!(commands.contains(&format!("aws ec2 describe-volumes --volume-ids '{volume}'").into()), "{commands:?}");
         let mut many = samples::sick();
         many.findings = vec![many.findings[0].clone(); MAX_WITH_COMMANDS + 1];
@@ -102,14 +102,14 @@ mod tests {
             "evidence",
             "kind",
             "message",
+            "object",
             "pod_name",
             "pod_owner",
             "severity",
             "since",
-            "subject",
         ];
         assert_eq!(keys_of(finding), of_finding);
-        assert_eq!(keys_of(&finding["subject"]), ["id", "pod", "pv", "type", "volume"]);
+        assert_eq!(keys_of(&finding["object"]), ["id", "pod", "pv", "type", "volume"]);
         assert_eq!(keys_of(&finding["evidence"][0]), ["at", "fact", "source"]);
         assert_eq!(keys_of(&json["unknown"][0]), ["cause", "since", "source", "why"]);
         assert_eq!(keys_of(&json["headroom"][0]), ["figures", "signal", "trend"]);
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(json["at"], "2026-11-21T04:10:03Z");
         assert_eq!(json["findings"][0]["kind"], "DeadMount");
         assert_eq!(json["findings"][0]["severity"], "critical");
-        assert_eq!(json["findings"][0]["subject"]["type"], "mount");
+        assert_eq!(json["findings"][0]["object"]["type"], "mount");
         assert_eq!(json["unknown"][0]["source"], "kubelet-dirs");
         assert_eq!(json["unknown"][0]["cause"], "denied");
         assert_eq!(json["headroom"][2]["signal"], "nodefs.available");

@@ -9,26 +9,26 @@ use super::{
     FindingState, Origin, Report, ReportedFinding, ReportedHeadroom, ReportedVolume, State, conditions, events, text,
 };
 use crate::facts::OperationCount;
-use crate::finding::{Blind, Judgement, Kind, Severity};
+use crate::finding::{Coverage, Kind, KindEvaluation, Severity};
 
 /// Findings that have series of their own; those that are left out are counted.
-const MOST_FINDINGS: usize = 100;
+const MAX_FINDINGS: usize = 100;
 
 /// Volumes that have series of their own: an instance may have more than anybody draws.
-const MOST_VOLUMES: usize = 64;
+const MAX_VOLUMES: usize = 64;
 
 /// Longest label value, in bytes: a mount path may have 4096.
-const LONGEST_LABEL: usize = 512;
+const MAX_LABEL: usize = 512;
 
 /// What the agent counts about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFigures {
     /// Passes that were made.
-    pub passes_total: u64,
-    /// Seconds that the last pass took.
-    pub pass_duration_seconds_last: f64,
-    /// Seconds that all passes took.
-    pub pass_duration_seconds_sum: f64,
+    pub cycles_total: u64,
+    /// Seconds that the last cycle took.
+    pub cycle_duration_seconds_last: f64,
+    /// Seconds that all cycles took.
+    pub cycle_duration_seconds_sum: f64,
     /// Reads that have not come back.
     pub stuck_reads: u64,
     /// Version of Landlock that took away our writes; zero where none did.
@@ -37,12 +37,12 @@ pub struct AgentFigures {
     pub wakes_total: BTreeMap<&'static str, u64>,
     /// What happened to findings, by change.
     pub transitions_total: BTreeMap<&'static str, u64>,
-    /// Judges by name.
+    /// Detectors by name.
     pub detectors: BTreeMap<&'static str, DetectorFigures>,
     /// What was asked of the API server.
     pub api: ApiFigures,
     /// What was told there.
-    pub told: TellFigures,
+    pub published: PublishFigures,
     /// What was asked of EC2; none where it never is.
     pub ec2: Option<Ec2Figures>,
 }
@@ -58,33 +58,33 @@ pub struct Ec2Figures {
 
 /// What was told by way of the API server, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TellFigures {
+pub struct PublishFigures {
     /// Events.
     pub events: events::Counts,
     /// Conditions on the Node.
     pub conditions: conditions::Counts,
 }
 
-/// One judge at work.
+/// One detector at work.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DetectorFigures {
-    /// How often it judged.
+    /// How often it evaluated.
     pub runs_total: u64,
-    /// How often it could judge none of its kinds.
-    pub blind_total: u64,
+    /// How often it could evaluate none of its kinds.
+    pub not_evaluated_total: u64,
     /// Seconds that it took in all.
     pub duration_seconds_sum: f64,
-    /// When it last could judge.
+    /// When it last could evaluate.
     pub last_success: Option<jiff::Timestamp>,
 }
 
 impl DetectorFigures {
-    /// It has judged once more.
-    pub fn ran(&mut self, at: jiff::Timestamp, took: std::time::Duration, judgements: &[Judgement]) {
+    /// It has evaluated once more.
+    pub fn ran(&mut self, at: jiff::Timestamp, took: std::time::Duration, evaluations: &[KindEvaluation]) {
         self.runs_total += 1;
         self.duration_seconds_sum += took.as_secs_f64();
-        if judgements.iter().all(|judgement| matches!(judgement.blind, Blind::All(_))) {
-            self.blind_total += 1;
+        if evaluations.iter().all(|evaluation| matches!(evaluation.coverage, Coverage::None(_))) {
+            self.not_evaluated_total += 1;
         } else {
             self.last_success = Some(at);
         }
@@ -122,7 +122,7 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     agent(&mut families, extra);
     detectors(&mut families, &extra.detectors);
     api(&mut families, &extra.api);
-    told(&mut families, extra.told);
+    published(&mut families, extra.published);
     if let Some(figures) = &extra.ec2 {
         ec2(&mut families, figures);
     }
@@ -197,7 +197,7 @@ impl Drop for Series<'_> {
 
 /// The encoder escapes quotes and line breaks; other control characters some readers take for the end of the text.
 fn label_value(value: &str) -> String {
-    text::cut_bytes(&text::clean(value), LONGEST_LABEL, "...")
+    text::cut_bytes(&text::clean(value), MAX_LABEL, "...")
 }
 
 fn about(families: &mut Families, report: &Report) {
@@ -209,7 +209,7 @@ fn about(families: &mut Families, report: &Report) {
         .gauge("barnacle_node_info", "Which node this is.")
         .set(&[("node", &report.node), ("kernel", &report.kernel)], 1.0);
     families
-        .gauge("barnacle_report_timestamp_seconds", "Unix time that all of this is true of.")
+        .gauge("barnacle_report_timestamp_seconds", "Timestamp of the current report.")
         .set(&[], seconds(report.at));
 }
 
@@ -241,11 +241,11 @@ fn findings(families: &mut Families, report: &Report) {
         .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info for there being too many.")
         .set(&[], float(left_out as u64));
     let mut series = families.gauge(
-        "barnacle_kind_blind",
-        "1 where a kind of finding could not be judged, or not wholly and none was found.",
+        "barnacle_check_not_evaluated",
+        "1 where a kind of finding was not evaluated, or only partially and none was found.",
     );
     for row in &report.kinds {
-        series.set(&[("kind", row.kind.name())], flag(row.blind || row.state == State::Blind));
+        series.set(&[("kind", row.kind.name())], flag(row.not_evaluated || row.state == State::NotEvaluated));
     }
 }
 
@@ -253,25 +253,25 @@ fn findings(families: &mut Families, report: &Report) {
 fn worth_a_series(report: &Report) -> Vec<&ReportedFinding> {
     let mut findings: Vec<_> = report.findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.state(), finding.severity)));
-    let mut told = BTreeSet::new();
-    findings.retain(|f| told.insert((f.kind, f.subject.of, label_value(&f.subject.id))));
-    findings.truncate(MOST_FINDINGS);
+    let mut published = BTreeSet::new();
+    findings.retain(|f| published.insert((f.kind, f.object.kind, label_value(&f.object.id))));
+    findings.truncate(MAX_FINDINGS);
     findings
 }
 
 fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
     let mut series = families.gauge("barnacle_finding_info", "A finding that stands, and what it is about.");
     for finding in findings {
-        let subject = &finding.subject;
+        let object = &finding.object;
         let labels = [
             ("kind", finding.kind.name()),
             ("severity", finding.severity.name()),
             ("state", finding.state().name()),
-            ("subject_type", subject.of.name()),
-            ("subject", &subject.id),
-            ("pod", subject.pod.as_deref().unwrap_or_default()),
-            ("pv", subject.pv.as_deref().unwrap_or_default()),
-            ("volume", subject.volume.as_ref().map_or("", |volume| volume.as_str())),
+            ("object_type", object.kind.name()),
+            ("object", &object.id),
+            ("pod", object.pod.as_deref().unwrap_or_default()),
+            ("pv", object.pv.as_deref().unwrap_or_default()),
+            ("volume", object.volume.as_ref().map_or("", |volume| volume.as_str())),
         ];
         series.set(&labels, 1.0);
     }
@@ -279,8 +279,8 @@ fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
     let mut series =
         families.gauge("barnacle_finding_first_seen_timestamp_seconds", "Unix time when a finding was first seen.");
     for finding in findings {
-        let subject = &finding.subject;
-        let labels = [("kind", finding.kind.name()), ("subject_type", subject.of.name()), ("subject", &subject.id)];
+        let object = &finding.object;
+        let labels = [("kind", finding.kind.name()), ("object_type", object.kind.name()), ("object", &object.id)];
         series.set(&labels, seconds(finding.since));
     }
 }
@@ -352,7 +352,7 @@ fn signals_in(families: &mut Families, unit: &str, signals: &[&ReportedHeadroom]
 }
 
 fn volumes(families: &mut Families, report: &Report) {
-    let shown = || report.volumes.iter().take(MOST_VOLUMES);
+    let shown = || report.volumes.iter().take(MAX_VOLUMES);
     let name = |volume: &ReportedVolume| {
         let id = volume.volume.as_ref().map_or("", |volume| volume.as_str());
         (volume.device.clone(), id.to_owned())
@@ -364,7 +364,7 @@ fn volumes(families: &mut Families, report: &Report) {
         for (whose, above) in [("volume", volume.above_volume), ("instance", volume.above_instance)] {
             let Some(above) = above else { continue };
             for (limit, us) in [("iops", above.iops_us), ("throughput", above.throughput_us)] {
-                let labels = [("device", &*device), ("volume", &*id), ("of", whose), ("limit", limit)];
+                let labels = [("device", &*device), ("volume", &*id), ("limiter", whose), ("limit", limit)];
                 series.set(&labels, float(us) / 1e6);
             }
         }
@@ -406,21 +406,18 @@ fn volumes(families: &mut Families, report: &Report) {
 }
 
 fn agent(families: &mut Families, figures: &AgentFigures) {
-    families.counter("barnacle_passes_total", "Passes that were made.").set(&[], float(figures.passes_total));
+    families.counter("barnacle_collection_cycles_total", "Collection cycles.").set(&[], float(figures.cycles_total));
     families
-        .counter("barnacle_pass_duration_seconds_total", "Time that all passes took.")
-        .set(&[], figures.pass_duration_seconds_sum);
+        .counter("barnacle_collection_cycle_duration_seconds_total", "Time that all collection cycles took.")
+        .set(&[], figures.cycle_duration_seconds_sum);
     families
-        .gauge("barnacle_last_pass_duration_seconds", "Time that the last pass took.")
-        .set(&[], figures.pass_duration_seconds_last);
+        .gauge("barnacle_last_collection_cycle_duration_seconds", "Time that the last collection cycle took.")
+        .set(&[], figures.cycle_duration_seconds_last);
     families.gauge("barnacle_stuck_reads", "Reads that have not come back.").set(&[], float(figures.stuck_reads));
     families
-        .gauge(
-            "barnacle_landlock_abi",
-            "Version of Landlock that takes from the agent every write but those to its state directory; 0 where none does.",
-        )
+        .gauge("barnacle_landlock_abi", "Landlock ABI in use, 0 if none.")
         .set(&[], f64::from(figures.landlock_abi));
-    let mut series = families.counter("barnacle_wakes_total", "Passes by what began them.");
+    let mut series = families.counter("barnacle_wakes_total", "Collection cycles by what began them.");
     for (reason, count) in &figures.wakes_total {
         series.set(&[("reason", reason)], float(*count));
     }
@@ -432,16 +429,16 @@ fn agent(families: &mut Families, figures: &AgentFigures) {
 }
 
 fn detectors(families: &mut Families, figures: &BTreeMap<&'static str, DetectorFigures>) {
-    let help = "How often a detector judged.";
+    let help = "Detector runs.";
     let mut series = families.counter("barnacle_detector_runs_total", help);
     for (detector, figures) in figures {
         series.set(&[("detector", detector)], float(figures.runs_total));
     }
     drop(series);
-    let help = "How often a detector could judge nothing, as it could not see what it needs.";
-    let mut series = families.counter("barnacle_detector_blind_runs_total", help);
+    let help = "Detector runs with no usable input.";
+    let mut series = families.counter("barnacle_detector_not_evaluated_runs_total", help);
     for (detector, figures) in figures {
-        series.set(&[("detector", detector)], float(figures.blind_total));
+        series.set(&[("detector", detector)], float(figures.not_evaluated_total));
     }
     drop(series);
     let mut series = families.counter("barnacle_detector_duration_seconds_total", "Time that a detector took in all.");
@@ -449,7 +446,7 @@ fn detectors(families: &mut Families, figures: &BTreeMap<&'static str, DetectorF
         series.set(&[("detector", detector)], figures.duration_seconds_sum);
     }
     drop(series);
-    let help = "Unix time when a detector last could judge.";
+    let help = "Unix time of the last detector run with usable input.";
     let mut series = families.gauge("barnacle_detector_last_success_timestamp_seconds", help);
     for (detector, figures) in figures {
         if let Some(at) = figures.last_success {
@@ -470,8 +467,8 @@ fn api(families: &mut Families, figures: &ApiFigures) {
         .set(&[("target", "kubernetes")], float(figures.received_bytes_total));
 }
 
-fn told(families: &mut Families, figures: TellFigures) {
-    let TellFigures { events, conditions } = figures;
+fn published(families: &mut Families, figures: PublishFigures) {
+    let PublishFigures { events, conditions } = figures;
     families
         .counter(
             "barnacle_events_sent_total",
@@ -522,7 +519,7 @@ mod tests {
 
     use super::super::samples;
     use super::*;
-    use crate::finding::{Subject, SubjectType};
+    use crate::finding::{Object, ObjectType};
 
     /// One sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -581,9 +578,9 @@ mod tests {
 
     fn figures() -> AgentFigures {
         AgentFigures {
-            passes_total: 27_360,
-            pass_duration_seconds_last: 0.0031,
-            pass_duration_seconds_sum: 84.2,
+            cycles_total: 27_360,
+            cycle_duration_seconds_last: 0.0031,
+            cycle_duration_seconds_sum: 84.2,
             stuck_reads: 0,
             landlock_abi: 7,
             wakes_total: BTreeMap::from([("clock", 27_000), ("mounts", 360)]),
@@ -592,13 +589,13 @@ mod tests {
                 "DeadMount",
                 DetectorFigures {
                     runs_total: 27_360,
-                    blind_total: 1,
+                    not_evaluated_total: 1,
                     duration_seconds_sum: 2.5,
                     last_success: Some(samples::healthy().at),
                 },
             )]),
             api: ApiFigures::of([(("get", Some(200)), 3), (("watch", None), 1)].into_iter(), 4_711),
-            told: TellFigures {
+            published: PublishFigures {
                 events: events::Counts { sent: 12, failed: 1, suppressed: 30 },
                 conditions: conditions::Counts { written: 900, failed: 2, reasserted: 1 },
             },
@@ -668,13 +665,13 @@ mod tests {
         let mut report = samples::sick();
         let mild = ReportedFinding { severity: Severity::Info, ..report.findings[0].clone() };
         for i in 0..150 {
-            let subject = Subject::new(SubjectType::Device, format!("nvme{i}n1"));
-            report.findings.insert(0, ReportedFinding { subject, ..mild.clone() });
+            let object = Object::new(ObjectType::Device, format!("nvme{i}n1"));
+            report.findings.insert(0, ReportedFinding { object, ..mild.clone() });
         }
         report.kinds[0].left_out = 7;
         let samples = rendered(&report);
         let info = of(&samples, "barnacle_finding_info");
-        assert_eq!(info.len(), MOST_FINDINGS);
+        assert_eq!(info.len(), MAX_FINDINGS);
         assert_eq!(info.iter().filter(|(_, labels, _)| labels["severity"] == "critical").count(), 2);
         assert_eq!(of(&samples, "barnacle_findings_left_out")[0].2, f64::from(155 - 100 + 7));
     }
@@ -684,7 +681,7 @@ mod tests {
         let samples = rendered(&samples::sick());
         let seconds = |whose: &str, limit: &str| {
             let all = of(&samples, "barnacle_volume_throttled_seconds_total");
-            let one = all.iter().find(|(_, labels, _)| labels["of"] == whose && labels["limit"] == limit);
+            let one = all.iter().find(|(_, labels, _)| labels["limiter"] == whose && labels["limit"] == limit);
             one.map(|(_, labels, seconds)| (labels["volume"].clone(), *seconds)).unwrap()
         };
         let id = "vol-0a1b2c3d4e5f60718".to_owned();
@@ -726,16 +723,16 @@ mod tests {
             let mut report = samples::sick();
             let finding = report.findings[0].clone();
             report.findings = names.iter().map(|name| ReportedFinding {
-                subject: Subject { pv: Some(name.clone()), ..Subject::new(SubjectType::Mount, name.as_str()) },
+                object: Object { pv: Some(name.clone()), ..Object::new(ObjectType::Mount, name.as_str()) },
                 ..finding.clone()
             }).collect();
             report.node = names[0].clone();
             let samples = parse(&render(&report, &AgentFigures::default())).map_err(TestCaseError::fail)?;
             let keys: BTreeSet<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
             prop_assert_eq!(keys.len(), samples.len(), "a series stands once");
-            let told: BTreeSet<_> = names.iter().map(|name| label_value(name)).collect();
+            let published: BTreeSet<_> = names.iter().map(|name| label_value(name)).collect();
             let shown = of(&samples, "barnacle_finding_info");
-            prop_assert_eq!(shown.iter().map(|(_, labels, _)| labels["subject"].clone()).collect::<BTreeSet<_>>(), told);
+            prop_assert_eq!(shown.iter().map(|(_, labels, _)| labels["object"].clone()).collect::<BTreeSet<_>>(), published);
         }
     }
 }

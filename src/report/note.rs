@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Source, SourceSet, Witness};
+use crate::facts::{Provider, Source, SourceSet};
 
 /// What a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl About {
         match self {
             Self::Look | Self::Node | Self::Time => None,
             Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig])),
-            Self::Cluster => Some(SourceSet::of_witness(Witness::Api)),
-            Self::Ec2 => Some(SourceSet::of_witness(Witness::Ec2)),
+            Self::Cluster => Some(SourceSet::of_provider(Provider::Api)),
+            Self::Ec2 => Some(SourceSet::of_provider(Provider::Ec2)),
         }
     }
 }

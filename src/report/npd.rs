@@ -3,12 +3,12 @@
 //! Its contract: exit code 0 is well, 1 is a problem, anything else is unknown; of standard output it shows the
 //! first 80 bytes.
 
-use super::coverage::{Coverage, Outcome};
+use super::coverage::{Completeness, Outcome};
 use super::{FindingState, Report, ReportedFinding, text};
 use crate::finding::{Kind, Severity};
 
 /// `max_output_length` of node-problem-detector, in bytes, unless its configuration says otherwise.
-const MOST_BYTES: usize = 80;
+const MAX_BYTES: usize = 80;
 
 /// The line, without its line break, and the exit code; about these kinds where some are given.
 #[must_use]
@@ -28,7 +28,7 @@ pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
         (Outcome::Fine, ..) => ("nothing found".to_owned(), 0),
         _ => (not_evaluated(report, wanted), 2),
     };
-    (text::cut_bytes(&text::clean(&line), MOST_BYTES, "..."), code)
+    (text::cut_bytes(&text::clean(&line), MAX_BYTES, "..."), code)
 }
 
 fn problem(worst: &ReportedFinding, of: usize) -> String {
@@ -44,8 +44,8 @@ fn not_evaluated(report: &Report, wanted: impl Fn(Kind) -> bool) -> String {
         return why.clone();
     }
     let kinds: Vec<_> = report.kinds.iter().filter(|row| wanted(row.kind)).collect();
-    let lacking: Vec<_> = kinds.iter().filter(|row| row.coverage() != Coverage::Full).collect();
-    let first = lacking.iter().find(|row| row.coverage() == Coverage::Lacking).or(lacking.first());
+    let lacking: Vec<_> = kinds.iter().filter(|row| row.completeness() != Completeness::Full).collect();
+    let first = lacking.iter().find(|row| row.completeness() == Completeness::Lacking).or(lacking.first());
     match first {
         Some(row) => {
             let why = row.why.as_deref().unwrap_or("it needs two samples");
@@ -81,21 +81,21 @@ mod tests {
     fn nothing_found_is_not_the_same_as_nothing_seen() {
         assert_eq!(line(&samples::healthy(), &[]), ("nothing found".into(), 0));
         let all = Kind::ALL.len();
-        let (line, code) = super::line(&samples::blind(), &[]);
+        let (line, code) = super::line(&samples::unreadable(), &[]);
         assert!(
             line.starts_with(&format!("10 of {all} kinds not evaluated: /proc/1/mountinfo: permission denied")),
             "{line}"
         );
         assert_eq!(code, 2);
-        let blind = super::line(&samples::blind(), &[Kind::DeadMount, Kind::StackedMounts]);
-        assert_eq!(blind.1, 2);
-        assert!(blind.0.starts_with("2 of 2 kinds not evaluated: /proc/1/mountinfo"), "{}", blind.0);
+        let not_evaluated = super::line(&samples::unreadable(), &[Kind::DeadMount, Kind::StackedMounts]);
+        assert_eq!(not_evaluated.1, 2);
+        assert!(not_evaluated.0.starts_with("2 of 2 kinds not evaluated: /proc/1/mountinfo"), "{}", not_evaluated.0);
         assert_eq!(super::line(&samples::nothing(), &[]).1, 2);
     }
 
     #[test]
     fn what_does_not_apply_here_is_no_reason_to_be_unknown() {
-        let mut report = samples::blind();
+        let mut report = samples::unreadable();
         for row in &mut report.kinds {
             row.not_applicable = row.why.is_some();
         }
@@ -108,7 +108,7 @@ mod tests {
             let mut report = samples::sick();
             report.findings[0].message = message;
             let (line, code) = super::line(&report, &[]);
-            prop_assert!(line.len() <= MOST_BYTES && !line.chars().any(char::is_control) && code == 1);
+            prop_assert!(line.len() <= MAX_BYTES && !line.chars().any(char::is_control) && code == 1);
         }
     }
 }

@@ -93,7 +93,7 @@ impl fmt::Display for Mark {
 pub fn html(report: &Report) -> String {
     let is_live = report.origin == Origin::Agent;
     let policy = if is_live { LIVE_POLICY } else { STILL_POLICY };
-    let (mark, words) = verdict(report);
+    let (mark, words) = summary(report);
     let mut out = String::with_capacity(64 << 10);
     out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     add(&mut out, format_args!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"));
@@ -110,7 +110,7 @@ pub fn html(report: &Report) -> String {
     out.push_str("<p id=\"lost\" role=\"alert\" hidden></p>\n<div id=\"page\">\n");
     header(&mut out, report);
     out.push_str("<main>\n");
-    add(&mut out, format_args!("<p class=\"verdict {}\" role=\"status\">{mark} {}</p>\n", mark.class, Safe(&words)));
+    add(&mut out, format_args!("<p class=\"summary {}\" role=\"status\">{mark} {}</p>\n", mark.class, Safe(&words)));
     findings::write(&mut out, report);
     findings::lately(&mut out, report);
     headroom::write(&mut out, report);
@@ -171,7 +171,7 @@ fn time(out: &mut String, at: jiff::Timestamp) {
 }
 
 /// What the page says first: the last line of the terminal.
-fn verdict(report: &Report) -> (Mark, String) {
+fn summary(report: &Report) -> (Mark, String) {
     let mut words = report.outcome_words(&[]);
     if let Some(first) = words.get_mut(..1) {
         first.make_ascii_uppercase();
@@ -179,7 +179,7 @@ fn verdict(report: &Report) -> (Mark, String) {
     (Mark::of_outcome(report.outcome(&[])), words)
 }
 
-/// A dot in the colour of the verdict, for the tab.
+/// A dot in the colour of the summary, for the tab.
 fn icon(mark: Mark) -> String {
     let colour = match mark {
         OK => "2a8c4a",
@@ -235,10 +235,10 @@ mod tests {
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\n√"), "{page}");
         let mut report = samples::sick();
         for finding in &mut report.findings {
-            finding.subject.id = "\"'><img src=x onerror=alert(1)>".into();
-            finding.message = finding.subject.id.clone();
-            finding.subject.pv = Some(finding.subject.id.clone());
-            finding.evidence[0].fact = finding.subject.id.clone();
+            finding.object.id = "\"'><img src=x onerror=alert(1)>".into();
+            finding.message = finding.object.id.clone();
+            finding.object.pv = Some(finding.object.id.clone());
+            finding.evidence[0].fact = finding.object.id.clone();
         }
         report.node = "</title><script>".into();
         report.unknown[0].why = "<b>".into();
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn it_loads_nothing() {
-        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+        for report in [samples::healthy(), samples::sick(), samples::unreadable(), samples::nothing()] {
             let page = html(&report);
             assert!(!page.contains(" src=") && !page.contains("url(") && !page.contains("@import"));
             assert_eq!(page.matches("href=").count(), page.matches("href=\"data:").count());
@@ -285,15 +285,15 @@ mod tests {
         let mut report = samples::sick();
         let finding = report.findings[0].clone();
         let (kind, severity) = (finding.kind, finding.severity);
-        let subject = crate::report::history::name_of(&finding.subject);
+        let object = crate::report::history::name_of(&finding.object);
         let change = crate::ledger::Change::Escalated;
-        report.history = vec![crate::report::history::Happened { at: report.at, change, kind, severity, subject }];
+        report.history = vec![crate::report::history::Happened { at: report.at, change, kind, severity, object }];
         report.pods = std::collections::BTreeMap::from([(crate::facts::PodPhase::Running, 12)]);
         let page = html(&report);
         assert!(page.contains("<dt>pod</dt><dd><code>shop/db-0</code>") && page.contains("<dt>pod UID</dt>"));
-        assert!(page.contains("<dt>History</dt><dd>worse (critical)") && page.contains(">Lately</h2>"));
+        assert!(page.contains("<dt>History</dt><dd>worse (critical)") && page.contains(">Recent changes</h2>"));
         assert!(page.contains("pods of this node: 12 Running"));
-        assert!(!html(&samples::sick()).contains(">Lately</h2>"));
+        assert!(!html(&samples::sick()).contains(">Recent changes</h2>"));
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
     fn the_page_says_of_what_was_not_evaluated_what_the_terminal_says() {
         let everything = "Every source could be read, and every kind was evaluated.";
         assert!(html(&samples::healthy()).contains(everything));
-        let mut report = samples::blind();
+        let mut report = samples::unreadable();
         report.unknown.clear();
         let page = html(&report);
         assert!(!page.contains(everything), "kinds were not evaluated, although no source is listed");
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn every_kind_and_source_has_its_row() {
-        let page = html(&samples::blind());
+        let page = html(&samples::unreadable());
         for kind in crate::finding::Kind::ALL {
             assert!(page.contains(&format!("<code>{kind}</code>")), "{kind}");
         }

@@ -1,4 +1,4 @@
-//! Reports as users meet them, for the tests of every face.
+//! Reports as users meet them, for the tests of every output.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use super::{
 };
 use super::{SCHEMA, State};
 use crate::facts::{Cause, EvictionSignal, Exceeded, OperationCount, Source, VolumeId};
-use crate::finding::{Evidence, Headroom, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Headroom, Kind, Object, ObjectType, Severity};
 
 const POD: &str = "8f2c1a3e-5d0b-4c7e-9a61-2b7f0c9d4e11";
 const PV: &str = "pvc-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
@@ -28,7 +28,7 @@ fn says(source: Source, fact: &str, before: i64) -> Evidence {
     Evidence { source, fact: fact.to_owned(), at: at(before) }
 }
 
-fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, message: &str) -> ReportedFinding {
+fn finding(kind: Kind, severity: Severity, confirmed: bool, object: Object, message: &str) -> ReportedFinding {
     ReportedFinding {
         kind,
         severity,
@@ -36,13 +36,13 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, subject: Subject, me
         unverified_since: None,
         since: at(if confirmed { 550 } else { 8 }),
         quiet: None,
-        pod_name: subject.pod.is_some().then(|| "shop/db-0".to_owned()),
-        pod_owner: subject.pod.is_some().then(|| "StatefulSet/db".to_owned()),
-        claims: subject.pod.iter().map(|_| "data-db-0".to_owned()).collect(),
-        subject,
+        pod_name: object.pod.is_some().then(|| "shop/db-0".to_owned()),
+        pod_owner: object.pod.is_some().then(|| "StatefulSet/db".to_owned()),
+        claims: object.pod.iter().map(|_| "data-db-0".to_owned()).collect(),
+        object,
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
-        advice: crate::catalogue::row(kind).act.to_owned(),
+        advice: crate::catalogue::row(kind).remediation.to_owned(),
         commands: Vec::new(),
     }
 }
@@ -93,7 +93,7 @@ pub fn healthy() -> Report {
             .map(|kind| KindState {
                 kind: *kind,
                 state: State::Clear,
-                blind: false,
+                not_evaluated: false,
                 not_run: false,
                 why: None,
                 source: None,
@@ -129,17 +129,17 @@ fn set(report: &mut Report, kind: Kind, state: State, why: Option<&str>) {
 /// A node with much that is wrong, some of it only suspected, and one hostile name.
 pub fn sick() -> Report {
     let mut report = healthy();
-    let mount = Subject {
+    let mount = Object {
         pod: Some(POD.into()),
         pv: Some(PV.into()),
         volume: Some(volume()),
-        ..Subject::new(SubjectType::Mount, mount_path())
+        ..Object::new(ObjectType::Mount, mount_path())
     };
-    let hostile = Subject::new(
-        SubjectType::Mount,
+    let hostile = Object::new(
+        ObjectType::Mount,
         "/var/lib/kubelet/pods/x/volumes/kubernetes.io~csi/<script>alert(1)</script>\u{1b}[2J\n√ all fine/mount",
     );
-    let device = Subject { volume: Some(volume()), ..Subject::new(SubjectType::Device, "nvme2n1") };
+    let device = Object { volume: Some(volume()), ..Object::new(ObjectType::Device, "nvme2n1") };
     let mut dead = finding(
         Kind::DeadMount,
         Severity::Critical,
@@ -159,7 +159,7 @@ pub fn sick() -> Report {
             Kind::EvictionThresholdMet,
             Severity::Critical,
             true,
-            Subject::new(SubjectType::Signal, "nodefs.available"),
+            Object::new(ObjectType::Signal, "nodefs.available"),
             "7.31 GiB of 80 GiB available, below the hard threshold of 8 GiB: the kubelet evicts pods now",
         ),
         finding(
@@ -173,7 +173,7 @@ pub fn sick() -> Report {
             Kind::OomKill,
             Severity::Warning,
             true,
-            Subject::new(SubjectType::Cgroup, group),
+            Object::new(ObjectType::Cgroup, group),
             "2 processes were killed in this pod in the last minute, at the pod's own limit of 512 MiB",
         ),
         finding(Kind::StalledIo, Severity::Warning, false, device, "12 requests in flight and none completed for 10s"),
@@ -184,7 +184,7 @@ pub fn sick() -> Report {
     set(
         &mut report,
         Kind::OrphanedPodDirectory,
-        State::Blind,
+        State::NotEvaluated,
         Some("/var/lib/kubelet/pods: permission denied; it is mounted only in the `directories` profile"),
     );
     set(&mut report, Kind::UnexpectedReboot, State::Clear, None);
@@ -234,19 +234,19 @@ pub fn throttled_volume(device: &str) -> ReportedVolume {
 }
 
 /// One look of an ordinary user: little is seen, and there is nothing to compare with.
-pub fn blind() -> Report {
+pub fn unreadable() -> Report {
     let mut report = healthy();
     report.origin = Origin::Look;
     report.node = "laptop".into();
     let denied = "/proc/1/mountinfo: permission denied (EACCES): only root may read the host's mount table";
     let empty = "/sys/fs/cgroup: the kubelet's kubepods group is not there";
     for kind in [Kind::DeadMount, Kind::StackedMounts, Kind::PinnedFilesystem, Kind::FilesystemError] {
-        set(&mut report, kind, State::Blind, Some(denied));
+        set(&mut report, kind, State::NotEvaluated, Some(denied));
     }
     for kind in [Kind::CpuSteal, Kind::StalledIo, Kind::MemoryStall, Kind::NodeSaturated] {
         set(&mut report, kind, State::NeedsTime, Some("cpu needs two samples"));
     }
-    set(&mut report, Kind::OrphanedPodDirectory, State::Blind, Some(empty));
+    set(&mut report, Kind::OrphanedPodDirectory, State::NotEvaluated, Some(empty));
     set(
         &mut report,
         Kind::PidExhaustion,
@@ -281,22 +281,24 @@ pub fn blind() -> Report {
 
 /// Nothing could be read at all.
 pub fn nothing() -> Report {
-    let mut report = blind();
+    let mut report = unreadable();
     report.ages.clear();
     report.seen.clear();
     report.headroom.clear();
     for row in &mut report.kinds {
-        (row.state, row.why) = (State::Blind, Some("/proc is not there".into()));
+        (row.state, row.why) = (State::NotEvaluated, Some("/proc is not there".into()));
     }
     report
 }
 
-/// Writes every face of every sample below `BARNACLE_SAMPLES`, to be looked at.
+/// Writes every output of every sample below `BARNACLE_SAMPLES`, to be looked at.
 #[test]
 fn samples_are_written_where_one_wants_to_look_at_them() {
     let Some(dir) = std::env::var_os("BARNACLE_SAMPLES").map(std::path::PathBuf::from) else { return };
     std::fs::create_dir_all(&dir).unwrap();
-    for (name, report) in [("healthy", healthy()), ("sick", sick()), ("blind", blind()), ("nothing", nothing())] {
+    for (name, report) in
+        [("healthy", healthy()), ("sick", sick()), ("not-evaluated", unreadable()), ("nothing", nothing())]
+    {
         std::fs::write(dir.join(format!("{name}.json")), super::json::to_json(&report)).unwrap();
         std::fs::write(dir.join(format!("{name}.html")), super::page::html(&report)).unwrap();
         for width in [0, 80, 120] {

@@ -28,12 +28,12 @@ pub struct SweepReport {
     /// What this cluster is called in tags, where that is known.
     pub cluster: Option<String>,
     /// Tagged as this cluster's, and no PersistentVolume has them. Absent where that cannot be known.
-    pub ours: Option<Vec<SweptVolume>>,
+    pub owned: Option<Vec<SweptVolume>>,
     /// Why not, then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ours_unknown: Option<String>,
+    pub owned_unknown: Option<String>,
     /// Of other clusters, or of somebody who tags what is theirs.
-    pub probably_somebodys: Vec<SweptVolume>,
+    pub likely_other_owner: Vec<SweptVolume>,
     /// Without a tag.
     pub unknown_owner: Vec<SweptVolume>,
     /// Attached nowhere as well, and not listed: why, and how many.
@@ -51,7 +51,7 @@ pub struct SweptVolume {
     pub id: String,
     /// Its type.
     #[serde(rename = "type")]
-    pub of: String,
+    pub volume_type: String,
     /// Its size.
     pub size_gib: u64,
     /// Its zone.
@@ -69,7 +69,7 @@ pub struct SweptVolume {
 pub struct Total {
     /// The type.
     #[serde(rename = "type")]
-    pub of: String,
+    pub volume_type: String,
     /// How many.
     pub volumes: u64,
     /// How large, together.
@@ -92,11 +92,11 @@ impl SweepReport {
         at: Timestamp,
     ) -> Self {
         let sorted = sort(sweep, at);
-        let told = |volumes: &[(&VolumeId, &Ec2Volume)]| -> Vec<_> {
+        let reported = |volumes: &[(&VolumeId, &Ec2Volume)]| -> Vec<_> {
             volumes.iter().map(|(id, volume)| SweptVolume::of(id, volume)).collect()
         };
-        if let Some(gap) = sweep.volumes.gap() {
-            notes.push(format!("not all volumes were seen: {gap}"));
+        if let Some(incomplete) = sweep.volumes.incomplete() {
+            notes.push(format!("not all volumes were seen: {incomplete}"));
         }
         notes.push(PRICES.to_owned());
         Self {
@@ -104,10 +104,10 @@ impl SweepReport {
             at,
             region: sweep.region.clone(),
             cluster: sweep.cluster.clone(),
-            ours: sweep.nameless.is_none().then(|| told(&sorted.ours)),
-            ours_unknown: sweep.nameless.as_ref().map(|why| why.why.clone()),
-            probably_somebodys: told(&sorted.somebodys),
-            unknown_owner: told(&sorted.unknown),
+            owned: sweep.nameless.is_none().then(|| reported(&sorted.owned)),
+            owned_unknown: sweep.nameless.as_ref().map(|why| why.why.clone()),
+            likely_other_owner: reported(&sorted.other_owner),
+            unknown_owner: reported(&sorted.unknown),
             left_out: BTreeMap::from([
                 ("a PersistentVolume of this cluster has it", sorted.claimed),
                 ("of etcd or the control plane", sorted.control_plane),
@@ -130,9 +130,9 @@ impl SweepReport {
     pub fn to_table(&self) -> String {
         let mut out = format!("Volumes in {} that are attached nowhere, {}\n", self.region, text::time(self.at));
         let whose = self.cluster.as_deref().map_or(String::new(), |name| format!(" ({name})"));
-        let ours = self.ours.as_deref().ok_or(self.ours_unknown.as_deref().unwrap_or_default());
-        group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), ours);
-        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", Ok(&self.probably_somebodys));
+        let owned = self.owned.as_deref().ok_or(self.owned_unknown.as_deref().unwrap_or_default());
+        group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), owned);
+        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", Ok(&self.likely_other_owner));
         group(&mut out, "Unknown owner: no tag says whose they are", Ok(&self.unknown_owner));
         let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
         if !left_out.is_empty() {
@@ -146,7 +146,7 @@ impl SweepReport {
         }
         for total in &self.totals {
             let share = total.share();
-            let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {share}", total.of, total.volumes, total.tib);
+            let _ = writeln!(out, "  {:<8}  {:>8}  {:>9.2} TiB  {share}", total.volume_type, total.volumes, total.tib);
         }
         out.push('\n');
         for note in &self.notes {
@@ -161,7 +161,7 @@ fn group(out: &mut String, title: &str, volumes: Result<&[SweptVolume], &str>) {
     let volumes = match volumes {
         Ok(volumes) => volumes,
         Err(why) => {
-            let _ = writeln!(out, "  ? cannot be judged: {}", text::clean(why));
+            let _ = writeln!(out, "  ? cannot be evaluated: {}", text::clean(why));
             return;
         }
     };
@@ -179,7 +179,7 @@ fn group(out: &mut String, title: &str, volumes: Result<&[SweptVolume], &str>) {
             "  {:<21}  {:>6} GiB {:<8}  {:>9} USD/month  made {created}  {}",
             volume.id,
             volume.size_gib,
-            text::clean(&volume.of),
+            text::clean(&volume.volume_type),
             cost,
             text::clean(&volume.hint)
         );
@@ -192,7 +192,7 @@ impl SweptVolume {
     fn of(id: &VolumeId, volume: &Ec2Volume) -> Self {
         Self {
             id: id.as_str().to_owned(),
-            of: volume.of.clone(),
+            volume_type: volume.volume_type.clone(),
             size_gib: volume.size_gib,
             zone: volume.zone.clone(),
             created: volume.created,
@@ -237,7 +237,7 @@ impl Total {
             _ => None,
         };
         Self {
-            of: of.to_owned(),
+            volume_type: of.to_owned(),
             volumes,
             tib: (gib as f64 / 1024.0 * 100.0).round() / 100.0,
             quota: quota.map_or_else(
@@ -267,7 +267,7 @@ mod tests {
     fn report() -> SweepReport {
         let volume = |tags: &[(&str, &str)], size_gib| Ec2Volume {
             state: Ec2VolumeState::Available,
-            of: "gp3".into(),
+            volume_type: "gp3".into(),
             size_gib,
             zone: "eu-west-1a".into(),
             created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
@@ -320,9 +320,9 @@ mod tests {
     fn the_json_says_the_same() {
         let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
         assert_eq!(json["version"], 1);
-        assert_eq!(json["ours"][0]["id"], "vol-00000001");
-        assert_eq!(json["ours"][0]["usd_a_month"], 8.0);
-        assert_eq!(json["probably_somebodys"][0]["type"], "gp3");
+        assert_eq!(json["owned"][0]["id"], "vol-00000001");
+        assert_eq!(json["owned"][0]["usd_a_month"], 8.0);
+        assert_eq!(json["likely_other_owner"][0]["type"], "gp3");
         assert_eq!(json["unknown_owner"][0]["size_gib"], 1);
         assert_eq!(json["left_out"]["of etcd or the control plane"], 1);
         assert_eq!(json["totals"][1]["tib"], 2.0);

@@ -5,13 +5,13 @@ pub(super) mod headroom;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::coverage::{Coverage, Outcome, Unmet};
+use super::coverage::{Completeness, Outcome, Unmet};
 use super::{FindingState, KindState, Origin, Report, ReportedFinding, State, text};
 use crate::catalogue::{self, Area};
-use crate::finding::{Kind, Severity, SubjectType};
+use crate::finding::{Kind, ObjectType, Severity};
 
 /// Findings of one kind that are listed; more of the same say nothing new on a terminal.
-const MOST_OF_A_KIND: usize = 10;
+const MAX_OF_A_KIND: usize = 10;
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub fn write(report: &Report, style: Style, only: &[Kind]) -> String {
     }
     table.not_evaluated();
     table.notes();
-    table.verdict();
+    table.summary();
     if style.ascii { table.out.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() } else { table.out }
 }
 
@@ -226,13 +226,13 @@ impl Table<'_> {
 
     /// Findings of one kind, and once below them how to learn more.
     fn same_kind(&mut self, findings: &[&ReportedFinding], column: usize) {
-        for finding in findings.iter().take(MOST_OF_A_KIND) {
+        for finding in findings.iter().take(MAX_OF_A_KIND) {
             let lead = format!("{:column$}", finding.kind.name());
             let body = self.sentence(finding);
             self.item(Mark::of(finding), &lead, &body);
         }
         let indent = " ".repeat(column + 2);
-        if let Some(more) = findings.len().checked_sub(MOST_OF_A_KIND).filter(|more| *more > 0) {
+        if let Some(more) = findings.len().checked_sub(MAX_OF_A_KIND).filter(|more| *more > 0) {
             self.line(&format!("{indent}and {more} more in --format json"));
         }
         if let Some(finding) = findings.first().filter(|finding| finding.confirmed) {
@@ -242,7 +242,7 @@ impl Table<'_> {
     }
 
     fn sentence(&self, finding: &ReportedFinding) -> String {
-        let subject = self.subject(finding);
+        let object = self.object(finding);
         let ago = |then| format!("{} ago", text::duration(text::between(then, self.report.at)));
         let unverified = finding.unverified_since.map(|seen| format!("unverified, last seen {}", ago(seen)));
         let mut sentence = match (finding.confirmed, finding.quiet, unverified) {
@@ -252,8 +252,8 @@ impl Table<'_> {
             (true, None, Some(unverified)) => format!("{unverified}: "),
             (true, None, None) => String::new(),
         };
-        if !subject.is_empty() {
-            let _ = write!(sentence, "{subject}: ");
+        if !object.is_empty() {
+            let _ = write!(sentence, "{object}: ");
         }
         sentence.push_str(&finding.message);
         let mut more: Vec<String> = finding.pod_name.iter().map(|name| format!("pod {}", text::clean(name))).collect();
@@ -276,18 +276,18 @@ impl Table<'_> {
         sentence
     }
 
-    /// The subject, short enough to leave room for the message: of a path, its end.
-    fn subject(&self, finding: &ReportedFinding) -> String {
-        let subject = &finding.subject;
-        let id = text::clean(&subject.id);
+    /// The object, short enough to leave room for the message: of a path, its end.
+    fn object(&self, finding: &ReportedFinding) -> String {
+        let object = &finding.object;
+        let id = text::clean(&object.id);
         // What the message names need not be said before it.
-        if subject.of == SubjectType::Node || names(&finding.message, &subject.id) {
+        if object.kind == ObjectType::Node || names(&finding.message, &object.id) {
             return String::new();
         }
         let columns = if self.style.width == 0 { usize::MAX } else { (self.style.width / 2).clamp(52, 72) };
         let id = text::tail(&id, columns, self.style.ellipsis());
-        match subject.of {
-            SubjectType::Signal | SubjectType::Resource => id,
+        match object.kind {
+            ObjectType::Signal | ObjectType::Resource => id,
             of => format!("{} {id}", of.name().replace('-', " ")),
         }
     }
@@ -295,10 +295,10 @@ impl Table<'_> {
     /// The one line that says what is well in an area.
     fn clear(&mut self, area: Area, kinds: &[&KindState]) {
         // What was asked for by name is counted; else nothing is missed of what nothing gave a reason to ask for.
-        let is_missed = |row: &&KindState| !self.only.is_empty() || row.coverage() != Coverage::NotAsked;
+        let is_missed = |row: &&KindState| !self.only.is_empty() || row.completeness() != Completeness::NotAsked;
         let kinds: Vec<&KindState> = kinds.iter().copied().filter(is_missed).collect();
         let clear: Vec<_> = kinds.iter().filter(|row| row.is_clear()).collect();
-        let not_evaluated = kinds.iter().filter(|row| row.coverage() != Coverage::Full).count();
+        let not_evaluated = kinds.iter().filter(|row| row.completeness() != Completeness::Full).count();
         let found = kinds.iter().any(|row| row.state >= State::Suspected);
         let body = match (clear.len(), kinds.len()) {
             (0, 0) => return,
@@ -356,7 +356,7 @@ impl Table<'_> {
         }
         self.reasons(&unread, Mark::NotEvaluated);
         for line in left_out {
-            self.item(Mark::NotEvaluated, "", &format!("{line}, left out for being too many"));
+            self.item(Mark::NotEvaluated, "", &format!("{line}, omitted (limit reached)"));
         }
         let unasked: Vec<_> =
             kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();
@@ -401,7 +401,7 @@ impl Table<'_> {
     }
 
     /// The last line: it follows from what the exit code follows from.
-    fn verdict(&mut self) {
+    fn summary(&mut self) {
         let found = self.report.findings.iter().any(|finding| self.wants(finding.kind));
         let mark = match Mark::of_outcome(self.report.outcome(self.only)) {
             // What is found is nothing to worry about, and it is not nothing.
@@ -434,7 +434,7 @@ fn reason(why: &str, sources: &[&str], kinds: &[&str], partly: &[&str]) -> Strin
     }
 }
 
-/// Whether a message names this subject: by its id, or for a filesystem by the device in it.
+/// Whether a message names this object: by its id, or for a filesystem by the device in it.
 fn names(message: &str, id: &str) -> bool {
     let last = id.rsplit('/').next().unwrap_or(id);
     message.contains(id) || (!last.is_empty() && message.contains(last))
@@ -489,8 +489,8 @@ mod tests {
     }
 
     #[test]
-    fn a_blind_look_gives_each_reason_once() {
-        let text = shown(&samples::blind(), 80);
+    fn a_look_that_reads_nothing_gives_each_reason_once() {
+        let text = shown(&samples::unreadable(), 80);
         assert!(text.contains("i 4 kinds compare two samples: use --for 30s"), "{text}");
         assert!(
             text.contains("\n– mounts: /proc/1/mountinfo: permission denied"),
@@ -503,7 +503,7 @@ mod tests {
 
     #[test]
     fn what_was_not_evaluated_wholly_is_not_counted_as_clear() {
-        let report = samples::blind();
+        let report = samples::unreadable();
         let text = shown(&report, 0);
         let kinds = Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == Area::Eviction).count();
         // MemoryStall and NodeSaturated need time; PidExhaustion was evaluated in part.
@@ -514,7 +514,7 @@ mod tests {
 
     #[test]
     fn the_last_line_agrees_with_the_exit_code() {
-        let mut report = samples::blind();
+        let mut report = samples::unreadable();
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
         let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
         let all = Kind::ALL.len();
@@ -534,9 +534,9 @@ mod tests {
             (finding.severity, finding.confirmed) = (Severity::Info, confirmed);
         }
         let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
-        assert_eq!(last(&report), "i 1 for information; 1 suspected for information");
+        assert_eq!(last(&report), "i 1 info; 1 suspected, info");
         report.findings.remove(0);
-        assert_eq!(last(&report), "i 1 suspected for information, nothing confirmed");
+        assert_eq!(last(&report), "i 1 suspected, info, nothing confirmed");
         assert_eq!(report.outcome(&[]), Outcome::Fine);
     }
 
@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
-        for report in [samples::healthy(), samples::sick(), samples::blind(), samples::nothing()] {
+        for report in [samples::healthy(), samples::sick(), samples::unreadable(), samples::nothing()] {
             for width in [66, 80, 100, 120, 200] {
                 for line in shown(&report, width).lines() {
                     assert!(text::width(line) <= width, "{width}: {line}");

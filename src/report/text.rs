@@ -1,4 +1,4 @@
-//! Wording that every face shares: figures, times, and names that cannot harm a terminal.
+//! Wording that every output shares: figures, times, and names that cannot harm a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

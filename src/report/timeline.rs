@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::engine::{Engine, Step};
-use crate::facts::{Cause, Question, Source};
+use crate::facts::{Cause, Lookup, Source};
 use crate::ledger::Change;
 use crate::report::text;
 
@@ -12,8 +12,8 @@ use crate::report::text;
 #[derive(Debug, Default)]
 pub struct Timeline {
     unknown: BTreeMap<Source, Cause>,
-    begun: Option<crate::facts::Moment>,
-    asks: Vec<Question>,
+    begun: Option<crate::facts::NodeTime>,
+    lookups: Vec<Lookup>,
 }
 
 impl Timeline {
@@ -44,7 +44,7 @@ impl Timeline {
             let finding = &transition.finding;
             // What is confirmed at first sight is told once.
             let next = step.transitions.get(at + 1);
-            let same = next.is_some_and(|n| n.finding.kind == finding.kind && n.finding.subject == finding.subject);
+            let same = next.is_some_and(|n| n.finding.kind == finding.kind && n.finding.object == finding.object);
             if transition.change == Change::Suspected && same {
                 continue;
             }
@@ -52,21 +52,21 @@ impl Timeline {
                 Change::Suspected => "suspected",
                 Change::Confirmed => "confirmed",
                 Change::Escalated => "worse",
-                Change::Cleared => "cleared",
+                Change::Resolved => "resolved",
                 Change::Dropped => "dropped",
                 Change::Unverified => "unverified",
                 Change::Expired => "expired",
             };
             // What is over is no more so.
             let over = !matches!(transition.change, Change::Suspected | Change::Confirmed | Change::Escalated);
-            let said = if over { "last said: " } else { "" };
+            let said = if over { "last message: " } else { "" };
             line(mark, format!("{} {} ({said}{})", finding.severity.name(), finding.kind, finding.message));
         }
-        // A question stands until nobody wants to know any more.
-        for ask in step.asks.iter().filter(|ask| !self.asks.contains(ask)) {
-            line("asked", ask.to_string());
+        // A lookup stands until nobody wants to know any more.
+        for ask in step.lookups.iter().filter(|ask| !self.lookups.contains(ask)) {
+            line("lookup", ask.to_string());
         }
-        self.asks.clone_from(&step.asks);
+        self.lookups.clone_from(&step.lookups);
         out
     }
 }

@@ -42,9 +42,9 @@ pub(super) fn of(view: &View) -> Vec<ReportedVolume> {
     let Ok(pages) = view.ebs_statistics.known() else { return Vec::new() };
     let before = view.ebs_statistics.pair().ok().map(|(_, before, _)| before);
     // Where two controllers lead to one device, each has a page of the same volume.
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let all = pages.value.iter().filter_map(|(controller, now)| Some((controller, now, now.page().ok()?)));
-    let each = all.filter(|(controller, now, _)| told.insert(now.device(controller)));
+    let each = all.filter(|(controller, now, _)| reported.insert(now.device(controller)));
     let volumes = each.map(|(controller, now, page)| {
         let ebs = page.ebs.as_ref();
         let same = before.and_then(|before| before.get(controller)).filter(|before| before.volume == now.volume);

@@ -237,9 +237,9 @@ impl<T> Copy for Known<'_, T> {}
 
 impl<'v, T> Known<'v, T> {
     /// Asks it something.
-    pub fn ask<Y, N>(&self, question: impl FnOnce(Seen<'v, T>) -> Tri<Y, N>) -> Tri<Y, N> {
+    pub fn ask<Y, N>(&self, predicate: impl FnOnce(Seen<'v, T>) -> Tri<Y, N>) -> Tri<Y, N> {
         match self.0 {
-            Ok(seen) => question(seen),
+            Ok(seen) => predicate(seen),
             Err(why) => Tri::Unknown(why.clone()),
         }
     }

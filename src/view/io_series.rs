@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::facts::{BlockDevice, BlockDevices, BootId, DeviceName, EbsType, Moment, VolumeId};
+use crate::facts::{BlockDevice, BlockDevices, BootId, DeviceName, EbsType, NodeTime, VolumeId};
 use crate::finding::Evidence;
 
 /// Time between two samples.
@@ -12,7 +12,7 @@ const SPACING: Duration = Duration::from_secs(600);
 /// A span of what the instance was asked for is no shorter.
 const SPAN: Duration = Duration::from_secs(300);
 /// After a longer one, as of an agent that was stopped for a while, nobody knows what is now.
-const LONGEST_NOW: Duration = Duration::from_secs(1_200);
+const MAX_RECENT: Duration = Duration::from_secs(1_200);
 /// A day and a bit in spans of that length: what EC2 promises an instance, it promises for a day.
 const SPANS: usize = 290;
 
@@ -20,7 +20,7 @@ const SPANS: usize = 290;
 const SAMPLES: usize = 91;
 
 /// An instance has no more attachments than this.
-const MOST_VOLUMES: usize = 128;
+const MAX_VOLUMES: usize = 128;
 
 /// What a device had completed by then, since it appeared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,27 +35,27 @@ pub struct IoTotal {
 
 /// A volume's type, and who said so.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ToldType {
+pub struct KnownType {
     /// The type.
-    pub of: EbsType,
+    pub volume_type: EbsType,
     /// Who said so.
-    pub teller: Teller,
+    pub source: TypeSource,
     /// In which words.
     pub by: Evidence,
     /// When.
-    pub at: Moment,
+    pub at: NodeTime,
 }
 
 /// Who tells a volume's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Teller {
+pub enum TypeSource {
     /// A class of the cluster.
     Cluster,
     /// EC2, which is asked as seldom as can be.
     Ec2,
 }
 
-impl Teller {
+impl TypeSource {
     /// For so long a type holds as it was told: it can be changed while the volume is in use.
     fn holds(self) -> Duration {
         match self {
@@ -75,7 +75,7 @@ pub struct VolumeSeries {
     boot: BootId,
     samples: VecDeque<IoTotal>,
     last: IoTotal,
-    told: Option<ToldType>,
+    known: Option<KnownType>,
 }
 
 /// What all EBS volumes together were asked for between two times.
@@ -111,7 +111,7 @@ pub struct IoSeries {
 impl IoTotal {
     /// What a device has completed now; `None` where its counters are not known.
     #[must_use]
-    pub fn of(device: &BlockDevice, at: Moment) -> Option<Self> {
+    pub fn of(device: &BlockDevice, at: NodeTime) -> Option<Self> {
         let io = device.io.seen().ok()??;
         Some(Self { up: at.up, requests: io.completed(), bytes: io.bytes? })
     }
@@ -131,11 +131,11 @@ impl VolumeSeries {
 
     /// The volume's type, where it was told lately.
     #[must_use]
-    pub fn told(&self, now: Moment) -> Option<&ToldType> {
-        self.told.as_ref().filter(|told| now.since(&told.at).is_some_and(|age| age < told.teller.holds()))
+    pub fn known(&self, now: NodeTime) -> Option<&KnownType> {
+        self.known.as_ref().filter(|known| now.since(&known.at).is_some_and(|age| age < known.source.holds()))
     }
 
-    fn begin(device: &BlockDevice, volume: &VolumeId, at: Moment) -> Self {
+    fn begin(device: &BlockDevice, volume: &VolumeId, at: NodeTime) -> Self {
         Self {
             device: device.name.clone(),
             volume: volume.clone(),
@@ -143,11 +143,11 @@ impl VolumeSeries {
             boot: at.boot,
             samples: VecDeque::new(),
             last: IoTotal::default(),
-            told: None,
+            known: None,
         }
     }
 
-    fn is_of(&self, device: &BlockDevice, at: Moment) -> bool {
+    fn is_of(&self, device: &BlockDevice, at: NodeTime) -> bool {
         let same = device.volume.as_ref() == Some(&self.volume) && device.diskseq == self.diskseq;
         same && self.device == device.name && self.boot == at.boot
     }
@@ -230,13 +230,13 @@ impl InstanceSeries {
         let mut spans = self.spans.iter().rev().copied();
         let newest = spans.next()?;
         let whole = if newest.length() < SPAN { spans.next()?.extended(newest) } else { newest };
-        (whole.length() <= LONGEST_NOW).then_some(whole)
+        (whole.length() <= MAX_RECENT).then_some(whole)
     }
 }
 
 impl IoSeries {
     /// Takes in what the devices have completed by now; the series of those that are gone go, too.
-    pub fn follow(&mut self, block: &BlockDevices, at: Moment) {
+    pub fn follow(&mut self, block: &BlockDevices, at: NodeTime) {
         let mut before = std::mem::take(&mut self.series);
         let mut moved = IoSpan { to: at.up, ..IoSpan::default() };
         let is_first = self.instance.is_first(at.boot);
@@ -246,7 +246,7 @@ impl IoSeries {
             let mut series =
                 known.map_or_else(|| VolumeSeries::begin(device, volume, at), |index| before.swap_remove(index));
             let (requests, bytes) = series.add(total);
-            if self.series.len() < MOST_VOLUMES {
+            if self.series.len() < MAX_VOLUMES {
                 self.series.push(series);
                 // The counters of one that was not there before, or was not seen, are a baseline.
                 if known.is_none() && !is_first {
@@ -266,9 +266,9 @@ impl IoSeries {
     }
 
     /// Remembers what type a device's volume is.
-    pub fn learn(&mut self, device: &str, told: ToldType) {
+    pub fn learn(&mut self, device: &str, known: KnownType) {
         if let Some(series) = self.series.iter_mut().find(|series| series.device == device) {
-            series.told = Some(told);
+            series.known = Some(known);
         }
     }
 
@@ -291,8 +291,8 @@ mod tests {
     use super::*;
     use crate::facts::{DevId, IoStat, Part, Source};
 
-    fn at(up: u64) -> Moment {
-        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    fn at(up: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
     }
 
     fn disk(diskseq: u64, reads: u64) -> BlockDevices {
@@ -382,13 +382,14 @@ mod tests {
         let mut series = IoSeries::default();
         series.follow(&disk(1, 50), at(0));
         let by = Evidence { source: Source::StorageClasses, fact: "gp2".into(), at: Timestamp::UNIX_EPOCH };
-        series.learn("nvme1n1", ToldType { of: EbsType::Gp2, teller: Teller::Cluster, by, at: at(0) });
+        series.learn("nvme1n1", KnownType { volume_type: EbsType::Gp2, source: TypeSource::Cluster, by, at: at(0) });
         series.follow(&disk(1, 40), at(10));
         assert_eq!(requests(&series), [40]);
-        let told = |series: &IoSeries, up| series.of("nvme1n1").and_then(|s| s.told(at(up))).map(|told| told.of);
-        assert_eq!((told(&series, 3599), told(&series, 3600)), (Some(EbsType::Gp2), None));
+        let known =
+            |series: &IoSeries, up| series.of("nvme1n1").and_then(|s| s.known(at(up))).map(|known| known.volume_type);
+        assert_eq!((known(&series, 3599), known(&series, 3600)), (Some(EbsType::Gp2), None));
         series.follow(&disk(2, 60), at(20));
-        assert_eq!((requests(&series), told(&series, 20)), (vec![60], None));
+        assert_eq!((requests(&series), known(&series, 20)), (vec![60], None));
         series.follow(&BlockDevices::whole([]), at(30));
         assert_eq!(series.iter().count(), 0);
     }

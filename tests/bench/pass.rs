@@ -26,13 +26,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use barnacle::collect::cluster::{Object, read_object, read_pods};
+use barnacle::collect::host::root::Root;
+use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
-use barnacle::facts::{BootId, Moment, Observation, Reading, Source, SourceSet};
-use barnacle::ledger::Memory;
-use barnacle::observe::cluster::{Object, read_object, read_pods};
-use barnacle::observe::host::root::Root;
-use barnacle::observe::{Host, HostSettings};
+use barnacle::facts::{BootId, NodeTime, Observation, Reading, Source, SourceSet};
+use barnacle::ledger::LedgerState;
 use barnacle::report::metrics::AgentFigures;
 use barnacle::report::{Origin, Report, json, metrics, page};
 use nix::time::{ClockId, clock_gettime};
@@ -73,14 +73,14 @@ const WATCHED: usize = 12;
 fn said(path: &Path) -> Vec<Observation> {
     let file = |name: &str| std::fs::read(path.join("api").join(name)).ok();
     let node = file("node.json").map(|node| match read_object(Source::Node, &node) {
-        Ok(Object::Node(node)) => Observation::Node(Reading::Known { value: node, at: moment(0) }),
+        Ok(Object::Node(node)) => Observation::Node(Reading::Known { value: node, at: node_time(0) }),
         other => panic!("node.json: {other:?}"),
     });
-    let pods = file("pods.json").map(|pods| Observation::Pods(Reading::of(read_pods(&pods), moment(0))));
+    let pods = file("pods.json").map(|pods| Observation::Pods(Reading::of(read_pods(&pods), node_time(0))));
     node.into_iter().chain(pods).collect()
 }
 
-fn again(observation: &Observation, at: Moment) -> Observation {
+fn again(observation: &Observation, at: NodeTime) -> Observation {
     match observation.clone() {
         Observation::Node(Reading::Known { value, .. }) => Observation::Node(Reading::Known { value, at }),
         Observation::Pods(Reading::Known { value, .. }) => Observation::Pods(Reading::Known { value, at }),
@@ -91,7 +91,7 @@ fn again(observation: &Observation, at: Moment) -> Observation {
 impl Node {
     fn new(path: &Path) -> Self {
         let root = Arc::new(Root::open(path).unwrap().as_kernel());
-        let engine = Engine::new(Config::default().detect, moment(0), Memory::default());
+        let engine = Engine::new(Config::default().detect, node_time(0), LedgerState::default());
         Self { host: host(&root), root, engine, passes: 0, said: said(path) }
     }
 
@@ -100,34 +100,34 @@ impl Node {
         SourceSet::periodic().iter().filter(|source| second.is_multiple_of(source.every().as_secs())).collect()
     }
 
-    /// One pass; the time to observe, and to judge.
+    /// One pass; the time to observe, and to evaluate.
     fn pass(&mut self) -> (Duration, Duration) {
         let due = self.due();
-        let at = moment(self.passes);
+        let at = node_time(self.passes);
         let watched = self.passes.is_multiple_of(WATCHED);
         self.passes += 1;
         let (observed, mut seen) =
-            timed(|| due.iter().map(|source| self.host.observe(source, &[], at)).collect::<Vec<_>>());
+            timed(|| due.iter().map(|source| self.host.collect(source, &[], at)).collect::<Vec<_>>());
         if watched {
             seen.extend(self.said.iter().map(|observation| again(observation, at)));
         }
-        let (judged, step) = timed(|| one_step(&mut self.engine, at, seen));
+        let (evaluated, step) = timed(|| one_step(&mut self.engine, at, seen));
         assert!(step == 0, "a healthy node asks nothing");
-        (observed, judged)
+        (observed, evaluated)
     }
 
     /// The time of each source that is due, alone.
     fn sources(&mut self) -> Vec<(Source, Duration)> {
         let due = self.due();
-        let at = moment(self.passes);
+        let at = node_time(self.passes);
         self.passes += 1;
-        due.iter().map(|source| (source, timed(|| self.host.observe(source, &[], at)).0)).collect()
+        due.iter().map(|source| (source, timed(|| self.host.collect(source, &[], at)).0)).collect()
     }
 }
 
 #[inline(never)]
-fn one_step(engine: &mut Engine, at: Moment, seen: Vec<barnacle::facts::Observation>) -> usize {
-    engine.step(at, seen).asks.len()
+fn one_step(engine: &mut Engine, at: NodeTime, seen: Vec<barnacle::facts::Observation>) -> usize {
+    engine.step(at, seen).lookups.len()
 }
 
 fn host(root: &Arc<Root>) -> Host {
@@ -139,13 +139,13 @@ fn host(root: &Arc<Root>) -> Host {
         node_name: None,
         probe_xfs: false,
         nvme_stats: None,
-        spared: None,
+        unrestricted_thread: None,
     };
     Host::new(Arc::clone(root), settings)
 }
 
-fn moment(pass: usize) -> Moment {
-    let begun = Moment { boot: BootId::default(), up: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+fn node_time(pass: usize) -> NodeTime {
+    let begun = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
     begun.plus(Duration::from_secs(86_400 + pass as u64 * INTERVAL))
 }
 
@@ -222,9 +222,9 @@ fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<C
             if let Some(floors) = floors {
                 floor.push(timed(|| floors[position].read(path, &mut buffer)).0);
             }
-            let (observed, judged) = node.pass();
+            let (observed, evaluated) = node.pass();
             observe.push(observed);
-            step.push(judged);
+            step.push(evaluated);
         }
     }
     let costs = times.into_iter().map(|(floor, observe, step)| Cost {
@@ -271,7 +271,7 @@ fn bench_faces(path: &Path) {
     let report = Report::of(&node.engine, Origin::Agent);
     let figures = AgentFigures::default();
     for finding in &report.findings {
-        println!("  found: {} {}: {}", finding.kind.name(), finding.subject, finding.message);
+        println!("  found: {} {}: {}", finding.kind.name(), finding.object, finding.message);
     }
     let made = median_of(&|| Report::of(&node.engine, Origin::Agent).kinds.len());
     let metrics_text = metrics::render(&report, &figures);
@@ -313,10 +313,10 @@ fn sources(path: &Path) {
         node.pass();
     }
     for _ in 0..2 {
-        let at = moment(node.passes);
+        let at = node_time(node.passes);
         for source in node.due().iter() {
             floor::mark(source as usize);
-            node.host.observe(source, &[], at);
+            node.host.collect(source, &[], at);
         }
         node.passes += 1;
     }

@@ -1,6 +1,6 @@
 //! A generated node: the files that a busy EC2 node with cgroup v2 shows, as large as one likes.
 //!
-//! What a witness reads has the text of a real kernel; what merely stands beside it, and costs time when a
+//! What a collector reads has the text of a real kernel; what merely stands beside it, and costs time when a
 //! directory is listed, is there by name. Equal files are one file with many names, so that a tree of 737 pods
 //! fits a tmpfs.
 
@@ -240,11 +240,11 @@ impl Node {
         for family in ["ipv4", "ipv6"] {
             self.file(&format!("proc/sys/net/{family}/neigh/default/gc_thresh3"), "1024\n")?;
         }
-        let neighbours = "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast \
+        let neighbors = "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast \
             rcv_probes_ucast periodic_gc_runs forced_gc_runs unresolved_discards table_fulls\n";
         let conntrack = "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop \
             early_drop icmp_error  expect_new expect_create expect_delete search_restart\n";
-        for (name, header) in [("arp_cache", neighbours), ("ndisc_cache", neighbours), ("nf_conntrack", conntrack)] {
+        for (name, header) in [("arp_cache", neighbors), ("ndisc_cache", neighbors), ("nf_conntrack", conntrack)] {
             let columns = header.split_ascii_whitespace().count();
             let row = vec!["0000001a"; columns - 1].join(" ") + " 00000000\n";
             self.file(&format!("proc/1/net/stat/{name}"), header.to_owned() + &row.repeat(self.shape.cpus))?;

@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 
 use barnacle::agent::{look, state};
+use barnacle::collect::clock;
+use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
+use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
+use barnacle::collect::kubelet::{config, dirs};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
 use barnacle::engine::Engine;
-use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, Moment, PressureFile, Stall, ThresholdValue};
+use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, NodeTime, PressureFile, Stall, ThresholdValue};
 use barnacle::facts::{Ec2Place, VolumeId, VolumePath, pod_uid_of};
 use barnacle::finding::Kind;
-use barnacle::ledger::Memory;
-use barnacle::observe::clock;
-use barnacle::observe::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
-use barnacle::observe::host::{ebs_statistics as statistics, network, nvme};
-use barnacle::observe::kubelet::{config, dirs};
+use barnacle::ledger::LedgerState;
 use barnacle::recording::{Reader, Writer};
 use barnacle::report::metrics::{self, AgentFigures};
 use barnacle::report::table::{self, Style};
@@ -78,7 +78,7 @@ checks![
 ];
 
 /// The largest quantity and duration that Go holds.
-const MOST: u64 = i64::MAX.unsigned_abs();
+const MAX: u64 = i64::MAX.unsigned_abs();
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
@@ -219,10 +219,10 @@ pub fn mountinfo(bytes: &[u8]) {
     const KUBELET: &str = "/var/lib/kubelet";
     if let Some(mounts) = reason(mountinfo::parse(bytes, KUBELET)) {
         // Of two lines with one number the last is kept; then there is a gap.
-        assert!(mounts.gap().is_some() || mounts.values().any(|mount| &*mount.point == "/"));
+        assert!(mounts.incomplete().is_some() || mounts.values().any(|mount| &*mount.point == "/"));
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
         assert!(mounts.len() <= lines);
-        assert!(mounts.gap().is_some() || (mounts.len() == lines && bytes.ends_with(b"\n")), "whole, and less");
+        assert!(mounts.incomplete().is_some() || (mounts.len() == lines && bytes.ends_with(b"\n")), "whole, and less");
         for mount in mounts.values() {
             assert!(mount.point.starts_with('/') && !mount.fstype.is_empty() && !mount.root.is_empty());
             assert_eq!(mount.volume, VolumePath::parse(KUBELET, &mount.point));
@@ -336,10 +336,10 @@ pub fn cmdline(bytes: &[u8]) {
 pub fn quantity(bytes: &[u8]) {
     let text = text(bytes);
     let Some(value) = reason(config::parse_quantity(&text)) else { return };
-    assert!(value <= MOST);
+    assert!(value <= MAX);
     assert_eq!(config::parse_quantity(&value.to_string()), Ok(value));
     if let Ok(number) = text.parse::<u64>() {
-        assert_eq!(value, number.min(MOST));
+        assert_eq!(value, number.min(MAX));
     }
 }
 
@@ -347,7 +347,7 @@ pub fn quantity(bytes: &[u8]) {
 pub fn go_duration(bytes: &[u8]) {
     let text = text(bytes);
     let Some(value) = reason(config::parse_go_duration(&text)) else { return };
-    assert!(value.as_nanos() <= u128::from(MOST));
+    assert!(value.as_nanos() <= u128::from(MAX));
     assert_eq!(config::parse_go_duration(&format!("{}ns", value.as_nanos())), Ok(value));
 }
 
@@ -356,14 +356,14 @@ pub fn threshold(bytes: &[u8]) {
     let text = text(bytes);
     let sane = |value: &ThresholdValue| match value {
         ThresholdValue::Percentage(share) => (0.0..=1.0).contains(share),
-        ThresholdValue::Quantity(quantity) => *quantity <= MOST,
+        ThresholdValue::Quantity(quantity) => *quantity <= MAX,
     };
     for value in [reason(config::parse_threshold(&text)).flatten(), reason(config::parse_reclaim(&text))] {
         let Some(value) = value else { continue };
         assert!(sane(&value), "{value:?}");
         if let ThresholdValue::Percentage(_) = value {
             // A share of 2^63 bytes has one bit less than a float can tell from the whole.
-            assert!(value.of(MOST) <= MOST.saturating_add(1) && value.of(0) == 0);
+            assert!(value.of(MAX) <= MAX.saturating_add(1) && value.of(0) == 0);
         }
     }
     quantity(bytes);
@@ -480,7 +480,7 @@ pub fn name(bytes: &[u8]) {
 /// The agent's own file
 pub fn state_file(bytes: &[u8]) {
     let Ok((boots, memory)) = state::parse(bytes) else { return };
-    let start = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+    let start = NodeTime { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
     // As if the agent was started again at once: what stood stands.
     let at = memory.at.unwrap_or(start);
     let mut engine = Engine::new(Settings::default(), at, memory);
@@ -504,7 +504,7 @@ pub fn report(bytes: &[u8]) {
     }
 }
 
-/// Every face shows every report, and what a report says cannot steer a terminal.
+/// Every output shows every report, and what a report says cannot steer a terminal.
 fn faces(report: &Report) {
     let again = json::to_json(report);
     assert!(serde_json::from_str::<Report>(&again).is_ok(), "{again}");
@@ -535,14 +535,14 @@ pub fn replay(bytes: &[u8]) {
     play(Reader::from_read(&*zstd::encode_all(&*lines, 1).unwrap()).unwrap());
 }
 
-/// No recording upsets the judges, the ledger or a face, and each step can be recorded again.
+/// No recording upsets the detectors, the ledger or an output, and each step can be recorded again.
 fn play<R: std::io::Read>(reader: Reader<R>) {
     let mut engine: Option<Engine> = None;
     let mut timeline = Timeline::default();
     for step in reader.take(64) {
         let Ok((at, seen)) = step else { break };
         Writer::new(Vec::new()).unwrap().step(at, &seen).unwrap();
-        let engine = engine.get_or_insert_with(|| Engine::new(Settings::default(), at, Memory::default()));
+        let engine = engine.get_or_insert_with(|| Engine::new(Settings::default(), at, LedgerState::default()));
         let step = engine.step(at, seen);
         let told = timeline.step(engine, &step);
         assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");

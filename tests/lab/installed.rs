@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use barnacle::catalogue::profile::{Profile, Sight, sight};
-use barnacle::facts::{Observation, Source, Witness};
+use barnacle::catalogue::profile::{Profile, Visibility, visibility};
+use barnacle::facts::{Observation, Provider, Source};
 use barnacle::recording::Reader;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +23,7 @@ use crate::watch::Watch;
 const NAME: &str = "lab-node";
 /// What the DaemonSet keeps for itself.
 const STATE: &str = "/var/lib/kubelet/plugins/barnacle";
-/// A pass begins because of the kernel alone, as far as settings allow: the clock comes once a minute.
+/// A cycle begins because of the kernel alone, as far as settings allow: the clock comes once a minute.
 const SLOW: &str = "1m";
 /// Of mounts that come and go; an hour of them is `soak`'s.
 const ROUNDS: u32 = 20;
@@ -61,13 +61,13 @@ pub fn logs(plane: &ControlPlane, node: &mut Node) -> Result<String> {
 /// With the least and with the most that the DaemonSet may see: a roll-out takes an emulated node a while.
 pub fn prove(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     sees(plane, node, &[Profile::Observe], SLOW)?;
-    tells(plane)?;
+    has_conditions(plane)?;
     woken(plane, node)?;
     // What could be in the way: it has the kubelet's directories mounted, and asks each xfs.
     sees(plane, node, &[Profile::Distribution, Profile::Directories, Profile::Kmsg], "10s")?;
-    in_nobodys_way(node, ROUNDS)?;
+    in_no_ones_way(node, ROUNDS)?;
     the_clock_jumps(plane, node)?;
-    told_in_time(plane, node)
+    published_in_time(plane, node)
 }
 
 fn sees(plane: &ControlPlane, node: &mut Node, profiles: &[Profile], interval: &str) -> Result<()> {
@@ -136,17 +136,17 @@ pub fn install_with(plane: &ControlPlane, components: &[&str], interval: &str) -
     })
 }
 
-/// With its own token and the rights of `daemonset/` it has said on the Node how that is, and is not blind to what this
+/// With its own token and the rights of `daemonset/` it has said on the Node how that is, and evaluates what this
 /// profile shows.
-fn tells(plane: &ControlPlane) -> Result<()> {
+fn has_conditions(plane: &ControlPlane) -> Result<()> {
     let mut said = String::new();
     let outcome = wait_for("its conditions on the Node", || {
         said = plane.kubectl(&["describe", "node", NAME])?;
         let stands = |of: &str| said.lines().any(|l| l.trim_start().starts_with(of) && l.contains(" False "));
-        Ok(["BarnacleVolumeProblem ", "BarnacleEvictionRisk ", "BarnacleBlind "].into_iter().all(stands))
+        Ok(["BarnacleVolumeProblem ", "BarnacleEvictionRisk ", "BarnacleDegraded "].into_iter().all(stands))
     });
     outcome.with_context(|| said)?;
-    println!("   its conditions stand on the Node: no problem, and not blind");
+    println!("   its conditions stand on the Node: no problem, and not degraded");
     Ok(())
 }
 
@@ -164,14 +164,14 @@ fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let watch = Watch::new(node.vm.scraped());
     let passes = || -> Result<f64> {
         let text = watch.get("/metrics")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("barnacle_passes_total "));
-        Ok(line.context("no barnacle_passes_total")?.parse()?)
+        let line = text.lines().find_map(|line| line.strip_prefix("barnacle_collection_cycles_total "));
+        Ok(line.context("no barnacle_collection_cycles_total")?.parse()?)
     };
     let before = said()?;
     for by in ["+3600", "-3600"] {
         node.sh(&format!("date -s @$(($(date +%s) {by})) >/dev/null"))?;
         let begun = passes()?;
-        wait_for("some passes after the jump", || Ok(passes()? > begun + 5.0))?;
+        wait_for("some cycles after the jump", || Ok(passes()? > begun + 5.0))?;
     }
     let after = said()?;
     ensure!(before == after, "the clock jumped: before {before:?}, after {after:?}");
@@ -180,7 +180,7 @@ fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
 }
 
 /// From a device that goes under its mount to the event at the API server's door.
-fn told_in_time(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+fn published_in_time(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let volume = "vol-0123456789abcde0e";
     node.sh(&format!("ebs_attach {volume} 64M >/dev/null && mkfs.ext4 -qF /dev/$(ebs_device {volume})"))?;
     node.sh(&format!("mkdir -p /mnt/told && mount /dev/$(ebs_device {volume}) /mnt/told"))?;
@@ -221,9 +221,9 @@ fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> 
     node.sh(&format!("rm -f /tmp/recording; {program} record /tmp/recording --for 1s && rm {file}"))?;
     let outside = recording(node, "/tmp/recording")?;
     let mut less = Vec::new();
-    let hidden = |source| profiles.iter().all(|profile| sight(*profile, source) == Sight::Nothing);
+    let hidden = |source| profiles.iter().all(|profile| visibility(*profile, source) == Visibility::Hidden);
     // What the API server says is said to the one inside alone.
-    let of_host = |source: &Source| source.witness() == Witness::Host && inside.contains_key(source);
+    let of_host = |source: &Source| source.provider() == Provider::Host && inside.contains_key(source);
     for source in Source::ALL.iter().copied().filter(of_host) {
         let (inside, outside) = (reading(&inside, source)?, reading(&outside, source)?);
         match (inside, outside) {
@@ -284,7 +284,7 @@ fn same_machine(inside: &Seen, outside: &Seen) -> Result<()> {
         (Source::Cgroups, "/kubepods/memory_max"),
         (Source::PodCgroups, ""),
         (Source::NvmeControllers, ""),
-        (Source::Neighbours, "/arp/limit"),
+        (Source::Neighbors, "/arp/limit"),
         (Source::Conntrack, "/max"),
     ];
     for (source, part) in parts {
@@ -334,16 +334,16 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let volume = "vol-0123456789abcde0f";
     let before = (count("devices")?, count("mounts")?);
     node.sh(&format!("ebs_attach {volume} 64M"))?;
-    wait_for("a pass for a device", || Ok(count("devices")? > before.0))?;
+    wait_for("a cycle for a device", || Ok(count("devices")? > before.0))?;
     println!("   a device that came woke it");
     node.sh(&format!("mkfs.ext4 -qF /dev/$(ebs_device {volume}) && mkdir -p /mnt/woken && mount /dev/$(ebs_device {volume}) /mnt/woken"))?;
-    wait_for("a pass for a mount", || Ok(count("mounts")? > before.1))?;
+    wait_for("a cycle for a mount", || Ok(count("mounts")? > before.1))?;
     println!("   a mount that came woke it");
     node.sh(&format!("umount /mnt/woken && ebs_detach {volume}"))?;
 
     let before = count("cgroups")?;
     plane.apply(OOM)?;
-    wait_for("a pass for an OOM kill", || Ok(count("cgroups")? > before))?;
+    wait_for("a cycle for an OOM kill", || Ok(count("cgroups")? > before))?;
     let uid = plane.kubectl(&["get", "pod", "hungry", "-o", "jsonpath={.metadata.uid}"])?;
     let told = |line: &str| line.starts_with("barnacle_finding_info{kind=\"OomKill\"") && line.contains(&uid);
     wait_for("OomKill with the pod's UID in /metrics", || Ok(watch.get("/metrics")?.lines().any(told)))?;
@@ -374,7 +374,7 @@ spec:
 "#;
 
 /// Mounts come and go beside it: no unmount is refused, and no filesystem lives on.
-fn in_nobodys_way(node: &mut Node, rounds: u32) -> Result<()> {
+fn in_no_ones_way(node: &mut Node, rounds: u32) -> Result<()> {
     let said = node.sh(&format!("mounts_come_and_go {rounds}"))?;
     println!("   {said}");
     ensure!(said.ends_with(": 0 refused, 0 left alive"), "it is in the way of unmounts: {said}");

@@ -1,4 +1,4 @@
-//! Every judge of one machine against the kernel itself.
+//! Every detector of one machine against the kernel itself.
 
 use anyhow::Result;
 
@@ -176,8 +176,8 @@ const ON_6_1: &[Proof] = &[
         woken: false,
     },
     Proof {
-        kind: "NeighbourTableFull",
-        words: "NeighbourTableFull",
+        kind: "NeighborTableFull",
+        words: "NeighborTableFull",
         setup: "modprobe dummy && ip link add d0 type dummy && ip address add 10.8.0.1/16 dev d0 && ip link set d0 up
                 for n in {2..61}; do echo neigh add 10.8.0.$n lladdr 02:00:00:00:00:01 dev d0 nud stale; done | ip -batch -",
         near: "echo 80 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
@@ -252,7 +252,7 @@ const ON_6_12: &[Proof] = &[
         setup: "true",
         near: "true",
         raise: "true",
-        // Not "max": without a limit the signal is Unknown, and nothing clears.
+        // Not "max": without a limit the signal is Unknown, and nothing resolves.
         clear: "echo 800M >/sys/fs/cgroup/kubepods/memory.max",
         goes: Goes::Whole,
         woken: false,

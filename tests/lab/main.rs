@@ -24,11 +24,11 @@ mod kernel;
 mod node;
 mod pieces;
 mod proof;
+mod publish;
 mod reboots;
 mod rights;
 mod scratch;
 mod shell;
-mod told;
 mod vm;
 mod watch;
 
@@ -45,7 +45,7 @@ type Part = (&'static str, fn() -> Result<()>);
 const PARTS: &[Part] = &[
     ("stories", node::stories::on_6_1),
     ("node", node::with_cgroupfs),
-    ("told", told::proofs),
+    ("publish", publish::proofs),
     ("kernel-6.1", kernel::on_6_1),
     ("reboots", reboots::proofs),
     ("contract", contract::proofs),
@@ -65,8 +65,8 @@ const LONG: &[Part] = &[
     ("installed", installed::with_cgroupfs),
     ("installed-systemd", installed::with_systemd),
     ("stories-6.12", node::stories::on_6_12),
-    ("told-slow", told::slow),
-    ("told-numbers", told::numbers),
+    ("publish-slow", publish::slow),
+    ("publish-numbers", publish::numbers),
     ("soak", installed::soak),
     ("sequences", node::sequences),
 ];

@@ -1,10 +1,10 @@
 //! A real node: kubelet, containerd and the EBS driver's stand-in in the VM, joined to a control plane outside.
 
-mod lawful;
+mod healthy;
 mod proofs;
 pub mod stories;
 
-pub use lawful::sequences;
+pub use healthy::sequences;
 pub use proofs::{with_cgroupfs, with_systemd};
 
 use std::fs;

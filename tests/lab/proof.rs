@@ -1,4 +1,4 @@
-//! What a proof is: a near miss at which nothing is found, the thing itself, and its end.
+//! What a proof is: a negative case at which nothing is found, the thing itself, and its end.
 
 use std::time::{Duration, Instant};
 
@@ -27,17 +27,17 @@ pub struct Proof {
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Goes {
-    /// Confirmed, and cleared.
+    /// Confirmed, and resolved.
     Whole,
-    /// Confirmed; that it clears takes too long, and is left to `tests/run long`.
+    /// Confirmed; that it resolves takes too long, and is left to `tests/run long`.
     Raised,
-    /// Suspected, and cleared; that it is confirmed takes too long.
+    /// Suspected, and resolved; that it is confirmed takes too long.
     Suspected,
 }
 
-/// What takes as long as it takes: the longest delay of those that are waited for, and some passes under emulation.
+/// What takes as long as it takes: the longest delay of those that are waited for, and some cycles under emulation.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// So long do near misses stand: longer than a reading of every source that they concern takes to come round.
+/// So long do negative cases stand: longer than a reading of every source that they concern takes to come round.
 const NEAR: Duration = Duration::from_secs(35);
 
 /// The same where nobody waits: a kill is news for ten minutes, and must then be quiet for ten.
@@ -79,11 +79,15 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
     let quiet = silent(&watch, NEAR);
     let looked = quiet.and_then(|()| {
         for proof in proofs {
-            ensure!(!watch.is_blind(proof.kind)?, "{} is blind: that it is silent says nothing", proof.kind);
+            ensure!(
+                !watch.is_not_evaluated(proof.kind)?,
+                "{} is not evaluated: that it is silent says nothing",
+                proof.kind
+            );
         }
         Ok(())
     });
-    tell(format!("{} near misses: nothing is found, and none is blind", proofs.len()), looked);
+    tell(format!("{} negative cases: nothing is found, and every kind is evaluated", proofs.len()), looked);
 
     for proof in proofs {
         let appears = proof.woken.then(|| watch.appearance(proof.kind, ""));
@@ -105,8 +109,8 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
         vm.sh(proof.clear)?;
     }
     for proof in proofs.iter().filter(|proof| proof.goes != Goes::Raised) {
-        let gone = watch.until("cleared", patience, |all| !all.iter().any(|f| proof.is(f)));
-        tell(format!("{} {}: cleared", proof.kind, proof.words), gone.map(drop));
+        let gone = watch.until("resolved", patience, |all| !all.iter().any(|f| proof.is(f)));
+        tell(format!("{} {}: resolved", proof.kind, proof.words), gone.map(drop));
     }
     println!("   woken by: {:?}", watch.wakes()?);
     ensure!(failed == 0, "{failed} of the proofs do not hold; the agent said:\n{}", vm.sh("cat /tmp/barnacle.log")?);

@@ -95,12 +95,14 @@ impl Watch {
         })
     }
 
-    /// Waits until so many passes were made.
+    /// Waits until so many cycles were made.
     pub fn until_passes(&self, wanted: u64) -> Result<()> {
         let passes = || {
             let metrics = self.get("/metrics")?;
-            let line = metrics.lines().find_map(|line| line.strip_prefix("barnacle_passes_total "));
-            line.context("/metrics has no barnacle_passes_total")?.parse::<u64>().context("barnacle_passes_total")
+            let line = metrics.lines().find_map(|line| line.strip_prefix("barnacle_collection_cycles_total "));
+            line.context("/metrics has no barnacle_collection_cycles_total")?
+                .parse::<u64>()
+                .context("barnacle_collection_cycles_total")
         };
         for _ in 0..60 {
             if passes()? >= wanted {
@@ -111,15 +113,15 @@ impl Watch {
         bail!("there were no {wanted} passes within a minute")
     }
 
-    /// Whether a kind could not be judged.
-    pub fn is_blind(&self, kind: &str) -> Result<bool> {
+    /// Whether a kind could not be evaluated.
+    pub fn is_not_evaluated(&self, kind: &str) -> Result<bool> {
         let report = self.report()?;
         let kinds = report["kinds"].as_array().context("/api/v1/report: no list of kinds")?;
         let row = kinds.iter().find(|row| row["kind"] == kind).with_context(|| format!("no kind {kind}"))?;
-        Ok(row["state"] == "blind" || row["state"] == "needs-time")
+        Ok(row["state"] == "not-evaluated" || row["state"] == "needs-time")
     }
 
-    /// How often each thing has begun a pass.
+    /// How often each thing has begun a cycle.
     pub fn wakes(&self) -> Result<Vec<(String, u64)>> {
         let metrics = self.get("/metrics")?;
         let wake = |line: &str| {

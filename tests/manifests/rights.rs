@@ -67,10 +67,10 @@ fn the_roles_grant_what_is_documented_and_no_more() {
     assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
     let of_cluster = ["barnacle-cluster: list,watch /pods", "barnacle-cluster: list /persistentvolumes"];
     assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(of_cluster.map(str::to_owned)));
-    let documented = fs::read_to_string(path("../docs/rights.md")).unwrap();
+    let documented = fs::read_to_string(path("../docs/rbac.md")).unwrap();
     for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")) {
         let resource = line.split(['/', ' ']).nth(3).unwrap();
-        assert!(documented.contains(&format!("`{resource}")), "docs/rights.md does not tell of {resource}");
+        assert!(documented.contains(&format!("`{resource}")), "docs/rbac.md does not tell of {resource}");
     }
 }
 

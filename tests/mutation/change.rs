@@ -1,6 +1,6 @@
 //! What is done to one source of a recording.
 
-use barnacle::facts::{Cause, Observation, Source, SourceSet, Unknown, Witness};
+use barnacle::facts::{Cause, Observation, Provider, Source, SourceSet, Unknown};
 use serde_json::{Value, json};
 
 /// A way in which a source fails.
@@ -56,7 +56,7 @@ impl Change {
             Self::Half => without_items(observation, 2, true).map(Some),
             Self::Empty => without_items(observation, 1, true).map(Some),
             // Objects of the API and answers of EC2 come whole.
-            Self::Parts if source.witness() == Witness::Host => without_parts(observation).map(Some),
+            Self::Parts if source.provider() == Provider::Host => without_parts(observation).map(Some),
             Self::Parts => Err(NotPossible),
             // A controller names its namespaces, and a disk its controller: each proves the other.
             Self::Unmarked if matches!(source, Source::NvmeControllers | Source::BlockDevices) => {
@@ -71,7 +71,7 @@ impl Change {
 #[derive(Debug)]
 pub struct NotPossible;
 
-/// Takes away one item of so many. Lists are found in the form that recordings have: `{"items": […], "gap": …}` for an inventory, an
+/// Takes away one item of so many. Lists are found in the form that recordings have: `{"items": […], "incomplete": …}` for an inventory, an
 /// object of answers by name, and the kernel log's records beside the count of those that were lost.
 fn without_items(observation: &Observation, one_of: usize, marked: bool) -> Result<Observation, NotPossible> {
     let mut value = serde_json::to_value(observation).unwrap();
@@ -183,7 +183,7 @@ fn thin(value: &mut Value, one_of: usize, why: Option<&Value>, changed: &mut boo
         Value::Object(fields) if fields.get("items").is_some_and(Value::is_array) => {
             keep(fields["items"].as_array_mut().unwrap(), one_of);
             if let Some(why) = why {
-                fields.insert("gap".to_owned(), why.clone());
+                fields.insert("incomplete".to_owned(), why.clone());
             }
             *changed = true;
         }
@@ -205,7 +205,7 @@ impl Target {
     }
 
     pub fn api() -> Self {
-        let sources = Source::ALL.iter().copied().filter(|source| source.witness() == Witness::Api);
+        let sources = Source::ALL.iter().copied().filter(|source| source.provider() == Provider::Api);
         Self { name: "api", sources: sources.collect() }
     }
 

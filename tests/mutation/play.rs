@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use barnacle::detect::{DETECTORS, Settings};
 use barnacle::engine::{Engine, Step};
-use barnacle::facts::{Moment, Observation, SourceSet};
-use barnacle::finding::{Blind, Kind, Severity, Subject};
-use barnacle::ledger::{self, Memory};
+use barnacle::facts::{NodeTime, Observation, SourceSet};
+use barnacle::finding::{Coverage, Kind, Object, Severity};
+use barnacle::ledger::{self, LedgerState};
 
 use super::change::{Change, NotPossible, Target};
 
 /// What a finding is known by.
-pub type Key = (Kind, Subject);
+pub type Key = (Kind, Object);
 
 /// Some steps of a recording: a moment and what was seen.
-pub type Steps = Vec<(Moment, Vec<Observation>)>;
+pub type Steps = Vec<(NodeTime, Vec<Observation>)>;
 
 /// How long after a confirmation its sources fail.
 const AFTER: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ pub enum Wrong {
     Clear,
     /// A text says that something is absent, and the unchanged run never does.
     Absence,
-    /// It does not decide by what is missing, and is not confirmed in the same pass.
+    /// It does not decide by what is missing, and is not confirmed in the same cycle.
     Lost,
 }
 
@@ -75,7 +75,7 @@ pub struct Played {
 }
 
 /// Plays the steps from an engine.
-fn run(engine: &mut Engine, steps: &[(Moment, Vec<Observation>)], mut each: impl FnMut(usize, &Engine, &Step)) {
+fn run(engine: &mut Engine, steps: &[(NodeTime, Vec<Observation>)], mut each: impl FnMut(usize, &Engine, &Step)) {
     for (number, (at, seen)) in steps.iter().enumerate() {
         let step = engine.step(*at, seen.clone());
         each(number, engine, &step);
@@ -84,13 +84,13 @@ fn run(engine: &mut Engine, steps: &[(Moment, Vec<Observation>)], mut each: impl
 
 fn standing(engine: &Engine) -> BTreeMap<Key, Severity> {
     let confirmed = engine.entries().filter(|entry| entry.confirmed.is_some());
-    confirmed.map(|entry| ((entry.finding.kind, entry.finding.subject.clone()), entry.finding.severity)).collect()
+    confirmed.map(|entry| ((entry.finding.kind, entry.finding.object.clone()), entry.finding.severity)).collect()
 }
 
 impl Played {
     /// Sources go at the start and after each confirmation, and in the middle where that is wanted.
     pub fn new(steps: Steps, in_the_middle: bool) -> Self {
-        let begin = Engine::new(Settings::default(), steps[0].0, Memory::default());
+        let begin = Engine::new(Settings::default(), steps[0].0, LedgerState::default());
         let (mut all, mut raised) = (Vec::new(), Vec::new());
         let mut confirmed = BTreeMap::new();
         let mut absences: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
@@ -104,12 +104,12 @@ impl Played {
             }
             all.push(now);
             let confirmed = engine.entries().filter(|e| e.confirmed.is_some() && e.quiet_for().is_none());
-            raised.push(confirmed.map(|e| (e.finding.kind, e.finding.subject.clone())).collect());
+            raised.push(confirmed.map(|e| (e.finding.kind, e.finding.object.clone())).collect());
         });
         let mut starts = BTreeSet::from([0]);
         starts.extend(in_the_middle.then_some(steps.len() / 2));
         for number in confirmed.values() {
-            let after = |(at, _): &(Moment, _)| at.since(&steps[*number].0).is_none_or(|passed| passed >= AFTER);
+            let after = |(at, _): &(NodeTime, _)| at.since(&steps[*number].0).is_none_or(|passed| passed >= AFTER);
             starts.extend((number + 1..steps.len()).find(|number| after(&steps[*number])));
         }
         let mut engines = BTreeMap::new();
@@ -196,8 +196,8 @@ impl Played {
                 _ => {}
             }
         }
-        for transition in step.transitions.iter().filter(|t| t.change == ledger::Change::Cleared) {
-            let key = (transition.finding.kind, transition.finding.subject.clone());
+        for transition in step.transitions.iter().filter(|t| t.change == ledger::Change::Resolved) {
+            let key = (transition.finding.kind, transition.finding.object.clone());
             if unchanged.contains_key(&key) {
                 wrong.push((key, Wrong::Resolved, String::new()));
             }
@@ -208,16 +208,16 @@ impl Played {
             if self.confirmed[key] == number && !decides(key.0).meets(target.set()) {
                 wrong.push((key.clone(), Wrong::Lost, String::new()));
             }
-            let suspected = engine.entries().any(|e| e.finding.kind == key.0 && e.finding.subject == key.1);
-            if !suspected && !is_old_news && self.raised[number].contains(key) && !is_blind_to(engine, key) {
+            let suspected = engine.entries().any(|e| e.finding.kind == key.0 && e.finding.object == key.1);
+            if !suspected && !is_old_news && self.raised[number].contains(key) && !is_not_evaluated_for(engine, key) {
                 wrong.push((key.clone(), Wrong::Clear, String::new()));
             }
         }
         for entry in engine.entries().filter(|_| !is_old_news) {
             let kind = entry.finding.kind;
             // What was said while the old value still counted stands as it was said.
-            let key = (kind, entry.finding.subject.clone());
-            if change == Change::Stale && is_blind_to(engine, &key) {
+            let key = (kind, entry.finding.object.clone());
+            if change == Change::Stale && is_not_evaluated_for(engine, &key) {
                 continue;
             }
             let known = self.absences.get(&kind);
@@ -233,11 +233,13 @@ impl Played {
     }
 }
 
-fn is_blind_to(engine: &Engine, (kind, subject): &Key) -> bool {
-    match engine.blind(*kind) {
+fn is_not_evaluated_for(engine: &Engine, (kind, object): &Key) -> bool {
+    match engine.coverage(*kind) {
         None => true,
-        Some(blind @ (Blind::All(_) | Blind::Rest(_) | Blind::Of(_))) => blind.to(subject).is_some(),
-        Some(Blind::No) => false,
+        Some(coverage @ (Coverage::None(_) | Coverage::Partial(_) | Coverage::Except(_))) => {
+            coverage.why_not(object).is_some()
+        }
+        Some(Coverage::Full) => false,
     }
 }
 

@@ -31,7 +31,7 @@ fn reboots_are_not_evaluated(agent: &mut Program, address: SocketAddr, why: &str
     let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
     for kind in ["UnexpectedReboot", "RebootLoop"] {
         let row = report["kinds"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap();
-        assert_eq!((&row["blind"], &row["not_applicable"]), (&Value::Bool(true), &Value::Null), "{row}");
+        assert_eq!((&row["not_evaluated"], &row["not_applicable"]), (&Value::Bool(true), &Value::Null), "{row}");
         assert!(row["why"].as_str().unwrap().contains(why), "{row}");
     }
 }
@@ -182,7 +182,7 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let disk = Full::over(state.path());
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
-        eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot write"));
+        eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot persist state"));
         reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
         assert!(!state.path().join("state.next").exists());
         assert_eq!(get(address, "/metrics").unwrap().0, 200);
@@ -190,7 +190,7 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         agent.signal(Signal::SIGTERM);
         let ended = agent.end_within(SOON);
         ended.expect_code(0);
-        assert_eq!(ended.stderr.matches("cannot write").count(), 1, "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches("cannot persist state").count(), 1, "{}", ended.stderr);
         assert_eq!(boot(state.path()), None, "no half of a file under its name");
 
         disk.free();
@@ -208,12 +208,12 @@ fn a_read_only_disk_is_written_of_once_and_stops_nothing() {
         read_only(state.path());
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
-        eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot write"));
+        eventually(LONG, "the failed write is in the log", || agent.stderr().contains("cannot persist state"));
         reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
         agent.signal(Signal::SIGTERM);
         let ended = agent.end_within(SOON);
         ended.expect_code(0);
-        for line in ["cannot be locked", "cannot write"] {
+        for line in ["cannot be locked", "cannot persist state"] {
             assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {}", ended.stderr);
         }
     });

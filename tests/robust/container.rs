@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use barnacle::catalogue::profile::{Profile, Sight, sight};
-use barnacle::facts::{Cause, Observation, Source, Witness};
+use barnacle::catalogue::profile::{Profile, Visibility, visibility};
+use barnacle::facts::{Cause, Observation, Provider, Source};
 use barnacle::recording::Reader;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
@@ -243,8 +243,8 @@ fn a_container_reads_what_the_machine_reads_or_says_why_not() {
             (Source::KubeletDirs, "the component directories"),
             (Source::KernelLog, "CAP_SYSLOG"),
         ];
-        let of_host = |source: &Source| source.witness() == Witness::Host;
-        let told = |source: &Source| of_host(source) && sight(Profile::Observe, *source) == Sight::Nothing;
+        let of_host = |source: &Source| source.provider() == Provider::Host;
+        let told = |source: &Source| of_host(source) && visibility(Profile::Observe, *source) == Visibility::Hidden;
         let told: Vec<Source> = Source::ALL.iter().copied().filter(told).collect();
         assert_eq!(told, less.map(|(source, _)| source), "the README's table says so as well");
         let open_log = fs::read_to_string("/proc/sys/kernel/dmesg_restrict").is_ok_and(|text| text.trim() == "0");
@@ -293,7 +293,7 @@ fn same_machine(
         (Source::NodeFs, "/inodes"),
         (Source::Cgroups, "/version"),
         (Source::Cgroups, "/driver"),
-        (Source::Neighbours, "/arp/limit"),
+        (Source::Neighbors, "/arp/limit"),
         (Source::Conntrack, "/max"),
     ];
     for (source, part) in parts {

@@ -1,4 +1,4 @@
-//! Every file that a witness reads, broken in every way that a file can be broken.
+//! Every file that a collector reads, broken in every way that a file can be broken.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -57,10 +57,10 @@ impl Form {
     }
 }
 
-/// Kinds and subjects of what was found.
+/// Kinds and objects of what was found.
 fn findings(report: &Value) -> BTreeSet<String> {
     let list = report["findings"].as_array().unwrap();
-    list.iter().map(|finding| format!("{} {}", finding["kind"], finding["subject"])).collect()
+    list.iter().map(|finding| format!("{} {}", finding["kind"], finding["object"])).collect()
 }
 
 /// Every reason in the report why something is not known.
@@ -114,7 +114,7 @@ fn excused(path: &str, form: Form) -> Option<&'static str> {
     (absent && not_everywhere).then_some("not every kernel, controller or volume has it")
 }
 
-/// The names under which a witness may come to a file: a controller's by its class, or through its disk.
+/// The names under which a collector may come to a file: a controller's by its class, or through its disk.
 fn names(path: &str) -> Vec<String> {
     let mut names = vec![path.to_owned()];
     if let Some((_, file)) = path.split_once("/nvme/nvme1/") {

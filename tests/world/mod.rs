@@ -1,4 +1,4 @@
-//! A fake node: a host tree that changes, the real witnesses that look at it, a clock that we turn, and the API of its cluster.
+//! A fake node: a host tree that changes, the real collectors that look at it, a clock that we turn, and the API of its cluster.
 #![allow(dead_code, unused_imports, reason = "each test takes what it needs")]
 
 pub mod api;

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use barnacle::catalogue;
-use barnacle::detect::{DETECTORS, Detector, Judge};
-use barnacle::facts::{Moment, Observation, Source, SourceSet};
-use barnacle::finding::{Blind, Kind, Severity};
+use barnacle::detect::{DETECTORS, Detector, Evaluate};
+use barnacle::facts::{NodeTime, Observation, Source, SourceSet};
+use barnacle::finding::{Coverage, Kind, Severity};
 use barnacle::ledger::Entry;
 
 use super::tree::World;
 
-/// Time between two passes.
+/// Time between two cycles.
 const PASS: u64 = 10;
 /// How long a twin goes on beyond its kind's delay: every source that is read by the clock comes round once more.
 const TWIN_GOES_ON: u64 = 120;
@@ -24,7 +24,7 @@ pub enum Edit {
     Append(String, Vec<u8>),
     Replace(String, String, String),
     Add(String, Growth),
-    Link(String, String),
+    KubeConnection(String, String),
     Directory(String),
     Remove(String),
 }
@@ -33,7 +33,7 @@ impl Edit {
     pub fn path(&self) -> &str {
         match self {
             Self::File(path, _) | Self::Append(path, _) | Self::Replace(path, ..) | Self::Add(path, _) => path,
-            Self::Link(path, _) | Self::Directory(path) | Self::Remove(path) => path,
+            Self::KubeConnection(path, _) | Self::Directory(path) | Self::Remove(path) => path,
         }
     }
 }
@@ -92,7 +92,7 @@ pub enum Purpose {
     /// The kind is confirmed at the end.
     Raise,
     /// The kind is evaluated and not raised, though much is as if; one edit more, and it is.
-    Near,
+    Negative,
     /// The kind is confirmed, and gone at the end.
     Clear,
 }
@@ -100,14 +100,14 @@ pub enum Purpose {
 /// What must be so after a step.
 #[derive(Clone, Debug)]
 enum Expect {
-    /// `!! KIND suspected|confirmed [SEVERITY] [TEXT…] [evidence TEXT…]`: the first text is looked for in subject or message.
+    /// `!! KIND suspected|confirmed [SEVERITY] [TEXT…] [evidence TEXT…]`: the first text is looked for in object or message.
     Found { kind: Kind, confirmed: bool, severity: Option<Severity>, text: String, evidence: String },
     /// `!! no KIND`
     Not(Kind),
     /// `!! not KIND OBJECT by SOURCE [TEXT…]`
     Evaluated(Negative),
-    /// `!! blind KIND [TEXT…]`
-    Blind(Kind, String),
+    /// `!! not-evaluated KIND [TEXT…]`
+    NotEvaluated(Kind, String),
 }
 
 /// The kind was evaluated for this object and not raised, because of what this source returned.
@@ -161,9 +161,9 @@ impl Scenario {
         let stem = file.file_stem().unwrap().to_str().unwrap();
         let purpose = match stem.split('-').next().unwrap() {
             "raise" => Purpose::Raise,
-            "near" => Purpose::Near,
+            "negative" => Purpose::Negative,
             "clear" => Purpose::Clear,
-            other => panic!("{}: expected raise, near or clear, found {other}", file.display()),
+            other => panic!("{}: expected raise, negative or clear, found {other}", file.display()),
         };
         Self::of(format!("{kind} {stem}"), purpose, kind, &fs::read_to_string(file).unwrap())
     }
@@ -193,7 +193,7 @@ impl Scenario {
     }
 
     /// Plays it through; what was observed in each round.
-    pub fn observe(&self, base: &[Edit]) -> Vec<(Moment, Vec<Observation>)> {
+    pub fn observe(&self, base: &[Edit]) -> Vec<(NodeTime, Vec<Observation>)> {
         let mut world = World::new(base);
         let mut all = Vec::new();
         let mut next = 0;
@@ -203,8 +203,8 @@ impl Scenario {
                 next += PASS;
             }
             world.edit(&step.edits);
-            if let Some((id, told)) = &step.reboot {
-                world.reboot(step.second, id, *told);
+            if let Some((id, stopped)) = &step.reboot {
+                world.reboot(step.second, id, *stopped);
             }
             world.rounds(step.second, |at, seen| all.push((at, seen.to_vec())));
             next = step.second + PASS;
@@ -214,7 +214,7 @@ impl Scenario {
 
     /// Plays it through; what came out otherwise than it says.
     pub fn play(&self, base: &[Edit]) -> Result<(), String> {
-        if self.purpose == Purpose::Near {
+        if self.purpose == Purpose::Negative {
             self.is_a_negative_case()?;
         }
         let mut ever = false;
@@ -222,7 +222,7 @@ impl Scenario {
         let (world, _) = play(&self.steps, base, |world, second, step| {
             self.nothing_else(world, &self.also).map_err(|why| format!("at {second} s {why}"))?;
             ever |= confirmed(world, self.kind).is_some();
-            if self.purpose == Purpose::Near {
+            if self.purpose == Purpose::Negative {
                 self.stays_evaluated(world, &mut evaluated).map_err(|why| format!("at {second} s {why}"))?;
             }
             let mut expects = step.into_iter().flat_map(|step| &step.expects);
@@ -231,14 +231,14 @@ impl Scenario {
         let stands = confirmed(&world, self.kind).is_some();
         match (self.purpose, ever, stands) {
             (Purpose::Raise, _, true) | (Purpose::Clear, true, false) => Ok(()),
-            (Purpose::Near, false, _) => {
+            (Purpose::Negative, false, _) => {
                 self.ends_without(&world)?;
                 self.twins.iter().try_for_each(|twin| self.play_twin(twin, base))
             }
-            (Purpose::Raise, _, false) => Err(format!("not raised at its end. {}", tell(&world))),
-            (Purpose::Near, true, _) => Err("raised, and must not be".into()),
-            (Purpose::Clear, false, _) => Err(format!("never raised. {}", tell(&world))),
-            (Purpose::Clear, _, true) => Err("raised, but not cleared at its end".into()),
+            (Purpose::Raise, _, false) => Err(format!("not raised at its end. {}", describe(&world))),
+            (Purpose::Negative, true, _) => Err("raised, and must not be".into()),
+            (Purpose::Clear, false, _) => Err(format!("never raised. {}", describe(&world))),
+            (Purpose::Clear, _, true) => Err("raised, but not resolved at its end".into()),
         }
     }
 
@@ -263,25 +263,25 @@ impl Scenario {
     }
 
     /// Whether it says that its kind cannot be evaluated at some time.
-    fn is_blind(&self) -> bool {
-        self.steps.iter().any(|step| self.is_blind_at(step))
+    fn is_not_evaluated(&self) -> bool {
+        self.steps.iter().any(|step| self.is_not_evaluated_at(step))
     }
 
-    fn is_blind_at(&self, step: &Step) -> bool {
-        step.expects.iter().any(|expect| matches!(expect, Expect::Blind(kind, _) if *kind == self.kind))
+    fn is_not_evaluated_at(&self, step: &Step) -> bool {
+        step.expects.iter().any(|expect| matches!(expect, Expect::NotEvaluated(kind, _) if *kind == self.kind))
     }
 
     /// Whether it is a case of "not evaluated", at its end as well.
-    fn ends_blind(&self) -> bool {
-        self.negatives().next().is_none() && self.steps.last().is_some_and(|step| self.is_blind_at(step))
+    fn ends_not_evaluated(&self) -> bool {
+        self.negatives().next().is_none() && self.steps.last().is_some_and(|step| self.is_not_evaluated_at(step))
     }
 
     /// Without these a broken parser would make it hold.
     fn is_a_negative_case(&self) -> Result<(), String> {
         let kind = self.kind;
-        if self.negatives().next().is_none() && !self.ends_blind() {
+        if self.negatives().next().is_none() && !self.ends_not_evaluated() {
             return Err(format!(
-                "expected `!! not {kind} OBJECT by SOURCE [TEXT]`, or `!! blind {kind} [TEXT]` in its last step"
+                "expected `!! not {kind} OBJECT by SOURCE [TEXT]`, or `!! not-evaluated {kind} [TEXT]` in its last step"
             ));
         }
         let names_its_finding = |expect: &Expect| matches!(expect, Expect::Found { kind: k, confirmed: true, text, .. } if *k == kind && !text.is_empty());
@@ -294,11 +294,11 @@ impl Scenario {
         }
     }
 
-    /// Once the kind could be evaluated, it can be at each pass, unless the scenario says otherwise.
+    /// Once the kind could be evaluated, it can be at each cycle, unless the scenario says otherwise.
     fn stays_evaluated(&self, world: &World, evaluated: &mut bool) -> Result<(), String> {
         match not_evaluated(world, self.kind) {
             None => *evaluated = true,
-            Some(why) if *evaluated && !self.is_blind() => return Err(why),
+            Some(why) if *evaluated && !self.is_not_evaluated() => return Err(why),
             Some(_) => {}
         }
         Ok(())
@@ -309,7 +309,7 @@ impl Scenario {
         if let Some(entry) = world.engine.entries().find(|e| e.finding.kind == self.kind) {
             return Err(format!("suspected at its end: {}", entry.finding.message));
         }
-        if self.ends_blind() {
+        if self.ends_not_evaluated() {
             return Ok(());
         }
         match not_evaluated(world, self.kind) {
@@ -347,7 +347,7 @@ impl Scenario {
         if objects.any(|object| raised.iter().any(|entry| is_about(entry, object))) {
             return Ok(());
         }
-        Err(format!("expected {} of an object after `!! not`, found: {}", self.kind, tell(world)))
+        Err(format!("expected {} of an object after `!! not`, found: {}", self.kind, describe(world)))
     }
 }
 
@@ -412,7 +412,7 @@ fn step_at(steps: &mut Vec<Step>, second: u64) -> &mut Step {
     &mut steps[at]
 }
 
-/// Plays steps; `look` sees each pass, and the step that it ends. What there is then, and the second of the next pass.
+/// Plays steps; `look` sees each cycle, and the step that it ends. What there is then, and the second of the next cycle.
 fn play(
     steps: &[Step],
     base: &[Edit],
@@ -427,8 +427,8 @@ fn play(
             next += PASS;
         }
         world.edit(&step.edits);
-        if let Some((id, told)) = &step.reboot {
-            world.reboot(step.second, id, *told);
+        if let Some((id, stopped)) = &step.reboot {
+            world.reboot(step.second, id, *stopped);
         }
         world.pass(step.second);
         look(&world, step.second, Some(step))?;
@@ -450,17 +450,19 @@ fn not_evaluated(world: &World, kind: Kind) -> Option<String> {
     let detector = detector(kind);
     let view = world.engine.view();
     let unread = |source: Source| {
-        let why = view.unknown(source).or_else(|| view.gap(source))?;
+        let why = view.unknown(source).or_else(|| view.incomplete_list(source))?;
         Some(format!("{kind} was not evaluated: {source}: {}", why.why))
     };
-    match world.engine.blind(kind) {
+    match world.engine.coverage(kind) {
         None => Some(format!("{kind} was not evaluated yet")),
-        Some(Blind::All(why) | Blind::Rest(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
+        Some(Coverage::None(why) | Coverage::Partial(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
         // A typed detector says itself what it could not evaluate; of the others each source that decides must be known.
-        Some(Blind::No | Blind::Of(_)) if matches!(detector.judge, Judge::Typed(_) | Judge::OfVolumes(_)) => {
+        Some(Coverage::Full | Coverage::Except(_))
+            if matches!(detector.evaluate, Evaluate::Typed(_) | Evaluate::OfVolumes(_)) =>
+        {
             detector.needs.iter().find_map(unread)
         }
-        Some(Blind::No | Blind::Of(_)) => detector.decides_by().iter().find_map(unread),
+        Some(Coverage::Full | Coverage::Except(_)) => detector.decides_by().iter().find_map(unread),
     }
 }
 
@@ -479,7 +481,7 @@ impl Negative {
             return Err(format!("{kind} does not read {source}"));
         }
         let view = world.engine.view();
-        if let Some(why) = view.unknown(*source).or_else(|| view.gap(*source)) {
+        if let Some(why) = view.unknown(*source).or_else(|| view.incomplete_list(*source)) {
             return Err(format!("{source} is not known: {}", why.why));
         }
         let reading = format!("{:?}", world.latest(*source));
@@ -491,34 +493,34 @@ impl Negative {
 
     /// The kind was evaluated for this object.
     fn is_evaluated(&self, world: &World) -> Result<(), String> {
-        let Some(Blind::Of(objects)) = world.engine.blind(self.kind) else { return Ok(()) };
-        match objects.iter().find(|(subject, _)| subject.to_string().contains(&self.object)) {
-            Some((subject, why)) => Err(format!("{} was not evaluated of {subject}: {}", self.kind, why.why)),
+        let Some(Coverage::Except(objects)) = world.engine.coverage(self.kind) else { return Ok(()) };
+        match objects.iter().find(|(object, _)| object.to_string().contains(&self.object)) {
+            Some((object, why)) => Err(format!("{} was not evaluated of {object}: {}", self.kind, why.why)),
             None => Ok(()),
         }
     }
 }
 
 fn is_about(entry: &Entry, object: &str) -> bool {
-    entry.finding.subject.to_string().contains(object) || entry.finding.message.contains(object)
+    entry.finding.object.to_string().contains(object) || entry.finding.message.contains(object)
 }
 
-fn tell(world: &World) -> String {
+fn describe(world: &World) -> String {
     let found = world.engine.entries().map(|e| {
         let how = if e.confirmed.is_some() { "confirmed" } else { "suspected" };
         format!(
             "{} {how} {} of {} ({})",
             e.finding.kind,
             e.finding.severity.name(),
-            e.finding.subject,
+            e.finding.object,
             e.finding.message
         )
     });
-    let blind = Kind::ALL.iter().filter_map(|kind| match world.engine.blind(*kind) {
-        Some(Blind::All(why)) => Some(format!("{kind} is blind: {why}")),
+    let not_evaluated = Kind::ALL.iter().filter_map(|kind| match world.engine.coverage(*kind) {
+        Some(Coverage::None(why)) => Some(format!("{kind} is not evaluated: {why}")),
         _ => None,
     });
-    found.chain(blind).collect::<Vec<_>>().join("; ")
+    found.chain(not_evaluated).collect::<Vec<_>>().join("; ")
 }
 
 impl Expect {
@@ -530,12 +532,12 @@ impl Expect {
                     f.kind == *kind
                         && e.confirmed.is_some() == *confirmed
                         && severity.is_none_or(|s| s == f.severity)
-                        && (f.message.contains(text) || f.subject.to_string().contains(text))
+                        && (f.message.contains(text) || f.object.to_string().contains(text))
                         && (evidence.is_empty() || f.evidence.iter().any(|e| e.fact.contains(evidence)))
                 };
                 match world.engine.entries().find(fits) {
                     Some(_) => Ok(()),
-                    None => Err(format!("expected {self:?}, found: {}", tell(world))),
+                    None => Err(format!("expected {self:?}, found: {}", describe(world))),
                 }
             }
             Self::Not(kind) => match world.engine.entries().find(|e| e.finding.kind == *kind) {
@@ -543,10 +545,10 @@ impl Expect {
                 None => Ok(()),
             },
             Self::Evaluated(negative) => negative.check(world),
-            Self::Blind(kind, text) => match world.engine.blind(*kind) {
-                Some(Blind::All(why) | Blind::Rest(why)) if why.why.contains(text.as_str()) => Ok(()),
-                Some(Blind::Of(of)) if of.values().any(|why| why.why.contains(text.as_str())) => Ok(()),
-                other => Err(format!("expected {kind} to be blind ({text}), found {other:?}")),
+            Self::NotEvaluated(kind, text) => match world.engine.coverage(*kind) {
+                Some(Coverage::None(why) | Coverage::Partial(why)) if why.why.contains(text.as_str()) => Ok(()),
+                Some(Coverage::Except(of)) if of.values().any(|why| why.why.contains(text.as_str())) => Ok(()),
+                other => Err(format!("expected {kind} not to be evaluated ({text}), found {other:?}")),
             },
         }
     }
@@ -654,7 +656,7 @@ fn add(rest: &str) -> Option<Edit> {
 /// `PATH`, `PATH -> TARGET`, `dir PATH`, `rm PATH`, `append PATH`, `sed PATH | FROM | TO`, `add PATH LINE NUMBER +BY`.
 fn edit(rest: &str) -> Edit {
     if let Some((path, target)) = rest.split_once(" -> ") {
-        return Edit::Link(path.into(), target.into());
+        return Edit::KubeConnection(path.into(), target.into());
     }
     match rest.split_once(' ') {
         Some(("dir", path)) => Edit::Directory(path.into()),
@@ -679,7 +681,7 @@ fn expect(rest: &str) -> Result<Expect, Option<Kind>> {
         Some(&"also") => Err(kind(words.get(1))),
         Some(&"no") => kind(words.get(1)).map(Expect::Not).ok_or(None),
         Some(&"not") => negative(&words).map(Expect::Evaluated).ok_or(None),
-        Some(&"blind") => kind(words.get(1)).map(|k| Expect::Blind(k, text(2))).ok_or(None),
+        Some(&"not-evaluated") => kind(words.get(1)).map(|k| Expect::NotEvaluated(k, text(2))).ok_or(None),
         first => {
             let kind = kind(first).ok_or(None)?;
             let confirmed = match words.get(1) {

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::StateDir;
+use barnacle::collect::cluster::{Object, read_object, read_pods};
+use barnacle::collect::host::root::Root;
+use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Answer, Answers, Moment, Observation, PersistentVolume, Pod, Question, Reading, Source, SourceSet,
-    VolumeAttachment, VolumeClass, Witness,
+    Answer, Answers, Lookup, NodeTime, Observation, PersistentVolume, Pod, Provider, Reading, Source, SourceSet,
+    VolumeAttachment, VolumeClass,
 };
-use barnacle::ledger::Memory;
-use barnacle::observe::cluster::{Object, read_object, read_pods};
-use barnacle::observe::host::root::Root;
-use barnacle::observe::{Host, HostSettings};
+use barnacle::ledger::LedgerState;
 use serde::de::DeserializeOwned;
 
 use super::scenario::Edit;
@@ -36,7 +36,7 @@ pub struct World {
     state: StateDir,
     pub engine: Engine,
     schedule: Schedule,
-    asks: Vec<Question>,
+    lookups: Vec<Lookup>,
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
     /// What the API server was asked so far.
@@ -56,8 +56,8 @@ struct Said {
 }
 
 impl Said {
-    fn put(&mut self, name: String, object: Option<Object>, source: Source, at: Moment) -> Observation {
-        fn add<T: Clone>(to: &mut Answers<T>, name: String, object: Option<T>, at: Moment) -> Reading<Answers<T>> {
+    fn put(&mut self, name: String, object: Option<Object>, source: Source, at: NodeTime) -> Observation {
+        fn add<T: Clone>(to: &mut Answers<T>, name: String, object: Option<T>, at: NodeTime) -> Reading<Answers<T>> {
             to.0.insert(name, object.map_or(Answer::NotFound, Answer::Found));
             Reading::Known { value: to.clone(), at }
         }
@@ -84,7 +84,7 @@ impl World {
     pub fn new(base: &[Edit]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         apply(dir.path(), base);
-        let now = moment(dir.path(), 0, (0, UP));
+        let now = node_time(dir.path(), 0, (0, UP));
         let (state, memory) = open_state(dir.path(), now);
         let engine = Engine::new(Config::default().detect, now, memory);
         let schedule = Schedule::new(Duration::from_secs(10));
@@ -94,7 +94,7 @@ impl World {
             state,
             engine,
             schedule,
-            asks: Vec::new(),
+            lookups: Vec::new(),
             boot: (0, UP),
             answers: RefCell::default(),
             latest: BTreeMap::new(),
@@ -112,25 +112,25 @@ impl World {
 
     /// The agent is killed and started again.
     pub fn restart(&mut self, second: u64) {
-        let now = self.moment(second);
+        let now = self.node_time(second);
         let (state, memory) = open_state(self.dir.path(), now);
         self.state = state;
         self.engine = Engine::new(Config::default().detect, now, memory);
         self.host = host(self.dir.path());
         self.schedule = Schedule::new(Duration::from_secs(10));
-        self.asks.clear();
+        self.lookups.clear();
         self.answers = RefCell::default();
     }
 
     /// The machine goes down, told or not, and an agent starts in its next boot.
-    pub fn reboot(&mut self, second: u64, boot_id: &str, told: bool) {
-        let now = self.moment(second);
-        if told {
+    pub fn reboot(&mut self, second: u64, boot_id: &str, stopped: bool) {
+        let now = self.node_time(second);
+        if stopped {
             self.state.stopped(now, self.engine.memory());
         }
         fs::write(self.dir.path().join("proc/sys/kernel/random/boot_id"), boot_id).unwrap();
         self.boot = (second, 30);
-        let now = self.moment(second);
+        let now = self.node_time(second);
         let (state, memory) = open_state(self.dir.path(), now);
         self.state = state;
         self.engine = Engine::new(Config::default().detect, now, memory);
@@ -138,27 +138,27 @@ impl World {
         self.schedule = Schedule::new(Duration::from_secs(10));
     }
 
-    /// What the agent does at this time: it reads what is due, judges it, and answers what its judges ask.
+    /// What the agent does at this time: it reads what is due, evaluates it, and answers what its detectors ask.
     pub fn pass(&mut self, second: u64) {
         self.rounds(second, |_, _| {});
     }
 
     /// The same; each round's observations are handed out before the engine has them.
-    pub fn rounds(&mut self, second: u64, mut each: impl FnMut(Moment, &[Observation])) {
-        let at = self.moment(second);
+    pub fn rounds(&mut self, second: u64, mut each: impl FnMut(NodeTime, &[Observation])) {
+        let at = self.node_time(second);
         for _ in 0..3 {
-            let asks = std::mem::take(&mut self.asks);
-            let of_host = asks.iter().map(Question::source).filter(|source| source.witness() == Witness::Host);
+            let lookups = std::mem::take(&mut self.lookups);
+            let of_host = lookups.iter().map(Lookup::source).filter(|source| source.provider() == Provider::Host);
             let asked: SourceSet = of_host.collect();
             let due = self.schedule.take_due(at).with(asked);
-            let mut seen: Vec<_> = due.iter().map(|source| self.host.observe(source, &asks, at)).collect();
+            let mut seen: Vec<_> = due.iter().map(|source| self.host.collect(source, &lookups, at)).collect();
             self.state.replace(&mut seen, at);
-            seen.extend(self.api(at, &asks));
+            seen.extend(self.api(at, &lookups));
             each(at, &seen);
             self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
             let step = self.engine.step(at, seen);
-            self.schedule.answer(&step.asks, at, &mut self.asks);
-            if self.asks.is_empty() {
+            self.schedule.answer(&step.lookups, at, &mut self.lookups);
+            if self.lookups.is_empty() {
                 break;
             }
         }
@@ -169,7 +169,7 @@ impl World {
 
     /// What the API server says, where the scenario has one (`api/`): its lists and objects as kubectl prints them, and
     /// what is asked by name. What is not there it does not have.
-    fn api(&self, at: Moment, asks: &[Question]) -> Vec<Observation> {
+    fn api(&self, at: NodeTime, lookups: &[Lookup]) -> Vec<Observation> {
         let api = self.dir.path().join("api");
         let mut seen = Vec::new();
         let file = |name: &str| fs::read(api.join(name)).ok();
@@ -189,13 +189,13 @@ impl World {
             return seen;
         }
         let mut answers = self.answers.borrow_mut();
-        for ask in asks {
+        for ask in lookups {
             let (folder, name) = match ask {
-                Question::VolumeAttachment(name) => ("volumeattachments", name.clone()),
-                Question::PersistentVolume(name) => ("persistentvolumes", name.clone()),
-                Question::StorageClass(name) => ("storageclasses", name.clone()),
-                Question::AttributesClass(name) => ("volumeattributesclasses", name.clone()),
-                Question::FormerPod { namespace, name } => ("pods", format!("{namespace}/{name}")),
+                Lookup::VolumeAttachment(name) => ("volumeattachments", name.clone()),
+                Lookup::PersistentVolume(name) => ("persistentvolumes", name.clone()),
+                Lookup::StorageClass(name) => ("storageclasses", name.clone()),
+                Lookup::AttributesClass(name) => ("volumeattributesclasses", name.clone()),
+                Lookup::FormerPod { namespace, name } => ("pods", format!("{namespace}/{name}")),
                 _ => continue,
             };
             let object = file(&format!("{folder}/{name}.json"));
@@ -208,7 +208,7 @@ impl World {
 
     /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json` and `ec2/sweep.json`, as a
     /// recording has them. Each is said once.
-    fn ec2(&self, at: Moment) -> impl Iterator<Item = Observation> {
+    fn ec2(&self, at: NodeTime) -> impl Iterator<Item = Observation> {
         let once = |name: &str| {
             let path = self.dir.path().join("ec2").join(name);
             let text = fs::read(&path).ok()?;
@@ -224,8 +224,8 @@ impl World {
         attached.into_iter().chain(volumes).chain(sweep)
     }
 
-    fn moment(&self, second: u64) -> Moment {
-        moment(self.dir.path(), second, self.boot)
+    fn node_time(&self, second: u64) -> NodeTime {
+        node_time(self.dir.path(), second, self.boot)
     }
 }
 
@@ -245,10 +245,10 @@ fn recorded(file: &Path, name: &str, source: Source) -> Option<Object> {
     }
 }
 
-fn moment(dir: &Path, second: u64, (begun, up): (u64, u64)) -> Moment {
+fn node_time(dir: &Path, second: u64, (begun, up): (u64, u64)) -> NodeTime {
     let id = fs::read_to_string(dir.join("proc/sys/kernel/random/boot_id")).unwrap();
     let wall = jiff::Timestamp::from_second(MIDNIGHT + i64::try_from(second).unwrap()).unwrap();
-    Moment { boot: id.parse().unwrap(), up: Duration::from_secs(up + second - begun), wall }
+    NodeTime { boot: id.parse().unwrap(), up: Duration::from_secs(up + second - begun), wall }
 }
 
 fn host(dir: &Path) -> Host {
@@ -261,12 +261,12 @@ fn host(dir: &Path) -> Host {
         node_name: None,
         probe_xfs: false,
         nvme_stats: None,
-        spared: None,
+        unrestricted_thread: None,
     };
     Host::new(root, settings)
 }
 
-fn open_state(dir: &Path, now: Moment) -> (StateDir, Memory) {
+fn open_state(dir: &Path, now: NodeTime) -> (StateDir, LedgerState) {
     StateDir::open(Some(&dir.join("state")), now)
 }
 
@@ -278,7 +278,7 @@ pub fn apply(dir: &Path, edits: &[Edit]) {
                 make_parent(&path);
                 write(edit.path(), &path, text);
             }
-            Edit::Link(_, target) => {
+            Edit::KubeConnection(_, target) => {
                 make_parent(&path);
                 let _ = fs::remove_file(&path);
                 std::os::unix::fs::symlink(target, &path).unwrap();

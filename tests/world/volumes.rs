@@ -206,7 +206,7 @@ impl Model {
         let changed = now.files.iter().filter(|(path, text)| self.before.files.get(*path) != Some(text));
         edits.extend(changed.map(|(path, text)| Edit::File(path.clone(), text.clone().into_bytes())));
         let changed = now.links.iter().filter(|(path, to)| self.before.links.get(*path) != Some(to));
-        edits.extend(changed.map(|(path, to)| Edit::Link(path.clone(), to.clone())));
+        edits.extend(changed.map(|(path, to)| Edit::KubeConnection(path.clone(), to.clone())));
         self.before = now;
         edits
     }

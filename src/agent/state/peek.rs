@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{MOST_BYTES, begin, whole};
-use crate::facts::{BootHistory, BootId, Cause, Moment, Observation, Reading, Unknown};
-use crate::observe::clock::boots_alike;
+use super::{MAX_BYTES, begin, whole};
+use crate::collect::clock::boots_alike;
+use crate::facts::{BootHistory, BootId, Cause, NodeTime, Observation, Reading, Unknown};
 
 /// The boots that an agent wrote down, or why they are not known.
 ///
@@ -20,12 +20,12 @@ pub struct Peek(Option<Result<BootHistory, Unknown>>);
 impl Peek {
     /// Reads the file in this directory; without a directory the source keeps its own reason.
     #[must_use]
-    pub fn at(dir: Option<&Path>, now: Moment) -> Self {
+    pub fn at(dir: Option<&Path>, now: NodeTime) -> Self {
         Self(dir.map(|dir| read(&dir.join("state.json"), now)))
     }
 
     /// Puts the boots, or the reason, in the place of the source that only the state file can answer.
-    pub fn replace(&self, seen: &mut [Observation], at: Moment) {
+    pub fn replace(&self, seen: &mut [Observation], at: NodeTime) {
         let Some(history) = &self.0 else { return };
         for observation in seen {
             if let Observation::BootHistory(reading) = observation {
@@ -35,7 +35,7 @@ impl Peek {
     }
 }
 
-fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
+fn read(file: &Path, now: NodeTime) -> Result<BootHistory, Unknown> {
     if now.boot == BootId::default() {
         return Err(boots_alike(Cause::Failed));
     }
@@ -55,11 +55,11 @@ fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
         return Err(unknown(Cause::WrongType, "expected a regular file"));
     }
     let mut text = Vec::new();
-    handle.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MOST_BYTES) {
+    handle.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(unknown(
             Cause::TooLarge,
-            &format!("larger than {MOST_BYTES} bytes, expected the agent's state file"),
+            &format!("larger than {MAX_BYTES} bytes, expected the agent's state file"),
         ));
     }
     let malformed = |error| unknown(Cause::Malformed, &format!("expected the agent's state file: {error}"));
@@ -77,7 +77,7 @@ fn read(file: &Path, now: Moment) -> Result<BootHistory, Unknown> {
 }
 
 /// Refuses a history that goes on in another boot after this one began: no machine is in two boots at a time.
-fn expect_same_machine(boots: &BootHistory, now: Moment) -> Result<(), String> {
+fn expect_same_machine(boots: &BootHistory, now: NodeTime) -> Result<(), String> {
     let booted = now.wall_at(Duration::ZERO);
     let Some(last) = boots.boots.last().filter(|last| last.last_seen > booted) else { return Ok(()) };
     Err(format!(
@@ -94,12 +94,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::collect::host::root::as_another_user;
     use crate::facts::Source;
-    use crate::observe::host::root::as_another_user;
 
-    fn now() -> Moment {
+    fn now() -> NodeTime {
         let boot = "00000000-0000-4000-8000-00000000000b".parse().unwrap();
-        Moment { boot, up: Duration::from_secs(60), wall: Timestamp::from_second(1_700_000_000).unwrap() }
+        NodeTime { boot, up: Duration::from_secs(60), wall: Timestamp::from_second(1_700_000_000).unwrap() }
     }
 
     fn seen(dir: Option<&Path>) -> Reading<BootHistory> {
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(left, garbage, "a look changes nothing");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a look moves nothing aside");
         }
-        File::create(&file).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        File::create(&file).unwrap().set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(cause(dir.path()), Cause::TooLarge);
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
@@ -210,7 +210,7 @@ mod tests {
             "first_seen":"2026-11-21T00:00:00Z","last_seen":"2026-11-21T01:00:00Z"}]}}"#,
         )
         .unwrap();
-        let now = Moment { boot: BootId::default(), ..now() };
+        let now = NodeTime { boot: BootId::default(), ..now() };
         let mut seen = [Observation::unknown(Source::BootHistory, Unknown::not_asked())];
         Peek::at(Some(dir.path()), now).replace(&mut seen, now);
         let [Observation::BootHistory(reading)] = seen else { panic!("another source") };

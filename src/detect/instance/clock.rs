@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{ClockState, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::finding::{Finding, Kind, Object, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
@@ -46,7 +46,7 @@ impl Detect for ClockDrift {
     type In = Required<sources::Clock>;
 
     fn evaluate(clock: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        out.decide(KIND, Subject::node, decide(&clock, &around.settings.clock));
+        out.decide(KIND, Object::node, decide(&clock, &around.settings.clock));
     }
 }
 
@@ -66,9 +66,9 @@ fn decide(clock: &Seen<'_, ClockState>, settings: &Settings) -> Tri<Finding> {
     Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject: Subject::node(),
+        object: Object::node(),
         message,
         evidence: vec![clock.says(fact)],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, BootHistory, BootRecord, MissedBoots, Moment, Tri};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::facts::{Boot, BootHistory, BootRecord, MissedBoots, NodeTime, Tri};
+use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::setting::{Group, duration, number};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
@@ -69,12 +69,12 @@ impl Detect for Reboots {
 
     fn evaluate((history, boot): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let settings = &around.settings.reboots;
-        out.decide(Kind::UnexpectedReboot, Subject::node, crash(&history, &boot, around.now, settings));
-        out.decide(Kind::RebootLoop, Subject::node, repeated(&history, &boot, around.now, settings));
+        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, &boot, around.now, settings));
+        out.decide(Kind::RebootLoop, Object::node, repeated(&history, &boot, around.now, settings));
     }
 }
 
-fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
+fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: NodeTime, settings: &Settings) -> Tri<Finding> {
     let (before, this) = match history.value.boots.as_slice() {
         [.., before, this] => (Some(before), Some(this)),
         boots => (None, boots.last()),
@@ -101,17 +101,22 @@ fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, s
     Tri::Yes(Finding {
         kind: Kind::UnexpectedReboot,
         severity: Severity::Warning,
-        subject: Subject::node(),
+        object: Object::node(),
         message: format!(
             "the machine went down without shutting down, some time after {:.0}{trouble}",
             before.last_seen
         ),
         evidence,
-        advice: crate::catalogue::row(Kind::UnexpectedReboot).act.to_owned(),
+        advice: crate::catalogue::row(Kind::UnexpectedReboot).remediation.to_owned(),
     })
 }
 
-fn repeated(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment, settings: &Settings) -> Tri<Finding> {
+fn repeated(
+    history: &Seen<'_, BootHistory>,
+    boot: &Cited<'_, Boot>,
+    now: NodeTime,
+    settings: &Settings,
+) -> Tri<Finding> {
     let since = earlier(now, settings.loop_window);
     let recent: Vec<&BootRecord> = history.value.boots.iter().filter(|boot| boot.first_seen >= since).collect();
     if u64::try_from(recent.len()).unwrap_or(u64::MAX) < settings.loop_boots {
@@ -125,15 +130,15 @@ fn repeated(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: Moment
     Tri::Yes(Finding {
         kind: Kind::RebootLoop,
         severity: Severity::Critical,
-        subject: Subject::node(),
+        object: Object::node(),
         message: format!("{} boots within {minutes} minutes", recent.len()),
         evidence: boots.chain(now_running(boot)).collect(),
-        advice: crate::catalogue::row(Kind::RebootLoop).act.to_owned(),
+        advice: crate::catalogue::row(Kind::RebootLoop).remediation.to_owned(),
     })
 }
 
 /// A window that begins before all time has every boot in it.
-fn earlier(now: Moment, window: Duration) -> Timestamp {
+fn earlier(now: NodeTime, window: Duration) -> Timestamp {
     now.wall.checked_sub(window).unwrap_or(Timestamp::MIN)
 }
 

@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{CpuTimes, Tri, Unknown};
-use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::finding::{Finding, Kind, Object, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
@@ -46,7 +46,7 @@ impl Detect for CpuSteal {
     type In = Pair<sources::CpuTimes>;
 
     fn evaluate(cpu: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        out.decide(KIND, Subject::node, decide(&cpu, &around.settings.steal).into());
+        out.decide(KIND, Object::node, decide(&cpu, &around.settings.steal).into());
     }
 }
 
@@ -61,9 +61,9 @@ fn decide(cpu: &Paired<'_, CpuTimes>, settings: &Settings) -> Result<Tri<Finding
     Ok(Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject: Subject::node(),
+        object: Object::node(),
         message: format!("{percent} % of the CPU time is withheld by the hypervisor"),
         evidence: vec![cpu.now.says(fact)],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }))
 }

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Tri, Unknown};
-use crate::finding::{Finding, Headroom, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Headroom, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 use crate::wording::{bytes, count, duration};
@@ -35,7 +35,7 @@ impl Detect for EvictionThresholdMet {
                     first.get_or_insert_with(|| config.value.hard.why_assumed().unwrap_or(why).clone());
                 }
             }
-            out.decide(KIND, || subject(signal), decision);
+            out.decide(KIND, || object(signal), decision);
         }
         if let Some(why) = first.filter(|_| !evaluated) {
             out.nothing(KIND, &why);
@@ -43,8 +43,8 @@ impl Detect for EvictionThresholdMet {
     }
 }
 
-fn subject(signal: EvictionSignal) -> Subject {
-    Subject::new(SubjectType::Signal, signal.name())
+fn object(signal: EvictionSignal) -> Object {
+    Object::new(ObjectType::Signal, signal.name())
 }
 
 /// What is met of a signal's thresholds. That the soft one is met is known without the hard one, and the other way round.
@@ -83,10 +83,10 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
     let finding = Finding {
         kind: KIND,
         severity,
-        subject: subject(*signal),
+        object: object(*signal),
         message: format!("{signal} is {left}, {still} the {hardness} threshold of {limit}: {then}"),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     Tri::Yes(Raised { finding, severity_unknown: unknown })
 }
@@ -107,7 +107,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, Cause, Moment, Observation, Reading, ThresholdValue, Thresholds, default_thresholds};
+    use crate::facts::{BootId, Cause, NodeTime, Observation, Reading, ThresholdValue, Thresholds, default_thresholds};
     use crate::view::View;
 
     fn met_at_five(hard: Thresholds, soft: Thresholds) -> Result<Option<(Severity, String)>, Unknown> {
@@ -120,7 +120,7 @@ mod tests {
             assumed: Some(10),
             note: None,
         };
-        let now = Moment { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        let now = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         let origin = ConfigOrigin::Process { pid: 1, files: Vec::new() };
         let config = KubeletConfig { origin, root_dir: "/k".into(), hard, soft, enforces_pods: true };
         let mut view = View::new(now);

@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, Cgroup, Cgroups, MemInfo, Pressure, Tri, Unknown, VmStat};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
@@ -64,13 +64,13 @@ impl Detect for MemoryStall {
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.memory_stall;
-        out.decide(KIND, Subject::node, machine(&pressure, &memory, &vmstat, settings));
+        out.decide(KIND, Object::node, machine(&pressure, &memory, &vmstat, settings));
         out.decide(KIND, pods, cgroups.ask(|cgroups| kubepods(&cgroups, settings).into()));
     }
 }
 
-fn pods() -> Subject {
-    Subject::new(SubjectType::Cgroup, "kubepods")
+fn pods() -> Object {
+    Object::new(ObjectType::Cgroup, "kubepods")
 }
 
 /// Pressure alone proves nothing: a container at its own limit shows in the machine's figure, too.
@@ -93,7 +93,7 @@ fn machine(
         }
         let message =
             format!("the machine waits for memory {full:.0} % of the time, with {} available", bytes(available));
-        finding(Subject::node(), message, evidence)
+        finding(Object::node(), message, evidence)
     })
 }
 
@@ -158,7 +158,7 @@ fn at_least(share: f32, percent: u64) -> bool {
     share >= percent as f32
 }
 
-fn finding(subject: Subject, message: String, evidence: Vec<Evidence>) -> Finding {
-    let advice = crate::catalogue::row(KIND).act.to_owned();
-    Finding { kind: KIND, severity: Severity::Warning, subject, message, evidence, advice }
+fn finding(object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity: Severity::Warning, object, message, evidence, advice }
 }

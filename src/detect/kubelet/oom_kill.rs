@@ -1,16 +1,16 @@
 //! OomKill: did the kernel kill for lack of memory, and whose limit was it?
 //!
-//! Two witnesses that need not both be there: the groups' own counters, and the kernel's log. The kubelet
+//! Two sources that need not both be there: the groups' own counters, and the kernel's log. The kubelet
 //! reports a kill at the level of kubepods (node allocatable) not at all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::detect::{Detector, Judge, Settings as All};
+use crate::detect::{Detector, Evaluate, Settings as All};
 use crate::facts::{
-    Cause, CgroupLevel, Cgroups, KernelEvent, OomCounts, PodCgroup, Question, Source, SourceSet, Unknown,
+    Cause, CgroupLevel, Cgroups, KernelEvent, Lookup, OomCounts, PodCgroup, Source, SourceSet, Unknown,
 };
-use crate::finding::{Blind, Evidence, Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Coverage, Evidence, Finding, Kind, KindEvaluation, Object, ObjectType, Severity};
 use crate::view::{Fact, View};
 use crate::wording::{self, duration};
 
@@ -27,22 +27,22 @@ pub struct Settings {
 /// A kill in the log is news for so long.
 pub const NEWS: Duration = Duration::from_secs(600);
 
-/// Sources of one pass are not read in one instant.
+/// Sources of one cycle are not read in one instant.
 const READ_TOGETHER: Duration = Duration::from_secs(2);
 
-/// The judge.
+/// The detector.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::NONE,
     parts: SourceSet::NONE,
     decides: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
     uses: SourceSet::NONE,
-    judge: Judge::OfView(judge),
+    evaluate: Evaluate::OfView(evaluate),
 };
 
 /// What is known of the kills under one limit.
 struct Kills {
-    /// Whose limit it was; absent where no witness tells.
+    /// Whose limit it was; absent where no source tells.
     level: Option<CgroupLevel>,
     pod: Option<String>,
     texts: Vec<String>,
@@ -51,8 +51,8 @@ struct Kills {
 
 type Found = BTreeMap<String, Kills>;
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
-    let mut judgement = Judgement::new(KIND);
+fn evaluate(view: &View, settings: &All) -> Vec<KindEvaluation> {
+    let mut evaluation = KindEvaluation::new(KIND);
     let mut found = Found::new();
     let logged = log(view, &mut found, |age| age <= NEWS);
     let counted = levels(view, &mut found);
@@ -60,9 +60,9 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
     let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
     pods(view, &mut found, (killed > 0).then_some(counted.is_ok()));
     match (logged, &counted, &total) {
-        (false, Err(why), Err(_)) => return vec![Judgement::blind(KIND, why)],
+        (false, Err(why), Err(_)) => return vec![KindEvaluation::nothing(KIND, why)],
         // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
-        _ if killed > 0 && pods_are_behind(view) => judgement.asks.push(Question::PodCgroups),
+        _ if killed > 0 && pods_are_behind(view) => evaluation.lookups.push(Lookup::PodCgroups),
         (_, Ok(in_groups), _) if *in_groups > 0 && found.is_empty() => replaced(view, *in_groups, &mut found),
         (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => {
             unexplained(view, delta.by, counted.as_ref().err(), &mut found);
@@ -70,13 +70,13 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
         _ => {}
     }
     if settings.oom_kill.show_old_kills {
-        judgement.raised = old_kills(view, &found);
+        evaluation.raised = old_kills(view, &found);
     }
-    judgement.raised.extend(found.into_iter().map(|(id, kills)| finding(id, kills)));
+    evaluation.raised.extend(found.into_iter().map(|(id, kills)| finding(id, kills)));
     if let Some(why) = no_longer_read(view) {
-        judgement.blind = Blind::Rest(why.clone());
+        evaluation.coverage = Coverage::Partial(why.clone());
     }
-    vec![judgement]
+    vec![evaluation]
 }
 
 /// A source that was read before and is unknown now: what it showed may go on. One that was never read is none that this profile
@@ -122,9 +122,9 @@ fn finding(id: String, kills: Kills) -> Finding {
         Some(CgroupLevel::Node) => (Severity::Critical, "the machine ran out of memory".to_owned()),
         Some(CgroupLevel::Other) => (Severity::Warning, format!("{id} reached its memory limit")),
     };
-    let subject = match id.as_str() {
-        "node" => Subject::node(),
-        _ => Subject { pod: kills.pod, ..Subject::new(SubjectType::Cgroup, id) },
+    let object = match id.as_str() {
+        "node" => Object::node(),
+        _ => Object { pod: kills.pod, ..Object::new(ObjectType::Cgroup, id) },
     };
     let victims = match kills.texts.as_slice() {
         [] => "a process was killed".to_owned(),
@@ -135,10 +135,10 @@ fn finding(id: String, kills: Kills) -> Finding {
     Finding {
         kind: KIND,
         severity,
-        subject,
+        object,
         message,
         evidence: kills.evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 
@@ -248,7 +248,7 @@ fn pods(view: &View, found: &mut Found, fresh: Option<bool>) {
         // A pod that was not there the last time began to count at zero then.
         let old = match old {
             Some(old) => old,
-            None if before.gap().is_none() => &newborn(new),
+            None if before.incomplete().is_none() => &newborn(new),
             None => continue,
         };
         let killed = killed_in(new, old);
@@ -343,8 +343,8 @@ fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
 fn replaced(view: &View, killed: u64, found: &mut Found) {
     let Ok(cgroups) = view.cgroups.known() else { return };
     let place = match view.pod_cgroups.pair() {
-        Ok((now, ..)) if now.value.gap().is_none() => "that is gone by now".to_owned(),
-        Ok((now, ..)) => unread_group(now.value.gap()),
+        Ok((now, ..)) if now.value.incomplete().is_none() => "that is gone by now".to_owned(),
+        Ok((now, ..)) => unread_group(now.value.incomplete()),
         Err(why) => unread_group(Some(&why)),
     };
     let seen = cgroups.says(format!("{killed} killed below kubepods or a slice of the system, in a group {place}"));
@@ -380,7 +380,7 @@ fn pods_are_behind(view: &View) -> bool {
     let Ok(pods) = view.pod_cgroups.known() else { return false };
     let levels = view.cgroups.known().map(|seen| seen.at).ok();
     let total = view.vmstat.known().map(|seen| seen.at).ok();
-    let newer = |at: crate::facts::Moment| at.since(&pods.at).is_some_and(|behind| behind > READ_TOGETHER);
+    let newer = |at: crate::facts::NodeTime| at.since(&pods.at).is_some_and(|behind| behind > READ_TOGETHER);
     levels.is_some_and(newer) || total.is_some_and(newer)
 }
 
@@ -389,11 +389,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, KernelLog, KernelRecord, Moment, Observation, Reading};
+    use crate::facts::{BootId, KernelLog, KernelRecord, NodeTime, Observation, Reading};
 
     /// What is found by a log of kills under these limits, each so many seconds ago.
     fn found(kills: &[(&str, u64)], show_old_kills: bool) -> Vec<(Severity, String)> {
-        let now = Moment {
+        let now = NodeTime {
             boot: BootId::default(),
             up: Duration::from_secs(86_400),
             wall: Timestamp::from_second(1_795_219_200).unwrap(),
@@ -413,8 +413,8 @@ mod tests {
         view.take(now, vec![Observation::KernelLog(Reading::Known { value: log, at: now })]);
         let mut settings = All::default();
         settings.oom_kill.show_old_kills = show_old_kills;
-        let judgement = judge(&view, &settings).remove(0);
-        judgement.raised.into_iter().map(|finding| (finding.severity, finding.message)).collect()
+        let evaluation = evaluate(&view, &settings).remove(0);
+        evaluation.raised.into_iter().map(|finding| (finding.severity, finding.message)).collect()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, Cgroup, Cgroups, Limits, LoadAvg, PodCgroup, PodCgroups, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::Seen;
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
@@ -68,7 +68,7 @@ impl Detect for PidExhaustion {
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.pids;
-        out.decide(KIND, Subject::node, machine(&limits, &load, settings).into());
+        out.decide(KIND, Object::node, machine(&limits, &load, settings).into());
         kubepods(&cgroups, settings, out);
         pods(&pod_cgroups, settings, out);
     }
@@ -83,7 +83,7 @@ fn machine(
     let used = Ids { settings, whose: "the machine", used: load.tasks };
     match signals::most_tasks(&limits) {
         Ok(most) => {
-            let finding = used.of(most, Subject::node).map(|finding| {
+            let finding = used.of(most, Object::node).map(|finding| {
                 let evidence = vec![load.says(format!("{} of {most} ids are in use", load.tasks))];
                 Finding { evidence, ..finding }
             });
@@ -95,7 +95,7 @@ fn machine(
                 [&limits.pid_max, &limits.threads_max].into_iter().filter_map(|limit| limit.seen().ok().flatten());
             let finding = known.min().and_then(|most| {
                 let evidence = vec![load.says(format!("{} of {most} threads exist", load.tasks))];
-                Some(Finding { evidence, ..used.of(*most, Subject::node)? })
+                Some(Finding { evidence, ..used.of(*most, Object::node)? })
             });
             finding.map(Tri::Yes).ok_or(why)
         }
@@ -103,7 +103,7 @@ fn machine(
 }
 
 fn kubepods(cgroups: &KnownPair<'_, Cgroups>, settings: &Settings, out: &mut Evaluation) {
-    let object = || Subject::new(SubjectType::Cgroup, "kubepods");
+    let object = || Object::new(ObjectType::Cgroup, "kubepods");
     let decision = cgroups.seen().map_err(Clone::clone).map(|cgroups| {
         // Where no kubelet has started pods there are none to run out.
         let Some(group) = &cgroups.now.value.kubepods else { return Tri::No(cgroups.now.no()) };
@@ -122,13 +122,13 @@ fn pods(pods: &KnownPair<'_, PodCgroups>, settings: &Settings, out: &mut Evaluat
     // On a first sample nothing was before.
     let before = pods.before().map_or(&none, |(before, _)| before);
     for (uid, pod, old) in pods.now.value.beside(before) {
-        let object = || Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::Cgroup, format!("pod/{uid}")) };
+        let object = || Object { pod: Some(uid.clone()), ..Object::new(ObjectType::Cgroup, format!("pod/{uid}")) };
         let old = old.map(|pod: &PodCgroup| &pod.cgroup);
         let whose = || format!("pod {uid}");
         let decision = InGroup { settings, group: &pod.cgroup, before: old, whose: &whose }.decide(&pods.now, object);
         out.decide(KIND, object, decision);
     }
-    out.incomplete(KIND, pods.now.value.gap());
+    out.incomplete(KIND, pods.now.value.incomplete());
 }
 
 /// One group, and what it was at the last look.
@@ -140,13 +140,13 @@ struct InGroup<'a> {
 }
 
 impl InGroup<'_> {
-    fn decide<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Subject) -> Tri<Raised> {
+    fn decide<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Object) -> Tri<Raised> {
         let decision = self.found(seen, object);
         decision.map(|raised| raised.map_or_else(|| Tri::No(seen.no()), Tri::Yes)).into()
     }
 
     /// Of nearly all pods there is nothing to say, and then no text is made.
-    fn found<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Subject) -> Result<Option<Raised>, Unknown> {
+    fn found<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Object) -> Result<Option<Raised>, Unknown> {
         let uncounted = || Unknown::new(Cause::Unsupported, "the tasks of this control group are not counted");
         let (used, limit, refused) = (self.group.pids.needed(uncounted), self.group.pids_max.seen(), self.refused());
         let in_use = |used: u64, limit: u64| seen.says(format!("{}: {used} of {limit} ids are in use", (self.whose)()));
@@ -193,7 +193,7 @@ struct Ids<'a> {
 }
 
 impl Ids<'_> {
-    fn of(&self, limit: u64, object: impl Fn() -> Subject) -> Option<Finding> {
+    fn of(&self, limit: u64, object: impl Fn() -> Object) -> Option<Finding> {
         let (severity, percent) = severity(self.settings, self.used, limit)?;
         let message = format!("{} has {} of {limit} process ids in use ({percent} %)", self.whose, self.used);
         Some(finding(severity, object(), message, Vec::new()))
@@ -209,6 +209,6 @@ fn severity(settings: &Settings, used: u64, limit: u64) -> Option<(Severity, u64
     }
 }
 
-fn finding(severity: Severity, subject: Subject, message: String, evidence: Vec<Evidence>) -> Finding {
-    Finding { kind: KIND, severity, subject, message, evidence, advice: crate::catalogue::row(KIND).act.to_owned() }
+fn finding(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
+    Finding { kind: KIND, severity, object, message, evidence, advice: crate::catalogue::row(KIND).remediation.to_owned() }
 }

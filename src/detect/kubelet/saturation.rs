@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
@@ -84,14 +84,14 @@ impl Detect for NodeSaturated {
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.saturation;
-        out.decide(KIND, || subject("cpu"), cpu(&cpu_times, &load, settings).into());
-        out.decide(KIND, || subject("io"), io(&cpu_times, &load, &pressure, settings).into());
-        out.decide(KIND, || subject("files"), limits.ask(|limits| files(&limits, settings).into()));
+        out.decide(KIND, || object("cpu"), cpu(&cpu_times, &load, settings).into());
+        out.decide(KIND, || object("io"), io(&cpu_times, &load, &pressure, settings).into());
+        out.decide(KIND, || object("files"), limits.ask(|limits| files(&limits, settings).into()));
     }
 }
 
-fn subject(resource: &str) -> Subject {
-    Subject::new(SubjectType::Resource, resource)
+fn object(resource: &str) -> Object {
+    Object::new(ObjectType::Resource, resource)
 }
 
 fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
@@ -169,6 +169,6 @@ fn cpus(cpu: &CpuTimes) -> String {
 }
 
 fn finding(resource: &str, message: String, evidence: Vec<Evidence>) -> Finding {
-    let advice = crate::catalogue::row(KIND).act.to_owned();
-    Finding { kind: KIND, severity: Severity::Warning, subject: subject(resource), message, evidence, advice }
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity: Severity::Warning, object: object(resource), message, evidence, advice }
 }

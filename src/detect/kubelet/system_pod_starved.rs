@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Pod, PodUid, Pods, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 
@@ -20,13 +20,13 @@ impl Detect for SystemPodStarved {
     type In = Required<sources::PendingPods>;
 
     fn evaluate(pods: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let object = |_: &PodUid, pod: &Arc<Pod>| subject(pod);
+        let object = |_: &PodUid, pod: &Arc<Pod>| object(pod);
         out.each(KIND, &pods, object, |_, pod| decide(&pods, pod));
     }
 }
 
-fn subject(pod: &Pod) -> Subject {
-    Subject { pod: Some(pod.uid.clone()), ..Subject::new(SubjectType::Pod, pod.full_name()) }
+fn object(pod: &Pod) -> Object {
+    Object { pod: Some(pod.uid.clone()), ..Object::new(ObjectType::Pod, pod.full_name()) }
 }
 
 fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Finding> {
@@ -39,9 +39,9 @@ fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Finding> {
     Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject: subject(pod),
+        object: object(pod),
         message: format!("{name}{owner} waits for {place}: {why}"),
         evidence: vec![pods.says(format!("{name} is Pending, priority {}, bound to no node", pod.priority))],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })
 }

@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, Conntrack, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
@@ -58,12 +58,12 @@ impl Detect for ConntrackPressure {
     type In = Pair<sources::Conntrack>;
 
     fn evaluate(table: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        out.decide(KIND, subject, decide(&table, &around.settings.conntrack));
+        out.decide(KIND, object, decide(&table, &around.settings.conntrack));
     }
 }
 
-fn subject() -> Subject {
-    Subject::new(SubjectType::Resource, "conntrack")
+fn object() -> Object {
+    Object::new(ObjectType::Resource, "conntrack")
 }
 
 fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
@@ -91,10 +91,10 @@ fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
     let finding = Finding {
         kind: KIND,
         severity: if critical { Severity::Critical } else { Severity::Warning },
-        subject: subject(),
+        object: object(),
         message: format!("the connection tracking table is {percent} % full ({} of {}){loss}", now.count, now.max),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     Tri::Yes(Raised { finding, severity_unknown: unknown })
 }

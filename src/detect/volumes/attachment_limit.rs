@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{BlockDevices, Cause, ElasticInterfaces, InstanceType, Tri, Unknown, VolumePlaces};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -48,7 +48,7 @@ impl DetectVolumes for AttachmentLimit {
                 format!("CSINode names no limit for {driver}: any number of volumes is placed here, and not all fit");
             let evidence = vec![csi.says(format!("{driver} is registered without allocatable.count"))];
             let finding = finding("miscount", Severity::Warning, message, evidence);
-            return out.decide(KIND, || subject("miscount"), Tri::Yes(finding));
+            return out.decide(KIND, || object("miscount"), Tri::Yes(finding));
         };
         let instance_type = node.value.instance_type().unwrap_or_default();
         let count = Count::of(volumes, driver, allocatable, instance_type, out);
@@ -73,7 +73,7 @@ impl DetectVolumes for AttachmentLimit {
             (None, Err(why)) => Tri::Unknown(why),
             (None, Ok(_)) => Tri::No(csi.no()),
         };
-        out.decide(KIND, || subject("miscount"), decision);
+        out.decide(KIND, || object("miscount"), decision);
         let full = (count.attached >= count.allocatable).then(|| {
             let message = format!(
                 "by CSINode's count no more volumes fit here: it allows {}, and {} are attached",
@@ -81,7 +81,7 @@ impl DetectVolumes for AttachmentLimit {
             );
             finding("full", Severity::Info, message, evidence)
         });
-        out.decide(KIND, || subject("full"), full.map_or_else(|| Tri::No(node.no()), Tri::Yes));
+        out.decide(KIND, || object("full"), full.map_or_else(|| Tri::No(node.no()), Tri::Yes));
     }
 }
 
@@ -136,8 +136,8 @@ fn room(
     block: &Seen<'_, BlockDevices>,
     interfaces: &Known<'_, ElasticInterfaces>,
 ) -> Result<(Room, u32), Unknown> {
-    if let Some(gap) = block.value.gap() {
-        return Err(gap.clone());
+    if let Some(incomplete) = block.value.incomplete() {
+        return Err(incomplete.clone());
     }
     // A driver that tells no serials leaves the others uncounted.
     if !block.value.values().any(|device| device.volume.is_some()) {
@@ -268,11 +268,11 @@ fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &
     Some(finding("miscount", Severity::Warning, message, evidence))
 }
 
-fn subject(id: &str) -> Subject {
-    Subject::new(SubjectType::Resource, format!("volume-attachments/{id}"))
+fn object(id: &str) -> Object {
+    Object::new(ObjectType::Resource, format!("volume-attachments/{id}"))
 }
 
 fn finding(id: &str, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
-    let advice = crate::catalogue::row(KIND).act.to_owned();
-    Finding { kind: KIND, severity, subject: subject(id), message, evidence, advice }
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity, object: object(id), message, evidence, advice }
 }

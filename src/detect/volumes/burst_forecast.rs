@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Judge, Settings as All};
+use crate::detect::{Detector, Evaluate, Settings as All};
 use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, KindEvaluation, Object, ObjectType, Severity};
 use crate::setting::{Group, duration};
-use crate::view::{IoTotal, Seen, ToldType, View, VolumeSeries};
+use crate::view::{IoTotal, KnownType, Seen, View, VolumeSeries};
 use crate::wording;
 
 use super::burst_bucket::{Balance, Bucket, Spent};
@@ -55,7 +55,7 @@ pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
     ],
 }];
 
-/// The judge.
+/// The detector.
 pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
@@ -69,7 +69,7 @@ pub const DETECTOR: Detector = Detector {
         Source::Ec2Attached,
         Source::Node,
     ]),
-    judge: Judge::OfView(judge),
+    evaluate: Evaluate::OfView(evaluate),
 };
 
 /// What is said of one bucket.
@@ -85,24 +85,24 @@ struct Forecast {
     for_sure: bool,
 }
 
-fn judge(view: &View, settings: &All) -> Vec<Judgement> {
+fn evaluate(view: &View, settings: &All) -> Vec<KindEvaluation> {
     let block = match view.block.known() {
         Ok(block) => block,
-        Err(why) => return vec![Judgement::blind(KIND, why)],
+        Err(why) => return vec![KindEvaluation::nothing(KIND, why)],
     };
-    let mut judgement = Judgement::new(KIND);
+    let mut evaluation = KindEvaluation::new(KIND);
     for device in block.value.values() {
         if device.volume.is_none() {
             continue;
         }
-        let subject = || Subject { volume: device.volume.clone(), ..Subject::new(SubjectType::Device, &*device.name) };
+        let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
         let (Some(series), Some(now)) = (view.io.of(&device.name), IoTotal::of(device, block.at)) else {
             let why = format!("the bytes that {} was asked for are not known", device.name);
-            judgement.blind_to(subject(), &Unknown::new(Cause::Unsupported, why));
+            evaluation.not_evaluated(object(), &Unknown::new(Cause::Unsupported, why));
             continue;
         };
         let Some(since) = beginning(series, now) else {
-            judgement.blind_to(subject(), &not_watched(&device.name));
+            evaluation.not_evaluated(object(), &not_watched(&device.name));
             continue;
         };
         let forecast = |of| Forecast::of(Bucket::of(of, device.size)?, series, (since, now), &settings.burst);
@@ -110,23 +110,24 @@ fn judge(view: &View, settings: &All) -> Vec<Judgement> {
         if Bucket::TYPES.into_iter().all(|of| forecast(of).is_none()) {
             continue;
         }
-        let told = match series.told(view.now) {
-            Some(told) => Ok(told.clone()),
+        let known = match series.known(view.now) {
+            Some(known) => Ok(known.clone()),
             None => ebs_type::of_device(view, settings, device),
         };
-        match told {
-            Ok(told) => {
-                let found = forecast(told.of).map(|found| finding(view, &block, device, subject(), &found, told));
-                judgement.raised.extend(found);
+        match known {
+            Ok(known) => {
+                let found =
+                    forecast(known.volume_type).map(|found| finding(view, &block, device, object(), &found, known));
+                evaluation.raised.extend(found);
             }
-            Err(not_told) => {
-                judgement.asks.extend(not_told.ask);
-                judgement.blind_to(subject(), &not_told.why);
+            Err(type_unknown) => {
+                evaluation.lookups.extend(type_unknown.lookup);
+                evaluation.not_evaluated(object(), &type_unknown.why);
             }
         }
     }
-    instance_burst::judge(view, &block, &settings.burst, &mut judgement);
-    vec![judgement]
+    instance_burst::evaluate(view, &block, &settings.burst, &mut evaluation);
+    vec![evaluation]
 }
 
 /// A rate needs more than the two samples of other kinds.
@@ -208,20 +209,20 @@ fn finding(
     view: &View,
     block: &Seen<'_, BlockDevices>,
     device: &BlockDevice,
-    mut subject: Subject,
+    mut object: Object,
     forecast: &Forecast,
-    told: ToldType,
+    known: KnownType,
 ) -> Finding {
-    let user = super::Names::of(view).name_user(&mut subject, &device.name);
+    let user = super::Names::of(view).name_user(&mut object, &device.name);
     let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
     let size = wording::bytes(device.size);
     Finding {
         kind: KIND,
         severity: forecast.severity,
-        subject,
-        message: format!("{} ({volume}{} of {size}) {}{user}", device.name, told.of.name(), forecast.words()),
-        evidence: vec![block.says(forecast.fact()), told.by],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        object,
+        message: format!("{} ({volume}{} of {size}) {}{user}", device.name, known.volume_type.name(), forecast.words()),
+        evidence: vec![block.says(forecast.fact()), known.by],
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 
@@ -234,13 +235,13 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, Step};
     use crate::facts::{
-        Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, Moment, MountEntry, Mounts,
-        Observation, Part, PersistentVolume, Question, Reading, VolumeClass, VolumeId, VolumePath,
+        Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, Lookup, MountEntry, Mounts,
+        NodeTime, Observation, Part, PersistentVolume, Reading, VolumeClass, VolumeId, VolumePath,
     };
-    use crate::ledger::Memory;
+    use crate::ledger::LedgerState;
 
-    fn at(up: u64) -> Moment {
-        Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    fn at(up: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
     }
 
     fn known<T>(value: T, up: u64) -> Reading<T> {
@@ -251,7 +252,7 @@ mod tests {
 
     impl Node {
         fn new() -> Self {
-            Self(Engine::new(All::default(), at(0), Memory::default()))
+            Self(Engine::new(All::default(), at(0), LedgerState::default()))
         }
 
         /// A disk of 20 GiB that has completed so many requests of 4 KiB.
@@ -311,7 +312,7 @@ mod tests {
         let mut node = Node::new();
         for up in (0..7_200).step_by(10) {
             // The smallest gp2 volume earns a hundred operations a second.
-            assert_eq!(node.sees(up, 90 * up).asks, [], "{up}");
+            assert_eq!(node.sees(up, 90 * up).lookups, [], "{up}");
         }
     }
 
@@ -321,16 +322,16 @@ mod tests {
         node.sees(0, 0);
         node.sees(300, 2_000 * 300);
         node.hears(301, None);
-        assert_eq!(node.hears(302, Some("")).asks, [Question::Ec2Attached]);
+        assert_eq!(node.hears(302, Some("")).lookups, [Lookup::Ec2Attached]);
         let attached = |of: &str| {
-            let volume = Ec2Volume { of: of.into(), ..Ec2Volume::default() };
+            let volume = Ec2Volume { volume_type: of.into(), ..Ec2Volume::default() };
             let id = VolumeId::from_serial("vol0123456789abcdef0").unwrap();
             Ec2Attached { instance: "i-0".into(), volumes: Inventory::whole([(id, volume)]) }
         };
         let step = node.0.step(at(303), vec![Observation::Ec2Attached(known(attached("gp2"), 303))]);
-        assert_eq!((step.asks, node.0.entries().count()), (vec![], 1));
+        assert_eq!((step.lookups, node.0.entries().count()), (vec![], 1));
         for up in (310..21_900).step_by(10) {
-            assert_eq!(node.sees(up, 2_000 * up).asks, [], "{up}");
+            assert_eq!(node.sees(up, 2_000 * up).lookups, [], "{up}");
         }
     }
 
@@ -338,15 +339,15 @@ mod tests {
     fn a_type_is_asked_for_by_name_and_remembered_for_an_hour() {
         let mut node = Node::new();
         node.sees(0, 0);
-        assert_eq!(node.sees(290, 2_000 * 290).asks, [], "too short a time to tell");
-        assert_eq!(node.sees(300, 2_000 * 300).asks, [Question::PersistentVolume("pv-a".into())]);
-        assert_eq!(node.hears(301, None).asks, [Question::StorageClass("made".into())]);
-        assert_eq!(node.hears(302, Some("gp2")).asks, []);
+        assert_eq!(node.sees(290, 2_000 * 290).lookups, [], "too short a time to tell");
+        assert_eq!(node.sees(300, 2_000 * 300).lookups, [Lookup::PersistentVolume("pv-a".into())]);
+        assert_eq!(node.hears(301, None).lookups, [Lookup::StorageClass("made".into())]);
+        assert_eq!(node.hears(302, Some("gp2")).lookups, []);
         assert_eq!(node.0.entries().count(), 1);
         // Its words are long too old.
         for up in (310..3_900).step_by(10) {
-            assert_eq!(node.sees(up, 2_000 * up).asks, [], "{up}");
+            assert_eq!(node.sees(up, 2_000 * up).lookups, [], "{up}");
         }
-        assert_eq!(node.sees(3_910, 2_000 * 3_910).asks, [Question::PersistentVolume("pv-a".into())]);
+        assert_eq!(node.sees(3_910, 2_000 * 3_910).lookups, [Lookup::PersistentVolume("pv-a".into())]);
     }
 }

@@ -6,7 +6,7 @@ use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
 };
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
 
@@ -16,7 +16,7 @@ use super::{describe, pv_of};
 const KIND: Kind = Kind::DeadMount;
 
 /// Mounts of one device that are named in the evidence.
-const MOST_NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<DeadMount>();
@@ -34,7 +34,7 @@ impl Detect for DeadMount {
         }
         let names = stack::names(&block);
         for (device, on_it) in by_device(&mounts) {
-            let object = || subject(&device, &on_it, &dirs);
+            let object = || object(&device, &on_it, &dirs);
             let decision = match fate(&device, &on_it, &block, &names) {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
@@ -43,7 +43,7 @@ impl Detect for DeadMount {
             out.decide(KIND, object, decision);
         }
         // A mount that was not read may be dead.
-        if let Some(why) = mounts.value.gap().or(block.value.gap()) {
+        if let Some(why) = mounts.value.incomplete().or(block.value.incomplete()) {
             out.rest(KIND, why);
         }
     }
@@ -124,7 +124,7 @@ fn finding(
     device: &Device<'_>,
     fate: &Fate<'_>,
     on_it: &[&MountEntry],
-    subject: Subject,
+    object: Object,
     mounts: &Seen<'_, Mounts>,
     block: &Seen<'_, BlockDevices>,
 ) -> Finding {
@@ -141,15 +141,15 @@ fn finding(
         Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
     };
     let mut evidence = vec![block.says(says)];
-    evidence.extend(on_it.iter().take(MOST_NAMED).map(|mount| {
+    evidence.extend(on_it.iter().take(MAX_NAMED).map(|mount| {
         mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount)))
     }));
-    let what = match &subject.volume {
-        Some(volume) => format!("{} ({})", volume.as_str(), subject.id),
-        None => subject.id.clone(),
+    let what = match &object.volume {
+        Some(volume) => format!("{} ({})", volume.as_str(), object.id),
+        None => object.id.clone(),
     };
     // The pod's own mount says more than the staging that every volume has.
-    let best = on_it.iter().rev().max_by_key(|mount| super::closeness(mount));
+    let best = on_it.iter().rev().max_by_key(|mount| super::specificity(mount));
     let whose = best.map(|mount| match &mount.volume {
         Some(_) => describe(mount),
         None => format!("{} at {}", describe(mount), mount.point),
@@ -181,10 +181,10 @@ fn finding(
     Finding {
         kind: KIND,
         severity: if volumes { Severity::Critical } else { Severity::Warning },
-        subject,
+        object,
         message: format!("{is}: {whose}{more}"),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 
@@ -198,18 +198,18 @@ fn sequence(device: &BlockDevice) -> String {
 }
 
 /// The device by the name that it had, with the pod and volume that its mounts name.
-fn subject(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>) -> Subject {
+fn object(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>) -> Object {
     let source = on_it.first().map_or("", |first| &first.source);
     let name = match device {
         Device::Name(name) => name,
         Device::Number(_) => source.strip_prefix("/dev/").unwrap_or(source),
     };
-    let mut subject = Subject::new(SubjectType::Device, name);
+    let mut object = Object::new(ObjectType::Device, name);
     let paths = || on_it.iter().filter_map(|mount| mount.volume.as_ref());
-    subject.pod = paths().find_map(VolumePath::pod).cloned();
-    subject.pv = paths().find_map(pv_of).map(str::to_owned);
-    subject.volume = dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
-    subject
+    object.pod = paths().find_map(VolumePath::pod).cloned();
+    object.pv = paths().find_map(pv_of).map(str::to_owned);
+    object.volume = dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
+    object
 }
 
 /// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.

@@ -2,42 +2,43 @@
 //! answer it is not known.
 
 use crate::detect::Settings;
-use crate::facts::{Answers, BlockDevice, Cause, EbsType, Question, Source, SourceSet, Unknown, VolumeClass, VolumeId};
+use crate::facts::{Answers, BlockDevice, Cause, EbsType, Lookup, Source, SourceSet, Unknown, VolumeClass, VolumeId};
 use crate::finding::Evidence;
-use crate::view::{Seen, Teller, ToldType, View, VolumeSeries};
+use crate::view::{KnownType, Seen, TypeSource, View, VolumeSeries};
 
-use super::{Names, closeness, pv_of};
+use super::{Names, pv_of, specificity};
 
 /// The parameter of a class that names the type.
 const TYPE: &str = "type";
 
 /// Why a type is not known, and who could tell.
-pub(super) struct NotTold {
+pub(super) struct TypeUnknown {
     pub why: Unknown,
-    pub ask: Option<Question>,
+    pub lookup: Option<Lookup>,
 }
 
-impl NotTold {
+impl TypeUnknown {
     fn never(why: String) -> Box<Self> {
-        Box::new(Self { why: Unknown::new(Cause::Unsupported, why), ask: None })
+        Box::new(Self { why: Unknown::new(Cause::Unsupported, why), lookup: None })
     }
 
-    fn yet(why: Unknown, ask: Question) -> Box<Self> {
-        Box::new(Self { why, ask: Some(ask) })
+    fn yet(why: Unknown, lookup: Lookup) -> Box<Self> {
+        Box::new(Self { why, lookup: Some(lookup) })
     }
 }
 
 /// Whose answers tell types.
-pub const TELLERS: SourceSet =
+pub const TYPE_SOURCES: SourceSet =
     SourceSet::of(&[Source::PersistentVolumes, Source::StorageClasses, Source::AttributesClasses, Source::Ec2Attached]);
 
 /// The types that answers have just told, by device.
-pub fn told(view: &View, settings: &Settings) -> Vec<(String, ToldType)> {
+pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)> {
     let Ok(block) = view.block.known() else { return Vec::new() };
     // What EC2 told is told anew whenever it says something, and by a class before it.
-    let told = |series: &VolumeSeries| series.told(view.now).is_some_and(|told| told.teller == Teller::Cluster);
-    let unknown =
-        |device: &&BlockDevice| device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| !told(series));
+    let known = |series: &VolumeSeries| series.known(view.now).is_some_and(|known| known.source == TypeSource::Cluster);
+    let unknown = |device: &&BlockDevice| {
+        device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| !known(series))
+    };
     let answers = block
         .value
         .values()
@@ -47,59 +48,64 @@ pub fn told(view: &View, settings: &Settings) -> Vec<(String, ToldType)> {
 }
 
 /// The type by the classes of the cluster and, where those will never tell it, by EC2.
-pub(super) fn of_device(view: &View, settings: &Settings, device: &BlockDevice) -> Result<ToldType, Box<NotTold>> {
-    let told = |teller, (of, by)| ToldType { of, teller, by, at: view.now };
+pub(super) fn of_device(view: &View, settings: &Settings, device: &BlockDevice) -> Result<KnownType, Box<TypeUnknown>> {
+    let known = |source, (of, by)| KnownType { volume_type: of, source, by, at: view.now };
     match by_class(view, settings, device) {
         // Without the mounts it is not known whether a class would tell.
-        Err(not_told) if not_told.ask.is_none() && view.mounts.known().is_ok_and(|mounts| mounts.gap().is_none()) => {
-            by_ec2(view, device, &not_told.why).map(|found| told(Teller::Ec2, found))
+        Err(type_unknown)
+            if type_unknown.lookup.is_none()
+                && view.mounts.known().is_ok_and(|mounts| mounts.incomplete().is_none()) =>
+        {
+            by_ec2(view, device, &type_unknown.why).map(|found| known(TypeSource::Ec2, found))
         }
-        found => found.map(|found| told(Teller::Cluster, found)),
+        found => found.map(|found| known(TypeSource::Cluster, found)),
     }
 }
 
 /// The type by what EC2 has attached here. One word is enough: a type does not flicker as states do.
-fn by_ec2(view: &View, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<NotTold>> {
+fn by_ec2(view: &View, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let also = |ec2: &str| format!("{why}; {ec2}");
     let attached = view
         .ec2_attached
         .known()
-        .map_err(|unknown| NotTold::yet(Unknown::new(unknown.cause, also(&unknown.why)), Question::Ec2Attached))?;
+        .map_err(|unknown| TypeUnknown::yet(Unknown::new(unknown.cause, also(&unknown.why)), Lookup::Ec2Attached))?;
     let volume = device.volume.as_ref().and_then(|volume| attached.value.volumes.get(volume));
     let Some(volume) = volume else {
-        return Err(NotTold::never(also("EC2 did not say that the volume is attached here")));
+        return Err(TypeUnknown::never(also("EC2 did not say that the volume is attached here")));
     };
-    match EbsType::of_name(&volume.of) {
+    match EbsType::of_name(&volume.volume_type) {
         Some(of) => Ok((of, attached.says(format!("by EC2's word {} is {}", device.name, of.name())))),
-        None => Err(NotTold::never(also("EC2 names a type that is not known here"))),
+        None => Err(TypeUnknown::never(also("EC2 names a type that is not known here"))),
     }
 }
 
 /// The type by the volume's PersistentVolume and the class that it is of: the one of its attributes counts before the
 /// one that it was made by.
-fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(EbsType, Evidence), Box<NotTold>> {
+fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let name = &device.name;
     let pv = pv_at(view, device).ok_or_else(|| {
-        NotTold::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))
+        TypeUnknown::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))
     })?;
     let pvs = view.pvs.known();
     let answer = pvs.map_err(Unknown::clone).and_then(|pvs| Ok((pvs, pvs.value.get(&pv)?.cloned())));
-    let (pvs, object) = answer.map_err(|why| NotTold::yet(why, Question::PersistentVolume(pv.clone())))?;
-    let object = object.ok_or_else(|| NotTold::never(format!("there is no PersistentVolume {pv}")))?;
+    let (pvs, object) = answer.map_err(|why| TypeUnknown::yet(why, Lookup::PersistentVolume(pv.clone())))?;
+    let object = object.ok_or_else(|| TypeUnknown::never(format!("there is no PersistentVolume {pv}")))?;
     let of_driver = object.driver.as_ref().is_none_or(|driver| settings.ebs.drivers.contains(driver));
     let handle = object.handle.as_deref().and_then(VolumeId::of_handle);
     if handle.is_none() || handle != device.volume || !of_driver {
-        return Err(NotTold::never(format!("PersistentVolume {pv} is not {name}'s, so its class tells nothing of it")));
+        return Err(TypeUnknown::never(format!(
+            "PersistentVolume {pv} is not {name}'s, so its class tells nothing of it"
+        )));
     }
     let mut whose = None;
     if let Some(class) = object.attributes_class.as_deref().filter(|class| !class.is_empty()) {
-        whose = in_class(view.attributes_classes.known(), class, "VolumeAttributesClass", Question::AttributesClass)?;
+        whose = in_class(view.attributes_classes.known(), class, "VolumeAttributesClass", Lookup::AttributesClass)?;
     }
     if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
-        whose = in_class(view.storage_classes.known(), class, "StorageClass", Question::StorageClass)?;
+        whose = in_class(view.storage_classes.known(), class, "StorageClass", Lookup::StorageClass)?;
     }
     let (of, class) =
-        whose.ok_or_else(|| NotTold::never(format!("no class of PersistentVolume {pv} names its type")))?;
+        whose.ok_or_else(|| TypeUnknown::never(format!("no class of PersistentVolume {pv} names its type")))?;
     Ok((of, pvs.says(format!("PersistentVolume {pv} is of {class}, whose volumes are {}", of.name()))))
 }
 
@@ -108,15 +114,15 @@ fn in_class(
     answers: Result<Seen<'_, Answers<VolumeClass>>, &Unknown>,
     name: &str,
     sort: &str,
-    question: fn(String) -> Question,
-) -> Result<Option<(EbsType, String)>, Box<NotTold>> {
+    lookup: fn(String) -> Lookup,
+) -> Result<Option<(EbsType, String)>, Box<TypeUnknown>> {
     let answer = answers.map_err(Unknown::clone).and_then(|answers| Ok(answers.value.get(name)?.cloned()));
-    let class = answer.map_err(|why| NotTold::yet(why, question(name.to_owned())))?;
-    let Some(class) = class else { return Err(NotTold::never(format!("there is no {sort} {name}"))) };
+    let class = answer.map_err(|why| TypeUnknown::yet(why, lookup(name.to_owned())))?;
+    let Some(class) = class else { return Err(TypeUnknown::never(format!("there is no {sort} {name}"))) };
     let Some(text) = class.parameters.get(TYPE) else { return Ok(None) };
     match EbsType::of_name(text) {
         Some(of) => Ok(Some((of, format!("{sort} {name}")))),
-        None => Err(NotTold::never(format!("{sort} {name} names a type that is not known here"))),
+        None => Err(TypeUnknown::never(format!("{sort} {name} names a type that is not known here"))),
     }
 }
 
@@ -124,8 +130,8 @@ fn in_class(
 fn pv_at(view: &View, device: &BlockDevice) -> Option<String> {
     // The path of a staging directory has a hash in place of the name.
     let volumes = Names::of(view).mounts_of(&device.name);
-    let named = volumes.filter_map(|mount| Some((closeness(mount), pv_of(mount.volume.as_ref()?)?)));
-    named.max_by_key(|(closeness, _)| *closeness).map(|(_, pv)| pv.to_owned())
+    let named = volumes.filter_map(|mount| Some((specificity(mount), pv_of(mount.volume.as_ref()?)?)));
+    named.max_by_key(|(specificity, _)| *specificity).map(|(_, pv)| pv.to_owned())
 }
 
 #[cfg(test)]
@@ -133,18 +139,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::facts::{Answer, BootId, Moment, Observation, Reading};
+    use crate::facts::{Answer, BootId, NodeTime, Observation, Reading};
 
     type Read = Result<Option<(EbsType, String)>, (Cause, bool)>;
 
-    /// What a class of these parameters tells; whether the question is put where it tells nothing.
+    /// What a class of these parameters tells; whether the lookup is put where it tells nothing.
     fn class(answer: Option<Answer<VolumeClass>>) -> Read {
-        let at = Moment { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+        let at = NodeTime { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
         let mut view = View::new(at);
         let answers = Answers(answer.map(|answer| ("made".to_owned(), answer)).into_iter().collect());
         view.take(at, vec![Observation::StorageClasses(Reading::Known { value: answers, at })]);
-        let read = in_class(view.storage_classes.known(), "made", "StorageClass", Question::StorageClass);
-        read.map_err(|not_told| (not_told.why.cause, not_told.ask.is_some()))
+        let read = in_class(view.storage_classes.known(), "made", "StorageClass", Lookup::StorageClass);
+        read.map_err(|type_unknown| (type_unknown.why.cause, type_unknown.lookup.is_some()))
     }
 
     fn of_type(text: Option<&str>) -> Read {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, Moment,
-    MountEntry, Mounts, Part, Tri, Unknown, XfsProbes, XfsState,
+    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, MountEntry,
+    Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
 };
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{Seen, sources};
 
@@ -54,10 +54,10 @@ impl Detect for FilesystemError {
             Err(why) => out.rest(KIND, why),
         }
         // A filesystem that is mounted is alive: a list that lacks it is not whole, whatever it says of itself.
-        let gap = filesystems.seen().map_or_else(Some, |seen| seen.value.gap());
+        let incomplete = filesystems.seen().map_or_else(Some, |seen| seen.value.incomplete());
         for (dev, of) in mounted.0.iter().filter(|(_, of)| !of.listed) {
             let key = of.key(sources.name(*dev, of));
-            let why = || gap.cloned().unwrap_or_else(|| unlisted(&key));
+            let why = || incomplete.cloned().unwrap_or_else(|| unlisted(&key));
             let decision = match key.fstype {
                 FsType::Ext4 => sources.ext4(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
                 FsType::Xfs => sources.xfs(&key),
@@ -68,14 +68,14 @@ impl Detect for FilesystemError {
             };
             decide(&key, decision, names, out);
         }
-        out.incomplete(KIND, gap);
+        out.incomplete(KIND, incomplete);
     }
 }
 
 fn decide(key: &FilesystemKey, decision: Tri<Signs>, names: Names<'_>, out: &mut Evaluation) {
-    let object = || Subject {
+    let object = || Object {
         volume: names.volume(&key.device),
-        ..Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+        ..Object::new(ObjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
     };
     let decision = decision.map(|signs| raised(key, object(), signs, names));
     out.decide(KIND, object, decision);
@@ -103,25 +103,25 @@ impl From<Sign> for Signs {
     }
 }
 
-fn raised(key: &FilesystemKey, mut subject: Subject, signs: Signs, names: Names<'_>) -> Raised {
+fn raised(key: &FilesystemKey, mut object: Object, signs: Signs, names: Names<'_>) -> Raised {
     let Signs { signs, more_unknown } = signs;
     let severity = signs.iter().map(|(severity, ..)| *severity).max().unwrap_or(Severity::Info);
     let (mut texts, evidence): (Vec<String>, Vec<Evidence>) =
         signs.into_iter().map(|(_, text, seen)| (text, seen)).unzip();
     // Two sources may say the same.
     texts.dedup();
-    let what = match &subject.volume {
+    let what = match &object.volume {
         Some(volume) => format!("{} on {} ({})", key.fstype, volume.as_str(), key.device),
         None => format!("{} on {}", key.fstype, key.device),
     };
-    let user = names.name_user(&mut subject, &key.device);
+    let user = names.name_user(&mut object, &key.device);
     let finding = Finding {
         kind: KIND,
         severity,
-        subject,
+        object,
         message: format!("{what} {}{user}", texts.join("; ")),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     Raised { finding, severity_unknown: more_unknown.filter(|_| severity < Severity::Critical) }
 }
@@ -178,7 +178,7 @@ struct Sources<'v> {
     block: Known<'v, BlockDevices>,
     kmsg: Known<'v, KernelLog>,
     probes: Known<'v, XfsProbes>,
-    now: Moment,
+    now: NodeTime,
 }
 
 impl<'v> Sources<'v> {
@@ -186,7 +186,7 @@ impl<'v> Sources<'v> {
     fn dev(&self, name: &str) -> Tri<DevId> {
         self.block.ask(|block| {
             let dev = block.value.iter().find(|(_, device)| device.name == name).map(|(dev, _)| *dev);
-            match (dev, block.value.gap()) {
+            match (dev, block.value.incomplete()) {
                 (Some(dev), _) => Tri::Yes(dev),
                 (None, Some(why)) => Tri::Unknown(why.clone()),
                 (None, None) => Tri::No(block.no()),
@@ -222,7 +222,7 @@ impl<'v> Sources<'v> {
             Tri::No(_) => by_source(),
             Tri::Unknown(why) => return by_source().map_or(Tri::Unknown(why), Tri::Yes),
         };
-        self.mounts.ask(|mounts| match (found, mounts.value.gap()) {
+        self.mounts.ask(|mounts| match (found, mounts.value.incomplete()) {
             (Some(found), _) => Tri::Yes(found),
             (None, Some(why)) => Tri::Unknown(why.clone()),
             (None, None) => Tri::No(mounts.no()),
@@ -377,7 +377,7 @@ fn is_not_offered(why: &Unknown) -> bool {
 }
 
 /// ext4's own count, which the superblock keeps until e2fsck runs; and why it may be news, where that is not known.
-fn counted(now: Moment, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> Tri<(Sign, Option<Unknown>)> {
+fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> Tri<(Sign, Option<Unknown>)> {
     let errors = match &entry.value.errors {
         Part::Known(0) => return Tri::No(entry.no()),
         Part::Known(errors) => *errors,

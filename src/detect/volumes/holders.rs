@@ -3,7 +3,7 @@
 use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, Pods, SourceSet, Unknown};
 use crate::finding::Evidence;
 use crate::view::input::{Input, Known, Maybe};
-use crate::view::{Former, View, sources};
+use crate::view::{RecentPods, View, sources};
 
 /// Holders that are named in the evidence.
 const MAX_NAMED: usize = 5;
@@ -14,7 +14,7 @@ pub(super) struct Holders<'v> {
     answers: Known<'v, MountHolders>,
     pods: Known<'v, Pods>,
     config: Known<'v, KubeletConfig>,
-    former: &'v Former,
+    recent_pods: &'v RecentPods,
 }
 
 type Read = (Maybe<sources::MountHolders>, Maybe<sources::Pods>, Maybe<sources::KubeletConfig>);
@@ -30,7 +30,7 @@ impl Input for Holders<'_> {
             answers: Maybe::<sources::MountHolders>::of(view),
             pods: Maybe::<sources::Pods>::of(view),
             config: Maybe::<sources::KubeletConfig>::of(view),
-            former: &view.former,
+            recent_pods: &view.recent_pods,
         })
     }
 }
@@ -43,7 +43,7 @@ impl Holders<'_> {
         let says = |holder: &MountHolder| answer.says(format!("{} {}", self.name(holder), how(holder)));
         evidence.extend(holders.iter().take(MAX_NAMED).map(says));
         // Where the list is not whole, an empty one does not say that there is no holder.
-        if holders.is_empty() && answer.gap().is_some() { None } else { Some(holders.clone()) }
+        if holders.is_empty() && answer.incomplete().is_some() { None } else { Some(holders.clone()) }
     }
 
     /// A holder beside a mount of the host's.
@@ -69,7 +69,7 @@ impl Holders<'_> {
 
     /// A pod as people know it, where its name is known.
     pub(super) fn pod_name(self, uid: &PodUid) -> String {
-        match (self.pods.seen().ok().and_then(|pods| pods.value.get(uid)), self.former.name(uid)) {
+        match (self.pods.seen().ok().and_then(|pods| pods.value.get(uid)), self.recent_pods.name(uid)) {
             (Some(pod), _) => pod.full_name(),
             (None, Some((namespace, name))) => format!("{namespace}/{name}"),
             (None, None) => uid.clone(),

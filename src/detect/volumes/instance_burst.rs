@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::facts::{BlockDevices, Cause, EbsRate, InstanceType, Unknown};
-use crate::finding::{Finding, Judgement, Kind, Severity, Subject};
+use crate::finding::{Finding, Kind, KindEvaluation, Object, Severity};
 use crate::view::{InstanceSeries, IoSpan, IoTotal, Seen, View};
 use crate::wording;
 
@@ -18,17 +18,22 @@ use super::burst_forecast::{Settings, beginning, not_watched};
 const KIND: Kind = Kind::EbsBurstForecast;
 
 /// EC2 promises the most for so long in each day.
-const PROMISED: f64 = 1_800.0;
+const BURST_SECONDS: f64 = 1_800.0;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Adds what is to say of the instance.
-pub(super) fn judge(view: &View, block: &Seen<'_, BlockDevices>, settings: &Settings, judgement: &mut Judgement) {
+pub(super) fn evaluate(
+    view: &View,
+    block: &Seen<'_, BlockDevices>,
+    settings: &Settings,
+    evaluation: &mut KindEvaluation,
+) {
     if view.io.iter().next().is_none() {
         return;
     }
     let series = view.io.instance();
     let Some(last) = series.last() else {
-        return judgement.blind_to(Subject::node(), &not_watched("the instance"));
+        return evaluation.not_evaluated(Object::node(), &not_watched("the instance"));
     };
     // Nobody needs to know the type of an instance that is idle.
     if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
@@ -36,28 +41,28 @@ pub(super) fn judge(view: &View, block: &Seen<'_, BlockDevices>, settings: &Sett
     }
     let node = match view.node.known() {
         Ok(node) => node,
-        Err(why) => return judgement.blind_to(Subject::node(), why),
+        Err(why) => return evaluation.not_evaluated(Object::node(), why),
     };
     let name = node.value.instance_type().unwrap_or_default();
     let Some(of) = InstanceType::of(name) else {
         let why = format!("what EBS does for an instance of type {name:?} is not known");
-        return judgement.blind_to(Subject::node(), &Unknown::new(Cause::Unsupported, why));
+        return evaluation.not_evaluated(Object::node(), &Unknown::new(Cause::Unsupported, why));
     };
-    let spent = Use::ALL.iter().filter_map(|by| Promise::of(*by, of, series, last));
-    let soonest = spent.filter(|promise| promise.lasts <= settings.info_within).min_by_key(|promise| {
+    let spent = Use::ALL.iter().filter_map(|by| BurstAllowance::of(*by, of, series, last));
+    let soonest = spent.filter(|allowance| allowance.lasts <= settings.info_within).min_by_key(|allowance| {
         // What is so for sure says more than what may be.
-        (promise.by == Use::Operations, promise.lasts)
+        (allowance.by == Use::Operations, allowance.lasts)
     });
-    let Some(promise) = soonest else { return };
-    let busiest = busiest(view, block, promise.by);
-    judgement.raised.push(Finding {
+    let Some(allowance) = soonest else { return };
+    let busiest = busiest(view, block, allowance.by);
+    evaluation.raised.push(Finding {
         kind: KIND,
         severity: Severity::Info,
-        subject: Subject::node(),
-        message: format!("{name} {}", promise.words(&busiest)),
-        evidence: vec![block.says(promise.fact()), node.says(format!("the Node's instance type is {name}"))],
+        object: Object::node(),
+        message: format!("{name} {}", allowance.words(&busiest)),
+        evidence: vec![block.says(allowance.fact()), node.says(format!("the Node's instance type is {name}"))],
         // The limit that binds is the same, and not the volume's.
-        advice: crate::catalogue::row(Kind::InstanceEbsThrottled).act.to_owned(),
+        advice: crate::catalogue::row(Kind::InstanceEbsThrottled).remediation.to_owned(),
     });
 }
 
@@ -70,7 +75,7 @@ fn busiest(view: &View, block: &Seen<'_, BlockDevices>, by: Use) -> String {
         Some((by.of(IoSpan { from: since.up, to: now.up, requests, bytes }), device))
     });
     let Some((_, device)) = moved.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
-    let user = super::Names::of(view).name_user(&mut Subject::node(), &device.name);
+    let user = super::Names::of(view).name_user(&mut Object::node(), &device.name);
     format!(", most of it for {}{user}", device.name)
 }
 
@@ -122,7 +127,7 @@ impl Use {
 }
 
 /// What of a day's promise can be left at most.
-struct Promise {
+struct BurstAllowance {
     by: Use,
     base: f64,
     most: f64,
@@ -134,24 +139,24 @@ struct Promise {
     lasts: Duration,
 }
 
-impl Promise {
+impl BurstAllowance {
     /// `None` where the type does not burst, or the instance is within its baseline.
     fn of(by: Use, of: InstanceType, series: &InstanceSeries, last: IoSpan) -> Option<Self> {
         let (base, most) = (by.limit(of.ebs_base), by.limit(of.ebs_most));
-        let (promised, rate) = ((most - base) * PROMISED, by.rate(last));
-        if promised <= 0.0 {
+        let (allowed, rate) = ((most - base) * BURST_SECONDS, by.rate(last));
+        if allowed <= 0.0 {
             return None;
         }
         // An average hides what was given beyond the baseline, and never adds to it.
         let beyond = |span: IoSpan| (by.of(span) - base * span.length().as_secs_f64()).max(0.0);
-        let left = (promised - series.within(DAY).map(beyond).sum::<f64>()).max(0.0);
+        let left = (allowed - series.within(DAY).map(beyond).sum::<f64>()).max(0.0);
         let lasts = match rate - base {
             net if net > 0.0 => Duration::try_from_secs_f64(left / net).ok()?,
             // Whoever is held to the baseline never gets quite all of it.
             _ if by == Use::Bytes && left <= 0.0 && rate >= 0.9 * base => Duration::ZERO,
             _ => return None,
         };
-        Some(Self { by, base, most, rate, over: last.length(), left: left / promised, lasts })
+        Some(Self { by, base, most, rate, over: last.length(), left: left / allowed, lasts })
     }
 
     fn words(&self, busiest: &str) -> String {
@@ -188,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{BlockDevice, BootId, DevId, IoStat, Moment, Part, VolumeId};
+    use crate::facts::{BlockDevice, BootId, DevId, IoStat, NodeTime, Part, VolumeId};
     use crate::view::IoSeries;
 
     fn follow(series: &mut IoSeries, up: u64, bytes: u64) {
@@ -199,25 +204,25 @@ mod tests {
             ..BlockDevice::default()
         };
         let block = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);
-        let at = Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH };
+        let at = NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH };
         series.follow(&block, at);
     }
 
     #[test]
-    fn a_promise_lasts_half_an_hour_at_the_most() {
+    fn an_allowance_lasts_half_an_hour_at_the_most() {
         let of = InstanceType::of("m5.large").unwrap();
         let mut series = IoSeries::default();
-        let mut promise = |up| {
+        let mut allowance = |up| {
             // 593.75 MB/s
             follow(&mut series, up, 593_750_000 * up);
             let last = series.instance().last()?;
-            Promise::of(Use::Bytes, of, series.instance(), last).map(|promise| promise.lasts.as_secs())
+            BurstAllowance::of(Use::Bytes, of, series.instance(), last).map(|allowance| allowance.lasts.as_secs())
         };
-        assert_eq!((promise(0), promise(290), promise(300)), (None, None, Some(1_500)));
+        assert_eq!((allowance(0), allowance(290), allowance(300)), (None, None, Some(1_500)));
         for up in (310..1_800).step_by(10) {
-            assert_eq!(promise(up), Some(1_800 - up), "{up}");
+            assert_eq!(allowance(up), Some(1_800 - up), "{up}");
         }
-        assert_eq!((promise(1_800), promise(2_400)), (Some(0), Some(0)));
+        assert_eq!((allowance(1_800), allowance(2_400)), (Some(0), Some(0)));
     }
 
     proptest! {
@@ -232,10 +237,10 @@ mod tests {
                 beyond += (more as f64 - of.ebs_base.bytes * seconds as f64).max(0.0);
                 follow(&mut series, up, bytes);
             }
-            let promised = (of.ebs_most.bytes - of.ebs_base.bytes) * PROMISED;
+            let allowed = (of.ebs_most.bytes - of.ebs_base.bytes) * BURST_SECONDS;
             let last = series.instance().last();
-            if let Some(promise) = last.and_then(|last| Promise::of(Use::Bytes, of, series.instance(), last)) {
-                prop_assert!(promise.left * promised >= promised - beyond - 1.0);
+            if let Some(allowance) = last.and_then(|last| BurstAllowance::of(Use::Bytes, of, series.instance(), last)) {
+                prop_assert!(allowance.left * allowed >= allowed - beyond - 1.0);
             }
         }
     }

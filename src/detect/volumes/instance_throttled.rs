@@ -3,13 +3,13 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{EbsStatistics, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::finding::{Finding, Kind, Object, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
 use super::Names;
-use super::throttled::{Held, held};
+use super::throttled::{ThrottleShare, share};
 
 const KIND: Kind = Kind::InstanceEbsThrottled;
 
@@ -40,21 +40,21 @@ impl Detect for InstanceEbsThrottled {
 
     fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let seen = pages.now;
-        let of_volumes = match held(&pages, |ebs| ebs.instance) {
+        let of_volumes = match share(&pages, |ebs| ebs.instance) {
             Ok(all) => all,
             Err(why) => return out.nothing(KIND, &why),
         };
-        let (mut all, mut unread) = (Vec::new(), seen.value.gap().cloned());
-        for (.., held) in of_volumes {
-            match held {
+        let (mut all, mut unread) = (Vec::new(), seen.value.incomplete().cloned());
+        for (.., share) in of_volumes {
+            match share {
                 None => {}
                 // The volume without a page may be the one that is held back.
                 Some(Err(why)) => unread = Some(why),
-                Some(Ok(held)) => all.push(held),
+                Some(Ok(share)) => all.push(share),
             }
         }
-        all.retain(|held| held.percent() > 0);
-        all.sort_by_key(|held| std::cmp::Reverse(held.percent()));
+        all.retain(|share| share.percent() > 0);
+        all.sort_by_key(|share| std::cmp::Reverse(share.percent()));
         // Each volume counts the time in which its own I/O waited, and they wait at once: shares do not add up.
         let warn = around.settings.instance_throttled.warn_percent;
         let decision = match (all.first().filter(|worst| worst.percent() >= warn), unread) {
@@ -62,12 +62,17 @@ impl Detect for InstanceEbsThrottled {
             (None, Some(why)) => return out.rest(KIND, &why),
             (None, None) => Tri::No(seen.no()),
         };
-        out.decide(KIND, Subject::node, decision);
+        out.decide(KIND, Object::node, decision);
     }
 }
 
-fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, worst: &Held<'_>, all: &[Held<'_>]) -> Finding {
-    let user = names.name_user(&mut Subject::node(), worst.device());
+fn finding(
+    names: Names<'_>,
+    seen: &Seen<'_, EbsStatistics>,
+    worst: &ThrottleShare<'_>,
+    all: &[ThrottleShare<'_>],
+) -> Finding {
+    let user = names.name_user(&mut Object::node(), worst.device());
     let others = match all.len().saturating_sub(1) {
         0 => String::new(),
         1 => ", and 1 more volume".to_owned(),
@@ -76,13 +81,13 @@ fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, worst: &Held<'_>, a
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject: Subject::node(),
+        object: Object::node(),
         message: format!(
             "more is asked of EBS than the instance lets through: {}{user} is above {}{others}",
             worst.name(),
             worst.limits("the instance's")
         ),
-        evidence: all.iter().take(NAMED).map(|held| seen.says(held.fact())).collect(),
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        evidence: all.iter().take(NAMED).map(|share| seen.says(share.fact())).collect(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

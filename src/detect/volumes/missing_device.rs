@@ -1,7 +1,7 @@
 //! MissingDevice: is a volume said to be attached here that this machine does not have?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Question, Tri};
+use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::sources;
@@ -44,9 +44,9 @@ impl DetectVolumes for MissingDevice {
             volume.ask_for(out, KIND, STATES);
             if let Tri::Yes(()) = decision {
                 volume.ask_all(out, KIND);
-                out.ask(KIND, Question::Ec2Attached);
+                out.ask(KIND, Lookup::Ec2Attached);
             }
-            out.decide(KIND, || volume.subject(), decision.map(|()| finding(volume)));
+            out.decide(KIND, || volume.object(), decision.map(|()| finding(volume)));
         }
     }
 }
@@ -67,8 +67,8 @@ fn finding(volume: &Volume<'_>) -> Finding {
         kind: KIND,
         severity: Severity::Warning,
         message: format!("{id} is said to be attached here{path}, but no device here is it{ec2}{}", volume.waiting()),
-        subject: volume.subject(),
+        object: volume.object(),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{MountEntry, Mounts, Node, NodeCondition, Tri};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
@@ -51,7 +51,7 @@ impl DetectVolumes for VolumesMountedAtShutdown {
         let decision = match leaving(node.value) {
             None => Tri::No(node.no()),
             Some((severity, sign)) => {
-                let missing = mounts.value.gap().or(block.value.gap());
+                let missing = mounts.value.incomplete().or(block.value.incomplete());
                 match (finding(&node, &mounts, volumes, severity, &sign), missing) {
                     (Some(finding), _) => Tri::Yes(finding),
                     (None, Some(why)) => Tri::Unknown(why.clone()),
@@ -59,7 +59,7 @@ impl DetectVolumes for VolumesMountedAtShutdown {
                 }
             }
         };
-        out.decide(KIND, Subject::node, decision);
+        out.decide(KIND, Object::node, decision);
     }
 }
 
@@ -76,7 +76,7 @@ fn finding(
     for volume in volumes.iter() {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
         let on_it = volume.mounts().iter().copied().filter(of_kubernetes);
-        let Some(best) = on_it.max_by_key(|mount| super::closeness(mount)) else { continue };
+        let Some(best) = on_it.max_by_key(|mount| super::specificity(mount)) else { continue };
         count = count.saturating_add(1);
         if evidence.len() <= MAX_NAMED {
             evidence.push(mounts.says(format!("{} is mounted at {}", volume.id.as_str(), best.point)));
@@ -95,13 +95,13 @@ fn finding(
     Some(Finding {
         kind: KIND,
         severity,
-        subject: Subject::node(),
+        object: Object::node(),
         message: format!(
             "this node is to go ({sign}), and still has {volume} ({}){more} mounted{cause}",
             describe(mount)
         ),
         evidence,
-        advice: missing.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+        advice: missing.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
     })
 }
 
@@ -117,7 +117,7 @@ pub(super) fn leaving(node: &Node) -> Option<(Severity, String)> {
     }
     // The kubelet's own word, once it holds the shutdown up to end its pods.
     let shuts_down = |condition: &&NodeCondition| {
-        condition.of == "Ready" && condition.status == "False" && condition.message.contains("node is shutting down")
+        condition.type_ == "Ready" && condition.status == "False" && condition.message.contains("node is shutting down")
     };
     if node.conditions.iter().any(|condition| shuts_down(&condition)) {
         return Some((Severity::Warning, "the kubelet says that the machine is shutting down".to_owned()));

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, MountEntry, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -24,12 +24,12 @@ impl Detect for OrphanedPodDirectory {
 
     fn evaluate((dirs, cgroups, mounts, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let others = Others { cgroups, mounts, pods };
-        let subject =
-            |uid: &PodUid| Subject { pod: Some(uid.clone()), ..Subject::new(SubjectType::PodDirectory, uid.as_str()) };
+        let object =
+            |uid: &PodUid| Object { pod: Some(uid.clone()), ..Object::new(ObjectType::PodDirectory, uid.as_str()) };
         out.each(
             KIND,
             &dirs.with(&dirs.value.pods),
-            |uid, _| subject(uid),
+            |uid, _| object(uid),
             |uid, dir| {
                 if dir.volumes.is_empty() {
                     return Tri::No(dirs.no());
@@ -43,10 +43,10 @@ impl Detect for OrphanedPodDirectory {
                         Tri::Yes(Finding {
                             kind: KIND,
                             severity: Severity::Warning,
-                            subject: subject(uid),
+                            object: object(uid),
                             message: format!("pod {uid} runs nothing here, but {} of it is left", names(dir)),
                             evidence,
-                            advice: crate::catalogue::row(KIND).act.to_owned(),
+                            advice: crate::catalogue::row(KIND).remediation.to_owned(),
                         })
                     }
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, MountEntry, Mounts, Node, Question, Tri,
+    AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node, Tri,
     VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
@@ -14,7 +14,7 @@ use crate::view::{Seen, sources};
 use super::holders::Holders;
 use super::state::completion::Fact;
 use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
-use super::{Settings, describe, is_of_a_pod, mount_subject};
+use super::{Settings, describe, is_of_a_pod, mount_object};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
 
@@ -48,14 +48,14 @@ impl Detect for OrphanedStagingMount {
                 Err(missing) => Tri::Unknown(missing.why),
                 Ok(StagingState::InUse | StagingState::Dead) => Tri::No(mounts.no()),
                 Ok(state @ (StagingState::Forgotten | StagingState::WithoutPods)) => {
-                    out.ask(KIND, Question::MountHolders(mount.dev));
+                    out.ask(KIND, Lookup::MountHolders(mount.dev));
                     let forgotten = node.seen().ok().filter(|_| state == StagingState::Forgotten);
                     Tri::Yes(finding(&mounts, mount, devices, forgotten, &dirs, holders))
                 }
             };
-            out.decide(KIND, || mount_subject(mount, devices), decision);
+            out.decide(KIND, || mount_object(mount, devices), decision);
         }
-        if let Some(why) = mounts.value.gap() {
+        if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
     }
@@ -70,7 +70,7 @@ fn device(block: &Known<'_, BlockDevices>, mount: &MountEntry) -> Fact<Device> {
 }
 
 fn pods(mounts: &Seen<'_, Mounts>, with_pods: &BTreeSet<DevId>, mount: &MountEntry) -> Fact<PodPaths> {
-    match mounts.value.gap() {
+    match mounts.value.incomplete() {
         _ if with_pods.contains(&mount.dev) => Ok(PodPaths::Some),
         Some(why) => Err(why.into()),
         None => Ok(PodPaths::None),
@@ -135,15 +135,15 @@ fn finding(
     evidence.extend(dirs.evidence(|dirs| recorded(dirs, mount)));
     let held = holders.of(mount.dev, &mut evidence).and_then(|holders| holders.into_iter().next());
     let held = held.map(|holder| format!("; {}", holders.also(&holder))).unwrap_or_default();
-    let subject = mount_subject(mount, block);
-    let what = subject.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
+    let object = mount_object(mount, block);
+    let what = object.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
     Finding {
         kind: KIND,
         severity: if forgotten.is_some() { Severity::Warning } else { Severity::Info },
         message: format!("{what} is staged ({}), but no pod here has it mounted{held}", mount.source),
-        subject,
+        object,
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 

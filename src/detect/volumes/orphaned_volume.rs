@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, ETCD_TAG, Ec2Volume, Ec2VolumeState, ROLE_TAG, Tri, Unknown, VolumeId, VolumeSweep};
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
 
@@ -36,7 +36,7 @@ impl Detect for OrphanedVolume {
         out.each(
             KIND,
             &sweep.with(&sweep.value.volumes),
-            |id, _| subject(id),
+            |id, _| object(id),
             |id, volume| match class(id, volume, sweep.value, around.now.wall) {
                 Some(Class::Ours) => {
                     let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
@@ -53,8 +53,8 @@ impl Detect for OrphanedVolume {
     }
 }
 
-fn subject(id: &VolumeId) -> Subject {
-    Subject { volume: Some(id.clone()), ..Subject::new(SubjectType::Volume, id.as_str()) }
+fn object(id: &VolumeId) -> Object {
+    Object { volume: Some(id.clone()), ..Object::new(ObjectType::Volume, id.as_str()) }
 }
 
 /// What a volume that is attached nowhere seems to be.
@@ -87,9 +87,9 @@ fn class(id: &VolumeId, volume: &Ec2Volume, sweep: &VolumeSweep, now: Timestamp)
 #[derive(Debug, Default)]
 pub struct Unattached<'a> {
     /// Tagged as this cluster's, and no PersistentVolume has it.
-    pub ours: Vec<(&'a VolumeId, &'a Ec2Volume)>,
+    pub owned: Vec<(&'a VolumeId, &'a Ec2Volume)>,
     /// Of another cluster, or of somebody who tags what is theirs.
-    pub somebodys: Vec<(&'a VolumeId, &'a Ec2Volume)>,
+    pub other_owner: Vec<(&'a VolumeId, &'a Ec2Volume)>,
     /// Without any tag but perhaps a name.
     pub unknown: Vec<(&'a VolumeId, &'a Ec2Volume)>,
     /// A PersistentVolume of this cluster has it.
@@ -107,8 +107,8 @@ pub fn sort(sweep: &VolumeSweep, now: Timestamp) -> Unattached<'_> {
     for (id, volume) in &sweep.volumes {
         match class(id, volume, sweep, now) {
             None => {}
-            Some(Class::Ours) => sorted.ours.push((id, volume)),
-            Some(Class::Somebodys) => sorted.somebodys.push((id, volume)),
+            Some(Class::Ours) => sorted.owned.push((id, volume)),
+            Some(Class::Somebodys) => sorted.other_owner.push((id, volume)),
             Some(Class::Unknown) => sorted.unknown.push((id, volume)),
             Some(Class::Claimed) => sorted.claimed += 1,
             Some(Class::ControlPlane) => sorted.control_plane += 1,
@@ -120,8 +120,8 @@ pub fn sort(sweep: &VolumeSweep, now: Timestamp) -> Unattached<'_> {
 
 /// Only ours: what two clusters share the other may want.
 fn is_ours(volume: &Ec2Volume, sweep: &VolumeSweep) -> bool {
-    let ours = sweep.cluster.as_deref().filter(|_| sweep.claimed.is_some());
-    ours.is_some_and(|ours| volume.is_owned_by(ours))
+    let owned = sweep.cluster.as_deref().filter(|_| sweep.claimed.is_some());
+    owned.is_some_and(|owned| volume.is_owned_by(owned))
 }
 
 fn is_of_control_plane(volume: &Ec2Volume) -> bool {
@@ -149,14 +149,15 @@ const THROUGHPUT_PRICE: (u64, f64) = (125, 0.04);
 /// What a volume costs a month by that list, where its type stands there.
 #[must_use]
 pub fn usd_a_month(volume: &Ec2Volume) -> Option<f64> {
-    let (_, price) = LIST_PRICES.iter().find(|(of, _)| *of == volume.of)?;
-    let steps = IOPS_PRICES.iter().find(|(of, _)| *of == volume.of).map_or(&[][..], |(_, steps)| steps);
+    let (_, price) = LIST_PRICES.iter().find(|(of, _)| *of == volume.volume_type)?;
+    let steps = IOPS_PRICES.iter().find(|(of, _)| *of == volume.volume_type).map_or(&[][..], |(_, steps)| steps);
     let ends = steps.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
     let iops = volume.iops.unwrap_or_default();
     let iops = steps.iter().zip(ends).map(|((from, price), end)| iops.min(end).saturating_sub(*from) as f64 * price);
     let (within, each) = THROUGHPUT_PRICE;
-    let fast =
-        volume.throughput.filter(|_| volume.of == "gp3").unwrap_or_default().saturating_sub(within) as f64 * each;
+    let fast = volume.throughput.filter(|_| volume.volume_type == "gp3").unwrap_or_default().saturating_sub(within)
+        as f64
+        * each;
     Some(volume.size_gib as f64 * price + iops.sum::<f64>() + fast)
 }
 
@@ -169,18 +170,18 @@ fn finding(
 ) -> Finding {
     let id_text = id.as_str();
     let cost = usd_a_month(volume).map_or(String::new(), |usd| format!(", about {usd:.2} USD a month"));
-    let size = format!("{} GiB {}{cost}", volume.size_gib, volume.of);
+    let size = format!("{} GiB {}{cost}", volume.size_gib, volume.volume_type);
     let made = volume.created.map_or(String::new(), |made| format!(", made {}", made.strftime("%Y-%m-%d")));
     Finding {
         kind: KIND,
         severity,
-        subject: subject(id),
+        object: object(id),
         message: format!("volume {id_text} {whose} is attached nowhere ({size})"),
         evidence: vec![
             says(format!("{id_text} is available in {}{made}", volume.zone)),
             says(format!("no PersistentVolume of this cluster has {id_text}")),
         ],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 
@@ -188,8 +189,8 @@ fn finding(
 mod tests {
     use super::*;
     use crate::detect::Settings;
-    use crate::facts::{BootId, Inventory, Moment, Observation, Reading, Source, SourceSet};
-    use crate::finding::{Blind, Judgement};
+    use crate::facts::{BootId, Inventory, NodeTime, Observation, Reading, Source, SourceSet};
+    use crate::finding::{Coverage, KindEvaluation};
     use crate::view::View;
 
     fn now() -> Timestamp {
@@ -199,7 +200,7 @@ mod tests {
     fn volume(tags: &[(&str, &str)]) -> Ec2Volume {
         Ec2Volume {
             state: Ec2VolumeState::Available,
-            of: "gp3".into(),
+            volume_type: "gp3".into(),
             size_gib: 100,
             created: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -220,15 +221,15 @@ mod tests {
     }
 
     fn counts(sweep: &VolumeSweep) -> [usize; 6] {
-        let Unattached { ours, somebodys, unknown, claimed, control_plane, young } = sort(sweep, now());
-        [ours.len(), somebodys.len(), unknown.len(), claimed, control_plane, young]
+        let Unattached { owned, other_owner, unknown, claimed, control_plane, young } = sort(sweep, now());
+        [owned.len(), other_owner.len(), unknown.len(), claimed, control_plane, young]
     }
 
     #[test]
     fn the_three_groups_are_never_mixed() {
-        let ours = [("kubernetes.io/cluster/prod", "owned"), ("CSIVolumeName", "pvc-1")];
+        let owned = [("kubernetes.io/cluster/prod", "owned"), ("CSIVolumeName", "pvc-1")];
         for (volume, group) in [
-            (volume(&ours), 0),
+            (volume(&owned), 0),
             (volume(&[("KubernetesCluster", "prod")]), 0),
             (volume(&[("CSIVolumeName", "pvc-1"), ("ebs.csi.aws.com/cluster", "true")]), 1),
             (volume(&[("kubernetes.io/cluster/test", "owned")]), 1),
@@ -239,8 +240,8 @@ mod tests {
             (volume(&[("k8s.io/etcd/main", "a/a,b,c"), ("kubernetes.io/cluster/prod", "owned")]), 4),
             (volume(&[("k8s.io/role/control-plane", "1"), ("kubernetes.io/cluster/prod", "owned")]), 4),
             (volume(&[("Name", "a.etcd-events.prod.example")]), 4),
-            (Ec2Volume { created: Some("2026-11-21T11:30:00Z".parse().unwrap()), ..volume(&ours) }, 5),
-            (Ec2Volume { created: None, ..volume(&ours) }, 5),
+            (Ec2Volume { created: Some("2026-11-21T11:30:00Z".parse().unwrap()), ..volume(&owned) }, 5),
+            (Ec2Volume { created: None, ..volume(&owned) }, 5),
         ] {
             let mut expected = [0; 6];
             expected[group] = 1;
@@ -250,8 +251,8 @@ mod tests {
 
     #[test]
     fn nothing_is_ours_that_a_persistent_volume_has_or_when_nobody_could_be_asked() {
-        let ours = volume(&[("kubernetes.io/cluster/prod", "owned")]);
-        let mut swept = sweep(vec![ours]);
+        let owned = volume(&[("kubernetes.io/cluster/prod", "owned")]);
+        let mut swept = sweep(vec![owned]);
         swept.claimed = Some([(VolumeId::from_serial("vol-00000001").unwrap(), "pv-1".to_owned())].into());
         assert_eq!(counts(&swept), [0, 0, 0, 1, 0, 0]);
         swept.claimed = None;
@@ -262,27 +263,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_attached_or_goes_is_nobodys_orphan() {
+    fn what_is_attached_or_goes_is_no_ones_orphan() {
         for state in Ec2VolumeState::ALL.into_iter().filter(|state| *state != Ec2VolumeState::Available) {
             assert_eq!(counts(&sweep(vec![Ec2Volume { state, ..volume(&[]) }])), [0; 6]);
         }
     }
 
-    fn judged(sweep: VolumeSweep) -> Judgement {
-        let now = Moment { boot: BootId::default(), up: Duration::from_secs(60), wall: now() };
+    fn evaluated(sweep: VolumeSweep) -> KindEvaluation {
+        let now = NodeTime { boot: BootId::default(), up: Duration::from_secs(60), wall: now() };
         let mut view = View::new(now);
         view.take(now, vec![Observation::VolumeSweep(Reading::Known { value: sweep, at: now })]);
         let all = SourceSet::of(&[Source::VolumeSweep]);
-        let judged = crate::detect::judge(&view, &Settings::default(), all, &mut |_, _| {});
-        judged.into_iter().find(|judgement| judgement.kind == KIND).unwrap()
+        let evaluated = crate::detect::evaluate(&view, &Settings::default(), all, &mut |_, _| {});
+        evaluated.into_iter().find(|evaluation| evaluation.kind == KIND).unwrap()
     }
 
     #[test]
     fn what_a_persistent_volume_may_have_is_not_evaluated() {
         let orphans = || sweep(vec![volume(&[("kubernetes.io/cluster/prod", "owned")]), volume(&[])]);
-        assert_eq!((judged(orphans()).raised.len(), judged(orphans()).blind), (2, Blind::No));
-        let unasked = judged(VolumeSweep { claimed: None, ..orphans() });
-        assert!(unasked.raised.is_empty() && matches!(unasked.blind, Blind::All(_)), "{unasked:?}");
+        assert_eq!((evaluated(orphans()).raised.len(), evaluated(orphans()).coverage), (2, Coverage::Full));
+        let unasked = evaluated(VolumeSweep { claimed: None, ..orphans() });
+        assert!(unasked.raised.is_empty() && matches!(unasked.coverage, Coverage::None(_)), "{unasked:?}");
     }
 
     #[test]
@@ -290,10 +291,13 @@ mod tests {
         let why = Unknown::new(Cause::Missing, "nothing names the cluster");
         let tagged = volume(&[("kubernetes.io/cluster/prod", "owned")]);
         let swept = VolumeSweep { cluster: None, nameless: Some(why), ..sweep(vec![tagged, volume(&[])]) };
-        let judged = judged(swept);
-        let ids: Vec<_> = judged.raised.iter().map(|finding| finding.subject.id.as_str()).collect();
+        let evaluated = evaluated(swept);
+        let ids: Vec<_> = evaluated.raised.iter().map(|finding| finding.object.id.as_str()).collect();
         assert_eq!(ids, ["vol-00000002"]);
-        assert!(judged.blind.to(&Subject::new(SubjectType::Volume, "vol-00000001")).is_some(), "{judged:?}");
+        assert!(
+            evaluated.coverage.why_not(&Object::new(ObjectType::Volume, "vol-00000001")).is_some(),
+            "{evaluated:?}"
+        );
     }
 
     #[test]
@@ -301,7 +305,7 @@ mod tests {
         assert_eq!(usd_a_month(&volume(&[])), Some(8.0));
         let costs = |of: &str, iops, throughput| {
             let size_gib = 100;
-            usd_a_month(&Ec2Volume { of: of.into(), size_gib, iops: Some(iops), throughput, ..volume(&[]) })
+            usd_a_month(&Ec2Volume { volume_type: of.into(), size_gib, iops: Some(iops), throughput, ..volume(&[]) })
                 .unwrap()
                 .round()
         };
@@ -309,6 +313,6 @@ mod tests {
         assert_eq!((costs("io1", 1_000, None), costs("io2", 32_000, None)), (78.0, 2_093.0));
         assert_eq!(costs("io2", 70_000, None), (12.5f64 + 2_080.0 + 1_456.0 + 191.1).round());
         assert_eq!(costs("gp2", 300, None), 10.0);
-        assert_eq!(usd_a_month(&Ec2Volume { of: "gp9".into(), ..volume(&[]) }), None);
+        assert_eq!(usd_a_month(&Ec2Volume { volume_type: "gp9".into(), ..volume(&[]) }), None);
     }
 }

@@ -1,8 +1,8 @@
 //! PinnedFilesystem: is a filesystem alive that the host no longer mounts, and who holds it?
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, MountEntry, Question, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -30,7 +30,7 @@ impl Detect for PinnedFilesystem {
             let found = block.ask(|block| device(&block, &key.device));
             let dev = match &found {
                 Tri::Yes((dev, ..)) if mounted.contains_key(dev) => {
-                    out.decide(KIND, || subject(key), Tri::<Finding>::No(mounts.no()));
+                    out.decide(KIND, || object(key), Tri::<Finding>::No(mounts.no()));
                     continue;
                 }
                 Tri::Yes((dev, ..)) => Some(*dev),
@@ -46,14 +46,14 @@ impl Detect for PinnedFilesystem {
                 Tri::Yes((_, device, block)) => super::volume_of(block, device),
                 Tri::No(_) | Tri::Unknown(_) => None,
             };
-            let object = || Subject { volume: volume.clone(), ..subject(key) };
+            let object = || Object { volume: volume.clone(), ..object(key) };
             let decision = match (mounts.find_any(is_it), &found) {
                 (Tri::Yes(_), _) => Tri::No(mounts.no()),
                 (Tri::Unknown(why), _) => Tri::Unknown(why),
                 // By another name it may be mounted.
                 (Tri::No(_), Tri::Unknown(why)) => Tri::Unknown(why.clone()),
                 (Tri::No(_), Tri::Yes(_) | Tri::No(_)) => {
-                    dev.into_iter().for_each(|dev| out.ask(KIND, Question::MountHolders(dev)));
+                    dev.into_iter().for_each(|dev| out.ask(KIND, Lookup::MountHolders(dev)));
                     let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
                     let unmounted = mounts.says(format!("the host has no mount of {}", key.device));
                     let device = match &found {
@@ -74,18 +74,18 @@ impl Detect for PinnedFilesystem {
             };
             out.decide(KIND, object, decision);
         }
-        out.incomplete(KIND, filesystems.value.gap());
+        out.incomplete(KIND, filesystems.value.incomplete());
     }
 }
 
-fn subject(key: &FilesystemKey) -> Subject {
-    Subject::new(SubjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
+fn object(key: &FilesystemKey) -> Object {
+    Object::new(ObjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
 }
 
 /// The device that has this name now.
 fn device<'v>(block: &Seen<'v, BlockDevices>, name: &str) -> Tri<(DevId, &'v BlockDevice, &'v BlockDevices)> {
     let found = block.value.iter().find(|(_, device)| device.name == name);
-    match (found, block.value.gap()) {
+    match (found, block.value.incomplete()) {
         (Some((dev, device)), _) => Tri::Yes((*dev, device, block.value)),
         (None, Some(why)) => Tri::Unknown(why.clone()),
         (None, None) => Tri::No(block.no()),
@@ -95,7 +95,7 @@ fn device<'v>(block: &Seen<'v, BlockDevices>, name: &str) -> Tri<(DevId, &'v Blo
 fn finding(
     holders: Holders<'_>,
     key: &FilesystemKey,
-    subject: Subject,
+    object: Object,
     device: Option<(DevId, &BlockDevice)>,
     mut seen: Vec<Evidence>,
 ) -> Finding {
@@ -112,19 +112,19 @@ fn finding(
             used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))
         }
     };
-    let what = match &subject.volume {
+    let what = match &object.volume {
         Some(volume) => format!("{} ({})", volume.as_str(), key.device),
         None => key.device.clone(),
     };
     // A container may mount a device for itself alone, and rightly; a volume that came from EBS was the host's.
-    let severity = if subject.volume.is_some() { Severity::Warning } else { Severity::Info };
+    let severity = if object.volume.is_some() { Severity::Warning } else { Severity::Info };
     Finding {
         kind: KIND,
         severity,
         message: format!("the {} filesystem on {what} is alive although the host does not mount it: {who}", key.fstype),
-        subject,
+        object,
         evidence: seen,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 

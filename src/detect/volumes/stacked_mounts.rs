@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{MountEntry, Mounts, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject};
+use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
-use super::{describe, mount_subject};
+use super::{describe, mount_object};
 
 const KIND: Kind = Kind::StackedMounts;
 
@@ -29,29 +29,29 @@ impl Detect for StackedMounts {
             stacks.entry(&mount.point).or_insert((1, mount)).0 += 1;
         }
         for (times, first) in stacks.values() {
-            let finding = finding(&mounts, *times, first, mount_subject(first, block));
-            out.decide(KIND, || mount_subject(first, block), Tri::Yes(finding));
+            let finding = finding(&mounts, *times, first, mount_object(first, block));
+            out.decide(KIND, || mount_object(first, block), Tri::Yes(finding));
         }
         for mount in mounts.value.values() {
             let Some(below) = covered_volume(&mounts, mount) else { continue };
-            let finding = covered(&mounts, below, mount, mount_subject(below, block));
-            out.decide(KIND, || mount_subject(below, block), Tri::Yes(finding));
+            let finding = covered(&mounts, below, mount, mount_object(below, block));
+            out.decide(KIND, || mount_object(below, block), Tri::Yes(finding));
         }
-        if let Some(why) = mounts.value.gap() {
+        if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
     }
 }
 
-fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, subject: Subject) -> Finding {
+fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, object: Object) -> Finding {
     let point = &first.point;
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject,
+        object,
         message: format!("{} is mounted {times} times on {point}", describe(first)),
         evidence: vec![mounts.says(format!("{times} mounts of {} at {point}", first.dev))],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 
@@ -63,13 +63,13 @@ fn covered_volume<'v>(mounts: &'v Mounts, mount: &MountEntry) -> Option<&'v Moun
     (covers && (below.dev != mount.dev || below.root != mount.root)).then_some(below)
 }
 
-fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, subject: Subject) -> Finding {
+fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, object: Object) -> Finding {
     let point = &below.point;
     let what = format!("{} ({}, {})", above.source, above.fstype, above.dev);
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject,
+        object,
         message: format!(
             "{what} is mounted over {} at {point}: whoever opens that path does not reach the volume",
             describe(below)
@@ -78,7 +78,7 @@ fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, su
             mounts.says(format!("{} is mounted at {point}", below.dev)),
             mounts.says(format!("on top of it, {} from {what}", above.root)),
         ],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Question, Tri};
+use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::sources;
@@ -38,7 +38,7 @@ impl DetectVolumes for StaleAttachment {
             let decision = volume.decide(out, KIND, STATES);
             // Of one that Kubernetes has attached EC2 tells nothing new.
             if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
-                out.ask(KIND, Question::Ec2Attached);
+                out.ask(KIND, Lookup::Ec2Attached);
             }
             // What goes with the instance came with it.
             let of_the_instance = volume.ec2().ok().flatten().filter(|word| word.attachment.delete_on_termination);
@@ -46,11 +46,11 @@ impl DetectVolumes for StaleAttachment {
                 Some(_) => Tri::No(volume.no()),
                 None => Tri::Yes(finding(volume)),
             });
-            out.decide(KIND, || volume.subject(), decision);
+            out.decide(KIND, || volume.object(), decision);
         }
         volumes.rest(out, KIND);
         if let Some(why) = nameless_disks(volumes) {
-            out.ask(KIND, Question::Ec2Attached);
+            out.ask(KIND, Lookup::Ec2Attached);
             out.rest(KIND, &why);
         }
     }
@@ -83,9 +83,9 @@ fn finding(volume: &Volume<'_>) -> Finding {
     Finding {
         kind: KIND,
         severity,
-        subject: volume.subject(),
+        object: volume.object(),
         message,
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, EbsStatistics, IoStat, KernelLog, NvmeControllers, StatisticsPage, Tri,
     Unknown,
 };
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -46,8 +46,7 @@ impl Detect for StalledIo {
         let around = Beside { block, nvme, kmsg, pages, names };
         for (_, device, old) in block.value.beside(before) {
             let Some(io) = device.io.seen().transpose() else { continue };
-            let object =
-                || Subject { volume: device.volume.clone(), ..Subject::new(SubjectType::Device, &*device.name) };
+            let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
             let decision = io.map_err(Clone::clone).and_then(|io| {
                 if !frozen(device, io, old)? {
                     return Ok(Tri::No(block.no()));
@@ -70,7 +69,7 @@ impl Detect for StalledIo {
         for (object, why) in super::unlisted(&nvme, block) {
             out.decide(KIND, || object, Tri::<Finding>::Unknown(why));
         }
-        out.incomplete(KIND, block.value.gap());
+        out.incomplete(KIND, block.value.incomplete());
     }
 }
 
@@ -106,8 +105,8 @@ struct Beside<'v> {
 }
 
 impl Beside<'_> {
-    fn finding(&self, device: &BlockDevice, io: &IoStat, mut subject: Subject, stat: Evidence) -> Finding {
-        let user = self.names.name_user(&mut subject, &device.name);
+    fn finding(&self, device: &BlockDevice, io: &IoStat, mut object: Object, stat: Evidence) -> Finding {
+        let user = self.names.name_user(&mut object, &device.name);
         let mut evidence = vec![stat];
         if let Some(timeout) = device.io_timeout_ms {
             let text = if timeout >= NEVER_MS {
@@ -128,13 +127,13 @@ impl Beside<'_> {
         Finding {
             kind: KIND,
             severity: if device.swap { Severity::Critical } else { Severity::Warning },
-            subject,
+            object,
             message: format!(
                 "{}{volume} has {waiting} in flight and completes none{where_it_waits}{swap}{user}",
                 device.name
             ),
             evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
+            advice: crate::catalogue::row(KIND).remediation.to_owned(),
         }
     }
 

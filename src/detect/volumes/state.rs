@@ -20,13 +20,13 @@ use jiff::Timestamp;
 use crate::detect::Evaluation;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
-    Moment, MountEntry, MountHolders, Mounts, No, Node, NotAbsent, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid,
-    Pods, Question, Tri, Unknown, VolumeAttachment, VolumeId,
+    Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod, PodCgroups,
+    PodPhase, PodUid, Pods, Tri, Unknown, VolumeAttachment, VolumeId,
 };
 use crate::facts::{KubeletDirs, VolumeData};
-use crate::finding::{Evidence, Kind, Subject, SubjectType};
+use crate::finding::{Evidence, Kind, Object, ObjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
-use crate::view::{Former, Seen, View, sources};
+use crate::view::{RecentPods, Seen, View, sources};
 
 use attachment::{Facts, State, states};
 use completion::StateSet;
@@ -35,7 +35,7 @@ pub use xen::nameless_disks;
 
 /// What the sources say of volumes.
 pub struct Parts<'v> {
-    pub(super) now: Moment,
+    pub(super) now: NodeTime,
     pub(super) node: Known<'v, Node>,
     pub(super) block: Known<'v, BlockDevices>,
     pub(super) mounts: Known<'v, Mounts>,
@@ -50,7 +50,7 @@ pub struct Parts<'v> {
     kubelet_dirs: Known<'v, KubeletDirs>,
     ec2_attached: Remembered<'v, Ec2Attached>,
     ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
-    pub(super) former: &'v Former,
+    pub(super) former: &'v RecentPods,
 }
 
 impl<'v> Parts<'v> {
@@ -71,7 +71,7 @@ impl<'v> Parts<'v> {
             ec2_attached: Asked::<sources::Ec2Attached>::of(view),
             ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
             holders: Maybe::<sources::MountHolders>::of(view),
-            former: &view.former,
+            former: &view.recent_pods,
         }
     }
 
@@ -115,7 +115,7 @@ impl<'v> Parts<'v> {
         let same = now.value.instance == before.instance;
         // Whether an empty list can be taken, only the devices tell.
         if (now.value.volumes.is_empty() || before.volumes.is_empty())
-            && !find::tells_no_volume(self.block.seen()?.value)
+            && !find::names_no_volume(self.block.seen()?.value)
         {
             let why = "EC2 lists no volume of this instance, which has at least one: that answer is not taken";
             return Err(Unknown::new(Cause::Malformed, why));
@@ -223,7 +223,7 @@ impl<'v> Volumes<'v> {
     pub fn rest(&self, out: &mut Evaluation, kind: Kind) {
         match self.parts.block.seen() {
             Err(why) => out.rest(kind, why),
-            Ok(block) => block.value.gap().into_iter().for_each(|why| out.rest(kind, why)),
+            Ok(block) => block.value.incomplete().into_iter().for_each(|why| out.rest(kind, why)),
         }
     }
 }
@@ -277,15 +277,15 @@ impl<'v> Volume<'v> {
         if missing.iter().any(|missing| missing.lookup.is_none()) {
             return;
         }
-        let mut questions = self.ask();
+        let mut lookups = self.ask();
         if unclear(without_users) {
-            questions.extend(self.ask_users());
+            lookups.extend(self.ask_users());
         }
         if unclear(without_holders) && self.facts.users.is_ok() {
-            questions.extend(self.ask_holders());
+            lookups.extend(self.ask_holders());
         }
-        questions.extend(missing.into_iter().filter_map(|missing| missing.lookup.clone()));
-        questions.into_iter().for_each(|question| out.ask(kind, question));
+        lookups.extend(missing.into_iter().filter_map(|missing| missing.lookup.clone()));
+        lookups.into_iter().for_each(|lookup| out.ask(kind, lookup));
     }
 
     /// Asks for what can tell whether it is in one of these states, and says whether it is.
@@ -296,7 +296,7 @@ impl<'v> Volume<'v> {
 
     /// Asks for its VolumeAttachment and, once that is known, for its PersistentVolume.
     pub fn ask_all(&self, out: &mut Evaluation, kind: Kind) {
-        self.ask().into_iter().chain(self.ask_users()).for_each(|question| out.ask(kind, question));
+        self.ask().into_iter().chain(self.ask_users()).for_each(|lookup| out.ask(kind, lookup));
     }
 
     /// Since when it is asked back: the controller takes it off the Node before it deletes the VolumeAttachment.
@@ -331,8 +331,8 @@ impl<'v> Volume<'v> {
     }
 
     /// What asks which other mount namespaces have its disk.
-    pub fn ask_holders(&self) -> Vec<Question> {
-        self.device.map(|(dev, _)| Question::MountHolders(dev)).into_iter().collect()
+    pub fn ask_holders(&self) -> Vec<Lookup> {
+        self.device.map(|(dev, _)| Lookup::MountHolders(dev)).into_iter().collect()
     }
 
     /// The disk that carries it.
@@ -346,8 +346,8 @@ impl<'v> Volume<'v> {
     }
 
     /// What asks for its VolumeAttachment, by the name that each driver would give it.
-    pub fn ask(&self) -> Vec<Question> {
-        self.attachment_names().into_iter().map(Question::VolumeAttachment).collect()
+    pub fn ask(&self) -> Vec<Lookup> {
+        self.attachment_names().into_iter().map(Lookup::VolumeAttachment).collect()
     }
 
     fn attachment_names(&self) -> Vec<String> {
@@ -392,8 +392,8 @@ impl<'v> Volume<'v> {
     }
 
     /// What asks who uses it: its PersistentVolume once that is known, its VolumeAttachment before.
-    pub fn ask_users(&self) -> Vec<Question> {
-        self.pv().map_or_else(|| self.ask(), |pv| vec![Question::PersistentVolume(pv.to_owned())])
+    pub fn ask_users(&self) -> Vec<Lookup> {
+        self.pv().map_or_else(|| self.ask(), |pv| vec![Lookup::PersistentVolume(pv.to_owned())])
     }
 
     /// Its PersistentVolume's object, or that there is none.
@@ -411,8 +411,8 @@ impl<'v> Volume<'v> {
     /// When its claim or the node's pods are not known.
     pub fn users(&self) -> Result<Vec<&'v Pod>, Unknown> {
         let pods = self.parts.pods.seen().map_err(Clone::clone)?.value;
-        if let Some(gap) = pods.gap() {
-            return Err(gap.clone());
+        if let Some(incomplete) = pods.incomplete() {
+            return Err(incomplete.clone());
         }
         let Some(pv) = self.pv_object()? else { return Ok(Vec::new()) };
         let Some((namespace, claim)) = pv.claim.as_deref().and_then(|claim| claim.split_once('/')) else {
@@ -423,14 +423,14 @@ impl<'v> Volume<'v> {
     }
 
     /// It as the object of a finding, with the pod that uses it or waits for it, where that is known.
-    pub fn subject(&self) -> Subject {
+    pub fn object(&self) -> Object {
         let pod = self.users().ok().and_then(|users| users.first().map(|pod| pod.node_uid().clone()));
         let mounted = || self.mounts.iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
-        Subject {
+        Object {
             pod: pod.or_else(mounted),
             pv: self.pv().map(str::to_owned),
             volume: Some(self.id.clone()),
-            ..Subject::new(SubjectType::Volume, self.id.as_str())
+            ..Object::new(ObjectType::Volume, self.id.as_str())
         }
     }
 

@@ -50,8 +50,8 @@ impl DetectVolumes for StuckAttaching {
                     out.ask(STUCK, volume.ask_ec2());
                 }
             }
-            out.decide(STUCK, || volume.subject(), stuck.map(|()| finding(STUCK, volume)));
-            out.decide(NOT_FOUND, || volume.subject(), not_found.map(|()| finding(NOT_FOUND, volume)));
+            out.decide(STUCK, || volume.object(), stuck.map(|()| finding(STUCK, volume)));
+            out.decide(NOT_FOUND, || volume.object(), not_found.map(|()| finding(NOT_FOUND, volume)));
         }
     }
 }
@@ -92,9 +92,9 @@ fn finding(kind: Kind, volume: &Volume<'_>) -> Finding {
     Finding {
         kind,
         severity,
-        subject: volume.subject(),
+        object: volume.object(),
         message: format!("{id} {what}: {}{ec2}{}", why(volume), volume.waiting()),
         evidence,
-        advice: crate::catalogue::row(kind).act.to_owned(),
+        advice: crate::catalogue::row(kind).remediation.to_owned(),
     }
 }

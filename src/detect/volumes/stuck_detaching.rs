@@ -1,7 +1,7 @@
 //! StuckDetaching, UndeletableAttachment: has Kubernetes asked for a volume back that is still here, and why?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Question, Tri};
+use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::sources;
@@ -41,17 +41,17 @@ impl DetectVolumes for StuckDetaching {
                     _ => finding(volume),
                 });
                 if let Tri::Yes(_) = decision {
-                    let question = if kind == STUCK { vec![Question::Ec2Attached] } else { volume.ask_users() };
-                    question.into_iter().for_each(|question| out.ask(kind, question));
+                    let lookup = if kind == STUCK { vec![Lookup::Ec2Attached] } else { volume.ask_users() };
+                    lookup.into_iter().for_each(|lookup| out.ask(kind, lookup));
                 }
-                out.decide(kind, || volume.subject(), decision);
+                out.decide(kind, || volume.object(), decision);
             }
         }
         for kind in Self::KINDS {
             volumes.rest(out, *kind);
         }
         if let Some(why) = nameless_disks(volumes) {
-            out.ask(STUCK, Question::Ec2Attached);
+            out.ask(STUCK, Lookup::Ec2Attached);
             out.rest(STUCK, &why);
             out.rest(UNDELETABLE, &why);
         }
@@ -73,10 +73,10 @@ fn finding(volume: &Volume<'_>) -> Finding {
     Finding {
         kind: STUCK,
         severity: Severity::Warning,
-        subject: volume.subject(),
+        object: volume.object(),
         message: format!("{id} is to be detached{since}, and is still here{ec2}: {why}"),
         evidence: volume.all_evidence(),
-        advice: crate::catalogue::row(STUCK).act.to_owned(),
+        advice: crate::catalogue::row(STUCK).remediation.to_owned(),
     }
 }
 
@@ -90,9 +90,9 @@ fn undeletable_finding(volume: &Volume<'_>) -> Finding {
     Finding {
         kind: UNDELETABLE,
         severity: Severity::Warning,
-        subject: volume.subject(),
+        object: volume.object(),
         message: format!("{id} cannot be detached: its VolumeAttachment wants {pv}, {known}"),
         evidence: volume.all_evidence(),
-        advice: crate::catalogue::row(UNDELETABLE).act.to_owned(),
+        advice: crate::catalogue::row(UNDELETABLE).remediation.to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{MountEntry, MountId, Mounts, PodUid, Question, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -13,7 +13,7 @@ use super::state::attachment::State;
 use super::state::completion::Missing;
 use super::state::pod::{Life, PodFacts};
 use super::state::{MissingDriver, Parts, Volume, Volumes};
-use super::{describe_without_pod, mount_subject, pv_of};
+use super::{describe_without_pod, mount_object, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
 const STATES: &[State] = &[State::StillMounted];
@@ -61,7 +61,7 @@ impl DetectVolumes for StuckUnmount {
         for volume in volumes.iter() {
             look.still_mounted(volume, out);
         }
-        if let Some(why) = mounts.value.gap() {
+        if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
     }
@@ -85,27 +85,27 @@ impl Look<'_, '_> {
     /// What is left of one volume of a pod.
     fn of_a_pod(&self, pod: &PodUid, left: &[(MountId, &MountEntry)], out: &mut Evaluation) {
         // The volume's own path says more than a subpath.
-        let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::closeness(mount)) else { return };
-        let subject = || mount_subject(first, self.parts.block.seen().ok().map(|block| block.value));
+        let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::specificity(mount)) else { return };
+        let object = || mount_object(first, self.parts.block.seen().ok().map(|block| block.value));
         let facts = PodFacts::of(self.parts, pod);
         let decision = match facts.life() {
             Ok(Life::Lives) => Tri::No(self.mounts.no()),
             Ok(life) => {
                 // A pod that was started just now has mounts before the list of groups is read again.
-                out.ask(KIND, Question::PodCgroups);
+                out.ask(KIND, Lookup::PodCgroups);
                 if first.has_device() {
-                    out.ask(KIND, Question::MountHolders(first.dev));
+                    out.ask(KIND, Lookup::MountHolders(first.dev));
                 }
-                former(self.parts, pod).into_iter().for_each(|question| out.ask(KIND, question));
-                Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), subject()))
+                former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), object()))
             }
             Err(missing) => {
                 let Missing { why, lookup } = *missing;
-                lookup.into_iter().for_each(|question| out.ask(KIND, question));
+                lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
                 Tri::Unknown(why)
             }
         };
-        out.decide(KIND, subject, decision);
+        out.decide(KIND, object, decision);
     }
 
     fn left_by_a_pod(
@@ -114,17 +114,17 @@ impl Look<'_, '_> {
         mut evidence: Vec<Evidence>,
         left: &[(MountId, &MountEntry)],
         (id, first): (MountId, &MountEntry),
-        subject: Subject,
+        object: Object,
     ) -> Finding {
         let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-        let driver = subject.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
+        let driver = object.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
         let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
         evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
-        let volume = subject.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
+        let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
             Life::Terminating => (Severity::Warning, "is terminating and has no process left"),
@@ -136,9 +136,9 @@ impl Look<'_, '_> {
             kind: KIND,
             severity,
             message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
-            subject,
+            object,
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
         }
     }
 
@@ -151,11 +151,11 @@ impl Look<'_, '_> {
         let block = self.parts.block.seen().ok().map(|block| block.value);
         let decision = volume.decide(out, KIND, STATES).map(|()| {
             if first.has_device() {
-                out.ask(KIND, Question::MountHolders(first.dev));
+                out.ask(KIND, Lookup::MountHolders(first.dev));
             }
             self.still_mounted_finding(volume, first)
         });
-        out.decide(KIND, || mount_subject(first, block), decision);
+        out.decide(KIND, || mount_object(first, block), decision);
     }
 
     fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Finding {
@@ -179,9 +179,9 @@ impl Look<'_, '_> {
             kind: KIND,
             severity: Severity::Warning,
             message: format!("{what}{held}{cause}"),
-            subject: Subject { pod: None, ..mount_subject(first, block) },
+            object: Object { pod: None, ..mount_object(first, block) },
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).act.to_owned(), |driver| driver.advice()),
+            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
         }
     }
 
@@ -200,9 +200,9 @@ impl Look<'_, '_> {
 }
 
 /// What asks where the pod is now.
-pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Question> {
+pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
     let (namespace, name) = parts.former.name(uid)?;
-    Some(Question::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
+    Some(Lookup::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 /// The pod of the same name that was created elsewhere and does not run, and where: it may wait for what is held here. None

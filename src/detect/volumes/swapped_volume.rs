@@ -2,16 +2,16 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Settings as All};
 use crate::facts::{
-    Answers, BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, MountEntry, Mounts, Node,
-    PersistentVolume, Question, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
+    Answers, BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node,
+    PersistentVolume, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Kind, Severity, Subject};
+use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::state::attachment::{Kubelet, State};
 use super::state::{Volume, Volumes};
-use super::{mount_subject, named, pv_of, volume_of};
+use super::{mount_object, named, pv_of, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
 const STATES: &[State] = &[State::Replaced];
@@ -25,7 +25,7 @@ pub const DETECTOR: Detector = Detector::of_volumes::<SwappedVolume>();
 struct SwappedVolume;
 
 /// What a mount point promises to be.
-enum Promise<'a> {
+enum ExpectedVolume<'a> {
     /// The volume whose handle has this hash.
     Hash { driver: &'a str, hash: &'a str },
     /// This volume.
@@ -61,7 +61,7 @@ impl DetectVolumes for SwappedVolume {
         for volume in volumes.iter() {
             in_its_place(volumes, volume, out);
         }
-        if let Some(why) = mounts.value.gap().or(block.value.gap()) {
+        if let Some(why) = mounts.value.incomplete().or(block.value.incomplete()) {
             out.rest(KIND, why);
         }
     }
@@ -80,43 +80,43 @@ struct Look<'v, 'a> {
 impl<'v> Look<'v, '_> {
     fn at(&self, mount: &'v MountEntry, out: &mut Evaluation) {
         let block = self.block.value;
-        let Some(promise) = promise(mount, &self.settings.ebs) else { return };
+        let Some(expected_volume) = expected_volume(mount, &self.settings.ebs) else { return };
         // One that is gone is a dead mount.
-        let device = match &promise {
-            Promise::RawBlock { device, .. } => named(block, device),
-            Promise::Hash { .. } | Promise::Volume(_) => block.get(&mount.dev),
+        let device = match &expected_volume {
+            ExpectedVolume::RawBlock { device, .. } => named(block, device),
+            ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) => block.get(&mount.dev),
         };
         let Some(device) = device else { return };
-        let subject = || mount_subject(mount, Some(block));
+        let object = || mount_object(mount, Some(block));
         let Some(found) = carried(block, device) else {
             let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
-            return out.decide::<Finding>(KIND, subject, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
+            return out.decide::<Finding>(KIND, object, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
-        if let Promise::RawBlock { pv, .. } = &promise {
+        if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume {
             // A raw block bind does not name its volume. That the kubelet has this one here is enough while nothing is amiss: a lookup
             // for each volume of a healthy node would cost more than all else.
             if self.volumes.iter().any(|volume| volume.id == found && volume.facts.kubelet == Ok(Kubelet::Wants)) {
-                return out.decide::<Finding>(KIND, subject, Tri::No(self.mounts.no()));
+                return out.decide::<Finding>(KIND, object, Tri::No(self.mounts.no()));
             }
-            out.ask(KIND, Question::PersistentVolume((*pv).to_owned()));
+            out.ask(KIND, Lookup::PersistentVolume((*pv).to_owned()));
         }
-        let decision = match self.is_kept(&promise, &found) {
+        let decision = match self.is_kept(&expected_volume, &found) {
             Tri::Yes(()) => Tri::No(self.mounts.no()),
             Tri::Unknown(why) => Tri::Unknown(why),
             Tri::No(()) => {
                 let pv = pv_at(self.mounts.value, mount.dev);
-                pv.into_iter().for_each(|pv| out.ask(KIND, Question::PersistentVolume(pv.to_owned())));
-                Tri::Yes(self.finding(mount, &promise, (device, &found), pv))
+                pv.into_iter().for_each(|pv| out.ask(KIND, Lookup::PersistentVolume(pv.to_owned())));
+                Tri::Yes(self.finding(mount, &expected_volume, (device, &found), pv))
             }
         };
-        out.decide(KIND, subject, decision);
+        out.decide(KIND, object, decision);
     }
 
-    fn is_kept(&self, promise: &Promise<'_>, found: &VolumeId) -> Tri<(), ()> {
-        let kept = match promise {
-            Promise::Volume(volume) => volume == found,
-            Promise::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
-            Promise::RawBlock { pv, .. } => {
+    fn is_kept(&self, expected_volume: &ExpectedVolume<'_>, found: &VolumeId) -> Tri<(), ()> {
+        let kept = match expected_volume {
+            ExpectedVolume::Volume(volume) => volume == found,
+            ExpectedVolume::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
+            ExpectedVolume::RawBlock { pv, .. } => {
                 let object = match self.pvs.seen().map_err(Clone::clone).and_then(|pvs| pvs.value.get(pv)) {
                     Ok(object) => object,
                     Err(why) => return Tri::Unknown(why),
@@ -138,7 +138,7 @@ fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation
     let other = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
     let decision = wanted.decide(out, KIND, STATES).map(|()| {
         wanted.ask_all(out, KIND);
-        other.into_iter().flat_map(Volume::ask).for_each(|question| out.ask(KIND, question));
+        other.into_iter().flat_map(Volume::ask).for_each(|lookup| out.ask(KIND, lookup));
         let pod = wanted.waits_long();
         let mut evidence = wanted.evidence();
         evidence.extend(wanted.absence_says());
@@ -149,7 +149,7 @@ fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation
         Finding {
             kind: KIND,
             severity: Severity::Warning,
-            subject: Subject { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.subject() },
+            object: Object { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.object() },
             message: format!(
                 "{id}{name} is attached here and nothing here asked for it, while pod {} waits for {}, which is said to be \
                  attached and is not here",
@@ -157,23 +157,23 @@ fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation
                 wanted.id.as_str()
             ),
             evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
+            advice: crate::catalogue::row(KIND).remediation.to_owned(),
         }
     });
-    out.decide(KIND, || wanted.subject(), decision);
+    out.decide(KIND, || wanted.object(), decision);
 }
 
-fn promise<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<Promise<'a>> {
+fn expected_volume<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<ExpectedVolume<'a>> {
     match mount.volume.as_ref()? {
         // One of another name was not made by the kubelet, and promises nothing.
         VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {
-            is_hash(handle_hash).then_some(Promise::Hash { driver, hash: handle_hash })
+            is_hash(handle_hash).then_some(ExpectedVolume::Hash { driver, hash: handle_hash })
         }
         VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
-            VolumeId::from_serial(volume).map(Promise::Volume)
+            VolumeId::from_serial(volume).map(ExpectedVolume::Volume)
         }
         VolumePath::RawBlock { pv, .. } if !mount.shows_deleted_node() => {
-            Some(Promise::RawBlock { pv, device: mount.raw_block_device()? })
+            Some(ExpectedVolume::RawBlock { pv, device: mount.raw_block_device()? })
         }
         _ => None,
     }
@@ -215,46 +215,46 @@ impl<'v> Look<'v, '_> {
     fn finding(
         &self,
         mount: &MountEntry,
-        promise: &Promise<'_>,
+        expected_volume: &ExpectedVolume<'_>,
         (device, found): (&BlockDevice, &VolumeId),
         pv: Option<&str>,
     ) -> Finding {
         let (name, found) = (&device.name, found.as_str());
         let mut evidence = vec![
-            self.mounts.says(match promise {
-                Promise::RawBlock { .. } => format!("{name} is shown at {}", mount.point),
+            self.mounts.says(match expected_volume {
+                ExpectedVolume::RawBlock { .. } => format!("{name} is shown at {}", mount.point),
                 _ => format!("{} ({name}) is mounted at {}", mount.dev, mount.point),
             }),
             self.block.says(format!("{name} is {found}")),
         ];
-        let mut subject = mount_subject(mount, Some(self.block.value));
+        let mut object = mount_object(mount, Some(self.block.value));
         // Who uses it is named by a pod's mount of the same device.
-        let user = match promise {
-            Promise::RawBlock { .. } => Some(mount).filter(|mount| super::is_of_a_pod(mount)),
-            _ => self.mounts.value.values().find(|other| other.dev == mount.dev && super::closeness(other) == 2),
+        let user = match expected_volume {
+            ExpectedVolume::RawBlock { .. } => Some(mount).filter(|mount| super::is_of_a_pod(mount)),
+            _ => self.mounts.value.values().find(|other| other.dev == mount.dev && super::specificity(other) == 2),
         };
-        let wanted = match promise {
-            Promise::Volume(volume) => Some(volume.as_str().to_owned()),
-            Promise::Hash { driver, hash } => self.promised(driver, hash, pv, &mut evidence),
-            Promise::RawBlock { pv, .. } => self.handle_of(pv, &mut evidence),
+        let wanted = match expected_volume {
+            ExpectedVolume::Volume(volume) => Some(volume.as_str().to_owned()),
+            ExpectedVolume::Hash { driver, hash } => self.expected_id(driver, hash, pv, &mut evidence),
+            ExpectedVolume::RawBlock { pv, .. } => self.handle_of(pv, &mut evidence),
         };
-        subject.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
-        if let Promise::Hash { .. } | Promise::Volume(_) = promise {
-            subject.pv = pv.map(str::to_owned);
+        object.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
+        if let ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) = expected_volume {
+            object.pv = pv.map(str::to_owned);
         }
         let wanted = wanted.unwrap_or_else(|| "another volume, by the name of its directory,".to_owned());
         let whose = user.map_or(String::new(), |user| format!(" ({})", super::describe(user)));
-        let is = match promise {
-            Promise::RawBlock { .. } => "shown",
+        let is = match expected_volume {
+            ExpectedVolume::RawBlock { .. } => "shown",
             _ => "mounted",
         };
         Finding {
             kind: KIND,
             severity: Severity::Critical,
-            subject,
+            object,
             message: format!("{found} ({name}) is {is} where {wanted} belongs{whose}"),
             evidence,
-            advice: crate::catalogue::row(KIND).act.to_owned(),
+            advice: crate::catalogue::row(KIND).remediation.to_owned(),
         }
     }
 
@@ -267,7 +267,7 @@ impl<'v> Look<'v, '_> {
     }
 
     /// The handle whose hash the directory is called by, from whatever source knows it; what they say is evidence.
-    fn promised(&self, driver: &str, hash: &str, pv: Option<&str>, evidence: &mut Vec<Evidence>) -> Option<String> {
+    fn expected_id(&self, driver: &str, hash: &str, pv: Option<&str>, evidence: &mut Vec<Evidence>) -> Option<String> {
         let mut handles = Vec::new();
         let recorded = self.dirs.name(|dirs| {
             let data = dirs.value.staging.get(&hash.to_owned())?.data.as_ref()?;

@@ -20,7 +20,7 @@ impl Default for Settings {
 }
 
 /// What one volume was held back by one pair of limits between two samples.
-pub(super) struct Held<'a> {
+pub(super) struct ThrottleShare<'a> {
     pub controller: &'a DeviceName,
     pub statistics: &'a VolumeStatistics,
     pub iops: Delta,
@@ -30,22 +30,22 @@ pub(super) struct Held<'a> {
 }
 
 /// A controller, its page, and what its volume was held back by: none where it is no EBS volume.
-pub(super) type OfVolume<'a> = (&'a DeviceName, &'a VolumeStatistics, Option<Result<Held<'a>, Unknown>>);
+pub(super) type OfVolume<'a> = (&'a DeviceName, &'a VolumeStatistics, Option<Result<ThrottleShare<'a>, Unknown>>);
 
 /// What one pair of limits held each EBS volume back by since the pages before; of other controllers there is nothing to say.
 ///
 /// # Errors
 /// Where there are no pages to compare with.
-pub(super) fn held<'a>(
+pub(super) fn share<'a>(
     pages: &Paired<'a, EbsStatistics>,
     of: fn(&EbsFigures) -> Exceeded,
 ) -> Result<impl Iterator<Item = OfVolume<'a>>, Unknown> {
     let (before, over) = pages.before()?;
-    let one = move |(controller, now, old)| (controller, now, Held::between(controller, now, old, over, of));
+    let one = move |(controller, now, old)| (controller, now, ThrottleShare::between(controller, now, old, over, of));
     Ok(pages.now.value.beside(before).map(one))
 }
 
-impl<'a> Held<'a> {
+impl<'a> ThrottleShare<'a> {
     /// `None` where it is no EBS volume.
     ///
     /// # Errors
@@ -144,16 +144,18 @@ mod tests {
         let name = "nvme1".to_owned();
         let (one, two) = (statistics("vol12345678", 1_000_000, 0), statistics("vol12345678", 5_500_000, 40_000_000));
         let ten = Duration::from_secs(10);
-        let held =
-            Held::between(&name, &two, Some(&one), ten, |ebs| ebs.volume).unwrap().unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(held.percent(), 100, "what is counted in more than one place is no more than all the time");
+        let share = ThrottleShare::between(&name, &two, Some(&one), ten, |ebs| ebs.volume)
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(share.percent(), 100, "what is counted in more than one place is no more than all the time");
         assert_eq!(
-            held.limits("its"),
+            share.limits("its"),
             "its IOPS limit for 45 % of the time and its throughput limit for 100 % of the time"
         );
-        assert_eq!(held.name(), "nvme1 (vol-12345678)");
-        let none =
-            Held::between(&name, &two, Some(&one), ten, |ebs| ebs.instance).unwrap().unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(share.name(), "nvme1 (vol-12345678)");
+        let none = ThrottleShare::between(&name, &two, Some(&one), ten, |ebs| ebs.instance)
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(none.percent(), 0);
     }
 
@@ -162,13 +164,13 @@ mod tests {
         let name = "nvme1".to_owned();
         let now = statistics("vol12345678", 9_000_000, 0);
         for before in [None, Some(statistics("vol12345678", 9_000_001, 0)), Some(statistics("vol12345679", 0, 0))] {
-            let held = Held::between(&name, &now, before.as_ref(), Duration::from_secs(10), |ebs| ebs.volume);
-            assert_eq!(held.unwrap().err().map(|why| why.cause), Some(Cause::Baseline));
+            let share = ThrottleShare::between(&name, &now, before.as_ref(), Duration::from_secs(10), |ebs| ebs.volume);
+            assert_eq!(share.unwrap().err().map(|why| why.cause), Some(Cause::Baseline));
         }
         let silent = VolumeStatistics { page: Page::Unknown(Unknown::new(Cause::Failed, "it rests")), ..now.clone() };
-        let held = Held::between(&name, &silent, Some(&now), Duration::from_secs(10), |ebs| ebs.volume);
-        assert_eq!(held.unwrap().err().map(|why| why.why).as_deref(), Some("it rests"));
+        let share = ThrottleShare::between(&name, &silent, Some(&now), Duration::from_secs(10), |ebs| ebs.volume);
+        assert_eq!(share.unwrap().err().map(|why| why.why).as_deref(), Some("it rests"));
         let store = VolumeStatistics::default();
-        assert!(Held::between(&name, &store, Some(&now), Duration::from_secs(10), |ebs| ebs.volume).is_none());
+        assert!(ThrottleShare::between(&name, &store, Some(&now), Duration::from_secs(10), |ebs| ebs.volume).is_none());
     }
 }

@@ -35,16 +35,16 @@ impl DetectVolumes for UnmountedVolumePath {
         // Of several pods that share a volume, one without it is not noticed.
         for volume in volumes.iter() {
             let decision = volume.decide(out, KIND, STATES).map(|()| finding(volume));
-            out.decide(KIND, || volume.subject(), decision);
+            out.decide(KIND, || volume.object(), decision);
         }
     }
 }
 
 fn finding(volume: &Volume<'_>) -> Finding {
-    let mut subject = volume.subject();
+    let mut object = volume.object();
     let (pod, mut evidence) = match volume.runs_without() {
         Some((pod, evidence)) => {
-            subject.pod = Some(pod.node_uid().clone());
+            object.pod = Some(pod.node_uid().clone());
             (pod.full_name(), evidence)
         }
         None => (String::new(), Vec::new()),
@@ -59,11 +59,11 @@ fn finding(volume: &Volume<'_>) -> Finding {
     Finding {
         kind: KIND,
         severity: Severity::Critical,
-        subject,
+        object,
         message: format!(
             "pod {pod} runs without its volume {pv} ({id}){device}: what it writes there goes to the node's own disk"
         ),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

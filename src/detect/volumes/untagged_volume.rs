@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{Ec2Attached, Ec2AttachmentState, Ec2Volume, Node, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 
@@ -26,13 +26,13 @@ impl DetectVolumes for UntaggedVolume {
             Err(why) => return out.nothing(KIND, &why),
         };
         for volume in volumes.iter().filter(|volume| volume.is_wanted()) {
-            out.decide(KIND, || subject(volume), decide(volume, &now, before, &node));
+            out.decide(KIND, || object(volume), decide(volume, &now, before, &node));
         }
     }
 }
 
-fn subject(volume: &Volume<'_>) -> Subject {
-    Subject { volume: Some(volume.id.clone()), ..Subject::new(SubjectType::Volume, volume.id.as_str()) }
+fn object(volume: &Volume<'_>) -> Object {
+    Object { volume: Some(volume.id.clone()), ..Object::new(ObjectType::Volume, volume.id.as_str()) }
 }
 
 fn decide(
@@ -57,12 +57,12 @@ fn finding(volume: &Volume<'_>, read: &Ec2Volume, now: &Seen<'_, Ec2Attached>, n
     Finding {
         kind: KIND,
         severity: Severity::Info,
-        subject: subject(volume),
-        message: format!("no tag says that {id} ({} GiB {}) belongs to a cluster", read.size_gib, read.of),
+        object: object(volume),
+        message: format!("no tag says that {id} ({} GiB {}) belongs to a cluster", read.size_gib, read.volume_type),
         evidence: vec![
             now.says(format!("{id} is attached to {} and has {name}", now.value.instance)),
             node.says(format!("{id} is in volumesAttached or volumesInUse of {}", node.value.name)),
         ],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

@@ -3,13 +3,13 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{EbsStatistics, Tri};
-use crate::finding::{Finding, Kind, Severity, Subject, SubjectType};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair};
 use crate::view::{Seen, sources};
 
 use super::Names;
-use super::throttled::{Held, held};
+use super::throttled::{ThrottleShare, share};
 
 const KIND: Kind = Kind::VolumeThrottled;
 
@@ -37,33 +37,33 @@ impl Detect for VolumeThrottled {
 
     fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let seen = pages.now;
-        let all = match held(&pages, |ebs| ebs.volume) {
+        let all = match share(&pages, |ebs| ebs.volume) {
             Ok(all) => all,
             Err(why) => return out.nothing(KIND, &why),
         };
         let warn = around.settings.volume_throttled.warn_percent;
-        for (controller, now, held) in all {
-            let subject =
-                || Subject { volume: now.volume.clone(), ..Subject::new(SubjectType::Device, now.device(controller)) };
-            let decision = match held {
+        for (controller, now, share) in all {
+            let object =
+                || Object { volume: now.volume.clone(), ..Object::new(ObjectType::Device, now.device(controller)) };
+            let decision = match share {
                 Some(Err(why)) => Tri::Unknown(why),
-                Some(Ok(held)) if held.percent() >= warn => Tri::Yes(finding(names, &seen, &held, subject())),
+                Some(Ok(share)) if share.percent() >= warn => Tri::Yes(finding(names, &seen, &share, object())),
                 None | Some(Ok(_)) => Tri::No(seen.no()),
             };
-            out.decide(KIND, subject, decision);
+            out.decide(KIND, object, decision);
         }
-        out.incomplete(KIND, seen.value.gap());
+        out.incomplete(KIND, seen.value.incomplete());
     }
 }
 
-fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, held: &Held<'_>, mut subject: Subject) -> Finding {
-    let user = names.name_user(&mut subject, held.device());
+fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, share: &ThrottleShare<'_>, mut object: Object) -> Finding {
+    let user = names.name_user(&mut object, share.device());
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        subject,
-        message: format!("{} is asked for more than {}{user}", held.name(), held.limits("its")),
-        evidence: vec![seen.says(held.fact())],
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        object,
+        message: format!("{} is asked for more than {}{user}", share.name(), share.limits("its")),
+        evidence: vec![seen.says(share.fact())],
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

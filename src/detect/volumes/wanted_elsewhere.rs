@@ -38,7 +38,7 @@ impl DetectVolumes for VolumeWantedElsewhere {
     fn evaluate(holders: Holders<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
             let decision = volume.decide(out, KIND, STATES).and_then(|()| wanted(volume, holders, out));
-            out.decide(KIND, || volume.subject(), decision);
+            out.decide(KIND, || volume.object(), decision);
         }
         volumes.rest(out, KIND);
     }
@@ -53,9 +53,7 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     }
     let mut evidence = volume.evidence();
     let pod = of_a_pod(volume).map(|(pod, _)| pod);
-    pod.and_then(|pod| stuck_unmount::former(&volume.parts, pod))
-        .into_iter()
-        .for_each(|question| out.ask(KIND, question));
+    pod.and_then(|pod| stuck_unmount::former(&volume.parts, pod)).into_iter().for_each(|lookup| out.ask(KIND, lookup));
     let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(&volume.parts, pod, &mut evidence));
     // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
     let deleting = match volume.asked_back() {
@@ -75,17 +73,17 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Critical,
-        subject: volume.subject(),
+        object: volume.object(),
         message: format!("{} is wanted elsewhere ({who}), and this node holds it: {held}", volume.id.as_str()),
         evidence,
-        advice: crate::catalogue::row(KIND).act.to_owned(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })
 }
 
 /// The mount that says most of a pod that holds it.
 fn of_a_pod<'v>(volume: &Volume<'v>) -> Option<(&'v PodUid, &'v MountEntry)> {
     let pods = volume.mounts().iter().filter_map(|mount| Some((mount.volume.as_ref()?.pod()?, *mount)));
-    pods.max_by_key(|(_, mount)| super::closeness(mount))
+    pods.max_by_key(|(_, mount)| super::specificity(mount))
 }
 
 fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>) -> String {

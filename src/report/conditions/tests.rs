@@ -4,15 +4,15 @@ use serde_json::json;
 
 use super::*;
 use crate::facts::{BootId, Cause, Source};
-use crate::finding::{Kind, Severity, Subject, SubjectType};
+use crate::finding::{Kind, Object, ObjectType, Severity};
 use crate::report::{ReportedFinding, ReportedUnknown, State, samples};
 
 const VOLUMES: &str = "BarnacleVolumeProblem";
 const BEGUN: i64 = 1_795_234_203;
 
-fn at(up: u64) -> Moment {
+fn at(up: u64) -> NodeTime {
     let wall = Timestamp::from_second(BEGUN + i64::try_from(up).unwrap()).unwrap();
-    Moment { boot: BootId::default(), up: Duration::from_secs(up), wall }
+    NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall }
 }
 
 /// A Node that takes what is written, and shows it the next time.
@@ -39,7 +39,7 @@ impl Node {
     fn pass(&mut self, report: &Report, up: u64) {
         let Some(plan) = self.mine.plan(report, Some(&self.conditions), at(up)) else { return };
         for new in &plan {
-            self.conditions.retain(|old| old.of != new.of);
+            self.conditions.retain(|old| old.type_ != new.type_);
             self.conditions.push(new.clone());
         }
         self.mine.sent(at(up));
@@ -51,7 +51,7 @@ impl Node {
     }
 
     fn of(&self, of: &str) -> &NodeCondition {
-        self.conditions.iter().find(|condition| condition.of == of).unwrap_or_else(|| panic!("no {of}"))
+        self.conditions.iter().find(|condition| condition.type_ == of).unwrap_or_else(|| panic!("no {of}"))
     }
 
     fn status(&self, of: &str) -> &str {
@@ -75,7 +75,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         unverified_since: None,
         since: at(0).wall,
         quiet: None,
-        subject: Subject::new(SubjectType::Device, "nvme1n1"),
+        object: Object::new(ObjectType::Device, "nvme1n1"),
         pod_name: Some("shop/db-0".into()),
         pod_owner: None,
         claims: Vec::new(),
@@ -94,16 +94,16 @@ fn stalled() -> Report {
     with(vec![finding(Kind::StalledIo, Severity::Critical, "12 requests in flight, none completed for 130s")])
 }
 
-fn every_kind(state: State, blind: bool, why: &str) -> Report {
+fn every_kind(state: State, not_evaluated: bool, why: &str) -> Report {
     let mut report = healthy();
     for row in &mut report.kinds {
-        (row.state, row.blind, row.why) = (state, blind, Some(why.to_owned()));
+        (row.state, row.not_evaluated, row.why) = (state, not_evaluated, Some(why.to_owned()));
     }
     report
 }
 
 fn begun() -> Report {
-    let mut report = every_kind(State::Blind, true, "its detector has not run yet");
+    let mut report = every_kind(State::NotEvaluated, true, "its detector has not run yet");
     report.kinds.iter_mut().for_each(|row| row.not_run = true);
     report
 }
@@ -121,7 +121,7 @@ fn no_mounts() -> Report {
     }];
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::DeadMount | Kind::StackedMounts | Kind::PinnedFilesystem) {
-            (row.state, row.blind, row.why) = (State::Blind, true, Some(why.to_owned()));
+            (row.state, row.not_evaluated, row.why) = (State::NotEvaluated, true, Some(why.to_owned()));
         }
     }
     report
@@ -131,11 +131,11 @@ fn no_mounts() -> Report {
 fn a_node_that_is_well_says_so_once_and_then_each_five_minutes() {
     let mut node = Node::new();
     node.passes(&begun(), 0..10);
-    assert_eq!(node.patches, [], "nothing has been judged");
+    assert_eq!(node.patches, [], "nothing has been evaluated");
     node.passes(&healthy(), 10..3600);
     assert_eq!(node.times()[0], 10);
     let all: Vec<_> =
-        node.conditions.iter().map(|condition| (condition.of.as_str(), condition.status.as_str())).collect();
+        node.conditions.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str())).collect();
     assert_eq!(all.len(), 5);
     assert!(all.iter().all(|(of, status)| of.starts_with(PREFIX) && *status == "False"), "{all:?}");
     let gaps: Vec<_> = node.times().windows(2).map(|two| two[1] - two[0]).collect();
@@ -174,12 +174,12 @@ fn a_problem_is_said_at_once_in_words_that_help() {
 }
 
 #[test]
-fn a_problem_is_said_even_before_all_is_judged() {
+fn a_problem_is_said_even_before_all_is_evaluated() {
     let mut node = Node::new();
     let mut early = every_kind(State::NeedsTime, false, "two samples");
     early.findings = stalled().findings;
     node.pass(&early, 2);
-    assert_eq!((node.status(VOLUMES), node.status(BLIND)), ("True", "False"));
+    assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("True", "False"));
     assert_eq!(node.conditions.len(), 2, "of the others nothing can be said yet");
 }
 
@@ -209,7 +209,7 @@ fn figures_that_move_are_no_reason_to_write() {
     // Another object is.
     let before = node.patches.len();
     let mut other = finding(Kind::EvictionThresholdMet, Severity::Critical, "another");
-    other.subject.id = "imagefs.available".into();
+    other.object.id = "imagefs.available".into();
     node.passes(&with(vec![other]), 1000..1070);
     assert_eq!(node.patches.len(), before + 1);
     assert!(node.of("BarnacleEvictionRisk").message.starts_with("another (device imagefs"));
@@ -221,7 +221,7 @@ fn a_restart_moves_nothing() {
     node.passes(&healthy(), 10..100);
     node.passes(&stalled(), 100..400);
     let before: BTreeMap<_, _> =
-        node.conditions.iter().map(|c| (c.of.clone(), (c.status.clone(), c.transition))).collect();
+        node.conditions.iter().map(|c| (c.type_.clone(), (c.status.clone(), c.transition))).collect();
     let mut node = node.restart(500);
     let suspected = ReportedFinding { confirmed: false, ..finding(Kind::StalledIo, Severity::Warning, "again") };
     node.pass(&begun(), 500);
@@ -231,11 +231,11 @@ fn a_restart_moves_nothing() {
     node.passes(&stalled(), 660..1000);
     for (_, plan) in &node.patches {
         for condition in plan {
-            let (status, transition) = &before[&condition.of];
-            assert_eq!((&condition.status, &condition.transition), (status, transition), "{}", condition.of);
+            let (status, transition) = &before[&condition.type_];
+            assert_eq!((&condition.status, &condition.transition), (status, transition), "{}", condition.type_);
         }
     }
-    assert_eq!(node.times()[0], 510, "the heartbeat begins again with the first pass that is whole");
+    assert_eq!(node.times()[0], 510, "the heartbeat begins again with the first cycle that is whole");
 }
 
 #[test]
@@ -284,32 +284,32 @@ fn without_a_whole_pass_it_is_unknown_after_a_minute() {
 }
 
 #[test]
-fn blindness_is_said_after_a_minute_with_its_cause() {
+fn a_source_that_cannot_be_read_degrades_after_a_minute_with_its_cause() {
     let mut node = Node::new();
     node.passes(&healthy(), 0..100);
     node.passes(&no_mounts(), 100..160);
-    assert_eq!((node.status(VOLUMES), node.status(BLIND)), ("False", "False"));
+    assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("False", "False"));
     node.passes(&no_mounts(), 160..170);
-    assert_eq!((node.status(VOLUMES), node.status(BLIND)), ("Unknown", "True"));
+    assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("Unknown", "True"));
     assert_eq!(node.status("BarnacleInstanceProblem"), "False", "what it sees it says");
-    assert!(node.of(BLIND).message.starts_with("Cannot be read: mounts: /proc/1/mountinfo: permission denied"));
+    assert!(node.of(DEGRADED).message.starts_with("Cannot be read: mounts: /proc/1/mountinfo: permission denied"));
     assert!(node.of(VOLUMES).message.contains("DeadMount, StackedMounts, PinnedFilesystem"));
     node.passes(&healthy(), 170..230);
-    assert_eq!((node.status(VOLUMES), node.status(BLIND)), ("False", "False"));
+    assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("False", "False"));
 }
 
 #[test]
-fn a_blip_is_not_blindness() {
+fn a_blip_does_not_degrade() {
     let mut node = Node::new();
     node.passes(&healthy(), 0..100);
     for n in 10..100 {
         node.pass(&if n % 5 == 0 { healthy() } else { no_mounts() }, n * 10);
     }
-    assert_eq!((node.status(VOLUMES), node.status(BLIND)), ("False", "False"));
+    assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("False", "False"));
 }
 
 #[test]
-fn a_problem_outweighs_blindness() {
+fn a_problem_outweighs_what_is_not_evaluated() {
     let mut report = no_mounts();
     report.findings = stalled().findings;
     let mut node = Node::new();
@@ -363,7 +363,7 @@ fn an_unverified_warning_is_named_as_such() {
 }
 
 #[test]
-fn what_the_base_profile_never_sees_makes_nobody_blind() {
+fn what_the_base_profile_never_sees_degrades_nothing() {
     let mut report = healthy();
     let hidden = [
         (Source::KubeletDirs, Cause::Missing),
@@ -377,13 +377,15 @@ fn what_the_base_profile_never_sees_makes_nobody_blind() {
         .into();
     for row in &mut report.kinds {
         if matches!(row.kind, Kind::OrphanedPodDirectory | Kind::MemoryStall | Kind::ConntrackPressure) {
-            (row.state, row.blind, row.why) = (State::Blind, true, Some("no".into()));
+            (row.state, row.not_evaluated, row.why) = (State::NotEvaluated, true, Some("no".into()));
         }
     }
     let mut node = Node::new();
     node.passes(&report, 0..300);
     assert!(node.conditions.iter().all(|condition| condition.status == "False"), "{:#?}", node.conditions);
-    assert!(node.of("BarnacleNetworkInterfaceProblem").message.contains("This node cannot show: ConntrackPressure."));
+    assert!(
+        node.of("BarnacleNetworkInterfaceProblem").message.contains("Not checked on this node: ConntrackPressure.")
+    );
 }
 
 #[test]
@@ -409,7 +411,7 @@ fn a_status_turned_by_somebody_else_is_turned_back() {
 }
 
 #[test]
-fn a_fight_is_fought_slowly() {
+fn a_conflict_backs_off() {
     let mut node = Node::new();
     node.passes(&healthy(), 0..20);
     let before = node.patches.len();
@@ -422,7 +424,7 @@ fn a_fight_is_fought_slowly() {
 }
 
 #[test]
-fn a_watch_that_lags_is_no_fight() {
+fn a_watch_that_lags_is_no_conflict() {
     let mut node = Node::new();
     let stale = Vec::new();
     for up in 0..40 {
@@ -476,7 +478,7 @@ fn a_refusal_is_tried_again_ever_more_rarely_and_one_at_a_time() {
 fn a_clock_that_goes_backwards_keeps_the_heartbeat() {
     let mut node = Node::new();
     node.passes(&healthy(), 0..100);
-    let back = |up: u64| Moment { wall: Timestamp::from_second(1_600_000_000).unwrap(), ..at(up) };
+    let back = |up: u64| NodeTime { wall: Timestamp::from_second(1_600_000_000).unwrap(), ..at(up) };
     let beats = (10..200).filter(|n| {
         let plan = node.mine.plan(&healthy(), Some(&node.conditions), back(n * 10));
         if let Some(plan) = &plan {
@@ -492,7 +494,7 @@ fn a_clock_that_goes_backwards_keeps_the_heartbeat() {
 #[test]
 fn messages_are_bounded_and_cannot_forge_a_line() {
     let mut hostile = finding(Kind::DeadMount, Severity::Critical, &"ж\u{1b}[2J\nok ".repeat(2000));
-    hostile.subject.id = "/var/lib/kubelet/\n".repeat(500);
+    hostile.object.id = "/var/lib/kubelet/\n".repeat(500);
     let mut node = Node::new();
     node.passes(&with(vec![unverified(hostile.clone()); 100]), 0..70);
     let message = &node.of(VOLUMES).message;
@@ -507,7 +509,7 @@ fn messages_are_bounded_and_cannot_forge_a_line() {
 
 fn ready() -> NodeCondition {
     let of = "Ready".to_owned();
-    NodeCondition { of, status: "True".into(), transition: Some(at(0).wall), ..NodeCondition::default() }
+    NodeCondition { type_: of, status: "True".into(), transition: Some(at(0).wall), ..NodeCondition::default() }
 }
 
 #[test]
@@ -525,7 +527,7 @@ fn a_patch_has_both_times_and_no_more_than_our_own() {
 
 #[test]
 fn cleanup_takes_ours_and_ours_alone() {
-    let old = NodeCondition { of: "BarnacleOfAnotherVersion".into(), ..ready() };
+    let old = NodeCondition { type_: "BarnacleOfAnotherVersion".into(), ..ready() };
     let body = cleanup_patch(&[ready(), old]);
     let each = json!([{"$patch": "delete", "type": "BarnacleOfAnotherVersion"}]);
     assert_eq!(body, Some(json!({"status": {"conditions": each}})));
@@ -547,7 +549,7 @@ fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read()
             soft: Thresholds::Read(BTreeMap::new()),
             enforces_pods: true,
         };
-        let mut engine = Engine::new(crate::detect::Settings::default(), at(0), crate::ledger::Memory::default());
+        let mut engine = Engine::new(crate::detect::Settings::default(), at(0), crate::ledger::LedgerState::default());
         engine.step(at(10), vec![Observation::KubeletConfig(Reading::of(Ok(config), at(10)))]);
         Report::of(&engine, Origin::Agent)
     };
@@ -555,10 +557,10 @@ fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read()
     let sick = report(ConfigOrigin::NotFound, Unknown::new(Cause::Missing, why));
     let listed: Vec<_> = sick.unknown.iter().map(|u| (u.source, u.why.as_str())).collect();
     assert_eq!(listed, [(Source::KubeletConfig, why)]);
-    let verdict = verdict::of_sight(&sick);
-    assert_eq!((verdict.status.name(), verdict.reason), ("True", "SourceUnreadable"));
-    assert!(verdict.said.contains(why), "{}", verdict.said);
+    let assessment = assessment::of_visibility(&sick);
+    assert_eq!((assessment.status.name(), assessment.reason), ("True", "SourceUnreadable"));
+    assert!(assessment.said.contains(why), "{}", assessment.said);
     let none = report(ConfigOrigin::NoKubelet, Unknown::new(Cause::Unsupported, "no kubelet runs here"));
     assert_eq!(none.unknown, []);
-    assert_eq!(verdict::of_sight(&none).status.name(), "False");
+    assert_eq!(assessment::of_visibility(&none).status.name(), "False");
 }

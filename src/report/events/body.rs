@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{EventKey, EventToSend, PodRef, Regarding};
-use crate::finding::{Kind, Subject};
+use crate::finding::{Kind, Object};
 use crate::report::jitter::fingerprint;
 use crate::report::{ReportedFinding, text};
 
@@ -12,22 +12,22 @@ use crate::report::{ReportedFinding, text};
 pub const CONTROLLER: &str = "barnacle-agent";
 
 /// The API server refuses a longer note.
-pub(super) const LONGEST_NOTE: usize = 1024;
+pub(super) const MAX_NOTE: usize = 1024;
 /// And a longer `reportingInstance`.
-const LONGEST_INSTANCE: usize = 128;
+const MAX_INSTANCE: usize = 128;
 /// What a node's name may take of the event's name, which has at most 253 bytes.
-const LONGEST_PREFIX: usize = 200;
-/// What the message and the subject may take of a note, so that there is room for what to do.
-const LONGEST_MESSAGE: usize = 400;
-const LONGEST_SUBJECT: usize = 160;
+const MAX_PREFIX: usize = 200;
+/// What the message and the object may take of a note, so that there is room for what to do.
+const MAX_MESSAGE: usize = 400;
+const MAX_OBJECT: usize = 160;
 
-/// What is said of a subject.
+/// What is said of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Say {
     Confirmed,
     Worse,
     Still,
-    Cleared,
+    Resolved,
 }
 
 impl Say {
@@ -36,8 +36,8 @@ impl Say {
         match self {
             Self::Confirmed => "Confirmed",
             Self::Worse => "Escalated",
-            Self::Still => "Standing",
-            Self::Cleared => "Cleared",
+            Self::Still => "StillActive",
+            Self::Resolved => "Resolved",
         }
     }
 }
@@ -70,13 +70,13 @@ pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> Ev
         "metadata": {"name": name(&who.node, regarding, &key, say, named), "namespace": namespace},
         "eventTime": stamp.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         "reportingController": CONTROLLER,
-        "reportingInstance": text::cut_bytes(&who.instance, LONGEST_INSTANCE, ""),
+        "reportingInstance": text::cut_bytes(&who.instance, MAX_INSTANCE, ""),
         "action": say.action(),
         "reason": reason,
-        "type": if say == Say::Cleared { "Normal" } else { "Warning" },
+        "type": if say == Say::Resolved { "Normal" } else { "Warning" },
         // `kubectl describe node` finds it by this: no namespace, and the UID of the Node itself.
         "regarding": on.map_or_else(|| node.clone(), PodRef::reference),
-        "note": text::cut_bytes(&note, LONGEST_NOTE, "..."),
+        "note": text::cut_bytes(&note, MAX_NOTE, "..."),
     });
     let related = if on.is_some() { Some(node) } else { related.map(PodRef::reference) };
     if let (Some(related), Some(fields)) = (related, body.as_object_mut()) {
@@ -87,12 +87,12 @@ pub(super) fn event(content: Content<'_>, who: &Regarding, node_uid: &str) -> Ev
 
 /// With the UID of what it regards: on a Node of the same name that is another one, it is no double.
 fn name(node: &str, regarding: &str, key: &EventKey, say: Say, stamp: Timestamp) -> String {
-    let prefix = text::cut_bytes(node, LONGEST_PREFIX, "");
+    let prefix = text::cut_bytes(node, MAX_PREFIX, "");
     let what = match key {
         EventKey::Suppressed => fingerprint(&["suppressed", regarding]),
         EventKey::Finding(key) => {
-            let subject = &key.subject;
-            fingerprint(&[key.kind.name(), subject.of.name(), &subject.id, key.on.name(), say.action(), regarding])
+            let object = &key.object;
+            fingerprint(&[key.kind.name(), object.kind.name(), &object.id, key.on.name(), say.action(), regarding])
         }
     };
     let nanos = stamp.as_nanosecond().unsigned_abs();
@@ -109,7 +109,7 @@ impl PodRef {
             return None;
         }
         // kubectl looks for a static pod's events under the UID that the kubelet gave it, as for every other pod.
-        let uid = finding.subject.pod.as_ref()?.to_string();
+        let uid = finding.object.pod.as_ref()?.to_string();
         Some(Self { namespace: namespace.to_owned(), name: name.to_owned(), uid })
     }
 
@@ -120,23 +120,23 @@ impl PodRef {
 
 /// What, which object, since when, where more is said, what to do next.
 pub(super) fn note(finding: &ReportedFinding) -> String {
-    let message = text::cut_bytes(&text::clean(&finding.message), LONGEST_MESSAGE, "...");
-    let about = about(&finding.subject, finding.pod_name.as_deref());
+    let message = text::cut_bytes(&text::clean(&finding.message), MAX_MESSAGE, "...");
+    let about = about(&finding.object, finding.pod_name.as_deref());
     let since = text::time(finding.since);
     let advice = text::clean(&finding.advice).into_owned();
     let (severity, kind) = (finding.severity.name(), finding.kind);
     format!("{severity}: {message} ({about}), since {since}. More: barnacle explain {kind}. {advice}")
 }
 
-pub(super) fn cleared(kind: Kind, subject: &Subject, since: Timestamp) -> String {
-    format!("cleared: {kind} ({}), which stood since {}", about(subject, None), text::time(since))
+pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {
+    format!("Resolved: {kind} ({}). Active since {}.", about(object, None), text::time(since))
 }
 
-/// The subject with what helps to find it, cut to its end, which is what tells two paths apart.
-pub(in crate::report) fn about(subject: &Subject, pod_name: Option<&str>) -> String {
-    let mut parts = vec![subject.to_string()];
+/// The object with what helps to find it, cut to its end, which is what tells two paths apart.
+pub(in crate::report) fn about(object: &Object, pod_name: Option<&str>) -> String {
+    let mut parts = vec![object.to_string()];
     parts.extend(pod_name.map(|name| format!("pod {name}")));
-    parts.extend(subject.volume.as_ref().map(|volume| volume.as_str().to_owned()));
-    let parts: Vec<_> = parts.iter().map(|part| text::tail(&text::clean(part), LONGEST_SUBJECT, "...")).collect();
+    parts.extend(object.volume.as_ref().map(|volume| volume.as_str().to_owned()));
+    let parts: Vec<_> = parts.iter().map(|part| text::tail(&text::clean(part), MAX_OBJECT, "...")).collect();
     parts.join(", ")
 }

@@ -5,18 +5,18 @@ use serde_json::json;
 
 use super::*;
 use crate::facts::BootId;
-use crate::finding::SubjectType;
+use crate::finding::ObjectType;
 use crate::report::samples;
 
 const UID: &str = "3f0d3a2e-6c1b-4c57-9f0f-0b8a1d2c3e4f";
 const POD: &str = "8f2c1a3e-5d0b-4c7e-9a61-2b7f0c9d4e11";
 
-fn at(up: u64) -> Moment {
+fn at(up: u64) -> NodeTime {
     at_wall(up, 1_795_234_203 + i64::try_from(up).unwrap())
 }
 
-fn at_wall(up: u64, wall: i64) -> Moment {
-    Moment { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::from_second(wall).unwrap() }
+fn at_wall(up: u64, wall: i64) -> NodeTime {
+    NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::from_second(wall).unwrap() }
 }
 
 fn who(uid: Option<&str>) -> Regarding {
@@ -32,13 +32,13 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         unverified_since: None,
         since: at(0).wall,
         quiet: None,
-        subject: Subject::new(SubjectType::Device, id),
+        object: Object::new(ObjectType::Device, id),
         pod_name: None,
         pod_owner: None,
         claims: Vec::new(),
         message: "12 requests in flight and none completed for 30s".into(),
         evidence: Vec::new(),
-        advice: catalogue::row(kind).act.clone(),
+        advice: catalogue::row(kind).remediation.clone(),
         commands: Vec::new(),
     }
 }
@@ -51,7 +51,7 @@ fn report(findings: Vec<ReportedFinding>) -> Report {
     Report { findings, ..samples::healthy() }
 }
 
-/// A pass whose every event is created.
+/// A cycle whose every event is created.
 fn pass(recorder: &mut Recorder, report: &Report, up: u64) -> Vec<EventToSend> {
     let events = recorder.plan(report, &who(Some(UID)), at(up));
     events.iter().for_each(|event| recorder.sent(&event.key, at(up)));
@@ -90,7 +90,7 @@ fn an_event_is_what_kubectl_describe_finds() {
 fn the_pods_owner_hears_of_what_is_his_to_mend() {
     let named = |kind| {
         let mut finding = finding(kind, Severity::Warning, "x");
-        finding.subject.pod = Some(POD.into());
+        finding.object.pod = Some(POD.into());
         finding.pod_name = Some("shop/db-0".into());
         finding
     };
@@ -111,7 +111,7 @@ fn the_pods_owner_hears_of_what_is_his_to_mend() {
 }
 
 #[test]
-fn only_what_is_confirmed_and_a_warning_is_told() {
+fn only_what_is_confirmed_and_a_warning_is_published() {
     let suspected = ReportedFinding { confirmed: false, ..stalled("a") };
     let info = ReportedFinding { severity: Severity::Info, ..stalled("b") };
     let mut recorder = Recorder::new(at(0));
@@ -119,7 +119,7 @@ fn only_what_is_confirmed_and_a_warning_is_told() {
 }
 
 #[test]
-fn it_is_told_once_told_when_worse_and_told_when_over() {
+fn it_is_published_once_when_worse_and_when_over() {
     let mut recorder = Recorder::new(at(0));
     let mild = report(vec![stalled("a")]);
     let bad = report(vec![finding(Kind::StalledIo, Severity::Critical, "a")]);
@@ -129,9 +129,9 @@ fn it_is_told_once_told_when_worse_and_told_when_over() {
     assert_eq!(pass(&mut recorder, &mild, 30), [], "getting better is no news");
     assert_eq!(pass(&mut recorder, &bad, 40), [], "nor is getting as bad as was told");
     let over = pass(&mut recorder, &report(vec![]), 50);
-    assert_eq!(actions(&over), ["Cleared"]);
+    assert_eq!(actions(&over), ["Resolved"]);
     assert_eq!(over[0].body["type"], "Normal");
-    assert!(over[0].body["note"].as_str().unwrap().starts_with("cleared: StalledIo (device a), which stood since "));
+    assert!(over[0].body["note"].as_str().unwrap().starts_with("Resolved: StalledIo (device a). Active since "));
     assert_eq!(pass(&mut recorder, &report(vec![]), 60), []);
     assert_eq!(actions(&pass(&mut recorder, &mild, 70)), ["Confirmed"], "it is back");
 }
@@ -143,10 +143,10 @@ fn of_what_is_unverified_nothing_is_written_until_it_is_evaluated() {
     assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 0)), ["Confirmed"]);
     assert!((100..700).all(|n| pass(&mut recorder, &unverified(), n * 10).is_empty()));
     // Raised again: it stands, and is not new.
-    assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 7000)), ["Standing"]);
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![stalled("a")]), 7000)), ["StillActive"]);
     // Not raised for its quiet time, it is over.
     assert_eq!(pass(&mut recorder, &unverified(), 8000), []);
-    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 8010)), ["Cleared"]);
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 8010)), ["Resolved"]);
     assert_eq!(pass(&mut Recorder::new(at(0)), &unverified(), 0), [], "nor is it written for the first time");
 }
 
@@ -154,17 +154,17 @@ fn of_what_is_unverified_nothing_is_written_until_it_is_evaluated() {
 fn what_is_dropped_without_being_evaluated_is_not_called_over() {
     let mut recorder = Recorder::new(at(0));
     let mut kill = finding(Kind::OomKill, Severity::Warning, "x");
-    kill.subject.pod = Some(POD.into());
+    kill.object.pod = Some(POD.into());
     kill.pod_name = Some("shop/db-0".into());
     assert_eq!(pass(&mut recorder, &report(vec![kill.clone(), stalled("a")]), 0).len(), 3);
-    recorder.forget(kill.kind, &kill.subject);
+    recorder.forget(kill.kind, &kill.object);
     assert_eq!(pass(&mut recorder, &report(vec![stalled("a")]), 10), []);
-    assert_eq!(recorder.memory().told.len(), 1, "another finding is not concerned");
-    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 20)), ["Cleared"]);
+    assert_eq!(recorder.memory().published.len(), 1, "another finding is not concerned");
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 20)), ["Resolved"]);
 }
 
 #[test]
-fn what_was_never_told_is_not_told_to_be_over() {
+fn what_was_never_published_is_not_published_as_over() {
     let mut recorder = Recorder::new(at(0));
     assert_eq!(recorder.plan(&report(vec![stalled("a")]), &who(None), at(0)), [], "the Node is not known");
     assert_eq!(pass(&mut recorder, &report(vec![]), 10), []);
@@ -178,18 +178,18 @@ fn what_waits_for_the_node_is_not_lost() {
 }
 
 #[test]
-fn what_stands_is_told_again_before_it_is_forgotten() {
+fn what_stands_is_published_again_before_it_is_forgotten() {
     let mut recorder = Recorder::new(at(0));
     let standing = report(vec![stalled("a")]);
-    let told: Vec<u64> =
+    let published: Vec<u64> =
         (0..24 * 360).map(|n| n * 10).filter(|up| !pass(&mut recorder, &standing, *up).is_empty()).collect();
-    let gaps: BTreeSet<u64> = told.windows(2).map(|two| two[1] - two[0]).collect();
+    let gaps: BTreeSet<u64> = published.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(gaps.iter().all(|gap| (1920..=2890).contains(gap)), "{gaps:?}");
     assert!(gaps.len() > 5, "they differ: {gaps:?}");
 }
 
 #[test]
-fn a_restart_tells_nothing_twice() {
+fn a_restart_publishes_nothing_twice() {
     let mut before = Recorder::new(at(0));
     let standing = report(vec![stalled("a"), stalled("b")]);
     assert_eq!(pass(&mut before, &standing, 0).len(), 2);
@@ -200,29 +200,29 @@ fn a_restart_tells_nothing_twice() {
         r.kinds.iter_mut().for_each(|k| k.state = State::NeedsTime);
         r
     };
-    assert_eq!(pass(&mut after, &begun, 600), [], "nothing has been judged");
+    assert_eq!(pass(&mut after, &begun, 600), [], "nothing has been evaluated");
     assert_eq!(pass(&mut after, &report(vec![stalled("a")]), 610), []);
     // Of b nothing is seen any more; but only when there was time to find it again is it over.
     for up in (620..790).step_by(10) {
         assert_eq!(pass(&mut after, &report(vec![stalled("a")]), up), [], "{up}");
     }
-    assert_eq!(actions(&pass(&mut after, &report(vec![stalled("a")]), 791)), ["Cleared"]);
+    assert_eq!(actions(&pass(&mut after, &report(vec![stalled("a")]), 791)), ["Resolved"]);
     let again = (80..400).map(|n| n * 10).find(|up| !pass(&mut after, &report(vec![stalled("a")]), *up).is_empty());
     assert!((1920..=2890).contains(&again.unwrap()), "counted from before the restart: {again:?}");
 }
 
 #[test]
-fn blindness_after_a_restart_ends_nothing() {
+fn what_is_not_evaluated_after_a_restart_resolves_nothing() {
     let mut before = Recorder::new(at(0));
     pass(&mut before, &report(vec![stalled("a")]), 0);
     let mut after = Recorder::with_memory(before.memory(), at(100));
-    let mut blind = report(vec![]);
-    blind.kinds.iter_mut().for_each(|kind| (kind.state, kind.blind) = (State::Blind, true));
-    assert!((10..200).all(|n| pass(&mut after, &blind, n * 10).is_empty()));
+    let mut not_evaluated = report(vec![]);
+    not_evaluated.kinds.iter_mut().for_each(|kind| (kind.state, kind.not_evaluated) = (State::NotEvaluated, true));
+    assert!((10..200).all(|n| pass(&mut after, &not_evaluated, n * 10).is_empty()));
 }
 
 #[test]
-fn a_new_node_of_the_same_name_has_been_told_nothing() {
+fn on_a_new_node_of_the_same_name_nothing_was_published() {
     let mut recorder = Recorder::new(at(0));
     let standing = report(vec![stalled("a")]);
     let first = pass(&mut recorder, &standing, 0);
@@ -270,14 +270,14 @@ fn what_is_under_way_is_not_handed_out_twice_unless_it_is_lost() {
     assert_eq!(recorder.plan(&standing, &who(Some(UID)), at(120)), first);
     assert_eq!(recorder.plan(&report(vec![]), &who(Some(UID)), at(130)), []);
     let over = recorder.plan(&report(vec![]), &who(Some(UID)), at(240));
-    assert_eq!(actions(&over), ["Cleared"], "it may have been told that it began");
+    assert_eq!(actions(&over), ["Resolved"], "it may have been told that it began");
 }
 
 #[test]
 fn a_pod_that_cannot_be_written_about_is_left_alone() {
     let mut recorder = Recorder::new(at(0));
     let mut kill = finding(Kind::OomKill, Severity::Warning, "x");
-    kill.subject.pod = Some(POD.into());
+    kill.object.pod = Some(POD.into());
     kill.pod_name = Some("shop/db-0".into());
     let standing = report(vec![kill]);
     for event in recorder.plan(&standing, &who(Some(UID)), at(0)) {
@@ -314,22 +314,22 @@ fn a_hundred_at_once_are_written_by_and_by_the_worst_first_and_said() {
     let later: usize = (360..1080).map(|n| count(pass(&mut recorder, &flood, n * 10), n * 10)).sum();
     assert!(later <= 120, "{later}");
     assert_eq!(summaries[0].0, 30, "as soon as there is room");
-    assert!(summaries[0].1.starts_with("90 events were kept back since "), "{}", summaries[0].1);
+    assert!(summaries[0].1.starts_with("Rate limit: 90 events suppressed since "), "{}", summaries[0].1);
     assert!(summaries[0].1.contains("StalledIo 90"));
-    let told: BTreeSet<_> = seen.iter().map(|(key, _)| key).collect();
-    assert_eq!(told.len(), 100, "none is lost while it stands");
+    let published: BTreeSet<_> = seen.iter().map(|(key, _)| key).collect();
+    assert_eq!(published.len(), 100, "none is lost while it stands");
 }
 
 #[test]
-fn a_refused_summary_is_told_with_the_next() {
+fn a_refused_summary_is_published_with_the_next() {
     let mut recorder = Recorder::new(at(0));
     let flood = report((0..20).map(|n| stalled(&n.to_string())).collect());
     pass(&mut recorder, &flood, 0);
     let events = recorder.plan(&flood, &who(Some(UID)), at(30));
     assert_eq!(events[0].key, EventKey::Suppressed);
     recorder.refused(&events[0].key, None, None, at(30));
-    let told = (4..100).flat_map(|n| pass(&mut recorder, &flood, n * 10)).find(|e| e.key == EventKey::Suppressed);
-    assert!(told.unwrap().body["note"].as_str().unwrap().starts_with("10 events were kept back"));
+    let published = (4..100).flat_map(|n| pass(&mut recorder, &flood, n * 10)).find(|e| e.key == EventKey::Suppressed);
+    assert!(published.unwrap().body["note"].as_str().unwrap().starts_with("Rate limit: 10 events suppressed"));
 }
 
 #[test]
@@ -337,17 +337,17 @@ fn a_wall_clock_that_goes_backwards_neither_repeats_nor_stops() {
     let mut recorder = Recorder::new(at(0));
     let standing = report(vec![stalled("a")]);
     pass(&mut recorder, &standing, 0);
-    let mut told = Vec::new();
+    let mut published = Vec::new();
     for n in 1..400 {
         let now = at_wall(n * 10, 1_700_000_000);
         for event in recorder.plan(&standing, &who(Some(UID)), now) {
             recorder.sent(&event.key, now);
-            told.push(n * 10);
+            published.push(n * 10);
         }
     }
-    assert!(told.len() == 1 && (1920..=2890).contains(&told[0]), "{told:?}");
+    assert!(published.len() == 1 && (1920..=2890).contains(&published[0]), "{published:?}");
     let after = Recorder::with_memory(recorder.memory(), at_wall(5000, 1_600_000_000));
-    assert!(after.memory().told[0].at <= Timestamp::from_second(1_600_000_000).unwrap());
+    assert!(after.memory().published[0].at <= Timestamp::from_second(1_600_000_000).unwrap());
 }
 
 proptest! {
@@ -378,7 +378,7 @@ proptest! {
 
     /// Whatever comes and goes and whatever the server says: no more than the budget, and the truth in the end.
     #[test]
-    fn in_the_end_all_that_stands_is_told(steps in prop::collection::vec((1u64..200, 0u8..8, 0u8..4), 1..40)) {
+    fn in_the_end_all_that_stands_is_published(steps in prop::collection::vec((1u64..200, 0u8..8, 0u8..4), 1..40)) {
         let mut recorder = Recorder::new(at(0));
         let mut now = 0;
         let mut sent = Vec::new();
@@ -400,12 +400,12 @@ proptest! {
             now += 10;
             pass(&mut recorder, &all, now);
         }
-        prop_assert_eq!(recorder.memory().told.len(), 3);
+        prop_assert_eq!(recorder.memory().published.len(), 3);
         let none = report(vec![]);
         for _ in 0..500 {
             now += 10;
             pass(&mut recorder, &none, now);
         }
-        prop_assert_eq!(recorder.memory().told.len(), 0);
+        prop_assert_eq!(recorder.memory().published.len(), 0);
     }
 }

@@ -2,18 +2,18 @@
 
 use super::{Mark, Safe, add, time};
 use crate::catalogue;
-use crate::finding::{Evidence, SubjectType};
+use crate::finding::{Evidence, ObjectType};
 use crate::report::history::{Happened, name_of, word};
 use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, text};
 
 /// Findings that are shown; the JSON form has all of them.
-const MOST: usize = 200;
+const MAX: usize = 200;
 
 /// Changes that are listed.
-const MOST_LATELY: usize = 15;
+const MAX_RECENT_CHANGES: usize = 15;
 
 /// Findings whose evidence is shown without being asked for.
-const MOST_OPEN: usize = 1;
+const MAX_OPEN: usize = 1;
 
 /// The section.
 pub(super) fn write(out: &mut String, report: &Report) {
@@ -25,10 +25,10 @@ pub(super) fn write(out: &mut String, report: &Report) {
         let words = if report.saw_nothing() { "Nothing could be seen." } else { words };
         add(out, format_args!("<p class=\"none\">{words}</p>\n"));
     }
-    for (i, finding) in report.findings.iter().take(MOST).enumerate() {
-        one(out, report, finding, finding.confirmed && i < MOST_OPEN);
+    for (i, finding) in report.findings.iter().take(MAX).enumerate() {
+        one(out, report, finding, finding.confirmed && i < MAX_OPEN);
     }
-    if let Some(more) = report.findings.len().checked_sub(MOST).filter(|more| *more > 0) {
+    if let Some(more) = report.findings.len().checked_sub(MAX).filter(|more| *more > 0) {
         add(out, format_args!("<p class=\"none\">and {more} more: see them with barnacle check --format json</p>\n"));
     }
     out.push_str("</section>\n");
@@ -55,8 +55,8 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
         add(out, format_args!("<p class=\"quiet\">unverified, last seen {seen}, not evaluated since; it was:</p>\n"));
     }
     add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
-    subject(out, finding);
-    let key = format!("{}/{}", finding.kind, finding.subject);
+    object(out, finding);
+    let key = format!("{}/{}", finding.kind, finding.object);
     let open = if is_open { " open" } else { "" };
     add(out, format_args!("<details data-key=\"{}\"{open}>\n<summary>Evidence and advice</summary>\n", Safe(&key)));
     evidence(out, report, &finding.evidence);
@@ -65,24 +65,24 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
     out.push_str("</details>\n</article>\n");
 }
 
-fn subject(out: &mut String, finding: &ReportedFinding) {
-    let subject = &finding.subject;
+fn object(out: &mut String, finding: &ReportedFinding) {
+    let object = &finding.object;
     let mut parts = Vec::new();
-    if subject.of != SubjectType::Node {
-        parts.push((subject.of.name(), subject.id.as_str()));
+    if object.kind != ObjectType::Node {
+        parts.push((object.kind.name(), object.id.as_str()));
     }
     // By the name that its owner knows; the UID is what the node's paths call it.
     parts.extend(finding.pod_name.as_deref().map(|name| ("pod", name)));
     parts.extend(finding.pod_owner.as_deref().map(|owner| ("of", owner)));
     parts.extend(finding.claims.iter().map(|claim| ("PersistentVolumeClaim", claim.as_str())));
     let uid = if finding.pod_name.is_some() { "pod UID" } else { "pod" };
-    parts.extend(subject.pod.as_deref().map(|pod| (uid, pod)));
-    parts.extend(subject.pv.as_deref().map(|pv| ("PersistentVolume", pv)));
-    parts.extend(subject.volume.as_ref().map(|volume| ("EBS volume", volume.as_str())));
+    parts.extend(object.pod.as_deref().map(|pod| (uid, pod)));
+    parts.extend(object.pv.as_deref().map(|pv| ("PersistentVolume", pv)));
+    parts.extend(object.volume.as_ref().map(|volume| ("EBS volume", volume.as_str())));
     if parts.is_empty() {
         return;
     }
-    out.push_str("<dl class=\"subject\">");
+    out.push_str("<dl class=\"object\">");
     for (name, value) in parts {
         add(out, format_args!("<div><dt>{}</dt><dd><code>{}</code></dd></div>", name.replace('-', " "), Safe(value)));
     }
@@ -107,8 +107,8 @@ fn evidence(out: &mut String, report: &Report, evidence: &[Evidence]) {
 
 /// What happened to one finding, in this life of the agent.
 fn history(out: &mut String, report: &Report, finding: &ReportedFinding) {
-    let subject = name_of(&finding.subject);
-    let about = |happened: &&Happened| happened.kind == finding.kind && happened.subject == subject;
+    let object = name_of(&finding.object);
+    let about = |happened: &&Happened| happened.kind == finding.kind && happened.object == object;
     let mut all = report.history.iter().filter(about).peekable();
     if all.peek().is_none() {
         return;
@@ -127,15 +127,15 @@ pub(super) fn lately(out: &mut String, report: &Report) {
     if report.history.is_empty() {
         return;
     }
-    out.push_str("<section aria-labelledby=\"lately\">\n<h2 id=\"lately\">Lately</h2>\n");
+    out.push_str("<section aria-labelledby=\"lately\">\n<h2 id=\"lately\">Recent changes</h2>\n");
     out.push_str("<table class=\"unseen\"><thead><tr><th scope=\"col\">When</th><th scope=\"col\">What</th></tr></thead><tbody>\n");
-    for happened in report.history.iter().rev().take(MOST_LATELY) {
+    for happened in report.history.iter().rev().take(MAX_RECENT_CHANGES) {
         out.push_str("<tr><th scope=\"row\">");
         time(out, happened.at);
         let (what, kind) = (word(happened.change), happened.kind);
         add(
             out,
-            format_args!("</th><td><span class=\"word\">{what}</span> {kind} {}</td></tr>\n", Safe(&happened.subject)),
+            format_args!("</th><td><span class=\"word\">{what}</span> {kind} {}</td></tr>\n", Safe(&happened.object)),
         );
     }
     out.push_str("</tbody></table>\n</section>\n");
@@ -149,7 +149,7 @@ fn advice(out: &mut String, report: &Report, finding: &ReportedFinding) {
             add(out, format_args!("<dt>{title}</dt><dd>{}</dd>\n", Safe(words)));
         }
     };
-    say("Remediation", if finding.advice.is_empty() { &row.act } else { &finding.advice });
+    say("Remediation", if finding.advice.is_empty() { &row.remediation } else { &finding.advice });
     say("Do not", &row.do_not.join(" "));
     out.push_str("<dt>Commands</dt><dd><pre>");
     for line in commands::of(report, finding) {

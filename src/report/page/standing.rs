@@ -67,8 +67,10 @@ fn one_reason(out: &mut String, report: &Report, reason: &Unmet<'_>) {
 }
 
 fn kinds(out: &mut String, report: &Report) {
-    out.push_str("<section aria-labelledby=\"kinds\">\n<h2 id=\"kinds\">What is looked for</h2>\n");
-    out.push_str("<table class=\"kinds\"><thead><tr><th scope=\"col\">Kind</th><th scope=\"col\">How it stands</th></tr></thead>\n");
+    out.push_str("<section aria-labelledby=\"kinds\">\n<h2 id=\"kinds\">Checks</h2>\n");
+    out.push_str(
+        "<table class=\"kinds\"><thead><tr><th scope=\"col\">Kind</th><th scope=\"col\">Status</th></tr></thead>\n",
+    );
     for area in Area::ALL {
         let rows = report.kinds.iter().filter(|row| catalogue::row(row.kind).area == area);
         let title = area.title();
@@ -90,7 +92,7 @@ fn kind(out: &mut String, report: &Report, row: &KindState) {
         add(out, format_args!(" <small>{}</small>", Safe(why)));
     }
     if row.left_out > 0 {
-        add(out, format_args!(" <small>{} more, left out for being too many</small>", row.left_out));
+        add(out, format_args!(" <small>{} more, omitted (limit reached)</small>", row.left_out));
     }
     out.push_str("</td></tr>\n");
 }
@@ -98,11 +100,13 @@ fn kind(out: &mut String, report: &Report, row: &KindState) {
 fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
     match row.state {
         State::Clear if row.is_clear() => (OK, "clear"),
-        State::Clear => (NOT_EVALUATED, "not evaluated wholly"),
+        State::Clear => (NOT_EVALUATED, "partially evaluated"),
         State::NotAsked => (NOT_EVALUATED, "not asked, as nothing gave a reason"),
         State::NeedsTime => (NOT_EVALUATED, "needs a second sample"),
-        State::Blind if row.not_applicable => (NOT_EVALUATED, "not on this machine, or not in this profile or look"),
-        State::Blind => (NOT_EVALUATED, "not evaluated"),
+        State::NotEvaluated if row.not_applicable => {
+            (NOT_EVALUATED, "not on this machine, or not in this profile or look")
+        }
+        State::NotEvaluated => (NOT_EVALUATED, "not evaluated"),
         State::Suspected => (SUSPECTED, "suspected"),
         State::Raised => {
             let found = report.findings.iter().filter(|finding| finding.kind == row.kind && finding.confirmed);

@@ -179,7 +179,7 @@ fn a_pod_out_of_memory(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     ensure!(!woken()?, "woken for an OOM kill before there was one: {:?}", watch.wakes()?);
     plane.apply(OOM)?;
     let uid = plane.kubectl(&["get", "pod", "hungry", "-o", "jsonpath={.metadata.uid}"])?;
-    wait_for("a pass for an OOM kill", woken)
+    wait_for("a cycle for an OOM kill", woken)
         .with_context(|| plane.kubectl(&["describe", "pod", "hungry"]).unwrap_or_default())?;
     wait_for("OomKill with the pod's UID", || {
         Ok(watch.findings()?.iter().any(|found| found.kind == "OomKill" && found.text.contains(&uid)))

@@ -37,7 +37,7 @@ struct Volume {
 }
 
 /// A finding that must come, by its kind and by words of its message, and how long it may take after what causes it: its
-/// kind's delay, two questions that must stand for half a minute each, and an emulated machine's own time.
+/// kind's delay, two lookups that must stand for half a minute each, and an emulated machine's own time.
 struct Tale {
     kind: &'static str,
     about: &'static str,
@@ -141,19 +141,19 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
             println!("   {}: {message}", tale.kind);
         }
     }
-    let told = plane.kubectl(&["describe", "node", NAME])?;
-    ensure!(told.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{told}");
+    let described = plane.kubectl(&["describe", "node", NAME])?;
+    ensure!(described.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{described}");
     only(&report, &TALES.iter().map(|tale| tale.kind).collect::<Vec<_>>())?;
     who_holds_it(plane, node)?;
 
     is_mended(plane, node)?;
     let mut left = Vec::new();
-    let outcome = wait_for("every finding to be cleared", || {
+    let outcome = wait_for("every finding to be resolved", || {
         left = found(&watch)?;
         Ok(left.is_empty())
     });
     outcome.with_context(|| left.join("\n"))?;
-    println!("   all of it is cleared when it is mended");
+    println!("   all of it is resolved when it is mended");
     Ok(())
 }
 
@@ -234,11 +234,11 @@ fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
         missing.retain(|tale| {
             let kind = format!("kind=\"{}\"", tale.kind);
             let is_it = |line: &String| line.contains(&kind) && line.contains(tale.about) && line.contains("confirmed");
-            let is_told = last.iter().any(is_it);
-            if is_told {
+            let is_published = last.iter().any(is_it);
+            if is_published {
                 println!("   {} of {}: confirmed {late:.0?} after what caused it", tale.kind, tale.about);
             }
-            !is_told
+            !is_published
         });
         if let Some(tale) = missing.iter().find(|tale| late > tale.within) {
             bail!("no {} of {} within {:?}; there is:\n{}", tale.kind, tale.about, tale.within, last.join("\n"));

@@ -69,9 +69,9 @@ pub fn first_condition(ground: &Ground) -> Result<()> {
     let c = Client::new(&ground.plane, token(&ground.plane, "kube-system", "barnacle", Some("on-c"))?);
     let before = ground.node("c")?;
     ensure!(before["status"].get("conditions").is_none(), "it has conditions already: {before}");
-    let first = with_conditions(&json!([condition("BarnacleBlind", "True")]));
-    ensure!(types(&c.patch(&status("c"), &first)?.done()?) == ["BarnacleBlind"], "the first one is not there");
-    let delete = with_conditions(&json!([{"$patch": "delete", "type": "BarnacleBlind"}]));
+    let first = with_conditions(&json!([condition("BarnacleDegraded", "True")]));
+    ensure!(types(&c.patch(&status("c"), &first)?.done()?) == ["BarnacleDegraded"], "the first one is not there");
+    let delete = with_conditions(&json!([{"$patch": "delete", "type": "BarnacleDegraded"}]));
     ensure!(types(&c.patch(&status("c"), &delete)?.done()?).is_empty(), "the only one is not gone");
     let foreign = with_conditions(&json!([condition("Ready", "True")]));
     c.patch(&status("c"), &foreign)?.refused(FOREIGN)
@@ -79,9 +79,9 @@ pub fn first_condition(ground: &Ground) -> Result<()> {
 
 pub fn conditions(ground: &Ground) -> Result<()> {
     let a = |conditions: Value| ground.a.patch(&status("a"), &with_conditions(&conditions));
-    let both = json!([condition("BarnacleBlind", "False"), condition("BarnacleVolumeProblem", "True")]);
+    let both = json!([condition("BarnacleDegraded", "False"), condition("BarnacleVolumeProblem", "True")]);
     let after = a(both)?.done()?;
-    let came = ["BarnacleBlind", "BarnacleVolumeProblem"].iter().all(|kind| types(&after).contains(kind));
+    let came = ["BarnacleDegraded", "BarnacleVolumeProblem"].iter().all(|kind| types(&after).contains(kind));
     ensure!(came, "{:?}", types(&after));
     let changed = a(json!([condition("BarnacleVolumeProblem", "Unknown")]))?.done()?;
     let unknown =
@@ -97,19 +97,18 @@ pub fn conditions(ground: &Ground) -> Result<()> {
         json!([{"$patch": "delete", "type": "KernelDeadlock"}]),
         json!([condition("barnacle", "False")]),
         json!([condition("XBarnacle", "False")]),
-        json!([condition("BarnacleBlind", "True"), condition("Ready", "False")]),
-        json!([{"$patch": "replace"}, condition("BarnacleBlind", "True")]),
+        json!([condition("BarnacleDegraded", "True"), condition("Ready", "False")]),
+        json!([{"$patch": "replace"}, condition("BarnacleDegraded", "True")]),
         json!([{"$patch": "replace"}]),
     ];
     for conditions in foreign {
         a(conditions)?.refused(FOREIGN)?;
     }
-    let order = ["KernelDeadlock", "Ready", "BarnacleBlind"].map(|kind| json!({"type": kind}));
-    let order =
-        json!({"status": {"$setElementOrder/conditions": order, "conditions": [condition("BarnacleBlind", "True")]}});
+    let order = ["KernelDeadlock", "Ready", "BarnacleDegraded"].map(|kind| json!({"type": kind}));
+    let order = json!({"status": {"$setElementOrder/conditions": order, "conditions": [condition("BarnacleDegraded", "True")]}});
     ground.a.patch(&status("a"), &order)?.refused(FOREIGN)?;
     ground.a.patch(&status("a"), &json!({"status": {"conditions": null}}))?.refused(FOREIGN)?;
-    let deletes = ["BarnacleBlind", "BarnacleVolumeProblem"].map(|kind| json!({"$patch": "delete", "type": kind}));
+    let deletes = ["BarnacleDegraded", "BarnacleVolumeProblem"].map(|kind| json!({"$patch": "delete", "type": kind}));
     let left = a(json!(deletes))?.done()?;
     ensure!(!types(&left).iter().any(|kind| kind.starts_with("Barnacle")), "not gone: {:?}", types(&left));
     ensure!(types(&left).starts_with(&["Ready", "KernelDeadlock"]), "others went as well: {:?}", types(&left));
@@ -122,7 +121,7 @@ pub fn bounds(ground: &Ground) -> Result<()> {
     a(&many(16))?.done()?;
     a(&many(17))?.refused(BOUNDS)?;
     let long = |key: &str, length: usize| {
-        let mut one = condition("BarnacleBlind", "True");
+        let mut one = condition("BarnacleDegraded", "True");
         one[key] = json!(format!("{:B<length$}", if key == "type" { "Barnacle" } else { "" }));
         json!([one])
     };
@@ -221,7 +220,7 @@ pub fn metadata(ground: &Ground) -> Result<()> {
         "selfLink": "/b",
     });
     let mut tried = names(&changes);
-    // Open, and said so in docs/rights.md: each write of a status writes them.
+    // Open, and said so in docs/rbac.md: each write of a status writes them.
     tried.insert("managedFields".to_owned());
     let all = properties(ground, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")?;
     ensure!(tried == all, "the server has {all:?}, tried are {tried:?}");
@@ -240,7 +239,7 @@ pub fn metadata(ground: &Ground) -> Result<()> {
 
 pub fn forms(ground: &Ground) -> Result<()> {
     let apply = |conditions: Value| json!({"apiVersion": "v1", "kind": "Node", "status": {"conditions": conditions}});
-    let (own, ready) = (condition("BarnacleBlind", "True"), condition("Ready", "False"));
+    let (own, ready) = (condition("BarnacleDegraded", "True"), condition("Ready", "False"));
     let kept = ground.node("a")?["status"]["conditions"].clone();
     let mut longer = kept.as_array().cloned().unwrap_or_default();
     longer.push(own.clone());
@@ -266,7 +265,7 @@ pub fn forms(ground: &Ground) -> Result<()> {
 }
 
 pub fn elsewhere(ground: &Ground) -> Result<()> {
-    let own = with_conditions(&json!([condition("BarnacleBlind", "True")]));
+    let own = with_conditions(&json!([condition("BarnacleDegraded", "True")]));
     let other_node = By::Policy("only to the node that its pod runs on");
     ground.a.patch(&status("b"), &own)?.refused(other_node)?;
     ground.b.patch(&status("a"), &own)?.refused(other_node)?;
@@ -274,6 +273,6 @@ pub fn elsewhere(ground: &Ground) -> Result<()> {
     for node in ["a", "b"] {
         ground.loose.patch(&status(node), &own)?.refused(By::Policy("this token names no node"))?;
     }
-    ensure!(!types(&ground.node("b")?).contains(&"BarnacleBlind"), "refused, and has an effect");
+    ensure!(!types(&ground.node("b")?).contains(&"BarnacleDegraded"), "refused, and has an effect");
     Ok(())
 }

@@ -125,14 +125,14 @@ pub fn each(ground: &Ground) -> Result<()> {
         }
     }
     println!("   {tried} verbs on {} resources were tried", AGENT.len() + CLUSTER.len());
-    // Open, and said so in docs/rights.md: a selector is the agent's choice, not RBAC's.
+    // Open, and said so in docs/rbac.md: a selector is the agent's choice, not RBAC's.
     ground.a.get("/api/v1/nodes/b")?.done()?;
     ground.a.get("/api/v1/pods")?.done()?;
     ground.a.get(CONFIGMAPS)?.refused(By::Rbac("list", "configmaps"))
 }
 
 /// Method, path, and the verb and resource that RBAC names.
-const NEAR_MISSES: &[(&str, &str, &str, &str)] = &[
+const NEGATIVE_CASES: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/nodes/a/proxy/pods", "get", "nodes/proxy"),
     ("POST", "/api/v1/nodes/a/proxy/run/default/db-0/c", "create", "nodes/proxy"),
     ("POST", "/api/v1/namespaces/default/pods/db-0/eviction", "create", "pods/eviction"),
@@ -158,8 +158,8 @@ const NEAR_MISSES: &[(&str, &str, &str, &str)] = &[
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/barnacle-node-status";
 const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/barnacle-node-status";
 
-pub fn near_misses(ground: &Ground) -> Result<()> {
-    for (method, path, verb, resource) in NEAR_MISSES {
+pub fn negative_cases(ground: &Ground) -> Result<()> {
+    for (method, path, verb, resource) in NEGATIVE_CASES {
         let body = if *method == "GET" { Value::Null } else { json!({}) };
         ground.a.ask(method, path, JSON, &body, &[])?.refused(By::Rbac(verb, resource))?;
     }

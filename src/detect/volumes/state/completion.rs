@@ -3,7 +3,7 @@
 //! A state is a total function of facts that are all known. Where some are not, [`StateSet`] holds the state of every completion:
 //! one state, or several between which the unknown facts decide. So a conclusion is lost exactly where it rests on what is missing.
 
-use crate::facts::{Question, Unknown};
+use crate::facts::{Lookup, Unknown};
 
 /// A fact with few values.
 pub trait Values: Copy + PartialEq + 'static {
@@ -17,7 +17,7 @@ pub struct Missing {
     /// Why.
     pub why: Unknown,
     /// Where to ask.
-    pub lookup: Option<Question>,
+    pub lookup: Option<Lookup>,
 }
 
 impl Missing {

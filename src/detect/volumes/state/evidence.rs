@@ -3,7 +3,7 @@
 use super::attachment::{Beneath, Mounted};
 use super::{Ec2Word, Volume};
 use crate::facts::{
-    BlockDevice, Ec2Attached, Ec2Attachment, Ec2Volume, FilesystemKey, NotAbsent, PodPhase, Question, Tri, Unknown,
+    BlockDevice, Ec2Attached, Ec2Attachment, Ec2Volume, FilesystemKey, Lookup, NotAbsent, PodPhase, Tri, Unknown,
 };
 use crate::finding::Evidence;
 use crate::view::Seen;
@@ -153,8 +153,8 @@ impl<'v> Volume<'v> {
     }
 
     /// What asks EC2 for it by its id, wherever it is.
-    pub fn ask_ec2(&self) -> Question {
-        Question::Ec2Volume(self.id.clone())
+    pub fn ask_ec2(&self) -> Lookup {
+        Lookup::Ec2Volume(self.id.clone())
     }
 
     /// The volume as EC2 last had it by its id.
@@ -196,7 +196,7 @@ impl<'v> Volume<'v> {
 
     /// What keeps it busy on this machine, for a message; nothing where nothing is seen.
     pub fn busy_with(&self) -> Option<String> {
-        if let Some(mount) = self.mounts.iter().max_by_key(|mount| crate::detect::volumes::closeness(mount)) {
+        if let Some(mount) = self.mounts.iter().max_by_key(|mount| crate::detect::volumes::specificity(mount)) {
             return Some(format!("it is mounted at {}", mount.point));
         }
         let (_, disk) = self.device()?;

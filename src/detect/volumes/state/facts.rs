@@ -7,8 +7,8 @@ use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
 use super::{Volume, csi, find, xen};
 use crate::facts::{
-    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MOST_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Tri,
-    Unknown, VolumeAttachment, VolumeId, VolumePath, handle_hash,
+    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MAX_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Tri, Unknown,
+    VolumeAttachment, VolumeId, VolumePath, handle_hash,
 };
 use crate::finding::Evidence;
 
@@ -75,7 +75,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     if swap || volume.mounts.iter().any(|mount| find::is_of_the_system(mount)) {
         return Ok(Mounted::System);
     }
-    let mut missing = table.value.gap().or(block.value.gap()).map(Box::<Missing>::from);
+    let mut missing = table.value.incomplete().or(block.value.incomplete()).map(Box::<Missing>::from);
     let mut gone = false;
     for pod in volume.mounts.iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
         match PodFacts::of(&volume.parts, pod).life() {
@@ -106,14 +106,14 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
     if filesystems.iter().map(|(key, _)| key).any(|key| on_it(&key)) {
         return Ok(Beneath::Filesystem);
     }
-    if let Some(gap) = filesystems.gap() {
-        return Err(gap.into());
+    if let Some(incomplete) = filesystems.incomplete() {
+        return Err(incomplete.into());
     }
     let holder = parts.iter().any(|part| !part.holders.is_empty());
     if holder || block.values().any(|device| volume.is_loop_over_it(device, disk)) {
         return Ok(Beneath::BuiltOn);
     }
-    block.gap().map_or(Ok(Beneath::Unused), |gap| Err(gap.into()))
+    block.incomplete().map_or(Ok(Beneath::Unused), |incomplete| Err(incomplete.into()))
 }
 
 fn order(volume: &Volume<'_>) -> Fact<Order> {
@@ -219,12 +219,12 @@ impl<'v> Volume<'v> {
             Ok(holders) => holders,
             Err(why) => return Tri::Unknown(why.clone()),
         };
-        match (holders.value.get(&dev), holders.value.gap()) {
+        match (holders.value.get(&dev), holders.value.incomplete()) {
             (Some(list), _) if list.iter().any(|holder| holder.pod.as_ref() == Some(uid)) => return Tri::No(()),
-            (_, Some(gap)) => return Tri::Unknown(gap.clone()),
+            (_, Some(incomplete)) => return Tri::Unknown(incomplete.clone()),
             (None, None) => return Tri::Unknown(Unknown::not_asked()),
             // The list ends somewhere, and the pod may come after that.
-            (Some(list), None) if list.len() >= MOST_HOLDERS => return Tri::Unknown(Unknown::not_asked()),
+            (Some(list), None) if list.len() >= MAX_HOLDERS => return Tri::Unknown(Unknown::not_asked()),
             (Some(_), None) => {}
         }
         evidence.push(holders.says(format!("no mount namespace of the pod has {}", disk.name)));
@@ -240,10 +240,10 @@ impl<'v> Volume<'v> {
             Ok(block) => block,
             Err(why) => return Tri::Unknown(why.clone()),
         };
-        if let Some(gap) = block.value.gap() {
-            return Tri::Unknown(gap.clone());
+        if let Some(incomplete) = block.value.incomplete() {
+            return Tri::Unknown(incomplete.clone());
         }
-        if !find::tells_no_volume(block.value) {
+        if !find::names_no_volume(block.value) {
             return Tri::Yes(block.says(format!("no device here is {}", self.id.as_str())));
         }
         if !xen::is_xen(block.value) {

@@ -144,7 +144,7 @@ pub(super) fn is_of_the_system(mount: &MountEntry) -> bool {
 }
 
 /// Whether no device of this machine tells the volume that it is.
-pub(super) fn tells_no_volume(block: &BlockDevices) -> bool {
+pub(super) fn names_no_volume(block: &BlockDevices) -> bool {
     !block.values().any(|device| device.volume.is_some())
 }
 

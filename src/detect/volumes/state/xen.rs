@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::find::{disk_named, is_part_of, tells_no_volume};
+use super::find::{disk_named, is_part_of, names_no_volume};
 use super::{Parts, Volume, Volumes};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
 
@@ -13,7 +13,7 @@ const PREFIX: &str = "xvd";
 
 /// Whether this machine is one of Xen.
 pub(super) fn is_xen(block: &BlockDevices) -> bool {
-    tells_no_volume(block) && block.values().any(|device| device.name.starts_with(PREFIX))
+    names_no_volume(block) && block.values().any(|device| device.name.starts_with(PREFIX))
 }
 
 /// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
@@ -69,7 +69,7 @@ pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
     let parts = all.parts();
     let (block, mounts) = (parts.block.seen().ok()?.value, parts.mounts.seen().ok()?.value);
     // What EC2 does not list is none of EBS's: an instance store.
-    let is_listed = parts.ec2_attached.last().is_some_and(|ec2| ec2.volumes.gap().is_none());
+    let is_listed = parts.ec2_attached.last().is_some_and(|ec2| ec2.volumes.incomplete().is_none());
     if !is_xen(block) || is_listed {
         return None;
     }

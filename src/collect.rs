@@ -1,0 +1,14 @@
+//! The collectors: they answer with observations. I/O lives here, decisions do not.
+
+pub mod clock;
+pub mod cluster;
+pub mod ec2;
+pub mod host;
+mod host_reader;
+pub mod kubelet;
+pub mod terminal;
+
+pub use cluster::Cluster;
+pub use ec2::Ec2;
+pub use host::{Host, HostSettings};
+pub use host_reader::HostReader;

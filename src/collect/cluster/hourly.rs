@@ -1,0 +1,77 @@
+//! What hardly changes and belongs to this node: read once an hour.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::backoff::{Backoff, spread};
+use super::mailbox::Mailbox;
+use super::objects::{self, RawCniNode, RawConfigMap, RawCsiNode, RawDaemonSet};
+use crate::collect::clock::Clock;
+use crate::facts::{Cause, CniNode, CsiNode, Observation, Reading, Source, Unknown, VpcCniConfig};
+use crate::kube_api::{Api, ApiError};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// What failed is tried again no later than this.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn start(tasks: &mut JoinSet<()>, api: &Api, clock: Clock, mailbox: &Arc<Mailbox>, own_name: &str) {
+    for source in [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet] {
+        tasks.spawn(repeat(source, api.clone(), clock, Arc::clone(mailbox), own_name.to_owned()));
+    }
+}
+
+async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>, own_name: String) {
+    let mut backoff = Backoff::new(Duration::from_secs(30), MAX_WAIT);
+    loop {
+        let observation = read(source, &api, clock, &own_name).await;
+        let wait = match &observation {
+            Ok(_) => {
+                backoff.reset();
+                spread(HOUR, 0.1)
+            }
+            Err(error) => backoff.wait().max(error.retry_after.unwrap_or_default()),
+        };
+        mailbox.put(observation.unwrap_or_else(|error| Observation::unknown(source, error.unknown())));
+        sleep(wait).await;
+    }
+}
+
+async fn read(source: Source, api: &Api, clock: Clock, own_name: &str) -> Result<Observation, ApiError> {
+    let Api { node, namespace, .. } = api;
+    match source {
+        Source::CsiNode => {
+            let path = format!("/apis/storage.k8s.io/v1/csinodes/{node}");
+            let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
+            Ok(Observation::CsiNode(Reading::Known { value: object, at: clock.now() }))
+        }
+        Source::CniNode => {
+            let path = format!("/apis/vpcresources.k8s.aws/v1alpha1/cninodes/{node}");
+            let object = convert::<RawCniNode, CniNode>(api.get(&path), objects::cni_node_from).await?;
+            Ok(Observation::CniNode(Reading::Known { value: object, at: clock.now() }))
+        }
+        Source::VpcCniConfig => {
+            let path = "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni";
+            let object = convert::<RawConfigMap, VpcCniConfig>(api.get(path), objects::vpc_cni_from).await?;
+            Ok(Observation::VpcCniConfig(Reading::Known { value: object, at: clock.now() }))
+        }
+        _ => {
+            let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{own_name}");
+            let missing = || Unknown::new(Cause::Missing, format!("there is no DaemonSet {namespace}/{own_name}"));
+            let object = api.get::<RawDaemonSet>(&path).await?.map(objects::daemon_set_from).ok_or_else(missing);
+            Ok(Observation::AgentDaemonSet(Reading::of(object, clock.now())))
+        }
+    }
+}
+
+/// An object that may well not exist.
+async fn convert<R: DeserializeOwned, T: Default>(
+    get: impl Future<Output = Result<Option<R>, ApiError>>,
+    convert: fn(R) -> T,
+) -> Result<T, ApiError> {
+    Ok(get.await?.map(convert).unwrap_or_default())
+}

@@ -1,0 +1,194 @@
+//! Objects that a detector asks for by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::mailbox::Mailbox;
+use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
+use crate::collect::clock::Clock;
+use crate::facts::{
+    Answer, Answers, Lookup, NodeTime, Observation, PersistentVolume, Pod, Reading, Source, Unknown, VolumeAttachment,
+    VolumeClass,
+};
+use crate::kube_api::{Api, ApiError, name_in_path};
+
+/// An answer that nobody asked for again is forgotten: longer than the longest time until a lookup is put again.
+const KEPT: Duration = Duration::from_secs(650);
+/// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
+const BURST: u32 = 40;
+const REFILL: Duration = Duration::from_secs(120);
+
+/// Answers to one sort of lookup, with the time of each.
+type Kept<T> = BTreeMap<String, (Answer<T>, NodeTime)>;
+
+#[derive(Default)]
+struct AnswerCache {
+    attachments: Kept<VolumeAttachment>,
+    volumes: Kept<PersistentVolume>,
+    storage_classes: Kept<VolumeClass>,
+    attributes_classes: Kept<VolumeClass>,
+    former_pods: Kept<Pod>,
+}
+
+/// A share of the API server's time.
+struct TokenBucket {
+    tokens: f64,
+    since: NodeTime,
+}
+
+impl TokenBucket {
+    fn take(&mut self, now: NodeTime) -> Result<(), Unknown> {
+        let passed = now.since(&self.since).unwrap_or_default();
+        self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
+        self.since = now;
+        if self.tokens < 1.0 {
+            let why =
+                format!("not asked: the budget of {BURST} requests, one more each {} s, is used up", REFILL.as_secs());
+            return Err(Unknown::new(crate::facts::Cause::NotAsked, why));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+/// Answers lookups for ever; those that wait together are told together.
+pub(super) async fn answer(api: Api, clock: Clock, mailbox: Arc<Mailbox>, mut asked: UnboundedReceiver<Vec<Lookup>>) {
+    let mut cache = AnswerCache::default();
+    let mut bucket = TokenBucket { tokens: f64::from(BURST), since: clock.now() };
+    while let Some(lookups) = asked.recv().await {
+        let mut touched = std::collections::BTreeSet::new();
+        for lookup in lookups {
+            touched.insert(lookup.source());
+            cache.answer(&api, clock, &mut bucket, lookup).await;
+        }
+        for source in touched {
+            mailbox.put(cache.publish(source, clock.now()));
+        }
+    }
+}
+
+impl AnswerCache {
+    async fn answer(&mut self, api: &Api, clock: Clock, bucket: &mut TokenBucket, lookup: Lookup) {
+        let now = clock.now();
+        let allowed = bucket.take(now);
+        let refused = allowed.is_err();
+        match lookup {
+            Lookup::VolumeAttachment(name) => {
+                let path = "/apis/storage.k8s.io/v1/volumeattachments/";
+                let got = get::<RawAttachment, _>(api, allowed, path, &name, |raw| Ok(objects::attachment_from(raw)));
+                remember(&mut self.attachments, name.clone(), got.await, refused, now);
+            }
+            Lookup::PersistentVolume(name) => {
+                let path = "/api/v1/persistentvolumes/";
+                let got = get::<RawVolume, _>(api, allowed, path, &name, |raw| Ok(objects::volume_from(raw)));
+                remember(&mut self.volumes, name.clone(), got.await, refused, now);
+            }
+            Lookup::StorageClass(name) => {
+                let path = "/apis/storage.k8s.io/v1/storageclasses/";
+                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::class_from(raw)));
+                remember(&mut self.storage_classes, name.clone(), got.await, refused, now);
+            }
+            Lookup::AttributesClass(name) => {
+                let path = "/apis/storage.k8s.io/v1/volumeattributesclasses/";
+                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::class_from(raw)));
+                remember(&mut self.attributes_classes, name.clone(), got.await, refused, now);
+            }
+            Lookup::FormerPod { namespace, name } => {
+                let path = name_in_path(&namespace).map(|namespace| format!("/api/v1/namespaces/{namespace}/pods/"));
+                let got = match path {
+                    Ok(path) => get::<RawPod, _>(api, allowed, &path, &name, objects::pod_from).await,
+                    Err(error) => Answer::Unknown(error.unknown()),
+                };
+                remember(&mut self.former_pods, format!("{namespace}/{name}"), got, refused, now);
+            }
+            // Other collectors answer these.
+            Lookup::MountHolders(_) | Lookup::PodCgroups | Lookup::Ec2Attached | Lookup::Ec2Volume(_) => {}
+        }
+    }
+
+    fn publish(&mut self, source: Source, now: NodeTime) -> Observation {
+        match source {
+            Source::PersistentVolumes => Observation::PersistentVolumes(recent(&mut self.volumes, now)),
+            Source::StorageClasses => Observation::StorageClasses(recent(&mut self.storage_classes, now)),
+            Source::AttributesClasses => Observation::AttributesClasses(recent(&mut self.attributes_classes, now)),
+            Source::FormerPods => Observation::FormerPods(recent(&mut self.former_pods, now)),
+            _ => Observation::VolumeAttachments(recent(&mut self.attachments, now)),
+        }
+    }
+}
+
+/// What was answered before stands where we did not ask again for lack of budget.
+fn remember<T>(kept: &mut Kept<T>, name: String, answer: Answer<T>, refused: bool, now: NodeTime) {
+    if !refused || !kept.contains_key(&name) {
+        kept.insert(name, (answer, now));
+    }
+}
+
+/// The answers that are not too old; the reading is as old as its oldest.
+fn recent<T: Clone>(kept: &mut Kept<T>, now: NodeTime) -> Reading<Answers<T>> {
+    kept.retain(|_, (_, at)| now.since(at).is_some_and(|age| age < KEPT));
+    let answers = kept.iter().map(|(name, (answer, _))| (name.clone(), answer.clone()));
+    let oldest = kept.values().map(|(_, at)| *at).min_by_key(|at| at.up);
+    Reading::Known { value: Answers(answers.collect()), at: oldest.unwrap_or(now) }
+}
+
+async fn get<R: DeserializeOwned, T>(
+    api: &Api,
+    allowed: Result<(), Unknown>,
+    path: &str,
+    name: &str,
+    convert: fn(R) -> Result<T, Unknown>,
+) -> Answer<T> {
+    if let Err(why) = allowed {
+        return Answer::Unknown(why);
+    }
+    let got = async {
+        let name = name_in_path(name)?;
+        api.get::<R>(&format!("{path}{name}")).await
+    };
+    match got.await.map_err(|error: ApiError| error.unknown()).map(|raw| raw.map(convert)) {
+        Ok(Some(Ok(object))) => Answer::Found(object),
+        Ok(None) => Answer::NotFound,
+        Ok(Some(Err(why))) | Err(why) => Answer::Unknown(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::BootId;
+
+    fn at(up: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn the_budget_lets_a_burst_through_and_then_one_each_two_minutes() {
+        let mut bucket = TokenBucket { tokens: f64::from(BURST), since: at(0) };
+        for _ in 0..BURST {
+            assert_eq!(bucket.take(at(0)), Ok(()));
+        }
+        assert!(bucket.take(at(119)).is_err());
+        assert_eq!(bucket.take(at(120)), Ok(()));
+        assert!(bucket.take(at(121)).is_err());
+        // A clock that goes backwards gives nothing.
+        assert!(bucket.take(at(5)).is_err());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten() {
+        let mut kept: Kept<u8> = BTreeMap::from([
+            ("old".to_owned(), (Answer::Found(1), at(0))),
+            ("new".to_owned(), (Answer::NotFound, at(600))),
+        ]);
+        let Reading::Known { value, at } = recent(&mut kept, at(1200)) else { unreachable!() };
+        assert_eq!(value.0.keys().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(at.up, Duration::from_secs(600), "as old as its oldest answer");
+    }
+}

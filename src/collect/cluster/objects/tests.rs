@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_pod_keeps_what_detectors_read() {
+    let pod = pod_from(read(
+        r#"{"metadata":{"name":"web-0","namespace":"shop","uid":"8f2c","creationTimestamp":"2026-11-20T10:00:00Z",
+            "annotations":{"huge":"x"},"ownerReferences":[{"kind":"Node","name":"n"},{"kind":"StatefulSet","name":"web","controller":true}]},
+            "spec":{"nodeName":"a","priority":2000001000,"volumes":[{"emptyDir":{}},{"persistentVolumeClaim":{"claimName":"data-web-0"}}]},
+            "status":{"phase":"Running","conditions":[{"type":"PodScheduled","status":"True"}]}}"#,
+    ))
+    .unwrap();
+    assert_eq!(pod.full_name(), "shop/web-0");
+    assert_eq!(
+        (pod.owner.as_deref(), pod.claims.as_slice()),
+        (Some("StatefulSet/web"), ["data-web-0".to_owned()].as_slice())
+    );
+    assert_eq!((pod.priority, pod.phase, pod.node.as_deref()), (2_000_001_000, PodPhase::Running, Some("a")));
+    assert_eq!(pod.unscheduled, None);
+}
+
+#[test]
+fn a_mirror_is_known_by_its_manifests_hash() {
+    let hash = "0123456789abcdef0123456789abcdef";
+    let json =
+        format!(r#"{{"metadata":{{"name":"p","uid":"u","annotations":{{"kubernetes.io/config.mirror":"{hash}"}}}}}}"#);
+    assert_eq!(pod_from(read(&json)).unwrap().node_uid(), hash);
+}
+
+#[test]
+fn a_pod_without_a_place_says_why() {
+    let pod = pod_from(read(
+        r#"{"metadata":{"name":"p","uid":"u"},"spec":{"nodeName":""},"status":{"phase":"Pending","conditions":
+            [{"type":"PodScheduled","status":"False","message":"0/3 nodes are available"}]}}"#,
+    ))
+    .unwrap();
+    assert_eq!((pod.node, pod.unscheduled.as_deref()), (None, Some("0/3 nodes are available")));
+}
+
+#[test]
+fn a_pod_of_a_daemonset_is_for_one_node() {
+    let pod = pod_from(read(
+        r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["a"]}]}]}}}}}"#,
+    ))
+    .unwrap();
+    assert_eq!(pod.wants.as_deref(), Some("a"));
+    assert_eq!(
+        pod_from(read(r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"podAffinity":{}}}}"#)).unwrap().wants,
+        None
+    );
+}
+
+#[test]
+fn an_object_without_a_name_is_none() {
+    for json in ["{}", r#"{"metadata":{"name":"p"}}"#, r#"{"metadata":{"uid":"u"}}"#] {
+        assert_eq!(pod_from(read(json)).unwrap_err().cause, Cause::Malformed);
+        assert_eq!(node_from(read(json)).unwrap_err().cause, Cause::Malformed);
+        assert_eq!(config_from(read(json)).unwrap_err().cause, Cause::Malformed);
+    }
+}
+
+#[test]
+fn nulls_stand_for_what_is_empty() {
+    let json = r#"{"metadata":{"name":"a","uid":"u","labels":null,"ownerReferences":null},"spec":null,"status":
+        {"conditions":null,"volumesInUse":null,"volumesAttached":null,"capacity":null,"nodeInfo":null}}"#;
+    let node = node_from(read(json)).unwrap();
+    assert_eq!((node.name.as_str(), node.conditions.len(), node.volumes_in_use.len()), ("a", 0, 0));
+}
+
+#[test]
+fn a_node_keeps_its_conditions_volumes_and_known_labels() {
+    let node = node_from(read(
+        r#"{"metadata":{"name":"a","uid":"u","labels":{"node.kubernetes.io/instance-type":"m5.large","secret":"x"}},
+            "spec":{"providerID":"aws:///eu-west-1a/i-0abc","taints":[{"key":"k","effect":"NoSchedule"},{"key":"k","value":"v","effect":"NoExecute"}]},
+            "status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-11-21T10:00:00Z","lastTransitionTime":null}],
+            "volumesInUse":["kubernetes.io/csi/ebs.csi.aws.com^vol-0a"],
+            "volumesAttached":[{"name":"kubernetes.io/csi/ebs.csi.aws.com^vol-0a","devicePath":"/dev/xvdaa"}],
+            "nodeInfo":{"kubeletVersion":"v1.34.4"}}}"#,
+    ))
+    .unwrap();
+    assert_eq!(node.labels.into_keys().collect::<Vec<_>>(), ["node.kubernetes.io/instance-type"]);
+    assert_eq!(node.taints, ["k:NoSchedule", "k=v:NoExecute"]);
+    assert_eq!(node.volumes_attached["kubernetes.io/csi/ebs.csi.aws.com^vol-0a"], "/dev/xvdaa");
+    assert_eq!(node.conditions[0].type_, "Ready");
+    assert!(node.conditions[0].heartbeat.is_some() && node.conditions[0].transition.is_none());
+}
+
+#[test]
+fn a_pause_without_a_word_is_none() {
+    let config = |data: &str| config_from(read(&format!(r#"{{"metadata":{{"name":"b","uid":"u"}}{data}}}"#))).unwrap();
+    assert_eq!(config("").pause, None);
+    assert_eq!(config(r#","data":{"pause":"  "}"#).pause, None);
+    assert_eq!(config(r#","data":{"pause":"incident 7"}"#).pause.as_deref(), Some("incident 7"));
+}
+
+#[test]
+fn drivers_features_and_classes() {
+    let csi = csi_node_from(read(
+        r#"{"spec":{"drivers":[{"name":"ebs.csi.aws.com","nodeID":"i-0a","allocatable":{"count":25}},{"name":"x","nodeID":"y","topologyKeys":null}]}}"#,
+    ));
+    assert_eq!((csi.drivers["ebs.csi.aws.com"].allocatable, csi.drivers["x"].allocatable), (Some(25), None));
+    let cni = cni_node_from(read(
+        r#"{"spec":{"features":[{"name":"SecurityGroupsForPods"},{"name":"CustomNetworking","value":"z"}]}}"#,
+    ));
+    assert_eq!(cni.features["CustomNetworking"], "z");
+    let daemons = daemon_set_from(read(
+        r#"{"spec":{"selector":{"matchLabels":{"a":"b"}}},"status":{"desiredNumberScheduled":7,"numberReady":6}}"#,
+    ));
+    assert_eq!((daemons.desired, daemons.ready), (7, 6));
+    let class =
+        class_from(read(r#"{"provisioner":"ebs.csi.aws.com","parameters":{"type":"gp3","restuserkey":"secret"}}"#));
+    assert_eq!(class.parameters.len(), 1, "what may be a secret is not kept");
+    assert_eq!((class.driver.as_str(), class.parameters["type"].as_str()), ("ebs.csi.aws.com", "gp3"));
+    let class = class_from(read(r#"{"driverName":"ebs.csi.aws.com"}"#));
+    assert_eq!(class.driver, "ebs.csi.aws.com");
+}
+
+#[test]
+fn an_attachment_and_its_volume() {
+    let attachment = attachment_from(read(
+        r#"{"metadata":{"deletionTimestamp":"2026-11-21T10:00:00Z"},"spec":{"attacher":"ebs.csi.aws.com","nodeName":"a",
+            "source":{"persistentVolumeName":"pv-1"}},"status":{"attached":true,"attachmentMetadata":{"devicePath":"/dev/xvdaa"},
+            "detachError":{"message":"busy"}}}"#,
+    ));
+    assert_eq!((attachment.attached, attachment.pv.as_deref()), (true, Some("pv-1")));
+    assert_eq!(
+        (attachment.device_path.as_deref(), attachment.detach_error.as_deref()),
+        (Some("/dev/xvdaa"), Some("busy"))
+    );
+    assert!(attachment.deleting.is_some());
+    let volume = volume_from(read(
+        r#"{"spec":{"csi":{"driver":"ebs.csi.aws.com","volumeHandle":"vol-0a"},"claimRef":{"namespace":"n","name":"c"},
+            "capacity":{"storage":"4Gi"},"storageClassName":"gp3","nodeAffinity":{"required":{"nodeSelectorTerms":[
+            {"matchExpressions":[{"key":"topology.ebs.csi.aws.com/zone","operator":"In","values":["eu-west-1a"]}]}]}}},
+            "status":{"phase":"Bound"}}"#,
+    ));
+    assert_eq!(volume.zone.as_deref(), Some("eu-west-1a"));
+    assert_eq!((volume.handle.as_deref(), volume.claim.as_deref()), (Some("vol-0a"), Some("n/c")));
+    let in_tree = volume_from(read(r#"{"spec":{"awsElasticBlockStore":{"volumeID":"aws://eu-west-1a/vol-0b"}}}"#));
+    assert_eq!((in_tree.handle.as_deref(), in_tree.shared), (Some("aws://eu-west-1a/vol-0b"), false));
+    let of_modes = |modes: &str| volume_from(read(&format!(r#"{{"spec":{{"accessModes":{modes}}}}}"#))).shared;
+    assert!(of_modes(r#"["ReadWriteOnce","ReadWriteMany"]"#) && !of_modes(r#"["ReadWriteOnce","ReadOnlyMany"]"#));
+    assert!(!of_modes(r#"["ReadWriteOncePod"]"#) && !of_modes("[]") && !of_modes("null"));
+}
+
+proptest! {
+    /// Whatever the server sends: an object, or an error; never a panic.
+    #[test]
+    fn no_bytes_make_an_object_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = serde_json::from_slice::<RawPod>(&bytes).map(pod_from);
+        let _ = serde_json::from_slice::<RawNode>(&bytes).map(node_from);
+    }
+
+    #[test]
+    fn no_value_in_any_field_makes_an_object_panic(value in "[ -~]{0,40}", at in 0usize..12) {
+        let fields = ["metadata", "spec", "status", "nodeName", "volumes", "phase", "conditions", "ownerReferences",
+            "annotations", "creationTimestamp", "affinity", "priority"];
+        let value = serde_json::to_string(&value).unwrap();
+        let json = format!(r#"{{"metadata":{{"name":"a","uid":"u","{0}":{value}}},"spec":{{"{0}":{value}}},"status":{{"{0}":{value}}},"data":{value}}}"#, fields[at]);
+        let _ = serde_json::from_str::<RawPod>(&json).map(pod_from);
+        let _ = serde_json::from_str::<RawNode>(&json).map(node_from);
+        let _ = serde_json::from_str::<RawConfigMap>(&json).map(config_from);
+        let _ = serde_json::from_str::<RawVolume>(&json).map(volume_from);
+    }
+}

@@ -1,0 +1,215 @@
+//! The host: `/proc`, `/sys`, cgroups, mounts, block devices. One file for each collector.
+
+pub mod block;
+pub mod cgroups;
+pub mod cpu;
+pub mod disk_usage;
+pub mod ebs_statistics;
+mod elastic_interfaces;
+pub mod failures;
+pub mod filesystems;
+pub mod kernel;
+pub mod kmsg;
+pub mod memory;
+pub mod mount_holders;
+pub mod mountinfo;
+pub mod network;
+pub mod nvme;
+pub mod own_mounts;
+pub mod root;
+pub mod unrestricted_thread;
+pub mod xfs_probe;
+
+use crate::facts::{Cause, Component, Lookup, Mounts, NodeTime, Observation, Reading, Source, Unknown};
+
+use super::kubelet;
+use super::kubelet::place::KubeletPaths;
+use root::Root;
+
+/// What the host's collectors must be told.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The kubelet's directory on the host, without a slash at its end.
+    pub kubelet_root: String,
+    /// The kubelet's configuration file on the host, for where no process is called kubelet.
+    pub kubelet_config: Option<String>,
+    /// The directory of the container images; absent: where running containers have theirs.
+    pub image_root: Option<String>,
+    /// Our own directory, by the path that we have it at: in a container that does not see the kubelet's directory it
+    /// answers for that one where both are on one filesystem.
+    pub state_dir: Option<String>,
+    /// What the node is called, where that is known better than by its host name.
+    pub node_name: Option<String>,
+    /// Whether each xfs filesystem of a volume is asked by one `statx` a minute.
+    pub probe_xfs: bool,
+    /// The NVMe controllers that are asked for their statistics by an admin command each 10 s, where that is wished.
+    pub nvme_stats: Option<ebs_statistics::Controllers>,
+    /// Who looks for other processes' files, where Landlock keeps us from it.
+    pub unrestricted_thread: Option<unrestricted_thread::UnrestrictedThread>,
+}
+
+/// The host's collectors with what they must remember between two looks.
+pub struct Host {
+    root: std::sync::Arc<Root>,
+    settings: HostSettings,
+    mounts: mountinfo::MountTable,
+    block: block::BlockTable,
+    kmsg: kmsg::Kmsg,
+    kubelet: kubelet::config::Finder,
+    /// The kubelet's directory as it was set.
+    set_root: String,
+    /// The kubelet's directories by their real paths, as they were when its configuration was last read.
+    paths: KubeletPaths,
+}
+
+impl Host {
+    /// Collectors that have seen nothing yet.
+    #[must_use]
+    pub fn new(root: std::sync::Arc<Root>, settings: HostSettings) -> Self {
+        Self {
+            paths: KubeletPaths::plain(&settings.kubelet_root),
+            set_root: settings.kubelet_root.clone(),
+            root,
+            settings,
+            mounts: mountinfo::MountTable::default(),
+            block: block::BlockTable::default(),
+            kmsg: kmsg::Kmsg::default(),
+            kubelet: kubelet::config::Finder::default(),
+        }
+    }
+
+    /// Reads one source.
+    pub fn collect(&mut self, source: Source, lookups: &[Lookup], at: NodeTime) -> Observation {
+        let Self { root: whole, settings, mounts, block, kmsg, kubelet, set_root, paths } = self;
+        let root = &**whole;
+        match source {
+            Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
+            Source::VmStat => Observation::VmStat(Reading::of(memory::vmstat(root), at)),
+            Source::CpuTimes => Observation::CpuTimes(Reading::of(cpu::times(root), at)),
+            Source::LoadAvg => Observation::LoadAvg(Reading::of(cpu::load(root), at)),
+            Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
+            Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, paths), at)),
+            Source::MountHolders => {
+                let (there, asked) = (std::sync::Arc::clone(whole), lookups.to_vec());
+                let find = move || mount_holders::find(&there, &asked);
+                let found = match &settings.unrestricted_thread {
+                    Some(unrestricted_thread) => unrestricted_thread.run(find).unwrap_or_else(|| {
+                        Err(Unknown::new(Cause::Failed, "the thread that looks for holders has ended"))
+                    }),
+                    None => find(),
+                };
+                Observation::MountHolders(Reading::of(found, at))
+            }
+            Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
+            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root, block), at)),
+            Source::EbsStatistics => {
+                Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
+            }
+            Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
+            Source::XfsProbe => {
+                Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))
+            }
+            Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),
+            Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
+            Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
+            Source::ImageFs => {
+                let used = mounts.image_dirs().map(mountinfo::ImageDirs::of_the_runtime);
+                let usage = disk_usage::imagefs(root, settings, mounts.mounts(), used.as_deref().unwrap_or_default());
+                Observation::ImageFs(Reading::of(usage, at))
+            }
+            Source::KubeletConfig => {
+                let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
+                if let Ok(config) = &config {
+                    // The running kubelet knows best where its directory is; what is read after this looks there.
+                    settings.kubelet_root.clone_from(&config.root_dir);
+                }
+                paths.set_root(root, &settings.kubelet_root);
+                if let Ok(config) = &mut config {
+                    config.root_dir.clone_from(&paths.root);
+                }
+                Observation::KubeletConfig(Reading::of(config, at))
+            }
+            Source::KubeletDirs => {
+                paths.look_inside(root);
+                let dirs = expect_harmless(root, paths, mounts.mounts())
+                    .and_then(|()| kubelet::dirs::read(root, paths, mounts.points_below(paths)));
+                Observation::KubeletDirs(Reading::of(dirs, at))
+            }
+            Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
+            Source::Conntrack => Observation::Conntrack(Reading::of(network::conntrack(root), at)),
+            Source::Neighbors => Observation::Neighbors(Reading::of(network::neighbors(root), at)),
+            Source::ElasticInterfaces => {
+                Observation::ElasticInterfaces(Reading::of(elastic_interfaces::elastic_interfaces(root), at))
+            }
+            Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
+            Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root), at)),
+            Source::Boot => Observation::Boot(Reading::of(kernel::boot(root, settings.node_name.as_deref()), at)),
+            // The state directory is the agent's own, not the host's: the agent answers for it.
+            Source::BootHistory => {
+                let why =
+                    "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
+                Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
+            }
+            // Of another collector.
+            _ => Observation::unknown(source, Unknown::not_asked()),
+        }
+    }
+}
+
+/// In a container: the kubelet's directories are the host's, and looking into them holds no volume.
+fn expect_harmless(root: &Root, paths: &KubeletPaths, host: Option<&Mounts>) -> Result<(), Unknown> {
+    if !root.is_partial() {
+        return Ok(());
+    }
+    let own = own_mounts::OwnMounts::read(root, host)?;
+    for dir in ["pods", "plugins"] {
+        let path = paths.dir(dir).trim_matches('/').to_owned();
+        let handle = root.handle(&path).map_err(|unknown| match unknown.cause {
+            Cause::Missing => {
+                Unknown::new(Cause::Missing, format!("{} (the component directories mounts it)", unknown.why))
+                    .in_component(Component::Directories)
+            }
+            _ => unknown,
+        })?;
+        own.expect_shown(&path, &handle)?;
+        own.expect_following(&path, &handle)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{BootId, Provider, SourceSet};
+
+    #[test]
+    fn each_source_of_the_host_is_read_here_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = HostSettings {
+            kubelet_root: "/var/lib/kubelet".into(),
+            kubelet_config: None,
+            image_root: None,
+            state_dir: None,
+            node_name: None,
+            probe_xfs: true,
+            nvme_stats: None,
+            unrestricted_thread: None,
+        };
+        let mut host = Host::new(Arc::new(Root::open(dir.path()).unwrap()), settings);
+        let at = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        for source in Source::ALL {
+            let observation = host.collect(*source, &[], at);
+            let is_read = observation.why_unknown() != Some(&Unknown::not_asked());
+            assert_eq!(observation.source(), *source);
+            // Of a copied machine no filesystem is asked.
+            let is_expected = SourceSet::periodic().has(*source) && *source != Source::XfsProbe;
+            assert!(is_read || !is_expected, "{source}");
+            assert!(!is_read || source.provider() == Provider::Host, "{source}");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The kernel's log, from `/dev/kmsg`: what it says of out-of-memory kills, filesystems, devices, hung tasks.
+//!
+//! One look reads what was added since the last. The first begins with the oldest record that the kernel still
+//! has, so what happened before the agent started is seen. A copy of a machine holds the same records as lines.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::root::{Root, TABLE, quote};
+use crate::facts::{Cause, Component, KernelEvent, KernelLog, KernelRecord, Unknown};
+
+mod message;
+mod syslog;
+
+pub use message::{Message, parse_record, recognise};
+pub use syslog::parse_syslog;
+
+const PATH: &str = "dev/kmsg";
+
+/// How many records one look takes. The rest is read in the next one: a flood must not hold up a cycle.
+const MAX_PER_LOOK: usize = 5_000;
+/// The kernel formats no record longer than this (CONSOLE_EXT_LOG_MAX).
+const RECORD: usize = 8 << 10;
+/// How many records are remembered.
+const MAX: usize = 256;
+/// How many of one kind are remembered, so that a flood of I/O errors leaves the OOM kill before it.
+const MAX_OF_A_KIND: usize = 64;
+
+/// The log as far as it was read.
+#[derive(Debug, Default)]
+pub struct Kmsg {
+    device: Option<File>,
+    syslog: syslog::Syslog,
+    log: Log,
+}
+
+impl Kmsg {
+    /// What the log says by now.
+    ///
+    /// # Errors
+    /// When it cannot be read (it needs CAP_SYSLOG), or holds something that is no record.
+    pub fn read(&mut self, root: &Root) -> Result<KernelLog, Unknown> {
+        if root.is_live() {
+            self.read_device(root)?;
+        } else {
+            self.log = log_of_copy(root)?;
+        }
+        Ok(self.log.log())
+    }
+
+    fn read_device(&mut self, root: &Root) -> Result<(), Unknown> {
+        let device = match self.device.take().map_or_else(|| root.kernel_log(), Ok) {
+            Ok(device) => device,
+            // A container has no such device, and asks the kernel itself.
+            Err(unknown) if unknown.cause == Cause::Missing => return self.read_syslog(),
+            Err(unknown) => return Err(denied(root, unknown)),
+        };
+        let heard = self.log.follow(root, &device);
+        // After a failed read it is opened anew, and what was heard already is not heard again. What was no record
+        // costs one look: the next goes on behind it.
+        if heard.as_ref().map_or_else(|unknown| unknown.cause == Cause::Malformed, |()| true) {
+            self.device = Some(device);
+        }
+        heard
+    }
+}
+
+impl Kmsg {
+    fn read_syslog(&mut self) -> Result<(), Unknown> {
+        let Self { syslog, log, .. } = self;
+        let news = syslog.news()?;
+        let heard = syslog.each(&news, |message| log.hear(message));
+        heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
+    }
+}
+
+fn denied(root: &Root, unknown: Unknown) -> Unknown {
+    if unknown.cause != Cause::Denied {
+        return unknown;
+    }
+    let why = format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH));
+    Unknown::new(Cause::Denied, why).in_component(Component::Kmsg)
+}
+
+fn log_of_copy(root: &Root) -> Result<Log, Unknown> {
+    let mut bytes = Vec::new();
+    root.read_into(PATH, TABLE, &mut bytes)?;
+    parse_kmsg(&bytes).map_err(|why| root.malformed(PATH, why))
+}
+
+/// Parses records that stand one on a line, oldest first, as `cat /dev/kmsg` writes them.
+///
+/// # Errors
+/// Says what was expected of the first line that is no record, or that there is none: a kernel's log begins with
+/// its boot and is never empty.
+pub fn parse_kmsg(bytes: &[u8]) -> Result<Log, String> {
+    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected the kernel's records")?;
+    let mut log = Log::default();
+    for line in whole.split(|b| *b == b'\n') {
+        // Lines that begin with a blank belong to the record above and hold nothing that is kept.
+        if !line.is_empty() && !line.starts_with(b" ") {
+            log.hear(&parse_record(line)?);
+        }
+    }
+    Ok(log)
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub struct Log {
+    records: VecDeque<KernelRecord>,
+    /// The same, to be handed out; absent after a change.
+    shared: Option<Arc<[KernelRecord]>>,
+    /// The number that the next message has if none is lost; absent before the first.
+    next: Option<u64>,
+    lost: u64,
+    /// The number of the first message after the last that was lost.
+    lost_before: Option<u64>,
+}
+
+impl Log {
+    /// All that is remembered.
+    pub fn log(&mut self) -> KernelLog {
+        let records = &self.records;
+        let shared = self.shared.get_or_insert_with(|| records.iter().cloned().collect());
+        KernelLog { records: Arc::clone(shared), lost: self.lost, lost_before: self.lost_before }
+    }
+
+    fn follow(&mut self, root: &Root, mut device: &File) -> Result<(), Unknown> {
+        let mut buffer = [0; RECORD];
+        for _ in 0..MAX_PER_LOOK {
+            match device.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => {
+                    let record = buffer.get(..length).unwrap_or_default();
+                    self.hear(&parse_record(record).map_err(|why| root.malformed(PATH, why))?);
+                }
+                Err(error) => match error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw) {
+                    Errno::EAGAIN => return Ok(()),
+                    // Overwritten before it was read: the next read gives the oldest that is left, and its number
+                    // tells how many are gone.
+                    Errno::EPIPE | Errno::EINTR => {}
+                    // Larger than the buffer, and passed over by the kernel.
+                    Errno::EINVAL => self.next = self.next.map(|next| next.saturating_add(1)),
+                    other => return Err(root.unknown(PATH, other)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: &Message<'_>) {
+        let expected = self.next.unwrap_or(message.seq);
+        if message.seq < expected {
+            return; // heard already, before the device was opened anew
+        }
+        if message.seq > expected {
+            self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
+            self.lost_before = Some(message.seq);
+        }
+        self.next = Some(message.seq.saturating_add(1));
+        if !message.from_kernel {
+            return;
+        }
+        if let Some(event) = recognise(&message.text) {
+            self.remember(KernelRecord { seq: message.seq, up: message.up, event });
+        }
+    }
+
+    fn remember(&mut self, record: KernelRecord) {
+        self.shared = None;
+        if let KernelEvent::XfsMountChanged { .. } = &record.event {
+            // Of one device's mounts only the last one counts.
+            self.records.retain(|earlier| earlier.event != record.event);
+        }
+        let kind = discriminant(&record.event);
+        if self.records.iter().filter(|earlier| discriminant(&earlier.event) == kind).count() >= MAX_OF_A_KIND {
+            self.forget_oldest(|event| discriminant(event) == kind);
+        } else if self.records.len() >= MAX {
+            let fullest = self.fullest_kind();
+            self.forget_oldest(|event| Some(discriminant(event)) == fullest);
+        }
+        self.records.push_back(record);
+    }
+
+    fn fullest_kind(&self) -> Option<Discriminant<KernelEvent>> {
+        let mut counts: Vec<(Discriminant<KernelEvent>, usize)> = Vec::new();
+        for kind in self.records.iter().map(|record| discriminant(&record.event)) {
+            match counts.iter_mut().find(|(counted, _)| *counted == kind) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => counts.push((kind, 1)),
+            }
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
+    }
+
+    fn forget_oldest(&mut self, of: impl Fn(&KernelEvent) -> bool) {
+        let oldest = self.records.iter().position(|record| of(&record.event));
+        let Some(forgotten) = oldest.and_then(|at| self.records.remove(at)) else { return };
+        // A shutdown would stand again if the mount that ended it were forgotten before it.
+        if let KernelEvent::XfsMountChanged { device: mounted } = &forgotten.event {
+            self.records.retain(|record| {
+                let ended = matches!(&record.event, KernelEvent::XfsShutdown { device } if device == mounted);
+                !(ended && record.seq < forgotten.seq)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SEED: &[u8] = include_bytes!("../../../tests/fuzz/seeds/kmsg/mixed");
+
+    fn copy(kmsg: &[u8]) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("dev")).unwrap();
+        fs::write(dir.path().join("dev/kmsg"), kmsg).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn shutdown(seq: u64, device: &str) -> String {
+        format!("1,{seq},1000,-;XFS ({device}): Corruption of in-memory data detected.  Shutting down filesystem\n")
+    }
+
+    fn mounting(seq: u64, device: &str) -> String {
+        format!("5,{seq},1000,-;XFS ({device}): Mounting V5 Filesystem\n")
+    }
+
+    fn io_error(seq: u64) -> String {
+        format!("3,{seq},1000,-;I/O error, dev nvme1n1, sector {seq} op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2\n")
+    }
+
+    fn timeout(seq: u64) -> String {
+        format!("4,{seq},1000,-;nvme nvme1: I/O {seq} QID 1 timeout, aborting\n")
+    }
+
+    fn hung(seq: u64) -> String {
+        format!("3,{seq},1000,-;INFO: task x:{seq} blocked for more than 120 seconds.\n")
+    }
+
+    fn remounted(seq: u64) -> String {
+        format!("2,{seq},1000,-;EXT4-fs (dm-{seq}): Remounting filesystem read-only\n")
+    }
+
+    fn events(kmsg: &str) -> Vec<KernelEvent> {
+        parse_kmsg(kmsg.as_bytes()).unwrap().log().records.iter().map(|record| record.event.clone()).collect()
+    }
+
+    #[test]
+    fn a_copy_tells_its_events_oldest_first() {
+        let (_dir, root) = copy(SEED);
+        let mut kmsg = Kmsg::default();
+        let log = kmsg.read(&root).unwrap();
+        let seqs: Vec<u64> = log.records.iter().map(|record| record.seq).collect();
+        assert_eq!(seqs, [901, 905, 906, 907, 909, 911, 912, 914]);
+        assert_eq!(log.lost, 2, "908 and 910 are not in the copy");
+        assert_eq!(log.records[0].up.as_micros(), 81_000_001);
+        assert_eq!(kmsg.read(&root).unwrap(), log, "a second look at a copy sees the same");
+    }
+
+    #[test]
+    fn what_a_process_wrote_is_no_event() {
+        let forged = shutdown(7, "nvme1n1").replacen("1,", "12,", 1);
+        assert_eq!(events(&forged), []);
+    }
+
+    #[test]
+    fn a_log_that_is_none_is_not_an_empty_one() {
+        let (_dir, root) = copy(b"[    0.000000] Linux version 6.1\n");
+        let unknown = Kmsg::default().read(&root).unwrap_err();
+        assert_eq!(unknown.cause, Cause::Malformed);
+        assert!(unknown.why.contains("dev/kmsg: expected a record"), "{}", unknown.why);
+        for cut in [&b""[..], b"1,7,1000,-;XFS (nvme1n1): Corruption of in-memory data detected.  Shutt"] {
+            let (_dir, root) = copy(cut);
+            let unknown = Kmsg::default().read(&root).unwrap_err();
+            assert!(unknown.why.contains("dev/kmsg: ends before the end of a line"), "{}", unknown.why);
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let root = Root::open(empty.path()).unwrap();
+        assert_eq!(Kmsg::default().read(&root).unwrap_err().cause, Cause::Missing);
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_leaves_the_others() {
+        let flood: String = (10..5_000).map(io_error).collect();
+        let seen = events(&format!("{}{flood}", shutdown(9, "nvme1n1")));
+        assert_eq!(seen.len(), 1 + MAX_OF_A_KIND);
+        assert_eq!(seen[0], KernelEvent::XfsShutdown { device: "nvme1n1".into() });
+    }
+
+    #[test]
+    fn floods_of_many_kinds_leave_the_rare_one() {
+        let flood = |seq: u64| match seq % 5 {
+            0 => io_error(seq),
+            1 => timeout(seq),
+            2 => hung(seq),
+            3 => remounted(seq),
+            _ => mounting(seq, &format!("dm-{seq}")),
+        };
+        let flood: String = (10..2_000).map(flood).collect();
+        let seen = events(&format!("{}{flood}", shutdown(9, "nvme1n1")));
+        assert_eq!(seen.len(), MAX);
+        assert_eq!(seen[0], KernelEvent::XfsShutdown { device: "nvme1n1".into() });
+    }
+
+    #[test]
+    fn a_shutdown_that_a_mount_ended_does_not_come_back() {
+        let others: String = (12..500).map(|seq| mounting(seq, &format!("dm-{seq}"))).collect();
+        let ended = format!("{}{}{others}", shutdown(10, "nvme1n1"), mounting(11, "nvme1n1"));
+        assert!(!events(&ended).contains(&KernelEvent::XfsShutdown { device: "nvme1n1".into() }));
+        let again = format!("{ended}{}", shutdown(600, "nvme1n1"));
+        assert!(events(&again).contains(&KernelEvent::XfsShutdown { device: "nvme1n1".into() }));
+    }
+
+    #[test]
+    fn one_device_that_is_mounted_often_is_remembered_once() {
+        let often: String = (10..500).map(|seq| mounting(seq, "nvme1n1")).collect();
+        assert_eq!(events(&often).len(), 1);
+    }
+
+    #[test]
+    fn what_was_heard_before_is_not_heard_again() {
+        let mut log = parse_kmsg(io_error(5).as_bytes()).unwrap();
+        log.hear(&parse_record(io_error(5).as_bytes()).unwrap());
+        log.hear(&parse_record(io_error(8).as_bytes()).unwrap());
+        let log = log.log();
+        assert_eq!((log.records.len(), log.lost, log.lost_before.is_some()), (2, 2, true));
+    }
+
+    #[test]
+    fn who_may_not_read_the_log_is_told_what_it_takes() {
+        let (_dir, root) = copy(b"");
+        let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
+        assert_eq!(unknown.cause, Cause::Denied);
+        assert!(unknown.why.contains("dev/kmsg needs CAP_SYSLOG (the component kmsg)"), "{}", unknown.why);
+        assert_eq!(unknown.component, Some(Component::Kmsg));
+    }
+
+    #[test]
+    fn this_machines_log_is_read_once_and_then_followed() {
+        let root = Root::open(Path::new("/")).unwrap();
+        let mut kmsg = Kmsg::default();
+        match kmsg.read(&root) {
+            Ok(_) => {
+                let next = kmsg.log.next;
+                assert!(next.is_some_and(|next| next > 0), "a running kernel has said something");
+                assert!(kmsg.read(&root).is_ok() && kmsg.log.next >= next);
+            }
+            // In a container there may be no such device, or no permission.
+            Err(unknown) => assert!(matches!(unknown.cause, Cause::Missing | Cause::Denied | Cause::WrongType)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_log_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse_kmsg(&bytes);
+        }
+
+        #[test]
+        fn a_log_is_bounded_and_in_order(picks in proptest::collection::vec((0..6u8, 0..80u8, 0..3u64), 0..700)) {
+            let mut log = Log::default();
+            let mut seq = 0;
+            for (kind, device, incomplete) in picks {
+                seq += 1 + incomplete;
+                let record = match kind {
+                    0 => io_error(seq),
+                    1 => timeout(seq),
+                    2 => hung(seq),
+                    3 => remounted(seq),
+                    4 => shutdown(seq, &format!("dm-{device}")),
+                    _ => mounting(seq, &format!("dm-{device}")),
+                };
+                log.hear(&parse_record(record.as_bytes()).unwrap());
+            }
+            let log = log.log();
+            prop_assert!(log.records.len() <= MAX);
+            prop_assert!(log.records.is_sorted_by(|a, b| a.seq < b.seq));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! One record of the kernel's log, and what its text says.
+//!
+//! The forms are those of kernels 4.14 to 6.18. A command name is whatever its process set, commas, colons and
+//! blanks included, so texts that hold one are taken apart from the parts that are the kernel's own.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::facts::KernelEvent;
+
+/// One record, as `/dev/kmsg` gives it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Its number. One is given to every message, so a jump tells of lost ones.
+    pub seq: u64,
+    /// Time since boot by printk's clock.
+    pub up: Duration,
+    /// Whether the kernel said it: what a process writes to the log has a facility above zero.
+    pub from_kernel: bool,
+    /// Its text up to the end of the line, unescaped.
+    pub text: Cow<'a, str>,
+}
+
+/// Parses a record: `6,339,5140900,-;text`, then lines that begin with a blank (`KEY=value`), which are not kept.
+///
+/// # Errors
+/// Says what was expected: a header of numbers, a text behind a semicolon.
+pub fn parse_record(record: &[u8]) -> Result<Message<'_>, String> {
+    let line = record.split(|b| *b == b'\n').next().unwrap_or_default();
+    let (seq, up, priority, text) = split_record(line).ok_or_else(|| {
+        let found = super::quote(&String::from_utf8_lossy(line));
+        format!("expected a record PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT, found {found}")
+    })?;
+    Ok(Message { seq, up: Duration::from_micros(up), from_kernel: priority >> 3 == 0, text: unescaped(text) })
+}
+
+fn split_record(line: &[u8]) -> Option<(u64, u64, u32, &[u8])> {
+    let (header, text) = line.split_at_checked(line.iter().position(|b| *b == b';')?)?;
+    let mut fields = str::from_utf8(header).ok()?.split(',');
+    let priority = fields.next()?.parse().ok()?;
+    let seq = fields.next()?.parse().ok()?;
+    let up = fields.next()?.parse().ok()?;
+    // `-`, or `c` for a part of a line; what newer kernels put behind it is for others.
+    fields.next()?;
+    Some((seq, up, priority, text.strip_prefix(b";")?))
+}
+
+/// `\x5c` and the like as the bytes that the kernel escaped: all but printable ASCII, and the backslash.
+fn unescaped(text: &[u8]) -> Cow<'_, str> {
+    if !text.contains(&b'\\') {
+        return String::from_utf8_lossy(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = rest.strip_prefix(b"\\x").and_then(|hex| hex.split_at_checked(2));
+        match escaped.and_then(|(hex, after)| Some((hex_byte(hex)?, after))) {
+            Some((byte, after)) => {
+                bytes.push(byte);
+                rest = after;
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hex_byte(hex: &[u8]) -> Option<u8> {
+    // `from_str_radix` would take a sign for a digit.
+    let digits = str::from_utf8(hex).ok().filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// What the text of a kernel message tells, where some detector reads that.
+#[must_use]
+pub fn recognise(text: &str) -> Option<KernelEvent> {
+    // Nearly no message is one of these, so each is turned away by its first characters.
+    if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
+        oom_kill(rest)
+    } else if let Some(rest) = text.strip_prefix("EXT4-fs ") {
+        ext4(rest)
+    } else if let Some(rest) = text.strip_prefix("XFS (") {
+        xfs(rest)
+    } else if let Some(rest) = text.strip_prefix("nvme ") {
+        nvme_timeout(rest)
+    } else if let Some(rest) = text.strip_prefix("INFO: task ") {
+        hung_task(rest)
+    } else {
+        io_error(text)
+    }
+}
+
+/// `CONSTRAINT_MEMCG,nodemask=(null),cpuset=X,mems_allowed=0,oom_memcg=PATH,task_memcg=PATH,task=COMM,pid=N,uid=N`,
+/// with `global_oom` for `oom_memcg=PATH` where the machine itself ran out.
+fn oom_kill(rest: &str) -> Option<KernelEvent> {
+    let (rest, _uid) = rest.rsplit_once(",uid=")?;
+    let (rest, pid) = rest.rsplit_once(",pid=")?;
+    // From the front: the command may hold any of these words, the names before it are the runtime's.
+    let (scope, victim) = rest.split_once(",task_memcg=")?;
+    let (victim, command) = victim.split_once(",task=")?;
+    let limit = match scope.split_once(",oom_memcg=") {
+        Some((_, limit)) => Some(limit.to_owned()),
+        None if scope.ends_with(",global_oom") => None,
+        None => return None,
+    };
+    let (victim, command) = (victim.to_owned(), command.to_owned());
+    Some(KernelEvent::OomKill { limit, victim, command, pid: pid.parse().ok()? })
+}
+
+/// `error (device X): …`, `error (device X) in …` and `(X): Remounting filesystem read-only`.
+fn ext4(rest: &str) -> Option<KernelEvent> {
+    if let Some(rest) = rest.strip_prefix("error (device ") {
+        let (device, _) = rest.split_once(')')?;
+        return Some(KernelEvent::Ext4Error { device: name(device)? });
+    }
+    let (device, said) = rest.strip_prefix('(')?.split_once("): ")?;
+    let device = name(device)?;
+    said.starts_with("Remounting filesystem read-only").then_some(KernelEvent::RemountedReadOnly { device })
+}
+
+/// `X): …`. A shutdown has had many wordings; what follows each ("Please unmount the filesystem and rectify
+/// the problem(s)") is repeated by every later failure and says nothing new.
+fn xfs(rest: &str) -> Option<KernelEvent> {
+    const SHUT_DOWN: [&str; 3] =
+        ["hutting down filesystem", "has been shut down due to log error", "User initiated shutdown"];
+    let (device, said) = rest.split_once("): ")?;
+    let device = name(device)?;
+    if said.starts_with("Mounting V") || said.starts_with("Unmounting Filesystem") {
+        Some(KernelEvent::XfsMountChanged { device })
+    } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
+        Some(KernelEvent::XfsShutdown { device })
+    } else {
+        None
+    }
+}
+
+/// `I/O error, dev X, sector N op 0xY:(READ) flags …`, with a function's name before it (`blk_update_request: `) up to
+/// 5.15, without the operation up to 5.2. Requests that a device does not support are not errors.
+fn io_error(text: &str) -> Option<KernelEvent> {
+    const KINDS: [&str; 7] = [
+        "I/O",
+        "timeout",
+        "critical target",
+        "critical medium",
+        "critical nexus",
+        "device offline",
+        "recoverable transport",
+    ];
+    let (before, rest) = text.split_once(" error, dev ")?;
+    let kind = before.rsplit_once(": ").map_or(before, |(_function, kind)| kind);
+    if !KINDS.contains(&kind) {
+        return None;
+    }
+    let (device, rest) = rest.split_once(", sector ")?;
+    let operation = rest.split_once(":(").and_then(|(_, rest)| rest.split_once(')'));
+    let operation = operation.map_or(String::new(), |(operation, _)| operation.to_owned());
+    Some(KernelEvent::IoError { device: name(device)?, operation })
+}
+
+/// `nvme0: I/O 29 QID 1 timeout, aborting`, `nvme0: I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, …`
+fn nvme_timeout(rest: &str) -> Option<KernelEvent> {
+    let (controller, said) = rest.split_once(": ")?;
+    let number = controller.strip_prefix("nvme")?;
+    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let timeout = said.starts_with("I/O ") && said.contains(" timeout");
+    (numbered && timeout).then(|| KernelEvent::NvmeTimeout { controller: controller.to_owned() })
+}
+
+/// `COMM:PID blocked for more than N seconds.`, or from 6.18 on `blocked in I/O wait for more than`. That a task is
+/// `blocked on a mutex` is said besides, not instead.
+fn hung_task(rest: &str) -> Option<KernelEvent> {
+    let (task, how) = rest.rsplit_once(" blocked ")?;
+    if !how.starts_with("for more than ") && !how.starts_with("in I/O wait for more than ") {
+        return None;
+    }
+    let (command, pid) = task.rsplit_once(':')?;
+    Some(KernelEvent::HungTask { command: command.to_owned(), pid: pid.parse().ok()? })
+}
+
+/// A device's name: not empty, and nothing that no name could hold.
+fn name(device: &str) -> Option<String> {
+    let plausible = !device.is_empty() && device.len() <= 32 && device.bytes().all(|b| b.is_ascii_graphic());
+    plausible.then(|| device.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device(name: &str) -> String {
+        name.to_owned()
+    }
+
+    #[test]
+    fn a_record_is_a_header_and_a_text() {
+        let seen = parse_record(b"6,339,5140900,-;NET: Registered protocol\n SUBSYSTEM=net\n DEVICE=n2\n").unwrap();
+        let text = Cow::Borrowed("NET: Registered protocol");
+        assert_eq!(seen, Message { seq: 339, up: Duration::from_micros(5_140_900), from_kernel: true, text });
+        assert_eq!(parse_record(b"6,1,2,c,caller=T99;a;b").unwrap().text, "a;b");
+        assert!(parse_record(b"7,1,2,-;").unwrap().from_kernel);
+        assert!(!parse_record(b"12,1,2,-;oom-kill:constraint=").unwrap().from_kernel, "a process wrote this");
+    }
+
+    #[test]
+    fn escaped_bytes_are_read_back() {
+        let text = |raw: &'static str| parse_record(raw.as_bytes()).unwrap().text.into_owned();
+        assert_eq!(text(r"6,1,2,-;a\x20b\x5cx20\x0ac"), "a b\\x20\nc");
+        assert_eq!(text(r"6,1,2,-;\xc3\xa4 \xff"), "ä \u{fffd}");
+        assert_eq!(text(r"6,1,2,-;\x \x1 \x+1 \xé \"), r"\x \x1 \x+1 \xé \");
+    }
+
+    #[test]
+    fn what_is_no_record_is_shown() {
+        for bad in [&b""[..], b"hello", b"6,1,2,-", b"6,1,2;x", b"x,1,2,-;x", b"6,-1,2,-;x", b"6,1,\xff,-;x", b" A=b"] {
+            assert!(parse_record(bad).unwrap_err().contains("expected a record"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_oom_kill_names_the_limit_and_the_victim() {
+        let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice";
+        let text = format!(
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=cri-1.scope,mems_allowed=0,oom_memcg={pod},\
+             task_memcg={pod}/cri-1.scope,task=stress,pid=4242,uid=1000"
+        );
+        let expected = KernelEvent::OomKill {
+            limit: Some(pod.to_owned()),
+            victim: format!("{pod}/cri-1.scope"),
+            command: "stress".to_owned(),
+            pid: 4242,
+        };
+        assert_eq!(recognise(&text), Some(expected));
+    }
+
+    #[test]
+    fn a_machine_that_ran_out_has_no_limit_and_a_command_may_be_anything() {
+        for command in ["java", "a, b", "x,task=y", ",pid=1,uid=0", ",task_memcg=/x", ",oom_memcg=/x", ""] {
+            let text = format!(
+                "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0-1,3,global_oom,\
+                 task_memcg=/system.slice,task={command},pid=7,uid=0"
+            );
+            let victim = "/system.slice".to_owned();
+            let expected = KernelEvent::OomKill { limit: None, victim, command: command.to_owned(), pid: 7 };
+            assert_eq!(recognise(&text), Some(expected));
+        }
+        assert_eq!(recognise("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)"), None);
+    }
+
+    #[test]
+    fn ext4_errors_name_their_device() {
+        let error = Some(KernelEvent::Ext4Error { device: device("nvme1n1") });
+        let text =
+            "EXT4-fs error (device nvme1n1): ext4_find_entry:1455: inode #2: comm ls: reading directory lblock 0";
+        assert_eq!(recognise(text), error);
+        assert_eq!(recognise("EXT4-fs error (device nvme1n1) in ext4_setattr:5900: Journal has aborted"), error);
+        let text = "EXT4-fs (dm-0): Remounting filesystem read-only";
+        assert_eq!(recognise(text), Some(KernelEvent::RemountedReadOnly { device: device("dm-0") }));
+        assert_eq!(recognise("EXT4-fs (vda): mounted filesystem 00 r/w without journal. Quota mode: none."), None);
+        assert_eq!(recognise("EXT4-fs warning (device vda): x: Remounting filesystem read-only"), None);
+    }
+
+    #[test]
+    fn an_xfs_shutdown_has_many_wordings() {
+        for said in [
+            "Log I/O Error (0x2) detected at xlog_ioend_work+0x6e/0x70 [xfs] (fs/xfs/xfs_log.c:1378).  Shutting down filesystem.",
+            "Corruption of in-memory data detected.  Shutting down filesystem",
+            "log I/O error -5, shutting down filesystem",
+            "I/O Error Detected. Shutting down filesystem",
+            "Filesystem has been shut down due to log error (0x2).",
+            "User initiated shutdown received. Shutting down filesystem",
+            "User initiated shutdown (0x1) received.",
+        ] {
+            let shut = Some(KernelEvent::XfsShutdown { device: device("nvme2n1") });
+            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), shut, "{said}");
+        }
+        for said in
+            ["Please unmount the filesystem and rectify the problem(s)", "log I/O error -5", "Ending clean mount"]
+        {
+            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), None, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_xfs_mount_ends_whatever_was_before() {
+        for said in [
+            "Mounting V5 Filesystem",
+            "Mounting V5 Filesystem 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f",
+            "Mounting V4 filesystem in no-recovery mode. Filesystem will be inconsistent.",
+            "Unmounting Filesystem",
+            "Unmounting Filesystem 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f",
+        ] {
+            let changed = Some(KernelEvent::XfsMountChanged { device: device("md127") });
+            assert_eq!(recognise(&format!("XFS (md127): {said}")), changed, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_names_device_and_operation() {
+        let error =
+            |operation: &str| Some(KernelEvent::IoError { device: device("nvme1n1"), operation: operation.to_owned() });
+        let tail = "dev nvme1n1, sector 2048 op 0x1:(WRITE) flags 0x9800 phys_seg 1 prio class 2";
+        for kind in ["I/O", "blk_update_request: I/O", "critical target", "blk_update_request: critical medium"] {
+            assert_eq!(recognise(&format!("{kind} error, {tail}")), error("WRITE"), "{kind}");
+        }
+        assert_eq!(recognise("print_req_error: I/O error, dev nvme1n1, sector 2048"), error(""));
+        for not in [
+            "operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES) flags 0x800 phys_seg 0 prio class 2",
+            "Buffer I/O error on dev nvme1n1, logical block 0, lost async page write",
+            "not an I/O error, dev nvme1n1, sector 0",
+            "I/O error, dev nvme1n1",
+            "I/O error, dev two words, sector 0",
+        ] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn an_nvme_timeout_names_its_controller() {
+        for said in [
+            "I/O 29 QID 1 timeout, aborting",
+            "I/O 0 QID 0 timeout, reset controller",
+            "I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, aborting req_op:WRITE(1) size:4096",
+            "I/O tag 13 (100d) type 4 opcode 0x2 (Read) QID 1 timeout",
+        ] {
+            let timeout = Some(KernelEvent::NvmeTimeout { controller: device("nvme10") });
+            assert_eq!(recognise(&format!("nvme nvme10: {said}")), timeout, "{said}");
+        }
+        for not in
+            ["nvme nvme10: Abort status: 0x0", "nvme 0000:00:1f.0: I/O 1 QID 1 timeout", "nvme nvme: I/O timeout"]
+        {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn a_hung_task_may_be_called_anything() {
+        for command in ["jbd2/nvme1n1-8", "kworker/u8:3", "a b:c", " blocked for ", "x blocked :1"] {
+            for how in ["for more than 122 seconds.", "in I/O wait for more than 122 seconds."] {
+                let text = format!("INFO: task {command}:9001 blocked {how}");
+                assert_eq!(recognise(&text), Some(KernelEvent::HungTask { command: command.to_owned(), pid: 9001 }));
+            }
+        }
+        assert_eq!(recognise("INFO: task cat:2863 blocked on a mutex likely owned by task cat:2862."), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_record_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_record(&bytes);
+            let _ = parse_record(&[b"6,1,2,-;", &bytes[..]].concat());
+            let _ = recognise(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn escaping_is_undone(text in "\\PC{0,40}") {
+            let escape = |b: u8| match b {
+                b' '..=b'[' | b']'..=b'~' => char::from(b).to_string(),
+                _ => format!("\\x{b:02x}"),
+            };
+            let raw: String = text.bytes().map(escape).collect();
+            let record = format!("6,1,2,-;{raw}\n");
+            prop_assert_eq!(parse_record(record.as_bytes()).unwrap().text, text);
+        }
+
+        #[test]
+        fn half_a_message_is_none_or_whole(
+            head in "oom-kill:constraint=|EXT4-fs (error )?\\(|XFS \\(|nvme nvme|INFO: task |(x: )?I/O error, dev ",
+            tail in "([a-z]|\\)|: |,|=|pid=|task=|task_memcg=|uid=|[0-9]| blocked | timeout|, sector |:\\()|é{0,12}",
+        ) {
+            let _ = recognise(&format!("{head}{tail}"));
+        }
+    }
+}

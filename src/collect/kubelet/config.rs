@@ -1,0 +1,453 @@
+//! The kubelet's configuration: from the running kubelet's command line and the files it names.
+
+mod cmdline;
+mod duration;
+mod file;
+mod quantity;
+mod settings;
+
+pub use cmdline::{Flags, parse_cmdline};
+pub use duration::parse_go_duration;
+pub use file::{ConfigFile, Field, parse_config};
+pub use quantity::parse_quantity;
+pub use settings::{parse_reclaim, parse_threshold};
+
+use std::collections::BTreeMap;
+
+use crate::collect::host::disk_usage::KUBEPODS;
+use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
+use crate::facts::{
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Thresholds, Unknown, default_thresholds, pod_uid_of,
+};
+use settings::Settings;
+
+/// Where distributions keep the file, with the drop-ins that go with it: EKS, Bottlerocket, kubeadm, kops,
+/// EKS before nodeadm, GKE. The first that is there counts.
+const USUAL_PLACES: [(&str, Option<&str>); 6] = [
+    ("/etc/kubernetes/kubelet/config.json", Some("/etc/kubernetes/kubelet/config.json.d")),
+    ("/etc/kubernetes/kubelet/config", None),
+    ("/var/lib/kubelet/config.yaml", None),
+    ("/var/lib/kubelet/kubelet.conf", None),
+    ("/etc/kubernetes/kubelet/kubelet-config.json", None),
+    ("/home/kubernetes/kubelet-config.yaml", None),
+];
+
+/// Programs that run a kubelet inside themselves or as a child, by their command names: k3s, MicroK8s, older OpenShift,
+/// MicroShift, RKE2, k0s. Where no process called kubelet is found beside them, the files of the usual places are not
+/// its own.
+const EMBEDDERS: [&[u8]; 8] =
+    [b"k3s-server", b"k3s-agent", b"k3s", b"kubelite", b"hyperkube", b"microshift", b"rke2", b"k0s"];
+
+/// More drop-ins than this, or deeper ones, no one has.
+const MAX_DROP_INS: usize = 200;
+const DEEPEST_DROP_IN: usize = 8;
+
+/// Finds the running kubelet, and remembers which process it was.
+#[derive(Debug, Default)]
+pub struct Finder {
+    pid: Option<u32>,
+}
+
+/// A running kubelet.
+struct Running {
+    pid: u32,
+    cmdline: Vec<u8>,
+}
+
+/// What a look at all processes found beside the kubelet.
+#[derive(Default)]
+struct Others {
+    /// Why one of them could not be looked at: it may be the kubelet.
+    hidden: Option<Unknown>,
+    /// One that runs a kubelet inside itself.
+    embedder: Option<String>,
+    /// The first process was seen: the list is that of the machine.
+    first: bool,
+}
+
+impl Finder {
+    /// Reads the configuration; the kubelet's directory is where it is taken to be unless the kubelet says. The file that
+    /// the setting `kubelet-config` names counts where no process is called kubelet: a running one names its own.
+    ///
+    /// # Errors
+    /// When a kubelet is running whose command line cannot be read, when whether one runs cannot be found out, or when
+    /// the file that stands for one that does not run, or that the setting names, cannot be read or understood.
+    pub fn read(
+        &mut self,
+        root: &Root,
+        kubelet_root: &str,
+        config_file: Option<&str>,
+    ) -> Result<KubeletConfig, Unknown> {
+        let mut others = Others::default();
+        let found = self.find(root, &mut others)?;
+        self.pid = found.as_ref().map(|running| running.pid);
+        let kubelet_root = kubelet_root.trim_end_matches('/');
+        match (found, config_file) {
+            (Some(running), _) => of_process(root, &running, kubelet_root),
+            (None, Some(path)) => of_setting(root, kubelet_root, path),
+            (None, None) => without_process(root, kubelet_root, others),
+        }
+    }
+
+    fn find(&self, root: &Root, others: &mut Others) -> Result<Option<Running>, Unknown> {
+        let mut look = Processes { root, path: String::new(), bytes: Vec::new() };
+        if let Some(pid) = self.pid
+            && let Some(running) = look.kubelet(pid).ok().flatten()
+        {
+            return Ok(Some(running));
+        }
+        let mut pids = match root.list("proc") {
+            Ok(names) => names.iter().filter_map(|(name, _)| name.parse().ok()).collect::<Vec<u32>>(),
+            // A copy of a machine may have no processes.
+            Err(unknown) if unknown.cause == Cause::Missing => Vec::new(),
+            Err(unknown) => return Err(unknown),
+        };
+        pids.sort_unstable();
+        for pid in pids {
+            match look.kubelet(pid) {
+                // One in a pod (a cluster in a cluster) is that cluster's, and names files that a pod may choose.
+                Ok(Some(_)) if look.is_in_pod(pid) => {}
+                Ok(Some(running)) => return Ok(Some(running)),
+                Ok(None) => {
+                    others.first |= pid == 1;
+                    if others.embedder.is_none()
+                        && let Some(name) = look.embedder().filter(|_| !look.is_in_pod(pid))
+                    {
+                        others.embedder = Some(format!("{name} (process {pid})"));
+                    }
+                }
+                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
+                // A kubelet is running, and what it was told is not known: no file that lies about says so.
+                Err(NotSeen::Kubelet(why)) if !look.is_in_pod(pid) => return Err(why),
+                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(others.hidden.get_or_insert(why)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Why a process could not be looked at.
+enum NotSeen {
+    /// It may be anything.
+    Process(Unknown),
+    /// It is a kubelet.
+    Kubelet(Unknown),
+}
+
+/// Looks at processes with one path and one buffer.
+struct Processes<'a> {
+    root: &'a Root,
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl Processes<'_> {
+    fn read(&mut self, pid: u32, name: &str) -> Result<&[u8], Unknown> {
+        use std::fmt::Write as _;
+        self.path.clear();
+        // Writing to a String cannot fail.
+        let _ = write!(self.path, "proc/{pid}/{name}");
+        self.root.read_into(&self.path, SMALL, &mut self.bytes)?;
+        Ok(&self.bytes)
+    }
+
+    /// The process, if it is a kubelet. One that is ending has no command line any more.
+    fn kubelet(&mut self, pid: u32) -> Result<Option<Running>, NotSeen> {
+        if self.read(pid, "comm").map_err(NotSeen::Process)?.trim_ascii_end() != b"kubelet" {
+            return Ok(None);
+        }
+        let cmdline = self.read(pid, "cmdline").map_err(NotSeen::Kubelet)?.to_vec();
+        Ok((!cmdline.is_empty()).then_some(Running { pid, cmdline }))
+    }
+
+    /// The name of the program that was looked at last, if it is one that runs kubelets.
+    fn embedder(&self) -> Option<&'static str> {
+        let name = self.bytes.trim_ascii_end();
+        let known = EMBEDDERS.into_iter().find(|known| *known == name)?;
+        std::str::from_utf8(known).ok()
+    }
+
+    fn is_in_pod(&mut self, pid: u32) -> bool {
+        // In a container paths are told from its own group on (`/../../burstable/podUID`): only the pod's name is sure.
+        let named = |groups: &[u8]| String::from_utf8_lossy(groups).lines().any(|line| pod_uid_of(line).is_some());
+        let groups = self.read(pid, "cgroup");
+        groups.is_ok_and(|groups| groups.windows(9).any(|window| window == b"/kubepods") || named(groups))
+    }
+}
+
+/// Flags win over files, and the directory is a flag: a file that cannot be read hides neither.
+fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
+    let pid = running.pid;
+    let cmdline = format!("proc/{pid}/cmdline");
+    let flags = parse_cmdline(&running.cmdline).map_err(|reason| root.malformed(&cmdline, reason))?;
+    let mut files = Vec::new();
+    let mut unread = None;
+    let mut settings = Settings::default();
+    if let Some(path) = &flags.config {
+        match absolute(root, pid, path).and_then(|path| base_file(root, path, &mut files)) {
+            Ok(base) => settings = base,
+            Err(why) => unread = Some(why),
+        }
+    }
+    if let Some(dir) = &flags.config_dir {
+        let mut patched = settings.clone();
+        patched.before_drop_ins();
+        match absolute(root, pid, dir).and_then(|dir| apply_drop_ins(root, &dir, &mut patched, &mut files)) {
+            Ok(()) => settings = patched,
+            Err(why) => drop(unread.get_or_insert(why)),
+        }
+    }
+    settings.override_with(&flags);
+    let (thresholds, unread) = match settings.thresholds() {
+        Ok(thresholds) => (thresholds, unread),
+        Err(reason) => {
+            let why = Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files)));
+            ((default_thresholds(), BTreeMap::new()), Some(unread.unwrap_or(why)))
+        }
+    };
+    let why = unread.map(|why| {
+        // In a container that does not mount a file nothing is wrong with it.
+        let (cause, hint) = match why.cause {
+            Cause::Missing if root.is_partial() => {
+                (Cause::Unsupported, "; the component of the distribution mounts it")
+            }
+            cause => (cause, ""),
+        };
+        Unknown::new(cause, format!("{} (the running kubelet, process {pid}, uses it{hint})", why.why))
+    });
+    let (hard, soft) = thresholds;
+    Ok(KubeletConfig {
+        root_dir: flags.root_dir.clone().unwrap_or_else(|| kubelet_root.to_owned()),
+        hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
+        soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
+        enforces_pods: settings.enforces_pods(),
+        origin: ConfigOrigin::Process { pid, files },
+    })
+}
+
+fn unless_assumed(
+    mut all: BTreeMap<EvictionSignal, Threshold>,
+    why: Option<&Unknown>,
+    is_settled: impl Fn(EvictionSignal) -> bool,
+) -> Thresholds {
+    let Some(why) = why else { return Thresholds::Read(all) };
+    let read = all.extract_if(.., |signal, _| is_settled(*signal)).collect();
+    Thresholds::Assumed { read, guess: all, why: why.clone() }
+}
+
+/// A relative path is taken from the kubelet's working directory, which takes a privilege to see.
+fn absolute(root: &Root, pid: u32, path: &str) -> Result<String, Unknown> {
+    if path.starts_with('/') {
+        return Ok(path.to_owned());
+    }
+    let directory = root.link(&format!("proc/{pid}/cwd")).map_err(|unknown| {
+        let why = format!("{path} is relative to the working directory of process {pid}, and {}", unknown.why);
+        Unknown::new(unknown.cause, why)
+    })?;
+    Ok(format!("{}/{path}", directory.trim_end_matches('/')))
+}
+
+/// The file of a kubelet that no process shows, as inside k3s: its operator names it.
+fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConfig, Unknown> {
+    let mut files = Vec::new();
+    let read = base_file(root, path.to_owned(), &mut files).and_then(|settings| {
+        let (hard, soft) = settings
+            .thresholds()
+            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
+        Ok((Thresholds::Read(hard), Thresholds::Read(soft), settings.enforces_pods()))
+    });
+    let (hard, soft, enforces_pods) = read.map_err(|unknown| {
+        let must = if root.is_partial() { " that is mounted below host-root" } else { "" };
+        let why = format!(
+            "{} (the setting kubelet-config names it: expected a KubeletConfiguration file{must})",
+            unknown.why
+        );
+        Unknown::new(unknown.cause, why)
+    })?;
+    let origin = ConfigOrigin::Files { files };
+    Ok(KubeletConfig { origin, root_dir: kubelet_root.to_owned(), hard, soft, enforces_pods })
+}
+
+/// No process called kubelet was found: that of a file, if one is there; else what shows whether a kubelet runs at all.
+fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<KubeletConfig, Unknown> {
+    let not_found = |sign: &str| {
+        let why = format!(
+            "{sign}, and the configuration of its kubelet was not found: set kubelet-config to a KubeletConfiguration \
+             file with its eviction thresholds"
+        );
+        without_thresholds(
+            ConfigOrigin::NotFound,
+            kubelet_root,
+            default_thresholds(),
+            Unknown::new(Cause::Missing, why),
+        )
+    };
+    // The files of the usual places are not the ones that it reads.
+    if let Some(embedder) = others.embedder {
+        return Ok(not_found(&format!("{embedder} runs here")));
+    }
+    if let Some(config) = of_usual_places(root, kubelet_root)? {
+        return Ok(match may_run(root, kubelet_root, &others) {
+            Some(why) => not_shown_to_use(config, &why),
+            None => config,
+        });
+    }
+    // A kubelet may be running that we are not shown.
+    if let Some(unknown) = others.hidden {
+        return Err(unknown);
+    }
+    if let Some(group) = KUBEPODS.iter().find(|path| root.exists(path)) {
+        return Ok(not_found(&format!("pods run here ({} is there)", root.name(group))));
+    }
+    let pods = format!("{}/pods", relative(kubelet_root));
+    if !root.is_partial() && has_entries(root, &pods)? {
+        return Ok(not_found(&format!("{} holds pods", root.name(&pods))));
+    }
+    if !others.first {
+        let why = format!("whether a kubelet runs is not known: {} is not there", root.name("proc/1/comm"));
+        return Err(Unknown::new(Cause::Missing, why));
+    }
+    let why = Unknown::new(Cause::Unsupported, "no kubelet runs here");
+    Ok(without_thresholds(ConfigOrigin::NoKubelet, kubelet_root, BTreeMap::new(), why))
+}
+
+/// What shows that a kubelet runs here, or may: then a file in a usual place may be what another one left. Of a copy
+/// without its processes nothing more can be had, and its file stands for the kubelet that ran there.
+fn may_run(root: &Root, kubelet_root: &str, others: &Others) -> Option<Unknown> {
+    if let Some(hidden) = &others.hidden {
+        let why = format!("a process that may be the kubelet cannot be looked at ({})", hidden.why);
+        return Some(Unknown::new(hidden.cause, why));
+    }
+    if !others.first {
+        return root.is_live().then(|| {
+            let why = format!("whether a kubelet runs is not known ({} is not there)", root.name("proc/1/comm"));
+            Unknown::new(Cause::Missing, why)
+        });
+    }
+    if let Some(group) = KUBEPODS.iter().find(|path| root.exists(path)) {
+        return Some(Unknown::new(Cause::Missing, format!("pods run here ({} is there)", root.name(group))));
+    }
+    let pods = format!("{}/pods", relative(kubelet_root));
+    match has_entries(root, &pods) {
+        Ok(true) => Some(Unknown::new(Cause::Missing, format!("{} holds pods", root.name(&pods)))),
+        Ok(false) => None,
+        Err(why) => Some(why),
+    }
+}
+
+/// The configuration of a file that the kubelet which runs here need not use.
+fn not_shown_to_use(config: KubeletConfig, why: &Unknown) -> KubeletConfig {
+    let ConfigOrigin::Files { files } = &config.origin else { return config };
+    let text =
+        format!("{}, and no kubelet's command line was read: nothing shows that it uses {}", why.why, files.join(", "));
+    let why = Unknown::new(why.cause, text);
+    let assumed = |thresholds| match thresholds {
+        Thresholds::Read(guess) => Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() },
+        known @ Thresholds::Assumed { .. } => known,
+    };
+    KubeletConfig { hard: assumed(config.hard), soft: assumed(config.soft), ..config }
+}
+
+fn without_thresholds(
+    origin: ConfigOrigin,
+    kubelet_root: &str,
+    guess: BTreeMap<EvictionSignal, Threshold>,
+    why: Unknown,
+) -> KubeletConfig {
+    let assumed = |guess| Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() };
+    KubeletConfig {
+        origin,
+        root_dir: kubelet_root.to_owned(),
+        hard: assumed(guess),
+        soft: assumed(BTreeMap::new()),
+        enforces_pods: true,
+    }
+}
+
+fn has_entries(root: &Root, dir: &str) -> Result<bool, Unknown> {
+    let mut any = false;
+    match root.each(dir, |_, _| any = true) {
+        Ok(()) => Ok(any),
+        Err(unknown) if matches!(unknown.cause, Cause::Missing | Cause::WrongType) => Ok(false),
+        Err(unknown) => Err(unknown),
+    }
+}
+
+fn of_usual_places(root: &Root, kubelet_root: &str) -> Result<Option<KubeletConfig>, Unknown> {
+    for (path, drop_ins) in USUAL_PLACES {
+        let mut files = Vec::new();
+        let mut settings = match base_file(root, path.to_owned(), &mut files) {
+            Err(unknown) if unknown.cause == Cause::Missing => continue,
+            settings => settings?,
+        };
+        if let Some(dir) = drop_ins.filter(|dir| root.exists(relative(dir))) {
+            settings.before_drop_ins();
+            apply_drop_ins(root, dir, &mut settings, &mut files)?;
+        }
+        let (hard, soft) = settings
+            .thresholds()
+            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
+        return Ok(Some(KubeletConfig {
+            origin: ConfigOrigin::Files { files },
+            root_dir: kubelet_root.to_owned(),
+            hard: Thresholds::Read(hard),
+            soft: Thresholds::Read(soft),
+            enforces_pods: settings.enforces_pods(),
+        }));
+    }
+    Ok(None)
+}
+
+fn read_from(files: &[String]) -> String {
+    let from = if files.is_empty() { "its command line".to_owned() } else { files.join(", ") };
+    format!("the kubelet's configuration ({from})")
+}
+
+fn read_file(root: &Root, path: &str) -> Result<ConfigFile, Unknown> {
+    let path = relative(path);
+    parse_config(&root.bytes(path)?).map_err(|reason| root.malformed(path, reason))
+}
+
+fn base_file(root: &Root, path: String, files: &mut Vec<String>) -> Result<Settings, Unknown> {
+    let settings = Settings::of_base(read_file(root, &path)?);
+    files.push(path);
+    Ok(settings)
+}
+
+/// Every `*.conf` in the directory and below it, in the order in which the kubelet walks.
+fn apply_drop_ins(root: &Root, dir: &str, settings: &mut Settings, files: &mut Vec<String>) -> Result<(), Unknown> {
+    let mut found = Vec::new();
+    find_drop_ins(root, dir.trim_end_matches('/'), DEEPEST_DROP_IN, &mut found)?;
+    for path in found {
+        settings.patch(read_file(root, &path)?);
+        files.push(path);
+    }
+    Ok(())
+}
+
+fn find_drop_ins(root: &Root, dir: &str, depth: usize, found: &mut Vec<String>) -> Result<(), Unknown> {
+    let mut names = root.list(relative(dir))?;
+    names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, kind) in names {
+        let path = format!("{dir}/{name}");
+        match kind {
+            EntryKind::Directory if depth > 0 => find_drop_ins(root, &path, depth.saturating_sub(1), found)?,
+            EntryKind::Directory => return Err(too_many(root, dir)),
+            _ if !name.ends_with(".conf") => {}
+            _ if found.len() >= MAX_DROP_INS => return Err(too_many(root, dir)),
+            _ => found.push(path),
+        }
+    }
+    Ok(())
+}
+
+fn too_many(root: &Root, dir: &str) -> Unknown {
+    let why = format!(
+        "{} holds more than {MAX_DROP_INS} configuration files, or deeper than {DEEPEST_DROP_IN} directories",
+        root.name(relative(dir))
+    );
+    Unknown::new(Cause::TooLarge, why)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Who we are to which server.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{HeaderValue, USER_AGENT};
+use http::uri::Scheme;
+use kube::Client;
+use kube::client::ClientBuilder;
+use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Api, ApiError, Meter, name_in_path};
+use crate::facts::Cause;
+use tokio::time::Instant;
+
+/// Where the server and the credentials are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The pod's own service account.
+    InCluster,
+    /// The current context of this file.
+    Kubeconfig(String),
+}
+
+impl Access {
+    /// What was asked for, else the service account where this runs in a pod, else none.
+    #[must_use]
+    pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
+        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| Self::InCluster);
+        kubeconfig.map(|path| Self::Kubeconfig(path.to_owned())).or_else(in_pod)
+    }
+}
+
+/// A client for a node. Nothing is asked before the first request.
+///
+/// # Errors
+/// When there are no credentials, or when they would go to a server whose certificate nobody verifies.
+pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
+    let mut config = match access {
+        Access::InCluster => Config::incluster_env().map_err(|error| {
+            let why = format!("the pod's service account cannot be used: {}", super::chain(&error));
+            ApiError::new(Cause::Failed, format!("{why} (is automountServiceAccountToken false?)"))
+        })?,
+        Access::Kubeconfig(path) => kubeconfig(path).await?,
+    };
+    expect_verified(&config)?;
+    expect_header(&mut config.auth_info)?;
+    // Whoever asks here knows better when to ask again.
+    config.default_retry = false;
+    let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    // Where nobody is in a namespace of ours, we are where daemonset/ puts us.
+    let unreported = matches!(access, Access::Kubeconfig(_)) && config.default_namespace == "default";
+    let namespace = if unreported { "kube-system".to_owned() } else { config.default_namespace.clone() };
+    let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, user_agent));
+    let client = Arc::new(Connection::new(config)?);
+    let node = name_in_path(node)?.to_owned();
+    Ok(Api { client, meter: Arc::new(Meter::default()), node, namespace, server })
+}
+
+/// The client, made anew where the server no longer knows us.
+pub(super) struct Connection {
+    config: Config,
+    client: Mutex<(Client, Instant)>,
+}
+
+/// A token is read again each minute, as long as the clock goes forward: it may have been set back.
+const RENEW_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Connection {
+    fn new(config: Config) -> Result<Self, ApiError> {
+        let client = build(&config).map_err(|error| ApiError::new(Cause::Failed, super::chain(&error)))?;
+        Ok(Self { config, client: Mutex::new((client, Instant::now())) })
+    }
+
+    pub fn current(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The next request goes out with whatever credentials there are now.
+    pub fn renew(&self) {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.1.elapsed() >= RENEW_INTERVAL
+            && let Ok(new) = build(&self.config)
+        {
+            *client = (new, Instant::now());
+        }
+    }
+}
+
+fn build(config: &Config) -> Result<Client, kube::Error> {
+    ClientBuilder::try_from(config.clone()).map(ClientBuilder::build)
+}
+
+async fn kubeconfig(path: &str) -> Result<Config, ApiError> {
+    let failed = |error: kube::config::KubeconfigError| {
+        ApiError::new(Cause::Failed, format!("kubeconfig {path} cannot be used: {}", super::chain(&error)))
+    };
+    let file = Kubeconfig::read_from(Path::new(path)).map_err(failed)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
+}
+
+/// A secret goes only where it is known who gets it.
+fn expect_verified(config: &Config) -> Result<(), ApiError> {
+    let server = &config.cluster_url;
+    let refused = |why: &str| Err(ApiError::new(Cause::Denied, format!("{server} is not asked: {why}")));
+    if config.accept_invalid_certs {
+        return refused("its certificate would not be verified (insecure-skip-tls-verify)");
+    }
+    if server.scheme() == Some(&Scheme::HTTPS) {
+        return Ok(());
+    }
+    if has_secret(&config.auth_info) {
+        return refused("credentials are not sent over plain HTTP");
+    }
+    let local = server.host().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
+    if local { Ok(()) } else { refused("plain HTTP is for this machine alone (kubectl proxy)") }
+}
+
+/// A token is one line: kube would not survive another.
+fn expect_header(auth: &mut AuthInfo) -> Result<(), ApiError> {
+    let Some(token) = &auth.token else { return Ok(()) };
+    let token = token.expose_secret().trim().to_owned();
+    if HeaderValue::from_str(&token).is_err() {
+        return Err(ApiError::malformed("the kubeconfig's token", "expected one line without control characters"));
+    }
+    auth.token = Some(SecretString::from(token));
+    Ok(())
+}
+
+fn has_secret(auth: &AuthInfo) -> bool {
+    let AuthInfo { token, token_file, username, password, client_key, client_key_data, exec, auth_provider, .. } = auth;
+    token.is_some()
+        || token_file.is_some()
+        || username.is_some()
+        || password.is_some()
+        || client_key.is_some()
+        || client_key_data.is_some()
+        || exec.is_some()
+        || auth_provider.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str, change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config = Config::new(url.parse().unwrap());
+        change(&mut config);
+        expect_verified(&config).err().map(|error| error.why)
+    }
+
+    fn token(config: &mut Config) {
+        config.auth_info.token_file = Some("/run/token".into());
+    }
+
+    #[test]
+    fn a_token_goes_only_to_a_verified_server() {
+        assert_eq!(refused("https://10.0.0.1:443", token), None);
+        assert!(refused("http://10.0.0.1:443", token).unwrap().contains("plain HTTP"));
+        assert!(refused("http://127.0.0.1:8001", token).is_some());
+        let unverified = |config: &mut Config| config.accept_invalid_certs = true;
+        assert!(refused("https://10.0.0.1", unverified).unwrap().contains("insecure-skip-tls-verify"));
+    }
+
+    #[test]
+    fn a_token_is_one_line() {
+        let token = |token: &str| AuthInfo { token: Some(SecretString::from(token)), ..AuthInfo::default() };
+        let mut trailing = token("abc\n");
+        assert_eq!(expect_header(&mut trailing), Ok(()));
+        assert_eq!(trailing.token.unwrap().expose_secret(), "abc");
+        assert_eq!(expect_header(&mut token("ab\r\nX-Evil: 1")).unwrap_err().cause, Cause::Malformed);
+    }
+
+    #[test]
+    fn plain_http_is_for_a_local_proxy_without_credentials() {
+        assert_eq!(refused("http://127.0.0.1:8001", |_| {}), None);
+        assert_eq!(refused("http://[::1]:8001", |_| {}), None);
+        assert!(refused("http://proxy.example:8001", |_| {}).unwrap().contains("this machine alone"));
+    }
+}

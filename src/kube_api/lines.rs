@@ -1,0 +1,126 @@
+//! A watch's answer, line by line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use kube::client::Body;
+use tokio::time::timeout;
+
+use super::{ApiError, Meter, chain};
+use crate::facts::Cause;
+
+/// etcd takes no object above 1.5 MiB; a line without an end is no watch.
+const MAX_LINE_BYTES: usize = 8 << 20;
+
+/// Lines of a watch, as they come.
+#[derive(Debug)]
+pub struct Lines {
+    body: Body,
+    name: String,
+    meter: Arc<Meter>,
+    silence: Duration,
+    buffer: Vec<u8>,
+    /// Where in the buffer no line feed has been looked for yet.
+    searched: usize,
+}
+
+impl Lines {
+    pub(super) fn new(body: Body, name: String, meter: Arc<Meter>, silence: Duration) -> Self {
+        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0 }
+    }
+
+    /// The next line; `None` where the server ended the watch.
+    ///
+    /// # Errors
+    /// When it broke off, was silent for too long, or a line does not end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(Some(line));
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                let why = format!("{}: a line of more than {} MiB", self.name, MAX_LINE_BYTES >> 20);
+                return Err(ApiError::new(Cause::TooLarge, why));
+            }
+            let silent = |_| {
+                let why = format!("{}: silent for {} s", self.name, self.silence.as_secs());
+                ApiError::new(Cause::Stuck, why)
+            };
+            match timeout(self.silence, self.body.frame()).await.map_err(silent)? {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    let why = format!("{}: broke off: {}", self.name, chain(&error));
+                    return Err(ApiError::new(Cause::Torn, why));
+                }
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    self.meter.received(data.len());
+                    self.buffer.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+
+    /// Whether the next line is here already.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        self.buffer.contains(&b'\n')
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let new = self.buffer.get(self.searched..)?;
+        let Some(at) = new.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(self.searched.saturating_add(at).saturating_add(1));
+        self.searched = 0;
+        Some(std::mem::replace(&mut self.buffer, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    async fn lines(text: Vec<u8>) -> (Vec<String>, Option<ApiError>) {
+        let meter = Arc::new(Meter::default());
+        let mut lines = Lines::new(Body::from(text), "watch /x".into(), meter, Duration::from_secs(9));
+        let mut all = Vec::new();
+        loop {
+            match lines.next().await {
+                Ok(Some(line)) => all.push(String::from_utf8(line).unwrap()),
+                Ok(None) => return (all, None),
+                Err(error) => return (all, Some(error)),
+            }
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn lines_end_where_they_end_and_a_half_one_is_none() {
+        let (all, error) = block_on(lines(b"{\"a\":1}\n\n{\"b\"".to_vec()));
+        assert_eq!((all, error), (vec!["{\"a\":1}\n".to_owned(), "\n".to_owned()], None));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_what_was_sent_in_whichever_pieces(text in "[ab\n]{0,60}") {
+            let (all, error) = block_on(lines(text.clone().into_bytes()));
+            let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+            prop_assert_eq!((all.concat(), error), (whole.to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let (all, error) = block_on(lines(vec![b'x'; MAX_LINE_BYTES + 1]));
+        assert_eq!((all.len(), error.unwrap().cause), (0, Cause::TooLarge));
+    }
+}
