@@ -217,10 +217,10 @@ fn the_table_of_kinds_and_profiles_is_derived() {
     text.push('\n');
     let legend = reasons.iter().zip(1..).map(|(reason, number)| format!("({number}) {reason}"));
     writeln!(text, "{}.", legend.collect::<Vec<_>>().join("; ")).unwrap();
-    let readme = fs::read_to_string(path("README.md")).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).expect("README.md has a place for the table");
+    let found = fs::read_to_string(path("docs/profiles.md")).unwrap();
+    let (before, rest) = found.split_once(BEGIN).expect("docs/profiles.md has a place for the table");
     let (_, after) = rest.split_once(END).expect("the table has an end");
-    generated("README.md", &format!("{before}{BEGIN}{text}{END}{after}"));
+    generated("docs/profiles.md", &format!("{before}{BEGIN}{text}{END}{after}"));
 }
 
 /// What this profile does not show of what the kind's detector reads.
@@ -265,6 +265,9 @@ fn each_kind_has_its_page() {
     for entry in fs::read_dir(path("docs/findings")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let kind = name.strip_suffix(".md").unwrap();
+        if kind == "README" {
+            continue;
+        }
         assert!(kind.parse::<Kind>().is_ok(), "docs/findings/{name} is the page of no kind");
     }
 }
@@ -354,18 +357,93 @@ fn number(reasons: &mut Vec<String>, reason: String) -> usize {
     })
 }
 
+/// One row for each kind, by area, with what its page begins with.
 #[test]
-fn the_readme_names_every_kind() {
-    let readme = fs::read_to_string(path("README.md")).unwrap();
+fn the_index_of_findings_has_each_kind() {
+    let mut text = String::from(
+        "<!-- generated from the texts of the kinds -->\n# Findings\n\nOne page for each kind: impact, severity, detection, commands, remediation, and \
+         what not to do. `barnacle explain KIND` prints the same.\n",
+    );
+    let mut area = None;
     for kind in Kind::ALL {
-        assert!(readme.contains(&format!("| {kind} |")), "README.md has no row for {kind}");
+        let row = catalogue::row(*kind);
+        if area.replace(row.area) != Some(row.area) {
+            write!(text, "\n## {}\n\nCondition on the Node: `{}`\n\n", row.area.title(), row.area.condition()).unwrap();
+            text.push_str("| kind | what is wrong | severity |\n|---|---|---|\n");
+        }
+        let severities: Vec<_> = row.severities.iter().map(|(severity, _)| severity.name()).collect();
+        let on = if scope(*kind) == Scope::Cluster { " (found by `barnacle cluster`)" } else { "" };
+        writeln!(text, "| [{kind}]({kind}.md) | {}{on} | {} |", row.summary, severities.join(", ")).unwrap();
     }
+    generated("docs/findings/README.md", &text);
 }
 
-/// What is taken from beside a copied tree is found in the README, by the names that the collectors open.
+fn documents() -> Vec<(String, String)> {
+    let mut names = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned(), "CHANGELOG.md".to_owned(), "SECURITY.md".to_owned()];
+    for dir in ["docs", "docs/findings", "docs/decisions"] {
+        let files = fs::read_dir(path(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.extend(files.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}")));
+    }
+    names.into_iter().map(|name| (fs::read_to_string(path(&name)).unwrap(), name)).map(|(text, name)| (name, text)).collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut links = 0;
+    for (name, text) in documents() {
+        let dir = path(&name).parent().unwrap().to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") || target.starts_with('#') {
+                continue;
+            }
+            let file = target.split('#').next().unwrap();
+            assert!(dir.join(file).exists(), "{name} links to {target}");
+            links += 1;
+        }
+    }
+    assert!(links > 50, "{links}");
+}
+
+#[test]
+fn the_readme_is_one_page() {
+    let lines = fs::read_to_string(path("README.md")).unwrap().lines().count();
+    assert!(lines <= 150, "{lines} lines");
+}
+
+const OUTPUT: &str = "<!-- output of: barnacle ";
+
+/// What a document shows as the output of a command is that output.
+#[test]
+fn outputs_in_documents_are_real() {
+    let mut shown = 0;
+    for (name, text) in documents() {
+        let mut pieces = text.split(OUTPUT);
+        let mut expected = pieces.next().unwrap().to_owned();
+        for piece in pieces {
+            let (command, rest) = piece.split_once(" -->\n```text\n").expect("a command, then a block of text");
+            let (_, after) = rest.split_once("```\n").expect("the block ends");
+            let program = std::process::Command::new(env!("CARGO_BIN_EXE_barnacle"))
+                .args(command.split(' '))
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .env_clear()
+                .output()
+                .unwrap();
+            let output = String::from_utf8(program.stdout).unwrap();
+            assert!(!output.is_empty(), "{command} prints nothing: {}", String::from_utf8_lossy(&program.stderr));
+            write!(expected, "{OUTPUT}{command} -->\n```text\n{output}```\n{after}").unwrap();
+            shown += 1;
+        }
+        if text.contains(OUTPUT) {
+            generated(&name, &expected);
+        }
+    }
+    assert!(shown > 0, "no document shows an output");
+}
+
+/// What is taken from beside a copied tree is documented, by the names that the collectors open.
 #[test]
 fn the_files_of_a_copied_machine_are_documented() {
-    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let documented = fs::read_to_string(path("docs/cli.md")).unwrap();
     let mut files = std::collections::BTreeSet::new();
     for entry in fs::read_dir(path("src/collect/host")).unwrap() {
         let entry = entry.unwrap().path();
@@ -378,6 +456,6 @@ fn the_files_of_a_copied_machine_are_documented() {
         files.extend(names.map(|name| format!("DIR/captured/{}", name.replace("{name}", "nvme1"))));
     }
     assert!(files.len() >= 5, "{files:?}");
-    let missing: Vec<_> = files.iter().filter(|file| !readme.contains(file.as_str())).collect();
+    let missing: Vec<_> = files.iter().filter(|file| !documented.contains(file.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -1,7 +1,7 @@
 //! Volumes come and go in random order, as they may and as they must not: what may be raises nothing above info, and of what
 //! must not each raises its own kind and no other.
 //!
-//! `SEQUENCES=500 cargo test --features ec2 --test it sequences:: -- --nocapture` plays as many as the README's table is of, and prints it.
+//! `SEQUENCES=500 cargo test --features ec2 --test it sequences:: -- --nocapture` plays as many as the table in docs/testing.md has, and prints it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -246,7 +246,7 @@ fn a_container_reads_what_the_machine_reads_or_says_why_not() {
         let of_host = |source: &Source| source.provider() == Provider::Host;
         let told = |source: &Source| of_host(source) && visibility(Profile::Observe, *source) == Visibility::Hidden;
         let told: Vec<Source> = Source::ALL.iter().copied().filter(told).collect();
-        assert_eq!(told, less.map(|(source, _)| source), "the README's table says so as well");
+        assert_eq!(told, less.map(|(source, _)| source), "docs/profiles.md says so as well");
         let open_log = fs::read_to_string("/proc/sys/kernel/dmesg_restrict").is_ok_and(|text| text.trim() == "0");
         for source in Source::ALL.iter().copied().filter(|source| inside.contains_key(source)) {
             if source == Source::KernelLog && open_log {
