@@ -97,7 +97,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
 fn command() -> Command {
     Command::new("barnacle")
         .version(VERSION)
-        .about("Finds what clings to a Kubernetes node on EC2 and should not")
+        .about("Finds stale volumes, pressure and instance trouble on a Kubernetes node on EC2")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(check::command()))

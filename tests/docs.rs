@@ -121,7 +121,7 @@ fn every_metric_is_documented() {
     report.pods.insert(PodPhase::Running, 1);
     let scrape = metrics::render(&report, &figures);
     let mut text = String::from(
-        "# Metrics\n\nAt `/metrics`, in the text format. Units are base units. Series go with the thing they tell of; their number is bounded.\n\n\
+        "# Metrics\n\nAt `/metrics`, in the text format. Units are base units. A series ends with the object that it describes; their number is bounded.\n\n\
          | metric | type | labels | what |\n|---|---|---|---|\n",
     );
     let mut help = "";
@@ -379,12 +379,17 @@ fn the_index_of_findings_has_each_kind() {
 }
 
 fn documents() -> Vec<(String, String)> {
-    let mut names = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned(), "CHANGELOG.md".to_owned(), "SECURITY.md".to_owned()];
+    let mut names =
+        vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned(), "CHANGELOG.md".to_owned(), "SECURITY.md".to_owned()];
     for dir in ["docs", "docs/findings", "docs/decisions"] {
         let files = fs::read_dir(path(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.extend(files.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}")));
     }
-    names.into_iter().map(|name| (fs::read_to_string(path(&name)).unwrap(), name)).map(|(text, name)| (name, text)).collect()
+    names
+        .into_iter()
+        .map(|name| (fs::read_to_string(path(&name)).unwrap(), name))
+        .map(|(text, name)| (name, text))
+        .collect()
 }
 
 #[test]

@@ -23,9 +23,9 @@ pub(super) fn command() -> Command {
     let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
     let names = PossibleValuesParser::new(Origin::Look.kinds().map(Kind::name));
     Command::new("check")
-        .about("Look at this machine and say what is wrong")
+        .about("Report what is wrong on this machine")
         .long_about(
-            "Look at this machine and say what is wrong.\n\n\
+            "Report what is wrong on this machine.\n\n\
              Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
              One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
              longer: use --for.\n\n\
@@ -33,11 +33,11 @@ pub(super) fn command() -> Command {
              evaluated (with --only: any kind that was named), the agent that runs here does not answer or has not looked for 2 minutes, or check could not do what was asked, else 0. What this machine, profile or single \
              look does not have does not count. 64 wrong usage. With --format npd: 0 nothing, 1 problem, 2 suspected or not evaluated.",
         )
-        .arg(format.value_parser(["table", "json", "npd"]).help("how to say it"))
-        .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("these kinds alone"))
-        .arg(long.help("look for so long, such as 30s or 2m, to take rates and to confirm"))
+        .arg(format.value_parser(["table", "json", "npd"]).help("output format"))
+        .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("only these finding kinds"))
+        .arg(long.help("sample for this long (30s, 2m), so that rates and durations can be evaluated"))
         .arg(flag("no-agent", "do not ask the agent that runs here"))
-        .arg(flag("ascii", "no characters beyond ASCII"))
+        .arg(flag("ascii", "ASCII output only"))
 }
 
 /// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container.

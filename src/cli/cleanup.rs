@@ -11,7 +11,7 @@ pub(super) fn command() -> Command {
         .about("Remove barnacle's conditions from a Node, or from all")
         .long_about(
             "Remove barnacle's conditions from a Node, or from all.\n\n\
-             An agent that is gone leaves its conditions standing: run this after `kubectl delete` of the DaemonSet, \
+             An agent that was removed leaves its conditions on the Node: run this after `kubectl delete` of the DaemonSet, \
              with --kubeconfig FILE and --node NAME or --all-nodes. Events go by themselves within an hour.",
         )
         .arg(flag("all-nodes", "of every Node in the cluster"))

@@ -1,4 +1,4 @@
-//! `barnacle cluster`: what only the cluster can tell.
+//! `barnacle cluster`: the checks that need the whole cluster.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use super::{Failure, OK, runtime, start_log};
 
 pub(super) fn command() -> Command {
     Command::new("cluster")
-        .about("Watch what only the cluster can tell, until told to stop: one replica, on no node")
+        .about("Run the checks that need the whole cluster (one replica)")
         .long_about(
-            "Watch what only the cluster can tell (system pods that wait for a node), until told to stop (SIGTERM, SIGINT or SIGHUP).\n\n\
+            "Run the checks that need the whole cluster (system pods that no node accepts) until SIGTERM, SIGINT or SIGHUP.\n\n\
              Runs as one replica beside the agents (daemonset/cluster), or anywhere with --kubeconfig. Served on \
              --listen as by `barnacle run`.",
         )

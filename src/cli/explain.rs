@@ -12,8 +12,8 @@ pub(super) fn command() -> Command {
     let names = PossibleValuesParser::new(Kind::ALL.iter().map(|kind| kind.name()));
     let kind = Arg::new("kind").value_name("KIND").ignore_case(true).value_parser(names).hide_possible_values(true);
     Command::new("explain")
-        .about("Say what a kind of finding means, how it is proved, what to do and what not to do")
-        .arg(kind.help("a kind such as DeadMount; all of them in one line each where none is given"))
+        .about("Explain a kind of finding: impact, detection, remediation, what not to do")
+        .arg(kind.help("a kind such as DeadMount (default: list all kinds)"))
 }
 
 pub(super) fn main(arguments: &ArgMatches) -> u8 {

@@ -16,7 +16,7 @@ pub(super) fn command() -> Command {
     let long = Arg::new("for").long("for").value_name("TIME").default_value("60s");
     Command::new("record")
         .about("Record all observations to a file, for replay")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("where to; it must not exist yet"))
+        .arg(Arg::new("file").value_name("FILE").required(true).help("output file; it must not exist yet"))
         .arg(
             long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m"))
                 .help("for how long"),

@@ -19,17 +19,17 @@ use super::{Failure, OK, flag, print, style};
 
 pub(super) fn command() -> Command {
     Command::new("replay")
-        .about("Play a recording: what was known when, and what was said when")
+        .about("Evaluate a recording again and print the timeline")
         .arg(Arg::new("file").value_name("FILE").required(true).help("a file that record made"))
         .arg(
             Arg::new("until")
                 .long("until")
                 .value_name("TIME")
                 .value_parser(until)
-                .help("stop so long after its beginning"),
+                .help("stop after this offset from the beginning"),
         )
-        .arg(flag("report", "end with the report as it stood"))
-        .arg(Arg::new("page").long("page").value_name("FILE").help("write the status page as it stood"))
+        .arg(flag("report", "print the report at the end"))
+        .arg(Arg::new("page").long("page").value_name("FILE").help("write the status page at the end"))
 }
 
 fn until(text: &str) -> Result<Duration, String> {

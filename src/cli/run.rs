@@ -12,8 +12,8 @@ use crate::config::Config;
 use super::{Failure, OK, runtime, start_log};
 
 pub(super) fn command() -> Command {
-    Command::new("run").about("Watch this node until told to stop: page, metrics and health are served").long_about(
-        "Watch this node until told to stop (SIGTERM, SIGINT or SIGHUP).\n\n\
+    Command::new("run").about("Run the agent: watch this node, serve the page, metrics and health").long_about(
+        "Watch this node until SIGTERM, SIGINT or SIGHUP.\n\n\
              Served on --listen: the status page at /, Prometheus metrics at /metrics, /healthz, /readyz, and the \
              report as JSON at /api/v1/report. Log lines go to standard error.",
     )

@@ -10,19 +10,19 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
     let region = Arg::new("region").long("region").value_name("REGION").env("AWS_REGION");
     Command::new("sweep")
-        .about("List the account's volumes that are attached nowhere, by whose they seem to be")
+        .about("List unattached EBS volumes grouped by likely owner")
         .long_about(
             "List the account's volumes of one region that are attached nowhere, in three groups: ours (tagged as this \
-             cluster's, and no PersistentVolume has them), probably somebody's, and of an unknown owner; what each \
+             cluster's, and no PersistentVolume has them), likely another owner's, and of an unknown owner; what each \
              costs a month, about; and how much of each type the account has, beside the quota that counts it.\n\n\
              Needs --kubeconfig FILE (to list PersistentVolumes; without it nothing can be called ours) and \
              credentials of AWS with ec2:DescribeVolumes: in the environment, of a profile with keys or a role, or the \
              machine's own (of SSO: eval \"$(aws configure export-credentials --format env)\"). Exit code: 0 listed, 3 \
              could not look, 64 wrong usage. It only reads, one page a second, and never more than \
-             that: what to do with a volume is for somebody who knows what is on it.",
+             that: a person who knows what is on a volume decides what becomes of it.",
         )
-        .arg(format.value_parser(["table", "json"]).help("how to say it"))
-        .arg(region.help("the region; that of the cluster's volumes where nothing is said"))
+        .arg(format.value_parser(["table", "json"]).help("output format"))
+        .arg(region.help("the region (default: that of the cluster's volumes)"))
 }
 
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {

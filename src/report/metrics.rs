@@ -484,12 +484,12 @@ fn published(families: &mut Families, figures: PublishFigures) {
         .set(&[("result", "written")], float(conditions.written))
         .set(&[("result", "failed")], float(conditions.failed));
     families
-        .counter("barnacle_conditions_reasserted_total", "Conditions that somebody else had removed or changed.")
+        .counter("barnacle_conditions_reasserted_total", "Conditions that another writer had removed or changed.")
         .set(&[], float(conditions.reasserted));
 }
 
 fn ec2(families: &mut Families, figures: &Ec2Figures) {
-    let help = "Calls of EC2, by operation and outcome: none while nothing here gives a reason to ask.";
+    let help = "Calls of EC2, by operation and outcome: none on a healthy node.";
     let mut series = families.counter("barnacle_ec2_calls_total", help);
     for ((operation, outcome), count) in &figures.calls_total {
         series.set(&[("operation", operation), ("outcome", outcome)], float(*count));

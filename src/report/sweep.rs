@@ -111,7 +111,7 @@ impl SweepReport {
             left_out: BTreeMap::from([
                 ("a PersistentVolume of this cluster has it", sorted.claimed),
                 ("of etcd or the control plane", sorted.control_plane),
-                ("made within the last hour, or nobody knows when", sorted.young),
+                ("created within the last hour, or at an unknown time", sorted.young),
             ]),
             totals: sizes.iter().map(|(of, (volumes, gib))| Total::of(of, *volumes, *gib)).collect(),
             notes,
@@ -132,7 +132,11 @@ impl SweepReport {
         let whose = self.cluster.as_deref().map_or(String::new(), |name| format!(" ({name})"));
         let owned = self.owned.as_deref().ok_or(self.owned_unknown.as_deref().unwrap_or_default());
         group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), owned);
-        group(&mut out, "Probably somebody's: check the other clusters, and who tags so", Ok(&self.likely_other_owner));
+        group(
+            &mut out,
+            "Likely another owner's: check the other clusters, and who sets such tags",
+            Ok(&self.likely_other_owner),
+        );
         group(&mut out, "Unknown owner: no tag says whose they are", Ok(&self.unknown_owner));
         let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
         if !left_out.is_empty() {
@@ -142,7 +146,7 @@ impl SweepReport {
             let _ = writeln!(out, "  {count:>5}  {why}");
         }
         if !self.totals.is_empty() {
-            out.push_str("\nVolumes of the account in this region (available or in use), beside the quota that counts them (Service Quotas, EBS), by\nwhat it is where nobody asked for more: aws service-quotas get-service-quota --service-code ebs --quota-code CODE says what it is\n");
+            out.push_str("\nVolumes of the account in this region (available or in use), beside the quota that counts them (Service Quotas, EBS), with\nits default: aws service-quotas get-service-quota --service-code ebs --quota-code CODE prints yours\n");
         }
         for total in &self.totals {
             let share = total.share();
@@ -303,7 +307,7 @@ mod tests {
             "Ours (prod): no PersistentVolume of this cluster has them",
             "  vol-00000001              100 GiB gp3            8.00 USD/month  made 2026-01-02  claim shop/data-db-0, cluster prod",
             "  together 1 volume, 100 GiB, about 8.00 USD a month",
-            "Probably somebody's: check the other clusters, and who tags so",
+            "Likely another owner's: check the other clusters, and who sets such tags",
             "made for PersistentVolume pvc-2",
             "Unknown owner: no tag says whose they are",
             "      1  of etcd or the control plane",
