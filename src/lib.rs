@@ -1,4 +1,4 @@
-//! barnacle: finds what clings to a Kubernetes node on EC2 and should not.
+//! barnacle: finds stale volumes, pressure and instance trouble on a Kubernetes node on EC2.
 //!
 //! Architecture overview; CONTRIBUTING.md walks through it. Dependencies point one way:
 //!
