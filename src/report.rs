@@ -447,7 +447,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
     let waits_for = coverage::waits_for(engine.view(), kind);
     match engine.coverage(kind) {
         None | Some(Coverage::None(Unknown { cause: Cause::NotAsked, .. })) if let Some(source) = waits_for => {
-            let reason = format!("nothing here gave a reason to ask for it ({})", source.place());
+            let reason = format!("not asked: no finding needed it ({})", source.place());
             (worst, why) = (State::NotAsked, Some(reason));
         }
         None => (worst, why) = (State::NotEvaluated, Some("its detector has not run yet".to_owned())),
@@ -560,7 +560,7 @@ mod tests {
         let style = table::Style { colour: false, width: 0, ascii: false };
         assert!(!table::write(&report, style, &[]).contains("UntaggedVolume"));
         let named = table::write(&report, style, &[Kind::UntaggedVolume]);
-        assert!(named.contains("i UntaggedVolume: nothing here gave a reason to ask for it (EC2: "), "{named}");
+        assert!(named.contains("i UntaggedVolume: not asked: no finding needed it (EC2: "), "{named}");
         assert_eq!(
             report.outcome(&[Kind::UntaggedVolume]),
             coverage::Outcome::NotEvaluated,

@@ -328,8 +328,7 @@ fn a_healthy_node_makes_no_call() {
     assert!(metrics.contains("barnacle_ec2_budget_paused 0\n"), "{metrics}");
     let report: Value = serde_json::from_str(&get(address, "/api/v1/report").unwrap().1).unwrap();
     assert_eq!(report["node_object"]["provider_id"], format!("aws:///eu-west-1a/{INSTANCE}"), "it knows its instance");
-    let said =
-        report["notes"].as_array().unwrap().iter().any(|note| note == "EC2: not asked, as nothing here gave a reason");
+    let said = report["notes"].as_array().unwrap().iter().any(|note| note == "EC2: not asked: no finding needed it");
     assert!(said, "{}", report["notes"]);
     assert_eq!(fake.calls().len(), 0);
 }

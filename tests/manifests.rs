@@ -207,7 +207,9 @@ fn one_component_is_privileged_and_says_so() {
     // With privileged the API server refuses allowPrivilegeEscalation: false.
     assert_eq!(operations, [json!([of_container("privileged"), of_container("allowPrivilegeEscalation")])]);
     let text = fs::read_to_string(path("components/nvme-stats/kustomization.yaml")).unwrap();
-    assert!(text.lines().next().is_some_and(|line| line.starts_with('#')) && text.contains("is compromise of the node"));
+    assert!(
+        text.lines().next().is_some_and(|line| line.starts_with('#')) && text.contains("is compromise of the node")
+    );
     for component in components().iter().filter(|name| *name != PRIVILEGED) {
         let text = fs::read_to_string(path(&format!("components/{component}/kustomization.yaml"))).unwrap();
         assert!(!text.contains("privileged: true") && !text.contains("securityContext/privileged"), "{component}");

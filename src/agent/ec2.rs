@@ -92,7 +92,7 @@ impl Ec2Connection {
         let ec2 = self.collector.as_ref()?;
         let calls = match ec2.meter().total() {
             0 if self.has_asked => "not asked yet: what is asked waits for this node's turn".to_owned(),
-            0 => "not asked, as nothing here gave a reason".to_owned(),
+            0 => "not asked: no finding needed it".to_owned(),
             1 => "one call".to_owned(),
             calls => format!("{calls} calls"),
         };

@@ -204,7 +204,7 @@ impl Looker<'_> {
         if self.node.is_this_machine() {
             return;
         }
-        let why = format!("nothing shows that this machine is {}: {}", self.node_name, self.node.why());
+        let why = format!("no source shows that this machine is {}: {}", self.node_name, self.node.why());
         for observation in seen {
             let source = observation.source();
             if source.provider() == Provider::Api && observation.why_unknown().is_none() {
@@ -342,7 +342,7 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     if node.is_this_machine() {
         report.node = node_name;
     } else if is_noted {
-        let note = format!("nothing shows that this machine, {}, is {node_name}: {}", report.node, node.why());
+        let note = format!("no source shows that this machine, {}, is {node_name}: {}", report.node, node.why());
         report.notes.insert(0, Note::new(About::Node, note));
     }
     Ok(report)

@@ -287,7 +287,7 @@ fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
     ended.expect_code(3);
     let report = ended.json();
     assert_eq!(report["node"], own);
-    assert!(notes(&report).contains("nothing shows that this machine, ip-10-0-0-7.ec2.internal, is worker-2"));
+    assert!(notes(&report).contains("no source shows that this machine, ip-10-0-0-7.ec2.internal, is worker-2"));
     let (_api, dir) = cluster(None);
     let report = look_as_worker(&tree, &dir).json();
     assert_eq!(report["node"], own);
@@ -296,7 +296,10 @@ fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
     assert_eq!(report["node_object"], Value::Null);
     for source in ["node", "pods"] {
         let unknown = report["unknown"].as_array().unwrap().iter().find(|unknown| unknown["source"] == source).unwrap();
-        assert!(unknown["why"].as_str().unwrap().contains("nothing shows that this machine is worker-2"), "{unknown}");
+        assert!(
+            unknown["why"].as_str().unwrap().contains("no source shows that this machine is worker-2"),
+            "{unknown}"
+        );
     }
     // Without a cluster nothing can show it.
     let report = json(tree.path(), &["--node", "worker-2"]);

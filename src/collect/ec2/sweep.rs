@@ -136,7 +136,7 @@ async fn cluster_name(
     let ids: Vec<VolumeId> = claims.by_volume.keys().take(SAMPLE).cloned().collect();
     if ids.is_empty() {
         return unknown(
-            "no PersistentVolume of this cluster is an EBS volume, so nothing shows what it is called".into(),
+            "no PersistentVolume of this cluster is an EBS volume, so the name of the cluster is not known".into(),
         );
     }
     let page = client.page(&Which::Ids(ids), None, None).await?;
@@ -153,7 +153,7 @@ async fn cluster_name(
     match (given, names.len()) {
         (Some(given), _) if names.contains(given) => Ok(Ok(given.to_owned())),
         (Some(given), 0) => unknown(format!(
-            "no volume that was made for this cluster has a tag that names it, so nothing shows that it is {given}"
+            "no volume that was made for this cluster has a tag that names it, so it cannot be confirmed that the cluster is {given}"
         )),
         (Some(given), _) => unknown(format!(
             "the volumes of this cluster's PersistentVolumes are tagged as of {said}, and not of {given}: is it the kubeconfig of \

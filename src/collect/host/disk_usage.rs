@@ -63,7 +63,7 @@ fn nodefs_from_inside(places: &Places<'_>, settings: &HostSettings, own: &OwnMou
         Err(unknown) => return Err(unknown),
     };
     let Some(state) = settings.state_dir.as_deref() else {
-        let why = format!("{}; a state-dir on its filesystem would tell", hidden.why);
+        let why = format!("{}; a state-dir on its filesystem would show it", hidden.why);
         return Err(Unknown::new(Cause::Missing, why));
     };
     // By our own path: it is not below the root.
@@ -358,7 +358,7 @@ impl<'a> Places<'a> {
         let usage = match &self.captured {
             Some(captured) => {
                 let usage = captured.get(path).cloned().ok_or_else(|| {
-                    let why = format!("{} says nothing of {path}", self.root.name(SIDE_FILE));
+                    let why = format!("{} has no figures of {path}", self.root.name(SIDE_FILE));
                     Unknown::new(Cause::Unsupported, why)
                 })?;
                 DiskUsage { path: path.to_owned(), instead_of: instead_of.or(usage.instead_of), ..usage }
@@ -514,7 +514,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("data/kubelet")).unwrap();
         let unknown = nodefs(&root, &settings("/data/kubelet"), None).unwrap_err();
         assert_eq!(unknown.cause, Cause::Unsupported);
-        assert!(unknown.why.contains("says nothing of /data/kubelet"), "{}", unknown.why);
+        assert!(unknown.why.contains("has no figures of /data/kubelet"), "{}", unknown.why);
     }
 
     #[test]

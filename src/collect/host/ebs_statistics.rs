@@ -99,7 +99,7 @@ impl Asked {
         let controllers = nvme::controllers(root, &BlockTable::default())?;
         let amazons = || controllers.iter().filter(|(_, controller)| is_amazons(controller));
         if amazons().next().is_none() && controllers.incomplete().is_none() {
-            let why = "no NVMe controller of Amazon's is here, and no other tells such statistics";
+            let why = "this machine has no NVMe controller of Amazon's, and no other has EBS statistics";
             return Err(Unknown::new(Cause::Unsupported, why));
         }
         self.known.retain(|name, known| controllers.get(name).is_some_and(|now| now.volume == known.volume));

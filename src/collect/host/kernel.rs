@@ -114,7 +114,7 @@ fn captured_clock(root: &Root) -> Result<ClockState, Unknown> {
         Cause::Missing => {
             let file = root.name(CAPTURED_CLOCK);
             let why =
-                format!("adjtimex tells of this machine, and {} is a copy of a machine without {file}", root.name(""));
+                format!("adjtimex describes this machine, and {} is a copy of a machine without {file}", root.name(""));
             Unknown::new(Cause::Unsupported, why)
         }
         _ => unknown,

@@ -14,8 +14,7 @@ use crate::facts::{Cause, Conntrack, NeighborTable, Neighbors, Unknown};
 /// When the fill or its limit cannot be read (as without the module).
 pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
     if !is_hosts_network(root) {
-        let why =
-            "/proc/sys/net tells of the network namespace of whoever reads, and ours is not the host's (hostNetwork)";
+        let why = "/proc/sys/net describes the reader's network namespace, and the agent's is not the host's (expected hostNetwork: true)";
         return Err(Unknown::new(Cause::Unsupported, why));
     }
     let (count, max) = ("proc/sys/net/netfilter/nf_conntrack_count", "proc/sys/net/netfilter/nf_conntrack_max");

@@ -36,7 +36,8 @@ impl<'a> OwnMounts<'a> {
     /// When the host's table is not known, or our own cannot be read.
     pub fn read(root: &'a Root, host: Option<&'a Mounts>) -> Result<Self, Unknown> {
         let host = host.ok_or_else(|| {
-            let why = "the host's mount table is not known, so it cannot be told what we are shown of it";
+            let why =
+                "the host's mount table is not known, so which of its mounts this container shows is not known either";
             Unknown::new(Cause::Incomplete, why)
         })?;
         let mut bytes = Vec::new();
@@ -99,7 +100,7 @@ impl<'a> OwnMounts<'a> {
         }
         let shown = |dev: Option<DevId>| dev.map_or_else(|| "one that is not known".to_owned(), |dev| dev.to_string());
         let why = format!(
-            "{ours} is on device {}, and the host's {path} on {}: it does not tell how full that is",
+            "{ours} is on device {}, and the host's {path} on {}: so its figures are not those of the host's",
             shown(found),
             shown(expected)
         );

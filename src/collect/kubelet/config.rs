@@ -338,8 +338,11 @@ fn may_run(root: &Root, kubelet_root: &str, others: &Others) -> Option<Unknown> 
 /// The configuration of a file that the kubelet which runs here need not use.
 fn not_shown_to_use(config: KubeletConfig, why: &Unknown) -> KubeletConfig {
     let ConfigOrigin::Files { files } = &config.origin else { return config };
-    let text =
-        format!("{}, and no kubelet's command line was read: nothing shows that it uses {}", why.why, files.join(", "));
+    let text = format!(
+        "{}, and no kubelet's command line was read: no source shows that it uses {}",
+        why.why,
+        files.join(", ")
+    );
     let why = Unknown::new(why.cause, text);
     let assumed = |thresholds| match thresholds {
         Thresholds::Read(guess) => Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() },

@@ -91,7 +91,10 @@ fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: NodeTime,
         return Tri::No(history.no());
     }
     let mut evidence = vec![
-        history.says(format!("boot {} was last seen at {:.0} and was not told to stop", before.id, before.last_seen)),
+        history.says(format!(
+            "boot {} was last seen at {:.0} and did not receive a signal to stop",
+            before.id, before.last_seen
+        )),
         history.says(format!("boot {} was first seen at {:.0}", this.id, this.first_seen)),
     ];
     evidence

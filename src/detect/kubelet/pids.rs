@@ -181,7 +181,7 @@ impl InGroup<'_> {
         let Some(before) = self.before else { return Ok(0) };
         let (new, old) = (self.group.pids_refused.seen()?, before.pids_refused.seen()?);
         let Some((new, old)) = new.zip(old) else { return Ok(0) };
-        new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which began anew,"))
+        new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which started again,"))
     }
 }
 

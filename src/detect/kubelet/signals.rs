@@ -247,7 +247,7 @@ fn disk(usage: &Known<'_, DiskUsage>, pick: impl Fn(&DiskUsage) -> (u64, u64)) -
 /// How many threads there can be.
 pub(super) fn most_tasks(limits: &Limits) -> Result<u64, Unknown> {
     let own = || {
-        let why = "kernel.pid_max of the host is not told in a pid namespace of our own (Linux 6.14 and later, without hostPID)";
+        let why = "the kernel does not show the host's kernel.pid_max in the agent's own pid namespace (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
     let unlimited = || Unknown::new(Cause::Unsupported, "the kernel has no kernel.threads-max");

@@ -101,7 +101,7 @@ fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
     match row.state {
         State::Clear if row.is_clear() => (OK, "clear"),
         State::Clear => (NOT_EVALUATED, "partially evaluated"),
-        State::NotAsked => (NOT_EVALUATED, "not asked, as nothing gave a reason"),
+        State::NotAsked => (NOT_EVALUATED, "not asked: no finding needed it"),
         State::NeedsTime => (NOT_EVALUATED, "needs a second sample"),
         State::NotEvaluated if row.not_applicable => {
             (NOT_EVALUATED, "not on this machine, or not in this profile or look")

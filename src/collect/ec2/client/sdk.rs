@@ -105,7 +105,7 @@ impl Client {
                  AWS_SECRET_ACCESS_KEY or a profile that has them"
             }
             _ if said.contains("UnknownIssuer") => "; are there root certificates in /etc/ssl/certs?",
-            (Outcome::Throttled, _) => "; the account makes too many calls, so nothing more is asked now",
+            (Outcome::Throttled, _) => "; the account exceeds its API rate, so the agent pauses",
             _ => "",
         };
         self.error(outcome, &format!("{said}{hint}"))

@@ -197,7 +197,7 @@ fn a_file_of_a_usual_place_is_not_that_of_a_kubelet_that_may_run() {
         let (why, guess) = assumed(&config);
         assert_eq!(guess[&Memory].value, ThresholdValue::Quantity(1 << 30));
         assert!(
-            why.why.contains(sign) && why.why.contains("nothing shows that it uses /var/lib/kubelet/config.yaml"),
+            why.why.contains(sign) && why.why.contains("no source shows that it uses /var/lib/kubelet/config.yaml"),
             "{why}"
         );
         assert!(config.soft.of(Memory).is_err() && matches!(config.origin, ConfigOrigin::Files { .. }));
