@@ -262,7 +262,7 @@ impl Agent {
         self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
-            if transition.change == Change::Expired {
+            if matches!(transition.change, Change::Expired | Change::Displaced) {
                 self.api.forget(&transition.finding);
             }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
@@ -339,6 +339,7 @@ fn change(change: Change) -> &'static str {
         Change::Dropped => "dropped",
         Change::Unverified => "unverified",
         Change::Expired => "expired",
+        Change::Displaced => "displaced",
     }
 }
 
@@ -351,7 +352,7 @@ fn log(transition: &Transition) {
     let (object, message) = (text::clean(&object), text::clean(&finding.message));
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
-        (Change::Suspected | Change::Dropped, _) => {
+        (Change::Suspected | Change::Dropped | Change::Displaced, _) => {
             debug!(kind, severity, %object, message = %message, change = change(transition.change));
         }
         (Change::Unverified, _) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
-use crate::finding::{Coverage, Headroom, Kind, KindEvaluation};
+use crate::finding::{Coverage, Headroom, Kind, KindEvaluation, Object, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
 use crate::view::{RecentPods, Trends, View};
 
@@ -104,7 +104,13 @@ impl Engine {
         self.coverage.insert(evaluation.kind, evaluation.coverage.clone());
         self.lookups.insert(evaluation.kind, evaluation.lookups.clone());
         let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
-        self.ledger.update(at, evaluation, longest_gap)
+        let view = &self.view;
+        let namespace = |object: &Object| {
+            let uid = object.pod.as_ref()?;
+            let pod = view.pods.known().ok().and_then(|pods| pods.value.get(uid)).map(|pod| pod.namespace.clone());
+            pod.or_else(|| view.recent_pods.name(uid).map(|(namespace, _)| namespace.to_owned()))
+        };
+        self.ledger.update(at, evaluation, longest_gap, &namespace)
     }
 
     fn follow_trends(&mut self, at: NodeTime) {
@@ -158,10 +164,9 @@ impl Engine {
         self.coverage.get(&kind)
     }
 
-    /// Objects of this kind that were omitted (limit reached).
-    #[must_use]
-    pub fn suppressed(&self, kind: Kind) -> usize {
-        self.ledger.suppressed(kind)
+    /// How many objects of this kind were omitted (limit reached), by whose they are.
+    pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
+        self.ledger.left_out(kind)
     }
 
     /// What must be kept over a restart.
