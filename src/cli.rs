@@ -4,6 +4,7 @@ mod check;
 mod cleanup;
 mod cluster;
 mod explain;
+mod log_line;
 mod record;
 mod replay;
 mod run;
@@ -194,6 +195,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(runtime.map_err(anyhow::Error::from)?)
 }
 
+/// Refuses a kubeconfig that starts a program, once this process has given up the right to start any.
+fn expect_no_program(runtime: &tokio::runtime::Runtime, config: &Config) -> Result<(), Failure> {
+    let Some(path) = config.kubeconfig.as_deref().filter(|_| config.kubernetes) else { return Ok(()) };
+    match runtime.block_on(crate::kube_api::needs_program(path)) {
+        Some(why) => Err(anyhow::anyhow!(why).into()),
+        None => Ok(()),
+    }
+}
+
 fn start_log(config: &Config) {
     let level = match config.log {
         LogLevel::Error => LevelFilter::ERROR,
@@ -215,7 +225,8 @@ fn start_log(config: &Config) {
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).boxed()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed()
+        let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_target(false);
+        lines.fmt_fields(log_line::CleanFields::default()).boxed()
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }

@@ -28,6 +28,8 @@ pub struct Step {
     pub transitions: Vec<Transition>,
     /// What detectors want to know that no clock reads.
     pub lookups: Vec<Lookup>,
+    /// Those of them that a kind asks for which may be critical, each with the first such kind.
+    pub urgent: BTreeMap<Lookup, Kind>,
     /// How soon a suspicion could be confirmed or a finding resolved, and what must be read for it.
     pub wake: Option<(Duration, SourceSet)>,
 }
@@ -76,6 +78,8 @@ impl Engine {
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
         step.lookups = self.lookups.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let urgent = self.lookups.iter().filter(|(kind, _)| catalogue::may_be_critical(**kind));
+        step.urgent = urgent.flat_map(|(kind, lookups)| lookups.iter().map(|lookup| (lookup.clone(), *kind))).collect();
         step.wake = self.next_decision();
         step
     }

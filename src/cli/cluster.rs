@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::agent::landlock;
 use crate::config::Config;
 
-use super::{Failure, OK, runtime, start_log};
+use super::{Failure, OK, expect_no_program, runtime, start_log};
 
 pub(super) fn command() -> Command {
     Command::new("cluster")
@@ -22,9 +22,11 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    if let Err(why) = landlock::restrict(None::<&Path>, None) {
-        warn!(%why, "Landlock not applied");
+    let runtime = runtime()?;
+    match landlock::restrict(None::<&Path>, None) {
+        Ok(_) => expect_no_program(&runtime, &config)?,
+        Err(why) => warn!(%why, "Landlock not applied"),
     }
-    runtime()?.block_on(crate::agent::cluster::run(config))?;
+    runtime.block_on(crate::agent::cluster::run(config))?;
     Ok(OK)
 }
