@@ -151,6 +151,18 @@ pub async fn run(
     Ok(())
 }
 
+/// Refuses a kubeconfig that starts a program, for a command that has given up the right to start any.
+///
+/// # Errors
+/// What it would start, and what to do.
+pub async fn expect_no_program(config: &Config) -> anyhow::Result<()> {
+    let Some(path) = config.kubeconfig.as_deref().filter(|_| config.kubernetes) else { return Ok(()) };
+    match crate::kube_api::needs_program(path).await {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
+}
+
 /// Serves all addresses, or none of them.
 async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> anyhow::Result<()> {
     let mut bound = vec![serve::bind(config.listen, serve::Scope::All).await?];

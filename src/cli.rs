@@ -195,15 +195,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(runtime.map_err(anyhow::Error::from)?)
 }
 
-/// Refuses a kubeconfig that starts a program, once this process has given up the right to start any.
-fn expect_no_program(runtime: &tokio::runtime::Runtime, config: &Config) -> Result<(), Failure> {
-    let Some(path) = config.kubeconfig.as_deref().filter(|_| config.kubernetes) else { return Ok(()) };
-    match runtime.block_on(crate::kube_api::needs_program(path)) {
-        Some(why) => Err(anyhow::anyhow!(why).into()),
-        None => Ok(()),
-    }
-}
-
 fn start_log(config: &Config) {
     let level = match config.log {
         LogLevel::Error => LevelFilter::ERROR,

@@ -141,15 +141,22 @@ impl Schedule {
         self.asked.retain(|_, asked| now.up.saturating_sub(asked.at) < asked.wait * 2);
         self.follow(lookups, now);
         let mut ready: Vec<_> = lookups.iter().filter(|lookup| self.may_be_put(lookup, now)).cloned().collect();
-        ready.sort_by_key(|lookup| self.rank(lookup, urgent));
+        ready.sort_by_cached_key(|lookup| self.rank(lookup, urgent));
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
+        for namespace in self.asked.keys().filter_map(namespace) {
+            *open.entry(namespace.to_owned()).or_default() += 1;
+        }
         for lookup in ready {
             let before = self.asked.get(&lookup).copied();
             let tries = before.map_or(0, |asked| asked.tries);
             let kind = urgent.get(&lookup).copied().filter(|_| tries < FIRST_TRIES);
-            if lookup.source().provider() == Provider::Api
-                && (self.is_share_used_up(&lookup) || !self.api.take(kind, now.up))
-            {
+            let share = namespace(&lookup).filter(|_| before.is_none());
+            let is_used_up = share.is_some_and(|share| open.get(share).is_some_and(|open| *open >= MAX_PER_NAMESPACE));
+            if is_used_up || lookup.source().provider() == Provider::Api && !self.api.take(kind, now.up) {
                 continue;
+            }
+            if let Some(share) = share {
+                *open.entry(share.to_owned()).or_default() += 1;
             }
             let wait = before.map_or(first_wait(&lookup), |asked| next_wait(&lookup, asked.wait));
             self.asked.insert(lookup.clone(), LastLookup { at: now.up, wait, tries: tries.saturating_add(1) });
@@ -159,11 +166,9 @@ impl Schedule {
             // All that was asked about one source is answered in one look: an answer replaces the one before.
             let of_host = granted.iter().map(Lookup::source).filter(|source| source.provider() == Provider::Host);
             let sources: SourceSet = of_host.collect();
-            for lookup in lookups.iter().filter(|lookup| sources.has(lookup.source())) {
-                if !granted.contains(lookup) {
-                    granted.push(lookup.clone());
-                }
-            }
+            let known: BTreeSet<Lookup> = granted.iter().cloned().collect();
+            let alike = lookups.iter().filter(|lookup| sources.has(lookup.source()) && !known.contains(*lookup));
+            granted.extend(alike.cloned());
             self.lookups = Some(now.up);
         }
     }
@@ -187,15 +192,6 @@ impl Schedule {
         }
     }
 
-    /// Whether the pods of a namespace have as many open lookups as they may. A volume's namespace is not known before the
-    /// answer.
-    fn is_share_used_up(&self, lookup: &Lookup) -> bool {
-        let Lookup::FormerPod { namespace, .. } = lookup else { return false };
-        let same = |other: &&Lookup| matches!(other, Lookup::FormerPod { namespace: of, .. } if of == namespace);
-        let open = self.asked.keys().filter(|other| *other != lookup);
-        open.filter(same).count() >= MAX_PER_NAMESPACE
-    }
-
     fn may_be_put(&self, lookup: &Lookup, now: NodeTime) -> bool {
         let since = |then: &Duration| now.up.saturating_sub(*then);
         self.stands.get(lookup).is_none_or(|then| since(then) >= STANDS)
@@ -207,6 +203,14 @@ impl Schedule {
     pub fn next_due(&self, now: NodeTime) -> Duration {
         let next = self.due.values().min().copied().unwrap_or(now.up + self.interval);
         self.lookups.map_or(next, |lookups| lookups.min(next)).saturating_sub(now.up)
+    }
+}
+
+/// Whose share a lookup takes, where that is known before the answer: a volume's namespace is not.
+fn namespace(lookup: &Lookup) -> Option<&str> {
+    match lookup {
+        Lookup::FormerPod { namespace, .. } => Some(namespace),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::agent::landlock;
 use crate::config::Config;
 
-use super::{Failure, OK, expect_no_program, runtime, start_log};
+use super::{Failure, OK, runtime, start_log};
 
 pub(super) fn command() -> Command {
     Command::new("cluster")
@@ -24,7 +24,7 @@ pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
     let runtime = runtime()?;
     match landlock::restrict(None::<&Path>, None) {
-        Ok(_) => expect_no_program(&runtime, &config)?,
+        Ok(_) => runtime.block_on(crate::agent::expect_no_program(&config))?,
         Err(why) => warn!(%why, "Landlock not applied"),
     }
     runtime.block_on(crate::agent::cluster::run(config))?;

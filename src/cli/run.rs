@@ -9,7 +9,7 @@ use crate::agent::landlock;
 use crate::collect::host::unrestricted_thread::UnrestrictedThread;
 use crate::config::Config;
 
-use super::{Failure, OK, expect_no_program, runtime, start_log};
+use super::{Failure, OK, runtime, start_log};
 
 pub(super) fn command() -> Command {
     Command::new("run").about("Watch this node until told to stop: page, metrics and health are served").long_about(
@@ -31,7 +31,7 @@ pub(super) fn main(config: Config) -> Result<u8, Failure> {
     });
     let runtime = runtime()?;
     if abi > 0 {
-        expect_no_program(&runtime, &config)?;
+        runtime.block_on(crate::agent::expect_no_program(&config))?;
     }
     runtime.block_on(crate::agent::run(config, abi, unrestricted_thread))?;
     Ok(OK)

@@ -412,9 +412,9 @@ impl LeftOut {
         let mut said = Vec::new();
         if !self.sending.is_empty() {
             let all = wording::of(self.sending.values().sum(), "event", "events");
-            let each = self.sending.iter().map(|((kind, share), count)| match share.is_of_pods() {
-                true => format!("{kind} {count} ({share})"),
-                false => format!("{kind} {count}"),
+            let each = self.sending.iter().map(|((kind, share), count)| {
+                let whose = if share.is_of_pods() { format!(" ({share})") } else { String::new() };
+                format!("{kind} {count}{whose}")
             });
             let (burst, per_hour) = (token_bucket::BURST, token_bucket::PER_HOUR);
             let (since, each) = (text::time(since), some_of(each.collect()));
