@@ -1,5 +1,6 @@
 # One static binary, and the roots by which it knows EC2: no shell, no libc, nothing to patch but barnacle itself.
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/barnacle:0.1.0 .
+# By tag: a digest belongs here as soon as whoever releases has checked it (docker buildx imagetools inspect).
 # Both are built on the machine's own platform: nothing is emulated.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-bookworm AS build
 # The image has its own platform's C compiler (for zstd), and gets the other's.

@@ -151,6 +151,18 @@ pub async fn run(
     Ok(())
 }
 
+/// Refuses a kubeconfig that starts a program, for a command that has given up the right to start any.
+///
+/// # Errors
+/// What it would start, and what to do.
+pub async fn expect_no_program(config: &Config) -> anyhow::Result<()> {
+    let Some(path) = config.kubeconfig.as_deref().filter(|_| config.kubernetes) else { return Ok(()) };
+    match crate::kube_api::needs_program(path).await {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
+}
+
 /// Serves all addresses, or none of them.
 async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> anyhow::Result<()> {
     let mut bound = vec![serve::bind(config.listen, serve::Scope::All).await?];
@@ -262,12 +274,12 @@ impl Agent {
         self.history.add(self.clock.now().wall, &step.transitions);
         for transition in &step.transitions {
             log(transition);
-            if transition.change == Change::Expired {
+            if matches!(transition.change, Change::Expired | Change::Displaced) {
                 self.api.forget(&transition.finding);
             }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
-        self.schedule.answer(&step.lookups, self.clock.now(), &mut self.lookups);
+        self.schedule.answer((&step.lookups, &step.urgent), self.clock.now(), &mut self.lookups);
         if let Some((wait, sources)) = step.wake {
             self.schedule.hasten(sources, self.clock.now().plus(wait.max(WAKE_DEBOUNCE)));
         }
@@ -339,6 +351,7 @@ fn change(change: Change) -> &'static str {
         Change::Dropped => "dropped",
         Change::Unverified => "unverified",
         Change::Expired => "expired",
+        Change::Displaced => "displaced",
     }
 }
 
@@ -351,7 +364,7 @@ fn log(transition: &Transition) {
     let (object, message) = (text::clean(&object), text::clean(&finding.message));
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
-        (Change::Suspected | Change::Dropped, _) => {
+        (Change::Suspected | Change::Dropped | Change::Displaced, _) => {
             debug!(kind, severity, %object, message = %message, change = change(transition.change));
         }
         (Change::Unverified, _) => {

@@ -168,6 +168,13 @@ pub fn concerns_pod_owner(kind: Kind) -> bool {
     row(kind).concerns_pod_owner
 }
 
+/// Whether a finding of this kind can be critical.
+#[must_use]
+pub fn may_be_critical(kind: Kind) -> bool {
+    let row = row(kind);
+    row.critical_after.is_some() || row.severities.iter().any(|(severity, _)| *severity == Severity::Critical)
+}
+
 macro_rules! declare {
     ($($area:ident::$module:ident $(($settings:ident))? => $($kind:ident),+;)*) => {
         /// The row of a kind.

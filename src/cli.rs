@@ -4,6 +4,7 @@ mod check;
 mod cleanup;
 mod cluster;
 mod explain;
+mod log_line;
 mod record;
 mod replay;
 mod run;
@@ -215,7 +216,8 @@ fn start_log(config: &Config) {
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).boxed()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed()
+        let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_target(false);
+        lines.fmt_fields(log_line::CleanFields::default()).boxed()
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }

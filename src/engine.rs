@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
-use crate::finding::{Coverage, Headroom, Kind, KindEvaluation};
+use crate::finding::{Coverage, Headroom, Kind, KindEvaluation, Object, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
 use crate::view::{RecentPods, Trends, View};
 
@@ -28,6 +28,8 @@ pub struct Step {
     pub transitions: Vec<Transition>,
     /// What detectors want to know that no clock reads.
     pub lookups: Vec<Lookup>,
+    /// Those of them that a kind asks for which may be critical, each with the first such kind.
+    pub urgent: BTreeMap<Lookup, Kind>,
     /// How soon a suspicion could be confirmed or a finding resolved, and what must be read for it.
     pub wake: Option<(Duration, SourceSet)>,
 }
@@ -76,6 +78,8 @@ impl Engine {
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
         step.lookups = self.lookups.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let urgent = self.lookups.iter().filter(|(kind, _)| catalogue::may_be_critical(**kind));
+        step.urgent = urgent.flat_map(|(kind, lookups)| lookups.iter().map(|lookup| (lookup.clone(), *kind))).collect();
         step.wake = self.next_decision();
         step
     }
@@ -104,7 +108,13 @@ impl Engine {
         self.coverage.insert(evaluation.kind, evaluation.coverage.clone());
         self.lookups.insert(evaluation.kind, evaluation.lookups.clone());
         let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
-        self.ledger.update(at, evaluation, longest_gap)
+        let view = &self.view;
+        let namespace = |object: &Object| {
+            let uid = object.pod.as_ref()?;
+            let pod = view.pods.known().ok().and_then(|pods| pods.value.get(uid)).map(|pod| pod.namespace.clone());
+            pod.or_else(|| view.recent_pods.name(uid).map(|(namespace, _)| namespace.to_owned()))
+        };
+        self.ledger.update(at, evaluation, longest_gap, &namespace)
     }
 
     fn follow_trends(&mut self, at: NodeTime) {
@@ -158,10 +168,9 @@ impl Engine {
         self.coverage.get(&kind)
     }
 
-    /// Objects of this kind that were omitted (limit reached).
-    #[must_use]
-    pub fn suppressed(&self, kind: Kind) -> usize {
-        self.ledger.suppressed(kind)
+    /// How many objects of this kind were omitted (limit reached), by whose they are.
+    pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
+        self.ledger.left_out(kind)
     }
 
     /// What must be kept over a restart.

@@ -235,6 +235,66 @@ impl fmt::Display for Object {
     }
 }
 
+/// Groups that hold all pods or one class of them, as both cgroup drivers call them, and those of the machine's services.
+const NODE_CGROUPS: [&str; 8] = [
+    "kubepods",
+    "kubepods/burstable",
+    "kubepods/besteffort",
+    "kubepods.slice",
+    "kubepods.slice/kubepods-burstable.slice",
+    "kubepods.slice/kubepods-besteffort.slice",
+    "system.slice",
+    "runtime.slice",
+];
+
+/// Whose share of a bounded number an object takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// The machine's: a few objects with fixed names.
+    Machine,
+    /// No pod's: volumes, devices and the like.
+    Node,
+    /// The pods' of this namespace.
+    Namespace(String),
+    /// The pods' whose namespace is not known: they have one share together.
+    UnknownNamespace,
+}
+
+impl Share {
+    /// The share of an object whose pod is in this namespace, as far as that is known.
+    #[must_use]
+    pub fn of(object: &Object, namespace: Option<&str>) -> Self {
+        let of_pods = || namespace.map_or(Self::UnknownNamespace, |namespace| Self::Namespace(namespace.to_owned()));
+        match object.kind {
+            ObjectType::Node | ObjectType::Signal | ObjectType::Resource => Self::Machine,
+            ObjectType::Cgroup if NODE_CGROUPS.contains(&object.id.trim_matches('/')) => Self::Machine,
+            ObjectType::Pod => {
+                let named = object.id.split_once('/').map(|(namespace, _)| namespace);
+                named.map_or_else(of_pods, |namespace| Self::Namespace(namespace.to_owned()))
+            }
+            _ if object.pod.is_some() => of_pods(),
+            _ => Self::Node,
+        }
+    }
+
+    /// Whether it is that of pods, of which a tenant may make as many as it likes.
+    #[must_use]
+    pub fn is_of_pods(&self) -> bool {
+        matches!(self, Self::Namespace(_) | Self::UnknownNamespace)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine => f.write_str("the machine"),
+            Self::Node => f.write_str("no pod"),
+            Self::Namespace(namespace) => write!(f, "namespace {namespace}"),
+            Self::UnknownNamespace => f.write_str("pods of unknown namespace"),
+        }
+    }
+}
+
 /// One fact that a finding rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {

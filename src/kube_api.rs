@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::facts::{Cause, Unknown};
 
-pub use access::{Access, connect};
+pub use access::{Access, connect, needs_program};
 pub use lines::Lines;
 pub use meter::{Meter, Verb};
 

@@ -5,30 +5,30 @@
 //! count: time that no evaluation covers neither confirms nor resolves. It does not last for ever either: what was confirmed is unverified
 //! after [`UNVERIFIED_AFTER`] and dropped after [`EXPIRES_AFTER`]. A restart of the agent is such time, too.
 
+mod admission;
 mod entry;
 mod memory;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Cause, NodeTime};
-use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object};
+use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object, Share};
+use admission::{Candidate, LeftOut};
 use entry::Outlook;
 
+pub use admission::{MAX_OBJECTS, MAX_PER_NAMESPACE, RESERVED};
 pub use entry::Entry;
 pub use memory::{LedgerState, Remembered, Stood};
 
 /// What stood before a restart is found again within so long: a detector that asks lets a contradiction stand for half a
 /// minute, asks, and wants what it heard to stand for as long. Before, that it is not raised does not say that it is over.
 pub const RESTART_GRACE: Duration = Duration::from_secs(180);
-
-/// Objects of one kind that are kept apart; more of them say nothing new, and memory is bounded.
-pub const MAX_OBJECTS: usize = 100;
 
 /// After an agent was away for longer than this, what was confirmed must be confirmed again.
 const MAX_ABSENCE: Duration = Duration::from_secs(600);
@@ -58,6 +58,8 @@ pub enum Change {
     /// It was confirmed, and is dropped without being resolved: it could not be evaluated for [`EXPIRES_AFTER`], another
     /// boot began, or this profile has its source no more.
     Expired,
+    /// More severe or newer objects of its kind took its place: it may still be so.
+    Displaced,
 }
 
 /// One change of one finding.
@@ -80,7 +82,7 @@ pub struct Ledger {
     begun: Option<NodeTime>,
     /// The last evaluation, of this life or of the one before.
     last: Option<NodeTime>,
-    suppressed: BTreeMap<Kind, usize>,
+    left_out: BTreeMap<Kind, LeftOut>,
 }
 
 impl Ledger {
@@ -92,11 +94,15 @@ impl Ledger {
         let away = memory.at.and_then(|at| now.since(&at));
         let recent = memory.at.filter(|_| away.is_some_and(|away| away <= MAX_ABSENCE));
         let mut standing: BTreeMap<Kind, usize> = BTreeMap::new();
-        for Remembered { kind, object, first_seen, stood } in memory.seen {
+        let mut seen = memory.seen;
+        // The worst first: a file that another version wrote may hold more than are kept here.
+        seen.sort_by_key(|seen| std::cmp::Reverse(seen.stood.as_ref().map(|stood| stood.severity)));
+        for Remembered { kind, object, first_seen, stood } in seen {
             let count = standing.entry(kind).or_default();
+            let is_machine = Share::of(&object, None) == Share::Machine;
             match (recent, stood) {
-                (Some(left), Some(stood)) if *count < MAX_OBJECTS => {
-                    *count += 1;
+                (Some(left), Some(stood)) if *count < MAX_OBJECTS || is_machine => {
+                    *count += usize::from(!is_machine);
                     let entry = Entry::restored(kind, object.clone(), first_seen, stood, left, now);
                     ledger.entries.insert((kind, object), entry);
                 }
@@ -128,15 +134,20 @@ impl Ledger {
         self.entries.values()
     }
 
-    /// How many objects of a kind were omitted (limit reached).
-    #[must_use]
-    pub fn suppressed(&self, kind: Kind) -> usize {
-        self.suppressed.get(&kind).copied().unwrap_or(0)
+    /// How many objects of a kind were omitted (limit reached), by whose they are.
+    pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
+        self.left_out.get(&kind).into_iter().flat_map(|left| &left.by_share).map(|(share, count)| (share, *count))
     }
 
     /// Takes in what one detector says of one kind. A gap since the evaluation before that is longer than this is time that no
-    /// evaluation covers, whatever held up the agent.
-    pub fn update(&mut self, at: NodeTime, evaluation: KindEvaluation, longest_gap: Duration) -> Vec<Transition> {
+    /// evaluation covers, whatever held up the agent. The namespace of an object's pod is asked for where objects are too many.
+    pub fn update(
+        &mut self,
+        at: NodeTime,
+        evaluation: KindEvaluation,
+        longest_gap: Duration,
+        namespace: &dyn Fn(&Object) -> Option<String>,
+    ) -> Vec<Transition> {
         let longest_gap = longest_gap.min(MAX_ABSENCE);
         let KindEvaluation { kind, raised, coverage, severity_unknown, .. } = evaluation;
         let mut changes = Vec::new();
@@ -166,7 +177,10 @@ impl Ledger {
                 changes.push(entry.change(change));
             }
         }
-        self.admit(at, kind, unseen, &mut changes);
+        // What could not be evaluated was not counted either: what was left out before still is.
+        if !matches!(coverage, Coverage::None(_)) {
+            self.admit((at, kind), unseen, namespace, &mut changes);
+        }
         if !young {
             self.remembered.retain(|(k, object), _| *k != kind || coverage.why_not(object).is_some());
         }
@@ -196,14 +210,52 @@ impl Ledger {
         changes
     }
 
-    fn admit(&mut self, at: NodeTime, kind: Kind, new: BTreeMap<Object, Finding>, changes: &mut Vec<Transition>) {
-        let standing = self.entries.keys().filter(|(k, _)| *k == kind).count();
-        let room = MAX_OBJECTS.saturating_sub(standing);
-        self.suppressed.insert(kind, new.len().saturating_sub(room));
-        for (object, finding) in new.into_iter().take(room) {
+    fn admit(
+        &mut self,
+        (at, kind): (NodeTime, Kind),
+        mut new: BTreeMap<Object, Finding>,
+        namespace: &dyn Fn(&Object) -> Option<String>,
+        changes: &mut Vec<Transition>,
+    ) {
+        let before = self.left_out.remove(&kind).unwrap_or_default();
+        if new.is_empty() {
+            return;
+        }
+        let mut displaced = Vec::new();
+        let of_kind = || self.entries.iter().filter(|((k, _), _)| *k == kind);
+        // A few fit whosever they are.
+        if of_kind().count().saturating_add(new.len()) > MAX_PER_NAMESPACE {
+            let share = |object: &Object| Share::of(object, namespace(object).as_deref());
+            let standing = of_kind().map(|((_, object), entry)| Candidate {
+                object,
+                severity: entry.finding.severity,
+                since: entry.first_seen,
+                share: share(object),
+            });
+            let raised = new.iter().map(|(object, finding)| Candidate {
+                object,
+                severity: finding.severity,
+                since: before.raised_since(object, at.wall),
+                share: share(object),
+            });
+            let (kept, left_out) = admission::admit(standing.chain(raised).collect(), &before, at.wall);
+            let kept: BTreeSet<&Object> = kept.into_iter().collect();
+            displaced.extend(of_kind().map(|((_, object), _)| object).filter(|object| !kept.contains(object)).cloned());
+            let fits: BTreeSet<Object> = new.keys().filter(|object| kept.contains(object)).cloned().collect();
+            new.retain(|object, _| fits.contains(object));
+            if !left_out.by_share.is_empty() {
+                self.left_out.insert(kind, left_out);
+            }
+        }
+        for object in displaced {
+            if let Some(entry) = self.entries.remove(&(kind, object)) {
+                changes.push(entry.change(Change::Displaced));
+            }
+        }
+        for (object, finding) in new {
             let key = (kind, object);
-            let first_seen = self.remembered.remove(&key).unwrap_or(at.wall);
-            self.entries.insert(key, Entry::begin(at, first_seen, finding, changes));
+            let known = self.remembered.remove(&key).or_else(|| before.known_since(&key.1));
+            self.entries.insert(key, Entry::begin(at, known.unwrap_or(at.wall), finding, changes));
         }
     }
 

@@ -31,6 +31,7 @@ use crate::facts::{BootId, Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, 
 use crate::finding::{Coverage, Evidence, Finding, Headroom, Kind, Object, Severity};
 use crate::ledger::Entry;
 use crate::view::View;
+use crate::wording;
 use history::Happened;
 use note::{About, Note};
 pub use volumes::ReportedVolume;
@@ -288,6 +289,42 @@ pub struct KindState {
     /// Objects omitted (limit reached).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
+    /// Whose they are, the most first: the namespace of their pods, where it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out_of: Vec<LeftOut>,
+}
+
+/// Objects of one kind that were omitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Whose they are: `namespace shop`, `pods of unknown namespace`, `no pod`.
+    pub of: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// Namespaces that are named; the rest is counted together.
+const MAX_LEFT_OUT_OF: usize = 5;
+
+impl KindState {
+    /// Whose objects were omitted, for people: ` (97 of namespace shop)`.
+    #[must_use]
+    pub fn left_out_of(&self) -> String {
+        let each = self.left_out_of.iter().map(|left| format!("{} of {}", left.count, text::clean(&left.of)));
+        each.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn left_out(engine: &Engine, kind: Kind) -> Vec<LeftOut> {
+    let mut all: Vec<_> =
+        engine.left_out(kind).map(|(share, count)| LeftOut { of: share.to_string(), count }).collect();
+    all.sort_by_key(|left| std::cmp::Reverse(left.count));
+    let rest = all.split_off(all.len().min(MAX_LEFT_OUT_OF));
+    if !rest.is_empty() {
+        let of = wording::of(rest.len() as u64, "other namespace", "other namespaces");
+        all.push(LeftOut { of, count: rest.iter().map(|left| left.count).sum() });
+    }
+    all
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -486,7 +523,8 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         why,
         source,
         not_applicable,
-        left_out: engine.suppressed(kind),
+        left_out: engine.left_out(kind).map(|(_, count)| count).sum(),
+        left_out_of: left_out(engine, kind),
     }
 }
 

@@ -19,6 +19,7 @@ mod cluster;
 mod docs;
 #[cfg(feature = "ec2")]
 mod ec2;
+mod flood;
 mod manifests;
 mod mutation;
 mod restarts;

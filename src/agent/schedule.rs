@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::facts::{Lookup, NodeTime, Provider, Source, SourceSet};
+use crate::finding::Kind;
 
 /// A lookup to the host is answered again at most this often: a scan of mount namespaces is a habit for nobody.
 const HOST_LOOKUP_RETRY: Duration = Duration::from_secs(60);
@@ -13,6 +14,17 @@ const STANDS: Duration = Duration::from_secs(30);
 /// To it and to EC2 it is put again after this time, then after twice as long, up to [`API_LOOKUP_MAX_RETRY`].
 const API_LOOKUP_RETRY: Duration = Duration::from_secs(30);
 const API_LOOKUP_MAX_RETRY: Duration = Duration::from_secs(600);
+
+/// Lookups to the API server at once, and the time in which one more is earned: what its collector has to spend.
+const API_BURST: f64 = 40.0;
+const API_REFILL: Duration = Duration::from_secs(120);
+/// Of them for the first tries of kinds that may be critical, and what one such kind takes of these in a refill of all.
+const API_RESERVE: f64 = 16.0;
+const RESERVE_PER_KIND: usize = 4;
+/// First tries that count as such: a conclusion may need two answers.
+const FIRST_TRIES: u32 = 2;
+/// Lookups for the pods of one namespace that may be open at a time.
+const MAX_PER_NAMESPACE: usize = 10;
 
 /// Sources that detectors compare with one another: half of them anew would show what is not so.
 const TOGETHER: [SourceSet; 2] = [
@@ -26,6 +38,47 @@ struct LastLookup {
     at: Duration,
     /// How long until it may be put again.
     wait: Duration,
+    /// How often it was put.
+    tries: u32,
+}
+
+/// What may be asked of the API server: its collector has no more, and does not know what is urgent.
+#[derive(Debug)]
+struct ApiBudget {
+    tokens: f64,
+    since: Duration,
+    /// What kinds took of the reserve, and when.
+    reserve: Vec<(Kind, Duration)>,
+}
+
+impl ApiBudget {
+    /// Takes the right to put a lookup. The reserve is for an urgent kind, and no kind takes all of it.
+    fn take(&mut self, urgent: Option<Kind>, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.since);
+        self.tokens = (self.tokens + passed.div_duration_f64(API_REFILL)).min(API_BURST);
+        self.since = now;
+        if self.tokens >= API_RESERVE + 1.0 {
+            self.tokens -= 1.0;
+            return true;
+        }
+        let Some(kind) = urgent.filter(|_| self.tokens >= 1.0) else { return false };
+        let earned_again = API_REFILL.mul_f64(API_RESERVE);
+        self.reserve.retain(|(_, at)| now.saturating_sub(*at) < earned_again);
+        if self.reserve.iter().filter(|(other, _)| *other == kind).count() >= RESERVE_PER_KIND {
+            return false;
+        }
+        self.reserve.push((kind, now));
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+/// A lookup that waits, from the most urgent: first tries, then kinds that may be critical, then the newest.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_repeated: bool,
+    is_minor: bool,
+    stands: std::cmp::Reverse<Option<Duration>>,
 }
 
 /// When each source is to be read next.
@@ -38,6 +91,7 @@ pub struct Schedule {
     asked: BTreeMap<Lookup, LastLookup>,
     /// Since when each lookup to the API server or to EC2 stands.
     stands: BTreeMap<Lookup, Duration>,
+    api: ApiBudget,
 }
 
 impl Schedule {
@@ -45,7 +99,14 @@ impl Schedule {
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         let due = SourceSet::periodic().iter().map(|source| (source, Duration::ZERO));
-        Self { interval, lookups: None, due: due.collect(), asked: BTreeMap::new(), stands: BTreeMap::new() }
+        Self {
+            interval,
+            lookups: None,
+            due: due.collect(),
+            asked: BTreeMap::new(),
+            stands: BTreeMap::new(),
+            api: ApiBudget { tokens: API_BURST, since: Duration::ZERO, reserve: Vec::new() },
+        }
     }
 
     /// The sources to read now; their next time is set. What is due within a moment is taken along, and a source
@@ -70,22 +131,44 @@ impl Schedule {
         }
     }
 
-    /// Grants lookups within their budget; granted ones are put to the next cycle, which is hastened.
-    pub fn answer(&mut self, lookups: &[Lookup], now: NodeTime, granted: &mut Vec<Lookup>) {
+    /// Grants lookups within their budget, the most urgent first; granted ones are put to the next cycle, which is hastened.
+    pub fn answer(
+        &mut self,
+        (lookups, urgent): (&[Lookup], &BTreeMap<Lookup, Kind>),
+        now: NodeTime,
+        granted: &mut Vec<Lookup>,
+    ) {
         self.asked.retain(|_, asked| now.up.saturating_sub(asked.at) < asked.wait * 2);
         self.follow(lookups, now);
-        for lookup in lookups.iter().filter(|lookup| self.may_be_put(lookup, now)).cloned().collect::<Vec<_>>() {
-            let wait = self.asked.get(&lookup).map_or(first_wait(&lookup), |asked| next_wait(&lookup, asked.wait));
-            self.asked.insert(lookup.clone(), LastLookup { at: now.up, wait });
+        let mut ready: Vec<_> = lookups.iter().filter(|lookup| self.may_be_put(lookup, now)).cloned().collect();
+        ready.sort_by_cached_key(|lookup| self.rank(lookup, urgent));
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
+        for namespace in self.asked.keys().filter_map(namespace) {
+            *open.entry(namespace.to_owned()).or_default() += 1;
+        }
+        for lookup in ready {
+            let before = self.asked.get(&lookup).copied();
+            let tries = before.map_or(0, |asked| asked.tries);
+            let kind = urgent.get(&lookup).copied().filter(|_| tries < FIRST_TRIES);
+            let share = namespace(&lookup).filter(|_| before.is_none());
+            let is_used_up = share.is_some_and(|share| open.get(share).is_some_and(|open| *open >= MAX_PER_NAMESPACE));
+            if is_used_up || lookup.source().provider() == Provider::Api && !self.api.take(kind, now.up) {
+                continue;
+            }
+            if let Some(share) = share {
+                *open.entry(share.to_owned()).or_default() += 1;
+            }
+            let wait = before.map_or(first_wait(&lookup), |asked| next_wait(&lookup, asked.wait));
+            self.asked.insert(lookup.clone(), LastLookup { at: now.up, wait, tries: tries.saturating_add(1) });
             granted.push(lookup);
         }
         if !granted.is_empty() {
             // All that was asked about one source is answered in one look: an answer replaces the one before.
             let of_host = granted.iter().map(Lookup::source).filter(|source| source.provider() == Provider::Host);
             let sources: SourceSet = of_host.collect();
-            granted.extend(lookups.iter().filter(|lookup| sources.has(lookup.source())).cloned());
-            granted.sort();
-            granted.dedup();
+            let known: BTreeSet<Lookup> = granted.iter().cloned().collect();
+            let alike = lookups.iter().filter(|lookup| sources.has(lookup.source()) && !known.contains(*lookup));
+            granted.extend(alike.cloned());
             self.lookups = Some(now.up);
         }
     }
@@ -101,6 +184,14 @@ impl Schedule {
         self.asked.retain(|lookup, _| !of_api(&lookup) || lookups.contains(lookup));
     }
 
+    fn rank(&self, lookup: &Lookup, urgent: &BTreeMap<Lookup, Kind>) -> Rank {
+        Rank {
+            is_repeated: self.asked.get(lookup).is_some_and(|asked| asked.tries >= FIRST_TRIES),
+            is_minor: !urgent.contains_key(lookup),
+            stands: std::cmp::Reverse(self.stands.get(lookup).copied()),
+        }
+    }
+
     fn may_be_put(&self, lookup: &Lookup, now: NodeTime) -> bool {
         let since = |then: &Duration| now.up.saturating_sub(*then);
         self.stands.get(lookup).is_none_or(|then| since(then) >= STANDS)
@@ -112,6 +203,14 @@ impl Schedule {
     pub fn next_due(&self, now: NodeTime) -> Duration {
         let next = self.due.values().min().copied().unwrap_or(now.up + self.interval);
         self.lookups.map_or(next, |lookups| lookups.min(next)).saturating_sub(now.up)
+    }
+}
+
+/// Whose share a lookup takes, where that is known before the answer: a volume's namespace is not.
+fn namespace(lookup: &Lookup) -> Option<&str> {
+    match lookup {
+        Lookup::FormerPod { namespace, .. } => Some(namespace),
+        _ => None,
     }
 }
 
@@ -149,6 +248,7 @@ mod tests {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(seconds), wall: Timestamp::UNIX_EPOCH }
     }
 
+    const NONE: BTreeMap<Lookup, Kind> = BTreeMap::new();
     const TEN: Duration = Duration::from_secs(10);
 
     #[test]
@@ -180,12 +280,13 @@ mod tests {
         let one = Lookup::MountHolders(DevId { major: 259, minor: 1 });
         let two = Lookup::MountHolders(DevId { major: 259, minor: 2 });
         let mut granted = Vec::new();
-        schedule.answer(std::slice::from_ref(&one), at(0), &mut granted);
+        schedule.answer((std::slice::from_ref(&one), &NONE), at(0), &mut granted);
         assert_eq!(granted.first(), Some(&one));
         granted.clear();
-        schedule.answer(std::slice::from_ref(&one), at(30), &mut granted);
+        schedule.answer((std::slice::from_ref(&one), &NONE), at(30), &mut granted);
         assert!(granted.is_empty());
-        schedule.answer(&[one.clone(), two.clone()], at(31), &mut granted);
+        schedule.answer((&[one.clone(), two.clone()], &NONE), at(31), &mut granted);
+        granted.sort();
         assert_eq!(granted, [one, two]);
     }
 
@@ -196,16 +297,76 @@ mod tests {
         let mut put = Vec::new();
         for up in 0..4000 {
             let mut granted = Vec::new();
-            schedule.answer(&lookup, at(up), &mut granted);
+            schedule.answer((&lookup, &NONE), at(up), &mut granted);
             put.extend(granted.iter().map(|_| up));
         }
         assert_eq!(put, [30, 60, 120, 240, 480, 960, 1560, 2160, 2760, 3360, 3960]);
         // Nobody wanted to know for a moment: it is a new lookup, and must stand.
-        schedule.answer(&[], at(4000), &mut Vec::new());
+        schedule.answer((&[], &NONE), at(4000), &mut Vec::new());
         for (up, granted) in [(4001, false), (4030, false), (4031, true), (4040, false), (4061, true)] {
             let mut put = Vec::new();
-            schedule.answer(&lookup, at(up), &mut put);
+            schedule.answer((&lookup, &NONE), at(up), &mut put);
             assert_eq!(put == lookup, granted, "{up}");
         }
+    }
+
+    fn volumes(name: &str, n: usize) -> Vec<Lookup> {
+        (0..n).map(|n| Lookup::PersistentVolume(format!("{name}-{n:02}"))).collect()
+    }
+
+    /// Thirty volumes of one tenant wait in vain, again and again; then another kind asks for the first time.
+    #[test]
+    fn a_flood_of_lookups_leaves_room_for_another_critical_kind() {
+        let mut schedule = Schedule::new(TEN);
+        let mut lookups = volumes("tenant", 60);
+        let mut urgent: BTreeMap<_, _> = lookups.iter().map(|l| (l.clone(), Kind::VolumeNotFound)).collect();
+        let mut put = 0;
+        for up in (0..3000).step_by(10) {
+            let mut granted = Vec::new();
+            schedule.answer((&lookups, &urgent), at(up), &mut granted);
+            put += granted.len();
+        }
+        assert!(put <= 40 + 3000 / 120, "{put}");
+        let real = Lookup::VolumeAttachment("csi-1".into());
+        lookups.push(real.clone());
+        urgent.insert(real.clone(), Kind::StaleAttachment);
+        let mut when = Vec::new();
+        for up in (3000..3100).step_by(10) {
+            let mut granted = Vec::new();
+            schedule.answer((&lookups, &urgent), at(up), &mut granted);
+            when.extend(granted.contains(&real).then_some(up));
+        }
+        assert_eq!(when, [3030, 3060], "as if it were alone");
+    }
+
+    #[test]
+    fn the_newest_first_try_comes_before_those_that_were_put_before() {
+        let mut schedule = Schedule::new(TEN);
+        let mut lookups = volumes("old", 30);
+        for up in (0..1200).step_by(10) {
+            schedule.answer((&lookups, &NONE), at(up), &mut Vec::new());
+        }
+        lookups.extend(volumes("new", 1));
+        let mut put = Vec::new();
+        for up in (1200..1500).step_by(10) {
+            let mut granted = Vec::new();
+            schedule.answer((&lookups, &NONE), at(up), &mut granted);
+            put.extend(granted.into_iter().filter(|_| up >= 1230).map(|lookup| (lookup, up)));
+        }
+        let (first, up) = &put[0];
+        assert_eq!(*first, volumes("new", 1)[0]);
+        assert!(*up < 1230 + 120, "with the next that is earned: {up}");
+    }
+
+    #[test]
+    fn the_former_pods_of_one_namespace_have_a_share() {
+        let mut schedule = Schedule::new(TEN);
+        let pod = |namespace: &str, n: usize| Lookup::FormerPod { namespace: namespace.into(), name: n.to_string() };
+        let lookups: Vec<_> = (0..20).map(|n| pod("tenant", n)).chain([pod("other", 0)]).collect();
+        schedule.answer((&lookups, &NONE), at(0), &mut Vec::new());
+        let mut granted = Vec::new();
+        schedule.answer((&lookups, &NONE), at(30), &mut granted);
+        assert!(granted.contains(&pod("other", 0)));
+        assert_eq!(granted.len(), MAX_PER_NAMESPACE + 1);
     }
 }

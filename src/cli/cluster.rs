@@ -22,9 +22,11 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    if let Err(why) = landlock::restrict(None::<&Path>, None) {
-        warn!(%why, "Landlock not applied");
+    let runtime = runtime()?;
+    match landlock::restrict(None::<&Path>, None) {
+        Ok(_) => runtime.block_on(crate::agent::expect_no_program(&config))?,
+        Err(why) => warn!(%why, "Landlock not applied"),
     }
-    runtime()?.block_on(crate::agent::cluster::run(config))?;
+    runtime.block_on(crate::agent::cluster::run(config))?;
     Ok(OK)
 }

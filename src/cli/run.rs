@@ -29,6 +29,10 @@ pub(super) fn main(config: Config) -> Result<u8, Failure> {
         warn!(%why, "Landlock not applied; the mounts' own options remain");
         0
     });
-    runtime()?.block_on(crate::agent::run(config, abi, unrestricted_thread))?;
+    let runtime = runtime()?;
+    if abi > 0 {
+        runtime.block_on(crate::agent::expect_no_program(&config))?;
+    }
+    runtime.block_on(crate::agent::run(config, abi, unrestricted_thread))?;
     Ok(OK)
 }

@@ -184,7 +184,7 @@ const KUBERNETES: &[Key<Config>] = &[
     optional_path!(
         "kubeconfig",
         "kubeconfig",
-        "kubeconfig for the API server (default: in a pod its own service account)",
+        "kubeconfig for the API server (default: in a pod its own service account); run and cluster refuse one with exec",
         kubeconfig
     ),
     value!(

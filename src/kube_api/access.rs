@@ -102,6 +102,18 @@ async fn kubeconfig(path: &str) -> Result<Config, ApiError> {
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
 }
 
+/// Why a kubeconfig cannot serve a process that may start no program, if its current context starts one for a token. What
+/// else is wrong with it is told where it is used.
+pub async fn needs_program(path: &str) -> Option<String> {
+    let config = kubeconfig(path).await.ok()?;
+    let program = config.auth_info.exec?.command.unwrap_or_default();
+    Some(format!(
+        "kubeconfig {path} starts a program for each token (exec: {program}), and this command gives up the right to start \
+         programs (Landlock). Use a kubeconfig with a token, a token file or a client certificate, or `kubectl proxy` \
+         (server: http://127.0.0.1:8001); `barnacle check` can use this one"
+    ))
+}
+
 /// A secret goes only where it is known who gets it.
 fn expect_verified(config: &Config) -> Result<(), ApiError> {
     let server = &config.cluster_url;
@@ -145,6 +157,25 @@ fn has_secret(auth: &AuthInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_starts_a_program_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let user = |user: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+                 clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:1'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+            );
+            std::fs::write(&path, text).unwrap();
+        };
+        let needs = || needs_program(path.to_str().unwrap());
+        user("{token: abc}");
+        assert_eq!(needs().await, None);
+        user("{exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}}");
+        let why = needs().await.unwrap();
+        assert!(why.contains("exec: aws") && why.contains("Landlock"), "{why}");
+    }
 
     fn refused(url: &str, change: impl FnOnce(&mut Config)) -> Option<String> {
         let mut config = Config::new(url.parse().unwrap());

@@ -34,12 +34,35 @@ fn raised(ids: &[&str]) -> KindEvaluation {
     KindEvaluation { raised: ids.iter().map(|id| finding(id)).collect(), ..KindEvaluation::new(KIND) }
 }
 
+/// Tests name a pod by its namespace.
+fn namespace(object: &Object) -> Option<String> {
+    object.pod.as_ref().filter(|pod| !pod.is_empty()).cloned()
+}
+
+fn left_out(ledger: &Ledger) -> Vec<(Share, usize)> {
+    ledger.left_out(KIND).map(|(share, count)| (share.clone(), count)).collect()
+}
+
+fn of_pods(namespace: &str, ids: std::ops::Range<usize>, severity: Severity) -> Vec<Finding> {
+    let pod = Some(namespace.to_owned());
+    let object = |n| Object { pod: pod.clone(), ..object(&format!("{namespace}/{n:04}")) };
+    ids.map(|n| Finding { severity, object: object(n), ..finding("") }).collect()
+}
+
+fn all(parts: impl IntoIterator<Item = Vec<Finding>>) -> KindEvaluation {
+    KindEvaluation { raised: parts.into_iter().flatten().collect(), ..KindEvaluation::new(KIND) }
+}
+
+fn kept(ledger: &Ledger, namespace: &str) -> usize {
+    ledger.entries().filter(|entry| entry.finding.object.pod.as_deref() == Some(namespace)).count()
+}
+
 fn nothing() -> KindEvaluation {
     KindEvaluation::nothing(KIND, &Unknown::new(Cause::Denied, "no"))
 }
 
 fn changes(ledger: &mut Ledger, up: u64, evaluation: KindEvaluation) -> Vec<Change> {
-    let mut transitions = ledger.update(at(up), evaluation, MAX_ABSENCE);
+    let mut transitions = ledger.update(at(up), evaluation, MAX_ABSENCE, &namespace);
     transitions.append(&mut ledger.cycle_time(at(up)));
     transitions.into_iter().map(|t| t.change).collect()
 }
@@ -66,15 +89,15 @@ fn a_severity_that_rests_on_an_unknown_is_not_lowered() {
         let raised = vec![Finding { severity, ..finding("a") }];
         KindEvaluation { raised, severity_unknown: why.into_iter().collect(), ..KindEvaluation::new(KIND) }
     };
-    ledger.update(at(0), as_bad(Severity::Critical, false), MAX_ABSENCE);
-    ledger.update(at(1), as_bad(Severity::Warning, true), MAX_ABSENCE);
+    ledger.update(at(0), as_bad(Severity::Critical, false), MAX_ABSENCE, &namespace);
+    ledger.update(at(1), as_bad(Severity::Warning, true), MAX_ABSENCE, &namespace);
     let kept = &ledger.entries().next().unwrap().finding;
     assert_eq!(kept.severity, Severity::Critical);
     assert!(kept.message.contains("the counter may not be read"), "{}", kept.message);
-    ledger.update(at(2), as_bad(Severity::Warning, true), MAX_ABSENCE);
+    ledger.update(at(2), as_bad(Severity::Warning, true), MAX_ABSENCE, &namespace);
     assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Critical);
     // Known again, it is as bad as it is.
-    ledger.update(at(3), as_bad(Severity::Warning, false), MAX_ABSENCE);
+    ledger.update(at(3), as_bad(Severity::Warning, false), MAX_ABSENCE, &namespace);
     assert_eq!(ledger.entries().next().unwrap().finding.severity, Severity::Warning);
 }
 
@@ -147,7 +170,7 @@ fn only(ledger: &Ledger) -> &Entry {
 fn time_in_which_the_agent_stood_still_neither_confirms_nor_clears() {
     let mut ledger = Ledger::default();
     let mut seen = |up, ids: &[&str]| {
-        let changes = ledger.update(at(up), raised(ids), Duration::from_secs(40));
+        let changes = ledger.update(at(up), raised(ids), Duration::from_secs(40), &namespace);
         changes.into_iter().map(|t| t.change).collect::<Vec<_>>()
     };
     assert_eq!(seen(0, &["a"]), [Change::Suspected]);
@@ -419,10 +442,10 @@ fn a_thousand_objects_are_bounded_and_said() {
     let ids: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     changes(&mut ledger, 0, raised(&ids));
-    assert_eq!(ledger.entries().count(), MAX_OBJECTS);
-    assert_eq!(ledger.suppressed(KIND), 900);
+    assert_eq!(ledger.entries().count(), MAX_OBJECTS - RESERVED);
+    assert_eq!(left_out(&ledger), [(Share::Node, 920)]);
     changes(&mut ledger, 10, raised(&[]));
-    assert_eq!(ledger.suppressed(KIND), 0);
+    assert_eq!(left_out(&ledger), []);
 }
 
 proptest! {
@@ -451,4 +474,69 @@ proptest! {
         }
         prop_assert_eq!(ledger.entries().count(), 0);
     }
+}
+
+#[test]
+fn a_critical_finding_of_the_node_is_kept_whatever_a_tenant_raises() {
+    let mut ledger = Ledger::default();
+    let flood = || of_pods("tenant", 0..104, Severity::Warning);
+    changes(&mut ledger, 0, all([flood()]));
+    changes(&mut ledger, 30, all([flood()]));
+    assert_eq!(left_out(&ledger), [(Share::Namespace("tenant".to_owned()), 104 - MAX_PER_NAMESPACE)]);
+    let critical =
+        |id| Finding { severity: Severity::Critical, object: Object::new(ObjectType::Cgroup, id), ..finding("") };
+    let node = || vec![critical("/kubepods.slice"), critical("/system.slice/docker.service")];
+    let seen = changes(&mut ledger, 31, all([flood(), node()]));
+    assert_eq!(seen, [Change::Suspected, Change::Suspected], "and nothing had to go");
+    assert_eq!(ledger.entries().filter(|entry| entry.finding.severity == Severity::Critical).count(), 2);
+}
+
+#[test]
+fn each_namespace_has_its_share_and_another_one_is_not_pushed_out() {
+    let mut ledger = Ledger::default();
+    let flood = |n: usize| (0..n).map(|ns| of_pods(&format!("t{ns}"), 0..40, Severity::Warning)).collect::<Vec<_>>();
+    changes(&mut ledger, 0, all(flood(6)));
+    assert_eq!(ledger.entries().count(), MAX_OBJECTS - RESERVED);
+    let victim = || vec![of_pods("victim", 0..3, Severity::Warning)];
+    let seen = changes(&mut ledger, 30, all(flood(6).into_iter().chain(victim())));
+    assert_eq!((kept(&ledger, "victim"), kept(&ledger, "t0")), (3, 13));
+    let count = |change| seen.iter().filter(|seen| **seen == change).count();
+    assert_eq!((count(Change::Displaced), count(Change::Resolved)), (3, 0), "what is displaced is not over");
+    // Nothing comes and goes while the same is raised.
+    let again = changes(&mut ledger, 40, all(flood(6).into_iter().chain(victim())));
+    assert_eq!(again, []);
+    assert_eq!(left_out(&ledger).iter().map(|(_, count)| count).sum::<usize>(), 6 * 40 + 3 - 80);
+    // What could not be evaluated is still left out.
+    changes(&mut ledger, 50, nothing());
+    assert!(!left_out(&ledger).is_empty());
+    // When there is room, it is known since when it was so.
+    changes(&mut ledger, 60, all([of_pods("t0", 0..20, Severity::Warning)]));
+    let first = ledger.entries().map(|entry| entry.first_seen).max();
+    assert_eq!(first, Some(at(0).wall));
+}
+
+#[test]
+fn the_worst_displaces_the_least_and_the_newest_the_oldest() {
+    let mut ledger = Ledger::default();
+    let old = || of_pods("", 0..30, Severity::Warning);
+    changes(&mut ledger, 0, all([old()]));
+    assert_eq!(left_out(&ledger), [(Share::UnknownNamespace, 5)], "those without a namespace share one");
+    let newer = || of_pods("", 90..91, Severity::Warning);
+    assert_eq!(changes(&mut ledger, 10, all([old(), newer()])), [Change::Displaced, Change::Suspected]);
+    assert!(ledger.entries().any(|entry| entry.finding.object.id == "/0090"));
+    let critical = |n: usize| of_pods("c", 0..n, Severity::Critical);
+    changes(&mut ledger, 20, all([old(), newer(), critical(20)]));
+    assert_eq!((ledger.entries().count(), kept(&ledger, "c")), (45, 20));
+    changes(&mut ledger, 30, all([old(), newer(), critical(150)]));
+    assert_eq!((ledger.entries().count(), kept(&ledger, "c")), (MAX_OBJECTS, MAX_OBJECTS));
+}
+
+/// An old object whose date had to be forgotten is not taken for a new one at each evaluation.
+#[test]
+fn a_flood_beyond_what_can_be_dated_does_not_take_turns() {
+    let mut ledger = Ledger::default();
+    let flood = || all((0..100).map(|ns| of_pods(&format!("t{ns:02}"), 0..40, Severity::Warning)));
+    changes(&mut ledger, 0, flood());
+    assert_eq!(changes(&mut ledger, 10, flood()), []);
+    assert_eq!(changes(&mut ledger, 20, flood()), []);
 }

@@ -21,20 +21,22 @@ use super::jitter::{back_off, fingerprint};
 use super::{FindingState, Report, ReportedFinding, State, text};
 use crate::catalogue;
 use crate::facts::NodeTime;
-use crate::finding::{Kind, Object, Severity};
+use crate::finding::{Kind, Object, Severity, Share};
 use crate::wording;
 
 pub use body::CONTROLLER;
 pub(super) use body::about;
 use body::{Content, Say};
 use event_stream::EventStream;
-use token_bucket::TokenBucket;
+use token_bucket::{Class, HOUR, TokenBucket};
 
 /// Time between two summaries of what was left out.
 const SUMMARY_EVERY: Duration = Duration::from_secs(600);
 /// An answer that has not come by then will not.
 const LOST_AFTER: Duration = Duration::from_secs(120);
-/// Objects that are remembered over a restart.
+/// Names in a summary; the rest is counted together.
+const MAX_NAMED: usize = 6;
+/// Objects that are remembered over a restart, the worst and the latest of them.
 const MAX_REMEMBERED: usize = 100;
 
 /// Whom events are about.
@@ -150,6 +152,8 @@ pub struct Recorder {
     streams: BTreeMap<Key, EventStream>,
     node_uid: Option<String>,
     bucket: TokenBucket,
+    /// When an event of each kind was last handed out.
+    kinds: BTreeMap<Kind, NodeTime>,
     left_out: LeftOut,
     counts: Counts,
 }
@@ -157,11 +161,27 @@ pub struct Recorder {
 /// Events that were kept back and not yet told of.
 #[derive(Debug, Default)]
 struct LeftOut {
-    by_kind: BTreeMap<Kind, u64>,
+    events: BTreeMap<(Kind, Share), u64>,
     since: Option<Timestamp>,
     published: Option<NodeTime>,
     /// What the summary that is under way says.
-    sending: BTreeMap<Kind, u64>,
+    sending: BTreeMap<(Kind, Share), u64>,
+    /// Of which kinds the report omits objects, as it names them.
+    findings: BTreeMap<Kind, String>,
+    /// Of which of them a summary told that.
+    findings_published: BTreeSet<Kind>,
+}
+
+/// An event that waits, from the most urgent.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting<'a> {
+    /// What is new comes before what is only repeated or over.
+    is_old: bool,
+    severity: std::cmp::Reverse<Option<Severity>>,
+    /// The first one of its kind comes before others of its severity.
+    kind_is_known: bool,
+    stamp: std::cmp::Reverse<Timestamp>,
+    key: &'a Key,
 }
 
 impl Recorder {
@@ -181,6 +201,7 @@ impl Recorder {
                 .collect(),
             node_uid: memory.node_uid,
             bucket: TokenBucket::new(now),
+            kinds: BTreeMap::new(),
             left_out: LeftOut::default(),
             counts: Counts::default(),
         }
@@ -190,7 +211,13 @@ impl Recorder {
     #[must_use]
     pub fn memory(&self) -> PublishedEvents {
         let published = self.streams.iter().filter_map(|(key, stream)| stream.remember(key));
-        PublishedEvents { node_uid: self.node_uid.clone(), published: published.take(MAX_REMEMBERED).collect() }
+        let mut published: Vec<_> = published.collect();
+        if published.len() > MAX_REMEMBERED {
+            published.sort_by_key(|published| std::cmp::Reverse((published.severity, published.at)));
+            published.truncate(MAX_REMEMBERED);
+            published.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        PublishedEvents { node_uid: self.node_uid.clone(), published }
     }
 
     /// What events came to so far.
@@ -209,6 +236,7 @@ impl Recorder {
             stream.stands(key, finding, now);
         }
         self.let_go(report, &standing, now);
+        self.left_out.follow(report);
         match who.node_uid.as_deref() {
             Some(uid) => self.dispatch(&standing, who, uid, now),
             None => Vec::new(),
@@ -286,62 +314,120 @@ impl Recorder {
         now: NodeTime,
     ) -> Vec<EventToSend> {
         let mut out = Vec::new();
-        if self.left_out.is_due(now) && self.bucket.take(now) {
-            out.push(body::event(self.left_out.content(now), who, node_uid));
-        }
+        let mut has_summary = false;
         for key in self.ready(standing, now) {
+            let (class, share) = self.claim(&key, standing.get(&key).copied(), now);
+            // The summary comes after what is urgent, and before what is many.
+            if class == Class::Ordinary && !std::mem::replace(&mut has_summary, true) {
+                out.extend(self.summary(who, node_uid, now));
+            }
             let Some(stream) = self.streams.get_mut(&key) else { continue };
-            if self.bucket.take(now) {
+            if self.bucket.take(now, class, &share) {
                 let content = stream.content(&key, standing.get(&key).copied(), now);
                 out.extend(content.map(|content| body::event(content, who, node_uid)));
+                self.kinds.insert(key.kind, now);
             } else if stream.is_kept_back() {
-                self.left_out.add(key.kind, now);
+                self.left_out.add(key.kind, share, now);
                 self.counts.suppressed += 1;
             }
+        }
+        if !has_summary {
+            out.extend(self.summary(who, node_uid, now));
         }
         out
     }
 
-    /// What waits to be told, the most urgent first.
+    fn summary(&mut self, who: &Regarding, node_uid: &str, now: NodeTime) -> Option<EventToSend> {
+        let is_granted = self.left_out.is_due(now) && self.bucket.take(now, Class::First, &Share::Machine);
+        is_granted.then(|| body::event(self.left_out.content(now), who, node_uid))
+    }
+
+    /// How urgent an event is, and whose share it takes.
+    fn claim(&self, key: &Key, finding: Option<&ReportedFinding>, now: NodeTime) -> (Class, Share) {
+        let stream = self.streams.get(key);
+        let named = finding.and_then(|finding| finding.pod_name.as_deref()).and_then(|name| name.split_once('/'));
+        let namespace = named.map(|(namespace, _)| namespace);
+        let share = Share::of(&key.object, namespace.or_else(|| stream.and_then(EventStream::namespace)));
+        let is_new = stream.and_then(|stream| stream.pending.as_ref()).is_some_and(|pending| pending.say < Say::Still);
+        let class = match finding.map(|finding| finding.severity) {
+            Some(Severity::Critical) if is_new && share.is_of_pods() => Class::PodCritical,
+            Some(Severity::Critical) if is_new => Class::Critical,
+            Some(Severity::Critical) => Class::First,
+            Some(_) if is_new && !self.is_known(key.kind, now) => Class::First,
+            _ => Class::Ordinary,
+        };
+        (class, share)
+    }
+
+    /// Whether there was an event of this kind within the hour.
+    fn is_known(&self, kind: Kind, now: NodeTime) -> bool {
+        self.kinds.get(&kind).is_some_and(|at| now.since(at).is_some_and(|age| age < HOUR))
+    }
+
+    /// What waits to be published, the most urgent first.
     fn ready(&self, standing: &BTreeMap<Key, &ReportedFinding>, now: NodeTime) -> Vec<Key> {
         let ready = self.streams.iter().filter_map(|(key, stream)| {
             let pending = stream.pending.as_ref().filter(|pending| pending.is_ready(now))?;
             let severity = standing.get(key).map(|finding| finding.severity);
-            // What is new before what is only repeated or over, and of it the worst.
-            Some(((pending.say >= Say::Still, std::cmp::Reverse(severity), pending.stamp), key))
+            Some(Waiting {
+                is_old: pending.say >= Say::Still,
+                severity: std::cmp::Reverse(severity),
+                kind_is_known: self.is_known(key.kind, now),
+                stamp: std::cmp::Reverse(pending.stamp),
+                key,
+            })
         });
         let mut ready: Vec<_> = ready.collect();
         ready.sort();
-        ready.into_iter().map(|(_, key)| key.clone()).collect()
+        ready.into_iter().map(|waiting| waiting.key.clone()).collect()
     }
 }
 
 impl LeftOut {
-    fn add(&mut self, kind: Kind, now: NodeTime) {
+    fn add(&mut self, kind: Kind, share: Share, now: NodeTime) {
         self.since.get_or_insert(now.wall);
-        *self.by_kind.entry(kind).or_default() += 1;
+        *self.events.entry((kind, share)).or_default() += 1;
+    }
+
+    /// Takes in of which kinds objects are omitted.
+    fn follow(&mut self, report: &Report) {
+        let omitted = report.kinds.iter().filter(|row| row.left_out > 0);
+        self.findings = omitted.map(|row| (row.kind, format!("{} {}", row.kind, row.left_out_of()))).collect();
+        self.findings_published.retain(|kind| self.findings.contains_key(kind));
     }
 
     fn is_due(&self, now: NodeTime) -> bool {
         let recent =
             self.published.is_some_and(|published| now.since(&published).is_none_or(|age| age < SUMMARY_EVERY));
-        !self.by_kind.is_empty() && !recent
+        let is_new = self.findings.keys().any(|kind| !self.findings_published.contains(kind));
+        (is_new || !self.events.is_empty()) && !recent
     }
 
     fn content(&mut self, now: NodeTime) -> Content<'static> {
         self.published = Some(now);
         let since = self.since.take().unwrap_or(now.wall);
         // What became of the last one is not known: then it is not counted twice.
-        self.sending = std::mem::take(&mut self.by_kind);
-        let all: u64 = self.sending.values().sum();
-        let each: Vec<_> = self.sending.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        let (all, since, each) = (wording::of(all, "event", "events"), text::time(since), each.join(", "));
-        let note = format!(
-            "Rate limit: {all} suppressed since {since} ({} burst, {}/h): {each}. They are written later if they \
-             are still active; barnacle check lists all findings.",
-            token_bucket::BURST,
-            token_bucket::PER_HOUR,
-        );
+        self.sending = std::mem::take(&mut self.events);
+        self.findings_published.extend(self.findings.keys());
+        let mut said = Vec::new();
+        if !self.sending.is_empty() {
+            let all = wording::of(self.sending.values().sum(), "event", "events");
+            let each = self.sending.iter().map(|((kind, share), count)| {
+                let whose = if share.is_of_pods() { format!(" ({share})") } else { String::new() };
+                format!("{kind} {count}{whose}")
+            });
+            let (burst, per_hour) = (token_bucket::BURST, token_bucket::PER_HOUR);
+            let (since, each) = (text::time(since), some_of(each.collect()));
+            said.push(format!(
+                "Rate limit: {all} suppressed since {since} ({burst} burst, {per_hour}/h): {each}. They are written later \
+                 if they are still active; barnacle check lists all findings."
+            ));
+        }
+        if !self.findings.is_empty() {
+            let each = some_of(self.findings.values().cloned().collect());
+            said.push(format!("Findings omitted, the least severe and oldest (limit reached): {each}."));
+        }
+        let note = said.join(" ");
         let reason = "EventsSuppressed";
         let (on, related) = (None, None);
         Content {
@@ -358,9 +444,17 @@ impl LeftOut {
 
     fn take_back(&mut self) {
         for (kind, count) in std::mem::take(&mut self.sending) {
-            *self.by_kind.entry(kind).or_default() += count;
+            *self.events.entry(kind).or_default() += count;
         }
+        self.findings_published.clear();
     }
+}
+
+/// The first names of many.
+fn some_of(mut names: Vec<String>) -> String {
+    let more = names.split_off(names.len().min(MAX_NAMED)).len();
+    let more = (more > 0).then(|| format!(", and {more} more"));
+    names.join(", ") + more.as_deref().unwrap_or_default()
 }
 
 /// The objects that a finding is told on, if it is to be told.

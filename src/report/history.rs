@@ -34,9 +34,12 @@ pub struct Happened {
 pub struct History(VecDeque<Happened>);
 
 impl History {
-    /// Adds what one step changed. Suspicions that came to nothing are not worth a line.
+    /// Adds what one step changed. Suspicions that came to nothing are not worth a line, nor what was left out for being too
+    /// many: the report counts it, and it would push out the rest.
     pub fn add(&mut self, at: Timestamp, transitions: &[Transition]) {
-        let reported = |transition: &&Transition| !matches!(transition.change, Change::Suspected | Change::Dropped);
+        let reported = |transition: &&Transition| {
+            !matches!(transition.change, Change::Suspected | Change::Dropped | Change::Displaced)
+        };
         for transition in transitions.iter().filter(reported) {
             if self.0.len() == MAX {
                 self.0.pop_front();
@@ -72,6 +75,7 @@ pub fn word(change: Change) -> &'static str {
         Change::Dropped => "dropped",
         Change::Unverified => "unverified",
         Change::Expired => "dropped, not resolved",
+        Change::Displaced => "left out, not resolved",
     }
 }
 

@@ -99,6 +99,7 @@ pub fn healthy() -> Report {
                 source: None,
                 not_applicable: false,
                 left_out: 0,
+                left_out_of: Vec::new(),
             })
             .collect(),
         notes: vec![

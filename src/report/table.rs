@@ -349,14 +349,17 @@ impl Table<'_> {
         reasons.retain(|reason| has_kinds(reason) || !reason.sources.is_empty());
         reasons.retain(|reason| !(has_headroom && !has_kinds(reason) && shown.contains(&reason.why)));
         let left_out = kinds.iter().filter(|row| row.left_out > 0);
-        let left_out: Vec<_> = left_out.map(|row| format!("{} more of {}", row.left_out, row.kind)).collect();
+        let left_out = left_out.map(|row| {
+            format!("{} more of {}, omitted (limit reached): {}", row.left_out, row.kind, row.left_out_of())
+        });
+        let left_out: Vec<_> = left_out.collect();
         let (others, unread): (Vec<_>, Vec<_>) = reasons.iter().partition(|reason| reason.absent);
         if !unread.is_empty() || !left_out.is_empty() {
             self.heading("Not evaluated");
         }
         self.reasons(&unread, Mark::NotEvaluated);
         for line in left_out {
-            self.item(Mark::NotEvaluated, "", &format!("{line}, omitted (limit reached)"));
+            self.item(Mark::NotEvaluated, "", &line);
         }
         let unasked: Vec<_> =
             kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();

@@ -56,6 +56,7 @@ impl Timeline {
                 Change::Dropped => "dropped",
                 Change::Unverified => "unverified",
                 Change::Expired => "expired",
+                Change::Displaced => "displaced",
             };
             // What is over is no more so.
             let over = !matches!(transition.change, Change::Suspected | Change::Confirmed | Change::Escalated);

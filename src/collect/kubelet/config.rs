@@ -103,27 +103,58 @@ impl Finder {
             Err(unknown) => return Err(unknown),
         };
         pids.sort_unstable();
+        let mut found: Vec<Running> = Vec::new();
         for pid in pids {
             match look.kubelet(pid) {
-                // One in a pod (a cluster in a cluster) is that cluster's, and names files that a pod may choose.
-                Ok(Some(_)) if look.is_in_pod(pid) => {}
-                Ok(Some(running)) => return Ok(Some(running)),
+                // Between fork and exec a child of the kubelet still has its command line.
+                Ok(Some(running)) if found.iter().any(|other| other.cmdline == running.cmdline) => {}
+                Ok(Some(running)) => found.push(running),
                 Ok(None) => {
                     others.first |= pid == 1;
                     if others.embedder.is_none()
-                        && let Some(name) = look.embedder().filter(|_| !look.is_in_pod(pid))
+                        && let Some(name) = look.embedder()
+                        && matches!(look.is_the_nodes(pid), Ok(true))
                     {
                         others.embedder = Some(format!("{name} (process {pid})"));
                     }
                 }
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
                 // A kubelet is running, and what it was told is not known: no file that lies about says so.
-                Err(NotSeen::Kubelet(why)) if !look.is_in_pod(pid) => return Err(why),
-                Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) => drop(others.hidden.get_or_insert(why)),
+                Err(NotSeen::Kubelet(why)) => return Err(why),
+                Err(NotSeen::Process(why)) => drop(others.hidden.get_or_insert(why)),
             }
         }
-        Ok(None)
+        choose(root, found)
     }
+}
+
+/// The one candidate, or the one of several that fits its own files.
+fn choose(root: &Root, mut found: Vec<Running>) -> Result<Option<Running>, Unknown> {
+    if found.len() > 1 {
+        let all: Vec<_> = found.iter().map(|running| running.pid.to_string()).collect();
+        let fitting: Vec<bool> = found.iter().map(|running| fits(root, running)).collect();
+        let mut fits = fitting.into_iter();
+        found.retain(|_| fits.next().unwrap_or(false));
+        if found.len() != 1 {
+            let why = format!(
+                "which process is the kubelet is not known: {} are called kubelet, belong to root, run outside pods, and \
+                 differ in their command lines",
+                all.join(" and ")
+            );
+            return Err(Unknown::new(Cause::Failed, why));
+        }
+    }
+    Ok(found.pop())
+}
+
+/// Whether the directory and the files that a kubelet's command line names are there. A container is not shown all of them.
+fn fits(root: &Root, running: &Running) -> bool {
+    let Ok(flags) = parse_cmdline(&running.cmdline) else { return false };
+    let mut named = [&flags.root_dir, &flags.config, &flags.config_dir].into_iter().flatten();
+    named.all(|path| {
+        let path = absolute(root, running.pid, path).unwrap_or_else(|_| path.clone());
+        root.is_partial() || root.exists(relative(&path))
+    })
 }
 
 /// Why a process could not be looked at.
@@ -151,13 +182,38 @@ impl Processes<'_> {
         Ok(&self.bytes)
     }
 
-    /// The process, if it is a kubelet. One that is ending has no command line any more.
+    /// The process, if it is the node's kubelet. One that is ending has no command line any more. The command line of a
+    /// pod's process is not read: its length and content are the pod's choice.
     fn kubelet(&mut self, pid: u32) -> Result<Option<Running>, NotSeen> {
         if self.read(pid, "comm").map_err(NotSeen::Process)?.trim_ascii_end() != b"kubelet" {
             return Ok(None);
         }
+        if !self.is_the_nodes(pid).map_err(NotSeen::Kubelet)? {
+            return Ok(None);
+        }
         let cmdline = self.read(pid, "cmdline").map_err(NotSeen::Kubelet)?.to_vec();
         Ok((!cmdline.is_empty()).then_some(Running { pid, cmdline }))
+    }
+
+    /// Whether a process belongs to root and runs outside pods: any user and any pod may call a program kubelet.
+    fn is_the_nodes(&mut self, pid: u32) -> Result<bool, Unknown> {
+        Ok(self.is_roots(pid)? && !self.is_in_pod(pid)?)
+    }
+
+    /// Whether all its user ids are root's: a program that is set-uid root has its caller's, too. A copy of a machine may
+    /// be without them.
+    fn is_roots(&mut self, pid: u32) -> Result<bool, Unknown> {
+        let is_live = self.root.is_live();
+        let status = match self.read(pid, "status") {
+            Ok(status) => String::from_utf8_lossy(status),
+            Err(why) if why.cause == Cause::Missing && !is_live => return Ok(true),
+            Err(why) => return Err(why),
+        };
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).map(|ids| ids.split_whitespace());
+        match ids {
+            Some(mut ids) => Ok(ids.all(|id| id == "0")),
+            None => Err(self.root.malformed(&format!("proc/{pid}/status"), "expected a line Uid:".to_owned())),
+        }
     }
 
     /// The name of the program that was looked at last, if it is one that runs kubelets.
@@ -167,11 +223,15 @@ impl Processes<'_> {
         std::str::from_utf8(known).ok()
     }
 
-    fn is_in_pod(&mut self, pid: u32) -> bool {
+    fn is_in_pod(&mut self, pid: u32) -> Result<bool, Unknown> {
         // In a container paths are told from its own group on (`/../../burstable/podUID`): only the pod's name is sure.
         let named = |groups: &[u8]| String::from_utf8_lossy(groups).lines().any(|line| pod_uid_of(line).is_some());
-        let groups = self.read(pid, "cgroup");
-        groups.is_ok_and(|groups| groups.windows(9).any(|window| window == b"/kubepods") || named(groups))
+        let is_live = self.root.is_live();
+        match self.read(pid, "cgroup") {
+            Ok(groups) => Ok(groups.windows(9).any(|window| window == b"/kubepods") || named(groups)),
+            Err(why) if why.cause == Cause::Missing && !is_live => Ok(false),
+            Err(why) => Err(why),
+        }
     }
 }
 

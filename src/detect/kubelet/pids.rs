@@ -108,7 +108,8 @@ fn kubepods(cgroups: &KnownPair<'_, Cgroups>, settings: &Settings, out: &mut Eva
         // Where no kubelet has started pods there are none to run out.
         let Some(group) = &cgroups.now.value.kubepods else { return Tri::No(cgroups.now.no()) };
         let before = cgroups.before().ok().and_then(|(before, _)| before.kubepods.as_ref());
-        InGroup { settings, group, before, whose: &|| "all pods together".to_owned() }.decide(&cgroups.now, object)
+        let whose = &|| "all pods together".to_owned();
+        InGroup { settings, group, before, whose, at_most: Severity::Critical }.decide(&cgroups.now, object)
     });
     out.decide(KIND, object, decision.into());
 }
@@ -125,7 +126,9 @@ fn pods(pods: &KnownPair<'_, PodCgroups>, settings: &Settings, out: &mut Evaluat
         let object = || Object { pod: Some(uid.clone()), ..Object::new(ObjectType::Cgroup, format!("pod/{uid}")) };
         let old = old.map(|pod: &PodCgroup| &pod.cgroup);
         let whose = || format!("pod {uid}");
-        let decision = InGroup { settings, group: &pod.cgroup, before: old, whose: &whose }.decide(&pods.now, object);
+        // A pod's own limit protects the node: that it is reached is no trouble of the node.
+        let group = InGroup { settings, group: &pod.cgroup, before: old, whose: &whose, at_most: Severity::Warning };
+        let decision = group.decide(&pods.now, object);
         out.decide(KIND, object, decision);
     }
     out.incomplete(KIND, pods.now.value.incomplete());
@@ -137,6 +140,8 @@ struct InGroup<'a> {
     group: &'a Cgroup,
     before: Option<&'a Cgroup>,
     whose: &'a dyn Fn() -> String,
+    /// The highest severity that reaching its limit can have.
+    at_most: Severity,
 }
 
 impl InGroup<'_> {
@@ -160,7 +165,7 @@ impl InGroup<'_> {
                 Ok(Some(limit)) => format!("{whose} may have {limit} process ids, and {forks} refused"),
                 Ok(None) | Err(_) => format!("{whose} reached a limit of process ids, and {forks} refused"),
             };
-            return Ok(Some(finding(Severity::Critical, object(), message, evidence).into()));
+            return Ok(Some(finding(self.at_most, object(), message, evidence).into()));
         }
         // Without a limit none can be reached.
         let Some(limit) = limit.map_err(Clone::clone)? else { return Ok(None) };
@@ -170,8 +175,9 @@ impl InGroup<'_> {
         }
         let found = Ids { settings: self.settings, whose: &(self.whose)(), used }.of(*limit, object);
         Ok(found.map(|finding| {
-            let finding = Finding { evidence: vec![in_use(used, *limit)], ..finding };
-            Raised { severity_unknown: refused.err().filter(|_| finding.severity < Severity::Critical), finding }
+            let severity = finding.severity.min(self.at_most);
+            let finding = Finding { severity, evidence: vec![in_use(used, *limit)], ..finding };
+            Raised { severity_unknown: refused.err().filter(|_| finding.severity < self.at_most), finding }
         }))
     }
 

@@ -74,6 +74,11 @@ impl EventStream {
         }
     }
 
+    /// The namespace of its pod, where it was known once.
+    pub fn namespace(&self) -> Option<&str> {
+        self.pod.as_ref().map(|pod| pod.namespace.as_str())
+    }
+
     pub fn remember(&self, key: &Key) -> Option<Remembered> {
         let (published, severity) = self.published?;
         Some(Remembered { key: key.clone(), severity, at: published.wall, since: self.since, pod: self.pod.clone() })

@@ -307,17 +307,85 @@ fn a_hundred_at_once_are_written_by_and_by_the_worst_first_and_said() {
     };
     let first = pass(&mut recorder, &flood, 0);
     assert_eq!(first[0].body["reason"], "DeadMount");
-    assert_eq!(count(first, 0), 10);
-    assert_eq!(recorder.counts().suppressed, 90);
+    assert_eq!(count(first, 0), 7, "three of the burst are for critical ones");
+    assert_eq!(recorder.counts().suppressed, 93);
     let hour: usize = (1..360).map(|n| count(pass(&mut recorder, &flood, n * 10), n * 10)).sum();
-    assert_eq!(hour + 10, 60, "no more than 60 in an hour");
+    assert_eq!(hour + 7, 44, "a third of the hour is for critical ones, of which summaries take four at most");
     let later: usize = (360..1080).map(|n| count(pass(&mut recorder, &flood, n * 10), n * 10)).sum();
     assert!(later <= 120, "{later}");
-    assert_eq!(summaries[0].0, 30, "as soon as there is room");
-    assert!(summaries[0].1.starts_with("Rate limit: 90 events suppressed since "), "{}", summaries[0].1);
-    assert!(summaries[0].1.contains("StalledIo 90"));
+    assert_eq!(summaries[0].0, 10, "in the pass after");
+    assert!(summaries[0].1.starts_with("Rate limit: 93 events suppressed since "), "{}", summaries[0].1);
+    assert!(summaries[0].1.contains("StalledIo 93"));
     let published: BTreeSet<_> = seen.iter().map(|(key, _)| key).collect();
     assert_eq!(published.len(), 100, "none is lost while it stands");
+}
+
+fn of_pod(namespace: &str, n: usize, severity: Severity) -> ReportedFinding {
+    let mut found = finding(Kind::OomKill, severity, &format!("pod/{namespace}-{n}"));
+    found.object.pod = Some(format!("{namespace}-{n}"));
+    found.pod_name = Some(format!("{namespace}/p{n}"));
+    found
+}
+
+/// A tenant's events come first, for an hour: a critical one of the node comes at once all the same.
+#[test]
+fn a_critical_event_does_not_wait_behind_a_tenants() {
+    let mut recorder = Recorder::new(at(0));
+    let flood = || (0..60).map(|n| of_pod("tenant", n, Severity::Warning)).collect::<Vec<_>>();
+    let sent: usize = (0..200).map(|n| pass(&mut recorder, &report(flood()), n * 10).len()).sum();
+    assert!((15..=19).contains(&sent), "the namespace has a share, beside summaries: {sent}");
+    let with = |more: ReportedFinding| report(flood().into_iter().chain([more]).collect());
+    let node = finding(Kind::FilesystemError, Severity::Critical, "xfs/nvme1n1");
+    let events = pass(&mut recorder, &with(node), 2000);
+    assert_eq!(events[0].body["reason"], "FilesystemError");
+    // Another tenant has its own share, also of the same kind.
+    let events = pass(&mut recorder, &with(of_pod("other", 0, Severity::Warning)), 2010);
+    assert!(events.iter().any(|event| event.body["regarding"]["namespace"] == "other"), "{events:#?}");
+}
+
+#[test]
+fn a_burst_of_any_severity_leaves_room_for_the_nodes_own() {
+    let mut recorder = Recorder::new(at(0));
+    let flood = |severity| (0..8).flat_map(move |ns| (0..20).map(move |n| of_pod(&format!("t{ns}"), n, severity)));
+    let mut last = 0;
+    for n in 0..360 {
+        let severity = if n < 100 { Severity::Warning } else { Severity::Critical };
+        last += pass(&mut recorder, &report(flood(severity).collect()), n * 10).len();
+    }
+    assert_eq!(last, 52, "eight of an hour are for the node alone");
+    let mut findings: Vec<_> = flood(Severity::Critical).collect();
+    findings.push(finding(Kind::EvictionThresholdMet, Severity::Critical, "memory.available"));
+    assert_eq!(pass(&mut recorder, &report(findings), 3599)[0].body["reason"], "EvictionThresholdMet");
+}
+
+#[test]
+fn the_first_event_of_a_kind_comes_before_more_of_another_and_the_summary_after_what_is_urgent() {
+    let mut recorder = Recorder::new(at(0));
+    let mut findings: Vec<_> = (0..40).map(|n| stalled(&format!("nvme{n}n1"))).collect();
+    pass(&mut recorder, &report(findings.clone()), 0);
+    findings.push(finding(Kind::UnmountedVolumePath, Severity::Warning, "x"));
+    findings.push(finding(Kind::DeadMount, Severity::Critical, "y"));
+    // One was earned, and three were kept.
+    let events = pass(&mut recorder, &report(findings), 30);
+    let reasons: Vec<_> = events.iter().map(|event| event.body["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["DeadMount", "UnmountedVolumePath"], "the summary waits");
+    assert!(recorder.left_out.is_due(at(30)));
+}
+
+#[test]
+fn findings_that_are_omitted_are_in_one_summary_with_their_namespace() {
+    let mut recorder = Recorder::new(at(0));
+    let mut full = report(vec![stalled("a")]);
+    full.kinds[0].left_out = 97;
+    full.kinds[0].left_out_of = vec![crate::report::LeftOut { of: "namespace shop".to_owned(), count: 97 }];
+    let kind = full.kinds[0].kind;
+    let events = pass(&mut recorder, &full, 0);
+    assert_eq!(events.len(), 2);
+    let note = events[1].body["note"].as_str().unwrap();
+    assert!(note.contains(&format!("{kind} 97 of namespace shop")), "{note}");
+    assert!((1..120).all(|n| pass(&mut recorder, &full, n * 10).is_empty()), "once while it lasts");
+    assert_eq!(pass(&mut recorder, &report(vec![stalled("a")]), 1300), []);
+    assert_eq!(pass(&mut recorder, &full, 1310).len(), 1, "and when it comes again");
 }
 
 #[test]
@@ -329,7 +397,7 @@ fn a_refused_summary_is_published_with_the_next() {
     assert_eq!(events[0].key, EventKey::Suppressed);
     recorder.refused(&events[0].key, None, None, at(30));
     let published = (4..100).flat_map(|n| pass(&mut recorder, &flood, n * 10)).find(|e| e.key == EventKey::Suppressed);
-    assert!(published.unwrap().body["note"].as_str().unwrap().starts_with("Rate limit: 10 events suppressed"));
+    assert!(published.unwrap().body["note"].as_str().unwrap().starts_with("Rate limit: 13 events suppressed"));
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn kind(out: &mut String, report: &Report, row: &KindState) {
         add(out, format_args!(" <small>{}</small>", Safe(why)));
     }
     if row.left_out > 0 {
-        add(out, format_args!(" <small>{} more, omitted (limit reached)</small>", row.left_out));
+        let of = row.left_out_of();
+        add(out, format_args!(" <small>{} more, omitted (limit reached): {}</small>", row.left_out, Safe(&of)));
     }
     out.push_str("</td></tr>\n");
 }

@@ -352,3 +352,49 @@ fn the_process_is_remembered_until_it_is_another() {
     fs::remove_dir_all(tree.0.path().join("proc/30")).unwrap();
     assert_eq!(pid(), None);
 }
+
+#[test]
+fn a_kubelet_of_another_user_is_not_the_nodes() {
+    let status = |ids: &str| format!("Name:\tkubelet\nUid:\t{ids}\nGid:\t0\t0\t0\t0\n");
+    let tree = Tree::new();
+    tree.process(1, "systemd", &[]);
+    tree.process(20, "kubelet", &["--root-dir=/evil"]).write("proc/20/status", status("1000\t1000\t1000\t1000"));
+    // A link called kubelet to a program that is set-uid root.
+    tree.process(21, "kubelet", &["--root-dir=/evil"]).write("proc/21/status", status("1000\t0\t0\t0"));
+    assert_eq!(tree.read().unwrap().root_dir, ROOT);
+    tree.process(22, "k3s", &[]).write("proc/22/status", status("1000\t1000\t1000\t1000"));
+    assert_eq!(tree.read().unwrap().origin, ConfigOrigin::NoKubelet, "nor is a program that would run one");
+    tree.process(40, "kubelet", &["--root-dir=/outer"]).write("proc/40/status", status("0\t0\t0\t0"));
+    assert_eq!(tree.read().unwrap().root_dir, "/outer");
+    tree.write("proc/40/status", "Name:\tkubelet\n");
+    assert!(tree.read().unwrap_err().why.contains("proc/40/status"));
+}
+
+/// A pod may choose a command line that is too long, or hangs: the node's kubelet is found all the same.
+#[test]
+fn a_pods_command_line_is_not_read() {
+    let tree = Tree::new();
+    tree.process(20, "kubelet", &[]).write("proc/20/cgroup", "0::/kubepods.slice/kubepods-podx.slice/y.scope\n");
+    tree.write("proc/20/cmdline", vec![b'x'; SMALL + 1]).process(40, "kubelet", &["--root-dir=/outer"]);
+    let root = tree.root();
+    let mut look = Processes { root: &root, path: String::new(), bytes: Vec::new() };
+    assert!(look.kubelet(20).is_ok_and(|running| running.is_none()));
+    assert_eq!(look.path, "proc/20/cgroup", "the last file that was read");
+    assert_eq!(tree.read().unwrap().root_dir, "/outer");
+}
+
+#[test]
+fn of_two_kubelets_the_one_that_fits_its_files_counts_else_neither() {
+    let tree = Tree::new();
+    tree.process(20, "kubelet", &["--root-dir=/nowhere", "--config=/none.yaml"])
+        .process(40, "kubelet", &["--root-dir=/outer", "--config=/k.yaml"])
+        .write("outer/pods/x", "")
+        .write("k.yaml", KIND);
+    assert_eq!(tree.read().unwrap().root_dir, "/outer");
+    // A child of the kubelet before it runs its own program.
+    tree.process(41, "kubelet", &["--root-dir=/outer", "--config=/k.yaml"]);
+    assert_eq!(tree.read().unwrap().root_dir, "/outer");
+    tree.write("nowhere/x", "").write("none.yaml", KIND);
+    let unknown = tree.read().unwrap_err();
+    assert!(unknown.why.contains("20 and 40"), "{}", unknown.why);
+}
