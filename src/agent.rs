@@ -145,7 +145,10 @@ pub async fn run(config: Config, begun: Begun) -> anyhow::Result<()> {
         lock = lock => lock?,
     };
     if let Some(binder) = begun.binder.filter(|_| !lock.hangs) {
-        server.serve_socket(binder, lock.is_held()).await;
+        tokio::select! {
+            () = stop.asked() => return Ok(()),
+            () = server.serve_socket(binder, lock.is_held()) => {}
+        }
     }
     let publishing = Publishing { served, server, watchdog };
     let agent = Agent::new(&config, begun.unrestricted_thread, publishing, !lock.hangs);

@@ -194,6 +194,56 @@ fn a_connection_lasts_ten_seconds_and_has_one_answer() {
     });
 }
 
+/// Connections fewer than the limit can exhaust the descriptors where the hard limit is low: then it waits, and does not spin.
+#[test]
+fn without_a_descriptor_it_waits_and_serves_again_when_there_is_one() {
+    in_own_network(|| {
+        let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -n 28; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_barnacle")]);
+        let mut agent = Program::spawn(shell, &agent_arguments(&tree, state.path()));
+        agent.answers(LOOPBACK, "/readyz", 200, LONG);
+        let held: Vec<TcpStream> = (0..28).map(|number| connected(peer(number), NODE)).collect();
+        let out = || agent.stderr().contains("no connection can be accepted");
+        eventually(LONG, "there are no more descriptors", out);
+        let before = ticks(&agent);
+        thread::sleep(Duration::from_secs(2));
+        let spent = ticks(&agent) - before;
+        assert!(spent < 50, "{spent} hundredths of a second of 2 s");
+        drop(held);
+        agent.answers(NODE, "/readyz", 200, LONG);
+        assert_eq!(agent.stderr().matches("no connection can be accepted").count(), 1, "{}", agent.stderr());
+    });
+}
+
+/// Time on processors, in hundredths of a second.
+fn ticks(program: &Program) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The main thread, that of the collectors, that of the state file, and the one that watches the loop.
+#[test]
+fn it_has_four_threads() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    let listen = address.to_string();
+    let mut arguments = agent_arguments(&tree, state.path()).to_vec();
+    arguments.truncate(7);
+    arguments[6] = &listen;
+    let mut agent = Program::start(&arguments);
+    agent.answers(address, "/readyz", 200, LONG);
+    let names = || -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap().flatten();
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok()).collect()
+    };
+    // The component `holders` has one more.
+    let threads = || names().iter().filter(|name| !name.starts_with("barnacle-unrest")).count();
+    eventually(LONG, "the thread that made the socket has ended", || threads() <= 4);
+    thread::sleep(Duration::from_secs(1));
+    assert!(threads() <= 4, "{:?}", names());
+}
+
 /// Others may take the port first, and without one the node is watched all the same.
 #[test]
 fn a_port_that_is_taken_is_named_and_stops_nothing_and_is_served_when_it_is_free() {

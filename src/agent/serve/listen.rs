@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::admission::Peer;
@@ -23,6 +23,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Where no connection can be accepted (no descriptor, no memory) it is tried again after this time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
+/// And is logged again after this time: whoever fills the table of descriptors must not fill the log as well.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Serves an address for as long as the program runs. A port that is in use leaves the node watched all the same.
 pub(super) fn start(shared: Arc<Shared>, address: SocketAddr, scope: Scope) {
@@ -80,16 +82,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept(shared: &Arc<Shared>, listener: &TcpListener, scope: Scope) {
-    let mut is_failing = false;
+    let mut logged: Option<Instant> = None;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                is_failing = false;
-                take(shared, stream, peer.ip(), scope);
-            }
+            Ok((stream, peer)) => take(shared, stream, peer.ip(), scope),
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut is_failing, true) {
+                if logged.is_none_or(|then| then.elapsed() > LOG_AGAIN) {
+                    logged = Some(Instant::now());
                     warn!(%error, setting = scope.setting(), "no connection can be accepted; it is tried again");
                 }
                 sleep(ACCEPT_RETRY).await;

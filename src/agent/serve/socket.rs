@@ -130,12 +130,15 @@ impl Server {
 
 async fn accept(shared: &Shared, listener: &UnixListener) {
     let places = Arc::new(Semaphore::new(MOST));
+    let mut is_logged = false;
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "no connection to the socket can be accepted; it is tried again");
+                if !std::mem::replace(&mut is_logged, true) {
+                    warn!(%error, "no connection to the socket can be accepted; it is tried again");
+                }
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
@@ -170,6 +173,23 @@ mod tests {
         {
             assert_eq!(trusts(own, other), trusted, "{own} {other}");
         }
+    }
+
+    /// Both on a thread of its own: what is given away there is kept by the other tests.
+    #[test]
+    fn under_landlock_only_the_thread_that_began_before_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let restricted = || {
+            let binder = Binder::start(Some(dir.path())).unwrap();
+            if let Err(why) = crate::agent::landlock::restrict(Some(dir.path()), None) {
+                return println!("skipped: {why}");
+            }
+            let refused = make(&path(dir.path()), Replace::Nothing).map(drop).map_err(|error| error.kind());
+            assert_eq!(refused, Err(ErrorKind::PermissionDenied));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            assert!(runtime.block_on(binder.bind(Replace::Nothing)).is_ok());
+        };
+        std::thread::scope(|scope| scope.spawn(restricted).join().unwrap());
     }
 
     #[test]
