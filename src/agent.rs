@@ -1,5 +1,6 @@
 //! The loop around the engine: wake, collect, step, record, report.
 
+pub mod ask;
 pub mod cleanup;
 pub mod cluster;
 mod ec2;
@@ -8,12 +9,14 @@ mod kube_connection;
 pub mod landlock;
 pub mod lock;
 pub mod look;
+pub mod process;
 mod publish;
 pub mod schedule;
 pub mod serve;
 pub mod state;
 pub mod stop;
 pub mod sweep;
+pub mod watchdog;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,9 +47,11 @@ use ec2::Ec2Connection;
 use kube_connection::KubeConnection;
 use lock::Lock;
 use schedule::Schedule;
-use serve::Served;
+use serve::socket::Binder;
+use serve::{Scope, Served, Server};
 use state::StateDir;
 use stop::Stop;
+use watchdog::Watchdog;
 
 /// Wakes that follow one another closer than this are one.
 const WAKE_DEBOUNCE: Duration = Duration::from_secs(1);
@@ -102,39 +107,56 @@ struct Agent {
     state: StateDir,
     figures: AgentFigures,
     history: History,
-    served: watch::Sender<Arc<Served>>,
+    publishing: Publishing,
     lookups: Vec<Lookup>,
+}
+
+/// Where the end of a cycle is shown.
+struct Publishing {
+    served: watch::Sender<Arc<Served>>,
+    server: Server,
+    watchdog: Watchdog,
+}
+
+/// What was begun before Landlock was applied, and how it was.
+#[derive(Debug)]
+pub struct Begun {
+    /// Version of Landlock that is applied; zero for none.
+    pub landlock_abi: u32,
+    /// The thread that Landlock does not hold, where there is a use for it.
+    pub unrestricted_thread: Option<UnrestrictedThread>,
+    /// Makes the socket in the state directory.
+    pub binder: Option<Binder>,
 }
 
 /// Runs until told to stop.
 ///
 /// # Errors
-/// When it cannot start: an address is taken, another agent holds the state directory, or the root cannot be opened.
-pub async fn run(
-    config: Config,
-    landlock_abi: u32,
-    unrestricted_thread: Option<UnrestrictedThread>,
-) -> anyhow::Result<()> {
+/// When it cannot start: another agent holds the state directory, or the root cannot be opened.
+pub async fn run(config: Config, begun: Begun) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
+    let watchdog = Watchdog::start();
     let (served, watching) = watch::channel(Arc::new(Served::default()));
-    // Served before the disk is asked for anything, and before the first cycle: a probe that finds nothing would have us
-    // killed while we wait.
-    let is_served = serve_all(&config, &watching).await.is_ok();
+    // Served before the disk is asked for anything, and before the first cycle: who asks is told that we have begun.
+    let server = serve_all(&config, watching);
     let lock = Lock::take(config.state_dir.as_deref().map(Path::new));
     let lock = tokio::select! {
         () = stop.asked() => return Ok(()),
         lock = lock => lock?,
     };
-    // An agent that was still ending had the addresses as well, and has ended by now.
-    if !is_served {
-        serve_all(&config, &watching).await?;
+    if let Some(binder) = begun.binder.filter(|_| !lock.hangs) {
+        tokio::select! {
+            () = stop.asked() => return Ok(()),
+            () = server.serve_socket(binder, lock.is_held()) => {}
+        }
     }
-    let agent = Agent::new(&config, unrestricted_thread, served, !lock.hangs);
+    let publishing = Publishing { served, server, watchdog };
+    let agent = Agent::new(&config, begun.unrestricted_thread, publishing, !lock.hangs);
     let mut agent = tokio::select! {
         () = stop.asked() => return Ok(()),
         agent = agent => agent?,
     };
-    agent.figures.landlock_abi = landlock_abi;
+    agent.figures.landlock_abi = begun.landlock_abi;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "agent started");
     loop {
         // A read that hangs holds up a cycle, and must not hold up our end.
@@ -163,14 +185,14 @@ pub async fn expect_no_program(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Serves all addresses, or none of them.
-async fn serve_all(config: &Config, watching: &watch::Receiver<Arc<Served>>) -> anyhow::Result<()> {
-    let mut bound = vec![serve::bind(config.listen, serve::Scope::All).await?];
+/// Serves all addresses.
+fn serve_all(config: &Config, watching: watch::Receiver<Arc<Served>>) -> Server {
+    let server = Server::new(watching);
+    server.serve(config.listen, Scope::All);
     if let Some(address) = config.metrics_listen {
-        bound.push(serve::bind(address, serve::Scope::MetricsAndHealth).await?);
+        server.serve(address, Scope::MetricsAndHealth);
     }
-    bound.into_iter().for_each(|bound| bound.serve(watching.clone()));
-    Ok(())
+    server
 }
 
 /// The state directory, or none where its disk does not answer.
@@ -193,7 +215,7 @@ impl Agent {
     async fn new(
         config: &Config,
         unrestricted_thread: Option<UnrestrictedThread>,
-        served: watch::Sender<Arc<Served>>,
+        publishing: Publishing,
         disk_answers: bool,
     ) -> anyhow::Result<Self> {
         let (host_reader, clock) = host_reader(config, unrestricted_thread)?;
@@ -229,7 +251,7 @@ impl Agent {
             state,
             figures,
             history: History::default(),
-            served,
+            publishing,
             lookups: Vec::new(),
         })
     }
@@ -296,14 +318,15 @@ impl Agent {
         let mut report = Report::of(&self.engine, Origin::Agent);
         report.notes.push(self.api.note());
         report.notes.extend(self.ec2.note());
+        report.notes.extend(self.publishing.server.notes());
         report.history = self.history.all();
         self.api.publish(&self.engine, &report, now);
         self.figures.api = self.api.figures();
         self.figures.published = self.api.publish_figures();
         self.figures.ec2 = self.ec2.figures();
-        let served =
-            Served { report: Some(report), figures: self.figures.clone(), completed: tokio::time::Instant::now() };
-        self.served.send_replace(Arc::new(served));
+        self.figures.connections_refused_total = self.publishing.server.refused();
+        self.publishing.served.send_replace(Arc::new(Served::new(Some(report), self.figures.clone())));
+        self.publishing.watchdog.turned();
     }
 
     /// Waits for the clock or the kernel; `None` when told to stop.

@@ -275,8 +275,16 @@ fn probes_and_scrapes_go_where_it_listens() {
     let listen = list(&container["env"]).iter().find(|item| item["name"] == "BARNACLE_METRICS_LISTEN").unwrap();
     assert_eq!(listen["value"], json!(format!("$(HOST_IP):{port}")));
     assert_eq!(daemonset["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"], json!(port));
-    for probe in ["livenessProbe", "readinessProbe"] {
-        assert_eq!(container[probe]["httpGet"]["port"], "metrics", "{probe}");
+    assert_eq!(container["readinessProbe"]["httpGet"]["port"], "metrics");
+}
+
+/// With the loopback interface down no probe comes through, and an agent that works must not be killed for it.
+#[test]
+fn no_probe_over_the_network_ends_the_program() {
+    for pods in [base(), yaml("cluster/deployment.yaml")] {
+        let container = container(&pods);
+        assert_eq!((&container["livenessProbe"], &container["startupProbe"]), (&Value::Null, &Value::Null));
+        assert!(container["readinessProbe"].is_object());
     }
 }
 

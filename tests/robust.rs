@@ -3,10 +3,12 @@
 mod agent;
 mod check;
 mod commands;
+mod connections;
 mod container;
 mod copied;
 mod hang;
 mod input;
+mod memory;
 mod mounts;
 pub mod program;
 mod tree;

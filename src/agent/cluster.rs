@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::serve::{self, Served};
+use super::serve::{Served, Server};
 use super::stop::Stop;
 use super::sweep::hints;
+use super::watchdog::Watchdog;
 use crate::collect::clock::Clock;
 use crate::collect::cluster::Pending;
 use crate::collect::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
@@ -32,20 +33,17 @@ const BEAT: Duration = Duration::from_secs(10);
 /// Runs until told to stop.
 ///
 /// # Errors
-/// When there is no API server to be had, or an address is taken.
+/// When there is no API server to be had.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
         bail!("no API server to ask: this is no pod of a cluster, and no kubeconfig was given (setting: kubeconfig)");
     };
     let (served, watching) = watch::channel(Arc::new(Served::default()));
-    serve::start(config.listen, serve::Scope::All, watching.clone()).await?;
-    if let Some(address) = config.metrics_listen {
-        serve::start(address, serve::Scope::MetricsAndHealth, watching).await?;
-    }
+    let (server, watchdog) = (super::serve_all(&config, watching), Watchdog::start());
     let api = connect(&access, "cluster").await?;
     info!(version = env!("CARGO_PKG_VERSION"), server = %api.server, "watching what is pending in this cluster");
-    let cycles = cycle_for_ever(&config, api, &served);
+    let cycles = cycle_for_ever(&config, api, &served, &server, &watchdog);
     tokio::select! {
         () = stop.asked() => {}
         () = cycles => {}
@@ -54,7 +52,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn cycle_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Served>>) {
+async fn cycle_for_ever(
+    config: &Config,
+    api: Api,
+    served: &watch::Sender<Arc<Served>>,
+    server: &Server,
+    watchdog: &Watchdog,
+) {
     let clock = Clock::here();
     let pending = Pending::start(&api, clock);
     let daily = config.ec2.then(|| Daily::start(&api, hints(config), clock, FIRST_SWEEP));
@@ -75,12 +79,11 @@ async fn cycle_for_ever(config: &Config, api: Api, served: &watch::Sender<Arc<Se
         figures.cycles_total += 1;
         figures.api = super::kube_connection::figures(&api);
         figures.ec2 = daily.as_ref().map(swept);
-        let report = Some(report(&engine, &api, config.ec2));
-        served.send_replace(Arc::new(Served {
-            report,
-            figures: figures.clone(),
-            completed: tokio::time::Instant::now(),
-        }));
+        figures.connections_refused_total = server.refused();
+        let mut report = report(&engine, &api, config.ec2);
+        report.notes.extend(server.notes());
+        served.send_replace(Arc::new(Served::new(Some(report), figures.clone())));
+        watchdog.turned();
     }
 }
 

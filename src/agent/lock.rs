@@ -24,12 +24,18 @@ const BETWEEN: Duration = Duration::from_millis(250);
 /// The right to write to a state directory, for as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
     /// Whether the disk did not answer: nothing else in the directory may be waited for.
     pub hangs: bool,
 }
 
 impl Lock {
+    /// Whether it is held: no other agent uses the directory.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Waits for the agent before us to end. A directory that cannot be locked stops no agent: a full or read-only disk
     /// must not make a node unwatched.
     ///
@@ -44,7 +50,7 @@ impl Lock {
         (disk, other_agent): (Duration, Duration),
         open: impl FnOnce(&Path) -> std::io::Result<File> + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let Some(dir) = dir else { return Ok(Self { _file: None, hangs: false }) };
+        let Some(dir) = dir else { return Ok(Self { file: None, hangs: false }) };
         let path = dir.to_owned();
         let Some(opened) = in_time(disk, move || open(&path)).await else {
             warn!(
@@ -53,7 +59,7 @@ impl Lock {
                  over a restart; make sure that no second agent uses it",
                 disk.as_secs_f64()
             );
-            return Ok(Self { _file: None, hangs: true });
+            return Ok(Self { file: None, hangs: true });
         };
         let file = match opened {
             Ok(file) => file,
@@ -64,7 +70,7 @@ impl Lock {
         let mut waited = false;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: Some(file), hangs: false }),
+                Ok(()) => return Ok(Self { file: Some(file), hangs: false }),
                 Err(TryLockError::Error(error)) => return Ok(without(dir, &error)),
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -129,7 +135,7 @@ fn open(dir: &Path) -> std::io::Result<File> {
 fn without(dir: &Path, error: &std::io::Error) -> Lock {
     let file = dir.join(FILE);
     warn!(file = %file.display(), %error, "the state directory cannot be locked: make sure that no second agent uses it");
-    Lock { _file: None, hangs: false }
+    Lock { file: None, hangs: false }
 }
 
 #[cfg(test)]
@@ -146,12 +152,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         block_on(async {
             let first = Lock::take(Some(dir.path())).await.unwrap();
-            assert!(first._file.is_some());
+            assert!(first.file.is_some());
             let clock = Clock::here();
             let second = async {
                 let begun = clock.now();
                 let lock = Lock::take(Some(dir.path())).await.unwrap();
-                assert!(lock._file.is_some());
+                assert!(lock.file.is_some());
                 clock.now().since(&begun).unwrap()
             };
             let end = async {
@@ -197,7 +203,7 @@ mod tests {
                 lock = take => lock.unwrap(),
                 () = beat => unreachable!(),
             };
-            assert!(lock._file.is_none() && lock.hangs);
+            assert!(lock.file.is_none() && lock.hangs);
             assert!(beats > 3, "what else runs here was held up");
         });
         drop(release);
@@ -208,9 +214,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FILE)).unwrap();
         block_on(async {
-            assert!(Lock::take(Some(dir.path())).await.unwrap()._file.is_none());
-            assert!(Lock::take(Some(Path::new("/proc/none/of/ours"))).await.unwrap()._file.is_none());
-            assert!(Lock::take(None).await.unwrap()._file.is_none());
+            assert!(Lock::take(Some(dir.path())).await.unwrap().file.is_none());
+            assert!(Lock::take(Some(Path::new("/proc/none/of/ours"))).await.unwrap().file.is_none());
+            assert!(Lock::take(None).await.unwrap().file.is_none());
         });
     }
 }

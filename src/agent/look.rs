@@ -1,13 +1,9 @@
-//! A look without an agent, and a request to the one that runs here.
+//! A look without an agent.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::collect::HostReader;
 use crate::collect::clock::Clock;
@@ -18,130 +14,21 @@ use crate::engine::{Engine, Step};
 use crate::facts::{BootId, Cause, Lookup, NodeTime, Observation, Provider, Source, SourceSet, Unknown};
 use crate::ledger::LedgerState;
 use crate::report::note::{About, Note};
-use crate::report::{Origin, Report, text};
+use crate::report::{Origin, Report};
 
 use super::ec2::Ec2Connection;
 use super::identity::{Machine, Whose, whose};
 use super::kube_connection::KubeConnection;
 use super::state::Peek;
 
-/// More than any report of ours.
-const MAX_BYTES: u64 = 16 << 20;
-/// How long the agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Time between two looks of a longer one.
 const BETWEEN: Duration = Duration::from_secs(5);
-
-/// A report of an agent that is older than this is not used: an agent looks every 10 s, or every minute at most.
-const MAX_REPORT_AGE: SignedDuration = SignedDuration::from_secs(120);
-
-/// Why no report of an agent is used, and what that says of the agent.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoReport {
-    /// Nothing listens there: no agent runs here, or not at this address.
-    #[error("no agent runs here (nothing listens on {0})")]
-    NothingListens(SocketAddr),
-    /// Something listens there, and takes no connection.
-    #[error("the agent at {0} took no connection within {secs} s: it may be hung", secs = PATIENCE.as_secs())]
-    NoConnection(SocketAddr),
-    /// The connection stands, and no whole answer came.
-    #[error(
-        "the agent at {0} did not answer within {secs} s (it accepts connections): it may be hung",
-        secs = PATIENCE.as_secs()
-    )]
-    Silent(SocketAddr),
-    /// The agent answers, and has not looked for long.
-    #[error("the agent at {0} answers, but its last look is {1} old: it may be hung")]
-    Stale(SocketAddr, String),
-    /// Something answered, and it was no report.
-    #[error("no report of an agent came from {0}: {1}")]
-    Unusable(SocketAddr, String),
-}
-
-impl NoReport {
-    /// Whether an agent is there that does not do its work.
-    #[must_use]
-    pub fn is_hung(&self) -> bool {
-        match self {
-            Self::NoConnection(_) | Self::Silent(_) | Self::Stale(..) => true,
-            // Another program, or an agent that has just started.
-            Self::NothingListens(_) | Self::Unusable(..) => false,
-        }
-    }
-}
-
-/// Asks the agent that runs on this machine, which is in this boot. Any program may listen on that port: a report of another
-/// machine (of a forwarded port) or of a copy is none.
-///
-/// # Errors
-/// Why there is no answer that can be used.
-pub async fn ask(address: SocketAddr, boot: BootId) -> Result<Report, NoReport> {
-    let connect = timeout(PATIENCE, TcpStream::connect(address)).await;
-    let stream = match connect {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(NoReport::NothingListens(address));
-        }
-        Ok(Err(error)) => return Err(NoReport::Unusable(address, error.to_string())),
-        Err(_) => return Err(NoReport::NoConnection(address)),
-    };
-    let reply = timeout(PATIENCE, fetch(stream, address)).await.map_err(|_| NoReport::Silent(address))?;
-    let reply = reply.map_err(|error| NoReport::Unusable(address, error.to_string()))?;
-    let mut report = parse_reply(&reply).map_err(|why| NoReport::Unusable(address, why))?;
-    expect_own(&report, boot, Timestamp::now()).map_err(|why| NoReport::Unusable(address, why))?;
-    let age = text::between(report.at, Timestamp::now());
-    if Timestamp::now().duration_since(report.at) > MAX_REPORT_AGE {
-        return Err(NoReport::Stale(address, text::duration(age)));
-    }
-    let looked = format!("by the agent at {address}, {} ago", text::duration(age));
-    report.notes.insert(0, Note::new(About::Look, looked));
-    Ok(report)
-}
-
-/// Whether a report is an agent's, of this boot of this machine, and of now or before.
-fn expect_own(report: &Report, boot: BootId, now: Timestamp) -> Result<(), String> {
-    if report.origin != Origin::Agent {
-        return Err("what answered there is no agent of a node".to_owned());
-    }
-    let there = report.boot.filter(|there| *there == boot && boot != BootId::default());
-    if there.is_none() {
-        let there = report.boot.map_or_else(|| "none that it says".to_owned(), |there| there.to_string());
-        return Err(format!(
-            "it is of another machine or boot, and not shown here: its boot is {there}, this one is {boot}"
-        ));
-    }
-    if report.at.duration_since(now) > MAX_REPORT_AGE {
-        return Err(format!("it is dated {:.0}, and it is {now:.0} here", report.at));
-    }
-    Ok(())
-}
 
 /// The boot of the running machine that is to be looked at; none where it is a copy of one's files.
 #[must_use]
 pub fn live_boot(config: &Config) -> Option<BootId> {
     let root = Root::open(Path::new(&config.host_root)).ok().filter(Root::is_live)?;
     Some(Clock::new(&root).now().boot)
-}
-
-/// The report in an agent's HTTP reply. Anything may listen on that port.
-///
-/// # Errors
-/// Why it is none, in one line.
-pub fn parse_reply(reply: &[u8]) -> Result<Report, String> {
-    let end = reply.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not an HTTP reply")?;
-    if !reply.starts_with(b"HTTP/1.") || reply.get(9..12) != Some(b"200") {
-        return Err("it answers without a report (it has just started, or is another program)".to_owned());
-    }
-    let body = reply.get(end.saturating_add(4)..).unwrap_or_default();
-    serde_json::from_slice(body).map_err(|_| "what answered there is no barnacle of this version".to_owned())
-}
-
-async fn fetch(mut stream: TcpStream, address: SocketAddr) -> std::io::Result<Vec<u8>> {
-    let request = format!("GET /api/v1/report HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut reply = Vec::new();
-    stream.take(MAX_BYTES).read_to_end(&mut reply).await?;
-    Ok(reply)
 }
 
 /// An attachment names a volume, and that a claim.
@@ -351,24 +238,6 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_report_of_another_machine_boot_program_or_time_is_not_used() {
-        let (mut report, now) = (crate::report::samples::healthy(), Timestamp::now());
-        (report.origin, report.at) = (Origin::Agent, now);
-        let boot = report.boot.unwrap();
-        assert_eq!(expect_own(&report, boot, now), Ok(()));
-        let why = |report: &Report, boot| expect_own(report, boot, now).unwrap_err();
-        let other = "00000000-0000-4000-8000-00000000000b";
-        let said = why(&report, other.parse().unwrap());
-        assert!(said.contains("another machine or boot") && said.contains(other), "{said}");
-        let unread = Report { boot: None, ..report.clone() };
-        assert!(why(&unread, BootId::default()).contains("another machine or boot"));
-        let of_cluster = Report { origin: Origin::Cluster, ..report.clone() };
-        assert!(why(&of_cluster, boot).contains("no agent of a node"));
-        report.at = now.checked_add(Duration::from_secs(3600)).unwrap();
-        assert!(why(&report, boot).contains("it is dated"));
-    }
 
     #[test]
     fn another_machines_node_is_refused_with_the_way_to_look_there() {

@@ -1,44 +1,73 @@
 //! The agent's addresses: status page, metrics, health, and the report as JSON.
+//!
+//! Anything on the network may connect, so what a connection can cost is bounded: see [`admission`] and [`http`].
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+mod admission;
+mod http;
+mod listen;
+pub mod socket;
 
-use anyhow::anyhow;
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use tokio::net::TcpListener;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use hyper::body::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::report::metrics::{self, AgentFigures};
+use crate::report::note::{About, Note};
 use crate::report::{Report, json, page};
 
-/// What there is to tell at one time.
+use admission::Admission;
+
+/// What there is to show at one time.
 #[derive(Debug)]
 pub struct Served {
     /// The report of the last cycle; none before the first.
-    pub report: Option<Report>,
-    /// Figures of the agent itself.
-    pub figures: AgentFigures,
+    report: Option<Report>,
+    figures: AgentFigures,
     /// When the last cycle ended; before the first, when we began.
-    pub completed: Instant,
+    completed: Instant,
+    metrics: OnceLock<Bytes>,
+    page: OnceLock<Bytes>,
+    json: OnceLock<Bytes>,
 }
 
 impl Default for Served {
     fn default() -> Self {
-        Self { report: None, figures: AgentFigures::default(), completed: Instant::now() }
+        Self::new(None, AgentFigures::default())
     }
 }
 
-/// A loop that has not passed for so long will not: every read has its own, shorter, limit.
-const DEAD_AFTER: Duration = Duration::from_secs(180);
+impl Served {
+    /// What a cycle that ends now has to show.
+    #[must_use]
+    pub fn new(report: Option<Report>, figures: AgentFigures) -> Self {
+        let (metrics, page, json) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { report, figures, completed: Instant::now(), metrics, page, json }
+    }
+
+    /// The text for Prometheus. Like the other two it is made for the first request of a cycle, and all requests share it.
+    fn metrics(&self, report: &Report) -> Bytes {
+        self.metrics.get_or_init(|| shared(metrics::render(report, &self.figures))).clone()
+    }
+
+    fn page(&self, report: &Report) -> Bytes {
+        self.page.get_or_init(|| shared(page::html(report))).clone()
+    }
+
+    fn json(&self, report: &Report) -> Bytes {
+        self.json.get_or_init(|| shared(json::to_json(report))).clone()
+    }
+}
+
+/// Without the room that the text was given to grow into.
+fn shared(text: String) -> Bytes {
+    Bytes::from(text.into_boxed_str().into_boxed_bytes())
+}
 
 /// What an address offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,141 +78,89 @@ pub enum Scope {
     MetricsAndHealth,
 }
 
+impl Scope {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::All => "listen",
+            Self::MetricsAndHealth => "metrics-listen",
+        }
+    }
+}
+
 type Watching = watch::Receiver<Arc<Served>>;
 
-/// Starts to serve; requests are answered from the last cycle and never cause one.
-///
-/// # Errors
-/// When the address is taken or not ours.
-pub async fn start(address: SocketAddr, scope: Scope, watching: Watching) -> anyhow::Result<()> {
-    bind(address, scope).await?.serve(watching);
-    Ok(())
-}
+/// Serves the last cycle at any number of addresses; requests are answered from it and never cause one.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<Shared>);
 
-/// An address that is ours, and not served yet: who asks waits.
 #[derive(Debug)]
-pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-    scope: Scope,
+struct Shared {
+    watching: Watching,
+    admission: Mutex<Admission>,
+    refused: AtomicU64,
+    /// Why an address or the socket is not served, by its name.
+    troubles: Mutex<BTreeMap<String, String>>,
 }
 
-impl Bound {
-    /// Requests are answered from the last cycle and never cause one.
-    pub fn serve(self, watching: Watching) {
-        let Self { listener, address, scope } = self;
-        let app = routes(scope).with_state(watching);
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                warn!(%address, %error, "no longer serving");
-            }
-        });
+impl Server {
+    /// A server without an address.
+    #[must_use]
+    pub fn new(watching: Watching) -> Self {
+        let (admission, troubles) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { watching, admission, refused: AtomicU64::new(0), troubles }))
+    }
+
+    /// Serves an address from now on; one that cannot be had is tried again until it can.
+    pub fn serve(&self, address: SocketAddr, scope: Scope) {
+        listen::start(Arc::clone(&self.0), address, scope);
+    }
+
+    /// Connections that were closed at once because there were too many.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// What a reader of the report must know: where it is not served, and why.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        locked(&self.0.troubles).values().map(|why| Note::new(About::Addresses, why.clone())).collect()
     }
 }
 
-/// Takes an address.
-///
-/// # Errors
-/// When it is taken or not ours.
-pub async fn bind(address: SocketAddr, scope: Scope) -> anyhow::Result<Bound> {
-    let setting = match scope {
-        Scope::All => "listen",
-        Scope::MetricsAndHealth => "metrics-listen",
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::AddrInUse => "is another agent running here?",
-            _ => "expected an address of this machine",
-        };
-        anyhow!("cannot listen on {address} (setting: {setting}): {why} {error}")
-    })?;
-    Ok(Bound { listener, address, scope })
-}
-
-fn routes(scope: Scope) -> Router<Watching> {
-    let common =
-        Router::new().route("/metrics", get(metrics)).route("/healthz", get(alive)).route("/readyz", get(ready));
-    match scope {
-        Scope::MetricsAndHealth => common,
-        Scope::All => {
-            let page = Router::new().route("/", get(status)).route("/api/v1/report", get(report));
-            common.merge(page.layer(from_fn(by_address)))
+impl Shared {
+    /// Remembers why something is not served; a line of the log is written where that is news.
+    fn fail(&self, name: &str, why: String) {
+        if locked(&self.troubles).insert(name.to_owned(), why.clone()).is_none() {
+            warn!("{why}");
         }
     }
-}
 
-/// A page elsewhere can have its own name resolve to the loopback, and read what is answered under that name. An
-/// address or localhost cannot be made to.
-async fn by_address(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name =
-        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if name == "localhost" || bare.parse::<IpAddr>().is_ok() {
-        return next.run(request).await;
+    /// It is served; whether it was not before.
+    fn mend(&self, name: &str) -> bool {
+        locked(&self.troubles).remove(name).is_some()
     }
-    (StatusCode::FORBIDDEN, "ask by address, or as localhost: other names are refused\n").into_response()
 }
 
-const HTML: &str = "text/html; charset=utf-8";
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const JSON: &str = "application/json";
-
-fn answer(kind: &'static str, body: String) -> Response {
-    let headers: [(HeaderName, &str); 3] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, body).into_response()
+/// What a panic left behind is whole: each of these changes in one step.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn not_yet() -> Response {
-    let wait = [(header::RETRY_AFTER, "1")];
-    (StatusCode::SERVICE_UNAVAILABLE, wait, "the first look at this node is not done yet; try again in a second\n")
-        .into_response()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
 
-/// The report of the last cycle; a request that comes before the first one waits for it a little.
-async fn latest(mut watching: Watching) -> Option<Arc<Served>> {
-    let first = watching.wait_for(|served| served.report.is_some());
-    let served = tokio::time::timeout(Duration::from_secs(2), first).await.ok()?.ok()?;
-    Some(Arc::clone(&served))
-}
-
-async fn status(State(watching): State<Watching>) -> Response {
-    match latest(watching).await.as_deref() {
-        Some(Served { report: Some(report), .. }) => {
-            let policy = [(header::CONTENT_SECURITY_POLICY, page::LIVE_POLICY)];
-            (policy, answer(HTML, page::html(report))).into_response()
+    #[test]
+    fn each_form_is_rendered_once_for_all_requests_and_not_before_one_asks() {
+        let served = Served::new(Some(samples::sick()), AgentFigures::default());
+        let report = served.report.as_ref().unwrap();
+        assert!(served.metrics.get().is_none() && served.page.get().is_none() && served.json.get().is_none());
+        for render in [Served::metrics, Served::page, Served::json] {
+            let (first, second) = (render(&served, report), render(&served, report));
+            assert!(!first.is_empty());
+            assert_eq!(first.as_ptr(), second.as_ptr(), "both have the same bytes in memory");
         }
-        _ => not_yet(),
     }
-}
-
-async fn report(State(watching): State<Watching>) -> Response {
-    match latest(watching).await.as_deref() {
-        Some(Served { report: Some(report), .. }) => answer(JSON, json::to_json(report)),
-        _ => not_yet(),
-    }
-}
-
-async fn metrics(State(watching): State<Watching>) -> Response {
-    match latest(watching).await.as_deref() {
-        Some(Served { report: Some(report), figures, .. }) => answer(TEXT, metrics::render(report, figures)),
-        _ => not_yet(),
-    }
-}
-
-async fn ready(State(watching): State<Watching>) -> Response {
-    if watching.borrow().report.is_some() { "ok\n".into_response() } else { not_yet() }
-}
-
-async fn alive(State(watching): State<Watching>) -> Response {
-    let since = watching.borrow().completed.elapsed();
-    if since < DEAD_AFTER {
-        return "ok\n".into_response();
-    }
-    let why = format!("no look at this node has ended for {} s\n", since.as_secs());
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }

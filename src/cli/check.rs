@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::agent::look;
+use crate::agent::{ask, look, process};
 use crate::config::{Config, Setting, parse_duration};
 use crate::facts::BootId;
 use crate::finding::Kind;
@@ -26,7 +26,8 @@ pub(super) fn command() -> Command {
         .about("Report what is wrong on this machine")
         .long_about(
             "Report what is wrong on this machine.\n\n\
-             Asks the agent that runs here what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
+             Asks the agent that runs here, by the socket in its state directory (without --state-dir: plugins/barnacle in the \
+             kubelet's directory), what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
              One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
              longer: use --for.\n\n\
              Exit code: 2 critical, else 1 a warning, or a suspicion of one, else 3 where something that applies to this machine was not \
@@ -40,10 +41,11 @@ pub(super) fn command() -> Command {
         .arg(flag("ascii", "ASCII output only"))
 }
 
-/// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container.
+/// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container, and
+/// its state directory says which agent is asked.
 fn has_own_settings(arguments: &ArgMatches) -> bool {
     let mut about_the_node =
-        Setting::all().filter(|setting| !matches!(setting.name(), "listen" | "log" | "log-format"));
+        Setting::all().filter(|setting| !matches!(setting.name(), "listen" | "log" | "log-format" | "state-dir"));
     about_the_node.any(|setting| super::given(arguments, setting).is_some())
         || arguments.value_source("config") == Some(ValueSource::CommandLine)
 }
@@ -54,6 +56,7 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
+    process::hide_from_others();
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
@@ -91,7 +94,7 @@ fn reason_for_own_look(arguments: &ArgMatches, boot: Option<BootId>, long: Optio
 async fn obtain(config: &Config, long: Duration, own_look: Option<&str>, boot: BootId) -> anyhow::Result<Report> {
     let (why, is_hung) = match own_look {
         Some(why) => (format!("the agent was not asked, {why}"), false),
-        None => match look::ask(config.listen, boot).await {
+        None => match ask::ask(&ask::socket_path(config), boot).await {
             Ok(report) => return Ok(report),
             Err(why) => (why.to_string(), why.is_hung()),
         },

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Command;
 use tracing::warn;
 
-use crate::agent::landlock;
+use crate::agent::{landlock, process};
 use crate::config::Config;
 
 use super::{Failure, OK, runtime, start_log};
@@ -22,6 +22,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
+    process::hide_from_others();
+    process::raise_file_limit();
     let runtime = runtime()?;
     match landlock::restrict(None::<&Path>, None) {
         Ok(_) => runtime.block_on(crate::agent::expect_no_program(&config))?,

@@ -5,7 +5,8 @@ use std::path::Path;
 use clap::Command;
 use tracing::warn;
 
-use crate::agent::landlock;
+use crate::agent::serve::socket::Binder;
+use crate::agent::{Begun, landlock, process};
 use crate::collect::host::unrestricted_thread::UnrestrictedThread;
 use crate::config::Config;
 
@@ -21,18 +22,20 @@ pub(super) fn command() -> Command {
 
 pub(super) fn main(config: Config) -> Result<u8, Failure> {
     start_log(&config);
-    let unrestricted_thread = UnrestrictedThread::start();
-    // Before there is any other thread: it holds for this one and all that it starts.
-    let devices = config.nvme_stats.then(|| Path::new(&config.host_root).join("dev"));
+    process::hide_from_others();
+    process::raise_file_limit();
     let own = config.state_dir.as_deref().map(Path::new);
-    let abi = landlock::restrict(own, devices.as_deref()).unwrap_or_else(|why| {
+    // Landlock holds for this thread and all that it starts afterwards, and is not meant for these two.
+    let (unrestricted_thread, binder) = (UnrestrictedThread::start(), Binder::start(own));
+    let devices = config.nvme_stats.then(|| Path::new(&config.host_root).join("dev"));
+    let landlock_abi = landlock::restrict(own, devices.as_deref()).unwrap_or_else(|why| {
         warn!(%why, "Landlock not applied; the mounts' own options remain");
         0
     });
     let runtime = runtime()?;
-    if abi > 0 {
+    if landlock_abi > 0 {
         runtime.block_on(crate::agent::expect_no_program(&config))?;
     }
-    runtime.block_on(crate::agent::run(config, abi, unrestricted_thread))?;
+    runtime.block_on(crate::agent::run(config, Begun { landlock_abi, unrestricted_thread, binder }))?;
     Ok(OK)
 }

@@ -138,6 +138,12 @@ fn up() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
+/// Time that passes while the machine runs: none while it is suspended.
+#[must_use]
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Parses `/proc/uptime`: `8400.17 30000.52`, the seconds since boot and those that its CPUs were idle.
 ///
 /// # Errors

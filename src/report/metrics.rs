@@ -31,6 +31,8 @@ pub struct AgentFigures {
     pub cycle_duration_seconds_sum: f64,
     /// Reads that have not come back.
     pub stuck_reads: u64,
+    /// Connections that were closed at once because there were too many.
+    pub connections_refused_total: u64,
     /// Version of Landlock that took away our writes; zero where none did.
     pub landlock_abi: u32,
     /// Passes by what began them.
@@ -414,6 +416,8 @@ fn agent(families: &mut Families, figures: &AgentFigures) {
         .gauge("barnacle_last_collection_cycle_duration_seconds", "Time that the last collection cycle took.")
         .set(&[], figures.cycle_duration_seconds_last);
     families.gauge("barnacle_stuck_reads", "Reads that have not come back.").set(&[], float(figures.stuck_reads));
+    let help = "Connections to the agent's addresses that were closed at once because there were too many.";
+    families.counter("barnacle_connections_refused_total", help).set(&[], float(figures.connections_refused_total));
     families
         .gauge("barnacle_landlock_abi", "Landlock ABI in use, 0 if none.")
         .set(&[], f64::from(figures.landlock_abi));
@@ -579,6 +583,7 @@ mod tests {
     fn figures() -> AgentFigures {
         AgentFigures {
             cycles_total: 27_360,
+            connections_refused_total: 7,
             cycle_duration_seconds_last: 0.0031,
             cycle_duration_seconds_sum: 84.2,
             stuck_reads: 0,

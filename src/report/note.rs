@@ -21,10 +21,13 @@ pub enum About {
     Cluster,
     /// Whether EC2 was asked.
     Ec2,
+    /// Which of the agent's addresses are not served.
+    Addresses,
 }
 
 impl About {
-    const ALL: [Self; 6] = [Self::Look, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2];
+    const ALL: [Self; 7] =
+        [Self::Look, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2, Self::Addresses];
 
     /// The word before the colon.
     #[must_use]
@@ -36,6 +39,7 @@ impl About {
             Self::Thresholds => "thresholds",
             Self::Cluster => "cluster",
             Self::Ec2 => "EC2",
+            Self::Addresses => "addresses",
         }
     }
 
@@ -43,7 +47,7 @@ impl About {
     #[must_use]
     pub fn sources(self) -> Option<SourceSet> {
         match self {
-            Self::Look | Self::Node | Self::Time => None,
+            Self::Look | Self::Node | Self::Time | Self::Addresses => None,
             Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig])),
             Self::Cluster => Some(SourceSet::of_provider(Provider::Api)),
             Self::Ec2 => Some(SourceSet::of_provider(Provider::Ec2)),

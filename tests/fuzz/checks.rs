@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use barnacle::agent::{look, state};
+use barnacle::agent::{ask, state};
 use barnacle::collect::clock;
 use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
@@ -492,7 +492,7 @@ pub fn state_file(bytes: &[u8]) {
 
 /// What answers on the agent's port
 pub fn agent_reply(bytes: &[u8]) {
-    if let Some(report) = reason(look::parse_reply(bytes)) {
+    if let Some(report) = reason(ask::parse_reply(bytes)) {
         faces(&report);
     }
 }

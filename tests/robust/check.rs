@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::program::{Ended, barnacle, free_address};
+use super::program::{Ended, barnacle};
 use super::tree::Tree;
 use crate::world::api::{Api, node};
 use crate::world::scenario::{Edit, Scenario};
@@ -309,9 +309,10 @@ fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
 
 #[test]
 fn an_agent_that_was_asked_and_one_that_is_not_there_are_named() {
-    let address = free_address().to_string();
-    let report = barnacle(&["check", "--format", "json", "--listen", &address], LONG).json();
+    let state = tempfile::tempdir().unwrap();
+    let dir = state.path().to_str().unwrap();
+    let report = barnacle(&["check", "--format", "json", "--state-dir", dir], LONG).json();
     assert_eq!(report["origin"], "look");
     let notes = notes(&report);
-    assert!(notes.contains(&format!("no agent runs here (nothing listens on {address})")), "{notes}");
+    assert!(notes.contains(&format!("no agent runs here (nothing listens on {dir}/agent.sock)")), "{notes}");
 }

@@ -1,8 +1,8 @@
-//! Recordings that are none, and strangers on the agent's port.
+//! Recordings that are none, and strangers on the agent's socket.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -123,25 +123,29 @@ fn a_sweep_without_a_cluster_says_what_was_tried_and_what_to_do() {
     }
 }
 
-/// Someone else on a port of ours.
-fn stranger(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+/// Another program in the agent's place, and the state directory that leads to it.
+fn stranger(answer: impl Fn(UnixStream) + Send + 'static) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("agent.sock")).unwrap();
     thread::spawn(move || listener.incoming().flatten().for_each(answer));
-    address
+    dir
 }
 
-fn says(reply: &'static [u8]) -> SocketAddr {
+fn says(reply: &'static [u8]) -> tempfile::TempDir {
     stranger(move |mut stream| {
         let _ = stream.read(&mut [0; 1024]);
         let _ = stream.write_all(reply);
     })
 }
 
+fn check(state: &tempfile::TempDir) -> serde_json::Value {
+    barnacle(&["check", "--format", "json", "--state-dir", state.path().to_str().unwrap()], LONG).json()
+}
+
 #[test]
-fn check_looks_itself_whoever_answers_on_the_agents_port() {
+fn check_looks_itself_whoever_answers_on_the_agents_socket() {
     let strangers = [
-        ("nobody", free_address(), "no agent runs here (nothing listens on"),
+        ("none", tempfile::tempdir().unwrap(), "no agent runs here (nothing listens on"),
         ("garbage", says(b"\x00\xff\x00\xff"), "not an HTTP reply"),
         ("nothing", says(b""), "not an HTTP reply"),
         ("a refusal", says(b"HTTP/1.1 503 Service Unavailable\r\n\r\nlater\n"), "answers without a report"),
@@ -158,14 +162,13 @@ fn check_looks_itself_whoever_answers_on_the_agents_port() {
         ),
         (
             "silence",
-            stranger(|stream| thread::sleep(Duration::from_secs(60 * u64::from(stream.ttl().is_ok())))),
+            stranger(|stream| thread::sleep(Duration::from_secs(60 * u64::from(stream.peer_addr().is_ok())))),
             "did not answer within 3 s (it accepts connections): it may be hung",
         ),
-        ("no end", stranger(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}), "127.0.0.1:"),
+        ("no end", stranger(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}), "agent.sock"),
     ];
-    for (who, address, why) in strangers {
-        let ended = barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG);
-        let report = ended.json();
+    for (who, state, why) in strangers {
+        let report = check(&state);
         assert_eq!(report["origin"], "look", "{who}");
         let is_hung = why.contains("may be hung");
         assert_eq!(report["agent_trouble"].is_string(), is_hung, "{who}: {}", report["agent_trouble"]);
@@ -189,11 +192,10 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     let reply = |report: &serde_json::Value| -> &'static [u8] {
         Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{report}").into_bytes().into())
     };
-    let ask =
-        |address: SocketAddr| barnacle(&["check", "--format", "json", "--listen", &address.to_string()], LONG).json();
+    let ask = |state: tempfile::TempDir| check(&state);
     let now = ask(says(reply(&report)));
     assert_eq!(now["origin"], "agent");
-    assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at 127.0.0.1:"), "{}", now["notes"]);
+    assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at /"), "{}", now["notes"]);
     // Of a forwarded port, or of an agent that watches a copy.
     report["boot"] = "00000000-0000-4000-8000-00000000000b".into();
     let other = ask(says(reply(&report)));

@@ -1,0 +1,131 @@
+//! Addresses: taking them, and accepting connections on them.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::admission::Peer;
+use super::http::{self, Offer};
+use super::{Scope, Shared, locked};
+
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: u32 = 256;
+/// What the kernel may hold of one connection in each direction; it doubles both.
+const BUFFERS: (u32, u32) = (64 << 10, 16 << 10);
+/// An address that cannot be had is tried again after this time, then after twice as long, up to [`MAX_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// Where no connection can be accepted (no descriptor, no memory) it is tried again after this time.
+const ACCEPT_RETRY: Duration = Duration::from_millis(500);
+/// And is logged again after this time: whoever fills the table of descriptors must not fill the log as well.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// Serves an address for as long as the program runs. A port that is in use leaves the node watched all the same.
+pub(super) fn start(shared: Arc<Shared>, address: SocketAddr, scope: Scope) {
+    let first = bind_or_say(&shared, address, scope);
+    tokio::spawn(async move {
+        let listener = match first {
+            Some(listener) => listener,
+            None => retry(&shared, address, scope).await,
+        };
+        accept(&shared, &listener, scope).await;
+    });
+}
+
+async fn retry(shared: &Shared, address: SocketAddr, scope: Scope) -> TcpListener {
+    let mut wait = FIRST_RETRY;
+    loop {
+        sleep(wait).await;
+        if let Some(listener) = bind_or_say(shared, address, scope) {
+            return listener;
+        }
+        wait = (wait * 2).min(MAX_RETRY);
+    }
+}
+
+fn bind_or_say(shared: &Shared, address: SocketAddr, scope: Scope) -> Option<TcpListener> {
+    let (name, setting) = (address.to_string(), scope.setting());
+    match bind(address) {
+        Ok(listener) => {
+            if shared.mend(&name) {
+                info!(%address, "the address could be taken and is served now");
+            }
+            Some(listener)
+        }
+        Err(error) => {
+            let why = match error.kind() {
+                ErrorKind::AddrInUse => "another process listens there (another agent?)".to_owned(),
+                _ => format!("expected an address of this machine: {error}"),
+            };
+            let every = MAX_RETRY.as_secs();
+            let why = format!("{name} is not served (setting: {setting}): {why}; it is tried again every {every} s");
+            shared.fail(&name, why);
+            None
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Before it listens: its connections inherit them.
+    socket.set_send_buffer_size(BUFFERS.0)?;
+    socket.set_recv_buffer_size(BUFFERS.1)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(shared: &Arc<Shared>, listener: &TcpListener, scope: Scope) {
+    let mut logged: Option<Instant> = None;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => take(shared, stream, peer.ip(), scope),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                if logged.is_none_or(|then| then.elapsed() > LOG_AGAIN) {
+                    logged = Some(Instant::now());
+                    warn!(%error, setting = scope.setting(), "no connection can be accepted; it is tried again");
+                }
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// It ended before it was accepted; the next one may be waiting.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
+
+fn take(shared: &Arc<Shared>, stream: TcpStream, remote: IpAddr, scope: Scope) {
+    let Ok(local) = stream.local_addr() else { return };
+    let peer = Peer::of(remote, local.ip());
+    if !locked(&shared.admission).admit(peer) {
+        shared.refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let admitted = Admitted { shared: Arc::clone(shared), peer };
+    let offer = Offer { scope, is_loopback: local.ip().to_canonical().is_loopback() };
+    tokio::spawn(async move {
+        http::serve(stream, offer, admitted.shared.watching.clone()).await;
+        drop(admitted);
+    });
+}
+
+/// A connection that is counted, until this is dropped.
+struct Admitted {
+    shared: Arc<Shared>,
+    peer: Peer,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        locked(&self.shared.admission).release(self.peer);
+    }
+}
