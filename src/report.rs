@@ -307,7 +307,7 @@ pub struct LeftOut {
 const MAX_LEFT_OUT_OF: usize = 5;
 
 impl KindState {
-    /// Whose objects were omitted, for people: ` (97 of namespace shop)`.
+    /// Whose objects were omitted, for people: `97 of namespace shop`.
     #[must_use]
     pub fn left_out_of(&self) -> String {
         let each = self.left_out_of.iter().map(|left| format!("{} of {}", left.count, text::clean(&left.of)));
