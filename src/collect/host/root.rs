@@ -4,6 +4,7 @@
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
 mod folder;
+mod lines;
 mod read;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
+pub use lines::{Bounds, End, TextLine, each_line};
 use read::{digest, drain, small};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
@@ -277,6 +279,21 @@ impl Root {
     /// When it cannot be read or holds more than `limit` bytes.
     pub fn drain(&self, path: &str, file: &File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Unknown> {
         drain(file, limit, buffer).map_err(|e| e.at(self, path))
+    }
+
+    /// Reads an open file line by line, in the memory of one line; see [`each_line`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn each_line(
+        &self,
+        path: &str,
+        file: &File,
+        bounds: Bounds,
+        on_bytes: impl FnMut(&[u8]),
+        on_line: impl FnMut(TextLine<'_>) -> bool,
+    ) -> Result<End, Unknown> {
+        each_line(file, bounds, on_bytes, on_line).map_err(|e| e.at(self, path))
     }
 
     /// Reads what an open file has from its present position on, and keeps nothing of it but a hash.

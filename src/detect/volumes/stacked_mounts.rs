@@ -1,9 +1,9 @@
 //! StackedMounts: is a volume mounted more than once on one path?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{MountEntry, Mounts, Tri};
+use crate::facts::{Cause, MountEntry, Mounts, PodUid, Tri, Unknown, VolumePath};
 use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
@@ -37,10 +37,31 @@ impl Detect for StackedMounts {
             let finding = covered(&mounts, below, mount, mount_object(below, block));
             out.decide(KIND, || mount_object(below, block), Tri::Yes(finding));
         }
+        let cut = pods_with_more(&mounts);
+        for (id, mount) in mounts.value {
+            let Some(pod) = mount.volume.as_ref().and_then(VolumePath::pod).filter(|pod| cut.contains(pod)) else {
+                continue;
+            };
+            // What it stands on may be a mount of this pod that was counted and not kept.
+            if mount.parent != *id && mounts.get(&mount.parent).is_none() {
+                let why = format!(
+                    "pod {pod} has more mounts of one volume than are kept, and {} may stand on one",
+                    mount.point
+                );
+                let why = Unknown::new(Cause::TooLarge, why);
+                out.decide::<Finding>(KIND, || mount_object(mount, block), Tri::Unknown(why));
+            }
+        }
         if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
     }
+}
+
+/// The pods of which not all mounts are kept.
+fn pods_with_more<'v>(mounts: &Seen<'v, Mounts>) -> BTreeSet<&'v PodUid> {
+    let more = mounts.value.values().filter(|mount| mount.left_out > 0);
+    more.filter_map(|mount| mount.volume.as_ref()?.pod()).collect()
 }
 
 fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, object: Object) -> Finding {
