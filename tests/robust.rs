@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod container;
 mod copied;
+mod flood;
 mod hang;
 mod input;
 mod mounts;

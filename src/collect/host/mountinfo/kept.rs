@@ -13,9 +13,9 @@ use crate::collect::kubelet::place::{KubeletPaths, looks_like_a_volume};
 use crate::facts::{MountEntry, MountId, VolumePath};
 
 /// Bytes of all mounts that findings rest on; 737 pods with ten volumes each take less.
-const MAX_BYTES: usize = 5 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// What is left of them where there are more.
-const SHRUNK_BYTES: usize = 4 << 20;
+const SHRUNK_BYTES: usize = 7 << 19;
 /// Subpaths of one volume in one pod.
 const MAX_ALIKE: u32 = 8;
 /// Mounts that no finding rests on: they show where a path leads.
@@ -65,8 +65,9 @@ pub(super) struct Kept {
 /// What was kept, in no order.
 pub(super) struct Outcome {
     pub(super) mounts: Vec<(MountId, MountEntry)>,
-    /// How many mounts findings rest on, and how many of these are missing for want of room.
+    /// How many mounts findings rest on, how many of these are kept, and how many are missing for want of room.
     pub(super) seen: usize,
+    pub(super) kept: usize,
     pub(super) left_out: usize,
 }
 
@@ -229,6 +230,7 @@ impl Kept {
     pub(super) fn finish(mut self) -> Outcome {
         self.shrink_others();
         let Self { entries, others, alike, seen, left_out, .. } = self;
+        let kept = entries.len();
         let others = others.into_iter().map(|(_, id, mount)| (id, mount));
         let mut mounts: Vec<_> = Vec::with_capacity(entries.len().saturating_add(others.len()));
         mounts.extend(entries.into_iter().map(|entry| (entry.id, entry.mount)));
@@ -240,7 +242,7 @@ impl Kept {
                 mount.left_out = alike.left_out;
             }
         }
-        Outcome { mounts, seen, left_out }
+        Outcome { mounts, seen, kept, left_out }
     }
 }
 

@@ -94,7 +94,7 @@ impl<'p> Table<'p> {
         }
         self.note_twins();
         let Self { paths, kept, images, mounts: of, bad, bad_count, .. } = self;
-        let Outcome { mounts, seen, left_out } = kept.finish();
+        let Outcome { mounts, seen, kept, left_out } = kept.finish();
         let malformed = bad.map(|(line, reason)| {
             let place = if line == 0 { String::new() } else { format!(" line {line}") };
             Unknown::new(Cause::Incomplete, format!("{name}{place}: {reason}; {bad_count} such lines in all"))
@@ -104,7 +104,6 @@ impl<'p> Table<'p> {
             Unknown::new(Cause::TooLarge, why)
         };
         let no_room = || {
-            let kept = seen.saturating_sub(left_out);
             let why = format!(
                 "{name} has {seen} mounts that findings rest on, and there is room for {kept} of them: pods with the most mounts are read in part"
             );
