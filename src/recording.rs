@@ -11,11 +11,11 @@ use crate::facts::{NodeTime, Observation};
 
 /// Version of the format.
 const VERSION: u32 = 1;
-/// Bytes of a step, unpacked. The largest node with all its mounts takes half of it.
-const MAX_LINE_BYTES: u64 = 12 << 20;
+/// Bytes of a step, unpacked: 737 pods with twice their mounts take half of it.
+const MAX_LINE_BYTES: u64 = 8 << 20;
 /// Objects and other values in a step: each may take a hundred times its text.
 const MAX_OBJECTS: usize = 50_000;
-const MAX_VALUES: usize = 400_000;
+const MAX_VALUES: usize = 250_000;
 /// How far back a packed recording may refer, as a power of two: this much is held. We write with less.
 const MAX_WINDOW_LOG: u32 = 22;
 

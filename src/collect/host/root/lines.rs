@@ -97,7 +97,10 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &[u8], bounds: Bounds) -> (Vec<(char, Vec<u8>)>, End, Vec<u8>) {
+    /// The lines with what they are, where reading ended, and all bytes.
+    type Outcome = (Vec<(char, Vec<u8>)>, End, Vec<u8>);
+
+    fn read(text: &[u8], bounds: Bounds) -> Outcome {
         let (mut lines, mut bytes) = (Vec::new(), Vec::new());
         // A reader that gives little at a time, as the kernel does.
         let from = text.chunks(3).fold(Box::new(io::empty()) as Box<dyn Read>, |all, piece| Box::new(all.chain(piece)));
