@@ -5,6 +5,7 @@
 //! back is ours. No request is tried again here: who asks knows when another try is worth its price.
 
 mod access;
+mod items;
 mod lines;
 mod meter;
 
@@ -28,6 +29,8 @@ pub use meter::{Meter, Verb};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// No object is larger in etcd, and no list of ours has more than a page of them.
 const MAX_BYTES: usize = 16 << 20;
+/// A page of a list is read item by item, so it may be larger.
+const MAX_PAGE_BYTES: usize = 64 << 20;
 /// What is kept of a server's explanation.
 const MAX_MESSAGE: usize = 300;
 
@@ -130,6 +133,46 @@ impl Api {
     /// As [`ApiError`] says.
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         self.call(Verb::List, Method::GET, path, None).await
+    }
+
+    /// One page of a list, item by item: no more than one is held. What the list has beside its items is returned; the path has its
+    /// query.
+    ///
+    /// # Errors
+    /// As [`ApiError`] says, and what `on_item` says; the items before it were handed on.
+    pub async fn list_items<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        on_item: impl FnMut(&[u8]) -> Result<(), ApiError>,
+    ) -> Result<T, ApiError> {
+        let name = format!("GET {}", bare(path));
+        let call = self.page(&name, get(path)?, on_item);
+        let rest = self.within(Verb::List, &name, call).await?;
+        serde_json::from_slice(&rest).map_err(|error| ApiError::malformed(name, error))
+    }
+
+    async fn page(
+        &self,
+        name: &str,
+        request: Request<Body>,
+        mut on_item: impl FnMut(&[u8]) -> Result<(), ApiError>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut body = self.answer(Verb::List, name, request).await?.into_body();
+        let (mut items, mut total) = (items::Items::new(), 0usize);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&error)))
+            })?;
+            let data = frame.into_data().unwrap_or_default();
+            self.meter.received(data.len());
+            total = total.saturating_add(data.len());
+            if total > MAX_PAGE_BYTES {
+                let why = format!("{name}: an answer of more than {} MiB", MAX_PAGE_BYTES >> 20);
+                return Err(ApiError::new(Cause::TooLarge, why));
+            }
+            items.take(name, &data, &mut on_item)?;
+        }
+        Ok(items.into_rest())
     }
 
     /// Creates an object.

@@ -11,8 +11,13 @@ use crate::facts::{NodeTime, Observation};
 
 /// Version of the format.
 const VERSION: u32 = 1;
-/// No honest step is longer; a bomb is.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+/// Bytes of a step, unpacked: 737 pods with twice their mounts take half of it.
+const MAX_LINE_BYTES: u64 = 8 << 20;
+/// Objects and other values in a step: each may take a hundred times its text.
+const MAX_OBJECTS: usize = 50_000;
+const MAX_VALUES: usize = 250_000;
+/// How far back a packed recording may refer, as a power of two: this much is held. We write with less.
+const MAX_WINDOW_LOG: u32 = 22;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -120,7 +125,9 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// When it is not a recording of this version.
     pub fn from_read(from: R) -> io::Result<Self> {
-        let mut reader = Self { lines: BufReader::new(zstd::Decoder::new(from)?), ended: false, end: None };
+        let mut decoder = zstd::Decoder::new(from)?;
+        decoder.window_log_max(MAX_WINDOW_LOG)?;
+        let mut reader = Self { lines: BufReader::new(decoder), ended: false, end: None };
         let head = reader.line()?.ok_or_else(|| io::Error::other("it is empty"))?;
         let head: Head = serde_json::from_slice(&head).map_err(|e| io::Error::other(format!("its first line: {e}")))?;
         match head.barnacle_recording {
@@ -139,7 +146,8 @@ impl<R: Read> Reader<R> {
         let mut line = Vec::new();
         match (&mut self.lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
             Ok(0) => Ok(None),
-            Ok(_) if line.ends_with(b"\n") => Ok(Some(line)),
+            Ok(_) if line.ends_with(b"\n") && !is_bomb(&line) => Ok(Some(line)),
+            Ok(_) if line.ends_with(b"\n") => Err(io::Error::other("a step holds more than any node has")),
             Ok(read) if u64::try_from(read).is_ok_and(|read| read < MAX_LINE_BYTES) => {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its last line has no end"))
             }
@@ -172,6 +180,22 @@ impl<R: Read> Iterator for Reader<R> {
         self.ended = !matches!(step, Some(Ok(_)));
         step
     }
+}
+
+/// Whether a line would take far more memory than its text.
+fn is_bomb(line: &[u8]) -> bool {
+    let (mut objects, mut values, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => objects = objects.saturating_add(1),
+            b'[' | b',' if !in_string => values = values.saturating_add(1),
+            _ => {}
+        }
+    }
+    objects > MAX_OBJECTS || values > MAX_VALUES
 }
 
 /// What sources were called in recordings of earlier versions. No string in JSON holds such bytes, as its quotes are escaped, and no
@@ -272,6 +296,34 @@ mod tests {
         let mut reader = Reader::from_read(&*bytes).unwrap();
         assert_eq!(reader.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [(at, Vec::new())]);
         assert_eq!(reader.end(), Some(&end));
+    }
+
+    #[test]
+    fn a_recording_that_unpacks_to_more_than_any_node_has_is_refused() {
+        let read = |line: &[u8]| {
+            let text = [b"{\"barnacle_recording\":1}\n", line].concat();
+            let bytes = zstd::encode_all(&*text, 1).unwrap();
+            assert!(bytes.len() < 100_000, "a bomb is small: {}", bytes.len());
+            Reader::from_read(&*bytes).unwrap().next().unwrap().unwrap_err().to_string()
+        };
+        assert_eq!(read(&vec![b' '; 1 << 28]), "a line is too long");
+        for bomb in ["{},", "[],", "0,"] {
+            let line = format!("{{\"at\":[{}0]}}\n", bomb.repeat(500_000));
+            assert_eq!(read(line.as_bytes()), "a step holds more than any node has", "{bomb}");
+        }
+        // In a text nothing is a value.
+        let text = format!("{{\"at\":\"{}\"}}\n", "{\\\"[,".repeat(500_000));
+        assert!(!is_bomb(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_recording_that_refers_far_back_is_refused() {
+        let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        packed.window_log(27).unwrap();
+        packed.write_all(b"{\"barnacle_recording\":1}\n").unwrap();
+        // Only what is longer than a window needs it.
+        packed.write_all(&vec![b' '; 10 << 20]).unwrap();
+        assert!(Reader::from_read(&*packed.finish().unwrap()).is_err());
     }
 
     #[test]

@@ -142,6 +142,53 @@ fn a_server_that_cannot_begin_a_watch_with_what_is_there_is_asked_by_pages() {
     });
 }
 
+/// A pod with an argument of so many bytes.
+fn large_pod(name: &str, bytes: usize) -> serde_json::Value {
+    let mut pod = pod("default", name, "a");
+    pod["spec"]["containers"][0]["args"] = json!(["x".repeat(bytes)]);
+    pod
+}
+
+fn limits(fake: &Fake) -> Vec<String> {
+    let limit = |path: &str| path.split('&').find_map(|part| part.strip_prefix("limit=")).map(str::to_owned);
+    fake.requests()
+        .iter()
+        .filter(|asked| asked.path.contains("/pods?"))
+        .filter_map(|asked| limit(&asked.path))
+        .collect()
+}
+
+#[test]
+fn large_pods_are_taken_from_a_page_one_by_one() {
+    run(async {
+        let fake = world();
+        fake.without_streaming_lists();
+        for i in 0..12 {
+            fake.put(large_pod(&format!("pod-{i:03}"), 1_400_000));
+        }
+        let (_, mut watched) = watch(&fake).await;
+        watched.until("13 pods", |w| w.names().len() == 13).await;
+        assert_eq!(limits(&fake), ["50"], "one page, however large");
+    });
+}
+
+#[test]
+fn a_page_that_is_too_large_is_halved_at_once_and_stays_so() {
+    run(async {
+        let fake = world();
+        fake.without_streaming_lists();
+        // No server has such an object: no page of it is small enough.
+        fake.put(large_pod("whale", 9 << 20));
+        let (_, mut watched) = watch(&fake).await;
+        let is_too_large = |w: &Watched| matches!(&w.pods, Some(Reading::Unknown(why)) if why.cause == Cause::TooLarge);
+        watched.until("a page that is too large", is_too_large).await;
+        assert_eq!(limits(&fake)[..6], ["50", "25", "12", "6", "3", "1"]);
+        fake.delete(&large_pod("whale", 0));
+        watched.until_pods(&["one"]).await;
+        assert_eq!(limits(&fake).last().unwrap(), "1");
+    });
+}
+
 #[test]
 fn nothing_is_lost_when_watches_end_in_any_way() {
     run(async {

@@ -6,6 +6,7 @@ mod commands;
 mod connections;
 mod container;
 mod copied;
+mod flood;
 mod hang;
 mod input;
 mod memory;

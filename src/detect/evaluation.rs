@@ -1,5 +1,7 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
+use std::collections::BTreeSet;
+
 use super::volumes::state::Volumes;
 use super::{Detector, Evaluate, Settings};
 use crate::facts::{Inventory, Lookup, NodeTime, SourceSet, Tri, Unknown};
@@ -66,11 +68,14 @@ struct Decisions {
     evaluation: KindEvaluation,
     /// Whether any of them is a yes or a no.
     decided: bool,
+    /// What was asked for so far: a gone pod with thousands of mounts asks as often.
+    asked: BTreeSet<Lookup>,
 }
 
 impl Evaluation {
     fn new(kinds: &[Kind]) -> Self {
-        let none = |kind: &Kind| Decisions { evaluation: KindEvaluation::new(*kind), decided: false };
+        let none =
+            |kind: &Kind| Decisions { evaluation: KindEvaluation::new(*kind), decided: false, asked: BTreeSet::new() };
         Self(kinds.iter().map(none).collect())
     }
 
@@ -80,7 +85,7 @@ impl Evaluation {
 
     /// Where not one object could be evaluated, the kind was not.
     fn into_evaluations(self) -> Vec<KindEvaluation> {
-        let whole = |Decisions { mut evaluation, decided }| {
+        let whole = |Decisions { mut evaluation, decided, .. }| {
             if let Coverage::Except(objects) = &evaluation.coverage
                 && !decided
                 && let Some(why) = objects.values().next()
@@ -94,7 +99,7 @@ impl Evaluation {
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
     pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Object, decision: Tri<F>) {
-        let Some(Decisions { evaluation, decided }) = self.of(kind) else { return };
+        let Some(Decisions { evaluation, decided, .. }) = self.of(kind) else { return };
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
             Tri::Yes(raised) => {
@@ -131,8 +136,8 @@ impl Evaluation {
 
     /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
     pub fn ask(&mut self, kind: Kind, lookup: Lookup) {
-        if let Some(Decisions { evaluation, .. }) = self.of(kind)
-            && !evaluation.lookups.contains(&lookup)
+        if let Some(Decisions { evaluation, asked, .. }) = self.of(kind)
+            && asked.insert(lookup.clone())
         {
             evaluation.lookups.push(lookup);
         }

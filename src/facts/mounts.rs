@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -59,24 +60,31 @@ pub struct MountEntry {
     /// Device number of the filesystem (`st_dev` of its files).
     pub dev: DevId,
     /// What of the filesystem is mounted: `/` or a directory or file in it.
-    pub root: Box<str>,
+    pub root: Arc<str>,
     /// Where it is mounted.
     pub point: Box<str>,
     /// Options of this mount.
-    pub options: Box<str>,
+    pub options: Arc<str>,
     /// Filesystem type.
-    pub fstype: Box<str>,
+    pub fstype: Arc<str>,
     /// What was named as the source when it was mounted; a device may have another name by now.
-    pub source: Box<str>,
+    pub source: Arc<str>,
     /// Options of the filesystem, shared by all its mounts. Not kept of an overlay, where they name the layers of an
     /// image: no detector reads those, and a large node has megabytes of them.
-    pub super_options: Box<str>,
+    pub super_options: Arc<str>,
     /// Whether the mount point or root was deleted underneath.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
     /// What the mount point says about a volume of the kubelet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumePath>,
+    /// More mounts like it, of the same pod, volume and device, that were counted and not kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl MountEntry {
@@ -171,6 +179,7 @@ mod tests {
             super_options: "rw".into(),
             deleted: false,
             volume: None,
+            left_out: 0,
         }
     }
 

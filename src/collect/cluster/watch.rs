@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -28,7 +28,7 @@ const RELIST: Duration = Duration::from_secs(5);
 const LASTS: Duration = Duration::from_secs(2700);
 /// A server that knows how to begin a watch with what is there does so at once.
 const TO_BEGIN: Duration = Duration::from_secs(30);
-/// Objects in one page of a list.
+/// Objects in one page of a list, to begin with.
 const PAGE: u32 = 50;
 /// For so long what was last seen stands while the server is away; then it is not known.
 const STANDS: Duration = Duration::from_secs(240);
@@ -134,6 +134,8 @@ struct Running<R, T> {
     streams: bool,
     /// How often it agreed to and did not.
     failed_streams: u32,
+    /// Objects in one page of a list: fewer, once the server gave more than is read of one.
+    page: u32,
     /// When the server was last heard.
     heard: Option<NodeTime>,
 }
@@ -142,8 +144,18 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
-        let mut running =
-            Running { watch: self, api, clock, mailbox, store, version, streams: true, failed_streams: 0, heard: None };
+        let mut running = Running {
+            watch: self,
+            api,
+            clock,
+            mailbox,
+            store,
+            version,
+            streams: true,
+            failed_streams: 0,
+            page: PAGE,
+            heard: None,
+        };
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             let begun = Instant::now();
@@ -264,15 +276,16 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         let mut next = String::new();
         loop {
             let Watch { path, selector, .. } = &self.watch;
-            let page: List<Box<RawValue>> =
-                self.api.list(&format!("{path}?fieldSelector={selector}&limit={PAGE}&resourceVersion=0{next}")).await?;
-            for item in page.items {
-                let (uid, object) = self.read(&item)?;
-                if object.as_ref().is_ok_and(|object| !(self.watch.keep)(object)) {
+            let path = format!("{path}?fieldSelector={selector}&limit={}&resourceVersion=0{next}", self.page);
+            let take = |item: &[u8]| self.take_item(item, &mut store);
+            let page: List<IgnoredAny> = match self.api.list_items(&path, take).await {
+                // What was taken of it is taken again.
+                Err(error) if error.cause == Cause::TooLarge && self.page > 1 => {
+                    self.page /= 2;
                     continue;
                 }
-                store.put(uid, object);
-            }
+                page => page?,
+            };
             match page.metadata.next() {
                 Some(token) => next = token,
                 None => {
@@ -283,6 +296,17 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         }
         self.store = store;
         self.publish(&News::Changed);
+        Ok(())
+    }
+
+    fn take_item(&self, item: &[u8], store: &mut Store<T>) -> Result<(), ApiError> {
+        let path = &self.watch.path;
+        let item: &RawValue = serde_json::from_slice(item)
+            .map_err(|error| ApiError::malformed(format!("GET {path}"), format!("expected an object: {error}")))?;
+        let (uid, object) = self.read(item)?;
+        if !object.as_ref().is_ok_and(|object| !(self.watch.keep)(object)) {
+            store.put(uid, object);
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::root::{Root, TABLE, quote};
+use super::root::{Root, quote};
 use crate::facts::{Cause, Component, KernelEvent, KernelLog, KernelRecord, Unknown};
 
 mod message;
@@ -21,6 +21,8 @@ pub use message::{Message, parse_record, recognise};
 pub use syslog::parse_syslog;
 
 const PATH: &str = "dev/kmsg";
+/// Bytes of a copied log: more than the kernel keeps of one.
+const MAX_COPY: usize = 8 << 20;
 
 /// How many records one look takes. The rest is read in the next one: a flood must not hold up a cycle.
 const MAX_PER_LOOK: usize = 5_000;
@@ -89,7 +91,7 @@ fn denied(root: &Root, unknown: Unknown) -> Unknown {
 
 fn log_of_copy(root: &Root) -> Result<Log, Unknown> {
     let mut bytes = Vec::new();
-    root.read_into(PATH, TABLE, &mut bytes)?;
+    root.read_into(PATH, MAX_COPY, &mut bytes)?;
     parse_kmsg(&bytes).map_err(|why| root.malformed(PATH, why))
 }
 

@@ -9,30 +9,36 @@
 //! points. A mapped file that is no more open is not seen (`/proc/PID/maps` waits for a lock that a process in trouble may
 //! hold), nor is one on a mount that was detached lazily: no table has that mount.
 
+mod files;
+mod mounts;
+mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
 
-use nix::errno::Errno;
+use tokio::time::Instant;
 
-use crate::facts::{
-    Cause, DevId, HeldBy, Lookup, MAX_HOLDERS, MountHolder, MountHolders, MountId, Unknown, pod_uid_of,
-};
+use crate::facts::{Cause, DevId, Lookup, MountHolder, MountHolders, MountId, Unknown};
 
 use super::failures::Failures;
-use super::mountinfo::Line;
-use super::root::{Root, TABLE};
+use super::root::Root;
+pub use files::mount_of;
+use files::{MAX_FILES, MAX_FILES_OF_ALL};
+use mounts::Point;
+pub use process::{from_root, parse_cgroup};
 
 /// More processes than this are not looked at.
 const MAX_PROCESSES: usize = 50_000;
-/// More open files than this are not looked at: of one process, and of all together.
-const MAX_FILES: usize = 16_384;
-const MAX_FILES_OF_ALL: usize = 100_000;
-/// What a process uses, by the links of `/proc/PID`.
-const LINKS: [(&str, HeldBy); 3] =
-    [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
-/// Enough to hold the number of the first mount; the kernel then writes but one line.
-const HEAD: u64 = 64;
+/// Bytes of all mount tables but the host's, and for how long they are read: whoever runs a process may have large ones.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_TIME: Duration = Duration::from_secs(2);
+/// Bytes of all mount points that are kept.
+const MAX_POINT_BYTES: usize = 4 << 20;
+
+/// The clock that a search ends by; nothing that it finds has this time.
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// Looks for the devices that are asked about in the mount namespaces of all processes.
 ///
@@ -50,20 +56,21 @@ pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
         held: devices.collect(),
         seen: BTreeSet::new(),
         mounts: BTreeMap::new(),
-        tables: BTreeMap::new(),
+        points: BTreeMap::new(),
+        points_left: MAX_POINT_BYTES,
+        bytes_left: MAX_BYTES,
+        until: now().checked_add(MAX_TIME).unwrap_or_else(now),
         files_left: MAX_FILES_OF_ALL,
         files_left_out: false,
-        buffer: Vec::new(),
     };
     if search.held.is_empty() {
         return Err(Unknown::not_asked());
     }
     search.pass_over_the_host()?;
+    search.until = now().checked_add(MAX_TIME).unwrap_or(search.until);
     let mut failures = Failures::default();
     let pids = processes(root, &mut failures)?;
-    for pid in &pids {
-        search.process(*pid, &mut failures);
-    }
+    search.mounts(&pids, &mut failures);
     for pid in pids {
         search.files(pid);
     }
@@ -80,244 +87,41 @@ pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
 /// The numbers in `/proc`, lowest first: a container's first process is its best name.
 fn processes(root: &Root, failures: &mut Failures) -> Result<Vec<u32>, Unknown> {
     let mut pids: Vec<u32> = Vec::new();
-    root.each("proc", |name, _| pids.extend(name.parse::<u32>()))?;
+    let mut count = 0usize;
+    root.each("proc", |name, _| {
+        if let Ok(pid) = name.parse::<u32>() {
+            count = count.saturating_add(1);
+            // The kernel gives them in order.
+            if count <= MAX_PROCESSES.saturating_mul(2) {
+                pids.push(pid);
+            }
+        }
+    })?;
     pids.sort_unstable();
-    if pids.len() > MAX_PROCESSES {
-        let why = format!("{} has {} processes, the limit is {MAX_PROCESSES}", root.name("proc"), pids.len());
+    if count > MAX_PROCESSES {
+        let why = format!("{} has {count} processes, the limit is {MAX_PROCESSES}", root.name("proc"));
         failures.note(Unknown::new(Cause::TooLarge, why));
         pids.truncate(MAX_PROCESSES);
     }
     Ok(pids)
 }
 
-/// A mount: its number, its device, its mount point.
-type Mounted = (MountId, DevId, String);
-
 struct Search<'a> {
     root: &'a Root,
-    /// The group of the host's first process, by the path that we are told.
+    /// The group of the host's first process, by the path that we are given.
     first: String,
     held: BTreeMap<DevId, Vec<MountHolder>>,
     /// Mounts of the host, and the first mount of each namespace that was looked at.
     seen: BTreeSet<MountId>,
     /// Mounts of the devices that are asked about, in whatever namespace: the kernel numbers all in one row.
     mounts: BTreeMap<MountId, DevId>,
-    /// Of each namespace that has one of them, by its first mount: all mount points, and what is mounted there.
-    tables: BTreeMap<MountId, Vec<(String, DevId)>>,
+    /// Of each namespace that has one of them, by its first mount: their mount points, and those of mounts on them.
+    points: BTreeMap<MountId, Vec<Point>>,
+    points_left: usize,
+    bytes_left: usize,
+    until: Instant,
     files_left: usize,
     files_left_out: bool,
-    buffer: Vec<u8>,
-}
-
-impl Search<'_> {
-    /// Notes every mount of the host and not its first alone: a process in a chroot sees the host's table from
-    /// some later line on.
-    fn pass_over_the_host(&mut self) -> Result<(), Unknown> {
-        let path = "proc/1/mountinfo";
-        self.root.read_into(path, TABLE, &mut self.buffer)?;
-        let all: Result<Vec<_>, _> = self.table_read().collect();
-        let all = all.map_err(|reason| self.root.malformed(path, reason))?;
-        if all.is_empty() {
-            return Err(self.root.malformed(path, "expected a mount table, found nothing"));
-        }
-        self.seen.extend(all.iter().map(|(id, ..)| *id));
-        self.note_mounts(all);
-        Ok(())
-    }
-
-    /// The mounts of the table in the buffer.
-    fn table_read(&self) -> impl Iterator<Item = Result<Mounted, &'static str>> {
-        let lines = self.buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| Line::parse(line).map(|line| (line.id, line.dev, line.mount_point().0.into_owned())))
-    }
-
-    /// Notes where a table has the devices that are asked about.
-    fn note_mounts(&mut self, all: Vec<Mounted>) {
-        let asked = |dev: &DevId| self.held.contains_key(dev);
-        let Some(first) = all.first().map(|(id, ..)| *id).filter(|_| all.iter().any(|(_, dev, _)| asked(dev))) else {
-            return;
-        };
-        self.mounts.extend(all.iter().filter(|(_, dev, _)| asked(dev)).map(|(id, dev, _)| (*id, *dev)));
-        self.tables.insert(first, all.into_iter().map(|(_, dev, point)| (point, dev)).collect());
-    }
-
-    /// What a process uses of the devices that are asked about, as far as we may see it.
-    fn files(&mut self, pid: u32) {
-        if self.mounts.is_empty() {
-            return;
-        }
-        let mut used: BTreeMap<DevId, (HeldBy, String)> = BTreeMap::new();
-        if let Some(table) = self.table(pid) {
-            for (link, by) in LINKS {
-                let Ok(path) = self.root.link(&format!("proc/{pid}/{link}")) else { continue };
-                if let Some(dev) = carrier(table, &path).filter(|dev| self.held.contains_key(dev)) {
-                    used.entry(dev).or_insert((by, path));
-                }
-            }
-        }
-        let room = self.files_left.min(MAX_FILES);
-        let mut files = Vec::new();
-        // Who may not look is refused here, and a process that ended is gone.
-        let _ = self.root.each(&format!("proc/{pid}/fdinfo"), |name, _| {
-            if files.len() <= room {
-                files.extend(name.parse::<u32>());
-            }
-        });
-        self.files_left_out |= files.len() > room;
-        files.truncate(room);
-        self.files_left -= files.len();
-        for file in files {
-            let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
-            let Some(dev) = mount_of(&info).and_then(|id| self.mounts.get(&id)).copied() else { continue };
-            let path =
-                self.root.link(&format!("proc/{pid}/fd/{file}")).unwrap_or_else(|_| format!("descriptor {file}"));
-            used.entry(dev).or_insert((HeldBy::OpenFile, path));
-        }
-        for (dev, (by, path)) in used {
-            let room = |holders: &&mut Vec<MountHolder>| {
-                holders.len() < MAX_HOLDERS && holders.iter().all(|holder| holder.pid != pid)
-            };
-            if let Some(holders) = self.held.get_mut(&dev).filter(room) {
-                holders.push(holder(self.root, &self.first, pid, path, by));
-            }
-        }
-    }
-
-    /// The table of a process's namespace, where it has a device that is asked about.
-    fn table(&self, pid: u32) -> Option<&Vec<(String, DevId)>> {
-        let (_, file) = open(self.root, pid).ok()?;
-        let mut head = Vec::new();
-        (&file).take(HEAD).read_to_end(&mut head).ok()?;
-        self.tables.get(&first_mount(&head).ok()?)
-    }
-
-    fn process(&mut self, pid: u32, failures: &mut Failures) {
-        match self.namespace(pid) {
-            Ok(true) => self.note_holders(pid, failures),
-            Ok(false) => {}
-            // It ended meanwhile.
-            Err(why) if why.cause == Cause::Missing => {}
-            Err(why) => failures.note(why),
-        }
-    }
-
-    /// Reads a process's mount table; `false` where its namespace has been looked at.
-    fn namespace(&mut self, pid: u32) -> Result<bool, Unknown> {
-        let (path, mut file) = open(self.root, pid)?;
-        let failed = |e: std::io::Error| self.root.unknown(&path, Errno::from_raw(e.raw_os_error().unwrap_or(0)));
-        self.buffer.clear();
-        (&file).take(HEAD).read_to_end(&mut self.buffer).map_err(failed)?;
-        let first = first_mount(&self.buffer).map_err(|reason| self.root.malformed(&path, reason))?;
-        if !self.seen.insert(first) {
-            return Ok(false);
-        }
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.root.drain(&path, &file, TABLE, &mut self.buffer)?;
-        Ok(true)
-    }
-
-    /// One holder for each device that is asked about and mounted in the table in the buffer.
-    fn note_holders(&mut self, pid: u32, failures: &mut Failures) {
-        let mut all = Vec::new();
-        for mounted in self.table_read() {
-            match mounted {
-                Ok(mounted) => all.push(mounted),
-                Err(reason) => failures.note(self.root.malformed(&format!("proc/{pid}/mountinfo"), reason)),
-            }
-        }
-        let mut found: BTreeMap<DevId, String> = BTreeMap::new();
-        for (_, dev, point) in all.iter().filter(|(_, dev, _)| self.held.contains_key(dev)) {
-            found.entry(*dev).or_insert_with(|| point.clone());
-        }
-        for (dev, point) in found {
-            if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MAX_HOLDERS) {
-                holders.push(holder(self.root, &self.first, pid, point, HeldBy::Mount));
-            }
-        }
-        self.note_mounts(all);
-    }
-}
-
-/// Opens a process's mount table, or that of its first living thread where the main one has ended.
-fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {
-    let path = format!("proc/{pid}/mountinfo");
-    let why = match root.file(&path) {
-        Ok(file) => return Ok((path, file)),
-        Err(why) => why,
-    };
-    // A zombie has no namespace (EINVAL); most have no thread left either, and hold nothing.
-    if why.cause != Cause::Failed {
-        return Err(why);
-    }
-    let threads = root.list(&format!("proc/{pid}/task"))?;
-    let open = |(thread, _): &(String, _)| {
-        let path = format!("proc/{pid}/task/{thread}/mountinfo");
-        root.file(&path).ok().map(|file| (path, file))
-    };
-    threads.iter().find_map(open).ok_or_else(|| root.unknown(&path, Errno::ESRCH))
-}
-
-/// The device that has this path, by a table of mounts.
-fn carrier(table: &[(String, DevId)], path: &str) -> Option<DevId> {
-    let is_below = |point: &str| {
-        path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || point == "/")
-    };
-    // Of mounts on one point the last covers the others.
-    let (_, dev) = table.iter().filter(|(point, _)| is_below(point)).max_by_key(|(point, _)| point.len())?;
-    Some(*dev)
-}
-
-/// The mount that an open file is on, as `/proc/PID/fdinfo/N` has it (`mnt_id`).
-#[must_use]
-pub fn mount_of(info: &[u8]) -> Option<MountId> {
-    let mut lines = info.split(|byte| *byte == b'\n');
-    let id = lines.find_map(|line| line.strip_prefix(b"mnt_id:"))?;
-    std::str::from_utf8(id).ok()?.trim().parse().ok()
-}
-
-fn first_mount(head: &[u8]) -> Result<MountId, &'static str> {
-    let number = head.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-    number.ok_or("expected a mount table, found none that begins with a mount number")
-}
-
-fn holder(root: &Root, first: &str, pid: u32, point: String, by: HeldBy) -> MountHolder {
-    let command = root.text(&format!("proc/{pid}/comm")).unwrap_or_default();
-    let cgroup = root.bytes(&format!("proc/{pid}/cgroup")).ok().and_then(|bytes| parse_cgroup(&bytes));
-    let cgroup = cgroup.map(|cgroup| from_root(&cgroup, first));
-    let pod = cgroup.as_deref().and_then(pod_uid_of);
-    MountHolder { pid, command, cgroup, pod, point, by }
-}
-
-/// A group's path from the root of its hierarchy. A container is told paths from its own group on, with `/..` at their head
-/// for each level up; as many as the first process's path has lead to the root. With fewer of them the levels that it
-/// shares with our own group stay untold.
-#[must_use]
-pub fn from_root(path: &str, first: &str) -> String {
-    let rise = |path: &str| path.split('/').skip(1).take_while(|part| *part == "..").count();
-    let up = rise(path);
-    if up == 0 || up != rise(first) {
-        return path.to_owned();
-    }
-    let below: Vec<&str> = path.split('/').skip(up.saturating_add(1)).collect();
-    format!("/{}", below.join("/"))
-}
-
-/// The group of a process, from `/proc/PID/cgroup`: where it is accounted for memory, else where systemd has it,
-/// else its place in the one hierarchy of version 2.
-#[must_use]
-pub fn parse_cgroup(bytes: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let line = |wanted: &str| {
-        text.lines().find_map(|line| {
-            let (_number, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            controllers.split(',').any(|controller| controller == wanted).then_some(path)
-        })
-    };
-    let path = line("memory").or_else(|| line("name=systemd")).or_else(|| line(""))?;
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    path.starts_with('/').then(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -327,8 +131,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::mounts::{LARGE_BYTES, first_mount};
     use super::*;
-    use crate::facts::NotAbsent;
+    use crate::collect::host::mountinfo::Line;
+    use crate::facts::{HeldBy, MAX_HOLDERS, NotAbsent};
 
     const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
     const DEV: DevId = DevId { major: 259, minor: 1 };
@@ -497,6 +303,57 @@ mod tests {
         fs::remove_dir_all(machine.0.path().join("proc/1")).unwrap();
         assert_eq!(find(&machine.1, &ask).unwrap_err().cause, Cause::Missing);
         assert_eq!(find(&machine.1, &[Lookup::PodCgroups]).unwrap_err().cause, Cause::NotAsked);
+    }
+
+    /// A namespace of so many mounts with paths as long as they can be.
+    fn fat(first: u32, mounts: u32) -> String {
+        let blanks = "\\040".repeat(3700);
+        let line = |id: u32| format!("{id} {first} 0:99 /{blanks} /{blanks} rw - tmpfs tmpfs rw\n");
+        (0..mounts).map(|more| line(first + more)).collect()
+    }
+
+    #[test]
+    fn a_fat_namespace_is_read_in_part_and_hides_no_other() {
+        let machine = Machine::new();
+        machine.process(100, &fat(1000, 700), "fat", "0::/\n");
+        machine.process(200, &namespace(5000), "holder", "0::/\n");
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().iter().map(|held| held.pid).collect::<Vec<_>>(), [200]);
+        let why = &held.incomplete().unwrap().why;
+        assert!(
+            why.contains(&format!("proc/100/mountinfo holds more than {LARGE_BYTES} bytes, and was read in part")),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn many_fat_namespaces_end_at_the_bound_on_all() {
+        let machine = Machine::new();
+        let text = fat(1, 520);
+        for pid in 100..106 {
+            let other = text.replacen("1 1 ", &format!("{} 1 ", pid * 1000), 1);
+            machine.process(pid, &other, "fat", "0::/\n");
+        }
+        machine.process(900, &namespace(5000), "holder", "0::/\n");
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().len(), 1, "small tables come first");
+        let why = &held.incomplete().unwrap().why;
+        assert!(why.contains("no more mount tables are read at once") || why.contains("in time"), "{why}");
+    }
+
+    #[test]
+    fn very_many_mounts_of_what_is_asked_about_make_it_incomplete() {
+        let machine = Machine::new();
+        let text: String =
+            (0..20_000).map(|id| format!("{} 500 259:1 / /m/{id} rw - ext4 /dev/nvme1n1 rw\n", 500 + id)).collect();
+        machine.process(812, &text, "binds", "0::/\n");
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().len(), 1);
+        assert!(
+            held.incomplete().unwrap().why.contains("more mounts of what is asked about"),
+            "{:?}",
+            held.incomplete()
+        );
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The host's mount table, `/proc/1/mountinfo`.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod images;
+mod kept;
+mod line;
+mod strings;
+mod table;
+
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Seek, SeekFrom};
@@ -10,10 +14,15 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown};
+use crate::facts::{Cause, Mounts, Unknown};
 
-use super::root::{Root, TABLE, quote};
-use crate::collect::kubelet::place::{KubeletPaths, looks_like_a_volume, not_recognized};
+use super::root::Root;
+use crate::collect::kubelet::place::KubeletPaths;
+pub use images::ImageDirs;
+pub(super) use line::Line;
+pub use line::decode;
+pub use table::parse;
+use table::{BOUNDS, Table};
 
 /// The first process's table is the host's.
 const PATH: &str = "proc/1/mountinfo";
@@ -49,12 +58,9 @@ impl MountTable {
         // Who lists directories by an old table may list a volume that was mounted since: gone until all is read.
         // What was parsed rests on the kubelet's directory as well as on the text.
         let before = self.parsed.take().filter(|parsed| parsed.paths == *paths);
-        let other = self.text(root, before.as_ref().map(|parsed| parsed.hash))?;
-        let parsed = match (before, other) {
-            // Most of a cycle would go into parsing what the last one parsed.
-            (Some(parsed), None) => parsed,
-            (_, text) => self.parse(root, &text.unwrap_or_default(), paths)?,
-        };
+        let other = self.read_other(root, paths, before.as_ref().map(|parsed| parsed.hash))?;
+        // Most of a cycle would go into parsing what the last one parsed.
+        let parsed = other.or(before).ok_or_else(|| root.malformed(PATH, "expected a mount table"))?;
         Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
@@ -77,27 +83,34 @@ impl MountTable {
         self.parsed.as_ref().map(|parsed| &parsed.images)
     }
 
-    /// The text where it is not the one of this hash.
-    fn text(&mut self, root: &Root, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
+    /// The table where it is not the one of this hash.
+    fn read_other(&mut self, root: &Root, paths: &KubeletPaths, known: Option<u64>) -> Result<Option<Parsed>, Unknown> {
         if !root.is_live() {
-            return self.text_of(root, &root.file(PATH)?, known);
+            return self.parse_other(root, &root.file(PATH)?, paths, known);
         }
         let kept = self.file.is_some();
-        match self.text_while_still(root, known) {
-            Err(why) if kept && why.cause != Cause::Torn => self.text_while_still(root, known),
+        match self.read_while_still(root, paths, known) {
+            Err(why) if kept && why.cause != Cause::Torn => self.read_while_still(root, paths, known),
             done => done,
         }
     }
 
     /// Lets go of the descriptor on any error.
-    fn text_while_still(&mut self, root: &Root, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
+    fn read_while_still(
+        &mut self,
+        root: &Root,
+        paths: &KubeletPaths,
+        known: Option<u64>,
+    ) -> Result<Option<Parsed>, Unknown> {
         let file = match self.file.take() {
             Some(file) => file,
             None => root.file(PATH)?,
         };
-        let mut text = None;
+        let mut parsed = None;
         let read = || {
-            text = self.text_of(root, &file, known)?;
+            // One that is of no use is not held beside the next.
+            parsed = None;
+            parsed = self.parse_other(root, &file, paths, known)?;
             Ok(())
         };
         if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(PATH, e)))? {
@@ -105,11 +118,17 @@ impl MountTable {
             return Err(Unknown::new(Cause::Torn, why));
         }
         self.file = Some(file);
-        Ok(text)
+        Ok(parsed)
     }
 
-    /// A table that did not change is never held.
-    fn text_of(&self, root: &Root, file: &File, known: Option<u64>) -> Result<Option<Vec<u8>>, Unknown> {
+    /// A table that did not change is not parsed, and none is ever held as text.
+    fn parse_other(
+        &self,
+        root: &Root,
+        file: &File,
+        paths: &KubeletPaths,
+        known: Option<u64>,
+    ) -> Result<Option<Parsed>, Unknown> {
         let rewind = || {
             let mut file = file;
             file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))
@@ -117,24 +136,20 @@ impl MountTable {
         if known.is_some() {
             rewind()?;
             let mut hasher = self.hashes.build_hasher();
-            root.digest(PATH, file, TABLE, &mut hasher)?;
-            if known == Some(hasher.finish()) {
-                return Ok(None);
+            match root.digest(PATH, file, BOUNDS.bytes, &mut hasher) {
+                Ok(()) if known == Some(hasher.finish()) => return Ok(None),
+                Ok(()) => {}
+                // The parser says how much of it was read.
+                Err(why) if why.cause == Cause::TooLarge => {}
+                Err(why) => return Err(why),
             }
         }
         rewind()?;
-        let mut text = Vec::new();
-        root.drain(PATH, file, TABLE, &mut text)?;
-        Ok(Some(text))
-    }
-
-    fn parse(&self, root: &Root, text: &[u8], paths: &KubeletPaths) -> Result<Parsed, Unknown> {
-        let mut table = Table::scan(text, paths).map_err(|reason| root.malformed(PATH, reason))?;
-        let images = std::mem::take(&mut table.images);
-        let mounts = table.into_mounts(&root.name(PATH));
         let mut hasher = self.hashes.build_hasher();
-        hasher.write(text);
-        Ok(Parsed { mounts, images, paths: paths.clone(), hash: hasher.finish() })
+        let mut table = Table::new(paths);
+        let end = root.each_line(PATH, file, BOUNDS, |bytes| hasher.write(bytes), |line| table.line(line))?;
+        let (mounts, images) = table.finish(end, &root.name(PATH)).map_err(|reason| root.malformed(PATH, reason))?;
+        Ok(Some(Parsed { mounts, images, paths: paths.clone(), hash: hasher.finish() }))
     }
 }
 
@@ -165,303 +180,16 @@ fn read_while_still(
     Ok(false)
 }
 
-/// Reads a mount table. Lines that cannot be understood make it incomplete.
-///
-/// # Errors
-/// The reason, where this is no mount table at all: it has no line for `/`.
-pub fn parse(bytes: &[u8], kubelet_root: &str) -> Result<Mounts, String> {
-    Table::scan(bytes, &KubeletPaths::plain(kubelet_root)).map(|table| table.into_mounts("the mount table"))
-}
-
-/// A table with what was wrong in it.
-struct Table {
-    entries: Vec<(MountId, MountEntry)>,
-    images: ImageDirs,
-    bad: Option<(usize, String)>,
-    bad_count: usize,
-    /// Volumes are mounted, and not one below the kubelet's directory.
-    elsewhere: Option<Unknown>,
-}
-
-impl Table {
-    fn scan(bytes: &[u8], paths: &KubeletPaths) -> Result<Self, String> {
-        let images = ImageDirs::default();
-        let mut table = Self { entries: Vec::new(), images, bad: None, bad_count: 0, elsewhere: None };
-        for (index, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            match Line::whole(text) {
-                Ok(line) => {
-                    table.images.note(&line);
-                    table.entries.push((line.id, line.entry(paths)));
-                }
-                Err(reason) => table.note(index.saturating_add(1), text, reason),
-            }
-        }
-        if !table.entries.iter().any(|(_, mount)| &*mount.point == "/") {
-            let lines = table.entries.len();
-            return Err(format!("expected a mount table, found no line for / among {lines} mounts"));
-        }
-        table.note_twins();
-        table.note_elsewhere(paths);
-        Ok(table)
-    }
-
-    fn note(&mut self, number: usize, text: &[u8], reason: &str) {
-        self.bad_count = self.bad_count.saturating_add(1);
-        if self.bad.is_none() {
-            self.bad = Some((number, format!("{reason} in {}", quote(&String::from_utf8_lossy(text)))));
-        }
-    }
-
-    /// Kernels before 5.8 can give a mount twice and leave out another when the table changes under a read.
-    fn note_twins(&mut self) {
-        self.entries.sort_by_key(|(id, _)| *id);
-        let twins = self.entries.array_windows().filter(|[(one, _), (two, _)]| one == two).count();
-        if twins > 0 {
-            self.bad_count = self.bad_count.saturating_add(twins);
-            self.bad.get_or_insert_with(|| (0, "a mount is in it twice".into()));
-        }
-    }
-
-    /// That nothing was recognized does not say that nothing is there.
-    fn note_elsewhere(&mut self, paths: &KubeletPaths) {
-        if self.entries.iter().any(|(_, mount)| mount.volume.is_some()) {
-            return;
-        }
-        let aliases = self.aliases_of(&paths.root);
-        let is_alias = |point: &str| {
-            let below = |alias: &String| point.strip_prefix(alias.as_str()).is_some_and(|rest| rest.starts_with('/'));
-            aliases.iter().any(below)
-        };
-        let points = self.entries.iter().map(|(_, mount)| &*mount.point);
-        let point = points.filter(|point| !is_alias(point)).find(|point| looks_like_a_volume(point));
-        self.elsewhere = point.map(|point| not_recognized(paths, point));
-    }
-
-    /// Other paths by which the kubelet's directory is reached, where it is a bind of one of them.
-    fn aliases_of(&self, dir: &str) -> Vec<String> {
-        let mut aliases = Vec::new();
-        for (_, own) in self.entries.iter().filter(|(_, mount)| &*mount.point == dir) {
-            for (_, mount) in self.entries.iter().filter(|(_, mount)| mount.dev == own.dev) {
-                let root = if &*mount.root == "/" { "" } else { &*mount.root };
-                let rest = own.root.strip_prefix(root).filter(|rest| rest.starts_with('/'));
-                aliases.extend(rest.map(|rest| format!("{}{rest}", mount.point.trim_end_matches('/'))));
-            }
-        }
-        aliases
-    }
-
-    fn into_mounts(self, name: &str) -> Mounts {
-        let count = self.bad_count;
-        let elsewhere = self.elsewhere;
-        let incomplete = self.bad.map(|(line, reason)| {
-            let place = if line == 0 { String::new() } else { format!(" line {line}") };
-            Unknown::new(Cause::Incomplete, format!("{name}{place}: {reason}; {count} such lines in all"))
-        });
-        Mounts::with_incomplete(self.entries, incomplete.or(elsewhere))
-    }
-}
-
-/// Where the images stand of which containers run: their overlays name it, whatever the runtime's configuration says.
-/// Layers themselves are not kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageDirs {
-    /// How many containers each runtime has of each directory.
-    dirs: BTreeMap<(Runtime, String), usize>,
-}
-
-/// More directories than this no node has; who runs a container does not choose them.
-const MAX_IMAGE_DIRS: usize = 8;
-
-/// Who mounts a container's root. One before another where several are on a node: the kubelet's is the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Runtime {
-    /// containerd, for Kubernetes.
-    Containerd,
-    /// CRI-O, or Podman, which keeps its images the same way.
-    Crio,
-    /// Docker.
-    Docker,
-}
-
-impl ImageDirs {
-    /// The directories of the runtime that comes first, the most used one before the others.
-    #[must_use]
-    pub fn of_the_runtime(&self) -> Vec<&str> {
-        let Some(first) = self.dirs.keys().map(|(runtime, _)| *runtime).min() else { return Vec::new() };
-        let of_it = self.dirs.iter().filter(|((runtime, _), _)| *runtime == first);
-        let mut dirs: Vec<_> = of_it.map(|((_, dir), count)| (*count, dir.as_str())).collect();
-        dirs.sort_by(|one, two| two.0.cmp(&one.0).then(one.1.cmp(two.1)));
-        dirs.into_iter().map(|(_, dir)| dir).collect()
-    }
-
-    fn note(&mut self, line: &Line<'_>) {
-        let Some(found) = image_dir(line) else { return };
-        let room = self.dirs.len() < MAX_IMAGE_DIRS;
-        match self.dirs.get_mut(&found) {
-            Some(count) => *count = count.saturating_add(1),
-            None if room => drop(self.dirs.insert(found, 1)),
-            None => {}
-        }
-    }
-}
-
-/// The directory of the images that a container's overlay is made of.
-fn image_dir(line: &Line<'_>) -> Option<(Runtime, String)> {
-    if line.fstype != b"overlay" {
-        return None;
-    }
-    let upper = line.super_options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="))?;
-    let (point, upper) = (decode(line.point), decode(upper));
-    if point.contains("/io.containerd.runtime.v") {
-        // ROOT/io.containerd.snapshotter.v1.overlayfs/snapshots/13/fs
-        let (dir, _) = upper.rsplit_once("/snapshots/").filter(|_| point.contains("/k8s.io/"))?;
-        return dir.starts_with('/').then(|| (Runtime::Containerd, dir.to_owned()));
-    }
-    // ROOT/overlay/ID/diff, mounted at ROOT/overlay/ID/merged
-    let layer = upper.strip_suffix("/diff").filter(|layer| point.strip_suffix("/merged") == Some(layer))?;
-    let (dir, _) = layer.rsplit_once('/')?;
-    let (root, runtime) = match dir.strip_suffix("/overlay2") {
-        Some(root) => (root, Runtime::Docker),
-        None => (dir.strip_suffix("/overlay")?, Runtime::Crio),
-    };
-    root.starts_with('/').then(|| (runtime, root.to_owned()))
-}
-
-/// One line as it stands, escapes and all.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line<'a> {
-    pub(super) id: MountId,
-    parent: MountId,
-    pub(super) dev: DevId,
-    root: &'a [u8],
-    pub(super) point: &'a [u8],
-    /// It receives mounts and unmounts of another one.
-    pub(super) follows: bool,
-    options: &'a [u8],
-    fstype: &'a [u8],
-    source: &'a [u8],
-    super_options: &'a [u8],
-}
-
-impl<'a> Line<'a> {
-    /// A line must end: one that does not may be cut anywhere.
-    fn whole(text: &'a [u8]) -> Result<Self, &'static str> {
-        Self::parse(text.strip_suffix(b"\n").ok_or("the line does not end")?)
-    }
-
-    /// `id parent major:minor root point options [tag…] - fstype source super-options`
-    pub(super) fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
-        // The last field takes the rest: some filesystems do not escape blanks in their options.
-        let mut rest = line;
-        let mut word = || {
-            let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-            let (word, after) = rest.split_at_checked(end)?;
-            rest = after.get(1..).unwrap_or_default();
-            Some(word)
-        };
-        let id = word().and_then(decimal).ok_or("expected a mount number")?;
-        let parent = word().and_then(decimal).ok_or("expected the number of a parent mount")?;
-        let dev = word().and_then(device).ok_or("expected a device number like 259:1")?;
-        let path = "expected an absolute path";
-        let root = word().filter(|word| !word.is_empty()).ok_or(path)?;
-        let point = word().filter(|word| word.starts_with(b"/")).ok_or(path)?;
-        let options = word().ok_or("expected options")?;
-        let mut follows = false;
-        loop {
-            match word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? {
-                b"-" => break,
-                tag => follows |= tag.starts_with(b"master:"),
-            }
-        }
-        let fstype = word().filter(|word| !word.is_empty()).ok_or("expected a filesystem type")?;
-        let source = word().unwrap_or_default();
-        // A table whose line end was lost would hide the mount behind it in this one's options.
-        if rest.windows(3).any(|three| three == b" - ") {
-            return Err("two lines run together");
-        }
-        Ok(Self { id, parent, dev, root, point, follows, options, fstype, source, super_options: rest })
-    }
-
-    fn entry(&self, paths: &KubeletPaths) -> MountEntry {
-        let root = decode(self.root);
-        let source = decode(self.source);
-        let (point, point_deleted) = self.mount_point();
-        let deleted = point_deleted || root.ends_with(GONE_ROOT) || source.ends_with(GONE);
-        MountEntry {
-            parent: self.parent,
-            dev: self.dev,
-            volume: paths.volume(&point),
-            root: root.into(),
-            point: point.into(),
-            options: decode(self.options).into(),
-            fstype: decode(self.fstype).into(),
-            source: source.into(),
-            super_options: decode(if self.fstype == b"overlay" { b"" } else { self.super_options }).into(),
-            deleted,
-        }
-    }
-
-    /// Where it is mounted, and whether that was deleted underneath.
-    pub(super) fn mount_point(&self) -> (Cow<'a, str>, bool) {
-        let point = decode(self.point);
-        let bare = point.strip_suffix(GONE_ROOT).or_else(|| point.strip_suffix(GONE));
-        match bare.filter(|bare| !bare.is_empty()).map(str::to_owned) {
-            Some(bare) => (bare.into(), true),
-            None => (point, false),
-        }
-    }
-}
-
-/// How the kernel marks a deleted directory within a filesystem.
-const GONE_ROOT: &str = "//deleted";
-/// How it marks a deleted path.
-const GONE: &str = " (deleted)";
-
-fn decimal(word: &[u8]) -> Option<u32> {
-    let digits = word.first().is_some_and(u8::is_ascii_digit);
-    std::str::from_utf8(word).ok().filter(|_| digits)?.parse().ok()
-}
-
-fn device(word: &[u8]) -> Option<DevId> {
-    let colon = word.iter().position(|byte| *byte == b':')?;
-    let (major, minor) = word.split_at_checked(colon)?;
-    Some(DevId { major: decimal(major)?, minor: decimal(minor.strip_prefix(b":")?)? })
-}
-
-/// Undoes the kernel's octal escapes (`\040` for a blank), then makes text of it.
-#[must_use]
-pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
-    if !bytes.contains(&b'\\') {
-        return String::from_utf8_lossy(bytes);
-    }
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let [first, after @ ..] = rest {
-        let escape = (*first == b'\\').then(|| after.split_first_chunk::<3>()).flatten();
-        let escape = escape.and_then(|(digits, after)| Some((octal(*digits)?, after)));
-        let (byte, after) = escape.unwrap_or((*first, after));
-        plain.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&plain).into_owned().into()
-}
-
-fn octal(digits: [u8; 3]) -> Option<u8> {
-    digits.iter().try_fold(0u8, |value, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 8)?;
-        value.checked_mul(8)?.checked_add(digit)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use proptest::prelude::*;
 
+    use super::super::root::each_line;
+    use super::images::MAX_IMAGE_DIRS;
     use super::*;
-    use crate::facts::NotAbsent;
-    use crate::facts::VolumePath;
+    use crate::facts::{DevId, MountEntry, NotAbsent, VolumePath};
 
     const KUBELET: &str = "/var/lib/kubelet";
     const NODE: &[u8] = include_bytes!("../../../tests/fuzz/seeds/mountinfo/ebs-node");
@@ -518,8 +246,11 @@ mod tests {
     }
 
     fn image_dirs(lines: &str) -> Vec<String> {
-        let table = Table::scan(format!("{ROOT}{lines}").as_bytes(), &KubeletPaths::plain(KUBELET)).unwrap();
-        table.images.of_the_runtime().into_iter().map(str::to_owned).collect()
+        let (text, paths) = (format!("{ROOT}{lines}"), KubeletPaths::plain(KUBELET));
+        let mut table = Table::new(&paths);
+        let end = each_line(text.as_bytes(), BOUNDS, |_| {}, |line| table.line(line)).ok().unwrap();
+        let (_, images) = table.finish(end, "x").unwrap();
+        images.of_the_runtime().into_iter().map(str::to_owned).collect()
     }
 
     fn container(id: u32, dir: &str) -> String {
@@ -660,17 +391,35 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_mounts_are_read() {
+    fn of_a_hundred_thousand_mounts_those_are_kept_that_findings_rest_on() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         let mut text = ROOT.to_owned();
         for id in 100..100_100 {
             text.push_str(&format!("{id} 29 0:{id} / /run/netns/{id} rw shared:{id} - tmpfs tmpfs rw,size=65536k\n"));
         }
+        text.push_str("100100 29 259:1 / /mnt/data rw shared:9 - xfs /dev/nvme1n1 rw\n");
         std::fs::write(dir.path().join(PATH), &text).unwrap();
         let mut table = MountTable::default();
         let mounts = table.read(&Root::open(dir.path()).unwrap(), &KubeletPaths::plain(KUBELET)).unwrap();
-        assert_eq!((mounts.len(), mounts.incomplete()), (100_001, None));
+        assert!(mounts.len() < 3000 && mounts.incomplete().is_none());
+        assert_eq!(&*mounts.get(&100_100).unwrap().point, "/mnt/data");
+    }
+
+    #[test]
+    fn a_table_above_its_bounds_is_incomplete_and_says_how() {
+        let pod = |id: u32| {
+            format!("{id} 29 0:{id} / {KUBELET}/pods/u/volumes/kubernetes.io~csi/v{id}/mount rw - tmpfs tmpfs rw\n")
+        };
+        let why = incomplete(&(20_000..50_000).map(pod).collect::<String>());
+        assert!(why.contains("has 30001 mounts that findings rest on, and there is room for "), "{why}");
+        let long = format!(
+            "38 29 259:1 / /x rw - ext4 /dev/b rw,{}\n39 29 259:2 / /y rw - ext4 /dev/c rw\n",
+            "x".repeat(BOUNDS.line)
+        );
+        let why = incomplete(&long);
+        assert!(why.contains("line 2: the line is too long in \"38 29 259:1"), "{why}");
+        assert!(table(&long).get(&39).is_some());
     }
 
     #[test]
@@ -763,9 +512,8 @@ mod tests {
         fn what_the_kernel_escapes_comes_back(id: u32, major: u32, minor: u32, point in "[ -~\t\n]{0,40}", source in "[ -~\t\n]{0,20}") {
             let (point, source) = (format!("/{point}."), format!("{source}."));
             let line = format!("{id} 0 {major}:{minor} / {} rw - t {} rw,x", encode(&point), encode(&source));
-            let line = Line::parse(line.as_bytes()).unwrap();
-            let entry = line.entry(&KubeletPaths::plain(KUBELET));
-            prop_assert_eq!(line.id, id);
+            prop_assert_eq!(Line::parse(line.as_bytes()).unwrap().id, id);
+            let entry = mount(&line.replacen(&format!("{id} "), "77 ", 1));
             prop_assert_eq!(entry.dev, DevId { major, minor });
             prop_assert_eq!((&*entry.point, &*entry.source, &*entry.super_options), (&*point, &*source, "rw,x"));
         }

@@ -5,10 +5,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use crate::facts::{Cause, DevId, MountId, Mounts, Unknown};
 
 use super::mountinfo::Line;
-use super::root::{Root, TABLE};
+use super::root::{Bounds, End, Root, TextLine};
 
 /// The table of our own mount namespace. Through the `proc` of a live root, `self` is always us.
 const PATH: &str = "proc/self/mountinfo";
+/// As much as is read of the host's table, which ours may be a copy of.
+const BOUNDS: Bounds = Bounds { bytes: 128 << 20, line: 256 << 10 };
+/// More than the kernel allows in one namespace (`fs.mount-max`).
+const MAX_MOUNTS: usize = 200_000;
 
 /// One mount of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +44,13 @@ impl<'a> OwnMounts<'a> {
                 "the host's mount table is not known, so which of its mounts this container shows is not known either";
             Unknown::new(Cause::Incomplete, why)
         })?;
-        let mut bytes = Vec::new();
-        root.read_into(PATH, TABLE, &mut bytes)?;
-        let own = parse(&bytes).map_err(|why| root.malformed(PATH, why))?;
+        let mut table = OwnTable::default();
+        let end = root.each_line(PATH, &root.file(PATH)?, BOUNDS, |_| {}, |line| table.line(line))?;
+        if end == End::TooLarge || table.own.len() > MAX_MOUNTS {
+            let why = format!("{} has more mounts than are looked at", root.name(PATH));
+            return Err(Unknown::new(Cause::TooLarge, why));
+        }
+        let own = table.finish().map_err(|why| root.malformed(PATH, why))?;
         let under = mount_id(root, "", root.handle("")?)?;
         Ok(Self { root, own, host, under })
     }
@@ -161,12 +169,33 @@ pub fn device_at(mounts: &Mounts, path: &str) -> Option<DevId> {
     Some(dev)
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Own>, &'static str> {
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let own: Result<Vec<Own>, _> = lines
-        .map(|line| Line::parse(line).map(|line| Own { id: line.id, dev: line.dev, follows: line.follows }))
-        .collect();
-    own.and_then(|own| if own.is_empty() { Err("expected a mount table, found nothing") } else { Ok(own) })
+/// Our own table while it is read.
+#[derive(Default)]
+struct OwnTable {
+    own: Vec<Own>,
+    wrong: Option<&'static str>,
+}
+
+impl OwnTable {
+    fn line(&mut self, line: TextLine<'_>) -> bool {
+        match line {
+            TextLine::Whole([]) => {}
+            TextLine::Whole(text) | TextLine::Cut(text) => match Line::parse(text) {
+                Ok(line) => self.own.push(Own { id: line.id, dev: line.dev, follows: line.follows }),
+                Err(reason) => self.wrong = Some(reason),
+            },
+            TextLine::TooLong(_) => self.wrong = Some("a line is too long"),
+        }
+        self.wrong.is_none() && self.own.len() <= MAX_MOUNTS
+    }
+
+    fn finish(self) -> Result<Vec<Own>, &'static str> {
+        match self.wrong {
+            Some(reason) => Err(reason),
+            None if self.own.is_empty() => Err("expected a mount table, found nothing"),
+            None => Ok(self.own),
+        }
+    }
 }
 
 /// The mount that an open file or directory of ours is on. It is asked of our own `/proc` and not of the filesystem, which
@@ -187,6 +216,7 @@ mod tests {
 
     use super::*;
     use crate::collect::host::mountinfo;
+    use crate::collect::host::root::each_line;
 
     const HOST: &[u8] = b"20 1 259:1 / / rw shared:1 - ext4 /dev/nvme0n1p1 rw\n\
         21 20 259:2 / /var rw shared:2 - xfs /dev/nvme1n1 rw\n\
@@ -208,6 +238,12 @@ mod tests {
         ] {
             assert_eq!(device_at(&host, path).map(|dev| dev.to_string()).as_deref(), Some(dev), "{path}");
         }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Vec<Own>, &'static str> {
+        let mut table = OwnTable::default();
+        each_line(bytes, BOUNDS, |_| {}, |line| table.line(line)).ok().unwrap();
+        table.finish()
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
 mod folder;
+mod lines;
 mod read;
 
 use std::borrow::Cow;
@@ -24,12 +25,13 @@ use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
+pub use lines::{Bounds, End, TextLine, each_line};
 use read::{digest, drain, small};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
 pub const SMALL: usize = 256 << 10;
-/// Enough for a mount table of 100,000 lines.
-pub const TABLE: usize = 64 << 20;
+/// More names than this no directory has that is read here, but for `proc`; of a longer list a part would pass for the whole.
+const MAX_NAMES: usize = 200_000;
 
 /// How a directory is opened.
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
@@ -279,6 +281,21 @@ impl Root {
         drain(file, limit, buffer).map_err(|e| e.at(self, path))
     }
 
+    /// Reads an open file line by line, in the memory of one line; see [`each_line`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn each_line(
+        &self,
+        path: &str,
+        file: &File,
+        bounds: Bounds,
+        on_bytes: impl FnMut(&[u8]),
+        on_line: impl FnMut(TextLine<'_>) -> bool,
+    ) -> Result<End, Unknown> {
+        each_line(file, bounds, on_bytes, on_line).map_err(|e| e.at(self, path))
+    }
+
     /// Reads what an open file has from its present position on, and keeps nothing of it but a hash.
     ///
     /// # Errors
@@ -386,7 +403,13 @@ impl Root {
         // readdir would ask for the directory's attributes and for 32 KiB, each time.
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut entries = RawDir::new(dir, &mut buffer);
+        let mut count = 0usize;
         while let Some(entry) = entries.next() {
+            count = count.saturating_add(1);
+            if count > MAX_NAMES {
+                let why = format!("{} holds more than {MAX_NAMES} names", self.name(path));
+                return Err(Unknown::new(Cause::TooLarge, why));
+            }
             let entry = entry.map_err(|e| self.unknown(path, Errno::from_raw(e.raw_os_error())))?;
             let kind = match entry.file_type() {
                 FileType::Directory => EntryKind::Directory,

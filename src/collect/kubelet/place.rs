@@ -61,6 +61,15 @@ impl KubeletPaths {
         below(&self.root) || self.moved.iter().any(|(real, _)| below(real))
     }
 
+    /// Whether the kubelet's directories are below this path, or are it.
+    #[must_use]
+    pub fn are_below(&self, path: &str) -> bool {
+        let below = |dir: &str| {
+            path == "/" || dir.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        below(&self.root) || self.moved.iter().any(|(real, _)| below(real))
+    }
+
     /// The real path of `pods` or `plugins`.
     #[must_use]
     pub fn dir(&self, name: &str) -> String {

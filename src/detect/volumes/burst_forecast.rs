@@ -280,6 +280,7 @@ mod tests {
                 super_options: "rw".into(),
                 deleted: false,
                 volume: VolumePath::parse("/var/lib/kubelet", point),
+                left_out: 0,
             };
             let seen = vec![
                 Observation::Mounts(known(Mounts::whole([(40, mount)]), up)),

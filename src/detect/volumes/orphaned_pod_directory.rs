@@ -1,7 +1,9 @@
 //! OrphanedPodDirectory: is a pod gone whose volume directories are left?
 
+use std::collections::BTreeSet;
+
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, MountEntry, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri};
+use crate::facts::{Cause, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -23,7 +25,11 @@ impl Detect for OrphanedPodDirectory {
     );
 
     fn evaluate((dirs, cgroups, mounts, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let others = Others { cgroups, mounts, pods };
+        // Each part of a mount point is compared once, and not with each pod.
+        let listed: BTreeSet<&str> = dirs.value.pods.iter().map(|(uid, _)| uid.as_str()).collect();
+        let parts = mounts.value.values().flat_map(|mount| mount.point.split('/'));
+        let mounted = parts.filter(|part| listed.contains(part)).collect();
+        let others = Others { cgroups, mounts, mounted, pods };
         let object =
             |uid: &PodUid| Object { pod: Some(uid.clone()), ..Object::new(ObjectType::PodDirectory, uid.as_str()) };
         out.each(
@@ -59,6 +65,8 @@ impl Detect for OrphanedPodDirectory {
 struct Others<'v> {
     cgroups: Seen<'v, PodCgroups>,
     mounts: Seen<'v, Mounts>,
+    /// The pods that have a mount.
+    mounted: BTreeSet<&'v str>,
     pods: Known<'v, Pods>,
 }
 
@@ -67,7 +75,11 @@ impl Others<'_> {
     /// API server forgets it.
     fn know(&self, uid: &PodUid) -> Tri<()> {
         let runs = self.cgroups.find(uid).map(drop);
-        let mounted = || self.mounts.find_any(|mount| belongs_to(mount, uid)).map(drop);
+        let mounted = || match self.mounts.value.incomplete() {
+            _ if self.mounted.contains(uid.as_str()) => Tri::Yes(()),
+            Some(why) => Tri::Unknown(why.clone()),
+            None => Tri::No(self.mounts.no()),
+        };
         let known = || match self.pods.seen() {
             Ok(pods) => pods.find(uid).map(drop),
             // Where there is no cluster to ask, the node itself is all there is.
@@ -88,10 +100,6 @@ impl Others<'_> {
         }
         evidence
     }
-}
-
-fn belongs_to(mount: &MountEntry, uid: &PodUid) -> bool {
-    mount.point.split('/').any(|part| part == uid)
 }
 
 fn names(dir: &PodDir) -> String {

@@ -1,9 +1,9 @@
 //! StackedMounts: is a volume mounted more than once on one path?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{MountEntry, Mounts, Tri};
+use crate::facts::{Cause, MountEntry, Mounts, PodUid, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
@@ -37,10 +37,32 @@ impl Detect for StackedMounts {
             let finding = covered(&mounts, below, mount, mount_object(below, block));
             out.decide(KIND, || mount_object(below, block), Tri::Yes(finding));
         }
+        let cut = pods_with_more(&mounts);
+        for (id, mount) in mounts.value {
+            let Some(path) = &mount.volume else { continue };
+            let is_seen = mount.parent == *id || mounts.get(&mount.parent).is_some();
+            let decision = match path.pod().filter(|pod| !is_seen && cut.contains(pod)) {
+                // What it stands on may be a mount of this pod that was counted and not kept.
+                Some(pod) => {
+                    let point = &mount.point;
+                    let why =
+                        format!("pod {pod} has more mounts of one volume than are kept, and {point} may stand on one");
+                    Tri::Unknown(Unknown::new(Cause::TooLarge, why))
+                }
+                None => Tri::No(mounts.no()),
+            };
+            out.decide::<Finding>(KIND, || mount_object(mount, block), decision);
+        }
         if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
     }
+}
+
+/// The pods of which not all mounts are kept.
+fn pods_with_more<'v>(mounts: &Seen<'v, Mounts>) -> BTreeSet<&'v PodUid> {
+    let more = mounts.value.values().filter(|mount| mount.left_out > 0);
+    more.filter_map(|mount| mount.volume.as_ref()?.pod()).collect()
 }
 
 fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, object: Object) -> Finding {
@@ -87,4 +109,53 @@ fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, ob
 fn is_stacked(mounts: &Mounts, mount: &MountEntry) -> bool {
     let below = mounts.get(&mount.parent);
     below.is_some_and(|b| b.point == mount.point && b.dev == mount.dev && b.root == mount.root)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::detect::Settings;
+    use crate::engine::Engine;
+    use crate::facts::{BootId, DevId, MountId, NodeTime, Observation, Reading, VolumePath};
+    use crate::finding::Coverage;
+    use crate::ledger::LedgerState;
+
+    fn subpath(parent: MountId, index: u32, left_out: u32) -> MountEntry {
+        let point =
+            format!("/var/lib/kubelet/pods/74dcc96c-be53-45c4-a46f-3809d56e9a65/volume-subpaths/pv-a/main/{index}");
+        MountEntry {
+            parent,
+            dev: DevId { major: 259, minor: 1 },
+            root: format!("/{index}").into(),
+            options: "rw".into(),
+            fstype: "xfs".into(),
+            source: "/dev/nvme1n1".into(),
+            super_options: "rw".into(),
+            deleted: false,
+            volume: VolumePath::parse("/var/lib/kubelet", &point),
+            point: point.into(),
+            left_out,
+        }
+    }
+
+    #[test]
+    fn what_may_stand_on_a_mount_that_was_not_kept_is_not_evaluated_and_all_else_is() {
+        let root = MountEntry { volume: None, ..subpath(1, 0, 0) };
+        for (parent, left_out, is_known) in [(29, 3, true), (7777, 3, false), (7777, 0, true)] {
+            let mounts = [(29, root.clone()), (40, subpath(29, 1, left_out)), (41, subpath(parent, 2, 0))];
+            let at = NodeTime { boot: BootId::default(), up: Duration::from_secs(9), wall: Timestamp::UNIX_EPOCH };
+            let mut engine = Engine::new(Settings::default(), at, LedgerState::default());
+            engine.step(at, vec![Observation::Mounts(Reading::Known { value: Mounts::whole(mounts), at })]);
+            let coverage = engine.coverage(KIND).unwrap();
+            match coverage {
+                Coverage::Full => assert!(is_known, "{parent}"),
+                Coverage::Except(objects) => assert!(!is_known && objects.len() == 1, "{objects:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

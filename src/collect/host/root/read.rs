@@ -13,8 +13,10 @@ use crate::facts::{Cause, Unknown};
 const SHORT: usize = 1 << 10;
 
 /// Why a file could not be read to its end.
-pub(super) enum NotRead {
+pub enum NotRead {
+    /// The kernel's error.
     Io(io::Error),
+    /// It holds more than so many bytes.
     TooLarge(usize),
 }
 

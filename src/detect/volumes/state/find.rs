@@ -1,6 +1,6 @@
 //! Which EBS volumes there are, and which disk and which mounts are each one's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::attachment::Facts;
@@ -84,13 +84,14 @@ impl<'v> Volume<'v> {
 
     /// Where the kubelet's directory is a bind of another, each mount below it shows below the other as well.
     fn forget_mirrors(&mut self) {
-        let tail = |point: &'v str| {
-            let begin = point.find("/pods/").or_else(|| point.find("/plugins/kubernetes.io/"))?;
-            point.get(begin..)
-        };
+        let begin = |point: &str| PARTS.iter().find_map(|part| point.find(part));
         let own = self.mounts.iter().filter(|mount| mount.volume.is_some());
-        let tails: Vec<&str> = own.filter_map(|mount| tail(&mount.point)).collect();
-        self.mounts.retain(|mount| mount.volume.is_some() || !tails.iter().any(|tail| mount.point.ends_with(tail)));
+        let tails: BTreeSet<&str> = own.filter_map(|mount| mount.point.get(begin(&mount.point)?..)).collect();
+        let is_mirror = |point: &str| {
+            let mut begins = PARTS.iter().flat_map(|part| point.match_indices(part));
+            begins.any(|(at, _)| point.get(at..).is_some_and(|tail| tails.contains(tail)))
+        };
+        self.mounts.retain(|mount| mount.volume.is_some() || !is_mirror(&mount.point));
     }
 }
 
@@ -101,6 +102,9 @@ fn registered_drivers<'v>(parts: &Parts<'v>, settings: &'v Settings) -> Vec<&'v 
     let here: Vec<&str> = settings.drivers.iter().filter(registered).map(String::as_str).collect();
     if here.is_empty() { settings.drivers.iter().map(String::as_str).collect() } else { here }
 }
+
+/// The directories in the kubelet's below which volumes are mounted.
+const PARTS: [&str; 2] = ["/pods/", "/plugins/kubernetes.io/"];
 
 /// Gives each volume the mounts of its disk, of that disk's partitions, of its device node, and of what is stacked on these.
 fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {

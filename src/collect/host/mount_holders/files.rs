@@ -1,0 +1,83 @@
+//! What processes use of a filesystem: their directories, programs and open files.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use super::mounts::{HEAD, first_mount, is_below, open};
+use super::process::holder;
+use super::{Point, Search};
+use crate::facts::{DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId};
+
+/// More open files than this are not looked at: of one process, and of all together.
+pub(super) const MAX_FILES: usize = 16_384;
+pub(super) const MAX_FILES_OF_ALL: usize = 100_000;
+/// What a process uses, by the links of `/proc/PID`.
+const LINKS: [(&str, HeldBy); 3] =
+    [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
+
+impl Search<'_> {
+    /// What a process uses of the devices that are asked about, as far as we may see it.
+    pub(super) fn files(&mut self, pid: u32) {
+        if self.mounts.is_empty() {
+            return;
+        }
+        let mut used: BTreeMap<DevId, (HeldBy, String)> = BTreeMap::new();
+        if let Some(table) = self.table(pid) {
+            for (link, by) in LINKS {
+                let Ok(path) = self.root.link(&format!("proc/{pid}/{link}")) else { continue };
+                if let Some(dev) = carrier(table, &path).filter(|dev| self.held.contains_key(dev)) {
+                    used.entry(dev).or_insert((by, path));
+                }
+            }
+        }
+        let room = self.files_left.min(MAX_FILES);
+        let mut files = Vec::new();
+        // Who may not look is refused here, and a process that ended is gone.
+        let _ = self.root.each(&format!("proc/{pid}/fdinfo"), |name, _| {
+            if files.len() <= room {
+                files.extend(name.parse::<u32>());
+            }
+        });
+        self.files_left_out |= files.len() > room;
+        files.truncate(room);
+        self.files_left = self.files_left.saturating_sub(files.len());
+        for file in files {
+            let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
+            let Some(dev) = mount_of(&info).and_then(|id| self.mounts.get(&id)).copied() else { continue };
+            let path =
+                self.root.link(&format!("proc/{pid}/fd/{file}")).unwrap_or_else(|_| format!("descriptor {file}"));
+            used.entry(dev).or_insert((HeldBy::OpenFile, path));
+        }
+        for (dev, (by, path)) in used {
+            let room = |holders: &&mut Vec<MountHolder>| {
+                holders.len() < MAX_HOLDERS && holders.iter().all(|holder| holder.pid != pid)
+            };
+            if let Some(holders) = self.held.get_mut(&dev).filter(room) {
+                holders.push(holder(self.root, &self.first, pid, path, by));
+            }
+        }
+    }
+
+    /// The points of a process's namespace that are asked about, and what stands on them.
+    fn table(&self, pid: u32) -> Option<&Vec<Point>> {
+        let (_, file) = open(self.root, pid).ok()?;
+        let mut head = Vec::new();
+        (&file).take(HEAD).read_to_end(&mut head).ok()?;
+        self.points.get(&first_mount(&head).ok()?)
+    }
+}
+
+/// The device that has this path, by a table of mounts.
+fn carrier(table: &[Point], path: &str) -> Option<DevId> {
+    // Of mounts on one point the last covers the others.
+    let (_, dev) = table.iter().filter(|(point, _)| is_below(path, point)).max_by_key(|(point, _)| point.len())?;
+    Some(*dev)
+}
+
+/// The mount that an open file is on, as `/proc/PID/fdinfo/N` has it (`mnt_id`).
+#[must_use]
+pub fn mount_of(info: &[u8]) -> Option<MountId> {
+    let mut lines = info.split(|byte| *byte == b'\n');
+    let id = lines.find_map(|line| line.strip_prefix(b"mnt_id:"))?;
+    std::str::from_utf8(id).ok()?.trim().parse().ok()
+}
