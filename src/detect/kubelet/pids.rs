@@ -210,5 +210,12 @@ fn severity(settings: &Settings, used: u64, limit: u64) -> Option<(Severity, u64
 }
 
 fn finding(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
-    Finding { kind: KIND, severity, object, message, evidence, advice: crate::catalogue::row(KIND).remediation.to_owned() }
+    Finding {
+        kind: KIND,
+        severity,
+        object,
+        message,
+        evidence,
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    }
 }
