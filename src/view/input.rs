@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Counted, Delta, Fact, LogHistory, MountsSince, Seen, View};
+use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
 use crate::facts::{Inventory, KernelRecord, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
 use crate::finding::Evidence;
 
@@ -236,6 +236,20 @@ impl BesideCount<'_> {
     /// Whether the kernel counted a kill when this record of one came.
     pub fn counted(&self, record: &KernelRecord) -> Counted {
         self.0.counted(record)
+    }
+}
+
+/// What each EBS volume was asked for lately, by the block devices.
+pub struct Io;
+
+impl Input for Io {
+    type Of<'v> = &'v IoSeries;
+    const NEEDS: SourceSet = SourceSet::one(Source::BlockDevices);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.block.known().map(|_| &view.io)
     }
 }
 
