@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
-use crate::finding::{Coverage, Headroom, Kind, KindEvaluation, for_each_kind};
+use crate::finding::{Headroom, Kind, KindEvaluation, for_each_kind};
 use crate::setting::Group;
 use crate::view::{KnownType, View};
 use volumes::state::Volumes;
@@ -55,8 +55,6 @@ pub struct Detector {
     pub kinds: &'static [Kind],
     /// Without any of these it evaluates nothing.
     pub needs: SourceSet,
-    /// Without any of these it cannot say of some objects that nothing is wrong with them.
-    pub parts: SourceSet,
     /// These decide of some objects, and the detector itself says which of them it could not evaluate.
     pub decides: SourceSet,
     /// These it can do without: they only add evidence.
@@ -70,9 +68,7 @@ pub struct Detector {
 pub enum Evaluate {
     /// By inputs that are its type: it says itself what it could not evaluate.
     Typed(fn(&View, &Settings) -> Vec<KindEvaluation>),
-    /// By what was seen.
-    OfView(fn(&View, &Settings) -> Vec<KindEvaluation>),
-    /// By that, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
+    /// By these, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
     OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<KindEvaluation>),
 }
 
@@ -118,37 +114,14 @@ impl Detector {
     fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<KindEvaluation> {
         match self.evaluate {
             Evaluate::Typed(run) => run(view, settings),
-            Evaluate::OfView(evaluate) => self.where_known(view, || evaluate(view, settings)),
             Evaluate::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
         }
-    }
-
-    /// By its lists of sources: what it needs must be known, and what is missing of them hides what it did not raise.
-    fn where_known(&self, view: &View, evaluate: impl FnOnce() -> Vec<KindEvaluation>) -> Vec<KindEvaluation> {
-        if let Some(why) = self.needs.iter().find_map(|source| view.unknown(source)) {
-            return self.kinds.iter().map(|kind| KindEvaluation::nothing(*kind, why)).collect();
-        }
-        let mut evaluations = evaluate();
-        // What was not seen must not clear what was found in it before.
-        if let Some(why) = self.unseen(view) {
-            for evaluation in &mut evaluations {
-                if !matches!(evaluation.coverage, Coverage::None(_)) {
-                    evaluation.coverage = Coverage::Partial(why.clone());
-                }
-            }
-        }
-        evaluations
-    }
-
-    fn unseen<'a>(&self, view: &'a View) -> Option<&'a Unknown> {
-        let incomplete = || self.needs.with(self.parts).iter().find_map(|source| view.incomplete_list(source));
-        self.parts.iter().find_map(|source| view.unknown(source)).or_else(incomplete)
     }
 
     /// Every source that it decides by.
     #[must_use]
     pub fn decides_by(&self) -> SourceSet {
-        self.needs.with(self.parts).with(self.decides)
+        self.needs.with(self.decides)
     }
 
     /// Every source that can change its mind.

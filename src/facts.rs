@@ -47,7 +47,8 @@ pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, 
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
-    Boot, BootHistory, BootRecord, ClockState, KernelEvent, KernelLog, KernelRecord, Limits, MissedBoots, Taint,
+    Boot, BootHistory, BootRecord, ClockState, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, Limits,
+    MissedBoots, Taint,
 };
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,

@@ -2,6 +2,7 @@
 
 pub mod input;
 mod io_series;
+mod log_history;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::facts::{
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
+pub use log_history::{Counted, LogHistory, MountsSince};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -211,6 +213,8 @@ macro_rules! view {
             pub recent_pods: RecentPods,
             /// What each EBS volume was asked for lately, and of which type it is.
             pub io: IoSeries,
+            /// When records of the kernel's log came, and what else was so then.
+            pub log_history: LogHistory,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -224,6 +228,7 @@ macro_rules! view {
                     trends: Trends::default(),
                     recent_pods: RecentPods::default(),
                     io: IoSeries::default(),
+                    log_history: LogHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -234,8 +239,12 @@ macro_rules! view {
                 let mut fresh = SourceSet::NONE;
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
-                    if let Observation::Pods(Reading::Known { value, .. }) = &observation {
-                        self.recent_pods.follow(value);
+                    match &observation {
+                        Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
+                        Observation::Mounts(Reading::Known { value, at }) => self.log_history.follow_mounts(value, at),
+                        Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
+                        Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
+                        _ => {}
                     }
                     match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*

@@ -142,7 +142,7 @@ impl Host {
                 Observation::ElasticInterfaces(Reading::of(elastic_interfaces::elastic_interfaces(root), at))
             }
             Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
-            Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root), at)),
+            Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root, at), at)),
             Source::Boot => Observation::Boot(Reading::of(kernel::boot(root, settings.node_name.as_deref()), at)),
             // The state directory is the agent's own, not the host's: the agent answers for it.
             Source::BootHistory => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::volumes::state::Volumes;
 use super::{Detector, Evaluate, Settings};
-use crate::facts::{Inventory, Lookup, NodeTime, SourceSet, Tri, Unknown};
+use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
 use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object};
 use crate::view::Seen;
 use crate::view::View;
@@ -167,7 +167,6 @@ impl Detector {
         Self {
             kinds: D::KINDS,
             needs: <D::In as Input>::NEEDS,
-            parts: SourceSet::NONE,
             decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
             evaluate: Evaluate::Typed(run::<D>),
@@ -184,7 +183,6 @@ impl Detector {
         Self {
             kinds: D::KINDS,
             needs: <D::In as Input>::NEEDS.with(<D::By as Input>::NEEDS),
-            parts: SourceSet::NONE,
             decides,
             uses: uses.without(decides).without(<D::In as Input>::NEEDS),
             evaluate: Evaluate::OfVolumes(run_with_volumes::<D>),

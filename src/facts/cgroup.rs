@@ -185,6 +185,9 @@ pub struct PodCgroup {
     pub cgroup: Cgroup,
     /// Its containers by id: OOM counters alone.
     pub containers: BTreeMap<String, OomCounts>,
+    /// Why OOM counters of it or of a container are absent above, the first of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_unread: Option<Box<Unknown>>,
 }
 
 /// All pods that have a group.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Cause, DeviceName, Part, Unknown};
+use super::{BootId, DeviceName, Part, Unknown};
 
 /// Bits of `/proc/sys/kernel/tainted` that tell of trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,19 +188,15 @@ pub struct KernelRecord {
 pub struct KernelLog {
     /// At most 256 of this boot.
     pub records: Arc<[KernelRecord]>,
-    /// Messages of any kind that were overwritten before they could be read.
+    /// Records of any kind that could not be read: at least so many.
     pub lost: u64,
-    /// The number of the first message that was read after the last of them.
+    /// How many were lost and when: what they told of may go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost_before: Option<u64>,
+    pub loss: Option<Unknown>,
+    /// The same while the last loss is not older than [`INCOMPLETE_FOR`]: what is over in a moment may be among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<Unknown>,
 }
 
-impl KernelLog {
-    /// Why an event may be missing that came after this one, or after we began to read, if so.
-    #[must_use]
-    pub fn may_lack(&self, after: Option<&KernelRecord>) -> Option<Unknown> {
-        let read_since = after.zip(self.lost_before).is_some_and(|(record, lost_before)| record.seq >= lost_before);
-        let why = || format!("{} messages of the kernel's log were overwritten before they could be read", self.lost);
-        (self.lost > 0 && !read_since).then(|| Unknown::new(Cause::Incomplete, why()))
-    }
-}
+/// For so long after a loss the log does not tell that something did not happen.
+pub const INCOMPLETE_FOR: Duration = Duration::from_secs(900);

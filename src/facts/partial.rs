@@ -43,6 +43,12 @@ impl<T> Partial for Answers<T> {
     }
 }
 
+impl Partial for KernelLog {
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.incomplete.as_ref()
+    }
+}
+
 /// Read as a whole or not at all.
 macro_rules! whole {
     ($($type:ty),* $(,)?) => {
@@ -66,7 +72,6 @@ whole!(
     CsiNode,
     DiskUsage,
     ElasticInterfaces,
-    KernelLog,
     KubeletConfig,
     Limits,
     LoadAvg,

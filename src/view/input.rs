@@ -4,8 +4,8 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Delta, Fact, Seen, View};
-use crate::facts::{Inventory, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
+use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
+use crate::facts::{Inventory, KernelRecord, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
 use crate::finding::Evidence;
 
 /// A source as a type: [`crate::view::sources`] has one for each.
@@ -181,6 +181,75 @@ impl<'v, T> Remembered<'v, T> {
     #[must_use]
     pub fn last(&self) -> Option<&'v T> {
         self.0.last()
+    }
+}
+
+/// Which mounts were there when a record of the kernel's log came.
+pub struct LogBesideMounts;
+
+impl Input for LogBesideMounts {
+    type Of<'v> = BesideMounts<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::Mounts]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(BesideMounts(&view.log_history))
+    }
+}
+
+/// What [`LogBesideMounts`] gives.
+#[derive(Clone, Copy)]
+pub struct BesideMounts<'v>(&'v LogHistory);
+
+impl BesideMounts<'_> {
+    /// Whether these mounts of a filesystem are those that there were when the record came.
+    pub fn since(&self, record: &KernelRecord, ids: impl Iterator<Item = MountId>) -> MountsSince {
+        self.0.mounts_since(record, ids)
+    }
+
+    /// Whether these mounts came after records were lost.
+    pub fn since_loss(&self, ids: impl Iterator<Item = MountId>) -> MountsSince {
+        self.0.mounts_since_loss(ids)
+    }
+}
+
+/// What the kernel counted when a record of its log came.
+pub struct LogBesideCount;
+
+impl Input for LogBesideCount {
+    type Of<'v> = BesideCount<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::VmStat]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(BesideCount(&view.log_history))
+    }
+}
+
+/// What [`LogBesideCount`] gives.
+#[derive(Clone, Copy)]
+pub struct BesideCount<'v>(&'v LogHistory);
+
+impl BesideCount<'_> {
+    /// Whether the kernel counted a kill when this record of one came.
+    pub fn counted(&self, record: &KernelRecord) -> Counted {
+        self.0.counted(record)
+    }
+}
+
+/// What each EBS volume was asked for lately, by the block devices.
+pub struct Io;
+
+impl Input for Io {
+    type Of<'v> = &'v IoSeries;
+    const NEEDS: SourceSet = SourceSet::one(Source::BlockDevices);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.block.known().map(|_| &view.io)
     }
 }
 

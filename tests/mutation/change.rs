@@ -72,7 +72,7 @@ impl Change {
 pub struct NotPossible;
 
 /// Takes away one item of so many. Lists are found in the form that recordings have: `{"items": […], "incomplete": …}` for an inventory, an
-/// object of answers by name, and the kernel log's records beside the count of those that were lost.
+/// object of answers by name, and the kernel log's records beside the reason why some are missing.
 fn without_items(observation: &Observation, one_of: usize, marked: bool) -> Result<Observation, NotPossible> {
     let mut value = serde_json::to_value(observation).unwrap();
     let why =
@@ -94,6 +94,8 @@ fn without_items(observation: &Observation, one_of: usize, marked: bool) -> Resu
         let lost = before - records.len();
         changed = true;
         known["lost"] = json!(known["lost"].as_u64().unwrap() + lost.max(1) as u64);
+        known["loss"] = why.clone();
+        known["incomplete"] = why;
     } else {
         thin(known, one_of, marked.then_some(&why), &mut changed);
     }

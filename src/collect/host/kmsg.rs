@@ -8,17 +8,18 @@ use std::fs::File;
 use std::io::Read;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::root::{Root, quote};
-use crate::facts::{Cause, Component, KernelEvent, KernelLog, KernelRecord, Unknown};
+use crate::facts::{Cause, Component, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, NodeTime, Unknown};
 
 mod message;
 mod syslog;
 
 pub use message::{Message, parse_record, recognise};
-pub use syslog::parse_syslog;
+pub use syslog::{parse_syslog, parse_syslog_lines};
 
 const PATH: &str = "dev/kmsg";
 /// Bytes of a copied log: more than the kernel keeps of one.
@@ -33,6 +34,9 @@ const MAX: usize = 256;
 /// How many of one kind are remembered, so that a flood of I/O errors leaves the OOM kill before it.
 const MAX_OF_A_KIND: usize = 64;
 
+/// An OOM kill in the log is raised for so long.
+const OOM_IS_NEWS_FOR: Duration = Duration::from_secs(600);
+
 /// The log as far as it was read.
 #[derive(Debug, Default)]
 pub struct Kmsg {
@@ -46,23 +50,23 @@ impl Kmsg {
     ///
     /// # Errors
     /// When it cannot be read (it needs CAP_SYSLOG), or holds something that is no record.
-    pub fn read(&mut self, root: &Root) -> Result<KernelLog, Unknown> {
+    pub fn read(&mut self, root: &Root, at: NodeTime) -> Result<KernelLog, Unknown> {
         if root.is_live() {
-            self.read_device(root)?;
+            self.read_device(root, at)?;
         } else {
             self.log = log_of_copy(root)?;
         }
-        Ok(self.log.log())
+        Ok(self.log.log(at))
     }
 
-    fn read_device(&mut self, root: &Root) -> Result<(), Unknown> {
+    fn read_device(&mut self, root: &Root, at: NodeTime) -> Result<(), Unknown> {
         let device = match self.device.take().map_or_else(|| root.kernel_log(), Ok) {
             Ok(device) => device,
             // A container has no such device, and asks the kernel itself.
-            Err(unknown) if unknown.cause == Cause::Missing => return self.read_syslog(),
+            Err(unknown) if unknown.cause == Cause::Missing => return self.read_syslog(at),
             Err(unknown) => return Err(denied(root, unknown)),
         };
-        let heard = self.log.follow(root, &device);
+        let heard = self.log.follow(root, &device, at);
         // After a failed read it is opened anew, and what was heard already is not heard again. What was no record
         // costs one look: the next goes on behind it.
         if heard.as_ref().map_or_else(|unknown| unknown.cause == Cause::Malformed, |()| true) {
@@ -73,10 +77,13 @@ impl Kmsg {
 }
 
 impl Kmsg {
-    fn read_syslog(&mut self) -> Result<(), Unknown> {
+    fn read_syslog(&mut self, at: NodeTime) -> Result<(), Unknown> {
         let Self { syslog, log, .. } = self;
         let news = syslog.news()?;
-        let heard = syslog.each(&news, |message| log.hear(message));
+        if news.lost {
+            log.lose(1, at.up);
+        }
+        let heard = syslog.each(&news.lines, |message| log.hear(message));
         heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
     }
 }
@@ -87,6 +94,19 @@ fn denied(root: &Root, unknown: Unknown) -> Unknown {
     }
     let why = format!("{} needs CAP_SYSLOG (the component kmsg): permission denied", root.name(PATH));
     Unknown::new(Cause::Denied, why).in_component(Component::Kmsg)
+}
+
+fn loss(records: u64, at: NodeTime, up: Duration) -> Unknown {
+    let when = at.wall_at(up);
+    let why = format!(
+        "at least {} of the kernel's log could not be read (overwritten, cleared or unclear), the last at {when:.0}",
+        counted(records)
+    );
+    Unknown::new(Cause::Incomplete, why)
+}
+
+fn counted(records: u64) -> String {
+    if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }
 
 fn log_of_copy(root: &Root) -> Result<Log, Unknown> {
@@ -121,19 +141,32 @@ pub struct Log {
     /// The number that the next message has if none is lost; absent before the first.
     next: Option<u64>,
     lost: u64,
-    /// The number of the first message after the last that was lost.
-    lost_before: Option<u64>,
+    /// When the last of them was missed, as time since boot.
+    lost_at: Option<Duration>,
+    /// How many they are and when it was, once that is dated.
+    loss: Option<Unknown>,
 }
 
 impl Log {
     /// All that is remembered.
-    pub fn log(&mut self) -> KernelLog {
+    pub fn log(&mut self, at: NodeTime) -> KernelLog {
         let records = &self.records;
         let shared = self.shared.get_or_insert_with(|| records.iter().cloned().collect());
-        KernelLog { records: Arc::clone(shared), lost: self.lost, lost_before: self.lost_before }
+        let (lost, lost_at) = (self.lost, self.lost_at);
+        let loss = lost_at.map(|up| self.loss.get_or_insert_with(|| loss(lost, at, up)).clone());
+        let is_news = lost_at.is_some_and(|up| at.up.saturating_sub(up) <= INCOMPLETE_FOR);
+        let incomplete = loss.clone().filter(|_| is_news);
+        KernelLog { records: Arc::clone(shared), lost, loss, incomplete }
     }
 
-    fn follow(&mut self, root: &Root, mut device: &File) -> Result<(), Unknown> {
+    /// Records are gone, at least so many.
+    fn lose(&mut self, records: u64, up: Duration) {
+        self.lost = self.lost.saturating_add(records);
+        self.lost_at = Some(up);
+        self.loss = None;
+    }
+
+    fn follow(&mut self, root: &Root, mut device: &File, at: NodeTime) -> Result<(), Unknown> {
         let mut buffer = [0; RECORD];
         for _ in 0..MAX_PER_LOOK {
             match device.read(&mut buffer) {
@@ -148,7 +181,10 @@ impl Log {
                     // tells how many are gone.
                     Errno::EPIPE | Errno::EINTR => {}
                     // Larger than the buffer, and passed over by the kernel.
-                    Errno::EINVAL => self.next = self.next.map(|next| next.saturating_add(1)),
+                    Errno::EINVAL => {
+                        self.next = self.next.map(|next| next.saturating_add(1));
+                        self.lose(1, at.up);
+                    }
                     other => return Err(root.unknown(PATH, other)),
                 },
             }
@@ -162,12 +198,15 @@ impl Log {
             return; // heard already, before the device was opened anew
         }
         if message.seq > expected {
-            self.lost = self.lost.saturating_add(message.seq.saturating_sub(expected));
-            self.lost_before = Some(message.seq);
+            self.lose(message.seq.saturating_sub(expected), message.up);
         }
         self.next = Some(message.seq.saturating_add(1));
         if !message.from_kernel {
             return;
+        }
+        // One of its lines may be a record of its own that has the same stamp.
+        if message.unclear {
+            self.lose(1, message.up);
         }
         if let Some(event) = recognise(&message.text) {
             self.remember(KernelRecord { seq: message.seq, up: message.up, event });
@@ -181,11 +220,12 @@ impl Log {
             self.records.retain(|earlier| earlier.event != record.event);
         }
         let kind = discriminant(&record.event);
+        let now = record.up;
         if self.records.iter().filter(|earlier| discriminant(&earlier.event) == kind).count() >= MAX_OF_A_KIND {
-            self.forget_oldest(|event| discriminant(event) == kind);
+            self.forget_oldest(now, |event| discriminant(event) == kind);
         } else if self.records.len() >= MAX {
             let fullest = self.fullest_kind();
-            self.forget_oldest(|event| Some(discriminant(event)) == fullest);
+            self.forget_oldest(now, |event| Some(discriminant(event)) == fullest);
         }
         self.records.push_back(record);
     }
@@ -201,15 +241,28 @@ impl Log {
         counts.into_iter().max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
     }
 
-    fn forget_oldest(&mut self, of: impl Fn(&KernelEvent) -> bool) {
+    fn forget_oldest(&mut self, now: Duration, of: impl Fn(&KernelEvent) -> bool) {
         let oldest = self.records.iter().position(|record| of(&record.event));
         let Some(forgotten) = oldest.and_then(|at| self.records.remove(at)) else { return };
+        // What a forgotten one told may go on, or be news still.
+        let counts = match &forgotten.event {
+            KernelEvent::XfsShutdown { .. } | KernelEvent::RemountedReadOnly { .. } => true,
+            KernelEvent::OomKill { .. } => now.saturating_sub(forgotten.up) < OOM_IS_NEWS_FOR,
+            _ => false,
+        };
+        if counts {
+            self.lose(1, now);
+        }
         // A shutdown would stand again if the mount that ended it were forgotten before it.
         if let KernelEvent::XfsMountChanged { device: mounted } = &forgotten.event {
+            let before = self.records.len();
             self.records.retain(|record| {
                 let ended = matches!(&record.event, KernelEvent::XfsShutdown { device } if device == mounted);
                 !(ended && record.seq < forgotten.seq)
             });
+            if self.records.len() < before {
+                self.lose(1, now);
+            }
         }
     }
 }
@@ -231,6 +284,14 @@ mod tests {
         fs::write(dir.path().join("dev/kmsg"), kmsg).unwrap();
         let root = Root::open(dir.path()).unwrap();
         (dir, root)
+    }
+
+    fn at(up: u64) -> NodeTime {
+        NodeTime {
+            boot: crate::facts::BootId::default(),
+            up: Duration::from_secs(up),
+            wall: jiff::Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn shutdown(seq: u64, device: &str) -> String {
@@ -258,19 +319,19 @@ mod tests {
     }
 
     fn events(kmsg: &str) -> Vec<KernelEvent> {
-        parse_kmsg(kmsg.as_bytes()).unwrap().log().records.iter().map(|record| record.event.clone()).collect()
+        parse_kmsg(kmsg.as_bytes()).unwrap().log(at(1_000)).records.iter().map(|record| record.event.clone()).collect()
     }
 
     #[test]
     fn a_copy_tells_its_events_oldest_first() {
         let (_dir, root) = copy(SEED);
         let mut kmsg = Kmsg::default();
-        let log = kmsg.read(&root).unwrap();
+        let log = kmsg.read(&root, at(1_000)).unwrap();
         let seqs: Vec<u64> = log.records.iter().map(|record| record.seq).collect();
         assert_eq!(seqs, [901, 905, 906, 907, 909, 911, 912, 914]);
         assert_eq!(log.lost, 2, "908 and 910 are not in the copy");
         assert_eq!(log.records[0].up.as_micros(), 81_000_001);
-        assert_eq!(kmsg.read(&root).unwrap(), log, "a second look at a copy sees the same");
+        assert_eq!(kmsg.read(&root, at(1_000)).unwrap(), log, "a second look at a copy sees the same");
     }
 
     #[test]
@@ -282,17 +343,17 @@ mod tests {
     #[test]
     fn a_log_that_is_none_is_not_an_empty_one() {
         let (_dir, root) = copy(b"[    0.000000] Linux version 6.1\n");
-        let unknown = Kmsg::default().read(&root).unwrap_err();
+        let unknown = Kmsg::default().read(&root, at(1_000)).unwrap_err();
         assert_eq!(unknown.cause, Cause::Malformed);
         assert!(unknown.why.contains("dev/kmsg: expected a record"), "{}", unknown.why);
         for cut in [&b""[..], b"1,7,1000,-;XFS (nvme1n1): Corruption of in-memory data detected.  Shutt"] {
             let (_dir, root) = copy(cut);
-            let unknown = Kmsg::default().read(&root).unwrap_err();
+            let unknown = Kmsg::default().read(&root, at(1_000)).unwrap_err();
             assert!(unknown.why.contains("dev/kmsg: ends before the end of a line"), "{}", unknown.why);
         }
         let empty = tempfile::tempdir().unwrap();
         let root = Root::open(empty.path()).unwrap();
-        assert_eq!(Kmsg::default().read(&root).unwrap_err().cause, Cause::Missing);
+        assert_eq!(Kmsg::default().read(&root, at(1_000)).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]
@@ -338,8 +399,35 @@ mod tests {
         let mut log = parse_kmsg(io_error(5).as_bytes()).unwrap();
         log.hear(&parse_record(io_error(5).as_bytes()).unwrap());
         log.hear(&parse_record(io_error(8).as_bytes()).unwrap());
-        let log = log.log();
-        assert_eq!((log.records.len(), log.lost, log.lost_before.is_some()), (2, 2, true));
+        let log = log.log(at(1));
+        assert_eq!((log.records.len(), log.lost, log.incomplete.is_some()), (2, 2, true));
+    }
+
+    #[test]
+    fn a_loss_makes_the_log_incomplete_for_a_quarter_of_an_hour() {
+        let mut log = parse_kmsg(format!("{}{}", io_error(5), io_error(8)).as_bytes()).unwrap();
+        let lost = log.log(at(900)).incomplete.unwrap();
+        assert_eq!((lost.cause, log.log(at(901)).incomplete), (Cause::Incomplete, None));
+        assert!(lost.why.contains("at least 2 records") && lost.why.contains("1969-12-31T23:45:00Z"), "{}", lost.why);
+        assert_eq!(log.log(at(901)).loss, Some(lost), "what lasts may have begun then");
+    }
+
+    #[test]
+    fn a_shutdown_that_is_forgotten_is_a_loss() {
+        let flood: String =
+            (10..10 + 1 + MAX_OF_A_KIND as u64).map(|seq| shutdown(seq, &format!("dm-{seq}"))).collect();
+        assert_eq!(parse_kmsg(flood.as_bytes()).unwrap().log(at(1)).lost, 1);
+        let flood: String = (10..500).map(io_error).collect();
+        assert_eq!(parse_kmsg(flood.as_bytes()).unwrap().log(at(1)).lost, 0, "nothing is decided by these");
+    }
+
+    #[test]
+    fn a_name_that_a_process_chose_makes_no_io_error() {
+        let line =
+            "6,7,1000,-;x[9]: segfault at 0 ip 0 sp 0 error 4 in x: I/O error, dev nvme1n1, sector 1 op 0x1:(WRITE)\n";
+        assert_eq!(events(line), []);
+        let line = "6,7,1000,-;x[9]: segfault in x\\x0aXFS (nvme1n1): Mounting V5 Filesystem\n";
+        assert_eq!(events(line), []);
     }
 
     #[test]
@@ -355,11 +443,11 @@ mod tests {
     fn this_machines_log_is_read_once_and_then_followed() {
         let root = Root::open(Path::new("/")).unwrap();
         let mut kmsg = Kmsg::default();
-        match kmsg.read(&root) {
+        match kmsg.read(&root, at(1_000)) {
             Ok(_) => {
                 let next = kmsg.log.next;
                 assert!(next.is_some_and(|next| next > 0), "a running kernel has said something");
-                assert!(kmsg.read(&root).is_ok() && kmsg.log.next >= next);
+                assert!(kmsg.read(&root, at(1_000)).is_ok() && kmsg.log.next >= next);
             }
             // In a container there may be no such device, or no permission.
             Err(unknown) => assert!(matches!(unknown.cause, Cause::Missing | Cause::Denied | Cause::WrongType)),
@@ -388,7 +476,7 @@ mod tests {
                 };
                 log.hear(&parse_record(record.as_bytes()).unwrap());
             }
-            let log = log.log();
+            let log = log.log(at(1));
             prop_assert!(log.records.len() <= MAX);
             prop_assert!(log.records.is_sorted_by(|a, b| a.seq < b.seq));
         }

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::detect::{Detector, Evaluate, Settings as All};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, CgroupLevel, Cgroups, KernelEvent, Lookup, OomCounts, PodCgroup, Source, SourceSet, Unknown,
+    Cause, CgroupLevel, Cgroups, KernelEvent, KernelLog, KernelRecord, Lookup, NodeTime, OomCounts, PodCgroup,
+    PodCgroups, Tri, Unknown, VmStat,
 };
-use crate::finding::{Coverage, Evidence, Finding, Kind, KindEvaluation, Object, ObjectType, Severity};
-use crate::view::{Fact, View};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{BesideCount, Input, Known, KnownPair, LogBesideCount, Maybe, MaybePair};
+use crate::view::{Counted, sources};
 use crate::wording::{self, duration};
 
 const KIND: Kind = Kind::OomKill;
@@ -31,14 +33,38 @@ pub const NEWS: Duration = Duration::from_secs(600);
 const READ_TOGETHER: Duration = Duration::from_secs(2);
 
 /// The detector.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::NONE,
-    parts: SourceSet::NONE,
-    decides: SourceSet::of(&[Source::VmStat, Source::Cgroups, Source::PodCgroups, Source::KernelLog]),
-    uses: SourceSet::NONE,
-    evaluate: Evaluate::OfView(evaluate),
-};
+pub const DETECTOR: Detector = Detector::typed::<OomKill>();
+
+struct OomKill;
+
+impl Detect for OomKill {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        MaybePair<sources::VmStat>,
+        MaybePair<sources::Cgroups>,
+        MaybePair<sources::PodCgroups>,
+        Maybe<sources::KernelLog>,
+        LogBesideCount,
+    );
+
+    fn evaluate(
+        (vmstat, cgroups, pods, kmsg, count): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let sources = Sources { vmstat, cgroups, pods, kmsg, count, now: around.now };
+        sources.evaluate(around.settings.oom_kill.show_old_kills, out);
+    }
+}
+
+struct Sources<'v> {
+    vmstat: KnownPair<'v, VmStat>,
+    cgroups: KnownPair<'v, Cgroups>,
+    pods: KnownPair<'v, PodCgroups>,
+    kmsg: Known<'v, KernelLog>,
+    count: BesideCount<'v>,
+    now: NodeTime,
+}
 
 /// What is known of the kills under one limit.
 struct Kills {
@@ -47,62 +73,316 @@ struct Kills {
     pod: Option<String>,
     texts: Vec<String>,
     evidence: Vec<Evidence>,
+    proof: Proof,
+}
+
+/// What shows that it happened.
+#[derive(Clone, Debug, PartialEq)]
+enum Proof {
+    /// A line of the log that the kernel's own count does not confirm.
+    Refuted,
+    /// A line of the log; what could confirm it is not known.
+    Line(Unknown),
+    /// A counter.
+    Counted,
+}
+
+impl Proof {
+    /// The stronger of two.
+    fn or(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Counted, _) | (Self::Line(_), Self::Refuted | Self::Line(_)) | (Self::Refuted, Self::Refuted) => {
+                self
+            }
+            _ => other,
+        }
+    }
 }
 
 type Found = BTreeMap<String, Kills>;
 
-fn evaluate(view: &View, settings: &All) -> Vec<KindEvaluation> {
-    let mut evaluation = KindEvaluation::new(KIND);
-    let mut found = Found::new();
-    let logged = log(view, &mut found, |age| age <= NEWS);
-    let counted = levels(view, &mut found);
-    let total = view.vmstat.delta(|v| v.oom_kill);
-    let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
-    pods(view, &mut found, (killed > 0).then_some(counted.is_ok()));
-    match (logged, &counted, &total) {
-        (false, Err(why), Err(_)) => return vec![KindEvaluation::nothing(KIND, why)],
-        // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
-        _ if killed > 0 && pods_are_behind(view) => evaluation.lookups.push(Lookup::PodCgroups),
-        (_, Ok(in_groups), _) if *in_groups > 0 && found.is_empty() => replaced(view, *in_groups, &mut found),
-        (_, _, Ok(delta)) if delta.by > 0 && found.is_empty() => {
-            unexplained(view, delta.by, counted.as_ref().err(), &mut found);
+/// Objects of which it is not known whether a process was killed under their limit, and why.
+type Unclear = Vec<(String, Unknown)>;
+
+impl<'v> Sources<'v> {
+    fn evaluate(&self, show_old_kills: bool, out: &mut Evaluation) {
+        let mut found = Found::new();
+        let mut unclear = Unclear::new();
+        let logged = self.log(&mut found, |age| age <= NEWS);
+        let counted = self.levels(&mut found);
+        let total = self.vmstat.seen().map_err(Unknown::clone).and_then(|both| both.delta(|v| v.oom_kill));
+        let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
+        let pods = self.pods(&mut found, &mut unclear, killed > 0, &counted);
+        if let (Err(_), Err(why), Err(_)) = (&logged, &counted, &total) {
+            return out.nothing(KIND, why);
         }
-        _ => {}
+        match (&counted, &total) {
+            // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
+            _ if killed > 0 && self.pods_are_behind() => out.ask(KIND, Lookup::PodCgroups),
+            _ if !found.is_empty() => {}
+            (Ok(in_groups), _) if *in_groups > 0 => self.replaced(*in_groups, &pods, &mut found, &mut unclear),
+            (_, Ok(delta)) if delta.by > 0 => {
+                self.unexplained(delta.by, counted.as_ref().err(), &mut found, &mut unclear);
+            }
+            (_, Ok(_)) => {
+                if let Ok(vmstat) = self.vmstat.seen() {
+                    out.decide(KIND, Object::node, Tri::<Finding>::No(vmstat.now.no()));
+                }
+            }
+            _ => {}
+        }
+        if show_old_kills {
+            for finding in self.old_kills(&found) {
+                raise(out, finding.into());
+            }
+        }
+        for (id, why) in unclear.into_iter().filter(|(id, _)| !found.contains_key(id)) {
+            let pod = id.strip_prefix("pod/").map(str::to_owned);
+            out.decide(KIND, || object(&id, pod), Tri::<Finding>::Unknown(why));
+        }
+        for (id, kills) in found {
+            raise(out, finding(id, kills));
+        }
+        let unread = [logged.err(), counted.err(), total.err(), pods.err()];
+        if let Some(why) = unread.into_iter().flatten().find(hides) {
+            out.rest(KIND, &why);
+        }
+        out.incomplete(KIND, self.kmsg.seen().ok().and_then(|kmsg| kmsg.value.incomplete.as_ref()));
+        out.incomplete(KIND, self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete()));
     }
-    if settings.oom_kill.show_old_kills {
-        evaluation.raised = old_kills(view, &found);
+
+    /// Kills of this boot that are no news any more, with their age, under limits that were not reached since.
+    fn old_kills(&self, fresh: &Found) -> Vec<Finding> {
+        let mut old = Found::new();
+        if self.log(&mut old, |age| age > NEWS).is_err() {
+            return Vec::new();
+        }
+        let old = old.into_iter().filter(|(id, _)| !fresh.contains_key(id)).map(|(id, kills)| {
+            let last = kills.evidence.iter().map(|seen| seen.at).max();
+            let age = last.and_then(|last| Duration::try_from(self.now.wall.duration_since(last)).ok());
+            let finding = finding(id, kills).finding;
+            let message = format!("{} ago: {}", duration(age.unwrap_or_default()), finding.message);
+            Finding { severity: Severity::Info, message, ..finding }
+        });
+        old.collect()
     }
-    evaluation.raised.extend(found.into_iter().map(|(id, kills)| finding(id, kills)));
-    if let Some(why) = no_longer_read(view) {
-        evaluation.coverage = Coverage::Partial(why.clone());
+
+    /// Takes the kills of these ages from the kernel's log.
+    fn log(&self, found: &mut Found, wanted: impl Fn(Duration) -> bool) -> Result<(), Unknown> {
+        let kmsg = self.kmsg.seen().map_err(Unknown::clone)?;
+        for record in kmsg.value.records.iter() {
+            let KernelEvent::OomKill { limit, victim, command, pid: process } = &record.event else { continue };
+            if !wanted(kmsg.at.up.saturating_sub(record.up)) {
+                continue;
+            }
+            let (level, pod) = limit.as_deref().map_or((CgroupLevel::Node, None), level_of);
+            let id = pod.as_ref().map(|pod| format!("pod/{pod}"));
+            let id = id.or_else(|| limit.clone()).unwrap_or_else(|| "node".to_owned());
+            let mut seen = kmsg.says(format!("killed {command} ({process}) in {victim}"));
+            seen.at = kmsg.at.wall_at(record.up);
+            let text = format!("{command} ({process}) in {} was killed", short(victim));
+            add(found, id, (Some(level), self.proof(record)), pod, text, seen);
+        }
+        Ok(())
     }
-    vec![evaluation]
+
+    /// Whether the kernel counted the kill that a line of its log tells of: a process may have made it write the line.
+    fn proof(&self, record: &KernelRecord) -> Proof {
+        let unknown = |why: &str| Proof::Line(Unknown::new(Cause::Baseline, why));
+        match self.count.counted(record) {
+            Counted::Yes => Proof::Counted,
+            Counted::No => Proof::Refuted,
+            Counted::Fewer => unknown("/proc/vmstat counts fewer kills than the kernel's log has lines about them"),
+            Counted::Unknown => match self.vmstat.seen() {
+                Err(why) => Proof::Line(why.clone()),
+                Ok(_) => unknown("oom_kill of /proc/vmstat was not read both before and after the line"),
+            },
+        }
+    }
+
+    /// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
+    fn levels(&self, found: &mut Found) -> Result<u64, Unknown> {
+        let both = self.cgroups.seen().map_err(Unknown::clone)?;
+        let (now, (before, _)) = (both.now, both.before()?);
+        // Counters are compared: both samples must have them.
+        if let Some(why) = now.value.oom_unread.as_ref().or(before.oom_unread.as_ref()) {
+            return Err(Unknown::clone(why));
+        }
+        let counts = now.value.kubepods.iter().map(|group| &group.oom);
+        let mut counts = counts.chain(now.value.others.values().map(|(_, group)| &group.oom));
+        if counts.all(|counts| *counts == OomCounts::default()) {
+            return Err(Unknown::new(
+                Cause::Unsupported,
+                "no control group counts the processes that are killed in it",
+            ));
+        }
+        let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
+            let limit = grown(new.limit_hit, old.limit_hit);
+            let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));
+            if limit == 0 || killed == 0 {
+                return killed;
+            }
+            if let Some(kills) = found.get_mut(id) {
+                kills.proof = Proof::Counted;
+                return killed;
+            }
+            let (times, processes) =
+                (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
+            let fact = format!("{id}: its limit was hit {times}, {processes} killed");
+            let text = format!("{processes} killed");
+            add(found, id.to_owned(), (Some(level.clone()), Proof::Counted), None, text, now.says(fact));
+            killed
+        };
+        let mut killed = match (&now.value.kubepods, &before.kubepods) {
+            (Some(new), Some(old)) => hit(kubepods_path(now.value), &CgroupLevel::Kubepods, &new.oom, &old.oom),
+            _ => 0,
+        };
+        for (path, (level, new)) in &now.value.others {
+            if let Some((_, old)) = before.others.get(path) {
+                killed = killed.max(hit(&format!("/{path}"), level, &new.oom, &old.oom));
+            }
+        }
+        Ok(killed)
+    }
+
+    /// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
+    /// show was reported already, and only a fresh one is attributed to a limit above the pod, where what stands between the pod
+    /// and the machine was read.
+    fn pods(
+        &self,
+        found: &mut Found,
+        unclear: &mut Unclear,
+        fresh: bool,
+        levels: &Result<u64, Unknown>,
+    ) -> Result<(), Unknown> {
+        let both = self.pods.seen().map_err(Unknown::clone)?;
+        let (now, (before, _)) = (both.now, both.before()?);
+        for (uid, new, old) in now.value.beside(before) {
+            let id = format!("pod/{uid}");
+            // A pod that was not there the last time began to count at zero then.
+            let old = match (old, before.incomplete()) {
+                (Some(old), _) => old,
+                (None, None) => &newborn(new),
+                (None, Some(why)) => {
+                    unclear.push((id, why.clone()));
+                    continue;
+                }
+            };
+            if let Some(why) = new.oom_unread.as_ref().or(old.oom_unread.as_ref()) {
+                unclear.push((id, Unknown::clone(why)));
+                continue;
+            }
+            let killed = killed_in(new, old);
+            if killed == 0 {
+                continue;
+            }
+            let limit = limit_hit(new, old);
+            let place = match &limit {
+                Limit::Container(Some(container)) => format!("container {container} of "),
+                _ => String::new(),
+            };
+            let text = format!("{killed} killed in {place}pod {uid}");
+            let seen = now.says(text.clone());
+            let level = match limit {
+                Limit::Container(_) => Some(CgroupLevel::Container),
+                Limit::Pod => Some(CgroupLevel::Pod),
+                Limit::Unknown => None,
+                Limit::Above if fresh => {
+                    attribute(found, unclear, text, seen, levels);
+                    continue;
+                }
+                Limit::Above => continue,
+            };
+            match found.get_mut(&id) {
+                // The log has named it already.
+                Some(kills) => {
+                    kills.proof = Proof::Counted;
+                    kills.evidence.push(seen);
+                }
+                None => add(found, id, (level, Proof::Counted), Some(uid.clone()), text, seen),
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
+    fn replaced(&self, killed: u64, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+        let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
+        let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
+        let place = match pods.clone().map_or_else(Some, |()| incomplete()) {
+            None => "that is gone by now".to_owned(),
+            Some(why) if is_not_offered(&why) => format!("whose counters could not be read ({why})"),
+            Some(Unknown { cause, why, .. }) => {
+                let processes = wording::of(killed, "process was", "processes were");
+                let why = format!(
+                    "{processes} killed below kubepods or a slice of the system, in which group is not known: {why}"
+                );
+                return unclear.push((id, Unknown::new(cause, why)));
+            }
+        };
+        let fact = format!("{killed} killed below kubepods or a slice of the system, in a group {place}");
+        let text = format!("{killed} killed in a pod or service {place}");
+        add(found, id, (None, Proof::Counted), None, text, cgroups.now.says(fact));
+    }
+
+    /// The machine's own counter grew, and no group that is watched explains it, where all of them were seen.
+    fn unexplained(&self, killed: u64, uncounted: Option<&Unknown>, found: &mut Found, unclear: &mut Unclear) {
+        let (Ok(vmstat), id) = (self.vmstat.seen(), "node".to_owned()) else { return };
+        let (fact, text) = match uncounted {
+            None => (
+                format!("oom_kill grew by {killed}, and that of each watched group stayed"),
+                format!(
+                    "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
+                ),
+            ),
+            Some(why) if is_not_offered(why) => (
+                format!("oom_kill grew by {killed}"),
+                format!(
+                    "{killed} killed; under which limit is not known, as a group's counters could not be read ({why})"
+                ),
+            ),
+            Some(Unknown { cause, why, .. }) => {
+                let processes = wording::of(killed, "process was", "processes were");
+                let why = format!("{processes} killed, under which limit is not known: {why}");
+                return unclear.push((id, Unknown::new(*cause, why)));
+            }
+        };
+        add(found, id, (None, Proof::Counted), None, text, vmstat.now.says(fact));
+    }
+
+    /// Whether the pods' counters are older than what shows a kill, and would tell where it was.
+    fn pods_are_behind(&self) -> bool {
+        let Ok(pods) = self.pods.seen() else { return false };
+        let levels = self.cgroups.seen().map(|both| both.now.at).ok();
+        let total = self.vmstat.seen().map(|both| both.now.at).ok();
+        let newer = |at: NodeTime| at.since(&pods.now.at).is_some_and(|behind| behind > READ_TOGETHER);
+        levels.is_some_and(newer) || total.is_some_and(newer)
+    }
 }
 
-/// A source that was read before and is unknown now: what it showed may go on. One that was never read is none that this profile
-/// or kernel has, and the others decide without it.
-fn no_longer_read(view: &View) -> Option<&Unknown> {
-    fn lost<T>(fact: &Fact<T>) -> Option<&Unknown> {
-        fact.known().err().filter(|_| fact.last().is_some())
+/// This profile, kernel or machine does not have it: what others show decides.
+fn is_not_offered(why: &Unknown) -> bool {
+    matches!(why.cause, Cause::NotAsked | Cause::Unsupported | Cause::Missing) || why.component.is_some()
+}
+
+/// Kills may be missing for it. A first sample is a baseline.
+fn hides(why: &Unknown) -> bool {
+    !is_not_offered(why) && why.cause != Cause::Baseline
+}
+
+fn object(id: &str, pod: Option<String>) -> Object {
+    match id {
+        "node" => Object::node(),
+        _ => Object { pod, ..Object::new(ObjectType::Cgroup, id) },
     }
-    lost(&view.kmsg).or(lost(&view.pod_cgroups)).or(lost(&view.cgroups)).or(lost(&view.vmstat))
 }
 
-/// Kills of this boot that are no news any more, with their age, under limits that were not reached since.
-fn old_kills(view: &View, fresh: &Found) -> Vec<Finding> {
-    let mut old = Found::new();
-    log(view, &mut old, |age| age > NEWS);
-    let old = old.into_iter().filter(|(id, _)| !fresh.contains_key(id)).map(|(id, kills)| {
-        let last = kills.evidence.iter().map(|seen| seen.at).max();
-        let age = last.and_then(|last| Duration::try_from(view.now.wall.duration_since(last)).ok()).unwrap_or_default();
-        let finding = finding(id, kills);
-        let message = format!("{} ago: {}", duration(age), finding.message);
-        Finding { severity: Severity::Info, message, ..finding }
-    });
-    old.collect()
+fn raise(out: &mut Evaluation, raised: Raised) {
+    let object = raised.finding.object.clone();
+    out.decide(KIND, || object, Tri::Yes(raised));
 }
 
-fn finding(id: String, kills: Kills) -> Finding {
+fn finding(id: String, kills: Kills) -> Raised {
     let (severity, what) = match kills.level {
         None => {
             (Severity::Warning, "processes were killed for lack of memory, under a limit that is not known".to_owned())
@@ -122,48 +402,48 @@ fn finding(id: String, kills: Kills) -> Finding {
         Some(CgroupLevel::Node) => (Severity::Critical, "the machine ran out of memory".to_owned()),
         Some(CgroupLevel::Other) => (Severity::Warning, format!("{id} reached its memory limit")),
     };
-    let object = match id.as_str() {
-        "node" => Object::node(),
-        _ => Object { pod: kills.pod, ..Object::new(ObjectType::Cgroup, id) },
-    };
+    let object = object(&id, kills.pod);
     let victims = match kills.texts.as_slice() {
         [] => "a process was killed".to_owned(),
         [one] => one.clone(),
         [one, rest @ ..] => format!("{one}, and {} more", rest.len()),
     };
-    let message = format!("{what}: {victims}");
-    Finding {
+    let (severity, severity_unknown, note) = match kills.proof {
+        Proof::Counted => (severity, None, ""),
+        Proof::Line(why) => (Severity::Info, Some(why), ""),
+        Proof::Refuted => {
+            (Severity::Info, None, " (by a line of the kernel's log alone: oom_kill of /proc/vmstat did not grow)")
+        }
+    };
+    let finding = Finding {
         kind: KIND,
         severity,
         object,
-        message,
+        message: format!("{what}: {victims}{note}"),
         evidence: kills.evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    }
+    };
+    Raised { finding, severity_unknown }
 }
 
-fn add(found: &mut Found, id: String, level: Option<CgroupLevel>, pod: Option<String>, text: String, seen: Evidence) {
-    let kills = found.entry(id).or_insert_with(|| Kills { level, pod, texts: Vec::new(), evidence: Vec::new() });
-    kills.texts.push(text);
-    kills.evidence.push(seen);
-}
-
-/// Takes the kills of these ages from the kernel's log; whether it could be read.
-fn log(view: &View, found: &mut Found, wanted: impl Fn(Duration) -> bool) -> bool {
-    let Ok(kmsg) = view.kmsg.known() else { return false };
-    for record in kmsg.value.records.iter() {
-        let KernelEvent::OomKill { limit, victim, command, pid: process } = &record.event else { continue };
-        if !wanted(kmsg.at.up.saturating_sub(record.up)) {
-            continue;
+fn add(
+    found: &mut Found,
+    id: String,
+    (level, proof): (Option<CgroupLevel>, Proof),
+    pod: Option<String>,
+    text: String,
+    seen: Evidence,
+) {
+    match found.get_mut(&id) {
+        Some(kills) => {
+            kills.proof = std::mem::replace(&mut kills.proof, Proof::Refuted).or(proof);
+            kills.texts.push(text);
+            kills.evidence.push(seen);
         }
-        let (level, pod) = limit.as_deref().map_or((CgroupLevel::Node, None), level_of);
-        let id = pod.as_ref().map(|pod| format!("pod/{pod}"));
-        let id = id.or_else(|| limit.clone()).unwrap_or_else(|| "node".to_owned());
-        let mut seen = kmsg.says(format!("killed {command} ({process}) in {victim}"));
-        seen.at = kmsg.at.wall_at(record.up);
-        add(found, id, Some(level), pod, format!("{command} ({process}) in {} was killed", short(victim)), seen);
+        None => {
+            found.insert(id, Kills { level, pod, texts: vec![text], evidence: vec![seen], proof });
+        }
     }
-    true
 }
 
 /// A victim's group as people know it: the pod where there is one, else the path.
@@ -196,89 +476,10 @@ fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
     (level, pod)
 }
 
-/// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
-fn levels(view: &View, found: &mut Found) -> Result<u64, Unknown> {
-    let (now, before, _) = view.cgroups.pair()?;
-    // Counters are compared: both samples must have them.
-    if let Some(why) = now.value.oom_unread.as_ref().or(before.oom_unread.as_ref()) {
-        return Err(Unknown::clone(why));
-    }
-    let counts = now.value.kubepods.iter().map(|group| &group.oom);
-    let mut counts = counts.chain(now.value.others.values().map(|(_, group)| &group.oom));
-    if counts.all(|counts| *counts == OomCounts::default()) {
-        return Err(Unknown::new(Cause::Unsupported, "no control group counts the processes that are killed in it"));
-    }
-    let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
-        let limit = grown(new.limit_hit, old.limit_hit);
-        let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));
-        if limit > 0 && killed > 0 && !found.contains_key(id) {
-            let (times, processes) =
-                (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
-            let fact = format!("{id}: its limit was hit {times}, {processes} killed");
-            let text = format!("{processes} killed");
-            add(found, id.to_owned(), Some(level.clone()), None, text, now.says(fact));
-        }
-        killed
-    };
-    let mut killed = match (&now.value.kubepods, &before.kubepods) {
-        (Some(new), Some(old)) => hit(kubepods_path(now.value), &CgroupLevel::Kubepods, &new.oom, &old.oom),
-        _ => 0,
-    };
-    for (path, (level, new)) in &now.value.others {
-        if let Some((_, old)) = before.others.get(path) {
-            killed = killed.max(hit(&format!("/{path}"), level, &new.oom, &old.oom));
-        }
-    }
-    Ok(killed)
-}
-
 fn kubepods_path(cgroups: &Cgroups) -> &'static str {
     match cgroups.driver {
         Some(crate::facts::CgroupDriver::Cgroupfs) => "/kubepods",
         _ => "/kubepods.slice",
-    }
-}
-
-/// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
-/// show has been told already, and only `fresh` ones are attributed to a limit above the pod, where what stands
-/// between the pod and the machine was seen (`Some(true)`).
-fn pods(view: &View, found: &mut Found, fresh: Option<bool>) {
-    let Ok((now, before, _)) = view.pod_cgroups.pair() else { return };
-    for (uid, new, old) in now.value.beside(before) {
-        // A pod that was not there the last time began to count at zero then.
-        let old = match old {
-            Some(old) => old,
-            None if before.incomplete().is_none() => &newborn(new),
-            None => continue,
-        };
-        let killed = killed_in(new, old);
-        if killed == 0 {
-            continue;
-        }
-        let id = format!("pod/{uid}");
-        let limit = limit_hit(new, old);
-        let place = match &limit {
-            Limit::Container(Some(container)) => format!("container {container} of "),
-            _ => String::new(),
-        };
-        let text = format!("{killed} killed in {place}pod {uid}");
-        let seen = now.says(text.clone());
-        let level = match limit {
-            Limit::Container(_) => Some(CgroupLevel::Container),
-            Limit::Pod => Some(CgroupLevel::Pod),
-            Limit::Unknown => None,
-            Limit::Above => {
-                if let Some(levels_seen) = fresh {
-                    attribute(found, text, seen, levels_seen);
-                }
-                continue;
-            }
-        };
-        match found.get_mut(&id) {
-            // The log has told it already, with names.
-            Some(kills) => kills.evidence.push(seen),
-            None => add(found, id, level, Some(uid.clone()), text, seen),
-        }
     }
 }
 
@@ -308,9 +509,22 @@ fn limit_hit(new: &PodCgroup, old: &PodCgroup) -> Limit {
 }
 
 /// The limit was above the pod: its loss is evidence for what else was found.
-fn attribute(found: &mut Found, text: String, seen: Evidence, levels_seen: bool) {
-    let id = found.keys().find(|id| !id.starts_with("pod/")).cloned().unwrap_or_else(|| "node".to_owned());
-    add(found, id, levels_seen.then_some(CgroupLevel::Node), None, text, seen);
+fn attribute(found: &mut Found, unclear: &mut Unclear, text: String, seen: Evidence, levels: &Result<u64, Unknown>) {
+    let id = found.keys().find(|id| !id.starts_with("pod/")).cloned();
+    match (id, levels) {
+        (Some(id), _) => add(found, id, (None, Proof::Counted), None, text, seen),
+        (None, Ok(_)) => add(found, "node".to_owned(), (Some(CgroupLevel::Node), Proof::Counted), None, text, seen),
+        (None, Err(why)) if is_not_offered(why) => {
+            add(found, "node".to_owned(), (None, Proof::Counted), None, text, seen);
+        }
+        (None, Err(why)) => {
+            let cause = why.cause;
+            unclear.push((
+                "node".to_owned(),
+                Unknown::new(cause, format!("{text}, under which limit is not known: {why}")),
+            ));
+        }
+    }
 }
 
 /// The same pod when it was made.
@@ -323,7 +537,7 @@ fn newborn(pod: &PodCgroup) -> PodCgroup {
     };
     let containers = pod.containers.iter().map(|(id, counts)| (id.clone(), zero(counts))).collect();
     let cgroup = crate::facts::Cgroup { oom: zero(&pod.cgroup.oom), ..Default::default() };
-    PodCgroup { path: String::new(), qos: pod.qos, cgroup, containers }
+    PodCgroup { path: String::new(), qos: pod.qos, cgroup, containers, oom_unread: None }
 }
 
 fn killed_in(new: &PodCgroup, old: &PodCgroup) -> u64 {
@@ -339,57 +553,13 @@ fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
     new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
-/// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
-fn replaced(view: &View, killed: u64, found: &mut Found) {
-    let Ok(cgroups) = view.cgroups.known() else { return };
-    let place = match view.pod_cgroups.pair() {
-        Ok((now, ..)) if now.value.incomplete().is_none() => "that is gone by now".to_owned(),
-        Ok((now, ..)) => unread_group(now.value.incomplete()),
-        Err(why) => unread_group(Some(&why)),
-    };
-    let seen = cgroups.says(format!("{killed} killed below kubepods or a slice of the system, in a group {place}"));
-    let text = format!("{killed} killed in a pod or service {place}");
-    add(found, "kubepods".to_owned(), None, None, text, seen);
-}
-
-fn unread_group(why: Option<&Unknown>) -> String {
-    let why = why.map_or(String::new(), |why| format!(" ({why})"));
-    format!("whose counters could not be read{why}")
-}
-
-/// The machine's own counter grew, and no group that is watched explains it, where all of them were seen.
-fn unexplained(view: &View, killed: u64, uncounted: Option<&Unknown>, found: &mut Found) {
-    let Ok(vmstat) = view.vmstat.known() else { return };
-    let (fact, text) = match uncounted {
-        None => (
-            format!("oom_kill grew by {killed}, and no watched group's counter did"),
-            format!(
-                "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
-            ),
-        ),
-        Some(why) => (
-            format!("oom_kill grew by {killed}"),
-            format!("{killed} killed; under which limit is not known, as a group's counters could not be read ({why})"),
-        ),
-    };
-    add(found, "node".to_owned(), None, None, text, vmstat.says(fact));
-}
-
-/// Whether the pods' counters are older than what shows a kill, and would tell where it was.
-fn pods_are_behind(view: &View) -> bool {
-    let Ok(pods) = view.pod_cgroups.known() else { return false };
-    let levels = view.cgroups.known().map(|seen| seen.at).ok();
-    let total = view.vmstat.known().map(|seen| seen.at).ok();
-    let newer = |at: crate::facts::NodeTime| at.since(&pods.at).is_some_and(|behind| behind > READ_TOGETHER);
-    levels.is_some_and(newer) || total.is_some_and(newer)
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, KernelLog, KernelRecord, NodeTime, Observation, Reading};
+    use crate::facts::{BootId, KernelLog, KernelRecord, NodeTime, Observation, Reading, Source, SourceSet, VmStat};
+    use crate::view::View;
 
     /// What is found by a log of kills under these limits, each so many seconds ago.
     fn found(kills: &[(&str, u64)], show_old_kills: bool) -> Vec<(Severity, String)> {
@@ -410,10 +580,14 @@ mod tests {
         };
         let log = KernelLog { records: kills.iter().map(record).collect(), ..KernelLog::default() };
         let mut view = View::new(now);
-        view.take(now, vec![Observation::KernelLog(Reading::Known { value: log, at: now })]);
-        let mut settings = All::default();
+        let oom_kill = Some(kills.len() as u64);
+        let count = VmStat { oom_kill, ..VmStat::default() };
+        let count = Observation::VmStat(Reading::Known { value: count, at: now });
+        view.take(now, vec![count, Observation::KernelLog(Reading::Known { value: log, at: now })]);
+        let mut settings = crate::detect::Settings::default();
         settings.oom_kill.show_old_kills = show_old_kills;
-        let evaluation = evaluate(&view, &settings).remove(0);
+        let evaluation = crate::detect::evaluate(&view, &settings, SourceSet::of(&[Source::KernelLog]), &mut |_, _| ());
+        let evaluation = evaluation.into_iter().find(|evaluation| evaluation.kind == KIND).unwrap();
         evaluation.raised.into_iter().map(|finding| (finding.severity, finding.message)).collect()
     }
 

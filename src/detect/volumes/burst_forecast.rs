@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use crate::detect::{Detector, Evaluate, Settings as All};
-use crate::facts::{BlockDevice, BlockDevices, Cause, Source, SourceSet, Unknown};
-use crate::finding::{Finding, Kind, KindEvaluation, Object, ObjectType, Severity};
+use crate::detect::{Around, Detect, Detector, Evaluation, Settings as All};
+use crate::facts::{BlockDevice, BlockDevices, Cause, Lookup, Tri, Unknown};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, duration};
-use crate::view::{IoTotal, KnownType, Seen, View, VolumeSeries};
+use crate::view::input::{Input, Io, Maybe, Required};
+use crate::view::{IoSeries, IoTotal, KnownType, Seen, VolumeSeries, sources};
 use crate::wording;
 
 use super::burst_bucket::{Balance, Bucket, Spent};
-use super::{ebs_type, instance_burst};
+use super::ebs_type::{self, Types};
+use super::{Names, instance_burst};
 
 const KIND: Kind = Kind::EbsBurstForecast;
 
@@ -56,21 +58,9 @@ pub(in crate::detect) const SETTINGS: &[Group<All>] = &[Group {
 }];
 
 /// The detector.
-pub const DETECTOR: Detector = Detector {
-    kinds: &[KIND],
-    needs: SourceSet::of(&[Source::BlockDevices]),
-    parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
-        Source::Mounts,
-        Source::PersistentVolumes,
-        Source::StorageClasses,
-        Source::AttributesClasses,
-        Source::Ec2Attached,
-        Source::Node,
-    ]),
-    evaluate: Evaluate::OfView(evaluate),
-};
+pub const DETECTOR: Detector = Detector::typed::<EbsBurstForecast>();
+
+struct EbsBurstForecast;
 
 /// What is said of one bucket.
 struct Forecast {
@@ -85,49 +75,61 @@ struct Forecast {
     for_sure: bool,
 }
 
-fn evaluate(view: &View, settings: &All) -> Vec<KindEvaluation> {
-    let block = match view.block.known() {
-        Ok(block) => block,
-        Err(why) => return vec![KindEvaluation::nothing(KIND, why)],
+impl Detect for EbsBurstForecast {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In =
+        (Required<sources::BlockDevices>, Io, Types<'static>, Maybe<sources::NvmeControllers>, Maybe<sources::Node>);
+
+    fn evaluate(
+        (block, io, types, nvme, node): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        for device in block.value.values().filter(|device| device.volume.is_some()) {
+            let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
+            let decision = of_device(io, &types, &block, device, around, |lookup| out.ask(KIND, lookup));
+            let decision = decision.map(|(found, known)| finding(types.names, &block, device, object(), &found, known));
+            out.decide(KIND, object, decision);
+        }
+        for (object, why) in super::unlisted(&nvme, block) {
+            out.decide(KIND, || object, Tri::<Finding>::Unknown(why));
+        }
+        let instance = instance_burst::evaluate(io, node, types.names, &block, &around.settings.burst);
+        out.decide(KIND, Object::node, instance);
+        out.incomplete(KIND, block.value.incomplete());
+    }
+}
+
+/// When the bucket of one volume is empty, with the volume's type.
+fn of_device(
+    io: &IoSeries,
+    types: &Types<'_>,
+    block: &Seen<'_, BlockDevices>,
+    device: &BlockDevice,
+    around: &Around<'_>,
+    ask: impl FnMut(Lookup),
+) -> Tri<(Forecast, KnownType)> {
+    let (Some(series), Some(now)) = (io.of(&device.name), IoTotal::of(device, block.at)) else {
+        let why = format!("the bytes that {} was asked for are not known", device.name);
+        return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
     };
-    let mut evaluation = KindEvaluation::new(KIND);
-    for device in block.value.values() {
-        if device.volume.is_none() {
-            continue;
-        }
-        let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
-        let (Some(series), Some(now)) = (view.io.of(&device.name), IoTotal::of(device, block.at)) else {
-            let why = format!("the bytes that {} was asked for are not known", device.name);
-            evaluation.not_evaluated(object(), &Unknown::new(Cause::Unsupported, why));
-            continue;
-        };
-        let Some(since) = beginning(series, now) else {
-            evaluation.not_evaluated(object(), &not_watched(&device.name));
-            continue;
-        };
-        let forecast = |of| Forecast::of(Bucket::of(of, device.size)?, series, (since, now), &settings.burst);
-        // A volume that no type would run out at is asked nobody about.
-        if Bucket::TYPES.into_iter().all(|of| forecast(of).is_none()) {
-            continue;
-        }
-        let known = match series.known(view.now) {
-            Some(known) => Ok(known.clone()),
-            None => ebs_type::of_device(view, settings, device),
-        };
-        match known {
-            Ok(known) => {
-                let found =
-                    forecast(known.volume_type).map(|found| finding(view, &block, device, object(), &found, known));
-                evaluation.raised.extend(found);
-            }
-            Err(type_unknown) => {
-                evaluation.lookups.extend(type_unknown.lookup);
-                evaluation.not_evaluated(object(), &type_unknown.why);
-            }
+    let Some(since) = beginning(series, now) else { return Tri::Unknown(not_watched(&device.name)) };
+    let forecast = |of| Forecast::of(Bucket::of(of, device.size)?, series, (since, now), &around.settings.burst);
+    // Of a volume that no type would run out at nothing is asked.
+    if Bucket::TYPES.into_iter().all(|of| forecast(of).is_none()) {
+        return Tri::No(block.no());
+    }
+    let known = match series.known(around.now) {
+        Some(known) => Ok(known.clone()),
+        None => ebs_type::of_device(types, around.settings, device),
+    };
+    match known {
+        Ok(known) => forecast(known.volume_type).map_or_else(|| Tri::No(block.no()), |found| Tri::Yes((found, known))),
+        Err(type_unknown) => {
+            type_unknown.lookup.into_iter().for_each(ask);
+            Tri::Unknown(type_unknown.why)
         }
     }
-    instance_burst::evaluate(view, &block, &settings.burst, &mut evaluation);
-    vec![evaluation]
 }
 
 /// A rate needs more than the two samples of other kinds.
@@ -206,14 +208,14 @@ impl Forecast {
 }
 
 fn finding(
-    view: &View,
+    names: Names<'_>,
     block: &Seen<'_, BlockDevices>,
     device: &BlockDevice,
     mut object: Object,
     forecast: &Forecast,
     known: KnownType,
 ) -> Finding {
-    let user = super::Names::of(view).name_user(&mut object, &device.name);
+    let user = names.name_user(&mut object, &device.name);
     let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
     let size = wording::bytes(device.size);
     Finding {
@@ -235,8 +237,8 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, Step};
     use crate::facts::{
-        Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, Lookup, MountEntry, Mounts,
-        NodeTime, Observation, Part, PersistentVolume, Reading, VolumeClass, VolumeId, VolumePath,
+        Answer, Answers, BootId, DevId, Ec2Attached, Ec2Volume, Inventory, IoStat, MountEntry, Mounts, NodeTime,
+        Observation, Part, PersistentVolume, Reading, VolumeClass, VolumeId, VolumePath,
     };
     use crate::ledger::LedgerState;
 

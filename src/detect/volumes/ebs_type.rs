@@ -2,9 +2,13 @@
 //! answer it is not known.
 
 use crate::detect::Settings;
-use crate::facts::{Answers, BlockDevice, Cause, EbsType, Lookup, Source, SourceSet, Unknown, VolumeClass, VolumeId};
+use crate::facts::{
+    Answers, BlockDevice, Cause, EbsType, Ec2Attached, Lookup, Mounts, NodeTime, PersistentVolume, Source, SourceSet,
+    Unknown, VolumeClass, VolumeId,
+};
 use crate::finding::Evidence;
-use crate::view::{KnownType, Seen, TypeSource, View, VolumeSeries};
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{KnownType, Seen, TypeSource, View, VolumeSeries, sources};
 
 use super::{Names, pv_of, specificity};
 
@@ -31,9 +35,48 @@ impl TypeUnknown {
 pub const TYPE_SOURCES: SourceSet =
     SourceSet::of(&[Source::PersistentVolumes, Source::StorageClasses, Source::AttributesClasses, Source::Ec2Attached]);
 
+/// What tells the type of a volume.
+#[derive(Clone, Copy)]
+pub(super) struct Types<'v> {
+    mounts: Known<'v, Mounts>,
+    pvs: Known<'v, Answers<PersistentVolume>>,
+    storage_classes: Known<'v, Answers<VolumeClass>>,
+    attributes_classes: Known<'v, Answers<VolumeClass>>,
+    ec2_attached: Known<'v, Ec2Attached>,
+    /// What mounts call a device's user, and its volume.
+    pub names: Names<'v>,
+    now: NodeTime,
+}
+
+impl Input for Types<'_> {
+    type Of<'v> = Types<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = TYPE_SOURCES.with(SourceSet::one(Source::Mounts));
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Types<'_>, &Unknown> {
+        Ok(Types::of(view))
+    }
+}
+
+impl<'v> Types<'v> {
+    fn of(view: &'v View) -> Self {
+        Self {
+            mounts: Maybe::<sources::Mounts>::of(view),
+            pvs: Maybe::<sources::PersistentVolumes>::of(view),
+            storage_classes: Maybe::<sources::StorageClasses>::of(view),
+            attributes_classes: Maybe::<sources::AttributesClasses>::of(view),
+            ec2_attached: Maybe::<sources::Ec2Attached>::of(view),
+            names: Names::of(view),
+            now: view.now,
+        }
+    }
+}
+
 /// The types that answers have just told, by device.
 pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)> {
     let Ok(block) = view.block.known() else { return Vec::new() };
+    let types = Types::of(view);
     // What EC2 told is told anew whenever it says something, and by a class before it.
     let known = |series: &VolumeSeries| series.known(view.now).is_some_and(|known| known.source == TypeSource::Cluster);
     let unknown = |device: &&BlockDevice| {
@@ -43,31 +86,35 @@ pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)>
         .value
         .values()
         .filter(unknown)
-        .filter_map(|device| Some((device.name.clone(), of_device(view, settings, device).ok()?)));
+        .filter_map(|device| Some((device.name.clone(), of_device(&types, settings, device).ok()?)));
     answers.collect()
 }
 
 /// The type by the classes of the cluster and, where those will never tell it, by EC2.
-pub(super) fn of_device(view: &View, settings: &Settings, device: &BlockDevice) -> Result<KnownType, Box<TypeUnknown>> {
-    let known = |source, (of, by)| KnownType { volume_type: of, source, by, at: view.now };
-    match by_class(view, settings, device) {
+pub(super) fn of_device(
+    types: &Types<'_>,
+    settings: &Settings,
+    device: &BlockDevice,
+) -> Result<KnownType, Box<TypeUnknown>> {
+    let known = |source, (of, by)| KnownType { volume_type: of, source, by, at: types.now };
+    match by_class(types, settings, device) {
         // Without the mounts it is not known whether a class would tell.
         Err(type_unknown)
             if type_unknown.lookup.is_none()
-                && view.mounts.known().is_ok_and(|mounts| mounts.incomplete().is_none()) =>
+                && types.mounts.seen().is_ok_and(|mounts| mounts.incomplete().is_none()) =>
         {
-            by_ec2(view, device, &type_unknown.why).map(|found| known(TypeSource::Ec2, found))
+            by_ec2(types, device, &type_unknown.why).map(|found| known(TypeSource::Ec2, found))
         }
         found => found.map(|found| known(TypeSource::Cluster, found)),
     }
 }
 
 /// The type by what EC2 has attached here. One word is enough: a type does not flicker as states do.
-fn by_ec2(view: &View, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
+fn by_ec2(types: &Types<'_>, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let also = |ec2: &str| format!("{why}; {ec2}");
-    let attached = view
+    let attached = types
         .ec2_attached
-        .known()
+        .seen()
         .map_err(|unknown| TypeUnknown::yet(Unknown::new(unknown.cause, also(&unknown.why)), Lookup::Ec2Attached))?;
     let volume = device.volume.as_ref().and_then(|volume| attached.value.volumes.get(volume));
     let Some(volume) = volume else {
@@ -81,12 +128,16 @@ fn by_ec2(view: &View, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, 
 
 /// The type by the volume's PersistentVolume and the class that it is of: the one of its attributes counts before the
 /// one that it was made by.
-fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
+fn by_class(
+    types: &Types<'_>,
+    settings: &Settings,
+    device: &BlockDevice,
+) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let name = &device.name;
-    let pv = pv_at(view, device).ok_or_else(|| {
+    let pv = pv_at(types, device).ok_or_else(|| {
         TypeUnknown::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))
     })?;
-    let pvs = view.pvs.known();
+    let pvs = types.pvs.seen();
     let answer = pvs.map_err(Unknown::clone).and_then(|pvs| Ok((pvs, pvs.value.get(&pv)?.cloned())));
     let (pvs, object) = answer.map_err(|why| TypeUnknown::yet(why, Lookup::PersistentVolume(pv.clone())))?;
     let object = object.ok_or_else(|| TypeUnknown::never(format!("there is no PersistentVolume {pv}")))?;
@@ -99,10 +150,10 @@ fn by_class(view: &View, settings: &Settings, device: &BlockDevice) -> Result<(E
     }
     let mut whose = None;
     if let Some(class) = object.attributes_class.as_deref().filter(|class| !class.is_empty()) {
-        whose = in_class(view.attributes_classes.known(), class, "VolumeAttributesClass", Lookup::AttributesClass)?;
+        whose = in_class(types.attributes_classes.seen(), class, "VolumeAttributesClass", Lookup::AttributesClass)?;
     }
     if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
-        whose = in_class(view.storage_classes.known(), class, "StorageClass", Lookup::StorageClass)?;
+        whose = in_class(types.storage_classes.seen(), class, "StorageClass", Lookup::StorageClass)?;
     }
     let (of, class) =
         whose.ok_or_else(|| TypeUnknown::never(format!("no class of PersistentVolume {pv} names its type")))?;
@@ -127,9 +178,9 @@ fn in_class(
 }
 
 /// The PersistentVolume by which a pod has this disk, whole and not a partition of it.
-fn pv_at(view: &View, device: &BlockDevice) -> Option<String> {
+fn pv_at(types: &Types<'_>, device: &BlockDevice) -> Option<String> {
     // The path of a staging directory has a hash in place of the name.
-    let volumes = Names::of(view).mounts_of(&device.name);
+    let volumes = types.names.mounts_of(&device.name);
     let named = volumes.filter_map(|mount| Some((specificity(mount), pv_of(mount.volume.as_ref()?)?)));
     named.max_by_key(|(specificity, _)| *specificity).map(|(_, pv)| pv.to_owned())
 }

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, MountEntry,
-    Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
+    MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{Seen, sources};
+use crate::view::input::{BesideMounts, Input, Known, LogBesideMounts, Maybe};
+use crate::view::{MountsSince, Seen, sources};
 
 use super::Names;
 
@@ -30,23 +30,24 @@ impl Detect for FilesystemError {
         Maybe<sources::BlockDevices>,
         Maybe<sources::KernelLog>,
         Maybe<sources::XfsProbe>,
+        LogBesideMounts,
         Names<'static>,
     );
 
     fn evaluate(
-        (filesystems, mounts, block, kmsg, probes, names): <Self::In as Input>::Of<'_>,
+        (filesystems, mounts, block, kmsg, probes, history, names): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
-        let sources = Sources { mounts, block, kmsg, probes, now: around.now };
+        let sources = Sources { mounts, block, kmsg, probes, history, now: around.now };
         match filesystems.seen() {
             Ok(filesystems) => {
                 for (key, entry) in filesystems.value {
                     let mount = sources.mount_of(&mut mounted, key);
                     let decision = match key.fstype {
                         FsType::Ext4 => sources.ext4(key, Entry::Seen(filesystems.with(entry)), mount),
-                        FsType::Xfs => sources.xfs(key),
+                        FsType::Xfs => sources.xfs(key, mount),
                     };
                     decide(key, decision, names, out);
                 }
@@ -60,7 +61,7 @@ impl Detect for FilesystemError {
             let why = || incomplete.cloned().unwrap_or_else(|| unlisted(&key));
             let decision = match key.fstype {
                 FsType::Ext4 => sources.ext4(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
-                FsType::Xfs => sources.xfs(&key),
+                FsType::Xfs => sources.xfs(&key, Tri::Yes(of.clone())),
             };
             let decision = match decision {
                 Tri::No(_) => Tri::Unknown(why()),
@@ -133,6 +134,8 @@ struct OnDevice<'v> {
     first: &'v MountEntry,
     /// A mount that is not read-only by its own options: it was meant for writing.
     writable: Option<&'v MountEntry>,
+    /// All of them, by their numbers.
+    ids: Vec<MountId>,
     /// Whether `/sys/fs` lists it.
     listed: bool,
 }
@@ -150,7 +153,7 @@ struct Mounted<'v>(BTreeMap<DevId, OnDevice<'v>>);
 impl<'v> Mounted<'v> {
     fn of(mounts: &Seen<'v, Mounts>) -> Self {
         let mut mounted: BTreeMap<DevId, OnDevice<'v>> = BTreeMap::new();
-        for mount in mounts.value.values().filter(|mount| mount.has_device()) {
+        for (id, mount) in mounts.value.iter().filter(|(_, mount)| mount.has_device()) {
             let fstype = match &*mount.fstype {
                 // One module mounts all three.
                 "ext2" | "ext3" | "ext4" => FsType::Ext4,
@@ -158,7 +161,8 @@ impl<'v> Mounted<'v> {
                 _ => continue,
             };
             let of = mounted.entry(mount.dev);
-            let of = of.or_insert(OnDevice { fstype, first: mount, writable: None, listed: false });
+            let of = of.or_insert(OnDevice { fstype, first: mount, writable: None, ids: Vec::new(), listed: false });
+            of.ids.push(*id);
             if mount.options.split(',').any(|option| option == "rw") {
                 of.writable.get_or_insert(mount);
             }
@@ -178,6 +182,7 @@ struct Sources<'v> {
     block: Known<'v, BlockDevices>,
     kmsg: Known<'v, KernelLog>,
     probes: Known<'v, XfsProbes>,
+    history: BesideMounts<'v>,
     now: NodeTime,
 }
 
@@ -296,7 +301,7 @@ impl<'v> Sources<'v> {
                 evidence.at = kmsg.at.wall_at(record.up);
                 Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
             }
-            None => not_logged(&kmsg, None),
+            None => not_logged(&kmsg),
         });
         match found {
             // Where there is no log, the other signs are all there are.
@@ -306,8 +311,8 @@ impl<'v> Sources<'v> {
     }
 
     /// xfs: what it says when it is asked, and what the log says. The options of its mounts never show it.
-    fn xfs(&self, key: &FilesystemKey) -> Tri<Signs> {
-        let logged = self.shut_down(&key.device);
+    fn xfs(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
+        let logged = self.shut_down(&key.device, mount);
         match (self.asked(key), logged) {
             (Some(Tri::Yes((XfsState::ShutDown, evidence))), logged) => {
                 let mut signs = match logged {
@@ -345,30 +350,61 @@ impl<'v> Sources<'v> {
         }))
     }
 
-    /// Whether an xfs filesystem shut down by the log and was not mounted or unmounted since.
-    fn shut_down(&self, name: &str) -> Tri<Sign> {
+    /// Whether an xfs filesystem shut down by the log. That it was mounted since is shown by the mount table, never by a line of the
+    /// log alone.
+    fn shut_down(&self, name: &str, mount: Tri<OnDevice<'v>>) -> Tri<Sign> {
         self.kmsg.ask(|kmsg| {
+            let ids = || match &mount {
+                Tri::Yes(of) => of.ids.as_slice(),
+                Tri::No(_) | Tri::Unknown(_) => &[],
+            };
             let is_about = |record: &&KernelRecord| match &record.event {
                 KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => device == name,
                 _ => false,
             };
-            match kmsg.value.records.iter().rev().find(is_about) {
-                Some(KernelRecord { event: KernelEvent::XfsShutdown { .. }, up, .. }) => {
+            let mut about = kmsg.value.records.iter().rev().filter(is_about).peekable();
+            let is_mounted_by_the_log =
+                matches!(about.peek(), Some(KernelRecord { event: KernelEvent::XfsMountChanged { .. }, .. }));
+            let is_shutdown = |record: &&KernelRecord| matches!(record.event, KernelEvent::XfsShutdown { .. });
+            let Some(record) = about.find(is_shutdown) else {
+                let mounted_since = self.history.since_loss(ids().iter().copied()) == MountsSince::New;
+                return if mounted_since { self.no_by_mounts() } else { not_logged(&kmsg) };
+            };
+            match self.history.since(record, ids().iter().copied()) {
+                MountsSince::New => self.no_by_mounts(),
+                MountsSince::Unclear if is_mounted_by_the_log => {
+                    let why = format!(
+                        "the kernel's log reports that {name} shut down and was mounted or unmounted afterwards, which neither the \
+                         mount table nor the filesystem itself confirms"
+                    );
+                    Tri::Unknown(Unknown::new(Cause::Unsupported, why))
+                }
+                MountsSince::Same | MountsSince::Unclear => {
                     let mut evidence = kmsg.says(format!("XFS ({name}) shut down"));
-                    evidence.at = kmsg.at.wall_at(*up);
+                    evidence.at = kmsg.at.wall_at(record.up);
                     Tri::Yes((Severity::Critical, SHUT_DOWN.to_owned(), evidence))
                 }
-                mounted => not_logged(&kmsg, mounted),
             }
+        })
+    }
+
+    /// No, as all mounts of the filesystem came afterwards.
+    fn no_by_mounts<Y>(&self) -> Tri<Y> {
+        self.mounts.ask(|mounts| match mounts.value.incomplete() {
+            Some(why) => Tri::Unknown(why.clone()),
+            None => Tri::No(mounts.no()),
         })
     }
 }
 
 const SHUT_DOWN: &str = "has shut down: every access fails";
 
-/// That the log has nothing more after this event, where all of it was read.
-fn not_logged<Y>(kmsg: &Seen<'_, KernelLog>, after: Option<&KernelRecord>) -> Tri<Y> {
-    kmsg.value.may_lack(after).map_or_else(|| Tri::No(kmsg.no()), Tri::Unknown)
+/// That the log has no such event, where all of it was read: what began in a lost part goes on.
+fn not_logged<Y>(kmsg: &Seen<'_, KernelLog>) -> Tri<Y> {
+    match &kmsg.value.loss {
+        Some(why) => Tri::Unknown(why.clone()),
+        None => Tri::No(kmsg.no()),
+    }
 }
 
 /// This profile or kernel does not have the source: what others show decides.

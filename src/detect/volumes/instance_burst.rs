@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
-use crate::facts::{BlockDevices, Cause, EbsRate, InstanceType, Unknown};
-use crate::finding::{Finding, Kind, KindEvaluation, Object, Severity};
-use crate::view::{InstanceSeries, IoSpan, IoTotal, Seen, View};
+use crate::facts::{BlockDevices, Cause, EbsRate, InstanceType, Node, Tri, Unknown};
+use crate::finding::{Finding, Kind, Object, Severity};
+use crate::view::input::Known;
+use crate::view::{InstanceSeries, IoSeries, IoSpan, IoTotal, Seen};
 use crate::wording;
 
+use super::Names;
 use super::burst_bucket::LARGEST;
 use super::burst_forecast::{Settings, beginning, not_watched};
 
@@ -23,39 +25,38 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Adds what is to say of the instance.
 pub(super) fn evaluate(
-    view: &View,
+    io: &IoSeries,
+    node: Known<'_, Node>,
+    names: Names<'_>,
     block: &Seen<'_, BlockDevices>,
     settings: &Settings,
-    evaluation: &mut KindEvaluation,
-) {
-    if view.io.iter().next().is_none() {
-        return;
+) -> Tri<Finding> {
+    if io.iter().next().is_none() {
+        return Tri::No(block.no());
     }
-    let series = view.io.instance();
-    let Some(last) = series.last() else {
-        return evaluation.not_evaluated(Object::node(), &not_watched("the instance"));
-    };
+    let series = io.instance();
+    let Some(last) = series.last() else { return Tri::Unknown(not_watched("the instance")) };
     // Nobody needs to know the type of an instance that is idle.
     if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
-        return;
+        return Tri::No(block.no());
     }
-    let node = match view.node.known() {
+    let node = match node.seen() {
         Ok(node) => node,
-        Err(why) => return evaluation.not_evaluated(Object::node(), why),
+        Err(why) => return Tri::Unknown(why.clone()),
     };
     let name = node.value.instance_type().unwrap_or_default();
     let Some(of) = InstanceType::of(name) else {
         let why = format!("what EBS does for an instance of type {name:?} is not known");
-        return evaluation.not_evaluated(Object::node(), &Unknown::new(Cause::Unsupported, why));
+        return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
     };
     let spent = Use::ALL.iter().filter_map(|by| BurstAllowance::of(*by, of, series, last));
     let soonest = spent.filter(|allowance| allowance.lasts <= settings.info_within).min_by_key(|allowance| {
         // What is so for sure says more than what may be.
         (allowance.by == Use::Operations, allowance.lasts)
     });
-    let Some(allowance) = soonest else { return };
-    let busiest = busiest(view, block, allowance.by);
-    evaluation.raised.push(Finding {
+    let Some(allowance) = soonest else { return Tri::No(block.no()) };
+    let busiest = busiest(io, names, block, allowance.by);
+    Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Info,
         object: Object::node(),
@@ -63,19 +64,19 @@ pub(super) fn evaluate(
         evidence: vec![block.says(allowance.fact()), node.says(format!("the Node's instance type is {name}"))],
         // The limit that binds is the same, and not the volume's.
         advice: crate::catalogue::row(Kind::InstanceEbsThrottled).remediation.to_owned(),
-    });
+    })
 }
 
 /// The volume that has most of it.
-fn busiest(view: &View, block: &Seen<'_, BlockDevices>, by: Use) -> String {
+fn busiest(io: &IoSeries, names: Names<'_>, block: &Seen<'_, BlockDevices>, by: Use) -> String {
     let moved = block.value.values().filter_map(|device| {
         let now = IoTotal::of(device, block.at)?;
-        let since = beginning(view.io.of(&device.name)?, now)?;
+        let since = beginning(io.of(&device.name)?, now)?;
         let (requests, bytes) = (now.requests.checked_sub(since.requests)?, now.bytes.checked_sub(since.bytes)?);
         Some((by.of(IoSpan { from: since.up, to: now.up, requests, bytes }), device))
     });
     let Some((_, device)) = moved.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
-    let user = super::Names::of(view).name_user(&mut Object::node(), &device.name);
+    let user = names.name_user(&mut Object::node(), &device.name);
     format!(", most of it for {}{user}", device.name)
 }
 
@@ -194,7 +195,6 @@ mod tests {
 
     use super::*;
     use crate::facts::{BlockDevice, BootId, DevId, IoStat, NodeTime, Part, VolumeId};
-    use crate::view::IoSeries;
 
     fn follow(series: &mut IoSeries, up: u64, bytes: u64) {
         let device = BlockDevice {

@@ -84,14 +84,18 @@ impl<'a> Group<'a> {
     /// What `memory.events.local` (5.2 and later) or v1's `memory.oom_control` counts of this group alone.
     pub(super) fn own_oom(&self, version: CgroupVersion) -> Result<Option<OomCounts>, Unknown> {
         match version {
-            CgroupVersion::V1 => self.read("memory.oom_control", |bytes| {
-                let [killed_here] = parse_flat_keyed(bytes, ["oom_kill"])?;
-                Ok(OomCounts { killed_here, ..OomCounts::default() })
-            }),
-            CgroupVersion::V2 => self.read("memory.events.local", |bytes| {
-                let [limit_hit, killed_here] = parse_flat_keyed(bytes, ["oom", "oom_kill"])?;
-                Ok(OomCounts { limit_hit, killed_here, ..OomCounts::default() })
-            }),
+            CgroupVersion::V1 => {
+                let counts = self.required("memory.oom_control", ["oom_kill"])?;
+                Ok(counts.map(|[killed]| OomCounts { killed_here: Some(killed), ..OomCounts::default() }))
+            }
+            CgroupVersion::V2 => {
+                let counts = self.required("memory.events.local", ["oom", "oom_kill"])?;
+                Ok(counts.map(|[hit, killed]| OomCounts {
+                    limit_hit: Some(hit),
+                    killed_here: Some(killed),
+                    ..OomCounts::default()
+                }))
+            }
         }
     }
 
@@ -99,10 +103,10 @@ impl<'a> Group<'a> {
     pub(super) fn oom(&self, version: CgroupVersion) -> Result<Option<OomCounts>, Unknown> {
         let mut oom = self.own_oom(version)?;
         if version == CgroupVersion::V2
-            && let Some(below) = self.read("memory.events", |bytes| parse_flat_keyed(bytes, ["oom", "oom_kill"]))?
+            && let Some([hit, killed]) = self.required("memory.events", ["oom", "oom_kill"])?
         {
             let counts = oom.get_or_insert_default();
-            [counts.limit_hit_below, counts.killed] = below;
+            (counts.limit_hit_below, counts.killed) = (Some(hit), Some(killed));
         }
         Ok(oom)
     }

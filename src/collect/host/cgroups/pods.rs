@@ -60,21 +60,29 @@ impl Walk<'_> {
 
     fn pod(&self, folder: Folder<'_>, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let mut containers = BTreeMap::new();
+        let mut oom_unread = None;
+        // What one file does not tell hides no other.
+        let mut known = |counts: Result<Option<OomCounts>, Unknown>| {
+            counts.unwrap_or_else(|why| {
+                oom_unread.get_or_insert_with(|| Box::new(why));
+                Some(OomCounts::default())
+            })
+        };
         for (name, id) in groups(&folder, |name| container_id(name).map(str::to_owned))? {
             let group = Group::Within(&folder, &name);
-            if let Some(oom) = self.if_there(&group, group.own_oom(self.tree.version)?)? {
+            if let Some(oom) = self.if_there(&group, known(group.own_oom(self.tree.version)))? {
                 containers.insert(id, oom);
             }
         }
         let group = Group::Open(folder);
-        let oom = self.if_there(&group, group.oom(self.tree.version)?)?.ok_or_else(|| self.gone(&path))?;
+        let oom = self.if_there(&group, known(group.oom(self.tree.version)))?.ok_or_else(|| self.gone(&path))?;
         let mut cgroup = Cgroup { oom, ..Cgroup::default() };
         self.tree.pids(self.root, &group, &path, &mut cgroup);
         // Its files go with it.
         if cgroup.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
             return Err(self.gone(&path));
         }
-        Ok(PodCgroup { path, qos, cgroup, containers })
+        Ok(PodCgroup { path, qos, cgroup, containers, oom_unread })
     }
 
     fn gone(&self, group: &str) -> Unknown {

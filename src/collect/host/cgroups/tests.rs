@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{NotAbsent, OomCounts, Part, PodCgroups};
+use crate::facts::{OomCounts, Part, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
@@ -257,15 +257,24 @@ fn pods_of_v1_have_pids_from_the_other_hierarchy() {
 }
 
 #[test]
-fn a_pod_that_cannot_be_read_is_a_gap_and_not_absent() {
-    let tree = Tree::v2();
-    group_v2(&tree, &format!("kubepods/pod{UID}"));
-    tree.write(&format!("kubepods/pod{HASH}/memory.events.local"), "");
-    let seen = pods(&tree.root()).unwrap();
-    assert_eq!(seen.len(), 1);
-    let NotAbsent::Unknown(incomplete) = seen.lacks(&HASH.to_owned()).unwrap_err() else { panic!("it is there") };
-    assert_eq!(incomplete.cause, Cause::Incomplete);
-    assert!(incomplete.why.contains(HASH), "{}", incomplete.why);
+fn a_pod_whose_kills_cannot_be_read_has_its_other_counts() {
+    for (file, torn) in [
+        ("memory.events.local", ""),
+        ("memory.events.local", "low 0\nhigh 0\nmax 0\noom 0\n"),
+        ("memory.events", "low 0\n"),
+    ] {
+        let tree = Tree::v2();
+        for pod in [UID, HASH] {
+            group_v2(&tree, &format!("kubepods/pod{pod}"));
+        }
+        tree.write(&format!("kubepods/pod{HASH}/{file}"), torn);
+        let seen = pods(&tree.root()).unwrap();
+        let (whole, torn) = (pod_of(&seen, UID), pod_of(&seen, HASH));
+        assert_eq!((seen.incomplete(), whole.oom_unread), (None, None));
+        assert_eq!((torn.cgroup.oom, torn.cgroup.pids), (OomCounts::default(), whole.cgroup.pids));
+        let why = torn.oom_unread.unwrap().why;
+        assert!(why.contains(HASH) && why.contains(file), "{why}");
+    }
 }
 
 #[test]

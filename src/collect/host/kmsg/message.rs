@@ -17,8 +17,10 @@ pub struct Message<'a> {
     pub up: Duration,
     /// Whether the kernel said it: what a process writes to the log has a facility above zero.
     pub from_kernel: bool,
-    /// Its text up to the end of the line, unescaped.
+    /// Its text, unescaped: a name in it may hold an end of line.
     pub text: Cow<'a, str>,
+    /// Whether one of its further lines reads like an event: syslog(2) does not tell the end of a record from an end of line in it.
+    pub unclear: bool,
 }
 
 /// Parses a record: `6,339,5140900,-;text`, then lines that begin with a blank (`KEY=value`), which are not kept.
@@ -31,7 +33,13 @@ pub fn parse_record(record: &[u8]) -> Result<Message<'_>, String> {
         let found = super::quote(&String::from_utf8_lossy(line));
         format!("expected a record PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT, found {found}")
     })?;
-    Ok(Message { seq, up: Duration::from_micros(up), from_kernel: priority >> 3 == 0, text: unescaped(text) })
+    Ok(Message {
+        seq,
+        up: Duration::from_micros(up),
+        from_kernel: priority >> 3 == 0,
+        text: unescaped(text),
+        unclear: false,
+    })
 }
 
 fn split_record(line: &[u8]) -> Option<(u64, u64, u32, &[u8])> {
@@ -74,22 +82,25 @@ fn hex_byte(hex: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// What the text of a kernel message tells, where some detector reads that.
+/// What the text of a kernel message tells, where some detector reads that. It is told by the first line: what stands behind an end
+/// of line was put into a name by a process.
 #[must_use]
 pub fn recognise(text: &str) -> Option<KernelEvent> {
-    // Nearly no message is one of these, so each is turned away by its first characters.
+    let line = text.split('\n').next().unwrap_or_default();
+    // Nearly no message is one of these, so each is turned away by its first characters. The name of the victim stands between
+    // parts of an OOM kill, so that one is read whole.
     if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
         oom_kill(rest)
-    } else if let Some(rest) = text.strip_prefix("EXT4-fs ") {
+    } else if let Some(rest) = line.strip_prefix("EXT4-fs ") {
         ext4(rest)
-    } else if let Some(rest) = text.strip_prefix("XFS (") {
+    } else if let Some(rest) = line.strip_prefix("XFS (") {
         xfs(rest)
-    } else if let Some(rest) = text.strip_prefix("nvme ") {
+    } else if let Some(rest) = line.strip_prefix("nvme ") {
         nvme_timeout(rest)
-    } else if let Some(rest) = text.strip_prefix("INFO: task ") {
+    } else if let Some(rest) = line.strip_prefix("INFO: task ") {
         hung_task(rest)
     } else {
-        io_error(text)
+        io_error(line)
     }
 }
 
@@ -149,8 +160,10 @@ fn io_error(text: &str) -> Option<KernelEvent> {
         "device offline",
         "recoverable transport",
     ];
+    const FUNCTIONS: [&str; 2] = ["blk_update_request: ", "print_req_error: "];
     let (before, rest) = text.split_once(" error, dev ")?;
-    let kind = before.rsplit_once(": ").map_or(before, |(_function, kind)| kind);
+    // Whatever else may stand before a colon holds the name of a file that a process chose.
+    let kind = FUNCTIONS.iter().find_map(|function| before.strip_prefix(function)).unwrap_or(before);
     if !KINDS.contains(&kind) {
         return None;
     }
@@ -200,7 +213,8 @@ mod tests {
     fn a_record_is_a_header_and_a_text() {
         let seen = parse_record(b"6,339,5140900,-;NET: Registered protocol\n SUBSYSTEM=net\n DEVICE=n2\n").unwrap();
         let text = Cow::Borrowed("NET: Registered protocol");
-        assert_eq!(seen, Message { seq: 339, up: Duration::from_micros(5_140_900), from_kernel: true, text });
+        let up = Duration::from_micros(5_140_900);
+        assert_eq!(seen, Message { seq: 339, up, from_kernel: true, text, unclear: false });
         assert_eq!(parse_record(b"6,1,2,c,caller=T99;a;b").unwrap().text, "a;b");
         assert!(parse_record(b"7,1,2,-;").unwrap().from_kernel);
         assert!(!parse_record(b"12,1,2,-;oom-kill:constraint=").unwrap().from_kernel, "a process wrote this");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::message::Message;
+use super::message::{Message, recognise};
 use crate::facts::{Cause, Component, Unknown};
 
 /// `SYSLOG_ACTION_READ_ALL`: reads, and takes nothing from other readers.
@@ -24,18 +24,37 @@ const MAX: usize = 32 << 20;
 pub(super) struct Syslog {
     last: Vec<u8>,
     next: u64,
+    /// That of the record that was read last.
+    stamp: Option<Stamp>,
+}
+
+/// What the kernel writes before each line of one record. Two lines with the same one are taken for one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    priority: u32,
+    up: Duration,
+    caller: Vec<u8>,
+}
+
+/// What is new.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Its lines.
+    pub lines: Vec<u8>,
+    /// Whether the line that was read last is gone: it was overwritten, or the log was cleared, and others with it.
+    pub lost: bool,
 }
 
 impl Syslog {
     /// What was said since the last look, or all that is left.
-    pub(super) fn news(&mut self) -> Result<Vec<u8>, Unknown> {
+    pub(super) fn news(&mut self) -> Result<News, Unknown> {
         self.news_by(klogctl)
     }
 
     fn news_by(
         &mut self,
         call: impl Fn(libc::c_int, &mut [u8]) -> Result<libc::c_int, Errno>,
-    ) -> Result<Vec<u8>, Unknown> {
+    ) -> Result<News, Unknown> {
         let read = |size: usize| {
             let mut buffer = vec![0; size];
             let length = call(READ_ALL, &mut buffer).map_err(unknown)?;
@@ -46,29 +65,52 @@ impl Syslog {
         if !self.last.is_empty() && size > RECENT {
             let recent = read(RECENT)?;
             if let Some(at) = end_of(&recent, &self.last) {
-                return Ok(recent.get(at..).unwrap_or_default().to_vec());
+                return Ok(News { lines: recent.get(at..).unwrap_or_default().to_vec(), lost: false });
             }
         }
         let all = read(size)?;
-        let at = end_of(&all, &self.last).unwrap_or(0);
-        // Where the last line is gone, others may be as well: at least one number is passed over to tell it.
-        if at == 0 && !self.last.is_empty() {
-            self.next = self.next.saturating_add(1);
+        let at = end_of(&all, &self.last);
+        let lost = at.is_none() && !self.last.is_empty();
+        if lost {
+            // It is missed once, however long nothing new comes.
+            self.last.clear();
+            self.stamp = None;
         }
-        Ok(all.get(at..).unwrap_or_default().to_vec())
+        Ok(News { lines: all.get(at.unwrap_or(0)..).unwrap_or_default().to_vec(), lost })
     }
 
-    /// The messages in it, each given the next number.
+    /// The records in it, each given the next number. Of lines with the same stamp only the first begins one: a process can put an
+    /// end of line into a name that the kernel writes to its log.
     pub(super) fn each(&mut self, news: &[u8], mut hear: impl FnMut(&Message<'_>)) -> Result<(), String> {
-        for line in news.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut lines = news.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
+        while let Some(line) = lines.next() {
             let number = self.next;
             // Before it is understood: a line that is not must not be met again at every look.
             self.next = number.saturating_add(1);
-            self.last.clear();
-            self.last.extend_from_slice(line);
-            hear(&parse_syslog(line, number)?);
+            self.keep(line);
+            let mut message = parse_syslog(line, number)?;
+            let stamp = stamp(line);
+            if self.stamp.is_some() && self.stamp == stamp {
+                message.unclear = recognise(&message.text).is_some();
+                message.text = "".into();
+            }
+            let same = |line: &&[u8]| stamp.is_some() && self::stamp(line) == stamp;
+            while let Some(line) = lines.next_if(same) {
+                self.keep(line);
+                let further = parse_syslog(line, number)?.text;
+                message.unclear |= recognise(&further).is_some();
+                message.text.to_mut().push('\n');
+                message.text.to_mut().push_str(&further);
+            }
+            self.stamp = stamp;
+            hear(&message);
         }
         Ok(())
+    }
+
+    fn keep(&mut self, line: &[u8]) {
+        self.last.clear();
+        self.last.extend_from_slice(line);
     }
 }
 
@@ -110,14 +152,37 @@ fn unknown(error: Errno) -> Unknown {
 /// # Errors
 /// Says what was expected; without a time (`printk.time=0`) nothing can be dated.
 pub fn parse_syslog(line: &[u8], seq: u64) -> Result<Message<'_>, String> {
-    let (priority, up, text) = split_line(line).ok_or_else(|| {
+    let Line { priority, up, text, .. } = split_line(line).ok_or_else(|| {
         let found = super::quote(&String::from_utf8_lossy(line));
         format!("expected a line <PRIORITY>[SECONDS] TEXT (printk.time on), found {found}")
     })?;
-    Ok(Message { seq, up, from_kernel: priority >> 3 == 0, text: String::from_utf8_lossy(text) })
+    let text = String::from_utf8_lossy(text);
+    Ok(Message { seq, up, from_kernel: priority >> 3 == 0, text, unclear: false })
 }
 
-fn split_line(line: &[u8]) -> Option<(u32, Duration, &[u8])> {
+/// Parses what syslog(2) gives, oldest first.
+///
+/// # Errors
+/// Says what was expected of the first line that is none.
+pub fn parse_syslog_lines(bytes: &[u8]) -> Result<super::Log, String> {
+    let mut log = super::Log::default();
+    Syslog::default().each(bytes, |message| log.hear(message))?;
+    Ok(log)
+}
+
+struct Line<'a> {
+    priority: u32,
+    up: Duration,
+    caller: &'a [u8],
+    text: &'a [u8],
+}
+
+fn stamp(line: &[u8]) -> Option<Stamp> {
+    let Line { priority, up, caller, .. } = split_line(line)?;
+    Some(Stamp { priority, up, caller: caller.to_vec() })
+}
+
+fn split_line(line: &[u8]) -> Option<Line<'_>> {
     let (priority, rest) = bracketed(line, b'<', b'>')?;
     let (time, rest) = bracketed(rest, b'[', b']')?;
     let (seconds, micros) = str::from_utf8(time).ok()?.trim().split_once('.')?;
@@ -125,9 +190,10 @@ fn split_line(line: &[u8]) -> Option<(u32, Duration, &[u8])> {
     let micros = (micros.len() == 6 && digits(micros)).then(|| micros.parse::<u64>().ok()).flatten()?;
     let seconds = digits(seconds).then(|| seconds.parse::<u64>().ok()).flatten()?;
     let up = Duration::from_secs(seconds).checked_add(Duration::from_micros(micros))?;
-    let rest = bracketed(rest, b'[', b']').filter(|(caller, _)| is_caller(caller)).map_or(rest, |(_, rest)| rest);
+    let with_caller = bracketed(rest, b'[', b']').filter(|(caller, _)| is_caller(caller));
+    let (caller, rest) = with_caller.unwrap_or((b"", rest));
     let priority = str::from_utf8(priority).ok()?.parse().ok()?;
-    Some((priority, up, rest.strip_prefix(b" ").unwrap_or(rest)))
+    Some(Line { priority, up, caller, text: rest.strip_prefix(b" ").unwrap_or(rest) })
 }
 
 fn bracketed(text: &[u8], open: u8, close: u8) -> Option<(&[u8], &[u8])> {
@@ -159,7 +225,8 @@ mod tests {
             (b"<6>[    1.000000]", true, 1_000_000, ""),
         ] {
             let message = parse_syslog(line, 7).unwrap();
-            let expected = Message { seq: 7, up: Duration::from_micros(micros), from_kernel, text: text.into() };
+            let up = Duration::from_micros(micros);
+            let expected = Message { seq: 7, up, from_kernel, text: text.into(), unclear: false };
             assert_eq!(message, expected);
         }
         for line in [
@@ -184,7 +251,7 @@ mod tests {
         let mut syslog = Syslog::default();
         let mut heard = Vec::new();
         syslog.each(log, |message| heard.push((message.seq, message.text.to_string()))).unwrap();
-        assert_eq!(heard, [(0, "a"), (1, "b"), (2, "b"), (3, "c")].map(|(seq, text)| (seq, text.to_owned())));
+        assert_eq!(heard, [(0, "a"), (1, "b\nb"), (2, "c")].map(|(seq, text)| (seq, text.to_owned())));
         assert_eq!(end_of(log, &syslog.last), Some(log.len()), "nothing is new");
     }
 
@@ -211,26 +278,73 @@ mod tests {
     fn heard(syslog: &mut Syslog, size: usize, log: &str) -> Vec<(u64, String)> {
         let news = syslog.news_by(kernel(size, log)).unwrap();
         let mut heard = Vec::new();
-        syslog.each(&news, |message| heard.push((message.seq, message.text.to_string()))).unwrap();
+        syslog.each(&news.lines, |message| heard.push((message.seq, message.text.to_string()))).unwrap();
+        if news.lost {
+            heard.push((u64::MAX, "lost".to_owned()));
+        }
         heard
     }
 
     #[test]
-    fn each_line_is_heard_once_and_lost_ones_leave_a_gap() {
+    fn each_line_is_heard_once_and_lost_ones_are_missed_once() {
         let line = |seq: u64, number: u32| (seq, format!("line {number}"));
         for size in [4096, 1 << 20] {
             let mut syslog = Syslog::default();
             assert_eq!(heard(&mut syslog, size, &lines(0..3)), [line(0, 0), line(1, 1), line(2, 2)]);
             assert_eq!(heard(&mut syslog, size, &lines(0..3)), [], "nothing is new");
             assert_eq!(heard(&mut syslog, size, &lines(0..5)), [line(3, 3), line(4, 4)]);
-            // The line that was read last is no longer in the buffer, so others may have been lost: number 5 is passed over.
-            assert_eq!(heard(&mut syslog, size, &lines(7..9)), [line(6, 7), line(7, 8)]);
+            // The line that was read last is no longer in the buffer, so others may have been lost.
+            let lost = (u64::MAX, "lost".to_owned());
+            assert_eq!(heard(&mut syslog, size, &lines(7..9)), [line(5, 7), line(6, 8), lost.clone()]);
+            // Another reader cleared the log.
+            assert_eq!(heard(&mut syslog, size, ""), [lost]);
+            assert_eq!(heard(&mut syslog, size, ""), []);
+            assert_eq!(heard(&mut syslog, size, &lines(9..10)), [line(7, 9)]);
         }
         // More is new than a look at the recent part shows.
         let mut syslog = Syslog::default();
         assert_eq!(heard(&mut syslog, 1 << 20, &lines(0..1)), [line(0, 0)]);
         let more = heard(&mut syslog, 1 << 20, &lines(0..9000));
         assert_eq!((more.len(), more.first(), more.last()), (8999, Some(&line(1, 1)), Some(&line(8999, 8999))));
+    }
+
+    /// A process without any right can make the kernel write these: a file name with an end of line in it.
+    #[test]
+    fn of_lines_with_one_stamp_only_the_first_is_an_event() {
+        let forged = "XFS (loop0): Mounting V5 Filesystem";
+        let log =
+            format!("<6>[    5.000001] x[7]: segfault in x\n<6>[    5.000001] {forged}\n<6>[    5.000002] next\n");
+        let mut syslog = Syslog::default();
+        let mut heard = Vec::new();
+        let mut events = |syslog: &mut Syslog, log: &str| {
+            syslog.each(log.as_bytes(), |message| heard.push((recognise(&message.text), message.unclear))).unwrap();
+            std::mem::take(&mut heard)
+        };
+        assert_eq!(events(&mut syslog, &log), [(None, true), (None, false)]);
+        // The same in two looks.
+        assert_eq!(events(&mut syslog, "<6>[    6.000001] x[7]: segfault in x\n"), [(None, false)]);
+        assert_eq!(events(&mut syslog, &format!("<6>[    6.000001] {forged}\n")), [(None, true)]);
+        // Of another CPU or thread, or of another moment, it is a record of its own.
+        let [(event, unclear)] = events(&mut syslog, &format!("<6>[    6.000002] {forged}\n")).try_into().unwrap();
+        assert!(event.is_some() && !unclear);
+        let two = format!("<6>[    7.000000][    T1] x\n<6>[    7.000000][    T2] {forged}\n");
+        assert_eq!(events(&mut syslog, &two).iter().filter(|(event, _)| event.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn a_victim_whose_name_has_an_end_of_line_is_read_whole() {
+        let kill = "<6>[    5.000001] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0,\
+                    oom_memcg=/kubepods/podx,task_memcg=/kubepods/podx,task=a\n<6>[    5.000001] b,pid=42,uid=0\n";
+        let mut heard = Vec::new();
+        let mut syslog = Syslog::default();
+        syslog.each(kill.as_bytes(), |message| heard.push((recognise(&message.text), message.unclear))).unwrap();
+        let event = crate::facts::KernelEvent::OomKill {
+            limit: Some("/kubepods/podx".into()),
+            victim: "/kubepods/podx".into(),
+            command: "a\nb".into(),
+            pid: 42,
+        };
+        assert_eq!(heard, [(Some(event), false)]);
     }
 
     #[test]
