@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Unknown, VolumeId};
+use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Tri, Unknown, VolumeId};
 
 /// Calls a macro with every detector: its area and module in `detect/`, the groups of settings that it has, and its kinds,
 /// in the order in which reports list them.
@@ -263,6 +263,15 @@ pub struct Finding {
     pub advice: String,
 }
 
+/// Which finding: no two of one key stand at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FindingKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it is about.
+    pub object: Object,
+}
+
 /// What a detector could not see.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Coverage {
@@ -301,6 +310,8 @@ pub struct KindEvaluation {
     pub lookups: Vec<Lookup>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
     pub severity_unknown: BTreeMap<Object, Unknown>,
+    /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
+    pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
 }
 
 impl KindEvaluation {
@@ -313,6 +324,7 @@ impl KindEvaluation {
             coverage: Coverage::Full,
             lookups: Vec::new(),
             severity_unknown: BTreeMap::new(),
+            shown_under: BTreeMap::new(),
         }
     }
 

@@ -171,7 +171,10 @@ impl InGroup<'_> {
         let found = Ids { settings: self.settings, whose: &(self.whose)(), used }.of(*limit, object);
         Ok(found.map(|finding| {
             let finding = Finding { evidence: vec![in_use(used, *limit)], ..finding };
-            Raised { severity_unknown: refused.err().filter(|_| finding.severity < Severity::Critical), finding }
+            Raised {
+                severity_unknown: refused.err().filter(|_| finding.severity < Severity::Critical),
+                ..finding.into()
+            }
         }))
     }
 
@@ -210,5 +213,12 @@ fn severity(settings: &Settings, used: u64, limit: u64) -> Option<(Severity, u64
 }
 
 fn finding(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
-    Finding { kind: KIND, severity, object, message, evidence, advice: crate::catalogue::row(KIND).remediation.to_owned() }
+    Finding {
+        kind: KIND,
+        severity,
+        object,
+        message,
+        evidence,
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    }
 }

@@ -60,7 +60,7 @@ const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, S
 
 /// What the condition of an area would say. While we are young, a detector that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
-    let critical = |state| report.in_area(area).filter(move |f| f.state() == state && f.severity == Severity::Critical);
+    let critical = |state| published(area, report, state, Severity::Critical);
     let confirmed: Vec<_> = critical(FindingState::Confirmed).collect();
     if let Some((worst, others)) = confirmed.split_first() {
         return problem(worst, others);
@@ -80,6 +80,16 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
         return cannot_say(&not_evaluated);
     }
     nothing_critical(area, report, &not_evaluated)
+}
+
+/// The findings of an area that a condition has text for.
+fn published(
+    area: Area,
+    report: &Report,
+    state: FindingState,
+    severity: Severity,
+) -> impl Iterator<Item = &ReportedFinding> {
+    report.in_area(area).filter(move |f| f.stands_alone() && f.state() == state && f.severity == severity)
 }
 
 fn problem(worst: &ReportedFinding, others: &[&ReportedFinding]) -> Assessment {
@@ -127,10 +137,7 @@ fn cannot_say(not_evaluated: &[&KindState]) -> Assessment {
 }
 
 fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -> Assessment {
-    let warnings = |state| {
-        let of_state = report.in_area(area).filter(|f| f.state() == state && f.severity == Severity::Warning);
-        kinds(of_state.map(|f| f.kind))
-    };
+    let warnings = |state| kinds(published(area, report, state, Severity::Warning).map(|f| f.kind));
     let (warnings, unverified) = (warnings(FindingState::Confirmed), warnings(FindingState::Unverified));
     let unseen = kinds(not_evaluated.iter().map(|row| row.kind));
     let mut said = "No critical finding.".to_owned();
