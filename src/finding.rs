@@ -32,7 +32,9 @@ macro_rules! for_each_kind {
             volumes::orphaned_staging_mount => OrphanedStagingMount;
             volumes::unmounted_volume_path => UnmountedVolumePath;
             volumes::missing_device => MissingDevice;
+            volumes::volume_driver_missing => VolumeDriverMissing;
             volumes::stuck_attaching => StuckAttaching, VolumeNotFound;
+            volumes::stuck_mounting => StuckMounting;
             volumes::stuck_detaching => StuckDetaching, UndeletableAttachment;
             volumes::stale_attachment => StaleAttachment;
             volumes::wanted_elsewhere => VolumeWantedElsewhere;
@@ -149,6 +151,8 @@ pub enum ObjectType {
     Resource,
     /// A pod, as `namespace/name`.
     Pod,
+    /// A CSI driver, by name.
+    Driver,
 }
 
 impl ObjectType {
@@ -166,6 +170,7 @@ impl ObjectType {
             Self::Signal => "signal",
             Self::Resource => "resource",
             Self::Pod => "pod",
+            Self::Driver => "driver",
         }
     }
 }

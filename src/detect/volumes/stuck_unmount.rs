@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
@@ -12,7 +12,7 @@ use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
 use super::state::pod::{Life, PodFacts};
-use super::state::{MissingDriver, Parts, Volume, Volumes};
+use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_object, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
@@ -96,6 +96,7 @@ impl Look<'_, '_> {
                 if first.has_device() {
                     out.ask(KIND, Lookup::MountHolders(first.dev));
                 }
+                self.ask_driver(out);
                 former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
                 Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), object()))
             }
@@ -115,15 +116,15 @@ impl Look<'_, '_> {
         left: &[(MountId, &MountEntry)],
         (id, first): (MountId, &MountEntry),
         object: Object,
-    ) -> Finding {
+    ) -> Raised {
         let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-        let driver = object.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
-        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
-        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let driver = object.volume.as_ref().map_or(Tri::No(()), |id| self.volumes.missing_driver(id));
+        let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
+        evidence.extend(says);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
@@ -132,14 +133,15 @@ impl Look<'_, '_> {
             // A pod may wait for its start: only the API server knows.
             Life::Lives | Life::NoProcess => (Severity::Info, "runs nothing here"),
         };
-        Finding {
+        let finding = Finding {
             kind: KIND,
             severity,
             message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
             object,
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
-        }
+            advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+        };
+        Raised { shown_under, ..finding.into() }
     }
 
     /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
@@ -153,12 +155,13 @@ impl Look<'_, '_> {
             if first.has_device() {
                 out.ask(KIND, Lookup::MountHolders(first.dev));
             }
+            self.ask_driver(out);
             self.still_mounted_finding(volume, first)
         });
         out.decide(KIND, || mount_object(first, block), decision);
     }
 
-    fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Finding {
+    fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Raised {
         let mut evidence = volume.evidence();
         let point = &first.point;
         evidence.push(self.mounts.says(format!("{point} is mounted, and no pod's path of the same device")));
@@ -166,22 +169,29 @@ impl Look<'_, '_> {
             evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
         }
         let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
-        let driver = self.volumes.missing_driver(&volume.id);
-        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
-        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let DriverPart { cause, evidence: says, advice, shown_under } = self.volumes.missing_driver(&volume.id).into();
+        evidence.extend(says);
         let id = volume.id.as_str();
         let what = match first.volume {
             Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),
             None => format!("{id} is still mounted at {point} although no pod of this node uses it any more"),
         };
         let block = self.parts.block.seen().ok().map(|block| block.value);
-        Finding {
+        let finding = Finding {
             kind: KIND,
             severity: Severity::Warning,
             message: format!("{what}{held}{cause}"),
             object: Object { pod: None, ..mount_object(first, block) },
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
+            advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+        };
+        Raised { shown_under, ..finding.into() }
+    }
+
+    /// Whether the driver is there that should unmount it: an hour's reading of CSINode may be older than the trouble.
+    fn ask_driver(&self, out: &mut Evaluation) {
+        if !self.parts.is_without_cluster() {
+            out.ask(KIND, Lookup::CsiNode);
         }
     }
 
