@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -49,14 +49,15 @@ impl DetectVolumes for StuckUnmount {
     ) {
         let look = Look { mounts, holders, volumes, parts: volumes.parts(), children: children(mounts.value) };
         // A subpath belongs to its volume, and goes with it.
-        let mut left: BTreeMap<(&PodUid, &str), Vec<(MountId, &MountEntry)>> = BTreeMap::new();
+        let mut left: BTreeMap<&PodUid, BTreeMap<&str, Left<'_>>> = BTreeMap::new();
         for (id, mount) in mounts.value {
             let Some(path) = &mount.volume else { continue };
             let Some(pod) = path.pod() else { continue };
-            left.entry((pod, pv_of(path).unwrap_or_default())).or_default().push((*id, mount));
+            let of_pod = left.entry(pod).or_default();
+            of_pod.entry(pv_of(path).unwrap_or_default()).or_default().push((*id, mount));
         }
-        for ((pod, _), of_volume) in left {
-            look.of_a_pod(pod, &of_volume, out);
+        for (pod, volumes) in left {
+            look.of_a_pod(pod, &volumes.into_values().collect::<Vec<_>>(), out);
         }
         for volume in volumes.iter() {
             look.still_mounted(volume, out);
@@ -72,6 +73,13 @@ fn children(mounts: &Mounts) -> BTreeMap<MountId, &MountEntry> {
     mounts.values().rev().map(|mount| (mount.parent, mount)).collect()
 }
 
+fn best<'v>(left: &Left<'v>) -> Option<(MountId, &'v MountEntry)> {
+    left.iter().max_by_key(|(_, mount)| super::specificity(mount)).copied()
+}
+
+/// Mounts of one volume of a pod.
+type Left<'v> = Vec<(MountId, &'v MountEntry)>;
+
 /// What every part of the look needs.
 struct Look<'v, 'a> {
     mounts: Seen<'v, Mounts>,
@@ -82,31 +90,44 @@ struct Look<'v, 'a> {
 }
 
 impl Look<'_, '_> {
-    /// What is left of one volume of a pod.
-    fn of_a_pod(&self, pod: &PodUid, left: &[(MountId, &MountEntry)], out: &mut Evaluation) {
+    /// What is left of the volumes of a pod: the finding of the first names them all, and the others are shown under it.
+    fn of_a_pod(&self, pod: &PodUid, volumes: &[Left<'_>], out: &mut Evaluation) {
         // The volume's own path says more than a subpath.
-        let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::specificity(mount)) else { return };
-        let object = || mount_object(first, self.parts.block.seen().ok().map(|block| block.value));
-        let facts = PodFacts::of(self.parts, pod);
-        let decision = match facts.life() {
-            Ok(Life::Lives) => Tri::No(self.mounts.no()),
-            Ok(life) => {
-                // A pod that was started just now has mounts before the list of groups is read again.
-                out.ask(KIND, Lookup::PodCgroups);
-                if first.has_device() {
-                    out.ask(KIND, Lookup::MountHolders(first.dev));
+        let block = self.parts.block.seen().ok().map(|block| block.value);
+        let firsts: Vec<_> = volumes.iter().filter_map(|left| Some((left, best(left)?))).collect();
+        let objects: Vec<Object> = firsts.iter().map(|(_, (_, first))| mount_object(first, block)).collect();
+        for (place, (left, first)) in firsts.iter().enumerate() {
+            let facts = PodFacts::of(self.parts, pod);
+            let Some(object) = objects.get(place) else { continue };
+            let decision = match facts.life() {
+                Ok(Life::Lives) => Tri::No(self.mounts.no()),
+                Ok(life) => {
+                    // A pod that was started just now has mounts before the list of groups is read again.
+                    out.ask(KIND, Lookup::PodCgroups);
+                    if first.1.has_device() {
+                        out.ask(KIND, Lookup::MountHolders(first.1.dev));
+                    }
+                    self.ask_driver(out);
+                    former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                    let mut raised = self.left_by_a_pod((pod, life), facts.evidence, left, *first, object.clone());
+                    let others = firsts.iter().zip(&objects).skip(1);
+                    match objects.first().filter(|_| place > 0) {
+                        None => raised.finding.message.push_str(&also(others.map(|((_, (_, first)), o)| (*first, o)))),
+                        Some(main) if matches!(raised.shown_under, Tri::No(())) => {
+                            raised.shown_under = Tri::Yes(FindingKey { kind: KIND, object: main.clone() });
+                        }
+                        Some(_) => {}
+                    }
+                    Tri::Yes(raised)
                 }
-                self.ask_driver(out);
-                former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
-                Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), object()))
-            }
-            Err(missing) => {
-                let Missing { why, lookup } = *missing;
-                lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
-                Tri::Unknown(why)
-            }
-        };
-        out.decide(KIND, object, decision);
+                Err(missing) => {
+                    let Missing { why, lookup } = *missing;
+                    lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                    Tri::Unknown(why)
+                }
+            };
+            out.decide(KIND, || object.clone(), decision);
+        }
     }
 
     fn left_by_a_pod(
@@ -206,6 +227,25 @@ impl Look<'_, '_> {
         let holders = mount.has_device().then(|| self.holders.of(mount.dev, evidence))??;
         let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
         Some(format!("; {}", self.holders.also(other)))
+    }
+}
+
+/// The other volumes of the same pod, for the end of a message.
+fn also<'v>(others: impl Iterator<Item = (&'v MountEntry, &'v Object)>) -> String {
+    let names = others.map(|(mount, object)| match &object.volume {
+        Some(volume) => format!("{} ({})", describe_without_pod(mount), volume.as_str()),
+        None => describe_without_pod(mount),
+    });
+    let names: Vec<_> = names.collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!("; so is {one}"),
+        [..] => {
+            let more = names.len().saturating_sub(MAX_NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let first: Vec<_> = names.into_iter().take(MAX_NAMED).collect();
+            format!("; so are {}{more}", first.join(", "))
+        }
     }
 }
 

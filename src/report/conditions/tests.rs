@@ -575,6 +575,7 @@ fn what_follows_from_another_finding_has_no_text_of_its_own() {
     let under = |finding: &ReportedFinding| ReportedFinding { shown_under: Some(key.clone()), ..finding.clone() };
     let said = |findings| assessment::of_area(Area::Volumes, &with(findings), false).said;
     let together = said(vec![above.clone(), under(&below)]);
+    assert!(together.contains(" # kubectl annotate node ") && together.ends_with(" karpenter.sh/do-not-repair=true"));
     assert!(together.contains("the device is gone") && !together.contains("StalledIo"), "{together}");
     assert!(said(vec![above, below.clone()]).contains("StalledIo"));
     assert!(said(vec![mild.clone()]).contains("Warnings: OrphanedStagingMount"));
