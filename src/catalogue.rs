@@ -96,13 +96,23 @@ pub struct Row {
     /// How barnacle detects it.
     pub detection: &'static str,
     /// Commands that show more, one a line. A comment begins with `#`, and so does every command that changes anything.
-    pub commands: &'static str,
+    pub commands: String,
     /// The steps of the remedy.
     pub steps: Vec<String>,
     /// The same as one paragraph: the advice of a finding.
     pub remediation: String,
     /// What not to do, and why.
     pub do_not: Vec<String>,
+}
+
+/// While a person looks at a volume's trouble nothing should take the node away. Karpenter 1.15 and later honor the annotation.
+const KEEP_NODE: &str = "# While a person looks, against a repair by Karpenter (1.15 or later):
+# kubectl annotate node {node} karpenter.sh/do-not-repair=true
+";
+
+fn commands_of(text: &Text) -> String {
+    let keeps = matches!(text.area, Area::Volumes) && (text.critical.is_some() || text.critical_after.is_some());
+    format!("{}{}", text.commands, if keeps { KEEP_NODE } else { "" })
 }
 
 impl Row {
@@ -121,7 +131,7 @@ impl Row {
             summary: text.summary,
             impact: text.impact,
             detection: text.detection,
-            commands: text.commands,
+            commands: commands_of(text),
             remediation: steps.join(" "),
             steps,
             do_not: text::items(text.do_not),

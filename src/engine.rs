@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
-use crate::finding::{Coverage, Headroom, Kind, KindEvaluation, Object, Share};
+use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
 use crate::view::{RecentPods, Trends, View};
 
@@ -160,6 +160,12 @@ impl Engine {
     /// Findings that are suspected, confirmed or unverified.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.ledger.entries()
+    }
+
+    /// The finding under which this one is shown and published, where that one stands.
+    #[must_use]
+    pub fn shown_under<'a>(&'a self, entry: &'a Entry) -> Option<&'a FindingKey> {
+        self.ledger.shown_under(entry)
     }
 
     /// What the detector of this kind could not see, the last time it looked; `None` before that.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Unknown, VolumeId};
+use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Tri, Unknown, VolumeId};
 
 /// Calls a macro with every detector: its area and module in `detect/`, the groups of settings that it has, and its kinds,
 /// in the order in which reports list them.
@@ -32,7 +32,9 @@ macro_rules! for_each_kind {
             volumes::orphaned_staging_mount => OrphanedStagingMount;
             volumes::unmounted_volume_path => UnmountedVolumePath;
             volumes::missing_device => MissingDevice;
+            volumes::volume_driver_missing => VolumeDriverMissing;
             volumes::stuck_attaching => StuckAttaching, VolumeNotFound;
+            volumes::stuck_mounting => StuckMounting;
             volumes::stuck_detaching => StuckDetaching, UndeletableAttachment;
             volumes::stale_attachment => StaleAttachment;
             volumes::wanted_elsewhere => VolumeWantedElsewhere;
@@ -149,6 +151,8 @@ pub enum ObjectType {
     Resource,
     /// A pod, as `namespace/name`.
     Pod,
+    /// A CSI driver, by name.
+    Driver,
 }
 
 impl ObjectType {
@@ -166,6 +170,7 @@ impl ObjectType {
             Self::Signal => "signal",
             Self::Resource => "resource",
             Self::Pod => "pod",
+            Self::Driver => "driver",
         }
     }
 }
@@ -323,6 +328,15 @@ pub struct Finding {
     pub advice: String,
 }
 
+/// Which finding: no two of one key stand at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FindingKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it is about.
+    pub object: Object,
+}
+
 /// What a detector could not see.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Coverage {
@@ -361,6 +375,8 @@ pub struct KindEvaluation {
     pub lookups: Vec<Lookup>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
     pub severity_unknown: BTreeMap<Object, Unknown>,
+    /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
+    pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
 }
 
 impl KindEvaluation {
@@ -373,6 +389,7 @@ impl KindEvaluation {
             coverage: Coverage::Full,
             lookups: Vec::new(),
             severity_unknown: BTreeMap::new(),
+            shown_under: BTreeMap::new(),
         }
     }
 

@@ -17,8 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Cause, NodeTime};
-use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object, Share};
+use crate::facts::{Cause, NodeTime, Tri};
+use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Share};
 use admission::{Candidate, LeftOut};
 use entry::Outlook;
 
@@ -32,6 +32,9 @@ pub const RESTART_GRACE: Duration = Duration::from_secs(180);
 
 /// After an agent was away for longer than this, what was confirmed must be confirmed again.
 const MAX_ABSENCE: Duration = Duration::from_secs(600);
+
+/// Findings above each other, at most.
+const MAX_DEPTH: usize = 4;
 
 /// What was confirmed and could not be evaluated for so long is unverified; a suspicion is dropped.
 pub const UNVERIFIED_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -134,6 +137,27 @@ impl Ledger {
         self.entries.values()
     }
 
+    /// The finding under which this one is shown and published: one that stands, is known to stand, and is no less severe.
+    #[must_use]
+    pub fn shown_under<'a>(&'a self, entry: &'a Entry) -> Option<&'a FindingKey> {
+        let (key, mut above) = self.above(entry)?;
+        // What is shown under itself, over however many others, stands by itself: else it would be published nowhere.
+        for _ in 0..MAX_DEPTH {
+            match self.above(above) {
+                Some((_, next)) => above = next,
+                None => return Some(key),
+            }
+        }
+        None
+    }
+
+    fn above<'a>(&'a self, entry: &'a Entry) -> Option<(&'a FindingKey, &'a Entry)> {
+        let key = entry.shown_under.as_ref()?;
+        let above = self.entries.get(&(key.kind, key.object.clone()))?;
+        let holds = above.unverified_since().is_none() && above.finding.severity >= entry.finding.severity;
+        holds.then_some((key, above))
+    }
+
     /// How many objects of a kind were omitted (limit reached), by whose they are.
     pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
         self.left_out.get(&kind).into_iter().flat_map(|left| &left.by_share).map(|(share, count)| (share, *count))
@@ -149,7 +173,7 @@ impl Ledger {
         namespace: &dyn Fn(&Object) -> Option<String>,
     ) -> Vec<Transition> {
         let longest_gap = longest_gap.min(MAX_ABSENCE);
-        let KindEvaluation { kind, raised, coverage, severity_unknown, .. } = evaluation;
+        let KindEvaluation { kind, raised, coverage, severity_unknown, mut shown_under, .. } = evaluation;
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Object, Finding> = BTreeMap::new();
         for finding in raised {
@@ -161,6 +185,7 @@ impl Ledger {
         let mut over = Vec::new();
         for ((_, object), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
             if let Some(finding) = unseen.remove(object) {
+                entry.follows(shown_under.remove(object).unwrap_or(Tri::No(())));
                 entry.stands(at, longest_gap, (finding, severity_unknown.get(object)), &mut changes);
             } else if coverage.why_not(object).is_some() {
                 // An agent that was started without this source will not have it later.
@@ -173,13 +198,14 @@ impl Ledger {
             }
         }
         for (object, change) in over {
-            if let Some(entry) = self.entries.remove(&(kind, object)) {
+            if let Some(entry) = self.entries.remove(&(kind, object.clone())) {
                 changes.push(entry.change(change));
+                self.ends(kind, &object);
             }
         }
         // What could not be evaluated was not counted either: what was left out before still is.
         if !matches!(coverage, Coverage::None(_)) {
-            self.admit((at, kind), unseen, namespace, &mut changes);
+            self.admit((at, kind), (unseen, shown_under), namespace, &mut changes);
         }
         if !young {
             self.remembered.retain(|(k, object), _| *k != kind || coverage.why_not(object).is_some());
@@ -191,7 +217,8 @@ impl Ledger {
     /// stand for ever.
     pub fn cycle_time(&mut self, at: NodeTime) -> Vec<Transition> {
         let mut changes = Vec::new();
-        self.entries.retain(|_, entry| match entry.outlook(at) {
+        let mut ended = Vec::new();
+        self.entries.retain(|key, entry| match entry.outlook(at) {
             Outlook::Stands => true,
             Outlook::Unverified => {
                 entry.unverified = true;
@@ -201,19 +228,28 @@ impl Ledger {
             Outlook::Ends => {
                 let change = if entry.confirmed.is_some() { Change::Expired } else { Change::Dropped };
                 changes.push(entry.change(change));
+                ended.push(key.clone());
                 false
             }
         });
+        ended.iter().for_each(|(kind, object)| self.ends(*kind, object));
         if self.begun.and_then(|begun| at.since(&begun)).is_some_and(|age| age >= EXPIRES_AFTER) {
             self.remembered.clear();
         }
         changes
     }
 
+    /// What followed from this finding stands by itself from now on.
+    fn ends(&mut self, kind: Kind, object: &Object) {
+        for entry in self.entries.values_mut() {
+            entry.shown_under.take_if(|above| above.kind == kind && above.object == *object);
+        }
+    }
+
     fn admit(
         &mut self,
         (at, kind): (NodeTime, Kind),
-        mut new: BTreeMap<Object, Finding>,
+        (mut new, mut shown_under): (BTreeMap<Object, Finding>, BTreeMap<Object, Tri<FindingKey, ()>>),
         namespace: &dyn Fn(&Object) -> Option<String>,
         changes: &mut Vec<Transition>,
     ) {
@@ -253,9 +289,12 @@ impl Ledger {
             }
         }
         for (object, finding) in new {
+            let follows = shown_under.remove(&object).unwrap_or(Tri::No(()));
             let key = (kind, object);
             let known = self.remembered.remove(&key).or_else(|| before.known_since(&key.1));
-            self.entries.insert(key, Entry::begin(at, known.unwrap_or(at.wall), finding, changes));
+            let mut entry = Entry::begin(at, known.unwrap_or(at.wall), finding, changes);
+            entry.follows(follows);
+            self.entries.insert(key, entry);
         }
     }
 

@@ -28,9 +28,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::{self, Area, Scope};
 use crate::engine::Engine;
 use crate::facts::{BootId, Cause, ConfigOrigin, EvictionSignal, Node, PodPhase, Source, Unknown};
-use crate::finding::{Coverage, Evidence, Finding, Headroom, Kind, Object, Severity};
+use crate::finding::{Coverage, Evidence, Finding, FindingKey, Headroom, Kind, Object, Severity};
 use crate::ledger::Entry;
-use crate::view::View;
 use crate::wording;
 use history::Happened;
 use note::{About, Note};
@@ -186,6 +185,9 @@ pub struct ReportedFinding {
     pub evidence: Vec<Evidence>,
     /// What to do next.
     pub advice: String,
+    /// The finding that it follows from, where that one stands: this one is shown under it, and published with it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_under: Option<FindingKey>,
     /// Commands that show more, with its values: filled in by [`json`] and the page, which a person reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
@@ -409,7 +411,22 @@ impl ReportedFinding {
         }
     }
 
-    fn of(entry: &Entry, view: &View) -> Self {
+    /// Whether it is published by itself. What follows from a finding that stands is published with that one, by events and
+    /// conditions; reports and metrics have both.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        self.shown_under.is_none()
+    }
+
+    /// What it follows from, for people: `follows from DeadMount of device nvme1n1`.
+    #[must_use]
+    pub fn follows_from(&self) -> Option<String> {
+        let FindingKey { kind, object } = self.shown_under.as_ref()?;
+        Some(format!("follows from {kind} of {}", text::clean(&object.to_string())))
+    }
+
+    fn of(entry: &Entry, engine: &Engine) -> Self {
+        let view = engine.view();
         let Finding { kind, severity, object, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
         let pods = view.pods.known().ok().map(|seen| seen.value);
@@ -431,13 +448,14 @@ impl ReportedFinding {
             message,
             evidence,
             advice,
+            shown_under: engine.shown_under(entry).cloned(),
             commands: Vec::new(),
         }
     }
 }
 
 fn findings(engine: &Engine) -> Vec<ReportedFinding> {
-    let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine.view())).collect();
+    let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine)).collect();
     findings.sort_by_key(|f| (std::cmp::Reverse((f.state(), f.severity)), f.kind));
     findings
 }

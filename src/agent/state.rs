@@ -496,6 +496,7 @@ mod tests {
             last_raised: at(A, 2),
             not_evaluated_since: None,
             unverified: false,
+            shown_under: None,
         });
         let (mut first, _) = StateDir::open(Some(dir.path()), at(A, 1));
         first.stopped(at(A, 2), memory.clone());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::volumes::state::Volumes;
 use super::{Detector, Evaluate, Settings};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
-use crate::finding::{Coverage, Finding, Kind, KindEvaluation, Object};
+use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object};
 use crate::view::Seen;
 use crate::view::View;
 use crate::view::input::Input;
@@ -50,11 +50,13 @@ pub struct Raised {
     pub finding: Finding,
     /// Why it may be more severe.
     pub severity_unknown: Option<Unknown>,
+    /// The finding that it follows from, under which it is shown for as long as that one stands.
+    pub shown_under: Tri<FindingKey, ()>,
 }
 
 impl From<Finding> for Raised {
     fn from(finding: Finding) -> Self {
-        Self { finding, severity_unknown: None }
+        Self { finding, severity_unknown: None, shown_under: Tri::No(()) }
     }
 }
 
@@ -103,7 +105,10 @@ impl Evaluation {
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
             Tri::Yes(raised) => {
-                let Raised { finding, severity_unknown } = raised.into();
+                let Raised { finding, severity_unknown, shown_under } = raised.into();
+                if !matches!(shown_under, Tri::No(())) {
+                    evaluation.shown_under.insert(finding.object.clone(), shown_under);
+                }
                 evaluation.severity_unknown.extend(severity_unknown.map(|why| (finding.object.clone(), why)));
                 evaluation.raised.push(finding);
             }

@@ -22,11 +22,13 @@ pub mod stalled_io;
 pub mod state;
 pub mod stuck_attaching;
 pub mod stuck_detaching;
+pub mod stuck_mounting;
 pub mod stuck_unmount;
 pub mod swapped_volume;
 pub mod throttled;
 pub mod unmounted_volume_path;
 pub mod untagged_volume;
+pub mod volume_driver_missing;
 pub mod volume_throttled;
 pub mod wanted_elsewhere;
 

@@ -127,6 +127,9 @@ pub struct Pod {
     pub owner: Option<String>,
     /// `spec.priority`
     pub priority: i64,
+    /// `spec.securityContext.fsGroup`: the kubelet may change the owner of each file of a volume before the pod starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fs_group: Option<i64>,
     /// Claims that its volumes name, in its namespace.
     pub claims: Vec<String>,
     /// The one node that it is for, as a DaemonSet's pods are (`matchFields` of its node affinity).

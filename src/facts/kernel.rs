@@ -151,6 +151,13 @@ pub enum KernelEvent {
         /// Device.
         device: DeviceName,
     },
+    /// `XFS (X): Filesystem has duplicate UUID … - can't mount` and the like: why a filesystem was not mounted.
+    MountRefused {
+        /// Device.
+        device: DeviceName,
+        /// The kernel's text, cut.
+        why: String,
+    },
     /// `I/O error, dev X, sector N op …` (with or without `blk_update_request:` before it)
     IoError {
         /// Device.

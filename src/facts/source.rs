@@ -295,6 +295,8 @@ pub enum Lookup {
         /// Its name.
         name: String,
     },
+    /// Our own CSINode, now and not in an hour.
+    CsiNode,
     /// What EC2 says is attached to this instance.
     Ec2Attached,
     /// What EC2 says of this volume, wherever it is attached.
@@ -313,6 +315,7 @@ impl Lookup {
             Self::StorageClass(_) => Source::StorageClasses,
             Self::AttributesClass(_) => Source::AttributesClasses,
             Self::FormerPod { .. } => Source::FormerPods,
+            Self::CsiNode => Source::CsiNode,
             Self::Ec2Attached => Source::Ec2Attached,
             Self::Ec2Volume(_) => Source::Ec2Volumes,
         }
@@ -329,6 +332,7 @@ impl fmt::Display for Lookup {
             Self::StorageClass(name) => write!(f, "StorageClass {name}"),
             Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
             Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
+            Self::CsiNode => f.write_str("our own CSINode"),
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
             Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
         }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::memory::{Remembered, Stood};
 use super::{Change, EXPIRES_AFTER, RESTART_GRACE, Transition, UNVERIFIED_AFTER};
 use crate::catalogue;
-use crate::facts::{NodeTime, Unknown};
-use crate::finding::{Finding, Kind, Object, Severity};
+use crate::facts::{NodeTime, Tri, Unknown};
+use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
 
 /// What a finding's history needs.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Entry {
     pub(super) unverified: bool,
     /// Whether it was confirmed before a restart, and not raised since.
     pub(super) restored: bool,
+    /// The finding that it follows from, whether or not that one stands.
+    pub(super) shown_under: Option<FindingKey>,
 }
 
 /// What time makes of a finding that is not evaluated.
@@ -56,7 +58,7 @@ impl Entry {
         left: NodeTime,
         now: NodeTime,
     ) -> Self {
-        let Stood { severity, message, evidence, advice, raised_seconds, last_raised, .. } = stood;
+        let Stood { severity, message, evidence, advice, raised_seconds, last_raised, shown_under, .. } = stood;
         // A moment that is not in this boot's past would never grow old.
         let past = |node_time: NodeTime| Some(node_time).filter(|node_time| left.since(node_time).is_some());
         let row = catalogue::row(kind);
@@ -74,6 +76,7 @@ impl Entry {
             not_evaluated_since: Some(stood.not_evaluated_since.and_then(past).unwrap_or(left)),
             unverified: stood.unverified,
             restored: true,
+            shown_under,
         }
     }
 
@@ -88,6 +91,7 @@ impl Entry {
             last_raised: self.last_raised,
             not_evaluated_since: self.not_evaluated_since,
             unverified: self.unverified,
+            shown_under: self.shown_under.clone(),
         });
         Remembered { kind: *kind, object: object.clone(), first_seen: self.first_seen, stood }
     }
@@ -118,10 +122,19 @@ impl Entry {
             not_evaluated_since: None,
             unverified: false,
             restored: false,
+            shown_under: None,
         };
         changes.push(entry.change(Change::Suspected));
         entry.confirm(at, changes);
         entry
+    }
+
+    /// The finding that it follows from now. What followed from one goes on to until that one is over: where a cause is mended,
+    /// what followed from it takes time to end.
+    pub(super) fn follows(&mut self, above: Tri<FindingKey, ()>) {
+        if let Tri::Yes(key) = above {
+            self.shown_under = Some(key);
+        }
     }
 
     /// It is raised again. While `severity_unknown` it stays as severe as it was: what made it so may go on.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{KnownPod, NodeTime};
-use crate::finding::{Evidence, Kind, Object, Severity};
+use crate::finding::{Evidence, FindingKey, Kind, Object, Severity};
 
 /// What all remembered findings may take in the state file, in bytes: any container may choose long names.
 pub(super) const MAX_REMEMBERED: usize = 512 << 10;
@@ -27,7 +27,9 @@ impl LedgerState {
     /// second time. Their figures and times move all the time.
     #[must_use]
     pub fn has_same_findings(&self, other: &Self) -> bool {
-        let state = |seen: &Remembered| seen.stood.as_ref().map(|stood| (stood.unverified, stood.severity));
+        let state = |seen: &Remembered| {
+            seen.stood.as_ref().map(|stood| (stood.unverified, stood.severity, stood.shown_under.clone()))
+        };
         let same = |a: &Remembered, b: &Remembered| {
             a.kind == b.kind && a.object == b.object && a.first_seen == b.first_seen && state(a) == state(b)
         };
@@ -73,6 +75,9 @@ pub struct Stood {
     /// Whether it was unverified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unverified: bool,
+    /// The finding that it followed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_under: Option<FindingKey>,
 }
 
 /// Where all of them take too much, the worst are kept.
@@ -89,12 +94,11 @@ impl Remembered {
     fn fits(&mut self, room: &mut usize) -> bool {
         // Times, names of fields and of kinds.
         const FRAME: usize = 256;
-        let Object { id, pod, pv, .. } = &self.object;
-        let parts = [Some(&**id), pod.as_deref(), pv.as_deref()];
-        let bare = parts.into_iter().flatten().map(written).sum::<usize>().saturating_add(FRAME);
+        let bare = written_object(&self.object).saturating_add(FRAME);
         let whole = self.stood.as_ref().map(|stood| {
             let facts = stood.evidence.iter().map(|evidence| written(&evidence.fact).saturating_add(FRAME));
-            written(&stood.message) + written(&stood.advice) + facts.sum::<usize>() + FRAME + bare
+            let above = stood.shown_under.as_ref().map_or(0, |key| written_object(&key.object).saturating_add(FRAME));
+            written(&stood.message) + written(&stood.advice) + facts.sum::<usize>() + above + FRAME + bare
         });
         if let Some(left) = whole.and_then(|whole| room.checked_sub(whole)) {
             *room = left;
@@ -105,6 +109,10 @@ impl Remembered {
         *room = left.unwrap_or(*room);
         left.is_some()
     }
+}
+
+fn written_object(Object { id, pod, pv, .. }: &Object) -> usize {
+    [Some(&**id), pod.as_deref(), pv.as_deref()].into_iter().flatten().map(written).sum()
 }
 
 /// Bytes of a text in JSON, at most.

@@ -540,3 +540,64 @@ fn a_flood_beyond_what_can_be_dated_does_not_take_turns() {
     assert_eq!(changes(&mut ledger, 10, flood()), []);
     assert_eq!(changes(&mut ledger, 20, flood()), []);
 }
+
+fn under(kind: Kind, id: &str) -> Tri<FindingKey, ()> {
+    Tri::Yes(FindingKey { kind, object: object(id) })
+}
+
+/// One finding of a kind about `id`, which follows from another one.
+fn following(kind: Kind, id: &str, severity: Severity, follows: Tri<FindingKey, ()>) -> KindEvaluation {
+    let raised = vec![Finding { kind, severity, ..finding(id) }];
+    let shown_under = [(object(id), follows)].into();
+    KindEvaluation { raised, shown_under, ..KindEvaluation::new(kind) }
+}
+
+/// The kind under which the finding of a kind is shown.
+fn shown_under(ledger: &Ledger, kind: Kind) -> Option<Kind> {
+    let entry = ledger.entries().find(|entry| entry.finding.kind == kind).unwrap();
+    ledger.shown_under(entry).map(|key| key.kind)
+}
+
+#[test]
+fn what_follows_from_a_finding_is_shown_under_it_for_as_long_as_it_stands() {
+    const ABOVE: Kind = Kind::DeadMount;
+    let above = |severity| following(ABOVE, "a", severity, Tri::No(()));
+    let below = || following(KIND, "b", Severity::Warning, under(ABOVE, "a"));
+    let mut ledger = Ledger::default();
+    changes(&mut ledger, 0, below());
+    assert_eq!(shown_under(&ledger, KIND), None, "it does not stand");
+    changes(&mut ledger, 10, above(Severity::Info));
+    assert_eq!(shown_under(&ledger, KIND), None, "it is less severe");
+    changes(&mut ledger, 20, above(Severity::Critical));
+    assert_eq!(shown_under(&ledger, KIND), Some(ABOVE));
+    // Whether it still follows is not known, and then it does not: the cause is not over yet.
+    let unknown = Tri::Unknown(Unknown::new(Cause::Denied, "no"));
+    changes(&mut ledger, 30, following(KIND, "b", Severity::Warning, unknown));
+    changes(&mut ledger, 40, raised(&["b"]));
+    assert_eq!(shown_under(&ledger, KIND), Some(ABOVE));
+    for up in [50, 500] {
+        changes(&mut ledger, up, KindEvaluation::new(ABOVE));
+    }
+    assert_eq!(shown_under(&ledger, KIND), None, "it is resolved");
+    changes(&mut ledger, 510, above(Severity::Critical));
+    assert_eq!(shown_under(&ledger, KIND), None, "it does not follow from this one");
+}
+
+#[test]
+fn what_is_above_itself_is_published_all_the_same() {
+    let mut ledger = Ledger::default();
+    changes(&mut ledger, 0, following(KIND, "a", Severity::Warning, under(Kind::DeadMount, "a")));
+    changes(&mut ledger, 0, following(Kind::DeadMount, "a", Severity::Warning, under(KIND, "a")));
+    assert_eq!((shown_under(&ledger, KIND), shown_under(&ledger, Kind::DeadMount)), (None, None));
+}
+
+#[test]
+fn what_a_finding_follows_from_is_kept_over_a_restart() {
+    let mut ledger = Ledger::default();
+    for up in [0, 10, 40] {
+        changes(&mut ledger, up, following(Kind::DeadMount, "a", Severity::Critical, Tri::No(())));
+        changes(&mut ledger, up, following(KIND, "b", Severity::Warning, under(Kind::DeadMount, "a")));
+    }
+    let again = Ledger::with_memory(ledger.memory(), at(50));
+    assert_eq!(shown_under(&again, KIND), Some(Kind::DeadMount));
+}

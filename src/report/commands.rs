@@ -18,7 +18,7 @@ pub fn of(report: &Report, finding: &ReportedFinding) -> Vec<String> {
 }
 
 /// Placeholders and what stands for them.
-type Values<'a> = [(&'static str, Option<&'a str>); 8];
+type Values<'a> = [(&'static str, Option<&'a str>); 9];
 
 fn values<'a>(report: &'a Report, finding: &'a ReportedFinding) -> Values<'a> {
     let object = &finding.object;
@@ -27,6 +27,7 @@ fn values<'a>(report: &'a Report, finding: &'a ReportedFinding) -> Values<'a> {
     let full_name = finding.pod_name.as_deref().or_else(|| id(ObjectType::Pod)).and_then(|name| name.split_once('/'));
     [
         ("{device}", id(ObjectType::Device).or_else(filesystem)),
+        ("{driver}", id(ObjectType::Driver)),
         ("{mount}", id(ObjectType::Mount)),
         ("{namespace}", full_name.map(|(namespace, _)| namespace)),
         ("{node}", report.node_object.as_ref().map(|node| node.name.as_str())),

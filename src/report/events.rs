@@ -459,7 +459,8 @@ fn some_of(mut names: Vec<String>) -> String {
 
 /// The objects that a finding is told on, if it is to be told.
 fn each_target(finding: &ReportedFinding) -> impl Iterator<Item = (Key, &ReportedFinding)> {
-    let published = finding.state() == FindingState::Confirmed && finding.severity >= Severity::Warning;
+    let confirmed = finding.state() == FindingState::Confirmed && finding.severity >= Severity::Warning;
+    let published = confirmed && finding.stands_alone();
     let pod = catalogue::concerns_pod_owner(finding.kind) && PodRef::of(finding).is_some();
     let key = |on| Key { kind: finding.kind, object: finding.object.clone(), on };
     let targets = [published.then_some(On::Node), (published && pod).then_some(On::Pod)];

@@ -274,6 +274,7 @@ fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
             ("pod", object.pod.as_deref().unwrap_or_default()),
             ("pv", object.pv.as_deref().unwrap_or_default()),
             ("volume", object.volume.as_ref().map_or("", |volume| volume.as_str())),
+            ("shown_under", finding.shown_under.as_ref().map_or("", |above| above.kind.name())),
         ];
         series.set(&labels, 1.0);
     }

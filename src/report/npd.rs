@@ -18,9 +18,10 @@ pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
     let of_state = |state| report.findings.iter().filter(is_problem).filter(move |f| f.state() == state);
     let problems: Vec<_> = of_state(FindingState::Confirmed).collect();
     let suspected: Vec<_> = of_state(FindingState::Suspected).collect();
-    let worst = problems.iter().rev().max_by_key(|finding| finding.severity);
+    let alone = problems.iter().filter(|finding| finding.stands_alone()).count();
+    let worst = problems.iter().rev().max_by_key(|finding| (finding.stands_alone(), finding.severity));
     let (line, code) = match (report.outcome(only), worst, suspected.first()) {
-        (Outcome::Critical | Outcome::Warning, Some(worst), _) => (problem(worst, problems.len()), 1),
+        (Outcome::Critical | Outcome::Warning, Some(worst), _) => (problem(worst, alone), 1),
         // Neither well nor proved: more than one look would show.
         (Outcome::Suspected, _, Some(f)) => {
             (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2)

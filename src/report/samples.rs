@@ -43,6 +43,7 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, object: Object, mess
         message: message.to_owned(),
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
         advice: crate::catalogue::row(kind).remediation.to_owned(),
+        shown_under: None,
         commands: Vec::new(),
     }
 }

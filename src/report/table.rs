@@ -270,6 +270,7 @@ impl Table<'_> {
             let since = if finding.quiet.is_some() { "" } else { ", not evaluated since" };
             more.push(format!("{} then{since}", finding.severity.name()));
         }
+        more.extend(finding.follows_from());
         if !more.is_empty() {
             let _ = write!(sentence, " ({})", more.join(", "));
         }

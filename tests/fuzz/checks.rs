@@ -209,6 +209,7 @@ pub fn kernel_event(bytes: &[u8]) {
     use barnacle::facts::KernelEvent as Event;
     let text = text(bytes);
     match kmsg::recognise(&text) {
+        Some(Event::MountRefused { why, .. }) => assert!(why.chars().count() <= 120, "{why}"),
         Some(
             Event::Ext4Error { device }
             | Event::RemountedReadOnly { device }

@@ -102,6 +102,8 @@ pub enum Purpose {
 enum Expect {
     /// `!! KIND suspected|confirmed [SEVERITY] [TEXT…] [evidence TEXT…]`: the first text is looked for in object or message.
     Found { kind: Kind, confirmed: bool, severity: Option<Severity>, text: String, evidence: String },
+    /// `!! under KIND ABOVE [TEXT…]`: it stands, and is shown under a finding of the kind ABOVE. `!! alone KIND [TEXT…]`: under none.
+    Under { kind: Kind, above: Option<Kind>, text: String },
     /// `!! no KIND`
     Not(Kind),
     /// `!! not KIND OBJECT by SOURCE [TEXT…]`
@@ -540,6 +542,16 @@ impl Expect {
                     None => Err(format!("expected {self:?}, found: {}", describe(world))),
                 }
             }
+            Self::Under { kind, above, text } => {
+                let fits = |e: &&Entry| {
+                    let f = &e.finding;
+                    f.kind == *kind
+                        && (f.message.contains(text) || f.object.to_string().contains(text))
+                        && world.engine.shown_under(e).map(|key| key.kind) == *above
+                };
+                let found = world.engine.entries().find(fits).map(drop);
+                found.ok_or_else(|| format!("expected {self:?}, found: {}", describe(world)))
+            }
             Self::Not(kind) => match world.engine.entries().find(|e| e.finding.kind == *kind) {
                 Some(entry) => Err(format!("expected no {kind}, found {}", entry.finding.message)),
                 None => Ok(()),
@@ -679,6 +691,11 @@ fn expect(rest: &str) -> Result<Expect, Option<Kind>> {
     let text = |from: usize| words.get(from..).unwrap_or_default().join(" ");
     match words.first() {
         Some(&"also") => Err(kind(words.get(1))),
+        Some(&"under") => {
+            let (kind, above) = (kind(words.get(1)).ok_or(None)?, kind(words.get(2)).ok_or(None)?);
+            Ok(Expect::Under { kind, above: Some(above), text: text(3) })
+        }
+        Some(&"alone") => kind(words.get(1)).map(|kind| Expect::Under { kind, above: None, text: text(2) }).ok_or(None),
         Some(&"no") => kind(words.get(1)).map(Expect::Not).ok_or(None),
         Some(&"not") => negative(&words).map(Expect::Evaluated).ok_or(None),
         Some(&"not-evaluated") => kind(words.get(1)).map(|k| Expect::NotEvaluated(k, text(2))).ok_or(None),

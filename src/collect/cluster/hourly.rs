@@ -41,14 +41,21 @@ async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>, o
     }
 }
 
+/// Our own CSINode, for a detector that asks: which drivers are registered changes while the hour passes.
+pub(super) async fn csi_node(api: &Api, clock: Clock) -> Observation {
+    read_csi_node(api, clock).await.unwrap_or_else(|error| Observation::unknown(Source::CsiNode, error.unknown()))
+}
+
+async fn read_csi_node(api: &Api, clock: Clock) -> Result<Observation, ApiError> {
+    let path = format!("/apis/storage.k8s.io/v1/csinodes/{}", api.node);
+    let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
+    Ok(Observation::CsiNode(Reading::Known { value: object, at: clock.now() }))
+}
+
 async fn read(source: Source, api: &Api, clock: Clock, own_name: &str) -> Result<Observation, ApiError> {
     let Api { node, namespace, .. } = api;
     match source {
-        Source::CsiNode => {
-            let path = format!("/apis/storage.k8s.io/v1/csinodes/{node}");
-            let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
-            Ok(Observation::CsiNode(Reading::Known { value: object, at: clock.now() }))
-        }
+        Source::CsiNode => read_csi_node(api, clock).await,
         Source::CniNode => {
             let path = format!("/apis/vpcresources.k8s.aws/v1alpha1/cninodes/{node}");
             let object = convert::<RawCniNode, CniNode>(api.get(&path), objects::cni_node_from).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::hourly;
 use super::mailbox::Mailbox;
 use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
 use crate::collect::clock::Clock;
@@ -62,6 +63,12 @@ pub(super) async fn answer(api: Api, clock: Clock, mailbox: Arc<Mailbox>, mut as
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
+            if lookup == Lookup::CsiNode {
+                if bucket.take(clock.now()).is_ok() {
+                    mailbox.put(hourly::csi_node(&api, clock).await);
+                }
+                continue;
+            }
             touched.insert(lookup.source());
             cache.answer(&api, clock, &mut bucket, lookup).await;
         }
@@ -106,7 +113,11 @@ impl AnswerCache {
                 remember(&mut self.former_pods, format!("{namespace}/{name}"), got, refused, now);
             }
             // Other collectors answer these.
-            Lookup::MountHolders(_) | Lookup::PodCgroups | Lookup::Ec2Attached | Lookup::Ec2Volume(_) => {}
+            Lookup::MountHolders(_)
+            | Lookup::PodCgroups
+            | Lookup::CsiNode
+            | Lookup::Ec2Attached
+            | Lookup::Ec2Volume(_) => {}
         }
     }
 

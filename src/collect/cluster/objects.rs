@@ -221,8 +221,15 @@ pub type RawPod = Raw<PodSpec, PodStatus>;
 pub struct PodSpec {
     node_name: Option<String>,
     priority: Option<i64>,
+    security_context: Option<SecurityContext>,
     volumes: Option<Vec<PodVolume>>,
     affinity: Option<Affinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SecurityContext {
+    fs_group: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -324,6 +331,7 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
         deleting: metadata.deletion_timestamp,
         owner,
         priority: spec.priority.unwrap_or_default(),
+        fs_group: spec.security_context.and_then(|context| context.fs_group),
         wants: spec.affinity.and_then(Affinity::only_node),
         claims,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),

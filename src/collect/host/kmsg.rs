@@ -215,8 +215,8 @@ impl Log {
 
     fn remember(&mut self, record: KernelRecord) {
         self.shared = None;
-        if let KernelEvent::XfsMountChanged { .. } = &record.event {
-            // Of one device's mounts only the last one counts.
+        if let KernelEvent::XfsMountChanged { .. } | KernelEvent::MountRefused { .. } = &record.event {
+            // Of one device's mounts only the last one counts, and of one reason the last attempt.
             self.records.retain(|earlier| earlier.event != record.event);
         }
         let kind = discriminant(&record.event);

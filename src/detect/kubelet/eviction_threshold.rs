@@ -88,7 +88,7 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Tri::Yes(Raised { finding, severity_unknown: unknown })
+    Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
 }
 
 fn amount(signal: EvictionSignal, n: u64) -> String {

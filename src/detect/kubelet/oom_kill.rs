@@ -423,7 +423,7 @@ fn finding(id: String, kills: Kills) -> Raised {
         evidence: kills.evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Raised { finding, severity_unknown }
+    Raised { severity_unknown, ..finding.into() }
 }
 
 fn add(

@@ -177,7 +177,8 @@ impl InGroup<'_> {
         Ok(found.map(|finding| {
             let severity = finding.severity.min(self.at_most);
             let finding = Finding { severity, evidence: vec![in_use(used, *limit)], ..finding };
-            Raised { severity_unknown: refused.err().filter(|_| finding.severity < self.at_most), finding }
+            let severity_unknown = refused.err().filter(|_| finding.severity < self.at_most);
+            Raised { severity_unknown, ..finding.into() }
         }))
     }
 

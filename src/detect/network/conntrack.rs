@@ -96,5 +96,5 @@ fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Tri::Yes(Raised { finding, severity_unknown: unknown })
+    Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
 }

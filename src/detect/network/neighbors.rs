@@ -93,5 +93,5 @@ fn full(tables: &Paired<'_, Neighbors>, settings: &Settings, name: &str, of: Of)
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Ok(Tri::Yes(Raised { finding, severity_unknown: unknown }))
+    Ok(Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() }))
 }

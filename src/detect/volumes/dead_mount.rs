@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
 };
-use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Cited, Context, Input, Required};
+use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cited, Context, Input, Known, Required};
 use crate::view::{Seen, sources};
 
 use super::stack::{self, Below};
@@ -199,17 +199,37 @@ fn sequence(device: &BlockDevice) -> String {
 
 /// The device by the name that it had, with the pod and volume that its mounts name.
 fn object(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>) -> Object {
-    let source = on_it.first().map_or("", |first| &first.source);
-    let name = match device {
-        Device::Name(name) => name,
-        Device::Number(_) => source.strip_prefix("/dev/").unwrap_or(source),
-    };
-    let mut object = Object::new(ObjectType::Device, name);
+    let mut object = Object::new(ObjectType::Device, name_of(device, on_it));
     let paths = || on_it.iter().filter_map(|mount| mount.volume.as_ref());
     object.pod = paths().find_map(VolumePath::pod).cloned();
     object.pv = paths().find_map(pv_of).map(str::to_owned);
     object.volume = dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
     object
+}
+
+/// The name that a device had when it was mounted.
+fn name_of<'a>(device: &Device<'a>, on_it: &[&'a MountEntry]) -> &'a str {
+    let source = on_it.first().map_or("", |first| &first.source);
+    match device {
+        Device::Name(name) => name,
+        Device::Number(_) => source.strip_prefix("/dev/").unwrap_or(source),
+    }
+}
+
+/// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
+pub(super) fn finding_of(
+    dev: DevId,
+    mounts: &Seen<'_, Mounts>,
+    block: &Known<'_, BlockDevices>,
+) -> Tri<FindingKey, ()> {
+    let block = match block.seen() {
+        Ok(block) => block,
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    let device = Device::Number(dev);
+    let on_it: Vec<_> = mounts.value.values().filter(|mount| mount.has_device() && mount.dev == dev).collect();
+    let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, &on_it)) };
+    fate(&device, &on_it, &block, &stack::names(&block)).map(|_| key())
 }
 
 /// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.

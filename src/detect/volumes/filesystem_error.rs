@@ -124,7 +124,7 @@ fn raised(key: &FilesystemKey, mut object: Object, signs: Signs, names: Names<'_
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Raised { finding, severity_unknown: more_unknown.filter(|_| severity < Severity::Critical) }
+    Raised { severity_unknown: more_unknown.filter(|_| severity < Severity::Critical), ..finding.into() }
 }
 
 /// The mounts of one filesystem.

@@ -1,13 +1,13 @@
 //! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{MountEntry, Mounts, Node, NodeCondition, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
 use super::describe;
-use super::state::{MissingDriver, Volumes};
+use super::state::{DriverPart, Volumes};
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
 
@@ -69,10 +69,10 @@ fn finding(
     volumes: &Volumes<'_>,
     severity: Severity,
     sign: &str,
-) -> Option<Finding> {
+) -> Option<Raised> {
     let mut evidence: Vec<Evidence> = vec![node.says(sign)];
     let mut count: u32 = 0;
-    let (mut first, mut missing) = (None, None);
+    let (mut first, mut missing) = (None, Tri::No(()));
     for volume in volumes.iter() {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
         let on_it = volume.mounts().iter().copied().filter(of_kubernetes);
@@ -86,13 +86,13 @@ fn finding(
     }
     let (volume, mount) = first?;
     let volume = volume.id.as_str();
-    let cause = missing.as_ref().map(MissingDriver::cause).unwrap_or_default();
-    evidence.extend(missing.as_ref().map(|driver| driver.evidence.clone()));
+    let DriverPart { cause, evidence: says, advice, shown_under } = missing.into();
+    evidence.extend(says);
     let more = match count {
         1 => String::new(),
         n => format!(" and {} more", n.saturating_sub(1)),
     };
-    Some(Finding {
+    let finding = Finding {
         kind: KIND,
         severity,
         object: Object::node(),
@@ -101,8 +101,9 @@ fn finding(
             describe(mount)
         ),
         evidence,
-        advice: missing.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
-    })
+        advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+    };
+    Some(Raised { shown_under, ..finding.into() })
 }
 
 /// By what the Node shows that its machine will be taken away.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node, Tri,
     VolumePath, is_hash_of,
@@ -50,7 +50,10 @@ impl Detect for OrphanedStagingMount {
                 Ok(state @ (StagingState::Forgotten | StagingState::WithoutPods)) => {
                     out.ask(KIND, Lookup::MountHolders(mount.dev));
                     let forgotten = node.seen().ok().filter(|_| state == StagingState::Forgotten);
-                    Tri::Yes(finding(&mounts, mount, devices, forgotten, &dirs, holders))
+                    let finding = finding(&mounts, mount, devices, forgotten, &dirs, holders);
+                    // A device mapper or md device stays when the disk below it is gone.
+                    let shown_under = super::dead_mount::finding_of(mount.dev, &mounts, &block);
+                    Tri::Yes(Raised { shown_under, ..finding.into() })
                 }
             };
             out.decide(KIND, || mount_object(mount, devices), decision);

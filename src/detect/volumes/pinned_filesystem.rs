@@ -69,7 +69,7 @@ impl Detect for PinnedFilesystem {
                         );
                         Unknown::new(Cause::Missing, why)
                     });
-                    Tri::Yes(Raised { finding, severity_unknown: unknown })
+                    Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
                 }
             };
             out.decide(KIND, object, decision);

@@ -14,6 +14,7 @@ pub mod pod;
 mod xen;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -24,7 +25,7 @@ use crate::facts::{
     PodPhase, PodUid, Pods, Tri, Unknown, VolumeAttachment, VolumeId,
 };
 use crate::facts::{KubeletDirs, VolumeData};
-use crate::finding::{Evidence, Kind, Object, ObjectType};
+use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
 use crate::view::{RecentPods, Seen, View, sources};
 
@@ -94,11 +95,32 @@ impl<'v> Parts<'v> {
         self.node.seen().is_err_and(not_asked) && self.pods.seen().is_err_and(not_asked)
     }
 
+    /// Whether CSINode lacks a driver, by a reading that is recent.
+    pub(super) fn lacks_driver(&self, driver: &str) -> Tri<Evidence> {
+        let csi = match self.csi_node.seen() {
+            Ok(csi) => csi,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        if !csi.value.exists {
+            return Tri::Unknown(Unknown::new(Cause::Missing, "this node has no CSINode"));
+        }
+        if csi.value.drivers.contains_key(driver) {
+            return Tri::No(csi.no());
+        }
+        match self.now.since(&csi.at) {
+            Some(age) if age <= RECENT => Tri::Yes(csi.says(format!("CSINode does not have {driver}"))),
+            _ => Tri::Unknown(Unknown::new(
+                Cause::NotAsked,
+                "CSINode was read too long ago to say that a driver is missing",
+            )),
+        }
+    }
+
     /// How many processes the control group of a pod has; `None` where there is no such group.
     ///
     /// # Errors
     /// Why that is not known.
-    fn processes(&self, uid: &PodUid) -> Result<Option<u64>, Unknown> {
+    pub(super) fn processes(&self, uid: &PodUid) -> Result<Option<u64>, Unknown> {
         match self.cgroups.seen()?.value.lacks(uid) {
             Ok(_) => Ok(None),
             Err(NotAbsent::Unknown(why)) => Err(why.clone()),
@@ -158,7 +180,11 @@ pub struct Volume<'v> {
     before_lookups: [StateSet; 3],
 }
 
-/// A CSI driver that should be on this node and is not.
+/// An hour's reading of CSINode is too old to say that a driver is missing. The longest time
+/// between two lookups, and one cycle more.
+const RECENT: Duration = Duration::from_secs(660);
+
+/// A CSI driver that is not registered on this node, although volumes of it are wanted or mounted here.
 pub struct MissingDriver<'v> {
     driver: &'v str,
     /// What says so.
@@ -172,6 +198,12 @@ impl MissingDriver<'_> {
         format!("; {} is not registered on this node, so nothing here can unmount it", self.driver)
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        self.driver
+    }
+
     /// What to do, instead of looking for a process that holds the mount.
     #[must_use]
     pub fn advice(&self) -> String {
@@ -180,6 +212,39 @@ impl MissingDriver<'_> {
              volume by itself. Nothing has to be unmounted by hand, and no process has to be looked for.",
             self.driver
         )
+    }
+
+    /// The finding of the driver itself.
+    #[must_use]
+    pub fn finding(&self) -> FindingKey {
+        FindingKey { kind: Kind::VolumeDriverMissing, object: driver_object(self.driver) }
+    }
+}
+
+/// A CSI driver as the object of a finding.
+pub(super) fn driver_object(driver: &str) -> Object {
+    Object::new(ObjectType::Driver, driver)
+}
+
+/// What a finding says of the driver of its volume.
+pub(super) struct DriverPart {
+    /// For the end of the message.
+    pub cause: String,
+    /// What shows it.
+    pub evidence: Option<Evidence>,
+    /// What to do, where it is not what the kind advises.
+    pub advice: Option<String>,
+    /// The finding of the driver itself.
+    pub shown_under: Tri<FindingKey, ()>,
+}
+
+impl From<Tri<MissingDriver<'_>, ()>> for DriverPart {
+    fn from(missing: Tri<MissingDriver<'_>, ()>) -> Self {
+        let (cause, evidence, advice) = match &missing {
+            Tri::Yes(driver) => (driver.cause(), Some(driver.evidence.clone()), Some(driver.advice())),
+            Tri::No(()) | Tri::Unknown(_) => (String::new(), None, None),
+        };
+        Self { cause, evidence, advice, shown_under: missing.map(|driver| driver.finding()) }
     }
 }
 
@@ -209,14 +274,22 @@ impl<'v> Volumes<'v> {
         &self.parts
     }
 
-    /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it.
+    /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it. Which driver
+    /// it is only the Node says, and whether it is registered only CSINode: where either is unknown, so is this.
     #[must_use]
-    pub fn missing_driver(&self, id: &VolumeId) -> Option<MissingDriver<'v>> {
-        let csi = self.parts.csi_node.seen().ok().filter(|csi| csi.value.exists)?;
-        let volume = self.iter().find(|volume| volume.id == *id && volume.is_wanted())?;
-        let [driver] = volume.drivers.as_slice() else { return None };
-        let says = || csi.says(format!("CSINode does not have {driver}"));
-        (!csi.value.drivers.contains_key(*driver)).then(|| MissingDriver { driver, evidence: says() })
+    pub fn missing_driver(&self, id: &VolumeId) -> Tri<MissingDriver<'v>, ()> {
+        if let Err(why) = self.parts.node.seen() {
+            return Tri::Unknown(why.clone());
+        }
+        let Some(volume) = self.iter().find(|volume| volume.id == *id && volume.is_wanted()) else {
+            return Tri::No(());
+        };
+        let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
+        match self.parts.lacks_driver(driver) {
+            Tri::Yes(evidence) => Tri::Yes(MissingDriver { driver, evidence }),
+            Tri::No(_) => Tri::No(()),
+            Tri::Unknown(why) => Tri::Unknown(why),
+        }
     }
 
     /// Which volumes are here that the Node does not name is not known where the list of devices is not whole.
@@ -313,6 +386,11 @@ impl<'v> Volume<'v> {
                 None => Tri::No(self.no()),
             },
         }
+    }
+
+    /// What the sources say of all volumes.
+    pub(super) fn parts(&self) -> &Parts<'v> {
+        &self.parts
     }
 
     /// The Node.
@@ -435,7 +513,7 @@ impl<'v> Volume<'v> {
     }
 
     /// Its disk, and the partitions of that.
-    fn disk_and_partitions(&self) -> Vec<&'v BlockDevice> {
+    pub(super) fn disk_and_partitions(&self) -> Vec<&'v BlockDevice> {
         let (Some((_, disk)), Ok(block)) = (self.device, self.parts.block.seen()) else { return Vec::new() };
         block.value.values().filter(|device| find::is_part_of(device, disk)).collect()
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -12,7 +12,7 @@ use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
 use super::state::pod::{Life, PodFacts};
-use super::state::{MissingDriver, Parts, Volume, Volumes};
+use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_object, pv_of};
 
 const KIND: Kind = Kind::StuckUnmount;
@@ -49,14 +49,15 @@ impl DetectVolumes for StuckUnmount {
     ) {
         let look = Look { mounts, holders, volumes, parts: volumes.parts(), children: children(mounts.value) };
         // A subpath belongs to its volume, and goes with it.
-        let mut left: BTreeMap<(&PodUid, &str), Vec<(MountId, &MountEntry)>> = BTreeMap::new();
+        let mut left: BTreeMap<&PodUid, BTreeMap<&str, Left<'_>>> = BTreeMap::new();
         for (id, mount) in mounts.value {
             let Some(path) = &mount.volume else { continue };
             let Some(pod) = path.pod() else { continue };
-            left.entry((pod, pv_of(path).unwrap_or_default())).or_default().push((*id, mount));
+            let of_pod = left.entry(pod).or_default();
+            of_pod.entry(pv_of(path).unwrap_or_default()).or_default().push((*id, mount));
         }
-        for ((pod, _), of_volume) in left {
-            look.of_a_pod(pod, &of_volume, out);
+        for (pod, volumes) in left {
+            look.of_a_pod(pod, &volumes.into_values().collect::<Vec<_>>(), out);
         }
         for volume in volumes.iter() {
             look.still_mounted(volume, out);
@@ -72,6 +73,13 @@ fn children(mounts: &Mounts) -> BTreeMap<MountId, &MountEntry> {
     mounts.values().rev().map(|mount| (mount.parent, mount)).collect()
 }
 
+fn best<'v>(left: &Left<'v>) -> Option<(MountId, &'v MountEntry)> {
+    left.iter().max_by_key(|(_, mount)| super::specificity(mount)).copied()
+}
+
+/// Mounts of one volume of a pod.
+type Left<'v> = Vec<(MountId, &'v MountEntry)>;
+
 /// What every part of the look needs.
 struct Look<'v, 'a> {
     mounts: Seen<'v, Mounts>,
@@ -82,30 +90,44 @@ struct Look<'v, 'a> {
 }
 
 impl Look<'_, '_> {
-    /// What is left of one volume of a pod.
-    fn of_a_pod(&self, pod: &PodUid, left: &[(MountId, &MountEntry)], out: &mut Evaluation) {
+    /// What is left of the volumes of a pod: the finding of the first names them all, and the others are shown under it.
+    fn of_a_pod(&self, pod: &PodUid, volumes: &[Left<'_>], out: &mut Evaluation) {
         // The volume's own path says more than a subpath.
-        let Some((id, first)) = left.iter().max_by_key(|(_, mount)| super::specificity(mount)) else { return };
-        let object = || mount_object(first, self.parts.block.seen().ok().map(|block| block.value));
-        let facts = PodFacts::of(self.parts, pod);
-        let decision = match facts.life() {
-            Ok(Life::Lives) => Tri::No(self.mounts.no()),
-            Ok(life) => {
-                // A pod that was started just now has mounts before the list of groups is read again.
-                out.ask(KIND, Lookup::PodCgroups);
-                if first.has_device() {
-                    out.ask(KIND, Lookup::MountHolders(first.dev));
+        let block = self.parts.block.seen().ok().map(|block| block.value);
+        let firsts: Vec<_> = volumes.iter().filter_map(|left| Some((left, best(left)?))).collect();
+        let objects: Vec<Object> = firsts.iter().map(|(_, (_, first))| mount_object(first, block)).collect();
+        for (place, (left, first)) in firsts.iter().enumerate() {
+            let facts = PodFacts::of(self.parts, pod);
+            let Some(object) = objects.get(place) else { continue };
+            let decision = match facts.life() {
+                Ok(Life::Lives) => Tri::No(self.mounts.no()),
+                Ok(life) => {
+                    // A pod that was started just now has mounts before the list of groups is read again.
+                    out.ask(KIND, Lookup::PodCgroups);
+                    if first.1.has_device() {
+                        out.ask(KIND, Lookup::MountHolders(first.1.dev));
+                    }
+                    self.ask_driver(out);
+                    former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                    let mut raised = self.left_by_a_pod((pod, life), facts.evidence, left, *first, object.clone());
+                    let others = firsts.iter().zip(&objects).skip(1);
+                    match objects.first().filter(|_| place > 0) {
+                        None => raised.finding.message.push_str(&also(others.map(|((_, (_, first)), o)| (*first, o)))),
+                        Some(main) if matches!(raised.shown_under, Tri::No(())) => {
+                            raised.shown_under = Tri::Yes(FindingKey { kind: KIND, object: main.clone() });
+                        }
+                        Some(_) => {}
+                    }
+                    Tri::Yes(raised)
                 }
-                former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
-                Tri::Yes(self.left_by_a_pod((pod, life), facts.evidence, left, (*id, first), object()))
-            }
-            Err(missing) => {
-                let Missing { why, lookup } = *missing;
-                lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
-                Tri::Unknown(why)
-            }
-        };
-        out.decide(KIND, object, decision);
+                Err(missing) => {
+                    let Missing { why, lookup } = *missing;
+                    lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                    Tri::Unknown(why)
+                }
+            };
+            out.decide(KIND, || object.clone(), decision);
+        }
     }
 
     fn left_by_a_pod(
@@ -115,15 +137,15 @@ impl Look<'_, '_> {
         left: &[(MountId, &MountEntry)],
         (id, first): (MountId, &MountEntry),
         object: Object,
-    ) -> Finding {
+    ) -> Raised {
         let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-        let driver = object.volume.as_ref().and_then(|id| self.volumes.missing_driver(id));
-        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
-        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let driver = object.volume.as_ref().map_or(Tri::No(()), |id| self.volumes.missing_driver(id));
+        let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
+        evidence.extend(says);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
@@ -132,14 +154,15 @@ impl Look<'_, '_> {
             // A pod may wait for its start: only the API server knows.
             Life::Lives | Life::NoProcess => (Severity::Info, "runs nothing here"),
         };
-        Finding {
+        let finding = Finding {
             kind: KIND,
             severity,
             message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
             object,
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
-        }
+            advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+        };
+        Raised { shown_under, ..finding.into() }
     }
 
     /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
@@ -153,12 +176,13 @@ impl Look<'_, '_> {
             if first.has_device() {
                 out.ask(KIND, Lookup::MountHolders(first.dev));
             }
+            self.ask_driver(out);
             self.still_mounted_finding(volume, first)
         });
         out.decide(KIND, || mount_object(first, block), decision);
     }
 
-    fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Finding {
+    fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Raised {
         let mut evidence = volume.evidence();
         let point = &first.point;
         evidence.push(self.mounts.says(format!("{point} is mounted, and no pod's path of the same device")));
@@ -166,22 +190,29 @@ impl Look<'_, '_> {
             evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
         }
         let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
-        let driver = self.volumes.missing_driver(&volume.id);
-        let cause = driver.as_ref().map(MissingDriver::cause).unwrap_or_default();
-        evidence.extend(driver.as_ref().map(|driver| driver.evidence.clone()));
+        let DriverPart { cause, evidence: says, advice, shown_under } = self.volumes.missing_driver(&volume.id).into();
+        evidence.extend(says);
         let id = volume.id.as_str();
         let what = match first.volume {
             Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),
             None => format!("{id} is still mounted at {point} although no pod of this node uses it any more"),
         };
         let block = self.parts.block.seen().ok().map(|block| block.value);
-        Finding {
+        let finding = Finding {
             kind: KIND,
             severity: Severity::Warning,
             message: format!("{what}{held}{cause}"),
             object: Object { pod: None, ..mount_object(first, block) },
             evidence,
-            advice: driver.map_or_else(|| crate::catalogue::row(KIND).remediation.to_owned(), |driver| driver.advice()),
+            advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+        };
+        Raised { shown_under, ..finding.into() }
+    }
+
+    /// Whether the driver is there that should unmount it: an hour's reading of CSINode may be older than the trouble.
+    fn ask_driver(&self, out: &mut Evaluation) {
+        if !self.parts.is_without_cluster() {
+            out.ask(KIND, Lookup::CsiNode);
         }
     }
 
@@ -196,6 +227,25 @@ impl Look<'_, '_> {
         let holders = mount.has_device().then(|| self.holders.of(mount.dev, evidence))??;
         let other = holders.iter().find(|holder| holder.pod.as_deref() != Some(pod))?;
         Some(format!("; {}", self.holders.also(other)))
+    }
+}
+
+/// The other volumes of the same pod, for the end of a message.
+fn also<'v>(others: impl Iterator<Item = (&'v MountEntry, &'v Object)>) -> String {
+    let names = others.map(|(mount, object)| match &object.volume {
+        Some(volume) => format!("{} ({})", describe_without_pod(mount), volume.as_str()),
+        None => describe_without_pod(mount),
+    });
+    let names: Vec<_> = names.collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!("; so is {one}"),
+        [..] => {
+            let more = names.len().saturating_sub(MAX_NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let first: Vec<_> = names.into_iter().take(MAX_NAMED).collect();
+            format!("; so are {}{more}", first.join(", "))
+        }
     }
 }
 

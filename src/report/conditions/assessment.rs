@@ -60,10 +60,10 @@ const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, S
 
 /// What the condition of an area would say. While we are young, a detector that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
-    let critical = |state| report.in_area(area).filter(move |f| f.state() == state && f.severity == Severity::Critical);
+    let critical = |state| published(area, report, state, Severity::Critical);
     let confirmed: Vec<_> = critical(FindingState::Confirmed).collect();
     if let Some((worst, others)) = confirmed.split_first() {
-        return problem(worst, others);
+        return problem(worst, others, report);
     }
     let unverified: Vec<_> = critical(FindingState::Unverified).collect();
     if let Some((worst, others)) = unverified.split_first() {
@@ -82,7 +82,17 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
     nothing_critical(area, report, &not_evaluated)
 }
 
-fn problem(worst: &ReportedFinding, others: &[&ReportedFinding]) -> Assessment {
+/// The findings of an area that a condition has text for.
+fn published(
+    area: Area,
+    report: &Report,
+    state: FindingState,
+    severity: Severity,
+) -> impl Iterator<Item = &ReportedFinding> {
+    report.in_area(area).filter(move |f| f.stands_alone() && f.state() == state && f.severity == severity)
+}
+
+fn problem(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report) -> Assessment {
     let message = text::cut_bytes(&text::clean(&worst.message), MAX_REASON, "...");
     let object = about(&worst.object, worst.pod_name.as_deref());
     let (kind, since) = (worst.kind, text::time(worst.since));
@@ -92,10 +102,20 @@ fn problem(worst: &ReportedFinding, others: &[&ReportedFinding]) -> Assessment {
     };
     // The first sentence alone: the rest stands where the message sends its reader.
     let next = catalogue::row(kind).remediation.split_inclusive(". ").next().unwrap_or_default().trim_end();
-    let said = format!("{message} ({object}), since {since}.{more} Next: {next} More: barnacle explain {kind}.");
+    let keep = keep_node(worst, report);
+    let said = format!("{message} ({object}), since {since}.{more} Next: {next} More: barnacle explain {kind}.{keep}");
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
     Assessment::new(Status::True, kind.name(), said, &about)
+}
+
+/// What keeps the node while a person looks at a volume's trouble: as a comment, so that what is pasted does nothing.
+fn keep_node(worst: &ReportedFinding, report: &Report) -> String {
+    if catalogue::row(worst.kind).area != Area::Volumes {
+        return String::new();
+    }
+    let node = report.node_object.as_ref().map_or("NODE", |node| &node.name);
+    format!(" Against a repair by Karpenter meanwhile: # kubectl annotate node {node} karpenter.sh/do-not-repair=true")
 }
 
 /// What was a problem, and cannot be evaluated any more.
@@ -127,10 +147,7 @@ fn cannot_say(not_evaluated: &[&KindState]) -> Assessment {
 }
 
 fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -> Assessment {
-    let warnings = |state| {
-        let of_state = report.in_area(area).filter(|f| f.state() == state && f.severity == Severity::Warning);
-        kinds(of_state.map(|f| f.kind))
-    };
+    let warnings = |state| kinds(published(area, report, state, Severity::Warning).map(|f| f.kind));
     let (warnings, unverified) = (warnings(FindingState::Confirmed), warnings(FindingState::Unverified));
     let unseen = kinds(not_evaluated.iter().map(|row| row.kind));
     let mut said = "No critical finding.".to_owned();

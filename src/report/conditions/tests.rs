@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::facts::{BootId, Cause, Source};
-use crate::finding::{Kind, Object, ObjectType, Severity};
+use crate::finding::{FindingKey, Kind, Object, ObjectType, Severity};
 use crate::report::{ReportedFinding, ReportedUnknown, State, samples};
 
 const VOLUMES: &str = "BarnacleVolumeProblem";
@@ -82,6 +82,7 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         message: message.into(),
         evidence: Vec::new(),
         advice: String::new(),
+        shown_under: None,
         commands: Vec::new(),
     }
 }
@@ -563,4 +564,20 @@ fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read()
     let none = report(ConfigOrigin::NoKubelet, Unknown::new(Cause::Unsupported, "no kubelet runs here"));
     assert_eq!(none.unknown, []);
     assert_eq!(assessment::of_visibility(&none).status.name(), "False");
+}
+
+#[test]
+fn what_follows_from_another_finding_has_no_text_of_its_own() {
+    let above = finding(Kind::DeadMount, Severity::Critical, "the device is gone");
+    let key = FindingKey { kind: Kind::DeadMount, object: above.object.clone() };
+    let below = finding(Kind::StalledIo, Severity::Critical, "nothing completes");
+    let mild = finding(Kind::OrphanedStagingMount, Severity::Warning, "left");
+    let under = |finding: &ReportedFinding| ReportedFinding { shown_under: Some(key.clone()), ..finding.clone() };
+    let said = |findings| assessment::of_area(Area::Volumes, &with(findings), false).said;
+    let together = said(vec![above.clone(), under(&below)]);
+    assert!(together.contains(" # kubectl annotate node ") && together.ends_with(" karpenter.sh/do-not-repair=true"));
+    assert!(together.contains("the device is gone") && !together.contains("StalledIo"), "{together}");
+    assert!(said(vec![above, below.clone()]).contains("StalledIo"));
+    assert!(said(vec![mild.clone()]).contains("Warnings: OrphanedStagingMount"));
+    assert!(!said(vec![under(&mild)]).contains("OrphanedStagingMount"));
 }

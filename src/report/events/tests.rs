@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::facts::BootId;
-use crate::finding::ObjectType;
+use crate::finding::{FindingKey, ObjectType};
 use crate::report::samples;
 
 const UID: &str = "3f0d3a2e-6c1b-4c57-9f0f-0b8a1d2c3e4f";
@@ -39,6 +39,7 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         message: "12 requests in flight and none completed for 30s".into(),
         evidence: Vec::new(),
         advice: catalogue::row(kind).remediation.clone(),
+        shown_under: None,
         commands: Vec::new(),
     }
 }
@@ -476,4 +477,20 @@ proptest! {
         }
         prop_assert_eq!(recorder.memory().published.len(), 0);
     }
+}
+
+#[test]
+fn what_follows_from_another_finding_has_no_event_until_that_one_is_over() {
+    let above = || finding(Kind::DeadMount, Severity::Critical, "nvme1n1");
+    let key = || FindingKey { kind: Kind::DeadMount, object: above().object };
+    let below = || ReportedFinding { shown_under: Some(key()), ..stalled("nvme1n1") };
+    let kinds = |events: &[EventToSend]| events.iter().map(|e| e.body["reason"].to_string()).collect::<Vec<_>>();
+    let mut recorder = Recorder::new(at(0));
+    let events = pass(&mut recorder, &report(vec![above(), below()]), 0);
+    assert_eq!(kinds(&events), ["\"DeadMount\""]);
+    let events = pass(&mut recorder, &report(vec![stalled("nvme1n1")]), 100);
+    assert_eq!(kinds(&events), ["\"StalledIo\"", "\"DeadMount\""], "it stands by itself, and the other one is over");
+    // What was published before it was found to follow is still published to be over.
+    assert_eq!(pass(&mut recorder, &report(vec![above(), below()]), 200).len(), 1);
+    assert_eq!(kinds(&pass(&mut recorder, &report(vec![above()]), 300)), ["\"StalledIo\""]);
 }

@@ -55,6 +55,9 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
         add(out, format_args!("<p class=\"quiet\">unverified, last seen {seen}, not evaluated since; it was:</p>\n"));
     }
     add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
+    if let Some(follows) = finding.follows_from() {
+        add(out, format_args!("<p class=\"quiet\">{}</p>\n", Safe(&follows)));
+    }
     object(out, finding);
     let key = format!("{}/{}", finding.kind, finding.object);
     let open = if is_open { " open" } else { "" };

@@ -121,6 +121,16 @@ fn oom_kill(rest: &str) -> Option<KernelEvent> {
     Some(KernelEvent::OomKill { limit, victim, command, pid: pid.parse().ok()? })
 }
 
+/// How ext4 begins to say that it does not mount (6.1 and 6.12).
+const REFUSED: [&str; 6] = [
+    "VFS: Can't find ext4 filesystem",
+    "couldn't mount",
+    "bad geometry",
+    "error loading journal",
+    "unable to read superblock",
+    "get root inode failed",
+];
+
 /// `error (device X): …`, `error (device X) in …` and `(X): Remounting filesystem read-only`.
 fn ext4(rest: &str) -> Option<KernelEvent> {
     if let Some(rest) = rest.strip_prefix("error (device ") {
@@ -129,12 +139,23 @@ fn ext4(rest: &str) -> Option<KernelEvent> {
     }
     let (device, said) = rest.strip_prefix('(')?.split_once("): ")?;
     let device = name(device)?;
-    said.starts_with("Remounting filesystem read-only").then_some(KernelEvent::RemountedReadOnly { device })
+    if said.starts_with("Remounting filesystem read-only") {
+        return Some(KernelEvent::RemountedReadOnly { device });
+    }
+    refused(device, said, &REFUSED)
 }
 
 /// `X): …`. A shutdown has had many wordings; what follows each ("Please unmount the filesystem and rectify
 /// the problem(s)") is repeated by every later failure and says nothing new.
 fn xfs(rest: &str) -> Option<KernelEvent> {
+    const REFUSED: [&str; 6] = [
+        "Filesystem has duplicate UUID",
+        "Filesystem has null UUID",
+        "Invalid superblock magic number",
+        "SB validate failed",
+        "Superblock has unknown",
+        "log mount",
+    ];
     const SHUT_DOWN: [&str; 3] =
         ["hutting down filesystem", "has been shut down due to log error", "User initiated shutdown"];
     let (device, said) = rest.split_once("): ")?;
@@ -144,8 +165,18 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
     } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
         Some(KernelEvent::XfsShutdown { device })
     } else {
-        None
+        refused(device, said, &REFUSED)
     }
+}
+
+/// The longest text that is kept of why a mount was refused.
+const MAX_WHY: usize = 120;
+
+/// Why a filesystem is not mounted, by how the kernel begins to say it.
+fn refused(device: crate::facts::DeviceName, said: &str, begins: &[&str]) -> Option<KernelEvent> {
+    let is_one = begins.iter().any(|begin| said.starts_with(begin));
+    let why = || said.trim_end().chars().take(MAX_WHY).collect();
+    is_one.then(|| KernelEvent::MountRefused { device, why: why() })
 }
 
 /// `I/O error, dev X, sector N op 0xY:(READ) flags …`, with a function's name before it (`blk_update_request: `) up to
@@ -297,6 +328,22 @@ mod tests {
         {
             assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), None, "{said}");
         }
+    }
+
+    #[test]
+    fn a_refused_mount_keeps_the_kernels_reason() {
+        let refused =
+            |device_name: &str, why: &str| KernelEvent::MountRefused { device: device(device_name), why: why.into() };
+        let twin = "Filesystem has duplicate UUID 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f - can't mount";
+        assert_eq!(recognise(&format!("XFS (nvme2n1): {twin}")), Some(refused("nvme2n1", twin)));
+        let features = "couldn't mount because of unsupported optional features (10000)";
+        assert_eq!(recognise(&format!("EXT4-fs (nvme3n1): {features}")), Some(refused("nvme3n1", features)));
+        let long = format!("log mount {}", "é".repeat(500));
+        assert_eq!(
+            recognise(&format!("XFS (a): {long}")),
+            Some(refused("a", &format!("log mount {}", "é".repeat(110))))
+        );
+        assert_eq!(recognise("EXT4-fs (nvme3n1): mounted filesystem with ordered data mode"), None);
     }
 
     #[test]

@@ -268,7 +268,7 @@ impl State {
             Self::RunsWithout => Some(Kind::UnmountedVolumePath),
             Self::NotAttached => Some(Kind::StuckAttaching),
             Self::NotFound => Some(Kind::VolumeNotFound),
-            Self::NotMounted => None,
+            Self::NotMounted => Some(Kind::StuckMounting),
             Self::UnderMounts => Some(Kind::DeadMount),
             Self::Missing => Some(Kind::MissingDevice),
             Self::Replaced | Self::Replaces => Some(Kind::SwappedVolume),
