@@ -456,13 +456,13 @@ fn not_evaluated(world: &World, kind: Kind) -> Option<String> {
     match world.engine.coverage(kind) {
         None => Some(format!("{kind} was not evaluated yet")),
         Some(Coverage::None(why) | Coverage::Partial(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
-        // A typed detector says itself what it could not evaluate; of the others each source that decides must be known.
+        // A typed detector says itself what it could not evaluate, and one with lists does of what decides of some objects.
         Some(Coverage::Full | Coverage::Except(_))
             if matches!(detector.evaluate, Evaluate::Typed(_) | Evaluate::OfVolumes(_)) =>
         {
             detector.needs.iter().find_map(unread)
         }
-        Some(Coverage::Full | Coverage::Except(_)) => detector.decides_by().iter().find_map(unread),
+        Some(Coverage::Full | Coverage::Except(_)) => detector.needs.with(detector.parts).iter().find_map(unread),
     }
 }
 

@@ -60,8 +60,8 @@ pub const DETECTOR: Detector = Detector {
     kinds: &[KIND],
     needs: SourceSet::of(&[Source::BlockDevices]),
     parts: SourceSet::NONE,
-    decides: SourceSet::NONE,
-    uses: SourceSet::of(&[
+    // A volume whose type they do not tell is not evaluated.
+    decides: SourceSet::of(&[
         Source::Mounts,
         Source::PersistentVolumes,
         Source::StorageClasses,
@@ -69,6 +69,7 @@ pub const DETECTOR: Detector = Detector {
         Source::Ec2Attached,
         Source::Node,
     ]),
+    uses: SourceSet::NONE,
     evaluate: Evaluate::OfView(evaluate),
 };
 
