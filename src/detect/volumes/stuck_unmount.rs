@@ -61,6 +61,7 @@ impl DetectVolumes for StuckUnmount {
         for volume in volumes.iter() {
             look.still_mounted(volume, out);
         }
+        look.of_unknown_volumes(out);
         if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
@@ -156,6 +157,24 @@ impl Look<'_, '_> {
             self.still_mounted_finding(volume, first)
         });
         out.decide(KIND, || mount_object(first, block), decision);
+    }
+
+    /// A mount that was found to be no volume's may be one's, where the list of block devices is not whole.
+    fn of_unknown_volumes(&self, out: &mut Evaluation) {
+        let block = self.parts.block.seen();
+        let Some(why) = block.map_or_else(Some, |block| block.value.incomplete()) else { return };
+        if self.parts.is_without_cluster() {
+            return;
+        }
+        let is_of_a_volume = |mount: &MountEntry| {
+            self.volumes.iter().any(|volume| volume.mounts().iter().any(|of_it| of_it.point == mount.point))
+        };
+        for mount in self.mounts.value.values().filter(|mount| mount.has_device() && !super::is_of_a_pod(mount)) {
+            if !is_of_a_volume(mount) {
+                let object = || mount_object(mount, block.ok().map(|block| block.value));
+                out.decide(KIND, object, Tri::<Finding>::Unknown(why.clone()));
+            }
+        }
     }
 
     fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Finding {
