@@ -251,6 +251,7 @@ macro_rules! view {
                     }
                 }
                 $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
+                self.hold_disks_against_controllers();
                 fresh
             }
 
@@ -275,6 +276,25 @@ macro_rules! view {
     };
 }
 for_each_source!(view);
+
+impl View {
+    /// A list of block devices that lacks one which an NVMe controller has is not whole, whatever it says of itself. A list of
+    /// controllers that was read before it proves nothing: the disk may be gone since.
+    fn hold_disks_against_controllers(&mut self) {
+        let Reading::Known { value: block, at } = &mut self.block.now else { return };
+        let Reading::Known { value: nvme, at: then } = &self.nvme.now else { return };
+        if block.incomplete().is_some() || then.since(at).is_none() {
+            return;
+        }
+        let is_listed = |name: &str| block.values().any(|device| device.name == name);
+        let all = nvme.iter().flat_map(|(name, controller)| controller.namespaces.iter().map(move |disk| (name, disk)));
+        if let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) {
+            let why =
+                format!("controller {controller} has {disk}, which is not among the block devices that were read");
+            *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
+        }
+    }
+}
 
 macro_rules! source_types {
     ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
@@ -437,7 +457,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, VmStat};
+    use crate::facts::{BlockDevices, BootId, NvmeController, NvmeControllers, VmStat};
 
     fn at(up: u64) -> NodeTime {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
@@ -455,6 +475,26 @@ mod tests {
 
     fn delta(view: &View) -> Result<u64, Cause> {
         view.vmstat.delta(|v| v.oom_kill).map(|d| d.by).map_err(|u| u.cause)
+    }
+
+    /// Whether the list of disks, which has none, is whole beside controllers that were read at this time.
+    fn is_whole_beside(controllers_at: u64) -> bool {
+        let controller = NvmeController { namespaces: vec!["nvme1n1".into()], ..NvmeController::default() };
+        let value = NvmeControllers::whole([("nvme1".into(), controller)]);
+        let mut view = View::new(at(0));
+        view.take(
+            at(controllers_at),
+            vec![Observation::NvmeControllers(Reading::Known { value, at: at(controllers_at) })],
+        );
+        let value = BlockDevices::whole([]);
+        view.take(at(20), vec![Observation::BlockDevices(Reading::Known { value, at: at(20) })]);
+        view.block.known().unwrap().value.incomplete().is_none()
+    }
+
+    #[test]
+    fn a_disk_that_a_controller_has_is_missing_unless_the_controllers_were_read_before_it() {
+        assert!(!is_whole_beside(20));
+        assert!(is_whole_beside(10), "the disk may be gone since");
     }
 
     #[test]

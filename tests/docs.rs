@@ -94,7 +94,9 @@ fn every_metric_is_documented() {
     let mut base = Scenario::base(&path("tests/scenarios/base.txt"));
     // A node that shows everything: a finding, an unknown source, a soft threshold.
     base.push(Edit::File("captured/adjtimex.json".into(), b"{".to_vec()));
-    base.push(Edit::Remove("sys/dev/block/259:2".into()));
+    for gone in ["sys/dev/block/259:2", "sys/class/nvme/nvme1", "sys/devices/pci0000:00/0000:00:1f.0/nvme/nvme1"] {
+        base.push(Edit::Remove(gone.into()));
+    }
     base.push(Edit::File(
         "etc/kubernetes/kubelet/config.json".into(),
         br#"{"kind":"KubeletConfiguration","evictionHard":{"pid.available":"5%","nodefs.inodesFree":"5%","memory.available":"1Gi"}}"#.to_vec(),
@@ -104,7 +106,7 @@ fn every_metric_is_documented() {
     base.extend((0..3).map(|nvme| page(nvme, "queue 0")));
     let mut world = World::new(&base);
     world.pass(0);
-    world.edit(&[page(1, "reads 7 28672 900\nread-bin 0 256 7")]);
+    world.edit(&[page(2, "reads 7 28672 900\nread-bin 0 256 7")]);
     world.pass(10);
     let mut figures = AgentFigures { cycles_total: 1, ..AgentFigures::default() };
     figures.wakes_total.insert("clock", 1);

@@ -5,6 +5,8 @@
 //! fails this test, and so does an entry that holds by now (UPDATE_GOLDEN=1 removes it, and never adds one). `tests/mutation/confirmed.txt` has what is still
 //! confirmed where a source is denied from the start; UPDATE_GOLDEN=1 writes it, read the difference.
 //!
+//! MUTATION_ONLY=TEXT plays only the recordings with this text in their names, and holds no list against what it found.
+//!
 //! Of scenarios the sources that their kind reads are taken away, from the start and from each confirmation; MUTATION=all takes each
 //! of them, in each way, and from the middle as well, against `known-failures-of-all.txt` (not made yet: it takes half an hour).
 
@@ -86,37 +88,62 @@ struct Seen {
     example: String,
 }
 
+/// So many recordings are held in memory with their engines at a time.
+const AT_A_TIME: usize = 16;
+
+fn only() -> Option<String> {
+    std::env::var("MUTATION_ONLY").ok()
+}
+
 /// Failures by what goes wrong.
-fn failures(recordings: Vec<Recording>) -> BTreeMap<String, Seen> {
-    let (work, found) = (Mutex::new(recordings.into_iter()), Mutex::new(BTreeMap::<String, Seen>::new()));
-    let one = || {
-        loop {
-            let Some(recording) = work.lock().unwrap().next() else { return };
-            let played = Played::new(recording.steps.clone(), recording.kind.is_none() || takes_all());
-            for target in targets(&recording, &played) {
-                for change in Change::ALL.into_iter().filter(|change| recording.takes(*change)) {
-                    for failure in played.failures(&target, change) {
-                        let (target, change, wrong) = (target.name, change.name(), failure.wrong.name());
-                        let line = format!("{target} {change} | {} | {wrong}", failure.kind);
-                        // A line for each scenario would say the same a dozen times.
-                        let line = if recording.kind.is_some() { line } else { format!("{} | {line}", recording.name) };
-                        let mut found = found.lock().unwrap();
-                        let seen = found.entry(line).or_default();
-                        if seen.recordings.insert(recording.name.clone()) && seen.recordings.len() == 1 {
-                            seen.example = format!("{}: {}", recording.name, failure.example);
-                        }
-                    }
-                }
+fn failures(mut recordings: Vec<Recording>) -> BTreeMap<String, Seen> {
+    recordings.retain(|recording| only().is_none_or(|only| recording.name.contains(&only)));
+    let found = Mutex::new(BTreeMap::new());
+    while !recordings.is_empty() {
+        let rest = recordings.split_off(recordings.len().min(AT_A_TIME));
+        let all = Mutex::new(Vec::new());
+        each(std::mem::replace(&mut recordings, rest), |recording| {
+            let in_the_middle = recording.kind.is_none() || takes_all();
+            let played = Played::new(recording.steps.clone(), in_the_middle);
+            all.lock().unwrap().push((recording, played));
+        });
+        // One target at a time: of a few recordings the longest would keep one thread for as long as all the others.
+        let all = all.into_inner().unwrap();
+        let of_one = |(recording, played)| targets(recording, played).into_iter().map(move |t| (recording, played, t));
+        let work: Vec<_> = all.iter().map(|(recording, played)| (recording, played)).flat_map(of_one).collect();
+        each(work, |(recording, played, target)| fail(recording, played, &target, &found));
+    }
+    found.into_inner().unwrap()
+}
+
+/// Plays one recording with one target changed, in each way.
+fn fail(recording: &Recording, played: &Played, target: &Target, found: &Mutex<BTreeMap<String, Seen>>) {
+    let mut done = Vec::new();
+    for change in Change::ALL.into_iter().filter(|change| recording.takes(*change)) {
+        for failure in played.failures(target, change, &mut done) {
+            let (target, change, wrong) = (target.name, change.name(), failure.wrong.name());
+            let line = format!("{target} {change} | {} | {wrong}", failure.kind);
+            // A line for each scenario would say the same a dozen times.
+            let line = if recording.kind.is_some() { line } else { format!("{} | {line}", recording.name) };
+            let mut found = found.lock().unwrap();
+            let seen = found.entry(line).or_default();
+            if seen.recordings.insert(recording.name.clone()) && seen.recordings.len() == 1 {
+                seen.example = format!("{}: {}", recording.name, failure.example);
             }
         }
-    };
+    }
+}
+
+/// Does this with each item, in as many threads as there are processors.
+fn each<T: Send>(work: Vec<T>, of: impl Fn(T) + Sync) {
+    let work = Mutex::new(work.into_iter());
+    let next = || work.lock().unwrap().next();
     thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(2, |n| n.get().min(4));
         for _ in 0..threads {
-            scope.spawn(one);
+            scope.spawn(|| std::iter::from_fn(next).for_each(&of));
         }
     });
-    found.into_inner().unwrap()
 }
 
 /// The lines of a committed list that are no comment, each with the number of recordings that it is seen in.
@@ -128,13 +155,19 @@ fn listed(text: &str) -> BTreeMap<String, usize> {
 /// Holds what was found against the list of what is known to fail: neither may a failure be new, nor be seen in more recordings.
 fn hold(found: &BTreeMap<String, Seen>, name: &str) {
     let path = dir().join("mutation").join(name);
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let known = listed(&text);
+    let text_of_list = fs::read_to_string(&path).unwrap_or_default();
+    let known = listed(&text_of_list);
     let n = |line: &String| found.get(line).map_or(0, |seen| seen.recordings.len());
     let new: Vec<_> = found.iter().filter(|(line, _)| n(line) > known.get(*line).copied().unwrap_or(0)).collect();
     let mended: Vec<_> = known.iter().filter(|(line, listed)| n(line) < **listed).map(|(line, _)| line).collect();
+    let text = new.iter().map(|(line, seen)| format!("{line} | {}\n    {}", n(line), seen.example));
+    let text = text.collect::<Vec<_>>().join("\n");
+    if only().is_some() {
+        assert!(new.is_empty(), "{} failures that {name} does not list:\n{text}", new.len());
+        return;
+    }
     if updates_golden() {
-        let comments = text.lines().filter(|line| line.starts_with('#')).map(str::to_owned);
+        let comments = text_of_list.lines().filter(|line| line.starts_with('#')).map(str::to_owned);
         let left = known.iter().map(|(line, listed)| (line, n(line).min(*listed))).filter(|(_, left)| *left > 0);
         write(&path, comments.chain(left.map(|(line, left)| format!("{line} | {left}"))));
     }
@@ -142,8 +175,6 @@ fn hold(found: &BTreeMap<String, Seen>, name: &str) {
     if let Some(out) = std::env::var_os("BARNACLE_FAILURES") {
         write(&Path::new(&out).join(name), found.keys().map(|line| format!("{line} | {}", n(line))));
     }
-    let text = new.iter().map(|(line, seen)| format!("{line} | {}\n    {}", n(line), seen.example));
-    let text = text.collect::<Vec<_>>().join("\n");
     assert!(new.is_empty(), "{} failures that {name} does not list, or not of so many recordings:\n{text}", new.len());
     assert!(
         mended.is_empty() || updates_golden(),

@@ -46,6 +46,13 @@ impl<K: Ord, V> Inventory<K, V> {
         Self { items: in_order(items.into_iter().collect()), incomplete }
     }
 
+    /// The same list, from which this is known to be missing.
+    #[must_use]
+    pub fn lacking(mut self, why: Unknown) -> Self {
+        self.incomplete = self.incomplete.or(Some(why));
+        self
+    }
+
     /// What stands under this key.
     pub fn get(&self, key: &K) -> Option<&V> {
         let place = self.items.binary_search_by(|(other, _)| other.cmp(key)).ok()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use barnacle::detect::{DETECTORS, Settings};
 use barnacle::engine::{Engine, Step};
-use barnacle::facts::{NodeTime, Observation, SourceSet};
+use barnacle::facts::{NodeTime, Observation, Provider, Source, SourceSet};
 use barnacle::finding::{Coverage, Kind, Object, Severity};
 use barnacle::ledger::{self, LedgerState};
 
@@ -149,12 +149,29 @@ impl Played {
         self.steps[number].0.wall.duration_since(begun).as_secs().unsigned_abs()
     }
 
-    /// Everything that this change makes wrong, from each of its beginnings. None where the source cannot fail so.
-    pub fn failures(&self, target: &Target, change: Change) -> Vec<Failure> {
+    /// Everything that this change makes wrong, from each of its beginnings. None where the source cannot fail so. A change that
+    /// gives the same steps as one that is done already (of a list of one, half is all of it) is not played again.
+    pub fn failures(&self, target: &Target, change: Change, done: &mut Vec<(Steps, Vec<Failure>)>) -> Vec<Failure> {
         let Ok(steps) = changed(&self.steps, target, change) else { return Vec::new() };
+        if change == Change::Stale {
+            return self.failures_of(&steps, target, change);
+        }
+        if let Some((_, found)) = done.iter().find(|(other, _)| *other == steps) {
+            return found.clone();
+        }
+        let found = self.failures_of(&steps, target, change);
+        done.push((steps, found.clone()));
+        found
+    }
+
+    fn failures_of(&self, steps: &Steps, target: &Target, change: Change) -> Vec<Failure> {
         let mut found: BTreeMap<(Kind, Wrong), String> = BTreeMap::new();
         for (from, engine) in &self.engines {
             let steps = steps.get(*from..).unwrap_or_default();
+            // The source does not come any more: nothing differs.
+            if Some(steps) == self.steps.get(*from..) {
+                continue;
+            }
             let before = standing(engine);
             run(&mut engine.clone(), steps, |number, engine, step| {
                 for (key, wrong, what) in self.compare(from + number, engine, step, (target, change), &before) {
@@ -256,12 +273,20 @@ pub fn reads(kind: Kind) -> SourceSet {
 
 fn changed(steps: &Steps, target: &Target, change: Change) -> Result<Steps, NotPossible> {
     let mut possible = false;
+    let mut begun = SourceSet::NONE;
     let steps = steps.iter().map(|(at, seen)| {
         let seen = seen.iter().filter_map(|observation| {
             if !target.has(observation.source()) {
                 return Some(observation.clone());
             }
             let known = observation.why_unknown().is_none();
+            // Only a value can grow old. An agent that has a cluster always has an observation of what is watched, if only why it is
+            // unknown; one that has none has no cluster, and that is another run.
+            let is_first = known && !begun.has(observation.source());
+            if change == Change::Stale && is_first && is_watched(observation.source()) {
+                begun = begun.with(SourceSet::one(observation.source()));
+                return Some(observation.clone());
+            }
             match change.of(observation) {
                 Ok(changed) => {
                     possible |= known;
@@ -274,6 +299,10 @@ fn changed(steps: &Steps, target: &Target, change: Change) -> Result<Steps, NotP
     });
     let steps = steps.collect();
     if possible { Ok(steps) } else { Err(NotPossible) }
+}
+
+fn is_watched(source: Source) -> bool {
+    source.provider() == Provider::Api && !source.every().is_zero()
 }
 
 fn texts(engine: &Engine) -> Vec<(Kind, String)> {

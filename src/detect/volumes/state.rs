@@ -13,6 +13,7 @@ pub mod mount;
 pub mod pod;
 mod xen;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -171,6 +172,10 @@ pub struct Volume<'v> {
     device: Option<(DevId, &'v BlockDevice)>,
     /// Mounts in the host's table: of its disk, of a partition, of its device node, and of what is stacked on any of these.
     mounts: Vec<&'v MountEntry>,
+    /// The names that its VolumeAttachment can have: a digest each, which many facts ask for.
+    names: OnceCell<Vec<String>>,
+    /// The pods that have its claim: several facts ask for them.
+    users: Result<Vec<&'v Pod>, Unknown>,
     /// What is known of it.
     pub(super) facts: Facts,
     /// The states that these facts allow.
@@ -425,13 +430,15 @@ impl<'v> Volume<'v> {
 
     /// What asks for its VolumeAttachment, by the name that each driver would give it.
     pub fn ask(&self) -> Vec<Lookup> {
-        self.attachment_names().into_iter().map(Lookup::VolumeAttachment).collect()
+        self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment).collect()
     }
 
-    fn attachment_names(&self) -> Vec<String> {
-        let Ok(node) = self.parts.node.seen() else { return Vec::new() };
-        let name = |driver: &&str| crate::facts::attachment_name(self.id.as_str(), driver, &node.value.name);
-        self.drivers.iter().map(name).collect()
+    fn attachment_names(&self) -> &[String] {
+        self.names.get_or_init(|| {
+            let Ok(node) = self.parts.node.seen() else { return Vec::new() };
+            let name = |driver: &&str| crate::facts::attachment_name(self.id.as_str(), driver, &node.value.name);
+            self.drivers.iter().map(name).collect()
+        })
     }
 
     /// Its VolumeAttachment, or that there is none.
@@ -446,7 +453,7 @@ impl<'v> Volume<'v> {
         let answers = self.parts.attachments.seen().map_err(Clone::clone)?;
         let mut unknown = None;
         for name in names {
-            match answers.value.get(&name) {
+            match answers.value.get(name) {
                 Ok(Some(attachment)) => return Ok(Some(answers.with(attachment))),
                 Ok(None) => {}
                 Err(why) => unknown = Some(why),
@@ -488,6 +495,10 @@ impl<'v> Volume<'v> {
     /// # Errors
     /// When its claim or the node's pods are not known.
     pub fn users(&self) -> Result<Vec<&'v Pod>, Unknown> {
+        self.users.clone()
+    }
+
+    fn find_users(&self) -> Result<Vec<&'v Pod>, Unknown> {
         let pods = self.parts.pods.seen().map_err(Clone::clone)?.value;
         if let Some(incomplete) = pods.incomplete() {
             return Err(incomplete.clone());

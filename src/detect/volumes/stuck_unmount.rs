@@ -1,6 +1,6 @@
 //! StuckUnmount: is a pod gone whose mounts are left?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
@@ -62,6 +62,7 @@ impl DetectVolumes for StuckUnmount {
         for volume in volumes.iter() {
             look.still_mounted(volume, out);
         }
+        look.of_unknown_volumes(out);
         if let Some(why) = mounts.value.incomplete() {
             out.rest(KIND, why);
         }
@@ -180,6 +181,23 @@ impl Look<'_, '_> {
             self.still_mounted_finding(volume, first)
         });
         out.decide(KIND, || mount_object(first, block), decision);
+    }
+
+    /// A mount that was found to be no volume's may be one's, where the list of block devices is not whole.
+    fn of_unknown_volumes(&self, out: &mut Evaluation) {
+        let block = self.parts.block.seen();
+        let Some(why) = block.map_or_else(Some, |block| block.value.incomplete()) else { return };
+        if self.parts.is_without_cluster() {
+            return;
+        }
+        let of_volumes: BTreeSet<&str> =
+            self.volumes.iter().flat_map(|volume| volume.mounts().iter().map(|mount| &*mount.point)).collect();
+        for mount in self.mounts.value.values().filter(|mount| mount.has_device() && !super::is_of_a_pod(mount)) {
+            if !of_volumes.contains(&*mount.point) {
+                let object = || mount_object(mount, block.ok().map(|block| block.value));
+                out.decide(KIND, object, Tri::<Raised>::Unknown(why.clone()));
+            }
+        }
     }
 
     fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Raised {

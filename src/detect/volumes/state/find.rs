@@ -1,5 +1,6 @@
 //! Which EBS volumes there are, and which disk and which mounts are each one's.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -39,6 +40,7 @@ pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<
     let mut all: Vec<Volume<'v>> = all.into_values().collect();
     find_mounts(parts, &mut all);
     for volume in &mut all {
+        volume.users = volume.find_users();
         volume.facts = facts::of(volume);
     }
     facts::find_places(&mut all);
@@ -57,6 +59,8 @@ impl<'v> Volume<'v> {
             node_path: None,
             device: None,
             mounts: Vec::new(),
+            names: OnceCell::new(),
+            users: Err(Unknown::not_asked()),
             facts: Facts::unknown(),
             states: super::StateSet::NONE,
             before_lookups: [super::StateSet::NONE; 3],
