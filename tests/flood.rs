@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use barnacle::detect::Settings;
 use barnacle::engine::Engine;
-use barnacle::facts::{BootId, KernelEvent, KernelLog, KernelRecord, NodeTime, Observation, Reading};
+use barnacle::facts::{BootId, KernelEvent, KernelLog, KernelRecord, NodeTime, Observation, Reading, VmStat};
 use barnacle::finding::{Kind, Severity};
 use barnacle::ledger::{LedgerState, MAX_PER_NAMESPACE};
 use barnacle::report::conditions::Conditions;
@@ -46,10 +46,18 @@ impl Agent {
         Self { engine, recorder: Recorder::new(now), conditions: Conditions::new(now, 7) }
     }
 
+    /// One pass over these kills, all of which the kernel counted.
     fn pass(&mut self, up: u64, records: &[KernelRecord]) -> Published {
         let now = at(up);
+        let counted = VmStat { oom_kill: Some(records.len() as u64), ..VmStat::default() };
         let log = KernelLog { records: records.into(), ..KernelLog::default() };
-        self.engine.step(now, vec![Observation::KernelLog(Reading::Known { value: log, at: now })]);
+        self.engine.step(
+            now,
+            vec![
+                Observation::VmStat(Reading::Known { value: counted, at: now }),
+                Observation::KernelLog(Reading::Known { value: log, at: now }),
+            ],
+        );
         let report = Report::of(&self.engine, Origin::Agent);
         let uid = Some("3f0d3a2e-6c1b-4c57-9f0f-0b8a1d2c3e4f".to_owned());
         let who = Regarding { node: "n".into(), node_uid: uid, instance: "n".into() };
@@ -71,6 +79,7 @@ fn a_kill_under_kubepods_is_published_at_once_after_a_hundred_of_a_tenants_pods(
     let mut agent = Agent::new(at(10_000));
     let pod = |n: u64| format!("/kubepods/burstable/pod8f2c1a3e-5d0b-4c7e-9a61-{n:012}/c{n}");
     let mut records: Vec<_> = (0..104).map(|n| kill(n, 10_100, pod(n))).collect();
+    agent.pass(10_050, &[]);
     for up in (10_101..10_400).step_by(10) {
         let published = agent.pass(up, &records);
         let found = published.report.findings.iter().filter(|finding| finding.kind == Kind::OomKill);

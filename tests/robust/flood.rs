@@ -72,7 +72,7 @@ fn a_pod_with_a_hundred_thousand_mounts_hides_no_dead_mount_and_costs_little() {
     println!("anonymous memory: {quiet} KiB without these mounts, {most} KiB with them");
     ended.expect_code(2);
     // The second sample confirms it.
-    let dead = format!("× DeadMount nvme1n1 is gone under its mounts: volume pv-a of pod {POD}");
+    let dead = format!("× DeadMount nvme1n1 disappeared while still mounted: volume pv-a of pod {POD}");
     assert!(text.contains(&dead), "{text}");
     assert!(text.contains("mounts that findings rest on, and there is room for"), "{text}");
     assert!(most < MAX_ANONYMOUS_KIB, "{most} KiB, without these mounts {quiet} KiB");

@@ -141,7 +141,7 @@ fn room(
     }
     // A driver that tells no serials leaves the others uncounted.
     if !block.value.values().any(|device| device.volume.is_some()) {
-        return Err(Unknown::new(Cause::Unsupported, "no device tells a volume's id"));
+        return Err(Unknown::new(Cause::Unsupported, "no device has a volume id"));
     }
     let room = Room::of(count, interfaces)?;
     let others = count.others.clone()?;
@@ -222,7 +222,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
             if count.attached >= right { Severity::Warning } else { Severity::Info },
             format!(
                 "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counted fewer interfaces when it started \
-                 (restart it here: it counts anew), or it wants --reserved-volume-attachments={others} at least, and one \
+                 (restart it here: it counts again), or it wants --reserved-volume-attachments={others} at least, and one \
                  more for each interface that comes later"
             ),
         ),

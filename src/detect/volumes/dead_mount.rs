@@ -161,7 +161,7 @@ fn finding(
         n => format!(", and {} more mounts", n - 1),
     };
     let is = match fate {
-        Fate::Gone => format!("{what} is gone under its mounts"),
+        Fate::Gone => format!("{what} disappeared while still mounted"),
         Fate::StandsOnGone { gone, of } if gone.len() < *of => {
             format!(
                 "{what} stands on {of} disks, of which {} {} gone",
@@ -172,7 +172,10 @@ fn finding(
         Fate::StandsOnGone { gone, .. } => format!("{what} stands on {}, which is gone", gone.join(", ")),
         Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
-            format!("{what} is gone under its mounts, and what opens them reaches {} by now", carried(taken))
+            format!(
+                "{what} disappeared while still mounted, and programs that open its paths now reach {}",
+                carried(taken)
+            )
         }
     };
     // What remains of a mirror may serve all of it.

@@ -121,7 +121,7 @@ fn by_ec2(types: &Types<'_>, device: &BlockDevice, why: &Unknown) -> Result<(Ebs
         return Err(TypeUnknown::never(also("EC2 did not say that the volume is attached here")));
     };
     match EbsType::of_name(&volume.volume_type) {
-        Some(of) => Ok((of, attached.says(format!("by EC2's word {} is {}", device.name, of.name())))),
+        Some(of) => Ok((of, attached.says(format!("EC2 reports that {} is {}", device.name, of.name())))),
         None => Err(TypeUnknown::never(also("EC2 names a type that is not known here"))),
     }
 }
@@ -135,7 +135,7 @@ fn by_class(
 ) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let name = &device.name;
     let pv = pv_at(types, device).ok_or_else(|| {
-        TypeUnknown::never(format!("no mount names {name}'s PersistentVolume, which would tell its type"))
+        TypeUnknown::never(format!("no mount names {name}'s PersistentVolume, which would show its type"))
     })?;
     let pvs = types.pvs.seen();
     let answer = pvs.map_err(Unknown::clone).and_then(|pvs| Ok((pvs, pvs.value.get(&pv)?.cloned())));
@@ -145,7 +145,7 @@ fn by_class(
     let handle = object.handle.as_deref().and_then(VolumeId::of_handle);
     if handle.is_none() || handle != device.volume || !of_driver {
         return Err(TypeUnknown::never(format!(
-            "PersistentVolume {pv} is not {name}'s, so its class tells nothing of it"
+            "PersistentVolume {pv} is not {name}'s, so its class does not describe it"
         )));
     }
     let mut whose = None;

@@ -56,8 +56,8 @@ fn finding(volume: &Volume<'_>) -> Finding {
     evidence.extend(volume.evidence());
     evidence.extend(volume.ec2_says());
     let ec2 = match volume.ec2().map(|word| word.is_some()) {
-        Ok(true) => ": by EC2's word it is attached, and this machine did not find it",
-        Ok(false) => ": by EC2's word it is not, and was detached behind Kubernetes' back",
+        Ok(true) => ": EC2 reports it as attached, and this machine did not find it",
+        Ok(false) => "; EC2 reports it is not attached (detached outside of Kubernetes)",
         Err(_) => "",
     };
     let id = volume.id.as_str();
@@ -66,7 +66,10 @@ fn finding(volume: &Volume<'_>) -> Finding {
     Finding {
         kind: KIND,
         severity: Severity::Warning,
-        message: format!("{id} is said to be attached here{path}, but no device here is it{ec2}{}", volume.waiting()),
+        message: format!(
+            "Kubernetes reports {id} as attached here{path}, but no block device matches it{ec2}{}",
+            volume.waiting()
+        ),
         object: volume.object(),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),

@@ -93,7 +93,7 @@ fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, ob
         severity: Severity::Warning,
         object,
         message: format!(
-            "{what} is mounted over {} at {point}: whoever opens that path does not reach the volume",
+            "{what} is mounted over {} at {point}: programs that open that path do not reach the volume",
             describe(below)
         ),
         evidence: vec![

@@ -86,7 +86,7 @@ impl<'v> Parts<'v> {
             return Ok(None);
         }
         let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
-        let says = answers.says(format!("pod {full} was made anew (UID {}), is on {place} and Pending", pod.uid));
+        let says = answers.says(format!("pod {full} was created again (UID {}), is on {place} and Pending", pod.uid));
         Ok(Some((format!("{full} waits on {place}"), says)))
     }
 

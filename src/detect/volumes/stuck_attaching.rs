@@ -69,7 +69,9 @@ fn why_by(attachment: &VolumeAttachment) -> String {
         return format!("its VolumeAttachment from before is still being deleted, since {since}");
     }
     match attachment.attach_error.as_deref() {
-        Some(error) if csi::is_unknown_to_ec2(error) => format!("by the driver's word EC2 does not know it: {error}"),
+        Some(error) if csi::is_unknown_to_ec2(error) => {
+            format!("the EBS CSI driver reports that EC2 does not know it: {error}")
+        }
         Some(error) if csi::is_over_the_limit(error) => format!("this instance takes no more volumes: {error}"),
         Some(error) => format!("the driver says: {error}"),
         None => "the driver has not answered yet".to_owned(),
@@ -80,7 +82,7 @@ fn finding(kind: Kind, volume: &Volume<'_>) -> Finding {
     let id = volume.id.as_str();
     let (severity, what) = match kind {
         Kind::VolumeNotFound => (Severity::Critical, "cannot be attached"),
-        _ => (Severity::Warning, "is wanted here and not attached"),
+        _ => (Severity::Warning, "is required by a pod here but not attached"),
     };
     let ec2 = match volume.ec2_by_id() {
         Ok(None) => "; EC2 itself has no such volume".to_owned(),

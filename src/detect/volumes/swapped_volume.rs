@@ -89,7 +89,7 @@ impl<'v> Look<'v, '_> {
         let Some(device) = device else { return };
         let object = || mount_object(mount, Some(block));
         let Some(found) = carried(block, device) else {
-            let why = format!("{} tells no EBS volume id: which volume it is cannot be known here", device.name);
+            let why = format!("{} has no EBS volume id, so its volume is not known", device.name);
             return out.decide::<Finding>(KIND, object, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
         if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume {
@@ -151,7 +151,7 @@ fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation
             severity: Severity::Warning,
             object: Object { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.object() },
             message: format!(
-                "{id}{name} is attached here and nothing here asked for it, while pod {} waits for {}, which is said to be \
+                "{id}{name} is attached here although nothing here asked for it, while pod {} waits for {}, which Kubernetes reports as \
                  attached and is not here",
                 pod.map(crate::facts::Pod::full_name).unwrap_or_default(),
                 wanted.id.as_str()

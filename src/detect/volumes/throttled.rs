@@ -71,7 +71,7 @@ impl<'a> ThrottleShare<'a> {
             let (iops, throughput) = (delta(new.iops_us, old.iops_us)?, delta(new.throughput_us, old.throughput_us)?);
             Some(Self { controller, statistics: now, iops, throughput, queue: page.queue })
         };
-        let baseline = || Unknown::new(Cause::Baseline, format!("the counters of {controller} began anew"));
+        let baseline = || Unknown::new(Cause::Baseline, format!("the counters of {controller} started again"));
         Some(grew().ok_or_else(baseline))
     }
 

@@ -64,7 +64,9 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     let who = match (deleting, waits) {
         (_, Ok(Some(waits))) => waits,
         (Ok(Some(since)), _) => {
-            format!("Kubernetes wants it back since {since}; which pod waits is not visible from this node")
+            format!(
+                "Kubernetes has been trying to detach it since {since}; the waiting pod is not visible from this node"
+            )
         }
         (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why),
         (Ok(None), Ok(None)) => return Tri::No(volume.no()),
@@ -74,7 +76,10 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         kind: KIND,
         severity: Severity::Critical,
         object: volume.object(),
-        message: format!("{} is wanted elsewhere ({who}), and this node holds it: {held}", volume.id.as_str()),
+        message: format!(
+            "{} is needed on another node ({who}), and this node still holds it: {held}",
+            volume.id.as_str()
+        ),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })

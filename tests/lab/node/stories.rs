@@ -67,7 +67,7 @@ const TALES: &[Tale] = &[
     Tale {
         kind: "VolumeWantedElsewhere",
         about: PINNED.id,
-        words: "Kubernetes wants it back since",
+        words: "Kubernetes has been trying to detach it since",
         within: Duration::from_secs(300),
     },
     Tale { kind: "SwappedVolume", about: WANTED.id, words: "vol-0123456789abcdea5", within: Duration::from_secs(400) },

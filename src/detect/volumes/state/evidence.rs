@@ -132,7 +132,7 @@ impl<'v> Volume<'v> {
         };
         let (last, first) = (word(now.value)?, word(before)?);
         if last.map(|word| word.attachment.state) != first.map(|word| word.attachment.state) {
-            return Err(Unknown::baseline("EC2's word, which changed,"));
+            return Err(Unknown::baseline("EC2's answer, which changed,"));
         }
         Ok(last)
     }
@@ -172,7 +172,7 @@ impl<'v> Volume<'v> {
         if over < crate::detect::volumes::EC2_APART
             || last.map(|volume| volume.state) != first.map(|volume| volume.state)
         {
-            return Err(Unknown::baseline("EC2's word of a volume"));
+            return Err(Unknown::baseline("EC2's answer about a volume"));
         }
         Ok(last.map(|volume| now.with(volume)))
     }

@@ -247,7 +247,7 @@ impl<'v> Volume<'v> {
             return Tri::Yes(block.says(format!("no device here is {}", self.id.as_str())));
         }
         if !xen::is_xen(block.value) {
-            let why = "no device of this machine tells an EBS volume id: which are here cannot be known";
+            let why = "no device of this machine has an EBS volume id, so which volumes are here is not known";
             return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
         }
         match xen::name_of(self) {
