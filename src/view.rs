@@ -427,9 +427,13 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
-            Source::PodCgroups => {
-                self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.cgroup.pids_unread())
-            }
+            Source::PodCgroups => self
+                .pod_cgroups
+                .known()
+                .ok()?
+                .value
+                .values()
+                .find_map(|pod| pod.cgroup.pids_unread().or(pod.oom_unread.as_deref())),
             Source::Pressure => {
                 let pressure = self.pressure.known().ok()?.value;
                 [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)

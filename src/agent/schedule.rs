@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::collect::cluster::lookups::{BURST, REFILL};
 use crate::facts::{Lookup, NodeTime, Provider, Source, SourceSet};
 use crate::finding::Kind;
 
@@ -15,9 +16,6 @@ const STANDS: Duration = Duration::from_secs(30);
 const API_LOOKUP_RETRY: Duration = Duration::from_secs(30);
 const API_LOOKUP_MAX_RETRY: Duration = Duration::from_secs(600);
 
-/// Lookups to the API server at once, and the time in which one more is earned: what its collector has to spend.
-const API_BURST: f64 = 40.0;
-const API_REFILL: Duration = Duration::from_secs(120);
 /// Of them for the first tries of kinds that may be critical, and what one such kind takes of these in a refill of all.
 const API_RESERVE: f64 = 16.0;
 const RESERVE_PER_KIND: usize = 4;
@@ -55,14 +53,14 @@ impl ApiBudget {
     /// Takes the right to put a lookup. The reserve is for an urgent kind, and no kind takes all of it.
     fn take(&mut self, urgent: Option<Kind>, now: Duration) -> bool {
         let passed = now.saturating_sub(self.since);
-        self.tokens = (self.tokens + passed.div_duration_f64(API_REFILL)).min(API_BURST);
+        self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
         self.since = now;
         if self.tokens >= API_RESERVE + 1.0 {
             self.tokens -= 1.0;
             return true;
         }
         let Some(kind) = urgent.filter(|_| self.tokens >= 1.0) else { return false };
-        let earned_again = API_REFILL.mul_f64(API_RESERVE);
+        let earned_again = REFILL.mul_f64(API_RESERVE);
         self.reserve.retain(|(_, at)| now.saturating_sub(*at) < earned_again);
         if self.reserve.iter().filter(|(other, _)| *other == kind).count() >= RESERVE_PER_KIND {
             return false;
@@ -105,7 +103,7 @@ impl Schedule {
             due: due.collect(),
             asked: BTreeMap::new(),
             stands: BTreeMap::new(),
-            api: ApiBudget { tokens: API_BURST, since: Duration::ZERO, reserve: Vec::new() },
+            api: ApiBudget { tokens: f64::from(BURST), since: Duration::ZERO, reserve: Vec::new() },
         }
     }
 
@@ -326,7 +324,7 @@ mod tests {
             schedule.answer((&lookups, &urgent), at(up), &mut granted);
             put += granted.len();
         }
-        assert!(put <= 40 + 3000 / 120, "{put}");
+        assert!(put <= BURST as usize + 3000 / 120, "{put}");
         let real = Lookup::VolumeAttachment("csi-1".into());
         lookups.push(real.clone());
         urgent.insert(real.clone(), Kind::StaleAttachment);

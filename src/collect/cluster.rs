@@ -6,7 +6,7 @@
 
 pub(super) mod backoff;
 mod hourly;
-mod lookups;
+pub mod lookups;
 pub(super) mod mailbox;
 mod objects;
 mod store;

@@ -134,6 +134,7 @@ fn what_was_confirmed_before_a_kill_stands_in_the_first_report_after_it() {
     let (tree, state) = (Tree::whole(), tempfile::tempdir().unwrap());
     // Its volume disappeared while still mounted.
     tree.remove("sys/dev/block/259:1");
+    tree.remove("sys/class/nvme/nvme1");
     let dead = |agent: &mut Program, address| {
         let report: Value = serde_json::from_str(&agent.answers(address, "/api/v1/report", 200, LONG)).unwrap();
         let found =

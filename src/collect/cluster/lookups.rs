@@ -19,9 +19,10 @@ use crate::kube_api::{Api, ApiError, name_in_path};
 
 /// An answer that nobody asked for again is forgotten: longer than the longest time until a lookup is put again.
 const KEPT: Duration = Duration::from_secs(650);
-/// Requests that may be made at once, and the time in which one more may be: 30 an hour when it goes on and on.
-const BURST: u32 = 40;
-const REFILL: Duration = Duration::from_secs(120);
+/// Requests at once. Many volumes that go wrong together are two lookups each.
+pub const BURST: u32 = 80;
+/// The time in which one more is earned.
+pub const REFILL: Duration = Duration::from_secs(120);
 
 /// Answers to one sort of lookup, with the time of each.
 type Kept<T> = BTreeMap<String, (Answer<T>, NodeTime)>;
