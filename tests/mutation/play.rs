@@ -168,6 +168,10 @@ impl Played {
         let mut found: BTreeMap<(Kind, Wrong), String> = BTreeMap::new();
         for (from, engine) in &self.engines {
             let steps = steps.get(*from..).unwrap_or_default();
+            // Only a value can grow old. Without any, an agent has no cluster, and that is another recording.
+            if *from == 0 && change == Change::Stale && target.set().iter().any(is_watched) {
+                continue;
+            }
             // The source does not come any more: nothing differs.
             if Some(steps) == self.steps.get(*from..) {
                 continue;
@@ -203,7 +207,13 @@ impl Played {
         let (unchanged, now) = (&self.standing[number], standing(engine));
         for (key, severity) in &now {
             match unchanged.get(key) {
-                Some(as_is) if as_is < severity => wrong.push((key.clone(), Wrong::Worse, String::new())),
+                // What is not evaluated stays as severe as it was.
+                Some(as_is)
+                    if as_is < severity
+                        && !(before.get(key).is_some_and(|was| was >= severity) && is_not_evaluated_for(engine, key)) =>
+                {
+                    wrong.push((key.clone(), Wrong::Worse, String::new()));
+                }
                 Some(as_is) if before.get(key).is_some_and(|was| was > severity && as_is >= was) => {
                     wrong.push((key.clone(), Wrong::Milder, String::new()));
                 }
@@ -273,20 +283,12 @@ pub fn reads(kind: Kind) -> SourceSet {
 
 fn changed(steps: &Steps, target: &Target, change: Change) -> Result<Steps, NotPossible> {
     let mut possible = false;
-    let mut begun = SourceSet::NONE;
     let steps = steps.iter().map(|(at, seen)| {
         let seen = seen.iter().filter_map(|observation| {
             if !target.has(observation.source()) {
                 return Some(observation.clone());
             }
             let known = observation.why_unknown().is_none();
-            // Only a value can grow old. An agent that has a cluster always has an observation of what is watched, if only why it is
-            // unknown; one that has none has no cluster, and that is another run.
-            let is_first = known && !begun.has(observation.source());
-            if change == Change::Stale && is_first && is_watched(observation.source()) {
-                begun = begun.with(SourceSet::one(observation.source()));
-                return Some(observation.clone());
-            }
             match change.of(observation) {
                 Ok(changed) => {
                     possible |= known;
