@@ -210,7 +210,8 @@ impl Played {
                 // What is not evaluated stays as severe as it was.
                 Some(as_is)
                     if as_is < severity
-                        && !(before.get(key).is_some_and(|was| was >= severity) && is_not_evaluated_for(engine, key)) =>
+                        && !(before.get(key).is_some_and(|was| was >= severity)
+                            && is_not_evaluated_for(engine, key)) =>
                 {
                     wrong.push((key.clone(), Wrong::Worse, String::new()));
                 }
