@@ -107,15 +107,22 @@ pub struct Row {
 
 /// While a person looks at a volume's trouble nothing should take the node away. Karpenter 1.15 and later honor the annotation.
 const KEEP_NODE: &str = "# While a person looks, against a repair by Karpenter (1.15 or later):
-# kubectl annotate node {node} karpenter.sh/do-not-repair=true
-";
+# kubectl annotate node {node} karpenter.sh/do-not-repair=true";
 
 fn commands_of(text: &Text) -> String {
     let keeps = matches!(text.area, Area::Volumes) && (text.critical.is_some() || text.critical_after.is_some());
-    format!("{}{}", text.commands, if keeps { KEEP_NODE } else { "" })
+    if keeps { format!("{}\n{KEEP_NODE}", text.commands.trim_end()) } else { text.commands.to_owned() }
 }
 
 impl Row {
+    /// The condition that a finding of this kind sets; none where no finding of it is critical.
+    #[must_use]
+    pub fn condition(&self) -> Option<&'static str> {
+        let is_critical = |(severity, _): &(Severity, _)| *severity == Severity::Critical;
+        let may_be = self.critical_after.is_some() || self.severities.iter().any(is_critical);
+        may_be.then(|| self.area.condition())
+    }
+
     fn of(text: &Text) -> Self {
         let severities =
             [(Severity::Critical, text.critical), (Severity::Warning, text.warning), (Severity::Info, text.info)];

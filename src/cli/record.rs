@@ -1,5 +1,6 @@
 //! `barnacle record`: what the collectors say, written down.
 
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +17,12 @@ pub(super) fn command() -> Command {
     let long = Arg::new("for").long("for").value_name("TIME").default_value("60s");
     Command::new("record")
         .about("Record all observations to a file, for replay")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("output file; it must not exist yet"))
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .help("output file, which must not exist yet; - for standard output"),
+        )
         .arg(
             long.value_parser(|t: &str| parse_duration(t).ok_or("expected a time, such as 60s or 10m"))
                 .help("for how long"),
@@ -26,7 +32,16 @@ pub(super) fn command() -> Command {
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
     let name = arguments.get_one::<String>("file").map(String::as_str).unwrap_or_default();
     let long = arguments.get_one::<Duration>("for").copied().unwrap_or_default();
-    let file = std::fs::File::create_new(name).with_context(|| format!("{name} cannot be made"))?;
+    let file: Box<dyn Write> = match name {
+        "-" if std::io::stdout().is_terminal() => {
+            return Err(anyhow::anyhow!(
+                "standard output is a terminal, and a recording is binary: redirect it to a file"
+            )
+            .into());
+        }
+        "-" => Box::new(std::io::stdout()),
+        name => Box::new(std::fs::File::create_new(name).with_context(|| format!("{name} cannot be created"))?),
+    };
     let mut writer = Writer::new(file).with_context(|| format!("{name} cannot be written"))?;
     let (mut trouble, mut last) = (None, None);
     let look = look::look(config, long, |at, seen| {

@@ -1,6 +1,6 @@
 //! `barnacle replay`: a recording as a timeline.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,7 +20,7 @@ use super::{Failure, OK, flag, print, style};
 pub(super) fn command() -> Command {
     Command::new("replay")
         .about("Evaluate a recording again and print the timeline")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("a file that record made"))
+        .arg(Arg::new("file").value_name("FILE").required(true).help("a recording; - for standard input"))
         .arg(
             Arg::new("until")
                 .long("until")
@@ -38,8 +38,11 @@ fn until(text: &str) -> Result<Duration, String> {
 
 pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     let name = arguments.get_one::<String>("file").map(String::as_str).unwrap_or_default();
-    let file = std::fs::File::open(name).with_context(|| format!("{name} cannot be opened"))?;
-    let mut reader = Reader::new(file).map_err(|error| match error.kind() {
+    let file: Box<dyn Read> = match name {
+        "-" => Box::new(std::io::stdin()),
+        name => Box::new(std::fs::File::open(name).with_context(|| format!("{name} cannot be opened"))?),
+    };
+    let mut reader = Reader::from_read(file).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => anyhow::anyhow!(cut_off(name, &error, 0, None)),
         _ => anyhow::Error::new(error).context(format!("{name} is no recording")),
     })?;

@@ -14,7 +14,10 @@ use crate::finding::Kind;
 #[must_use]
 pub fn explain(kind: Kind, style: Style) -> String {
     let row = catalogue::row(kind);
-    let area = format!("{}, condition {}", row.area.title(), row.area.condition());
+    let area = row.condition().map_or_else(
+        || format!("{}, never a condition", row.area.title()),
+        |condition| format!("{}, condition {condition}", row.area.title()),
+    );
     let mut out = format!("{}{}{}\n", style.bold(kind.name()), style.dot(), style.dim(&area));
     out.push_str(&text::paragraph(row.summary, style.width, ""));
     section(&mut out, style, "Impact", row.impact);

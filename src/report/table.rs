@@ -309,7 +309,7 @@ impl Table<'_> {
             (clear, all) if not_evaluated == 0 => format!("{clear} of {} clear", text::counted(all, "kind")),
             (clear, all) => {
                 let all = text::counted(all, "kind");
-                format!("{clear} of {all} clear, {not_evaluated} not evaluated or not wholly")
+                format!("{clear} of {all} clear, {not_evaluated} not or only partly evaluated")
             }
         };
         let mut looked = self.looked_at(area);
@@ -372,7 +372,7 @@ impl Table<'_> {
             let hint = match report.origin {
                 Origin::Look => "use --for 30s",
                 Origin::Agent | Origin::Cluster => "the agent has just started",
-                Origin::Replay => "the recording has just started",
+                Origin::Replay => "the recording has not shown two yet",
             };
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
             self.item(Mark::Info, "", &body);
@@ -511,7 +511,7 @@ mod tests {
         let text = shown(&report, 0);
         let kinds = Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == Area::Eviction).count();
         // MemoryStall and NodeSaturated need time; PidExhaustion was evaluated in part.
-        let clear = format!("{} of {kinds} kinds clear, 3 not evaluated or not wholly", kinds - 3);
+        let clear = format!("{} of {kinds} kinds clear, 3 not or only partly evaluated", kinds - 3);
         assert!(text.contains(&clear), "{text}");
         assert!(text.contains("PidExhaustion: not evaluated for any pod"), "{text}");
     }

@@ -40,7 +40,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const MAX_PAUSE: Duration = Duration::from_secs(86_400);
 
 /// What is told while nobody wishes it.
-const OFF: &str = "the statistics of EBS volumes are read in the profile nvme-stats alone (the component nvme-stats, or \
+const OFF: &str = "the statistics of EBS volumes are read only in the profile nvme-stats (the component nvme-stats, or \
                    the setting of this name)";
 
 /// The controllers as far as they were asked, for one thread after the other.

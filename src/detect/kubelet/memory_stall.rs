@@ -91,8 +91,10 @@ fn machine(
         if memory.swap_total > 0 {
             evidence.push(memory.says(format!("{} of {} bytes of swap are free", memory.swap_free, memory.swap_total)));
         }
-        let message =
-            format!("the machine waits for memory {full:.0} % of the time, with {} available", bytes(available));
+        let message = format!(
+            "all tasks were stalled on memory {full:.0} % of the last 10 s, with {} available",
+            bytes(available)
+        );
         finding(Object::node(), message, evidence)
     })
 }

@@ -214,7 +214,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
         std::cmp::Ordering::Greater if room.interfaces == 0 => (
             Severity::Warning,
             format!(
-                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} wants --reserved-volume-attachments={others}"
+                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} needs --reserved-volume-attachments={others}"
             ),
         ),
         // The CNI attaches interfaces when pods come, so that this is usual: it matters when volumes are that many.
@@ -222,7 +222,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
             if count.attached >= right { Severity::Warning } else { Severity::Info },
             format!(
                 "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counted fewer interfaces when it started \
-                 (restart it here: it counts again), or it wants --reserved-volume-attachments={others} at least, and one \
+                 (restart it here: it counts again), or it needs --reserved-volume-attachments={others} at least, and one \
                  more for each interface that comes later"
             ),
         ),
@@ -230,7 +230,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
             Severity::Info,
             format!(
                 "CSINode says {said} volumes fit, and {right} would: {of}; unless fewer are wanted (--volume-attach-limit){kept} or \
-                 the driver is older than the instance type, {driver} wants --reserved-volume-attachments={others}"
+                 the driver is older than the instance type, {driver} needs --reserved-volume-attachments={others}"
             ),
         ),
     };

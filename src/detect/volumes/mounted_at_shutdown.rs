@@ -97,7 +97,7 @@ fn finding(
         severity,
         object: Object::node(),
         message: format!(
-            "this node is to go ({sign}), and still has {volume} ({}){more} mounted{cause}",
+            "this node is about to be removed ({sign}), and still has {volume} ({}){more} mounted{cause}",
             describe(mount)
         ),
         evidence,

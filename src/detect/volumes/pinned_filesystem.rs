@@ -121,7 +121,10 @@ fn finding(
     Finding {
         kind: KIND,
         severity,
-        message: format!("the {} filesystem on {what} is alive although the host does not mount it: {who}", key.fstype),
+        message: format!(
+            "the {} filesystem on {what} is still active although the host does not mount it: {who}",
+            key.fstype
+        ),
         object,
         evidence: seen,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),

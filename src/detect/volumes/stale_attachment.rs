@@ -64,9 +64,9 @@ fn finding(volume: &Volume<'_>) -> Finding {
         Tri::Yes(()) => {
             let leaving = volume.node().and_then(|node| leaving(node.value));
             let busy = volume.busy_with().map(|busy| format!(" ({busy})")).unwrap_or_default();
-            let going = leaving.as_ref().map(|(_, sign)| format!(", and this node is to go ({sign})"));
+            let going = leaving.as_ref().map(|(_, sign)| format!(", and this node is about to be removed ({sign})"));
             let message = format!(
-                "the kubelet does not use {id} any more{busy}, and the attach-detach controller has not asked for it back{}",
+                "the kubelet does not use {id} any more{busy}, and the attach-detach controller has not requested its detach{}",
                 going.unwrap_or_default()
             );
             (if leaving.is_some() { Severity::Warning } else { Severity::Info }, message)

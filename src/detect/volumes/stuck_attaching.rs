@@ -60,7 +60,7 @@ fn why(volume: &Volume<'_>) -> String {
     match volume.attachment() {
         Ok(Some(attachment)) => why_by(attachment.value),
         Ok(None) => "it has no VolumeAttachment, as when another node still has the volume".to_owned(),
-        Err(_) => "what the controller makes of it is not known".to_owned(),
+        Err(_) => "the state of its VolumeAttachment is not known yet".to_owned(),
     }
 }
 

@@ -74,7 +74,7 @@ fn finding(volume: &Volume<'_>) -> Finding {
         kind: STUCK,
         severity: Severity::Warning,
         object: volume.object(),
-        message: format!("{id} is to be detached{since}, and is still here{ec2}: {why}"),
+        message: format!("{id} should have been detached{since}, and is still here{ec2}: {why}"),
         evidence: volume.all_evidence(),
         advice: crate::catalogue::row(STUCK).remediation.to_owned(),
     }

@@ -99,7 +99,7 @@ fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>
             let found = volume.device().and_then(|(dev, _)| holders.of(dev, evidence));
             let first = found.and_then(|found| Some(holders.name(found.first()?)));
             let who = first.map(|who| format!(", by {who}")).unwrap_or_default();
-            format!("its filesystem is alive although the host does not mount it{who}")
+            format!("its filesystem is still active although the host does not mount it{who}")
         }
     }
 }

@@ -67,7 +67,10 @@ impl Search<'_> {
             return Err(self.root.malformed(path, reason));
         }
         if end != End::Whole {
-            let why = format!("{} has more mounts than can be told from those of others", self.root.name(path));
+            let why = format!(
+                "{} has more mounts than can be distinguished from those of other processes",
+                self.root.name(path)
+            );
             return Err(Unknown::new(Cause::TooLarge, why));
         }
         let first = numbers.first().copied();

@@ -213,7 +213,7 @@ impl<'v> Volume<'v> {
             return Some(format!("{} is a loop device over it", device.name));
         }
         let alive = self.live_filesystem()?;
-        Some(format!("its {} filesystem is alive although the host does not mount it", alive.fstype))
+        Some(format!("its {} filesystem is still active although the host does not mount it", alive.fstype))
     }
 
     /// A loop device's file that is this disk's node, or the kubelet's bind of it.
