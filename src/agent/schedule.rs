@@ -136,7 +136,9 @@ impl Schedule {
         now: NodeTime,
         granted: &mut Vec<Lookup>,
     ) {
-        self.asked.retain(|_, asked| now.up.saturating_sub(asked.at) < asked.wait * 2);
+        // One to the API server or to EC2 that waits for the budget is not a first try again: `follow` ends those.
+        let is_of_host = |lookup: &Lookup| lookup.source().provider() == Provider::Host;
+        self.asked.retain(|lookup, asked| !is_of_host(lookup) || now.up.saturating_sub(asked.at) < asked.wait * 2);
         self.follow(lookups, now);
         let mut ready: Vec<_> = lookups.iter().filter(|lookup| self.may_be_put(lookup, now)).cloned().collect();
         ready.sort_by_cached_key(|lookup| self.rank(lookup, urgent));

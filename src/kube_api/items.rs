@@ -3,8 +3,8 @@
 use super::ApiError;
 use crate::facts::Cause;
 
-/// etcd takes no object above 1.5 MiB; JSON may take some more.
-const MAX_ITEM_BYTES: usize = 8 << 20;
+/// etcd takes no object above 1.5 MiB; the JSON of one that is all `<` takes six times that.
+const MAX_ITEM_BYTES: usize = 12 << 20;
 /// What a list holds beside its items.
 const MAX_REST_BYTES: usize = 256 << 10;
 

@@ -11,7 +11,7 @@ use super::{ApiError, Meter, chain};
 use crate::facts::Cause;
 
 /// etcd takes no object above 1.5 MiB; a line without an end is no watch.
-const MAX_LINE_BYTES: usize = 8 << 20;
+const MAX_LINE_BYTES: usize = 12 << 20;
 
 /// Lines of a watch, as they come.
 #[derive(Debug)]

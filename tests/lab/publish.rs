@@ -92,10 +92,17 @@ fn node(name: &str) -> Value {
     }})
 }
 
+/// A kubelet makes one for its Node, with the drivers that are registered.
+fn csi_node(name: &str) -> Value {
+    let driver = json!({"name": "ebs.csi.aws.com", "nodeID": "i-0123456789abcdef0", "topologyKeys": null, "allocatable": {"count": 25}});
+    json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": name}, "spec": {"drivers": [driver]}})
+}
+
 impl Ground {
     fn new() -> Result<Self> {
         let plane = ControlPlane::start()?;
         plane.apply(&node("a").to_string())?;
+        plane.apply(&csi_node("a").to_string())?;
         plane.kubectl(&["apply", "-k", &format!("{DAEMONSET}/base")])?;
         let mut own_pod = Value::Null;
         wait_for("the DaemonSet's pod", || {

@@ -25,6 +25,9 @@ const PATH: &str = "dev/kmsg";
 /// Bytes of a copied log: more than the kernel keeps of one.
 const MAX_COPY: usize = 8 << 20;
 
+/// The kernel writes its first record before this time since boot.
+const BEGINNING: Duration = Duration::from_secs(1);
+
 /// How many records one look takes. The rest is read in the next one: a flood must not hold up a cycle.
 const MAX_PER_LOOK: usize = 5_000;
 /// The kernel formats no record longer than this (CONSOLE_EXT_LOG_MAX).
@@ -193,6 +196,10 @@ impl Log {
     }
 
     fn hear(&mut self, message: &Message<'_>) {
+        // The oldest record that is left is none of the boot's: those before it were overwritten, or cleared.
+        if self.next.is_none() && message.up > BEGINNING {
+            self.lose(1, message.up);
+        }
         let expected = self.next.unwrap_or(message.seq);
         if message.seq < expected {
             return; // heard already, before the device was opened anew
@@ -329,9 +336,18 @@ mod tests {
         let log = kmsg.read(&root, at(1_000)).unwrap();
         let seqs: Vec<u64> = log.records.iter().map(|record| record.seq).collect();
         assert_eq!(seqs, [901, 905, 906, 907, 909, 911, 912, 914]);
-        assert_eq!(log.lost, 2, "908 and 910 are not in the copy");
+        assert_eq!(log.lost, 3, "908 and 910 are not in the copy, nor is its beginning");
         assert_eq!(log.records[0].up.as_micros(), 81_000_001);
         assert_eq!(kmsg.read(&root, at(1_000)).unwrap(), log, "a second look at a copy sees the same");
+    }
+
+    #[test]
+    fn a_log_that_does_not_begin_with_the_boot_lacks_records() {
+        let log = |up: u64| parse_kmsg(format!("6,7,{up},-;x\n").as_bytes()).unwrap().log(at(90_000));
+        assert_eq!((log(0).lost, log(0).loss), (0, None));
+        let late = log(80_000_000_000);
+        assert!(late.lost == 1 && late.loss.is_some(), "{late:?}");
+        assert_eq!(late.incomplete, None, "what was overwritten hours ago hides nothing of the last minutes");
     }
 
     #[test]

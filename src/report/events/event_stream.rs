@@ -93,6 +93,11 @@ impl EventStream {
         if self.pending.as_ref().is_some_and(|pending| pending.say == Say::Resolved && pending.under_way.is_none()) {
             self.pending = None;
         }
+        // What became worse is not announced as if it still stood as before.
+        let is_worse = self.published.as_ref().is_some_and(|(_, published)| finding.severity > *published);
+        if is_worse && self.pending.as_ref().is_some_and(|p| p.say == Say::Still && p.under_way.is_none()) {
+            self.pending = None;
+        }
         if self.pending.is_none() {
             self.pending =
                 self.due(key, finding.severity, now).map(|say| PendingEvent::new(say, finding.severity, now));
