@@ -178,7 +178,7 @@ fn a_page_that_is_too_large_is_halved_at_once_and_stays_so() {
         let fake = world();
         fake.without_streaming_lists();
         // No server has such an object: no page of it is small enough.
-        fake.put(large_pod("whale", 9 << 20));
+        fake.put(large_pod("whale", 13 << 20));
         let (_, mut watched) = watch(&fake).await;
         let is_too_large = |w: &Watched| matches!(&w.pods, Some(Reading::Unknown(why)) if why.cause == Cause::TooLarge);
         watched.until("a page that is too large", is_too_large).await;

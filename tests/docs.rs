@@ -484,10 +484,9 @@ fn literals(code: &str) -> Vec<String> {
             rest = from.split_once('\n').map_or("", |(_, rest)| rest);
         } else if from.starts_with("'\"'") || from.starts_with("'\\\"'") || from.starts_with("'\\''") {
             rest = &from[if from.starts_with("'\\") { 4 } else { 3 }..];
-        } else if from.starts_with('"') {
+        } else if let Some(body) = from.strip_prefix('"') {
             let is_raw = head.ends_with('r') || head.ends_with('#');
             let end = if head.ends_with("r#") { "\"#" } else { "\"" };
-            let body = &from[1..];
             let mut to = body.find(end).unwrap();
             while !is_raw && body[..to].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1 {
                 to += 1 + body[to + 1..].find('"').unwrap();

@@ -206,7 +206,8 @@ fn an_old_kill_of_this_boot_is_shown_with_its_age() {
     };
     let tree = Tree::whole();
     let kill = format!(
-        "6,900,{then}000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a.scope,mems_allowed=0,\
+        "5,899,0,-;Linux version 6.1.141-155.222.amzn2023.x86_64\n\
+         6,900,{then}000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a.scope,mems_allowed=0,\
          oom_memcg=/kubepods.slice,task_memcg=/kubepods.slice/a.scope,task=stress,pid=68061,uid=0\n"
     );
     tree.write("proc/uptime", uptime.as_bytes());
