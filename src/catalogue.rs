@@ -115,12 +115,16 @@ fn commands_of(text: &Text) -> String {
 }
 
 impl Row {
+    /// Whether a finding of this kind can be critical.
+    #[must_use]
+    pub fn may_be_critical(&self) -> bool {
+        self.critical_after.is_some() || self.severities.iter().any(|(severity, _)| *severity == Severity::Critical)
+    }
+
     /// The condition that a finding of this kind sets; none where no finding of it is critical.
     #[must_use]
     pub fn condition(&self) -> Option<&'static str> {
-        let is_critical = |(severity, _): &(Severity, _)| *severity == Severity::Critical;
-        let may_be = self.critical_after.is_some() || self.severities.iter().any(is_critical);
-        may_be.then(|| self.area.condition())
+        self.may_be_critical().then(|| self.area.condition())
     }
 
     fn of(text: &Text) -> Self {
@@ -183,13 +187,6 @@ pub fn scope(kind: Kind) -> Scope {
 #[must_use]
 pub fn concerns_pod_owner(kind: Kind) -> bool {
     row(kind).concerns_pod_owner
-}
-
-/// Whether a finding of this kind can be critical.
-#[must_use]
-pub fn may_be_critical(kind: Kind) -> bool {
-    let row = row(kind);
-    row.critical_after.is_some() || row.severities.iter().any(|(severity, _)| *severity == Severity::Critical)
 }
 
 macro_rules! declare {

@@ -78,7 +78,7 @@ impl Engine {
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
         step.lookups = self.lookups.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let urgent = self.lookups.iter().filter(|(kind, _)| catalogue::may_be_critical(**kind));
+        let urgent = self.lookups.iter().filter(|(kind, _)| catalogue::row(**kind).may_be_critical());
         for (kind, lookup) in urgent.flat_map(|(kind, lookups)| lookups.iter().map(move |lookup| (*kind, lookup))) {
             step.urgent.entry(lookup.clone()).or_insert(kind);
         }

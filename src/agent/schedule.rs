@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::collect::cluster::lookups::{BURST, REFILL};
+use crate::collect::cluster::lookups::{REFILL, TokenBucket};
 use crate::facts::{Lookup, NodeTime, Provider, Source, SourceSet};
 use crate::finding::Kind;
 
-/// A lookup to the host is answered again at most this often: a scan of mount namespaces is a habit for nobody.
+/// A lookup to the host is answered again at most this often: a scan of mount namespaces costs too much to be a habit.
 const HOST_LOOKUP_RETRY: Duration = Duration::from_secs(60);
 
 /// To the API server and to EC2 it is put when it has stood for so long: most of what disagrees agrees by itself in seconds.
@@ -24,7 +24,7 @@ const FIRST_TRIES: u32 = 2;
 /// Lookups for the pods of one namespace that may be open at a time.
 const MAX_PER_NAMESPACE: usize = 10;
 
-/// Sources that detectors compare with one another: half of them anew would show what is not so.
+/// Sources that detectors compare with one another: half of them newer than the others would show what is not so.
 const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]),
     SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
@@ -43,8 +43,7 @@ struct LastLookup {
 /// What may be asked of the API server: its collector has no more, and does not know what is urgent.
 #[derive(Debug)]
 struct ApiBudget {
-    tokens: f64,
-    since: Duration,
+    bucket: TokenBucket,
     /// What kinds took of the reserve, and when.
     reserve: Vec<(Kind, Duration)>,
 }
@@ -52,21 +51,19 @@ struct ApiBudget {
 impl ApiBudget {
     /// Takes the right to put a lookup. The reserve is for an urgent kind, and no kind takes all of it.
     fn take(&mut self, urgent: Option<Kind>, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.since);
-        self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
-        self.since = now;
-        if self.tokens >= API_RESERVE + 1.0 {
-            self.tokens -= 1.0;
+        self.bucket.refill(now);
+        if self.bucket.tokens >= API_RESERVE + 1.0 {
+            self.bucket.tokens -= 1.0;
             return true;
         }
-        let Some(kind) = urgent.filter(|_| self.tokens >= 1.0) else { return false };
+        let Some(kind) = urgent.filter(|_| self.bucket.tokens >= 1.0) else { return false };
         let earned_again = REFILL.mul_f64(API_RESERVE);
         self.reserve.retain(|(_, at)| now.saturating_sub(*at) < earned_again);
         if self.reserve.iter().filter(|(other, _)| *other == kind).count() >= RESERVE_PER_KIND {
             return false;
         }
         self.reserve.push((kind, now));
-        self.tokens -= 1.0;
+        self.bucket.tokens -= 1.0;
         true
     }
 }
@@ -103,7 +100,7 @@ impl Schedule {
             due: due.collect(),
             asked: BTreeMap::new(),
             stands: BTreeMap::new(),
-            api: ApiBudget { tokens: f64::from(BURST), since: Duration::ZERO, reserve: Vec::new() },
+            api: ApiBudget { bucket: TokenBucket::full(Duration::ZERO), reserve: Vec::new() },
         }
     }
 
@@ -173,7 +170,7 @@ impl Schedule {
         }
     }
 
-    /// A lookup to the API server or to EC2 that is no longer put begins anew when it comes back.
+    /// A lookup to the API server or to EC2 that is no longer put starts again when it comes back.
     fn follow(&mut self, lookups: &[Lookup], now: NodeTime) {
         let of_api = |lookup: &&Lookup| lookup.source().provider() != Provider::Host;
         let lookups: BTreeSet<&Lookup> = lookups.iter().collect();
@@ -242,6 +239,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::collect::cluster::lookups::BURST;
     use crate::facts::{BootId, DevId};
 
     fn at(seconds: u64) -> NodeTime {

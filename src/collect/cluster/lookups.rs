@@ -37,16 +37,29 @@ struct AnswerCache {
 }
 
 /// A share of the API server's time.
-struct TokenBucket {
-    tokens: f64,
-    since: NodeTime,
+#[derive(Debug)]
+pub struct TokenBucket {
+    /// Requests that may be made now.
+    pub tokens: f64,
+    since: Duration,
 }
 
 impl TokenBucket {
-    fn take(&mut self, now: NodeTime) -> Result<(), Unknown> {
-        let passed = now.since(&self.since).unwrap_or_default();
+    /// A full one, at this time since boot.
+    #[must_use]
+    pub fn full(now: Duration) -> Self {
+        Self { tokens: f64::from(BURST), since: now }
+    }
+
+    /// Adds what was earned until this time since boot.
+    pub fn refill(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.since);
         self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
         self.since = now;
+    }
+
+    fn take(&mut self, now: NodeTime) -> Result<(), Unknown> {
+        self.refill(now.up);
         if self.tokens < 1.0 {
             let why =
                 format!("not asked: the budget of {BURST} requests, one more each {} s, is used up", REFILL.as_secs());
@@ -60,7 +73,7 @@ impl TokenBucket {
 /// Answers lookups for ever; those that wait together are told together.
 pub(super) async fn answer(api: Api, clock: Clock, mailbox: Arc<Mailbox>, mut asked: UnboundedReceiver<Vec<Lookup>>) {
     let mut cache = AnswerCache::default();
-    let mut bucket = TokenBucket { tokens: f64::from(BURST), since: clock.now() };
+    let mut bucket = TokenBucket::full(clock.now().up);
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
@@ -182,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_budget_lets_a_burst_through_and_then_one_each_two_minutes() {
-        let mut bucket = TokenBucket { tokens: f64::from(BURST), since: at(0) };
+        let mut bucket = TokenBucket::full(at(0).up);
         for _ in 0..BURST {
             assert_eq!(bucket.take(at(0)), Ok(()));
         }
