@@ -189,13 +189,21 @@ impl Scenario {
 
     /// Plays it through and writes down what was observed.
     pub fn record(&self, base: &[Edit], writer: &mut barnacle::recording::Writer<impl std::io::Write>) {
-        for (at, seen) in self.observe(base) {
-            writer.step(at, &seen).unwrap();
+        let (world, all) = self.played(base);
+        let root = world.path().display().to_string();
+        for (at, seen) in all {
+            // The tree has another path in each run, and reasons name it.
+            let text = serde_json::to_string(&seen).unwrap().replace(&root, "");
+            writer.step(at, &serde_json::from_str::<Vec<Observation>>(&text).unwrap()).unwrap();
         }
     }
 
     /// Plays it through; what was observed in each round.
     pub fn observe(&self, base: &[Edit]) -> Vec<(NodeTime, Vec<Observation>)> {
+        self.played(base).1
+    }
+
+    fn played(&self, base: &[Edit]) -> (World, Vec<(NodeTime, Vec<Observation>)>) {
         let mut world = World::new(base);
         let mut all = Vec::new();
         let mut next = 0;
@@ -211,7 +219,7 @@ impl Scenario {
             world.rounds(step.second, |at, seen| all.push((at, seen.to_vec())));
             next = step.second + PASS;
         }
-        all
+        (world, all)
     }
 
     /// Plays it through; what came out otherwise than it says.

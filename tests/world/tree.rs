@@ -101,6 +101,10 @@ impl World {
         }
     }
 
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// What a source returned when it was read last; `None` before that.
     pub fn latest(&self, source: Source) -> Option<&Observation> {
         self.latest.get(&source)
