@@ -86,7 +86,7 @@ impl Kmsg {
         if news.lost {
             log.lose(1, at.up);
         }
-        let heard = syslog.each(&news.lines, |message| log.hear(message));
+        let heard = syslog.each(news.lines(), |message| log.hear(message));
         heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
     }
 }
