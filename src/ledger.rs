@@ -267,12 +267,14 @@ impl Ledger {
                 severity: entry.finding.severity,
                 since: entry.first_seen,
                 share: share(object),
+                stands: true,
             });
             let raised = new.iter().map(|(object, finding)| Candidate {
                 object,
                 severity: finding.severity,
                 since: before.raised_since(object, at.wall),
                 share: share(object),
+                stands: false,
             });
             let (kept, left_out) = admission::admit(standing.chain(raised).collect(), &before, at.wall);
             let kept: BTreeSet<&Object> = kept.into_iter().collect();

@@ -491,6 +491,35 @@ fn a_critical_finding_of_the_node_is_kept_whatever_a_tenant_raises() {
     assert_eq!(ledger.entries().filter(|entry| entry.finding.severity == Severity::Critical).count(), 2);
 }
 
+/// Whoever can make disks or loop devices can make many findings that concern no pod.
+#[test]
+fn many_findings_of_no_pod_displace_neither_what_stands_nor_those_of_pods() {
+    let of_node = |name: &str, n: usize, severity: Severity| {
+        let object = |n| Object::new(ObjectType::Device, format!("{name}{n:03}"));
+        (0..n).map(|n| Finding { severity, object: object(n), ..finding("") }).collect::<Vec<_>>()
+    };
+    let stand = |ledger: &Ledger, name: &str| {
+        ledger.entries().filter(|entry| entry.finding.object.id.starts_with(name)).count()
+    };
+    let mut ledger = Ledger::default();
+    let old = || of_node("old", 3, Severity::Critical);
+    let pods = || of_pods("db", 0..20, Severity::Critical);
+    changes(&mut ledger, 0, all([old(), pods()]));
+    let seen = changes(&mut ledger, 30, all([old(), pods(), of_node("new", 150, Severity::Critical)]));
+    assert!(!seen.contains(&Change::Displaced), "{seen:?}");
+    assert_eq!((stand(&ledger, "old"), kept(&ledger, "db"), stand(&ledger, "new")), (3, 20, 77));
+    // Pods that come later have what is beyond the share of the node's.
+    let late = || of_pods("late", 0..40, Severity::Critical);
+    changes(&mut ledger, 60, all([old(), pods(), of_node("new", 150, Severity::Critical), late()]));
+    assert_eq!((stand(&ledger, "old"), kept(&ledger, "db"), kept(&ledger, "late")), (3, 20, 30));
+    // What is worse than what stands displaces it.
+    let mut ledger = Ledger::default();
+    let mild = || of_node("mild", 80, Severity::Warning);
+    changes(&mut ledger, 0, all([mild()]));
+    changes(&mut ledger, 30, all([mild(), of_node("worse", 40, Severity::Critical)]));
+    assert_eq!((stand(&ledger, "worse"), stand(&ledger, "mild")), (40, 40));
+}
+
 #[test]
 fn each_namespace_has_its_share_and_another_one_is_not_pushed_out() {
     let mut ledger = Ledger::default();
