@@ -373,6 +373,8 @@ pub struct KindEvaluation {
     pub coverage: Coverage,
     /// What the detector wants to know.
     pub lookups: Vec<Lookup>,
+    /// Of each of them: the severity of the finding that it is for, as severe as that may be where it is not decided.
+    pub urgency: BTreeMap<Lookup, Severity>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
     pub severity_unknown: BTreeMap<Object, Unknown>,
     /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
@@ -388,6 +390,7 @@ impl KindEvaluation {
             raised: Vec::new(),
             coverage: Coverage::Full,
             lookups: Vec::new(),
+            urgency: BTreeMap::new(),
             severity_unknown: BTreeMap::new(),
             shown_under: BTreeMap::new(),
         }
