@@ -410,9 +410,9 @@ impl RawHandles {
         if mounts.incomplete().is_none() {
             self.handles.retain(|pv, _| shown.contains(pv));
         }
-        for pv in shown.into_iter().take(MAX_RAW_HANDLES.saturating_sub(self.handles.len())) {
-            self.handles.entry(pv).or_default();
-        }
+        let room = MAX_RAW_HANDLES.saturating_sub(self.handles.len());
+        let new: Vec<String> = shown.into_iter().filter(|pv| !self.handles.contains_key(pv)).take(room).collect();
+        self.handles.extend(new.into_iter().map(|pv| (pv, None)));
     }
 
     fn follow(&mut self, answers: &Answers<PersistentVolume>) {
