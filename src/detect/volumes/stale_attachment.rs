@@ -44,8 +44,10 @@ impl DetectVolumes for StaleAttachment {
             let decision = decision.and_then(|()| match volume.ec2() {
                 // What goes with the instance came with it.
                 Ok(Some(known)) if known.attachment.delete_on_termination => Tri::No(volume.no()),
-                // Where EC2 is asked and does not answer, whether it does is not known.
-                Err(why) if failed(&why) => Tri::Unknown(why),
+                // Where EC2 is asked and does not answer, whether it does is not known. One that Kubernetes has attached did not come with it.
+                Err(why) if failed(&why) && !matches!(volume.is(&[State::Unclaimed]), Tri::Yes(())) => {
+                    Tri::Unknown(why)
+                }
                 _ => Tri::Yes(finding(volume)),
             });
             out.decide(KIND, || volume.object(), decision);
