@@ -377,6 +377,8 @@ pub struct KindEvaluation {
     pub urgency: BTreeMap<Lookup, Severity>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
     pub severity_unknown: BTreeMap<Object, Unknown>,
+    /// Raised objects whose finding rests on a lookup that has no answer yet: it is suspected, and cannot be confirmed before.
+    pub awaited: BTreeMap<Object, Unknown>,
     /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
     pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
 }
@@ -392,6 +394,7 @@ impl KindEvaluation {
             lookups: Vec::new(),
             urgency: BTreeMap::new(),
             severity_unknown: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             shown_under: BTreeMap::new(),
         }
     }

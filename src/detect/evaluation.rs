@@ -50,13 +50,15 @@ pub struct Raised {
     pub finding: Finding,
     /// Why it may be more severe.
     pub severity_unknown: Option<Unknown>,
+    /// The lookup without an answer that it rests on: until that comes it is only suspected.
+    pub awaited: Option<Unknown>,
     /// The finding that it follows from, under which it is shown for as long as that one stands.
     pub shown_under: Tri<FindingKey, ()>,
 }
 
 impl From<Finding> for Raised {
     fn from(finding: Finding) -> Self {
-        Self { finding, severity_unknown: None, shown_under: Tri::No(()) }
+        Self { finding, severity_unknown: None, awaited: None, shown_under: Tri::No(()) }
     }
 }
 
@@ -143,11 +145,12 @@ impl Evaluation {
         let Decisions { evaluation, decided, .. } = decisions;
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(Raised { finding, severity_unknown, shown_under }) => {
+            Tri::Yes(Raised { finding, severity_unknown, awaited, shown_under }) => {
                 if !matches!(shown_under, Tri::No(())) {
                     evaluation.shown_under.insert(finding.object.clone(), shown_under);
                 }
                 evaluation.severity_unknown.extend(severity_unknown.map(|why| (finding.object.clone(), why)));
+                evaluation.awaited.extend(awaited.map(|why| (finding.object.clone(), why)));
                 evaluation.raised.push(finding);
             }
             Tri::No(_) => {}

@@ -630,3 +630,20 @@ fn what_a_finding_follows_from_is_kept_over_a_restart() {
     let again = Ledger::with_memory(ledger.memory(), at(50));
     assert_eq!(shown_under(&again, KIND), Some(Kind::DeadMount));
 }
+
+#[test]
+fn what_rests_on_a_lookup_without_an_answer_is_suspected_and_not_confirmed() {
+    let mut ledger = Ledger::default();
+    let awaiting = || {
+        let why = Unknown::new(Cause::NotAsked, "not asked yet");
+        KindEvaluation { awaited: BTreeMap::from([(object("a"), why)]), ..raised(&["a"]) }
+    };
+    assert_eq!(changes(&mut ledger, 0, awaiting()), [Change::Suspected]);
+    assert_eq!(changes(&mut ledger, 40, awaiting()), []);
+    assert_eq!(ledger.pending().count(), 0, "time alone decides nothing");
+    // It stood all the while.
+    assert_eq!(changes(&mut ledger, 50, raised(&["a"])), [Change::Confirmed]);
+    // What is confirmed stays so.
+    assert_eq!(changes(&mut ledger, 60, awaiting()), []);
+    assert!(ledger.entries().all(|entry| entry.confirmed.is_some()));
+}

@@ -2,6 +2,7 @@
 
 mod cmdline;
 mod duration;
+mod embedded;
 mod file;
 mod quantity;
 mod settings;
@@ -61,6 +62,8 @@ struct Others {
     hidden: Option<Unknown>,
     /// One that runs a kubelet inside itself.
     embedder: Option<String>,
+    /// The directory that this one gives to its kubelet, where that is not the usual one.
+    embedded_root: Option<String>,
     /// The first process was seen: the list is that of the machine.
     first: bool,
 }
@@ -82,6 +85,8 @@ impl Finder {
         let kubelet_root = kubelet_root.trim_end_matches('/');
         let found = self.find(root, kubelet_root, &mut others)?;
         self.pid = found.as_ref().map(|running| running.pid);
+        let of_embedder = others.embedded_root.take().filter(|_| found.is_none());
+        let kubelet_root = of_embedder.as_deref().unwrap_or(kubelet_root);
         match (found, config_file) {
             (Some(running), _) => of_process(root, &running, kubelet_root),
             (None, Some(path)) => of_setting(root, kubelet_root, path),
@@ -89,7 +94,7 @@ impl Finder {
         }
     }
 
-    fn find(&self, root: &Root, kubelet_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
+    fn find(&self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
         let mut look = Processes { root, path: String::new(), bytes: Vec::new() };
         if let Some(pid) = self.pid
             && let Some(running) = look.kubelet(pid).ok().flatten()
@@ -116,6 +121,8 @@ impl Finder {
                         && matches!(look.is_the_nodes(pid), Ok(true))
                     {
                         others.embedder = Some(format!("{name} (process {pid})"));
+                        let cmdline = look.read(pid, "cmdline").unwrap_or_default();
+                        others.embedded_root = embedded::root_dir(root, name, cmdline, set_root);
                     }
                 }
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
@@ -128,7 +135,7 @@ impl Finder {
         // Below the root of a whole machine nothing is hidden: without its directory or its files no kubelet has started.
         let is_whole = root.is_live() && !root.is_partial();
         Ok(found
-            .and_then(|running| if is_whole { believed(root, running, kubelet_root, others) } else { Some(running) }))
+            .and_then(|running| if is_whole { believed(root, running, set_root, others) } else { Some(running) }))
     }
 }
 

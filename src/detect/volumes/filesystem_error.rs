@@ -70,6 +70,8 @@ impl Detect for FilesystemError {
             decide(&key, decision, names, out);
         }
         out.incomplete(KIND, incomplete);
+        // A filesystem that /sys/fs does not list is known by its mount alone.
+        out.incomplete(KIND, mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete()));
     }
 }
 
