@@ -243,6 +243,8 @@ macro_rules! view {
                         Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
                         Observation::Mounts(Reading::Known { value, at }) => self.log_history.follow_mounts(value, at),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
+                        Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
+                        Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
                         _ => {}
                     }
