@@ -27,6 +27,7 @@ macro_rules! for_each_kind {
             volumes::instance_throttled (SETTINGS) => InstanceEbsThrottled;
             volumes::burst_forecast (SETTINGS) => EbsBurstForecast;
             volumes::filesystem_error => FilesystemError;
+            volumes::device_error => DeviceError;
             volumes::orphaned_pod_directory => OrphanedPodDirectory;
             volumes::stuck_unmount => StuckUnmount;
             volumes::orphaned_staging_mount => OrphanedStagingMount;
@@ -53,6 +54,9 @@ macro_rules! for_each_kind {
             network::neighbors (SETTINGS) => NeighborTableFull;
             instance::clock (SETTINGS) => ClockDrift;
             instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
+            instance::hung_task => HungTask;
+            instance::cpu_lockup => CpuLockup;
+            instance::kernel_fault => KernelFault;
         }
     };
 }

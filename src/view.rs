@@ -250,6 +250,8 @@ macro_rules! view {
                         }
                         Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
+                        Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
+                        Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
                         _ => {}
                     }

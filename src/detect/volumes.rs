@@ -4,6 +4,7 @@ pub mod attachment_limit;
 mod burst_bucket;
 pub mod burst_forecast;
 pub mod dead_mount;
+pub mod device_error;
 pub(super) mod ebs_type;
 pub mod filesystem_error;
 mod holders;

@@ -273,10 +273,22 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::RemountedReadOnly { device }
             | Event::XfsShutdown { device }
             | Event::XfsMountChanged { device }
+            | Event::XfsCorruption { device }
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
-        Some(Event::OomKill { .. } | Event::HungTask { .. }) | None => {}
+        Some(Event::NfsServer { server, .. }) => {
+            assert!(!server.is_empty() && server.len() <= 255 && server.is_ascii())
+        }
+        Some(Event::Fault { text }) => assert!(text.chars().count() <= 120, "{text}"),
+        Some(
+            Event::OomKill { .. }
+            | Event::HungTask { .. }
+            | Event::SoftLockup { .. }
+            | Event::HardLockup { .. }
+            | Event::RcuStall,
+        )
+        | None => {}
     }
 }
 
