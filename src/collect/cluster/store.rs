@@ -75,7 +75,7 @@ impl Store<Pod> {
         let mut broken = self.broken.values();
         let first = broken.next()?;
         let more = broken.len();
-        let why = if more == 0 { first.why.to_string() } else { format!("{} ({more} more like it)", first.why) };
+        let why = if more == 0 { first.why.clone() } else { format!("{} ({more} more like it)", first.why) };
         Some(Unknown::new(first.cause, why))
     }
 
