@@ -14,6 +14,7 @@ pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use crate::collect::host::disk_usage::KUBEPODS;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
@@ -142,6 +143,10 @@ impl Finder {
 /// The process, unless what its command line names is not there: it is another program under the kubelet's name then, and its
 /// settings are not used.
 fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Others) -> Option<Running> {
+    // What a kubelet in a container of its own is shown is not what stands here.
+    if first_mount(root, running.pid).is_some_and(|own| first_mount(root, 1).is_some_and(|hosts| hosts != own)) {
+        return Some(running);
+    }
     let Some(path) = missing(root, &running, Some(kubelet_root)) else { return Some(running) };
     let why = format!(
         "process {} is called kubelet and belongs to root, but {path} is not there, with which it would run: its settings \
@@ -150,6 +155,13 @@ fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Othe
     );
     others.hidden.get_or_insert(Unknown::new(Cause::Missing, why));
     None
+}
+
+/// The number of the first mount that a process is shown, which tells one mount namespace from another.
+fn first_mount(root: &Root, pid: u32) -> Option<u64> {
+    let mut head = Vec::new();
+    root.file(&format!("proc/{pid}/mountinfo")).ok()?.take(32).read_to_end(&mut head).ok()?;
+    String::from_utf8_lossy(&head).split(' ').next()?.parse().ok()
 }
 
 /// The one candidate, or the one of several that fits its own files.

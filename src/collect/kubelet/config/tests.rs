@@ -421,6 +421,14 @@ fn a_lone_kubelet_that_does_not_fit_its_files_is_named_and_not_believed() {
         let unknown = read().unwrap_err();
         assert!(unknown.why.contains("process 20 is called kubelet") && unknown.why.contains(path), "{unknown}");
     }
+    // In a mount namespace of its own it is shown other files.
+    tree.process(20, "kubelet", &["--root-dir=/own"]);
+    for (own, is_believed) in
+        [("700 650 0:70 / / rw - overlay o rw\n", true), ("29 1 254:0 / / rw - ext4 d rw\n", false)]
+    {
+        tree.write("proc/1/mountinfo", "29 1 254:0 / / rw - ext4 d rw\n").write("proc/20/mountinfo", own);
+        assert_eq!(read().is_ok(), is_believed);
+    }
     tree.process(20, "kubelet", &["--root-dir=/outer", "--config=/k.yaml"]).write("outer/x", "").write("k.yaml", KIND);
     assert_eq!(read().unwrap(), "/outer");
     tree.process(20, "kubelet", &[]);
