@@ -6,6 +6,7 @@
 
 mod access;
 mod items;
+mod kubelet;
 mod lines;
 mod meter;
 
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use crate::facts::{Cause, Unknown};
 
 pub use access::{Access, connect, needs_program};
+pub use kubelet::{KubeletApi, ServiceAccount};
 pub use lines::Lines;
 pub use meter::{Meter, Verb};
 

@@ -2,6 +2,7 @@
 
 pub mod input;
 mod io_series;
+mod kubelet;
 mod log_history;
 
 use std::collections::VecDeque;
@@ -92,6 +93,7 @@ impl<T> Fact<T> {
         let why = match source.provider() {
             Provider::Host => Unknown::not_asked(),
             Provider::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
+            Provider::Kubelet => Unknown::new(Cause::NotAsked, "the kubelet was not asked"),
             Provider::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
         };
         Self { source, now: Reading::Unknown(why), before: None, between: None }
@@ -215,6 +217,8 @@ macro_rules! view {
             pub io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
             pub log_history: LogHistory,
+            /// The kubelet's configuration by its own answer, where that counts.
+            pub(crate) effective: Option<kubelet::Effective>,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -229,6 +233,7 @@ macro_rules! view {
                     recent_pods: RecentPods::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
+                    effective: None,
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -252,6 +257,7 @@ macro_rules! view {
                 }
                 $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
                 self.hold_disks_against_controllers();
+                self.effective = kubelet::Effective::of(&self.kubelet_config, &self.kubelet_configz);
                 fresh
             }
 
