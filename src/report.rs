@@ -571,6 +571,13 @@ fn notes(engine: &Engine) -> Vec<Note> {
             }
             ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
         };
+        let text = match engine.view().why_no_configz() {
+            // What is not asked, or not where it runs, is no news.
+            Some(why) if !matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {
+                format!("{text}; the kubelet's own answer does not count: {why}")
+            }
+            _ => text,
+        };
         notes.push(Note::new(About::Thresholds, text));
     }
     notes

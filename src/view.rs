@@ -116,6 +116,12 @@ impl<T> Fact<T> {
         self.now.known().ok().or(before)
     }
 
+    /// The same, with the time at which it was read.
+    fn last_seen(&self) -> Option<Seen<'_, T>> {
+        let before = || self.before.as_ref().map(|(value, at)| Seen { source: self.source, value, at: *at });
+        self.known().ok().or_else(before)
+    }
+
     /// The value now and the one to compare it with, with the time between.
     ///
     /// # Errors
@@ -454,7 +460,9 @@ impl View {
             Source::KubeletConfig => {
                 let config = self.kubelet_config.known().ok()?.value;
                 let expected = config.origin != ConfigOrigin::NoKubelet;
-                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| expected)
+                // Where its own answer counts nothing rests on the files.
+                let files_count = expected && self.effective.is_none();
+                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| files_count)
             }
             _ => None,
         };

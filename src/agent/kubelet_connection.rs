@@ -9,7 +9,7 @@ use super::kube_connection::node_name;
 use crate::collect::clock::Clock;
 use crate::collect::kubelet::configz::Configz;
 use crate::config::Config;
-use crate::facts::{Cause, NodeTime, Observation, Source, Unknown};
+use crate::facts::{NodeTime, Observation};
 use crate::kube_api::ServiceAccount;
 
 /// How long a look waits for an answer: a little longer than a request may take.
@@ -18,19 +18,13 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// The kubelet's API as the agent has it.
 pub(super) struct KubeletConnection {
     collector: Option<Configz>,
-    /// What there is to say once where it is not asked.
-    unreported: Option<Unknown>,
 }
 
 impl KubeletConnection {
     /// Nothing is asked before the kubelet was seen to run.
     pub fn open(config: &Config, clock: Clock) -> Self {
         let start = |address| Configz::start(address, node_name(config), ServiceAccount::default(), clock);
-        let collector = config.kubelet_address.map(start);
-        let why = "the kubelet is not asked for its configuration: the setting kubelet-address is not set (the component \
-            kubelet-api of the DaemonSet sets it)";
-        let unreported = collector.is_none().then(|| Unknown::new(Cause::Unsupported, why));
-        Self { collector, unreported }
+        Self { collector: config.kubelet_address.map(start) }
     }
 
     /// Asks where what was seen of the kubelet makes that due; whether it did. The answer comes by [`Self::take`].
@@ -39,13 +33,12 @@ impl KubeletConnection {
     }
 
     /// What came since the last time.
-    pub fn take(&mut self) -> Vec<Observation> {
-        let unreported = self.unreported.take().map(|why| Observation::unknown(Source::KubeletConfigz, why));
-        unreported.into_iter().chain(self.collector.iter().flat_map(Configz::take)).collect()
+    pub fn take(&self) -> Vec<Observation> {
+        self.collector.iter().flat_map(Configz::take).collect()
     }
 
     /// Waits for what was asked.
-    pub async fn settle(&mut self) -> Vec<Observation> {
+    pub async fn settle(&self) -> Vec<Observation> {
         // A request ends before this does: its own reason comes as an observation.
         let _ = timeout(PATIENCE, self.news()).await;
         self.take()

@@ -1,5 +1,5 @@
 //! The kubelet's effective configuration: its own answer where that is of the process that runs now, else what its command
-//! line and files say.
+//! line and files say. A kubelet never changes its configuration while it runs, so its last answer counts until it ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,10 +18,10 @@ pub(crate) struct Effective {
 }
 
 impl Effective {
-    /// The answer laid over what was read, where it counts.
+    /// The last answer laid over what was read, where it counts.
     pub(super) fn of(files: &Fact<KubeletConfig>, configz: &Fact<KubeletConfigz>) -> Option<Self> {
-        let (files, configz) = (files.known().ok()?, configz.known().ok()?);
-        let pid = running(files.value, configz.at).ok()?;
+        let (files, configz) = (files.known().ok()?, configz.last_seen()?);
+        let pid = running(files, configz.at).ok()?;
         Some(Self { config: laid_over(files.value, configz.value, pid), at: configz.at })
     }
 }
@@ -42,21 +42,18 @@ impl View {
     /// Why the kubelet's own answer does not count, if so.
     #[must_use]
     pub fn why_no_configz(&self) -> Option<Unknown> {
-        let at = match self.kubelet_configz.known() {
-            Ok(configz) => configz.at,
-            Err(why) => return Some(why.clone()),
-        };
-        match self.kubelet_config.known() {
-            Ok(files) => running(files.value, at).err(),
-            Err(why) => Some(why.clone()),
+        match (&self.effective, self.kubelet_configz.known(), self.kubelet_config.known()) {
+            (Some(_), ..) => None,
+            (None, Err(why), _) | (None, _, Err(why)) => Some(why.clone()),
+            (None, Ok(configz), Ok(files)) => running(files, configz.at).err(),
         }
     }
 }
 
 /// The process id of the kubelet that runs now, where an answer of this time is its own.
-fn running(files: &KubeletConfig, answered: NodeTime) -> Result<u32, Unknown> {
-    let (pid, started) = process(files)?;
-    if answered.up < started {
+fn running(files: Seen<'_, KubeletConfig>, answered: NodeTime) -> Result<u32, Unknown> {
+    let (pid, started) = process(files.value)?;
+    if answered.boot != files.at.boot || answered.up < started {
         let why = format!("/configz was last read before the running kubelet (process {pid}) was started");
         return Err(Unknown::new(Cause::Stale, why));
     }
@@ -188,6 +185,32 @@ mod tests {
         let refused = view(files(started, hard), without);
         assert_eq!(memory(&refused), Err(why));
         assert_eq!(refused.why_no_configz().unwrap().cause, Cause::Denied);
+        let unread = |view: &View| view.incomplete(Source::KubeletConfig).map(|why| why.cause);
+        assert_eq!((unread(&asked), unread(&refused)), (None, Some(Cause::Missing)), "nothing rests on the file");
+    }
+
+    /// Else a request that fails once would resolve what its answer raised.
+    #[test]
+    fn an_answer_counts_for_as_long_as_the_process_runs_that_gave_it() {
+        let started = |seconds| files(Part::Known(Duration::from_secs(seconds)), Thresholds::Read(quantity(100)));
+        let mut view = view(started(50), Reading::Known { value: configz(300), at: at(60) });
+        let seen = |up, value| Observation::KubeletConfig(Reading::Known { value, at: at(up) });
+        let late = Unknown::new(Cause::Stuck, "the kubelet did not answer within 2 s");
+        view.take(at(700), vec![seen(700, started(50)), Observation::unknown(Source::KubeletConfigz, late.clone())]);
+        view.take(at(9000), vec![seen(9000, started(50)), Observation::unknown(Source::KubeletConfigz, late)]);
+        assert_eq!((memory(&view), view.kubelet().unwrap().at), (Ok(Some(300)), at(60)));
+        view.take(at(9010), vec![seen(9010, started(9005))]);
+        assert_eq!(memory(&view), Ok(Some(100)), "another process");
+        assert_eq!(view.why_no_configz().unwrap().cause, Cause::Stuck);
+    }
+
+    #[test]
+    fn an_answer_of_an_earlier_boot_does_not_count() {
+        let mut before = at(60);
+        before.boot = "00000000-0000-4000-8000-00000000000a".parse().unwrap();
+        let files = files(Part::Known(Duration::from_secs(50)), Thresholds::Read(quantity(100)));
+        let view = view(files, Reading::Known { value: configz(300), at: before });
+        assert_eq!(memory(&view), Ok(Some(100)));
     }
 
     #[test]
