@@ -6,6 +6,7 @@ pub mod cluster;
 mod ec2;
 mod identity;
 mod kube_connection;
+mod kubelet_connection;
 pub mod landlock;
 pub mod lock;
 pub mod look;
@@ -45,6 +46,7 @@ use crate::wake::Waker;
 
 use ec2::Ec2Connection;
 use kube_connection::KubeConnection;
+use kubelet_connection::KubeletConnection;
 use lock::Lock;
 use schedule::Schedule;
 use serve::socket::Binder;
@@ -100,6 +102,7 @@ struct Agent {
     host_reader: HostReader,
     api: KubeConnection,
     ec2: Ec2Connection,
+    kubelet: KubeletConnection,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -238,12 +241,13 @@ impl Agent {
         }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
+        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0), ("kubelet", 0)]);
         let schedule = Schedule::new(config.interval);
         Ok(Self {
             host_reader,
             api,
             ec2: Ec2Connection::open(config, clock, Pace::Fleet),
+            kubelet: KubeletConnection::open(config, clock),
             clock,
             engine,
             schedule,
@@ -270,6 +274,8 @@ impl Agent {
         let mut seen = self.host_reader.collect(self.clock, due, &of_host).await;
         seen.extend(self.api.take());
         seen.extend(self.ec2.take());
+        let _ = self.kubelet.follow(&seen, self.clock.now());
+        seen.extend(self.kubelet.take());
         // What a copy does not say of its own time, no state file can stand in for.
         if self.clock.hides(Source::BootHistory).is_none() {
             self.state.replace(&mut seen, begun);
@@ -354,6 +360,10 @@ impl Agent {
                 }
                 () = self.ec2.news() => {
                     *self.figures.wakes_total.entry("ec2").or_default() += 1;
+                    woken = true;
+                }
+                () = self.kubelet.news() => {
+                    *self.figures.wakes_total.entry("kubelet").or_default() += 1;
                     woken = true;
                 }
             }

@@ -51,8 +51,8 @@ pub use kernel::{
     MissedBoots, Taint, TaintBit,
 };
 pub use kubelet::{
-    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
-    Thresholds, VolumeData, VolumeDir, default_thresholds,
+    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, PodDir, StagingDir, Threshold,
+    ThresholdValue, Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};

@@ -2,6 +2,7 @@
 
 pub mod input;
 mod io_series;
+mod kubelet;
 mod log_history;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -92,6 +93,7 @@ impl<T> Fact<T> {
         let why = match source.provider() {
             Provider::Host => Unknown::not_asked(),
             Provider::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
+            Provider::Kubelet => Unknown::new(Cause::NotAsked, "the kubelet was not asked"),
             Provider::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
         };
         Self { source, now: Reading::Unknown(why), before: None, between: None }
@@ -112,6 +114,12 @@ impl<T> Fact<T> {
     pub fn last(&self) -> Option<&T> {
         let before = self.before.as_ref().map(|(value, _)| value);
         self.now.known().ok().or(before)
+    }
+
+    /// The same, with the time at which it was read.
+    fn last_seen(&self) -> Option<Seen<'_, T>> {
+        let before = || self.before.as_ref().map(|(value, at)| Seen { source: self.source, value, at: *at });
+        self.known().ok().or_else(before)
     }
 
     /// The value now and the one to compare it with, with the time between.
@@ -217,6 +225,8 @@ macro_rules! view {
             pub io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
             pub log_history: LogHistory,
+            /// The kubelet's configuration by its own answer, where that counts.
+            pub(crate) effective: Option<kubelet::Effective>,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -232,6 +242,7 @@ macro_rules! view {
                     raw_handles: RawHandles::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
+                    effective: None,
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -262,6 +273,7 @@ macro_rules! view {
                 $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
                 self.hold_disks_against_controllers();
                 self.hold_disks_against_root();
+                self.effective = kubelet::Effective::of(&self.kubelet_config, &self.kubelet_configz);
                 fresh
             }
 
@@ -513,7 +525,9 @@ impl View {
             Source::KubeletConfig => {
                 let config = self.kubelet_config.known().ok()?.value;
                 let expected = config.origin != ConfigOrigin::NoKubelet;
-                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| expected)
+                // Where its own answer counts nothing rests on the files.
+                let files_count = expected && self.effective.is_none();
+                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| files_count)
             }
             _ => None,
         };

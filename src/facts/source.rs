@@ -21,6 +21,7 @@ macro_rules! for_each_source {
             LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, Host, Base, "/proc/loadavg";
             Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, Base, "/proc/pressure";
             KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, Distribution, "the kubelet's configuration";
+            KubeletConfigz, kubelet_configz, crate::facts::KubeletConfigz, "kubelet-configz", 600, Kubelet, KubeletApi, "the kubelet's /configz";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";
@@ -149,6 +150,8 @@ pub enum Provider {
     Host,
     /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
     Api,
+    /// The kubelet's own HTTPS endpoint on this node.
+    Kubelet,
     /// EC2, on a budget that is a share of the account's.
     Ec2,
 }
@@ -166,6 +169,8 @@ pub enum ShownBy {
     Kmsg,
     /// The component `nvme-stats`.
     NvmeStats,
+    /// The component `kubelet-api`.
+    KubeletApi,
     /// The component `ec2`.
     Ec2,
     /// `barnacle cluster` alone: it is of the cluster and not of the node.

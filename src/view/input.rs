@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
-use crate::facts::{Inventory, KernelRecord, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
+use crate::facts::{
+    Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
+};
 use crate::finding::Evidence;
 
 /// A source as a type: [`crate::view::sources`] has one for each.
@@ -300,6 +302,20 @@ impl Input for Io {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.block.known().map(|_| &view.io)
+    }
+}
+
+/// The kubelet's configuration that is in force: by its own answer where that counts, else by its command line and files.
+pub struct EffectiveKubeletConfig;
+
+impl Input for EffectiveKubeletConfig {
+    type Of<'v> = Seen<'v, KubeletConfig>;
+    const NEEDS: SourceSet = SourceSet::one(Source::KubeletConfig);
+    const PARTS: SourceSet = SourceSet::one(Source::KubeletConfigz);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.kubelet()
     }
 }
 

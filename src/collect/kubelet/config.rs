@@ -15,13 +15,14 @@ pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::Duration;
 
 use crate::collect::host::disk_usage::KUBEPODS;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
 use crate::facts::{
     Cause, ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Thresholds, Unknown, default_thresholds, pod_uid_of,
 };
-use settings::Settings;
+pub(super) use settings::Settings;
 
 /// Where distributions keep the file, with the drop-ins that go with it: EKS, Bottlerocket, kubeadm, kops,
 /// EKS before nodeadm, GKE. The first that is there counts.
@@ -135,8 +136,7 @@ impl Finder {
         let found = choose(root, found)?;
         // Below the root of a whole machine nothing is hidden: without its directory or its files no kubelet has started.
         let is_whole = root.is_live() && !root.is_partial();
-        Ok(found
-            .and_then(|running| if is_whole { believed(root, running, set_root, others) } else { Some(running) }))
+        Ok(found.and_then(|running| if is_whole { believed(root, running, set_root, others) } else { Some(running) }))
     }
 }
 
@@ -316,8 +316,30 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
         hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
         soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
         enforces_pods: settings.enforces_pods(),
-        origin: ConfigOrigin::Process { pid, files },
+        origin: ConfigOrigin::Process { pid, started: started(root, pid).into(), files },
     })
+}
+
+/// When a process was started, since boot.
+fn started(root: &Root, pid: u32) -> Result<Duration, Unknown> {
+    root.read(&format!("proc/{pid}/stat"), parse_start)
+}
+
+/// Reads when the process of a `/proc/PID/stat` was started, since boot: its 22nd field, in hundredths of a second whatever
+/// the kernel's own clock. A program's name, the second field, may hold spaces and parentheses.
+///
+/// # Errors
+/// When it is no such file.
+pub fn parse_start(bytes: &[u8]) -> Result<Duration, String> {
+    let expected = || "expected the 52 fields of a process, the 22nd of them a number".to_owned();
+    let text = std::str::from_utf8(bytes).map_err(|_| expected())?;
+    let (_, fields) = text.rsplit_once(')').ok_or_else(expected)?;
+    // The line is whole only with its end: a number that is cut off is another one.
+    let fields = fields.strip_suffix('\n').ok_or_else(expected)?;
+    // The first field behind the name is the third.
+    let ticks: u64 =
+        fields.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).ok_or_else(expected)?;
+    ticks.checked_mul(10).map(Duration::from_millis).ok_or_else(expected)
 }
 
 fn unless_assumed(
