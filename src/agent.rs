@@ -241,6 +241,7 @@ impl Agent {
         figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
         let schedule = Schedule::new(config.interval);
         Ok(Self {
+        figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
             host_reader,
             api,
             ec2: Ec2Connection::open(config, clock, Pace::Fleet),
@@ -284,10 +285,9 @@ impl Agent {
     fn evaluate(&mut self, seen: Vec<Observation>) -> Step {
         let now = self.clock.now();
         let (detectors, mut mark) = (&mut self.figures.detectors, Instant::now());
-        self.engine.step_each(now, seen, &mut |detector, evaluations| {
+        self.engine.step_each(now, seen, &mut |_, evaluations| {
             let done = Instant::now();
-            let figures = detectors.entry(detector.name()).or_default();
-            figures.ran(now.wall, done - mark, evaluations);
+            detectors.ran(done - mark, evaluations);
             mark = done;
         })
     }
@@ -299,7 +299,7 @@ impl Agent {
             if matches!(transition.change, Change::Expired | Change::Displaced) {
                 self.api.forget(&transition.finding);
             }
-            *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
+            *self.figures.transitions_total.entry(transition.change.name()).or_default() += 1;
         }
         self.schedule.answer((&step.lookups, &step.urgent), self.clock.now(), &mut self.lookups);
         if let Some((wait, sources)) = step.wake {
@@ -311,7 +311,6 @@ impl Agent {
         let now = self.clock.now();
         let took = now.since(&begun).unwrap_or_default();
         self.figures.cycles_total += 1;
-        self.figures.cycle_duration_seconds_last = took.as_secs_f64();
         self.figures.cycle_duration_seconds_sum += took.as_secs_f64();
         self.figures.stuck_reads = self.host_reader.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
@@ -365,19 +364,6 @@ impl Agent {
     }
 }
 
-fn change(change: Change) -> &'static str {
-    match change {
-        Change::Suspected => "suspected",
-        Change::Confirmed => "confirmed",
-        Change::Escalated => "escalated",
-        Change::Resolved => "resolved",
-        Change::Dropped => "dropped",
-        Change::Unverified => "unverified",
-        Change::Expired => "expired",
-        Change::Displaced => "displaced",
-    }
-}
-
 /// One line when a finding is confirmed, becomes worse, is resolved, or can no longer be evaluated; suspicions only when asked to be talkative.
 fn log(transition: &Transition) {
     let finding = &transition.finding;
@@ -388,7 +374,7 @@ fn log(transition: &Transition) {
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped | Change::Displaced, _) => {
-            debug!(kind, severity, %object, message = %message, change = change(transition.change));
+            debug!(kind, severity, %object, message = %message, change = transition.change.name());
         }
         (Change::Unverified, _) => {
             info!(kind, severity, %object, since, "unverified, as it can no longer be evaluated: {}", finding.message);
@@ -398,6 +384,6 @@ fn log(transition: &Transition) {
         }
         (Change::Resolved, _) => info!(kind, severity, %object, since, "resolved: {}", finding.message),
         (_, Severity::Info) => info!(kind, severity, %object, since, "confirmed: {}", finding.message),
-        _ => warn!(kind, severity, %object, since, "{}: {}", change(transition.change), finding.message),
+        _ => warn!(kind, severity, %object, since, "{}: {}", transition.change.name(), finding.message),
     }
 }
