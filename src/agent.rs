@@ -109,6 +109,8 @@ struct Agent {
     history: History,
     publishing: Publishing,
     lookups: Vec<Lookup>,
+    /// Waits before this one that were cut short.
+    woken_in_a_row: u32,
 }
 
 /// Where the end of a cycle is shown.
@@ -239,9 +241,9 @@ impl Agent {
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
         figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
+        figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
         let schedule = Schedule::new(config.interval);
         Ok(Self {
-        figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
             host_reader,
             api,
             ec2: Ec2Connection::open(config, clock, Pace::Fleet),
@@ -254,13 +256,14 @@ impl Agent {
             history: History::default(),
             publishing,
             lookups: Vec::new(),
+            woken_in_a_row: 0,
         })
     }
 
     /// Looks at what is due, evaluates it, and publishes.
     async fn cycle(&mut self) {
         let begun = self.clock.now();
-        let due = self.schedule.take_due(begun);
+        let due = self.schedule.take_due_first(begun);
         self.api.mend(&self.state, self.clock).await;
         let lookups = std::mem::take(&mut self.lookups);
         let to =
@@ -268,7 +271,11 @@ impl Agent {
         let of_host: Vec<_> = to(Provider::Host);
         let _ = self.api.look_up(to(Provider::Api));
         let _ = self.ec2.look_up(to(Provider::Ec2), &self.engine);
-        let mut seen = self.host_reader.collect(self.clock, due, &of_host).await;
+        let mut seen = self.host_reader.collect(self.clock, due.first, &of_host).await;
+        if !due.beside.is_empty() && !self.has_same_devices(&seen) {
+            self.schedule.was_read(due.beside, begun);
+            seen.extend(self.host_reader.collect(self.clock, due.beside, &[]).await);
+        }
         seen.extend(self.api.take());
         seen.extend(self.ec2.take());
         // What a copy does not say of its own time, no state file can stand in for.
@@ -280,6 +287,16 @@ impl Agent {
         self.publish(begun);
         self.state.remember_published(self.api.published());
         self.state.save(self.clock.now(), &self.engine);
+    }
+
+    /// Whether the mount table that was just read has the mounts of block devices that the one before had.
+    fn has_same_devices(&self, seen: &[Observation]) -> bool {
+        let now = seen.iter().find_map(|observation| match observation {
+            Observation::Mounts(reading) => reading.known().ok(),
+            _ => None,
+        });
+        let before = self.engine.view().mounts.known().ok();
+        now.zip(before).is_some_and(|(now, before)| now.has_same_devices(before.value))
     }
 
     fn evaluate(&mut self, seen: Vec<Observation>) -> Step {
@@ -332,23 +349,26 @@ impl Agent {
     async fn wait(&mut self, stop: &mut Stop) -> Option<()> {
         let begun = self.clock.now();
         let mut woken = false;
+        let mut longest = schedule::rest(self.woken_in_a_row);
         loop {
             let now = self.clock.now();
             let mut rest = self.schedule.next_due(now);
             if woken {
-                // The rest of what is going on comes within a second: a mount is rarely alone.
-                rest = WAKE_DEBOUNCE.saturating_sub(now.since(&begun).unwrap_or_default());
+                // The rest of what is going on comes within a second or two.
+                rest = longest.saturating_sub(now.since(&begun).unwrap_or_default());
             }
             tokio::select! {
                 () = stop.asked() => return None,
                 () = sleep(rest) => break,
                 wake = self.waker.next() => {
                     *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
-                    self.schedule.hasten(wake.sources(), now);
+                    self.schedule.hasten(wake.first_sources(), now);
                     woken = true;
                 }
                 () = self.api.news() => {
                     *self.figures.wakes_total.entry("api").or_default() += 1;
+                    // What the API server says shows within a second.
+                    longest = longest.min(schedule::rest(0));
                     woken = true;
                 }
                 () = self.ec2.news() => {
@@ -357,6 +377,7 @@ impl Agent {
                 }
             }
         }
+        self.woken_in_a_row = if woken { self.woken_in_a_row.saturating_add(1) } else { 0 };
         if !woken {
             *self.figures.wakes_total.entry("clock").or_default() += 1;
         }
