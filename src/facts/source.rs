@@ -246,6 +246,12 @@ impl SourceSet {
         Self([a | e, b | f, c | g, d | h])
     }
 
+    /// Those that are in each of them.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        self.without(self.without(other))
+    }
+
     /// Those that are not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {

@@ -4,6 +4,7 @@
 //! leads out of it. Only regular files are read, without blocking, and never more than a limit.
 
 mod folder;
+mod held;
 mod lines;
 mod read;
 
@@ -16,6 +17,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
@@ -25,6 +27,7 @@ use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
+use held::{Held, HeldFile, LONGEST};
 pub use lines::{Bounds, End, TextLine, each_line};
 use read::{digest, drain, small};
 
@@ -51,6 +54,7 @@ pub struct Root {
     kernel: bool,
     confined: bool,
     sys: Option<Sys>,
+    held: Mutex<Held>,
 }
 
 /// What stands for `/sys`, but for the control groups in it: a container has its own, which shows the host's devices.
@@ -88,7 +92,15 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
         let confined = path != Path::new("/");
-        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined, sys: None };
+        let mut root = Self {
+            dir,
+            path: path.to_owned(),
+            live: false,
+            kernel: false,
+            confined,
+            sys: None,
+            held: Mutex::default(),
+        };
         root.live = root.procfs_is_real();
         root.kernel = root.live;
         Ok(root)
@@ -321,6 +333,39 @@ impl Root {
         made.map_err(|reason| self.malformed(path, reason))
     }
 
+    /// As [`Root::read`], for a short file of the kernel that is read on every pass: it stays open, where there is room.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_again<T>(&self, path: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        // Only the kernel's own files fail to be read when they are gone.
+        if !self.is_kernels(path) {
+            return self.read(path, parse);
+        }
+        let mut room = [0; LONGEST];
+        let taken = self.with_held(|held| held.take(path));
+        let read = taken.and_then(|(path, mut file)| Some((path, file.read(&mut room)?, file)));
+        let (path_of, length, file) = match read {
+            Some(read) => read,
+            None => {
+                let mut file = HeldFile::new(self.file(path)?);
+                // It is long, or says by its error what is wrong.
+                let Some(length) = file.read(&mut room) else { return self.read(path, parse) };
+                (path.to_owned(), length, file)
+            }
+        };
+        self.with_held(|held| {
+            held.keep(path_of, file);
+            None::<()>
+        });
+        parse(room.get(..length).unwrap_or_default()).map_err(|reason| self.malformed(path, reason))
+    }
+
+    /// Does something with what is held open; nothing where a thread ended while it did.
+    fn with_held<T>(&self, work: impl FnOnce(&mut Held) -> Option<T>) -> Option<T> {
+        self.held.lock().ok().and_then(|mut held| work(&mut held))
+    }
+
     /// The text of a small file without white space at its ends; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
@@ -344,6 +389,14 @@ impl Root {
     /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
         self.read(path, one_number)
+    }
+
+    /// As [`Root::number`], by [`Root::read_again`].
+    ///
+    /// # Errors
+    /// As [`Root::number`].
+    pub fn number_again(&self, path: &str) -> Result<u64, Unknown> {
+        self.read_again(path, one_number)
     }
 
     /// A file was read and is not what its format says.
@@ -466,7 +519,7 @@ fn whole_text(bytes: &[u8]) -> Result<String, String> {
     Ok(lossy(bytes).trim().to_owned())
 }
 
-fn whole_line(bytes: &[u8]) -> Result<String, String> {
+pub(super) fn whole_line(bytes: &[u8]) -> Result<String, String> {
     let text = lossy(bytes);
     let line = text.strip_suffix('\n').ok_or_else(|| format!("expected a line that ends, found {}", quote(&text)))?;
     Ok(line.trim().to_owned())

@@ -15,6 +15,8 @@ pub(super) enum Group<'a> {
     At(&'a Root, String),
     /// Held open, where many of its files are read: its path is then walked once.
     Open(Folder<'a>),
+    /// The same above the pods, where files stay open from pass to pass.
+    Level(Folder<'a>),
     /// By its name in a group that is held open.
     Within(&'a Folder<'a>, &'a str),
 }
@@ -23,7 +25,7 @@ impl<'a> Group<'a> {
     /// None where there is no such group.
     pub(super) fn open(root: &'a Root, path: &str) -> Result<Option<Self>, Unknown> {
         match root.folder(path) {
-            Ok(folder) => Ok(Some(Self::Open(folder))),
+            Ok(folder) => Ok(Some(Self::Level(folder))),
             Err(unknown) if unknown.cause == Cause::Missing => Ok(None),
             Err(unknown) => Err(unknown),
         }
@@ -34,6 +36,9 @@ impl<'a> Group<'a> {
         match self {
             Self::At(root, path) => root.read(&below(path, name), parse),
             Self::Open(folder) => folder.read(name, parse),
+            // The kernel writes memory.stat for a long time: that it need not be opened saves little.
+            Self::Level(folder) if name == "memory.stat" => folder.read(name, parse),
+            Self::Level(folder) => folder.read_again(name, parse),
             Self::Within(folder, group) => folder.read(&below(group, name), parse),
         }
     }
@@ -51,7 +56,7 @@ impl<'a> Group<'a> {
     pub(super) fn present(&self, root: &Root) -> Result<bool, Unknown> {
         let path = match self {
             Self::At(_, path) => Cow::Borrowed(path.as_str()),
-            Self::Open(folder) => folder.path().into(),
+            Self::Open(folder) | Self::Level(folder) => folder.path().into(),
             Self::Within(folder, group) => folder.of(group).into(),
         };
         super::present(root, &path)
