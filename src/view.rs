@@ -2,17 +2,19 @@
 
 pub mod input;
 mod io_series;
+mod kill_history;
 mod log_history;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods, Provider,
-    Reading, Source, SourceSet, Unknown, for_each_source,
+    Cause, Cgroup, ConfigOrigin, EvictionSignal, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods,
+    Provider, Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
+pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
@@ -215,6 +217,8 @@ macro_rules! view {
             pub io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
             pub log_history: LogHistory,
+            /// By how much the counters of kills grew lately.
+            pub kill_history: KillHistory,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -229,6 +233,7 @@ macro_rules! view {
                     recent_pods: RecentPods::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
+                    kill_history: KillHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -244,6 +249,12 @@ macro_rules! view {
                         Observation::Mounts(Reading::Known { value, at }) => self.log_history.follow_mounts(value, at),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
+                        Observation::Cgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_levels(self.cgroups.last(), value, at);
+                        }
+                        Observation::PodCgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_pods(self.pod_cgroups.last(), value, at);
+                        }
                         _ => {}
                     }
                     match observation {
@@ -427,13 +438,8 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
-            Source::PodCgroups => self
-                .pod_cgroups
-                .known()
-                .ok()?
-                .value
-                .values()
-                .find_map(|pod| pod.cgroup.pids_unread().or(pod.oom_unread.as_deref())),
+            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.unread()),
+            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(Cgroup::pids_unread),
             Source::Pressure => {
                 let pressure = self.pressure.known().ok()?.value;
                 [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)

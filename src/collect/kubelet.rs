@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod dirs;
+pub mod groups;
 pub mod place;

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
+use super::{Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
 use crate::facts::{Inventory, KernelRecord, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
 use crate::finding::Evidence;
 
@@ -236,6 +236,20 @@ impl BesideCount<'_> {
     /// Whether the kernel counted a kill when this record of one came.
     pub fn counted(&self, record: &KernelRecord) -> Counted {
         self.0.counted(record)
+    }
+}
+
+/// By how much the counters of kills grew lately.
+pub struct KillCounts;
+
+impl Input for KillCounts {
+    type Of<'v> = &'v KillHistory;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::Cgroups, Source::PodCgroups]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.kill_history)
     }
 }
 

@@ -218,7 +218,7 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
-        Some(Event::OomKill { .. } | Event::HungTask { .. }) | None => {}
+        Some(Event::OomKill { .. } | Event::OomKilled { .. } | Event::HungTask { .. }) | None => {}
     }
 }
 

@@ -8,14 +8,17 @@ mod limit;
 mod log;
 mod wording;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::names::Names;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, CgroupLevel, Cgroups, KernelLog, Lookup, NodeTime, PodCgroups, Tri, Unknown, VmStat};
-use crate::finding::{Evidence, Finding, Kind, Object};
-use crate::view::input::{BesideCount, Input, Known, KnownPair, LogBesideCount, Maybe, MaybePair};
-use crate::view::sources;
+use crate::facts::{
+    Cause, CgroupLevel, Cgroups, KernelLog, Lookup, MemoryNodes, NodeTime, PodCgroups, PodUid, Tri, Unknown, VmStat,
+};
+use crate::finding::{Evidence, Finding, Kind};
+use crate::view::input::{BesideCount, Context, Input, KillCounts, Known, KnownPair, LogBesideCount, Maybe, MaybePair};
+use crate::view::{KillHistory, sources};
 use wording::{finding, object};
 
 const KIND: Kind = Kind::OomKill;
@@ -47,14 +50,16 @@ impl Detect for OomKill {
         MaybePair<sources::PodCgroups>,
         Maybe<sources::KernelLog>,
         LogBesideCount,
+        KillCounts,
+        Context<sources::Pods>,
     );
 
     fn evaluate(
-        (vmstat, cgroups, pods, kmsg, count): <Self::In as Input>::Of<'_>,
+        (vmstat, cgroups, pods, kmsg, count, history, names): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let sources = Sources { vmstat, cgroups, pods, kmsg, count, now: around.now };
+        let sources = Sources { vmstat, cgroups, pods, kmsg, count, history, names: Names(names), now: around.now };
         sources.evaluate(around.settings.oom_kill.show_old_kills, out);
     }
 }
@@ -65,17 +70,66 @@ struct Sources<'v> {
     pods: KnownPair<'v, PodCgroups>,
     kmsg: Known<'v, KernelLog>,
     count: BesideCount<'v>,
+    history: &'v KillHistory,
+    names: Names<'v>,
     now: NodeTime,
+}
+
+/// A process that was killed, as the log names it.
+struct Victim {
+    command: String,
+    pid: u32,
+    /// Its group, where a line names that.
+    group: Option<String>,
 }
 
 /// What is known of the kills under one limit.
 struct Kills {
     /// Whose limit it was; absent where no source tells.
     level: Option<CgroupLevel>,
-    pod: Option<String>,
-    texts: Vec<String>,
+    /// Why another level, which would be more severe, is possible.
+    level_unknown: Option<Unknown>,
+    /// The pod whose limit it was, or that lost the processes where the limit is not known.
+    pod: Option<PodUid>,
+    /// Ids of containers whose limit it was.
+    containers: BTreeSet<String>,
+    victims: Vec<Victim>,
+    /// How many there were by counters.
+    counted: u64,
+    limit_bytes: Option<u64>,
+    nodes: Option<MemoryNodes>,
+    /// What is known of the place, where the limit is not.
+    place: Option<String>,
     evidence: Vec<Evidence>,
     proof: Proof,
+}
+
+impl Kills {
+    fn new(level: Option<CgroupLevel>, proof: Proof) -> Self {
+        Self {
+            level,
+            level_unknown: None,
+            pod: None,
+            containers: BTreeSet::new(),
+            victims: Vec::new(),
+            counted: 0,
+            limit_bytes: None,
+            nodes: None,
+            place: None,
+            evidence: Vec::new(),
+            proof,
+        }
+    }
+
+    /// How many processes were killed, at least.
+    fn total(&self) -> u64 {
+        u64::try_from(self.victims.len()).unwrap_or(u64::MAX).max(self.counted)
+    }
+
+    /// How many of them no line of the log names as these.
+    fn unnamed(&self) -> u64 {
+        self.counted.saturating_sub(u64::try_from(self.victims.len()).unwrap_or(u64::MAX))
+    }
 }
 
 /// What shows that it happened.
@@ -106,7 +160,7 @@ type Found = BTreeMap<String, Kills>;
 /// Objects of which it is not known whether a process was killed under their limit, and why.
 type Unclear = Vec<(String, Unknown)>;
 
-impl<'v> Sources<'v> {
+impl Sources<'_> {
     fn evaluate(&self, show_old_kills: bool, out: &mut Evaluation) {
         let mut found = Found::new();
         let mut unclear = Unclear::new();
@@ -118,17 +172,24 @@ impl<'v> Sources<'v> {
         if let (Err(_), Err(why), Err(_)) = (&logged, &counted, &total) {
             return out.nothing(KIND, why);
         }
+        self.count(&mut found, logged.as_ref().map_or(0, |logged| logged.lines));
+        let behind = killed > 0 && self.pods_are_behind();
+        // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
+        if behind {
+            out.ask(KIND, Lookup::PodCgroups);
+        }
+        if let Ok(logged) = &logged {
+            self.unnamed(logged, behind, &mut found, &mut unclear);
+        }
         match (&counted, &total) {
-            // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
-            _ if killed > 0 && self.pods_are_behind() => out.ask(KIND, Lookup::PodCgroups),
-            _ if !found.is_empty() => {}
+            _ if behind || !found.is_empty() => {}
             (Ok(in_groups), _) if *in_groups > 0 => self.replaced(*in_groups, &pods, &mut found, &mut unclear),
             (_, Ok(delta)) if delta.by > 0 => {
                 self.unexplained(delta.by, counted.as_ref().err(), &mut found, &mut unclear);
             }
             (_, Ok(_)) => {
                 if let Ok(vmstat) = self.vmstat.seen() {
-                    out.decide(KIND, Object::node, Tri::<Finding>::No(vmstat.now.no()));
+                    out.decide(KIND, || object("node", None), Tri::<Finding>::No(vmstat.now.no()));
                 }
             }
             _ => {}
@@ -143,7 +204,7 @@ impl<'v> Sources<'v> {
             out.decide(KIND, || object(&id, pod), Tri::<Finding>::Unknown(why));
         }
         for (id, kills) in found {
-            raise(out, finding(id, kills));
+            raise(out, finding(&id, kills, &self.names));
         }
         let unread = [logged.err(), counted.err(), total.err(), pods.err()];
         if let Some(why) = unread.into_iter().flatten().find(hides) {
@@ -169,24 +230,21 @@ fn raise(out: &mut Evaluation, raised: Raised) {
     out.decide(KIND, || object, Tri::Yes(raised));
 }
 
-fn add(
-    found: &mut Found,
-    id: String,
-    (level, proof): (Option<CgroupLevel>, Proof),
-    pod: Option<String>,
-    text: String,
-    seen: Evidence,
-) {
-    match found.get_mut(&id) {
-        Some(kills) => {
-            kills.proof = std::mem::replace(&mut kills.proof, Proof::Refuted).or(proof);
-            kills.texts.push(text);
-            kills.evidence.push(seen);
-        }
-        None => {
-            found.insert(id, Kills { level, pod, texts: vec![text], evidence: vec![seen], proof });
-        }
-    }
+/// Takes in what one source says of kills under one limit.
+fn add(found: &mut Found, id: String, more: Kills) {
+    let Some(kills) = found.get_mut(&id) else {
+        found.insert(id, more);
+        return;
+    };
+    kills.proof = std::mem::replace(&mut kills.proof, Proof::Refuted).or(more.proof);
+    // A container's limit is within its pod's: lines and counters about both are one incident.
+    kills.level = kills.level.take().or(more.level);
+    kills.level_unknown = kills.level_unknown.take().or(more.level_unknown);
+    kills.containers.extend(more.containers);
+    kills.victims.extend(more.victims);
+    kills.counted = kills.counted.max(more.counted);
+    kills.limit_bytes = kills.limit_bytes.or(more.limit_bytes);
+    kills.evidence.extend(more.evidence);
 }
 
 #[cfg(test)]
@@ -213,6 +271,8 @@ mod tests {
                 victim: "/kubepods/podx".into(),
                 command: "stress".into(),
                 pid: 68_061,
+                nodes: None,
+                limit_bytes: None,
             },
         };
         let log = KernelLog { records: kills.iter().map(record).collect(), ..KernelLog::default() };

@@ -1,8 +1,7 @@
 //! Kills that counters show, above the pods and in them, joined with what the log named.
 
-use super::limit::{Limit, grown, kubepods_path, limit_hit};
-use super::{Found, Proof, READ_TOGETHER, Sources, Unclear, add, is_not_offered};
-use crate::facts::{Cause, CgroupLevel, NodeTime, OomCounts, PodCgroup, Unknown};
+use super::{Found, Kills, NEWS, Proof, READ_TOGETHER, Sources, Unclear, add, is_not_offered};
+use crate::facts::{Cause, CgroupLevel, LimitHit, NodeTime, OomCounts, Unknown};
 use crate::finding::Evidence;
 use crate::wording;
 
@@ -23,30 +22,31 @@ impl Sources<'_> {
                 "no control group counts the processes that are killed in it",
             ));
         }
-        let mut hit = |id: &str, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
-            let limit = grown(new.limit_hit, old.limit_hit);
-            let killed = grown(new.killed, old.killed).max(grown(new.killed_here, old.killed_here));
+        let mut hit = |id: String, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
+            let limit = new.limit_hit_since(old);
+            let killed = new.killed_since(old);
             if limit == 0 || killed == 0 {
                 return killed;
             }
-            if let Some(kills) = found.get_mut(id) {
+            if let Some(kills) = found.get_mut(&id) {
                 kills.proof = Proof::Counted;
                 return killed;
             }
             let (times, processes) =
                 (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
-            let fact = format!("{id}: its limit was hit {times}, {processes} killed");
-            let text = format!("{processes} killed");
-            add(found, id.to_owned(), (Some(level.clone()), Proof::Counted), None, text, now.says(fact));
+            let mut kills = Kills::new(Some(level.clone()), Proof::Counted);
+            kills.counted = killed;
+            kills.evidence.push(now.says(format!("{id}: its limit was hit {times}, {processes} killed")));
+            add(found, id, kills);
             killed
         };
         let mut killed = match (&now.value.kubepods, &before.kubepods) {
-            (Some(new), Some(old)) => hit(kubepods_path(now.value), &CgroupLevel::Kubepods, &new.oom, &old.oom),
+            (Some(new), Some(old)) => hit(now.value.kubepods_name(), &CgroupLevel::Kubepods, &new.oom, &old.oom),
             _ => 0,
         };
         for (path, (level, new)) in &now.value.others {
             if let Some((_, old)) = before.others.get(path) {
-                killed = killed.max(hit(&format!("/{path}"), level, &new.oom, &old.oom));
+                killed = killed.max(hit(format!("/{path}"), level, &new.oom, &old.oom));
             }
         }
         Ok(killed)
@@ -69,7 +69,7 @@ impl Sources<'_> {
             // A pod that was not there the last time began to count at zero then.
             let old = match (old, before.incomplete()) {
                 (Some(old), _) => old,
-                (None, None) => &newborn(new),
+                (None, None) => &new.newborn(),
                 (None, Some(why)) => {
                     unclear.push((id, why.clone()));
                     continue;
@@ -79,37 +79,81 @@ impl Sources<'_> {
                 unclear.push((id, Unknown::clone(why)));
                 continue;
             }
-            let killed = killed_in(new, old);
+            let killed = new.killed_since(old);
             if killed == 0 {
                 continue;
             }
-            let limit = limit_hit(new, old);
+            let limit = new.limit_hit_since(old);
             let place = match &limit {
-                Limit::Container(Some(container)) => format!("container {container} of "),
+                LimitHit::Container(Some((container, _))) => format!("container {container} of "),
                 _ => String::new(),
             };
             let text = format!("{killed} killed in {place}pod {uid}");
             let seen = now.says(text.clone());
             let level = match limit {
-                Limit::Container(_) => Some(CgroupLevel::Container),
-                Limit::Pod => Some(CgroupLevel::Pod),
-                Limit::Unknown => None,
-                Limit::Above if fresh => {
+                LimitHit::Container(_) => Some(CgroupLevel::Container),
+                LimitHit::Pod => Some(CgroupLevel::Pod),
+                LimitHit::Unknown => None,
+                LimitHit::Above if fresh => {
                     attribute(found, unclear, text, seen, levels);
                     continue;
                 }
-                Limit::Above => continue,
+                LimitHit::Above => continue,
             };
-            match found.get_mut(&id) {
-                // The log has named it already.
-                Some(kills) => {
-                    kills.proof = Proof::Counted;
-                    kills.evidence.push(seen);
+            let mut kills = Kills::new(level, Proof::Counted);
+            let known = |limit: &crate::facts::Part<u64>| limit.seen().ok().flatten().copied();
+            match limit {
+                LimitHit::Container(Some((container, group))) => {
+                    kills.containers.insert(container.to_owned());
+                    kills.limit_bytes = known(&group.memory_max);
                 }
-                None => add(found, id, (level, Proof::Counted), Some(uid.clone()), text, seen),
+                LimitHit::Pod => kills.limit_bytes = known(&new.cgroup.memory_max),
+                _ => {}
             }
+            kills.counted = killed;
+            kills.pod = Some(uid.clone());
+            kills.evidence.push(seen);
+            add(found, id, kills);
         }
         Ok(())
+    }
+
+    /// The number is the counters': of a burst the log names some alone. Where none was read before, a pod's count since it was made
+    /// is that of these kills if the log names all kills of this boot.
+    pub(super) fn count(&self, found: &mut Found, lines: u64) {
+        let since = self.now.up.saturating_sub(NEWS);
+        let pods = self.pods.seen().ok();
+        let all = self.vmstat.seen().ok().and_then(|both| both.now.value.oom_kill);
+        let mut in_pods = 0_u64;
+        for (id, kills) in found.iter_mut().filter(|(_, kills)| kills.proof == Proof::Counted) {
+            let Some(uid) = &kills.pod else { continue };
+            let mut counted = self.history.killed_since(id, since);
+            let first = pods.as_ref().filter(|pods| pods.before().is_err());
+            let made = first.and_then(|pods| pods.now.value.get(uid)).map(|pod| pod.killed_since(&pod.newborn()));
+            if let Some(made) = made.filter(|made| *made > kills.total())
+                && let Some(pods) = &pods
+            {
+                kills.evidence.push(pods.now.says(format!("{made} killed in pod {uid} since it was made")));
+                if all.is_some_and(|all| all <= lines) {
+                    counted = counted.max(made);
+                }
+            }
+            if counted > kills.total()
+                && let Some(pods) = &pods
+            {
+                kills.evidence.push(pods.now.says(format!("{counted} killed in pod {uid}")));
+            }
+            kills.counted = kills.counted.max(counted);
+            in_pods = in_pods.saturating_add(kills.counted);
+        }
+        for (id, kills) in found.iter_mut().filter(|(_, kills)| kills.proof == Proof::Counted) {
+            let below = match kills.level {
+                Some(CgroupLevel::Kubepods) => in_pods,
+                Some(CgroupLevel::Runtime | CgroupLevel::System) => 0,
+                _ => continue,
+            };
+            kills.counted = kills.counted.max(self.history.killed_since(id, since).saturating_sub(below));
+        }
     }
 
     /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
@@ -128,8 +172,11 @@ impl Sources<'_> {
             }
         };
         let fact = format!("{killed} killed below kubepods or a slice of the system, in a group {place}");
-        let text = format!("{killed} killed in a pod or service {place}");
-        add(found, id, (None, Proof::Counted), None, text, cgroups.now.says(fact));
+        let mut kills = Kills::new(None, Proof::Counted);
+        kills.counted = killed;
+        kills.place = Some(format!("in a pod or service {place}"));
+        kills.evidence.push(cgroups.now.says(fact));
+        add(found, id, kills);
     }
 
     /// The machine's own counter grew, and no group that is watched explains it, where all of them were seen.
@@ -141,18 +188,15 @@ impl Sources<'_> {
         unclear: &mut Unclear,
     ) {
         let (Ok(vmstat), id) = (self.vmstat.seen(), "node".to_owned()) else { return };
-        let (fact, text) = match uncounted {
+        let (fact, place) = match uncounted {
             None => (
                 format!("oom_kill grew by {killed}, and that of each watched group stayed"),
-                format!(
-                    "{killed} killed; it was the machine's own, or that of a group outside kubepods and the system's slices"
-                ),
+                "under a limit that is not known: the machine's own, or that of a group outside kubepods and the system's slices"
+                    .to_owned(),
             ),
             Some(why) if is_not_offered(why) => (
                 format!("oom_kill grew by {killed}"),
-                format!(
-                    "{killed} killed; under which limit is not known, as a group's counters could not be read ({why})"
-                ),
+                format!("under a limit that is not known, as a group's counters could not be read ({why})"),
             ),
             Some(Unknown { cause, why, .. }) => {
                 let processes = wording::of(killed, "process was", "processes were");
@@ -160,7 +204,11 @@ impl Sources<'_> {
                 return unclear.push((id, Unknown::new(*cause, why)));
             }
         };
-        add(found, id, (None, Proof::Counted), None, text, vmstat.now.says(fact));
+        let mut kills = Kills::new(None, Proof::Counted);
+        kills.counted = killed;
+        kills.place = Some(place);
+        kills.evidence.push(vmstat.now.says(fact));
+        add(found, id, kills);
     }
 
     /// Whether the pods' counters are older than what shows a kill, and would tell where it was.
@@ -176,39 +224,16 @@ impl Sources<'_> {
 /// The limit was above the pod: its loss is evidence for what else was found.
 fn attribute(found: &mut Found, unclear: &mut Unclear, text: String, seen: Evidence, levels: &Result<u64, Unknown>) {
     let id = found.keys().find(|id| !id.starts_with("pod/")).cloned();
-    match (id, levels) {
-        (Some(id), _) => add(found, id, (None, Proof::Counted), None, text, seen),
-        (None, Ok(_)) => add(found, "node".to_owned(), (Some(CgroupLevel::Node), Proof::Counted), None, text, seen),
-        (None, Err(why)) if is_not_offered(why) => {
-            add(found, "node".to_owned(), (None, Proof::Counted), None, text, seen);
-        }
+    let level = match (&id, levels) {
+        (Some(_), _) => None,
+        (None, Ok(_)) => Some(CgroupLevel::Node),
+        (None, Err(why)) if is_not_offered(why) => None,
         (None, Err(why)) => {
-            let cause = why.cause;
-            unclear.push((
-                "node".to_owned(),
-                Unknown::new(cause, format!("{text}, under which limit is not known: {why}")),
-            ));
+            let why = Unknown::new(why.cause, format!("{text}, under which limit is not known: {why}"));
+            return unclear.push(("node".to_owned(), why));
         }
-    }
-}
-
-/// The same pod when it was made.
-fn newborn(pod: &PodCgroup) -> PodCgroup {
-    let zero = |counts: &OomCounts| OomCounts {
-        limit_hit: counts.limit_hit.and(Some(0)),
-        killed_here: counts.killed_here.and(Some(0)),
-        limit_hit_below: counts.limit_hit_below.and(Some(0)),
-        killed: counts.killed.and(Some(0)),
     };
-    let containers = pod.containers.iter().map(|(id, counts)| (id.clone(), zero(counts))).collect();
-    let cgroup = crate::facts::Cgroup { oom: zero(&pod.cgroup.oom), ..Default::default() };
-    PodCgroup { path: String::new(), qos: pod.qos, cgroup, containers, oom_unread: None }
-}
-
-fn killed_in(new: &PodCgroup, old: &PodCgroup) -> u64 {
-    let own = grown(new.cgroup.oom.killed_here, old.cgroup.oom.killed_here);
-    let containers = new.containers.iter().filter_map(|(id, counts)| Some((counts, old.containers.get(id)?)));
-    let one_by_one =
-        containers.map(|(new, old)| grown(new.killed_here, old.killed_here)).fold(own, u64::saturating_add);
-    one_by_one.max(grown(new.cgroup.oom.killed, old.cgroup.oom.killed))
+    let mut kills = Kills::new(level, Proof::Counted);
+    kills.evidence.push(seen);
+    add(found, id.unwrap_or_else(|| "node".to_owned()), kills);
 }

@@ -1,67 +1,66 @@
 //! Whose limit it was.
 
-use crate::facts::{CgroupLevel, Cgroups, OomCounts, PodCgroup};
+use std::collections::BTreeMap;
 
-/// The level of a group's path, and the pod that it belongs to.
-pub(super) fn level_of(path: &str) -> (CgroupLevel, Option<String>) {
+use crate::facts::{CgroupLevel, PodUid, pod_of_scope, pod_uid_of};
+
+/// Below these any user may make groups, under any name.
+const OF_USERS: [&str; 2] = ["user.slice", "machine.slice"];
+
+/// The level of a group's path, and the pod that it belongs to. Reserved groups are named by the kubelet's configuration and by where
+/// it stands; where those are not known, by their usual names.
+pub(super) fn level_of(path: &str, reserved: &BTreeMap<String, CgroupLevel>) -> (CgroupLevel, Option<PodUid>) {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let Some(base) = parts.iter().position(|part| matches!(*part, "kubepods" | "kubepods.slice")) else {
-        return match parts.first() {
-            Some(&"runtime.slice") => (CgroupLevel::Runtime, None),
-            Some(&"system.slice") => (CgroupLevel::System, None),
-            None => (CgroupLevel::Node, None),
-            _ => (CgroupLevel::Other, None),
-        };
+    let Some(top) = parts.first() else { return (CgroupLevel::Node, None) };
+    if OF_USERS.contains(top) {
+        return (CgroupLevel::Other, None);
+    }
+    if let Some((uid, _)) = parts.iter().find_map(|part| pod_of_scope(part)) {
+        return (CgroupLevel::Container, Some(uid));
+    }
+    if let Some(base) = (1..=parts.len()).find(|n| parts.get(..*n).is_some_and(is_kubepods)) {
+        return below_kubepods(path, parts.get(base..).unwrap_or_default());
+    }
+    let own = parts.join("/");
+    let has = |group: &str| own == group || own.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+    let known = reserved.iter().filter(|(group, _)| has(group)).max_by_key(|(group, _)| group.len());
+    let usual = match *top {
+        "runtime.slice" | "kube.slice" | "kubelet.slice" | "podruntime.slice" | "runtime" | "kubelet"
+        | "podruntime" => CgroupLevel::Runtime,
+        "system.slice" | "system" => CgroupLevel::System,
+        _ => CgroupLevel::Other,
     };
-    let pod = crate::facts::pod_uid_of(path);
-    let below = parts.len() - base - 1;
-    let in_qos =
-        parts.get(base + 1).is_some_and(|part| part.ends_with("burstable.slice") || part.ends_with("besteffort.slice"))
-            || matches!(parts.get(base + 1), Some(&"burstable" | &"besteffort"));
-    let level = match (below, &pod) {
+    (known.map_or(usual, |(_, level)| level.clone()), None)
+}
+
+/// Whether a group is the one of all pods, at the top or below a `cgroupRoot` (`k8s.slice/k8s-kubepods.slice`, `k8s/kubepods`).
+fn is_kubepods(parts: &[&str]) -> bool {
+    let Some((last, before)) = parts.split_last() else { return false };
+    let Some(stem) = last.strip_suffix(".slice") else {
+        return *last == "kubepods" && before.iter().all(|name| !name.contains('.'));
+    };
+    let names: Vec<&str> = stem.split('-').collect();
+    let is_level = |(part, n): (&&str, usize)| {
+        let expected = names.get(..n).map(|names| names.join("-"));
+        part.strip_suffix(".slice").map(str::to_owned) == expected
+    };
+    names.last() == Some(&"kubepods") && names.len() == parts.len() && parts.iter().zip(1..).all(is_level)
+}
+
+fn below_kubepods(path: &str, below: &[&str]) -> (CgroupLevel, Option<PodUid>) {
+    let pod = pod_uid_of(path);
+    let in_qos = below.first().is_some_and(|part| {
+        part.ends_with("burstable.slice")
+            || part.ends_with("besteffort.slice")
+            || matches!(*part, "burstable" | "besteffort")
+    });
+    let level = match (below.len(), &pod) {
         (0, _) => CgroupLevel::Kubepods,
         (n, Some(_)) if n > 1 + usize::from(in_qos) => CgroupLevel::Container,
         (_, Some(_)) => CgroupLevel::Pod,
         (_, None) => CgroupLevel::Qos,
     };
     (level, pod)
-}
-
-pub(super) fn kubepods_path(cgroups: &Cgroups) -> &'static str {
-    match cgroups.driver {
-        Some(crate::facts::CgroupDriver::Cgroupfs) => "/kubepods",
-        _ => "/kubepods.slice",
-    }
-}
-
-/// Whose limit was hit where a pod lost a process.
-pub(super) enum Limit {
-    /// That of a container, by its id where it is still there: a killed one is soon replaced.
-    Container(Option<String>),
-    /// The pod's own.
-    Pod,
-    /// None in the pod: it is only the victim.
-    Above,
-    /// cgroup v1 does not tell.
-    Unknown,
-}
-
-pub(super) fn limit_hit(new: &PodCgroup, old: &PodCgroup) -> Limit {
-    let hit = |new: &OomCounts, old: &OomCounts| grown(new.limit_hit, old.limit_hit) > 0;
-    let container = new.containers.iter().find(|(id, new)| old.containers.get(*id).is_some_and(|old| hit(new, old)));
-    let (own, before) = (&new.cgroup.oom, &old.cgroup.oom);
-    match container {
-        Some((id, _)) => Limit::Container(Some(id.clone())),
-        None if hit(own, before) => Limit::Pod,
-        None if grown(own.limit_hit_below, before.limit_hit_below) > 0 => Limit::Container(None),
-        None if own.limit_hit.is_none() && own.limit_hit_below.is_none() => Limit::Unknown,
-        None => Limit::Above,
-    }
-}
-
-/// By how much a counter grew; one that is absent or went backwards has not.
-pub(super) fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
-    new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
 #[cfg(test)]
@@ -87,11 +86,31 @@ mod tests {
             ("/runtime.slice/containerd.service", CgroupLevel::Runtime, false),
             ("/system.slice/sshd.service", CgroupLevel::System, false),
             ("/user.slice", CgroupLevel::Other, false),
+            ("/k8s.slice/k8s-kubepods.slice", CgroupLevel::Kubepods, false),
+            ("/k8s.slice/k8s-kubepods.slice/k8s-kubepods-besteffort.slice", CgroupLevel::Qos, false),
+            (
+                &format!("/k8s.slice/k8s-kubepods.slice/k8s-kubepods-burstable.slice/k8s-{slice}/crio-ab.scope"),
+                CgroupLevel::Container,
+                true,
+            ),
+            (&format!("/k8s/kubepods/besteffort/pod{uid}"), CgroupLevel::Pod, true),
+            (
+                &format!("/system.slice/containerd.service/{slice}:cri-containerd:0011223344"),
+                CgroupLevel::Container,
+                true,
+            ),
+            ("/user.slice/user-1000.slice/user@1000.service/kubepods.slice", CgroupLevel::Other, false),
+            (&format!("/user.slice/user-1000.slice/kubepods/pod{uid}"), CgroupLevel::Other, false),
+            ("/system.slice/docker-x.scope/kubelet.slice/kubelet-kubepods.slice", CgroupLevel::System, false),
+            ("/podruntime.slice/crio.service", CgroupLevel::Runtime, false),
+            ("/mine.slice/kubelet.service", CgroupLevel::Runtime, false),
+            ("/mine.slices", CgroupLevel::Other, false),
             ("/", CgroupLevel::Node, false),
         ];
         for (path, level, in_pod) in cases {
+            let reserved = [("mine.slice".to_owned(), CgroupLevel::Runtime)].into();
             let pod = in_pod.then(|| uid.to_owned());
-            assert_eq!(level_of(path), (level, pod), "{path}");
+            assert_eq!(level_of(path, &reserved), (level, pod), "{path}");
         }
     }
 }
