@@ -2,6 +2,7 @@
 
 pub mod input;
 mod io_series;
+mod kill_history;
 mod kubelet;
 mod log_history;
 
@@ -9,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::facts::{
-    Answers, Cause, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part, Partial,
-    PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath, for_each_source,
+    Answers, Cause, Cgroup, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part,
+    Partial, PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath,
+    for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
+pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
@@ -252,6 +255,8 @@ macro_rules! view {
             pub log_history: LogHistory,
             /// The kubelet's configuration by its own answer, where that counts.
             pub(crate) effective: Option<kubelet::Effective>,
+            /// By how much the counters of kills grew lately.
+            pub kill_history: KillHistory,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -268,6 +273,7 @@ macro_rules! view {
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
                     effective: None,
+                    kill_history: KillHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -291,6 +297,12 @@ macro_rules! view {
                         Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
+                        Observation::Cgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_levels(self.cgroups.last(), value, at);
+                        }
+                        Observation::PodCgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_pods(self.pod_cgroups.last(), value, at);
+                        }
                         _ => {}
                     }
                     let is_other = match observation {
@@ -561,13 +573,8 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
-            Source::PodCgroups => self
-                .pod_cgroups
-                .known()
-                .ok()?
-                .value
-                .values()
-                .find_map(|pod| pod.cgroup.pids_unread().or(pod.oom_unread.as_deref())),
+            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.unread()),
+            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(Cgroup::pids_unread),
             Source::Pressure => {
                 let pressure = self.pressure.known().ok()?.value;
                 [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)

@@ -3,4 +3,5 @@
 pub mod config;
 pub mod configz;
 pub mod dirs;
+pub mod groups;
 pub mod place;

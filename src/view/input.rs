@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
+use super::{Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
 use crate::facts::{
     Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
 };
@@ -294,6 +294,20 @@ impl BesideDisks<'_> {
     /// Whether the disk of this name came after the record, so that the record is of another one.
     pub fn is_of_another_disk(&self, record: &KernelRecord, name: &str) -> bool {
         self.0.is_of_another_disk(record, name)
+    }
+}
+
+/// By how much the counters of kills grew lately.
+pub struct KillCounts;
+
+impl Input for KillCounts {
+    type Of<'v> = &'v KillHistory;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::Cgroups, Source::PodCgroups]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.kill_history)
     }
 }
 

@@ -285,6 +285,7 @@ pub fn kernel_event(bytes: &[u8]) {
         Some(Event::Fault { text }) => assert!(text.chars().count() <= 120, "{text}"),
         Some(
             Event::OomKill { .. }
+            | Event::OomKilled { .. }
             | Event::HungTask { .. }
             | Event::SoftLockup { .. }
             | Event::HardLockup { .. }
