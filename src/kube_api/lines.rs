@@ -20,6 +20,8 @@ pub struct Lines {
     name: String,
     meter: Arc<Meter>,
     silence: Duration,
+    /// A longer line is not read.
+    most: usize,
     buffer: Vec<u8>,
     /// Where in the buffer no line feed has been looked for yet.
     searched: usize,
@@ -27,7 +29,12 @@ pub struct Lines {
 
 impl Lines {
     pub(super) fn new(body: Body, name: String, meter: Arc<Meter>, silence: Duration) -> Self {
-        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0 }
+        Self { body, name, meter, silence, most: MAX_LINE_BYTES, buffer: Vec::new(), searched: 0 }
+    }
+
+    /// The same, whose objects have no more bytes than this.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        Self { most: most.min(MAX_LINE_BYTES), ..self }
     }
 
     /// The next line; `None` where the server ended the watch.
@@ -39,8 +46,8 @@ impl Lines {
             if let Some(line) = self.take_line() {
                 return Ok(Some(line));
             }
-            if self.buffer.len() > MAX_LINE_BYTES {
-                let why = format!("{}: a line of more than {} MiB", self.name, MAX_LINE_BYTES >> 20);
+            if self.buffer.len() > self.most {
+                let why = format!("{}: a line of more than {} MiB", self.name, self.most >> 20);
                 return Err(ApiError::new(Cause::TooLarge, why));
             }
             let silent = |_| {
@@ -116,6 +123,19 @@ mod tests {
             let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
             prop_assert_eq!((all.concat(), error), (whole.to_owned(), None));
         }
+    }
+
+    #[test]
+    fn a_line_of_more_than_its_objects_have_is_refused() {
+        let meter = Arc::new(Meter::default());
+        let body = Body::from([vec![b'x'; 100], b"\n".to_vec()].concat());
+        let lines = Lines::new(body, "watch /x".into(), meter, Duration::from_secs(9)).at_most(99);
+        let error = block_on(async {
+            let mut lines = lines;
+            lines.buffer.extend_from_slice(&[b'x'; 100]);
+            lines.next().await.unwrap_err()
+        });
+        assert_eq!(error.cause, Cause::TooLarge);
     }
 
     #[test]
