@@ -10,6 +10,9 @@ use crate::facts::{AgentConfigMap, Cause, Inventory, Node, Pod, Unknown};
 /// So many bytes are kept of all pods beside their names and UIDs: a node full of honest pods has a tenth of it.
 const MAX_EXTRA_BYTES: usize = 4 << 20;
 
+/// Objects that cannot be read and are kept one by one, so that each can be read later.
+const MAX_BROKEN: usize = 1000;
+
 /// What is kept of an object, and what of that can be given up.
 pub(super) trait Kept: PartialEq {
     /// The namespace whose share it counts to.
@@ -45,6 +48,8 @@ one_of_a_kind!(Node, AgentConfigMap);
 pub(super) struct Store<T> {
     objects: BTreeMap<String, Arc<T>>,
     broken: BTreeMap<String, Unknown>,
+    /// One of the objects that could not be read and are too many to be kept one by one.
+    broken_more: Option<Unknown>,
     extra_bytes: usize,
     /// Whether something was given up since the list was begun.
     gave_up: bool,
@@ -52,7 +57,7 @@ pub(super) struct Store<T> {
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), broken: BTreeMap::new(), extra_bytes: 0, gave_up: false }
+        Self { objects: BTreeMap::new(), broken: BTreeMap::new(), broken_more: None, extra_bytes: 0, gave_up: false }
     }
 }
 
@@ -75,6 +80,10 @@ impl<T> Store<T> {
                 // What it was is no longer so.
                 let before = self.objects.remove(&uid);
                 self.discount(before.as_deref());
+                if self.broken.len() >= MAX_BROKEN && !self.broken.contains_key(&uid) {
+                    self.gave_up = true;
+                    return self.broken_more.replace(why).is_none();
+                }
                 self.broken.insert(uid, why).is_none()
             }
         }
@@ -144,7 +153,7 @@ impl<T> Store<T> {
 
     /// Of a watch of one name: what there is. An object and its successor of the same name are told one after the other.
     pub fn only(&self) -> Result<Option<&T>, Unknown> {
-        if let Some(why) = self.broken.values().next() {
+        if let Some(why) = self.broken.values().next().or(self.broken_more.as_ref()) {
             return Err(why.clone());
         }
         Ok(self.objects.values().next().map(|object| &**object))
@@ -189,7 +198,8 @@ impl Store<KeptPod> {
             let pod = Pod { mirrors: None, ..Pod::clone(&kept.pod) };
             pods.push((pod.uid.clone(), Arc::new(pod)));
         }
-        let inventory = Inventory::with_incomplete(pods, self.broken.values().next().cloned());
+        let broken = self.broken.values().next().or(self.broken_more.as_ref());
+        let inventory = Inventory::with_incomplete(pods, broken.cloned());
         match failures.into_incomplete() {
             Some(why) => inventory.lacking(why),
             None => inventory,
@@ -250,6 +260,15 @@ mod tests {
         let mut store = Store::default();
         store.put("1".into(), Ok(pod("a", Some("0123"))));
         assert!(store.inventory().get(&"0123".to_owned()).is_some());
+    }
+
+    #[test]
+    fn objects_that_cannot_be_read_have_a_bound_and_the_list_stays_incomplete() {
+        let mut store = Store::<KeptPod>::default();
+        (0..MAX_BROKEN + 5).for_each(|n| _ = store.put(n.to_string(), Err(Unknown::new(Cause::Malformed, "bad"))));
+        assert_eq!(store.broken.len(), MAX_BROKEN);
+        (0..MAX_BROKEN + 5).for_each(|n| _ = store.remove(&n.to_string()));
+        assert!(store.broken.is_empty() && store.inventory().incomplete().is_some() && store.gave_up());
     }
 
     #[test]
