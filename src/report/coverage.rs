@@ -475,6 +475,9 @@ mod tests {
         assert!(report.headroom.is_empty() && report.node_object.is_none() && report.volumes.is_empty());
         let unknown: Vec<_> = report.unknown.iter().map(|unknown| unknown.source).collect();
         assert_eq!(unknown, [Source::PodCgroups, Source::Cgroups, Source::KernelLog]);
+        // It names pods by what the cluster says of them.
+        assert_eq!(report.notes, ["cluster: not asked", "looked: once"].map(|note| Note::from(note.to_owned())));
+        report.keep_only(&[Kind::ConntrackPressure]);
         assert_eq!(report.notes, [Note::from("looked: once".to_owned())]);
         assert!(report.seen.is_empty(), "{:?}", report.seen);
         assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
