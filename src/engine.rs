@@ -19,9 +19,6 @@ pub struct Engine {
     /// The last word of each detector on what it could not see.
     coverage: BTreeMap<Kind, Coverage>,
     lookups: BTreeMap<Kind, BTreeMap<Lookup, Severity>>,
-    /// Detectors, by their place in the list, whose last evaluation holds for as long as what they read stays the same: it raised
-    /// nothing, asked for nothing, and did not ask for the time.
-    settled: Vec<bool>,
 }
 
 /// The worst finding that a lookup is for.
@@ -46,15 +43,6 @@ pub struct Step {
     pub wake: Option<(Duration, SourceSet)>,
 }
 
-/// What a detector comes to once more that raised nothing and asked for nothing; none where a kind was never evaluated.
-fn unchanged(detector: &Detector, coverage: &BTreeMap<Kind, Coverage>) -> Option<Vec<KindEvaluation>> {
-    let again = |kind: &Kind| {
-        let coverage = coverage.get(kind)?.clone();
-        Some(KindEvaluation { coverage, ..KindEvaluation::new(*kind) })
-    };
-    detector.kinds.iter().map(again).collect()
-}
-
 impl Engine {
     /// An engine that has seen nothing but may remember since when findings stand.
     #[must_use]
@@ -66,7 +54,6 @@ impl Engine {
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
-            settled: vec![false; detect::DETECTORS.len()],
         }
     }
 
@@ -119,35 +106,12 @@ impl Engine {
         askers
     }
 
-    /// The evaluations of every detector that reads a fresh source. One that holds is not made again.
-    fn evaluate(
-        &mut self,
-        news: News,
-        known: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
-    ) -> Vec<KindEvaluation> {
+    /// The evaluations of every detector that reads a fresh source.
+    fn evaluate(&self, news: News, known: &mut dyn FnMut(&'static Detector, &[KindEvaluation])) -> Vec<KindEvaluation> {
         let mut all = Vec::new();
         let session = Session::new(&self.view, &self.settings);
-        for (detector, settled) in detect::DETECTORS.iter().zip(&mut self.settled) {
-            // Also where it is not evaluated now: the answer to a lookup becomes too old, and that is no news.
-            *settled &= !detector.reads().meets(news.changed);
-            if !detector.reads().meets(news.fresh) {
-                continue;
-            }
-            let holds = *settled && !detector.readings.meets(news.fresh);
-            let again = if holds { unchanged(detector, &self.coverage) } else { None };
-            let evaluations = match again {
-                Some(again) => {
-                    // Every test thereby holds what is left out against what would come of it.
-                    debug_assert_eq!(session.run(detector).evaluations, again, "{} was left out", detector.name());
-                    again
-                }
-                None => {
-                    let Evaluated { evaluations, by_time } = session.run(detector);
-                    let is_quiet = |e: &KindEvaluation| e.raised.is_empty() && e.lookups.is_empty();
-                    *settled = !by_time && evaluations.iter().all(is_quiet);
-                    evaluations
-                }
-            };
+        for detector in detect::DETECTORS.iter().filter(|detector| detector.reads().meets(news.fresh)) {
+            let Evaluated { evaluations, .. } = session.run(detector);
             known(detector, &evaluations);
             all.extend(evaluations);
         }
@@ -255,9 +219,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{
-        BlockDevice, BlockDevices, BootId, DevId, Ec2Attached, Inventory, IoStat, Mounts, Part, Reading, Source,
-    };
+    use crate::facts::{BlockDevice, BlockDevices, BootId, DevId, IoStat, Mounts, Part, Reading, Source};
 
     fn at(up: u64) -> NodeTime {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: jiff::Timestamp::UNIX_EPOCH }
@@ -274,34 +236,15 @@ mod tests {
         Observation::Mounts(Reading::Known { value: Mounts::whole([]), at: at(up) })
     }
 
-    /// Whether the evaluation of DeadMount that the engine has would be left out now.
-    fn is_settled(engine: &Engine) -> bool {
-        let place = detect::DETECTORS.iter().position(|d| d.kinds.contains(&Kind::DeadMount)).unwrap();
-        engine.settled[place]
-    }
-
     #[test]
-    fn an_evaluation_holds_while_what_it_reads_stays_the_same() {
+    fn counters_alone_are_no_change_and_age_is_one() {
         let mut engine = Engine::new(Settings::default(), at(0), LedgerState::default());
         engine.step(at(0), vec![mounts(0), devices(0, 8, 1)]);
-        assert!(is_settled(&engine));
         let news = engine.view.take(at(10), vec![mounts(10), devices(10, 8, 2)]);
         assert!(news.fresh.has(Source::BlockDevices) && !news.changed.has(Source::BlockDevices), "counters alone");
         let news = engine.view.take(at(20), vec![devices(20, 16, 2)]);
         assert!(news.changed.has(Source::BlockDevices), "another size");
         let news = engine.view.take(at(61), vec![devices(61, 16, 2)]);
         assert!(news.changed.has(Source::Mounts), "too old");
-    }
-
-    #[test]
-    fn an_answer_that_becomes_too_old_without_a_reading_ends_what_was_left_out() {
-        let mut engine = Engine::new(Settings::default(), at(0), LedgerState::default());
-        engine.step(at(0), vec![mounts(0), devices(0, 8, 1)]);
-        let place = detect::DETECTORS.iter().position(|d| d.kinds.contains(&Kind::UntaggedVolume)).unwrap();
-        engine.settled[place] = true;
-        let answer = Ec2Attached { instance: String::new(), volumes: Inventory::whole([]) };
-        engine.view.take(at(1), vec![Observation::Ec2Attached(Reading::Known { value: answer, at: at(1) })]);
-        engine.step(at(1500), Vec::new());
-        assert!(!engine.settled[place]);
     }
 }
