@@ -257,18 +257,21 @@ impl Input for LogBesideTasks {
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(BesideTasks(&view.log_history))
+        Ok(BesideTasks(view.cpu.known().map(|_| view.log_history.blocked_since())))
     }
 }
 
 /// What [`LogBesideTasks`] gives.
 #[derive(Clone, Copy)]
-pub struct BesideTasks<'v>(&'v LogHistory);
+pub struct BesideTasks<'v>(Result<Option<Duration>, &'v Unknown>);
 
 impl BesideTasks<'_> {
     /// Since when, as time since boot; absent where none waits now.
-    pub fn blocked_since(&self) -> Option<Duration> {
-        self.0.blocked_since()
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn blocked_since(&self) -> Result<Option<Duration>, Unknown> {
+        self.0.map_err(Clone::clone)
     }
 }
 

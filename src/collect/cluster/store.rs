@@ -98,9 +98,9 @@ impl<T> Store<T> {
                 self.discount(before.as_deref());
                 if self.broken.len() >= MAX_BROKEN && !self.broken.contains_key(&uid) {
                     self.gave_up = true;
-                    return self.broken_more.replace(why).is_none();
+                    return self.broken_more.replace(why).is_none() || before.is_some();
                 }
-                self.broken.insert(uid, why).is_none()
+                self.broken.insert(uid, why).is_none() || before.is_some()
             }
         }
     }
@@ -164,7 +164,7 @@ impl<T> Store<T> {
 
     /// Whether what was given up may have room again, if all were listed again.
     pub fn gave_up(&self) -> bool {
-        self.gave_up
+        self.gave_up || self.is_cut
     }
 
     /// Of a watch of one name: what there is. An object and its successor of the same name are told one after the other.

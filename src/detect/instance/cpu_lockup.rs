@@ -34,8 +34,8 @@ impl Detect for CpuLockup {
             (Tri::Unknown(why), Tri::Yes(evidence)) => {
                 Tri::Yes(Raised { severity_unknown: Some(why), ..earlier(evidence).into() })
             }
-            (Tri::Unknown(why), _) => Tri::Unknown(why),
-            (Tri::No(no), Tri::No(_) | Tri::Unknown(_)) => Tri::No(no),
+            (Tri::Unknown(why), _) | (Tri::No(_), Tri::Unknown(why)) => Tri::Unknown(why),
+            (Tri::No(no), Tri::No(_)) => Tri::No(no),
         };
         out.decide(KIND, Object::node, decision);
     }

@@ -57,14 +57,17 @@ fn decide<'v>(
     tasks: BesideTasks<'_>,
     now: NodeTime,
 ) -> Tri<Vec<&'v KernelRecord>> {
+    let all = log.value.records.iter().filter(|record| matches!(record.event, KernelEvent::HungTask { .. }));
+    let is_recent = |record: &&KernelRecord| now.up.saturating_sub(record.up) <= STANDS_FOR;
+    let (mut records, old): (Vec<&KernelRecord>, Vec<&KernelRecord>) = all.partition(is_recent);
     // Tasks that have waited ever since a report may be those that it named: the kernel stops reporting after ten.
-    let blocked = tasks.blocked_since();
-    let stands = |record: &&KernelRecord| {
-        let is_recent = now.up.saturating_sub(record.up) <= STANDS_FOR;
-        let goes_on = blocked.is_some_and(|since| since <= record.up.saturating_add(STANDS_FOR));
-        matches!(record.event, KernelEvent::HungTask { .. }) && (is_recent || goes_on)
-    };
-    let records: Vec<&KernelRecord> = log.value.records.iter().filter(stands).collect();
+    let goes_on = |since: Duration| move |record: &&KernelRecord| since <= record.up.saturating_add(STANDS_FOR);
+    match tasks.blocked_since() {
+        Ok(Some(since)) => records.splice(..0, old.into_iter().filter(goes_on(since))).for_each(drop),
+        Ok(None) => {}
+        Err(why) if records.is_empty() && !old.is_empty() => return Tri::Unknown(why),
+        Err(_) => {}
+    }
     let Some(newest) = records.last() else { return Tri::No(log.no()) };
     load.ask(|load| {
         if load.at.up > newest.up.saturating_add(LOAD_FOLLOWS) && load.one < LEAST_LOAD {

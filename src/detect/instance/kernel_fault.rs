@@ -44,7 +44,7 @@ fn decide(boot: &Seen<'_, Boot>, log: &Cited<'_, KernelLog>) -> Tri<Finding> {
     let flags: Vec<&str> = set.iter().map(|(_, letter, _)| *letter).collect();
     let fact = format!("/proc/sys/kernel/tainted is {}: {}", taint.0, flags.join(", "));
     let mut evidence = vec![boot.says(fact)];
-    evidence.extend(log.evidence(|log| last_fault(log)));
+    evidence.extend(log.evidence(|log| first_fault(log)));
     let what = log.text(|log| Some(format!(": {}", fault(&log)?.1)));
     Tri::Yes(Finding {
         kind: KIND,
@@ -63,7 +63,7 @@ fn fault<'v>(log: &Seen<'v, KernelLog>) -> Option<(&'v KernelRecord, &'v str)> {
     })
 }
 
-fn last_fault(log: Seen<'_, KernelLog>) -> Option<Evidence> {
+fn first_fault(log: Seen<'_, KernelLog>) -> Option<Evidence> {
     let (record, text) = fault(&log)?;
     Some(Evidence { at: log.at.wall_at(record.up), ..log.says(text) })
 }
