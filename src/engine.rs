@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::catalogue;
-use crate::detect::{self, Detector, Evaluated, Session, Settings};
-use crate::facts::{Lookup, NodeTime, Observation, SourceSet, Unknown};
+use crate::detect::{self, Detector, Settings};
+use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
 use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
-use crate::view::{News, RecentPods, Trends, View};
+use crate::view::{RecentPods, Trends, View};
 
 /// The detectors, what they see, and what became of their findings.
 #[derive(Clone, Debug)]
@@ -69,18 +69,20 @@ impl Engine {
         self.step_each(at, seen, &mut |_, _| {})
     }
 
-    /// The same; each detector is told of when it is done, so that somebody with a clock can take its time.
+    /// The same; `known` is called after each detector, so that a caller with a clock can take its time.
     pub fn step_each(
         &mut self,
         at: NodeTime,
         seen: Vec<Observation>,
         known: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
     ) -> Step {
-        let news = self.view.take(at, seen);
+        let mut fresh = self.view.take(at, seen);
+        // A reading that has just become too old is news, too.
+        fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
         self.follow_trends(at);
-        self.follow_volumes(news.fresh);
+        self.follow_volumes(fresh);
         let mut step = Step::default();
-        for evaluation in self.evaluate(news, known) {
+        for evaluation in detect::evaluate(&self.view, &self.settings, fresh, known) {
             step.transitions.append(&mut self.enter(at, evaluation));
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
@@ -106,18 +108,6 @@ impl Engine {
         askers
     }
 
-    /// The evaluations of every detector that reads a fresh source.
-    fn evaluate(&self, news: News, known: &mut dyn FnMut(&'static Detector, &[KindEvaluation])) -> Vec<KindEvaluation> {
-        let mut all = Vec::new();
-        let session = Session::new(&self.view, &self.settings);
-        for detector in detect::DETECTORS.iter().filter(|detector| detector.reads().meets(news.fresh)) {
-            let Evaluated { evaluations, .. } = session.run(detector);
-            known(detector, &evaluations);
-            all.extend(evaluations);
-        }
-        all
-    }
-
     fn next_decision(&self) -> Option<(Duration, SourceSet)> {
         let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
         let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.reads());
@@ -132,6 +122,10 @@ impl Engine {
         let soon = suspected.map(|kind| (catalogue::row(kind).confirm_after(), detect::reads(kind)));
         let soon = soon.filter(|(wait, _)| *wait <= within);
         soon.reduce(|(wait, reads), (other, more)| (wait.max(other), reads.with(more)))
+    }
+
+    fn became_unknown(&self, source: Source) -> bool {
+        self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now))
     }
 
     fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
@@ -213,38 +207,5 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> LedgerState {
         LedgerState { pods: self.view.recent_pods.pods(), ..self.ledger.memory() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::facts::{BlockDevice, BlockDevices, BootId, DevId, IoStat, Mounts, Part, Reading, Source};
-
-    fn at(up: u64) -> NodeTime {
-        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: jiff::Timestamp::UNIX_EPOCH }
-    }
-
-    fn devices(up: u64, size: u64, reads: u64) -> Observation {
-        let io = Part::Known(IoStat { reads, ..IoStat::default() });
-        let device = BlockDevice { name: "nvme1n1".into(), size, io, ..BlockDevice::default() };
-        let value = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);
-        Observation::BlockDevices(Reading::Known { value, at: at(up) })
-    }
-
-    fn mounts(up: u64) -> Observation {
-        Observation::Mounts(Reading::Known { value: Mounts::whole([]), at: at(up) })
-    }
-
-    #[test]
-    fn counters_alone_are_no_change_and_age_is_one() {
-        let mut engine = Engine::new(Settings::default(), at(0), LedgerState::default());
-        engine.step(at(0), vec![mounts(0), devices(0, 8, 1)]);
-        let news = engine.view.take(at(10), vec![mounts(10), devices(10, 8, 2)]);
-        assert!(news.fresh.has(Source::BlockDevices) && !news.changed.has(Source::BlockDevices), "counters alone");
-        let news = engine.view.take(at(20), vec![devices(20, 16, 2)]);
-        assert!(news.changed.has(Source::BlockDevices), "another size");
-        let news = engine.view.take(at(61), vec![devices(61, 16, 2)]);
-        assert!(news.changed.has(Source::Mounts), "too old");
     }
 }

@@ -149,11 +149,7 @@ impl<T> Fact<T> {
         Ok(Delta { by, over })
     }
 
-    /// Whether it is another value, or another reason why there is none.
-    fn put(&mut self, mut reading: Reading<T>) -> bool
-    where
-        T: PartialEq,
-    {
+    fn put(&mut self, mut reading: Reading<T>) {
         if let Reading::Unknown(unknown) = &mut reading {
             // The same trouble goes on: keep its beginning.
             if let Reading::Unknown(old) = &self.now
@@ -163,12 +159,7 @@ impl<T> Fact<T> {
                 unknown.since = old.since;
             }
         }
-        let is_other = match (&self.now, &reading) {
-            (Reading::Known { value: before, .. }, Reading::Known { value, .. }) => before != value,
-            (Reading::Unknown(before), Reading::Unknown(unknown)) => before != unknown,
-            _ => true,
-        };
-        let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return is_other };
+        let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return };
         let old_enough = |then: &NodeTime| match &self.now {
             Reading::Known { at: now, .. } => now.since(then).is_none_or(|age| age >= SHORTEST_INTERVAL),
             Reading::Unknown(_) => true,
@@ -183,7 +174,6 @@ impl<T> Fact<T> {
         } else if self.between.is_none() {
             self.between = Some((value, at));
         }
-        is_other
     }
 
     fn begin_trouble(&mut self, now: NodeTime) {
@@ -195,21 +185,16 @@ impl<T> Fact<T> {
         }
     }
 
-    /// Whether it was known until now, and is too old.
-    fn expire(&mut self, now: NodeTime, interval: Duration) -> bool
-    where
-        T: PartialEq,
-    {
-        let Reading::Known { at, .. } = &self.now else { return false };
+    fn expire(&mut self, now: NodeTime, interval: Duration) {
+        let Reading::Known { at, .. } = &self.now else { return };
         let good_for = period(self.source, interval) * MISSED_READS;
         let age = now.since(at);
-        if age.is_some_and(|age| age <= good_for) {
-            return false;
+        if age.is_none_or(|age| age > good_for) {
+            let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
+            // What is read for a lookup alone is missed by nobody when the lookup is gone.
+            let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
+            self.put(Reading::Unknown(Unknown::new(cause, why)));
         }
-        let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
-        // What is read for a lookup alone is missed by no detector when the lookup is gone.
-        let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
-        self.put(Reading::Unknown(Unknown::new(cause, why)))
     }
 }
 
@@ -222,16 +207,6 @@ fn period(source: Source, interval: Duration) -> Duration {
         Provider::Host if !asked_for => source.every().max(interval),
         _ => source.every().max(MAX_SILENCE),
     }
-}
-
-/// What observations brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// Sources that were read, or became too old.
-    pub fresh: SourceSet,
-    /// Those whose value is another one. Of block devices their counters do not count: a detector that reads these has an input that
-    /// wants each reading.
-    pub changed: SourceSet,
 }
 
 macro_rules! view {
@@ -278,14 +253,12 @@ macro_rules! view {
                 }
             }
 
-            /// Takes in what was seen; says which sources that were, and which of them are not as they were.
-            pub fn take(&mut self, now: NodeTime, seen: Vec<Observation>) -> News {
+            /// Takes in what was seen; says which sources that were.
+            pub fn take(&mut self, now: NodeTime, seen: Vec<Observation>) -> SourceSet {
                 self.now = now;
-                let mut news = News::default();
+                let mut fresh = SourceSet::NONE;
                 for observation in seen {
-                    let source = SourceSet::one(observation.source());
-                    news.fresh = news.fresh.with(source);
-                    let counts_alone = self.differs_by_counters_alone(&observation);
+                    fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     match &observation {
                         Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
                         Observation::Mounts(Reading::Known { value, at }) => {
@@ -305,35 +278,15 @@ macro_rules! view {
                         }
                         _ => {}
                     }
-                    let is_other = match observation {
+                    match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
-                    };
-                    if is_other && !counts_alone {
-                        news.changed = news.changed.with(source);
                     }
                 }
-                $(
-                    if self.$field.expire(now, self.interval) {
-                        news.changed = news.changed.with(SourceSet::one(Source::$variant));
-                    }
-                    self.$field.begin_trouble(now);
-                )*
-                if self.hold_disks_against_controllers() {
-                    news.changed = news.changed.with(SourceSet::one(Source::BlockDevices));
-                }
-                if self.hold_disks_against_root() {
-                    news.changed = news.changed.with(SourceSet::one(Source::BlockDevices));
-                }
+                $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
+                self.hold_disks_against_controllers();
+                self.hold_disks_against_root();
                 self.effective = kubelet::Effective::of(&self.kubelet_config, &self.kubelet_configz);
-                // What has just become too old is news, too. An answer to a lookup counts also where it is the same again: that
-                // it was given twice may be what a detector waits for.
-                let stale: SourceSet = Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect();
-                let answers: SourceSet = news.fresh.iter().filter(|source| source.every().is_zero()).collect();
-                News { fresh: news.fresh.with(stale), changed: news.changed.with(stale).with(answers) }
-            }
-
-            fn became_unknown(&self, source: Source) -> bool {
-                self.unknown(source).is_some_and(|unknown| unknown.since == Some(self.now))
+                fresh
             }
 
             /// Why a source is unknown, if it is.
@@ -360,43 +313,31 @@ for_each_source!(view);
 
 impl View {
     /// A list of block devices that lacks one which an NVMe controller has is not whole, whatever it says of itself. A list of
-    /// controllers that was read before it proves nothing: the disk may be gone since. Whether this changed the list.
-    fn hold_disks_against_controllers(&mut self) -> bool {
-        let Reading::Known { value: block, at } = &mut self.block.now else { return false };
-        let Reading::Known { value: nvme, at: then } = &self.nvme.now else { return false };
+    /// controllers that was read before it proves nothing: the disk may be gone since.
+    fn hold_disks_against_controllers(&mut self) {
+        let Reading::Known { value: block, at } = &mut self.block.now else { return };
+        let Reading::Known { value: nvme, at: then } = &self.nvme.now else { return };
         if block.incomplete().is_some() || then.since(at).is_none() {
-            return false;
+            return;
         }
         let is_listed = |name: &str| block.values().any(|device| device.name == name);
         let all = nvme.iter().flat_map(|(name, controller)| controller.namespaces.iter().map(move |disk| (name, disk)));
-        let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) else { return false };
-        let why = format!("controller {controller} has {disk}, which is not among the block devices that were read");
-        *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
-        true
+        if let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) {
+            let why =
+                format!("controller {controller} has {disk}, which is not among the block devices that were read");
+            *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
+        }
     }
 
-    /// Whether these are the block devices that were there before, with other counters.
-    fn differs_by_counters_alone(&self, observation: &Observation) -> bool {
-        let Observation::BlockDevices(Reading::Known { value: now, .. }) = observation else { return false };
-        let Reading::Known { value: before, .. } = &self.block.now else { return false };
-        before.incomplete() == now.incomplete()
-            && before.len() == now.len()
-            && before.iter().zip(now).all(|((dev, device), (other, now))| dev == other && device.is_same_device(now))
-    }
-}
-
-impl View {
     /// The machine runs from the device that carries `/`: a list of block devices without it is not whole, whatever it says of itself.
-    fn hold_disks_against_root(&mut self) -> bool {
-        let Reading::Known { value: mounts, .. } = &self.mounts.now else { return false };
-        let Reading::Known { value: block, .. } = &mut self.block.now else { return false };
-        let Some(root) = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device()) else { return false };
-        let lacks = block.lacks(&root.dev).is_ok();
-        if lacks {
+    fn hold_disks_against_root(&mut self) {
+        let Reading::Known { value: mounts, .. } = &self.mounts.now else { return };
+        let Reading::Known { value: block, .. } = &mut self.block.now else { return };
+        let Some(root) = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device()) else { return };
+        if block.lacks(&root.dev).is_ok() {
             let why = format!("the list of block devices lacks {}, which carries /", root.dev);
             *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
         }
-        lacks
     }
 }
 

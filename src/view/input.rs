@@ -31,9 +31,6 @@ pub trait Input {
     const PARTS: SourceSet;
     /// These only add evidence.
     const CONTEXT: SourceSet;
-    /// Of these each reading counts, also one of the same value: an input that sees more than the values now (the one before, a
-    /// series) leaves this as it is.
-    const READINGS: SourceSet = Self::NEEDS.with(Self::PARTS).with(Self::CONTEXT);
 
     /// Takes it from the view.
     ///
@@ -60,7 +57,6 @@ impl<S: SourceType> Input for Required<S> {
     const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = SourceSet::NONE;
-    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         S::fact(view).known()
@@ -72,7 +68,6 @@ impl<S: SourceType> Input for Maybe<S> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::one(S::SOURCE);
     const CONTEXT: SourceSet = SourceSet::NONE;
-    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Self::of(view))
@@ -92,7 +87,6 @@ impl<S: SourceType> Input for Context<S> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = SourceSet::one(S::SOURCE);
-    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Cited(S::fact(view).known().ok()))
@@ -361,7 +355,6 @@ macro_rules! tuple {
             const NEEDS: SourceSet = SourceSet::NONE$(.with($name::NEEDS))*;
             const PARTS: SourceSet = SourceSet::NONE$(.with($name::PARTS))*;
             const CONTEXT: SourceSet = SourceSet::NONE$(.with($name::CONTEXT))*;
-            const READINGS: SourceSet = SourceSet::NONE$(.with($name::READINGS))*;
 
             fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
                 Ok(($($name::extract(view)?,)*))

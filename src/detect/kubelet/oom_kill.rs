@@ -59,7 +59,7 @@ impl Detect for OomKill {
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let sources = Sources { vmstat, cgroups, pods, kmsg, count, history, names: Names(names), now: around.now() };
+        let sources = Sources { vmstat, cgroups, pods, kmsg, count, history, names: Names(names), now: around.now };
         sources.evaluate(around.settings.oom_kill.show_old_kills, out);
     }
 }
@@ -283,7 +283,7 @@ mod tests {
         view.take(now, vec![count, Observation::KernelLog(Reading::Known { value: log, at: now })]);
         let mut settings = crate::detect::Settings::default();
         settings.oom_kill.show_old_kills = show_old_kills;
-        let evaluation = crate::detect::evaluate(&view, &settings, SourceSet::of(&[Source::KernelLog]));
+        let evaluation = crate::detect::evaluate(&view, &settings, SourceSet::of(&[Source::KernelLog]), &mut |_, _| ());
         let evaluation = evaluation.into_iter().find(|evaluation| evaluation.kind == KIND).unwrap();
         evaluation.raised.into_iter().map(|finding| (finding.severity, finding.message)).collect()
     }
