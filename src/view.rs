@@ -5,19 +5,20 @@ mod io_series;
 mod kill_history;
 mod kubelet;
 mod log_history;
+mod raw_handles;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Answers, Cause, Cgroup, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part,
-    Partial, PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath,
-    for_each_source,
+    Cause, ConfigOrigin, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial,
+    PidCounts, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
+pub use raw_handles::RawHandles;
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -72,6 +73,13 @@ impl<T> Seen<'_, T> {
     /// A statement of this source, for a finding's evidence.
     pub fn says(&self, fact: impl Into<String>) -> Evidence {
         Evidence { source: self.source, fact: fact.into(), at: self.at.wall }
+    }
+}
+
+impl Seen<'_, KernelLog> {
+    /// A fact that one of its records shows, at the time of that record.
+    pub fn reports(&self, record: &KernelRecord, fact: impl Into<String>) -> Evidence {
+        Evidence { at: self.at.wall_at(record.up), ..self.says(fact) }
     }
 }
 
@@ -415,48 +423,6 @@ impl RecentPods {
     }
 }
 
-/// Handles of PersistentVolumes that are shown here as device nodes. A handle never changes, and the object cannot be deleted while
-/// a pod uses it: one answer counts for as long as the node is shown, and need not be asked for again.
-#[derive(Clone, Debug, Default)]
-pub struct RawHandles {
-    handles: BTreeMap<String, Option<String>>,
-}
-
-impl RawHandles {
-    /// Only what is mounted is kept.
-    fn follow_mounts(&mut self, mounts: &Mounts) {
-        let shown = |mount: &MountEntry| match &mount.volume {
-            Some(VolumePath::RawBlock { pv, .. }) => Some(pv.clone()),
-            _ => None,
-        };
-        let shown: BTreeSet<String> = mounts.values().filter_map(shown).collect();
-        // A mount that was not read may still be there.
-        if mounts.incomplete().is_none() {
-            self.handles.retain(|pv, _| shown.contains(pv));
-        }
-        let room = MAX_RAW_HANDLES.saturating_sub(self.handles.len());
-        let new: Vec<String> = shown.into_iter().filter(|pv| !self.handles.contains_key(pv)).take(room).collect();
-        self.handles.extend(new.into_iter().map(|pv| (pv, None)));
-    }
-
-    fn follow(&mut self, answers: &Answers<PersistentVolume>) {
-        for (pv, known) in &mut self.handles {
-            if let Ok(Some(PersistentVolume { handle: Some(handle), .. })) = answers.get(pv) {
-                *known = Some(handle.clone());
-            }
-        }
-    }
-
-    /// The handle of a PersistentVolume that was asked for.
-    #[must_use]
-    pub fn get(&self, pv: &str) -> Option<&str> {
-        self.handles.get(pv)?.as_deref()
-    }
-}
-
-/// More raw block volumes than an instance takes.
-const MAX_RAW_HANDLES: usize = 256;
-
 /// A quarter of an hour at a sample each 10 s.
 const TREND_SAMPLES: usize = 90;
 
@@ -515,7 +481,7 @@ impl View {
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
             Source::PodCgroups => self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.unread()),
-            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(Cgroup::pids_unread),
+            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(PidCounts::unread),
             Source::Pressure => {
                 let pressure = self.pressure.known().ok()?.value;
                 [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)
@@ -545,7 +511,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BlockDevices, BootId, NvmeController, NvmeControllers, VmStat};
+    use crate::facts::{
+        Answers, BlockDevices, BootId, MountEntry, Mounts, NvmeController, NvmeControllers, PersistentVolume, VmStat,
+        VolumePath,
+    };
 
     fn at(up: u64) -> NodeTime {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }

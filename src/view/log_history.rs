@@ -129,20 +129,19 @@ impl LogHistory {
     pub fn follow_devices(&mut self, now: &BlockDevices, at: &NodeTime) {
         self.of_boot(at);
         let after = self.devices_read;
-        let current = |name: &DeviceName| now.values().find(|device| device.name == *name);
+        let current: BTreeMap<&str, Option<u64>> =
+            now.values().map(|device| (device.name.as_str(), device.diskseq)).collect();
         if now.incomplete().is_none() {
-            self.devices.retain(|name, (seq, _)| current(name).is_some_and(|device| device.diskseq == *seq));
+            self.devices.retain(|name, (seq, _)| current.get(name.as_str()) == Some(seq));
             self.devices_read = Some(at.up);
         }
-        for device in now.values() {
-            let came = Came { after, by: at.up };
+        for (name, seq) in current {
             let has_room = self.devices.len() < MAX_DEVICES;
-            match self.devices.get_mut(&device.name) {
-                Some((seq, _)) if *seq == device.diskseq => {}
-                Some(entry) => *entry = (device.diskseq, came),
-                None if has_room => {
-                    self.devices.insert(device.name.clone(), (device.diskseq, came));
-                }
+            let came = Came { after, by: at.up };
+            match self.devices.get_mut(name) {
+                Some((known, _)) if *known == seq => {}
+                Some(entry) => *entry = (seq, came),
+                None if has_room => drop(self.devices.insert(name.to_owned(), (seq, came))),
                 None => {}
             }
         }

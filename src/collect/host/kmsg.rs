@@ -15,11 +15,13 @@ use nix::errno::Errno;
 use super::root::{Root, quote};
 use crate::facts::{Cause, Component, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, NodeTime, Unknown};
 
+mod event;
 mod message;
 mod oom;
 mod syslog;
 
-pub use message::{Message, parse_record, recognise};
+pub use event::recognise;
+pub use message::{Message, parse_record};
 pub use syslog::{parse_syslog, parse_syslog_lines};
 
 const PATH: &str = "dev/kmsg";

@@ -75,9 +75,9 @@ fn logged(log: Seen<'_, KernelLog>, boot: &Known<'_, Boot>, now: NodeTime) -> Tr
             KernelEvent::RcuStall => "a CPU or task held up RCU for many seconds (RCU stall)".to_owned(),
             _ => continue,
         };
-        let evidence = Evidence { at: log.at.wall_at(record.up), ..log.says(text.clone()) };
-        let when = log.at.wall_at(record.up);
-        return Tri::Yes(finding(Severity::Warning, format!("{text}, at {when:.0}"), vec![evidence]));
+        let evidence = log.reports(record, text.clone());
+        let message = format!("{text}, at {:.0}", evidence.at);
+        return Tri::Yes(finding(Severity::Warning, message, vec![evidence]));
     }
     match flag.or_else(|| log.value.incomplete.clone()) {
         Some(why) => Tri::Unknown(why),

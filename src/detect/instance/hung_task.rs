@@ -34,12 +34,12 @@ impl Detect for HungTask {
 
     fn evaluate((log, load, cpu, tasks): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let decision = decide(log, &load, tasks, around.now);
-        let decision = decision.map(|records| {
+        let decision = decision.map(|reports| {
             let blocked = cpu.evidence(|cpu| {
                 let one = "task waits for I/O (procs_blocked)";
                 Some(cpu.says(wording::of(cpu.blocked.into(), one, "tasks wait for I/O (procs_blocked)")))
             });
-            finding(log, &records, blocked)
+            finding(log, &reports, blocked)
         });
         out.decide(KIND, object, decision);
         out.incomplete(KIND, log.incomplete.as_ref());
@@ -50,41 +50,43 @@ fn object() -> Object {
     Object::new(ObjectType::Resource, "tasks")
 }
 
+/// A record of the log that names a blocked task, and the task.
+type Report<'v> = (&'v KernelRecord, String);
+
 /// The kernel's reports that stand, the newest last.
 fn decide<'v>(
     log: Seen<'v, KernelLog>,
     load: &Known<'v, LoadAvg>,
     tasks: BesideTasks<'_>,
     now: NodeTime,
-) -> Tri<Vec<&'v KernelRecord>> {
-    let all = log.value.records.iter().filter(|record| matches!(record.event, KernelEvent::HungTask { .. }));
-    let is_recent = |record: &&KernelRecord| now.up.saturating_sub(record.up) <= STANDS_FOR;
-    let (mut records, old): (Vec<&KernelRecord>, Vec<&KernelRecord>) = all.partition(is_recent);
+) -> Tri<Vec<Report<'v>>> {
+    let all = log.value.records.iter().filter_map(|record| match &record.event {
+        KernelEvent::HungTask { command, pid } => Some((record, format!("{command} ({pid})"))),
+        _ => None,
+    });
+    let is_old = |(record, _): &Report<'_>| now.up.saturating_sub(record.up) > STANDS_FOR;
+    let (mut reports, recent): (Vec<Report<'_>>, Vec<Report<'_>>) = all.partition(is_old);
     // Tasks that have waited ever since a report may be those that it named: the kernel stops reporting after ten.
-    let goes_on = |since: Duration| move |record: &&KernelRecord| since <= record.up.saturating_add(STANDS_FOR);
     match tasks.blocked_since() {
-        Ok(Some(since)) => records.splice(..0, old.into_iter().filter(goes_on(since))).for_each(drop),
-        Ok(None) => {}
-        Err(why) if records.is_empty() && !old.is_empty() => return Tri::Unknown(why),
-        Err(_) => {}
+        Ok(Some(since)) => reports.retain(|(record, _)| since <= record.up.saturating_add(STANDS_FOR)),
+        Err(why) if recent.is_empty() && !reports.is_empty() => return Tri::Unknown(why),
+        Ok(None) | Err(_) => reports.clear(),
     }
-    let Some(newest) = records.last() else { return Tri::No(log.no()) };
+    reports.extend(recent);
+    let Some((newest, _)) = reports.last() else { return Tri::No(log.no()) };
     load.ask(|load| {
         if load.at.up > newest.up.saturating_add(LOAD_FOLLOWS) && load.one < LEAST_LOAD {
             return Tri::No(load.no());
         }
-        Tri::Yes(records)
+        Tri::Yes(reports)
     })
 }
 
-fn finding(log: Seen<'_, KernelLog>, records: &[&KernelRecord], blocked: Option<Evidence>) -> Finding {
-    let mut names: Vec<String> = Vec::new();
-    for record in records {
-        if let KernelEvent::HungTask { command, pid } = &record.event {
-            let name = format!("{command} ({pid})");
-            if !names.contains(&name) {
-                names.push(name);
-            }
+fn finding(log: Seen<'_, KernelLog>, reports: &[Report<'_>], blocked: Option<Evidence>) -> Finding {
+    let mut names: Vec<&str> = Vec::new();
+    for (_, task) in reports {
+        if !names.contains(&task.as_str()) {
+            names.push(task);
         }
     }
     let more = names.len().saturating_sub(NAMED);
@@ -97,18 +99,9 @@ fn finding(log: Seen<'_, KernelLog>, records: &[&KernelRecord], blocked: Option<
         [] => String::new(),
         [server, ..] => format!(": NFS server {server} does not respond"),
     };
-    let at = |up: Duration, fact: String| Evidence { at: log.at.wall_at(up), ..log.says(fact) };
-    let mut evidence: Vec<Evidence> = records
-        .iter()
-        .rev()
-        .take(4)
-        .filter_map(|record| match &record.event {
-            KernelEvent::HungTask { command, pid } => {
-                Some(at(record.up, format!("the kernel reported task {command} ({pid}) as blocked for minutes")))
-            }
-            _ => None,
-        })
-        .collect();
+    let last = reports.iter().rev().take(4);
+    let reported = |task: &str| format!("the kernel reported task {task} as blocked for minutes");
+    let mut evidence: Vec<Evidence> = last.map(|(record, task)| log.reports(record, reported(task))).collect();
     evidence.extend(servers.iter().take(4).map(|server| log.says(format!("NFS server {server} does not respond"))));
     evidence.extend(blocked);
     Finding {

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Boot, KernelEvent, KernelLog, KernelRecord, TaintBit, Tri};
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
 
@@ -44,7 +44,7 @@ fn decide(boot: &Seen<'_, Boot>, log: &Cited<'_, KernelLog>) -> Tri<Finding> {
     let flags: Vec<&str> = set.iter().map(|(_, letter, _)| *letter).collect();
     let fact = format!("/proc/sys/kernel/tainted is {}: {}", taint.0, flags.join(", "));
     let mut evidence = vec![boot.says(fact)];
-    evidence.extend(log.evidence(|log| first_fault(log)));
+    evidence.extend(log.evidence(|log| fault(&log).map(|(record, text)| log.reports(record, text))));
     let what = log.text(|log| Some(format!(": {}", fault(&log)?.1)));
     Tri::Yes(Finding {
         kind: KIND,
@@ -56,14 +56,10 @@ fn decide(boot: &Seen<'_, Boot>, log: &Cited<'_, KernelLog>) -> Tri<Finding> {
     })
 }
 
+/// The first fault that the log reports: the others may follow from it.
 fn fault<'v>(log: &Seen<'v, KernelLog>) -> Option<(&'v KernelRecord, &'v str)> {
     log.value.records.iter().find_map(|record| match &record.event {
         KernelEvent::Fault { text } => Some((record, text.as_str())),
         _ => None,
     })
-}
-
-fn first_fault(log: Seen<'_, KernelLog>) -> Option<Evidence> {
-    let (record, text) = fault(&log)?;
-    Some(Evidence { at: log.at.wall_at(record.up), ..log.says(text) })
 }

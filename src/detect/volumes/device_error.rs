@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{BlockDevice, DevId, KernelEvent, KernelLog, KernelRecord, Mounts, Tri};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -108,7 +108,7 @@ fn finding(
         severity: Severity::Warning,
         object,
         message: format!("{what} returns I/O errors: {count}{of}, the last at {when:.0}{user}"),
-        evidence: vec![Evidence { at: when, ..log.says(fact) }],
+        evidence: vec![log.reports(last, fact)],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }

@@ -299,8 +299,7 @@ impl<'v> Sources<'v> {
             |event: &KernelEvent| matches!(event, KernelEvent::RemountedReadOnly { device } if *device == key.device);
         let found = self.kmsg.ask(|kmsg| match kmsg.value.records.iter().rev().find(|record| about(&record.event)) {
             Some(record) => {
-                let mut evidence = kmsg.says(format!("EXT4-fs ({}) was remounted read-only", key.device));
-                evidence.at = kmsg.at.wall_at(record.up);
+                let evidence = kmsg.reports(record, format!("EXT4-fs ({}) was remounted read-only", key.device));
                 Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
             }
             None => not_logged(&kmsg),
@@ -340,8 +339,7 @@ impl<'v> Sources<'v> {
             if self.history.since(record, ids.iter().copied()) == MountsSince::New {
                 return self.no_by_mounts();
             }
-            let mut evidence = kmsg.says(format!("XFS ({name}) detected corruption"));
-            evidence.at = kmsg.at.wall_at(record.up);
+            let evidence = kmsg.reports(record, format!("XFS ({name}) detected corruption"));
             Tri::Yes((Severity::Warning, "has found corruption in its metadata".to_owned(), evidence))
         })
     }
@@ -416,8 +414,7 @@ impl<'v> Sources<'v> {
                     Tri::Unknown(Unknown::new(Cause::Unsupported, why))
                 }
                 MountsSince::Same | MountsSince::Unclear => {
-                    let mut evidence = kmsg.says(format!("XFS ({name}) shut down"));
-                    evidence.at = kmsg.at.wall_at(record.up);
+                    let evidence = kmsg.reports(record, format!("XFS ({name}) shut down"));
                     Tri::Yes((Severity::Critical, SHUT_DOWN.to_owned(), evidence))
                 }
             }

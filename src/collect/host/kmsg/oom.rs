@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use super::message::{Message, recognise};
+use super::event::recognise;
+use super::message::Message;
 use crate::facts::KernelEvent;
 
 /// The records of one kill come within this time.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::message::{Message, recognise};
+use super::event::recognise;
+use super::message::Message;
 use crate::facts::{Cause, Component, Unknown};
 
 /// `SYSLOG_ACTION_READ_ALL`: reads, and takes nothing from other readers.

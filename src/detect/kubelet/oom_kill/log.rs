@@ -51,7 +51,7 @@ impl Sources<'_> {
         let reserved_unread = cgroups.map_or_else(|why| Some(why.clone()), |c| c.reserved_unread.as_deref().cloned());
         let mut logged = Logged { lines: 0, unnamed: Vec::new() };
         for record in kmsg.value.records.iter().filter(|record| wanted(kmsg.at.up.saturating_sub(record.up))) {
-            let evidence = |text: String| Evidence { at: kmsg.at.wall_at(record.up), ..kmsg.says(text) };
+            let evidence = |text: String| kmsg.reports(record, text);
             match &record.event {
                 KernelEvent::OomKill { limit, victim, command, pid, nodes, limit_bytes } => {
                     logged.lines = logged.lines.saturating_add(1);

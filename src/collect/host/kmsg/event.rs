@@ -1,0 +1,573 @@
+//! What the text of a record of the kernel's log reports.
+//!
+//! The forms are those of kernels 4.14 to 6.18. A command name is whatever its process set, commas, colons and
+//! blanks included, so texts that hold one are taken apart from the parts that are the kernel's own.
+
+use crate::facts::{KernelEvent, MemoryNodes};
+
+/// What the text of a kernel message reports, where some detector reads that. Its first line counts: what stands behind an end of line
+/// was put into a name by a process.
+#[must_use]
+pub fn recognise(text: &str) -> Option<KernelEvent> {
+    let line = text.split('\n').next().unwrap_or_default();
+    if begins_with_a_process(line) {
+        return None;
+    }
+    // Nearly no message is one of these, so each is turned away by its first characters. The name of the victim stands between
+    // parts of an OOM kill, so that one is read whole.
+    if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
+        oom_kill(rest)
+    } else if let Some((how, rest)) = killed(text) {
+        oom_killed(how, rest)
+    } else if let Some(rest) = line.strip_prefix("EXT4-fs ") {
+        ext4(rest)
+    } else if let Some(rest) = line.strip_prefix("XFS (") {
+        xfs(rest)
+    } else if let Some(rest) = line.strip_prefix("nvme ") {
+        nvme_timeout(rest)
+    } else if let Some(rest) = line.strip_prefix("INFO: task ") {
+        hung_task(rest)
+    } else if let Some(rest) = line.strip_prefix("nfs: server ") {
+        nfs_server(rest)
+    } else {
+        lockup(line).or_else(|| fault(line)).or_else(|| io_error(line))
+    }
+}
+
+/// `CPU#2 stuck for 23s! [kubelet:4210]` behind `BUG: soft lockup - `, hard lockups and stalls of RCU. A watchdog's name stands
+/// before them, another one by version.
+fn lockup(line: &str) -> Option<KernelEvent> {
+    let line = line.strip_prefix("NMI ").unwrap_or(line);
+    let line = ["watchdog: ", "rcu: "].iter().find_map(|of| line.strip_prefix(of)).unwrap_or(line);
+    if let Some(rest) = line.strip_prefix("BUG: soft lockup - CPU#") {
+        let (cpu, rest) = rest.split_once(" stuck for ")?;
+        let (seconds, rest) = rest.split_once("s! [")?;
+        let (command, pid) = rest.trim_end().strip_suffix(']')?.rsplit_once(':')?;
+        let (cpu, seconds, pid) = (cpu.parse().ok()?, seconds.parse().ok()?, pid.parse().ok()?);
+        return Some(KernelEvent::SoftLockup { cpu, seconds, command: command.to_owned(), pid });
+    }
+    if let Some(rest) = line.strip_prefix("Watchdog detected hard LOCKUP on cpu ") {
+        return Some(KernelEvent::HardLockup { cpu: rest.trim_end().parse().ok()? });
+    }
+    let (flavor, stall) = line.strip_prefix("INFO: rcu_")?.split_once(' ')?;
+    let known = ["sched", "preempt", "bh", "tasks"].contains(&flavor);
+    let stalls = ["self-detected stall on CPU", "detected stalls on ", "detected expedited stalls on "];
+    (known && stalls.iter().any(|begin| stall.starts_with(begin))).then_some(KernelEvent::RcuStall)
+}
+
+/// How the kernel begins to report a fault of its own, or of the machine (4.14 to 6.18, x86 and arm64).
+const FAULTS: [&str; 10] = [
+    "BUG: kernel NULL pointer dereference",
+    "BUG: unable to handle ",
+    "BUG: Bad page ",
+    "BUG: Bad rss-counter state",
+    "kernel BUG at ",
+    "Oops: ",
+    "Internal error: ",
+    "general protection fault",
+    "Unable to handle kernel ",
+    "mce: [Hardware Error]: ",
+];
+
+fn fault(line: &str) -> Option<KernelEvent> {
+    let is_one = FAULTS.iter().any(|begin| line.starts_with(begin));
+    is_one.then(|| KernelEvent::Fault { text: cut(line) })
+}
+
+/// `X not responding, still trying`, `X not responding, timed out` and `X OK`.
+fn nfs_server(rest: &str) -> Option<KernelEvent> {
+    let rest = rest.trim_end();
+    let (server, answers) = match rest.split_once(" not responding, ") {
+        Some((server, how)) if ["still trying", "timed out"].contains(&how) => (server, false),
+        Some(_) => return None,
+        None => (rest.strip_suffix(" OK")?, true),
+    };
+    let plausible = !server.is_empty() && server.len() <= 255 && server.bytes().all(|b| b.is_ascii_graphic());
+    plausible.then(|| KernelEvent::NfsServer { server: server.to_owned(), answers })
+}
+
+/// The longest command name of a process, in bytes (TASK_COMM_LEN without its zero).
+const MAX_COMMAND: usize = 15;
+
+/// Whether the message may begin with the name of a process, which that process chose: `NAME[PID]: segfault at …` and the like. What
+/// stands behind such a name may be the name of its program's file, so nothing in the line is the kernel's for sure.
+fn begins_with_a_process(line: &str) -> bool {
+    let pid = |rest: &[u8]| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && rest.get(digits) == Some(&b']') && matches!(rest.get(digits.saturating_add(1)), Some(b':' | b' '))
+    };
+    let begins = line.as_bytes().iter().take(MAX_COMMAND.saturating_add(1)).enumerate();
+    begins
+        .filter(|(_, byte)| **byte == b'[')
+        .any(|(at, _)| line.as_bytes().get(at.saturating_add(1)..).is_some_and(pid))
+}
+
+/// `CONSTRAINT_MEMCG,nodemask=(null),cpuset=X,mems_allowed=0,oom_memcg=PATH,task_memcg=PATH,task=COMM,pid=N,uid=N`,
+/// with `global_oom` for `oom_memcg=PATH` where the machine itself ran out, or the memory nodes that the task may use.
+fn oom_kill(rest: &str) -> Option<KernelEvent> {
+    let (rest, _uid) = rest.rsplit_once(",uid=")?;
+    let (rest, pid) = rest.rsplit_once(",pid=")?;
+    // From the front: the command may hold any of these words, the names before it are the runtime's.
+    let (scope, victim) = rest.split_once(",task_memcg=")?;
+    let (victim, command) = victim.split_once(",task=")?;
+    let (scope, limit) = match scope.split_once(",oom_memcg=") {
+        Some((scope, limit)) => (scope, Some(limit.to_owned())),
+        None => (scope.strip_suffix(",global_oom")?, None),
+    };
+    let (victim, command, nodes) = (victim.to_owned(), command.to_owned(), memory_nodes(scope));
+    Some(KernelEvent::OomKill { limit, victim, command, pid: pid.parse().ok()?, nodes, limit_bytes: None })
+}
+
+/// The memory nodes that ran out, where the task may use no others.
+fn memory_nodes(scope: &str) -> Option<MemoryNodes> {
+    let (constraint, rest) = scope.split_once(',')?;
+    let (rest, allowed) = rest.rsplit_once(",mems_allowed=")?;
+    let policy = || rest.strip_prefix("nodemask=")?.split_once(",cpuset=").map(|(nodes, _)| nodes);
+    match constraint {
+        "CONSTRAINT_CPUSET" => Some(MemoryNodes::Cpuset(allowed.to_owned())),
+        "CONSTRAINT_MEMORY_POLICY" => Some(MemoryNodes::Policy(policy()?.to_owned())),
+        _ => None,
+    }
+}
+
+/// How the line begins, and what follows the words `Killed process `.
+fn killed(text: &str) -> Option<(&str, &str)> {
+    // The name of the victim stands behind it and may hold these words.
+    let begins = ["Out of memory", "Memory cgroup out of memory"].iter().any(|begin| text.starts_with(begin));
+    begins.then(|| text.split_once(": Killed process ")).flatten()
+}
+
+/// `Memory cgroup out of memory`, `Out of memory` or `Out of memory (oom_kill_allocating_task)`, and
+/// `N (COMM) total-vm:…kB, …`.
+fn oom_killed(how: &str, rest: &str) -> Option<KernelEvent> {
+    let in_group = match how {
+        "Memory cgroup out of memory" => true,
+        "Out of memory" | "Out of memory (oom_kill_allocating_task)" => false,
+        _ => return None,
+    };
+    let (pid, rest) = rest.split_once(" (")?;
+    let (command, _) = rest.rsplit_once(") total-vm:")?;
+    Some(KernelEvent::OomKilled { command: command.to_owned(), pid: pid.parse().ok()?, in_group, group: None })
+}
+
+/// How ext4 begins to say that it does not mount (6.1 and 6.12).
+const REFUSED: [&str; 6] = [
+    "VFS: Can't find ext4 filesystem",
+    "couldn't mount",
+    "bad geometry",
+    "error loading journal",
+    "unable to read superblock",
+    "get root inode failed",
+];
+
+/// `error (device X): …`, `error (device X) in …` and `(X): Remounting filesystem read-only`.
+fn ext4(rest: &str) -> Option<KernelEvent> {
+    if let Some(rest) = rest.strip_prefix("error (device ") {
+        let (device, _) = rest.split_once(')')?;
+        return Some(KernelEvent::Ext4Error { device: name(device)? });
+    }
+    let (device, said) = rest.strip_prefix('(')?.split_once("): ")?;
+    let device = name(device)?;
+    if said.starts_with("Remounting filesystem read-only") {
+        return Some(KernelEvent::RemountedReadOnly { device });
+    }
+    refused(device, said, &REFUSED)
+}
+
+/// `X): …`. A shutdown has had many wordings; what follows each ("Please unmount the filesystem and rectify
+/// the problem(s)") is repeated by every later failure and says nothing new.
+fn xfs(rest: &str) -> Option<KernelEvent> {
+    const REFUSED: [&str; 6] = [
+        "Filesystem has duplicate UUID",
+        "Filesystem has null UUID",
+        "Invalid superblock magic number",
+        "SB validate failed",
+        "Superblock has unknown",
+        "log mount",
+    ];
+    const CORRUPT: [&str; 4] = [
+        "Corruption detected. Unmount and run xfs_repair",
+        "Internal error ",
+        "Metadata corruption detected at ",
+        "Metadata CRC error detected at ",
+    ];
+    const SHUT_DOWN: [&str; 3] =
+        ["hutting down filesystem", "has been shut down due to log error", "User initiated shutdown"];
+    let (device, said) = rest.split_once("): ")?;
+    let device = name(device)?;
+    if said.starts_with("Mounting V") || said.starts_with("Unmounting Filesystem") {
+        Some(KernelEvent::XfsMountChanged { device })
+    } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
+        Some(KernelEvent::XfsShutdown { device })
+    } else if CORRUPT.iter().any(|begin| said.starts_with(begin)) {
+        Some(KernelEvent::XfsCorruption { device })
+    } else {
+        refused(device, said, &REFUSED)
+    }
+}
+
+/// The longest text of the kernel that is kept, in characters.
+const MAX_TEXT: usize = 120;
+
+/// Why a filesystem is not mounted, by how the kernel begins to say it.
+fn refused(device: crate::facts::DeviceName, said: &str, begins: &[&str]) -> Option<KernelEvent> {
+    let is_one = begins.iter().any(|begin| said.starts_with(begin));
+    is_one.then(|| KernelEvent::MountRefused { device, why: cut(said) })
+}
+
+fn cut(text: &str) -> String {
+    text.trim_end().chars().take(MAX_TEXT).collect()
+}
+
+/// `I/O error, dev X, sector N op 0xY:(READ) flags …`, with a function's name before it (`blk_update_request: `) up to
+/// 5.15, without the operation up to 5.2. Requests that a device does not support are not errors.
+fn io_error(text: &str) -> Option<KernelEvent> {
+    const KINDS: [&str; 7] = [
+        "I/O",
+        "timeout",
+        "critical target",
+        "critical medium",
+        "critical nexus",
+        "device offline",
+        "recoverable transport",
+    ];
+    const FUNCTIONS: [&str; 2] = ["blk_update_request: ", "print_req_error: "];
+    let (before, rest) = text.split_once(" error, dev ")?;
+    // Whatever else may stand before a colon holds the name of a file that a process chose.
+    let kind = FUNCTIONS.iter().find_map(|function| before.strip_prefix(function)).unwrap_or(before);
+    if !KINDS.contains(&kind) {
+        return None;
+    }
+    let (device, rest) = rest.split_once(", sector ")?;
+    let operation = rest.split_once(":(").and_then(|(_, rest)| rest.split_once(')'));
+    let operation = operation.map_or(String::new(), |(operation, _)| operation.to_owned());
+    Some(KernelEvent::IoError { device: name(device)?, operation })
+}
+
+/// `nvme0: I/O 29 QID 1 timeout, aborting`, `nvme0: I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, …`
+fn nvme_timeout(rest: &str) -> Option<KernelEvent> {
+    let (controller, said) = rest.split_once(": ")?;
+    let number = controller.strip_prefix("nvme")?;
+    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let timeout = said.starts_with("I/O ") && said.contains(" timeout");
+    (numbered && timeout).then(|| KernelEvent::NvmeTimeout { controller: controller.to_owned() })
+}
+
+/// `COMM:PID blocked for more than N seconds.`, or from 6.18 on `blocked in I/O wait for more than`. That a task is
+/// `blocked on a mutex` is said besides, not instead.
+fn hung_task(rest: &str) -> Option<KernelEvent> {
+    let (task, how) = rest.rsplit_once(" blocked ")?;
+    if !how.starts_with("for more than ") && !how.starts_with("in I/O wait for more than ") {
+        return None;
+    }
+    let (command, pid) = task.rsplit_once(':')?;
+    Some(KernelEvent::HungTask { command: command.to_owned(), pid: pid.parse().ok()? })
+}
+
+/// A device's name: not empty, and nothing that no name could hold.
+fn name(device: &str) -> Option<String> {
+    let plausible = !device.is_empty() && device.len() <= 32 && device.bytes().all(|b| b.is_ascii_graphic());
+    plausible.then(|| device.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device(name: &str) -> String {
+        name.to_owned()
+    }
+
+    #[test]
+    fn an_oom_kill_names_the_limit_and_the_victim() {
+        let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice";
+        let text = format!(
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=cri-1.scope,mems_allowed=0,oom_memcg={pod},\
+             task_memcg={pod}/cri-1.scope,task=stress,pid=4242,uid=1000"
+        );
+        let expected = KernelEvent::OomKill {
+            limit: Some(pod.to_owned()),
+            victim: format!("{pod}/cri-1.scope"),
+            command: "stress".to_owned(),
+            pid: 4242,
+            nodes: None,
+            limit_bytes: None,
+        };
+        assert_eq!(recognise(&text), Some(expected));
+    }
+
+    #[test]
+    fn a_machine_that_ran_out_has_no_limit_and_a_command_may_be_anything() {
+        for command in ["java", "a, b", "x,task=y", ",pid=1,uid=0", ",task_memcg=/x", ",oom_memcg=/x", ""] {
+            let text = format!(
+                "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0-1,3,global_oom,\
+                 task_memcg=/system.slice,task={command},pid=7,uid=0"
+            );
+            let victim = "/system.slice".to_owned();
+            let command = command.to_owned();
+            let expected =
+                KernelEvent::OomKill { limit: None, victim, command, pid: 7, nodes: None, limit_bytes: None };
+            assert_eq!(recognise(&text), Some(expected));
+        }
+        assert_eq!(recognise("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)"), None);
+    }
+
+    #[test]
+    fn memory_nodes_that_ran_out_are_named() {
+        let nodes = |begin: &str| {
+            let text = format!("oom-kill:constraint={begin},global_oom,task_memcg=/x,task=a,pid=7,uid=0");
+            match recognise(&text) {
+                Some(KernelEvent::OomKill { nodes, .. }) => nodes,
+                other => panic!("{other:?}"),
+            }
+        };
+        let cpuset = nodes("CONSTRAINT_CPUSET,nodemask=(null),cpuset=cri,mems_allowed=1,3");
+        assert_eq!(cpuset, Some(MemoryNodes::Cpuset("1,3".into())));
+        let policy = nodes("CONSTRAINT_MEMORY_POLICY,nodemask=0,2,cpuset=/,mems_allowed=0-2");
+        assert_eq!(policy, Some(MemoryNodes::Policy("0,2".into())));
+        assert_eq!(nodes("CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0"), None);
+    }
+
+    #[test]
+    fn a_killed_process_may_be_called_anything() {
+        for (how, in_group) in [
+            ("Memory cgroup out of memory", true),
+            ("Out of memory", false),
+            ("Out of memory (oom_kill_allocating_task)", false),
+        ] {
+            for command in ["java", "a) total-vm:", ": Killed process 1 (", "a\nb", ""] {
+                let text = format!("{how}: Killed process 7 ({command}) total-vm:1kB, anon-rss:1kB");
+                let command = command.to_owned();
+                assert_eq!(recognise(&text), Some(KernelEvent::OomKilled { command, pid: 7, in_group, group: None }));
+            }
+        }
+        for not in
+            ["x: Killed process 7 (a) total-vm:1kB", "Out of memory and no killable processes...", "Out of memory: x"]
+        {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn ext4_errors_name_their_device() {
+        let error = Some(KernelEvent::Ext4Error { device: device("nvme1n1") });
+        let text =
+            "EXT4-fs error (device nvme1n1): ext4_find_entry:1455: inode #2: comm ls: reading directory lblock 0";
+        assert_eq!(recognise(text), error);
+        assert_eq!(recognise("EXT4-fs error (device nvme1n1) in ext4_setattr:5900: Journal has aborted"), error);
+        let text = "EXT4-fs (dm-0): Remounting filesystem read-only";
+        assert_eq!(recognise(text), Some(KernelEvent::RemountedReadOnly { device: device("dm-0") }));
+        assert_eq!(recognise("EXT4-fs (vda): mounted filesystem 00 r/w without journal. Quota mode: none."), None);
+        assert_eq!(recognise("EXT4-fs warning (device vda): x: Remounting filesystem read-only"), None);
+    }
+
+    #[test]
+    fn an_xfs_shutdown_has_many_wordings() {
+        for said in [
+            "Log I/O Error (0x2) detected at xlog_ioend_work+0x6e/0x70 [xfs] (fs/xfs/xfs_log.c:1378).  Shutting down filesystem.",
+            "Corruption of in-memory data detected.  Shutting down filesystem",
+            "log I/O error -5, shutting down filesystem",
+            "I/O Error Detected. Shutting down filesystem",
+            "Filesystem has been shut down due to log error (0x2).",
+            "User initiated shutdown received. Shutting down filesystem",
+            "User initiated shutdown (0x1) received.",
+        ] {
+            let shut = Some(KernelEvent::XfsShutdown { device: device("nvme2n1") });
+            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), shut, "{said}");
+        }
+        for said in
+            ["Please unmount the filesystem and rectify the problem(s)", "log I/O error -5", "Ending clean mount"]
+        {
+            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), None, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_called_like_an_event_makes_none() {
+        let crash = "[22770]: segfault at 0 ip 0 sp 0 error 6 in hutting down filesystem[55,1000]";
+        for name in ["XFS (nvme1n1): ", "XFS (loop0): ", ""] {
+            assert_eq!(recognise(&format!("{name}{crash}")), None, "{name:?}");
+        }
+        let hung = "INFO: task x[7]: segfault at 0 ip 0 sp 0 error 6 in a:7 blocked for more than 9";
+        assert_eq!(recognise(hung), None);
+        assert_eq!(recognise("Oops: [7] bad frame in x"), None);
+        // The brackets of the kernel's own lines hold no process.
+        assert!(recognise("Oops: 0000 [#1] SMP NOPTI").is_some());
+        assert!(recognise("XFS (nvme10n1): [7] Shutting down filesystem").is_some(), "behind the longest name");
+    }
+
+    #[test]
+    fn a_refused_mount_keeps_the_kernels_reason() {
+        let refused =
+            |device_name: &str, why: &str| KernelEvent::MountRefused { device: device(device_name), why: why.into() };
+        let twin = "Filesystem has duplicate UUID 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f - can't mount";
+        assert_eq!(recognise(&format!("XFS (nvme2n1): {twin}")), Some(refused("nvme2n1", twin)));
+        let features = "couldn't mount because of unsupported optional features (10000)";
+        assert_eq!(recognise(&format!("EXT4-fs (nvme3n1): {features}")), Some(refused("nvme3n1", features)));
+        let long = format!("log mount {}", "é".repeat(500));
+        assert_eq!(
+            recognise(&format!("XFS (a): {long}")),
+            Some(refused("a", &format!("log mount {}", "é".repeat(110))))
+        );
+        assert_eq!(recognise("EXT4-fs (nvme3n1): mounted filesystem with ordered data mode"), None);
+    }
+
+    #[test]
+    fn an_xfs_mount_ends_whatever_was_before() {
+        for said in [
+            "Mounting V5 Filesystem",
+            "Mounting V5 Filesystem 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f",
+            "Mounting V4 filesystem in no-recovery mode. Filesystem will be inconsistent.",
+            "Unmounting Filesystem",
+            "Unmounting Filesystem 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f",
+        ] {
+            let changed = Some(KernelEvent::XfsMountChanged { device: device("md127") });
+            assert_eq!(recognise(&format!("XFS (md127): {said}")), changed, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_names_device_and_operation() {
+        let error =
+            |operation: &str| Some(KernelEvent::IoError { device: device("nvme1n1"), operation: operation.to_owned() });
+        let tail = "dev nvme1n1, sector 2048 op 0x1:(WRITE) flags 0x9800 phys_seg 1 prio class 2";
+        for kind in ["I/O", "blk_update_request: I/O", "critical target", "blk_update_request: critical medium"] {
+            assert_eq!(recognise(&format!("{kind} error, {tail}")), error("WRITE"), "{kind}");
+        }
+        assert_eq!(recognise("print_req_error: I/O error, dev nvme1n1, sector 2048"), error(""));
+        for not in [
+            "operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES) flags 0x800 phys_seg 0 prio class 2",
+            "Buffer I/O error on dev nvme1n1, logical block 0, lost async page write",
+            "not an I/O error, dev nvme1n1, sector 0",
+            "I/O error, dev nvme1n1",
+            "I/O error, dev two words, sector 0",
+        ] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn an_nvme_timeout_names_its_controller() {
+        for said in [
+            "I/O 29 QID 1 timeout, aborting",
+            "I/O 0 QID 0 timeout, reset controller",
+            "I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, aborting req_op:WRITE(1) size:4096",
+            "I/O tag 13 (100d) type 4 opcode 0x2 (Read) QID 1 timeout",
+        ] {
+            let timeout = Some(KernelEvent::NvmeTimeout { controller: device("nvme10") });
+            assert_eq!(recognise(&format!("nvme nvme10: {said}")), timeout, "{said}");
+        }
+        for not in
+            ["nvme nvme10: Abort status: 0x0", "nvme 0000:00:1f.0: I/O 1 QID 1 timeout", "nvme nvme: I/O timeout"]
+        {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn a_hung_task_may_be_called_anything() {
+        for command in ["jbd2/nvme1n1-8", "kworker/u8:3", "a b:c", " blocked for ", "x blocked :1"] {
+            for how in ["for more than 122 seconds.", "in I/O wait for more than 122 seconds."] {
+                let text = format!("INFO: task {command}:9001 blocked {how}");
+                assert_eq!(recognise(&text), Some(KernelEvent::HungTask { command: command.to_owned(), pid: 9001 }));
+            }
+        }
+        assert_eq!(recognise("INFO: task cat:2863 blocked on a mutex likely owned by task cat:2862."), None);
+    }
+
+    #[test]
+    fn a_lockup_names_cpu_and_task() {
+        let soft = |command: &str| KernelEvent::SoftLockup { cpu: 2, seconds: 23, command: command.into(), pid: 4210 };
+        for before in ["watchdog: ", "NMI watchdog: ", ""] {
+            for command in ["kubelet", "a]:b [c", ""] {
+                let text = format!("{before}BUG: soft lockup - CPU#2 stuck for 23s! [{command}:4210]");
+                assert_eq!(recognise(&text), Some(soft(command)), "{text}");
+            }
+        }
+        let hard = Some(KernelEvent::HardLockup { cpu: 3 });
+        assert_eq!(recognise("watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognise("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        for stall in [
+            "rcu: INFO: rcu_sched self-detected stall on CPU",
+            "INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 22 jiffies",
+        ] {
+            assert_eq!(recognise(stall), Some(KernelEvent::RcuStall), "{stall}");
+        }
+        for not in [
+            "watchdog: BUG: soft lockup - CPU#x stuck for 23s! [a:1]",
+            "rcu: INFO: rcu_sched kthread starved",
+            "INFO: rcu_evil self-detected stall on CPU",
+            "x watchdog: BUG: soft lockup - CPU#2 stuck for 23s! [a:1]",
+        ] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_the_kernels_text() {
+        for text in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000078",
+            "BUG: unable to handle page fault for address: ffff88",
+            "BUG: Bad page state in process java  pfn:1234",
+            "kernel BUG at mm/slub.c:321!",
+            "Oops: 0000 [#1] SMP NOPTI",
+            "Internal error: Oops: 96000004 [#1] SMP",
+            "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
+            "mce: [Hardware Error]: Machine check events logged",
+        ] {
+            assert_eq!(recognise(text), Some(KernelEvent::Fault { text: text.into() }), "{text}");
+        }
+        assert_eq!(recognise("WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2"), None);
+    }
+
+    #[test]
+    fn an_nfs_server_that_does_not_respond_is_named() {
+        let server =
+            |answers| Some(KernelEvent::NfsServer { server: "fs-1.efs.eu-west-1.amazonaws.com".into(), answers });
+        let text = |how: &str| format!("nfs: server fs-1.efs.eu-west-1.amazonaws.com {how}");
+        assert_eq!(recognise(&text("not responding, still trying")), server(false));
+        assert_eq!(recognise(&text("not responding, timed out")), server(false));
+        assert_eq!(recognise(&text("OK")), server(true));
+        for not in ["nfs: server  OK", "nfs: server a b OK", "nfs: server a not responding, x", "nfs: server a"] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn corruption_that_xfs_survives_is_no_shutdown() {
+        for text in [
+            "Internal error xfs_iunlink_remove at line 2038 of file fs/xfs/xfs_inode.c.  Caller xfs_ifree+0x33/0x130 [xfs]",
+            "Corruption detected. Unmount and run xfs_repair",
+            "Metadata corruption detected at xfs_agi_verify+0x10 [xfs], xfs_agi block 0x2",
+            "Metadata CRC error detected at xfs_agf_read_verify+0x10 [xfs], xfs_agf block 0x1",
+        ] {
+            let corrupt = Some(KernelEvent::XfsCorruption { device: device("nvme1n1") });
+            assert_eq!(recognise(&format!("XFS (nvme1n1): {text}")), corrupt, "{text}");
+        }
+        let shut = Some(KernelEvent::XfsShutdown { device: device("nvme1n1") });
+        assert_eq!(
+            recognise(
+                "XFS (nvme1n1): Corruption of in-memory data (0x8) detected at x (y).  Shutting down filesystem."
+            ),
+            shut
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_an_event_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = recognise(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn half_a_message_is_none_or_whole(
+            head in "oom-kill:constraint=|EXT4-fs (error )?\\(|XFS \\(|nvme nvme|INFO: task |(x: )?I/O error, dev ",
+            tail in "([a-z]|\\)|: |,|=|pid=|task=|task_memcg=|uid=|[0-9]| blocked | timeout|, sector |:\\()|é{0,12}",
+        ) {
+            let _ = recognise(&format!("{head}{tail}"));
+        }
+    }
+}
