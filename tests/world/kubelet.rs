@@ -151,7 +151,7 @@ fn give(stream: &mut StreamOwned<ServerConnection, TcpStream>, answer: &Answer) 
             // Without a length the end of the connection would be that of the body.
             stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes())?;
             stream.flush()?;
-            // TLS is not ended: whoever stands between the two could have cut it.
+            // TLS is not ended: a party between the two could have cut it.
             return stream.sock.shutdown(std::net::Shutdown::Both);
         }
         Answer::Dribble(body) => {

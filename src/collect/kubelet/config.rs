@@ -7,8 +7,10 @@ mod file;
 mod quantity;
 mod settings;
 
+pub(super) use cmdline::each_flag;
 pub use cmdline::{Flags, parse_cmdline};
 pub use duration::parse_go_duration;
+pub(super) use file::parse_document;
 pub use file::{ConfigFile, Field, parse_config};
 pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
@@ -97,7 +99,7 @@ impl Finder {
     }
 
     fn find(&self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
-        let mut look = Processes { root, path: String::new(), bytes: Vec::new() };
+        let mut look = Processes::of(root);
         if let Some(pid) = self.pid
             && let Some(running) = look.kubelet(pid).ok().flatten()
         {
@@ -201,14 +203,19 @@ enum NotSeen {
 }
 
 /// Looks at processes with one path and one buffer.
-struct Processes<'a> {
+pub(super) struct Processes<'a> {
     root: &'a Root,
     path: String,
     bytes: Vec<u8>,
 }
 
-impl Processes<'_> {
-    fn read(&mut self, pid: u32, name: &str) -> Result<&[u8], Unknown> {
+impl<'a> Processes<'a> {
+    pub(super) fn of(root: &'a Root) -> Self {
+        Self { root, path: String::new(), bytes: Vec::new() }
+    }
+
+    /// A file of a process.
+    pub(super) fn read(&mut self, pid: u32, name: &str) -> Result<&[u8], Unknown> {
         use std::fmt::Write as _;
         self.path.clear();
         // Writing to a String cannot fail.
@@ -237,7 +244,7 @@ impl Processes<'_> {
 
     /// Whether all its user ids are root's: a program that is set-uid root has its caller's, too. A copy of a machine may
     /// be without them.
-    fn is_roots(&mut self, pid: u32) -> Result<bool, Unknown> {
+    pub(super) fn is_roots(&mut self, pid: u32) -> Result<bool, Unknown> {
         let is_live = self.root.is_live();
         let status = match self.read(pid, "status") {
             Ok(status) => String::from_utf8_lossy(status),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::config::Field;
-use crate::collect::host::root::{Root, SMALL, relative};
+use super::config::{Field, Processes, each_flag, parse_document};
+use crate::collect::host::root::{Root, relative};
 use crate::facts::{Cause, CgroupLevel, ConfigOrigin, KubeletConfig, Unknown, pod_uid_of};
 
 /// Runtimes by their command names.
@@ -66,22 +66,18 @@ impl Configured {
     }
 
     /// Flags win over files.
-    fn flags(&mut self, cmdline: &[u8]) {
-        let text = String::from_utf8_lossy(cmdline);
-        let mut arguments = text.split('\0').skip(1).take_while(|argument| *argument != "--");
-        while let Some(argument) = arguments.next() {
-            let Some(flag) = argument.strip_prefix("--") else { continue };
-            let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-            let name = name.replace('_', "-");
+    fn flags(&mut self, cmdline: &[u8]) -> Result<(), String> {
+        each_flag(cmdline, &FLAGS, |name, value| {
             if let Some((_, slot)) = FLAGS.iter().zip(&mut self.0).find(|(flag, _)| **flag == name) {
-                *slot = value.or_else(|| arguments.next()).map(str::to_owned);
+                *slot = Some(value.to_owned());
             }
-        }
+            Ok(())
+        })
     }
 }
 
 impl Groups {
-    /// Reads them anew, by the configuration that was just read.
+    /// Reads them, by the configuration that was just read.
     #[must_use]
     pub fn read(root: &Root, config: &Result<KubeletConfig, Unknown>) -> Self {
         let mut groups = Self::default();
@@ -120,19 +116,17 @@ impl Groups {
             ConfigOrigin::NotFound | ConfigOrigin::NoKubelet => (None, [].as_slice()),
         };
         for file in files {
-            match root.read(relative(file), parse_names) {
+            match root.read(relative(file), parse_document::<Names>) {
                 Ok(names) => configured.patch(names),
                 Err(why) => drop(self.unread.get_or_insert(why)),
             }
         }
         let Some(pid) = pid else { return };
-        let mut bytes = Vec::new();
-        match root.read_into(&format!("proc/{pid}/cmdline"), SMALL, &mut bytes) {
-            Ok(()) => configured.flags(&bytes),
-            Err(why) => drop(self.unread.get_or_insert(why)),
+        if let Err(why) = root.read(&format!("proc/{pid}/cmdline"), |bytes| configured.flags(bytes)) {
+            self.unread.get_or_insert(why);
         }
-        match root.read_into(&format!("proc/{pid}/cgroup"), SMALL, &mut bytes) {
-            Ok(()) => self.stands_in(&String::from_utf8_lossy(&bytes), false),
+        match Processes::of(root).read(pid, "cgroup") {
+            Ok(groups) => self.stands_in(&String::from_utf8_lossy(groups), false),
             Err(why) => drop(self.unread.get_or_insert(why)),
         }
     }
@@ -140,27 +134,14 @@ impl Groups {
     /// Any user may call a program so: only root's count, and none in a pod.
     fn find_runtimes(&mut self, root: &Root) {
         let Ok(names) = root.list("proc") else { return };
-        let mut bytes = Vec::new();
+        let mut look = Processes::of(root);
         for pid in names.iter().filter_map(|(name, _)| name.parse::<u32>().ok()) {
-            let mut read = |name: &str| {
-                root.read_into(&format!("proc/{pid}/{name}"), SMALL, &mut bytes).ok()?;
-                Some(String::from_utf8_lossy(&bytes).into_owned())
-            };
-            let Some(comm) = read("comm") else { continue };
-            if !RUNTIMES.contains(&comm.trim_ascii_end().as_bytes()) {
-                continue;
-            }
-            let status = read("status");
-            let is_roots = |status: &String| {
-                let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-                ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
-            };
-            // A copy of a machine may be without it.
-            if !status.as_ref().map_or(!root.is_live(), is_roots) {
-                continue;
-            }
-            if let Some(text) = read("cgroup") {
-                self.stands_in(&text, true);
+            let is_runtime = look.read(pid, "comm").is_ok_and(|comm| RUNTIMES.contains(&comm.trim_ascii_end()));
+            if is_runtime
+                && look.is_roots(pid).is_ok_and(|is_roots| is_roots)
+                && let Ok(groups) = look.read(pid, "cgroup")
+            {
+                self.stands_in(&String::from_utf8_lossy(groups), true);
             }
         }
     }
@@ -191,29 +172,6 @@ fn memory_path(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
     (controllers.is_empty() || controllers.split(',').any(|name| name == "memory")).then_some(path)
-}
-
-fn parse_names(bytes: &[u8]) -> Result<Names, String> {
-    let options = serde_saphyr::options! {
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
-        with_snippet: false,
-    };
-    serde_saphyr::from_slice_with_options(first_document(bytes), options)
-        .map_err(|_| "expected a KubeletConfiguration in YAML or JSON".to_owned())
-}
-
-/// The kubelet's own decoder looks at nothing behind the first document.
-fn first_document(bytes: &[u8]) -> &[u8] {
-    let (mut started, mut length) = (false, 0_usize);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let marker = line.starts_with(b"---") || line.starts_with(b"...");
-        if started && marker {
-            break;
-        }
-        started |= marker || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
-        length = length.saturating_add(line.len());
-    }
-    bytes.get(..length).unwrap_or(bytes)
 }
 
 /// The paths that a name in the configuration may mean: as it is written (driver cgroupfs), and as the kubelet expands it for systemd,

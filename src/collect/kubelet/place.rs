@@ -1,7 +1,7 @@
 //! Where the kubelet's directories are by their real paths, which are those of the mount table.
 
 use crate::collect::host::root::Root;
-use crate::facts::{Cause, Unknown, VolumePath};
+use crate::facts::{Cause, Unknown, VolumePath, is_at_or_below, is_below};
 
 /// Links that are followed on one path, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -57,16 +57,14 @@ impl KubeletPaths {
     /// Whether a path is in the kubelet's directory or in one of those that are elsewhere.
     #[must_use]
     pub fn has(&self, point: &str) -> bool {
-        let below = |dir: &str| point.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+        let below = |dir: &str| is_below(point, dir);
         below(&self.root) || self.moved.iter().any(|(real, _)| below(real))
     }
 
     /// Whether the kubelet's directories are below this path, or are it.
     #[must_use]
     pub fn are_below(&self, path: &str) -> bool {
-        let below = |dir: &str| {
-            path == "/" || dir.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        let below = |dir: &str| is_at_or_below(dir, path);
         below(&self.root) || self.moved.iter().any(|(real, _)| below(real))
     }
 

@@ -34,9 +34,22 @@ pub struct Flags {
 /// # Errors
 /// When the last argument is cut off, or a flag that we know has no value or one that the kubelet would refuse.
 pub fn parse_cmdline(bytes: &[u8]) -> Result<Flags, String> {
+    let mut flags = Flags::default();
+    each_flag(bytes, &Flags::KNOWN, |name, value| flags.set(name, value))?;
+    Ok(flags)
+}
+
+/// Calls a function with each of these flags that a command line has, and its value.
+///
+/// # Errors
+/// When the last argument is cut off, one of the flags has no value, or the function's own.
+pub(in crate::collect::kubelet) fn each_flag(
+    bytes: &[u8],
+    known: &[&str],
+    mut each: impl FnMut(&str, &str) -> Result<(), String>,
+) -> Result<(), String> {
     let text = String::from_utf8_lossy(bytes);
     let mut arguments = text.strip_suffix('\0').ok_or("ends before the end of an argument")?.split('\0').skip(1);
-    let mut flags = Flags::default();
     while let Some(argument) = arguments.next() {
         if argument == "--" {
             break;
@@ -45,12 +58,12 @@ pub fn parse_cmdline(bytes: &[u8]) -> Result<Flags, String> {
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
         // The kubelet takes an underscore in a flag's name for a dash.
         let name = name.replace('_', "-");
-        if Flags::KNOWN.contains(&name.as_str()) {
+        if known.contains(&name.as_str()) {
             let value = value.or_else(|| arguments.next()).ok_or_else(|| format!("--{name} has no value"))?;
-            flags.set(&name, value)?;
+            each(&name, value)?;
         }
     }
-    Ok(flags)
+    Ok(())
 }
 
 impl Flags {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 /// What a file says of one setting: leaving it out is not the same as `null`, which deletes in a drop-in.
@@ -61,12 +62,25 @@ impl ConfigFile {
     }
 }
 
-/// Reads a configuration file or a drop-in, YAML or JSON. Like the kubelet's own decoder it takes the first document and
-/// looks at nothing behind it.
+/// Reads a configuration file or a drop-in, YAML or JSON.
 ///
 /// # Errors
 /// When it is neither, or another kind of object. The reason quotes nothing of the file but a line number.
 pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
+    let file: ConfigFile = parse_document(bytes)?;
+    file.expect_kind()?;
+    match file.kind {
+        Some(_) => Ok(file),
+        None => Err("expected kind KubeletConfiguration, found no kind".into()),
+    }
+}
+
+/// Reads settings of a configuration file. Like the kubelet's own decoder it takes the first document and looks at nothing
+/// behind it.
+///
+/// # Errors
+/// When it is neither YAML nor JSON. The reason quotes nothing of the file but a line number.
+pub(in crate::collect::kubelet) fn parse_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let options = serde_saphyr::options! {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
         budget: serde_saphyr::budget! {
@@ -77,15 +91,10 @@ pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
         with_snippet: false,
     };
-    let file: ConfigFile = serde_saphyr::from_slice_with_options(first_document(bytes), options).map_err(|error| {
+    serde_saphyr::from_slice_with_options(first_document(bytes), options).map_err(|error| {
         let place = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
         format!("expected a KubeletConfiguration in YAML or JSON{place}")
-    })?;
-    file.expect_kind()?;
-    match file.kind {
-        Some(_) => Ok(file),
-        None => Err("expected kind KubeletConfiguration, found no kind".into()),
-    }
+    })
 }
 
 /// The file up to the marker that ends its first document. Within a document no line can begin with a marker, not even in
