@@ -20,6 +20,7 @@ mod mounts;
 mod network;
 mod node_time;
 mod partial;
+mod paths;
 mod reading;
 mod source;
 mod tri;
@@ -28,8 +29,8 @@ mod volume_path;
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use cgroup::{
-    Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PodCgroup,
-    PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
+    Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PidCounts,
+    PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS,
@@ -59,6 +60,7 @@ pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolde
 pub use network::{Conntrack, ElasticInterfaces, NeighborTable, Neighbors};
 pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;
+pub use paths::{is_at_or_below, is_below};
 pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet};

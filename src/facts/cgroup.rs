@@ -111,6 +111,35 @@ fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
     new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
 }
 
+/// What a group counts of process ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidCounts {
+    /// Tasks (threads) in it and below (`pids.current`).
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids: Part<u64>,
+    /// Limit on tasks (`pids.max`); absent where it is `max`, and not known where there is no such file.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_max: Part<u64>,
+    /// Times a fork of a task in this very group failed, whosever limit it was: `pids.events` up to 6.10 and in v1.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_refused: Part<u64>,
+    /// Times a fork failed for this group's own limit: `pids.events.local`, from 6.11 on.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_limit_hit: Part<u64>,
+}
+
+impl PidCounts {
+    fn parts(&self) -> [&Part<u64>; 4] {
+        [&self.pids, &self.pids_max, &self.pids_refused, &self.pids_limit_hit]
+    }
+
+    /// What of it could not be read, the first of it.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unknown> {
+        self.parts().into_iter().find_map(Part::unread)
+    }
+}
+
 /// One group. What its hierarchy or version does not have is absent. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroup {
@@ -126,18 +155,9 @@ pub struct Cgroup {
     /// OOM counters.
     #[serde(default)]
     pub oom: OomCounts,
-    /// Tasks (threads) in it and below.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids: Part<u64>,
-    /// Limit on tasks; absent where it is `max`, and not known where there is no such file.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_max: Part<u64>,
-    /// Times a fork of a task in this very group failed, whosever limit it was: `pids.events` up to 6.10 and in v1.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_refused: Part<u64>,
-    /// Times a fork failed for this group's own limit: `pids.events.local`, from 6.11 on.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_limit_hit: Part<u64>,
+    /// Its process ids.
+    #[serde(flatten)]
+    pub ids: PidCounts,
     /// Memory pressure of it (`memory.pressure`, v2 only).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_pressure: Part<PressureFile>,
@@ -187,8 +207,8 @@ pub struct Cgroups {
     pub reserved_unread: Option<Box<Unknown>>,
 }
 
-/// Groups of the system's services by their path below the root of the hierarchy: process ids alone.
-pub type ServiceCgroups = Inventory<String, Cgroup>;
+/// Process ids of the system's services by the path of their group below the root of the hierarchy.
+pub type ServiceCgroups = Inventory<String, PidCounts>;
 
 /// The group of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -199,26 +219,9 @@ pub struct ContainerCgroup {
     /// Memory limit; absent where there is none, and where no limit was reached.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_max: Part<u64>,
-    /// Tasks in it and below; absent where it has no limit on them.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids: Part<u64>,
-    /// Limit on tasks.
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_max: Part<u64>,
-    /// As [`Cgroup::pids_refused`].
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_refused: Part<u64>,
-    /// As [`Cgroup::pids_limit_hit`].
-    #[serde(default, skip_serializing_if = "Part::is_absent")]
-    pub pids_limit_hit: Part<u64>,
-}
-
-impl ContainerCgroup {
-    /// What of its process ids could not be read, the first of it.
-    #[must_use]
-    pub fn pids_unread(&self) -> Option<&Unknown> {
-        [&self.pids, &self.pids_max, &self.pids_refused, &self.pids_limit_hit].into_iter().find_map(Part::unread)
-    }
+    /// Its process ids; how many are in use is absent where it has no limit on them.
+    #[serde(flatten)]
+    pub ids: PidCounts,
 }
 
 impl Cgroups {
@@ -241,22 +244,10 @@ impl Cgroups {
             numbers.into_iter().find_map(Part::unread).or(group.memory_pressure.unread())
         });
         // The pids controller need not be switched on for the groups of services.
-        let of_levels = self.others.values().flat_map(|(_, group)| group.pid_counts());
+        let of_levels = self.others.values().flat_map(|(_, group)| group.ids.parts());
         let mut torn = of_levels.filter_map(Part::unread).filter(|why| why.cause != Cause::Missing);
-        let pids = || kubepods.and_then(Cgroup::pids_unread).or_else(|| torn.next());
+        let pids = || kubepods.and_then(|group| group.ids.unread()).or_else(|| torn.next());
         self.root.unread().or(part).or(self.oom_unread.as_deref()).or_else(pids)
-    }
-}
-
-impl Cgroup {
-    fn pid_counts(&self) -> [&Part<u64>; 4] {
-        [&self.pids, &self.pids_max, &self.pids_refused, &self.pids_limit_hit]
-    }
-
-    /// What of its process ids could not be read, the first of it.
-    #[must_use]
-    pub fn pids_unread(&self) -> Option<&Unknown> {
-        self.pid_counts().into_iter().find_map(Part::unread)
     }
 }
 
@@ -319,8 +310,8 @@ impl PodCgroup {
     /// What of it could not be read, the first of it.
     #[must_use]
     pub fn unread(&self) -> Option<&Unknown> {
-        let containers = || self.containers.values().find_map(ContainerCgroup::pids_unread);
-        self.cgroup.pids_unread().or(self.oom_unread.as_deref()).or_else(containers)
+        let containers = || self.containers.values().find_map(|container| container.ids.unread());
+        self.cgroup.ids.unread().or(self.oom_unread.as_deref()).or_else(containers)
     }
 }
 

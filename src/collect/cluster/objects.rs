@@ -398,7 +398,7 @@ impl ContainerStatus {
     }
 }
 
-/// More containers than this no pod needs to be told apart.
+/// So many containers of a pod are named.
 const MAX_CONTAINERS: usize = 32;
 
 /// What is kept of a pod.

@@ -15,7 +15,7 @@ pub use services::services;
 use super::root::{Root, below};
 use crate::collect::kubelet::groups::{Groups, systemd_path};
 use crate::facts::{
-    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
+    Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PidCounts, Qos, RootMemory, Unknown,
 };
 use files::Group;
 
@@ -54,10 +54,10 @@ impl Hierarchy {
     }
 
     /// The pids files of a group, which is open: of version 2 it has them itself.
-    fn pids(self, root: &Root, open: &Group<'_>, name: &str, into: &mut Cgroup) {
+    fn pids(self, root: &Root, open: &Group<'_>, name: &str) -> PidCounts {
         match self.version {
-            CgroupVersion::V2 => open.pids(into),
-            CgroupVersion::V1 => Group::At(root, below(self.pids, name)).pids(into),
+            CgroupVersion::V2 => open.pids(),
+            CgroupVersion::V1 => Group::At(root, below(self.pids, name)).pids(),
         }
     }
 
@@ -201,7 +201,7 @@ impl Levels<'_> {
                 cgroup.memory_pressure = group.pressure().into();
             }
         }
-        self.tree.pids(self.root, &group, name, &mut cgroup);
+        cgroup.ids = self.tree.pids(self.root, &group, name);
         cgroup
     }
 
@@ -233,7 +233,7 @@ impl Levels<'_> {
         match Group::open(self.root, &self.tree.memory_dir(name)) {
             Ok(Some(group)) => {
                 let mut cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
-                self.tree.pids(self.root, &group, name, &mut cgroup);
+                cgroup.ids = self.tree.pids(self.root, &group, name);
                 self.others.insert(name.to_owned(), (level, cgroup));
             }
             Ok(None) => {}

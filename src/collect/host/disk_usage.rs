@@ -13,7 +13,7 @@ use super::HostSettings;
 use super::own_mounts::OwnMounts;
 use super::root::Root;
 use super::root::relative;
-use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, Unknown};
+use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, Unknown, is_below};
 
 /// In a copy of a machine, what statfs said there: an object from path to [`DiskUsage`].
 const SIDE_FILE: &str = "captured/statfs.json";
@@ -289,10 +289,6 @@ fn json_data_root(bytes: &[u8]) -> Result<Option<String>, String> {
         .map_err(|error| format!("expected a JSON object (line {}, column {})", error.line(), error.column()))?;
     let named = object.get("data-root");
     named.map(|value| value.as_str().map(str::to_owned).ok_or("expected a string as data-root".to_owned())).transpose()
-}
-
-fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The directories of a machine, or what was captured of them.

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::facts::{Cause, DevId, MountId, Mounts, Unknown};
+use crate::facts::{Cause, DevId, MountId, Mounts, Unknown, is_at_or_below};
 
 use super::mountinfo::Line;
 use super::root::{Bounds, End, Root, TextLine};
@@ -153,9 +153,7 @@ impl<'a> OwnMounts<'a> {
 #[must_use]
 pub fn device_at(mounts: &Mounts, path: &str) -> Option<DevId> {
     let path = format!("/{}", path.trim_matches('/'));
-    let holds = |point: &str| {
-        point == "/" || path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let holds = |point: &str| is_at_or_below(&path, point);
     let top = |(id, mount): &(&MountId, &crate::facts::MountEntry)| {
         &*mount.point == "/" && mounts.get(&mount.parent).is_none_or(|_| mount.parent == **id)
     };

@@ -174,7 +174,7 @@ impl Sources<'_> {
         }
         self.count(&mut found, logged.as_ref().map_or(0, |logged| logged.lines));
         let behind = killed > 0 && self.pods_are_behind();
-        // Where it was is told by counters that are read twice a minute: ask before saying that it was nowhere.
+        // Counters that are read twice a minute show where it was: ask before saying that it was nowhere.
         if behind {
             out.ask(KIND, Lookup::PodCgroups);
         }

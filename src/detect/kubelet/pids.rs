@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, Cgroup, CgroupLevel, Cgroups, ContainerCgroup, Limits, LoadAvg, Part, PodCgroup, PodCgroups, ServiceCgroups,
-    Tri, Unknown,
+    Cause, CgroupLevel, Cgroups, Limits, LoadAvg, Part, PidCounts, PodCgroup, PodCgroups, ServiceCgroups, Tri, Unknown,
+    is_below,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
@@ -121,58 +121,33 @@ fn machine(
     }
 }
 
-/// What a group counts of process ids.
-#[derive(Clone, Copy)]
-struct Counts<'a> {
-    used: &'a Part<u64>,
-    max: &'a Part<u64>,
-    refused: &'a Part<u64>,
-    limit_hit: &'a Part<u64>,
+/// Forks that were refused since the last reading: for the limit of this group, and for one that is not known of a task in it.
+/// On a first reading, and in a kernel that does not count them, how many ids are in use decides.
+fn refused(now: &PidCounts, before: Option<&PidCounts>) -> Result<Refused, Unknown> {
+    let Some(before) = before else { return Ok(Refused::default()) };
+    let grown = |new: &Part<u64>, old: &Part<u64>| {
+        let Some((new, old)) = new.seen()?.zip(old.seen()?) else { return Ok(0) };
+        new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which started again,"))
+    };
+    let (own, of_tasks): (Result<u64, Unknown>, Result<u64, Unknown>) =
+        (grown(&now.pids_limit_hit, &before.pids_limit_hit), grown(&now.pids_refused, &before.pids_refused));
+    let (own, of_tasks) = (own?, of_tasks?);
+    // With the mount option pids_localevents a kernel of today counts as one before 6.11.
+    Ok(match now.pids_max {
+        Part::Absent => Refused { own: 0, of_tasks: own.saturating_add(of_tasks) },
+        _ => Refused { own, of_tasks },
+    })
 }
 
-impl<'a> From<&'a Cgroup> for Counts<'a> {
-    fn from(group: &'a Cgroup) -> Self {
-        let Cgroup { pids: used, pids_max: max, pids_refused: refused, pids_limit_hit: limit_hit, .. } = group;
-        Self { used, max, refused, limit_hit }
-    }
+/// Ids in use and the limit, where both are known.
+fn known(counts: &PidCounts) -> Option<(u64, u64)> {
+    counts.pids.seen().ok().flatten().copied().zip(counts.pids_max.seen().ok().flatten().copied())
 }
 
-impl<'a> From<&'a ContainerCgroup> for Counts<'a> {
-    fn from(group: &'a ContainerCgroup) -> Self {
-        let ContainerCgroup { pids: used, pids_max: max, pids_refused: refused, pids_limit_hit: limit_hit, .. } = group;
-        Self { used, max, refused, limit_hit }
-    }
-}
-
-impl Counts<'_> {
-    /// Forks that were refused since the last reading: for the limit of this group, and for one that is not known of a task in it.
-    /// On a first reading, and in a kernel that does not count them, how many ids are in use decides.
-    fn refused(&self, before: Option<Counts<'_>>) -> Result<Refused, Unknown> {
-        let Some(before) = before else { return Ok(Refused::default()) };
-        let grown = |new: &Part<u64>, old: &Part<u64>| {
-            let Some((new, old)) = new.seen()?.zip(old.seen()?) else { return Ok(0) };
-            new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which started again,"))
-        };
-        let (own, of_tasks): (Result<u64, Unknown>, Result<u64, Unknown>) =
-            (grown(self.limit_hit, before.limit_hit), grown(self.refused, before.refused));
-        let (own, of_tasks) = (own?, of_tasks?);
-        // With the mount option pids_localevents a kernel of today counts as one before 6.11.
-        Ok(match self.max {
-            Part::Absent => Refused { own: 0, of_tasks: own.saturating_add(of_tasks) },
-            _ => Refused { own, of_tasks },
-        })
-    }
-
-    /// Ids in use and the limit, where both are known.
-    fn known(&self) -> Option<(u64, u64)> {
-        self.used.seen().ok().flatten().copied().zip(self.max.seen().ok().flatten().copied())
-    }
-
-    /// The share of its limit that is in use, in ten-thousandths: by it a refused fork is attributed.
-    fn share(&self) -> Option<u64> {
-        let (used, limit) = self.known()?;
-        used.saturating_mul(10_000).checked_div(limit)
-    }
+/// The share of its limit that is in use, in ten-thousandths: by it a refused fork is attributed.
+fn share(counts: &PidCounts) -> Option<u64> {
+    let (used, limit) = known(counts)?;
+    used.saturating_mul(10_000).checked_div(limit)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -200,10 +175,10 @@ impl Above {
 }
 
 /// The group whose limit is nearest, of those that a refused fork may be for: the innermost of two that are alike.
-fn nearest<'a, T>(candidates: impl IntoIterator<Item = (T, Counts<'a>)>) -> Option<T> {
+fn nearest<'a, T>(candidates: impl IntoIterator<Item = (T, &'a PidCounts)>) -> Option<T> {
     let mut best: Option<(T, u64)> = None;
     for (candidate, counts) in candidates {
-        let Some(share) = counts.share() else { continue };
+        let Some(share) = share(counts) else { continue };
         if best.as_ref().is_none_or(|(_, other)| share > *other) {
             best = Some((candidate, share));
         }
@@ -221,7 +196,7 @@ enum Level<'a> {
 
 /// What is known of one group, for its decision.
 struct Looked<'a> {
-    counts: Counts<'a>,
+    counts: &'a PidCounts,
     refused: Result<u64, Unknown>,
     whose: String,
     at_most: Severity,
@@ -245,13 +220,13 @@ impl Groups<'_> {
             return out.decide(KIND, object, Tri::<Finding>::No(cgroups.now.no()));
         };
         let before = cgroups.before().ok().and_then(|(before, _)| before.kubepods.as_ref());
-        let counts = Counts::from(group);
+        let counts = &group.ids;
         let (more, evidence) = above.by_group.get(KUBEPODS).cloned().unwrap_or_default();
-        let refused = counts.refused(before.map(Counts::from)).map(|own| own.own.saturating_add(own.of_tasks));
+        let refused = refused(counts, before.map(|group| &group.ids)).map(|own| own.own.saturating_add(own.of_tasks));
         let refused = match (refused, more, &above.unread) {
             (Ok(own), more, _) if own.saturating_add(more) > 0 => Ok(own.saturating_add(more)),
             // Up to 6.10 it is counted where the task is that forks.
-            (Ok(_), _, Some(why)) if group.pids_limit_hit.is_absent() => Err(why.clone()),
+            (Ok(_), _, Some(why)) if group.ids.pids_limit_hit.is_absent() => Err(why.clone()),
             (Err(_), more @ 1.., _) => Ok(more),
             (refused, ..) => refused,
         };
@@ -278,16 +253,16 @@ impl Groups<'_> {
         for (uid, pod, old) in pods.now.value.beside(before) {
             let mut forks: BTreeMap<Level<'_>, u64> = BTreeMap::new();
             let mut unread: Option<Unknown> = None;
-            let own = (Level::Pod, Counts::from(&pod.cgroup));
-            let top = kubepods.map(|group| (Level::Kubepods, Counts::from(group)));
-            let mut groups: Vec<(Level<'_>, Counts<'_>, Option<Counts<'_>>)> = Vec::new();
+            let own = (Level::Pod, &pod.cgroup.ids);
+            let top = kubepods.map(|group| (Level::Kubepods, &group.ids));
+            let mut groups: Vec<(Level<'_>, &PidCounts, Option<&PidCounts>)> = Vec::new();
             for (id, container) in &pod.containers {
-                let old = old.and_then(|old: &PodCgroup| old.containers.get(id)).map(Counts::from);
-                groups.push((Level::Container(id), Counts::from(container), old));
+                let old = old.and_then(|old: &PodCgroup| old.containers.get(id)).map(|old| &old.ids);
+                groups.push((Level::Container(id), &container.ids, old));
             }
-            groups.push((own.0, own.1, old.map(|old| Counts::from(&old.cgroup))));
+            groups.push((own.0, own.1, old.map(|old| &old.cgroup.ids)));
             for (level, counts, old) in &groups {
-                match counts.refused(*old) {
+                match refused(counts, *old) {
                     Ok(refused) => {
                         let within = [(*level, *counts)].into_iter().chain([own]).chain(top);
                         let whose = nearest(within).filter(|_| refused.of_tasks > 0);
@@ -308,19 +283,19 @@ impl Groups<'_> {
             }
             above.unread = above.unread.take().or_else(|| unread.clone());
             let pod_name = || self.names.pod(uid);
-            let is_worth_a_look = |counts: &Counts<'_>, level: &Level<'_>| {
-                let is_near = counts.known().is_none_or(|(used, limit)| severity(self.settings, used, limit).is_some());
-                !counts.max.is_absent() && is_near || forks.get(level).is_some_and(|forks| *forks > 0)
+            let is_worth_a_look = |counts: &PidCounts, level: &Level<'_>| {
+                let is_near = known(counts).is_none_or(|(used, limit)| severity(self.settings, used, limit).is_some());
+                !counts.pids_max.is_absent() && is_near || forks.get(level).is_some_and(|forks| *forks > 0)
             };
             // Of nearly all containers there is nothing to say, and then no text is made.
             let looked: Vec<Looked<'_>> = groups
                 .iter()
                 .filter(|(level, counts, _)| *level == Level::Pod || is_worth_a_look(counts, level))
                 .map(|(level, counts, old)| Looked {
-                    counts: *counts,
+                    counts,
                     refused: match forks.get(level).copied() {
                         Some(forks @ 1..) => Ok(forks),
-                        _ => counts.refused(*old).map(|_| 0).and_then(|none| unread.clone().map_or(Ok(none), Err)),
+                        _ => refused(counts, *old).map(|_| 0).and_then(|none| unread.clone().map_or(Ok(none), Err)),
                     },
                     whose: match level {
                         Level::Container(id) => format!("{}, container {}", pod_name(), self.names.container(uid, id)),
@@ -352,12 +327,11 @@ impl Groups<'_> {
         let none = ServiceCgroups::whole([]);
         let before = services.before().map_or(&none, |(before, _)| before);
         let slices = self.cgroups.seen().ok().map(|cgroups| &cgroups.now.value.others);
-        for (path, service, old) in services.now.value.beside(before) {
-            let counts = Counts::from(service);
+        for (path, counts, old) in services.now.value.beside(before) {
             let within = slices.into_iter().flatten().filter(|(slice, _)| is_below(path, slice));
-            let within: Vec<(&str, Counts<'_>)> =
-                within.map(|(slice, (_, group))| (slice.as_str(), Counts::from(group))).collect();
-            let refused = counts.refused(old.map(Counts::from)).map(|refused| {
+            let within: Vec<(&str, &PidCounts)> =
+                within.map(|(slice, (_, group))| (slice.as_str(), &group.ids)).collect();
+            let refused = refused(counts, old).map(|refused| {
                 let whose =
                     nearest([(path.as_str(), counts)].into_iter().chain(within)).filter(|_| refused.of_tasks > 0);
                 match whose {
@@ -372,7 +346,7 @@ impl Groups<'_> {
             });
             let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));
             // Some services are made with a small limit that they use up. One that is at a large limit starts nothing any more.
-            let known = counts.known().filter(|_| !matches!(refused, Ok(1..)));
+            let known = known(counts).filter(|_| !matches!(refused, Ok(1..)));
             if known.is_some_and(|(_, limit)| limit < SMALL_LIMIT) {
                 out.decide(KIND, object, Tri::<Finding>::No(services.now.no()));
                 continue;
@@ -395,16 +369,16 @@ impl Groups<'_> {
         let before = cgroups.before().ok().map(|(before, _)| before);
         for (path, (level, group)) in &cgroups.now.value.others {
             // The pids controller need not be switched on for services, and nothing is limited then.
-            let is_counted = group.pids_max.unread().is_none_or(|why| why.cause != Cause::Missing);
-            if !is_counted || group.pids_max.is_absent() || *level == CgroupLevel::Qos {
+            let is_counted = group.ids.pids_max.unread().is_none_or(|why| why.cause != Cause::Missing);
+            if !is_counted || group.ids.pids_max.is_absent() || *level == CgroupLevel::Qos {
                 continue;
             }
-            let old = before.and_then(|before| before.others.get(path)).map(|(_, group)| Counts::from(group));
-            let counts = Counts::from(group);
+            let old = before.and_then(|before| before.others.get(path)).map(|(_, group)| &group.ids);
+            let counts = &group.ids;
             let (more, evidence) = above.by_group.get(path).cloned().unwrap_or_default();
-            let refused = counts.refused(old).map(|own| own.own.saturating_add(own.of_tasks).saturating_add(more));
+            let refused = refused(counts, old).map(|own| own.own.saturating_add(own.of_tasks).saturating_add(more));
             let refused = match (&above.unread, refused) {
-                (Some(why), Ok(0)) if group.pids_limit_hit.is_absent() => Err(why.clone()),
+                (Some(why), Ok(0)) if group.ids.pids_limit_hit.is_absent() => Err(why.clone()),
                 (_, refused) => refused,
             };
             let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));
@@ -427,7 +401,7 @@ impl Groups<'_> {
             match self.found(group, seen, &object) {
                 Ok(Some(raised)) => {
                     let refused = group.refused.as_ref().map_or(0, |refused| u64::from(*refused > 0));
-                    let rank = refused.saturating_mul(1 << 32).saturating_add(group.counts.share().unwrap_or_default());
+                    let rank = refused.saturating_mul(1 << 32).saturating_add(share(group.counts).unwrap_or_default());
                     if found.as_ref().is_none_or(|(other, _)| rank > *other) {
                         found = Some((rank, raised));
                     }
@@ -454,12 +428,12 @@ impl Groups<'_> {
     ) -> Result<Option<Raised>, Unknown> {
         let Looked { counts, whose, at_most, .. } = group;
         let uncounted = || Unknown::new(Cause::Unsupported, "the tasks of this control group are not counted");
-        let (used, limit, refused) = (counts.used.needed(uncounted), counts.max.seen(), group.refused.clone());
+        let (used, limit, refused) = (counts.pids.needed(uncounted), counts.pids_max.seen(), group.refused.clone());
         let in_use = |used: u64, limit: u64| seen.says(format!("{whose}: {used} of {limit} ids are in use"));
         // A fork that was refused shows the limit by itself.
         if let Ok(refused @ 1..) = refused {
             let forks = wording::of(refused, "fork was", "forks were");
-            let known = counts.known();
+            let known = known(counts);
             let mut evidence: Vec<_> = known.map(|(used, limit)| in_use(used, limit)).into_iter().collect();
             evidence.push(seen.says(format!("{whose}: {forks} refused since the last look")));
             let message = match (known, limit) {
@@ -492,10 +466,6 @@ const KUBEPODS: &str = "kubepods";
 
 /// A service with a smaller limit than this may use it up by design.
 const SMALL_LIMIT: u64 = 64;
-
-fn is_below(path: &str, slice: &str) -> bool {
-    path.strip_prefix(slice).is_some_and(|rest| rest.starts_with('/'))
-}
 
 /// Ids in use.
 struct Ids<'a> {

@@ -135,7 +135,7 @@ impl<'v> Parts<'v> {
             Err(NotAbsent::Unknown(why)) => Err(why.clone()),
             Err(NotAbsent::Present(group)) => {
                 let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
-                group.cgroup.pids.needed(absent).copied().map(Some)
+                group.cgroup.ids.pids.needed(absent).copied().map(Some)
             }
         }
     }

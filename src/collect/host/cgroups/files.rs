@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::memory::parse_pressure;
 use super::super::root::{Folder, Root, below, quote};
-use crate::facts::{Cause, Cgroup, CgroupVersion, ContainerCgroup, OomCounts, Part, PressureFile, Unknown};
+use crate::facts::{Cause, CgroupVersion, OomCounts, Part, PidCounts, PressureFile, Unknown};
 
 /// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
@@ -118,28 +118,28 @@ impl<'a> Group<'a> {
 
     /// `pids.current`, `pids.max` and the count of refused forks. The first two are files of each group that the controller is switched
     /// on for: that one is missing says nothing of a limit.
-    pub(super) fn pids(&self, cgroup: &mut Cgroup) {
-        cgroup.pids = self.needed("pids.current", |bytes| parse_number(whole(bytes)?)).into();
-        cgroup.pids_max = self.needed("pids.max", |bytes| parse_limit(whole(bytes)?)).into();
-        (cgroup.pids_limit_hit, cgroup.pids_refused) = self.refused_forks();
+    pub(super) fn pids(&self) -> PidCounts {
+        let used = self.needed("pids.current", |bytes| parse_number(whole(bytes)?)).into();
+        let max = self.needed("pids.max", |bytes| parse_limit(whole(bytes)?)).into();
+        self.pids_within(used, max)
     }
 
-    /// The same of a service, for which the controller need not be switched on: nothing is limited then.
-    pub(super) fn pids_if_limited(&self, service: &mut Cgroup) {
-        service.pids_max = self.limit("pids.max").into();
-        if !service.pids_max.is_absent() {
-            service.pids = self.number("pids.current").into();
-            (service.pids_limit_hit, service.pids_refused) = self.refused_forks();
-        }
+    /// The same of a service, for which the controller need not be switched on; none where nothing is limited.
+    pub(super) fn pids_if_limited(&self) -> Option<PidCounts> {
+        let max: Part<u64> = self.limit("pids.max").into();
+        (!max.is_absent()).then(|| self.pids_within(self.number("pids.current").into(), max))
     }
 
     /// The same of a container, whose own limit is the exception. Up to 6.10 forks for its pod's limit are counted in it.
-    pub(super) fn pids_of_container(&self, container: &mut ContainerCgroup) {
-        container.pids_max = self.limit("pids.max").into();
-        if !container.pids_max.is_absent() {
-            container.pids = self.number("pids.current").into();
-        }
-        (container.pids_limit_hit, container.pids_refused) = self.refused_forks();
+    pub(super) fn pids_of_container(&self) -> PidCounts {
+        let max: Part<u64> = self.limit("pids.max").into();
+        let used = if max.is_absent() { Part::Absent } else { self.number("pids.current").into() };
+        self.pids_within(used, max)
+    }
+
+    fn pids_within(&self, pids: Part<u64>, pids_max: Part<u64>) -> PidCounts {
+        let (pids_limit_hit, pids_refused) = self.refused_forks();
+        PidCounts { pids, pids_max, pids_refused, pids_limit_hit }
     }
 
     /// `pids.events.local` (from 6.11 on) counts at the group whose limit it was, `pids.events` before that and in v1 at the group of

@@ -120,10 +120,10 @@ impl Walk<'_> {
             };
             container.memory_max = group.limit(limit).into();
         }
-        match self.tree.version {
-            CgroupVersion::V2 => group.pids_of_container(&mut container),
-            CgroupVersion::V1 => Group::At(self.root, below(self.tree.pids, path)).pids_of_container(&mut container),
-        }
+        container.ids = match self.tree.version {
+            CgroupVersion::V2 => group.pids_of_container(),
+            CgroupVersion::V1 => Group::At(self.root, below(self.tree.pids, path)).pids_of_container(),
+        };
         Ok(Some(container))
     }
 
@@ -150,9 +150,9 @@ impl Walk<'_> {
         if oom.limit_hit.is_some_and(|count| count > 0) {
             cgroup.memory_max = group.limit("memory.max").into();
         }
-        self.tree.pids(self.root, &group, &path, &mut cgroup);
+        cgroup.ids = self.tree.pids(self.root, &group, &path);
         // Its files go with it.
-        if cgroup.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
+        if cgroup.ids.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
             return Err(self.gone(&path));
         }
         Ok(PodCgroup { path, qos, cgroup, containers, oom_unread })

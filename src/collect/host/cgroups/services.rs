@@ -6,7 +6,7 @@ use super::Hierarchy;
 use super::files::Group;
 use crate::collect::host::root::{Root, below};
 use crate::collect::kubelet::groups::Groups;
-use crate::facts::{Cause, Cgroup, Inventory, ServiceCgroups, Unknown};
+use crate::facts::{Cause, Inventory, PidCounts, ServiceCgroups, Unknown};
 
 /// No machine has more services; a list that is longer is not read to its end.
 const MAX: usize = 1_000;
@@ -20,7 +20,7 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
     let tree = Hierarchy::find(root)?;
     let reserved = groups.reserved.keys().map(String::as_str).filter(|path| path.ends_with(".slice"));
     let slices: BTreeSet<&str> = ["runtime.slice", "system.slice"].into_iter().chain(reserved).collect();
-    let mut found: Vec<(String, Cgroup)> = Vec::new();
+    let mut found: Vec<(String, PidCounts)> = Vec::new();
     let mut incomplete: Option<Unknown> = None;
     for slice in slices {
         let listed = root.folder(&below(tree.pids, slice)).and_then(|folder| {
@@ -30,11 +30,8 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
                 if found.len() >= MAX {
                     return Err(Unknown::new(Cause::TooLarge, format!("{slice} has more than {MAX} services")));
                 }
-                let mut service = Cgroup::default();
-                Group::Within(&folder, &name).pids_if_limited(&mut service);
-                if !service.pids_max.is_absent() {
-                    found.push((format!("{slice}/{name}"), service));
-                }
+                let ids = Group::Within(&folder, &name).pids_if_limited();
+                found.extend(ids.map(|ids| (format!("{slice}/{name}"), ids)));
             }
             Ok(())
         });

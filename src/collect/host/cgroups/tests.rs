@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{ContainerCgroup, OomCounts, Part, PodCgroups};
+use crate::facts::{ContainerCgroup, OomCounts, Part, PidCounts, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
@@ -92,7 +92,10 @@ fn own_and_hierarchical_oom_counts_are_told_apart() {
         pods.oom,
         OomCounts { limit_hit: Some(3), killed_here: Some(2), limit_hit_below: Some(3), killed: Some(9) }
     );
-    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Part::Known(410), Part::Absent, Part::Known(4)));
+    assert_eq!(
+        (pods.ids.pids, pods.ids.pids_max, pods.ids.pids_refused),
+        (Part::Known(410), Part::Absent, Part::Known(4))
+    );
     assert_eq!(pods.memory_pressure.seen().unwrap().unwrap().full.unwrap().total_us, 5);
 }
 
@@ -109,8 +112,8 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
         [("kubepods.slice/kubepods-burstable.slice", CgroupLevel::Qos), ("runtime.slice", CgroupLevel::Runtime)]
     );
     let (_, runtime) = &others["runtime.slice"];
-    assert_eq!((&runtime.pids, runtime.oom.killed, runtime.memory.is_absent()), (&Part::Known(410), Some(9), true));
-    assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.pids, Part::Absent);
+    assert_eq!((&runtime.ids.pids, runtime.oom.killed, runtime.memory.is_absent()), (&Part::Known(410), Some(9), true));
+    assert_eq!(others["kubepods.slice/kubepods-burstable.slice"].1.ids.pids, Part::Absent);
 }
 
 #[test]
@@ -119,12 +122,12 @@ fn a_group_that_was_made_anew_is_read_anew() {
     let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
     group_v2(&tree, &pod);
     let root = tree.root();
-    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.pids, Part::Known(410));
+    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.ids.pids, Part::Known(410));
     fs::remove_dir_all(tree.path(&pod)).unwrap();
     assert_eq!(pods_of(&root).unwrap().len(), 0);
     group_v2(&tree, &pod);
     tree.write(&format!("{pod}/pids.current"), "7\n");
-    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.pids, Part::Known(7));
+    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.ids.pids, Part::Known(7));
 }
 
 #[test]
@@ -147,7 +150,10 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
     let pods = seen.kubepods.unwrap();
     assert!(pods.memory_max.is_absent() && pods.memory_pressure.is_absent());
     assert_eq!(pods.oom, OomCounts { killed_here: Some(6), ..OomCounts::default() });
-    assert_eq!((pods.pids, pods.pids_max, pods.pids_refused), (Part::Known(12), Part::Known(4096), Part::Absent));
+    assert_eq!(
+        (pods.ids.pids, pods.ids.pids_max, pods.ids.pids_refused),
+        (Part::Known(12), Part::Known(4096), Part::Absent)
+    );
 }
 
 #[test]
@@ -215,12 +221,12 @@ fn a_file_that_cannot_be_read_hides_nothing_but_what_stands_in_it() {
     let seen = torn("memory.stat");
     assert_eq!((seen.root.unread().is_some(), kubepods(&seen)), (true, pods.clone()));
     let seen = torn("kubepods/pids.max");
-    let unread = kubepods(&seen).pids_max;
+    let unread = kubepods(&seen).ids.pids_max;
     assert!(unread.unread().is_some() && seen.oom_unread.is_none());
-    assert_eq!(kubepods(&seen), Cgroup { pids_max: unread, ..pods.clone() });
+    assert_eq!(kubepods(&seen), Cgroup { ids: PidCounts { pids_max: unread, ..pods.ids.clone() }, ..pods.clone() });
     let seen = torn("system.slice/memory.events");
     assert!(seen.oom_unread.is_some());
-    assert_eq!(seen.others["system.slice"].1.pids, Part::Known(410));
+    assert_eq!(seen.others["system.slice"].1.ids.pids, Part::Known(410));
 }
 
 #[test]
@@ -244,7 +250,7 @@ fn pods_of_all_classes_are_found_with_their_containers() {
     assert_eq!(pods.len(), 2);
     let pod = pod_of(&pods, UID);
     assert_eq!((pod.path.as_str(), pod.qos), (burstable.as_str(), Qos::Burstable));
-    assert_eq!((pod.cgroup.pids, pod.cgroup.pids_refused), (Part::Known(410), Part::Known(4)));
+    assert_eq!((pod.cgroup.ids.pids, pod.cgroup.ids.pids_refused), (Part::Known(410), Part::Known(4)));
     let own = OomCounts { limit_hit: Some(3), killed_here: Some(2), ..OomCounts::default() };
     let below = OomCounts { limit_hit_below: Some(3), killed: Some(9), ..own };
     let containers: Vec<_> = pod.containers.iter().map(|(id, container)| (id.as_str(), container.oom)).collect();
@@ -261,7 +267,7 @@ fn pods_of_v1_have_pids_from_the_other_hierarchy() {
         .write(&format!("memory/{pod}/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
         .write(&format!("pids/{pod}/pids.current"), "3\n");
     let seen = pod_of(&pods_of(&tree.root()).unwrap(), UID);
-    assert_eq!((seen.qos, seen.cgroup.pids), (Qos::BestEffort, Part::Known(3)));
+    assert_eq!((seen.qos, seen.cgroup.ids.pids), (Qos::BestEffort, Part::Known(3)));
     assert_eq!(seen.containers[ID].oom.killed_here, Some(1));
 }
 
@@ -280,7 +286,7 @@ fn a_pod_whose_kills_cannot_be_read_has_its_other_counts() {
         let seen = pods_of(&tree.root()).unwrap();
         let (whole, torn) = (pod_of(&seen, UID), pod_of(&seen, HASH));
         assert_eq!((seen.incomplete(), whole.oom_unread), (None, None));
-        assert_eq!((torn.cgroup.oom, torn.cgroup.pids), (OomCounts::default(), whole.cgroup.pids));
+        assert_eq!((torn.cgroup.oom, torn.cgroup.ids.pids), (OomCounts::default(), whole.cgroup.ids.pids));
         let why = torn.oom_unread.unwrap().why;
         assert!(why.contains(HASH) && why.contains(file), "{why}");
     }
@@ -292,6 +298,6 @@ fn a_pod_on_a_kernel_without_local_events_is_still_a_pod() {
     fs::create_dir_all(tree.path(&format!("kubepods/pod{UID}/{ID}"))).unwrap();
     let seen = pod_of(&pods_of(&tree.root()).unwrap(), UID);
     let missing = |part: &Part<u64>| part.unread().is_some_and(|why| why.cause == Cause::Missing);
-    assert!(missing(&seen.cgroup.pids) && missing(&seen.cgroup.pids_max), "that is not `max`");
+    assert!(missing(&seen.cgroup.ids.pids) && missing(&seen.cgroup.ids.pids_max), "that is not `max`");
     assert_eq!((seen.cgroup.oom, &seen.containers[ID]), (OomCounts::default(), &ContainerCgroup::default()));
 }

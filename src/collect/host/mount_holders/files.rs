@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::mounts::is_below;
 use super::process::holder;
 use super::turns::Turns;
 use super::{Point, Search, now};
 use crate::collect::host::failures::Failures;
-use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown, is_at_or_below};
 
 /// More open files than this are not looked at: of one process, and of all together.
 pub(super) const MAX_FILES: usize = 16_384;
@@ -108,7 +107,8 @@ impl Search<'_> {
 /// The device that has this path, by a table of mounts.
 fn carrier(table: &[Point], path: &str) -> Option<DevId> {
     // Of mounts on one point the last covers the others.
-    let (_, dev) = table.iter().filter(|(point, _)| is_below(path, point)).max_by_key(|(point, _)| point.len())?;
+    let (_, dev) =
+        table.iter().filter(|(point, _)| is_at_or_below(path, point)).max_by_key(|(point, _)| point.len())?;
     Some(*dev)
 }
 

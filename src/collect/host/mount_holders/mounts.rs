@@ -16,7 +16,7 @@ use super::{MAX_TIME, Search, later, now};
 use crate::collect::host::failures::Failures;
 use crate::collect::host::mountinfo::Line;
 use crate::collect::host::root::{Bounds, End, Root, TextLine};
-use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown, is_at_or_below};
 
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 pub(super) const HEAD: u64 = 64;
@@ -306,7 +306,7 @@ impl Search<'_> {
                 let (TextLine::Whole(text) | TextLine::Cut(text)) = line else { return true };
                 let Ok(line) = Line::parse(text) else { return true };
                 let (point, _) = line.mount_point();
-                if own.iter().any(|(own, _)| is_below(&point, own)) {
+                if own.iter().any(|(own, _)| is_at_or_below(&point, own)) {
                     match room.checked_sub(point.len().saturating_add(POINT_BYTES)) {
                         Some(less) => room = less,
                         None => return false,
@@ -336,11 +336,6 @@ fn errno(error: &std::io::Error) -> Errno {
 
 /// Mount points of one namespace that are asked about: of more, none is compared with links.
 const MAX_ALIKE: usize = 64;
-
-/// Whether a path is a directory, or is in it.
-pub(super) fn is_below(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || dir == "/")
-}
 
 /// Opens a process's mount table, or that of its first living thread where the main one has ended.
 pub(super) fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {

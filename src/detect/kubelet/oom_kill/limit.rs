@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::{CgroupLevel, PodUid, pod_of_scope, pod_uid_of};
+use crate::facts::{CgroupLevel, PodUid, is_below, pod_of_scope, pod_uid_of};
 
 /// Below these any user may make groups, under any name.
 const OF_USERS: [&str; 2] = ["user.slice", "machine.slice"];
@@ -22,7 +22,7 @@ pub(super) fn level_of(path: &str, reserved: &BTreeMap<String, CgroupLevel>) -> 
         return below_kubepods(path, parts.get(base..).unwrap_or_default());
     }
     let own = parts.join("/");
-    let has = |group: &str| own == group || own.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+    let has = |group: &str| own == group || is_below(&own, group);
     let known = reserved.iter().filter(|(group, _)| has(group)).max_by_key(|(group, _)| group.len());
     let usual = match *top {
         "runtime.slice" | "kube.slice" | "kubelet.slice" | "podruntime.slice" | "runtime" | "kubelet"
