@@ -1,6 +1,6 @@
 //! Which objects of a kind are kept, where there are too many of them.
 //!
-//! By severity, then no pod's before pods', then each namespace in its turn, then the newest: whoever makes many
+//! By severity, then no pod's before pods', then each namespace in its turn, then the newest: a user who makes many
 //! objects displaces its own. The machine's are always kept. It is a sort of what is there: n log n for each evaluation.
 
 use std::cmp::Reverse;

@@ -1,4 +1,4 @@
-//! What one watch has been told of, each object once.
+//! What one watch has received, each object once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl<T> Store<T> {
         self.broken.remove(uid).is_some() | self.objects.remove(uid).is_some()
     }
 
-    /// Of a watch of one name: what there is. An object and its successor of the same name are told one after the other.
+    /// Of a watch of one name: what there is. An object and its successor of the same name arrive one after the other.
     pub fn only(&self) -> Result<Option<&T>, Unknown> {
         if let Some(why) = self.broken.values().next() {
             return Err(why.clone());

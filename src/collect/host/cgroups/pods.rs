@@ -61,7 +61,7 @@ impl Walk<'_> {
     fn pod(&self, folder: Folder<'_>, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let mut containers = BTreeMap::new();
         let mut oom_unread = None;
-        // What one file does not tell hides no other.
+        // One file that cannot be read hides no other.
         let mut known = |counts: Result<Option<OomCounts>, Unknown>| {
             counts.unwrap_or_else(|why| {
                 oom_unread.get_or_insert_with(|| Box::new(why));
