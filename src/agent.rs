@@ -307,7 +307,7 @@ impl Agent {
             }
             *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
         }
-        self.schedule.answer((&step.lookups, &step.urgent), self.clock.now(), &mut self.lookups);
+        self.schedule.answer((&step.lookups, &step.askers), self.clock.now(), &mut self.lookups);
         if let Some((wait, sources)) = step.wake {
             self.schedule.hasten(sources, self.clock.now().plus(wait.max(WAKE_DEBOUNCE)));
         }

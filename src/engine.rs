@@ -1,12 +1,12 @@
 //! The pure core: observations in, transitions and lookups out. No I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::catalogue;
 use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
-use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Share};
+use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
 use crate::view::{RecentPods, Trends, View};
 
@@ -18,7 +18,16 @@ pub struct Engine {
     ledger: Ledger,
     /// The last word of each detector on what it could not see.
     coverage: BTreeMap<Kind, Coverage>,
-    lookups: BTreeMap<Kind, Vec<Lookup>>,
+    lookups: BTreeMap<Kind, BTreeMap<Lookup, Severity>>,
+}
+
+/// The worst finding that a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// How severe it is, or may be.
+    pub severity: Severity,
+    /// Its kind.
+    pub kind: Kind,
 }
 
 /// What one step came to.
@@ -28,8 +37,8 @@ pub struct Step {
     pub transitions: Vec<Transition>,
     /// What detectors want to know that no clock reads.
     pub lookups: Vec<Lookup>,
-    /// Those of them that a kind asks for which may be critical, each with the first such kind.
-    pub urgent: BTreeMap<Lookup, Kind>,
+    /// What each of them is for.
+    pub askers: BTreeMap<Lookup, Asker>,
     /// How soon a suspicion could be confirmed or a finding resolved, and what must be read for it.
     pub wake: Option<(Duration, SourceSet)>,
 }
@@ -77,13 +86,26 @@ impl Engine {
             step.transitions.append(&mut self.enter(at, evaluation));
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
-        step.lookups = self.lookups.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let urgent = self.lookups.iter().filter(|(kind, _)| catalogue::row(**kind).may_be_critical());
-        for (kind, lookup) in urgent.flat_map(|(kind, lookups)| lookups.iter().map(move |lookup| (*kind, lookup))) {
-            step.urgent.entry(lookup.clone()).or_insert(kind);
-        }
+        step.askers = self.askers();
+        step.lookups = step.askers.keys().cloned().collect();
         step.wake = self.next_decision();
         step
+    }
+
+    /// What each lookup is for that a detector wants to know.
+    #[must_use]
+    pub fn askers(&self) -> BTreeMap<Lookup, Asker> {
+        let mut askers = BTreeMap::new();
+        for (kind, lookups) in &self.lookups {
+            for (lookup, severity) in lookups {
+                let new = Asker { severity: *severity, kind: *kind };
+                let asker = askers.entry(lookup.clone()).or_insert(new);
+                if new.severity > asker.severity {
+                    *asker = new;
+                }
+            }
+        }
+        askers
     }
 
     fn next_decision(&self) -> Option<(Duration, SourceSet)> {
@@ -108,7 +130,7 @@ impl Engine {
 
     fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
         self.coverage.insert(evaluation.kind, evaluation.coverage.clone());
-        self.lookups.insert(evaluation.kind, evaluation.lookups.clone());
+        self.lookups.insert(evaluation.kind, evaluation.urgency.clone());
         let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
         let view = &self.view;
         let namespace = |object: &Object| {

@@ -48,7 +48,7 @@ pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
     Boot, BootHistory, BootRecord, ClockState, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, Limits,
-    MissedBoots, Taint,
+    MissedBoots, Taint, TaintBit,
 };
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,

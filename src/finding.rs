@@ -27,6 +27,7 @@ macro_rules! for_each_kind {
             volumes::instance_throttled (SETTINGS) => InstanceEbsThrottled;
             volumes::burst_forecast (SETTINGS) => EbsBurstForecast;
             volumes::filesystem_error => FilesystemError;
+            volumes::device_error => DeviceError;
             volumes::orphaned_pod_directory => OrphanedPodDirectory;
             volumes::stuck_unmount => StuckUnmount;
             volumes::orphaned_staging_mount => OrphanedStagingMount;
@@ -53,6 +54,9 @@ macro_rules! for_each_kind {
             network::neighbors (SETTINGS) => NeighborTableFull;
             instance::clock (SETTINGS) => ClockDrift;
             instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
+            instance::hung_task => HungTask;
+            instance::cpu_lockup => CpuLockup;
+            instance::kernel_fault => KernelFault;
         }
     };
 }
@@ -373,8 +377,12 @@ pub struct KindEvaluation {
     pub coverage: Coverage,
     /// What the detector wants to know.
     pub lookups: Vec<Lookup>,
+    /// Of each of them: the severity of the finding that it is for, as severe as that may be where it is not decided.
+    pub urgency: BTreeMap<Lookup, Severity>,
     /// Raised objects whose severity rests on what is not known, so that it may be higher than found.
     pub severity_unknown: BTreeMap<Object, Unknown>,
+    /// Raised objects whose finding rests on a lookup that has no answer yet: it is suspected, and cannot be confirmed before.
+    pub awaited: BTreeMap<Object, Unknown>,
     /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
     pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
 }
@@ -388,7 +396,9 @@ impl KindEvaluation {
             raised: Vec::new(),
             coverage: Coverage::Full,
             lookups: Vec::new(),
+            urgency: BTreeMap::new(),
             severity_unknown: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             shown_under: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! back is ours. No request is tried again here: who asks knows when another try is worth its price.
 
 mod access;
+mod head;
 mod items;
 mod lines;
 mod meter;
@@ -22,15 +23,17 @@ use tokio::time::timeout;
 use crate::facts::{Cause, Unknown};
 
 pub use access::{Access, connect, needs_program};
-pub use lines::Lines;
+pub use head::{MAX_OBJECT_BYTES, Piece, first_value};
+pub use items::take_apart;
+pub use lines::{Lines, WatchLine};
 pub use meter::{Meter, Verb};
 
 /// How long a request may take, to its last byte. A watch may take so long to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// No object is larger in etcd, and no list of ours has more than a page of them.
+/// How long a list that is read item by item may take: it may be one page, as large as all pods of the node.
+const LIST_PATIENCE: Duration = Duration::from_secs(120);
+/// No object is larger in etcd, and no other list of ours has more than a page of them.
 const MAX_BYTES: usize = 16 << 20;
-/// A page of a list is read item by item, so it may be larger.
-const MAX_PAGE_BYTES: usize = 64 << 20;
 /// What is kept of a server's explanation.
 const MAX_MESSAGE: usize = 300;
 
@@ -135,19 +138,19 @@ impl Api {
         self.call(Verb::List, Method::GET, path, None).await
     }
 
-    /// One page of a list, item by item: no more than one is held. What the list has beside its items is returned; the path has its
-    /// query.
+    /// One page of a list, item by item: no more than one is held, so that the page has no bound but its time. What the list has
+    /// beside its items is returned; the path has its query.
     ///
     /// # Errors
     /// As [`ApiError`] says, and what `on_item` says; the items before it were handed on.
     pub async fn list_items<T: DeserializeOwned>(
         &self,
         path: &str,
-        on_item: impl FnMut(&[u8]) -> Result<(), ApiError>,
+        on_item: impl FnMut(Piece<'_>) -> Result<(), ApiError>,
     ) -> Result<T, ApiError> {
         let name = format!("GET {}", bare(path));
         let call = self.page(&name, get(path)?, on_item);
-        let rest = self.within(Verb::List, &name, call).await?;
+        let rest = self.within(LIST_PATIENCE, Verb::List, &name, call).await?;
         serde_json::from_slice(&rest).map_err(|error| ApiError::malformed(name, error))
     }
 
@@ -155,21 +158,18 @@ impl Api {
         &self,
         name: &str,
         request: Request<Body>,
-        mut on_item: impl FnMut(&[u8]) -> Result<(), ApiError>,
+        mut on_item: impl FnMut(Piece<'_>) -> Result<(), ApiError>,
     ) -> Result<Vec<u8>, ApiError> {
-        let mut body = self.answer(Verb::List, name, request).await?.into_body();
-        let (mut items, mut total) = (items::Items::new(), 0usize);
-        while let Some(frame) = body.frame().await {
+        let answer = self.answer(Verb::List, name, request);
+        let mut body = self.within(PATIENCE, Verb::List, name, answer).await?.into_body();
+        let mut items = items::Items::new();
+        let next = async |body: &mut Body| Ok(body.frame().await);
+        while let Some(frame) = self.within(PATIENCE, Verb::List, name, next(&mut body)).await? {
             let frame = frame.map_err(|error| {
                 ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&error)))
             })?;
             let data = frame.into_data().unwrap_or_default();
             self.meter.received(data.len());
-            total = total.saturating_add(data.len());
-            if total > MAX_PAGE_BYTES {
-                let why = format!("{name}: an answer of more than {} MiB", MAX_PAGE_BYTES >> 20);
-                return Err(ApiError::new(Cause::TooLarge, why));
-            }
             items.take(name, &data, &mut on_item)?;
         }
         Ok(items.into_rest())
@@ -197,7 +197,7 @@ impl Api {
     /// As [`ApiError`] says.
     pub async fn watch(&self, path: &str, silence: Duration) -> Result<Lines, ApiError> {
         let name = format!("watch {}", bare(path));
-        let answer = self.within(Verb::Watch, &name, self.answer(Verb::Watch, &name, get(path)?)).await?;
+        let answer = self.within(PATIENCE, Verb::Watch, &name, self.answer(Verb::Watch, &name, get(path)?)).await?;
         Ok(Lines::new(answer.into_body(), name, Arc::clone(&self.meter), silence))
     }
 
@@ -213,19 +213,20 @@ impl Api {
             None => get(path)?,
             Some((content_type, value)) => with_body(method, path, content_type, value)?,
         };
-        let bytes = self.within(verb, &name, self.whole(verb, &name, request)).await?;
+        let bytes = self.within(PATIENCE, verb, &name, self.whole(verb, &name, request)).await?;
         serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(name, error))
     }
 
     async fn within<T>(
         &self,
+        patience: Duration,
         verb: Verb,
         name: &str,
         call: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        timeout(PATIENCE, call).await.unwrap_or_else(|_| {
+        timeout(patience, call).await.unwrap_or_else(|_| {
             self.meter.count(verb, None);
-            let why = format!("{name}: {} did not answer within {} s", self.server, PATIENCE.as_secs());
+            let why = format!("{name}: {} did not answer within {} s", self.server, patience.as_secs());
             Err(ApiError::new(Cause::Stuck, why))
         })
     }

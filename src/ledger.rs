@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Cause, NodeTime, Tri};
+use crate::facts::{Cause, NodeTime, Tri, Unknown};
 use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Share};
 use admission::{Candidate, LeftOut};
 use entry::Outlook;
@@ -175,7 +175,7 @@ impl Ledger {
         namespace: &dyn Fn(&Object) -> Option<String>,
     ) -> Vec<Transition> {
         let longest_gap = longest_gap.min(MAX_ABSENCE);
-        let KindEvaluation { kind, raised, coverage, severity_unknown, mut shown_under, .. } = evaluation;
+        let KindEvaluation { kind, raised, coverage, severity_unknown, awaited, mut shown_under, .. } = evaluation;
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Object, Finding> = BTreeMap::new();
         for finding in raised {
@@ -188,6 +188,7 @@ impl Ledger {
         for ((_, object), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
             if let Some(finding) = unseen.remove(object) {
                 entry.follows(shown_under.remove(object).unwrap_or(Tri::No(())));
+                entry.awaits_answer = awaited.contains_key(object);
                 entry.stands(at, longest_gap, (finding, severity_unknown.get(object)), &mut changes);
             } else if coverage.why_not(object).is_some() {
                 // An agent that was started without this source will not have it later.
@@ -207,7 +208,7 @@ impl Ledger {
         }
         // What could not be evaluated was not counted either: what was left out before still is.
         if !matches!(coverage, Coverage::None(_)) {
-            self.admit((at, kind), (unseen, shown_under), namespace, &mut changes);
+            self.admit((at, kind), (unseen, shown_under, &awaited), namespace, &mut changes);
         }
         if !young {
             self.remembered.retain(|(k, object), _| *k != kind || coverage.why_not(object).is_some());
@@ -251,7 +252,7 @@ impl Ledger {
     fn admit(
         &mut self,
         (at, kind): (NodeTime, Kind),
-        (mut new, mut shown_under): (BTreeMap<Object, Finding>, BTreeMap<Object, Tri<FindingKey, ()>>),
+        (mut new, mut shown_under, awaited): New<'_>,
         namespace: &dyn Fn(&Object) -> Option<String>,
         changes: &mut Vec<Transition>,
     ) {
@@ -269,12 +270,14 @@ impl Ledger {
                 severity: entry.finding.severity,
                 since: entry.first_seen,
                 share: share(object),
+                stands: true,
             });
             let raised = new.iter().map(|(object, finding)| Candidate {
                 object,
                 severity: finding.severity,
                 since: before.raised_since(object, at.wall),
                 share: share(object),
+                stands: false,
             });
             let (kept, left_out) = admission::admit(standing.chain(raised).collect(), &before, at.wall);
             let kept: BTreeSet<&Object> = kept.into_iter().collect();
@@ -294,7 +297,8 @@ impl Ledger {
             let follows = shown_under.remove(&object).unwrap_or(Tri::No(()));
             let key = (kind, object);
             let known = self.remembered.remove(&key).or_else(|| before.known_since(&key.1));
-            let mut entry = Entry::begin(at, known.unwrap_or(at.wall), finding, changes);
+            let awaits_answer = awaited.contains_key(&key.1);
+            let mut entry = Entry::begin(at, known.unwrap_or(at.wall), finding, awaits_answer, changes);
             entry.follows(follows);
             self.entries.insert(key, entry);
         }
@@ -305,6 +309,9 @@ impl Ledger {
         self.entries.iter().filter_map(|((kind, _), entry)| Some((*kind, entry.due_in()?)))
     }
 }
+
+/// What is raised for the first time, what each follows from, and which of it rests on a lookup without an answer.
+type New<'a> = (BTreeMap<Object, Finding>, BTreeMap<Object, Tri<FindingKey, ()>>, &'a BTreeMap<Object, Unknown>);
 
 fn is_unsupported(coverage: &Coverage) -> bool {
     matches!(coverage, Coverage::None(why) if why.cause == Cause::Unsupported)

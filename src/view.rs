@@ -4,12 +4,12 @@ pub mod input;
 mod io_series;
 mod log_history;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods, Provider,
-    Reading, Source, SourceSet, Unknown, for_each_source,
+    Answers, Cause, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part, Partial,
+    PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath, for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
@@ -211,6 +211,8 @@ macro_rules! view {
             pub trends: Trends,
             /// Pods with claims that are or were on this node.
             pub recent_pods: RecentPods,
+            /// Handles of the PersistentVolumes that are shown here as device nodes.
+            pub raw_handles: RawHandles,
             /// What each EBS volume was asked for lately, and of which type it is.
             pub io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
@@ -227,6 +229,7 @@ macro_rules! view {
                     interval: USUAL_INTERVAL,
                     trends: Trends::default(),
                     recent_pods: RecentPods::default(),
+                    raw_handles: RawHandles::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
@@ -241,8 +244,14 @@ macro_rules! view {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     match &observation {
                         Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
-                        Observation::Mounts(Reading::Known { value, at }) => self.log_history.follow_mounts(value, at),
+                        Observation::Mounts(Reading::Known { value, at }) => {
+                            self.log_history.follow_mounts(value, at);
+                            self.raw_handles.follow_mounts(value);
+                        }
+                        Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
+                        Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
+                        Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
                         _ => {}
                     }
@@ -252,6 +261,7 @@ macro_rules! view {
                 }
                 $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
                 self.hold_disks_against_controllers();
+                self.hold_disks_against_root();
                 fresh
             }
 
@@ -291,6 +301,19 @@ impl View {
         if let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) {
             let why =
                 format!("controller {controller} has {disk}, which is not among the block devices that were read");
+            *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
+        }
+    }
+}
+
+impl View {
+    /// The machine runs from the device that carries `/`: a list of block devices without it is not whole, whatever it says of itself.
+    fn hold_disks_against_root(&mut self) {
+        let Reading::Known { value: mounts, .. } = &self.mounts.now else { return };
+        let Reading::Known { value: block, .. } = &mut self.block.now else { return };
+        let Some(root) = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device()) else { return };
+        if block.lacks(&root.dev).is_ok() {
+            let why = format!("the list of block devices lacks {}, which carries /", root.dev);
             *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
         }
     }
@@ -369,6 +392,48 @@ impl RecentPods {
         Some((&pod.namespace, &pod.name))
     }
 }
+
+/// Handles of PersistentVolumes that are shown here as device nodes. A handle never changes, and the object cannot be deleted while
+/// a pod uses it: one answer counts for as long as the node is shown, and need not be asked for again.
+#[derive(Clone, Debug, Default)]
+pub struct RawHandles {
+    handles: BTreeMap<String, Option<String>>,
+}
+
+impl RawHandles {
+    /// Only what is mounted is kept.
+    fn follow_mounts(&mut self, mounts: &Mounts) {
+        let shown = |mount: &MountEntry| match &mount.volume {
+            Some(VolumePath::RawBlock { pv, .. }) => Some(pv.clone()),
+            _ => None,
+        };
+        let shown: BTreeSet<String> = mounts.values().filter_map(shown).collect();
+        // A mount that was not read may still be there.
+        if mounts.incomplete().is_none() {
+            self.handles.retain(|pv, _| shown.contains(pv));
+        }
+        let room = MAX_RAW_HANDLES.saturating_sub(self.handles.len());
+        let new: Vec<String> = shown.into_iter().filter(|pv| !self.handles.contains_key(pv)).take(room).collect();
+        self.handles.extend(new.into_iter().map(|pv| (pv, None)));
+    }
+
+    fn follow(&mut self, answers: &Answers<PersistentVolume>) {
+        for (pv, known) in &mut self.handles {
+            if let Ok(Some(PersistentVolume { handle: Some(handle), .. })) = answers.get(pv) {
+                *known = Some(handle.clone());
+            }
+        }
+    }
+
+    /// The handle of a PersistentVolume that was asked for.
+    #[must_use]
+    pub fn get(&self, pv: &str) -> Option<&str> {
+        self.handles.get(pv)?.as_deref()
+    }
+}
+
+/// More raw block volumes than an instance takes.
+const MAX_RAW_HANDLES: usize = 256;
 
 /// A quarter of an hour at a sample each 10 s.
 const TREND_SAMPLES: usize = 90;
@@ -499,6 +564,56 @@ mod tests {
     fn a_disk_that_a_controller_has_is_missing_unless_the_controllers_were_read_before_it() {
         assert!(!is_whole_beside(20));
         assert!(is_whole_beside(10), "the disk may be gone since");
+    }
+
+    fn mount(point: &str) -> MountEntry {
+        MountEntry {
+            parent: 0,
+            dev: crate::facts::DevId { major: 259, minor: 1 },
+            root: "/".into(),
+            point: point.into(),
+            options: "rw".into(),
+            fstype: "xfs".into(),
+            source: "/dev/nvme0n1p1".into(),
+            super_options: "rw".into(),
+            deleted: false,
+            volume: VolumePath::parse("/k", point),
+            left_out: 0,
+        }
+    }
+
+    fn mounts(up: u64, points: &[&str]) -> Vec<Observation> {
+        let all = points.iter().zip(1..).map(|(point, id)| (id, mount(point)));
+        vec![Observation::Mounts(Reading::Known { value: Mounts::whole(all), at: at(up) })]
+    }
+
+    #[test]
+    fn a_list_of_disks_without_the_one_that_carries_the_root_is_not_whole() {
+        let disks = || Observation::BlockDevices(Reading::Known { value: BlockDevices::whole([]), at: at(10) });
+        for (points, is_whole) in [(&["/"][..], false), (&["/data"], true)] {
+            let mut view = View::new(at(0));
+            view.take(at(10), [mounts(10, points), vec![disks()]].concat());
+            assert_eq!(view.block.known().unwrap().value.incomplete().is_none(), is_whole, "{points:?}");
+        }
+    }
+
+    #[test]
+    fn a_handle_that_was_asked_for_is_kept_while_its_device_node_is_shown() {
+        const POINT: &str = "/k/plugins/kubernetes.io/csi/volumeDevices/pv-b/dev/74dcc96c-be53-45c4-a46f-3809d56e9a65";
+        let answers = |up, answers: &[(&str, crate::facts::Answer<PersistentVolume>)]| {
+            let named = answers.iter().map(|(name, answer)| ((*name).to_owned(), answer.clone()));
+            vec![Observation::PersistentVolumes(Reading::Known { value: Answers(named.collect()), at: at(up) })]
+        };
+        let found = PersistentVolume { handle: Some("vol-0b".into()), ..PersistentVolume::default() };
+        let mut view = View::new(at(0));
+        view.take(at(10), mounts(10, &["/", POINT]));
+        assert_eq!(view.raw_handles.get("pv-b"), None);
+        view.take(at(20), answers(20, &[("pv-b", crate::facts::Answer::Found(found))]));
+        // It is not asked for any more.
+        view.take(at(30), answers(30, &[]));
+        assert_eq!(view.raw_handles.get("pv-b"), Some("vol-0b"));
+        view.take(at(40), mounts(40, &["/"]));
+        assert_eq!(view.raw_handles.get("pv-b"), None);
     }
 
     #[test]

@@ -172,21 +172,44 @@ fn large_pods_are_taken_from_a_page_one_by_one() {
     });
 }
 
+/// 120 pods of 0.7 MiB: the server gives them in one page of 84 MiB, whatever limit is asked for.
 #[test]
-fn a_page_that_is_too_large_is_halved_at_once_and_stays_so() {
+fn a_page_that_is_larger_than_our_memory_is_read() {
     run(async {
         let fake = world();
         fake.without_streaming_lists();
-        // No server has such an object: no page of it is small enough.
-        fake.put(large_pod("whale", 13 << 20));
+        for i in 0..120 {
+            fake.put(large_pod(&format!("pod-{i:03}"), 700_000));
+        }
         let (_, mut watched) = watch(&fake).await;
-        let is_too_large = |w: &Watched| matches!(&w.pods, Some(Reading::Unknown(why)) if why.cause == Cause::TooLarge);
-        watched.until("a page that is too large", is_too_large).await;
-        assert_eq!(limits(&fake)[..6], ["50", "25", "12", "6", "3", "1"]);
-        fake.delete(&large_pod("whale", 0));
-        watched.until_pods(&["one"]).await;
-        assert_eq!(limits(&fake).last().unwrap(), "1");
+        watched.until("121 pods", |w| w.names().len() == 121).await;
+        assert_eq!(limits(&fake), ["50"], "one page");
     });
+}
+
+#[test]
+fn an_object_that_is_too_large_makes_the_pods_incomplete_until_it_is_gone() {
+    for streams in [false, true] {
+        run(async {
+            let fake = world();
+            if !streams {
+                fake.without_streaming_lists();
+            }
+            fake.put(large_pod("whale", 13 << 20));
+            let (_, mut watched) = watch(&fake).await;
+            let incomplete = |w: &Watched| match &w.pods {
+                Some(Reading::Known { value, .. }) => value.incomplete().map(|why| why.why.to_string()),
+                _ => None,
+            };
+            watched.until("pods but for one", |w| w.names() == ["one"] && incomplete(w).is_some()).await;
+            let why = incomplete(&watched).unwrap();
+            assert!(why.contains("an object of more than 12 MiB is not read"), "{why}");
+            fake.put(pod("default", "two", "a"));
+            watched.until("another", |w| w.names() == ["one", "two"] && incomplete(w).is_some()).await;
+            fake.delete(&large_pod("whale", 0));
+            watched.until("all pods", |w| w.names() == ["one", "two"] && incomplete(w).is_none()).await;
+        });
+    }
 }
 
 #[test]
@@ -375,6 +398,36 @@ fn lookups_are_answered_by_name_and_an_absence_is_a_fact() {
         assert_eq!(answers.get("../nodes/a").unwrap_err().cause, Cause::Malformed);
         assert_eq!(answers.get("pv-3").unwrap_err().cause, Cause::NotAsked);
         assert!(!fake.requests().iter().any(|r| r.path.contains("..")), "a name led elsewhere");
+    });
+}
+
+/// A detector asks for CSINode while the hour passes: what the hour's reading knows is not lost where that fails.
+#[test]
+fn our_csi_node_stands_where_a_later_reading_fails_and_not_where_it_is_refused() {
+    run(async {
+        const PATH: &str = "/apis/storage.k8s.io/v1/csinodes/a";
+        let fake = world();
+        let (_, mut watched) = watch(&fake).await;
+        let read = |w: &Watched| w.others.iter().filter(|o| o.source() == Source::CsiNode).count();
+        let is_known = |w: &Watched| {
+            let last = w.others.iter().rfind(|o| o.source() == Source::CsiNode);
+            last.map(|observation| observation.why_unknown().is_none())
+        };
+        watched.until("the hour's reading", |w| is_known(w) == Some(true)).await;
+        let asked = || fake.requests().iter().filter(|request| request.path == PATH).count();
+        for (status, published, known) in [(503, 1, true), (200, 2, true), (403, 3, false), (200, 4, true)] {
+            if status == 200 {
+                fake.heal();
+            } else {
+                fake.fault(Fault::Status(status), On::path(PATH));
+            }
+            let before = asked();
+            watched.cluster.look_up(vec![Lookup::CsiNode]);
+            watched.until("a request", |_| asked() > before).await;
+            passes(Duration::from_secs(1)).await;
+            watched.take();
+            assert_eq!((read(&watched), is_known(&watched)), (published, Some(known)), "after {status}");
+        }
     });
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Visibility, visibility};
-use barnacle::catalogue::{self, Scope, scope};
+use barnacle::catalogue::{self, Area, Scope, scope};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};

@@ -97,7 +97,15 @@ fn play(base: &[Edit], seed: u64, wrong: Option<Wrong>) -> Found {
         // What is about mounts of a filesystem needs one.
         first.raw &= matches!(
             wrong,
-            None | Some(Wrong::Missing | Wrong::Refused | Wrong::NotAttached | Wrong::NotFound | Wrong::Stuck)
+            None | Some(
+                Wrong::Missing
+                    | Wrong::Refused
+                    | Wrong::NotAttached
+                    | Wrong::NotFound
+                    | Wrong::NotMounted
+                    | Wrong::DriverMissing
+                    | Wrong::Stuck
+            )
         );
     }
     let mut world = World::new(base);

@@ -42,7 +42,10 @@ impl Ec2Connection {
         match &self.collector {
             Some(ec2) => {
                 self.has_asked = true;
-                ec2.look_up(lookups, about(engine));
+                let askers = engine.askers();
+                let urgency = |lookup: &Lookup| askers.get(lookup).map_or(0, |asker| asker.severity as u8);
+                let lookups = lookups.into_iter().map(|lookup| (urgency(&lookup), lookup));
+                ec2.look_up_by_urgency(lookups.map(|(urgency, lookup)| (lookup, urgency)).collect(), about(engine));
             }
             None => self.unreported.extend(lookups.iter().map(Lookup::source)),
         }

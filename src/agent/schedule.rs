@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::collect::cluster::lookups::{REFILL, budget};
+use crate::engine::Asker;
 use crate::facts::{Lookup, NodeTime, Provider, Source, SourceSet};
-use crate::finding::Kind;
+use crate::finding::{Kind, Severity};
 use crate::pacing::{TokenBucket, doubled};
 
 /// A lookup to the host is answered again at most this often: a scan of mount namespaces costs too much to be a habit.
@@ -17,7 +18,7 @@ const STANDS: Duration = Duration::from_secs(30);
 const API_LOOKUP_RETRY: Duration = Duration::from_secs(30);
 const API_LOOKUP_MAX_RETRY: Duration = Duration::from_secs(600);
 
-/// Of them for the first tries of kinds that may be critical, and what one such kind takes of these in a refill of all.
+/// Of them for the first tries of critical findings, and what one kind takes of these in a refill of all.
 const API_RESERVE: u32 = 16;
 const RESERVE_PER_KIND: usize = 4;
 /// First tries that count as such: a conclusion may need two answers.
@@ -69,11 +70,11 @@ impl ApiBudget {
     }
 }
 
-/// A lookup that waits, from the most urgent: first tries, then kinds that may be critical, then the newest.
+/// A lookup that waits, from the most urgent: by the severity of the finding that asks, then first tries, then the newest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
+    severity: std::cmp::Reverse<Severity>,
     is_repeated: bool,
-    is_minor: bool,
     stands: std::cmp::Reverse<Option<Duration>>,
 }
 
@@ -130,7 +131,7 @@ impl Schedule {
     /// Grants lookups within their budget, the most urgent first; granted ones are put to the next cycle, which is hastened.
     pub fn answer(
         &mut self,
-        (lookups, urgent): (&[Lookup], &BTreeMap<Lookup, Kind>),
+        (lookups, askers): (&[Lookup], &BTreeMap<Lookup, Asker>),
         now: NodeTime,
         granted: &mut Vec<Lookup>,
     ) {
@@ -139,7 +140,7 @@ impl Schedule {
         self.asked.retain(|lookup, asked| !is_of_host(lookup) || now.up.saturating_sub(asked.at) < asked.wait * 2);
         self.follow(lookups, now);
         let mut ready: Vec<_> = lookups.iter().filter(|lookup| self.may_be_put(lookup, now)).cloned().collect();
-        ready.sort_by_cached_key(|lookup| self.rank(lookup, urgent));
+        ready.sort_by_cached_key(|lookup| self.rank(lookup, askers));
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
         for namespace in self.asked.keys().filter_map(namespace) {
             *open.entry(namespace.to_owned()).or_default() += 1;
@@ -147,7 +148,8 @@ impl Schedule {
         for lookup in ready {
             let before = self.asked.get(&lookup).copied();
             let tries = before.map_or(0, |asked| asked.tries);
-            let kind = urgent.get(&lookup).copied().filter(|_| tries < FIRST_TRIES);
+            let asker = askers.get(&lookup).filter(|asker| asker.severity == Severity::Critical);
+            let kind = asker.map(|asker| asker.kind).filter(|_| tries < FIRST_TRIES);
             let share = namespace(&lookup).filter(|_| before.is_none());
             let is_used_up = share.is_some_and(|share| open.get(share).is_some_and(|open| *open >= MAX_PER_NAMESPACE));
             if is_used_up || lookup.source().provider() == Provider::Api && !self.api.take(kind, now.up) {
@@ -182,10 +184,10 @@ impl Schedule {
         self.asked.retain(|lookup, _| !of_api(&lookup) || lookups.contains(lookup));
     }
 
-    fn rank(&self, lookup: &Lookup, urgent: &BTreeMap<Lookup, Kind>) -> Rank {
+    fn rank(&self, lookup: &Lookup, askers: &BTreeMap<Lookup, Asker>) -> Rank {
         Rank {
+            severity: std::cmp::Reverse(askers.get(lookup).map_or(Severity::Info, |asker| asker.severity)),
             is_repeated: self.asked.get(lookup).is_some_and(|asked| asked.tries >= FIRST_TRIES),
-            is_minor: !urgent.contains_key(lookup),
             stands: std::cmp::Reverse(self.stands.get(lookup).copied()),
         }
     }
@@ -247,7 +249,7 @@ mod tests {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(seconds), wall: Timestamp::UNIX_EPOCH }
     }
 
-    const NONE: BTreeMap<Lookup, Kind> = BTreeMap::new();
+    const NONE: BTreeMap<Lookup, Asker> = BTreeMap::new();
     const TEN: Duration = Duration::from_secs(10);
 
     #[test]
@@ -318,7 +320,8 @@ mod tests {
     fn a_flood_of_lookups_leaves_room_for_another_critical_kind() {
         let mut schedule = Schedule::new(TEN);
         let mut lookups = volumes("tenant", 60);
-        let mut urgent: BTreeMap<_, _> = lookups.iter().map(|l| (l.clone(), Kind::VolumeNotFound)).collect();
+        let critical = |kind| Asker { severity: Severity::Critical, kind };
+        let mut urgent: BTreeMap<_, _> = lookups.iter().map(|l| (l.clone(), critical(Kind::VolumeNotFound))).collect();
         let mut put = 0;
         for up in (0..3000).step_by(10) {
             let mut granted = Vec::new();
@@ -328,7 +331,7 @@ mod tests {
         assert!(put <= BURST as usize + 3000 / 120, "{put}");
         let real = Lookup::VolumeAttachment("csi-1".into());
         lookups.push(real.clone());
-        urgent.insert(real.clone(), Kind::StaleAttachment);
+        urgent.insert(real.clone(), critical(Kind::StaleAttachment));
         let mut when = Vec::new();
         for up in (3000..3100).step_by(10) {
             let mut granted = Vec::new();
@@ -336,6 +339,33 @@ mod tests {
             when.extend(granted.contains(&real).then_some(up));
         }
         assert_eq!(when, [3030, 3060], "as if it were alone");
+    }
+
+    /// The budget is used up: what is earned goes to the worse finding, though it is of the same kind and older.
+    #[test]
+    fn the_worse_finding_asks_first() {
+        let mut schedule = Schedule::new(TEN);
+        while schedule.api.bucket.take(Duration::ZERO, API_RESERVE + 1) {}
+        let lookups = [volumes("mild", 1), volumes("severe", 1)].concat();
+        let kind = Kind::StuckUnmount;
+        let severity = |severity| Asker { severity, kind };
+        let mut askers = BTreeMap::from([
+            (lookups[0].clone(), severity(Severity::Warning)),
+            (lookups[1].clone(), severity(Severity::Critical)),
+        ]);
+        schedule.answer((&lookups[1..], &askers), at(0), &mut Vec::new());
+        schedule.answer((&lookups, &askers), at(10), &mut Vec::new());
+        let mut granted = Vec::new();
+        schedule.answer((&lookups, &askers), at(40), &mut granted);
+        assert_eq!(granted.first(), Some(&lookups[1]));
+        // The kind may be critical, and this finding of it is not: it takes nothing of the reserve.
+        let mut schedule = Schedule::new(TEN);
+        while schedule.api.bucket.take(Duration::ZERO, API_RESERVE) {}
+        askers.insert(lookups[1].clone(), severity(Severity::Warning));
+        schedule.answer((&lookups, &askers), at(0), &mut Vec::new());
+        granted.clear();
+        schedule.answer((&lookups, &askers), at(30), &mut granted);
+        assert_eq!(granted, []);
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl StateDir {
         }
         if let Some(this) = self.this_boot(now) {
             this.last_seen = now.wall;
-            this.taint = engine.view().boot.known().ok().and_then(|boot| boot.taint).unwrap_or(this.taint);
+            this.taint =
+                engine.view().boot.known().ok().and_then(|boot| boot.taint.seen().ok()?.copied()).unwrap_or(this.taint);
         }
         self.kept.findings = findings;
         self.write(now);

@@ -55,8 +55,9 @@ impl Cluster {
         let own_name = own_name(own_pod.as_deref());
         tasks.spawn(watch_pods(api, own_pod).run(api.clone(), clock, Arc::clone(&mailbox)));
         tasks.spawn(watch_config(api, &own_name).run(api.clone(), clock, Arc::clone(&mailbox)));
-        hourly::start(&mut tasks, api, clock, &mailbox, &own_name);
-        tasks.spawn(lookups::answer(api.clone(), clock, Arc::clone(&mailbox), asked));
+        let csi_node = hourly::CsiNodeRead::default();
+        hourly::start(&mut tasks, api, clock, &mailbox, &own_name, &csi_node);
+        tasks.spawn(lookups::answer(api.clone(), clock, Arc::clone(&mailbox), asked, csi_node));
         Self { mailbox, lookups, _tasks: tasks }
     }
 

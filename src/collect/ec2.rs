@@ -9,6 +9,7 @@ mod schedule;
 mod sweep;
 mod task;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,11 +74,26 @@ pub struct About {
     pub agents: Option<u64>,
 }
 
+/// How severe the finding is that a lookup is for: more is worse.
+pub type Urgency = u8;
+
+/// A source waits for at most so many turns of one that is more urgent.
+const PASSED_OVER: u32 = 2;
+
+/// A lookup that waits.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    urgency: Urgency,
+    /// When it was first put, and when a detector last wanted it.
+    first: NodeTime,
+    last: NodeTime,
+}
+
 /// EC2's collector: a task that ends when this is dropped.
 #[derive(Debug)]
 pub struct Ec2 {
     clock: Clock,
-    lookups: mpsc::UnboundedSender<(Vec<Lookup>, About)>,
+    lookups: mpsc::UnboundedSender<(Vec<(Lookup, Urgency)>, About)>,
     paused: Arc<Mutex<Option<NodeTime>>>,
     task: Task,
 }
@@ -101,8 +117,13 @@ impl Ec2 {
         Self { clock, lookups, paused, task }
     }
 
-    /// Asks in the background; the answers come as observations.
+    /// Asks in the background, all as urgent as can be; the answers come as observations.
     pub fn look_up(&self, lookups: Vec<Lookup>, about: About) {
+        self.look_up_by_urgency(lookups.into_iter().map(|lookup| (lookup, Urgency::MAX)).collect(), about);
+    }
+
+    /// Asks in the background; the answers come as observations.
+    pub fn look_up_by_urgency(&self, lookups: Vec<(Lookup, Urgency)>, about: About) {
         if !lookups.is_empty() {
             // The task that answers lives as long as we do.
             let _ = self.lookups.send((lookups, about));
@@ -127,9 +148,11 @@ struct Answerer {
     about: Option<About>,
     client: Option<Client>,
     /// What detectors want to know, and when they last said so.
-    wanted: BTreeMap<Lookup, NodeTime>,
+    wanted: BTreeMap<Lookup, Wanted>,
     /// What the first call of a turn was about: the second is about the same, for a conclusion needs two.
     first: Option<Source>,
+    /// How many turns others had while a source waited.
+    passed_over: BTreeMap<Source, u32>,
     /// The last call about each source.
     last: BTreeMap<Source, (NodeTime, Observation)>,
     /// Sources whose last call came soon after one before: a conclusion needs two.
@@ -157,13 +180,14 @@ impl Answerer {
             client: None,
             wanted: BTreeMap::new(),
             first: None,
+            passed_over: BTreeMap::new(),
             last: BTreeMap::new(),
             twice: BTreeSet::new(),
             published: BTreeMap::new(),
         }
     }
 
-    async fn run(mut self, mut asked: UnboundedReceiver<(Vec<Lookup>, About)>) {
+    async fn run(mut self, mut asked: UnboundedReceiver<(Vec<(Lookup, Urgency)>, About)>) {
         loop {
             // A turn is drawn only when there is something to ask: one that was drawn while all was well would have
             // come by the time that all have a reason.
@@ -178,17 +202,24 @@ impl Answerer {
         }
     }
 
-    fn want(&mut self, lookups: Vec<Lookup>, mut about: About) {
+    fn want(&mut self, lookups: Vec<(Lookup, Urgency)>, mut about: About) {
         let now = self.clock.now();
-        let sources: BTreeSet<Source> = lookups.iter().map(Lookup::source).collect();
-        self.wanted.extend(lookups.into_iter().map(|lookup| (lookup, now)));
-        self.wanted.retain(|_, asked| now.since(asked).is_some_and(|age| age < WANTED));
+        let sources: BTreeSet<Source> = lookups.iter().map(|(lookup, _)| lookup.source()).collect();
+        for (lookup, urgency) in lookups {
+            let wanted = self.wanted.entry(lookup).or_insert(Wanted { urgency, first: now, last: now });
+            (wanted.urgency, wanted.last) = (urgency, now);
+        }
+        self.forget(now);
         // Our DaemonSet is read hourly: what it once said is better than a guess.
         about.agents = about.agents.or(self.about.as_ref().and_then(|about| about.agents));
         self.about = Some(about);
         for source in sources {
             self.publish(source);
         }
+    }
+
+    fn forget(&mut self, now: NodeTime) {
+        self.wanted.retain(|_, wanted| now.since(&wanted.last).is_some_and(|age| age < WANTED));
     }
 
     fn is_waited_for(&self) -> bool {
@@ -222,7 +253,7 @@ impl Answerer {
 
     async fn call_if_due(&mut self) {
         let now = self.clock.now();
-        self.wanted.retain(|_, asked| now.since(asked).is_some_and(|age| age < WANTED));
+        self.forget(now);
         if self.next(now) > now.up {
             return;
         }
@@ -240,14 +271,38 @@ impl Answerer {
         self.publish(source);
     }
 
-    /// What the next call is about: once more what the last one was, else what was read longest ago or never.
+    /// What the next call is about: once more what the last one was, else what is most urgent or has waited for turns, and of
+    /// equal ones what was read longest ago or never.
     fn choose(&mut self) -> Option<Source> {
-        let sources = || self.wanted.keys().map(Lookup::source);
+        let mut urgency: BTreeMap<Source, Urgency> = BTreeMap::new();
+        for (lookup, wanted) in &self.wanted {
+            let most = urgency.entry(lookup.source()).or_default();
+            *most = wanted.urgency.max(*most);
+        }
         let again = self.first.take().filter(|_| self.settings.pace == Pace::Fleet);
-        let again = again.filter(|first| sources().any(|source| source == *first));
-        let oldest = |source: &Source| self.last.get(source).map(|(at, _)| at.up);
-        self.first = if again.is_none() { sources().min_by_key(oldest) } else { None };
-        again.or(self.first)
+        if let Some(again) = again.filter(|first| urgency.contains_key(first)) {
+            return Some(again);
+        }
+        let has_waited = |source: &Source| self.passed_over.get(source).is_some_and(|turns| *turns >= PASSED_OVER);
+        let rank = |(source, urgency): &(Source, Urgency)| {
+            (!has_waited(source), Reverse(*urgency), self.last.get(source).map(|(at, _)| at.up))
+        };
+        let chosen = urgency.clone().into_iter().min_by_key(rank).map(|(source, _)| source);
+        self.passed_over.retain(|source, _| urgency.contains_key(source) && Some(*source) != chosen);
+        for source in urgency.into_keys().filter(|source| Some(*source) != chosen) {
+            let turns = self.passed_over.entry(source).or_default();
+            *turns = turns.saturating_add(1);
+        }
+        self.first = chosen;
+        chosen
+    }
+
+    /// The volumes of the next call: one call takes so many, the most urgent and then the newest.
+    fn ids(&self) -> Vec<VolumeId> {
+        let volumes = self.wanted.iter().filter_map(|(lookup, wanted)| Some((volume(lookup)?, wanted)));
+        let mut volumes: Vec<_> = volumes.collect();
+        volumes.sort_by_key(|(_, wanted)| (Reverse(wanted.urgency), Reverse(wanted.first.up)));
+        volumes.into_iter().take(MAX_IDS).map(|(id, _)| id.clone()).collect()
     }
 
     async fn read(&mut self, source: Source, place: &Ec2Place) -> Observation {
@@ -255,7 +310,7 @@ impl Answerer {
             let endpoint = self.settings.endpoint.as_deref();
             self.client = Some(Client::new(&place.region, endpoint, Arc::clone(&self.meter)));
         }
-        let ids: Vec<VolumeId> = self.wanted.keys().filter_map(volume).take(MAX_IDS).cloned().collect();
+        let ids = self.ids();
         let which = match source {
             Source::Ec2Volumes => Which::Ids(ids.clone()),
             _ => Which::Of(place.instance.clone()),
@@ -363,7 +418,7 @@ mod tests {
         let volume = Lookup::Ec2Volume(VolumeId::from_serial("vol-00000001").unwrap());
         let mut now = Clock::here().now();
         for lookup in [Lookup::Ec2Attached, volume] {
-            answerer.wanted.insert(lookup, now);
+            answerer.wanted.insert(lookup, Wanted { urgency: 1, first: now, last: now });
         }
         let mut asked = Vec::new();
         for _ in 0..6 {
@@ -379,11 +434,37 @@ mod tests {
     }
 
     #[test]
+    fn the_turn_is_for_what_is_most_urgent_and_for_what_has_waited() {
+        let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Fleet };
+        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let mut now = Clock::here().now();
+        let wanted = |urgency, now| Wanted { urgency, first: now, last: now };
+        let id = |n: usize| VolumeId::from_serial(&format!("vol-{n:08x}")).unwrap();
+        for n in 0..MAX_IDS + 2 {
+            let urgency = if n == MAX_IDS + 1 { 2 } else { 1 };
+            answerer.wanted.insert(Lookup::Ec2Volume(id(n)), wanted(urgency, now.plus(Duration::from_secs(n as u64))));
+        }
+        let ids = answerer.ids();
+        assert_eq!((ids.len(), ids.first(), ids.get(1)), (MAX_IDS, Some(&id(MAX_IDS + 1)), Some(&id(MAX_IDS))));
+        assert!(!ids.contains(&id(0)) && !ids.contains(&id(1)), "the oldest of the least urgent wait");
+        answerer.wanted.insert(Lookup::Ec2Attached, wanted(1, now));
+        let mut asked = Vec::new();
+        for _ in 0..8 {
+            let source = answerer.choose().unwrap();
+            now = now.plus(Duration::from_secs(60));
+            answerer.last.insert(source, (now, Observation::unknown(source, Unknown::not_asked())));
+            asked.push(source);
+        }
+        use Source::{Ec2Attached as Here, Ec2Volumes as Volumes};
+        assert_eq!(asked, [Volumes, Volumes, Volumes, Volumes, Here, Here, Volumes, Volumes]);
+    }
+
+    #[test]
     fn a_person_has_an_answer_at_once_and_again_a_minute_later() {
         let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Person };
         let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
         let now = Clock::here().now();
-        answerer.wanted.insert(Lookup::Ec2Attached, now);
+        answerer.wanted.insert(Lookup::Ec2Attached, Wanted { urgency: 1, first: now, last: now });
         assert_eq!(answerer.next(now), now.up);
         let answer = Observation::unknown(Source::Ec2Attached, Unknown::not_asked());
         answerer.last.insert(Source::Ec2Attached, (now, answer));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::volumes::state::Volumes;
 use super::{Detector, Evaluate, Settings};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
-use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object};
+use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Severity};
 use crate::view::Seen;
 use crate::view::View;
 use crate::view::input::Input;
@@ -50,13 +50,15 @@ pub struct Raised {
     pub finding: Finding,
     /// Why it may be more severe.
     pub severity_unknown: Option<Unknown>,
+    /// The lookup without an answer that it rests on: until that comes it is only suspected.
+    pub awaited: Option<Unknown>,
     /// The finding that it follows from, under which it is shown for as long as that one stands.
     pub shown_under: Tri<FindingKey, ()>,
 }
 
 impl From<Finding> for Raised {
     fn from(finding: Finding) -> Self {
-        Self { finding, severity_unknown: None, shown_under: Tri::No(()) }
+        Self { finding, severity_unknown: None, awaited: None, shown_under: Tri::No(()) }
     }
 }
 
@@ -72,12 +74,46 @@ struct Decisions {
     decided: bool,
     /// What was asked for so far: a gone pod with thousands of mounts asks as often.
     asked: BTreeSet<Lookup>,
+    /// What was asked for since the last decision: it is for the next one.
+    undecided: Vec<Lookup>,
+}
+
+impl Decisions {
+    /// What was asked for is for a finding of this severity.
+    fn asked_for(&mut self, severity: Severity) {
+        for lookup in self.undecided.drain(..) {
+            let urgency = self.evaluation.urgency.entry(lookup).or_insert(severity);
+            *urgency = severity.max(*urgency);
+        }
+    }
+}
+
+/// How severe a finding of a kind may be.
+fn worst(kind: Kind) -> Severity {
+    if crate::catalogue::row(kind).may_be_critical() { Severity::Critical } else { Severity::Warning }
+}
+
+/// How severe a finding is, or will be once it has stood for long.
+fn severity_of(decision: &Tri<Raised>, kind: Kind) -> Severity {
+    match decision {
+        Tri::Yes(raised)
+            if raised.severity_unknown.is_none() && crate::catalogue::row(kind).critical_after.is_none() =>
+        {
+            raised.finding.severity
+        }
+        Tri::Yes(_) | Tri::Unknown(_) => worst(kind),
+        Tri::No(_) => Severity::Info,
+    }
 }
 
 impl Evaluation {
     fn new(kinds: &[Kind]) -> Self {
-        let none =
-            |kind: &Kind| Decisions { evaluation: KindEvaluation::new(*kind), decided: false, asked: BTreeSet::new() };
+        let none = |kind: &Kind| Decisions {
+            evaluation: KindEvaluation::new(*kind),
+            decided: false,
+            asked: BTreeSet::new(),
+            undecided: Vec::new(),
+        };
         Self(kinds.iter().map(none).collect())
     }
 
@@ -87,7 +123,9 @@ impl Evaluation {
 
     /// Where not one object could be evaluated, the kind was not.
     fn into_evaluations(self) -> Vec<KindEvaluation> {
-        let whole = |Decisions { mut evaluation, decided, .. }| {
+        let whole = |mut decisions: Decisions| {
+            decisions.asked_for(worst(decisions.evaluation.kind));
+            let Decisions { mut evaluation, decided, .. } = decisions;
             if let Coverage::Except(objects) = &evaluation.coverage
                 && !decided
                 && let Some(why) = objects.values().next()
@@ -101,15 +139,18 @@ impl Evaluation {
 
     /// The decision for one object: raised, not so, or not evaluated. The object is asked for only where it is needed.
     pub fn decide<F: Into<Raised>>(&mut self, kind: Kind, object: impl FnOnce() -> Object, decision: Tri<F>) {
-        let Some(Decisions { evaluation, decided, .. }) = self.of(kind) else { return };
+        let Some(decisions) = self.of(kind) else { return };
+        let decision = decision.map(Into::into);
+        decisions.asked_for(severity_of(&decision, kind));
+        let Decisions { evaluation, decided, .. } = decisions;
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(raised) => {
-                let Raised { finding, severity_unknown, shown_under } = raised.into();
+            Tri::Yes(Raised { finding, severity_unknown, awaited, shown_under }) => {
                 if !matches!(shown_under, Tri::No(())) {
                     evaluation.shown_under.insert(finding.object.clone(), shown_under);
                 }
                 evaluation.severity_unknown.extend(severity_unknown.map(|why| (finding.object.clone(), why)));
+                evaluation.awaited.extend(awaited.map(|why| (finding.object.clone(), why)));
                 evaluation.raised.push(finding);
             }
             Tri::No(_) => {}
@@ -141,9 +182,9 @@ impl Evaluation {
 
     /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
     pub fn ask(&mut self, kind: Kind, lookup: Lookup) {
-        if let Some(Decisions { evaluation, asked, .. }) = self.of(kind)
-            && asked.insert(lookup.clone())
-        {
+        let Some(Decisions { evaluation, asked, undecided, .. }) = self.of(kind) else { return };
+        undecided.push(lookup.clone());
+        if asked.insert(lookup.clone()) {
             evaluation.lookups.push(lookup);
         }
     }

@@ -4,6 +4,7 @@ pub mod attachment_limit;
 mod burst_bucket;
 pub mod burst_forecast;
 pub mod dead_mount;
+pub mod device_error;
 pub(super) mod ebs_type;
 pub mod filesystem_error;
 mod holders;
@@ -37,13 +38,13 @@ use std::time::Duration;
 
 use crate::detect::Settings as All;
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Source, SourceSet, Unknown, VolumeId,
-    VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Pod, PodUid, Pods, Source, SourceSet,
+    Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Object, ObjectType};
 use crate::setting::{Group, value};
-use crate::view::input::{Input, Known};
-use crate::view::{Seen, View};
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{RecentPods, Seen, View, sources};
 
 /// Which volumes are EBS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,18 +141,57 @@ fn specificity(mount: &MountEntry) -> u8 {
     }
 }
 
+/// What pods are called. It only names: nothing is decided by it.
+#[derive(Clone, Copy)]
+pub(super) struct PodNames<'v> {
+    pods: Known<'v, Pods>,
+    recent_pods: &'v RecentPods,
+}
+
+impl Input for PodNames<'_> {
+    type Of<'v> = PodNames<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(Source::Pods);
+
+    fn extract(view: &View) -> Result<PodNames<'_>, &Unknown> {
+        Ok(PodNames::of_view(view))
+    }
+}
+
+impl<'v> PodNames<'v> {
+    fn of_view(view: &'v View) -> Self {
+        Self { pods: Maybe::<sources::Pods>::of(view), recent_pods: &view.recent_pods }
+    }
+
+    /// The pod as the API server has it.
+    fn pod(self, uid: &PodUid) -> Option<&'v Pod> {
+        self.pods.seen().ok()?.value.get(uid).map(AsRef::as_ref)
+    }
+
+    /// A pod's namespace and name, and its UID where these are not known.
+    fn of(self, uid: &PodUid) -> String {
+        match (self.pod(uid), self.recent_pods.name(uid)) {
+            (Some(pod), _) => pod.full_name(),
+            (None, Some((namespace, name))) => format!("{namespace}/{name}"),
+            (None, None) => uid.clone(),
+        }
+    }
+}
+
 /// What the mount table calls the user of a device. It only names: nothing is decided by it.
 #[derive(Clone, Copy)]
 pub(super) struct Names<'v> {
     block: Option<&'v BlockDevices>,
     mounts: Option<&'v Mounts>,
+    pods: PodNames<'v>,
 }
 
 impl Input for Names<'_> {
     type Of<'v> = Names<'v>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = SourceSet::of(&[Source::BlockDevices, Source::Mounts]);
+    const CONTEXT: SourceSet = SourceSet::of(&[Source::BlockDevices, Source::Mounts, Source::Pods]);
 
     fn extract(view: &View) -> Result<Names<'_>, &Unknown> {
         Ok(Names::of(view))
@@ -161,7 +201,8 @@ impl Input for Names<'_> {
 impl<'v> Names<'v> {
     fn of(view: &'v View) -> Self {
         let block = view.block.known().ok().map(|seen| seen.value);
-        Self { block, mounts: view.mounts.known().ok().map(|seen| seen.value) }
+        let mounts = view.mounts.known().ok().map(|seen| seen.value);
+        Self { block, mounts, pods: PodNames::of_view(view) }
     }
 
     /// The EBS volume that a device is, by its name.
@@ -187,15 +228,15 @@ impl<'v> Names<'v> {
         let Some(best) = volumes.max_by_key(|mount| specificity(mount)) else { return String::new() };
         object.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();
         object.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
-        format!(" ({})", describe(best))
+        format!(" ({})", describe(best, self.pods))
     }
 }
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.
-fn describe(mount: &MountEntry) -> String {
+fn describe(mount: &MountEntry, pods: PodNames<'_>) -> String {
     let part = describe_without_pod(mount);
     match mount.volume.as_ref().and_then(VolumePath::pod) {
-        Some(pod) => format!("{part} of pod {pod}"),
+        Some(pod) => format!("{part} of pod {}", pods.of(pod)),
         None => part,
     }
 }

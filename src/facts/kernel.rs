@@ -14,6 +14,12 @@ use super::{BootId, DeviceName, Part, Unknown};
 pub struct Taint(pub u64);
 
 impl Taint {
+    /// A bit of it.
+    #[must_use]
+    pub fn has(self, bit: TaintBit) -> bool {
+        self.0 >> bit as u32 & 1 == 1
+    }
+
     /// What the set bits mean, for people: only those that are trouble.
     pub fn troubles(self) -> impl Iterator<Item = &'static str> {
         const BITS: [(u32, &str); 5] = [
@@ -27,6 +33,19 @@ impl Taint {
     }
 }
 
+/// Bits that show a fault of the kernel or of the machine, by their number. The kernel never clears them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaintBit {
+    /// `M`: a machine check.
+    MachineCheck = 4,
+    /// `B`: a page in a bad state.
+    BadPage = 5,
+    /// `D`: an oops or BUG.
+    Died = 7,
+    /// `L`: a soft lockup.
+    SoftLockup = 14,
+}
+
 /// What this boot is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
@@ -36,8 +55,8 @@ pub struct Boot {
     pub kernel: String,
     /// `/proc/sys/kernel/hostname`: the node's name for people until the cluster's is known.
     pub hostname: String,
-    /// `/proc/sys/kernel/tainted`; absent where unreadable.
-    pub taint: Option<Taint>,
+    /// `/proc/sys/kernel/tainted`.
+    pub taint: Part<Taint>,
 }
 
 /// One boot, as an agent that ran in it wrote it down.
@@ -176,6 +195,41 @@ pub enum KernelEvent {
         command: String,
         /// Process id in the host's namespace.
         pid: u32,
+    },
+    /// `watchdog: BUG: soft lockup - CPU#N stuck for Ns! [X:N]`
+    SoftLockup {
+        /// The CPU.
+        cpu: u32,
+        /// For how long, in seconds.
+        seconds: u64,
+        /// Command name of what ran there.
+        command: String,
+        /// Its process id in the host's namespace.
+        pid: u32,
+    },
+    /// `watchdog: Watchdog detected hard LOCKUP on cpu N`
+    HardLockup {
+        /// The CPU.
+        cpu: u32,
+    },
+    /// `rcu: INFO: rcu_sched self-detected stall on CPU` or `… detected stalls on CPUs/tasks:`
+    RcuStall,
+    /// `BUG: …`, `kernel BUG at …`, `Oops: …`, `general protection fault…`, `mce: [Hardware Error]: …`
+    Fault {
+        /// The kernel's text, cut.
+        text: String,
+    },
+    /// `nfs: server X not responding, …` or `nfs: server X OK`
+    NfsServer {
+        /// The server as it was given to mount.
+        server: String,
+        /// Whether it answers again.
+        answers: bool,
+    },
+    /// `XFS (X): Corruption detected. …` and the like, which do not end in a shutdown by themselves.
+    XfsCorruption {
+        /// Device.
+        device: DeviceName,
     },
 }
 

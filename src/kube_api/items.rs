@@ -1,12 +1,30 @@
 //! A list's answer, item by item: a page of fifty pods may hold fifty times what etcd takes of one.
 
 use super::ApiError;
+use super::head::{HEAD_BYTES, MAX_OBJECT_BYTES, Piece};
 use crate::facts::Cause;
 
-/// etcd takes no object above 1.5 MiB; the JSON of one that is all `<` takes six times that.
-const MAX_ITEM_BYTES: usize = 12 << 20;
 /// What a list holds beside its items.
 const MAX_REST_BYTES: usize = 256 << 10;
+
+/// Takes the items out of a list that comes in pieces of this size, and returns the list without them.
+///
+/// # Errors
+/// When it is no list.
+pub fn take_apart(
+    list: &[u8],
+    piece: std::num::NonZeroUsize,
+    mut on_item: impl FnMut(Piece<'_>),
+) -> Result<Vec<u8>, ApiError> {
+    let mut items = Items::new();
+    for piece in list.chunks(piece.get()) {
+        items.take("a list", piece, |item| {
+            on_item(item);
+            Ok(())
+        })?;
+    }
+    Ok(items.into_rest())
+}
 
 /// Where in the answer the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +49,8 @@ pub(super) struct Items {
     string: Vec<u8>,
     is_items: bool,
     item: Vec<u8>,
+    /// Whether the item is too large, and only its beginning is kept.
+    is_too_large: bool,
     /// The list without its items.
     rest: Vec<u8>,
 }
@@ -48,6 +68,7 @@ impl Items {
             string: Vec::new(),
             is_items: false,
             item: Vec::new(),
+            is_too_large: false,
             rest: Vec::new(),
         }
     }
@@ -57,12 +78,13 @@ impl Items {
         &mut self,
         name: &str,
         piece: &[u8],
-        mut on_item: impl FnMut(&[u8]) -> Result<(), ApiError>,
+        mut on_item: impl FnMut(Piece<'_>) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
         for byte in piece {
             self.byte(name, *byte)?;
             if self.place == Place::Item && self.depth == 0 {
-                on_item(&self.item)?;
+                let is_too_large = std::mem::take(&mut self.is_too_large);
+                on_item(if is_too_large { Piece::TooLarge(&self.item) } else { Piece::Whole(&self.item) })?;
                 // The room of a large one is not kept for the small ones.
                 self.item = Vec::new();
                 self.place = Place::Between;
@@ -90,19 +112,29 @@ impl Items {
             },
             Place::List | Place::Item => {}
         }
-        let (kept, most) = match self.place {
-            Place::Item => (&mut self.item, MAX_ITEM_BYTES),
-            Place::List | Place::Between => (&mut self.rest, MAX_REST_BYTES),
-        };
-        if kept.len() >= most {
-            return Err(ApiError::new(
-                Cause::TooLarge,
-                format!("{name}: a part of the list of more than {most} bytes"),
-            ));
+        match self.place {
+            Place::Item => self.keep_of_item(byte),
+            Place::List | Place::Between => {
+                if self.rest.len() >= MAX_REST_BYTES {
+                    let why = format!("{name}: a list with more than {MAX_REST_BYTES} bytes beside its items");
+                    return Err(ApiError::new(Cause::TooLarge, why));
+                }
+                self.rest.push(byte);
+            }
         }
-        kept.push(byte);
         self.follow(byte);
         Ok(())
+    }
+
+    fn keep_of_item(&mut self, byte: u8) {
+        if self.item.len() >= MAX_OBJECT_BYTES {
+            self.is_too_large = true;
+            self.item.truncate(HEAD_BYTES);
+            self.item.shrink_to_fit();
+        }
+        if !self.is_too_large {
+            self.item.push(byte);
+        }
     }
 
     fn follow(&mut self, byte: u8) {
@@ -149,7 +181,10 @@ mod tests {
         let (mut items, mut all) = (Items::new(), Vec::new());
         for piece in text.chunks(size) {
             items.take("GET /x", piece, |item| {
-                all.push(serde_json::from_slice(item).unwrap());
+                all.push(match item {
+                    Piece::Whole(item) => serde_json::from_slice(item).unwrap(),
+                    Piece::TooLarge(head) => json!({"head": head.len()}),
+                });
                 Ok(())
             })?;
         }
@@ -172,9 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_end_is_refused() {
-        let text = [br#"{"items":[{"a":""#.as_slice(), &vec![b'x'; MAX_ITEM_BYTES + 1]].concat();
-        assert_eq!(split(&text, 4096).unwrap_err().cause, Cause::TooLarge);
+    fn of_an_item_that_is_too_large_the_beginning_is_kept_and_others_are_read() {
+        let large = [br#"{"items":[{"a":1},{"a":""#.as_slice(), &vec![b'{'; MAX_OBJECT_BYTES * 2], br#""},{"a":2}]}"#];
+        let (items, rest) = split(&large.concat(), 4096).unwrap();
+        assert_eq!(items, [json!({"a": 1}), json!({"head": HEAD_BYTES}), json!({"a": 2})]);
+        assert_eq!(rest, json!({"items": []}));
+        let mut items = Items::new();
+        items.take("GET /x", &large[..2].concat(), |_| Ok(())).unwrap();
+        assert!(items.item.capacity() < MAX_OBJECT_BYTES, "one without an end takes no memory");
         let text = [br#"{"metadata":{"a":""#.as_slice(), &vec![b'x'; MAX_REST_BYTES + 1]].concat();
         assert_eq!(split(&text, 4096).unwrap_err().cause, Cause::TooLarge);
     }

@@ -7,11 +7,12 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::time::timeout;
 
+use super::head::{HEAD_BYTES, MAX_OBJECT_BYTES};
 use super::{ApiError, Meter, chain};
 use crate::facts::Cause;
 
-/// etcd takes no object above 1.5 MiB; a line without an end is no watch.
-const MAX_LINE_BYTES: usize = 12 << 20;
+/// A line without an end is no watch.
+const MAX_SKIPPED_BYTES: usize = 256 << 20;
 
 /// Lines of a watch, as they come.
 #[derive(Debug)]
@@ -23,26 +24,37 @@ pub struct Lines {
     buffer: Vec<u8>,
     /// Where in the buffer no line feed has been looked for yet.
     searched: usize,
+    /// Of a line that is too long: its beginning, and how much of it was skipped.
+    skipped: Option<(Vec<u8>, usize)>,
+}
+
+/// A line of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchLine {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// The beginning of one that is longer than any object that etcd takes.
+    TooLarge(Vec<u8>),
 }
 
 impl Lines {
     pub(super) fn new(body: Body, name: String, meter: Arc<Meter>, silence: Duration) -> Self {
-        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0 }
+        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0, skipped: None }
     }
 
     /// The next line; `None` where the server ended the watch.
     ///
     /// # Errors
     /// When it broke off, was silent for too long, or a line does not end.
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<WatchLine>, ApiError> {
         loop {
             if let Some(line) = self.take_line() {
-                return Ok(Some(line));
+                return Ok(Some(match self.skipped.take() {
+                    Some((head, _)) => WatchLine::TooLarge(head),
+                    None => WatchLine::Whole(line),
+                }));
             }
-            if self.buffer.len() > MAX_LINE_BYTES {
-                let why = format!("{}: a line of more than {} MiB", self.name, MAX_LINE_BYTES >> 20);
-                return Err(ApiError::new(Cause::TooLarge, why));
-            }
+            self.skip()?;
             let silent = |_| {
                 let why = format!("{}: silent for {} s", self.name, self.silence.as_secs());
                 ApiError::new(Cause::Stuck, why)
@@ -60,6 +72,23 @@ impl Lines {
                 }
             }
         }
+    }
+
+    /// Lets go what is here of a line that is too long.
+    fn skip(&mut self) -> Result<(), ApiError> {
+        if self.buffer.len() <= MAX_OBJECT_BYTES && self.skipped.is_none() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        self.searched = 0;
+        let head = || buffer.get(..HEAD_BYTES).unwrap_or(&buffer).to_vec();
+        let (_, skipped) = self.skipped.get_or_insert_with(|| (head(), 0));
+        *skipped = skipped.saturating_add(buffer.len());
+        if *skipped > MAX_SKIPPED_BYTES {
+            let why = format!("{}: a line of more than {} MiB", self.name, MAX_SKIPPED_BYTES >> 20);
+            return Err(ApiError::new(Cause::TooLarge, why));
+        }
+        Ok(())
     }
 
     /// Whether the next line is here already.
@@ -92,7 +121,8 @@ mod tests {
         let mut all = Vec::new();
         loop {
             match lines.next().await {
-                Ok(Some(line)) => all.push(String::from_utf8(line).unwrap()),
+                Ok(Some(WatchLine::Whole(line))) => all.push(String::from_utf8(line).unwrap()),
+                Ok(Some(WatchLine::TooLarge(head))) => all.push(format!("{} bytes", head.len())),
                 Ok(None) => return (all, None),
                 Err(error) => return (all, Some(error)),
             }
@@ -119,8 +149,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_line_that_is_too_long_the_beginning_is_kept_and_the_next_one_is_read() {
+        let meter = Arc::new(Meter::default());
+        let mut lines = Lines::new(Body::empty(), "watch /x".into(), meter, Duration::from_secs(9));
+        for piece in [vec![b'x'; MAX_OBJECT_BYTES + 1], b"xx".to_vec()] {
+            lines.buffer.extend_from_slice(&piece);
+            lines.skip().unwrap();
+            assert_eq!(lines.buffer.capacity(), 0);
+        }
+        lines.buffer.extend_from_slice(b"x\nnext\n");
+        let next = |lines: &mut Lines| block_on(lines.next()).unwrap();
+        assert_eq!(next(&mut lines), Some(WatchLine::TooLarge(vec![b'x'; HEAD_BYTES])));
+        assert_eq!(next(&mut lines), Some(WatchLine::Whole(b"next\n".to_vec())));
+        assert_eq!(next(&mut lines), None);
+    }
+
+    #[test]
     fn a_line_without_end_is_refused() {
-        let (all, error) = block_on(lines(vec![b'x'; MAX_LINE_BYTES + 1]));
+        let (all, error) = block_on(lines(vec![b'x'; MAX_SKIPPED_BYTES + 1]));
         assert_eq!((all.len(), error.unwrap().cause), (0, Cause::TooLarge));
     }
 }

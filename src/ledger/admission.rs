@@ -1,7 +1,8 @@
 //! Which objects of a kind are kept, where there are too many of them.
 //!
-//! By severity, then no pod's before pods', then each namespace in its turn, then the newest: a user who makes many
-//! objects displaces its own. The machine's are always kept. It is a sort of what is there: n log n for each evaluation.
+//! By severity, then those of no pod up to their share, then each namespace in its turn, then the newest: a tenant with
+//! many objects displaces its own. Of no pod's, what stands comes before what is new and no worse; beyond their share
+//! they have what pods leave. The machine's are always kept. It is a sort: n log n for each evaluation.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ pub const RESERVED: usize = 20;
 /// What pods of one namespace may have of a kind below critical.
 pub const MAX_PER_NAMESPACE: usize = 25;
 
+/// What those of no pod have before pods'.
+pub const NODE_SHARE: usize = 50;
+
 /// Left out objects of a kind of which it is known since when they are raised.
 const MAX_DATED: usize = 1024;
 
@@ -30,6 +34,8 @@ pub(super) struct Candidate<'a> {
     /// When it was first raised.
     pub since: Timestamp,
     pub share: Share,
+    /// Whether it is kept already.
+    pub stands: bool,
 }
 
 /// What was left out of one kind.
@@ -61,13 +67,23 @@ pub(super) fn admit<'a>(
     now: Timestamp,
 ) -> (Vec<&'a Object>, LeftOut) {
     candidates.sort_by(|a, b| (a.rank(), &a.share, a.object).cmp(&(b.rank(), &b.share, b.object)));
+    let mut of_node = 0;
     let mut turns: BTreeMap<(Severity, &Share), usize> = BTreeMap::new();
     let mut order: Vec<(_, &Candidate<'a>)> = Vec::with_capacity(candidates.len());
     for candidate in &candidates {
         let turn = turns.entry((candidate.severity, &candidate.share)).or_default();
-        let place = if candidate.share.is_of_pods() { turn.saturating_add(1) } else { 0 };
+        let place = match &candidate.share {
+            Share::Machine => 0,
+            Share::Node if of_node < NODE_SHARE => {
+                of_node += 1;
+                0
+            }
+            Share::Node => usize::MAX,
+            Share::Namespace(_) | Share::UnknownNamespace => turn.saturating_add(1),
+        };
         *turn = turn.saturating_add(1);
-        order.push(((Reverse(candidate.severity), place, Reverse(candidate.since)), candidate));
+        let (severity, is_new, since) = candidate.rank();
+        order.push(((severity, place, is_new, since), candidate));
     }
     // Stable: what is equal stays in the order of objects, so that it does not change from one evaluation to the next.
     order.sort_by_key(|(rank, _)| *rank);
@@ -101,8 +117,10 @@ pub(super) fn admit<'a>(
 }
 
 impl Candidate<'_> {
-    fn rank(&self) -> (Reverse<Severity>, Reverse<Timestamp>) {
-        (Reverse(self.severity), Reverse(self.since))
+    /// Of pods' the newest comes first, so that a tenant cannot keep its places; what concerns no pod keeps them.
+    fn rank(&self) -> (Reverse<Severity>, bool, Reverse<Timestamp>) {
+        let is_new = self.share == Share::Node && !self.stands;
+        (Reverse(self.severity), is_new, Reverse(self.since))
     }
 }
 

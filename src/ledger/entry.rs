@@ -37,6 +37,8 @@ pub struct Entry {
     pub(super) unverified: bool,
     /// Whether it was confirmed before a restart, and not raised since.
     pub(super) restored: bool,
+    /// Whether it rests on a lookup that has no answer yet: time alone does not confirm it.
+    pub(super) awaits_answer: bool,
     /// The finding that it follows from, whether or not that one stands.
     pub(super) shown_under: Option<FindingKey>,
 }
@@ -76,6 +78,7 @@ impl Entry {
             not_evaluated_since: Some(stood.not_evaluated_since.and_then(past).unwrap_or(left)),
             unverified: stood.unverified,
             restored: true,
+            awaits_answer: false,
             shown_under,
         }
     }
@@ -108,7 +111,13 @@ impl Entry {
         (!self.raised).then_some(self.quiet_for)
     }
 
-    pub(super) fn begin(at: NodeTime, first_seen: Timestamp, finding: Finding, changes: &mut Vec<Transition>) -> Self {
+    pub(super) fn begin(
+        at: NodeTime,
+        first_seen: Timestamp,
+        finding: Finding,
+        awaits_answer: bool,
+        changes: &mut Vec<Transition>,
+    ) -> Self {
         let mut entry = Self {
             finding,
             first_seen,
@@ -122,6 +131,7 @@ impl Entry {
             not_evaluated_since: None,
             unverified: false,
             restored: false,
+            awaits_answer,
             shown_under: None,
         };
         changes.push(entry.change(Change::Suspected));
@@ -179,7 +189,8 @@ impl Entry {
     }
 
     fn confirm(&mut self, at: NodeTime, changes: &mut Vec<Transition>) {
-        if self.confirmed.is_none() && self.raised_for >= catalogue::row(self.finding.kind).confirm_after() {
+        let stood = || self.raised_for >= catalogue::row(self.finding.kind).confirm_after();
+        if self.confirmed.is_none() && !self.awaits_answer && stood() {
             self.confirmed = Some(at);
             changes.push(self.change(Change::Confirmed));
         }
@@ -237,6 +248,7 @@ impl Entry {
             return None;
         }
         match (self.raised, self.confirmed) {
+            (true, None) if self.awaits_answer => None,
             (true, None) => Some(row.confirm_after().saturating_sub(self.raised_for)),
             (false, Some(_)) => Some(self.resolves_after().saturating_sub(self.quiet_for)),
             _ => None,

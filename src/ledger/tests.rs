@@ -491,6 +491,35 @@ fn a_critical_finding_of_the_node_is_kept_whatever_a_tenant_raises() {
     assert_eq!(ledger.entries().filter(|entry| entry.finding.severity == Severity::Critical).count(), 2);
 }
 
+/// Whoever can make disks or loop devices can make many findings that concern no pod.
+#[test]
+fn many_findings_of_no_pod_displace_neither_what_stands_nor_those_of_pods() {
+    let of_node = |name: &str, n: usize, severity: Severity| {
+        let object = |n| Object::new(ObjectType::Device, format!("{name}{n:03}"));
+        (0..n).map(|n| Finding { severity, object: object(n), ..finding("") }).collect::<Vec<_>>()
+    };
+    let stand = |ledger: &Ledger, name: &str| {
+        ledger.entries().filter(|entry| entry.finding.object.id.starts_with(name)).count()
+    };
+    let mut ledger = Ledger::default();
+    let old = || of_node("old", 3, Severity::Critical);
+    let pods = || of_pods("db", 0..20, Severity::Critical);
+    changes(&mut ledger, 0, all([old(), pods()]));
+    let seen = changes(&mut ledger, 30, all([old(), pods(), of_node("new", 150, Severity::Critical)]));
+    assert!(!seen.contains(&Change::Displaced), "{seen:?}");
+    assert_eq!((stand(&ledger, "old"), kept(&ledger, "db"), stand(&ledger, "new")), (3, 20, 77));
+    // Pods that come later have what is beyond the share of the node's.
+    let late = || of_pods("late", 0..40, Severity::Critical);
+    changes(&mut ledger, 60, all([old(), pods(), of_node("new", 150, Severity::Critical), late()]));
+    assert_eq!((stand(&ledger, "old"), kept(&ledger, "db"), kept(&ledger, "late")), (3, 20, 30));
+    // What is worse than what stands displaces it.
+    let mut ledger = Ledger::default();
+    let mild = || of_node("mild", 80, Severity::Warning);
+    changes(&mut ledger, 0, all([mild()]));
+    changes(&mut ledger, 30, all([mild(), of_node("worse", 40, Severity::Critical)]));
+    assert_eq!((stand(&ledger, "worse"), stand(&ledger, "mild")), (40, 40));
+}
+
 #[test]
 fn each_namespace_has_its_share_and_another_one_is_not_pushed_out() {
     let mut ledger = Ledger::default();
@@ -600,4 +629,21 @@ fn what_a_finding_follows_from_is_kept_over_a_restart() {
     }
     let again = Ledger::with_memory(ledger.memory(), at(50));
     assert_eq!(shown_under(&again, KIND), Some(Kind::DeadMount));
+}
+
+#[test]
+fn what_rests_on_a_lookup_without_an_answer_is_suspected_and_not_confirmed() {
+    let mut ledger = Ledger::default();
+    let awaiting = || {
+        let why = Unknown::new(Cause::NotAsked, "not asked yet");
+        KindEvaluation { awaited: BTreeMap::from([(object("a"), why)]), ..raised(&["a"]) }
+    };
+    assert_eq!(changes(&mut ledger, 0, awaiting()), [Change::Suspected]);
+    assert_eq!(changes(&mut ledger, 40, awaiting()), []);
+    assert_eq!(ledger.pending().count(), 0, "time alone decides nothing");
+    // It stood all the while.
+    assert_eq!(changes(&mut ledger, 50, raised(&["a"])), [Change::Confirmed]);
+    // What is confirmed stays so.
+    assert_eq!(changes(&mut ledger, 60, awaiting()), []);
+    assert!(ledger.entries().all(|entry| entry.confirmed.is_some()));
 }

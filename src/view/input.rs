@@ -239,6 +239,56 @@ impl BesideCount<'_> {
     }
 }
 
+/// Since when tasks have waited for I/O at each reading.
+pub struct LogBesideTasks;
+
+impl Input for LogBesideTasks {
+    type Of<'v> = BesideTasks<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::CpuTimes]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(BesideTasks(&view.log_history))
+    }
+}
+
+/// What [`LogBesideTasks`] gives.
+#[derive(Clone, Copy)]
+pub struct BesideTasks<'v>(&'v LogHistory);
+
+impl BesideTasks<'_> {
+    /// Since when, as time since boot; absent where none waits now.
+    pub fn blocked_since(&self) -> Option<Duration> {
+        self.0.blocked_since()
+    }
+}
+
+/// Which disks there were when a record of the kernel's log came.
+pub struct LogBesideDisks;
+
+impl Input for LogBesideDisks {
+    type Of<'v> = BesideDisks<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::BlockDevices]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(BesideDisks(&view.log_history))
+    }
+}
+
+/// What [`LogBesideDisks`] gives.
+#[derive(Clone, Copy)]
+pub struct BesideDisks<'v>(&'v LogHistory);
+
+impl BesideDisks<'_> {
+    /// Whether the disk of this name came after the record, so that the record is of another one.
+    pub fn is_of_another_disk(&self, record: &KernelRecord, name: &str) -> bool {
+        self.0.is_of_another_disk(record, name)
+    }
+}
+
 /// What each EBS volume was asked for lately, by the block devices.
 pub struct Io;
 

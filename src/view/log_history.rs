@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::facts::{BootId, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime, VmStat};
+use crate::facts::{
+    BlockDevices, BootId, CpuTimes, DeviceName, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime, VmStat,
+};
 
 /// A node has fewer mounts of xfs; of more than these it is not known when they came.
 const MAX_MOUNTS: usize = 4_096;
+/// A machine has fewer disks; of more than these it is not known when they came.
+const MAX_DEVICES: usize = 1_024;
 /// How many changes of the count of kills are remembered.
 const MAX_COUNTS: usize = 64;
 /// Printk's clock and that of the boot drift apart by this at most, beside a part in a thousand.
@@ -70,6 +74,10 @@ pub struct LogHistory {
     mounts_read: Option<Duration>,
     mounts: BTreeMap<u32, Came>,
     counts: VecDeque<Count>,
+    devices_read: Option<Duration>,
+    /// By name: the disk's number and when it came.
+    devices: BTreeMap<DeviceName, (Option<u64>, Came)>,
+    blocked_since: Option<Duration>,
 }
 
 impl LogHistory {
@@ -115,6 +123,52 @@ impl LogHistory {
                 self.mounts.entry(*id).or_insert(Came { after, by: at.up });
             }
         }
+    }
+
+    /// Takes in which disks there are now: a name may be another disk's by then.
+    pub fn follow_devices(&mut self, now: &BlockDevices, at: &NodeTime) {
+        self.of_boot(at);
+        let after = self.devices_read;
+        let current = |name: &DeviceName| now.values().find(|device| device.name == *name);
+        if now.incomplete().is_none() {
+            self.devices.retain(|name, (seq, _)| current(name).is_some_and(|device| device.diskseq == *seq));
+            self.devices_read = Some(at.up);
+        }
+        for device in now.values() {
+            let came = Came { after, by: at.up };
+            let has_room = self.devices.len() < MAX_DEVICES;
+            match self.devices.get_mut(&device.name) {
+                Some((seq, _)) if *seq == device.diskseq => {}
+                Some(entry) => *entry = (device.diskseq, came),
+                None if has_room => {
+                    self.devices.insert(device.name.clone(), (device.diskseq, came));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Takes in how many tasks wait for I/O now.
+    pub fn follow_blocked(&mut self, now: &CpuTimes, at: &NodeTime) {
+        self.of_boot(at);
+        self.blocked_since = match (now.blocked, self.blocked_since) {
+            (0, _) => None,
+            (_, Some(since)) => Some(since),
+            (_, None) => Some(at.up),
+        };
+    }
+
+    /// Since when tasks waited for I/O at each reading; absent where none does now.
+    #[must_use]
+    pub fn blocked_since(&self) -> Option<Duration> {
+        self.blocked_since
+    }
+
+    /// Whether a disk of this name came after the record, so that the record is of another one.
+    #[must_use]
+    pub fn is_of_another_disk(&self, record: &KernelRecord, name: &str) -> bool {
+        let device = self.devices.get(name).and_then(|(_, came)| came.after);
+        device.zip(self.came(record)).is_some_and(|(after, came)| after >= came.by)
     }
 
     /// Takes in how many processes the kernel has killed by now.

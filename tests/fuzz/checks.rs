@@ -3,19 +3,23 @@
 //! The fuzz targets feed them what libFuzzer makes up, `tests/seeds.rs` the seeds and what becomes of those.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use barnacle::agent::{ask, state};
-use barnacle::collect::clock;
 use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::collect::kubelet::{config, dirs};
+use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
 use barnacle::engine::Engine;
-use barnacle::facts::{BootId, ClockState, DevId, EvictionSignal, NodeTime, PressureFile, Stall, ThresholdValue};
-use barnacle::facts::{Ec2Place, VolumeId, VolumePath, pod_uid_of};
+use barnacle::facts::{
+    BootId, Cause, ClockState, DevId, EvictionSignal, NodeTime, PressureFile, Stall, ThresholdValue,
+};
+use barnacle::facts::{Ec2Place, Source, VolumeId, VolumePath, pod_uid_of};
 use barnacle::finding::Kind;
+use barnacle::kube_api::{self, Piece};
 use barnacle::ledger::LedgerState;
 use barnacle::recording::{Reader, Writer};
 use barnacle::report::metrics::{self, AgentFigures};
@@ -36,6 +40,8 @@ macro_rules! checks {
 }
 checks![
     agent_reply,
+    api_list,
+    api_object,
     block_stat,
     boot_id,
     captured_clock,
@@ -44,6 +50,7 @@ checks![
     cmdline,
     device_number,
     ebs_statistics,
+    fdinfo,
     file_nr,
     go_duration,
     kernel_event,
@@ -94,6 +101,57 @@ fn reason<T>(result: Result<T, String>) -> Option<T> {
     };
     assert!(!why.is_empty() && why.len() < 1024, "{} bytes of reason", why.len());
     None
+}
+
+/// A list of the API server, in whatever pieces it comes, and its pods.
+pub fn api_list(bytes: &[u8]) {
+    let apart = |piece: usize| {
+        let mut items = Vec::new();
+        let rest = kube_api::take_apart(bytes, NonZeroUsize::new(piece).unwrap(), |item| match item {
+            Piece::Whole(item) => items.push(item.to_vec()),
+            Piece::TooLarge(_) => panic!("an item of more than all that there is"),
+        });
+        (rest.map_err(|error| assert!(error.why.len() < 1024)), items)
+    };
+    let (rest, items) = apart(7);
+    assert_eq!((rest.clone(), items.clone()), apart(bytes.len().max(1)), "pieces make no difference");
+    let _ = kube_api::first_value(bytes, "uid");
+    // What the list says as a whole, its items say one by one.
+    if let (Ok(rest), Ok(list)) = (rest, serde_json::from_slice::<serde_json::Value>(bytes))
+        && list.get("items").is_some_and(serde_json::Value::is_array)
+        && bytes.windows(7).filter(|window| *window == b"\"items\"").count() == 1
+    {
+        let items: Vec<serde_json::Value> = items.iter().filter_map(|item| serde_json::from_slice(item).ok()).collect();
+        assert_eq!(list["items"].as_array(), Some(&items));
+        assert!(serde_json::from_slice::<serde_json::Value>(&rest).is_ok());
+    }
+    if let Err(why) = cluster::read_pods(bytes) {
+        assert!(!why.why.is_empty());
+    }
+}
+
+/// An object of the API server
+pub fn api_object(bytes: &[u8]) {
+    let sources = [
+        Source::Node,
+        Source::CsiNode,
+        Source::VolumeAttachments,
+        Source::PersistentVolumes,
+        Source::StorageClasses,
+        Source::FormerPods,
+    ];
+    for source in sources {
+        if let Err(why) = cluster::read_object(source, bytes) {
+            assert!(!why.why.is_empty() && why.cause != Cause::Unsupported, "{why}");
+        }
+    }
+}
+
+/// `/proc/PID/fdinfo/N`
+pub fn fdinfo(bytes: &[u8]) {
+    if let Some(mount) = mount_holders::mount_of(bytes) {
+        assert_eq!(mount_holders::mount_of(format!("pos:\t0\nmnt_id:\t{mount}\n").as_bytes()), Some(mount));
+    }
 }
 
 /// `/proc/uptime`, and the time of the boot in `/proc/stat`
@@ -215,10 +273,22 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::RemountedReadOnly { device }
             | Event::XfsShutdown { device }
             | Event::XfsMountChanged { device }
+            | Event::XfsCorruption { device }
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
-        Some(Event::OomKill { .. } | Event::HungTask { .. }) | None => {}
+        Some(Event::NfsServer { server, .. }) => {
+            assert!(!server.is_empty() && server.len() <= 255 && server.is_ascii())
+        }
+        Some(Event::Fault { text }) => assert!(text.chars().count() <= 120, "{text}"),
+        Some(
+            Event::OomKill { .. }
+            | Event::HungTask { .. }
+            | Event::SoftLockup { .. }
+            | Event::HardLockup { .. }
+            | Event::RcuStall,
+        )
+        | None => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use barnacle::detect::{DETECTORS, Settings};
 use barnacle::engine::{Engine, Step};
-use barnacle::facts::{NodeTime, Observation, Provider, Source, SourceSet};
+use barnacle::facts::{NodeTime, Observation, Source, SourceSet};
 use barnacle::finding::{Coverage, Kind, Object, Severity};
 use barnacle::ledger::{self, LedgerState};
 
@@ -168,8 +168,9 @@ impl Played {
         let mut found: BTreeMap<(Kind, Wrong), String> = BTreeMap::new();
         for (from, engine) in &self.engines {
             let steps = steps.get(*from..).unwrap_or_default();
-            // Only a value can grow old. Without any, an agent has no cluster, and that is another recording.
-            if *from == 0 && change == Change::Stale && target.set().iter().any(is_watched) {
+            // Only a value can grow old: a source that is read by the clock gives one or says why not, and without what is watched an
+            // agent has no cluster, which is another recording.
+            if *from == 0 && change == Change::Stale && target.set().iter().any(is_read_unasked) {
                 continue;
             }
             // The source does not come any more: nothing differs.
@@ -249,8 +250,13 @@ impl Played {
                 continue;
             }
             let known = self.absences.get(&kind);
-            for text in texts_of(entry) {
-                for absence in absences_in(&text) {
+            // A source that was not changed was read: what it does not have was seen to be absent, and the message may say so.
+            let (changed, unchanged): (Vec<_>, Vec<_>) =
+                entry.finding.evidence.iter().partition(|evidence| target.has(evidence.source));
+            let is_seen = unchanged.iter().any(|evidence| !absences_in(&evidence.fact).is_empty());
+            let message = (!is_seen).then_some(&entry.finding.message);
+            for text in changed.iter().map(|evidence| &evidence.fact).chain(message) {
+                for absence in absences_in(text) {
                     if !known.is_some_and(|known| known.contains(&absence)) {
                         wrong.push((key.clone(), Wrong::Absence, format!("({absence})")));
                     }
@@ -304,8 +310,9 @@ fn changed(steps: &Steps, target: &Target, change: Change) -> Result<Steps, NotP
     if possible { Ok(steps) } else { Err(NotPossible) }
 }
 
-fn is_watched(source: Source) -> bool {
-    source.provider() == Provider::Api && !source.every().is_zero()
+/// Whether it is read by the clock or watched, and not only when a detector asks.
+fn is_read_unasked(source: Source) -> bool {
+    !source.every().is_zero()
 }
 
 fn texts(engine: &Engine) -> Vec<(Kind, String)> {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use barnacle::facts::{NodeTime, Observation};
 use barnacle::finding::{Kind, Severity};
+use barnacle::ledger::Entry;
 
 use super::tree::World;
 pub use edit::{Edit, Growth};

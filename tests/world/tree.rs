@@ -161,7 +161,7 @@ impl World {
             each(at, &seen);
             self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
             let step = self.engine.step(at, seen);
-            self.schedule.answer((&step.lookups, &step.urgent), at, &mut self.lookups);
+            self.schedule.answer((&step.lookups, &step.askers), at, &mut self.lookups);
             if self.lookups.is_empty() {
                 break;
             }

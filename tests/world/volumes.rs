@@ -88,6 +88,10 @@ pub enum Wrong {
     NotFound,
     /// The Node says that it is attached, and its VolumeAttachment why it is not.
     Refused,
+    /// It is attached and here, and the kernel does not mount it.
+    NotMounted,
+    /// The driver is not registered on this node any more.
+    DriverMissing,
     NotDetached,
     /// Its PersistentVolume is gone.
     Undeletable,
@@ -99,7 +103,7 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Stuck,
         Self::StuckByForce,
         Self::WantedElsewhere,
@@ -112,6 +116,8 @@ impl Wrong {
         Self::NotAttached,
         Self::NotFound,
         Self::Refused,
+        Self::NotMounted,
+        Self::DriverMissing,
         Self::NotDetached,
         Self::Undeletable,
         Self::Unmounted,
@@ -126,7 +132,9 @@ impl Wrong {
             Self::Forgotten => Stage::Unpublished,
             Self::Pinned => Stage::Released,
             Self::Pulled | Self::Swapped | Self::Unmounted | Self::Stacked => Stage::Running,
-            Self::SwappedBefore | Self::Missing | Self::Refused => Stage::Attached,
+            Self::SwappedBefore | Self::Missing | Self::Refused | Self::NotMounted | Self::DriverMissing => {
+                Stage::Attached
+            }
             Self::NotAttached | Self::NotFound => Stage::Ordered,
             Self::NotDetached | Self::Undeletable => Stage::Detaching,
             Self::Left => Stage::Gone,
@@ -145,6 +153,9 @@ impl Wrong {
             Self::Missing => &["MissingDevice"],
             Self::NotAttached | Self::Refused => &["StuckAttaching"],
             Self::NotFound => &["VolumeNotFound"],
+            Self::NotMounted => &["StuckMounting"],
+            // What waits for the driver is shown under it.
+            Self::DriverMissing => &["VolumeDriverMissing", "StuckMounting"],
             Self::NotDetached => &["StuckDetaching"],
             Self::Undeletable => &["UndeletableAttachment"],
             Self::Unmounted => &["UnmountedVolumePath"],
@@ -223,7 +234,19 @@ impl Model {
         tree.files.insert("proc/1/mountinfo".into(), mounts);
         tree.files.insert("api/pods.json".into(), self.pods());
         tree.files.insert("api/node.json".into(), self.node());
+        tree.files.insert("api/csinode.json".into(), self.csi_node());
         tree
+    }
+
+    fn csi_node(&self) -> String {
+        let driver = |name: &str| {
+            format!("{{\"name\":\"{name}\",\"nodeID\":\"i-0123456789abcdef0\",\"allocatable\":{{\"count\":25}}}}")
+        };
+        let mut drivers = vec![driver("efs.csi.aws.com")];
+        if !self.volumes.iter().any(|volume| volume.is(Wrong::DriverMissing)) {
+            drivers.push(driver(DRIVER));
+        }
+        format!("{{\"metadata\":{{\"name\":\"{NODE}\"}},\"spec\":{{\"drivers\":[{}]}}}}", drivers.join(","))
     }
 
     fn pods(&self) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::hourly;
+use super::hourly::{self, CsiNodeRead};
 use super::mailbox::Mailbox;
 use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
 use crate::collect::clock::Clock;
@@ -52,15 +52,23 @@ fn take(bucket: &mut TokenBucket, now: NodeTime) -> Result<(), Unknown> {
 }
 
 /// Answers lookups as long as the agent runs; those that wait together are answered together.
-pub(super) async fn answer(api: Api, clock: Clock, mailbox: Arc<Mailbox>, mut asked: UnboundedReceiver<Vec<Lookup>>) {
+pub(super) async fn answer(
+    api: Api,
+    clock: Clock,
+    mailbox: Arc<Mailbox>,
+    mut asked: UnboundedReceiver<Vec<Lookup>>,
+    csi_node: CsiNodeRead,
+) {
     let mut cache = AnswerCache::default();
     let mut bucket = budget(clock.now().up);
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
             if lookup == Lookup::CsiNode {
-                if bucket.take(clock.now().up, 0) {
-                    mailbox.put(hourly::csi_node(&api, clock).await);
+                if bucket.take(clock.now().up, 0)
+                    && let Some(observation) = hourly::csi_node(&api, clock, &csi_node).await
+                {
+                    mailbox.put(observation);
                 }
                 continue;
             }

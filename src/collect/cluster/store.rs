@@ -3,18 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::collect::host::failures::Failures;
 use crate::facts::{Cause, Inventory, Pod, Unknown};
+
+/// More objects than this are not kept: no node has so many pods, and a server that says so is not believed.
+const MAX_OBJECTS: usize = 8192;
 
 /// Objects by their UID, and those that could not be read.
 #[derive(Debug)]
 pub(super) struct Store<T> {
     objects: BTreeMap<String, Arc<T>>,
     broken: BTreeMap<String, Unknown>,
+    /// Whether there were more than are kept, since the list was begun.
+    is_cut: bool,
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), broken: BTreeMap::new() }
+        Self { objects: BTreeMap::new(), broken: BTreeMap::new(), is_cut: false }
     }
 }
 
@@ -24,6 +30,10 @@ impl<T> Store<T> {
     where
         T: PartialEq,
     {
+        let is_known = self.objects.contains_key(&uid) || self.broken.contains_key(&uid);
+        if !is_known && self.objects.len().saturating_add(self.broken.len()) >= MAX_OBJECTS {
+            return !std::mem::replace(&mut self.is_cut, true);
+        }
         match object {
             Ok(object) => {
                 let healed = self.broken.remove(&uid).is_some();
@@ -55,7 +65,17 @@ impl Store<Pod> {
     /// The pods, by the UID that the node knows them by.
     pub fn inventory(&self) -> Inventory<String, Arc<Pod>> {
         let pods = self.objects.values().map(|pod| (pod.node_uid().clone(), Arc::clone(pod)));
-        Inventory::with_incomplete(pods, self.broken.values().next().cloned())
+        Inventory::with_incomplete(pods, self.incomplete())
+    }
+
+    fn incomplete(&self) -> Option<Unknown> {
+        if self.is_cut {
+            let why = format!("the API server sent more than {MAX_OBJECTS} pods, and {MAX_OBJECTS} are kept");
+            return Some(Unknown::new(Cause::TooLarge, why));
+        }
+        let mut failures = Failures::default();
+        self.broken.values().for_each(|why| failures.note(why.clone()));
+        failures.into_incomplete()
     }
 
     /// A list of this node's pods that lacks our own is not one.
@@ -96,6 +116,21 @@ mod tests {
         assert!(store.inventory().is_empty() && store.inventory().incomplete().is_some());
         assert!(store.put("1".into(), Ok(pod("a", None))));
         assert!(store.inventory().incomplete().is_none());
+    }
+
+    #[test]
+    fn pods_that_cannot_be_read_are_counted_and_more_than_a_node_has_are_not_kept() {
+        let mut store = Store::default();
+        for uid in 0..3 {
+            store.put(uid.to_string(), Err(Unknown::new(Cause::TooLarge, format!("{uid} is large"))));
+        }
+        assert_eq!(&*store.inventory().incomplete().unwrap().why, "0 is large (2 more like it)");
+        let mut news = 0;
+        for uid in 3..MAX_OBJECTS + 10 {
+            news += usize::from(store.put(uid.to_string(), Ok(pod(&uid.to_string(), None))));
+        }
+        assert_eq!((store.inventory().len(), news), (MAX_OBJECTS - 3, MAX_OBJECTS - 3 + 1));
+        assert!(store.inventory().incomplete().unwrap().why.contains("more than 8192"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::objects::Object;
 use super::store::Store;
 use crate::collect::clock::Clock;
 use crate::facts::{Cause, NodeTime, Observation, Source, Unknown};
-use crate::kube_api::{Api, ApiError, Lines, short_message};
+use crate::kube_api::{Api, ApiError, Lines, MAX_OBJECT_BYTES, Piece, WatchLine, first_value, short_message};
 use crate::pacing::{Backoff, spread};
 
 /// A watch that lasted so long has worked.
@@ -28,7 +28,7 @@ const RELIST: Duration = Duration::from_secs(5);
 const LASTS: Duration = Duration::from_secs(2700);
 /// A server that knows how to begin a watch with what is there does so at once.
 const TO_BEGIN: Duration = Duration::from_secs(30);
-/// Objects in one page of a list, to begin with.
+/// Objects in one page of a list. A server that answers from its memory gives all in one.
 const PAGE: u32 = 50;
 /// For so long what was last seen stands while the server is away; then it is not known.
 const STANDS: Duration = Duration::from_secs(240);
@@ -134,8 +134,6 @@ struct Running<R, T> {
     streams: bool,
     /// How often it agreed to and did not.
     failed_streams: u32,
-    /// Objects in one page of a list: fewer, once the server gave more than is read of one.
-    page: u32,
     /// When the server was last heard.
     heard: Option<NodeTime>,
 }
@@ -144,18 +142,8 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
-        let mut running = Running {
-            watch: self,
-            api,
-            clock,
-            mailbox,
-            store,
-            version,
-            streams: true,
-            failed_streams: 0,
-            page: PAGE,
-            heard: None,
-        };
+        let mut running =
+            Running { watch: self, api, clock, mailbox, store, version, streams: true, failed_streams: 0, heard: None };
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             let begun = Instant::now();
@@ -276,16 +264,9 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         let mut next = String::new();
         loop {
             let Watch { path, selector, .. } = &self.watch;
-            let path = format!("{path}?fieldSelector={selector}&limit={}&resourceVersion=0{next}", self.page);
-            let take = |item: &[u8]| self.take_item(item, &mut store);
-            let page: List<IgnoredAny> = match self.api.list_items(&path, take).await {
-                // What was taken of it is taken again.
-                Err(error) if error.cause == Cause::TooLarge && self.page > 1 => {
-                    self.page /= 2;
-                    continue;
-                }
-                page => page?,
-            };
+            let path = format!("{path}?fieldSelector={selector}&limit={PAGE}&resourceVersion=0{next}");
+            let take = |item: Piece<'_>| self.take_item(item, &mut store);
+            let page: List<IgnoredAny> = self.api.list_items(&path, take).await?;
             match page.metadata.next() {
                 Some(token) => next = token,
                 None => {
@@ -299,8 +280,16 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         Ok(())
     }
 
-    fn take_item(&self, item: &[u8], store: &mut Store<T>) -> Result<(), ApiError> {
+    fn take_item(&self, item: Piece<'_>, store: &mut Store<T>) -> Result<(), ApiError> {
         let path = &self.watch.path;
+        let item = match item {
+            Piece::Whole(item) => item,
+            Piece::TooLarge(head) => {
+                let (uid, why) = self.too_large(head)?;
+                store.put(uid, Err(why));
+                return Ok(());
+            }
+        };
         let item: &RawValue = serde_json::from_slice(item)
             .map_err(|error| ApiError::malformed(format!("GET {path}"), format!("expected an object: {error}")))?;
         let (uid, object) = self.read(item)?;
@@ -310,8 +299,32 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
         Ok(())
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<News, ApiError> {
+    /// An object that is larger than any that is read, by what its beginning says: the list is incomplete by it.
+    fn too_large(&self, head: &[u8]) -> Result<(String, Unknown), ApiError> {
         let path = &self.watch.path;
+        match first_value(head, "uid") {
+            Some(uid) => {
+                let why = format!("{path} {uid}: an object of more than {} MiB is not read", MAX_OBJECT_BYTES >> 20);
+                Ok((uid, Unknown::new(Cause::TooLarge, why)))
+            }
+            None => Err(ApiError::malformed(format!("watch {path}"), "a large object without a UID at its beginning")),
+        }
+    }
+
+    fn take(&mut self, line: &WatchLine) -> Result<News, ApiError> {
+        let path = &self.watch.path;
+        let line = match line {
+            WatchLine::Whole(line) => line,
+            WatchLine::TooLarge(head) => {
+                let (uid, why) = self.too_large(head)?;
+                let is_new = match first_value(head, "type").as_deref() {
+                    Some("DELETED") => self.store.remove(&uid),
+                    _ => self.store.put(uid, Err(why)),
+                };
+                self.version = first_value(head, "resourceVersion").or_else(|| self.version.take());
+                return Ok(if is_new { News::Changed } else { News::Alive });
+            }
+        };
         let line: Line<'_> = serde_json::from_slice(line)
             .map_err(|error| ApiError::malformed(format!("watch {path}"), format!("expected an event: {error}")))?;
         match line.type_ {

@@ -85,7 +85,7 @@ pub fn boot(root: &Root, node_name: Option<&str>) -> Result<Boot, Unknown> {
         Some(name) => name.to_owned(),
         None => name(root, "proc/sys/kernel/hostname")?,
     };
-    let taint = root.number("proc/sys/kernel/tainted").ok().map(Taint);
+    let taint = root.number("proc/sys/kernel/tainted").map(Taint).into();
     Ok(Boot { id, kernel, hostname, taint })
 }
 
@@ -222,10 +222,11 @@ mod tests {
         ];
         let (dir, root) = tree(&files);
         let seen = boot(&root, None).unwrap();
-        assert_eq!((seen.id.to_string().as_str(), seen.taint), (ID.trim(), None));
+        assert_eq!(seen.id.to_string(), ID.trim());
+        assert_eq!(seen.taint.unread().unwrap().cause, Cause::Missing);
         assert_eq!(seen.kernel, "6.1.141-155.222.amzn2023.x86_64");
         fs::write(dir.path().join("proc/sys/kernel/tainted"), "512\n").unwrap();
-        assert_eq!(boot(&root, None).unwrap().taint, Some(Taint(512)));
+        assert_eq!(boot(&root, None).unwrap().taint, Part::Known(Taint(512)));
         fs::write(dir.path().join("proc/sys/kernel/hostname"), "\n").unwrap();
         assert!(boot(&root, None).unwrap_err().why.contains("hostname: expected a name"));
     }

@@ -86,7 +86,7 @@ impl Kmsg {
         if news.lost {
             log.lose(1, at.up);
         }
-        let heard = syslog.each(&news.lines, |message| log.hear(message));
+        let heard = syslog.each(news.lines(), |message| log.hear(message));
         heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
     }
 }
@@ -222,9 +222,15 @@ impl Log {
 
     fn remember(&mut self, record: KernelRecord) {
         self.shared = None;
-        if let KernelEvent::XfsMountChanged { .. } | KernelEvent::MountRefused { .. } = &record.event {
+        match &record.event {
             // Of one device's mounts only the last one counts, and of one reason the last attempt.
-            self.records.retain(|earlier| earlier.event != record.event);
+            KernelEvent::XfsMountChanged { .. } | KernelEvent::MountRefused { .. } => {
+                self.records.retain(|earlier| earlier.event != record.event);
+            }
+            KernelEvent::NfsServer { server, .. } => self.records.retain(
+                |earlier| !matches!(&earlier.event, KernelEvent::NfsServer { server: other, .. } if other == server),
+            ),
+            _ => {}
         }
         let kind = discriminant(&record.event);
         let now = record.up;
@@ -253,7 +259,9 @@ impl Log {
         let Some(forgotten) = oldest.and_then(|at| self.records.remove(at)) else { return };
         // What a forgotten one told may go on, or be news still.
         let counts = match &forgotten.event {
-            KernelEvent::XfsShutdown { .. } | KernelEvent::RemountedReadOnly { .. } => true,
+            KernelEvent::XfsShutdown { .. }
+            | KernelEvent::XfsCorruption { .. }
+            | KernelEvent::RemountedReadOnly { .. } => true,
             KernelEvent::OomKill { .. } => now.saturating_sub(forgotten.up) < OOM_IS_NEWS_FOR,
             _ => false,
         };

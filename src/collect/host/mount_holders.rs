@@ -12,6 +12,7 @@
 mod files;
 mod mounts;
 mod process;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,14 +23,14 @@ use crate::facts::{Cause, DevId, Lookup, MountHolder, MountHolders, MountId, Unk
 
 use super::failures::Failures;
 use super::root::Root;
+use files::MAX_FILES_OF_ALL;
 pub use files::mount_of;
-use files::{MAX_FILES, MAX_FILES_OF_ALL};
 use mounts::Point;
 pub use process::{from_root, parse_cgroup};
 
 /// More processes than this are not looked at.
 const MAX_PROCESSES: usize = 50_000;
-/// Bytes of all mount tables but the host's, and for how long they are read: whoever runs a process may have large ones.
+/// Bytes of all mount tables but the host's, and for how long namespaces, tables and files are each read.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_TIME: Duration = Duration::from_secs(2);
 /// Bytes of all mount points that are kept.
@@ -38,6 +39,10 @@ const MAX_POINT_BYTES: usize = 4 << 20;
 /// The clock that a search ends by; nothing that it finds has this time.
 fn now() -> Instant {
     Instant::now()
+}
+
+fn later(after: Duration) -> Instant {
+    now().checked_add(after).unwrap_or_else(now)
 }
 
 /// Looks for the devices that are asked about in the mount namespaces of all processes.
@@ -49,35 +54,16 @@ pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
         Lookup::MountHolders(dev) => Some((*dev, Vec::new())),
         _ => None,
     });
-    let first = root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default();
-    let mut search = Search {
-        root,
-        first,
-        held: devices.collect(),
-        seen: BTreeSet::new(),
-        mounts: BTreeMap::new(),
-        points: BTreeMap::new(),
-        points_left: MAX_POINT_BYTES,
-        bytes_left: MAX_BYTES,
-        until: now().checked_add(MAX_TIME).unwrap_or_else(now),
-        files_left: MAX_FILES_OF_ALL,
-        files_left_out: false,
-    };
+    let mut search = Search::new(root, devices.collect());
     if search.held.is_empty() {
         return Err(Unknown::not_asked());
     }
     search.pass_over_the_host()?;
-    search.until = now().checked_add(MAX_TIME).unwrap_or(search.until);
     let mut failures = Failures::default();
     let pids = processes(root, &mut failures)?;
     search.mounts(&pids, &mut failures);
-    for pid in pids {
-        search.files(pid);
-    }
-    if search.files_left_out {
-        let why = format!("more files are open than {MAX_FILES} of one process or {MAX_FILES_OF_ALL} of all");
-        failures.note(Unknown::new(Cause::TooLarge, why));
-    }
+    search.until = later(MAX_TIME);
+    search.files(&pids, &mut failures);
     let incomplete = failures.into_incomplete().map(|incomplete| {
         Unknown::new(incomplete.cause, format!("not every process could be looked at: {}", incomplete.why))
     });
@@ -111,7 +97,7 @@ struct Search<'a> {
     /// The group of the host's first process, by the path that we are given.
     first: String,
     held: BTreeMap<DevId, Vec<MountHolder>>,
-    /// Mounts of the host, and the first mount of each namespace that was looked at.
+    /// Mounts of the host.
     seen: BTreeSet<MountId>,
     /// Mounts of the devices that are asked about, in whatever namespace: the kernel numbers all in one row.
     mounts: BTreeMap<MountId, DevId>,
@@ -121,7 +107,26 @@ struct Search<'a> {
     bytes_left: usize,
     until: Instant,
     files_left: usize,
-    files_left_out: bool,
+    /// Numbers of pods and other groups.
+    owners: BTreeMap<String, usize>,
+}
+
+impl<'a> Search<'a> {
+    fn new(root: &'a Root, held: BTreeMap<DevId, Vec<MountHolder>>) -> Self {
+        Self {
+            root,
+            first: root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default(),
+            held,
+            seen: BTreeSet::new(),
+            mounts: BTreeMap::new(),
+            points: BTreeMap::new(),
+            points_left: MAX_POINT_BYTES,
+            bytes_left: MAX_BYTES,
+            until: later(MAX_TIME),
+            files_left: MAX_FILES_OF_ALL,
+            owners: BTreeMap::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +136,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::files::MAX_FILES;
     use super::mounts::{LARGE_BYTES, first_mount};
     use super::*;
     use crate::collect::host::mountinfo::Line;
@@ -339,6 +345,81 @@ mod tests {
         assert_eq!(held.get(&DEV).unwrap().len(), 1, "small tables come first");
         let why = &held.incomplete().unwrap().why;
         assert!(why.contains("no more mount tables are read at once") || why.contains("in time"), "{why}");
+    }
+
+    /// These would take all that is read, and nothing would be left for another pod.
+    #[test]
+    fn large_tables_of_one_pod_displace_only_its_own() {
+        let machine = Machine::new();
+        let text = fat(1, 38);
+        for pid in 100..180 {
+            let other = text.replacen("1 1 ", &format!("{} 1 ", pid * 1000), 1);
+            machine.process(pid, &other, "fat", &format!("0::/../pod{UID}/abc\n"));
+        }
+        // Its holder stands behind as many mounts as an honest namespace may have.
+        let honest = format!("{}{}", fat(500_000, 8), namespace(510_000));
+        machine.process(900, &honest, "holder", "0::/../pod84dcc96c-be53-45c4-a46f-3809d56e9a65/abc\n");
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().iter().map(|held| held.pid).collect::<Vec<_>>(), [900]);
+        assert!(held.incomplete().is_some(), "80 tables of 1.1 MiB are more than are read");
+    }
+
+    #[test]
+    fn a_holder_that_was_found_stays_where_the_rest_of_its_table_is_not_read() {
+        let machine = Machine::new();
+        machine.process(100, &format!("{}{}", namespace(5000), fat(6000, 700)), "holder", "0::/\n");
+        let held = machine.find();
+        assert_eq!(held.get(&DEV).unwrap().iter().map(|held| held.pid).collect::<Vec<_>>(), [100]);
+        assert!(held.incomplete().is_some());
+    }
+
+    #[test]
+    fn a_table_is_read_by_another_process_where_the_first_has_ended() {
+        let machine = Machine::new();
+        for pid in [100, 101] {
+            machine.process(pid, &namespace(5000), "holder", "0::/\n");
+        }
+        let mut search = Search::new(&machine.1, BTreeMap::from([(DEV, Vec::new())]));
+        search.pass_over_the_host().unwrap();
+        let mut failures = Failures::default();
+        let mut turns = search.namespaces(&[1, 100, 101], &mut failures);
+        fs::remove_dir_all(machine.0.path().join("proc/100")).unwrap();
+        let (_, table) = turns.pop().unwrap();
+        search.until = later(MAX_TIME);
+        assert!(search.read_table(table, &mut failures).is_none() && turns.pop().is_none());
+        assert_eq!(search.held[&DEV].iter().map(|holder| holder.pid).collect::<Vec<_>>(), [101]);
+        assert_eq!(failures.count(), 0);
+    }
+
+    #[test]
+    fn open_files_are_read_in_turns_until_the_bound_or_the_end_of_the_time() {
+        let machine = Machine::new();
+        let table = format!("{HOST}39 29 259:1 / /vol rw - ext4 /dev/nvme1n1 rw\n");
+        machine.process(1, &table, "c", "0::/\n");
+        let pods = [(700, UID), (701, UID), (702, "84dcc96c-be53-45c4-a46f-3809d56e9a65")];
+        for (pid, pod) in pods {
+            machine.process(pid, &table, "c", &format!("0::/pod{pod}\n"));
+            let dir = machine.0.path().join(format!("proc/{pid}/fdinfo"));
+            fs::create_dir_all(&dir).unwrap();
+            for file in 0..20 {
+                fs::write(dir.join(file.to_string()), "mnt_id:\t39\n").unwrap();
+            }
+        }
+        let find = |files_left: usize, time: Duration| {
+            let mut search = Search::new(&machine.1, BTreeMap::from([(DEV, Vec::new())]));
+            search.pass_over_the_host().unwrap();
+            (search.files_left, search.until) = (files_left, later(time));
+            let mut failures = Failures::default();
+            search.files(&[1, 700, 701, 702], &mut failures);
+            let pids: Vec<u32> = search.held[&DEV].iter().map(|holder| holder.pid).collect();
+            (pids, failures.into_incomplete().map(|why| why.why))
+        };
+        assert_eq!(find(1000, MAX_TIME), (vec![700, 702, 701], None));
+        let (pids, why) = find(40, MAX_TIME);
+        assert_eq!(pids, [700, 702], "another pod's process comes before the second one of a pod");
+        assert!(why.unwrap().contains("of 1 processes"));
+        let (pids, why) = find(1000, Duration::ZERO);
+        assert!(pids.is_empty() && why.unwrap().contains("of 4 processes"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cmdline;
 mod duration;
+mod embedded;
 mod file;
 mod quantity;
 mod settings;
@@ -61,6 +62,8 @@ struct Others {
     hidden: Option<Unknown>,
     /// One that runs a kubelet inside itself.
     embedder: Option<String>,
+    /// The directory that this one gives to its kubelet, where that is not the usual one.
+    embedded_root: Option<String>,
     /// The first process was seen: the list is that of the machine.
     first: bool,
 }
@@ -79,9 +82,11 @@ impl Finder {
         config_file: Option<&str>,
     ) -> Result<KubeletConfig, Unknown> {
         let mut others = Others::default();
-        let found = self.find(root, &mut others)?;
-        self.pid = found.as_ref().map(|running| running.pid);
         let kubelet_root = kubelet_root.trim_end_matches('/');
+        let found = self.find(root, kubelet_root, &mut others)?;
+        self.pid = found.as_ref().map(|running| running.pid);
+        let of_embedder = others.embedded_root.take().filter(|_| found.is_none());
+        let kubelet_root = of_embedder.as_deref().unwrap_or(kubelet_root);
         match (found, config_file) {
             (Some(running), _) => of_process(root, &running, kubelet_root),
             (None, Some(path)) => of_setting(root, kubelet_root, path),
@@ -89,7 +94,7 @@ impl Finder {
         }
     }
 
-    fn find(&self, root: &Root, others: &mut Others) -> Result<Option<Running>, Unknown> {
+    fn find(&self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
         let mut look = Processes { root, path: String::new(), bytes: Vec::new() };
         if let Some(pid) = self.pid
             && let Some(running) = look.kubelet(pid).ok().flatten()
@@ -116,6 +121,8 @@ impl Finder {
                         && matches!(look.is_the_nodes(pid), Ok(true))
                     {
                         others.embedder = Some(format!("{name} (process {pid})"));
+                        let cmdline = look.read(pid, "cmdline").unwrap_or_default();
+                        others.embedded_root = embedded::root_dir(root, name, cmdline, set_root);
                     }
                 }
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
@@ -124,17 +131,32 @@ impl Finder {
                 Err(NotSeen::Process(why)) => drop(others.hidden.get_or_insert(why)),
             }
         }
-        choose(root, found)
+        let found = choose(root, found)?;
+        // Below the root of a whole machine nothing is hidden: without its directory or its files no kubelet has started.
+        let is_whole = root.is_live() && !root.is_partial();
+        Ok(found.and_then(|running| if is_whole { believed(root, running, set_root, others) } else { Some(running) }))
     }
+}
+
+/// The process, unless what its command line names is not there: it is another program under the kubelet's name then, and its
+/// settings are not used.
+fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Others) -> Option<Running> {
+    let Some(path) = missing(root, &running, Some(kubelet_root)) else { return Some(running) };
+    let why = format!(
+        "process {} is called kubelet and belongs to root, but {path} is not there, with which it would run: its settings \
+         are not used",
+        running.pid
+    );
+    others.hidden.get_or_insert(Unknown::new(Cause::Missing, why));
+    None
 }
 
 /// The one candidate, or the one of several that fits its own files.
 fn choose(root: &Root, mut found: Vec<Running>) -> Result<Option<Running>, Unknown> {
     if found.len() > 1 {
         let all: Vec<_> = found.iter().map(|running| running.pid.to_string()).collect();
-        let fitting: Vec<bool> = found.iter().map(|running| fits(root, running)).collect();
-        let mut fits = fitting.into_iter();
-        found.retain(|_| fits.next().unwrap_or(false));
+        // A container is not shown all of them.
+        found.retain(|running| root.is_partial() || missing(root, running, None).is_none());
         if found.len() != 1 {
             let why = format!(
                 "which process is the kubelet is not known: {} are called kubelet, belong to root, run outside pods, and \
@@ -147,14 +169,14 @@ fn choose(root: &Root, mut found: Vec<Running>) -> Result<Option<Running>, Unkno
     Ok(found.pop())
 }
 
-/// Whether the directory and the files that a kubelet's command line names are there. A container is not shown all of them.
-fn fits(root: &Root, running: &Running) -> bool {
-    let Ok(flags) = parse_cmdline(&running.cmdline) else { return false };
-    let mut named = [&flags.root_dir, &flags.config, &flags.config_dir].into_iter().flatten();
-    named.all(|path| {
-        let path = absolute(root, running.pid, path).unwrap_or_else(|_| path.clone());
-        root.is_partial() || root.exists(relative(&path))
-    })
+/// The first of the directories and files that a kubelet's command line names, or runs with unless it names another, that
+/// is not there.
+fn missing(root: &Root, running: &Running, kubelet_root: Option<&str>) -> Option<String> {
+    let Ok(flags) = parse_cmdline(&running.cmdline) else { return Some("what its command line names".to_owned()) };
+    let directory = flags.root_dir.as_deref().or(kubelet_root);
+    let named = directory.into_iter().chain(flags.config.as_deref()).chain(flags.config_dir.as_deref());
+    let mut paths = named.map(|path| absolute(root, running.pid, path).unwrap_or_else(|_| path.to_owned()));
+    paths.find(|path| !root.exists(relative(path)))
 }
 
 /// Why a process could not be looked at.

@@ -67,11 +67,14 @@ impl DetectVolumes for AttachmentLimit {
         let room = room(&count, &block, &interfaces);
         let reckoned = room.as_ref().ok().and_then(|(room, others)| miscount(&count, room, *others, &evidence));
         // Where nothing is reckoned, or it is as it should be, EC2 may still know better.
-        let found = reckoned.or_else(|| refused(volumes, &count, room.is_ok(), &evidence));
+        let found = match reckoned {
+            Some(found) => Tri::Yes(found),
+            None => refused(volumes, &count, room.is_ok(), &evidence),
+        };
         let decision = match (found, room) {
-            (Some(found), _) => Tri::Yes(found),
-            (None, Err(why)) => Tri::Unknown(why),
-            (None, Ok(_)) => Tri::No(csi.no()),
+            (Tri::Yes(found), _) => Tri::Yes(found),
+            (_, Err(why)) | (Tri::Unknown(why), Ok(_)) => Tri::Unknown(why),
+            (Tri::No(()), Ok(_)) => Tri::No(csi.no()),
         };
         out.decide(KIND, || object("miscount"), decision);
         let full = (count.attached >= count.allocatable).then(|| {
@@ -239,19 +242,29 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
 }
 
 /// Where the reckoning says nothing, EC2 does: by refusing one while CSINode has places left.
-fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &[Evidence]) -> Option<Finding> {
-    let is_refused = |volume: &&Volume<'_>| {
-        let error = || volume.attachment().ok().flatten()?.value.attach_error.as_deref();
-        volume.facts.kubelet == Ok(Kubelet::Wants)
-            && !volume.is_attached()
-            && error().is_some_and(csi::is_over_the_limit)
-    };
-    let first = volumes.iter().find(is_refused)?;
+fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &[Evidence]) -> Tri<Finding, ()> {
+    let (mut first, mut unknown) = (None, None);
+    let waits = |volume: &&Volume<'_>| volume.facts.kubelet == Ok(Kubelet::Wants) && !volume.is_attached();
+    for volume in volumes.iter().filter(waits) {
+        match volume.attachment() {
+            Ok(attachment) => {
+                let error = attachment.and_then(|attachment| attachment.value.attach_error.as_deref());
+                first = first.or(error.filter(|error| csi::is_over_the_limit(error)).map(|_| volume));
+            }
+            // Most attachments take seconds: one that was not asked for yet was not refused.
+            Err(why) if why.cause == Cause::NotAsked => {}
+            Err(why) => unknown = Some(why),
+        }
+    }
+    let Some(first) = first else { return unknown.map_or(Tri::No(()), Tri::Unknown) };
     // More are here than the Node names: those fit, too.
-    let others = count.others.as_ref().ok()?;
+    let others = match &count.others {
+        Ok(others) => others,
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
     let (said, fit) = (count.allocatable, count.attached.max(count.here.saturating_sub(*others)));
     if fit >= said {
-        return None;
+        return Tri::No(());
     }
     let mut evidence = evidence.to_vec();
     evidence.extend(first.attachment_says());
@@ -265,7 +278,7 @@ fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &
     } else {
         format!("{what}: raise {driver}'s --reserved-volume-attachments by {}", said.saturating_sub(fit))
     };
-    Some(finding("miscount", Severity::Warning, message, evidence))
+    Tri::Yes(finding("miscount", Severity::Warning, message, evidence))
 }
 
 fn object(id: &str) -> Object {

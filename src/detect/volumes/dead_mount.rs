@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
-};
+use crate::facts::{BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, Tri, VolumeId, VolumePath};
 use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Required};
 use crate::view::{Seen, sources};
 
 use super::stack::{self, Below};
-use super::{describe, pv_of};
+use super::{PodNames, describe, pv_of};
 
 const KIND: Kind = Kind::DeadMount;
 
@@ -25,20 +23,17 @@ struct DeadMount;
 
 impl Detect for DeadMount {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Mounts>, Required<sources::BlockDevices>, Context<sources::KubeletDirs>);
+    type In =
+        (Required<sources::Mounts>, Required<sources::BlockDevices>, Context<sources::KubeletDirs>, PodNames<'static>);
 
-    fn evaluate((mounts, block, dirs): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        // A list of devices without the one that carries `/` is not whole, whatever it says of itself.
-        if let Some(why) = lacks_root_device(&mounts, &block) {
-            return out.nothing(KIND, &why);
-        }
+    fn evaluate((mounts, block, dirs, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let names = stack::names(&block);
         for (device, on_it) in by_device(&mounts) {
             let object = || object(&device, &on_it, &dirs);
             let decision = match fate(&device, &on_it, &block, &names) {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
-                Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, &on_it, object(), &mounts, &block)),
+                Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, (&on_it, pods), object(), &mounts, &block)),
             };
             out.decide(KIND, object, decision);
         }
@@ -123,7 +118,7 @@ fn fate<'v>(
 fn finding(
     device: &Device<'_>,
     fate: &Fate<'_>,
-    on_it: &[&MountEntry],
+    (on_it, pods): (&[&MountEntry], PodNames<'_>),
     object: Object,
     mounts: &Seen<'_, Mounts>,
     block: &Seen<'_, BlockDevices>,
@@ -142,7 +137,7 @@ fn finding(
     };
     let mut evidence = vec![block.says(says)];
     evidence.extend(on_it.iter().take(MAX_NAMED).map(|mount| {
-        mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount)))
+        mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount, pods)))
     }));
     let what = match &object.volume {
         Some(volume) => format!("{} ({})", volume.as_str(), object.id),
@@ -151,8 +146,8 @@ fn finding(
     // The pod's own mount says more than the staging that every volume has.
     let best = on_it.iter().rev().max_by_key(|mount| super::specificity(mount));
     let whose = best.map(|mount| match &mount.volume {
-        Some(_) => describe(mount),
-        None => format!("{} at {}", describe(mount), mount.point),
+        Some(_) => describe(mount, pods),
+        None => format!("{} at {}", describe(mount, pods), mount.point),
     });
     let whose = whose.unwrap_or_default();
     let more = match on_it.len() {
@@ -245,11 +240,4 @@ fn recorded_volume(dirs: &KubeletDirs, path: &VolumePath) -> Option<VolumeId> {
         _ => return None,
     };
     VolumeId::from_serial(&data.handle)
-}
-
-fn lacks_root_device(mounts: &Mounts, block: &BlockDevices) -> Option<Unknown> {
-    let root = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device())?;
-    block.lacks(&root.dev).ok()?;
-    let why = format!("the list of block devices lacks {}, which carries /", root.dev);
-    Some(Unknown::new(Cause::Incomplete, why))
 }

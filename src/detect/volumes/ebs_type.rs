@@ -52,7 +52,7 @@ impl Input for Types<'_> {
     type Of<'v> = Types<'v>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = TYPE_SOURCES.with(SourceSet::one(Source::Mounts));
-    const CONTEXT: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(Source::Pods);
 
     fn extract(view: &View) -> Result<Types<'_>, &Unknown> {
         Ok(Types::of(view))

@@ -70,6 +70,8 @@ impl Detect for FilesystemError {
             decide(&key, decision, names, out);
         }
         out.incomplete(KIND, incomplete);
+        // A filesystem that /sys/fs does not list is known by its mount alone.
+        out.incomplete(KIND, mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete()));
     }
 }
 
@@ -312,6 +314,40 @@ impl<'v> Sources<'v> {
 
     /// xfs: what it says when it is asked, and what the log says. The options of its mounts never show it.
     fn xfs(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
+        // Corruption that it survives shows in the log alone.
+        let corrupt = self.corrupt(&key.device, &mount);
+        match (self.alive(key, mount), corrupt) {
+            (Tri::Yes(mut signs), Tri::Yes(sign)) => {
+                signs.signs.push(sign);
+                Tri::Yes(signs)
+            }
+            (Tri::Unknown(why), Tri::Yes(sign)) => Tri::Yes(Signs { more_unknown: Some(why), signs: vec![sign] }),
+            (Tri::No(_), Tri::Yes(sign)) => Tri::Yes(sign.into()),
+            (alive, Tri::No(_) | Tri::Unknown(_)) => alive,
+        }
+    }
+
+    /// Whether the log reports corruption of this filesystem since it was mounted.
+    fn corrupt(&self, name: &str, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
+        self.kmsg.ask(|kmsg| {
+            let about =
+                |record: &&KernelRecord| matches!(&record.event, KernelEvent::XfsCorruption { device } if device == name);
+            let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
+            let ids = match mount {
+                Tri::Yes(of) => of.ids.as_slice(),
+                Tri::No(_) | Tri::Unknown(_) => &[],
+            };
+            if self.history.since(record, ids.iter().copied()) == MountsSince::New {
+                return self.no_by_mounts();
+            }
+            let mut evidence = kmsg.says(format!("XFS ({name}) detected corruption"));
+            evidence.at = kmsg.at.wall_at(record.up);
+            Tri::Yes((Severity::Warning, "has found corruption in its metadata".to_owned(), evidence))
+        })
+    }
+
+    /// Whether an xfs filesystem shut down, by what it answers and by the log.
+    fn alive(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
         let logged = self.shut_down(&key.device, mount);
         match (self.asked(key), logged) {
             (Some(Tri::Yes((XfsState::ShutDown, evidence))), logged) => {

@@ -1,9 +1,11 @@
 //! Who else has a filesystem: other mount namespaces, by the pods whose they are. It only adds to what is said.
 
-use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, Pods, SourceSet, Unknown};
+use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, SourceSet, Unknown};
 use crate::finding::Evidence;
 use crate::view::input::{Input, Known, Maybe};
-use crate::view::{RecentPods, View, sources};
+use crate::view::{View, sources};
+
+use super::PodNames;
 
 /// Holders that are named in the evidence.
 const MAX_NAMED: usize = 5;
@@ -12,9 +14,8 @@ const MAX_NAMED: usize = 5;
 #[derive(Clone, Copy)]
 pub(super) struct Holders<'v> {
     answers: Known<'v, MountHolders>,
-    pods: Known<'v, Pods>,
+    pods: PodNames<'v>,
     config: Known<'v, KubeletConfig>,
-    recent_pods: &'v RecentPods,
 }
 
 type Read = (Maybe<sources::MountHolders>, Maybe<sources::Pods>, Maybe<sources::KubeletConfig>);
@@ -28,9 +29,8 @@ impl Input for Holders<'_> {
     fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
         Ok(Holders {
             answers: Maybe::<sources::MountHolders>::of(view),
-            pods: Maybe::<sources::Pods>::of(view),
+            pods: PodNames::of_view(view),
             config: Maybe::<sources::KubeletConfig>::of(view),
-            recent_pods: &view.recent_pods,
         })
     }
 }
@@ -60,7 +60,7 @@ impl Holders<'_> {
 
     fn pod_and_owner(self, uid: &PodUid) -> String {
         let name = self.pod_name(uid);
-        let owner = self.pods.seen().ok().and_then(|pods| pods.value.get(uid)?.owner.as_deref());
+        let owner = self.pods.pod(uid).and_then(|pod| pod.owner.as_deref());
         match owner {
             Some(owner) => format!("{name} ({owner})"),
             None => name,
@@ -69,11 +69,7 @@ impl Holders<'_> {
 
     /// A pod as people know it, where its name is known.
     pub(super) fn pod_name(self, uid: &PodUid) -> String {
-        match (self.pods.seen().ok().and_then(|pods| pods.value.get(uid)), self.recent_pods.name(uid)) {
-            (Some(pod), _) => pod.full_name(),
-            (None, Some((namespace, name))) => format!("{namespace}/{name}"),
-            (None, None) => uid.clone(),
-        }
+        self.pods.of(uid)
     }
 
     /// Where in the holder's container the host's tree begins, if that is how it came to hold a volume of the kubelet's: that

@@ -1,16 +1,17 @@
 //! MissingDevice: is a volume said to be attached here that this machine does not have?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Lookup, Tri};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
+use crate::facts::Lookup;
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
 
-use super::state::attachment::{Order, Place, State};
+use super::state::attachment::{Order, State};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::MissingDevice;
 const STATES: &[State] = &[State::Missing];
+const USUAL: Option<Order> = Some(Order::Attached);
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<MissingDevice>();
@@ -24,29 +25,28 @@ impl DetectVolumes for MissingDevice {
         Required<sources::Node>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
+        Maybe<sources::Filesystems>,
+        Maybe<sources::CsiNode>,
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::PersistentVolumes>,
         Maybe<sources::Pods>,
         Maybe<sources::PodCgroups>,
         Maybe<sources::MountHolders>,
-        Context<sources::Ec2Attached>,
+        Maybe<sources::Ec2Attached>,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
-            // The Node says that it is attached. Until its VolumeAttachment was read that stands, and so does a place that is
-            // not known to be another's.
-            let decision = volume.is_assuming(STATES, |facts| {
-                facts.order = facts.order.clone().or(Ok(Order::Attached));
-                facts.place = facts.place.clone().or(Ok(Place::Own));
-                facts.assume_no_pod_runs_without();
-            });
+            // The Node says that it is attached: a suspicion until the lookups say whether a pod runs without it, or another
+            // volume stands in its place.
+            let decision = volume.is_until_answered(STATES, USUAL);
             volume.ask_for(out, KIND, STATES);
-            if let Tri::Yes(()) = decision {
+            if volume.may_be_usual(STATES, USUAL) {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::Ec2Attached);
             }
-            out.decide(KIND, || volume.object(), decision.map(|()| finding(volume)));
+            let raised = |awaited| Raised { awaited, ..finding(volume).into() };
+            out.decide(KIND, || volume.object(), decision.map(raised));
         }
     }
 }

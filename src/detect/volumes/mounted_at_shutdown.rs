@@ -6,8 +6,8 @@ use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
-use super::describe;
 use super::state::{DriverPart, Volumes};
+use super::{PodNames, describe};
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
 
@@ -40,7 +40,7 @@ struct VolumesMountedAtShutdown;
 impl DetectVolumes for VolumesMountedAtShutdown {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::Node>, Required<sources::Mounts>, Required<sources::BlockDevices>);
-    type By = Context<sources::CsiNode>;
+    type By = (Context<sources::CsiNode>, PodNames<'static>);
 
     fn evaluate(
         (node, mounts, block): <Self::In as Input>::Of<'_>,
@@ -98,7 +98,7 @@ fn finding(
         object: Object::node(),
         message: format!(
             "this node is about to be removed ({sign}), and still has {volume} ({}){more} mounted{cause}",
-            describe(mount)
+            describe(mount, volumes.parts().pod_names())
         ),
         evidence,
         advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),

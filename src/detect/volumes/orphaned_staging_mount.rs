@@ -14,7 +14,7 @@ use crate::view::{Seen, sources};
 use super::holders::Holders;
 use super::state::completion::Fact;
 use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
-use super::{Settings, describe, is_of_a_pod, mount_object};
+use super::{Settings, describe_without_pod, is_of_a_pod, mount_object};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
 
@@ -139,7 +139,7 @@ fn finding(
     let held = holders.of(mount.dev, &mut evidence).and_then(|holders| holders.into_iter().next());
     let held = held.map(|holder| format!("; {}", holders.also(&holder))).unwrap_or_default();
     let object = mount_object(mount, block);
-    let what = object.volume.as_ref().map_or_else(|| describe(mount), |volume| volume.as_str().to_owned());
+    let what = object.volume.as_ref().map_or_else(|| describe_without_pod(mount), |volume| volume.as_str().to_owned());
     Finding {
         kind: KIND,
         severity: if forgotten.is_some() { Severity::Warning } else { Severity::Info },

@@ -8,7 +8,7 @@ use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
-use super::{describe, mount_object};
+use super::{PodNames, describe, mount_object};
 
 const KIND: Kind = Kind::StackedMounts;
 
@@ -19,9 +19,9 @@ struct StackedMounts;
 
 impl Detect for StackedMounts {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Mounts>, Context<sources::BlockDevices>);
+    type In = (Required<sources::Mounts>, Context<sources::BlockDevices>, PodNames<'static>);
 
-    fn evaluate((mounts, block): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((mounts, block, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let block = block.name(|block| Some(block.value));
         let mut stacks: BTreeMap<&str, (usize, &MountEntry)> = BTreeMap::new();
         // Other paths are stacked on purpose (binfmt_misc on its autofs, overlays of an image's directories).
@@ -29,12 +29,12 @@ impl Detect for StackedMounts {
             stacks.entry(&mount.point).or_insert((1, mount)).0 += 1;
         }
         for (times, first) in stacks.values() {
-            let finding = finding(&mounts, *times, first, mount_object(first, block));
+            let finding = finding(&mounts, *times, (first, pods), mount_object(first, block));
             out.decide(KIND, || mount_object(first, block), Tri::Yes(finding));
         }
         for mount in mounts.value.values() {
             let Some(below) = covered_volume(&mounts, mount) else { continue };
-            let finding = covered(&mounts, below, mount, mount_object(below, block));
+            let finding = covered(&mounts, (below, pods), mount, mount_object(below, block));
             out.decide(KIND, || mount_object(below, block), Tri::Yes(finding));
         }
         let cut = pods_with_more(&mounts);
@@ -65,13 +65,18 @@ fn pods_with_more<'v>(mounts: &Seen<'v, Mounts>) -> BTreeSet<&'v PodUid> {
     more.filter_map(|mount| mount.volume.as_ref()?.pod()).collect()
 }
 
-fn finding(mounts: &Seen<'_, Mounts>, times: usize, first: &MountEntry, object: Object) -> Finding {
+fn finding(
+    mounts: &Seen<'_, Mounts>,
+    times: usize,
+    (first, pods): (&MountEntry, PodNames<'_>),
+    object: Object,
+) -> Finding {
     let point = &first.point;
     Finding {
         kind: KIND,
         severity: Severity::Warning,
         object,
-        message: format!("{} is mounted {times} times on {point}", describe(first)),
+        message: format!("{} is mounted {times} times on {point}", describe(first, pods)),
         evidence: vec![mounts.says(format!("{times} mounts of {} at {point}", first.dev))],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
@@ -85,7 +90,12 @@ fn covered_volume<'v>(mounts: &'v Mounts, mount: &MountEntry) -> Option<&'v Moun
     (covers && (below.dev != mount.dev || below.root != mount.root)).then_some(below)
 }
 
-fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, object: Object) -> Finding {
+fn covered(
+    mounts: &Seen<'_, Mounts>,
+    (below, pods): (&MountEntry, PodNames<'_>),
+    above: &MountEntry,
+    object: Object,
+) -> Finding {
     let point = &below.point;
     let what = format!("{} ({}, {})", above.source, above.fstype, above.dev);
     Finding {
@@ -94,7 +104,7 @@ fn covered(mounts: &Seen<'_, Mounts>, below: &MountEntry, above: &MountEntry, ob
         object,
         message: format!(
             "{what} is mounted over {} at {point}: programs that open that path do not reach the volume",
-            describe(below)
+            describe(below, pods)
         ),
         evidence: vec![
             mounts.says(format!("{} is mounted at {point}", below.dev)),

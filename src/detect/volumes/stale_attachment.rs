@@ -3,12 +3,12 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
 
 use super::mounted_at_shutdown::leaving;
 use super::state::attachment::State;
-use super::state::{Volume, Volumes, nameless_disks};
+use super::state::{Volume, Volumes, failed, nameless_disks};
 
 const KIND: Kind = Kind::StaleAttachment;
 const STATES: &[State] = &[State::Stale, State::Unclaimed];
@@ -26,11 +26,12 @@ impl DetectVolumes for StaleAttachment {
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
         Required<sources::Filesystems>,
+        Maybe<sources::CsiNode>,
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::PersistentVolumes>,
         Maybe<sources::Pods>,
         Maybe<sources::PodCgroups>,
-        Context<sources::Ec2Attached>,
+        Maybe<sources::Ec2Attached>,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
@@ -40,11 +41,14 @@ impl DetectVolumes for StaleAttachment {
             if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
                 out.ask(KIND, Lookup::Ec2Attached);
             }
-            // What goes with the instance came with it.
-            let of_the_instance = volume.ec2().ok().flatten().filter(|word| word.attachment.delete_on_termination);
-            let decision = decision.and_then(|()| match of_the_instance {
-                Some(_) => Tri::No(volume.no()),
-                None => Tri::Yes(finding(volume)),
+            let decision = decision.and_then(|()| match volume.ec2() {
+                // What goes with the instance came with it.
+                Ok(Some(known)) if known.attachment.delete_on_termination => Tri::No(volume.no()),
+                // Where EC2 is asked and does not answer, whether it does is not known. One that Kubernetes has attached did not come with it.
+                Err(why) if failed(&why) && !matches!(volume.is(&[State::Unclaimed]), Tri::Yes(())) => {
+                    Tri::Unknown(why)
+                }
+                _ => Tri::Yes(finding(volume)),
             });
             out.decide(KIND, || volume.object(), decision);
         }

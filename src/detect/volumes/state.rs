@@ -28,9 +28,9 @@ use crate::facts::{
 use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
-use crate::view::{RecentPods, Seen, View, sources};
+use crate::view::{RawHandles, RecentPods, Seen, View, sources};
 
-use attachment::{Facts, State, states};
+use attachment::{Facts, Order, State, states};
 use completion::StateSet;
 pub(super) use evidence::whereabouts;
 pub use xen::nameless_disks;
@@ -53,6 +53,8 @@ pub struct Parts<'v> {
     ec2_attached: Remembered<'v, Ec2Attached>,
     ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
     pub(super) former: &'v RecentPods,
+    /// Handles that were asked for, of volumes that are shown as device nodes.
+    pub(super) raw_handles: &'v RawHandles,
 }
 
 impl<'v> Parts<'v> {
@@ -74,6 +76,7 @@ impl<'v> Parts<'v> {
             ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
             holders: Maybe::<sources::MountHolders>::of(view),
             former: &view.recent_pods,
+            raw_handles: &view.raw_handles,
         }
     }
 
@@ -88,6 +91,11 @@ impl<'v> Parts<'v> {
         let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
         let says = answers.says(format!("pod {full} was created again (UID {}), is on {place} and Pending", pod.uid));
         Ok(Some((format!("{full} waits on {place}"), says)))
+    }
+
+    /// What pods are called.
+    pub(super) fn pod_names(&self) -> super::PodNames<'v> {
+        super::PodNames { pods: self.pods, recent_pods: self.former }
     }
 
     /// Whether no cluster is asked: then neither Node nor pods are, and nothing says what the kubelet has.
@@ -132,6 +140,15 @@ impl<'v> Parts<'v> {
         }
     }
 
+    /// Why EC2's answer about a volume is missing, where it was asked and never answered.
+    fn ec2_by_id_failed(&self, volume: &VolumeId) -> Option<Unknown> {
+        let knows = |read: &Answers<Ec2Volume>| read.get(volume.as_str()).map(drop);
+        // What it last said counts, also that it did not answer: until it is asked again nothing says otherwise.
+        let last = self.ec2_volumes.last().map(knows);
+        let now = || self.ec2_volumes.seen().map(drop).map_err(Clone::clone);
+        last.unwrap_or_else(now).err().filter(failed)
+    }
+
     /// What EC2 says is attached here, and what it said at least a minute before: whatever rests on its answer rests on both.
     pub(super) fn ec2_twice(&self) -> Result<(Seen<'v, Ec2Attached>, &'v Ec2Attached), Unknown> {
         let (now, before, over) = self.ec2_attached.pair()?;
@@ -146,6 +163,11 @@ impl<'v> Parts<'v> {
         let apart = same && over >= super::EC2_APART;
         if apart { Ok((now, before)) } else { Err(Unknown::baseline("what is attached by EC2's answer")) }
     }
+}
+
+/// Whether a lookup was put and has no answer, in a profile that has its source.
+pub(super) fn failed(why: &Unknown) -> bool {
+    !matches!(why.cause, Cause::NotAsked | Cause::Unsupported | Cause::Baseline)
 }
 
 /// Every EBS volume that the Node names or that is here.
@@ -312,11 +334,26 @@ impl<'v> Volume<'v> {
         self.is_by(&self.facts, self.states, of)
     }
 
-    /// The same, with an assumption for facts that are not known.
-    pub fn is_assuming(&self, of: &[State], assume: impl FnOnce(&mut Facts)) -> Tri<()> {
+    /// The same, while lookups have no answer yet: it is if they say what is usual, and then why that is not known. `order` is what
+    /// its VolumeAttachment usually says. Where a lookup failed, nothing is assumed.
+    pub fn is_until_answered(&self, of: &[State], order: Option<Order>) -> Tri<Option<Unknown>> {
+        match self.is(of) {
+            Tri::Yes(()) => Tri::Yes(None),
+            Tri::No(no) => Tri::No(no),
+            Tri::Unknown(why) if self.is_usually(of, order, |why| why.cause == Cause::NotAsked) => Tri::Yes(Some(why)),
+            Tri::Unknown(why) => Tri::Unknown(why),
+        }
+    }
+
+    /// Whether it is in one of these states by all that is known without lookups, and may be by what they say: then they are asked for.
+    pub fn may_be_usual(&self, of: &[State], order: Option<Order>) -> bool {
+        !matches!(self.is(of), Tri::No(_)) && self.is_usually(of, order, |_| true)
+    }
+
+    fn is_usually(&self, of: &[State], order: Option<Order>, may: impl Fn(&Unknown) -> bool) -> bool {
         let mut facts = self.facts.clone();
-        assume(&mut facts);
-        self.is_by(&facts, facts.states(), of)
+        facts.assume_usual(order, may);
+        facts.states().is_within(states(of))
     }
 
     fn is_by(&self, facts: &Facts, all: StateSet, of: &[State]) -> Tri<()> {

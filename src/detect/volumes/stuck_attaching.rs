@@ -1,7 +1,7 @@
 //! StuckAttaching, VolumeNotFound: does the kubelet wait for a volume that is not attached, and why?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{Tri, VolumeAttachment};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
+use crate::facts::VolumeAttachment;
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
@@ -11,6 +11,7 @@ use super::state::{Volume, Volumes, csi, whereabouts};
 
 const STUCK: Kind = Kind::StuckAttaching;
 const NOT_FOUND: Kind = Kind::VolumeNotFound;
+const USUAL: Option<Order> = Some(Order::Pending);
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<StuckAttaching>();
@@ -35,23 +36,22 @@ impl DetectVolumes for StuckAttaching {
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
-            // The Node says that it is wanted and not attached. Until its VolumeAttachment was read that stands.
-            let stuck = volume.is_assuming(&[State::NotAttached], |facts| {
-                facts.order = facts.order.clone().or(Ok(Order::Pending));
-                facts.assume_no_pod_runs_without();
-            });
-            let not_found = volume.is_assuming(&[State::NotFound], |facts| facts.assume_no_pod_runs_without());
+            // The Node says that it is wanted and not attached: a suspicion until the lookups say why, and whether a pod runs without it.
+            let stuck = volume.is_until_answered(&[State::NotAttached], USUAL);
+            let not_found = volume.is_until_answered(&[State::NotFound], None);
             volume.ask_for(out, STUCK, &[State::NotAttached]);
             volume.ask_for(out, NOT_FOUND, &[State::NotFound]);
-            if matches!((&stuck, &not_found), (Tri::Yes(()), _) | (_, Tri::Yes(()))) {
+            if volume.may_be_usual(&[State::NotAttached], USUAL) || volume.may_be_usual(&[State::NotFound], None) {
                 volume.ask_all(out, STUCK);
                 // One whose driver has not answered may be on its way.
                 if matches!(volume.facts.order, Ok(Order::None | Order::Refused | Order::NotFound)) {
                     out.ask(STUCK, volume.ask_ec2());
                 }
             }
-            out.decide(STUCK, || volume.object(), stuck.map(|()| finding(STUCK, volume)));
-            out.decide(NOT_FOUND, || volume.object(), not_found.map(|()| finding(NOT_FOUND, volume)));
+            for (kind, decision) in [(STUCK, stuck), (NOT_FOUND, not_found)] {
+                let raised = |awaited| Raised { awaited, ..finding(kind, volume).into() };
+                out.decide(kind, || volume.object(), decision.map(raised));
+            }
         }
     }
 }

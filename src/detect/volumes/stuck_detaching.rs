@@ -3,7 +3,7 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
 
 use super::state::attachment::State;
@@ -25,12 +25,13 @@ impl DetectVolumes for StuckDetaching {
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
         Maybe<sources::Filesystems>,
+        Maybe<sources::CsiNode>,
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::PersistentVolumes>,
         Maybe<sources::Pods>,
         Maybe<sources::PodCgroups>,
         Maybe<sources::MountHolders>,
-        Context<sources::Ec2Attached>,
+        Maybe<sources::Ec2Attached>,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

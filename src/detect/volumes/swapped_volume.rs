@@ -1,15 +1,17 @@
 //! SwappedVolume: is what is mounted as a volume that volume?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Settings as All};
+use std::collections::BTreeMap;
+
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised, Settings as All};
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node,
     PersistentVolume, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
-use super::state::attachment::{Kubelet, State};
+use super::state::attachment::{Kubelet, Staging, State};
 use super::state::{Volume, Volumes};
 use super::{mount_object, named, pv_of, volume_of};
 
@@ -46,7 +48,9 @@ impl DetectVolumes for SwappedVolume {
     type By = (
         Maybe<sources::Node>,
         Maybe<sources::Pods>,
+        Maybe<sources::PodCgroups>,
         Maybe<sources::Filesystems>,
+        Maybe<sources::CsiNode>,
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::PersistentVolumes>,
     );
@@ -54,10 +58,16 @@ impl DetectVolumes for SwappedVolume {
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, pvs, dirs, node) = input;
         let look = Look { mounts, block, pvs, dirs, node, volumes, settings: around.settings };
+        let mut raw = BTreeMap::new();
         for mount in mounts.value.values() {
-            look.at(mount, out);
+            look.at(mount, &mut raw, out);
         }
-        // Where the cluster is not asked, nothing says what should be here.
+        // Where the cluster is not asked, nothing says what should be here; where it does not answer, what it named before is not known.
+        if let Err(why) = volumes.parts().node.seen()
+            && !volumes.parts().is_without_cluster()
+        {
+            out.rest(KIND, why);
+        }
         for volume in volumes.iter() {
             in_its_place(volumes, volume, out);
         }
@@ -78,7 +88,8 @@ struct Look<'v, 'a> {
 }
 
 impl<'v> Look<'v, '_> {
-    fn at(&self, mount: &'v MountEntry, out: &mut Evaluation) {
+    /// A raw block volume has two binds: the finding of the second is shown under that of the first.
+    fn at(&self, mount: &'v MountEntry, raw: &mut BTreeMap<&'v str, Object>, out: &mut Evaluation) {
         let block = self.block.value;
         let Some(expected_volume) = expected_volume(mount, &self.settings.ebs) else { return };
         // One that is gone is a dead mount.
@@ -92,10 +103,10 @@ impl<'v> Look<'v, '_> {
             let why = format!("{} has no EBS volume id, so its volume is not known", device.name);
             return out.decide::<Finding>(KIND, object, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
-        if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume {
-            // A raw block bind does not name its volume. That the kubelet has this one here is enough while nothing is amiss: a lookup
-            // for each volume of a healthy node would cost more than all else.
-            if self.volumes.iter().any(|volume| volume.id == found && volume.facts.kubelet == Ok(Kubelet::Wants)) {
+        if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume
+            && self.raw_handle(pv).is_none()
+        {
+            if self.is_the_only_one_for_raw(&found) {
                 return out.decide::<Finding>(KIND, object, Tri::No(self.mounts.no()));
             }
             out.ask(KIND, Lookup::PersistentVolume((*pv).to_owned()));
@@ -106,10 +117,34 @@ impl<'v> Look<'v, '_> {
             Tri::No(()) => {
                 let pv = pv_at(self.mounts.value, mount.dev);
                 pv.into_iter().for_each(|pv| out.ask(KIND, Lookup::PersistentVolume(pv.to_owned())));
-                Tri::Yes(self.finding(mount, &expected_volume, (device, &found), pv))
+                let finding = self.finding(mount, &expected_volume, (device, &found), pv);
+                let first = match &expected_volume {
+                    ExpectedVolume::RawBlock { pv, .. } => raw.get(pv).cloned(),
+                    _ => None,
+                };
+                if let (ExpectedVolume::RawBlock { pv, .. }, None) = (&expected_volume, &first) {
+                    raw.insert(*pv, finding.object.clone());
+                }
+                let above = first.map(|object| FindingKey { kind: KIND, object });
+                Tri::Yes(Raised { shown_under: above.map_or(Tri::No(()), Tri::Yes), ..finding.into() })
             }
         };
         out.decide(KIND, object, decision);
+    }
+
+    /// Whether a raw block bind can show no other volume than its own. The bind does not name it; where the kubelet wants one volume
+    /// that is not staged under its own name, that is the one. A lookup for each volume of a healthy node would cost more than all else.
+    fn is_the_only_one_for_raw(&self, found: &VolumeId) -> bool {
+        let may_be_raw = |volume: &&Volume<'_>| {
+            volume.facts.kubelet == Ok(Kubelet::Wants) && volume.facts.staging != Ok(Staging::Staged)
+        };
+        let mut candidates = self.volumes.iter().filter(may_be_raw);
+        candidates.next().is_some_and(|volume| volume.id == *found) && candidates.next().is_none()
+    }
+
+    /// The handle of the volume that is to be shown, where it was asked for.
+    fn raw_handle(&self, pv: &str) -> Option<&'v str> {
+        self.volumes.parts().raw_handles.get(pv)
     }
 
     fn is_kept(&self, expected_volume: &ExpectedVolume<'_>, found: &VolumeId) -> Tri<(), ()> {
@@ -117,6 +152,13 @@ impl<'v> Look<'v, '_> {
             ExpectedVolume::Volume(volume) => volume == found,
             ExpectedVolume::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
             ExpectedVolume::RawBlock { pv, .. } => {
+                if let Some(handle) = self.raw_handle(pv) {
+                    return if VolumeId::of_handle(handle).is_none_or(|volume| volume == *found) {
+                        Tri::Yes(())
+                    } else {
+                        Tri::No(())
+                    };
+                }
                 let object = match self.pvs.seen().map_err(Clone::clone).and_then(|pvs| pvs.value.get(pv)) {
                     Ok(object) => object,
                     Err(why) => return Tri::Unknown(why),
@@ -236,14 +278,17 @@ impl<'v> Look<'v, '_> {
         let wanted = match expected_volume {
             ExpectedVolume::Volume(volume) => Some(volume.as_str().to_owned()),
             ExpectedVolume::Hash { driver, hash } => self.expected_id(driver, hash, pv, &mut evidence),
-            ExpectedVolume::RawBlock { pv, .. } => self.handle_of(pv, &mut evidence),
+            ExpectedVolume::RawBlock { pv, .. } => {
+                self.handle_of(pv, &mut evidence).or_else(|| self.raw_handle(pv).map(str::to_owned))
+            }
         };
         object.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
         if let ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) = expected_volume {
             object.pv = pv.map(str::to_owned);
         }
         let wanted = wanted.unwrap_or_else(|| "another volume, by the name of its directory,".to_owned());
-        let whose = user.map_or(String::new(), |user| format!(" ({})", super::describe(user)));
+        let whose = user
+            .map_or(String::new(), |user| format!(" ({})", super::describe(user, self.volumes.parts().pod_names())));
         let is = match expected_volume {
             ExpectedVolume::RawBlock { .. } => "shown",
             _ => "mounted",

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
 
 use super::state::attachment::State;
@@ -28,7 +28,7 @@ impl DetectVolumes for UnmountedVolumePath {
         Maybe<sources::PersistentVolumes>,
         Maybe<sources::VolumeAttachments>,
         Maybe<sources::MountHolders>,
-        Context<sources::KubeletDirs>,
+        Maybe<sources::KubeletDirs>,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

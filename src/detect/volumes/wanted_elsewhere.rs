@@ -1,7 +1,7 @@
 //! VolumeWantedElsewhere: does another node wait for a volume that this node holds for nothing?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
-use crate::facts::{MountEntry, PodUid, Tri};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
+use crate::facts::{Cause, MountEntry, PodUid, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::{Maybe, Required};
 use crate::view::sources;
@@ -45,12 +45,15 @@ impl DetectVolumes for VolumeWantedElsewhere {
 }
 
 /// Whether another node waits for a volume that is held here.
-fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tri<Finding> {
+fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tri<Raised> {
     volume.ask_all(out, KIND);
     // Others may have it at the same time, so a pod elsewhere does not wait for this node.
-    if matches!(volume.pv_object(), Ok(Some(pv)) if pv.shared) {
-        return Tri::No(volume.no());
-    }
+    let awaited = match volume.pv_object() {
+        Ok(Some(pv)) if pv.shared => return Tri::No(volume.no()),
+        Ok(_) => None,
+        Err(why) if why.cause == Cause::NotAsked => Some(why),
+        Err(why) => return Tri::Unknown(why),
+    };
     let mut evidence = volume.evidence();
     let pod = of_a_pod(volume).map(|(pod, _)| pod);
     pod.and_then(|pod| stuck_unmount::former(&volume.parts, pod)).into_iter().for_each(|lookup| out.ask(KIND, lookup));
@@ -72,7 +75,7 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         (Ok(None), Ok(None)) => return Tri::No(volume.no()),
     };
     let held = words(volume, holders, &mut evidence);
-    Tri::Yes(Finding {
+    let finding = Finding {
         kind: KIND,
         severity: Severity::Critical,
         object: volume.object(),
@@ -82,7 +85,8 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         ),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    })
+    };
+    Tri::Yes(Raised { awaited, ..finding.into() })
 }
 
 /// The mount that says most of a pod that holds it.

@@ -32,7 +32,10 @@ impl Shared {
 
     pub fn list(&self, target: &Target<'_>, query: &Query) -> Result<Answer, Refusal> {
         let selector = Selector::parse(target.resource, query.text("fieldSelector").unwrap_or_default())?;
-        let limit = query.number::<usize>("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        // From its memory a server answers in one page, whatever the limit.
+        let is_from_memory = query.text("resourceVersion") == Some("0") && query.text("continue").is_none();
+        let limit = query.number::<usize>("limit")?.filter(|limit| *limit > 0 && !is_from_memory);
+        let limit = limit.unwrap_or(usize::MAX);
         let after = query.text("continue").map(Continue::decode).transpose()?;
         let state = self.lock();
         let version = match &after {

@@ -86,7 +86,7 @@ impl Negative {
     }
 
     /// The kind was evaluated for this object.
-    fn is_evaluated(&self, world: &World) -> Result<(), String> {
+    pub(super) fn is_evaluated(&self, world: &World) -> Result<(), String> {
         let Some(Coverage::Except(objects)) = world.engine.coverage(self.kind) else { return Ok(()) };
         match objects.iter().find(|(object, _)| object.to_string().contains(&self.object)) {
             Some((object, why)) => Err(format!("{} was not evaluated of {object}: {}", self.kind, why.why)),

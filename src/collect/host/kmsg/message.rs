@@ -87,6 +87,9 @@ fn hex_byte(hex: &[u8]) -> Option<u8> {
 #[must_use]
 pub fn recognise(text: &str) -> Option<KernelEvent> {
     let line = text.split('\n').next().unwrap_or_default();
+    if begins_with_a_process(line) {
+        return None;
+    }
     // Nearly no message is one of these, so each is turned away by its first characters. The name of the victim stands between
     // parts of an OOM kill, so that one is read whole.
     if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
@@ -99,9 +102,79 @@ pub fn recognise(text: &str) -> Option<KernelEvent> {
         nvme_timeout(rest)
     } else if let Some(rest) = line.strip_prefix("INFO: task ") {
         hung_task(rest)
+    } else if let Some(rest) = line.strip_prefix("nfs: server ") {
+        nfs_server(rest)
     } else {
-        io_error(line)
+        lockup(line).or_else(|| fault(line)).or_else(|| io_error(line))
     }
+}
+
+/// `CPU#2 stuck for 23s! [kubelet:4210]` behind `BUG: soft lockup - `, hard lockups and stalls of RCU. A watchdog's name stands
+/// before them, another one by version.
+fn lockup(line: &str) -> Option<KernelEvent> {
+    let line = line.strip_prefix("NMI ").unwrap_or(line);
+    let line = ["watchdog: ", "rcu: "].iter().find_map(|of| line.strip_prefix(of)).unwrap_or(line);
+    if let Some(rest) = line.strip_prefix("BUG: soft lockup - CPU#") {
+        let (cpu, rest) = rest.split_once(" stuck for ")?;
+        let (seconds, rest) = rest.split_once("s! [")?;
+        let (command, pid) = rest.trim_end().strip_suffix(']')?.rsplit_once(':')?;
+        let (cpu, seconds, pid) = (cpu.parse().ok()?, seconds.parse().ok()?, pid.parse().ok()?);
+        return Some(KernelEvent::SoftLockup { cpu, seconds, command: command.to_owned(), pid });
+    }
+    if let Some(rest) = line.strip_prefix("Watchdog detected hard LOCKUP on cpu ") {
+        return Some(KernelEvent::HardLockup { cpu: rest.trim_end().parse().ok()? });
+    }
+    let (flavor, stall) = line.strip_prefix("INFO: rcu_")?.split_once(' ')?;
+    let known = ["sched", "preempt", "bh", "tasks"].contains(&flavor);
+    let stalls = ["self-detected stall on CPU", "detected stalls on ", "detected expedited stalls on "];
+    (known && stalls.iter().any(|begin| stall.starts_with(begin))).then_some(KernelEvent::RcuStall)
+}
+
+/// How the kernel begins to report a fault of its own, or of the machine (4.14 to 6.18, x86 and arm64).
+const FAULTS: [&str; 10] = [
+    "BUG: kernel NULL pointer dereference",
+    "BUG: unable to handle ",
+    "BUG: Bad page ",
+    "BUG: Bad rss-counter state",
+    "kernel BUG at ",
+    "Oops: ",
+    "Internal error: ",
+    "general protection fault",
+    "Unable to handle kernel ",
+    "mce: [Hardware Error]: ",
+];
+
+fn fault(line: &str) -> Option<KernelEvent> {
+    let is_one = FAULTS.iter().any(|begin| line.starts_with(begin));
+    is_one.then(|| KernelEvent::Fault { text: cut(line) })
+}
+
+/// `X not responding, still trying`, `X not responding, timed out` and `X OK`.
+fn nfs_server(rest: &str) -> Option<KernelEvent> {
+    let rest = rest.trim_end();
+    let (server, answers) = match rest.split_once(" not responding, ") {
+        Some((server, how)) if ["still trying", "timed out"].contains(&how) => (server, false),
+        Some(_) => return None,
+        None => (rest.strip_suffix(" OK")?, true),
+    };
+    let plausible = !server.is_empty() && server.len() <= 255 && server.bytes().all(|b| b.is_ascii_graphic());
+    plausible.then(|| KernelEvent::NfsServer { server: server.to_owned(), answers })
+}
+
+/// The longest command name of a process, in bytes (TASK_COMM_LEN without its zero).
+const MAX_COMMAND: usize = 15;
+
+/// Whether the message may begin with the name of a process, which that process chose: `NAME[PID]: segfault at …` and the like. What
+/// stands behind such a name may be the name of its program's file, so nothing in the line is the kernel's for sure.
+fn begins_with_a_process(line: &str) -> bool {
+    let pid = |rest: &[u8]| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && rest.get(digits) == Some(&b']') && matches!(rest.get(digits.saturating_add(1)), Some(b':' | b' '))
+    };
+    let begins = line.as_bytes().iter().take(MAX_COMMAND.saturating_add(1)).enumerate();
+    begins
+        .filter(|(_, byte)| **byte == b'[')
+        .any(|(at, _)| line.as_bytes().get(at.saturating_add(1)..).is_some_and(pid))
 }
 
 /// `CONSTRAINT_MEMCG,nodemask=(null),cpuset=X,mems_allowed=0,oom_memcg=PATH,task_memcg=PATH,task=COMM,pid=N,uid=N`,
@@ -156,6 +229,12 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
         "Superblock has unknown",
         "log mount",
     ];
+    const CORRUPT: [&str; 4] = [
+        "Corruption detected. Unmount and run xfs_repair",
+        "Internal error ",
+        "Metadata corruption detected at ",
+        "Metadata CRC error detected at ",
+    ];
     const SHUT_DOWN: [&str; 3] =
         ["hutting down filesystem", "has been shut down due to log error", "User initiated shutdown"];
     let (device, said) = rest.split_once("): ")?;
@@ -164,19 +243,24 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
         Some(KernelEvent::XfsMountChanged { device })
     } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
         Some(KernelEvent::XfsShutdown { device })
+    } else if CORRUPT.iter().any(|begin| said.starts_with(begin)) {
+        Some(KernelEvent::XfsCorruption { device })
     } else {
         refused(device, said, &REFUSED)
     }
 }
 
-/// The longest text that is kept of why a mount was refused.
-const MAX_WHY: usize = 120;
+/// The longest text of the kernel that is kept, in characters.
+const MAX_TEXT: usize = 120;
 
 /// Why a filesystem is not mounted, by how the kernel begins to say it.
 fn refused(device: crate::facts::DeviceName, said: &str, begins: &[&str]) -> Option<KernelEvent> {
     let is_one = begins.iter().any(|begin| said.starts_with(begin));
-    let why = || said.trim_end().chars().take(MAX_WHY).collect();
-    is_one.then(|| KernelEvent::MountRefused { device, why: why() })
+    is_one.then(|| KernelEvent::MountRefused { device, why: cut(said) })
+}
+
+fn cut(text: &str) -> String {
+    text.trim_end().chars().take(MAX_TEXT).collect()
 }
 
 /// `I/O error, dev X, sector N op 0xY:(READ) flags …`, with a function's name before it (`blk_update_request: `) up to
@@ -331,6 +415,20 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_called_like_an_event_makes_none() {
+        let crash = "[22770]: segfault at 0 ip 0 sp 0 error 6 in hutting down filesystem[55,1000]";
+        for name in ["XFS (nvme1n1): ", "XFS (loop0): ", ""] {
+            assert_eq!(recognise(&format!("{name}{crash}")), None, "{name:?}");
+        }
+        let hung = "INFO: task x[7]: segfault at 0 ip 0 sp 0 error 6 in a:7 blocked for more than 9";
+        assert_eq!(recognise(hung), None);
+        assert_eq!(recognise("Oops: [7] bad frame in x"), None);
+        // The brackets of the kernel's own lines hold no process.
+        assert!(recognise("Oops: 0000 [#1] SMP NOPTI").is_some());
+        assert!(recognise("XFS (nvme10n1): [7] Shutting down filesystem").is_some(), "behind the longest name");
+    }
+
+    #[test]
     fn a_refused_mount_keeps_the_kernels_reason() {
         let refused =
             |device_name: &str, why: &str| KernelEvent::MountRefused { device: device(device_name), why: why.into() };
@@ -407,6 +505,85 @@ mod tests {
             }
         }
         assert_eq!(recognise("INFO: task cat:2863 blocked on a mutex likely owned by task cat:2862."), None);
+    }
+
+    #[test]
+    fn a_lockup_names_cpu_and_task() {
+        let soft = |command: &str| KernelEvent::SoftLockup { cpu: 2, seconds: 23, command: command.into(), pid: 4210 };
+        for before in ["watchdog: ", "NMI watchdog: ", ""] {
+            for command in ["kubelet", "a]:b [c", ""] {
+                let text = format!("{before}BUG: soft lockup - CPU#2 stuck for 23s! [{command}:4210]");
+                assert_eq!(recognise(&text), Some(soft(command)), "{text}");
+            }
+        }
+        let hard = Some(KernelEvent::HardLockup { cpu: 3 });
+        assert_eq!(recognise("watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognise("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        for stall in [
+            "rcu: INFO: rcu_sched self-detected stall on CPU",
+            "INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 22 jiffies",
+        ] {
+            assert_eq!(recognise(stall), Some(KernelEvent::RcuStall), "{stall}");
+        }
+        for not in [
+            "watchdog: BUG: soft lockup - CPU#x stuck for 23s! [a:1]",
+            "rcu: INFO: rcu_sched kthread starved",
+            "INFO: rcu_evil self-detected stall on CPU",
+            "x watchdog: BUG: soft lockup - CPU#2 stuck for 23s! [a:1]",
+        ] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_the_kernels_text() {
+        for text in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000078",
+            "BUG: unable to handle page fault for address: ffff88",
+            "BUG: Bad page state in process java  pfn:1234",
+            "kernel BUG at mm/slub.c:321!",
+            "Oops: 0000 [#1] SMP NOPTI",
+            "Internal error: Oops: 96000004 [#1] SMP",
+            "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
+            "mce: [Hardware Error]: Machine check events logged",
+        ] {
+            assert_eq!(recognise(text), Some(KernelEvent::Fault { text: text.into() }), "{text}");
+        }
+        assert_eq!(recognise("WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2"), None);
+    }
+
+    #[test]
+    fn an_nfs_server_that_does_not_respond_is_named() {
+        let server =
+            |answers| Some(KernelEvent::NfsServer { server: "fs-1.efs.eu-west-1.amazonaws.com".into(), answers });
+        let text = |how: &str| format!("nfs: server fs-1.efs.eu-west-1.amazonaws.com {how}");
+        assert_eq!(recognise(&text("not responding, still trying")), server(false));
+        assert_eq!(recognise(&text("not responding, timed out")), server(false));
+        assert_eq!(recognise(&text("OK")), server(true));
+        for not in ["nfs: server  OK", "nfs: server a b OK", "nfs: server a not responding, x", "nfs: server a"] {
+            assert_eq!(recognise(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn corruption_that_xfs_survives_is_no_shutdown() {
+        for text in [
+            "Internal error xfs_iunlink_remove at line 2038 of file fs/xfs/xfs_inode.c.  Caller xfs_ifree+0x33/0x130 [xfs]",
+            "Corruption detected. Unmount and run xfs_repair",
+            "Metadata corruption detected at xfs_agi_verify+0x10 [xfs], xfs_agi block 0x2",
+            "Metadata CRC error detected at xfs_agf_read_verify+0x10 [xfs], xfs_agf block 0x1",
+        ] {
+            let corrupt = Some(KernelEvent::XfsCorruption { device: device("nvme1n1") });
+            assert_eq!(recognise(&format!("XFS (nvme1n1): {text}")), corrupt, "{text}");
+        }
+        let shut = Some(KernelEvent::XfsShutdown { device: device("nvme1n1") });
+        assert_eq!(
+            recognise(
+                "XFS (nvme1n1): Corruption of in-memory data (0x8) detected at x (y).  Shutting down filesystem."
+            ),
+            shut
+        );
     }
 
     proptest! {

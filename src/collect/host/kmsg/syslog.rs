@@ -39,10 +39,19 @@ struct Stamp {
 /// What is new.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    /// Its lines.
-    pub lines: Vec<u8>,
+    /// What was read: it may be as large as the kernel's buffer, and is not copied.
+    buffer: Vec<u8>,
+    /// Where in it the new lines begin.
+    from: usize,
     /// Whether the line that was read last is gone: it was overwritten, or the log was cleared, and others with it.
     pub lost: bool,
+}
+
+impl News {
+    /// The new lines.
+    pub(super) fn lines(&self) -> &[u8] {
+        self.buffer.get(self.from..).unwrap_or_default()
+    }
 }
 
 impl Syslog {
@@ -65,7 +74,7 @@ impl Syslog {
         if !self.last.is_empty() && size > RECENT {
             let recent = read(RECENT)?;
             if let Some(at) = end_of(&recent, &self.last) {
-                return Ok(News { lines: recent.get(at..).unwrap_or_default().to_vec(), lost: false });
+                return Ok(News { buffer: recent, from: at, lost: false });
             }
         }
         let all = read(size)?;
@@ -76,7 +85,7 @@ impl Syslog {
             self.last.clear();
             self.stamp = None;
         }
-        Ok(News { lines: all.get(at.unwrap_or(0)..).unwrap_or_default().to_vec(), lost })
+        Ok(News { buffer: all, from: at.unwrap_or(0), lost })
     }
 
     /// The records in it, each given the next number. Of lines with the same stamp only the first begins one: a process can put an
@@ -278,7 +287,7 @@ mod tests {
     fn heard(syslog: &mut Syslog, size: usize, log: &str) -> Vec<(u64, String)> {
         let news = syslog.news_by(kernel(size, log)).unwrap();
         let mut heard = Vec::new();
-        syslog.each(&news.lines, |message| heard.push((message.seq, message.text.to_string()))).unwrap();
+        syslog.each(news.lines(), |message| heard.push((message.seq, message.text.to_string()))).unwrap();
         if news.lost {
             heard.push((u64::MAX, "lost".to_owned()));
         }
@@ -306,6 +315,25 @@ mod tests {
         assert_eq!(heard(&mut syslog, 1 << 20, &lines(0..1)), [line(0, 0)]);
         let more = heard(&mut syslog, 1 << 20, &lines(0..9000));
         assert_eq!((more.len(), more.first(), more.last()), (8999, Some(&line(1, 1)), Some(&line(8999, 8999))));
+    }
+
+    #[test]
+    fn new_lines_are_parsed_where_the_kernel_wrote_them() {
+        let log = lines(0..9000);
+        for last in [0, 8990] {
+            let written = std::cell::Cell::new(0..0);
+            let call = |action, buffer: &mut [u8]| {
+                let start = buffer.as_ptr().addr();
+                written.set(start..start + buffer.len());
+                kernel(1 << 20, &log)(action, buffer)
+            };
+            let mut syslog = Syslog::default();
+            syslog.keep(format!("<6>[{last:5}.000000] line {last}").as_bytes());
+            let news = syslog.news_by(call).unwrap();
+            let written = written.into_inner();
+            assert!(!news.lost && written.contains(&news.lines().as_ptr().addr()), "a copy would take the same again");
+            assert_eq!(news.lines().split(|byte| *byte == b'\n').count(), 9000 - last);
+        }
     }
 
     /// A process without any right can make the kernel write these: a file name with an end of line in it.

@@ -1,26 +1,61 @@
 //! What processes use of a filesystem: their directories, programs and open files.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
-use super::mounts::{HEAD, first_mount, is_below, open};
+use super::mounts::is_below;
 use super::process::holder;
-use super::{Point, Search};
-use crate::facts::{DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId};
+use super::turns::Turns;
+use super::{Point, Search, now};
+use crate::collect::host::failures::Failures;
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
 
 /// More open files than this are not looked at: of one process, and of all together.
 pub(super) const MAX_FILES: usize = 16_384;
 pub(super) const MAX_FILES_OF_ALL: usize = 100_000;
+/// Files between two looks at the clock.
+const FILES_A_LOOK: usize = 64;
+/// What a process costs beside its files, as files of its owner.
+const PROCESS_COST: usize = 8;
 /// What a process uses, by the links of `/proc/PID`.
 const LINKS: [(&str, HeldBy); 3] =
     [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];
 
 impl Search<'_> {
-    /// What a process uses of the devices that are asked about, as far as we may see it.
-    pub(super) fn files(&mut self, pid: u32) {
+    /// What processes use of the devices that are asked about, as far as the kernel shows it: in turns of the owners.
+    pub(super) fn files(&mut self, pids: &[u32], failures: &mut Failures) {
         if self.mounts.is_empty() {
             return;
         }
+        let mut turns = Turns::default();
+        for pid in pids {
+            if now() >= self.until {
+                break;
+            }
+            turns.push(self.owner(*pid), *pid);
+        }
+        let mut unread = pids.len().saturating_sub(turns.len());
+        while let Some((owner, pid)) = turns.pop() {
+            if self.files_left == 0 || now() >= self.until {
+                unread = unread.saturating_add(turns.len()).saturating_add(1);
+                break;
+            }
+            let before = self.files_left;
+            if !self.files_of(pid) {
+                unread = unread.saturating_add(1);
+            }
+            turns.spend(owner, before.saturating_sub(self.files_left).saturating_add(PROCESS_COST));
+        }
+        if unread > 0 {
+            let why = format!(
+                "the open files of {unread} processes were not all read: more are open than {MAX_FILES} of one process or \
+                 {MAX_FILES_OF_ALL} of all, or can be read in time"
+            );
+            failures.note(Unknown::new(Cause::TooLarge, why));
+        }
+    }
+
+    /// What one process uses; says whether all its files were read.
+    fn files_of(&mut self, pid: u32) -> bool {
         let mut used: BTreeMap<DevId, (HeldBy, String)> = BTreeMap::new();
         if let Some(table) = self.table(pid) {
             for (link, by) in LINKS {
@@ -38,10 +73,14 @@ impl Search<'_> {
                 files.extend(name.parse::<u32>());
             }
         });
-        self.files_left_out |= files.len() > room;
+        let mut is_whole = files.len() <= room;
         files.truncate(room);
         self.files_left = self.files_left.saturating_sub(files.len());
-        for file in files {
+        for (count, file) in files.into_iter().enumerate() {
+            if count.is_multiple_of(FILES_A_LOOK) && now() >= self.until {
+                is_whole = false;
+                break;
+            }
             let Ok(info) = self.root.bytes(&format!("proc/{pid}/fdinfo/{file}")) else { continue };
             let Some(dev) = mount_of(&info).and_then(|id| self.mounts.get(&id)).copied() else { continue };
             let path =
@@ -56,14 +95,13 @@ impl Search<'_> {
                 holders.push(holder(self.root, &self.first, pid, path, by));
             }
         }
+        is_whole
     }
 
     /// The points of a process's namespace that are asked about, and what stands on them.
     fn table(&self, pid: u32) -> Option<&Vec<Point>> {
-        let (_, file) = open(self.root, pid).ok()?;
-        let mut head = Vec::new();
-        (&file).take(HEAD).read_to_end(&mut head).ok()?;
-        self.points.get(&first_mount(&head).ok()?)
+        let (_, _, first) = self.first_mount_of(pid).ok()?;
+        self.points.get(&first)
     }
 }
 

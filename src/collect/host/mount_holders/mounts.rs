@@ -1,28 +1,33 @@
 //! Mounts of the devices that are asked about, in the mount namespaces of all processes.
 //!
 //! A process without privileges can make a table of its own as large as it likes, so tables are read line by line, and
-//! what is read of one, of all, and for how long is bounded. Those that are small come first.
+//! what is read of one, of all, and for how long is bounded. The pod of which least was read comes next, and of its
+//! tables those that are small: large ones displace only those of their own pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use nix::errno::Errno;
 
 use super::process::holder;
-use super::{Search, now};
+use super::turns::Turns;
+use super::{MAX_TIME, Search, later, now};
 use crate::collect::host::failures::Failures;
 use crate::collect::host::mountinfo::Line;
 use crate::collect::host::root::{Bounds, End, Root, TextLine};
-use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountId, Unknown};
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
 
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 pub(super) const HEAD: u64 = 64;
 /// Bytes of the host's table, and of a line of any.
 const HOST_BYTES: usize = 128 << 20;
 const LINE_BYTES: usize = 256 << 10;
-/// Bytes of a namespace's table: at first, when all are looked at, and then of those that have more.
-const SMALL_BYTES: usize = 1 << 20;
+/// Bytes of a namespace's table: at first, at the end, and by how much the bound grows between.
+const SMALL_BYTES: usize = 64 << 10;
+const GROWTH: usize = 4;
+/// What opening a table costs beside its bytes, as bytes of its owner.
+const TABLE_COST: usize = 4 << 10;
 pub(super) const LARGE_BYTES: usize = 16 << 20;
 /// Mounts of the host.
 const MAX_NUMBERS: usize = 200_000;
@@ -32,6 +37,16 @@ const MAX_MOUNTS: usize = 16_384;
 const LINES_A_LOOK: usize = 256;
 /// What one kept path takes beside its bytes.
 const POINT_BYTES: usize = 64;
+
+/// The table of one namespace.
+#[derive(Debug)]
+pub(super) struct Table {
+    first: MountId,
+    /// The processes in it, the lowest number first: each may end before it is read.
+    pids: VecDeque<u32>,
+    /// How much of it is read.
+    bytes: usize,
+}
 
 /// A mount point, and what is mounted there.
 pub(super) type Point = (String, DevId);
@@ -79,58 +94,96 @@ impl Search<'_> {
         self.keep(first, (path, &file), HOST_BYTES, found)
     }
 
-    /// Looks at the namespace of each process; at those with large tables last.
+    /// Reads the table of each namespace: as long as there is room, in turns of the owners and with growing bounds.
     pub(super) fn mounts(&mut self, pids: &[u32], failures: &mut Failures) {
-        let mut large = Vec::new();
-        for pid in pids {
-            match self.namespace(*pid) {
-                Ok(Some((path, file, first))) => {
-                    if self.read(*pid, first, (&path, &file), SMALL_BYTES, failures) == End::TooLarge {
-                        large.push((*pid, first));
-                    }
+        let mut turns = self.namespaces(pids, failures);
+        self.until = later(MAX_TIME);
+        while let Some((owner, table)) = turns.pop() {
+            let pid = table.pids.front().copied().unwrap_or_default();
+            let name = || self.root.name(&format!("proc/{pid}/mountinfo"));
+            let why = if self.bytes_left == 0 {
+                format!("no more mount tables are read at once than up to {}", name())
+            } else if now() >= self.until {
+                format!("{} was not read to its end in time", name())
+            } else {
+                let before = self.bytes_left;
+                if let Some(larger) = self.read_table(table, failures) {
+                    turns.push(owner, larger);
                 }
-                Ok(None) => {}
-                // It ended meanwhile.
-                Err(why) if why.cause == Cause::Missing => {}
-                Err(why) => failures.note(why),
-            }
-        }
-        for (pid, first) in large {
-            let Ok((path, file)) = open(self.root, pid) else { continue };
-            self.read(pid, first, (&path, &file), LARGE_BYTES, failures);
+                turns.spend(owner, before.saturating_sub(self.bytes_left).saturating_add(TABLE_COST));
+                continue;
+            };
+            failures.note(Unknown::new(Cause::TooLarge, format!("{why}, and {} others wait", turns.len())));
+            return;
         }
     }
 
-    /// Opens a process's mount table; none where its namespace has been looked at.
-    fn namespace(&mut self, pid: u32) -> Result<Option<(String, File, MountId)>, Unknown> {
+    /// Finds the namespaces that were not read yet, each by its first process.
+    pub(super) fn namespaces(&mut self, pids: &[u32], failures: &mut Failures) -> Turns<Table> {
+        let mut tables: BTreeMap<MountId, VecDeque<u32>> = BTreeMap::new();
+        self.until = later(MAX_TIME);
+        for pid in pids {
+            if now() >= self.until {
+                let why = format!("the mount namespace of process {pid} and of those after it was not found in time");
+                failures.note(Unknown::new(Cause::TooLarge, why));
+                break;
+            }
+            let first = match self.first_mount_of(*pid) {
+                Ok((_, _, first)) => first,
+                // It ended meanwhile.
+                Err(why) if why.cause == Cause::Missing => continue,
+                Err(why) => {
+                    failures.note(why);
+                    continue;
+                }
+            };
+            if !self.seen.contains(&first) {
+                tables.entry(first).or_default().push_back(*pid);
+            }
+        }
+        let mut turns = Turns::default();
+        for (first, pids) in tables {
+            let owner = self.owner(pids.front().copied().unwrap_or_default());
+            turns.push(owner, Table { first, pids, bytes: SMALL_BYTES });
+        }
+        turns
+    }
+
+    /// Opens a table by the first of its processes that has it still; none where all have ended, and the namespace with them.
+    fn open_table(&self, table: &mut Table, failures: &mut Failures) -> Option<(u32, String, File)> {
+        while let Some(pid) = table.pids.front().copied() {
+            match self.first_mount_of(pid) {
+                Ok((path, file, first)) if first == table.first => return Some((pid, path, file)),
+                Err(why) if why.cause != Cause::Missing => failures.note(why),
+                Ok(_) | Err(_) => {}
+            }
+            table.pids.pop_front();
+        }
+        None
+    }
+
+    /// Opens a process's mount table, and reads the number of its first mount.
+    pub(super) fn first_mount_of(&self, pid: u32) -> Result<(String, File, MountId), Unknown> {
         let (path, mut file) = open(self.root, pid)?;
         let failed = |e: std::io::Error| self.root.unknown(&path, errno(&e));
         let mut head = Vec::new();
         (&file).take(HEAD).read_to_end(&mut head).map_err(failed)?;
         let first = first_mount(&head).map_err(|reason| self.root.malformed(&path, reason))?;
-        if !self.seen.insert(first) {
-            return Ok(None);
-        }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Some((path, file, first)))
+        Ok((path, file, first))
     }
 
-    /// Reads a table up to a bound, and notes a holder for each device that is asked about and mounted there. `TooLarge` says that
-    /// there is more of it, which a larger bound would give.
-    fn read(
-        &mut self,
-        pid: u32,
-        first: MountId,
-        (path, file): (&str, &File),
-        bytes: usize,
-        failures: &mut Failures,
-    ) -> End {
+    /// Reads a table up to its bound, and notes a holder for each device that is asked about and mounted there. Returns the table
+    /// with a larger bound where there is more of it.
+    pub(super) fn read_table(&mut self, mut table: Table, failures: &mut Failures) -> Option<Table> {
+        let (pid, path, file) = self.open_table(&mut table, failures)?;
+        let (first, bytes) = (table.first, table.bytes);
         let bound = bytes.min(self.bytes_left);
         let (mut read, mut lines, mut found) = (0usize, 0usize, Found::default());
         let (until, bounds) = (self.until, Bounds { bytes: bound, line: LINE_BYTES });
         let end = self.root.each_line(
-            path,
-            file,
+            &path,
+            &file,
             bounds,
             |bytes| read = read.saturating_add(bytes.len()),
             |line| {
@@ -141,14 +194,17 @@ impl Search<'_> {
         );
         // What does not fit counts as well: it was read.
         self.bytes_left = self.bytes_left.saturating_sub(read.max(if end == Ok(End::TooLarge) { bound } else { 0 }));
-        let name = self.root.name(path);
+        let name = self.root.name(&path);
+        let mut larger = None;
         match end {
-            Err(why) if why.cause == Cause::Missing => return End::Whole,
+            Err(why) if why.cause == Cause::Missing => return None,
             Err(why) => {
                 failures.note(why);
-                return End::Whole;
+                return None;
             }
-            Ok(End::TooLarge) if bound == SMALL_BYTES => return End::TooLarge,
+            Ok(End::TooLarge) if bytes < LARGE_BYTES => {
+                larger = Some(Table { bytes: bytes.saturating_mul(GROWTH).min(LARGE_BYTES), ..table });
+            }
             Ok(End::TooLarge) if bound < bytes => {
                 failures.note(Unknown::new(
                     Cause::TooLarge,
@@ -165,21 +221,28 @@ impl Search<'_> {
             Ok(End::Whole) => {}
         }
         if let Some(reason) = found.malformed {
-            failures.note(self.root.malformed(path, reason));
+            failures.note(self.root.malformed(&path, reason));
         }
         let mut points: BTreeMap<DevId, &String> = BTreeMap::new();
         for (point, dev) in &found.points {
             points.entry(*dev).or_insert(point);
         }
         for (dev, point) in points {
-            if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MAX_HOLDERS) {
+            let room = |holders: &&mut Vec<MountHolder>| {
+                holders.len() < MAX_HOLDERS && holders.iter().all(|holder| holder.pid != pid)
+            };
+            if let Some(holders) = self.held.get_mut(&dev).filter(room) {
                 holders.push(holder(self.root, &self.first, pid, point.clone(), HeldBy::Mount));
             }
         }
-        if let Err(why) = self.keep(first, (path, file), LARGE_BYTES.min(self.bytes_left), found) {
+        let kept = self.keep(first, (&path, &file), bytes.min(self.bytes_left), found);
+        // Where the table is read again, what is missing now may come then.
+        if let Err(why) = kept
+            && larger.is_none()
+        {
             failures.note(why);
         }
-        End::Whole
+        larger
     }
 
     /// Notes a line where it is a mount of a device that is asked about.
@@ -218,9 +281,18 @@ impl Search<'_> {
         if found.mounts.is_empty() {
             return Ok(());
         }
-        let room = MAX_MOUNTS.saturating_sub(self.mounts.len());
-        let mut is_cut = found.mounts.len() > found.points.len().min(room);
-        self.mounts.extend(found.mounts.into_iter().take(room));
+        let mut is_cut = found.mounts.len() > found.points.len();
+        for (number, dev) in found.mounts {
+            if self.mounts.len() < MAX_MOUNTS {
+                self.mounts.insert(number, dev);
+            } else {
+                is_cut |= !self.mounts.contains_key(&number);
+            }
+        }
+        // Of a table that was read in part before.
+        for (point, _) in self.points.remove(&first).unwrap_or_default() {
+            self.points_left = self.points_left.saturating_add(point.len().saturating_add(POINT_BYTES));
+        }
         let (own, until, mut room, mut read) = (found.points, self.until, self.points_left, 0usize);
         let mut points = Vec::new();
         file.seek(SeekFrom::Start(0)).map_err(|e| self.root.unknown(path, errno(&e)))?;

@@ -1,10 +1,26 @@
 //! A process as a holder: its name, its control group and its pod.
 
+use super::Search;
 use crate::collect::host::root::Root;
 use crate::facts::{HeldBy, MountHolder, pod_uid_of};
 
 /// No path of a mount is longer, but for what a process makes of it.
 const MAX_POINT: usize = 4096;
+
+/// Levels of a control group that is no pod's, by which it is an owner.
+const OWNER_LEVELS: usize = 3;
+
+impl Search<'_> {
+    /// The number of the pod that a process is of, else of its control group's upper levels: a session of a user or a service.
+    pub(super) fn owner(&mut self, pid: u32) -> usize {
+        let cgroup = self.root.bytes(&format!("proc/{pid}/cgroup")).ok().and_then(|bytes| parse_cgroup(&bytes));
+        let cgroup = from_root(&cgroup.unwrap_or_default(), &self.first);
+        let name =
+            pod_uid_of(&cgroup).unwrap_or_else(|| cgroup.split('/').take(OWNER_LEVELS).collect::<Vec<_>>().join("/"));
+        let next = self.owners.len();
+        *self.owners.entry(name).or_insert(next)
+    }
+}
 
 /// A process that holds something at a path.
 pub(super) fn holder(root: &Root, first: &str, pid: u32, mut point: String, by: HeldBy) -> MountHolder {

@@ -398,3 +398,33 @@ fn of_two_kubelets_the_one_that_fits_its_files_counts_else_neither() {
     let unknown = tree.read().unwrap_err();
     assert!(unknown.why.contains("20 and 40"), "{}", unknown.why);
 }
+
+/// Root may call any program kubelet: on a whole machine its settings count where what it would run with is there.
+#[test]
+fn a_lone_kubelet_that_does_not_fit_its_files_is_named_and_not_believed() {
+    let tree = Tree::new();
+    tree.process(1, "systemd", &[]).write("var/lib/kubelet/x", "");
+    let read = || {
+        let root = tree.root();
+        let mut look = Processes { root: &root, path: String::new(), bytes: Vec::new() };
+        let running = look.kubelet(20).ok().flatten().unwrap();
+        let mut others = Others { first: true, ..Others::default() };
+        match believed(&root, running, ROOT, &mut others) {
+            Some(running) => of_process(&root, &running, ROOT).map(|config| config.root_dir),
+            None => without_process(&root, ROOT, others).map(|config| config.root_dir),
+        }
+    };
+    for (argument, path) in
+        [("--root-dir=/evil", "evil"), ("--config=/evil/k.yaml", "evil/k.yaml"), ("--config-dir=/evil/d", "evil/d")]
+    {
+        tree.process(20, "kubelet", &[argument]);
+        let unknown = read().unwrap_err();
+        assert!(unknown.why.contains("process 20 is called kubelet") && unknown.why.contains(path), "{unknown}");
+    }
+    tree.process(20, "kubelet", &["--root-dir=/outer", "--config=/k.yaml"]).write("outer/x", "").write("k.yaml", KIND);
+    assert_eq!(read().unwrap(), "/outer");
+    tree.process(20, "kubelet", &[]);
+    assert_eq!(read().unwrap(), ROOT);
+    fs::remove_dir_all(tree.0.path().join("var")).unwrap();
+    assert!(read().unwrap_err().why.contains("/var/lib/kubelet is not there"));
+}

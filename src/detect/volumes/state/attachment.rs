@@ -1,6 +1,7 @@
 //! What an EBS volume's attachment to this node amounts to: one state, by one table (decision 0006).
 
-use super::completion::{StateSet, facts};
+use super::completion::{Fact, StateSet, facts};
+use crate::facts::Unknown;
 use crate::finding::Kind;
 
 facts! {
@@ -307,14 +308,19 @@ impl Facts {
         set
     }
 
-    /// Where it is not known whether a pod runs without the volume, that none does: for a statement that a pod's running makes worse,
-    /// not untrue.
-    pub fn assume_no_pod_runs_without(&mut self) {
-        if self.pod.is_err() {
-            self.pod = Ok(PodSide::Has);
+    /// What lookups usually say of a volume that a pod waits for, where they are missing for one of these reasons: that no pod
+    /// runs without it, that it stands in no other's place, and of its VolumeAttachment what is given.
+    pub fn assume_usual(&mut self, order: Option<Order>, may: impl Fn(&Unknown) -> bool) {
+        fn assume<T>(fact: &mut Fact<T>, usual: T, may: impl Fn(&Unknown) -> bool) {
+            if fact.as_ref().is_err_and(|missing| may(&missing.why)) {
+                *fact = Ok(usual);
+            }
         }
-        if self.users.is_err() {
-            self.users = Ok(Users::Wait);
+        assume(&mut self.pod, PodSide::Has, &may);
+        assume(&mut self.users, Users::Wait, &may);
+        assume(&mut self.place, Place::Own, &may);
+        if let Some(order) = order {
+            assume(&mut self.order, order, &may);
         }
     }
 }
@@ -386,8 +392,9 @@ mod tests {
         }
     }
 
-    /// The sources that each fact is read from, in the order of the facts. Whose place it is rests on facts of two volumes.
-    const SOURCES: [&[Source]; 9] = [
+    /// The sources that each fact is read from, in the order of the facts. Whose place it is rests on facts of two volumes, of which
+    /// one is not on the Node: which drivers may have attached that one is known by the CSINode.
+    const SOURCES: [&[Source]; 10] = [
         &[Source::Node],
         &[Source::Node],
         &[Source::BlockDevices],
@@ -396,7 +403,18 @@ mod tests {
         &[Source::Filesystems, Source::BlockDevices],
         &[Source::VolumeAttachments],
         &[Source::Pods, Source::PersistentVolumes],
-        &[Source::MountHolders, Source::PodCgroups, Source::Mounts],
+        &[Source::MountHolders, Source::PodCgroups, Source::Mounts, Source::Pods, Source::BlockDevices],
+        &[
+            Source::Node,
+            Source::BlockDevices,
+            Source::Mounts,
+            Source::Filesystems,
+            Source::VolumeAttachments,
+            Source::Pods,
+            Source::PodCgroups,
+            Source::PersistentVolumes,
+            Source::CsiNode,
+        ],
     ];
 
     /// Facts that cannot stand beside each other: whose place it is follows from the others, and only a pod
@@ -451,6 +469,7 @@ mod tests {
                 each(known, |known, value| known.order = value, of),
                 each(known, |known, value| known.users = value, of),
                 each(known, |known, value| known.pod = value, of),
+                each(known, |known, value| known.place = value, of),
             ];
             for (sources, _) in SOURCES.iter().zip(decides).filter(|(_, decides)| *decides) {
                 found = found.with(SourceSet::of(sources));

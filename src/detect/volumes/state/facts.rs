@@ -1,14 +1,16 @@
 //! The facts of a volume, each by the sources that tell it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::SignedDuration;
 
 use super::attachment::{Beneath, Controller, Device, Facts, Kubelet, Mounted, Order, Place, PodSide, Staging, Users};
 use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
-use super::{Volume, csi, find, xen};
+use super::{Parts, Volume, csi, find, xen};
 use crate::facts::{
-    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MAX_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, Tri, Unknown,
-    VolumeAttachment, VolumeId, VolumePath, handle_hash,
+    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MAX_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, PodUid, Tri,
+    Unknown, VolumeAttachment, VolumeId, VolumePath, handle_hash,
 };
 use crate::finding::Evidence;
 
@@ -16,7 +18,7 @@ use crate::finding::Evidence;
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// All of them but the place, which is found over all volumes.
-pub(super) fn of(volume: &Volume<'_>) -> Facts {
+pub(super) fn of(volume: &Volume<'_>, all_pods_have_theirs: bool) -> Facts {
     let device = device(volume);
     let mounts = match &device {
         Ok(_) => mounts(volume),
@@ -30,7 +32,7 @@ pub(super) fn of(volume: &Volume<'_>) -> Facts {
         staging: staging(volume),
         beneath: device.clone().and_then(|_| beneath(volume)),
         order: order(volume),
-        pod: pod_side(volume, &users),
+        pod: pod_side(volume, &users, all_pods_have_theirs),
         place: Ok(Place::Own),
         device,
         mounts,
@@ -119,7 +121,12 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
 fn order(volume: &Volume<'_>) -> Fact<Order> {
     let ask = |why| Box::new(Missing { why, lookup: volume.ask().into_iter().next() });
     let Some(attachment) = volume.attachment().map_err(ask)? else { return Ok(Order::None) };
-    Ok(order_of(volume, attachment.value))
+    let order = order_of(volume, attachment.value);
+    // The driver may learn of a volume late: where EC2 itself was asked and did not answer, it may have the volume.
+    match volume.parts.ec2_by_id_failed(&volume.id).filter(|_| order == Order::NotFound) {
+        Some(why) => Err(Box::new(Missing { why, lookup: Some(volume.ask_ec2()) })),
+        None => Ok(order),
+    }
 }
 
 fn order_of(volume: &Volume<'_>, attachment: &VolumeAttachment) -> Order {
@@ -169,7 +176,7 @@ impl<'v> Volume<'v> {
     /// Pods that run with its claim, and are to go on.
     fn running(&self) -> impl Iterator<Item = &'v Pod> {
         let users = self.users().unwrap_or_default();
-        users.into_iter().filter(|pod| pod.phase == PodPhase::Running && pod.deleting.is_none())
+        users.into_iter().filter(|pod| may_run_without(pod))
     }
 
     /// The first pod that runs without it, with what shows that.
@@ -260,9 +267,48 @@ impl<'v> Volume<'v> {
     }
 }
 
-fn pod_side(volume: &Volume<'_>, users: &Fact<Users>) -> Fact<PodSide> {
+/// Whether each pod that runs here has a volume mounted for each of its claims: then none runs without one, whatever the
+/// PersistentVolumes are called and whether or not they can be asked for.
+pub(super) fn all_pods_have_theirs(parts: &Parts<'_>) -> bool {
+    let (Ok(pods), Ok(mounts)) = (parts.pods.seen(), parts.mounts.seen()) else { return false };
+    if pods.value.incomplete().is_some() {
+        return false;
+    }
+    let node = mounts.value.values().find(|mount| &*mount.point == "/").map(|mount| mount.dev);
+    let mut mounted: BTreeMap<&PodUid, BTreeSet<&str>> = BTreeMap::new();
+    for mount in mounts.value.values() {
+        match &mount.volume {
+            // A volume that is made for the pod alone is a tmpfs, or a bind of the node's own disk.
+            Some(VolumePath::Pod { pod, plugin, name })
+                if PERSISTENT.contains(&plugin.as_str()) && &*mount.fstype != "tmpfs" && Some(mount.dev) != node =>
+            {
+                mounted.entry(pod).or_default().insert(name);
+            }
+            Some(VolumePath::RawBlock { pod: Some(pod), pv }) => {
+                mounted.entry(pod).or_default().insert(pv);
+            }
+            _ => {}
+        }
+    }
+    let mut running = pods.value.values().filter(|pod| may_run_without(pod) && !pod.claims.is_empty());
+    running.all(|pod| {
+        let claims: BTreeSet<&String> = pod.claims.iter().collect();
+        mounted.get(pod.node_uid()).is_some_and(|mounted| mounted.len() >= claims.len())
+    })
+}
+
+/// Plugins of the kubelet's that PersistentVolumes on EC2 have.
+const PERSISTENT: [&str; 4] =
+    ["kubernetes.io~csi", "kubernetes.io~aws-ebs", "kubernetes.io~nfs", "kubernetes.io~local-volume"];
+
+/// Whether it runs, and is to go on.
+fn may_run_without(pod: &Pod) -> bool {
+    pod.phase == PodPhase::Running && pod.deleting.is_none()
+}
+
+fn pod_side(volume: &Volume<'_>, users: &Fact<Users>, all_pods_have_theirs: bool) -> Fact<PodSide> {
     if let Err(why) = users {
-        return Err(why.clone());
+        return if all_pods_have_theirs { Ok(PodSide::Has) } else { Err(why.clone()) };
     }
     let mut missing = None;
     for pod in volume.running() {

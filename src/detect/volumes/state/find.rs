@@ -39,9 +39,10 @@ pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<
     }
     let mut all: Vec<Volume<'v>> = all.into_values().collect();
     find_mounts(parts, &mut all);
+    let all_pods_have_theirs = facts::all_pods_have_theirs(parts);
     for volume in &mut all {
         volume.users = volume.find_users();
-        volume.facts = facts::of(volume);
+        volume.facts = facts::of(volume, all_pods_have_theirs);
     }
     facts::find_places(&mut all);
     all.iter_mut().for_each(Volume::find_states);

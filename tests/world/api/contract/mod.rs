@@ -46,6 +46,7 @@ pub const CONTRACT: &[Behaviour] = &[
     ("metadata.name selects one", reads::by_name),
     ("spec.nodeName and status.phase select pods, in all namespaces or in one", reads::pods),
     ("a list in pages is one state of the world", reads::pages),
+    ("a list from the server's memory (version 0) is one page, whatever the limit", reads::memory),
     ("a continue token that is too old is 410 Expired", reads::old_page),
     ("a list of an exact version that is too old is 410 Expired", reads::old_list),
     ("a list of a version that is yet to come is 504 Timeout", reads::future_list),

@@ -138,6 +138,20 @@ pub fn pages(server: &Server<'_>) -> Result<()> {
     Ok(())
 }
 
+pub fn memory(server: &Server<'_>) -> Result<()> {
+    let list = five(server, "memory")?;
+    // Its memory may be a moment behind.
+    for _ in 0..50 {
+        let first = server.get(&format!("{list}?limit=2&resourceVersion=0"))?;
+        ensure!(first["metadata"].get("continue").is_none(), "a page of a list from memory: {first}");
+        if names(&first) == ["a", "b", "c", "d", "e"] {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    anyhow::bail!("five config maps never came from the server's memory")
+}
+
 fn five(server: &Server<'_>, namespace: &str) -> Result<String> {
     server.hands.namespace(namespace)?;
     for name in ["a", "b", "c", "d", "e"] {
