@@ -6,6 +6,7 @@ pub mod cluster;
 mod ec2;
 mod identity;
 mod kube_connection;
+mod kubelet_connection;
 pub mod landlock;
 pub mod lock;
 pub mod look;
@@ -46,6 +47,7 @@ use crate::wake::Waker;
 use ec2::Ec2Connection;
 use identity::MachineIds;
 use kube_connection::KubeConnection;
+use kubelet_connection::KubeletConnection;
 use lock::Lock;
 use schedule::Schedule;
 use serve::socket::Binder;
@@ -101,6 +103,7 @@ struct Agent {
     host_reader: HostReader,
     api: KubeConnection,
     ec2: Ec2Connection,
+    kubelet: KubeletConnection,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -110,6 +113,8 @@ struct Agent {
     history: History,
     publishing: Publishing,
     lookups: Vec<Lookup>,
+    /// Waits before this one that were cut short.
+    woken_in_a_row: u32,
 }
 
 /// Where the end of a cycle is shown.
@@ -244,12 +249,14 @@ impl Agent {
         }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0)]);
+        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0), ("kubelet", 0)]);
+        figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
         let schedule = Schedule::new(config.interval);
         Ok(Self {
             host_reader,
             api,
             ec2: Ec2Connection::open(config, clock, Pace::Fleet),
+            kubelet: KubeletConnection::open(config, clock),
             clock,
             engine,
             schedule,
@@ -259,13 +266,14 @@ impl Agent {
             history: History::default(),
             publishing,
             lookups: Vec::new(),
+            woken_in_a_row: 0,
         })
     }
 
     /// Looks at what is due, evaluates it, and publishes.
     async fn cycle(&mut self) {
         let begun = self.clock.now();
-        let due = self.schedule.take_due(begun);
+        let due = self.schedule.take_due_first(begun);
         self.api.mend(&self.state, self.clock).await;
         let lookups = std::mem::take(&mut self.lookups);
         let to =
@@ -273,9 +281,15 @@ impl Agent {
         let of_host: Vec<_> = to(Provider::Host);
         let _ = self.api.look_up(to(Provider::Api));
         let _ = self.ec2.look_up(to(Provider::Ec2), &self.engine);
-        let mut seen = self.host_reader.collect(self.clock, due, &of_host).await;
+        let mut seen = self.host_reader.collect(self.clock, due.first, &of_host).await;
+        if !due.beside.is_empty() && !self.has_same_devices(&seen) {
+            self.schedule.was_read(due.beside, begun);
+            seen.extend(self.host_reader.collect(self.clock, due.beside, &[]).await);
+        }
         seen.extend(self.api.take());
         seen.extend(self.ec2.take());
+        let _ = self.kubelet.follow(&seen, self.clock.now());
+        seen.extend(self.kubelet.take());
         // What a copy does not say of its own time, no state file can stand in for.
         if self.clock.hides(Source::BootHistory).is_none() {
             self.state.replace(&mut seen, begun);
@@ -287,13 +301,22 @@ impl Agent {
         self.state.save(self.clock.now(), &self.engine);
     }
 
+    /// Whether the mount table that was just read has the mounts of block devices that the one before had.
+    fn has_same_devices(&self, seen: &[Observation]) -> bool {
+        let now = seen.iter().find_map(|observation| match observation {
+            Observation::Mounts(reading) => reading.known().ok(),
+            _ => None,
+        });
+        let before = self.engine.view().mounts.known().ok();
+        now.zip(before).is_some_and(|(now, before)| now.has_same_devices(before.value))
+    }
+
     fn evaluate(&mut self, seen: Vec<Observation>) -> Step {
         let now = self.clock.now();
         let (detectors, mut mark) = (&mut self.figures.detectors, Instant::now());
-        self.engine.step_each(now, seen, &mut |detector, evaluations| {
+        self.engine.step_each(now, seen, &mut |_, evaluations| {
             let done = Instant::now();
-            let figures = detectors.entry(detector.name()).or_default();
-            figures.ran(now.wall, done - mark, evaluations);
+            detectors.ran(done - mark, evaluations);
             mark = done;
         })
     }
@@ -305,7 +328,7 @@ impl Agent {
             if matches!(transition.change, Change::Expired | Change::Displaced) {
                 self.api.forget(&transition.finding);
             }
-            *self.figures.transitions_total.entry(change(transition.change)).or_default() += 1;
+            *self.figures.transitions_total.entry(transition.change.name()).or_default() += 1;
         }
         self.schedule.answer((&step.lookups, &step.askers), self.clock.now(), &mut self.lookups);
         if let Some((wait, sources)) = step.wake {
@@ -317,7 +340,6 @@ impl Agent {
         let now = self.clock.now();
         let took = now.since(&begun).unwrap_or_default();
         self.figures.cycles_total += 1;
-        self.figures.cycle_duration_seconds_last = took.as_secs_f64();
         self.figures.cycle_duration_seconds_sum += took.as_secs_f64();
         self.figures.stuck_reads = self.host_reader.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
@@ -339,48 +361,43 @@ impl Agent {
     async fn wait(&mut self, stop: &mut Stop) -> Option<()> {
         let begun = self.clock.now();
         let mut woken = false;
+        let mut longest = schedule::rest(self.woken_in_a_row);
         loop {
             let now = self.clock.now();
             let mut rest = self.schedule.next_due(now);
             if woken {
-                // The rest of what is going on comes within a second: a mount is rarely alone.
-                rest = WAKE_DEBOUNCE.saturating_sub(now.since(&begun).unwrap_or_default());
+                // The rest of what is going on comes within a second or two.
+                rest = longest.saturating_sub(now.since(&begun).unwrap_or_default());
             }
             tokio::select! {
                 () = stop.asked() => return None,
                 () = sleep(rest) => break,
                 wake = self.waker.next() => {
                     *self.figures.wakes_total.entry(wake.name()).or_default() += 1;
-                    self.schedule.hasten(wake.sources(), now);
+                    self.schedule.hasten(wake.first_sources(), now);
                     woken = true;
                 }
                 () = self.api.news() => {
                     *self.figures.wakes_total.entry("api").or_default() += 1;
+                    // What the API server says shows within a second.
+                    longest = longest.min(schedule::rest(0));
                     woken = true;
                 }
                 () = self.ec2.news() => {
                     *self.figures.wakes_total.entry("ec2").or_default() += 1;
                     woken = true;
                 }
+                () = self.kubelet.news() => {
+                    *self.figures.wakes_total.entry("kubelet").or_default() += 1;
+                    woken = true;
+                }
             }
         }
+        self.woken_in_a_row = if woken { self.woken_in_a_row.saturating_add(1) } else { 0 };
         if !woken {
             *self.figures.wakes_total.entry("clock").or_default() += 1;
         }
         Some(())
-    }
-}
-
-fn change(change: Change) -> &'static str {
-    match change {
-        Change::Suspected => "suspected",
-        Change::Confirmed => "confirmed",
-        Change::Escalated => "escalated",
-        Change::Resolved => "resolved",
-        Change::Dropped => "dropped",
-        Change::Unverified => "unverified",
-        Change::Expired => "expired",
-        Change::Displaced => "displaced",
     }
 }
 
@@ -394,7 +411,7 @@ fn log(transition: &Transition) {
     let since = transition.first_seen.to_string();
     match (transition.change, finding.severity) {
         (Change::Suspected | Change::Dropped | Change::Displaced, _) => {
-            debug!(kind, severity, %object, message = %message, change = change(transition.change));
+            debug!(kind, severity, %object, message = %message, change = transition.change.name());
         }
         (Change::Unverified, _) => {
             info!(kind, severity, %object, since, "unverified, as it can no longer be evaluated: {}", finding.message);
@@ -406,6 +423,6 @@ fn log(transition: &Transition) {
             info!(kind, severity, %object, since, "resolved: {}", ended::of(finding, transition.last_raised));
         }
         (_, Severity::Info) => info!(kind, severity, %object, since, "confirmed: {}", finding.message),
-        _ => warn!(kind, severity, %object, since, "{}: {}", change(transition.change), finding.message),
+        _ => warn!(kind, severity, %object, since, "{}: {}", transition.change.name(), finding.message),
     }
 }

@@ -51,6 +51,8 @@ pub struct Config {
     pub kubelet_root: String,
     /// The kubelet's configuration file, for where no process is called kubelet.
     pub kubelet_config: Option<String>,
+    /// Where the kubelet of this node is asked for its configuration; it is not asked where absent.
+    pub kubelet_address: Option<SocketAddr>,
     /// The directory of the container images.
     pub container_image_root: Option<String>,
     /// Where the ledger is kept over restarts.
@@ -86,6 +88,7 @@ impl Default for Config {
             cluster_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
             kubelet_config: None,
+            kubelet_address: None,
             container_image_root: None,
             state_dir: None,
             probe_xfs: false,

@@ -9,7 +9,7 @@ pub mod volumes;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
+pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Moment, Raised};
 
 use crate::facts::{EvictionSignal, SourceSet, Unknown};
 use crate::finding::{Headroom, Kind, KindEvaluation, for_each_kind};
@@ -59,17 +59,28 @@ pub struct Detector {
     pub decides: SourceSet,
     /// These it can do without: they only add evidence.
     pub uses: SourceSet,
+    /// Of these each reading counts, and not only one of another value.
+    pub readings: SourceSet,
     /// One evaluation for each of its kinds.
     pub evaluate: Evaluate,
+}
+
+/// What a detector came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    /// One for each of its kinds.
+    pub evaluations: Vec<KindEvaluation>,
+    /// Whether it asked for the time: it may come to something else later, by the same inputs.
+    pub by_time: bool,
 }
 
 /// How a detector is asked.
 #[derive(Debug)]
 pub enum Evaluate {
     /// By inputs that are its type: it says itself what it could not evaluate.
-    Typed(fn(&View, &Settings) -> Vec<KindEvaluation>),
+    Typed(fn(&View, &Settings) -> Evaluated),
     /// By these, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
-    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<KindEvaluation>),
+    OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Evaluated),
 }
 
 macro_rules! declare {
@@ -86,21 +97,31 @@ macro_rules! declare {
 }
 for_each_kind!(declare);
 
-/// The evaluations of every detector that one of these sources can have changed. Each is passed on as it comes.
-pub fn evaluate(
-    view: &View,
-    settings: &Settings,
-    fresh: SourceSet,
-    each: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
-) -> Vec<KindEvaluation> {
-    let mut all = Vec::new();
-    let volumes = OnceCell::new();
-    for detector in DETECTORS.iter().filter(|d| d.reads().meets(fresh)) {
-        let evaluations = detector.run(view, settings, &volumes);
-        each(detector, &evaluations);
-        all.extend(evaluations);
+/// One moment's evaluations: what detectors share is worked out for the first that asks.
+pub struct Session<'v> {
+    view: &'v View,
+    settings: &'v Settings,
+    volumes: OnceCell<Volumes<'v>>,
+}
+
+impl<'v> Session<'v> {
+    /// Nothing is evaluated yet.
+    #[must_use]
+    pub fn new(view: &'v View, settings: &'v Settings) -> Self {
+        Self { view, settings, volumes: OnceCell::new() }
     }
-    all
+
+    /// Evaluates, or says for each kind why not.
+    #[must_use]
+    pub fn run(&self, detector: &Detector) -> Evaluated {
+        match detector.evaluate {
+            Evaluate::Typed(run) => run(self.view, self.settings),
+            Evaluate::OfVolumes(run) => {
+                let volumes = self.volumes.get_or_init(|| Volumes::of(self.view, &self.settings.ebs));
+                run(self.view, self.settings, volumes)
+            }
+        }
+    }
 }
 
 impl Detector {
@@ -108,14 +129,6 @@ impl Detector {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.kinds.first().map_or("none", |kind| kind.name())
-    }
-
-    /// Evaluates, or says for each kind why not.
-    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<KindEvaluation> {
-        match self.evaluate {
-            Evaluate::Typed(run) => run(view, settings),
-            Evaluate::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
-        }
     }
 
     /// Every source that it decides by.
@@ -170,6 +183,13 @@ pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(S
     } else {
         Vec::new()
     }
+}
+
+/// The evaluations of every detector that reads one of these sources.
+#[cfg(test)]
+pub(crate) fn evaluate(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<KindEvaluation> {
+    let session = Session::new(view, settings);
+    DETECTORS.iter().filter(|d| d.reads().meets(fresh)).flat_map(|d| session.run(d).evaluations).collect()
 }
 
 #[cfg(test)]

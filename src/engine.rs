@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::catalogue;
-use crate::detect::{self, Detector, Settings};
-use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
+use crate::detect::{self, Detector, Evaluated, Session, Settings};
+use crate::facts::{Lookup, NodeTime, Observation, SourceSet, Unknown};
 use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
-use crate::view::{RecentPods, Trends, View};
+use crate::view::{News, RecentPods, Trends, View};
 
 /// The detectors, what they see, and what became of their findings.
 #[derive(Clone, Debug)]
@@ -19,6 +19,9 @@ pub struct Engine {
     /// The last word of each detector on what it could not see.
     coverage: BTreeMap<Kind, Coverage>,
     lookups: BTreeMap<Kind, BTreeMap<Lookup, Severity>>,
+    /// Detectors, by their place in the list, whose last evaluation holds for as long as what they read stays the same: it raised
+    /// nothing, asked for nothing, and did not ask for the time.
+    settled: Vec<bool>,
 }
 
 /// The worst finding that a lookup is for.
@@ -43,6 +46,15 @@ pub struct Step {
     pub wake: Option<(Duration, SourceSet)>,
 }
 
+/// What a detector comes to once more that raised nothing and asked for nothing; none where a kind was never evaluated.
+fn unchanged(detector: &Detector, coverage: &BTreeMap<Kind, Coverage>) -> Option<Vec<KindEvaluation>> {
+    let again = |kind: &Kind| {
+        let coverage = coverage.get(kind)?.clone();
+        Some(KindEvaluation { coverage, ..KindEvaluation::new(*kind) })
+    };
+    detector.kinds.iter().map(again).collect()
+}
+
 impl Engine {
     /// An engine that has seen nothing but may remember since when findings stand.
     #[must_use]
@@ -54,6 +66,7 @@ impl Engine {
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            settled: vec![false; detect::DETECTORS.len()],
         }
     }
 
@@ -76,13 +89,11 @@ impl Engine {
         seen: Vec<Observation>,
         known: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
     ) -> Step {
-        let mut fresh = self.view.take(at, seen);
-        // A word that has just become too old is news, too.
-        fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
+        let news = self.view.take(at, seen);
         self.follow_trends(at);
-        self.follow_volumes(fresh);
+        self.follow_volumes(news.fresh);
         let mut step = Step::default();
-        for evaluation in detect::evaluate(&self.view, &self.settings, fresh, known) {
+        for evaluation in self.evaluate(news, known) {
             step.transitions.append(&mut self.enter(at, evaluation));
         }
         step.transitions.append(&mut self.ledger.cycle_time(at));
@@ -108,6 +119,41 @@ impl Engine {
         askers
     }
 
+    /// The evaluations of every detector that reads a fresh source. One that holds is not made again.
+    fn evaluate(
+        &mut self,
+        news: News,
+        known: &mut dyn FnMut(&'static Detector, &[KindEvaluation]),
+    ) -> Vec<KindEvaluation> {
+        let mut all = Vec::new();
+        let session = Session::new(&self.view, &self.settings);
+        for (detector, settled) in detect::DETECTORS.iter().zip(&mut self.settled) {
+            // Also where it is not evaluated now: the answer to a lookup becomes too old, and that is no news.
+            *settled &= !detector.reads().meets(news.changed);
+            if !detector.reads().meets(news.fresh) {
+                continue;
+            }
+            let holds = *settled && !detector.readings.meets(news.fresh);
+            let again = if holds { unchanged(detector, &self.coverage) } else { None };
+            let evaluations = match again {
+                Some(again) => {
+                    // Every test thereby holds what is left out against what would come of it.
+                    debug_assert_eq!(session.run(detector).evaluations, again, "{} was left out", detector.name());
+                    again
+                }
+                None => {
+                    let Evaluated { evaluations, by_time } = session.run(detector);
+                    let is_quiet = |e: &KindEvaluation| e.raised.is_empty() && e.lookups.is_empty();
+                    *settled = !by_time && evaluations.iter().all(is_quiet);
+                    evaluations
+                }
+            };
+            known(detector, &evaluations);
+            all.extend(evaluations);
+        }
+        all
+    }
+
     fn next_decision(&self) -> Option<(Duration, SourceSet)> {
         let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
         let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.reads());
@@ -122,10 +168,6 @@ impl Engine {
         let soon = suspected.map(|kind| (catalogue::row(kind).confirm_after(), detect::reads(kind)));
         let soon = soon.filter(|(wait, _)| *wait <= within);
         soon.reduce(|(wait, reads), (other, more)| (wait.max(other), reads.with(more)))
-    }
-
-    fn became_unknown(&self, source: Source) -> bool {
-        self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now))
     }
 
     fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
@@ -207,5 +249,59 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> LedgerState {
         LedgerState { pods: self.view.recent_pods.pods(), ..self.ledger.memory() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{
+        BlockDevice, BlockDevices, BootId, DevId, Ec2Attached, Inventory, IoStat, Mounts, Part, Reading, Source,
+    };
+
+    fn at(up: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn devices(up: u64, size: u64, reads: u64) -> Observation {
+        let io = Part::Known(IoStat { reads, ..IoStat::default() });
+        let device = BlockDevice { name: "nvme1n1".into(), size, io, ..BlockDevice::default() };
+        let value = BlockDevices::whole([(DevId { major: 259, minor: 1 }, device)]);
+        Observation::BlockDevices(Reading::Known { value, at: at(up) })
+    }
+
+    fn mounts(up: u64) -> Observation {
+        Observation::Mounts(Reading::Known { value: Mounts::whole([]), at: at(up) })
+    }
+
+    /// Whether the evaluation of DeadMount that the engine has would be left out now.
+    fn is_settled(engine: &Engine) -> bool {
+        let place = detect::DETECTORS.iter().position(|d| d.kinds.contains(&Kind::DeadMount)).unwrap();
+        engine.settled[place]
+    }
+
+    #[test]
+    fn an_evaluation_holds_while_what_it_reads_stays_the_same() {
+        let mut engine = Engine::new(Settings::default(), at(0), LedgerState::default());
+        engine.step(at(0), vec![mounts(0), devices(0, 8, 1)]);
+        assert!(is_settled(&engine));
+        let news = engine.view.take(at(10), vec![mounts(10), devices(10, 8, 2)]);
+        assert!(news.fresh.has(Source::BlockDevices) && !news.changed.has(Source::BlockDevices), "counters alone");
+        let news = engine.view.take(at(20), vec![devices(20, 16, 2)]);
+        assert!(news.changed.has(Source::BlockDevices), "another size");
+        let news = engine.view.take(at(61), vec![devices(61, 16, 2)]);
+        assert!(news.changed.has(Source::Mounts), "too old");
+    }
+
+    #[test]
+    fn an_answer_that_becomes_too_old_without_a_reading_ends_what_was_left_out() {
+        let mut engine = Engine::new(Settings::default(), at(0), LedgerState::default());
+        engine.step(at(0), vec![mounts(0), devices(0, 8, 1)]);
+        let place = detect::DETECTORS.iter().position(|d| d.kinds.contains(&Kind::UntaggedVolume)).unwrap();
+        engine.settled[place] = true;
+        let answer = Ec2Attached { instance: String::new(), volumes: Inventory::whole([]) };
+        engine.view.take(at(1), vec![Observation::Ec2Attached(Reading::Known { value: answer, at: at(1) })]);
+        engine.step(at(1500), Vec::new());
+        assert!(!engine.settled[place]);
     }
 }

@@ -28,12 +28,12 @@ mod volume_path;
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use cgroup::{
-    Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, PodCgroup, PodCgroups, PodUid, Qos,
-    RootMemory, pod_uid_of,
+    Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PodCgroup,
+    PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
 };
 pub use cluster::{
-    AgentConfigMap, AgentDaemonSet, Answer, Answers, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS, Node,
-    NodeCondition, PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS,
+    Node, NodeCondition, PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
@@ -48,11 +48,11 @@ pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
     Boot, BootHistory, BootRecord, ClockState, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, Limits,
-    MissedBoots, Taint, TaintBit,
+    MemoryNodes, MissedBoots, Taint, TaintBit,
 };
 pub use kubelet::{
-    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
-    Thresholds, VolumeData, VolumeDir, default_thresholds,
+    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, PodDir, StagingDir, Threshold,
+    ThresholdValue, Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
 pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};

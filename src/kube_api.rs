@@ -7,6 +7,7 @@
 mod access;
 mod head;
 mod items;
+mod kubelet;
 mod lines;
 mod meter;
 
@@ -25,6 +26,7 @@ use crate::facts::{Cause, Unknown};
 pub use access::{Access, connect, needs_program};
 pub use head::{MAX_OBJECT_BYTES, Piece, first_value};
 pub use items::take_apart;
+pub use kubelet::{KubeletApi, ServiceAccount};
 pub use lines::{Lines, WatchLine};
 pub use meter::{Meter, Verb};
 

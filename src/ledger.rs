@@ -65,6 +65,35 @@ pub enum Change {
     Displaced,
 }
 
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Suspected,
+        Self::Confirmed,
+        Self::Escalated,
+        Self::Resolved,
+        Self::Dropped,
+        Self::Unverified,
+        Self::Expired,
+        Self::Displaced,
+    ];
+
+    /// Its name in metrics and the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspected => "suspected",
+            Self::Confirmed => "confirmed",
+            Self::Escalated => "escalated",
+            Self::Resolved => "resolved",
+            Self::Dropped => "dropped",
+            Self::Unverified => "unverified",
+            Self::Expired => "expired",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
 /// One change of one finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {

@@ -2,17 +2,21 @@
 
 pub mod input;
 mod io_series;
+mod kill_history;
+mod kubelet;
 mod log_history;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::facts::{
-    Answers, Cause, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part, Partial,
-    PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath, for_each_source,
+    Answers, Cause, Cgroup, ConfigOrigin, EvictionSignal, KnownPod, MountEntry, Mounts, NodeTime, Observation, Part,
+    Partial, PersistentVolume, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, VolumePath,
+    for_each_source,
 };
 use crate::finding::Evidence;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
+pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
@@ -92,6 +96,7 @@ impl<T> Fact<T> {
         let why = match source.provider() {
             Provider::Host => Unknown::not_asked(),
             Provider::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
+            Provider::Kubelet => Unknown::new(Cause::NotAsked, "the kubelet was not asked"),
             Provider::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
         };
         Self { source, now: Reading::Unknown(why), before: None, between: None }
@@ -112,6 +117,12 @@ impl<T> Fact<T> {
     pub fn last(&self) -> Option<&T> {
         let before = self.before.as_ref().map(|(value, _)| value);
         self.now.known().ok().or(before)
+    }
+
+    /// The same, with the time at which it was read.
+    fn last_seen(&self) -> Option<Seen<'_, T>> {
+        let before = || self.before.as_ref().map(|(value, at)| Seen { source: self.source, value, at: *at });
+        self.known().ok().or_else(before)
     }
 
     /// The value now and the one to compare it with, with the time between.
@@ -138,7 +149,11 @@ impl<T> Fact<T> {
         Ok(Delta { by, over })
     }
 
-    fn put(&mut self, mut reading: Reading<T>) {
+    /// Whether it is another value, or another reason why there is none.
+    fn put(&mut self, mut reading: Reading<T>) -> bool
+    where
+        T: PartialEq,
+    {
         if let Reading::Unknown(unknown) = &mut reading {
             // The same trouble goes on: keep its beginning.
             if let Reading::Unknown(old) = &self.now
@@ -148,7 +163,12 @@ impl<T> Fact<T> {
                 unknown.since = old.since;
             }
         }
-        let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return };
+        let is_other = match (&self.now, &reading) {
+            (Reading::Known { value: before, .. }, Reading::Known { value, .. }) => before != value,
+            (Reading::Unknown(before), Reading::Unknown(unknown)) => before != unknown,
+            _ => true,
+        };
+        let Reading::Known { value, at } = std::mem::replace(&mut self.now, reading) else { return is_other };
         let old_enough = |then: &NodeTime| match &self.now {
             Reading::Known { at: now, .. } => now.since(then).is_none_or(|age| age >= SHORTEST_INTERVAL),
             Reading::Unknown(_) => true,
@@ -163,6 +183,7 @@ impl<T> Fact<T> {
         } else if self.between.is_none() {
             self.between = Some((value, at));
         }
+        is_other
     }
 
     fn begin_trouble(&mut self, now: NodeTime) {
@@ -174,16 +195,21 @@ impl<T> Fact<T> {
         }
     }
 
-    fn expire(&mut self, now: NodeTime, interval: Duration) {
-        let Reading::Known { at, .. } = &self.now else { return };
+    /// Whether it was known until now, and is too old.
+    fn expire(&mut self, now: NodeTime, interval: Duration) -> bool
+    where
+        T: PartialEq,
+    {
+        let Reading::Known { at, .. } = &self.now else { return false };
         let good_for = period(self.source, interval) * MISSED_READS;
         let age = now.since(at);
-        if age.is_none_or(|age| age > good_for) {
-            let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
-            // What is read for a lookup alone is missed by nobody when the lookup is gone.
-            let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
-            self.put(Reading::Unknown(Unknown::new(cause, why)));
+        if age.is_some_and(|age| age <= good_for) {
+            return false;
         }
+        let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
+        // What is read for a lookup alone is missed by no detector when the lookup is gone.
+        let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
+        self.put(Reading::Unknown(Unknown::new(cause, why)))
     }
 }
 
@@ -196,6 +222,16 @@ fn period(source: Source, interval: Duration) -> Duration {
         Provider::Host if !asked_for => source.every().max(interval),
         _ => source.every().max(MAX_SILENCE),
     }
+}
+
+/// What observations brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Sources that were read, or became too old.
+    pub fresh: SourceSet,
+    /// Those whose value is another one. Of block devices their counters do not count: a detector that reads these has an input that
+    /// wants each reading.
+    pub changed: SourceSet,
 }
 
 macro_rules! view {
@@ -217,6 +253,10 @@ macro_rules! view {
             pub io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
             pub log_history: LogHistory,
+            /// The kubelet's configuration by its own answer, where that counts.
+            pub(crate) effective: Option<kubelet::Effective>,
+            /// By how much the counters of kills grew lately.
+            pub kill_history: KillHistory,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -232,16 +272,20 @@ macro_rules! view {
                     raw_handles: RawHandles::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
+                    effective: None,
+                    kill_history: KillHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
 
-            /// Takes in what was seen; says which sources that were.
-            pub fn take(&mut self, now: NodeTime, seen: Vec<Observation>) -> SourceSet {
+            /// Takes in what was seen; says which sources that were, and which of them are not as they were.
+            pub fn take(&mut self, now: NodeTime, seen: Vec<Observation>) -> News {
                 self.now = now;
-                let mut fresh = SourceSet::NONE;
+                let mut news = News::default();
                 for observation in seen {
-                    fresh = fresh.with(SourceSet::of(&[observation.source()]));
+                    let source = SourceSet::one(observation.source());
+                    news.fresh = news.fresh.with(source);
+                    let counts_alone = self.differs_by_counters_alone(&observation);
                     match &observation {
                         Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
                         Observation::Mounts(Reading::Known { value, at }) => {
@@ -253,16 +297,43 @@ macro_rules! view {
                         Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
+                        Observation::Cgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_levels(self.cgroups.last(), value, at);
+                        }
+                        Observation::PodCgroups(Reading::Known { value, at }) => {
+                            self.kill_history.follow_pods(self.pod_cgroups.last(), value, at);
+                        }
                         _ => {}
                     }
-                    match observation {
+                    let is_other = match observation {
                         $(Observation::$variant(reading) => self.$field.put(reading),)*
+                    };
+                    if is_other && !counts_alone {
+                        news.changed = news.changed.with(source);
                     }
                 }
-                $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
-                self.hold_disks_against_controllers();
-                self.hold_disks_against_root();
-                fresh
+                $(
+                    if self.$field.expire(now, self.interval) {
+                        news.changed = news.changed.with(SourceSet::one(Source::$variant));
+                    }
+                    self.$field.begin_trouble(now);
+                )*
+                if self.hold_disks_against_controllers() {
+                    news.changed = news.changed.with(SourceSet::one(Source::BlockDevices));
+                }
+                if self.hold_disks_against_root() {
+                    news.changed = news.changed.with(SourceSet::one(Source::BlockDevices));
+                }
+                self.effective = kubelet::Effective::of(&self.kubelet_config, &self.kubelet_configz);
+                // What has just become too old is news, too. An answer to a lookup counts also where it is the same again: that
+                // it was given twice may be what a detector waits for.
+                let stale: SourceSet = Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect();
+                let answers: SourceSet = news.fresh.iter().filter(|source| source.every().is_zero()).collect();
+                News { fresh: news.fresh.with(stale), changed: news.changed.with(stale).with(answers) }
+            }
+
+            fn became_unknown(&self, source: Source) -> bool {
+                self.unknown(source).is_some_and(|unknown| unknown.since == Some(self.now))
             }
 
             /// Why a source is unknown, if it is.
@@ -289,33 +360,43 @@ for_each_source!(view);
 
 impl View {
     /// A list of block devices that lacks one which an NVMe controller has is not whole, whatever it says of itself. A list of
-    /// controllers that was read before it proves nothing: the disk may be gone since.
-    fn hold_disks_against_controllers(&mut self) {
-        let Reading::Known { value: block, at } = &mut self.block.now else { return };
-        let Reading::Known { value: nvme, at: then } = &self.nvme.now else { return };
+    /// controllers that was read before it proves nothing: the disk may be gone since. Whether this changed the list.
+    fn hold_disks_against_controllers(&mut self) -> bool {
+        let Reading::Known { value: block, at } = &mut self.block.now else { return false };
+        let Reading::Known { value: nvme, at: then } = &self.nvme.now else { return false };
         if block.incomplete().is_some() || then.since(at).is_none() {
-            return;
+            return false;
         }
         let is_listed = |name: &str| block.values().any(|device| device.name == name);
         let all = nvme.iter().flat_map(|(name, controller)| controller.namespaces.iter().map(move |disk| (name, disk)));
-        if let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) {
-            let why =
-                format!("controller {controller} has {disk}, which is not among the block devices that were read");
-            *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
-        }
+        let Some((controller, disk)) = all.into_iter().find(|(_, disk)| !is_listed(disk)) else { return false };
+        let why = format!("controller {controller} has {disk}, which is not among the block devices that were read");
+        *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
+        true
+    }
+
+    /// Whether these are the block devices that were there before, with other counters.
+    fn differs_by_counters_alone(&self, observation: &Observation) -> bool {
+        let Observation::BlockDevices(Reading::Known { value: now, .. }) = observation else { return false };
+        let Reading::Known { value: before, .. } = &self.block.now else { return false };
+        before.incomplete() == now.incomplete()
+            && before.len() == now.len()
+            && before.iter().zip(now).all(|((dev, device), (other, now))| dev == other && device.is_same_device(now))
     }
 }
 
 impl View {
     /// The machine runs from the device that carries `/`: a list of block devices without it is not whole, whatever it says of itself.
-    fn hold_disks_against_root(&mut self) {
-        let Reading::Known { value: mounts, .. } = &self.mounts.now else { return };
-        let Reading::Known { value: block, .. } = &mut self.block.now else { return };
-        let Some(root) = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device()) else { return };
-        if block.lacks(&root.dev).is_ok() {
+    fn hold_disks_against_root(&mut self) -> bool {
+        let Reading::Known { value: mounts, .. } = &self.mounts.now else { return false };
+        let Reading::Known { value: block, .. } = &mut self.block.now else { return false };
+        let Some(root) = mounts.values().find(|mount| &*mount.point == "/" && mount.has_device()) else { return false };
+        let lacks = block.lacks(&root.dev).is_ok();
+        if lacks {
             let why = format!("the list of block devices lacks {}, which carries /", root.dev);
             *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
         }
+        lacks
     }
 }
 
@@ -492,13 +573,8 @@ impl View {
             Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
             Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
             Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
-            Source::PodCgroups => self
-                .pod_cgroups
-                .known()
-                .ok()?
-                .value
-                .values()
-                .find_map(|pod| pod.cgroup.pids_unread().or(pod.oom_unread.as_deref())),
+            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.unread()),
+            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(Cgroup::pids_unread),
             Source::Pressure => {
                 let pressure = self.pressure.known().ok()?.value;
                 [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)
@@ -513,7 +589,9 @@ impl View {
             Source::KubeletConfig => {
                 let config = self.kubelet_config.known().ok()?.value;
                 let expected = config.origin != ConfigOrigin::NoKubelet;
-                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| expected)
+                // Where its own answer counts nothing rests on the files.
+                let files_count = expected && self.effective.is_none();
+                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| files_count)
             }
             _ => None,
         };

@@ -46,6 +46,15 @@ impl Wake {
         }
     }
 
+    /// What is read at once. Where the mount table shows another mount of a block device, the rest of [`Wake::sources`] follows.
+    #[must_use]
+    pub fn first_sources(self) -> SourceSet {
+        match self {
+            Self::Mounts => SourceSet::one(Source::Mounts),
+            other => other.sources(),
+        }
+    }
+
     /// What must be read to see what changed. A detector that compares two sources needs both fresh.
     #[must_use]
     pub fn sources(self) -> SourceSet {

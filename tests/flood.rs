@@ -23,6 +23,8 @@ fn kill(seq: u64, up: u64, limit: String) -> KernelRecord {
         limit: Some(limit),
         command: "stress".into(),
         pid: 1000 + u32::try_from(seq).unwrap(),
+        nodes: None,
+        limit_bytes: None,
     };
     KernelRecord { seq, up: Duration::from_secs(up), event }
 }

@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::facts::Source;
 use crate::finding::Kind;
 use crate::kube_api::{Access, Api, connect};
-use crate::ledger::LedgerState;
+use crate::ledger::{Change, LedgerState};
 use crate::report::metrics::{AgentFigures, Ec2Figures};
 use crate::report::{Origin, Report};
 
@@ -64,6 +64,8 @@ async fn cycle_for_ever(
     let daily = config.ec2.then(|| Daily::start(&api, hints(config), clock, FIRST_SWEEP));
     let mut engine = Engine::new(config.detect.clone(), clock.now(), LedgerState::default());
     let mut figures = AgentFigures::default();
+    figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
+    figures.wakes_total.extend([("api", 0), ("clock", 0)]);
     loop {
         let woken = timeout(BEAT, pending.news()).await.is_ok();
         let began = clock.now();
@@ -73,7 +75,7 @@ async fn cycle_for_ever(
         let step = engine.step(began, seen);
         for transition in &step.transitions {
             super::log(transition);
-            *figures.transitions_total.entry(super::change(transition.change)).or_default() += 1;
+            *figures.transitions_total.entry(transition.change.name()).or_default() += 1;
         }
         *figures.wakes_total.entry(if woken { "api" } else { "clock" }).or_default() += 1;
         figures.cycles_total += 1;

@@ -19,6 +19,7 @@ use crate::report::{Origin, Report};
 use super::ec2::Ec2Connection;
 use super::identity::{Machine, MachineIds, Whose, whose};
 use super::kube_connection::KubeConnection;
+use super::kubelet_connection::KubeletConnection;
 use super::state::Peek;
 
 /// Time between two looks of a longer one.
@@ -45,6 +46,7 @@ struct Looker<'a> {
     host_reader: HostReader,
     api: KubeConnection,
     ec2: Ec2Connection,
+    kubelet: KubeletConnection,
     clock: Clock,
     engine: &'a mut Engine,
     boots: Peek,
@@ -71,6 +73,8 @@ impl Looker<'_> {
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
+        let asked_kubelet = self.kubelet.follow(&seen, self.clock.now());
+        seen.extend(if asked_kubelet { self.kubelet.settle().await } else { self.kubelet.take() });
         self.keep_back(&mut seen);
         let at = self.clock.now();
         // What a copy does not say of its own time, no state file can stand in for.
@@ -142,10 +146,12 @@ async fn look_as(
     let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
     expect_this_machine(&node, &node_name, config.node_name.is_some())?;
     let ec2 = Ec2Connection::open(config, clock, Pace::Person);
+    let kubelet = KubeletConnection::open(config, clock);
     let mut looker = Looker {
         host_reader,
         api,
         ec2,
+        kubelet,
         clock,
         engine: &mut engine,
         boots,

@@ -32,6 +32,33 @@ const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
 ];
 
+/// What is read by itself at first where only the kernel's word that the mount table changed asks for it: most of what is mounted on
+/// a node is of pods, and no block device carries it.
+const MOUNTS: SourceSet = SourceSet::one(Source::Mounts);
+
+/// A wait that was cut short ends so long after the first wake: a mount is rarely alone.
+const REST: Duration = Duration::from_secs(1);
+/// Each wait in a row that is cut short is longer by this.
+const LONGER: Duration = Duration::from_millis(250);
+/// A kernel event shows within two seconds, and the pass takes a part of them.
+const LONGEST_REST: Duration = Duration::from_millis(1750);
+
+/// How long to rest after a wake, where this many waits before were cut short as well.
+#[must_use]
+pub fn rest(in_a_row: u32) -> Duration {
+    (REST + LONGER * in_a_row.min(8)).min(LONGEST_REST)
+}
+
+/// The sources of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// To be read.
+    pub first: SourceSet,
+    /// Those that are compared with the mount table, where only that was asked for: to be read as well where a mount of a block
+    /// device is another one.
+    pub beside: SourceSet,
+}
+
 /// A lookup that was put.
 #[derive(Clone, Copy, Debug)]
 struct LastLookup {
@@ -109,14 +136,38 @@ impl Schedule {
     /// The sources to read now; their next time is set. What is due within a moment is taken along, and a source
     /// that was read early comes back to its beat, so that sources with one period stay in one cycle.
     pub fn take_due(&mut self, now: NodeTime) -> SourceSet {
-        self.lookups = None;
-        let horizon = now.up + self.interval / 10;
-        let due: SourceSet = self.due.iter().filter(|(_, due)| **due <= horizon).map(|(source, _)| *source).collect();
-        let set = TOGETHER.into_iter().filter(|group| group.meets(due)).fold(due, SourceSet::with);
+        let set = self.due_together(now);
+        self.was_read(set, now);
+        set
+    }
+
+    /// The same; what is compared with the mount table alone is due only as [`Due::beside`], and [`Schedule::was_read`] takes it.
+    pub fn take_due_first(&mut self, now: NodeTime) -> Due {
+        let set = self.due_together(now);
+        let asked = self.due_at(now);
+        let [volumes, _] = TOGETHER;
+        let beside = if asked.common(volumes) == MOUNTS { volumes.without(MOUNTS) } else { SourceSet::NONE };
+        let first = set.without(beside);
+        self.was_read(first, now);
+        Due { first, beside }
+    }
+
+    /// These are read now: their next time is a period over.
+    pub fn was_read(&mut self, set: SourceSet, now: NodeTime) {
         for (source, due) in self.due.iter_mut().filter(|(source, _)| set.has(**source)) {
             *due = on_beat(now.up, self.interval, source.every().max(self.interval));
         }
-        set
+    }
+
+    fn due_at(&self, now: NodeTime) -> SourceSet {
+        let horizon = now.up + self.interval / 10;
+        self.due.iter().filter(|(_, due)| **due <= horizon).map(|(source, _)| *source).collect()
+    }
+
+    fn due_together(&mut self, now: NodeTime) -> SourceSet {
+        self.lookups = None;
+        let due = self.due_at(now);
+        TOGETHER.into_iter().filter(|group| group.meets(due)).fold(due, SourceSet::with)
     }
 
     /// Reads these sources no later than then.
@@ -217,14 +268,14 @@ fn namespace(lookup: &Lookup) -> Option<&str> {
 fn first_wait(lookup: &Lookup) -> Duration {
     match lookup.source().provider() {
         Provider::Host => HOST_LOOKUP_RETRY,
-        Provider::Api | Provider::Ec2 => API_LOOKUP_RETRY,
+        Provider::Api | Provider::Kubelet | Provider::Ec2 => API_LOOKUP_RETRY,
     }
 }
 
 fn next_wait(lookup: &Lookup, wait: Duration) -> Duration {
     match lookup.source().provider() {
         Provider::Host => HOST_LOOKUP_RETRY,
-        Provider::Api | Provider::Ec2 => doubled(wait, 1, API_LOOKUP_MAX_RETRY),
+        Provider::Api | Provider::Kubelet | Provider::Ec2 => doubled(wait, 1, API_LOOKUP_MAX_RETRY),
     }
 }
 
@@ -273,6 +324,34 @@ mod tests {
         let read = schedule.take_due(at(103));
         assert!(read.has(Source::Mounts) && read.has(Source::BlockDevices) && !read.has(Source::LoadAvg));
         assert_eq!(schedule.next_due(at(103)), Duration::from_secs(7), "back on the beat");
+    }
+
+    #[test]
+    fn a_wake_by_the_mount_table_reads_it_alone_at_first() {
+        let mut schedule = Schedule::new(TEN);
+        schedule.take_due(at(100));
+        schedule.hasten(MOUNTS, at(103));
+        let due = schedule.take_due_first(at(103));
+        assert_eq!((due.first, due.beside), (MOUNTS, TOGETHER[0].without(MOUNTS)));
+        assert_eq!(schedule.next_due(at(103)), Duration::from_secs(7), "the others keep their time");
+        // By the clock all of them are due, and read together.
+        let due = schedule.take_due_first(at(110));
+        assert!(due.beside.is_empty() && due.first.has(Source::BlockDevices) && due.first.has(Source::LoadAvg));
+        // So they are where a device woke us.
+        schedule.hasten(TOGETHER[0], at(114));
+        let due = schedule.take_due_first(at(114));
+        assert_eq!((due.first, due.beside), (TOGETHER[0], SourceSet::NONE));
+        // With another source beside the mount table, that one is read at once.
+        schedule.hasten(MOUNTS.with(SourceSet::one(Source::LoadAvg)), at(116));
+        let due = schedule.take_due_first(at(116));
+        assert_eq!(due.first, MOUNTS.with(SourceSet::one(Source::LoadAvg)));
+    }
+
+    #[test]
+    fn waits_that_are_cut_short_again_and_again_rest_longer_within_the_time_of_detection() {
+        let rests: Vec<u128> = (0..6).map(|n| rest(n).as_millis()).collect();
+        assert_eq!(rests, [1000, 1250, 1500, 1750, 1750, 1750]);
+        assert!(rest(u32::MAX) < Duration::from_secs(2));
     }
 
     #[test]

@@ -16,14 +16,23 @@ pub enum Profile {
     Kmsg,
     /// Statistics of NVMe controllers; privileged, so that the kernel's log comes with it.
     NvmeStats,
+    /// The kubelet's own configuration, as it answers it.
+    KubeletApi,
     /// EC2, where something gives a reason to ask.
     Ec2,
 }
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Observe, Self::Distribution, Self::Directories, Self::Kmsg, Self::NvmeStats, Self::Ec2];
+    pub const ALL: [Self; 7] = [
+        Self::Observe,
+        Self::Distribution,
+        Self::Directories,
+        Self::Kmsg,
+        Self::NvmeStats,
+        Self::KubeletApi,
+        Self::Ec2,
+    ];
 
     fn shows(self, source: Source) -> bool {
         match source.shown_by() {
@@ -32,6 +41,7 @@ impl Profile {
             ShownBy::Directories => self == Self::Directories,
             ShownBy::Kmsg => matches!(self, Self::Kmsg | Self::NvmeStats),
             ShownBy::NvmeStats => self == Self::NvmeStats,
+            ShownBy::KubeletApi => self == Self::KubeletApi,
             ShownBy::Ec2 => self == Self::Ec2,
             ShownBy::Cluster => false,
         }
@@ -46,6 +56,7 @@ impl Profile {
             ShownBy::Directories => Some("component directories"),
             ShownBy::Kmsg => Some("component kmsg"),
             ShownBy::NvmeStats => Some("component nvme-stats"),
+            ShownBy::KubeletApi => Some("component kubelet-api"),
             ShownBy::Ec2 => Some("component ec2"),
         }
     }
@@ -59,6 +70,7 @@ impl Profile {
             Self::Directories => "+ `directories`",
             Self::Kmsg => "+ `kmsg`",
             Self::NvmeStats => "+ `nvme-stats`",
+            Self::KubeletApi => "+ `kubelet-api`",
             Self::Ec2 => "+ `ec2`",
         }
     }
@@ -86,6 +98,10 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
             &[Kind::PidExhaustion, Kind::EvictionThresholdMet],
         ),
         (true, _) => Visibility::Full,
+        // The kubelet's answer has what its file would say.
+        (false, Source::KubeletConfig) if profile == Profile::KubeletApi => Visibility::Full,
+        // Where it is not asked its command line and files count.
+        (false, Source::KubeletConfigz) => Visibility::Partial("the kubelet is not asked", &[]),
         (false, Source::KubeletConfig) => Visibility::Without(
             "no thresholds of a kubelet that has a configuration file",
             &[Kind::EvictionThresholdMet],

@@ -77,6 +77,8 @@ pub struct Host {
     set_root: String,
     /// The kubelet's directories by their real paths, as they were when its configuration was last read.
     paths: KubeletPaths,
+    /// The control groups that it and the runtime use, as they were when its configuration was last read.
+    groups: kubelet::groups::Groups,
 }
 
 impl Host {
@@ -92,12 +94,13 @@ impl Host {
             block: block::BlockTable::default(),
             kmsg: kmsg::Kmsg::default(),
             kubelet: kubelet::config::Finder::default(),
+            groups: kubelet::groups::Groups::default(),
         }
     }
 
     /// Reads one source.
     pub fn collect(&mut self, source: Source, lookups: &[Lookup], at: NodeTime) -> Observation {
-        let Self { root: whole, settings, mounts, block, kmsg, kubelet, set_root, paths } = self;
+        let Self { root: whole, settings, mounts, block, kmsg, kubelet, set_root, paths, groups } = self;
         let root = &**whole;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
@@ -126,8 +129,9 @@ impl Host {
             Source::XfsProbe => {
                 Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))
             }
-            Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root), at)),
-            Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root), at)),
+            Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root, groups), at)),
+            Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root, groups), at)),
+            Source::ServiceCgroups => Observation::ServiceCgroups(Reading::of(cgroups::services(root, groups), at)),
             Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
             Source::ImageFs => {
                 let used = mounts.image_dirs().map(mountinfo::ImageDirs::of_the_runtime);
@@ -141,6 +145,7 @@ impl Host {
                     settings.kubelet_root.clone_from(&config.root_dir);
                 }
                 paths.set_root(root, &settings.kubelet_root);
+                *groups = kubelet::groups::Groups::read(root, &config);
                 if let Ok(config) = &mut config {
                     config.root_dir.clone_from(&paths.root);
                 }

@@ -1,5 +1,7 @@
-//! The kubelet: its configuration and its directories.
+//! The kubelet: its configuration, by its files and by its own answer, and its directories.
 
 pub mod config;
+pub mod configz;
 pub mod dirs;
+pub mod groups;
 pub mod place;

@@ -9,6 +9,9 @@ use crate::setting::{self, Group, Key, number, switch, value, written};
 /// Seconds between two cycles. Below the shortest period of a source a shorter interval would change nothing.
 pub(super) const INTERVAL: RangeInclusive<u64> = 10..=60;
 
+/// Where kubelets serve HTTPS.
+const KUBELET_PORT: u16 = 10250;
+
 /// A path on the host that is always there.
 macro_rules! path {
     ($name:literal, $key:literal, $help:literal, $field:ident) => {
@@ -206,6 +209,15 @@ const KUBELET: &[Key<Config>] = &[
         "the kubelet's configuration file (KubeletConfiguration), on the host, without its drop-ins: for k3s, MicroK8s and others where no process is called kubelet (default: what the running kubelet names)",
         kubelet_config
     ),
+    value!(
+        Config,
+        "kubelet-address",
+        "address",
+        "address of this node at which its kubelet is asked for its configuration (/configz), with the pod's service account: needs the right nodes/configz and a serving certificate that the cluster's CA signed (default: it is not asked)",
+        "an IP address such as 10.0.0.7, with a port where that is not 10250, or nothing",
+        |config| config.kubelet_address.map(|a| a.to_string()).unwrap_or_default(),
+        |config, text| optional(text, kubelet_address).map(|address| config.kubelet_address = address)
+    ),
     optional_path!(
         "container-image-root",
         "container-image-root",
@@ -252,6 +264,12 @@ const EC2: &[Key<Config>] = &[
 
 fn optional<V>(text: &str, read: impl FnOnce(&str) -> Result<V, String>) -> Result<Option<V>, String> {
     if text.is_empty() { Ok(None) } else { read(text).map(Some) }
+}
+
+/// The port is the kubelet's own where none is given.
+fn kubelet_address(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, KUBELET_PORT));
+    alone.or_else(|_| text.parse()).map_err(|_| "it is no IP address".to_owned())
 }
 
 fn name(text: &str, longest: usize, marks: &str) -> Result<String, String> {

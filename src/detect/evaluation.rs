@@ -1,9 +1,10 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::volumes::state::Volumes;
-use super::{Detector, Evaluate, Settings};
+use super::{Detector, Evaluate, Evaluated, Settings};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
 use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Severity};
 use crate::view::Seen;
@@ -35,12 +36,53 @@ pub trait DetectVolumes {
 }
 
 /// What every detector may know beside its inputs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Around<'v> {
-    /// The moment that is evaluated.
-    pub now: NodeTime,
+    now: Moment,
     /// The thresholds of all detectors.
     pub settings: &'v Settings,
+}
+
+impl Around<'_> {
+    /// The moment that is evaluated. A detector that asks for it is evaluated again although its inputs stay the same.
+    #[must_use]
+    pub fn now(&self) -> NodeTime {
+        self.now.get()
+    }
+}
+
+/// A moment that knows whether it was asked for.
+#[derive(Debug)]
+pub struct Moment {
+    at: NodeTime,
+    asked: Cell<bool>,
+}
+
+impl Moment {
+    /// Not asked for yet.
+    #[must_use]
+    pub fn new(at: NodeTime) -> Self {
+        Self { at, asked: Cell::new(false) }
+    }
+
+    /// What is decided by it may be otherwise later.
+    #[must_use]
+    pub fn get(&self) -> NodeTime {
+        self.asked.set(true);
+        self.at
+    }
+
+    /// To stamp evidence with: nothing is decided by it.
+    #[must_use]
+    pub fn stamp(&self) -> NodeTime {
+        self.at
+    }
+
+    /// Whether it was asked for, ever since it was made.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.asked.get()
+    }
 }
 
 /// A finding, and why its severity may be higher, where what would raise it is not known: the ledger keeps the severity that it had.
@@ -215,6 +257,7 @@ impl Detector {
             needs: <D::In as Input>::NEEDS,
             decides: <D::In as Input>::PARTS,
             uses: <D::In as Input>::CONTEXT,
+            readings: <D::In as Input>::READINGS,
             evaluate: Evaluate::Typed(run::<D>),
         }
     }
@@ -231,19 +274,23 @@ impl Detector {
             needs: <D::In as Input>::NEEDS.with(<D::By as Input>::NEEDS),
             decides,
             uses: uses.without(decides).without(<D::In as Input>::NEEDS),
+            readings: <D::In as Input>::READINGS.with(<D::By as Input>::READINGS),
             evaluate: Evaluate::OfVolumes(run_with_volumes::<D>),
         }
     }
 }
 
-fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<KindEvaluation> {
+fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Evaluated {
+    let around = Around { now: Moment::new(view.now), settings };
     let input = D::In::extract(view).and_then(|input| D::By::extract(view).map(|_| input));
-    evaluated(D::KINDS, input, |input, out| D::evaluate(input, volumes, &Around { now: view.now, settings }, out))
+    let evaluations = evaluated(D::KINDS, input, |input, out| D::evaluate(input, volumes, &around, out));
+    Evaluated { evaluations, by_time: around.now.was_asked() || volumes.asked_for_time() }
 }
 
-fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<KindEvaluation> {
-    let around = Around { now: view.now, settings };
-    evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out))
+fn run<D: Detect>(view: &View, settings: &Settings) -> Evaluated {
+    let around = Around { now: Moment::new(view.now), settings };
+    let evaluations = evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out));
+    Evaluated { evaluations, by_time: around.now.was_asked() }
 }
 
 /// Without its inputs no kind is evaluated.

@@ -2,6 +2,7 @@
 
 pub mod eviction_threshold;
 pub mod memory_stall;
+mod names;
 pub mod oom_kill;
 pub mod pids;
 pub mod saturation;

@@ -192,6 +192,7 @@ impl Input for Names<'_> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = SourceSet::of(&[Source::BlockDevices, Source::Mounts, Source::Pods]);
+    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Names<'_>, &Unknown> {
         Ok(Names::of(view))

@@ -99,6 +99,23 @@ pub struct BlockDevice {
     pub swap: bool,
 }
 
+impl BlockDevice {
+    /// Whether all but its counters is the same; that counters can be read or not is no counter.
+    #[must_use]
+    pub fn is_same_device(&self, other: &Self) -> bool {
+        // A new field must be compared here, too.
+        let Self { name, disk, diskseq, size, io, volume, holders, slaves, loop_file, io_timeout_ms, swap } = self;
+        let same_io = match (io, &other.io) {
+            (Part::Known(_), Part::Known(_)) => true,
+            (io, other) => io == other,
+        };
+        same_io
+            && (name, disk, diskseq, size) == (&other.name, &other.disk, &other.diskseq, &other.size)
+            && (volume, holders, slaves) == (&other.volume, &other.holders, &other.slaves)
+            && (loop_file, io_timeout_ms, swap) == (&other.loop_file, &other.io_timeout_ms, &other.swap)
+    }
+}
+
 /// All block devices and partitions by device number, from `/sys/dev/block`.
 pub type BlockDevices = Inventory<DevId, BlockDevice>;
 

@@ -81,6 +81,36 @@ pub struct OomCounts {
     pub killed: Option<u64>,
 }
 
+impl OomCounts {
+    /// The same group when it was made.
+    #[must_use]
+    fn newborn(&self) -> Self {
+        Self {
+            limit_hit: self.limit_hit.and(Some(0)),
+            killed_here: self.killed_here.and(Some(0)),
+            limit_hit_below: self.limit_hit_below.and(Some(0)),
+            killed: self.killed.and(Some(0)),
+        }
+    }
+
+    /// How many processes were killed in it and below it since an earlier reading.
+    #[must_use]
+    pub fn killed_since(&self, old: &Self) -> u64 {
+        grown(self.killed, old.killed).max(grown(self.killed_here, old.killed_here))
+    }
+
+    /// How often its own limit was reached since an earlier reading.
+    #[must_use]
+    pub fn limit_hit_since(&self, old: &Self) -> u64 {
+        grown(self.limit_hit, old.limit_hit)
+    }
+}
+
+/// By how much a counter grew; one that is absent or went backwards has not.
+fn grown(new: Option<u64>, old: Option<u64>) -> u64 {
+    new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old))
+}
+
 /// One group. What its hierarchy or version does not have is absent. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroup {
@@ -102,9 +132,12 @@ pub struct Cgroup {
     /// Limit on tasks; absent where it is `max`, and not known where there is no such file.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub pids_max: Part<u64>,
-    /// Times a fork failed for the limit (`pids.events`).
+    /// Times a fork of a task in this very group failed, whosever limit it was: `pids.events` up to 6.10 and in v1.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub pids_refused: Part<u64>,
+    /// Times a fork failed for this group's own limit: `pids.events.local`, from 6.11 on.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_limit_hit: Part<u64>,
     /// Memory pressure of it (`memory.pressure`, v2 only).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_pressure: Part<PressureFile>,
@@ -143,9 +176,62 @@ pub struct Cgroups {
     /// Why the OOM counters of a level that is there are absent above, the first of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_unread: Option<Box<Unknown>>,
+    /// `kubepods` by its path below the root of the hierarchy, where the kubelet has a `cgroupRoot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubepods_path: Option<String>,
+    /// Groups of the kubelet, the runtime and the system, as the kubelet's configuration and its process name them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<String, CgroupLevel>,
+    /// Why other groups may be of the kubelet, the runtime or the system, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_unread: Option<Box<Unknown>>,
+}
+
+/// Groups of the system's services by their path below the root of the hierarchy: process ids alone.
+pub type ServiceCgroups = Inventory<String, Cgroup>;
+
+/// The group of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerCgroup {
+    /// OOM counters.
+    #[serde(flatten)]
+    pub oom: OomCounts,
+    /// Memory limit; absent where there is none, and where no limit was reached.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub memory_max: Part<u64>,
+    /// Tasks in it and below; absent where it has no limit on them.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids: Part<u64>,
+    /// Limit on tasks.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_max: Part<u64>,
+    /// As [`Cgroup::pids_refused`].
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_refused: Part<u64>,
+    /// As [`Cgroup::pids_limit_hit`].
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pids_limit_hit: Part<u64>,
+}
+
+impl ContainerCgroup {
+    /// What of its process ids could not be read, the first of it.
+    #[must_use]
+    pub fn pids_unread(&self) -> Option<&Unknown> {
+        [&self.pids, &self.pids_max, &self.pids_refused, &self.pids_limit_hit].into_iter().find_map(Part::unread)
+    }
 }
 
 impl Cgroups {
+    /// `kubepods` as a path.
+    #[must_use]
+    pub fn kubepods_name(&self) -> String {
+        match (&self.kubepods_path, self.driver) {
+            (Some(path), _) => format!("/{path}"),
+            (None, Some(CgroupDriver::Cgroupfs)) => "/kubepods".to_owned(),
+            (None, _) => "/kubepods.slice".to_owned(),
+        }
+    }
+
     /// What of it could not be read, the first of it.
     #[must_use]
     pub fn unread(&self) -> Option<&Unknown> {
@@ -163,8 +249,8 @@ impl Cgroups {
 }
 
 impl Cgroup {
-    fn pid_counts(&self) -> [&Part<u64>; 3] {
-        [&self.pids, &self.pids_max, &self.pids_refused]
+    fn pid_counts(&self) -> [&Part<u64>; 4] {
+        [&self.pids, &self.pids_max, &self.pids_refused, &self.pids_limit_hit]
     }
 
     /// What of its process ids could not be read, the first of it.
@@ -183,11 +269,72 @@ pub struct PodCgroup {
     pub qos: Qos,
     /// Its own figures.
     pub cgroup: Cgroup,
-    /// Its containers by id: OOM counters alone.
-    pub containers: BTreeMap<String, OomCounts>,
+    /// Its containers by id.
+    pub containers: BTreeMap<String, ContainerCgroup>,
     /// Why OOM counters of it or of a container are absent above, the first of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_unread: Option<Box<Unknown>>,
+}
+
+impl PodCgroup {
+    /// The same pod when it was made.
+    #[must_use]
+    pub fn newborn(&self) -> Self {
+        let containers = self.containers.iter().map(|(id, container)| {
+            (id.clone(), ContainerCgroup { oom: container.oom.newborn(), ..ContainerCgroup::default() })
+        });
+        let cgroup = Cgroup { oom: self.cgroup.oom.newborn(), ..Cgroup::default() };
+        Self { path: String::new(), qos: self.qos, cgroup, containers: containers.collect(), oom_unread: None }
+    }
+
+    /// How many processes were killed in it since an earlier reading.
+    #[must_use]
+    pub fn killed_since(&self, old: &Self) -> u64 {
+        let own = grown(self.cgroup.oom.killed_here, old.cgroup.oom.killed_here);
+        let here = self.containers.iter().map(|(id, new)| {
+            let old = old.containers.get(id).map_or_else(|| new.oom.newborn(), |old| old.oom);
+            grown(new.oom.killed_here, old.killed_here)
+        });
+        here.fold(own, u64::saturating_add).max(grown(self.cgroup.oom.killed, old.cgroup.oom.killed))
+    }
+
+    /// Whose limit was reached where it lost a process.
+    #[must_use]
+    pub fn limit_hit_since(&self, old: &Self) -> LimitHit<'_> {
+        let hit = |id: &String, new: &ContainerCgroup| {
+            let old = old.containers.get(id).map_or_else(|| new.oom.newborn(), |old| old.oom);
+            new.oom.limit_hit_since(&old) > 0
+        };
+        let (own, before) = (&self.cgroup.oom, &old.cgroup.oom);
+        let found = self.containers.iter().find(|(id, new)| hit(id, new));
+        match found {
+            Some((id, container)) => LimitHit::Container(Some((id.as_str(), container))),
+            None if own.limit_hit_since(before) > 0 => LimitHit::Pod,
+            None if grown(own.limit_hit_below, before.limit_hit_below) > 0 => LimitHit::Container(None),
+            None if own.limit_hit.is_none() && own.limit_hit_below.is_none() => LimitHit::Unknown,
+            None => LimitHit::Above,
+        }
+    }
+
+    /// What of it could not be read, the first of it.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unknown> {
+        let containers = || self.containers.values().find_map(ContainerCgroup::pids_unread);
+        self.cgroup.pids_unread().or(self.oom_unread.as_deref()).or_else(containers)
+    }
+}
+
+/// Whose limit was reached where a pod lost a process.
+#[derive(Clone, Copy, Debug)]
+pub enum LimitHit<'a> {
+    /// That of a container, which is named where it is still there: a killed one is soon replaced.
+    Container(Option<(&'a str, &'a ContainerCgroup)>),
+    /// The pod's own.
+    Pod,
+    /// None in the pod: it is only the victim.
+    Above,
+    /// cgroup v1 does not tell.
+    Unknown,
 }
 
 /// All pods that have a group.
@@ -200,10 +347,37 @@ pub type PodCgroups = Inventory<PodUid, PodCgroup>;
 #[must_use]
 pub fn pod_uid_of(path: &str) -> Option<PodUid> {
     path.split('/').find_map(|name| match name.strip_suffix(".slice") {
-        // kubepods-burstable-podUID.slice: a dash would be a level of its own, so the UID has underscores.
-        Some(slice) => slice.rsplit_once("-pod").and_then(|(_, uid)| as_uid(&uid.replace('_', "-"))),
-        None => as_uid(name.strip_prefix("pod")?),
+        Some(slice) => pod_of_slice(slice),
+        None => name.strip_prefix("pod").and_then(as_uid).or_else(|| pod_of_scope(name).map(|(uid, _)| uid)),
     })
+}
+
+/// kubepods-burstable-podUID: a dash would be a level of its own, so the UID has underscores.
+fn pod_of_slice(slice: &str) -> Option<PodUid> {
+    slice.rsplit_once("-pod").and_then(|(_, uid)| as_uid(&uid.replace('_', "-")))
+}
+
+/// The pod and the container of `kubepods-burstable-podUID.slice:cri-containerd:ID`: a runtime whose driver is cgroupfs takes for
+/// one name what a kubelet whose driver is systemd writes.
+#[must_use]
+pub fn pod_of_scope(name: &str) -> Option<(PodUid, &str)> {
+    let (slice, rest) = name.split_once(".slice:")?;
+    let (_, container) = rest.rsplit_once(':')?;
+    let hex = container.len() >= 8 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((pod_of_slice(slice)?, container)).filter(|_| hex)
+}
+
+/// The container that a group's path names below its pod, by its id.
+#[must_use]
+pub fn container_id_of(path: &str) -> Option<&str> {
+    let mut names = path.split('/');
+    if let Some((_, id)) = path.split('/').find_map(pod_of_scope) {
+        return Some(id);
+    }
+    names.find(|name| pod_uid_of(name).is_some())?;
+    let name = names.next()?;
+    let id = name.strip_suffix(".scope").map_or(name, |scope| scope.rsplit_once('-').map_or(scope, |(_, id)| id));
+    Some(id).filter(|id| id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A UUID, or the 32 digits that stand for a static pod.
@@ -267,6 +441,23 @@ mod tests {
             [format!("/kubepods/burstable/pod{STATIC}/{CONTAINER}"), format!("/x/kubepods-burstable-pod{STATIC}.slice")]
         {
             assert_eq!(pod_uid_of(&path).as_deref(), Some(STATIC), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_with_the_other_driver_writes_pod_and_container_into_one_name() {
+        let name = format!("kubepods-burstable-pod{SLICE}.slice:cri-containerd:{CONTAINER}");
+        assert_eq!(pod_of_scope(&name), Some((UID.to_owned(), CONTAINER)));
+        assert_eq!(pod_uid_of(&format!("/system.slice/containerd.service/{name}")).as_deref(), Some(UID));
+        assert_eq!(container_id_of(&format!("/system.slice/containerd.service/{name}")), Some(CONTAINER));
+        let scope = format!("/kubepods.slice/kubepods-pod{SLICE}.slice/cri-containerd-{CONTAINER}.scope/nested");
+        assert_eq!(container_id_of(&scope), Some(CONTAINER));
+        assert_eq!(container_id_of(&format!("/kubepods/pod{UID}/{CONTAINER}")), Some(CONTAINER));
+        assert_eq!(container_id_of(&format!("/kubepods/pod{UID}")), None);
+        for not in
+            [format!("kubepods-pod{SLICE}.slice:x"), format!("kubepods-pod{SLICE}.slice:x:y"), "a.slice:b:c".into()]
+        {
+            assert_eq!(pod_of_scope(&not), None, "{not}");
         }
     }
 

@@ -103,6 +103,9 @@ pub struct NodeCondition {
 /// The priorities of system-cluster-critical and system-node-critical begin here; no user's class may.
 const SYSTEM_PRIORITY: i64 = 2_000_000_000;
 
+/// How much is kept of a container's id, which has 64 characters.
+pub const CONTAINER_ID: usize = 12;
+
 /// A pod that is bound to this node: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -132,6 +135,9 @@ pub struct Pod {
     pub fs_group: Option<i64>,
     /// Claims that its volumes name, in its namespace.
     pub claims: Vec<String>,
+    /// Containers that run or ran last, by the beginning of their ids, with their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, String>,
     /// The one node that it is for, as a DaemonSet's pods are (`matchFields` of its node affinity).
     pub wants: Option<String>,
     /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
@@ -143,6 +149,13 @@ impl Pod {
     #[must_use]
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The name of a container of this id.
+    #[must_use]
+    pub fn container(&self, id: &str) -> Option<&str> {
+        let begin = id.get(..CONTAINER_ID)?;
+        self.containers.get(begin).map(String::as_str)
     }
 
     /// The UID by which directories and cgroups on the node call it.

@@ -135,6 +135,16 @@ impl Limits {
     }
 }
 
+/// Why a task may use these memory nodes alone, as the kernel lists them (`0-1,3`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryNodes {
+    /// Its cpuset allows no others.
+    Cpuset(String),
+    /// Its memory policy allows no others.
+    Policy(String),
+}
+
 /// A kernel message that some detector reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -149,6 +159,24 @@ pub enum KernelEvent {
         command: String,
         /// The victim's process id in the host's namespace.
         pid: u32,
+        /// The memory nodes that ran out, where it may use no others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nodes: Option<MemoryNodes>,
+        /// The limit that was reached, in bytes, where the kernel wrote it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_bytes: Option<u64>,
+    },
+    /// `…ut of memory: Killed process N (X) …` of a process that no `oom-kill:` line names: the kernel limits the rate of those.
+    OomKilled {
+        /// The victim's command name.
+        command: String,
+        /// The victim's process id in the host's namespace.
+        pid: u32,
+        /// Whether a group's limit was reached; else the machine ran out.
+        in_group: bool,
+        /// The victim's group, where that is killed as a whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
     },
     /// `EXT4-fs error (device X): …`
     Ext4Error {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PodUid, Unknown};
+use super::{Inventory, Part, PodUid, Unknown};
 
 /// What the kubelet's eviction manager watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +110,22 @@ impl ThresholdValue {
     }
 }
 
+/// As the kubelet's configuration would have it: `100Mi`, `10%`.
+impl fmt::Display for ThresholdValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+        match self {
+            Self::Quantity(quantity) => {
+                let whole = UNITS.into_iter().find(|(unit, _)| *quantity > 0 && quantity.is_multiple_of(*unit));
+                let (unit, suffix) = whole.unwrap_or((1, ""));
+                write!(f, "{}{suffix}", quantity / unit)
+            }
+            // In thousandths of a percent: the 32-bit share of 10 % is not quite a tenth.
+            Self::Percentage(share) => write!(f, "{}%", (f64::from(*share) * 100_000.0).round() / 1000.0),
+        }
+    }
+}
+
 /// One threshold of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
@@ -121,6 +137,19 @@ pub struct Threshold {
     /// Once met, it stays met until this much more than the threshold is available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_reclaim: Option<ThresholdValue>,
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)?;
+        if let Some(grace) = self.grace {
+            write!(f, " for {} s", grace.as_secs_f64())?;
+        }
+        match self.min_reclaim {
+            Some(reclaim) => write!(f, ", minimum reclaim {reclaim}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.36: in force where nothing says otherwise.
@@ -196,8 +225,18 @@ pub enum ConfigOrigin {
     Process {
         /// The kubelet's process id.
         pid: u32,
+        /// Time since boot at which it was started; absent in recordings of earlier versions.
+        #[serde(default, skip_serializing_if = "Part::is_absent")]
+        started: Part<Duration>,
         /// Files read, in the order of their precedence.
         files: Vec<String>,
+    },
+    /// From the running kubelet's own answer (`/configz`): no collector has this, the view makes it of two sources.
+    Configz {
+        /// The kubelet's process id.
+        pid: u32,
+        /// Where the command line and the files say otherwise, a sentence for each setting.
+        contradictions: Vec<String>,
     },
     /// From a file where a distribution keeps it; no kubelet was found running. Where one may run all the same, its
     /// thresholds are assumed.
@@ -224,6 +263,18 @@ pub struct KubeletConfig {
     /// Soft thresholds.
     pub soft: Thresholds,
     /// Whether `enforceNodeAllocatable` has `pods`: only then there is an `allocatableMemory` signal.
+    pub enforces_pods: bool,
+}
+
+/// What the kubelet says of its own configuration (`/configz`): flags, files and defaults together. Only the settings
+/// that detectors read are kept: the rest may hold secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KubeletConfigz {
+    /// Hard thresholds: these are in force, and no others.
+    pub hard: BTreeMap<EvictionSignal, Threshold>,
+    /// Soft thresholds: these are in force, and no others.
+    pub soft: BTreeMap<EvictionSignal, Threshold>,
+    /// Whether `enforceNodeAllocatable` has `pods`.
     pub enforces_pods: bool,
 }
 
@@ -313,6 +364,24 @@ mod tests {
         }
         let recorded = r#"{"memory.available":{"value":{"quantity":104857600}}}"#;
         assert!(matches!(serde_json::from_str(recorded).unwrap(), Thresholds::Read(read) if read.len() == 1));
+    }
+
+    #[test]
+    fn a_threshold_is_shown_as_the_configuration_has_it() {
+        let of = |value| Threshold { value, grace: None, min_reclaim: None };
+        for (value, text) in [
+            (ThresholdValue::Quantity(100 << 20), "100Mi"),
+            (ThresholdValue::Quantity(5 << 30), "5Gi"),
+            (ThresholdValue::Quantity(1500), "1500"),
+            (ThresholdValue::Quantity(0), "0"),
+            (ThresholdValue::Percentage(0.1), "10%"),
+            (ThresholdValue::Percentage(0.125), "12.5%"),
+        ] {
+            assert_eq!(of(value).to_string(), text);
+        }
+        let value = ThresholdValue::Quantity(1 << 30);
+        let soft = Threshold { value, grace: Some(Duration::from_secs(90)), min_reclaim: Some(value) };
+        assert_eq!(soft.to_string(), "1Gi for 90 s, minimum reclaim 1Gi");
     }
 
     #[test]

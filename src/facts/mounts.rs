@@ -122,6 +122,17 @@ impl MountEntry {
 /// The mount table of the host's first process, whole or incomplete.
 pub type Mounts = Inventory<MountId, MountEntry>;
 
+impl Mounts {
+    /// Whether both have the same mounts of block devices and of device nodes, and lack the same: other sources that are compared
+    /// with the one are compared with the other as well.
+    #[must_use]
+    pub fn has_same_devices(&self, other: &Self) -> bool {
+        let of_devices = |mount: &MountEntry| mount.has_device() || mount.raw_block_device().is_some();
+        let ours = self.iter().filter(|(_, mount)| of_devices(mount));
+        self.incomplete() == other.incomplete() && ours.eq(other.iter().filter(|(_, mount)| of_devices(mount)))
+    }
+}
+
 /// A process that holds a filesystem: by a mount of its own namespace or, where that may be seen, by what it uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountHolder {

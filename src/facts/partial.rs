@@ -2,8 +2,8 @@
 
 use super::{
     AgentConfigMap, AgentDaemonSet, Answers, Boot, BootHistory, Cgroups, ClockState, CniNode, Conntrack, CpuTimes,
-    CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Inventory, KernelLog, KubeletConfig, KubeletDirs, Limits,
-    LoadAvg, MemInfo, Neighbors, Node, Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
+    CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Inventory, KernelLog, KubeletConfig, KubeletConfigz,
+    KubeletDirs, Limits, LoadAvg, MemInfo, Neighbors, Node, Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
 };
 
 /// A value of a source: each type says whether a part of it can be missing, so that a new list cannot be taken for whole by default.
@@ -73,6 +73,7 @@ whole!(
     DiskUsage,
     ElasticInterfaces,
     KubeletConfig,
+    KubeletConfigz,
     Limits,
     LoadAvg,
     MemInfo,

@@ -21,6 +21,7 @@ macro_rules! for_each_source {
             LoadAvg, load, crate::facts::LoadAvg, "loadavg", 10, Host, Base, "/proc/loadavg";
             Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, Base, "/proc/pressure";
             KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, Distribution, "the kubelet's configuration";
+            KubeletConfigz, kubelet_configz, crate::facts::KubeletConfigz, "kubelet-configz", 600, Kubelet, KubeletApi, "the kubelet's /configz";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";
@@ -30,6 +31,7 @@ macro_rules! for_each_source {
             XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, Directories, "statx of xfs filesystems";
             Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, Base, "/sys/fs/cgroup";
             PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, Host, Base, "/sys/fs/cgroup/kubepods";
+            ServiceCgroups, service_cgroups, crate::facts::ServiceCgroups, "service-cgroups", 30, Host, Base, "the control groups of services";
             NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, Base, "statfs of the kubelet's directory";
             ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, Distribution, "statfs of the images' directory";
             KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, Directories, "the kubelet's directories";
@@ -149,6 +151,8 @@ pub enum Provider {
     Host,
     /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
     Api,
+    /// The kubelet's own HTTPS endpoint on this node.
+    Kubelet,
     /// EC2, on a budget that is a share of the account's.
     Ec2,
 }
@@ -166,6 +170,8 @@ pub enum ShownBy {
     Kmsg,
     /// The component `nvme-stats`.
     NvmeStats,
+    /// The component `kubelet-api`.
+    KubeletApi,
     /// The component `ec2`.
     Ec2,
     /// `barnacle cluster` alone: it is of the cluster and not of the node.
@@ -239,6 +245,12 @@ impl SourceSet {
     pub const fn with(self, other: Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a | e, b | f, c | g, d | h])
+    }
+
+    /// Those that are in each of them.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        self.without(self.without(other))
     }
 
     /// Those that are not in the other.

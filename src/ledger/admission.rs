@@ -82,8 +82,8 @@ pub(super) fn admit<'a>(
             Share::Namespace(_) | Share::UnknownNamespace => turn.saturating_add(1),
         };
         *turn = turn.saturating_add(1);
-        let (severity, is_new, since) = candidate.rank();
-        order.push(((severity, place, is_new, since), candidate));
+        let (severity, is_new, age) = candidate.rank();
+        order.push(((severity, place, is_new, age), candidate));
     }
     // Stable: what is equal stays in the order of objects, so that it does not change from one evaluation to the next.
     order.sort_by_key(|(rank, _)| *rank);
@@ -117,10 +117,12 @@ pub(super) fn admit<'a>(
 }
 
 impl Candidate<'_> {
-    /// Of pods' the newest comes first, so that a tenant cannot keep its places; what concerns no pod keeps them.
-    fn rank(&self) -> (Reverse<Severity>, bool, Reverse<Timestamp>) {
-        let is_new = self.share == Share::Node && !self.stands;
-        (Reverse(self.severity), is_new, Reverse(self.since))
+    /// Of pods' the newest comes first, so that a tenant cannot keep its places. What concerns no pod keeps them: what stands
+    /// comes before what is new, and of that the oldest first.
+    fn rank(&self) -> (Reverse<Severity>, bool, i128) {
+        let (is_of_node, since) = (self.share == Share::Node, self.since.as_nanosecond());
+        let age = if is_of_node && self.stands { since } else { since.saturating_neg() };
+        (Reverse(self.severity), is_of_node && !self.stands, age)
     }
 }
 

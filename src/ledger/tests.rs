@@ -491,7 +491,7 @@ fn a_critical_finding_of_the_node_is_kept_whatever_a_tenant_raises() {
     assert_eq!(ledger.entries().filter(|entry| entry.finding.severity == Severity::Critical).count(), 2);
 }
 
-/// Whoever can make disks or loop devices can make many findings that concern no pod.
+/// A process that can make disks or loop devices can make many findings that concern no pod.
 #[test]
 fn many_findings_of_no_pod_displace_neither_what_stands_nor_those_of_pods() {
     let of_node = |name: &str, n: usize, severity: Severity| {

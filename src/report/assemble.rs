@@ -192,20 +192,35 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
 
 fn notes(engine: &Engine) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let Ok(config) = engine.view().kubelet_config.known() {
+    if let Ok(config) = engine.view().kubelet() {
         let text = match &config.origin {
+            ConfigOrigin::Configz { pid, contradictions } => {
+                let mut text = format!("of the running kubelet (pid {pid}), by its own answer (/configz)");
+                for contradiction in contradictions {
+                    text.push_str("; ");
+                    text.push_str(contradiction);
+                }
+                text
+            }
             ConfigOrigin::NoKubelet => "none, as no kubelet runs here".to_owned(),
             _ if let Some(why) = config.hard.why_assumed() => format!("the kubelet's are not known: {why}"),
-            ConfigOrigin::Process { pid, files } if files.is_empty() => {
+            ConfigOrigin::Process { pid, files, .. } if files.is_empty() => {
                 format!("the defaults, as the running kubelet (pid {pid}) has no configuration file")
             }
-            ConfigOrigin::Process { pid, files } => {
+            ConfigOrigin::Process { pid, files, .. } => {
                 format!("of the running kubelet (pid {pid}), from {}", files.join(", "))
             }
             ConfigOrigin::Files { files } => {
                 format!("from {}; no process called kubelet runs here", files.join(", "))
             }
             ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
+        };
+        let text = match engine.view().why_no_configz() {
+            // What is not asked, or not where it runs, is no news.
+            Some(why) if !matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {
+                format!("{text}; the kubelet's own answer does not count: {why}")
+            }
+            _ => text,
         };
         notes.push(Note::new(About::Thresholds, text));
     }

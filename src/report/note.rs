@@ -48,7 +48,7 @@ impl About {
     pub fn sources(self) -> Option<SourceSet> {
         match self {
             Self::Look | Self::Node | Self::Time | Self::Addresses => None,
-            Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig])),
+            Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig, Source::KubeletConfigz])),
             Self::Cluster => Some(SourceSet::of_provider(Provider::Api)),
             Self::Ec2 => Some(SourceSet::of_provider(Provider::Ec2)),
         }

@@ -4,8 +4,10 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Counted, Delta, Fact, IoSeries, LogHistory, MountsSince, Seen, View};
-use crate::facts::{Absent, Inventory, KernelRecord, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown};
+use super::{Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
+use crate::facts::{
+    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
+};
 use crate::finding::Evidence;
 
 /// A source as a type: [`crate::view::sources`] has one for each.
@@ -29,6 +31,9 @@ pub trait Input {
     const PARTS: SourceSet;
     /// These only add evidence.
     const CONTEXT: SourceSet;
+    /// Of these each reading counts, also one of the same value: an input that sees more than the values now (the one before, a
+    /// series) leaves this as it is.
+    const READINGS: SourceSet = Self::NEEDS.with(Self::PARTS).with(Self::CONTEXT);
 
     /// Takes it from the view.
     ///
@@ -55,6 +60,7 @@ impl<S: SourceType> Input for Required<S> {
     const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = SourceSet::NONE;
+    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         S::fact(view).known()
@@ -66,6 +72,7 @@ impl<S: SourceType> Input for Maybe<S> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::one(S::SOURCE);
     const CONTEXT: SourceSet = SourceSet::NONE;
+    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Self::of(view))
@@ -85,6 +92,7 @@ impl<S: SourceType> Input for Context<S> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = SourceSet::one(S::SOURCE);
+    const READINGS: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(Cited(S::fact(view).known().ok()))
@@ -289,6 +297,20 @@ impl BesideDisks<'_> {
     }
 }
 
+/// By how much the counters of kills grew lately.
+pub struct KillCounts;
+
+impl Input for KillCounts {
+    type Of<'v> = &'v KillHistory;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::Cgroups, Source::PodCgroups]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.kill_history)
+    }
+}
+
 /// What each EBS volume was asked for lately, by the block devices.
 pub struct Io;
 
@@ -300,6 +322,20 @@ impl Input for Io {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.block.known().map(|_| &view.io)
+    }
+}
+
+/// The kubelet's configuration that is in force: by its own answer where that counts, else by its command line and files.
+pub struct EffectiveKubeletConfig;
+
+impl Input for EffectiveKubeletConfig {
+    type Of<'v> = Seen<'v, KubeletConfig>;
+    const NEEDS: SourceSet = SourceSet::one(Source::KubeletConfig);
+    const PARTS: SourceSet = SourceSet::one(Source::KubeletConfigz);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.kubelet()
     }
 }
 
@@ -322,6 +358,7 @@ macro_rules! tuple {
             const NEEDS: SourceSet = SourceSet::NONE$(.with($name::NEEDS))*;
             const PARTS: SourceSet = SourceSet::NONE$(.with($name::PARTS))*;
             const CONTEXT: SourceSet = SourceSet::NONE$(.with($name::CONTEXT))*;
+            const READINGS: SourceSet = SourceSet::NONE$(.with($name::READINGS))*;
 
             fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
                 Ok(($($name::extract(view)?,)*))

@@ -230,7 +230,9 @@ impl LogHistory {
         // The count as it stood soon after; the one now where it was not read since.
         let after = self.counts.iter().find(|count| count.last >= settled).or(self.counts.back());
         let Some(after) = after else { return Counted::Unknown };
-        let is_kill = |record: &&KernelRecord| matches!(record.event, KernelEvent::OomKill { .. });
+        let is_kill = |record: &&KernelRecord| {
+            matches!(record.event, KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. })
+        };
         let of_that_look = |record: &&KernelRecord| self.came(record).is_some_and(|other| other.after == came.after);
         let lines = self.shared.iter().flat_map(|shared| shared.iter()).filter(is_kill).filter(of_that_look).count();
         match after.kills.saturating_sub(before) {

@@ -10,6 +10,7 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::CYCLE;
+use crate::change::Change;
 
 /// What is done with a path, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,11 +88,16 @@ pub fn mark(part: usize) {
 
 const MARK: &str = "/barnacle-part/";
 
+/// The part between two passes, which is not measured.
+pub const BETWEEN: usize = 1_000_000;
+
 /// The floors of one cycle of passes.
-pub fn of_passes(root: &Path) -> Option<Vec<Floor>> {
+pub fn of_passes(root: &Path, change: Change) -> Option<Vec<Floor>> {
     // The first cycle is a warm-up.
-    let floors = record(root, &["passes", &root.display().to_string(), &(2 * CYCLE).to_string()])?;
-    let floors: Vec<Floor> = floors.into_iter().map(|(_, floor)| floor).skip(CYCLE).take(CYCLE).collect();
+    let (dir, count) = (root.display().to_string(), (2 * CYCLE).to_string());
+    let floors = record(root, &["passes", &dir, &count, change.name()])?;
+    let floors = floors.into_iter().filter(|(part, _)| *part != BETWEEN);
+    let floors: Vec<Floor> = floors.map(|(_, floor)| floor).skip(CYCLE).take(CYCLE).collect();
     Some(floors).filter(|floors| floors.len() == CYCLE)
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Which files a pass reads is not known here but asked of the kernel: `strace` lists what this program opens
 //! while it makes its passes. Other uses: `pass tree DIR usual|largest` writes a tree, `pass passes DIR N` makes
-//! N passes over it for a profiler, `pass inside DIR N` the same with the tree as its own `/`, `pass floor-inside DIR` the floors of 30.
+//! N passes over it for a profiler (`pass passes DIR N counters|all`: with changes between them), `pass inside DIR N` the same with the tree as its own `/`, `pass floor-inside DIR` the floors of 30.
 
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(
@@ -19,6 +19,7 @@
     reason = "a benchmark may stop where it cannot go on, and runs strace"
 )]
 
+mod change;
 mod floor;
 mod tree;
 
@@ -37,6 +38,7 @@ use barnacle::report::metrics::AgentFigures;
 use barnacle::report::{Origin, Report, json, metrics, page};
 use nix::time::{ClockId, clock_gettime};
 
+use change::{Change, Changes};
 use floor::Floor;
 use tree::Shape;
 
@@ -62,16 +64,28 @@ struct Node {
     host: Host,
     engine: Engine,
     passes: usize,
-    /// What the API server said; it comes again before it is too old.
-    said: Vec<Observation>,
+    /// What the API server has, as it is and after a change; it comes again before it is too old.
+    said: [Vec<Observation>; 2],
+    change: Change,
+    changes: Changes,
 }
 
 /// Passes after which the watches have something to say again, at the latest.
 const WATCHED: usize = 12;
 
-/// What the API server says of the tree's node, if it has one.
-fn said(path: &Path) -> Vec<Observation> {
-    let file = |name: &str| std::fs::read(path.join("api").join(name)).ok();
+/// What the API server has of the tree's node, if it has one: as it is, or after the node was cordoned and a pod ended.
+fn said(path: &Path, is_changed: bool) -> Vec<Observation> {
+    let file = |name: &str| {
+        let text = std::fs::read_to_string(path.join("api").join(name)).ok()?;
+        let text = if is_changed {
+            let pod =
+                text.rfind("Running").map_or(text.clone(), |at| format!("{}Succeeded{}", &text[..at], &text[at + 7..]));
+            pod.replace(r#""spec":{}"#, r#""spec":{"unschedulable":true}"#)
+        } else {
+            text
+        };
+        Some(text.into_bytes())
+    };
     let node = file("node.json").map(|node| match read_object(Source::Node, &node) {
         Ok(Object::Node(node)) => Observation::Node(Reading::Known { value: node, at: node_time(0) }),
         other => panic!("node.json: {other:?}"),
@@ -89,10 +103,18 @@ fn again(observation: &Observation, at: NodeTime) -> Observation {
 }
 
 impl Node {
-    fn new(path: &Path) -> Self {
+    fn new(path: &Path, change: Change) -> Self {
         let root = Arc::new(Root::open(path).unwrap().as_kernel());
         let engine = Engine::new(Config::default().detect, node_time(0), LedgerState::default());
-        Self { host: host(&root), root, engine, passes: 0, said: said(path) }
+        let (said, changes) = ([said(path, false), said(path, true)], Changes::of(path, change));
+        Self { host: host(&root), root, engine, passes: 0, said, change, changes }
+    }
+
+    /// Between two passes, and in no measurement.
+    fn change(&mut self) {
+        if self.change != Change::Nothing {
+            self.changes.next();
+        }
     }
 
     fn due(&self) -> SourceSet {
@@ -104,12 +126,14 @@ impl Node {
     fn pass(&mut self) -> (Duration, Duration) {
         let due = self.due();
         let at = node_time(self.passes);
-        let watched = self.passes.is_multiple_of(WATCHED);
+        let is_changed = self.change == Change::All;
+        let watched = is_changed || self.passes.is_multiple_of(WATCHED);
+        let said = usize::from(is_changed && self.passes % 2 == 1);
         self.passes += 1;
         let (observed, mut seen) =
             timed(|| due.iter().map(|source| self.host.collect(source, &[], at)).collect::<Vec<_>>());
         if watched {
-            seen.extend(self.said.iter().map(|observation| again(observation, at)));
+            seen.extend(self.said[said].iter().map(|observation| again(observation, at)));
         }
         let (evaluated, step) = timed(|| one_step(&mut self.engine, at, seen));
         assert!(step == 0, "a healthy node asks nothing");
@@ -171,9 +195,9 @@ impl Cost {
     }
 }
 
-fn bench(title: &str, path: &Path, rounds: usize) {
-    println!("\n{title}");
-    let floors = floor::of_passes(path);
+fn bench(title: &str, path: &Path, rounds: usize, change: Change) {
+    println!("\n{title}; what changes from pass to pass: {}", change.name());
+    let floors = floor::of_passes(path, change);
     if let Some(floors) = &floors {
         let last = &floors[0];
         println!(
@@ -187,7 +211,7 @@ fn bench(title: &str, path: &Path, rounds: usize) {
     } else {
         println!("  no floor: strace is not installed or may not trace");
     }
-    let (first, costs) = measure(path, floors.as_deref(), rounds);
+    let (first, costs) = measure(path, floors.as_deref(), rounds, change);
     println!("  {:<34} {:>9} {:>9} {:>9} {:>9} {:>9}", "CPU time in µs", "floor", "pass", "observe", "step", "ratio");
     let mean = |pick: fn(&Cost) -> Duration| costs.iter().map(pick).sum::<Duration>() / u32::try_from(CYCLE).unwrap();
     let mean = Cost { floor: mean(|c| c.floor), observe: mean(|c| c.observe), step: mean(|c| c.step) };
@@ -199,17 +223,19 @@ fn bench(title: &str, path: &Path, rounds: usize) {
     println!("  = {millicores:.2} millicores at a pass each {INTERVAL} s");
 }
 
-fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<Cost>) {
-    let mut node = Node::new(path);
+fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize, change: Change) -> (Cost, Vec<Cost>) {
+    let mut node = Node::new(path, change);
     let (observe, step) = node.pass();
     let first = Cost { observe, step, floor: Duration::ZERO };
     for _ in 1..CYCLE {
+        node.change();
         node.pass();
     }
     let mut times = vec![(Vec::new(), Vec::new(), Vec::new()); CYCLE];
     let mut buffer = vec![0; 256 << 10];
     for _ in 0..rounds {
         for (position, (floor, observe, step)) in times.iter_mut().enumerate() {
+            node.change();
             if let Some(floors) = floors {
                 floor.push(timed(|| floors[position].read(path, &mut buffer)).0);
             }
@@ -227,7 +253,7 @@ fn measure(path: &Path, floors: Option<&[Floor]>, rounds: usize) -> (Cost, Vec<C
 }
 
 fn bench_sources(path: &Path) {
-    let mut node = Node::new(path);
+    let mut node = Node::new(path, Change::Nothing);
     let floors = floor::of_sources(path).unwrap_or_default();
     let mut times: Vec<(Source, Vec<Duration>, Vec<Duration>)> =
         Source::ALL.iter().map(|source| (*source, Vec::new(), Vec::new())).collect();
@@ -254,7 +280,7 @@ fn bench_sources(path: &Path) {
 }
 
 fn bench_faces(path: &Path) {
-    let mut node = Node::new(path);
+    let mut node = Node::new(path, Change::Nothing);
     for _ in 0..2 * CYCLE {
         node.pass();
     }
@@ -288,9 +314,11 @@ fn generated(shape: Shape) -> tempfile::TempDir {
     dir
 }
 
-fn passes(path: &Path, count: usize) {
-    let mut node = Node::new(path);
+fn passes(path: &Path, count: usize, change: Change) {
+    let mut node = Node::new(path, change);
     for number in 0..count {
+        floor::mark(floor::BETWEEN);
+        node.change();
         floor::mark(number);
         node.pass();
     }
@@ -299,7 +327,7 @@ fn passes(path: &Path, count: usize) {
 
 /// Each source by itself, in two passes: in the first all are read, in the second those of each 10 s.
 fn sources(path: &Path) {
-    let mut node = Node::new(path);
+    let mut node = Node::new(path, Change::Nothing);
     for _ in 0..CYCLE {
         node.pass();
     }
@@ -323,14 +351,18 @@ fn main() {
             tree::write(Path::new(dir), shape).unwrap();
         }
         ["sources", dir] => sources(Path::new(dir)),
-        ["passes", dir, count] => passes(Path::new(dir), count.parse().unwrap()),
-        ["inside", dir, count] => {
+        ["passes", dir, count] => passes(Path::new(dir), count.parse().unwrap(), Change::Nothing),
+        ["passes", dir, count, change] => {
+            passes(Path::new(dir), count.parse().unwrap(), Change::of_name(change).expect("nothing, counters or all"));
+        }
+        ["inside", dir, count, ref change @ ..] => {
+            let change = change.first().map_or(Change::Nothing, |name| Change::of_name(name).unwrap());
             // valgrind does not know openat2, which only a root other than / needs.
             nix::unistd::chroot(dir).unwrap();
-            passes(Path::new("/"), count.parse().unwrap());
+            passes(Path::new("/"), count.parse().unwrap(), change);
         }
         ["floor-inside", dir] => {
-            let floors = floor::of_passes(Path::new(dir)).expect("strace must be there and trace");
+            let floors = floor::of_passes(Path::new(dir), Change::Nothing).expect("strace must be there and trace");
             nix::unistd::chroot(dir).unwrap();
             let mut buffer = vec![0; 256 << 10];
             floors.iter().for_each(|floor| floor.read(Path::new("/"), &mut buffer));
@@ -347,13 +379,15 @@ fn tables(wanted: &str) {
         let dir = generated(shape);
         let Shape { pods, volumes, processes, .. } = shape;
         let title = format!("A generated node of {pods} pods, {volumes} volumes, {processes} processes");
-        bench(&title, dir.path(), rounds);
+        for change in Change::ALL {
+            bench(&title, dir.path(), rounds, change);
+        }
         bench_sources(dir.path());
         bench_faces(dir.path());
     }
     if "live".contains(wanted) {
         let root = PathBuf::from("/");
-        bench("This machine itself (real /proc and /sys, no pods)", &root, 41);
+        bench("This machine itself (real /proc and /sys, no pods)", &root, 41, Change::Nothing);
         bench_sources(&root);
     }
 }

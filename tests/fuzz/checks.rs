@@ -9,7 +9,7 @@ use std::time::Duration;
 use barnacle::agent::{ask, state};
 use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
-use barnacle::collect::kubelet::{config, dirs};
+use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs};
 use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
@@ -48,6 +48,7 @@ checks![
     captured_statfs,
     cgroup_name,
     cmdline,
+    configz,
     device_number,
     ebs_statistics,
     fdinfo,
@@ -64,6 +65,7 @@ checks![
     nvme_identify,
     nvme_namespace,
     proc_cgroup,
+    process_start,
     provider_id,
     psi,
     quantity,
@@ -283,6 +285,7 @@ pub fn kernel_event(bytes: &[u8]) {
         Some(Event::Fault { text }) => assert!(text.chars().count() <= 120, "{text}"),
         Some(
             Event::OomKill { .. }
+            | Event::OomKilled { .. }
             | Event::HungTask { .. }
             | Event::SoftLockup { .. }
             | Event::HardLockup { .. }
@@ -398,6 +401,24 @@ pub fn kubelet_config(bytes: &[u8]) {
             threshold(value.as_bytes());
             go_duration(value.as_bytes());
         }
+    }
+}
+
+/// The kubelet's answer to `/configz`
+pub fn configz(bytes: &[u8]) {
+    let Some(configz) = reason(kubelet_configz::parse_configz(bytes)) else { return };
+    let enforced = configz.hard.contains_key(&EvictionSignal::AllocatableMemory);
+    assert!(!enforced || configz.enforces_pods && configz.hard.contains_key(&EvictionSignal::Memory));
+    assert!(configz.hard.values().all(|threshold| threshold.grace.is_none()));
+    assert!(configz.soft.values().all(|threshold| threshold.grace.is_some()));
+    let kept = serde_json::to_string(&configz).unwrap();
+    assert_eq!(serde_json::from_str::<barnacle::facts::KubeletConfigz>(&kept).unwrap(), configz);
+}
+
+/// When a process was started
+pub fn process_start(bytes: &[u8]) {
+    if let Some(start) = reason(config::parse_start(bytes)) {
+        assert!(bytes.ends_with(b"\n") && start.subsec_millis() % 10 == 0);
     }
 }
 

@@ -90,6 +90,7 @@ fn component(profile: Profile) -> Option<&'static str> {
         Profile::Directories => Some("directories"),
         Profile::Kmsg => Some("kmsg"),
         Profile::NvmeStats => Some("nvme-stats"),
+        Profile::KubeletApi => Some("kubelet-api"),
         // There is no EC2 in the lab.
         Profile::Ec2 => None,
     }

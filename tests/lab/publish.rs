@@ -493,7 +493,9 @@ fn starved(ground: &mut Ground) -> Result<()> {
     let suspected = r#"barnacle_findings{kind="SystemPodStarved",severity="warning",state="suspected"}"#;
     wait_for("the pod", || Ok(agent.metric(suspected) == Some(1.0)))?;
     ground.plane.kubectl(&["-n", "kube-system", "delete", "pod", "no-place", "--force", "--grace-period=0"])?;
-    wait_for("no pod", || Ok(agent.metric(suspected) == Some(0.0)))
+    // No gauge says only zero.
+    let clear = r#"barnacle_check_state{kind="SystemPodStarved"}"#;
+    wait_for("no pod", || Ok(agent.metric(clear) == Some(0.0) && agent.metric(suspected).is_none()))
 }
 
 /// Runs the command to its end and returns what it printed.

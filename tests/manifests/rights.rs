@@ -10,6 +10,8 @@ use super::{container, list, parse, path, pod, yaml};
 
 /// The one component that changes no DaemonSet.
 pub const READ_ONLY: &str = "read-only";
+/// The one component that brings a right.
+pub const KUBELET_API: &str = "kubelet-api";
 
 const POLICIES: [&str; 1] = ["base/policies.yaml"];
 
@@ -67,11 +69,45 @@ fn the_roles_grant_what_is_documented_and_no_more() {
     assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
     let of_cluster = ["barnacle-cluster: list,watch /pods", "barnacle-cluster: list /persistentvolumes"];
     assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(of_cluster.map(str::to_owned)));
+    let of_kubelet_api = BTreeSet::from(["barnacle-kubelet-api: get /nodes/configz".to_owned()]);
+    assert_eq!(granted("components/kubelet-api/rbac.yaml"), of_kubelet_api);
     let documented = fs::read_to_string(path("../docs/rbac.md")).unwrap();
-    for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")) {
+    for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")).chain(&of_kubelet_api) {
         let resource = line.split(['/', ' ']).nth(3).unwrap();
         assert!(documented.contains(&format!("`{resource}")), "docs/rbac.md does not tell of {resource}");
     }
+}
+
+/// With `nodes/proxy` even a GET runs commands in pods: no file here grants it, whatever it is called.
+#[test]
+fn no_role_has_the_kubelets_proxy() {
+    const NEVER: [&str; 3] = ["nodes/proxy", "nodes/*", "*"];
+    for file in ["base/rbac.yaml", "cluster/rbac.yaml", "components/kubelet-api/rbac.yaml"] {
+        for object in objects(file) {
+            for rule in list(&object["rules"]) {
+                assert!(words(&rule["resources"]).iter().all(|name| !NEVER.contains(name)), "{file}: {rule}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kubelets_right_is_bound_to_the_agent_and_comes_with_its_setting() {
+    let objects = objects("components/kubelet-api/rbac.yaml");
+    assert_eq!(objects.len(), 2);
+    let binding = of_kind(&objects, "ClusterRoleBinding")[0];
+    assert_eq!(binding["roleRef"]["name"], "barnacle-kubelet-api");
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "barnacle", "namespace": "kube-system"}])
+    );
+    let component = yaml("components/kubelet-api/kustomization.yaml");
+    assert_eq!(component["resources"], json!(["rbac.yaml"]));
+    let patch = parse(component["patches"][0]["patch"].as_str().unwrap(), "kubelet-api");
+    let address =
+        json!({"name": "BARNACLE_KUBELET_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}});
+    assert_eq!(container(&patch)["env"], json!([address]));
+    assert_eq!(Config::default().kubelet_address, None, "off where the component is not installed");
 }
 
 #[test]

@@ -12,12 +12,13 @@ use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::{MachineIds, StateDir};
 use barnacle::collect::cluster::{Object, read_object, read_pods};
 use barnacle::collect::host::root::Root;
+use barnacle::collect::kubelet::configz::{Due, Pace, parse_configz};
 use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Answer, Answers, Lookup, NodeTime, Observation, PersistentVolume, Pod, Provider, Reading, Source, SourceSet,
-    VolumeAttachment, VolumeClass,
+    Answer, Answers, Cause, Lookup, NodeTime, Observation, PersistentVolume, Pod, Provider, Reading, Source, SourceSet,
+    Unknown, VolumeAttachment, VolumeClass,
 };
 use barnacle::ledger::LedgerState;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,8 @@ pub struct World {
     lookups: Vec<Lookup>,
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
+    /// When the kubelet is asked.
+    pace: Pace,
     /// What the API server was asked so far.
     answers: RefCell<Said>,
     /// What each source returned when it was read last.
@@ -96,6 +99,7 @@ impl World {
             schedule,
             lookups: Vec::new(),
             boot: (0, UP),
+            pace: Pace::default(),
             answers: RefCell::default(),
             latest: BTreeMap::new(),
         }
@@ -123,6 +127,7 @@ impl World {
         self.host = host(self.dir.path());
         self.schedule = Schedule::new(Duration::from_secs(10));
         self.lookups.clear();
+        self.pace = Pace::default();
         self.answers = RefCell::default();
     }
 
@@ -139,6 +144,7 @@ impl World {
         self.state = state;
         self.engine = Engine::new(Config::default().detect, now, memory);
         self.host = host(self.dir.path());
+        self.pace = Pace::default();
         self.schedule = Schedule::new(Duration::from_secs(10));
     }
 
@@ -158,6 +164,7 @@ impl World {
             let mut seen: Vec<_> = due.iter().map(|source| self.host.collect(source, &lookups, at)).collect();
             self.state.replace(&mut seen, at);
             seen.extend(self.api(at, &lookups));
+            seen.extend(self.kubelet(at, &seen));
             each(at, &seen);
             self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
             let step = self.engine.step(at, seen);
@@ -208,6 +215,24 @@ impl World {
             seen.push(answers.put(name, object, ask.source(), at));
         }
         seen
+    }
+
+    /// What the kubelet answers, where the scenario has one that is asked (`kubelet/`): `configz.json` as it writes it, else
+    /// the text of `refused`.
+    fn kubelet(&mut self, at: NodeTime, seen: &[Observation]) -> Option<Observation> {
+        let dir = self.dir.path().join("kubelet");
+        if !dir.is_dir() {
+            return None;
+        }
+        let value = match self.pace.follow(seen, at) {
+            Due::Nothing => return None,
+            Due::Not(why) => Err(why),
+            Due::Ask => match fs::read(dir.join("configz.json")) {
+                Ok(answer) => parse_configz(&answer).map_err(|reason| Unknown::new(Cause::Malformed, reason)),
+                Err(_) => Err(Unknown::new(Cause::Denied, fs::read_to_string(dir.join("refused")).unwrap().trim())),
+            },
+        };
+        Some(Observation::KubeletConfigz(Reading::of(value, at)))
     }
 
     /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json` and `ec2/sweep.json`, as a

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
+    AgentConfigMap, AgentDaemonSet, CONTAINER_ID, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
     PersistentVolume, Pod, PodPhase, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
@@ -305,7 +305,43 @@ struct Claim {
 pub struct PodStatus {
     phase: PodPhase,
     conditions: Option<Vec<RawCondition>>,
+    container_statuses: Option<Vec<ContainerStatus>>,
+    init_container_statuses: Option<Vec<ContainerStatus>>,
 }
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+    last_state: Option<LastState>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastState {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Terminated {
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+}
+
+impl ContainerStatus {
+    /// The beginnings of the ids that it has and had (`containerd://ID`).
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        let last = self.last_state.as_ref().and_then(|last| last.terminated.as_ref()?.container_id.as_deref());
+        let ids = [self.container_id.as_deref(), last].into_iter().flatten();
+        ids.filter_map(|id| id.rsplit_once("://").map_or(id, |(_, id)| id).get(..CONTAINER_ID))
+    }
+}
+
+/// More containers than this no pod needs to be told apart.
+const MAX_CONTAINERS: usize = 32;
 
 /// What is kept of a pod.
 ///
@@ -320,6 +356,12 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
     let claims = volumes.filter_map(|volume| volume.claim(&metadata.name)).collect();
     let scheduled = |c: &RawCondition| c.type_ == "PodScheduled" && c.status == "False";
     let unscheduled = status.conditions.unwrap_or_default().into_iter().find(scheduled);
+    let containers = [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
+    let ids = |status: ContainerStatus| {
+        let name = short(status.name.clone());
+        status.ids().map(|id| (id.to_owned(), name.clone())).collect::<Vec<_>>()
+    };
+    let containers = containers.take(MAX_CONTAINERS).flat_map(ids).collect();
     Ok(Pod {
         namespace: metadata.namespace,
         name: metadata.name,
@@ -334,6 +376,7 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
         fs_group: spec.security_context.and_then(|context| context.fs_group),
         wants: spec.affinity.and_then(Affinity::only_node),
         claims,
+        containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
     })
 }

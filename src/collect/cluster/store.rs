@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::collect::host::failures::Failures;
 use crate::facts::{Cause, Inventory, Pod, Unknown};
 
 /// More objects than this are not kept: no node has so many pods, and a server that says so is not believed.
@@ -73,9 +72,11 @@ impl Store<Pod> {
             let why = format!("the API server sent more than {MAX_OBJECTS} pods, and {MAX_OBJECTS} are kept");
             return Some(Unknown::new(Cause::TooLarge, why));
         }
-        let mut failures = Failures::default();
-        self.broken.values().for_each(|why| failures.note(why.clone()));
-        failures.into_incomplete()
+        let mut broken = self.broken.values();
+        let first = broken.next()?;
+        let more = broken.len();
+        let why = if more == 0 { first.why.clone() } else { format!("{} ({more} more like it)", first.why) };
+        Some(Unknown::new(first.cause, why))
     }
 
     /// A list of this node's pods that lacks our own is not one.

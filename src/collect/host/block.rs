@@ -119,7 +119,7 @@ impl Look<'_> {
         // loop device gets or loses its file, but nothing of the kind for zram or nbd.
         let numbered = !is_often_unused(&place.name) || (is_loop(&place.name) && device.size > 0);
         let settled = *whole && numbered && place.disk.is_none() && !self.full_refresh;
-        if settled && device.diskseq.is_some() && self.number(place, "diskseq") == device.diskseq {
+        if settled && device.diskseq.is_some() && self.sequence(place) == device.diskseq {
             self.refresh_counters(place, device)?;
         } else {
             let before = self.failures.count();
@@ -145,7 +145,7 @@ impl Look<'_> {
             return Some(device);
         }
         // Before the serial: if another disk takes this one's place in between, the next look sees a new number.
-        device.diskseq = self.number(place, "diskseq");
+        device.diskseq = self.sequence(place);
         device.slaves = self.names(place, "slaves");
         device.io_timeout_ms = self.number(place, "queue/io_timeout");
         if is_loop(&place.name) {
@@ -167,7 +167,7 @@ impl Look<'_> {
 
     /// `None` where the device went away.
     fn stat(&self, place: &Place) -> Option<Part<IoStat>> {
-        match self.root.read(&below(&place.dir, "stat"), parse_stat) {
+        match self.root.read_again(&below(&place.dir, "stat"), parse_stat) {
             Err(why) if why.cause == Cause::Missing && !self.root.exists(&place.dir) => None,
             read => Some(read.into()),
         }
@@ -196,6 +196,11 @@ impl Look<'_> {
 
     fn number(&mut self, place: &Place, file: &str) -> Option<u64> {
         let read = self.root.number(&below(&place.dir, file));
+        self.failures.optional(read)
+    }
+
+    fn sequence(&mut self, place: &Place) -> Option<u64> {
+        let read = self.root.number_again(&below(&place.dir, "diskseq"));
         self.failures.optional(read)
     }
 

@@ -3,14 +3,17 @@
 mod files;
 mod names;
 mod pods;
+mod services;
 
 use std::collections::BTreeMap;
 
 pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
+pub use services::services;
 
 use super::root::{Root, below};
+use crate::collect::kubelet::groups::{Groups, systemd_path};
 use crate::facts::{
     Cause, Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, OomCounts, Qos, RootMemory, Unknown,
 };
@@ -58,11 +61,14 @@ impl Hierarchy {
         }
     }
 
-    /// Which of the two names `kubepods` has here; none where no kubelet has started pods.
-    fn driver(self, root: &Root) -> Result<Option<CgroupDriver>, Unknown> {
-        for driver in [CgroupDriver::Systemd, CgroupDriver::Cgroupfs] {
-            if present(root, &self.memory_dir(kubepods_group(driver)))? {
-                return Ok(Some(driver));
+    /// Where the kubelet's groups stand; none where no kubelet has started pods. Groups at the top count where none are below the
+    /// root that is configured: the kubelet may not run yet.
+    fn kubepods(self, root: &Root, cgroup_root: &str) -> Result<Option<Kubepods>, Unknown> {
+        for below in [Some(cgroup_root).filter(|path| !path.is_empty()), Some("")].into_iter().flatten() {
+            for kubepods in [Kubepods::of_systemd(below), Kubepods::of_cgroupfs(below)] {
+                if present(root, &self.memory_dir(&kubepods.path))? {
+                    return Ok(Some(kubepods));
+                }
             }
         }
         Ok(None)
@@ -78,21 +84,42 @@ fn present(root: &Root, path: &str) -> Result<bool, Unknown> {
     }
 }
 
-fn kubepods_group(driver: CgroupDriver) -> &'static str {
-    match driver {
-        CgroupDriver::Systemd => "kubepods.slice",
-        CgroupDriver::Cgroupfs => "kubepods",
-    }
+/// The kubelet's groups: how they are named, and where.
+#[derive(Debug)]
+struct Kubepods {
+    driver: CgroupDriver,
+    /// Below the root of the hierarchy.
+    path: String,
+    /// What the names below it begin with, of systemd's.
+    stem: String,
 }
 
-/// The group whose children are the pods of this class.
-fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
-    match (driver, qos) {
-        (_, Qos::Guaranteed) => kubepods_group(driver),
-        (CgroupDriver::Systemd, Qos::Burstable) => "kubepods.slice/kubepods-burstable.slice",
-        (CgroupDriver::Systemd, Qos::BestEffort) => "kubepods.slice/kubepods-besteffort.slice",
-        (CgroupDriver::Cgroupfs, Qos::Burstable) => "kubepods/burstable",
-        (CgroupDriver::Cgroupfs, Qos::BestEffort) => "kubepods/besteffort",
+impl Kubepods {
+    fn of_systemd(cgroup_root: &str) -> Self {
+        // A dash in a name would be a level of its own.
+        let names: Vec<String> = cgroup_root.split('/').map(|name| name.replace('-', "_")).collect();
+        let path = systemd_path(names.iter().map(String::as_str).chain(["kubepods"]));
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let stem = last.strip_suffix(".slice").unwrap_or(last).to_owned();
+        Self { driver: CgroupDriver::Systemd, path, stem }
+    }
+
+    fn of_cgroupfs(cgroup_root: &str) -> Self {
+        let path = if cgroup_root.is_empty() { "kubepods".to_owned() } else { below(cgroup_root, "kubepods") };
+        Self { driver: CgroupDriver::Cgroupfs, path, stem: String::new() }
+    }
+
+    /// The group whose children are the pods of this class.
+    fn class(&self, qos: Qos) -> String {
+        let name = match qos {
+            Qos::Guaranteed => return self.path.clone(),
+            Qos::Burstable => "burstable",
+            Qos::BestEffort => "besteffort",
+        };
+        match self.driver {
+            CgroupDriver::Systemd => format!("{}/{}-{name}.slice", self.path, self.stem),
+            CgroupDriver::Cgroupfs => format!("{}/{name}", self.path),
+        }
     }
 }
 
@@ -102,25 +129,32 @@ fn qos_group(driver: CgroupDriver, qos: Qos) -> &'static str {
 /// # Errors
 /// When no hierarchy is there, or which one it is cannot be found out. A file that cannot be read hides nothing but
 /// what stands in it.
-pub fn levels(root: &Root) -> Result<Cgroups, Unknown> {
+pub fn levels(root: &Root, groups: &Groups) -> Result<Cgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
-    let driver = tree.driver(root)?;
+    let names = tree.kubepods(root, &groups.cgroup_root)?;
     let mut look = Levels { root, tree, others: BTreeMap::new(), oom_unread: None };
-    if let Some(driver) = driver {
+    if let Some(names) = &names {
         for qos in [Qos::Burstable, Qos::BestEffort] {
-            look.qos(qos_group(driver, qos));
+            look.qos(&names.class(qos));
         }
     }
     look.slice("runtime.slice", CgroupLevel::Runtime);
     look.slice("system.slice", CgroupLevel::System);
-    let kubepods = driver.map(|driver| look.kubepods(kubepods_group(driver)));
+    for (path, level) in &groups.reserved {
+        look.slice(path, level.clone());
+    }
+    let kubepods = names.as_ref().map(|names| look.kubepods(&names.path));
+    let is_usual = |path: &String| matches!(path.as_str(), "kubepods" | "kubepods.slice");
     Ok(Cgroups {
         version: tree.version,
-        driver,
+        driver: names.as_ref().map(|names| names.driver),
         root: look.root_memory().into(),
         kubepods,
         others: look.others,
         oom_unread: look.oom_unread.map(Box::new),
+        kubepods_path: names.map(|names| names.path).filter(|path| !is_usual(path)),
+        reserved: groups.reserved.clone(),
+        reserved_unread: groups.unread.clone().map(Box::new),
     })
 }
 
@@ -193,6 +227,9 @@ impl Levels<'_> {
     }
 
     fn slice(&mut self, name: &str, level: CgroupLevel) {
+        if self.others.contains_key(name) {
+            return;
+        }
         match Group::open(self.root, &self.tree.memory_dir(name)) {
             Ok(Some(group)) => {
                 let mut cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };

@@ -40,7 +40,7 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
 
 /// What an ext4 filesystem remembers of its errors; `None` where its last holder let go meanwhile.
 fn ext4(root: &Root, dir: &str) -> Option<Filesystem> {
-    let errors: Part<u64> = if_there(root.number(&below(dir, "errors_count"))).into();
+    let errors: Part<u64> = if_there(root.number_again(&below(dir, "errors_count"))).into();
     if errors.is_absent() && !root.exists(dir) {
         return None;
     }

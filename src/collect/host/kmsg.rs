@@ -16,6 +16,7 @@ use super::root::{Root, quote};
 use crate::facts::{Cause, Component, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, NodeTime, Unknown};
 
 mod message;
+mod oom;
 mod syslog;
 
 pub use message::{Message, parse_record, recognise};
@@ -36,6 +37,9 @@ const RECORD: usize = 8 << 10;
 const MAX: usize = 256;
 /// How many of one kind are remembered, so that a flood of I/O errors leaves the OOM kill before it.
 const MAX_OF_A_KIND: usize = 64;
+
+/// Lines about one process within this time are of one kill.
+const ONE_KILL: Duration = Duration::from_secs(10);
 
 /// An OOM kill in the log is raised for so long.
 const OOM_IS_NEWS_FOR: Duration = Duration::from_secs(600);
@@ -148,6 +152,7 @@ pub struct Log {
     lost_at: Option<Duration>,
     /// How many they are and when it was, once that is dated.
     loss: Option<Unknown>,
+    oom: oom::Context,
 }
 
 impl Log {
@@ -215,12 +220,15 @@ impl Log {
         if message.unclear {
             self.lose(1, message.up);
         }
-        if let Some(event) = recognise(&message.text) {
+        if let Some(event) = self.oom.event(message) {
             self.remember(KernelRecord { seq: message.seq, up: message.up, event });
         }
     }
 
     fn remember(&mut self, record: KernelRecord) {
+        if self.has_kill(&record) {
+            return;
+        }
         self.shared = None;
         match &record.event {
             // Of one device's mounts only the last one counts, and of one reason the last attempt.
@@ -243,6 +251,27 @@ impl Log {
         self.records.push_back(record);
     }
 
+    /// Whether another line named this kill before: each process is one of them.
+    fn has_kill(&self, record: &KernelRecord) -> bool {
+        let KernelEvent::OomKilled { pid, .. } = &record.event else { return false };
+        self.records.iter().rev().any(|earlier| {
+            let near = record.up.saturating_sub(earlier.up) <= ONE_KILL;
+            near && matches!(&earlier.event,
+                KernelEvent::OomKill { pid: named, .. } | KernelEvent::OomKilled { pid: named, .. } if named == pid)
+        })
+    }
+
+    /// Whether a kill that is remembered tells of the same limit: how many there were the counters know.
+    fn has_kill_like(&self, event: &KernelEvent) -> bool {
+        let limit = |event: &KernelEvent| match event {
+            KernelEvent::OomKill { limit, .. } => Some((limit.clone(), true)),
+            KernelEvent::OomKilled { group, in_group, .. } => Some((group.clone(), *in_group)),
+            _ => None,
+        };
+        let (same, like) = (discriminant(event), limit(event));
+        self.records.iter().any(|record| discriminant(&record.event) == same && limit(&record.event) == like)
+    }
+
     fn fullest_kind(&self) -> Option<Discriminant<KernelEvent>> {
         let mut counts: Vec<(Discriminant<KernelEvent>, usize)> = Vec::new();
         for kind in self.records.iter().map(|record| discriminant(&record.event)) {
@@ -262,7 +291,9 @@ impl Log {
             KernelEvent::XfsShutdown { .. }
             | KernelEvent::XfsCorruption { .. }
             | KernelEvent::RemountedReadOnly { .. } => true,
-            KernelEvent::OomKill { .. } => now.saturating_sub(forgotten.up) < OOM_IS_NEWS_FOR,
+            KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. } => {
+                !self.has_kill_like(&forgotten.event) && now.saturating_sub(forgotten.up) < OOM_IS_NEWS_FOR
+            }
             _ => false,
         };
         if counts {

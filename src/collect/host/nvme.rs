@@ -4,7 +4,7 @@ use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 
 use super::block::{BlockTable, ebs_volume};
 use super::failures::Failures;
-use super::root::{Root, below};
+use super::root::{Root, below, whole_line};
 
 const CONTROLLERS: &str = "sys/class/nvme";
 
@@ -77,7 +77,9 @@ fn controller(root: &Root, dir: &str, failures: &mut Failures) -> Option<NvmeCon
     let transport = failures.optional(folder.line("transport")).unwrap_or_default();
     let mut failed = Vec::new();
     let mut text = |file| folder.line(file).map_err(|why| failed.push(why)).unwrap_or_default();
-    let (model, state) = (text("model"), text("state"));
+    let model = text("model");
+    // It stays open. What is read after it is read in this directory: were it another controller's by now, that would fail.
+    let state = root.read_again(&below(dir, "state"), whole_line).map_err(|why| failed.push(why)).unwrap_or_default();
     let volume = ebs_volume(&folder).map_err(|why| failed.push(why)).unwrap_or_default();
     let mut namespaces = Vec::new();
     let listed = folder.each(|name, _| namespaces.extend(namespace(name)));

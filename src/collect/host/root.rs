@@ -5,6 +5,7 @@
 
 mod files;
 mod folder;
+mod held;
 mod lines;
 mod listing;
 mod read;
@@ -16,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
@@ -24,7 +26,9 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
+use held::Held;
 pub use lines::{Bounds, End, TextLine, each_line};
+pub(super) use text::whole_line;
 pub use text::{lossy, quote};
 
 /// Enough for every file of `/proc` and `/sys` that is not a table.
@@ -48,6 +52,7 @@ pub struct Root {
     kernel: bool,
     confined: bool,
     sys: Option<Sys>,
+    held: Mutex<Held>,
 }
 
 /// What stands for `/sys`, but for the control groups in it: a container has its own, which shows the host's devices.
@@ -85,7 +90,15 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
         let confined = path != Path::new("/");
-        let mut root = Self { dir, path: path.to_owned(), live: false, kernel: false, confined, sys: None };
+        let mut root = Self {
+            dir,
+            path: path.to_owned(),
+            live: false,
+            kernel: false,
+            confined,
+            sys: None,
+            held: Mutex::default(),
+        };
         root.live = root.procfs_is_real();
         root.kernel = root.live;
         Ok(root)

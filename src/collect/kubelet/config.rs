@@ -14,13 +14,15 @@ pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
 
 use crate::collect::host::disk_usage::KUBEPODS;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
 use crate::facts::{
     Cause, ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Thresholds, Unknown, default_thresholds, pod_uid_of,
 };
-use settings::Settings;
+pub(super) use settings::Settings;
 
 /// Where distributions keep the file, with the drop-ins that go with it: EKS, Bottlerocket, kubeadm, kops,
 /// EKS before nodeadm, GKE. The first that is there counts.
@@ -141,6 +143,10 @@ impl Finder {
 /// The process, unless what its command line names is not there: it is another program under the kubelet's name then, and its
 /// settings are not used.
 fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Others) -> Option<Running> {
+    // What a kubelet in a container of its own is shown is not what stands here.
+    if first_mount(root, running.pid).is_some_and(|own| first_mount(root, 1).is_some_and(|hosts| hosts != own)) {
+        return Some(running);
+    }
     let Some(path) = missing(root, &running, Some(kubelet_root)) else { return Some(running) };
     let why = format!(
         "process {} is called kubelet and belongs to root, but {path} is not there, with which it would run: its settings \
@@ -149,6 +155,13 @@ fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Othe
     );
     others.hidden.get_or_insert(Unknown::new(Cause::Missing, why));
     None
+}
+
+/// The number of the first mount that a process is shown, which tells one mount namespace from another.
+fn first_mount(root: &Root, pid: u32) -> Option<u64> {
+    let mut head = Vec::new();
+    root.file(&format!("proc/{pid}/mountinfo")).ok()?.take(32).read_to_end(&mut head).ok()?;
+    String::from_utf8_lossy(&head).split(' ').next()?.parse().ok()
 }
 
 /// The one candidate, or the one of several that fits its own files.
@@ -303,8 +316,30 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
         hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
         soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
         enforces_pods: settings.enforces_pods(),
-        origin: ConfigOrigin::Process { pid, files },
+        origin: ConfigOrigin::Process { pid, started: started(root, pid).into(), files },
     })
+}
+
+/// When a process was started, since boot.
+fn started(root: &Root, pid: u32) -> Result<Duration, Unknown> {
+    root.read(&format!("proc/{pid}/stat"), parse_start)
+}
+
+/// Reads when the process of a `/proc/PID/stat` was started, since boot: its 22nd field, in hundredths of a second whatever
+/// the kernel's own clock. A program's name, the second field, may hold spaces and parentheses.
+///
+/// # Errors
+/// When it is no such file.
+pub fn parse_start(bytes: &[u8]) -> Result<Duration, String> {
+    let expected = || "expected the 52 fields of a process, the 22nd of them a number".to_owned();
+    let text = std::str::from_utf8(bytes).map_err(|_| expected())?;
+    let (_, fields) = text.rsplit_once(')').ok_or_else(expected)?;
+    // The line is whole only with its end: a number that is cut off is another one.
+    let fields = fields.strip_suffix('\n').ok_or_else(expected)?;
+    // The first field behind the name is the third.
+    let ticks: u64 =
+        fields.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).ok_or_else(expected)?;
+    ticks.checked_mul(10).map(Duration::from_millis).ok_or_else(expected)
 }
 
 fn unless_assumed(

@@ -26,7 +26,7 @@ impl Detect for CpuLockup {
     type In = (Maybe<sources::KernelLog>, Maybe<sources::Boot>);
 
     fn evaluate((log, boot): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let logged = log.ask(|log| logged(log, &boot, around.now));
+        let logged = log.ask(|log| logged(log, &boot, around.now()));
         let decision = match (logged, flagged(&boot)) {
             (Tri::Yes(finding), _) => Tri::Yes(Raised::from(finding)),
             // The flag stays for as long as the boot: worth knowing. That it is news only the log can show.

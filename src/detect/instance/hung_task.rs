@@ -33,7 +33,7 @@ impl Detect for HungTask {
     type In = (Required<sources::KernelLog>, Maybe<sources::LoadAvg>, Context<sources::CpuTimes>, LogBesideTasks);
 
     fn evaluate((log, load, cpu, tasks): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let decision = decide(log, &load, tasks, around.now);
+        let decision = decide(log, &load, tasks, around.now());
         let decision = decision.map(|records| {
             let blocked = cpu.evidence(|cpu| {
                 let one = "task waits for I/O (procs_blocked)";

@@ -69,8 +69,8 @@ impl Detect for Reboots {
 
     fn evaluate((history, boot): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let settings = &around.settings.reboots;
-        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, &boot, around.now, settings));
-        out.decide(Kind::RebootLoop, Object::node, repeated(&history, &boot, around.now, settings));
+        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, &boot, around.now(), settings));
+        out.decide(Kind::RebootLoop, Object::node, repeated(&history, &boot, around.now(), settings));
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Tri, Unknown};
 use crate::finding::{Finding, Headroom, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, Required};
-use crate::view::{Seen, sources};
+use crate::view::Seen;
+use crate::view::input::{EffectiveKubeletConfig, Input};
 use crate::wording::{bytes, count, duration};
 
 use super::signals::Signals;
@@ -18,7 +18,7 @@ struct EvictionThresholdMet;
 
 impl Detect for EvictionThresholdMet {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::KubeletConfig>, Signals<'static>);
+    type In = (EffectiveKubeletConfig, Signals<'static>);
 
     fn evaluate((config, signals): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let mut evaluated = false;
@@ -78,8 +78,12 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
         ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => {
             format!("the threshold is {threshold}, from {}", files.join(", "))
         }
+        ConfigOrigin::Configz { .. } => format!("the threshold is {threshold}, as the running kubelet itself says"),
         _ => format!("the threshold is {threshold}, from the kubelet's command line or its defaults"),
     }));
+    if let ConfigOrigin::Configz { contradictions, .. } = &config.origin {
+        evidence.extend(contradictions.iter().map(|text| config.says(text.clone())));
+    }
     let finding = Finding {
         kind: KIND,
         severity,
@@ -107,7 +111,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, Cause, NodeTime, Observation, Reading, ThresholdValue, Thresholds, default_thresholds};
+    use crate::facts::{
+        BootId, Cause, NodeTime, Observation, Part, Reading, ThresholdValue, Thresholds, default_thresholds,
+    };
     use crate::view::View;
 
     fn met_at_five(hard: Thresholds, soft: Thresholds) -> Result<Option<(Severity, String)>, Unknown> {
@@ -121,7 +127,7 @@ mod tests {
             note: None,
         };
         let now = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-        let origin = ConfigOrigin::Process { pid: 1, files: Vec::new() };
+        let origin = ConfigOrigin::Process { pid: 1, started: Part::Absent, files: Vec::new() };
         let config = KubeletConfig { origin, root_dir: "/k".into(), hard, soft, enforces_pods: true };
         let mut view = View::new(now);
         view.take(now, vec![Observation::KubeletConfig(Reading::Known { value: config, at: now })]);

@@ -1,15 +1,24 @@
-//! PidExhaustion: do process ids run out, for the machine, all pods, or one pod?
+//! PidExhaustion: do process ids run out, for the machine, all pods, one pod or container, or a service?
+//!
+//! Up to 6.10 and in v1 the kernel counts a refused fork in the group of the task, whosever limit it was; from 6.11 on `pids.events.local`
+//! counts it in the group whose limit it was.
+
+use std::collections::BTreeMap;
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, Cgroup, Cgroups, Limits, LoadAvg, PodCgroup, PodCgroups, Tri, Unknown};
+use crate::facts::{
+    Cause, Cgroup, CgroupLevel, Cgroups, ContainerCgroup, Limits, LoadAvg, Part, PodCgroup, PodCgroups, ServiceCgroups,
+    Tri, Unknown,
+};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::Seen;
-use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::input::{Context, Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::sources;
 use crate::wording;
 
+use super::names::Names;
 use super::signals;
 
 const KIND: Kind = Kind::PidExhaustion;
@@ -59,18 +68,28 @@ struct PidExhaustion;
 
 impl Detect for PidExhaustion {
     const KINDS: &'static [Kind] = &[KIND];
-    type In =
-        (Maybe<sources::Limits>, Maybe<sources::LoadAvg>, MaybePair<sources::Cgroups>, MaybePair<sources::PodCgroups>);
+    type In = (
+        Maybe<sources::Limits>,
+        Maybe<sources::LoadAvg>,
+        MaybePair<sources::Cgroups>,
+        MaybePair<sources::PodCgroups>,
+        MaybePair<sources::ServiceCgroups>,
+        Context<sources::Pods>,
+    );
 
     fn evaluate(
-        (limits, load, cgroups, pod_cgroups): <Self::In as Input>::Of<'_>,
+        (limits, load, cgroups, pod_cgroups, services, names): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.pids;
         out.decide(KIND, Object::node, machine(&limits, &load, settings).into());
-        kubepods(&cgroups, settings, out);
-        pods(&pod_cgroups, settings, out);
+        let names = Names(names);
+        let groups = Groups { settings, cgroups: &cgroups, names: &names };
+        let above = groups.pods(&pod_cgroups, out);
+        groups.kubepods(&above, out);
+        let above = groups.services(&services, out);
+        groups.slices(&above, out);
     }
 }
 
@@ -102,70 +121,355 @@ fn machine(
     }
 }
 
-fn kubepods(cgroups: &KnownPair<'_, Cgroups>, settings: &Settings, out: &mut Evaluation) {
-    let object = || Object::new(ObjectType::Cgroup, "kubepods");
-    let decision = cgroups.seen().map_err(Clone::clone).map(|cgroups| {
-        // Where no kubelet has started pods there are none to run out.
-        let Some(group) = &cgroups.now.value.kubepods else { return Tri::No(cgroups.now.no()) };
-        let before = cgroups.before().ok().and_then(|(before, _)| before.kubepods.as_ref());
-        let whose = &|| "all pods together".to_owned();
-        InGroup { settings, group, before, whose, at_most: Severity::Critical }.decide(&cgroups.now, object)
-    });
-    out.decide(KIND, object, decision.into());
+/// What a group counts of process ids.
+#[derive(Clone, Copy)]
+struct Counts<'a> {
+    used: &'a Part<u64>,
+    max: &'a Part<u64>,
+    refused: &'a Part<u64>,
+    limit_hit: &'a Part<u64>,
 }
 
-fn pods(pods: &KnownPair<'_, PodCgroups>, settings: &Settings, out: &mut Evaluation) {
-    let pods = match pods.seen() {
-        Ok(pods) => pods,
-        Err(why) => return out.rest(KIND, why),
-    };
-    let none = PodCgroups::whole([]);
-    // On a first sample nothing was before.
-    let before = pods.before().map_or(&none, |(before, _)| before);
-    for (uid, pod, old) in pods.now.value.beside(before) {
-        let object = || Object { pod: Some(uid.clone()), ..Object::new(ObjectType::Cgroup, format!("pod/{uid}")) };
-        let old = old.map(|pod: &PodCgroup| &pod.cgroup);
-        let whose = || format!("pod {uid}");
-        // A pod's own limit protects the node: that it is reached is no trouble of the node.
-        let group = InGroup { settings, group: &pod.cgroup, before: old, whose: &whose, at_most: Severity::Warning };
-        let decision = group.decide(&pods.now, object);
-        out.decide(KIND, object, decision);
+impl<'a> From<&'a Cgroup> for Counts<'a> {
+    fn from(group: &'a Cgroup) -> Self {
+        let Cgroup { pids: used, pids_max: max, pids_refused: refused, pids_limit_hit: limit_hit, .. } = group;
+        Self { used, max, refused, limit_hit }
     }
-    out.incomplete(KIND, pods.now.value.incomplete());
 }
 
-/// One group, and what it was at the last look.
-struct InGroup<'a> {
-    settings: &'a Settings,
-    group: &'a Cgroup,
-    before: Option<&'a Cgroup>,
-    whose: &'a dyn Fn() -> String,
-    /// The highest severity that reaching its limit can have.
+impl<'a> From<&'a ContainerCgroup> for Counts<'a> {
+    fn from(group: &'a ContainerCgroup) -> Self {
+        let ContainerCgroup { pids: used, pids_max: max, pids_refused: refused, pids_limit_hit: limit_hit, .. } = group;
+        Self { used, max, refused, limit_hit }
+    }
+}
+
+impl Counts<'_> {
+    /// Forks that were refused since the last reading: for the limit of this group, and for one that is not known of a task in it.
+    /// On a first reading, and in a kernel that does not count them, how many ids are in use decides.
+    fn refused(&self, before: Option<Counts<'_>>) -> Result<Refused, Unknown> {
+        let Some(before) = before else { return Ok(Refused::default()) };
+        let grown = |new: &Part<u64>, old: &Part<u64>| {
+            let Some((new, old)) = new.seen()?.zip(old.seen()?) else { return Ok(0) };
+            new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which started again,"))
+        };
+        let (own, of_tasks): (Result<u64, Unknown>, Result<u64, Unknown>) =
+            (grown(self.limit_hit, before.limit_hit), grown(self.refused, before.refused));
+        let (own, of_tasks) = (own?, of_tasks?);
+        // With the mount option pids_localevents a kernel of today counts as one before 6.11.
+        Ok(match self.max {
+            Part::Absent => Refused { own: 0, of_tasks: own.saturating_add(of_tasks) },
+            _ => Refused { own, of_tasks },
+        })
+    }
+
+    /// Ids in use and the limit, where both are known.
+    fn known(&self) -> Option<(u64, u64)> {
+        self.used.seen().ok().flatten().copied().zip(self.max.seen().ok().flatten().copied())
+    }
+
+    /// The share of its limit that is in use, in ten-thousandths: by it a refused fork is attributed.
+    fn share(&self) -> Option<u64> {
+        let (used, limit) = self.known()?;
+        used.saturating_mul(10_000).checked_div(limit)
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Refused {
+    own: u64,
+    of_tasks: u64,
+}
+
+/// Forks that were refused for limits above the groups in which they were counted.
+#[derive(Default)]
+struct Above {
+    by_group: BTreeMap<String, (u64, Vec<Evidence>)>,
+    /// Why forks may be missing.
+    unread: Option<Unknown>,
+}
+
+impl Above {
+    fn add(&mut self, group: &str, refused: u64, evidence: Evidence) {
+        if refused > 0 {
+            let (forks, all) = self.by_group.entry(group.to_owned()).or_default();
+            *forks = forks.saturating_add(refused);
+            all.push(evidence);
+        }
+    }
+}
+
+/// The group whose limit is nearest, of those that a refused fork may be for: the innermost of two that are alike.
+fn nearest<'a, T>(candidates: impl IntoIterator<Item = (T, Counts<'a>)>) -> Option<T> {
+    let mut best: Option<(T, u64)> = None;
+    for (candidate, counts) in candidates {
+        let Some(share) = counts.share() else { continue };
+        if best.as_ref().is_none_or(|(_, other)| share > *other) {
+            best = Some((candidate, share));
+        }
+    }
+    best.map(|(candidate, _)| candidate)
+}
+
+/// The levels of a pod at which a fork can be refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level<'a> {
+    Container(&'a str),
+    Pod,
+    Kubepods,
+}
+
+/// What is known of one group, for its decision.
+struct Looked<'a> {
+    counts: Counts<'a>,
+    refused: Result<u64, Unknown>,
+    whose: String,
     at_most: Severity,
 }
 
-impl InGroup<'_> {
-    fn decide<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Object) -> Tri<Raised> {
-        let decision = self.found(seen, object);
-        decision.map(|raised| raised.map_or_else(|| Tri::No(seen.no()), Tri::Yes)).into()
+struct Groups<'a> {
+    settings: &'a Settings,
+    cgroups: &'a KnownPair<'a, Cgroups>,
+    names: &'a Names<'a>,
+}
+
+impl Groups<'_> {
+    fn kubepods(&self, above: &Above, out: &mut Evaluation) {
+        let object = || Object::new(ObjectType::Cgroup, "kubepods");
+        let cgroups = match self.cgroups.seen() {
+            Ok(cgroups) => cgroups,
+            Err(why) => return out.decide(KIND, object, Tri::<Finding>::Unknown(why.clone())),
+        };
+        // Where no kubelet has started pods there are none to run out.
+        let Some(group) = &cgroups.now.value.kubepods else {
+            return out.decide(KIND, object, Tri::<Finding>::No(cgroups.now.no()));
+        };
+        let before = cgroups.before().ok().and_then(|(before, _)| before.kubepods.as_ref());
+        let counts = Counts::from(group);
+        let (more, evidence) = above.by_group.get(KUBEPODS).cloned().unwrap_or_default();
+        let refused = counts.refused(before.map(Counts::from)).map(|own| own.own.saturating_add(own.of_tasks));
+        let refused = match (refused, more, &above.unread) {
+            (Ok(own), more, _) if own.saturating_add(more) > 0 => Ok(own.saturating_add(more)),
+            // Up to 6.10 it is counted where the task is that forks.
+            (Ok(_), _, Some(why)) if group.pids_limit_hit.is_absent() => Err(why.clone()),
+            (Err(_), more @ 1.., _) => Ok(more),
+            (refused, ..) => refused,
+        };
+        let whose = "all pods together".to_owned();
+        let group = Looked { counts, refused, whose, at_most: Severity::Critical };
+        out.decide(KIND, object, self.decide(&[group], &cgroups.now, evidence, object));
     }
 
-    /// Of nearly all pods there is nothing to say, and then no text is made.
-    fn found<T>(&self, seen: &Seen<'_, T>, object: impl Fn() -> Object) -> Result<Option<Raised>, Unknown> {
+    /// Each pod, with its containers: forks that were refused for the limit of all pods are given back.
+    fn pods(&self, pods: &KnownPair<'_, PodCgroups>, out: &mut Evaluation) -> Above {
+        let mut above = Above::default();
+        let pods = match pods.seen() {
+            Ok(pods) => pods,
+            Err(why) => {
+                out.rest(KIND, why);
+                above.unread = Some(why.clone());
+                return above;
+            }
+        };
+        let none = PodCgroups::whole([]);
+        // On a first sample nothing was before.
+        let before = pods.before().map_or(&none, |(before, _)| before);
+        let kubepods = self.cgroups.seen().ok().and_then(|cgroups| cgroups.now.value.kubepods.as_ref());
+        for (uid, pod, old) in pods.now.value.beside(before) {
+            let mut forks: BTreeMap<Level<'_>, u64> = BTreeMap::new();
+            let mut unread: Option<Unknown> = None;
+            let own = (Level::Pod, Counts::from(&pod.cgroup));
+            let top = kubepods.map(|group| (Level::Kubepods, Counts::from(group)));
+            let mut groups: Vec<(Level<'_>, Counts<'_>, Option<Counts<'_>>)> = Vec::new();
+            for (id, container) in &pod.containers {
+                let old = old.and_then(|old: &PodCgroup| old.containers.get(id)).map(Counts::from);
+                groups.push((Level::Container(id), Counts::from(container), old));
+            }
+            groups.push((own.0, own.1, old.map(|old| Counts::from(&old.cgroup))));
+            for (level, counts, old) in &groups {
+                match counts.refused(*old) {
+                    Ok(refused) => {
+                        let within = [(*level, *counts)].into_iter().chain([own]).chain(top);
+                        let whose = nearest(within).filter(|_| refused.of_tasks > 0);
+                        for (level, more) in
+                            [(*level, refused.own)].into_iter().chain(whose.map(|level| (level, refused.of_tasks)))
+                        {
+                            let forks = forks.entry(level).or_default();
+                            *forks = forks.saturating_add(more);
+                        }
+                    }
+                    Err(why) => drop(unread.get_or_insert(why)),
+                }
+            }
+            let of_all = forks.get(&Level::Kubepods).copied().unwrap_or_default();
+            if of_all > 0 {
+                let forks = wording::of(of_all, "fork was", "forks were");
+                above.add(KUBEPODS, of_all, pods.now.says(format!("pod {uid}: {forks} refused")));
+            }
+            above.unread = above.unread.take().or_else(|| unread.clone());
+            let pod_name = || self.names.pod(uid);
+            let is_worth_a_look = |counts: &Counts<'_>, level: &Level<'_>| {
+                let is_near = counts.known().is_none_or(|(used, limit)| severity(self.settings, used, limit).is_some());
+                !counts.max.is_absent() && is_near || forks.get(level).is_some_and(|forks| *forks > 0)
+            };
+            // Of nearly all containers there is nothing to say, and then no text is made.
+            let looked: Vec<Looked<'_>> = groups
+                .iter()
+                .filter(|(level, counts, _)| *level == Level::Pod || is_worth_a_look(counts, level))
+                .map(|(level, counts, old)| Looked {
+                    counts: *counts,
+                    refused: match forks.get(level).copied() {
+                        Some(forks @ 1..) => Ok(forks),
+                        _ => counts.refused(*old).map(|_| 0).and_then(|none| unread.clone().map_or(Ok(none), Err)),
+                    },
+                    whose: match level {
+                        Level::Container(id) => format!("{}, container {}", pod_name(), self.names.container(uid, id)),
+                        Level::Pod | Level::Kubepods => pod_name(),
+                    },
+                    // A pod's own limit protects the node: that it is reached is no trouble of the node.
+                    at_most: Severity::Warning,
+                })
+                .collect();
+            let object = || Object { pod: Some(uid.clone()), ..Object::new(ObjectType::Cgroup, format!("pod/{uid}")) };
+            out.decide(KIND, object, self.decide(&looked, &pods.now, Vec::new(), object));
+        }
+        out.incomplete(KIND, pods.now.value.incomplete());
+        above.unread = above.unread.or_else(|| pods.now.value.incomplete().cloned());
+        above
+    }
+
+    /// Services of the system, the kubelet and the runtime.
+    fn services(&self, services: &KnownPair<'_, ServiceCgroups>, out: &mut Evaluation) -> Above {
+        let mut above = Above::default();
+        let services = match services.seen() {
+            Ok(services) => services,
+            Err(why) => {
+                out.rest(KIND, why);
+                above.unread = Some(why.clone());
+                return above;
+            }
+        };
+        let none = ServiceCgroups::whole([]);
+        let before = services.before().map_or(&none, |(before, _)| before);
+        let slices = self.cgroups.seen().ok().map(|cgroups| &cgroups.now.value.others);
+        for (path, service, old) in services.now.value.beside(before) {
+            let counts = Counts::from(service);
+            let within = slices.into_iter().flatten().filter(|(slice, _)| is_below(path, slice));
+            let within: Vec<(&str, Counts<'_>)> =
+                within.map(|(slice, (_, group))| (slice.as_str(), Counts::from(group))).collect();
+            let refused = counts.refused(old.map(Counts::from)).map(|refused| {
+                let whose =
+                    nearest([(path.as_str(), counts)].into_iter().chain(within)).filter(|_| refused.of_tasks > 0);
+                match whose {
+                    Some(whose) if whose == path => refused.own.saturating_add(refused.of_tasks),
+                    Some(slice) => {
+                        let forks = wording::of(refused.of_tasks, "fork was", "forks were");
+                        above.add(slice, refused.of_tasks, services.now.says(format!("/{path}: {forks} refused")));
+                        refused.own
+                    }
+                    None => refused.own,
+                }
+            });
+            let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));
+            // Some services are made with a small limit that they use up. One that is at a large limit starts nothing any more.
+            let known = counts.known().filter(|_| !matches!(refused, Ok(1..)));
+            if known.is_some_and(|(_, limit)| limit < SMALL_LIMIT) {
+                out.decide(KIND, object, Tri::<Finding>::No(services.now.no()));
+                continue;
+            }
+            let is_full = known.is_none_or(|(used, limit)| used >= limit);
+            let at_most = if is_full { Severity::Critical } else { Severity::Warning };
+            let whose = path.rsplit('/').next().unwrap_or(path).to_owned();
+            let group = Looked { counts, refused, whose, at_most };
+            out.decide(KIND, object, self.decide(&[group], &services.now, Vec::new(), object));
+        }
+        out.incomplete(KIND, services.now.value.incomplete());
+        above.unread = services.now.value.incomplete().cloned();
+        above
+    }
+
+    /// The slices of the system, the kubelet and the runtime.
+    fn slices(&self, above: &Above, out: &mut Evaluation) {
+        // That it is not known was said of kubepods.
+        let Ok(cgroups) = self.cgroups.seen() else { return };
+        let before = cgroups.before().ok().map(|(before, _)| before);
+        for (path, (level, group)) in &cgroups.now.value.others {
+            // The pids controller need not be switched on for services, and nothing is limited then.
+            let is_counted = group.pids_max.unread().is_none_or(|why| why.cause != Cause::Missing);
+            if !is_counted || group.pids_max.is_absent() || *level == CgroupLevel::Qos {
+                continue;
+            }
+            let old = before.and_then(|before| before.others.get(path)).map(|(_, group)| Counts::from(group));
+            let counts = Counts::from(group);
+            let (more, evidence) = above.by_group.get(path).cloned().unwrap_or_default();
+            let refused = counts.refused(old).map(|own| own.own.saturating_add(own.of_tasks).saturating_add(more));
+            let refused = match (&above.unread, refused) {
+                (Some(why), Ok(0)) if group.pids_limit_hit.is_absent() => Err(why.clone()),
+                (_, refused) => refused,
+            };
+            let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));
+            let group = Looked { counts, refused, whose: format!("/{path}"), at_most: Severity::Critical };
+            out.decide(KIND, object, self.decide(&[group], &cgroups.now, evidence, object));
+        }
+    }
+
+    /// The finding of the group that is nearest to its limit, of those that are one object.
+    fn decide<T>(
+        &self,
+        groups: &[Looked<'_>],
+        seen: &Seen<'_, T>,
+        evidence: Vec<Evidence>,
+        object: impl Fn() -> Object,
+    ) -> Tri<Raised> {
+        let mut unknown: Option<Unknown> = None;
+        let mut found: Option<(u64, Raised)> = None;
+        for group in groups {
+            match self.found(group, seen, &object) {
+                Ok(Some(raised)) => {
+                    let refused = group.refused.as_ref().map_or(0, |refused| u64::from(*refused > 0));
+                    let rank = refused.saturating_mul(1 << 32).saturating_add(group.counts.share().unwrap_or_default());
+                    if found.as_ref().is_none_or(|(other, _)| rank > *other) {
+                        found = Some((rank, raised));
+                    }
+                }
+                Ok(None) => {}
+                Err(why) => drop(unknown.get_or_insert(why)),
+            }
+        }
+        match (found, unknown) {
+            (Some((_, mut raised)), _) => {
+                raised.finding.evidence.extend(evidence);
+                Tri::Yes(raised)
+            }
+            (None, Some(why)) => Tri::Unknown(why),
+            (None, None) => Tri::No(seen.no()),
+        }
+    }
+
+    fn found<T>(
+        &self,
+        group: &Looked<'_>,
+        seen: &Seen<'_, T>,
+        object: impl Fn() -> Object,
+    ) -> Result<Option<Raised>, Unknown> {
+        let Looked { counts, whose, at_most, .. } = group;
         let uncounted = || Unknown::new(Cause::Unsupported, "the tasks of this control group are not counted");
-        let (used, limit, refused) = (self.group.pids.needed(uncounted), self.group.pids_max.seen(), self.refused());
-        let in_use = |used: u64, limit: u64| seen.says(format!("{}: {used} of {limit} ids are in use", (self.whose)()));
+        let (used, limit, refused) = (counts.used.needed(uncounted), counts.max.seen(), group.refused.clone());
+        let in_use = |used: u64, limit: u64| seen.says(format!("{whose}: {used} of {limit} ids are in use"));
         // A fork that was refused shows the limit by itself.
         if let Ok(refused @ 1..) = refused {
-            let (whose, forks) = ((self.whose)(), wording::of(refused, "fork was", "forks were"));
-            let known = used.ok().zip(limit.ok().flatten());
-            let mut evidence: Vec<_> = known.map(|(used, limit)| in_use(*used, *limit)).into_iter().collect();
+            let forks = wording::of(refused, "fork was", "forks were");
+            let known = counts.known();
+            let mut evidence: Vec<_> = known.map(|(used, limit)| in_use(used, limit)).into_iter().collect();
             evidence.push(seen.says(format!("{whose}: {forks} refused since the last look")));
-            let message = match limit {
-                Ok(Some(limit)) => format!("{whose} may have {limit} process ids, and {forks} refused"),
-                Ok(None) | Err(_) => format!("{whose} reached a limit of process ids, and {forks} refused"),
+            let message = match (known, limit) {
+                (Some((used, limit)), _) => {
+                    format!("{whose} has {used} of {limit} process ids in use, and {forks} refused")
+                }
+                (None, Ok(Some(limit))) => format!("{whose} may have {limit} process ids, and {forks} refused"),
+                (None, Ok(None) | Err(_)) => format!("{whose} reached a limit of process ids, and {forks} refused"),
             };
-            return Ok(Some(finding(self.at_most, object(), message, evidence).into()));
+            return Ok(Some(finding(*at_most, object(), message, evidence).into()));
         }
         // Without a limit none can be reached.
         let Some(limit) = limit.map_err(Clone::clone)? else { return Ok(None) };
@@ -173,23 +477,24 @@ impl InGroup<'_> {
         if severity(self.settings, used, *limit).is_none() {
             return refused.map(|_| None);
         }
-        let found = Ids { settings: self.settings, whose: &(self.whose)(), used }.of(*limit, object);
+        let found = Ids { settings: self.settings, whose, used }.of(*limit, object);
         Ok(found.map(|finding| {
-            let severity = finding.severity.min(self.at_most);
+            let severity = finding.severity.min(*at_most);
             let finding = Finding { severity, evidence: vec![in_use(used, *limit)], ..finding };
-            let severity_unknown = refused.err().filter(|_| finding.severity < self.at_most);
+            let severity_unknown = refused.err().filter(|_| finding.severity < *at_most);
             Raised { severity_unknown, ..finding.into() }
         }))
     }
+}
 
-    /// Forks that were refused since the last look. On a first look, and in a kernel that does not count them, how many ids are
-    /// in use decides.
-    fn refused(&self) -> Result<u64, Unknown> {
-        let Some(before) = self.before else { return Ok(0) };
-        let (new, old) = (self.group.pids_refused.seen()?, before.pids_refused.seen()?);
-        let Some((new, old)) = new.zip(old) else { return Ok(0) };
-        new.checked_sub(*old).ok_or_else(|| Unknown::baseline("the count of refused forks, which started again,"))
-    }
+/// The name under which refused forks for the limit of all pods are kept.
+const KUBEPODS: &str = "kubepods";
+
+/// A service with a smaller limit than this may use it up by design.
+const SMALL_LIMIT: u64 = 64;
+
+fn is_below(path: &str, slice: &str) -> bool {
+    path.strip_prefix(slice).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Ids in use.

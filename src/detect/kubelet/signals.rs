@@ -53,8 +53,8 @@ impl Input for Signals<'_> {
 /// How far each signal is from its threshold, or why that is not known: for a report.
 #[must_use]
 pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
-    match <(Signals<'_>, Maybe<sources::KubeletConfig>)>::extract(view) {
-        Ok((signals, config)) => signals.headroom(config.seen()).collect(),
+    match Signals::extract(view) {
+        Ok(signals) => signals.headroom(view.kubelet()).collect(),
         Err(why) => Signal::ALL.into_iter().map(|signal| Err((signal, why.clone()))).collect(),
     }
 }

@@ -119,7 +119,7 @@ fn of_device(
     if Bucket::TYPES.into_iter().all(|of| forecast(of).is_none()) {
         return Tri::No(block.no());
     }
-    let known = match series.known(around.now) {
+    let known = match series.known(around.now()) {
         Some(known) => Ok(known.clone()),
         None => ebs_type::of_device(types, around.settings, device),
     };

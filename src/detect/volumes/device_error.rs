@@ -37,7 +37,7 @@ impl Detect for DeviceError {
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let is_news = |record: &&KernelRecord| around.now.up.saturating_sub(record.up) <= NEWS_FOR;
+        let is_news = |record: &&KernelRecord| around.now().up.saturating_sub(record.up) <= NEWS_FOR;
         let recent: Vec<&KernelRecord> = log.value.records.iter().filter(is_news).collect();
         out.each(KIND, &block, object, |dev, device| {
             let about = |record: &&KernelRecord| match &record.event {

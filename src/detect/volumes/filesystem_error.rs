@@ -40,7 +40,7 @@ impl Detect for FilesystemError {
         out: &mut Evaluation,
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
-        let sources = Sources { mounts, block, kmsg, probes, history, now: around.now };
+        let sources = Sources { mounts, block, kmsg, probes, history, now: around.now() };
         match filesystems.seen() {
             Ok(filesystems) => {
                 for (key, entry) in filesystems.value {

@@ -25,6 +25,7 @@ impl Input for Holders<'_> {
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
     const CONTEXT: SourceSet = Read::PARTS;
+    const READINGS: SourceSet = Read::READINGS;
 
     fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
         Ok(Holders {

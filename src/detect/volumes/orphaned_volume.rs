@@ -37,7 +37,7 @@ impl Detect for OrphanedVolume {
             KIND,
             &sweep.with(&sweep.value.volumes),
             |id, _| object(id),
-            |id, volume| match class(id, volume, sweep.value, around.now.wall) {
+            |id, volume| match class(id, volume, sweep.value, around.now().wall) {
                 Some(Class::Ours) => {
                     let whose = format!("of cluster {}", sweep.value.cluster.as_deref().unwrap_or_default());
                     Tri::Yes(finding(id, volume, &whose, Severity::Warning, says))
@@ -274,7 +274,7 @@ mod tests {
         let mut view = View::new(now);
         view.take(now, vec![Observation::VolumeSweep(Reading::Known { value: sweep, at: now })]);
         let all = SourceSet::of(&[Source::VolumeSweep]);
-        let evaluated = crate::detect::evaluate(&view, &Settings::default(), all, &mut |_, _| {});
+        let evaluated = crate::detect::evaluate(&view, &Settings::default(), all);
         evaluated.into_iter().find(|evaluation| evaluation.kind == KIND).unwrap()
     }
 

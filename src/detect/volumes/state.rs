@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::detect::Evaluation;
+use crate::detect::{Evaluation, Moment};
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
-    Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod, PodCgroups,
-    PodPhase, PodUid, Pods, Tri, Unknown, VolumeAttachment, VolumeId,
+    Lookup, MountEntry, MountHolders, Mounts, No, Node, NotAbsent, PersistentVolume, Pod, PodCgroups, PodPhase, PodUid,
+    Pods, Tri, Unknown, VolumeAttachment, VolumeId,
 };
 use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
@@ -37,7 +37,7 @@ pub use xen::nameless_disks;
 
 /// What the sources say of volumes.
 pub struct Parts<'v> {
-    pub(super) now: NodeTime,
+    now: Moment,
     pub(super) node: Known<'v, Node>,
     pub(super) block: Known<'v, BlockDevices>,
     pub(super) mounts: Known<'v, Mounts>,
@@ -60,7 +60,7 @@ pub struct Parts<'v> {
 impl<'v> Parts<'v> {
     fn read(view: &'v View) -> Self {
         Self {
-            now: view.now,
+            now: Moment::new(view.now),
             node: Maybe::<sources::Node>::of(view),
             block: Maybe::<sources::BlockDevices>::of(view),
             mounts: Maybe::<sources::Mounts>::of(view),
@@ -116,7 +116,7 @@ impl<'v> Parts<'v> {
         if csi.value.drivers.contains_key(driver) {
             return Tri::No(csi.no());
         }
-        match self.now.since(&csi.at) {
+        match self.now.get().since(&csi.at) {
             Some(age) if age <= RECENT => Tri::Yes(csi.says(format!("CSINode does not have {driver}"))),
             _ => Tri::Unknown(Unknown::new(
                 Cause::NotAsked,
@@ -301,6 +301,12 @@ impl<'v> Volumes<'v> {
         &self.parts
     }
 
+    /// Whether a fact or a decision of any volume may be otherwise later by time alone.
+    #[must_use]
+    pub fn asked_for_time(&self) -> bool {
+        self.parts.now.was_asked()
+    }
+
     /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it. Which driver
     /// it is only the Node says, and whether it is registered only CSINode: where either is unknown, so is this.
     #[must_use]
@@ -374,7 +380,7 @@ impl<'v> Volume<'v> {
         match (self.parts.node.seen(), self.parts.block.seen()) {
             (Ok(node), _) => node.no(),
             (_, Ok(block)) => block.no(),
-            _ => No::by(crate::facts::Source::Mounts, self.parts.now),
+            _ => No::by(crate::facts::Source::Mounts, self.parts.now.stamp()),
         }
     }
 

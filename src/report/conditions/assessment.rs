@@ -57,6 +57,8 @@ const MAX_REASON: usize = 400;
 const SHORT_WORDS: usize = 240;
 /// Sources that only add evidence to findings that stand without them.
 const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, Source::ElasticInterfaces];
+/// Where this one cannot be read another stands in for it, whose own trouble counts.
+const STOOD_IN_FOR: Source = Source::KubeletConfigz;
 
 /// What the condition of an area would say. While we are young, a detector that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
@@ -224,7 +226,10 @@ fn has_trouble(kind: Kind, report: &Report) -> bool {
 
 fn matters(source: Source) -> bool {
     let read = DETECTORS.iter().any(|detector| detector.reads().has(source));
-    read && !is_hidden(source) && !source.every().is_zero() && !EVIDENCE_ONLY.contains(&source)
+    read && source != STOOD_IN_FOR
+        && !is_hidden(source)
+        && !source.every().is_zero()
+        && !EVIDENCE_ONLY.contains(&source)
 }
 
 /// A machine without something is not a machine that hides it.

@@ -208,7 +208,9 @@ fn next_bookmark(end: Instant) -> Instant {
 /// False when the client is gone.
 async fn send(out: &Chunks, events: &[Value]) -> bool {
     for event in events {
-        if out.send(Ok(Bytes::from(format!("{event}\n")))).await.is_err() {
+        // The type comes first, as a real server writes it.
+        let line = format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]);
+        if out.send(Ok(Bytes::from(line))).await.is_err() {
             return false;
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::memory::parse_pressure;
 use super::super::root::{Folder, Root, below, quote};
-use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, PressureFile, Unknown};
+use crate::facts::{Cause, Cgroup, CgroupVersion, ContainerCgroup, OomCounts, Part, PressureFile, Unknown};
 
 /// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
@@ -15,6 +15,8 @@ pub(super) enum Group<'a> {
     At(&'a Root, String),
     /// Held open, where many of its files are read: its path is then walked once.
     Open(Folder<'a>),
+    /// The same above the pods, where files stay open from pass to pass.
+    Level(Folder<'a>),
     /// By its name in a group that is held open.
     Within(&'a Folder<'a>, &'a str),
 }
@@ -23,7 +25,7 @@ impl<'a> Group<'a> {
     /// None where there is no such group.
     pub(super) fn open(root: &'a Root, path: &str) -> Result<Option<Self>, Unknown> {
         match root.folder(path) {
-            Ok(folder) => Ok(Some(Self::Open(folder))),
+            Ok(folder) => Ok(Some(Self::Level(folder))),
             Err(unknown) if unknown.cause == Cause::Missing => Ok(None),
             Err(unknown) => Err(unknown),
         }
@@ -34,6 +36,9 @@ impl<'a> Group<'a> {
         match self {
             Self::At(root, path) => root.read(&below(path, name), parse),
             Self::Open(folder) => folder.read(name, parse),
+            // The kernel writes memory.stat for a long time: that it need not be opened saves little.
+            Self::Level(folder) if name == "memory.stat" => folder.read(name, parse),
+            Self::Level(folder) => folder.read_again(name, parse),
             Self::Within(folder, group) => folder.read(&below(group, name), parse),
         }
     }
@@ -51,7 +56,7 @@ impl<'a> Group<'a> {
     pub(super) fn present(&self, root: &Root) -> Result<bool, Unknown> {
         let path = match self {
             Self::At(_, path) => Cow::Borrowed(path.as_str()),
-            Self::Open(folder) => folder.path().into(),
+            Self::Open(folder) | Self::Level(folder) => folder.path().into(),
             Self::Within(folder, group) => folder.of(group).into(),
         };
         super::present(root, &path)
@@ -111,13 +116,40 @@ impl<'a> Group<'a> {
         Ok(oom)
     }
 
-    /// `pids.current`, `pids.max` and `pids.events`: the same in both versions. The first two are files of each group that the
-    /// controller is switched on for: that one is missing says nothing of a limit.
+    /// `pids.current`, `pids.max` and the count of refused forks. The first two are files of each group that the controller is switched
+    /// on for: that one is missing says nothing of a limit.
     pub(super) fn pids(&self, cgroup: &mut Cgroup) {
         cgroup.pids = self.needed("pids.current", |bytes| parse_number(whole(bytes)?)).into();
         cgroup.pids_max = self.needed("pids.max", |bytes| parse_limit(whole(bytes)?)).into();
-        let refused = self.read("pids.events", |bytes| parse_flat_keyed(bytes, ["max"]));
-        cgroup.pids_refused = refused.map(|refused| refused.and_then(|[max]| max)).into();
+        (cgroup.pids_limit_hit, cgroup.pids_refused) = self.refused_forks();
+    }
+
+    /// The same of a service, for which the controller need not be switched on: nothing is limited then.
+    pub(super) fn pids_if_limited(&self, service: &mut Cgroup) {
+        service.pids_max = self.limit("pids.max").into();
+        if !service.pids_max.is_absent() {
+            service.pids = self.number("pids.current").into();
+            (service.pids_limit_hit, service.pids_refused) = self.refused_forks();
+        }
+    }
+
+    /// The same of a container, whose own limit is the exception. Up to 6.10 forks for its pod's limit are counted in it.
+    pub(super) fn pids_of_container(&self, container: &mut ContainerCgroup) {
+        container.pids_max = self.limit("pids.max").into();
+        if !container.pids_max.is_absent() {
+            container.pids = self.number("pids.current").into();
+        }
+        (container.pids_limit_hit, container.pids_refused) = self.refused_forks();
+    }
+
+    /// `pids.events.local` (from 6.11 on) counts at the group whose limit it was, `pids.events` before that and in v1 at the group of
+    /// the task that forks. The `pids.events` of 6.11 also has what is below, and says nothing more.
+    fn refused_forks(&self) -> (Part<u64>, Part<u64>) {
+        let count = |name: &str| self.required(name, ["max"]).map(|max| max.map(|[max]| max));
+        match count("pids.events.local") {
+            Ok(None) => (Part::Absent, count("pids.events").into()),
+            local => (local.into(), Part::Absent),
+        }
     }
 }
 

@@ -11,7 +11,11 @@ pub fn pod_uid(driver: CgroupDriver, name: &str) -> Option<PodUid> {
     let uid = match driver {
         CgroupDriver::Cgroupfs => name.strip_prefix("pod")?.to_owned(),
         CgroupDriver::Systemd => {
-            let name = name.strip_suffix(".slice")?.strip_prefix("kubepods-")?;
+            // Below a `cgroupRoot` its names stand before: k8s-kubepods-podUID.slice.
+            let (root, name) = name.strip_suffix(".slice")?.split_once("kubepods-")?;
+            if !root.is_empty() && !root.ends_with('-') {
+                return None;
+            }
             let name = name.strip_prefix("burstable-").or_else(|| name.strip_prefix("besteffort-")).unwrap_or(name);
             name.strip_prefix("pod")?.replace('_', "-")
         }
@@ -49,6 +53,8 @@ mod tests {
         for class in ["", "burstable-", "besteffort-"] {
             let name = format!("kubepods-{class}pod{escaped}.slice");
             assert_eq!(pod_uid(Systemd, &name).as_deref(), Some(UID), "{name}");
+            assert_eq!(pod_uid(Systemd, &format!("k8s-{name}")).as_deref(), Some(UID), "{name}");
+            assert_eq!(pod_uid(Systemd, &format!("my{name}")), None);
         }
         assert_eq!(pod_uid(Cgroupfs, &format!("pod{UID}")).as_deref(), Some(UID));
     }

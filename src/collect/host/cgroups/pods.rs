@@ -3,21 +3,33 @@
 use std::collections::BTreeMap;
 
 use super::files::Group;
-use super::{Hierarchy, MOUNT, container_id, pod_uid, qos_group};
+use super::{Hierarchy, Kubepods, MOUNT, container_id, pod_uid};
 use crate::collect::host::root::{Folder, Root, below};
-use crate::facts::{Cause, Cgroup, CgroupDriver, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown};
+use crate::collect::kubelet::groups::Groups;
+use crate::facts::{
+    Cause, Cgroup, CgroupVersion, ContainerCgroup, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown,
+    pod_of_scope,
+};
 
-/// Reads every pod below `kubepods`: its OOM and pids counters and its containers' OOM counters.
+/// Where a runtime whose driver is not the kubelet's makes the groups of containers, where its process was not found: below its own.
+const RUNTIMES: [&str; 4] = [
+    "system.slice/containerd.service",
+    "runtime.slice/containerd.service",
+    "system.slice/crio.service",
+    "runtime.slice/crio.service",
+];
+
+/// Reads every pod below `kubepods`, and containers that a runtime with the other driver made elsewhere: OOM and pids counters.
 ///
 /// # Errors
 /// When there is no hierarchy or no `kubepods`, or `kubepods` cannot be listed. A pod that cannot be read makes the list incomplete.
-pub fn pods(root: &Root) -> Result<PodCgroups, Unknown> {
+pub fn pods(root: &Root, groups: &Groups) -> Result<PodCgroups, Unknown> {
     let tree = Hierarchy::find(root)?;
-    let driver = tree.driver(root)?.ok_or_else(|| {
+    let names = tree.kubepods(root, &groups.cgroup_root)?.ok_or_else(|| {
         let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
         Unknown::new(Cause::Missing, why)
     })?;
-    let mut walk = Walk { root, tree, driver, pods: Vec::new(), incomplete: None };
+    let mut walk = Walk { root, tree, names, pods: Vec::new(), incomplete: None };
     for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
         match walk.class(qos) {
             // Only kubepods itself must be there; the other two come with their first pod.
@@ -26,29 +38,93 @@ pub fn pods(root: &Root) -> Result<PodCgroups, Unknown> {
             Ok(()) => {}
         }
     }
+    let usual = RUNTIMES.into_iter().filter(|_| groups.runtimes.is_empty());
+    for runtime in groups.runtimes.iter().map(String::as_str).chain(usual) {
+        if let Err(unknown) = walk.elsewhere(runtime) {
+            walk.note(unknown);
+        }
+    }
     Ok(Inventory::with_incomplete(walk.pods, walk.incomplete))
 }
 
 struct Walk<'a> {
     root: &'a Root,
     tree: Hierarchy,
-    driver: CgroupDriver,
+    names: Kubepods,
     pods: Vec<(PodUid, PodCgroup)>,
     incomplete: Option<Unknown>,
 }
 
 impl Walk<'_> {
     fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
-        let group = qos_group(self.driver, qos);
-        let folder = self.root.folder(&self.tree.memory_dir(group))?;
-        for (name, uid) in groups(&folder, |name| pod_uid(self.driver, name))? {
-            let pod = folder.folder(&name).and_then(|pod| self.pod(pod, below(group, &name), qos));
+        let group = self.names.class(qos);
+        let folder = self.root.folder(&self.tree.memory_dir(&group))?;
+        for (name, uid) in groups(&folder, |name| pod_uid(self.names.driver, name))? {
+            let pod = folder.folder(&name).and_then(|pod| self.pod(pod, below(&group, &name), qos));
             match pod {
                 Ok(pod) => self.pods.push((uid, pod)),
                 Err(unknown) => self.note(unknown),
             }
         }
         Ok(())
+    }
+
+    /// Containers below a runtime's own group, of pods that have a group of their own or none.
+    fn elsewhere(&mut self, runtime: &str) -> Result<(), Unknown> {
+        let folder = self.root.folder(&self.tree.memory_dir(runtime))?;
+        for (name, uid) in groups(&folder, |name| pod_of_scope(name).map(|(uid, _)| uid))? {
+            let Some((_, id)) = pod_of_scope(&name) else { continue };
+            let path = below(runtime, &name);
+            let mut oom_unread = None;
+            let Some(container) = self.container(&Group::Within(&folder, &name), &path, &mut oom_unread)? else {
+                continue;
+            };
+            let pod = match self.pods.iter().position(|(known, _)| *known == uid) {
+                Some(at) => self.pods.get_mut(at),
+                None => {
+                    let qos = if name.contains("-besteffort-") {
+                        Qos::BestEffort
+                    } else if name.contains("-burstable-") {
+                        Qos::Burstable
+                    } else {
+                        Qos::Guaranteed
+                    };
+                    let (cgroup, containers) = (Cgroup::default(), BTreeMap::new());
+                    self.pods.push((uid, PodCgroup { path, qos, cgroup, containers, oom_unread: None }));
+                    self.pods.last_mut()
+                }
+            };
+            if let Some((_, pod)) = pod {
+                pod.containers.insert(id.to_owned(), container);
+                pod.oom_unread = pod.oom_unread.take().or(oom_unread);
+            }
+        }
+        Ok(())
+    }
+
+    /// None where it is gone. What one file does not tell hides no other.
+    fn container(
+        &self,
+        group: &Group<'_>,
+        path: &str,
+        oom_unread: &mut Option<Box<Unknown>>,
+    ) -> Result<Option<ContainerCgroup>, Unknown> {
+        let counts = known(group.own_oom(self.tree.version), oom_unread);
+        let Some(oom) = self.if_there(group, counts)? else { return Ok(None) };
+        let mut container = ContainerCgroup { oom, ..ContainerCgroup::default() };
+        // Of nearly all containers none was killed, and their limits do not matter.
+        if [oom.limit_hit, oom.killed_here].into_iter().flatten().any(|count| count > 0) {
+            let limit = match self.tree.version {
+                CgroupVersion::V2 => "memory.max",
+                CgroupVersion::V1 => "memory.limit_in_bytes",
+            };
+            container.memory_max = group.limit(limit).into();
+        }
+        match self.tree.version {
+            CgroupVersion::V2 => group.pids_of_container(&mut container),
+            CgroupVersion::V1 => Group::At(self.root, below(self.tree.pids, path)).pids_of_container(&mut container),
+        }
+        Ok(Some(container))
     }
 
     /// What vanished between being listed and being read is gone, and nothing is missing.
@@ -61,22 +137,19 @@ impl Walk<'_> {
     fn pod(&self, folder: Folder<'_>, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let mut containers = BTreeMap::new();
         let mut oom_unread = None;
-        // One file that cannot be read hides no other.
-        let mut known = |counts: Result<Option<OomCounts>, Unknown>| {
-            counts.unwrap_or_else(|why| {
-                oom_unread.get_or_insert_with(|| Box::new(why));
-                Some(OomCounts::default())
-            })
-        };
         for (name, id) in groups(&folder, |name| container_id(name).map(str::to_owned))? {
             let group = Group::Within(&folder, &name);
-            if let Some(oom) = self.if_there(&group, known(group.own_oom(self.tree.version)))? {
-                containers.insert(id, oom);
+            if let Some(container) = self.container(&group, &below(&path, &name), &mut oom_unread)? {
+                containers.insert(id, container);
             }
         }
         let group = Group::Open(folder);
-        let oom = self.if_there(&group, known(group.oom(self.tree.version)))?.ok_or_else(|| self.gone(&path))?;
+        let counts = known(group.oom(self.tree.version), &mut oom_unread);
+        let oom = self.if_there(&group, counts)?.ok_or_else(|| self.gone(&path))?;
         let mut cgroup = Cgroup { oom, ..Cgroup::default() };
+        if oom.limit_hit.is_some_and(|count| count > 0) {
+            cgroup.memory_max = group.limit("memory.max").into();
+        }
         self.tree.pids(self.root, &group, &path, &mut cgroup);
         // Its files go with it.
         if cgroup.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
@@ -97,6 +170,13 @@ impl Walk<'_> {
             None => Ok(group.present(self.root)?.then(OomCounts::default)),
         }
     }
+}
+
+fn known(counts: Result<Option<OomCounts>, Unknown>, oom_unread: &mut Option<Box<Unknown>>) -> Option<OomCounts> {
+    counts.unwrap_or_else(|why| {
+        oom_unread.get_or_insert_with(|| Box::new(why));
+        Some(OomCounts::default())
+    })
 }
 
 /// The groups in a group that are wanted, with what they are wanted as.

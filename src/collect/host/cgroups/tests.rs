@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{OomCounts, Part, PodCgroups};
+use crate::facts::{ContainerCgroup, OomCounts, Part, PodCgroups};
 
 const UID: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
 const HASH: &str = "9d1f6b0c2a7e4f5d8c3b1a0918273645";
@@ -56,6 +56,14 @@ fn group_v2(tree: &Tree, group: &str) {
     }
 }
 
+fn levels_of(root: &Root) -> Result<Cgroups, Unknown> {
+    levels(root, &Groups::default())
+}
+
+fn pods_of(root: &Root) -> Result<PodCgroups, Unknown> {
+    pods(root, &Groups::default())
+}
+
 fn pod_of(pods: &PodCgroups, uid: &str) -> crate::facts::PodCgroup {
     pods.get(&uid.to_owned()).unwrap().clone()
 }
@@ -64,7 +72,7 @@ fn pod_of(pods: &PodCgroups, uid: &str) -> crate::facts::PodCgroup {
 fn the_working_sets_of_v2_are_the_kubelets() {
     let tree = Tree::v2();
     group_v2(&tree, "kubepods.slice");
-    let seen = levels(&tree.root()).unwrap();
+    let seen = levels_of(&tree.root()).unwrap();
     let memory = seen.root.seen().unwrap().unwrap();
     assert_eq!((memory.usage, memory.working_set()), (8_053_063_680, 6_442_450_944));
     assert_eq!(8_221_233_152 - memory.working_set(), 1_778_782_208);
@@ -79,7 +87,7 @@ fn the_working_sets_of_v2_are_the_kubelets() {
 fn own_and_hierarchical_oom_counts_are_distinguished() {
     let tree = Tree::v2();
     group_v2(&tree, "kubepods.slice");
-    let pods = levels(&tree.root()).unwrap().kubepods.unwrap();
+    let pods = levels_of(&tree.root()).unwrap().kubepods.unwrap();
     assert_eq!(
         pods.oom,
         OomCounts { limit_hit: Some(3), killed_here: Some(2), limit_hit_below: Some(3), killed: Some(9) }
@@ -94,7 +102,7 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
     group_v2(&tree, "kubepods.slice");
     group_v2(&tree, "kubepods.slice/kubepods-burstable.slice");
     group_v2(&tree, "runtime.slice");
-    let others = levels(&tree.root()).unwrap().others;
+    let others = levels_of(&tree.root()).unwrap().others;
     let found: Vec<_> = others.iter().map(|(path, (level, _))| (path.as_str(), level.clone())).collect();
     assert_eq!(
         found,
@@ -111,12 +119,12 @@ fn a_group_that_was_made_again_is_read_again() {
     let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
     group_v2(&tree, &pod);
     let root = tree.root();
-    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Part::Known(410));
+    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.pids, Part::Known(410));
     fs::remove_dir_all(tree.path(&pod)).unwrap();
-    assert_eq!(pods(&root).unwrap().len(), 0);
+    assert_eq!(pods_of(&root).unwrap().len(), 0);
     group_v2(&tree, &pod);
     tree.write(&format!("{pod}/pids.current"), "7\n");
-    assert_eq!(pod_of(&pods(&root).unwrap(), UID).cgroup.pids, Part::Known(7));
+    assert_eq!(pod_of(&pods_of(&root).unwrap(), UID).cgroup.pids, Part::Known(7));
 }
 
 #[test]
@@ -133,7 +141,7 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
             .write(&format!("memory/{group}memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 6\n");
     }
     tree.write("pids/kubepods/pids.current", "12\n").write("pids/kubepods/pids.max", "4096\n");
-    let seen = levels(&tree.root()).unwrap();
+    let seen = levels_of(&tree.root()).unwrap();
     assert_eq!((seen.version, seen.driver), (CgroupVersion::V1, Some(CgroupDriver::Cgroupfs)));
     assert_eq!(seen.root, Part::Known(RootMemory { usage: 740_597_760, inactive_file: 637_923_328 }));
     let pods = seen.kubepods.unwrap();
@@ -145,16 +153,16 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
 #[test]
 fn a_machine_without_kubelet_has_levels_and_no_pods() {
     let tree = Tree::v2();
-    let seen = levels(&tree.root()).unwrap();
+    let seen = levels_of(&tree.root()).unwrap();
     assert_eq!((seen.driver, seen.kubepods.as_ref()), (None, None));
-    let unknown = pods(&tree.root()).unwrap_err();
+    let unknown = pods_of(&tree.root()).unwrap_err();
     assert_eq!(unknown.cause, Cause::Missing);
     assert!(unknown.why.contains("no kubepods group below"), "{}", unknown.why);
 }
 
 #[test]
 fn no_hierarchy_is_unknown() {
-    let unknown = levels(&Tree::new().root()).unwrap_err();
+    let unknown = levels_of(&Tree::new().root()).unwrap_err();
     assert_eq!(unknown.cause, Cause::Missing);
     assert!(unknown.why.contains("no cgroup hierarchy at") && unknown.why.contains("sys/fs/cgroup"));
 }
@@ -171,7 +179,7 @@ fn a_truncated_file_is_malformed_and_named() {
         let tree = Tree::v2();
         group_v2(&tree, "kubepods");
         tree.write(file, text);
-        let seen = levels(&tree.root()).unwrap();
+        let seen = levels_of(&tree.root()).unwrap();
         let unknown = seen.unread().unwrap();
         assert_eq!(unknown.cause, Cause::Malformed, "{file}");
         assert!(unknown.why.contains(file), "{}", unknown.why);
@@ -183,14 +191,14 @@ fn a_file_that_cannot_be_read_hides_nothing_but_what_stands_in_it() {
     let whole = Tree::v2();
     group_v2(&whole, "kubepods");
     group_v2(&whole, "system.slice");
-    let whole = levels(&whole.root()).unwrap();
+    let whole = levels_of(&whole.root()).unwrap();
     assert_eq!(whole.unread(), None);
     let torn = |file: &str| {
         let tree = Tree::v2();
         group_v2(&tree, "kubepods");
         group_v2(&tree, "system.slice");
         tree.write(file, "x");
-        let seen = levels(&tree.root()).unwrap();
+        let seen = levels_of(&tree.root()).unwrap();
         assert!(seen.unread().unwrap().why.contains(file), "{file}: {:?}", seen.unread());
         seen
     };
@@ -219,7 +227,7 @@ fn a_file_that_cannot_be_read_hides_nothing_but_what_stands_in_it() {
 fn a_root_group_that_says_nothing_is_absent() {
     let tree = Tree::v2();
     fs::remove_file(tree.path("memory.stat")).unwrap();
-    assert_eq!(levels(&tree.root()).unwrap().root, Part::Absent);
+    assert_eq!(levels_of(&tree.root()).unwrap().root, Part::Absent);
 }
 
 #[test]
@@ -231,7 +239,7 @@ fn pods_of_all_classes_are_found_with_their_containers() {
     group_v2(&tree, &format!("{burstable}/cri-containerd-{ID}.scope"));
     group_v2(&tree, &format!("{burstable}/crio-conmon-{ID}.scope"));
     group_v2(&tree, &format!("kubepods.slice/kubepods-pod{HASH}.slice"));
-    let pods = pods(&tree.root()).unwrap();
+    let pods = pods_of(&tree.root()).unwrap();
     assert!(pods.incomplete().is_none());
     assert_eq!(pods.len(), 2);
     let pod = pod_of(&pods, UID);
@@ -239,7 +247,8 @@ fn pods_of_all_classes_are_found_with_their_containers() {
     assert_eq!((pod.cgroup.pids, pod.cgroup.pids_refused), (Part::Known(410), Part::Known(4)));
     let own = OomCounts { limit_hit: Some(3), killed_here: Some(2), ..OomCounts::default() };
     let below = OomCounts { limit_hit_below: Some(3), killed: Some(9), ..own };
-    assert_eq!((pod.cgroup.oom, pod.containers), (below, [(ID.to_owned(), own)].into()));
+    let containers: Vec<_> = pod.containers.iter().map(|(id, container)| (id.as_str(), container.oom)).collect();
+    assert_eq!((pod.cgroup.oom, containers), (below, vec![(ID, own)]));
     let static_pod = pod_of(&pods, HASH);
     assert_eq!((static_pod.qos, static_pod.containers.len()), (Qos::Guaranteed, 0));
 }
@@ -251,9 +260,9 @@ fn pods_of_v1_have_pids_from_the_other_hierarchy() {
     tree.write(&format!("memory/{pod}/{ID}/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
         .write(&format!("memory/{pod}/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
         .write(&format!("pids/{pod}/pids.current"), "3\n");
-    let seen = pod_of(&pods(&tree.root()).unwrap(), UID);
+    let seen = pod_of(&pods_of(&tree.root()).unwrap(), UID);
     assert_eq!((seen.qos, seen.cgroup.pids), (Qos::BestEffort, Part::Known(3)));
-    assert_eq!(seen.containers[ID].killed_here, Some(1));
+    assert_eq!(seen.containers[ID].oom.killed_here, Some(1));
 }
 
 #[test]
@@ -268,7 +277,7 @@ fn a_pod_whose_kills_cannot_be_read_has_its_other_counts() {
             group_v2(&tree, &format!("kubepods/pod{pod}"));
         }
         tree.write(&format!("kubepods/pod{HASH}/{file}"), torn);
-        let seen = pods(&tree.root()).unwrap();
+        let seen = pods_of(&tree.root()).unwrap();
         let (whole, torn) = (pod_of(&seen, UID), pod_of(&seen, HASH));
         assert_eq!((seen.incomplete(), whole.oom_unread), (None, None));
         assert_eq!((torn.cgroup.oom, torn.cgroup.pids), (OomCounts::default(), whole.cgroup.pids));
@@ -281,8 +290,8 @@ fn a_pod_whose_kills_cannot_be_read_has_its_other_counts() {
 fn a_pod_on_a_kernel_without_local_events_is_still_a_pod() {
     let tree = Tree::v2();
     fs::create_dir_all(tree.path(&format!("kubepods/pod{UID}/{ID}"))).unwrap();
-    let seen = pod_of(&pods(&tree.root()).unwrap(), UID);
+    let seen = pod_of(&pods_of(&tree.root()).unwrap(), UID);
     let missing = |part: &Part<u64>| part.unread().is_some_and(|why| why.cause == Cause::Missing);
     assert!(missing(&seen.cgroup.pids) && missing(&seen.cgroup.pids_max), "that is not `max`");
-    assert_eq!((seen.cgroup.oom, seen.containers[ID]), (OomCounts::default(), OomCounts::default()));
+    assert_eq!((seen.cgroup.oom, &seen.containers[ID]), (OomCounts::default(), &ContainerCgroup::default()));
 }

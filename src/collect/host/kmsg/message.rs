@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::facts::KernelEvent;
+use crate::facts::{KernelEvent, MemoryNodes};
 
 /// One record, as `/dev/kmsg` gives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Message<'a> {
     pub text: Cow<'a, str>,
     /// Whether one of its further lines reads like an event: syslog(2) does not tell the end of a record from an end of line in it.
     pub unclear: bool,
+    /// Whether it is a part of a line that another record begins.
+    pub continues: bool,
 }
 
 /// Parses a record: `6,339,5140900,-;text`, then lines that begin with a blank (`KEY=value`), which are not kept.
@@ -29,7 +31,7 @@ pub struct Message<'a> {
 /// Says what was expected: a header of numbers, a text behind a semicolon.
 pub fn parse_record(record: &[u8]) -> Result<Message<'_>, String> {
     let line = record.split(|b| *b == b'\n').next().unwrap_or_default();
-    let (seq, up, priority, text) = split_record(line).ok_or_else(|| {
+    let (seq, up, priority, continues, text) = split_record(line).ok_or_else(|| {
         let found = super::quote(&String::from_utf8_lossy(line));
         format!("expected a record PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT, found {found}")
     })?;
@@ -39,18 +41,19 @@ pub fn parse_record(record: &[u8]) -> Result<Message<'_>, String> {
         from_kernel: priority >> 3 == 0,
         text: unescaped(text),
         unclear: false,
+        continues,
     })
 }
 
-fn split_record(line: &[u8]) -> Option<(u64, u64, u32, &[u8])> {
+fn split_record(line: &[u8]) -> Option<(u64, u64, u32, bool, &[u8])> {
     let (header, text) = line.split_at_checked(line.iter().position(|b| *b == b';')?)?;
     let mut fields = str::from_utf8(header).ok()?.split(',');
     let priority = fields.next()?.parse().ok()?;
     let seq = fields.next()?.parse().ok()?;
     let up = fields.next()?.parse().ok()?;
     // `-`, or `c` for a part of a line; what newer kernels put behind it is for others.
-    fields.next()?;
-    Some((seq, up, priority, text.strip_prefix(b";")?))
+    let continues = matches!(fields.next()?, "c" | "+");
+    Some((seq, up, priority, continues, text.strip_prefix(b";")?))
 }
 
 /// `\x5c` and the like as the bytes that the kernel escaped: all but printable ASCII, and the backslash.
@@ -94,6 +97,8 @@ pub fn recognise(text: &str) -> Option<KernelEvent> {
     // parts of an OOM kill, so that one is read whole.
     if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
         oom_kill(rest)
+    } else if let Some((how, rest)) = killed(text) {
+        oom_killed(how, rest)
     } else if let Some(rest) = line.strip_prefix("EXT4-fs ") {
         ext4(rest)
     } else if let Some(rest) = line.strip_prefix("XFS (") {
@@ -178,20 +183,53 @@ fn begins_with_a_process(line: &str) -> bool {
 }
 
 /// `CONSTRAINT_MEMCG,nodemask=(null),cpuset=X,mems_allowed=0,oom_memcg=PATH,task_memcg=PATH,task=COMM,pid=N,uid=N`,
-/// with `global_oom` for `oom_memcg=PATH` where the machine itself ran out.
+/// with `global_oom` for `oom_memcg=PATH` where the machine itself ran out, or the memory nodes that the task may use.
 fn oom_kill(rest: &str) -> Option<KernelEvent> {
     let (rest, _uid) = rest.rsplit_once(",uid=")?;
     let (rest, pid) = rest.rsplit_once(",pid=")?;
     // From the front: the command may hold any of these words, the names before it are the runtime's.
     let (scope, victim) = rest.split_once(",task_memcg=")?;
     let (victim, command) = victim.split_once(",task=")?;
-    let limit = match scope.split_once(",oom_memcg=") {
-        Some((_, limit)) => Some(limit.to_owned()),
-        None if scope.ends_with(",global_oom") => None,
-        None => return None,
+    let (scope, limit) = match scope.split_once(",oom_memcg=") {
+        Some((scope, limit)) => (scope, Some(limit.to_owned())),
+        None => (scope.strip_suffix(",global_oom")?, None),
     };
-    let (victim, command) = (victim.to_owned(), command.to_owned());
-    Some(KernelEvent::OomKill { limit, victim, command, pid: pid.parse().ok()? })
+    let (victim, command, nodes) = (victim.to_owned(), command.to_owned(), memory_nodes(scope));
+    Some(KernelEvent::OomKill { limit, victim, command, pid: pid.parse().ok()?, nodes, limit_bytes: None })
+}
+
+/// The memory nodes that ran out, where the task may use no others.
+fn memory_nodes(scope: &str) -> Option<MemoryNodes> {
+    let (constraint, rest) = scope.split_once(',')?;
+    let (rest, allowed) = rest.rsplit_once(",mems_allowed=")?;
+    let policy = || rest.strip_prefix("nodemask=")?.split_once(",cpuset=").map(|(nodes, _)| nodes);
+    match constraint {
+        "CONSTRAINT_CPUSET" => Some(MemoryNodes::Cpuset(allowed.to_owned())),
+        "CONSTRAINT_MEMORY_POLICY" => Some(MemoryNodes::Policy(policy()?.to_owned())),
+        _ => None,
+    }
+}
+
+/// How the line begins, and what follows the words `Killed process `.
+fn killed(text: &str) -> Option<(&str, &str)> {
+    // The name of the victim stands behind it and may hold these words.
+    text.starts_with("Out of memory")
+        .then_some(())
+        .or(text.starts_with("Memory cgroup out of memory").then_some(()))?;
+    text.split_once(": Killed process ")
+}
+
+/// `Memory cgroup out of memory`, `Out of memory` or `Out of memory (oom_kill_allocating_task)`, and
+/// `N (COMM) total-vm:…kB, …`.
+fn oom_killed(how: &str, rest: &str) -> Option<KernelEvent> {
+    let in_group = match how {
+        "Memory cgroup out of memory" => true,
+        "Out of memory" | "Out of memory (oom_kill_allocating_task)" => false,
+        _ => return None,
+    };
+    let (pid, rest) = rest.split_once(" (")?;
+    let (command, _) = rest.rsplit_once(") total-vm:")?;
+    Some(KernelEvent::OomKilled { command: command.to_owned(), pid: pid.parse().ok()?, in_group, group: None })
 }
 
 /// How ext4 begins to say that it does not mount (6.1 and 6.12).
@@ -329,7 +367,8 @@ mod tests {
         let seen = parse_record(b"6,339,5140900,-;NET: Registered protocol\n SUBSYSTEM=net\n DEVICE=n2\n").unwrap();
         let text = Cow::Borrowed("NET: Registered protocol");
         let up = Duration::from_micros(5_140_900);
-        assert_eq!(seen, Message { seq: 339, up, from_kernel: true, text, unclear: false });
+        assert_eq!(seen, Message { seq: 339, up, from_kernel: true, text, unclear: false, continues: false });
+        assert!(parse_record(b"6,1,2,c;,cpuset=/").unwrap().continues);
         assert_eq!(parse_record(b"6,1,2,c,caller=T99;a;b").unwrap().text, "a;b");
         assert!(parse_record(b"7,1,2,-;").unwrap().from_kernel);
         assert!(!parse_record(b"12,1,2,-;oom-kill:constraint=").unwrap().from_kernel, "a process wrote this");
@@ -362,6 +401,8 @@ mod tests {
             victim: format!("{pod}/cri-1.scope"),
             command: "stress".to_owned(),
             pid: 4242,
+            nodes: None,
+            limit_bytes: None,
         };
         assert_eq!(recognise(&text), Some(expected));
     }
@@ -374,10 +415,48 @@ mod tests {
                  task_memcg=/system.slice,task={command},pid=7,uid=0"
             );
             let victim = "/system.slice".to_owned();
-            let expected = KernelEvent::OomKill { limit: None, victim, command: command.to_owned(), pid: 7 };
+            let command = command.to_owned();
+            let expected =
+                KernelEvent::OomKill { limit: None, victim, command, pid: 7, nodes: None, limit_bytes: None };
             assert_eq!(recognise(&text), Some(expected));
         }
         assert_eq!(recognise("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)"), None);
+    }
+
+    #[test]
+    fn memory_nodes_that_ran_out_are_named() {
+        let nodes = |begin: &str| {
+            let text = format!("oom-kill:constraint={begin},global_oom,task_memcg=/x,task=a,pid=7,uid=0");
+            match recognise(&text) {
+                Some(KernelEvent::OomKill { nodes, .. }) => nodes,
+                other => panic!("{other:?}"),
+            }
+        };
+        let cpuset = nodes("CONSTRAINT_CPUSET,nodemask=(null),cpuset=cri,mems_allowed=1,3");
+        assert_eq!(cpuset, Some(MemoryNodes::Cpuset("1,3".into())));
+        let policy = nodes("CONSTRAINT_MEMORY_POLICY,nodemask=0,2,cpuset=/,mems_allowed=0-2");
+        assert_eq!(policy, Some(MemoryNodes::Policy("0,2".into())));
+        assert_eq!(nodes("CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0"), None);
+    }
+
+    #[test]
+    fn a_killed_process_may_be_called_anything() {
+        for (how, in_group) in [
+            ("Memory cgroup out of memory", true),
+            ("Out of memory", false),
+            ("Out of memory (oom_kill_allocating_task)", false),
+        ] {
+            for command in ["java", "a) total-vm:", ": Killed process 1 (", "a\nb", ""] {
+                let text = format!("{how}: Killed process 7 ({command}) total-vm:1kB, anon-rss:1kB");
+                let command = command.to_owned();
+                assert_eq!(recognise(&text), Some(KernelEvent::OomKilled { command, pid: 7, in_group, group: None }));
+            }
+        }
+        for not in
+            ["x: Killed process 7 (a) total-vm:1kB", "Out of memory and no killable processes...", "Out of memory: x"]
+        {
+            assert_eq!(recognise(not), None, "{not}");
+        }
     }
 
     #[test]

@@ -166,7 +166,9 @@ pub fn parse_syslog(line: &[u8], seq: u64) -> Result<Message<'_>, String> {
         format!("expected a line <PRIORITY>[SECONDS] TEXT (printk.time on), found {found}")
     })?;
     let text = String::from_utf8_lossy(text);
-    Ok(Message { seq, up, from_kernel: priority >> 3 == 0, text, unclear: false })
+    // It does not say so of a part of a line: those of the one line that is put together begin so.
+    let continues = text.starts_with([',', '/']);
+    Ok(Message { seq, up, from_kernel: priority >> 3 == 0, text, unclear: false, continues })
 }
 
 /// Parses what syslog(2) gives, oldest first.
@@ -235,7 +237,7 @@ mod tests {
         ] {
             let message = parse_syslog(line, 7).unwrap();
             let up = Duration::from_micros(micros);
-            let expected = Message { seq: 7, up, from_kernel, text: text.into(), unclear: false };
+            let expected = Message { seq: 7, up, from_kernel, text: text.into(), unclear: false, continues: false };
             assert_eq!(message, expected);
         }
         for line in [
@@ -371,6 +373,8 @@ mod tests {
             victim: "/kubepods/podx".into(),
             command: "a\nb".into(),
             pid: 42,
+            nodes: None,
+            limit_bytes: None,
         };
         assert_eq!(heard, [(Some(event), false)]);
     }

@@ -47,7 +47,7 @@ impl Search<'_> {
         }
         if unread > 0 {
             let why = format!(
-                "the open files of {unread} processes were not all read: more are open than {MAX_FILES} of one process or \
+                "the open files of {unread} processes were not all read: more files are open than {MAX_FILES} of one process or \
                  {MAX_FILES_OF_ALL} of all, or can be read in time"
             );
             failures.note(Unknown::new(Cause::TooLarge, why));

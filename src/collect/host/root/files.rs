@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::hash::Hasher;
 
+use super::held::{Held, HeldFile, LONGEST};
 use super::read::{digest, drain, small};
 use super::text::{one_number, whole_line, whole_text};
 use super::{Bounds, End, Root, TextLine, each_line};
@@ -65,6 +66,39 @@ impl Root {
         made.map_err(|reason| self.malformed(path, reason))
     }
 
+    /// As [`Root::read`], for a short file of the kernel that is read on every pass: it stays open, where there is room.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_again<T>(&self, path: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        // Only the kernel's own files fail to be read when they are gone.
+        if !self.is_kernels(path) {
+            return self.read(path, parse);
+        }
+        let mut room = [0; LONGEST];
+        let taken = self.with_held(|held| held.take(path));
+        let read = taken.and_then(|(path, mut file)| Some((path, file.read(&mut room)?, file)));
+        let (path_of, length, file) = match read {
+            Some(read) => read,
+            None => {
+                let mut file = HeldFile::new(self.file(path)?);
+                // It is long, or says by its error what is wrong.
+                let Some(length) = file.read(&mut room) else { return self.read(path, parse) };
+                (path.to_owned(), length, file)
+            }
+        };
+        self.with_held(|held| {
+            held.keep(path_of, file);
+            None::<()>
+        });
+        parse(room.get(..length).unwrap_or_default()).map_err(|reason| self.malformed(path, reason))
+    }
+
+    /// Does something with what is held open; nothing where a thread ended while it did.
+    fn with_held<T>(&self, work: impl FnOnce(&mut Held) -> Option<T>) -> Option<T> {
+        self.held.lock().ok().and_then(|mut held| work(&mut held))
+    }
+
     /// The text of a small file without white space at its ends; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
@@ -88,6 +122,14 @@ impl Root {
     /// cut off, and would be another number.
     pub fn number(&self, path: &str) -> Result<u64, Unknown> {
         self.read(path, one_number)
+    }
+
+    /// As [`Root::number`], by [`Root::read_again`].
+    ///
+    /// # Errors
+    /// As [`Root::number`].
+    pub fn number_again(&self, path: &str) -> Result<u64, Unknown> {
+        self.read_again(path, one_number)
     }
 
     /// A file was read and is not what its format says.

@@ -83,6 +83,14 @@ impl<'a> Folder<'a> {
         made.map_err(|reason| self.malformed(name, reason))
     }
 
+    /// The same for a file that stays open, as [`Root::read_again`]: of whatever directory has this path now.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_again<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+        self.root.read_again(&self.of(name), parse)
+    }
+
     /// The text of one of its files, as [`Root::text`].
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub(super) fn whole_text(bytes: &[u8]) -> Result<String, String> {
     Ok(lossy(bytes).trim().to_owned())
 }
 
-pub(super) fn whole_line(bytes: &[u8]) -> Result<String, String> {
+pub(in crate::collect::host) fn whole_line(bytes: &[u8]) -> Result<String, String> {
     let text = lossy(bytes);
     let line = text.strip_suffix('\n').ok_or_else(|| format!("expected a line that ends, found {}", quote(&text)))?;
     Ok(line.trim().to_owned())

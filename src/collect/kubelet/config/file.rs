@@ -45,6 +45,19 @@ pub struct ConfigFile {
     pub merge_default_eviction_settings: Option<bool>,
 }
 
+impl ConfigFile {
+    /// Refuses another kind of object; the kubelet's own answer names none.
+    ///
+    /// # Errors
+    /// When it names another.
+    pub(in crate::collect::kubelet) fn expect_kind(&self) -> Result<(), String> {
+        match self.kind.as_deref() {
+            Some("KubeletConfiguration") | None => Ok(()),
+            Some(_) => Err("expected kind KubeletConfiguration, found another kind".into()),
+        }
+    }
+}
+
 /// Reads a configuration file or a drop-in, YAML or JSON. Like the kubelet's own decoder it takes the first document and
 /// looks at nothing behind it.
 ///
@@ -59,9 +72,9 @@ pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
         let place = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
         format!("expected a KubeletConfiguration in YAML or JSON{place}")
     })?;
-    match file.kind.as_deref() {
-        Some("KubeletConfiguration") => Ok(file),
-        Some(_) => Err("expected kind KubeletConfiguration, found another kind".into()),
+    file.expect_kind()?;
+    match file.kind {
+        Some(_) => Ok(file),
         None => Err("expected kind KubeletConfiguration, found no kind".into()),
     }
 }

@@ -23,11 +23,11 @@ const DEFAULT_HARD: [(&str, &str); 5] = [
 ];
 
 /// Thresholds by signal.
-pub(super) type Thresholds = BTreeMap<EvictionSignal, Threshold>;
+pub(in crate::collect::kubelet) type Thresholds = BTreeMap<EvictionSignal, Threshold>;
 
 /// The settings as the kubelet has them before it reads the statements in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(in crate::collect::kubelet) struct Settings {
     hard: Statements,
     soft: Statements,
     grace: Statements,
@@ -64,6 +64,21 @@ impl Settings {
                 Field::Value(list) => Some(list),
                 Field::Absent | Field::Null => None,
             },
+        }
+    }
+
+    /// What the kubelet says is in force: no default stands behind it, and it leaves out what is empty.
+    pub(in crate::collect::kubelet) fn in_force(file: ConfigFile) -> Self {
+        let enforce = match file.enforce_node_allocatable {
+            Field::Value(list) => list,
+            Field::Absent | Field::Null => Vec::new(),
+        };
+        Self {
+            hard: statements(file.eviction_hard).unwrap_or_default(),
+            soft: statements(file.eviction_soft).unwrap_or_default(),
+            grace: statements(file.eviction_soft_grace_period).unwrap_or_default(),
+            reclaim: statements(file.eviction_minimum_reclaim).unwrap_or_default(),
+            enforce: Some(enforce),
         }
     }
 
@@ -104,12 +119,12 @@ impl Settings {
         }
     }
 
-    pub(super) fn enforces_pods(&self) -> bool {
+    pub(in crate::collect::kubelet) fn enforces_pods(&self) -> bool {
         self.enforce.as_ref().is_none_or(|list| list.iter().any(|name| name == "pods"))
     }
 
     /// The hard and the soft thresholds in force.
-    pub(super) fn thresholds(&self) -> Result<(Thresholds, Thresholds), String> {
+    pub(in crate::collect::kubelet) fn thresholds(&self) -> Result<(Thresholds, Thresholds), String> {
         let reclaims = by_signal(&self.reclaim, "evictionMinimumReclaim", |text| parse_reclaim(text).map(Some))?;
         let hard = by_signal(&self.hard, "evictionHard", parse_threshold)?;
         let mut hard: Thresholds =

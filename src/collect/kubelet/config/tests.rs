@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::facts::{EvictionSignal, ThresholdValue};
+use crate::facts::{EvictionSignal, Part, ThresholdValue};
 use EvictionSignal::{AllocatableMemory, ImageFs, Memory, NodeFs};
 
 const ROOT: &str = "/var/lib/kubelet";
@@ -34,6 +34,10 @@ impl Tree {
         self.write(&format!("proc/{pid}/comm"), format!("{comm}\n"))
             .write(&format!("proc/{pid}/cmdline"), cmdline)
             .write(&format!("proc/{pid}/cgroup"), "0::/runtime.slice/kubelet.service\n")
+            .write(
+                &format!("proc/{pid}/stat"),
+                format!("{pid} ({comm}) S {} 1500 {}\n", "0 ".repeat(18), "0 ".repeat(29)),
+            )
     }
 
     fn read(&self) -> Result<KubeletConfig, Unknown> {
@@ -79,12 +83,37 @@ fn the_running_kubelet_names_its_files_and_flags_win() {
         .write("etc/k/d/readme.txt", "not read");
     let config = tree.read().unwrap();
     let files = ["/etc/k/config.json", "/etc/k/d/10-a.conf", "/etc/k/d/20-b.conf"].map(str::to_owned).to_vec();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files });
+    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, started: Part::Known(Duration::from_secs(15)), files });
     assert_eq!(config.root_dir, "/data/kubelet");
     assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(0.2)));
     assert_eq!(value(&config, ImageFs), Some(ThresholdValue::Percentage(0.15)));
     let nodefs = config.hard.of(NodeFs).unwrap().unwrap();
     assert_eq!(nodefs.min_reclaim, Some(ThresholdValue::Quantity(1 << 30)));
+}
+
+#[test]
+fn a_start_is_the_22nd_field_of_a_whole_line() {
+    let stat = include_str!("../../../../tests/fuzz/seeds/process_start/kubelet");
+    assert_eq!(parse_start(stat.as_bytes()), Ok(Duration::from_secs(15)));
+    let strange = stat.replace("(kubelet)", "(a) 1 2 (b c)");
+    assert_eq!(parse_start(strange.as_bytes()), Ok(Duration::from_secs(15)), "a name holds what it likes");
+    for cut in 0..stat.len() {
+        assert!(parse_start(&stat.as_bytes()[..cut]).is_err(), "cut at {cut}");
+    }
+    for bad in [stat.replace("1500", "-1"), stat.replace("1500", "18446744073709551615"), "\n".to_owned()] {
+        assert!(parse_start(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+/// It hides neither the thresholds nor the directory: the kubelet's own answer alone rests on it.
+#[test]
+fn a_start_that_cannot_be_read_is_unknown_with_its_reason() {
+    let tree = Tree::new();
+    tree.process(812, "kubelet", &[]).write("proc/812/stat", "812 (kubelet) S 1\n");
+    let config = tree.read().unwrap();
+    let ConfigOrigin::Process { started: Part::Unknown(why), .. } = &config.origin else { panic!("{config:?}") };
+    assert!(why.cause == Cause::Malformed && why.why.contains("proc/812/stat"), "{why}");
+    assert_eq!(config.hard, Thresholds::Read(default_thresholds()));
 }
 
 #[test]
@@ -103,7 +132,10 @@ fn a_kubelet_without_settings_has_the_defaults_and_is_named() {
     let tree = Tree::new();
     tree.process(812, "kubelet", &["--v=2"]);
     let config = tree.read().unwrap();
-    assert_eq!(config.origin, ConfigOrigin::Process { pid: 812, files: Vec::new() });
+    assert_eq!(
+        config.origin,
+        ConfigOrigin::Process { pid: 812, started: Part::Known(Duration::from_secs(15)), files: Vec::new() }
+    );
     assert_eq!(config.hard, Thresholds::Read(default_thresholds()));
 }
 
@@ -420,6 +452,14 @@ fn a_lone_kubelet_that_does_not_fit_its_files_is_named_and_not_believed() {
         tree.process(20, "kubelet", &[argument]);
         let unknown = read().unwrap_err();
         assert!(unknown.why.contains("process 20 is called kubelet") && unknown.why.contains(path), "{unknown}");
+    }
+    // In a mount namespace of its own it is shown other files.
+    tree.process(20, "kubelet", &["--root-dir=/own"]);
+    for (own, is_believed) in
+        [("700 650 0:70 / / rw - overlay o rw\n", true), ("29 1 254:0 / / rw - ext4 d rw\n", false)]
+    {
+        tree.write("proc/1/mountinfo", "29 1 254:0 / / rw - ext4 d rw\n").write("proc/20/mountinfo", own);
+        assert_eq!(read().is_ok(), is_believed);
     }
     tree.process(20, "kubelet", &["--root-dir=/outer", "--config=/k.yaml"]).write("outer/x", "").write("k.yaml", KIND);
     assert_eq!(read().unwrap(), "/outer");

@@ -164,7 +164,7 @@ fn users(volume: &Volume<'_>) -> Fact<Users> {
 impl<'v> Volume<'v> {
     /// Whether an attachment would be done by now for a pod that waits.
     pub fn has_waited_long(&self, pod: &Pod) -> bool {
-        pod.created.is_some_and(|created| self.parts.now.wall.duration_since(created) >= LONG_WAIT)
+        pod.created.is_some_and(|created| self.parts.now.get().wall.duration_since(created) >= LONG_WAIT)
     }
 
     /// A pod that has waited for it for long.

@@ -1,0 +1,161 @@
+//! What the kernel writes about one OOM kill, over several records.
+//!
+//! `memory: usage XkB, limit YkB, failcnt N`, `oom-kill:constraint=…`, `…: Killed process N (X) …` and, for a whole group,
+//! `Tasks in PATH are going to be killed due to memory.oom.group set` with one `Killed process` for each. Of a burst the kernel
+//! leaves out the first two, and other CPUs may write between the parts of the second.
+
+use std::time::Duration;
+
+use super::message::{Message, recognise};
+use crate::facts::KernelEvent;
+
+/// The records of one kill come within this time.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// The kernel writes no longer line, cut into parts or not.
+const LONGEST: usize = 8 << 10;
+/// v1 and v2 write a limit from here on where there is none, in KiB.
+const NO_LIMIT: u64 = 1 << 52;
+
+/// What was written lately.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    /// The limit that was reached, in bytes.
+    limit: Option<(u64, Duration)>,
+    /// The group that is killed as a whole.
+    group: Option<(String, Duration)>,
+    /// An `oom-kill:` line up to where another CPU wrote.
+    begun: Option<(String, Duration)>,
+}
+
+impl Context {
+    /// The event of a kernel message, with what those before it add.
+    pub(super) fn event(&mut self, message: &Message<'_>) -> Option<KernelEvent> {
+        let (text, up) = (&*message.text, message.up);
+        if let Some((begun, at)) = self.begun.take().filter(|(_, at)| is_near(*at, up)) {
+            if message.continues {
+                let whole = begun + text;
+                let event = recognise(&whole);
+                if event.is_none() && whole.len() < LONGEST {
+                    self.begun = Some((whole, at));
+                }
+                return event.map(|event| self.complete(event, up));
+            }
+            self.begun = Some((begun, at));
+        }
+        if text.starts_with("oom-kill:constraint=") {
+            self.group = None;
+            let event = recognise(text);
+            if event.is_none() {
+                self.begun = Some((text.to_owned(), up));
+            }
+            return event.map(|event| self.complete(event, up));
+        }
+        if let Some(limit) = reached_limit(text) {
+            self.limit = Some((limit, up)).filter(|(limit, _)| *limit < NO_LIMIT << 10);
+        } else if let Some(group) = group(text) {
+            self.group = Some((group.to_owned(), up));
+        }
+        recognise(text).map(|event| self.complete(event, up))
+    }
+
+    fn complete(&mut self, event: KernelEvent, up: Duration) -> KernelEvent {
+        match event {
+            KernelEvent::OomKill { limit: limit @ Some(_), victim, command, pid, nodes, .. } => {
+                let limit_bytes = self.limit.take().filter(|(_, at)| is_near(*at, up)).map(|(bytes, _)| bytes);
+                KernelEvent::OomKill { limit, victim, command, pid, nodes, limit_bytes }
+            }
+            KernelEvent::OomKilled { command, pid, in_group, .. } => {
+                let group = self.group.as_ref().filter(|(_, at)| is_near(*at, up)).map(|(group, _)| group.clone());
+                KernelEvent::OomKilled { command, pid, in_group, group }
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_near(earlier: Duration, later: Duration) -> bool {
+    later.saturating_sub(earlier) <= TOGETHER
+}
+
+/// `memory: usage 524288kB, limit 524288kB, failcnt 25`, in bytes.
+fn reached_limit(text: &str) -> Option<u64> {
+    let (_, rest) = text.strip_prefix("memory: usage ")?.split_once("kB, limit ")?;
+    let (limit, _) = rest.split_once("kB, failcnt ")?;
+    limit.parse::<u64>().ok()?.checked_mul(1 << 10)
+}
+
+/// `Tasks in PATH are going to be killed due to memory.oom.group set`
+fn group(text: &str) -> Option<&str> {
+    text.strip_prefix("Tasks in ")?.strip_suffix(" are going to be killed due to memory.oom.group set")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::host::kmsg::parse_kmsg;
+    use crate::facts::{BootId, NodeTime};
+
+    const POD: &str = "/kubepods/burstable/pod74dcc96c-be53-45c4-a46f-3809d56e9a65";
+
+    fn events(lines: &[String]) -> Vec<KernelEvent> {
+        let at = NodeTime { boot: BootId::default(), up: Duration::from_secs(9), wall: jiff::Timestamp::UNIX_EPOCH };
+        let text: String = lines.iter().enumerate().map(|(n, line)| format!("6,{n},{line}\n")).collect();
+        let log = parse_kmsg(text.as_bytes()).unwrap().log(at);
+        log.records.iter().map(|record| record.event.clone()).collect()
+    }
+
+    fn oom_kill(pid: u32) -> String {
+        format!(
+            "1000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0,oom_memcg={POD},\
+             task_memcg={POD}/a,task=tail,pid={pid},uid=0"
+        )
+    }
+
+    fn killed(pid: u32) -> String {
+        format!(
+            "1000,-;Memory cgroup out of memory: Killed process {pid} (tail) total-vm:2384kB, anon-rss:64kB, file-rss:0kB, \
+             shmem-rss:0kB, UID:0 pgtables:40kB oom_score_adj:0"
+        )
+    }
+
+    fn named(pid: u32, limit_bytes: Option<u64>) -> KernelEvent {
+        let (limit, victim) = (Some(POD.to_owned()), format!("{POD}/a"));
+        KernelEvent::OomKill { limit, victim, command: "tail".into(), pid, nodes: None, limit_bytes }
+    }
+
+    fn unnamed(pid: u32, group: Option<&str>) -> KernelEvent {
+        let group = group.map(str::to_owned);
+        KernelEvent::OomKilled { command: "tail".into(), pid, in_group: true, group }
+    }
+
+    #[test]
+    fn each_process_is_one_event_however_many_lines_name_it() {
+        assert_eq!(events(&[oom_kill(7), killed(7), killed(8)]), [named(7, None), unnamed(8, None)]);
+    }
+
+    #[test]
+    fn the_limit_stands_before_the_line() {
+        let limit = "1000,-;memory: usage 3072kB, limit 3072kB, failcnt 25".to_owned();
+        assert_eq!(events(&[limit, oom_kill(7), oom_kill(8)]), [named(7, Some(3 << 20)), named(8, None)]);
+        let none = "1000,-;memory: usage 3072kB, limit 9007199254740988kB, failcnt 0".to_owned();
+        assert_eq!(events(&[none, oom_kill(7)]), [named(7, None)]);
+    }
+
+    #[test]
+    fn a_group_that_is_killed_as_a_whole_names_its_processes() {
+        let group = format!("1000,-;Tasks in {POD}/a are going to be killed due to memory.oom.group set");
+        let all = events(&[oom_kill(7), killed(7), group, killed(7), killed(8), oom_kill(9), killed(10)]);
+        let in_group = format!("{POD}/a");
+        assert_eq!(all, [named(7, None), unnamed(8, Some(&in_group)), named(9, None), unnamed(10, None)]);
+    }
+
+    #[test]
+    fn a_line_that_other_cpus_wrote_into_is_put_together() {
+        let whole = oom_kill(7);
+        for cut in ["nodemask=", ",cpuset=", ",oom_memcg=", "/kubepods", ",task="] {
+            let (begin, end) = whole.split_at(whole.find(cut).unwrap());
+            let other = "1000,-;audit: backlog limit exceeded".to_owned();
+            assert_eq!(events(&[begin.to_owned(), other, format!("1000,c;{end}")]), [named(7, None)], "{cut}");
+        }
+    }
+}

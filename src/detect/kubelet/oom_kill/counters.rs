@@ -1,0 +1,239 @@
+//! Kills that counters show, above the pods and in them, joined with what the log named.
+
+use super::{Found, Kills, NEWS, Proof, READ_TOGETHER, Sources, Unclear, add, is_not_offered};
+use crate::facts::{Cause, CgroupLevel, LimitHit, NodeTime, OomCounts, Unknown};
+use crate::finding::Evidence;
+use crate::wording;
+
+impl Sources<'_> {
+    /// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
+    pub(super) fn levels(&self, found: &mut Found) -> Result<u64, Unknown> {
+        let both = self.cgroups.seen().map_err(Unknown::clone)?;
+        let (now, (before, _)) = (both.now, both.before()?);
+        // Counters are compared: both samples must have them.
+        if let Some(why) = now.value.oom_unread.as_ref().or(before.oom_unread.as_ref()) {
+            return Err(Unknown::clone(why));
+        }
+        let counts = now.value.kubepods.iter().map(|group| &group.oom);
+        let mut counts = counts.chain(now.value.others.values().map(|(_, group)| &group.oom));
+        if counts.all(|counts| *counts == OomCounts::default()) {
+            return Err(Unknown::new(
+                Cause::Unsupported,
+                "no control group counts the processes that are killed in it",
+            ));
+        }
+        let mut hit = |id: String, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
+            let limit = new.limit_hit_since(old);
+            let killed = new.killed_since(old);
+            if limit == 0 || killed == 0 {
+                return killed;
+            }
+            if let Some(kills) = found.get_mut(&id) {
+                kills.proof = Proof::Counted;
+                return killed;
+            }
+            let (times, processes) =
+                (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
+            let mut kills = Kills::new(Some(level.clone()), Proof::Counted);
+            kills.counted = killed;
+            kills.evidence.push(now.says(format!("{id}: its limit was hit {times}, {processes} killed")));
+            add(found, id, kills);
+            killed
+        };
+        let mut killed = match (&now.value.kubepods, &before.kubepods) {
+            (Some(new), Some(old)) => hit(now.value.kubepods_name(), &CgroupLevel::Kubepods, &new.oom, &old.oom),
+            _ => 0,
+        };
+        for (path, (level, new)) in &now.value.others {
+            if let Some((_, old)) = before.others.get(path) {
+                killed = killed.max(hit(format!("/{path}"), level, &new.oom, &old.oom));
+            }
+        }
+        Ok(killed)
+    }
+
+    /// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
+    /// show was reported already, and only a fresh one is attributed to a limit above the pod, where what stands between the pod
+    /// and the machine was read.
+    pub(super) fn pods(
+        &self,
+        found: &mut Found,
+        unclear: &mut Unclear,
+        fresh: bool,
+        levels: &Result<u64, Unknown>,
+    ) -> Result<(), Unknown> {
+        let both = self.pods.seen().map_err(Unknown::clone)?;
+        let (now, (before, _)) = (both.now, both.before()?);
+        for (uid, new, old) in now.value.beside(before) {
+            let id = format!("pod/{uid}");
+            // A pod that was not there the last time began to count at zero then.
+            let old = match (old, before.incomplete()) {
+                (Some(old), _) => old,
+                (None, None) => &new.newborn(),
+                (None, Some(why)) => {
+                    unclear.push((id, why.clone()));
+                    continue;
+                }
+            };
+            if let Some(why) = new.oom_unread.as_ref().or(old.oom_unread.as_ref()) {
+                unclear.push((id, Unknown::clone(why)));
+                continue;
+            }
+            let killed = new.killed_since(old);
+            if killed == 0 {
+                continue;
+            }
+            let limit = new.limit_hit_since(old);
+            let place = match &limit {
+                LimitHit::Container(Some((container, _))) => format!("container {container} of "),
+                _ => String::new(),
+            };
+            let text = format!("{killed} killed in {place}pod {uid}");
+            let seen = now.says(text.clone());
+            let level = match limit {
+                LimitHit::Container(_) => Some(CgroupLevel::Container),
+                LimitHit::Pod => Some(CgroupLevel::Pod),
+                LimitHit::Unknown => None,
+                LimitHit::Above if fresh => {
+                    attribute(found, unclear, text, seen, levels);
+                    continue;
+                }
+                LimitHit::Above => continue,
+            };
+            let mut kills = Kills::new(level, Proof::Counted);
+            let known = |limit: &crate::facts::Part<u64>| limit.seen().ok().flatten().copied();
+            match limit {
+                LimitHit::Container(Some((container, group))) => {
+                    kills.containers.insert(container.to_owned());
+                    kills.limit_bytes = known(&group.memory_max);
+                }
+                LimitHit::Pod => kills.limit_bytes = known(&new.cgroup.memory_max),
+                _ => {}
+            }
+            kills.counted = killed;
+            kills.pod = Some(uid.clone());
+            kills.evidence.push(seen);
+            add(found, id, kills);
+        }
+        Ok(())
+    }
+
+    /// The number is the counters': of a burst the log names some alone. Where none was read before, a pod's count since it was made
+    /// is that of these kills if the log names all kills of this boot.
+    pub(super) fn count(&self, found: &mut Found, lines: u64) {
+        let since = self.now.up.saturating_sub(NEWS);
+        let pods = self.pods.seen().ok();
+        let all = self.vmstat.seen().ok().and_then(|both| both.now.value.oom_kill);
+        let mut in_pods = 0_u64;
+        for (id, kills) in found.iter_mut().filter(|(_, kills)| kills.proof == Proof::Counted) {
+            let Some(uid) = &kills.pod else { continue };
+            let mut counted = self.history.killed_since(id, since);
+            let first = pods.as_ref().filter(|pods| pods.before().is_err());
+            let made = first.and_then(|pods| pods.now.value.get(uid)).map(|pod| pod.killed_since(&pod.newborn()));
+            if let Some(made) = made.filter(|made| *made > kills.total())
+                && let Some(pods) = &pods
+            {
+                kills.evidence.push(pods.now.says(format!("{made} killed in pod {uid} since it was made")));
+                if all.is_some_and(|all| all <= lines) {
+                    counted = counted.max(made);
+                }
+            }
+            if counted > kills.total()
+                && let Some(pods) = &pods
+            {
+                kills.evidence.push(pods.now.says(format!("{counted} killed in pod {uid}")));
+            }
+            kills.counted = kills.counted.max(counted);
+            in_pods = in_pods.saturating_add(kills.counted);
+        }
+        for (id, kills) in found.iter_mut().filter(|(_, kills)| kills.proof == Proof::Counted) {
+            let below = match kills.level {
+                Some(CgroupLevel::Kubepods) => in_pods,
+                Some(CgroupLevel::Runtime | CgroupLevel::System) => 0,
+                _ => continue,
+            };
+            kills.counted = kills.counted.max(self.history.killed_since(id, since).saturating_sub(below));
+        }
+    }
+
+    /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
+    pub(super) fn replaced(&self, killed: u64, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+        let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
+        let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
+        let place = match pods.clone().map_or_else(Some, |()| incomplete()) {
+            None => "that is gone by now".to_owned(),
+            Some(why) if is_not_offered(&why) => format!("whose counters could not be read ({why})"),
+            Some(Unknown { cause, why, .. }) => {
+                let processes = wording::of(killed, "process was", "processes were");
+                let why = format!(
+                    "{processes} killed below kubepods or a slice of the system, in which group is not known: {why}"
+                );
+                return unclear.push((id, Unknown::new(cause, why)));
+            }
+        };
+        let fact = format!("{killed} killed below kubepods or a slice of the system, in a group {place}");
+        let mut kills = Kills::new(None, Proof::Counted);
+        kills.counted = killed;
+        kills.place = Some(format!("in a pod or service {place}"));
+        kills.evidence.push(cgroups.now.says(fact));
+        add(found, id, kills);
+    }
+
+    /// The machine's own counter grew, and no group that is watched explains it, where all of them were seen.
+    pub(super) fn unexplained(
+        &self,
+        killed: u64,
+        uncounted: Option<&Unknown>,
+        found: &mut Found,
+        unclear: &mut Unclear,
+    ) {
+        let (Ok(vmstat), id) = (self.vmstat.seen(), "node".to_owned()) else { return };
+        let (fact, place) = match uncounted {
+            None => (
+                format!("oom_kill grew by {killed}, and that of each watched group stayed"),
+                "under a limit that is not known: the machine's own, or that of a group outside kubepods and the system's slices"
+                    .to_owned(),
+            ),
+            Some(why) if is_not_offered(why) => (
+                format!("oom_kill grew by {killed}"),
+                format!("under a limit that is not known, as a group's counters could not be read ({why})"),
+            ),
+            Some(Unknown { cause, why, .. }) => {
+                let processes = wording::of(killed, "process was", "processes were");
+                let why = format!("{processes} killed, under which limit is not known: {why}");
+                return unclear.push((id, Unknown::new(*cause, why)));
+            }
+        };
+        let mut kills = Kills::new(None, Proof::Counted);
+        kills.counted = killed;
+        kills.place = Some(place);
+        kills.evidence.push(vmstat.now.says(fact));
+        add(found, id, kills);
+    }
+
+    /// Whether the pods' counters are older than what shows a kill, and would tell where it was.
+    pub(super) fn pods_are_behind(&self) -> bool {
+        let Ok(pods) = self.pods.seen() else { return false };
+        let levels = self.cgroups.seen().map(|both| both.now.at).ok();
+        let total = self.vmstat.seen().map(|both| both.now.at).ok();
+        let newer = |at: NodeTime| at.since(&pods.now.at).is_some_and(|behind| behind > READ_TOGETHER);
+        levels.is_some_and(newer) || total.is_some_and(newer)
+    }
+}
+
+/// The limit was above the pod: its loss is evidence for what else was found.
+fn attribute(found: &mut Found, unclear: &mut Unclear, text: String, seen: Evidence, levels: &Result<u64, Unknown>) {
+    let id = found.keys().find(|id| !id.starts_with("pod/")).cloned();
+    let level = match (&id, levels) {
+        (Some(_), _) => None,
+        (None, Ok(_)) => Some(CgroupLevel::Node),
+        (None, Err(why)) if is_not_offered(why) => None,
+        (None, Err(why)) => {
+            let why = Unknown::new(why.cause, format!("{text}, under which limit is not known: {why}"));
+            return unclear.push(("node".to_owned(), why));
+        }
+    };
+    let mut kills = Kills::new(level, Proof::Counted);
+    kills.evidence.push(seen);
+    add(found, id.unwrap_or_else(|| "node".to_owned()), kills);
+}

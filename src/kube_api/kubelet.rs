@@ -1,0 +1,202 @@
+//! The kubelet of this node: one GET at a time, and the token only to a certificate that the cluster's CA signed for it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{HeaderValue, USER_AGENT};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use kube::client::{Body, ClientBuilder};
+use kube::config::{AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeconfig};
+use kube::config::{NamedAuthInfo, NamedCluster, NamedContext};
+use tokio::time::timeout;
+
+use super::{ApiError, chain, short_message};
+use crate::facts::Cause;
+
+/// How long a request may take, to its last byte.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The largest answer: a configuration has some 6 KiB.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Files of a service account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// The token: read again for each request, as the kubelet rotates it.
+    pub token: PathBuf,
+    /// The certificates of the cluster's CA: read again for each request.
+    pub ca: PathBuf,
+}
+
+/// The pod's own.
+impl Default for ServiceAccount {
+    fn default() -> Self {
+        let dir = PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount");
+        Self { token: dir.join("token"), ca: dir.join("ca.crt") }
+    }
+}
+
+/// The kubelet that serves an address of this node.
+#[derive(Clone, Debug)]
+pub struct KubeletApi {
+    address: SocketAddr,
+    node: String,
+    account: ServiceAccount,
+}
+
+/// Why TLS did not come about.
+enum Refused {
+    /// The certificate is for other names.
+    Name(String),
+    /// Anything else.
+    Other(ApiError),
+}
+
+impl KubeletApi {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, node: String, account: ServiceAccount) -> Self {
+        Self { address, node, account }
+    }
+
+    /// The address, for people.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The kubelet's configuration as it is in force, in JSON.
+    ///
+    /// # Errors
+    /// As [`ApiError`] says, with what to do about it.
+    pub async fn configz(&self) -> Result<Vec<u8>, ApiError> {
+        let name = format!("GET {}/configz", self.server());
+        timeout(PATIENCE, self.get(&name, "/configz")).await.unwrap_or_else(|_| {
+            let why = format!("{name}: the kubelet did not answer within {} s", PATIENCE.as_secs());
+            Err(ApiError::new(Cause::Stuck, why))
+        })
+    }
+
+    /// A certificate for the address counts, and one for the Node's name.
+    async fn get(&self, name: &str, path: &str) -> Result<Vec<u8>, ApiError> {
+        let refused = match self.send(name, path, None).await {
+            Ok(answer) => return body(name, answer).await,
+            Err(Refused::Other(error)) => return Err(error),
+            Err(Refused::Name(why)) => why,
+        };
+        match self.send(name, path, Some(self.node.clone()).filter(|node| !node.is_empty())).await {
+            Ok(answer) => body(name, answer).await,
+            Err(Refused::Other(error)) => Err(error),
+            Err(Refused::Name(_)) => {
+                let ip = self.address.ip();
+                let why = format!(
+                    "{name}: the kubelet's serving certificate is neither for {ip} nor for {}, so the token was not sent: {refused}. {REMEDY}",
+                    self.node
+                );
+                Err(ApiError::new(Cause::Failed, why))
+            }
+        }
+    }
+
+    /// The token goes out with the request, which goes out when the certificate has been verified.
+    async fn send(&self, name: &str, path: &str, server_name: Option<String>) -> Result<Response<Body>, Refused> {
+        let config = self.config(name, server_name).await.map_err(Refused::Other)?;
+        let failed = |error: &dyn std::error::Error| {
+            Refused::Other(ApiError::new(Cause::Failed, format!("{name}: {}", chain(error))))
+        };
+        let client = ClientBuilder::try_from(config).map(ClientBuilder::build).map_err(|error| failed(&error))?;
+        let request = Request::get(path).body(Body::empty()).map_err(|error| failed(&error))?;
+        client.send(request).await.map_err(|error| refused(name, &chain(&error)))
+    }
+
+    /// Made again for each request: neither a token that was rotated nor an open connection is kept.
+    async fn config(&self, name: &str, server_name: Option<String>) -> Result<Config, ApiError> {
+        let path = |path: &PathBuf| path.to_str().map(str::to_owned);
+        let cluster = Cluster {
+            server: Some(self.server()),
+            certificate_authority: path(&self.account.ca),
+            tls_server_name: server_name,
+            ..Cluster::default()
+        };
+        let auth_info = AuthInfo { token_file: path(&self.account.token), ..AuthInfo::default() };
+        let one = "kubelet".to_owned();
+        let context = Context { cluster: one.clone(), user: Some(one.clone()), ..Context::default() };
+        let file = Kubeconfig {
+            clusters: vec![NamedCluster { name: one.clone(), cluster: Some(cluster), ..NamedCluster::default() }],
+            auth_infos: vec![NamedAuthInfo {
+                name: one.clone(),
+                auth_info: Some(auth_info),
+                ..NamedAuthInfo::default()
+            }],
+            contexts: vec![NamedContext { name: one.clone(), context: Some(context), ..NamedContext::default() }],
+            current_context: Some(one),
+            ..Kubeconfig::default()
+        };
+        let unusable = |why: &str| {
+            let why = format!("{name}: not asked, as the pod's service account cannot be used: {why}");
+            ApiError::new(Cause::Failed, why)
+        };
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        let mut config = config.map_err(|error| unusable(&chain(&error)))?;
+        // Without any the operating system's authorities would count, and those sign for everybody.
+        if config.root_cert.as_ref().is_none_or(Vec::is_empty) {
+            return Err(unusable("ca.crt has no certificate"));
+        }
+        config.accept_invalid_certs = false;
+        // A proxy of the environment is for other machines: the kubelet is this one's.
+        config.proxy_url = None;
+        config.default_retry = false;
+        let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
+        config.headers.push((USER_AGENT, user_agent));
+        Ok(config)
+    }
+}
+
+/// What to do where a certificate does not count.
+const REMEDY: &str = "Let the cluster sign it: serverTLSBootstrap: true in the KubeletConfiguration, and an approver for \
+    CertificateSigningRequests of the signer kubernetes.io/kubelet-serving (docs/profiles.md)";
+
+fn refused(name: &str, why: &str) -> Refused {
+    match why {
+        _ if why.contains("not valid for name") => Refused::Name(why.to_owned()),
+        _ if why.contains("invalid peer certificate") => {
+            let why = format!(
+                "{name}: the kubelet's serving certificate is not verified by the cluster's CA, so the token was not sent: {why}. {REMEDY}"
+            );
+            Refused::Other(ApiError::new(Cause::Failed, why))
+        }
+        _ => Refused::Other(ApiError::new(Cause::Failed, format!("{name}: the kubelet cannot be asked: {why}"))),
+    }
+}
+
+async fn body(name: &str, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
+    let status = answer.status().as_u16();
+    let read = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
+    if status != 200 {
+        let text = read.map(|body| body.to_bytes()).unwrap_or_default();
+        return Err(refusal(name, status, &String::from_utf8_lossy(&text)));
+    }
+    let body = read.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+        true => ApiError::new(Cause::TooLarge, format!("{name}: an answer of more than {} MiB", MAX_BYTES >> 20)),
+        false => ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&*error))),
+    })?;
+    Ok(body.to_bytes().into())
+}
+
+/// The kubelet's own text, and where that comes from.
+fn refusal(name: &str, status: u16, text: &str) -> ApiError {
+    let (cause, hint) = match status {
+        401 => (Cause::Denied, " (the kubelet does not accept tokens: authentication.webhook.enabled is false there)"),
+        403 => (
+            Cause::Denied,
+            " (expected the right nodes/configz, which kubelets know from Kubernetes 1.33 on. An earlier one wants \
+             nodes/proxy, which runs commands in every pod and is never asked for: there the files count alone)",
+        ),
+        404 => (Cause::Unsupported, " (this kubelet serves no /configz: enableDebuggingHandlers is false there)"),
+        _ => (Cause::Failed, ""),
+    };
+    let text = short_message(text.trim());
+    let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+    ApiError { cause, code: Some(status), why: format!("{name}: HTTP {status}{text}{hint}"), retry_after: None }
+}

@@ -1,0 +1,71 @@
+//! The node: its sources, its pods, and the kubelet's eviction signals.
+
+use super::{Families, float};
+use crate::report::{Report, ReportedHeadroom};
+
+pub(super) fn sources(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_source_age_seconds", "Time since a source was last read.");
+    for (source, age) in &report.ages {
+        series.set(&[("source", source.name())], *age);
+    }
+    drop(series);
+    let mut series =
+        families.gauge("barnacle_source_unknown", "A source that could not be read, and the class of why.");
+    for unknown in &report.unknown {
+        series.set(&[("source", unknown.source.name()), ("cause", unknown.cause.name())], 1.0);
+    }
+}
+
+pub(super) fn pods(families: &mut Families, report: &Report) {
+    let mut series = families.gauge("barnacle_pods", "Pods of this node by phase, as the API server has them.");
+    for (phase, count) in &report.pods {
+        series.set(&[("phase", phase.name())], float(*count));
+    }
+}
+
+pub(super) fn signals(families: &mut Families, report: &Report) {
+    let mut series = families
+        .gauge("barnacle_eviction_signal_unknown", "1 where an eviction signal is not known, absent elsewhere.");
+    for signal in report.headroom.iter().filter(|signal| signal.figures.is_none()) {
+        series.set(&[("signal", signal.signal.name())], 1.0);
+    }
+    drop(series);
+    // A unit is part of a metric's name, so what counts inodes cannot stand in the family of what counts bytes.
+    for unit in ["bytes", "inodes", "pids"] {
+        let of_unit: Vec<_> = report.headroom.iter().filter(|signal| unit_of(signal) == unit).collect();
+        signals_in(families, unit, &of_unit);
+    }
+}
+
+fn unit_of(signal: &ReportedHeadroom) -> &'static str {
+    match signal.signal {
+        of if of.in_bytes() => "bytes",
+        crate::facts::EvictionSignal::Pid => "pids",
+        _ => "inodes",
+    }
+}
+
+fn signals_in(families: &mut Families, unit: &str, signals: &[&ReportedHeadroom]) {
+    let known = || signals.iter().filter_map(|signal| Some((signal.signal.name(), signal.figures.as_ref()?)));
+    let name = |what: &str| format!("barnacle_eviction_signal_{what}_{unit}");
+    let help = "What is available by the kubelet's own arithmetic.";
+    let mut series = families.gauge(&name("available"), help);
+    for (signal, figures) in known() {
+        series.set(&[("signal", signal)], float(figures.available));
+    }
+    drop(series);
+    let mut series = families.gauge(&name("capacity"), "Of how much a part is available.");
+    for (signal, figures) in known() {
+        series.set(&[("signal", signal)], float(figures.capacity));
+    }
+    drop(series);
+    let help = "The kubelet's threshold in force, absent where there is none: pods are evicted below it.";
+    let mut series = families.gauge(&name("threshold"), help);
+    for (signal, figures) in known() {
+        for (hardness, threshold) in [("hard", figures.hard), ("soft", figures.soft)] {
+            if let Some(threshold) = threshold {
+                series.set(&[("signal", signal), ("hardness", hardness)], float(threshold));
+            }
+        }
+    }
+}

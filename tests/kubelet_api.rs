@@ -1,0 +1,185 @@
+//! The kubelet as a provider, against a fake one over real TLS: the token goes to the node's own kubelet and to no one else,
+//! and whatever else comes back is Unknown with its reason.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::world::kubelet::{
+    Answer, BY_ADDRESS, BY_NAME, BY_OTHER_CA, CA, Kubelet, NODE, OF_ANOTHER_NODE, SELF_SIGNED, Serves,
+};
+use barnacle::collect::clock::Clock;
+use barnacle::collect::kubelet::configz::Configz;
+use barnacle::facts::{
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, Observation, Part, Reading, Thresholds, Unknown,
+};
+use barnacle::kube_api::{ApiError, KubeletApi, ServiceAccount};
+use tokio::time::{Instant, timeout};
+
+const TOKEN: &str = "eyJhbGciOi.the-agents-token";
+const EKS: &str = include_str!("fuzz/seeds/configz/eks.json");
+
+/// A pod's service account.
+struct Account(tempfile::TempDir);
+
+impl Account {
+    fn new() -> Self {
+        let account = Self(tempfile::tempdir().unwrap());
+        account.write("ca.crt", CA);
+        account.write("token", TOKEN);
+        account
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn files(&self) -> ServiceAccount {
+        ServiceAccount { token: self.0.path().join("token"), ca: self.0.path().join("ca.crt") }
+    }
+
+    async fn ask(&self, kubelet: &Kubelet) -> Result<Vec<u8>, ApiError> {
+        KubeletApi::new(kubelet.address, NODE.to_owned(), self.files()).configz().await
+    }
+}
+
+#[tokio::test]
+async fn the_nodes_own_kubelet_gets_the_token_and_is_understood() {
+    for serves in [BY_ADDRESS, BY_NAME] {
+        let (account, kubelet) = (Account::new(), Kubelet::start(serves, Answer::ok(EKS)));
+        assert_eq!(account.ask(&kubelet).await.unwrap(), EKS.as_bytes());
+        account.write("token", "rotated");
+        account.ask(&kubelet).await.unwrap();
+        let [first, second] = &kubelet.requests()[..] else { panic!("{:?}", kubelet.requests()) };
+        for (head, token) in [(first, TOKEN), (second, "rotated")] {
+            let head = head.to_lowercase();
+            assert!(head.starts_with("get /configz http/1.1\r\n"), "{head}");
+            assert!(head.contains(&format!("authorization: bearer {token}\r\n").to_lowercase()), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_other_certificate_gets_no_token() {
+    for (serves, says) in [
+        (SELF_SIGNED, "not verified by the cluster's CA"),
+        (BY_OTHER_CA, "not verified by the cluster's CA"),
+        (OF_ANOTHER_NODE, "neither for 127.0.0.1 nor for node-1"),
+    ] {
+        let (account, kubelet) = (Account::new(), Kubelet::start(serves, Answer::ok(EKS)));
+        let error = account.ask(&kubelet).await.unwrap_err();
+        assert_eq!(error.cause, Cause::Failed, "{error}");
+        assert!(error.why.contains(says) && error.why.contains("the token was not sent"), "{error}");
+        assert!(error.why.contains("serverTLSBootstrap: true"), "{error}");
+        assert!(kubelet.connections() > 0 && kubelet.requests().is_empty(), "{says}: {:?}", kubelet.requests());
+    }
+}
+
+#[tokio::test]
+async fn a_program_without_tls_that_has_the_port_gets_no_token() {
+    let (account, kubelet) = (Account::new(), Kubelet::start(Serves::Plain, Answer::ok(EKS)));
+    let error = account.ask(&kubelet).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Failed, "{error}");
+    let plain = String::from_utf8_lossy(&kubelet.plain()).into_owned();
+    assert!(kubelet.connections() > 0 && !plain.contains("token") && !plain.contains("Bearer"), "{plain}");
+}
+
+/// Without the cluster's CA those of the operating system would count.
+#[tokio::test]
+async fn without_the_clusters_ca_or_a_token_nothing_is_sent() {
+    let kubelet = Kubelet::start(BY_ADDRESS, Answer::ok(EKS));
+    for (name, text) in [("ca.crt", None), ("ca.crt", Some("")), ("ca.crt", Some("no certificate")), ("token", None)] {
+        let account = Account::new();
+        match text {
+            None => std::fs::remove_file(account.0.path().join(name)).unwrap(),
+            Some(text) => account.write(name, text),
+        }
+        let error = account.ask(&kubelet).await.unwrap_err();
+        assert_eq!(error.cause, Cause::Failed, "{name} {text:?}: {error}");
+        assert!(kubelet.requests().is_empty(), "{name} {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_missing() {
+    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::Silence));
+    let forbidden = "Forbidden (user=system:serviceaccount:kube-system:barnacle, verb=get, resource=nodes, \
+        subresource(s)=[configz proxy])\n\u{1b}[2J";
+    for (status, text, cause, says) in [
+        (401, "Unauthorized", Cause::Denied, "authentication.webhook.enabled"),
+        (403, forbidden, Cause::Denied, "subresource(s)=[configz proxy]"),
+        (403, forbidden, Cause::Denied, "from Kubernetes 1.33 on"),
+        (404, "404 page not found", Cause::Unsupported, "serves no /configz"),
+        (500, "", Cause::Failed, "HTTP 500"),
+        // A redirection is not followed: it could lead anywhere.
+        (302, "", Cause::Failed, "HTTP 302"),
+        (204, "", Cause::Failed, "HTTP 204"),
+    ] {
+        kubelet.answer(Answer::Status(status, text.to_owned()));
+        let error = account.ask(&kubelet).await.unwrap_err();
+        assert_eq!((error.cause, error.code), (cause, Some(status)), "{error}");
+        assert!(error.why.contains(says) && !error.why.contains('\u{1b}') && !error.why.contains(TOKEN), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_torn_or_too_large_is_none() {
+    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::Silence));
+    for answer in [Answer::Silence, Answer::Dribble(EKS.to_owned())] {
+        kubelet.answer(answer);
+        let begun = Instant::now();
+        let error = account.ask(&kubelet).await.unwrap_err();
+        assert!(error.cause == Cause::Stuck && error.why.contains("within 2 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+    // A whole document, but TLS was not ended: more may have been meant to come.
+    kubelet.answer(Answer::CutOff(EKS.to_owned()));
+    let error = account.ask(&kubelet).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Torn, "{error}");
+    kubelet.answer(Answer::ok(" ".repeat((1 << 20) + 1)));
+    let error = account.ask(&kubelet).await.unwrap_err();
+    assert!(error.cause == Cause::TooLarge && error.why.contains("1 MiB"), "{error}");
+    kubelet.answer(Answer::ok(" ".repeat(1 << 20)));
+    assert_eq!(account.ask(&kubelet).await.unwrap().len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn an_address_where_no_kubelet_listens_says_so() {
+    let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 1);
+    let error = KubeletApi::new(address, NODE.to_owned(), Account::new().files()).configz().await.unwrap_err();
+    assert!(error.cause == Cause::Failed && error.why.contains("https://127.0.0.1:1/configz"), "{error}");
+}
+
+fn running(clock: &Clock, pid: u32) -> Observation {
+    let origin = ConfigOrigin::Process { pid, started: Part::Known(Duration::ZERO), files: Vec::new() };
+    let none = || Thresholds::Read(std::collections::BTreeMap::new());
+    let value = KubeletConfig { origin, root_dir: "/k".into(), hard: none(), soft: none(), enforces_pods: true };
+    Observation::KubeletConfig(Reading::Known { value, at: clock.now() })
+}
+
+async fn next(configz: &Configz) -> Result<KubeletConfigz, Unknown> {
+    timeout(Duration::from_secs(60), configz.news()).await.unwrap();
+    match configz.take().pop() {
+        Some(Observation::KubeletConfigz(Reading::Known { value, .. })) => Ok(value),
+        Some(Observation::KubeletConfigz(Reading::Unknown(why))) => Err(why),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_collector_asks_once_and_again_after_the_kubelet_was_started_again() {
+    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::ok(EKS)));
+    let clock = Clock::here();
+    let mut configz = Configz::start(kubelet.address, NODE.to_owned(), account.files(), clock);
+    assert!(!configz.follow(&[], clock.now()));
+    let begun = clock.now();
+    assert!(configz.follow(&[running(&clock, 812)], clock.now()));
+    let read = next(&configz).await.unwrap();
+    assert_eq!(read.hard[&EvictionSignal::Memory].to_string(), "100Mi");
+    assert!(!configz.follow(&[running(&clock, 812)], clock.now()) && clock.now().since(&begun).is_some());
+    kubelet.answer(Answer::ok(r#"{"kubeletconfig": "hunter2"}"#));
+    assert!(configz.follow(&[running(&clock, 900)], clock.now()));
+    let why = next(&configz).await.unwrap_err();
+    assert!(why.cause == Cause::Malformed && why.why.contains("/configz: expected"), "{why}");
+    assert!(!why.why.contains("hunter2") && !why.why.contains(TOKEN), "{why}");
+    assert_eq!(kubelet.requests().len(), 2);
+}
