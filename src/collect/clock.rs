@@ -252,7 +252,7 @@ mod tests {
         // Their times are another machine's, and not used.
         let files = [(BOOT_ID, id), (UPTIME, "8400.17 1.0\n"), (STAT, "btime 12\n")];
         let (_dir, root) = tree_of(&files.map(|(path, text)| (path, text.as_bytes())));
-        let clock = Clock::new(&root.as_machine());
+        let clock = Clock::new(&root.into_machine());
         let (here, now) = (Timestamp::now(), clock.now());
         assert!(now.wall >= here && now.up > Duration::ZERO);
         assert_eq!((clock.note(), clock.hides(Source::KernelLog)), (None, None));

@@ -435,7 +435,7 @@ mod tests {
     fn machine(dirs: &[&str]) -> (tempfile::TempDir, Root) {
         let (dir, root) = tree_of(&[]);
         dirs.iter().for_each(|path| fs::create_dir_all(dir.path().join(path)).unwrap());
-        (dir, root.as_machine())
+        (dir, root.into_machine())
     }
 
     #[test]

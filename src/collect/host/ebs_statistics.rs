@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn on_a_running_machine_no_controller_is_asked_unless_that_is_set() {
         let (_dir, root) = tree_of(&[]);
-        let root = root.as_machine();
+        let root = root.into_machine();
         assert_eq!(read(&root, None, at(0.0)).known().unwrap_err().cause, Cause::Unsupported);
         let controllers = Controllers::default();
         if let Err(unknown) = read(&root, Some(&controllers), at(0.0)).known() {

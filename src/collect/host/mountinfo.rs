@@ -442,7 +442,7 @@ mod tests {
     fn a_running_machines_table_is_read_again_through_the_same_descriptor() {
         let table = b"20 29 0:5 / /proc rw - proc proc rw\n29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n";
         let (_dir, root) = tree_of(&[(PATH, table)]);
-        let root = root.as_machine();
+        let root = root.into_machine();
         let mut table = MountTable::default();
         let first = table.read(&root, &KubeletPaths::plain("/proc")).unwrap();
         assert!(table.file.is_some());
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_descriptor_that_fails_is_opened_again() {
         let (dir, root) = tree_of(&[(PATH, b"29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n")]);
-        let root = root.as_machine();
+        let root = root.into_machine();
         let mut table = MountTable { file: Some(File::open(dir.path()).unwrap()), ..MountTable::default() };
         assert!(table.read(&root, &KubeletPaths::plain(KUBELET)).is_ok());
     }

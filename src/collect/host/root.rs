@@ -149,7 +149,7 @@ impl Root {
     /// Takes a temporary tree for a running machine, seen from outside of any container.
     #[cfg(test)]
     #[must_use]
-    pub(crate) fn as_machine(self) -> Self {
+    pub(crate) fn into_machine(self) -> Self {
         Self { live: true, confined: false, ..self }
     }
 

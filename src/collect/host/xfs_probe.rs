@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn no_filesystem_is_asked_unless_that_is_set() {
         let (_dir, root) = tree_of(&[("proc/self/mountinfo", b"29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n")]);
-        let root = root.as_machine();
+        let root = root.into_machine();
         assert_eq!(probe(&root, &settings(None, false), None).unwrap_err().cause, Cause::NotAsked);
         assert_eq!(probe(&root, &settings(None, true), None).unwrap_err().cause, Cause::Incomplete);
     }
