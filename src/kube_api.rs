@@ -36,6 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LIST_PATIENCE: Duration = Duration::from_secs(120);
 /// No object is larger in etcd, and no other list of ours has more than a page of them.
 const MAX_BYTES: usize = 16 << 20;
+/// A Status that says why something was refused.
+const MAX_REFUSAL_BYTES: usize = 64 << 10;
+/// A Node with all that controllers write on it. Several answers may be held at once, each with what is made of it.
+const MAX_NODE_BYTES: usize = 2 << 20;
+/// Every other object that is asked for by name.
+const MAX_ONE_BYTES: usize = 1 << 20;
 /// What is kept of a server's explanation.
 const MAX_MESSAGE: usize = 300;
 
@@ -200,7 +206,8 @@ impl Api {
     pub async fn watch(&self, path: &str, silence: Duration) -> Result<Lines, ApiError> {
         let name = format!("watch {}", bare(path));
         let answer = self.within(PATIENCE, Verb::Watch, &name, self.answer(Verb::Watch, &name, get(path)?)).await?;
-        Ok(Lines::new(answer.into_body(), name, Arc::clone(&self.meter), silence))
+        let lines = Lines::new(answer.into_body(), name, Arc::clone(&self.meter), silence);
+        Ok(lines.at_most(most_bytes(Verb::Watch, path)))
     }
 
     async fn call<T: DeserializeOwned>(
@@ -215,7 +222,8 @@ impl Api {
             None => get(path)?,
             Some((content_type, value)) => with_body(method, path, content_type, value)?,
         };
-        let bytes = self.within(PATIENCE, verb, &name, self.whole(verb, &name, request)).await?;
+        let most = most_bytes(verb, path);
+        let bytes = self.within(PATIENCE, verb, &name, self.whole(verb, &name, request, most)).await?;
         serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(name, error))
     }
 
@@ -248,24 +256,41 @@ impl Api {
             self.client.renew();
         }
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let said = self.collect(name, answer).await.unwrap_or_default();
-        Err(refusal(name, status.as_u16(), &said, after))
+        let why = self.collect(name, answer, MAX_REFUSAL_BYTES).await.unwrap_or_default();
+        Err(refusal(name, status.as_u16(), &why, after))
     }
 
-    async fn whole(&self, verb: Verb, name: &str, request: Request<Body>) -> Result<Vec<u8>, ApiError> {
+    async fn whole(&self, verb: Verb, name: &str, request: Request<Body>, most: usize) -> Result<Vec<u8>, ApiError> {
         let answer = self.answer(verb, name, request).await?;
-        self.collect(name, answer).await
+        self.collect(name, answer, most).await
     }
 
-    async fn collect(&self, name: &str, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
-        let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(|error| {
-            let cause = if error.is::<http_body_util::LengthLimitError>() { Cause::TooLarge } else { Cause::Torn };
-            ApiError::new(cause, format!("{name}: the answer broke off: {}", chain(&*error)))
-        })?;
-        let bytes = body.to_bytes();
+    async fn collect(&self, name: &str, answer: Response<Body>, most: usize) -> Result<Vec<u8>, ApiError> {
+        let bytes = read_body(name, answer.into_body(), most).await?;
         self.meter.received(bytes.len());
-        Ok(bytes.into())
+        Ok(bytes)
     }
+}
+
+/// What may come back to one request that is read as a whole, and in one line of a watch.
+fn most_bytes(verb: Verb, path: &str) -> usize {
+    let path = bare(path);
+    match verb {
+        Verb::List => MAX_BYTES,
+        Verb::Watch if path.ends_with("/pods") => MAX_BYTES,
+        _ if path == "/api/v1/nodes" || path.starts_with("/api/v1/nodes/") => MAX_NODE_BYTES,
+        _ => MAX_ONE_BYTES,
+    }
+}
+
+async fn read_body(name: &str, body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
+    let body = Limited::new(body, most).collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return ApiError::new(Cause::TooLarge, format!("{name}: an answer of more than {} KiB", most >> 10));
+        }
+        ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&*error)))
+    })?;
+    Ok(body.to_bytes().into())
 }
 
 fn get(path: &str) -> Result<Request<Body>, ApiError> {
@@ -359,6 +384,28 @@ mod tests {
         assert!(error.why.contains("docs/rbac.md"));
         let error = refusal("GET /x", 429, b"<html>", Some(1 << 40));
         assert_eq!((error.code, error.retry_after), (Some(429), Some(Duration::from_secs(3600))));
+    }
+
+    #[test]
+    fn an_answer_has_no_more_bytes_than_its_kind_has() {
+        let most = [
+            (Verb::Get, "/api/v1/nodes/a", MAX_NODE_BYTES),
+            (Verb::Patch, "/api/v1/nodes/a/status?fieldManager=b", MAX_NODE_BYTES),
+            (Verb::Get, "/apis/storage.k8s.io/v1/csinodes/a", MAX_ONE_BYTES),
+            (Verb::Get, "/api/v1/persistentvolumes/a?x=/api/v1/nodes/", MAX_ONE_BYTES),
+            (Verb::List, "/api/v1/nodes?limit=50", MAX_BYTES),
+            (Verb::Watch, "/api/v1/nodes?watch=true", MAX_NODE_BYTES),
+            (Verb::Watch, "/api/v1/namespaces/kube-system/configmaps?watch=true", MAX_ONE_BYTES),
+            (Verb::Watch, "/api/v1/pods?watch=true", MAX_BYTES),
+        ];
+        for (verb, path, bytes) in most {
+            assert_eq!(most_bytes(verb, path), bytes, "{path}");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = |bytes| runtime.block_on(read_body("GET /x", Body::from(vec![b' '; bytes]), MAX_REFUSAL_BYTES));
+        assert_eq!(read(MAX_REFUSAL_BYTES).map(|bytes| bytes.len()), Ok(MAX_REFUSAL_BYTES));
+        let error = read(MAX_REFUSAL_BYTES + 1).unwrap_err();
+        assert_eq!((error.cause, error.why.as_str()), (Cause::TooLarge, "GET /x: an answer of more than 64 KiB"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! fetched in the background: a cycle never waits for the network, so an API server that is away costs nothing but
 //! its own readings, which grow old and then turn Unknown.
 
+mod bounded;
 mod hourly;
 pub mod lookups;
 pub(super) mod mailbox;
@@ -11,7 +12,7 @@ mod objects;
 mod store;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,8 +26,9 @@ use crate::facts::{
 use crate::kube_api::{Api, ApiError, short_message};
 
 use mailbox::Mailbox;
+use objects::KeptPod;
 use store::Store;
-use watch::Watch;
+use watch::{Pages, Watch};
 
 /// Name of our own ConfigMap and DaemonSet, as `daemonset/` has them.
 const OWN_NAME: &str = "barnacle";
@@ -51,9 +53,10 @@ impl Cluster {
         let mailbox = Arc::new(Mailbox::default());
         let (lookups, asked) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_node(api).run(api.clone(), clock, Arc::clone(&mailbox)));
+        let node_uid = NodeUid::default();
+        tasks.spawn(watch_node(api, node_uid.clone()).run(api.clone(), clock, Arc::clone(&mailbox)));
         let own_name = own_name(own_pod.as_deref());
-        tasks.spawn(watch_pods(api, own_pod).run(api.clone(), clock, Arc::clone(&mailbox)));
+        tasks.spawn(watch_pods(api, own_pod, node_uid).run(api.clone(), clock, Arc::clone(&mailbox)));
         tasks.spawn(watch_config(api, &own_name).run(api.clone(), clock, Arc::clone(&mailbox)));
         let csi_node = hourly::CsiNodeRead::default();
         hourly::start(&mut tasks, api, clock, &mailbox, &own_name, &csi_node);
@@ -99,11 +102,11 @@ impl Pending {
             // `spec.nodeName=,status.phase=Pending`
             selector: "spec.nodeName%3D%2Cstatus.phase%3DPending".to_owned(),
             source: Source::PendingPods,
-            convert: objects::pod_from,
+            convert: objects::kept_pod_from,
             // A cluster may have tens of thousands that wait.
-            keep: Pod::is_of_the_system,
+            keep: |kept| kept.pod.is_of_the_system(),
             silence: SILENCE,
-            publish: Box::new(|store: &Store<Pod>, at| {
+            publish: Box::new(|store: &Store<KeptPod>, at| {
                 Observation::PendingPods(Reading::Known { value: store.inventory(), at })
             }),
         };
@@ -130,14 +133,14 @@ impl Pending {
 pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiError> {
     let selector = only.map(|name| format!("&fieldSelector=metadata.name%3D{name}")).unwrap_or_default();
     let mut nodes = Vec::new();
-    let mut next = String::new();
+    let (mut pages, mut next) = (Pages::default(), String::new());
     loop {
         let page: watch::List<objects::RawNode> = api.list(&format!("/api/v1/nodes?limit=50{selector}{next}")).await?;
         for raw in page.items {
             let name = raw.metadata.name.clone();
             nodes.push(objects::node_from(raw).map_err(|why| ApiError::malformed(format!("node {name:?}"), why))?);
         }
-        match page.metadata.next() {
+        match pages.next(&page.metadata)? {
             Some(token) => next = token,
             None => return Ok(nodes),
         }
@@ -161,15 +164,14 @@ pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, 
     }
     let malformed = |what: &str| ApiError::malformed("the list of PersistentVolumes", what);
     let mut volumes = Vec::new();
-    let mut next = String::new();
+    let (mut pages, mut next) = (Pages::default(), String::new());
     loop {
         let page: Page = api.list(&format!("/api/v1/persistentvolumes?limit=250{next}")).await?;
         if page.kind != "PersistentVolumeList" {
             return Err(malformed(&format!("expected a PersistentVolumeList, found {:?}", short_message(&page.kind))));
         }
         volumes.extend(page.items.into_iter().map(|raw| (raw.metadata.name.clone(), objects::volume_from(raw))));
-        match page.metadata.next() {
-            Some(token) if token == next => return Err(malformed("a page that leads to itself")),
+        match pages.next(&page.metadata)? {
             Some(token) => next = token,
             None => return Ok(volumes),
         }
@@ -190,7 +192,7 @@ pub fn read_pods(list: &[u8]) -> Result<Pods, Unknown> {
     let list: List = serde_json::from_slice(list).map_err(malformed)?;
     let mut store = Store::default();
     for raw in list.items {
-        store.put(raw.metadata.uid.clone(), objects::pod_from(raw));
+        store.put(raw.metadata.uid.clone(), objects::kept_pod_from(raw));
     }
     Ok(store.inventory())
 }
@@ -232,7 +234,10 @@ pub enum Object {
     Pod(Pod),
 }
 
-fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
+/// The UID of our Node, once the watch of it has it: the watch of pods compares the mirrors' owner with it.
+type NodeUid = Arc<Mutex<Option<String>>>;
+
+fn watch_node(api: &Api, uid: NodeUid) -> Watch<objects::RawNode, Node> {
     let node = api.node.clone();
     Watch {
         path: "/api/v1/nodes".to_owned(),
@@ -243,6 +248,9 @@ fn watch_node(api: &Api) -> Watch<objects::RawNode, Node> {
         silence: SILENCE,
         publish: Box::new(move |store: &Store<Node>, at| {
             let missing = || Unknown::new(Cause::Missing, no_such_node(&node));
+            if let Ok(Some(node)) = store.only() {
+                *uid.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.uid.clone());
+            }
             Observation::Node(Reading::of(store.only().and_then(|node| node.cloned().ok_or_else(missing)), at))
         }),
     }
@@ -252,16 +260,18 @@ fn no_such_node(node: &str) -> String {
     format!("there is no Node {node:?} in this cluster: give its name (--node, or the setting node-name)")
 }
 
-fn watch_pods(api: &Api, own_pod: Option<String>) -> Watch<objects::RawPod, Pod> {
+fn watch_pods(api: &Api, own_pod: Option<String>, node: NodeUid) -> Watch<objects::RawPod, KeptPod> {
     Watch {
         path: "/api/v1/pods".to_owned(),
         selector: format!("spec.nodeName%3D{}", api.node),
         source: Source::Pods,
-        convert: objects::pod_from,
+        convert: objects::kept_pod_from,
         keep: |_| true,
         silence: SILENCE,
-        publish: Box::new(move |store: &Store<Pod>, at| {
-            Observation::Pods(Reading::of(store.expect_pod(own_pod.as_deref()).map(|()| store.inventory()), at))
+        publish: Box::new(move |store: &Store<KeptPod>, at| {
+            let node = node.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let pods = store.expect_pod(own_pod.as_deref()).map(|()| store.inventory_of(node.as_deref()));
+            Observation::Pods(Reading::of(pods, at))
         }),
     }
 }

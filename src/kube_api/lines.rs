@@ -21,6 +21,8 @@ pub struct Lines {
     name: String,
     meter: Arc<Meter>,
     silence: Duration,
+    /// A longer line is not read.
+    most: usize,
     buffer: Vec<u8>,
     /// Where in the buffer no line feed has been looked for yet.
     searched: usize,
@@ -39,7 +41,13 @@ pub enum WatchLine {
 
 impl Lines {
     pub(super) fn new(body: Body, name: String, meter: Arc<Meter>, silence: Duration) -> Self {
-        Self { body, name, meter, silence, buffer: Vec::new(), searched: 0, skipped: None }
+        let buffer = Vec::new();
+        Self { body, name, meter, silence, most: MAX_OBJECT_BYTES, buffer, searched: 0, skipped: None }
+    }
+
+    /// The same, whose objects have no more bytes than this.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        Self { most: most.min(MAX_OBJECT_BYTES), ..self }
     }
 
     /// The next line; `None` where the server ended the watch.
@@ -76,7 +84,7 @@ impl Lines {
 
     /// Lets go what is here of a line that is too long.
     fn skip(&mut self) -> Result<(), ApiError> {
-        if self.buffer.len() <= MAX_OBJECT_BYTES && self.skipped.is_none() {
+        if self.buffer.len() <= self.most && self.skipped.is_none() {
             return Ok(());
         }
         let buffer = std::mem::take(&mut self.buffer);
@@ -162,6 +170,16 @@ mod tests {
         assert_eq!(next(&mut lines), Some(WatchLine::TooLarge(vec![b'x'; HEAD_BYTES])));
         assert_eq!(next(&mut lines), Some(WatchLine::Whole(b"next\n".to_vec())));
         assert_eq!(next(&mut lines), None);
+    }
+
+    #[test]
+    fn of_a_line_of_more_than_its_objects_have_the_beginning_is_kept() {
+        let meter = Arc::new(Meter::default());
+        let mut lines = Lines::new(Body::empty(), "watch /x".into(), meter, Duration::from_secs(9)).at_most(99);
+        lines.buffer.extend_from_slice(&[b'x'; 100]);
+        lines.skip().unwrap();
+        lines.buffer.extend_from_slice(b"\n");
+        assert_eq!(block_on(lines.next()).unwrap(), Some(WatchLine::TooLarge(vec![b'x'; 100])));
     }
 
     #[test]

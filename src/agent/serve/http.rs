@@ -36,8 +36,14 @@ pub(super) struct Offer {
 }
 
 /// Answers one request and closes. A body is not read, and what follows the request is not answered.
-pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, offer: Offer, watching: Watching) {
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    offer: Offer,
+    watching: Watching,
+    on_request: impl Fn(),
+) {
     let service = service_fn(move |request: Request<Incoming>| {
+        on_request();
         let watching = watching.clone();
         async move { Ok::<_, Infallible>(answer(&request, offer, watching).await) }
     });
@@ -157,7 +163,7 @@ mod tests {
         there.write_all(sent).await.unwrap();
         let mut reply = Vec::new();
         let read = async { there.read_to_end(&mut reply).await.unwrap() };
-        tokio::join!(serve(here, offer, watching), read);
+        tokio::join!(serve(here, offer, watching, || {}), read);
         String::from_utf8(reply).unwrap()
     }
 

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::admission::Peer;
+use super::admission::{Admitted, Peer, Place};
 use super::http::{self, Offer};
 use super::{Scope, Shared, locked};
 
@@ -85,7 +85,11 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener, scope: Scope) {
     let mut logged: Option<Instant> = None;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => take(shared, stream, peer.ip(), scope),
+            Ok((stream, peer)) => {
+                take(shared, stream, peer.ip(), scope);
+                // It reads what is here of its request before the next one may take its place.
+                tokio::task::yield_now().await;
+            }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 if logged.is_none_or(|then| then.elapsed() > LOG_AGAIN) {
@@ -106,26 +110,67 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 fn take(shared: &Arc<Shared>, stream: TcpStream, remote: IpAddr, scope: Scope) {
     let Ok(local) = stream.local_addr() else { return };
     let peer = Peer::of(remote, local.ip());
-    if !locked(&shared.admission).admit(peer) {
+    let admitted = locked(&shared.admission).admit(peer);
+    // One that gives way is closed at once like one that is refused, and counted like that.
+    if !matches!(admitted, Admitted::Free(_)) {
         shared.refused.fetch_add(1, Ordering::Relaxed);
-        return;
     }
-    let admitted = Admitted { shared: Arc::clone(shared), peer };
+    let (Admitted::Free(place) | Admitted::Instead(place)) = admitted else { return };
+    let counted = Counted { shared: Arc::clone(shared), peer, place };
     let offer = Offer { scope, is_loopback: local.ip().to_canonical().is_loopback() };
     tokio::spawn(async move {
-        http::serve(stream, offer, admitted.shared.watching.clone()).await;
-        drop(admitted);
+        let place = &counted.place;
+        tokio::select! {
+            // What it waits for comes before the order to go.
+            biased;
+            () = http::serve(stream, offer, counted.shared.watching.clone(), || place.note_request()) => {}
+            () = place.given_up() => {}
+        }
     });
 }
 
 /// A connection that is counted, until this is dropped.
-struct Admitted {
+struct Counted {
     shared: Arc<Shared>,
     peer: Peer,
+    place: Place,
 }
 
-impl Drop for Admitted {
+impl Drop for Counted {
     fn drop(&mut self) {
-        locked(&self.shared.admission).release(self.peer);
+        locked(&self.shared.admission).release(self.peer, &self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::super::{Served, Server};
+    use super::*;
+    use crate::report::metrics::AgentFigures;
+    use crate::report::samples;
+
+    #[tokio::test]
+    async fn a_probe_is_answered_although_a_process_of_the_host_holds_all_places_of_its_address() {
+        let served = Served::new(Some(samples::healthy()), AgentFigures::default());
+        let (_sender, watching) = watch::channel(Arc::new(served));
+        let server = Server::new(watching);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::clone(&server.0);
+        tokio::spawn(async move { accept(&shared, &listener, Scope::All).await });
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut reply = String::new();
+        timeout(Duration::from_secs(5), probe.read_to_string(&mut reply)).await.unwrap().unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        assert_eq!(server.refused(), 17, "those that gave way");
     }
 }

@@ -148,7 +148,7 @@ async fn accept(shared: &Shared, listener: &UnixListener) {
         }
         let (offer, watching) = (Offer { scope: Scope::All, is_loopback: true }, shared.watching.clone());
         tokio::spawn(async move {
-            http::serve(stream, offer, watching).await;
+            http::serve(stream, offer, watching, || {}).await;
             drop(place);
         });
     }

@@ -3,12 +3,14 @@
 //! A pod is some kilobytes of JSON of which detectors read a few dozen bytes; the rest is skipped while parsing and never
 //! held. Fields that are absent are empty, as the API leaves out what is empty; an object without a name is none.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::bounded::{AtMost, First, Names, Texts};
+use super::store::Kept;
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, CONTAINER_ID, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
     PersistentVolume, Pod, PodPhase, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
@@ -16,6 +18,10 @@ use crate::facts::{
 
 /// The longest text of others that is kept of one field.
 const MAX_TEXT: usize = 1024;
+/// No name in the API is longer.
+const MAX_NAME: usize = 253;
+/// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
+const MAX_VOLUMES: usize = 256;
 
 /// Settings of the VPC CNI that say how many branch interfaces and addresses there can be.
 const VPC_CNI_SETTINGS: &[&str] = &[
@@ -46,8 +52,28 @@ pub struct ObjectMeta {
     creation_timestamp: Option<Timestamp>,
     deletion_timestamp: Option<Timestamp>,
     annotations: Option<Annotations>,
-    labels: Option<BTreeMap<String, String>>,
-    owner_references: Option<Vec<OwnerReference>>,
+    labels: Option<Texts<NodeLabels>>,
+    owner_references: Option<AtMost<OwnerReference, 64>>,
+}
+
+/// Labels that say what kind of machine a Node is.
+#[derive(Clone, Debug, Default)]
+struct NodeLabels;
+
+impl Names for NodeLabels {
+    fn is_read(name: &str) -> bool {
+        NODE_LABELS.contains(&name)
+    }
+}
+
+/// Quantities of a Node, whose names are anyone's.
+#[derive(Clone, Debug, Default)]
+struct Resources;
+
+impl Names for Resources {
+    fn is_read(_: &str) -> bool {
+        true
+    }
 }
 
 /// The annotations that are read; the others are skipped unread.
@@ -59,22 +85,53 @@ struct Annotations {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct OwnerReference {
+    api_version: String,
     kind: String,
     name: String,
+    uid: String,
     controller: bool,
 }
 
 impl ObjectMeta {
     fn expect_named(&self, kind: &str) -> Result<(), Unknown> {
-        let why = || format!("the API server sent a {kind} without a name or UID");
-        if self.name.is_empty() || self.uid.is_empty() { Err(Unknown::new(Cause::Malformed, why())) } else { Ok(()) }
+        let refused = |why: &str| Err(Unknown::new(Cause::Malformed, format!("the API server sent a {kind} {why}")));
+        if self.name.is_empty() || self.uid.is_empty() {
+            return refused("without a name or UID");
+        }
+        if [&self.name, &self.namespace, &self.uid].iter().any(|name| name.len() > MAX_NAME) {
+            return refused(&format!("with a name of more than {MAX_NAME} bytes"));
+        }
+        Ok(())
+    }
+
+    fn owner(&self) -> Option<&OwnerReference> {
+        self.owner_references.as_ref()?.0.iter().find(|owner| owner.controller)
     }
 
     fn controller(&self) -> Option<String> {
-        let owner = self.owner_references.iter().flatten().find(|owner| owner.controller)?;
-        Some(format!("{}/{}", owner.kind, owner.name))
+        self.owner().map(|owner| short(format!("{}/{}", owner.kind, owner.name)))
+    }
+
+    /// Of a static pod's mirror on this node: the UID of the Node that owns it, and the manifest's hash. Anyone may write the
+    /// annotation, so without that owner it says nothing.
+    fn mirror(&self, node: Option<&str>) -> Result<Option<(String, String)>, Unknown> {
+        let Some(hash) = self.annotations.as_ref().and_then(|annotations| annotations.mirror.as_deref()) else {
+            return Ok(None);
+        };
+        let is_node = |owner: &&OwnerReference| {
+            owner.api_version == "v1" && owner.kind == "Node" && Some(owner.name.as_str()) == node
+        };
+        let Some(owner) = self.owner().filter(is_node) else { return Ok(None) };
+        if owner.uid.len() > MAX_NAME || hash.len() != 32 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let why = format!(
+                "pod {}/{} belongs to the Node as a static pod's mirror, and names no manifest's hash",
+                self.namespace, self.name
+            );
+            return Err(Unknown::new(Cause::Malformed, why));
+        }
+        Ok(Some((owner.uid.clone(), hash.to_owned())))
     }
 }
 
@@ -115,7 +172,7 @@ pub struct NodeSpec {
     #[serde(rename = "providerID")]
     provider_id: Option<String>,
     unschedulable: bool,
-    taints: Option<Vec<Taint>>,
+    taints: Option<AtMost<Taint, 512>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -129,11 +186,11 @@ struct Taint {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
-    capacity: Option<BTreeMap<String, String>>,
-    allocatable: Option<BTreeMap<String, String>>,
-    conditions: Option<Vec<RawCondition>>,
-    volumes_in_use: Option<Vec<String>>,
-    volumes_attached: Option<Vec<AttachedVolume>>,
+    capacity: Option<Texts<Resources>>,
+    allocatable: Option<Texts<Resources>>,
+    conditions: Option<AtMost<RawCondition, 256>>,
+    volumes_in_use: Option<AtMost<String, 1024>>,
+    volumes_attached: Option<AtMost<AttachedVolume, 1024>>,
     node_info: Option<NodeInfo>,
 }
 
@@ -172,9 +229,8 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let Raw { metadata, spec, status } = raw;
     metadata.expect_named("Node")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
-    let labels = metadata.labels.unwrap_or_default().into_iter();
     let info = status.node_info.unwrap_or_default();
-    let attached = status.volumes_attached.unwrap_or_default().into_iter();
+    let attached = status.volumes_attached.unwrap_or_default().0.into_iter();
     Ok(Node {
         name: metadata.name,
         uid: metadata.uid,
@@ -182,12 +238,12 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         deleting: metadata.deletion_timestamp,
         provider_id: spec.provider_id,
         unschedulable: spec.unschedulable,
-        taints: spec.taints.unwrap_or_default().into_iter().map(taint).collect(),
-        labels: labels.filter(|(name, _)| NODE_LABELS.contains(&name.as_str())).collect(),
-        capacity: status.capacity.unwrap_or_default(),
-        allocatable: status.allocatable.unwrap_or_default(),
-        conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
-        volumes_in_use: status.volumes_in_use.unwrap_or_default(),
+        taints: spec.taints.unwrap_or_default().0.into_iter().map(taint).collect(),
+        labels: metadata.labels.unwrap_or_default().texts,
+        capacity: status.capacity.unwrap_or_default().texts,
+        allocatable: status.allocatable.unwrap_or_default().texts,
+        conditions: status.conditions.unwrap_or_default().0.into_iter().map(condition).collect(),
+        volumes_in_use: status.volumes_in_use.unwrap_or_default().0,
         volumes_attached: attached.map(|volume| (volume.name, volume.device_path)).collect(),
         kubelet_version: info.kubelet_version,
         boot_id: info.boot_id,
@@ -222,7 +278,7 @@ pub struct PodSpec {
     node_name: Option<String>,
     priority: Option<i64>,
     security_context: Option<SecurityContext>,
-    volumes: Option<Vec<PodVolume>>,
+    volumes: Option<First<PodVolume, MAX_VOLUMES>>,
     affinity: Option<Affinity>,
 }
 
@@ -247,14 +303,14 @@ struct NodeAffinity {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct NodeSelector {
-    node_selector_terms: Option<Vec<Term>>,
+    node_selector_terms: Option<AtMost<Term, 64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Term {
-    match_fields: Option<Vec<MatchField>>,
-    match_expressions: Option<Vec<MatchField>>,
+    match_fields: Option<AtMost<MatchField, 64>>,
+    match_expressions: Option<AtMost<MatchField, 64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -262,16 +318,18 @@ struct Term {
 struct MatchField {
     key: String,
     operator: String,
-    values: Option<Vec<String>>,
+    /// Only the first one is read.
+    values: Option<First<String, 1>>,
 }
 
 impl Affinity {
     /// The node that it names, if it names one.
     fn only_node(self) -> Option<String> {
         let required = self.node_affinity?.required_during_scheduling_ignored_during_execution?;
-        let fields = required.node_selector_terms?.into_iter().flat_map(|term| term.match_fields.unwrap_or_default());
+        let terms = required.node_selector_terms?.0.into_iter();
+        let fields = terms.flat_map(|term| term.match_fields.unwrap_or_default().0);
         let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
-        names.next()?.values?.into_iter().next()
+        names.next()?.values?.items.into_iter().next().filter(|name| name.len() <= MAX_NAME)
     }
 }
 
@@ -304,9 +362,9 @@ struct Claim {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     phase: PodPhase,
-    conditions: Option<Vec<RawCondition>>,
-    container_statuses: Option<Vec<ContainerStatus>>,
-    init_container_statuses: Option<Vec<ContainerStatus>>,
+    conditions: Option<AtMost<RawCondition, 256>>,
+    container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
+    init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -344,30 +402,83 @@ impl ContainerStatus {
 const MAX_CONTAINERS: usize = 32;
 
 /// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptPod {
+    pub pod: Arc<Pod>,
+    /// Of a mirror: the UID of the Node that owns it.
+    pub mirror_owner: Option<String>,
+    /// What of it is not kept or not believed.
+    pub lacks: Option<Unknown>,
+}
+
+impl Kept for KeptPod {
+    fn namespace(&self) -> &str {
+        &self.pod.namespace
+    }
+
+    fn extra_bytes(&self) -> usize {
+        let Pod { claims, containers, owner, wants, unscheduled, .. } = &*self.pod;
+        let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
+        let held = claims.iter().chain(containers.keys()).chain(containers.values());
+        texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>()))).sum()
+    }
+
+    fn without_extra(&self, why: Unknown) -> Self {
+        let pod = Pod {
+            claims: Vec::new(),
+            containers: Default::default(),
+            owner: None,
+            wants: None,
+            unscheduled: None,
+            ..Pod::clone(&self.pod)
+        };
+        Self { pod: Arc::new(pod), mirror_owner: self.mirror_owner.clone(), lacks: Some(why) }
+    }
+}
+
+/// What is kept of one pod of many.
 ///
 /// # Errors
 /// When it has no name or UID.
-pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
+pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     let Raw { metadata, spec, status } = raw;
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let owner = metadata.controller();
-    let volumes = spec.volumes.unwrap_or_default().into_iter();
-    let claims = volumes.filter_map(|volume| volume.claim(&metadata.name)).collect();
+    let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
+    let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
+        Ok(mirror) => (mirror, None),
+        Err(why) => (None, Some(why)),
+    };
+    let First { items: volumes, left_out } = spec.volumes.unwrap_or_default();
+    let (claims, too_long): (Vec<_>, Vec<_>) = volumes
+        .into_iter()
+        .filter_map(|volume| volume.claim(&metadata.name))
+        .partition(|claim: &String| claim.len() <= MAX_NAME);
+    let left_out = left_out.saturating_add(too_long.len());
+    let cut = (left_out > 0).then(|| {
+        let (namespace, name) = (&metadata.namespace, &metadata.name);
+        let why = format!(
+            "pod {namespace}/{name}: {left_out} of its volumes are not kept: more than {MAX_VOLUMES}, or a claim's name of \
+             more than {MAX_NAME} bytes"
+        );
+        Unknown::new(Cause::TooLarge, why)
+    });
+    let (mirror_owner, mirrors) = mirror.unzip();
     let scheduled = |c: &RawCondition| c.type_ == "PodScheduled" && c.status == "False";
-    let unscheduled = status.conditions.unwrap_or_default().into_iter().find(scheduled);
-    let containers = [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
+    let unscheduled = status.conditions.unwrap_or_default().0.into_iter().find(scheduled);
+    let containers = [status.container_statuses, status.init_container_statuses].into_iter().flatten();
     let ids = |status: ContainerStatus| {
         let name = short(status.name.clone());
         status.ids().map(|id| (id.to_owned(), name.clone())).collect::<Vec<_>>()
     };
-    let containers = containers.take(MAX_CONTAINERS).flat_map(ids).collect();
-    Ok(Pod {
+    let containers = containers.flat_map(|first| first.items).take(MAX_CONTAINERS).flat_map(ids).collect();
+    let pod = Pod {
         namespace: metadata.namespace,
         name: metadata.name,
         uid: metadata.uid,
-        mirrors: metadata.annotations.and_then(|annotations| annotations.mirror),
-        node: spec.node_name.filter(|node| !node.is_empty()),
+        mirrors,
+        node,
         phase: status.phase,
         created: metadata.creation_timestamp,
         deleting: metadata.deletion_timestamp,
@@ -378,7 +489,17 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
         claims,
         containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
-    })
+    };
+    Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
+}
+
+/// A pod by itself.
+///
+/// # Errors
+/// When it has no name or UID, or a part of it would not be kept.
+pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
+    let KeptPod { pod, lacks, .. } = kept_pod_from(raw)?;
+    lacks.map_or_else(|| Ok(Arc::unwrap_or_clone(pod)), Err)
 }
 
 /// A ConfigMap: its data is not below a `spec`.
@@ -387,7 +508,17 @@ pub struct RawConfigMap {
     #[serde(default)]
     metadata: ObjectMeta,
     #[serde(default)]
-    data: Option<BTreeMap<String, String>>,
+    data: Option<Texts<ConfigData>>,
+}
+
+/// What is read of our own ConfigMap and of the VPC CNI's.
+#[derive(Clone, Debug, Default)]
+struct ConfigData;
+
+impl Names for ConfigData {
+    fn is_read(name: &str) -> bool {
+        name == "pause" || VPC_CNI_SETTINGS.contains(&name)
+    }
 }
 
 impl Object for RawConfigMap {
@@ -398,13 +529,13 @@ impl Object for RawConfigMap {
 
 pub fn config_from(raw: RawConfigMap) -> Result<AgentConfigMap, Unknown> {
     raw.metadata.expect_named("ConfigMap")?;
-    let pause = raw.data.unwrap_or_default().remove("pause").map(short).filter(|why| !why.trim().is_empty());
+    let pause = raw.data.unwrap_or_default().texts.remove("pause").map(short).filter(|why| !why.trim().is_empty());
     Ok(AgentConfigMap { exists: true, pause })
 }
 
 pub fn vpc_cni_from(raw: RawConfigMap) -> VpcCniConfig {
     let known = |(name, _): &(String, String)| VPC_CNI_SETTINGS.contains(&name.as_str());
-    let data = raw.data.unwrap_or_default().into_iter().filter(known).map(|(name, value)| (name, short(value)));
+    let data = raw.data.unwrap_or_default().texts.into_iter().filter(known).map(|(name, value)| (name, short(value)));
     VpcCniConfig { exists: true, data: data.collect() }
 }
 
@@ -413,7 +544,7 @@ pub type RawCsiNode = Raw<CsiNodeSpec, IgnoredAny>;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct CsiNodeSpec {
-    drivers: Option<Vec<RawDriver>>,
+    drivers: Option<AtMost<RawDriver, 256>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -432,7 +563,7 @@ struct Allocatable {
 }
 
 pub fn csi_node_from(raw: RawCsiNode) -> CsiNode {
-    let drivers = raw.spec.unwrap_or_default().drivers.unwrap_or_default().into_iter().map(|driver| {
+    let drivers = raw.spec.unwrap_or_default().drivers.unwrap_or_default().0.into_iter().map(|driver| {
         let allocatable = driver.allocatable.and_then(|allocatable| allocatable.count);
         (driver.name, CsiDriver { node_id: driver.node_id, allocatable })
     });
@@ -444,7 +575,7 @@ pub type RawCniNode = Raw<CniNodeSpec, IgnoredAny>;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct CniNodeSpec {
-    features: Option<Vec<Feature>>,
+    features: Option<AtMost<Feature, 256>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -455,7 +586,7 @@ struct Feature {
 }
 
 pub fn cni_node_from(raw: RawCniNode) -> CniNode {
-    let features = raw.spec.unwrap_or_default().features.unwrap_or_default().into_iter();
+    let features = raw.spec.unwrap_or_default().features.unwrap_or_default().0.into_iter();
     CniNode { exists: true, features: features.map(|f| (f.name, f.value.unwrap_or_default())).collect() }
 }
 
@@ -493,9 +624,18 @@ struct AttachmentSource {
 #[serde(rename_all = "camelCase", default)]
 pub struct AttachmentStatus {
     attached: bool,
-    attachment_metadata: Option<BTreeMap<String, String>>,
+    attachment_metadata: Option<Texts<AttachmentMetadata>>,
     attach_error: Option<VolumeError>,
     detach_error: Option<VolumeError>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct AttachmentMetadata;
+
+impl Names for AttachmentMetadata {
+    fn is_read(name: &str) -> bool {
+        name == "devicePath"
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -512,7 +652,7 @@ pub fn attachment_from(raw: RawAttachment) -> VolumeAttachment {
         node: spec.node_name,
         pv: spec.source.persistent_volume_name,
         attached: status.attached,
-        device_path: status.attachment_metadata.and_then(|mut data| data.remove("devicePath")),
+        device_path: status.attachment_metadata.and_then(|mut data| data.texts.remove("devicePath")),
         attach_error: said(status.attach_error),
         detach_error: said(status.detach_error),
         created: raw.metadata.creation_timestamp,
@@ -530,9 +670,18 @@ pub struct VolumeSpec {
     storage_class_name: Option<String>,
     volume_attributes_class_name: Option<String>,
     claim_ref: Option<ClaimRef>,
-    access_modes: Option<Vec<String>>,
-    capacity: Option<BTreeMap<String, String>>,
+    access_modes: Option<AtMost<String, 64>>,
+    capacity: Option<Texts<VolumeCapacity>>,
     node_affinity: Option<VolumeAffinity>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct VolumeCapacity;
+
+impl Names for VolumeCapacity {
+    fn is_read(name: &str) -> bool {
+        name == "storage"
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -544,9 +693,9 @@ struct VolumeAffinity {
 impl VolumeAffinity {
     /// The zone that it names; the first one of several.
     fn zone(self) -> Option<String> {
-        let terms = self.required?.node_selector_terms?.into_iter();
-        let mut rules = terms.flat_map(|term| term.match_expressions.unwrap_or_default());
-        rules.find(|rule| rule.key.ends_with("/zone") && rule.operator == "In")?.values?.into_iter().next()
+        let terms = self.required?.node_selector_terms?.0.into_iter();
+        let mut rules = terms.flat_map(|term| term.match_expressions.unwrap_or_default().0);
+        rules.find(|rule| rule.key.ends_with("/zone") && rule.operator == "In")?.values?.items.into_iter().next()
     }
 }
 
@@ -590,8 +739,8 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
         storage_class: spec.storage_class_name,
         attributes_class: spec.volume_attributes_class_name,
         claim: spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace, claim.name)),
-        shared: spec.access_modes.unwrap_or_default().iter().any(|mode| mode == "ReadWriteMany"),
-        capacity: spec.capacity.and_then(|mut capacity| capacity.remove("storage")),
+        shared: spec.access_modes.unwrap_or_default().0.iter().any(|mode| mode == "ReadWriteMany"),
+        capacity: spec.capacity.and_then(|mut capacity| capacity.texts.remove("storage")),
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
         deleting: raw.metadata.deletion_timestamp,
@@ -604,14 +753,22 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
 pub struct RawClass {
     provisioner: Option<String>,
     driver_name: Option<String>,
-    parameters: Option<BTreeMap<String, String>>,
+    parameters: Option<Texts<ClassParameters>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ClassParameters;
+
+impl Names for ClassParameters {
+    fn is_read(name: &str) -> bool {
+        CLASS_PARAMETERS.contains(&name)
+    }
 }
 
 pub fn class_from(raw: RawClass) -> VolumeClass {
     let driver = raw.provisioner.or(raw.driver_name).unwrap_or_default();
-    let parameters = raw.parameters.unwrap_or_default().into_iter();
-    let known = parameters.filter(|(name, _)| CLASS_PARAMETERS.contains(&name.as_str()));
-    VolumeClass { driver, parameters: known.map(|(name, value)| (name, short(value))).collect() }
+    let parameters = raw.parameters.unwrap_or_default().texts.into_iter();
+    VolumeClass { driver, parameters: parameters.map(|(name, value)| (name, short(value))).collect() }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! is alive, so a reading's age is the time since the last one, and an API server that is away shows as age and then
 //! as Unknown, although no error came.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::mailbox::Mailbox;
 use super::objects::Object;
-use super::store::Store;
+use super::store::{Kept, Store};
 use crate::collect::clock::Clock;
 use crate::facts::{Cause, NodeTime, Observation, Source, Unknown};
 use crate::kube_api::{Api, ApiError, Lines, MAX_OBJECT_BYTES, Piece, WatchLine, first_value, short_message};
@@ -32,6 +33,12 @@ const TO_BEGIN: Duration = Duration::from_secs(30);
 const PAGE: u32 = 50;
 /// For so long what was last seen stands while the server is away; then it is not known.
 const STANDS: Duration = Duration::from_secs(240);
+/// No cluster has a million PersistentVolumes, of which a page has 250.
+const MAX_PAGES: usize = 4096;
+/// A server's own tokens have some hundred bytes.
+const MAX_TOKEN: usize = 4096;
+/// The API server's UIDs have 36 bytes.
+const MAX_UID: usize = 64;
 
 /// What a store says at a moment.
 pub(super) type Publish<T> = Box<dyn Fn(&Store<T>, NodeTime) -> Observation + Send + Sync>;
@@ -104,11 +111,30 @@ pub(super) struct ListMeta {
     token: Option<String>,
 }
 
-impl ListMeta {
+/// The way through the pages of a list. It ends: a server that leads back, or on and on, is not followed.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    tokens: BTreeSet<String>,
+}
+
+impl Pages {
     /// The parameter that asks for the next page, where there is one.
-    pub fn next(&self) -> Option<String> {
-        let token = self.token.as_deref().filter(|token| !token.is_empty())?;
-        Some(format!("&continue={}", escape(token)))
+    ///
+    /// # Errors
+    /// When there are more pages than any list has, or the next one was read before.
+    pub fn next(&mut self, page: &ListMeta) -> Result<Option<String>, ApiError> {
+        let Some(token) = page.token.as_deref().filter(|token| !token.is_empty()) else { return Ok(None) };
+        let refused = |why: &str| Err(ApiError::malformed("a list in pages", why));
+        if token.len() > MAX_TOKEN {
+            return refused("expected a continue token of at most 4096 bytes");
+        }
+        if self.tokens.len() >= MAX_PAGES {
+            return refused("it has more than 4096 pages");
+        }
+        if !self.tokens.insert(token.to_owned()) {
+            return refused("a continue token leads to a page that was read");
+        }
+        Ok(Some(format!("&continue={}", escape(token))))
     }
 }
 
@@ -138,7 +164,7 @@ struct Running<R, T> {
     heard: Option<NodeTime>,
 }
 
-impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
+impl<R: DeserializeOwned + Object, T: Kept> Watch<R, T> {
     /// Watches for ever.
     pub async fn run(self, api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
         let (store, version) = (Store::default(), None);
@@ -166,10 +192,12 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Watch<R, T> {
     }
 }
 
-impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
+impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
     /// One watch from its beginning to its end.
     async fn follow(&mut self) -> Result<(), ApiError> {
-        let mut lines = match &self.version {
+        // What was given up for lack of room is read again.
+        let version = self.version.as_ref().filter(|_| !self.store.gave_up());
+        let mut lines = match version {
             Some(version) => self.open(&format!("&resourceVersion={version}")).await?,
             None => self.begin().await?,
         };
@@ -261,13 +289,13 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
     /// of the newest would have etcd read all pods of the cluster.
     async fn list(&mut self) -> Result<(), ApiError> {
         let mut store = Store::default();
-        let mut next = String::new();
+        let (mut pages, mut next) = (Pages::default(), String::new());
         loop {
             let Watch { path, selector, .. } = &self.watch;
             let path = format!("{path}?fieldSelector={selector}&limit={PAGE}&resourceVersion=0{next}");
             let take = |item: Piece<'_>| self.take_item(item, &mut store);
             let page: List<IgnoredAny> = self.api.list_items(&path, take).await?;
-            match page.metadata.next() {
+            match pages.next(&page.metadata)? {
                 Some(token) => next = token,
                 None => {
                     self.version = Some(page.metadata.resource_version).filter(|version| !version.is_empty());
@@ -357,10 +385,13 @@ impl<R: DeserializeOwned + Object, T: PartialEq> Running<R, T> {
             Ok(object) => object.metadata().uid.clone(),
             Err(_) => head(raw).metadata.uid,
         };
-        if uid.is_empty() {
-            return Err(ApiError::malformed(format!("watch {path}"), "an object without a UID"));
+        if uid.is_empty() || uid.len() > MAX_UID {
+            return Err(ApiError::malformed(format!("watch {path}"), "an object without a UID, or with a long one"));
         }
-        let malformed = |error| Unknown::new(Cause::Malformed, format!("{path} {uid}: {error}"));
+        // What is wrong quotes the object, and is kept for each that is.
+        let malformed = |error: serde_json::Error| {
+            Unknown::new(Cause::Malformed, format!("{path} {uid}: {}", short_message(&error.to_string())))
+        };
         let object = object.map_err(malformed).and_then(self.watch.convert);
         Ok((uid, object))
     }
@@ -424,6 +455,20 @@ fn escape(token: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_whose_pages_lead_back_or_never_end_ends_with_an_error() {
+        let meta = |token: &str| ListMeta { token: Some(token.to_owned()), ..ListMeta::default() };
+        let mut pages = Pages::default();
+        assert_eq!(pages.next(&ListMeta::default()), Ok(None));
+        assert_eq!(pages.next(&meta("")), Ok(None));
+        assert_eq!(pages.next(&meta("a/")), Ok(Some("&continue=a%2F".to_owned())));
+        assert!(pages.next(&meta("b")).is_ok());
+        assert!(pages.next(&meta("a/")).unwrap_err().why.contains("was read"), "a circle of two");
+        let errors = (0..5000).filter(|page| pages.next(&meta(&page.to_string())).is_err()).count();
+        assert_eq!(errors, 5000 + 2 - MAX_PAGES);
+        assert!(Pages::default().next(&meta(&"a".repeat(5000))).is_err());
+    }
 
     #[test]
     fn a_token_cannot_end_its_parameter() {

@@ -24,12 +24,77 @@ fn a_pod_keeps_what_detectors_read() {
     assert_eq!(pod.unscheduled, None);
 }
 
+fn mirror(hash: &str, owner: &str, node: &str) -> KeptPod {
+    kept_pod_from(read(&format!(
+        r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u","annotations":{{"kubernetes.io/config.mirror":"{hash}"}},
+            "ownerReferences":[{owner}]}},"spec":{{"nodeName":"{node}"}}}}"#
+    )))
+    .unwrap()
+}
+
+const HASH: &str = "0123456789abcdef0123456789abcdef";
+
 #[test]
 fn a_mirror_is_known_by_its_manifests_hash() {
-    let hash = "0123456789abcdef0123456789abcdef";
-    let json =
-        format!(r#"{{"metadata":{{"name":"p","uid":"u","annotations":{{"kubernetes.io/config.mirror":"{hash}"}}}}}}"#);
-    assert_eq!(pod_from(read(&json)).unwrap().node_uid(), hash);
+    let owner = r#"{"apiVersion":"v1","kind":"Node","name":"a","uid":"node-uid","controller":true}"#;
+    let kept = mirror(HASH, owner, "a");
+    assert_eq!((kept.pod.node_uid().as_str(), kept.mirror_owner.as_deref()), (HASH, Some("node-uid")));
+    assert_eq!(kept.lacks, None);
+}
+
+#[test]
+fn a_mirror_that_is_not_its_nodes_is_a_pod_like_any() {
+    for owner in [
+        "",
+        r#"{"apiVersion":"v1","kind":"Node","name":"b","uid":"node-uid","controller":true}"#,
+        r#"{"apiVersion":"v1","kind":"Node","name":"a","uid":"node-uid"}"#,
+        r#"{"apiVersion":"evil/v1","kind":"Node","name":"a","uid":"node-uid","controller":true}"#,
+        r#"{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"a","uid":"x","controller":true}"#,
+    ] {
+        let kept = mirror(HASH, owner, "a");
+        assert_eq!((kept.pod.node_uid().as_str(), kept.lacks), ("u", None), "{owner}");
+    }
+    let owner = r#"{"apiVersion":"v1","kind":"Node","name":"a","uid":"node-uid","controller":true}"#;
+    for hash in ["74dcc96c-be53-45c4-a46f-3809d56e9a65", "", &"a".repeat(250_000), "g123456789abcdef0123456789abcdef"] {
+        let kept = mirror(hash, owner, "a");
+        assert_eq!(kept.pod.node_uid(), "u");
+        assert!(kept.lacks.unwrap().why.len() < 200);
+    }
+}
+
+#[test]
+fn of_a_pod_with_too_many_volumes_the_first_are_kept_and_it_says_so() {
+    let of = |claims: &[String]| {
+        let volumes: Vec<_> =
+            claims.iter().map(|name| format!(r#"{{"persistentVolumeClaim":{{"claimName":"{name}"}}}}"#)).collect();
+        let volumes = volumes.join(",");
+        format!(r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{{"volumes":[{volumes}]}}}}"#)
+    };
+    let whole = kept_pod_from(read(&of(&vec!["c".to_owned(); MAX_VOLUMES]))).unwrap();
+    assert_eq!((whole.pod.claims.len(), whole.lacks), (MAX_VOLUMES, None));
+    let many = of(&vec!["c".to_owned(); MAX_VOLUMES + 3]);
+    let cut = kept_pod_from(read(&many)).unwrap();
+    assert_eq!(cut.pod.claims.len(), MAX_VOLUMES);
+    assert!(cut.lacks.unwrap().why.starts_with("pod n/p: 3 of its volumes are not kept"));
+    assert_eq!(pod_from(read(&many)).unwrap_err().cause, Cause::TooLarge, "by itself it is not known");
+    let long = kept_pod_from(read(&of(&["c".repeat(254), "c".repeat(253)]))).unwrap();
+    assert_eq!((long.pod.claims.len(), long.lacks.map(|why| why.cause)), (1, Some(Cause::TooLarge)));
+}
+
+#[test]
+fn an_object_with_more_than_any_has_is_none() {
+    let many = ["{}"; 3000].join(",");
+    for field in [r#""status":{"conditions":["#, r#""status":{"volumesAttached":["#, r#""spec":{"taints":["#] {
+        let json = format!(r#"{{"metadata":{{"name":"a","uid":"u"}},{field}{many}]}}}}"#);
+        let error = serde_json::from_str::<RawNode>(&json).unwrap_err().to_string();
+        assert!(error.contains("items in a list, found 3000"), "{field}: {error}");
+    }
+    assert!(serde_json::from_str::<RawCsiNode>(&format!(r#"{{"spec":{{"drivers":[{many}]}}}}"#)).is_err());
+    assert!(
+        serde_json::from_str::<RawDaemonSet>(&format!(r#"{{"metadata":{{"ownerReferences":[{many}]}}}}"#)).is_err()
+    );
+    let long = format!(r#"{{"metadata":{{"name":"{}","uid":"u"}}}}"#, "a".repeat(254));
+    assert_eq!(pod_from(read(&long)).unwrap_err().cause, Cause::Malformed);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub struct ConfigFile {
     pub merge_default_eviction_settings: Option<bool>,
 }
 
+/// What aliases may repeat of a file, in all: some hundred bytes of them can stand for millions of values.
+const MAX_REPEATED: usize = 1000;
+
 impl ConfigFile {
     /// Refuses another kind of object; the kubelet's own answer names none.
     ///
@@ -65,6 +68,12 @@ impl ConfigFile {
 /// When it is neither, or another kind of object. The reason quotes nothing of the file but a line number.
 pub fn parse_config(bytes: &[u8]) -> Result<ConfigFile, String> {
     let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
+        budget: serde_saphyr::budget! {
+            max_aliases: MAX_REPEATED,
+            max_anchors: MAX_REPEATED,
+            max_recorded_anchor_events: MAX_REPEATED,
+        },
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
         with_snippet: false,
     };
@@ -193,6 +202,24 @@ mod tests {
             assert!(reason.contains(says), "{text}: {reason}");
         }
         assert!(parse_config(b"\xff\xfe\x00").is_err());
+    }
+
+    #[test]
+    fn aliases_repeat_a_little_and_no_more() {
+        let file =
+            parse_config(b"kind: KubeletConfiguration\nevictionHard: &a {memory.available: 6Gi}\nevictionSoft: *a\n")
+                .unwrap();
+        assert_eq!(
+            (&file.eviction_soft, &file.eviction_hard),
+            (&file.eviction_hard, &map(&[("memory.available", Some("6Gi"))]))
+        );
+        // Ten times ten times ten times ten; the library by itself allows a million.
+        let mut text = "kind: KubeletConfiguration\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..4 {
+            let items = [format!("*a{}", level - 1).as_str(); 10].join(", ");
+            text += &format!("a{level}: &a{level} [{items}]\n");
+        }
+        assert!(parse_config(text.as_bytes()).unwrap_err().contains("KubeletConfiguration"));
     }
 
     #[test]
