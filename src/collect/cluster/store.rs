@@ -17,7 +17,7 @@ const MAX_BROKEN: usize = 1000;
 pub(super) trait Kept: PartialEq {
     /// The namespace whose share it counts to.
     fn namespace(&self) -> &str;
-    /// Bytes beside what tells it from others.
+    /// Bytes beside what identifies it.
     fn extra_bytes(&self) -> usize;
     /// It without those, for this reason.
     fn without_extra(&self, why: Unknown) -> Self;
