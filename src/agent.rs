@@ -41,10 +41,11 @@ use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
-use crate::report::{Origin, Report, text};
+use crate::report::{Origin, Report, ended, text};
 use crate::wake::Waker;
 
 use ec2::Ec2Connection;
+use identity::MachineIds;
 use kube_connection::KubeConnection;
 use kubelet_connection::KubeletConnection;
 use lock::Lock;
@@ -134,7 +135,7 @@ pub struct Begun {
     pub binder: Option<Binder>,
 }
 
-/// Runs until told to stop.
+/// Runs until a signal to stop.
 ///
 /// # Errors
 /// When it cannot start: another agent holds the state directory, or the root cannot be opened.
@@ -142,7 +143,7 @@ pub async fn run(config: Config, begun: Begun) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let watchdog = Watchdog::start();
     let (served, watching) = watch::channel(Arc::new(Served::default()));
-    // Served before the disk is asked for anything, and before the first cycle: who asks is told that we have begun.
+    // Served before the disk is asked for anything, and before the first cycle: a client learns that the agent has begun.
     let server = serve_all(&config, watching);
     let lock = Lock::take(config.state_dir.as_deref().map(Path::new));
     let lock = tokio::select! {
@@ -201,19 +202,24 @@ fn serve_all(config: &Config, watching: watch::Receiver<Arc<Served>>) -> Server 
 }
 
 /// The state directory, or none where its disk does not answer.
-async fn open_state(config: &Config, disk_answers: bool, now: NodeTime) -> (StateDir, crate::ledger::LedgerState) {
+async fn open_state(
+    config: &Config,
+    disk_answers: bool,
+    now: NodeTime,
+) -> anyhow::Result<(StateDir, crate::ledger::LedgerState)> {
     let Some(dir) = config.state_dir.as_deref().map(Path::new).map(Path::to_owned) else {
-        return StateDir::open(None, now);
+        return Ok(StateDir::open(None, now, MachineIds::default()));
     };
     let hung = || (StateDir::hung(&dir, now), crate::ledger::LedgerState::default());
     if !disk_answers {
-        return hung();
+        return Ok(hung());
     }
+    let ids = MachineIds::read(root(config)?).await;
     let of_thread = dir.clone();
-    let opened = lock::read_in_time(&dir, move || StateDir::open(Some(&of_thread), now)).await;
+    let opened = lock::read_in_time(&dir, move || StateDir::open(Some(&of_thread), now, ids)).await;
     let (mut state, memory) = opened.unwrap_or_else(hung);
     state.begin_writing(now);
-    (state, memory)
+    Ok((state, memory))
 }
 
 impl Agent {
@@ -231,7 +237,7 @@ impl Agent {
         for why in missing {
             info!(%why, "event source unavailable, falling back to polling");
         }
-        let (state, memory) = open_state(config, disk_answers, clock.now()).await;
+        let (state, memory) = open_state(config, disk_answers, clock.now()).await?;
         let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
         let findings = engine.entries().count();
         if findings > 0 {
@@ -351,7 +357,7 @@ impl Agent {
         self.publishing.watchdog.turned();
     }
 
-    /// Waits for the clock or the kernel; `None` when told to stop.
+    /// Waits for the clock or the kernel; `None` at a signal to stop.
     async fn wait(&mut self, stop: &mut Stop) -> Option<()> {
         let begun = self.clock.now();
         let mut woken = false;
@@ -413,7 +419,9 @@ fn log(transition: &Transition) {
         (Change::Expired, _) => {
             info!(kind, severity, %object, since, "dropped without being resolved, as it can no longer be evaluated: {}", finding.message);
         }
-        (Change::Resolved, _) => info!(kind, severity, %object, since, "resolved: {}", finding.message),
+        (Change::Resolved, _) => {
+            info!(kind, severity, %object, since, "resolved: {}", ended::of(finding, transition.last_raised));
+        }
         (_, Severity::Info) => info!(kind, severity, %object, since, "confirmed: {}", finding.message),
         _ => warn!(kind, severity, %object, since, "{}: {}", transition.change.name(), finding.message),
     }

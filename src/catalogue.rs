@@ -287,7 +287,7 @@ mod tests {
             || stages.into_iter().any(|stage| !LOOKS.iter().any(|look| stage.starts_with(look)))
     }
 
-    /// Whoever pastes the whole block changes nothing.
+    /// An operator who pastes the whole block changes nothing.
     #[test]
     fn a_command_that_changes_anything_is_a_comment() {
         for kind in Kind::ALL {

@@ -162,7 +162,7 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>>
     kubelet::signals::headroom(view)
 }
 
-/// The types of volumes that these answers have just told, by device.
+/// The types of volumes that these answers have just given, by device.
 #[must_use]
 pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, KnownType)> {
     if fresh.meets(volumes::ebs_type::TYPE_SOURCES) {
@@ -202,6 +202,6 @@ mod tests {
         let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.reads()));
         let unread: SourceSet = crate::facts::Source::ALL.iter().copied().collect::<SourceSet>().without(read);
         let unread = unread.without(READ_ELSEWHERE);
-        assert!(unread.is_empty(), "nobody reads {unread:?}");
+        assert!(unread.is_empty(), "no detector reads {unread:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary: plain types that collectors fill and detectors read. No I/O, no clock, no decisions.
 //!
-//! Every type here can be written to a recording and shown to anyone who may see the node's findings,
+//! Every type here can be written to a recording and shown to every user who may see the node's findings,
 //! so nothing secret may enter one.
 
 mod attachable;

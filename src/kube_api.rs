@@ -327,7 +327,7 @@ fn refusal(name: &str, code: u16, said: &[u8], retry_after: Option<u64>) -> ApiE
     ApiError { cause, code: Some(code), why: format!("{name}: HTTP {code}: {message}{hint}"), retry_after }
 }
 
-/// A server's words as they may stand in a log and on a Node.
+/// A server's message as it may stand in a log and on a Node.
 #[must_use]
 pub fn short_message(message: &str) -> String {
     message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_to_its_root() {
+    fn an_error_is_reported_to_its_root() {
         let root = std::io::Error::other("connection refused");
         let outer = std::io::Error::other(ApiError::new(Cause::Failed, "sending"));
         assert_eq!(chain(&root), "connection refused");

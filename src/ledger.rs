@@ -103,6 +103,8 @@ pub struct Transition {
     pub finding: Finding,
     /// When it was first seen.
     pub first_seen: Timestamp,
+    /// The last evaluation that raised it.
+    pub last_raised: NodeTime,
 }
 
 /// The findings that stand.

@@ -22,6 +22,7 @@ pub mod facts;
 pub mod finding;
 pub mod kube_api;
 pub mod ledger;
+pub mod pacing;
 pub mod recording;
 pub mod report;
 pub mod setting;

@@ -1,4 +1,4 @@
-//! The API server as a provider, against a fake one that fails on demand: nothing is lost, nothing is told twice, and
+//! The API server as a provider, against a fake one that fails on demand: nothing is lost, nothing arrives twice, and
 //! what is not known is Unknown. What the fake promises, `tests/world_api.rs` and the lab check.
 
 use std::path::Path;
@@ -231,13 +231,13 @@ fn nothing_is_lost_when_watches_end_in_any_way() {
 }
 
 #[test]
-fn history_that_is_gone_is_told_anew() {
+fn history_that_is_gone_arrives_again() {
     run(async {
         let fake = world();
         let (_, mut watched) = watch(&fake).await;
         watched.until_pods(&["one"]).await;
         fake.stop();
-        // While nobody listens the world changes, and the server forgets how.
+        // While no client listens the world changes, and the server forgets how.
         fake.delete(&pod("default", "one", "a"));
         fake.put(pod("default", "two", "a"));
         fake.compact();

@@ -1,6 +1,6 @@
 //! What the documents promise is what the program has. To write the generated ones anew: `UPDATE_GOLDEN=1`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Visibility, visibility};
-use barnacle::catalogue::{self, Scope, scope};
+use barnacle::catalogue::{self, Area, Scope, scope};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
@@ -383,16 +383,15 @@ fn the_index_of_findings_has_each_kind() {
         "<!-- generated from the texts of the kinds -->\n# Findings\n\nOne page for each kind: impact, severity, detection, commands, remediation, and \
          what not to do. `barnacle explain KIND` prints the same.\n",
     );
-    let mut area = None;
-    for kind in Kind::ALL {
-        let row = catalogue::row(*kind);
-        if area.replace(row.area) != Some(row.area) {
-            write!(text, "\n## {}\n\nCondition on the Node: `{}`\n\n", row.area.title(), row.area.condition()).unwrap();
-            text.push_str("| kind | what is wrong | severity |\n|---|---|---|\n");
+    for area in Area::ALL {
+        write!(text, "\n## {}\n\nCondition on the Node: `{}`\n\n", area.title(), area.condition()).unwrap();
+        text.push_str("| kind | what is wrong | severity |\n|---|---|---|\n");
+        for kind in Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == area) {
+            let row = catalogue::row(*kind);
+            let severities: Vec<_> = row.severities.iter().map(|(severity, _)| severity.name()).collect();
+            let on = if scope(*kind) == Scope::Cluster { " (found by `barnacle cluster`)" } else { "" };
+            writeln!(text, "| [{kind}]({kind}.md) | {}{on} | {} |", row.summary, severities.join(", ")).unwrap();
         }
-        let severities: Vec<_> = row.severities.iter().map(|(severity, _)| severity.name()).collect();
-        let on = if scope(*kind) == Scope::Cluster { " (found by `barnacle cluster`)" } else { "" };
-        writeln!(text, "| [{kind}]({kind}.md) | {}{on} | {} |", row.summary, severities.join(", ")).unwrap();
     }
     generated("docs/findings/README.md", &text);
 }
@@ -551,6 +550,117 @@ fn what_a_user_reads_has_no_word_of_our_own() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let code = "let a = \"x \\\" told\"; // \"anew\"\nlet b = '\"'; r#\"by EC2's word \"x\" \"#";
     assert_eq!(literals(code).iter().filter(|text| refused_in(text).is_some()).count(), 2, "{:?}", literals(code));
+}
+
+/// Words that comments and the names of functions do without as well: each line is one that a reader must guess.
+fn refused_in_line(line: &str) -> Option<&'static str> {
+    let comment = line.match_indices("//").map(|(at, _)| line.split_at(at));
+    let comment = comment.into_iter().find(|(code, _)| code.matches('"').count() % 2 == 0).map(|(_, comment)| comment);
+    let name = line.split_once("fn ").and_then(|(_, rest)| rest.split_once(['(', '<']));
+    let name = name.map(|(name, _)| name.replace('_', " "));
+    [comment.unwrap_or_default(), &name.unwrap_or_default()].into_iter().find_map(|text| {
+        let own = |word: &str| matches!(word, "tell" | "tells" | "anyone" | "everybody");
+        let also = || text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(own).then_some("tell");
+        refused_in(text).or_else(also)
+    })
+}
+
+/// How many such lines a file still has: `tests/words.txt` only shrinks (`UPDATE_GOLDEN=1` writes what is left).
+#[test]
+fn comments_and_names_have_no_word_of_our_own() {
+    let (mut files, mut found) = (Vec::new(), BTreeMap::new());
+    for dir in ["src", "tests"] {
+        every_rust_file(&path(dir), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| refused_in_line(line).is_some());
+        let lines: Vec<_> = lines.map(|(at, line)| format!("{}: {}", at + 1, line.trim())).collect();
+        let name = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+        if !lines.is_empty() && name != "tests/docs.rs" {
+            found.insert(name, lines);
+        }
+    }
+    let allowed = fs::read_to_string(path("tests/words.txt")).unwrap();
+    let allowed: BTreeMap<&str, usize> =
+        allowed.lines().map(|line| line.split_once(' ').map(|(n, file)| (file, n.parse().unwrap())).unwrap()).collect();
+    let left = |name: &str| allowed.get(name).copied().unwrap_or_default();
+    let more: Vec<_> = found.iter().filter(|(name, lines)| lines.len() > left(name)).collect();
+    assert!(more.is_empty(), "more lines than tests/words.txt allows, have such words: {more:#?}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let text: String = found.iter().map(|(name, lines)| format!("{} {name}\n", lines.len())).collect();
+        fs::write(path("tests/words.txt"), text).unwrap();
+    }
+    for (line, is_refused) in [
+        ("    // Nobody asks.", true),
+        ("let url = \"http://nobody\";", false),
+        ("let url = \"http://a\"; // told", true),
+        ("fn a_judge_decides() {", true),
+        ("fn nobody_s(&self) -> X {", true),
+        ("let nobody = 65_534;", false),
+    ] {
+        assert_eq!(refused_in_line(line).is_some(), is_refused, "{line}");
+    }
+}
+
+fn every_rust_file(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => every_rust_file(&entry, files),
+            false if entry.extension().is_some_and(|e| e == "rs") => files.push(entry),
+            false => {}
+        }
+    }
+}
+
+/// Code without the calls that word an absence from the proof of one.
+fn without_proven(mut code: &str) -> String {
+    const CALL: &str = "says_absent(";
+    let mut rest = String::new();
+    while let Some((before, from)) = code.split_once(CALL) {
+        rest.push_str(before);
+        let mut depth = 1;
+        let end = from.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        code = &from[end.unwrap()..];
+    }
+    rest + code
+}
+
+/// A message may state an absence only where a whole list proves it, and then the call takes the proof. How many texts of a
+/// detector still do without one stands in `tests/absences.txt`, which only shrinks (`UPDATE_GOLDEN=1`); reasons why something
+/// is Unknown are among them.
+#[test]
+fn an_absence_is_worded_from_its_proof() {
+    let (mut files, mut found) = (Vec::new(), BTreeMap::new());
+    rust_files(&path("src/detect"), &mut files);
+    let states_one = |text: &String| {
+        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| matches!(word.to_lowercase().as_str(), "no" | "nothing" | "gone"))
+    };
+    for file in files {
+        let code = fs::read_to_string(&file).unwrap();
+        let code = code.split("#[cfg(test)]").next().unwrap();
+        let texts: Vec<_> = literals(&without_proven(code)).into_iter().filter(states_one).collect();
+        if !texts.is_empty() {
+            let name = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+            found.insert(name, texts);
+        }
+    }
+    let allowed = fs::read_to_string(path("tests/absences.txt")).unwrap();
+    let left: BTreeMap<&str, usize> =
+        allowed.lines().map(|line| line.split_once(' ').map(|(n, file)| (file, n.parse().unwrap())).unwrap()).collect();
+    let more: Vec<_> =
+        found.iter().filter(|(name, texts)| texts.len() > left.get(name.as_str()).copied().unwrap_or(0)).collect();
+    assert!(more.is_empty(), "more texts than tests/absences.txt allows state an absence without its proof: {more:#?}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let text: String = found.iter().map(|(name, texts)| format!("{} {name}\n", texts.len())).collect();
+        fs::write(path("tests/absences.txt"), text).unwrap();
+    }
+    let code = "x.says_absent(absent, format!(\"no pod {uid}\")); x.says(\"nothing\")";
+    assert_eq!(literals(&without_proven(code)), ["nothing"]);
 }
 
 /// What is taken from beside a copied tree is documented, by the names that the collectors open.

@@ -26,8 +26,8 @@ const INSTANCE: &str = "i-0123456789abcdef0";
 const ELSEWHERE: &str = "i-0fedcba9876543210";
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Credentials of nobody, and no way to those of this machine.
-fn nobody() {
+/// Credentials of no account, and no way to those of this machine.
+fn without_credentials() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for (name, value) in [
@@ -37,14 +37,14 @@ fn nobody() {
             ("AWS_CONFIG_FILE", "/dev/null"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
         ] {
-            // SAFETY: whoever reads the environment here does so by std, which locks it.
+            // SAFETY: all code here reads the environment by std, which locks it.
             unsafe { std::env::set_var(name, value) };
         }
     });
 }
 
 fn start(fake: &Fake, pace: Pace) -> Ec2 {
-    nobody();
+    without_credentials();
     Ec2::start(Settings { endpoint: Some(fake.url()), clusters: 1, pace }, Clock::here())
 }
 
@@ -210,11 +210,11 @@ fn answers_that_are_none_are_unknown_and_asked_for_once() {
 }
 
 #[test]
-fn nobody_who_listens_is_told_from_somebody_who_is_slow() {
+fn a_closed_port_is_distinguished_from_a_slow_server() {
     run(async {
         let (unknown, outcomes, _) = trouble(Fault::Hang).await;
         assert_eq!((unknown.cause, outcomes), (Cause::Stuck, vec![Outcome::Timeout]), "{unknown}");
-        nobody();
+        without_credentials();
         let settings = Settings { endpoint: Some("http://127.0.0.1:1".into()), clusters: 1, pace: Pace::Person };
         let ec2 = Ec2::start(settings, Clock::here());
         let said = answer(&ec2, &[Lookup::Ec2Attached]).await;
@@ -260,7 +260,7 @@ fn a_node_that_is_no_instance_asks_nothing() {
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// The built program with credentials of nobody.
+/// The built program with credentials of no account.
 fn program(arguments: &[&str], credentials: bool) -> Program {
     let keys = ["AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=nothing"];
     program_with(if credentials { &keys } else { &[] }, arguments)
@@ -396,7 +396,7 @@ fn a_sweep_without_a_cluster_calls_nothing_ours() {
     assert!(ended.stderr.contains("the region is not known"), "{}", ended.stderr);
 }
 
-/// Whose kubeconfig it is shows in the volumes of its own PersistentVolumes: by that of another cluster all would be nobody's.
+/// Whose kubeconfig it is shows in the volumes of its own PersistentVolumes: by that of another cluster none would have an owner.
 #[test]
 fn a_name_that_is_not_this_clusters_makes_nothing_ours() {
     let sweep = |volumes: &[(&str, &str)], name: &str| {
@@ -449,7 +449,7 @@ fn a_sweep_that_is_refused_says_so_and_stops() {
 }
 
 #[test]
-fn a_profile_of_sso_is_told_what_to_do() {
+fn a_profile_of_sso_has_a_hint_what_to_do() {
     let fake = account();
     let file = tempfile::NamedTempFile::new().unwrap();
     let profile = "[profile me]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n\
@@ -466,7 +466,7 @@ fn a_profile_of_sso_is_told_what_to_do() {
 #[test]
 fn the_cluster_sweeps_each_day_and_finds_what_is_ours() {
     run(async {
-        nobody();
+        without_credentials();
         let (fake, api, dir) = (account(), Api::start(), tempfile::tempdir().unwrap());
         api.put(persistent_volume("pv-a", "vol-0000000a"));
         let access = Access::Kubeconfig(kubeconfig(dir.path(), &api));
@@ -497,7 +497,7 @@ fn the_cluster_sweeps_each_day_and_finds_what_is_ours() {
 #[ignore = "needs moto_server: tests/run moto"]
 fn moto_answers_what_we_ask() {
     run(async {
-        nobody();
+        without_credentials();
         let url = std::env::var("BARNACLE_MOTO").expect("tests/moto/run says where it is");
         let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
             .http_client(aws_smithy_http_client::Builder::new().build_http())

@@ -269,7 +269,7 @@ fn the_role_may_describe_volumes_and_nothing_else() {
     assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Allow"), &json!("ec2:DescribeVolumes")));
 }
 
-/// The kubelet asks the port of the second address, and that is what Prometheus is told.
+/// The kubelet asks the port of the second address, and that is what Prometheus is given.
 #[test]
 fn probes_and_scrapes_go_where_it_listens() {
     let daemonset = base();

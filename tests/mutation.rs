@@ -171,7 +171,7 @@ fn hold(found: &BTreeMap<String, Seen>, name: &str) {
         let left = known.iter().map(|(line, listed)| (line, n(line).min(*listed))).filter(|(_, left)| *left > 0);
         write(&path, comments.chain(left.map(|(line, left)| format!("{line} | {left}"))));
     }
-    // For whoever makes a list by hand.
+    // For a developer who makes a list by hand.
     if let Some(out) = std::env::var_os("BARNACLE_FAILURES") {
         write(&Path::new(&out).join(name), found.keys().map(|line| format!("{line} | {}", n(line))));
     }

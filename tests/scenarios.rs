@@ -247,7 +247,7 @@ fn time_does_not_go_back() {
     let _ = play(Purpose::Raise, Kind::ClockDrift, "== 10\n== 400\n== 20\n");
 }
 
-/// A directory that no kind owns would be a scenario that nobody plays.
+/// A directory that no kind owns would be a scenario that is never played.
 #[test]
 fn no_scenario_is_left_out() {
     let known: BTreeSet<String> = Kind::ALL.iter().map(|kind| kebab(*kind)).collect();

@@ -1,4 +1,4 @@
-//! Stories: incidents as recordings, and the timeline that barnacle must tell of each.
+//! Stories: incidents as recordings, and the timeline that barnacle must print of each.
 //!
 //! `tests/stories/NAME/` has `story.txt` (in the form of a scenario), the `recording.zst` that was made of it, and
 //! the `timeline.txt` that `barnacle replay` must print. To make the latter two again after a change that is

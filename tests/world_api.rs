@@ -103,7 +103,7 @@ fn too_many_requests_say_when_to_come_again() {
 }
 
 #[test]
-fn half_an_answer_and_a_reset_are_told_apart() {
+fn half_an_answer_and_a_reset_are_distinguished() {
     let (api, client) = with_node();
     api.fault(Fault::HalfAnswer, On::all().next(1));
     let why = format!("{:#}", client.get(NODE).unwrap_err());
@@ -149,7 +149,7 @@ fn watch(client: &Client) -> Watch {
 }
 
 #[test]
-fn watches_end_as_told() {
+fn watches_end_as_asked() {
     let (api, client) = with_node();
     let mut open = watch(&client);
     api.end_watches(EndWatches::Cleanly);

@@ -32,7 +32,7 @@ pub enum NoReport {
     /// Its owner alone may use the socket.
     #[error("the agent's socket {} may be used by root alone: permission denied", .0.display())]
     Denied(PathBuf),
-    /// Whoever listens there could be anyone.
+    /// Any process could listen there.
     #[error("what listens on {} runs as user {} and is not asked: an agent's socket is root's or this user's own", .0.display(), .1)]
     Impostor(PathBuf, String),
     /// Something listens there, and takes no connection.

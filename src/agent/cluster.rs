@@ -1,4 +1,4 @@
-//! `barnacle cluster`: what only the cluster can tell, by one replica that looks at no node.
+//! `barnacle cluster`: what only the cluster can show, by one replica that looks at no node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const FIRST_SWEEP: Duration = Duration::from_secs(600);
 /// Findings are confirmed and resolved by time, so it passes also when nothing comes.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Runs until told to stop.
+/// Runs until a signal to stop.
 ///
 /// # Errors
 /// When there is no API server to be had.
@@ -71,7 +71,7 @@ async fn cycle_for_ever(
         let began = clock.now();
         let mut seen = pending.take();
         // A sweep is a day's news: the next beat is soon enough.
-        seen.extend(daily.iter().flat_map(Daily::take));
+        seen.extend(daily.iter().flat_map(|daily| daily.take()));
         let step = engine.step(began, seen);
         for transition in &step.transitions {
             super::log(transition);

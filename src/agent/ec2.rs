@@ -1,4 +1,4 @@
-//! The agent's link to EC2: there, or not wanted, which is said when somebody asks.
+//! The agent's link to EC2: there, or switched off, which a lookup is answered with.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -20,7 +20,7 @@ const SWITCHED_OFF: &str = "the setting ec2 is off (the component ec2 of the Dae
 /// EC2 as the agent has it.
 pub(super) struct Ec2Connection {
     collector: Option<Ec2>,
-    /// Asked in vain, and not told so yet.
+    /// Asked in vain, which no observation says yet.
     unreported: BTreeSet<Source>,
     /// Whether a detector ever had a reason to ask.
     has_asked: bool,
@@ -57,7 +57,7 @@ impl Ec2Connection {
         let why = format!("EC2 is not asked: {SWITCHED_OFF}");
         let off = |source| Observation::unknown(source, Unknown::new(Cause::Unsupported, why.clone()));
         let unreported = std::mem::take(&mut self.unreported).into_iter().map(off);
-        unreported.chain(self.collector.iter().flat_map(Ec2::take)).collect()
+        unreported.chain(self.collector.iter().flat_map(|ec2| ec2.take())).collect()
     }
 
     /// Waits for what was asked; no longer than this.
@@ -79,7 +79,7 @@ impl Ec2Connection {
     }
 
     fn take_from_collector(&self) -> Vec<Observation> {
-        self.collector.iter().flat_map(Ec2::take).collect()
+        self.collector.iter().flat_map(|ec2| ec2.take()).collect()
     }
 
     /// Waits for something that is worth a cycle.

@@ -1,33 +1,95 @@
-//! Whether a Node is this machine's: by the boot that its kubelet reports, else by the ids of the machine.
+//! Whether a Node, or a state file, is this machine's: by the boot that it reports, else by the ids of the machine.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::collect::host::root::Root;
 use crate::facts::{BootId, Node};
 
 use super::lock::in_time;
 
+/// The instance's id, which EC2's firmware has here.
+const ASSET_TAG: &str = "sys/class/dmi/id/board_asset_tag";
 /// The id that the firmware has; root alone may read it.
 const SYSTEM_UUID: &str = "sys/class/dmi/id/product_uuid";
 /// The id that the distribution gave it.
 const MACHINE_ID: &str = "etc/machine-id";
-/// Both are small; one of them is on the machine's own disk, which may hang.
+/// All are small; one of them is on the machine's own disk, which may hang.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What distinguishes this machine from others, as far as it can be read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Machine {
-    boot: Option<BootId>,
+/// What distinguishes a machine from others, as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineIds {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     system_uuid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     machine_id: Option<String>,
 }
 
+impl MachineIds {
+    /// Reads them, without waiting for a disk that hangs.
+    pub(super) async fn read(root: Root) -> Self {
+        let short = |text: String| Some(text.trim().to_owned()).filter(|text| text.len() <= MAX_ID);
+        let ids = in_time(PATIENCE, move || {
+            [ASSET_TAG, SYSTEM_UUID, MACHINE_ID].map(|file| root.text(file).ok().and_then(short))
+        });
+        let [asset, system_uuid, machine_id] = ids.await.unwrap_or_default();
+        Self { instance: asset.filter(|id| is_instance(id)), system_uuid, machine_id }
+    }
+
+    /// Whether both are of one machine; `None` where no id is known of both. Machines made from one image may have one
+    /// machine id, so that of the firmware decides where both are known.
+    pub(super) fn same_machine(&self, other: &Self) -> Option<bool> {
+        let instance = self.instance.as_ref().zip(other.instance.as_ref()).map(|(one, other)| one == other);
+        instance
+            .or_else(|| same(self.system_uuid.as_ref(), other.system_uuid.as_ref()))
+            .or_else(|| same(self.machine_id.as_ref(), other.machine_id.as_ref()))
+    }
+
+    /// With what is known of the same machine from an earlier reading, where this one lacks it.
+    pub(super) fn or(self, earlier: Self) -> Self {
+        Self {
+            instance: self.instance.or(earlier.instance),
+            system_uuid: self.system_uuid.or(earlier.system_uuid),
+            machine_id: self.machine_id.or(earlier.machine_id),
+        }
+    }
+
+    /// The id to name the machine by.
+    pub(super) fn name(&self) -> &str {
+        let known = [&self.instance, &self.system_uuid, &self.machine_id];
+        known.into_iter().flatten().map(String::as_str).find(|id| is_id(id) || is_instance(id)).unwrap_or("unknown")
+    }
+
+    /// A machine that has only the id of its instance.
+    #[cfg(test)]
+    pub(super) fn of_instance(id: &str) -> Self {
+        Self { instance: Some(id.to_owned()), ..Self::default() }
+    }
+}
+
+/// No id is longer.
+const MAX_ID: usize = 64;
+
+/// Whether it is an instance's id, as `i-0123456789abcdef0`. Other firmware has something else in its place.
+fn is_instance(text: &str) -> bool {
+    let hex = text.strip_prefix("i-").unwrap_or_default();
+    (8..=32).contains(&hex.len()) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a Node is compared with.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Machine {
+    boot: Option<BootId>,
+    ids: MachineIds,
+}
+
 impl Machine {
-    pub async fn read(root: Root, boot: BootId) -> Self {
-        let boot = Some(boot).filter(|boot| *boot != BootId::default());
-        let ids = in_time(PATIENCE, move || (root.text(SYSTEM_UUID).ok(), root.text(MACHINE_ID).ok())).await;
-        let (system_uuid, machine_id) = ids.unwrap_or_default();
-        Self { boot, system_uuid, machine_id }
+    pub fn new(ids: MachineIds, boot: BootId) -> Self {
+        Self { boot: Some(boot).filter(|boot| *boot != BootId::default()), ids }
     }
 }
 
@@ -76,9 +138,9 @@ pub(super) fn whose(node: &Node, here: &Machine) -> Whose {
     if boots.is_some_and(|(there, here)| there == here) {
         return Whose::This;
     }
-    // Machines made from one image may have one machine id; that of the firmware decides where both are known.
-    let ids = same(node.system_uuid.as_ref(), here.system_uuid.as_ref())
-        .or_else(|| same(node.machine_id.as_ref(), here.machine_id.as_ref()));
+    let there =
+        MachineIds { instance: None, system_uuid: node.system_uuid.clone(), machine_id: node.machine_id.clone() };
+    let ids = there.same_machine(&here.ids);
     match (boots, ids) {
         (Some(_), Some(true)) => Whose::EarlierBoot,
         (Some((there, here)), _) => Whose::Other { there, here },
@@ -118,7 +180,8 @@ mod tests {
 
     fn machine(boot: Option<&str>, uuid: Option<&str>, id: Option<&str>) -> Machine {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Machine { boot: boot.map(|id| id.parse().unwrap()), system_uuid: own(uuid), machine_id: own(id) }
+        let ids = MachineIds { instance: None, system_uuid: own(uuid), machine_id: own(id) };
+        Machine { boot: boot.map(|id| id.parse().unwrap()), ids }
     }
 
     #[test]
@@ -149,5 +212,37 @@ mod tests {
         ] {
             assert!(matches!(whose(&node, &here), Whose::NotShown(_)), "{node:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn ids_are_read_from_the_firmware_and_the_distribution() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(ASSET_TAG, "i-0a1b2c3d4e5f60718\n");
+        write(SYSTEM_UUID, &format!("{UUID}\n"));
+        let ids = MachineIds::read(Root::open(dir.path()).unwrap()).await;
+        assert_eq!((ids.name(), ids.system_uuid.as_deref()), ("i-0a1b2c3d4e5f60718", Some(UUID)));
+        write(ASSET_TAG, "Not Specified\n");
+        write(MACHINE_ID, &format!("{MACHINE}\n"));
+        let ids = MachineIds::read(Root::open(dir.path()).unwrap()).await;
+        assert_eq!((ids.name(), ids.machine_id.as_deref()), (UUID, Some(MACHINE)));
+    }
+
+    #[test]
+    fn one_id_known_of_both_machines_decides() {
+        let ids = |instance: Option<&str>, uuid: Option<&str>, id: Option<&str>| {
+            let [instance, system_uuid, machine_id] = [instance, uuid, id].map(|id| id.map(str::to_owned));
+            MachineIds { instance, system_uuid, machine_id }
+        };
+        let here = ids(Some("i-0a1b2c3d4e5f60718"), Some(UUID), Some(MACHINE));
+        assert_eq!(here.same_machine(&here), Some(true));
+        assert_eq!(here.same_machine(&ids(Some("i-0ffffffffffffffff"), None, Some(MACHINE))), Some(false), "one image");
+        assert_eq!(here.same_machine(&ids(None, None, Some(MACHINE))), Some(true));
+        assert_eq!(here.same_machine(&MachineIds::default()), None);
+        assert_eq!(MachineIds::default().or(here.clone()), here);
     }
 }

@@ -131,7 +131,7 @@ impl KubeConnection {
         }
     }
 
-    /// From now on what is found is told as well; a look alone tells nobody.
+    /// From now on what is found is published as well; a look alone publishes nothing.
     pub fn publish_from(&mut self, memory: PublishedEvents, now: NodeTime) {
         if let State::Open { api, publisher, .. } = &mut self.state {
             *publisher = Some(Box::new(StatusPublisher::new(api, memory, now)));
@@ -152,7 +152,7 @@ impl KubeConnection {
         }
     }
 
-    /// What was told, for the next agent; none where nobody is told.
+    /// What was published, for the next agent; none where nothing is published.
     pub fn published(&self) -> Option<PublishedEvents> {
         match &self.state {
             State::Open { publisher, .. } => publisher.as_ref().map(|publisher| publisher.memory()),
@@ -193,7 +193,7 @@ pub(super) fn figures(api: &Api) -> ApiFigures {
     ApiFigures::of(requests, api.meter().received_bytes())
 }
 
-/// The Node's name: as told, else the host's, which most kubelets use.
+/// The Node's name: as set, else the host's, which most kubelets use.
 pub(super) fn node_name(config: &Config) -> String {
     let hostname = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     config.node_name.clone().or_else(hostname).unwrap_or_default()

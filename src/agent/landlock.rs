@@ -32,7 +32,7 @@ const WRITE_ALONE: u64 = WRITE_FILE;
 /// What our own directory needs: a file beside the old one, then in its place.
 const OWN_DIRECTORY: u64 = WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REMOVE_FILE;
 
-/// `landlock_create_ruleset` with this flag tells the version.
+/// `landlock_create_ruleset` with this flag returns the version.
 const VERSION: u32 = 1;
 const PATH_BENEATH: libc::c_int = 1;
 
@@ -109,7 +109,7 @@ fn create(handled_access_fs: u64) -> io::Result<OwnedFd> {
         libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, std::mem::size_of::<RulesetAttr>(), 0u32)
     };
     let fd = RawFd::try_from(check(fd)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel made this descriptor just now for us, and nobody else has it.
+    // SAFETY: the kernel made this descriptor just now for this process, and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

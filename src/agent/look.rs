@@ -17,7 +17,7 @@ use crate::report::note::{About, Note};
 use crate::report::{Origin, Report};
 
 use super::ec2::Ec2Connection;
-use super::identity::{Machine, Whose, whose};
+use super::identity::{Machine, MachineIds, Whose, whose};
 use super::kube_connection::KubeConnection;
 use super::kubelet_connection::KubeletConnection;
 use super::state::Peek;
@@ -138,10 +138,11 @@ async fn look_as(
     let mut settings = config.detect.clone();
     settings.oom_kill.show_old_kills = true;
     let mut engine = Engine::new(settings, started, LedgerState::default());
-    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started);
+    let ids = MachineIds::read(super::root(of_machine)?).await;
+    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started, &ids);
     let mut api = KubeConnection::open(config, clock).await;
     let first = api.settle(API_PATIENCE).await;
-    let machine = Machine::read(super::root(of_machine)?, started.boot).await;
+    let machine = Machine::new(ids, started.boot);
     let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
     expect_this_machine(&node, &node_name, config.node_name.is_some())?;
     let ec2 = Ec2Connection::open(config, clock, Pace::Person);

@@ -1,6 +1,6 @@
 //! Telling the API server: events and conditions, in the background and one at a time.
 //!
-//! What to write is decided in `report`; here it is sent, and what came of it is told back. A cycle never waits for it.
+//! What to write is decided in `report`; here it is sent, and the result is handed back. A cycle never waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,7 +30,7 @@ const READS_ROLES: Duration = Duration::from_secs(60);
 /// For so long a server that did not answer is not asked again by the events that wait.
 const TROUBLE_LASTS: Duration = Duration::from_secs(5);
 
-/// What is told, and what became of it.
+/// What is published, and what became of it.
 pub(super) struct StatusPublisher {
     recorder: Recorder,
     conditions: Conditions,
@@ -102,7 +102,7 @@ impl StatusPublisher {
         for event in self.recorder.plan(report, &who, now) {
             let _ = self.events.send(event);
         }
-        // On a Node that is going nothing is written: its successor is told.
+        // On a Node that is being deleted nothing is written: its successor gets all of it.
         let node = node.filter(|node| node.deleting.is_none());
         let planned = self.conditions.plan(report, node.map(|node| node.conditions.as_slice()), now);
         if let Some((conditions, node)) = planned.zip(node) {
@@ -189,7 +189,7 @@ impl StatusPublisher {
 async fn send_events(api: Api, mut jobs: UnboundedReceiver<EventToSend>, done: UnboundedSender<Done>) {
     let mut trouble: Option<(Instant, ApiError)> = None;
     while let Some(EventToSend { key, path, body }) = jobs.recv().await {
-        // One that does not answer is not asked for each of many: whoever waits for them would take them for lost.
+        // One that does not answer is not asked for each of many: the recorder that waits for them would take them for lost.
         let known =
             trouble.as_ref().filter(|(since, _)| since.elapsed() < TROUBLE_LASTS).map(|(_, error)| error.clone());
         let outcome = match known {

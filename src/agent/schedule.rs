@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::collect::cluster::lookups::{REFILL, TokenBucket};
+use crate::collect::cluster::lookups::{REFILL, budget};
 use crate::engine::Asker;
 use crate::facts::{Lookup, NodeTime, Provider, Source, SourceSet};
 use crate::finding::{Kind, Severity};
+use crate::pacing::{TokenBucket, doubled};
 
 /// A lookup to the host is answered again at most this often: a scan of mount namespaces costs too much to be a habit.
 const HOST_LOOKUP_RETRY: Duration = Duration::from_secs(60);
@@ -18,7 +19,7 @@ const API_LOOKUP_RETRY: Duration = Duration::from_secs(30);
 const API_LOOKUP_MAX_RETRY: Duration = Duration::from_secs(600);
 
 /// Of them for the first tries of critical findings, and what one kind takes of these in a refill of all.
-const API_RESERVE: f64 = 16.0;
+const API_RESERVE: u32 = 16;
 const RESERVE_PER_KIND: usize = 4;
 /// First tries that count as such: a conclusion may need two answers.
 const FIRST_TRIES: u32 = 2;
@@ -79,20 +80,20 @@ struct ApiBudget {
 impl ApiBudget {
     /// Takes the right to put a lookup. The reserve is for an urgent kind, and no kind takes all of it.
     fn take(&mut self, urgent: Option<Kind>, now: Duration) -> bool {
-        self.bucket.refill(now);
-        if self.bucket.tokens >= API_RESERVE + 1.0 {
-            self.bucket.tokens -= 1.0;
+        if self.bucket.take(now, API_RESERVE) {
             return true;
         }
-        let Some(kind) = urgent.filter(|_| self.bucket.tokens >= 1.0) else { return false };
-        let earned_again = REFILL.mul_f64(API_RESERVE);
+        let Some(kind) = urgent else { return false };
+        let earned_again = REFILL * API_RESERVE;
         self.reserve.retain(|(_, at)| now.saturating_sub(*at) < earned_again);
         if self.reserve.iter().filter(|(other, _)| *other == kind).count() >= RESERVE_PER_KIND {
             return false;
         }
-        self.reserve.push((kind, now));
-        self.bucket.tokens -= 1.0;
-        true
+        let is_granted = self.bucket.take(now, 0);
+        if is_granted {
+            self.reserve.push((kind, now));
+        }
+        is_granted
     }
 }
 
@@ -128,7 +129,7 @@ impl Schedule {
             due: due.collect(),
             asked: BTreeMap::new(),
             stands: BTreeMap::new(),
-            api: ApiBudget { bucket: TokenBucket::full(Duration::ZERO), reserve: Vec::new() },
+            api: ApiBudget { bucket: budget(Duration::ZERO), reserve: Vec::new() },
         }
     }
 
@@ -274,7 +275,7 @@ fn first_wait(lookup: &Lookup) -> Duration {
 fn next_wait(lookup: &Lookup, wait: Duration) -> Duration {
     match lookup.source().provider() {
         Provider::Host => HOST_LOOKUP_RETRY,
-        Provider::Api | Provider::Kubelet | Provider::Ec2 => (wait * 2).min(API_LOOKUP_MAX_RETRY),
+        Provider::Api | Provider::Kubelet | Provider::Ec2 => doubled(wait, 1, API_LOOKUP_MAX_RETRY),
     }
 }
 
@@ -380,7 +381,7 @@ mod tests {
             put.extend(granted.iter().map(|_| up));
         }
         assert_eq!(put, [30, 60, 120, 240, 480, 960, 1560, 2160, 2760, 3360, 3960]);
-        // Nobody wanted to know for a moment: it is a new lookup, and must stand.
+        // No detector asked for a moment: it is a new lookup, and must stand.
         schedule.answer((&[], &NONE), at(4000), &mut Vec::new());
         for (up, granted) in [(4001, false), (4030, false), (4031, true), (4040, false), (4061, true)] {
             let mut put = Vec::new();
@@ -423,7 +424,7 @@ mod tests {
     #[test]
     fn the_worse_finding_asks_first() {
         let mut schedule = Schedule::new(TEN);
-        schedule.api.bucket.tokens = API_RESERVE + 1.0;
+        while schedule.api.bucket.take(Duration::ZERO, API_RESERVE + 1) {}
         let lookups = [volumes("mild", 1), volumes("severe", 1)].concat();
         let kind = Kind::StuckUnmount;
         let severity = |severity| Asker { severity, kind };
@@ -438,7 +439,7 @@ mod tests {
         assert_eq!(granted.first(), Some(&lookups[1]));
         // The kind may be critical, and this finding of it is not: it takes nothing of the reserve.
         let mut schedule = Schedule::new(TEN);
-        schedule.api.bucket.tokens = API_RESERVE;
+        while schedule.api.bucket.take(Duration::ZERO, API_RESERVE) {}
         askers.insert(lookups[1].clone(), severity(Severity::Warning));
         schedule.answer((&lookups, &askers), at(0), &mut Vec::new());
         granted.clear();

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_begins_the_time_anew() {
+    fn a_turn_begins_the_time_again() {
         let mut standstill = Standstill::default();
         let mut look = |turns, passed| {
             standstill.look(turns, Duration::from_secs(passed));

@@ -30,9 +30,15 @@ pub(super) fn command() -> Command {
              kubelet's directory), what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
              One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
              longer: use --for.\n\n\
-             Exit code: 2 critical, else 1 a warning, or a suspicion of one, else 3 where something that applies to this machine was not \
-             evaluated (with --only: any kind that was named), the agent that runs here does not answer or has not looked for 2 minutes, or check could not do what was asked, else 0. What this machine, profile or single \
-             look does not have does not count. 64 wrong usage. With --format npd: 0 nothing, 1 problem, 2 suspected or not evaluated.",
+             Exit codes:\n  \
+             0  all that applies to this machine was evaluated, and nothing above info was found\n  \
+             1  a warning, or a suspicion of one, and nothing critical\n  \
+             2  something critical\n  \
+             3  neither, and something that applies to this machine was not evaluated (with --only: any kind that was named), the \
+             agent that runs here does not answer or has not looked for 2 minutes, or check could not do what was asked\n  \
+             64 wrong usage\n\
+             What this machine, profile or single look does not have does not count. With --format npd: 0 nothing, 1 problem, \
+             2 suspected or not evaluated.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("output format"))
         .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("only these finding kinds"))

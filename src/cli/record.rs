@@ -50,7 +50,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
             trouble = writer.step(at, seen).err();
         }
     });
-    // Incidents end when somebody has seen enough: what was recorded until then is whole.
+    // Incidents end when the operator has seen enough: what was recorded until then is whole.
     let signal = runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         tokio::select! {

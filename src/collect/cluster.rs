@@ -4,7 +4,6 @@
 //! fetched in the background: a cycle never waits for the network, so an API server that is away costs nothing but
 //! its own readings, which grow old and then turn Unknown.
 
-pub(super) mod backoff;
 mod bounded;
 mod hourly;
 pub mod lookups;
@@ -26,7 +25,6 @@ use crate::facts::{
 };
 use crate::kube_api::{Api, ApiError, short_message};
 
-pub use backoff::Backoff;
 use mailbox::Mailbox;
 use objects::KeptPod;
 use store::Store;
@@ -149,7 +147,7 @@ pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiE
     }
 }
 
-/// Nobody waits for a sweep, and others wait for the API server.
+/// No user waits for a sweep, and other clients wait for the API server.
 const BETWEEN_PAGES: Duration = Duration::from_millis(200);
 
 /// Every PersistentVolume of the cluster, by name: for a sweep, never for an agent.
@@ -157,7 +155,7 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(200);
 /// # Errors
 /// As the API server says.
 pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, ApiError> {
-    /// Nothing of it may be missing: a list that is empty makes every volume one that nobody wants.
+    /// Nothing of it may be missing: a list that is empty makes every volume one that is not referenced.
     #[derive(serde::Deserialize)]
     struct Page {
         kind: String,

@@ -7,6 +7,7 @@ mod client;
 mod meter;
 mod schedule;
 mod sweep;
+mod task;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,22 +15,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::clock::Clock;
-use super::cluster::backoff::random;
 use super::cluster::mailbox::Mailbox;
 use crate::facts::{
     Answer, Answers, Cause, Ec2Attached, Ec2Place, Ec2Volume, Inventory, Lookup, NodeTime, Observation, Reading,
     Source, Unknown, VolumeId,
 };
+use crate::pacing::random;
 use schedule::Ec2Schedule;
 
 pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which};
 pub use meter::{DESCRIBE_VOLUMES, Meter, Outcome};
 pub use schedule::turn;
 pub use sweep::{Daily, Hints, Sweep};
+pub use task::Task;
 
 /// An answer that is older says little of what is so now.
 const KEPT: Duration = Duration::from_secs(240);
@@ -37,9 +38,9 @@ const KEPT: Duration = Duration::from_secs(240);
 const WANTED: Duration = Duration::from_secs(1300);
 /// How many agents are taken to share the budget where our DaemonSet has not said.
 const ASSUMED_AGENTS: u64 = 1000;
-/// Between two words that prove something together.
+/// Between two answers that prove something together.
 const BETWEEN: Duration = Duration::from_secs(61);
-/// An instance has at most some hundred volumes: more pages are somebody's mistake.
+/// An instance has at most some hundred volumes: more pages are a mistake of the server.
 const MAX_PAGES: u32 = 3;
 /// A filter takes so many values.
 const MAX_IDS: usize = 200;
@@ -47,7 +48,7 @@ const MAX_IDS: usize = 200;
 /// How EC2 is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whoever answers in EC2's place.
+    /// The server that answers in EC2's place.
     pub endpoint: Option<String>,
     /// Clusters that share the account's budget.
     pub clusters: u64,
@@ -92,23 +93,28 @@ struct Wanted {
 #[derive(Debug)]
 pub struct Ec2 {
     clock: Clock,
-    mailbox: Arc<Mailbox>,
     lookups: mpsc::UnboundedSender<(Vec<(Lookup, Urgency)>, About)>,
-    meter: Arc<Meter>,
     paused: Arc<Mutex<Option<NodeTime>>>,
-    _tasks: JoinSet<()>,
+    task: Task,
+}
+
+impl std::ops::Deref for Ec2 {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        &self.task
+    }
 }
 
 impl Ec2 {
     /// Nothing is asked, and no client is built, before the first lookup.
     #[must_use]
     pub fn start(settings: Settings, clock: Clock) -> Self {
-        let (mailbox, meter, paused) = (Arc::<Mailbox>::default(), Arc::<Meter>::default(), Arc::default());
+        let paused = Arc::default();
         let (lookups, asked) = mpsc::unbounded_channel();
-        let answerer = Answerer::new(settings, clock, Arc::clone(&mailbox), Arc::clone(&meter), Arc::clone(&paused));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(answerer.run(asked));
-        Self { clock, mailbox, lookups, meter, paused, _tasks: tasks }
+        let of_task = Arc::clone(&paused);
+        let task = Task::start(|mailbox, meter| Answerer::new(settings, clock, mailbox, meter, of_task).run(asked));
+        Self { clock, lookups, paused, task }
     }
 
     /// Asks in the background, all as urgent as can be; the answers come as observations.
@@ -122,23 +128,6 @@ impl Ec2 {
             // The task that answers lives as long as we do.
             let _ = self.lookups.send((lookups, about));
         }
-    }
-
-    /// What came since the last time.
-    #[must_use]
-    pub fn take(&self) -> Vec<Observation> {
-        self.mailbox.take()
-    }
-
-    /// Waits until something came that is worth a cycle.
-    pub async fn news(&self) {
-        self.mailbox.news().await;
-    }
-
-    /// What was asked so far.
-    #[must_use]
-    pub fn meter(&self) -> &Meter {
-        &self.meter
     }
 
     /// Until when nothing is asked, as the account's calls were refused for being too many.
@@ -168,7 +157,7 @@ struct Answerer {
     last: BTreeMap<Source, (NodeTime, Observation)>,
     /// Sources whose last call came soon after one before: a conclusion needs two.
     twice: BTreeSet<Source>,
-    /// What was told last about each source.
+    /// What was published last about each source.
     published: BTreeMap<Source, Observation>,
 }
 
@@ -250,7 +239,7 @@ impl Answerer {
                 self.schedule.next(now.up, turn(agents, self.settings.clusters), random())
             }
             Pace::Person => {
-                // A word for what was not asked yet, another a minute later, and again only when that is old.
+                // A call about what was not asked yet, another a minute later, and again only when that is old.
                 let due = |lookup: &Lookup| match self.last.get(&lookup.source()) {
                     None => now.up,
                     Some((at, _)) if self.twice.contains(&lookup.source()) => at.up.saturating_add(KEPT),
@@ -374,7 +363,7 @@ impl Answerer {
         *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// Tells what is known of a source, unless that was told before.
+    /// Publishes what is known of a source, unless that was published before.
     fn publish(&mut self, source: Source) {
         let now = self.clock.now();
         let published = match (&self.about, self.last.get(&source)) {
@@ -471,14 +460,14 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_told_at_once_and_again_a_minute_later() {
+    fn a_person_has_an_answer_at_once_and_again_a_minute_later() {
         let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Person };
         let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
         let now = Clock::here().now();
         answerer.wanted.insert(Lookup::Ec2Attached, Wanted { urgency: 1, first: now, last: now });
         assert_eq!(answerer.next(now), now.up);
-        let said = Observation::unknown(Source::Ec2Attached, Unknown::not_asked());
-        answerer.last.insert(Source::Ec2Attached, (now, said));
+        let answer = Observation::unknown(Source::Ec2Attached, Unknown::not_asked());
+        answerer.last.insert(Source::Ec2Attached, (now, answer));
         assert_eq!(answerer.next(now), now.up + BETWEEN);
         answerer.twice.insert(Source::Ec2Attached);
         assert_eq!(answerer.next(now), now.up + KEPT);

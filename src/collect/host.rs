@@ -26,7 +26,7 @@ use super::kubelet;
 use super::kubelet::place::KubeletPaths;
 use root::Root;
 
-/// What the host's collectors must be told.
+/// The settings of the host's collectors.
 #[derive(Clone, Debug)]
 pub struct HostSettings {
     /// The kubelet's directory on the host, without a slash at its end.
@@ -46,6 +46,23 @@ pub struct HostSettings {
     pub nvme_stats: Option<ebs_statistics::Controllers>,
     /// Who looks for other processes' files, where Landlock keeps us from it.
     pub unrestricted_thread: Option<unrestricted_thread::UnrestrictedThread>,
+}
+
+impl HostSettings {
+    /// For this directory of the kubelet, with nothing else set or switched on.
+    #[must_use]
+    pub fn new(kubelet_root: &str) -> Self {
+        Self {
+            kubelet_root: kubelet_root.to_owned(),
+            kubelet_config: None,
+            image_root: None,
+            state_dir: None,
+            node_name: None,
+            probe_xfs: false,
+            nvme_stats: None,
+            unrestricted_thread: None,
+        }
+    }
 }
 
 /// The host's collectors with what they must remember between two looks.
@@ -195,16 +212,7 @@ mod tests {
     #[test]
     fn each_source_of_the_host_is_read_here_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = HostSettings {
-            kubelet_root: "/var/lib/kubelet".into(),
-            kubelet_config: None,
-            image_root: None,
-            state_dir: None,
-            node_name: None,
-            probe_xfs: true,
-            nvme_stats: None,
-            unrestricted_thread: None,
-        };
+        let settings = HostSettings { probe_xfs: true, ..HostSettings::new("/var/lib/kubelet") };
         let mut host = Host::new(Arc::new(Root::open(dir.path()).unwrap()), settings);
         let at = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         for source in Source::ALL {

@@ -58,7 +58,7 @@ impl<'a> AttachableName<'a> {
     }
 }
 
-/// The name of the VolumeAttachment of a CSI volume on a node: everybody computes it from the three.
+/// The name of the VolumeAttachment of a CSI volume on a node: kubelet and controller compute it from the three.
 #[must_use]
 pub fn attachment_name(handle: &str, driver: &str, node: &str) -> String {
     let digest = Sha256::new().chain_update(handle).chain_update(driver).chain_update(node).finalize();

@@ -146,7 +146,7 @@ pub struct Cgroup {
     /// Charged memory, kernel memory included (`memory.current`, `memory.usage_in_bytes`).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory: Part<u64>,
-    /// Of it, page cache that nobody used lately (`inactive_file`, v1 `total_inactive_file`).
+    /// Of it, page cache that was not used lately (`inactive_file`, v1 `total_inactive_file`).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub inactive_file: Part<u64>,
     /// Limit; absent where there is none (`max`).

@@ -280,7 +280,7 @@ pub struct AgentDaemonSet {
     pub ready: u64,
 }
 
-/// What GETs by name came to. A name that nobody asked for is not in it.
+/// What GETs by name came to. A name that was not asked for is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Answers<T>(pub BTreeMap<String, Answer<T>>);
@@ -378,7 +378,7 @@ mod tests {
     use crate::facts::Cause;
 
     #[test]
-    fn what_nobody_asked_for_is_not_absent() {
+    fn what_was_not_asked_for_is_not_absent() {
         let answers = Answers::<CsiDriver>(BTreeMap::from([("gone".to_owned(), Answer::NotFound)]));
         assert_eq!(answers.get("gone"), Ok(None));
         assert_eq!(answers.get("other").map_err(|why| why.cause), Err(Cause::NotAsked));

@@ -12,7 +12,7 @@ pub struct VolumeStatistics {
     pub volume: Option<VolumeId>,
     /// Block devices of its namespaces.
     pub disks: Vec<DeviceName>,
-    /// The name that it was attached by, such as `/dev/sdj`, as Identify Controller tells it.
+    /// The name that it was attached by, such as `/dev/sdj`, as Identify Controller has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_as: Option<String>,
     /// The page, or why this controller gave none: the others are evaluated all the same.

@@ -26,9 +26,9 @@ pub struct Ec2Volume {
     pub created: Option<Timestamp>,
     /// `availabilityZone`
     pub zone: String,
-    /// The tags that tell whose it is ([`names_owner`]); the others are nobody's business here.
+    /// The tags that name its owner ([`names_owner`]); the others are not kept.
     pub tags: BTreeMap<String, String>,
-    /// How many others it has: somebody tags what is theirs.
+    /// How many others it has: an owner tags its volumes.
     pub other_tags: u64,
     /// `multiAttachEnabled`
     pub multi_attach: bool,
@@ -158,7 +158,7 @@ pub const ETCD_TAG: &str = "k8s.io/etcd/";
 /// Of kops: a machine of this role, and what is its own.
 pub const ROLE_TAG: &str = "k8s.io/role/";
 
-/// Whether a tag of this name tells whose a volume is.
+/// Whether a tag of this name names a volume's owner.
 #[must_use]
 pub fn names_owner(tag: &str) -> bool {
     matches!(tag, CSI_NAME_TAG | OLD_CLUSTER_TAG | "ebs.csi.aws.com/cluster" | "ebs.csi.aws.com/cluster-name" | "Name")
@@ -173,7 +173,7 @@ impl Ec2Volume {
         named.chain(valued.filter_map(|tag| self.tags.get(tag).map(String::as_str)))
     }
 
-    /// Whether tags say that it is this cluster's, and no other's. One that a cluster only shares is somebody else's.
+    /// Whether tags say that it is this cluster's, and no other's. One that a cluster only shares has another owner.
     #[must_use]
     pub fn is_owned_by(&self, cluster: &str) -> bool {
         let shared = |tag: &String| tag.starts_with(CLUSTER_TAG) && self.tags.get(tag).is_none_or(|how| how != "owned");
@@ -181,7 +181,7 @@ impl Ec2Volume {
         clusters.peek().is_some() && clusters.all(|name| name == cluster) && !self.tags.keys().any(shared)
     }
 
-    /// Whether any tag tells whose it is. A `Name` alone does not: anybody gives one.
+    /// Whether any tag names its owner. A `Name` alone does not: any user gives one.
     #[must_use]
     pub fn has_owner_tag(&self) -> bool {
         self.tags.keys().any(|tag| tag != "Name" && names_owner(tag))
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_tell_whose_it_is() {
+    fn tags_name_the_owner() {
         let tagged = |tags: &[(&str, &str)]| Ec2Volume {
             tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             ..Ec2Volume::default()

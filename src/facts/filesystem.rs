@@ -78,7 +78,7 @@ pub struct DiskUsage {
     /// no more certain than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assumed: Option<String>,
-    /// Device number, to tell one filesystem from another.
+    /// Device number, which distinguishes filesystems.
     pub dev: DevId,
     /// f_blocks × f_frsize, in bytes.
     pub capacity: u64,

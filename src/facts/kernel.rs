@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootId, DeviceName, Part, Unknown};
 
-/// Bits of `/proc/sys/kernel/tainted` that tell of trouble.
+/// Bits of `/proc/sys/kernel/tainted` that mean trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Taint(pub u64);
@@ -20,7 +20,7 @@ impl Taint {
         self.0 >> bit as u32 & 1 == 1
     }
 
-    /// What the set bits report, for people: only those that are trouble.
+    /// What the set bits mean, for people: only those that are trouble.
     pub fn troubles(self) -> impl Iterator<Item = &'static str> {
         const BITS: [(u32, &str); 5] = [
             (4, "a machine check (hardware error)"),
@@ -53,7 +53,7 @@ pub struct Boot {
     pub id: BootId,
     /// `/proc/sys/kernel/osrelease`.
     pub kernel: String,
-    /// `/proc/sys/kernel/hostname`: the node's name for people until the cluster tells it.
+    /// `/proc/sys/kernel/hostname`: the node's name for people until the cluster's is known.
     pub hostname: String,
     /// `/proc/sys/kernel/tainted`.
     pub taint: Part<Taint>,
@@ -68,7 +68,7 @@ pub struct BootRecord {
     pub first_seen: Timestamp,
     /// When an agent last looked in this boot.
     pub last_seen: Timestamp,
-    /// When the last agent of this boot was told to stop; absent where it never was, as in a crash.
+    /// When the last agent of this boot received a signal to stop; absent where it never did, as in a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Timestamp>,
     /// Taint bits when last seen.
@@ -108,7 +108,7 @@ impl BootHistory {
 pub struct ClockState {
     /// STA_UNSYNC is clear.
     pub synchronised: bool,
-    /// The kernel's bound on the error, in microseconds; grows by 500 ppm while nobody disciplines the clock.
+    /// The kernel's bound on the error, in microseconds; grows by 500 ppm while no time source disciplines the clock.
     pub max_error_us: u64,
     /// Estimated error in microseconds.
     pub estimated_error_us: u64,
@@ -117,7 +117,7 @@ pub struct ClockState {
 /// Limits of the whole machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// `/proc/sys/kernel/pid_max`; absent in a container that is only told its own (from 6.14 on).
+    /// `/proc/sys/kernel/pid_max`; absent in a container, which sees only its own (from 6.14 on).
     pub pid_max: Part<u64>,
     /// `/proc/sys/kernel/threads-max`.
     pub threads_max: Part<u64>,
@@ -279,7 +279,7 @@ pub struct KernelLog {
     pub records: Arc<[KernelRecord]>,
     /// Records of any kind that could not be read: at least so many.
     pub lost: u64,
-    /// How many were lost and when: what they told of may go on.
+    /// How many were lost and when: what they reported may go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Unknown>,
     /// The same while the last loss is not older than [`INCOMPLETE_FOR`]: what is over in a moment may be among them.
@@ -287,5 +287,5 @@ pub struct KernelLog {
     pub incomplete: Option<Unknown>,
 }
 
-/// For so long after a loss the log does not tell that something did not happen.
+/// For so long after a loss the log does not show that something did not happen.
 pub const INCOMPLETE_FOR: Duration = Duration::from_secs(900);

@@ -88,7 +88,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl MountEntry {
-    /// Whether a block device carries this filesystem, as far as the device number tells.
+    /// Whether a block device carries this filesystem, as far as the device number shows.
     #[must_use]
     pub fn has_device(&self) -> bool {
         self.dev.major != 0
@@ -168,7 +168,7 @@ pub enum HeldBy {
     OpenFile,
 }
 
-/// Holders of one device that are listed: more of them tell no more, and a list that is as long may lack some.
+/// Holders of one device that are listed: more of them show no more, and a list that is as long may lack some.
 pub const MAX_HOLDERS: usize = 20;
 
 /// For each device that was asked about, who holds it mounted in another namespace.

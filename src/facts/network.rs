@@ -47,6 +47,6 @@ pub struct Neighbors {
 pub struct ElasticInterfaces {
     /// Those with an ENA device: branch interfaces have none of their own.
     pub ena: u32,
-    /// EFA devices: they come with an ENA device or alone, which the bus does not tell.
+    /// EFA devices: they come with an ENA device or alone, which the bus does not show.
     pub efa: u32,
 }

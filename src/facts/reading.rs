@@ -28,7 +28,7 @@ pub enum Cause {
     Failed,
     /// The kernel or this profile does not offer it.
     Unsupported,
-    /// Nobody asked yet.
+    /// It was not asked yet.
     NotAsked,
     /// First sample, a counter that went backwards, or a new boot: nothing to compare with.
     Baseline,
@@ -101,7 +101,7 @@ impl Unknown {
         Self { component: Some(component), ..self }
     }
 
-    /// Nobody has asked this source yet.
+    /// This source was not asked yet.
     #[must_use]
     pub fn not_asked() -> Self {
         Self::new(Cause::NotAsked, "not asked yet")

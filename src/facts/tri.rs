@@ -9,7 +9,7 @@ pub enum Tri<Y, N = No> {
     Yes(Y),
     /// It is not so, by what was read.
     No(N),
-    /// What was read does not tell.
+    /// What was read does not decide it.
     Unknown(Unknown),
 }
 

@@ -36,7 +36,7 @@ impl Access {
 /// A client for a node. Nothing is asked before the first request.
 ///
 /// # Errors
-/// When there are no credentials, or when they would go to a server whose certificate nobody verifies.
+/// When there are no credentials, or when they would go to a server whose certificate is not verified.
 pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
     let mut config = match access {
         Access::InCluster => Config::incluster_env().map_err(|error| {
@@ -47,10 +47,10 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
     };
     expect_verified(&config)?;
     expect_header(&mut config.auth_info)?;
-    // Whoever asks here knows better when to ask again.
+    // The caller knows better when to ask again.
     config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-    // Where nobody is in a namespace of ours, we are where daemonset/ puts us.
+    // Where the namespace is not known, it is the one of daemonset/.
     let unreported = matches!(access, Access::Kubeconfig(_)) && config.default_namespace == "default";
     let namespace = if unreported { "kube-system".to_owned() } else { config.default_namespace.clone() };
     let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
@@ -60,7 +60,7 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
     Ok(Api { client, meter: Arc::new(Meter::default()), node, namespace, server })
 }
 
-/// The client, made anew where the server no longer knows us.
+/// The client, made again where the server no longer accepts the old one.
 pub(super) struct Connection {
     config: Config,
     client: Mutex<(Client, Instant)>,
@@ -103,7 +103,7 @@ async fn kubeconfig(path: &str) -> Result<Config, ApiError> {
 }
 
 /// Why a kubeconfig cannot serve a process that may start no program, if its current context starts one for a token. What
-/// else is wrong with it is told where it is used.
+/// else is wrong with it is reported where it is used.
 pub async fn needs_program(path: &str) -> Option<String> {
     let config = kubeconfig(path).await.ok()?;
     let program = config.auth_info.exec?.command.unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The beginning of an object that is too large to be read: enough to tell it from others.
+//! The beginning of an object that is too large to be read: enough to identify it.
 
 /// etcd takes no object above 1.5 MiB; the JSON of one that is all `<` takes six times that.
 pub const MAX_OBJECT_BYTES: usize = 12 << 20;
-/// So much of a larger one is kept. `metadata` comes first, and in it what tells objects apart comes before labels and annotations.
+/// So much of a larger one is kept. `metadata` comes first, and in it what identifies an object comes before labels and annotations.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// No UID or version is longer.
 const MAX_VALUE: usize = 64;

@@ -243,7 +243,7 @@ impl Entry {
 
     pub(super) fn due_in(&self) -> Option<Duration> {
         let row = catalogue::row(self.finding.kind);
-        // Time decides nothing while nobody sees.
+        // Time decides nothing while no evaluation covers it.
         if self.not_evaluated_since.is_some() {
             return None;
         }
@@ -256,6 +256,7 @@ impl Entry {
     }
 
     pub(super) fn change(&self, change: Change) -> Transition {
-        Transition { change, finding: self.finding.clone(), first_seen: self.first_seen }
+        let (finding, first_seen, last_raised) = (self.finding.clone(), self.first_seen, self.last_raised);
+        Transition { change, finding, first_seen, last_raised }
     }
 }

@@ -139,7 +139,7 @@ fn one_object_that_is_not_evaluated_leaves_the_others_to_be_evaluated() {
 }
 
 #[test]
-fn nobody_looking_for_long_is_not_time_that_counts() {
+fn time_without_an_evaluation_does_not_count() {
     let mut ledger = Ledger::default();
     changes(&mut ledger, 0, raised(&["a"]));
     assert_eq!(changes(&mut ledger, 5000, raised(&["a"])), []);

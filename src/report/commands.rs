@@ -1,6 +1,6 @@
 //! The commands of a kind's text with the values of one finding filled in.
 //!
-//! Mount paths, names of pods and of devices are chosen by whoever runs a container, and an operator pastes these lines into
+//! Mount paths, names of pods and of devices are chosen by the users who run containers, and an operator pastes these lines into
 //! a root shell. So each value is quoted whole, and one that could hide what the line does is not filled in.
 
 use super::{Report, ReportedFinding, text};

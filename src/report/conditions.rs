@@ -16,9 +16,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Report;
-use super::jitter::{back_off, fingerprint, jittered};
 use crate::catalogue::Area;
 use crate::facts::{NodeCondition, NodeTime};
+use crate::pacing::{ConflictBackoff, after_refusals, fingerprint, jittered};
 
 use assessment::Assessment;
 use published_status::Own;
@@ -48,7 +48,7 @@ pub struct Counts {
     pub written: u64,
     /// Writes that failed.
     pub failed: u64,
-    /// Conditions that somebody else had removed or changed.
+    /// Conditions that another writer had removed or changed.
     pub reasserted: u64,
 }
 
@@ -72,32 +72,12 @@ pub struct Conditions {
 struct Sending {
     since: NodeTime,
     conditions: Vec<NodeCondition>,
-    /// Of how many of them somebody else had changed what stood there.
+    /// Of how many of them another writer had changed what stood there.
     lost: u64,
 }
 
-/// Somebody who takes away what we write, again and again, is not fought at full speed.
-#[derive(Debug, Default)]
-struct ConflictBackoff {
-    last: Option<NodeTime>,
-    rounds: u32,
-}
-
-impl ConflictBackoff {
-    fn may_go_on(&self, now: NodeTime) -> bool {
-        let pause = Duration::from_secs(if self.rounds < 4 { 15 } else { 60 });
-        self.last.is_none_or(|last| now.since(&last).is_some_and(|age| age >= pause))
-    }
-
-    fn note_conflict(&mut self, now: NodeTime) {
-        let recent = |last: NodeTime| now.since(&last).is_none_or(|age| age < Duration::from_secs(600));
-        self.rounds = if self.last.is_some_and(recent) { self.rounds.saturating_add(1) } else { 1 };
-        self.last = Some(now);
-    }
-}
-
 impl Conditions {
-    /// Nothing has been said. The seed tells this node's times from those of others: a fingerprint of its name will do.
+    /// Nothing was written. The seed makes this node's times differ from those of others: a fingerprint of its name will do.
     #[must_use]
     pub fn new(now: NodeTime, seed: u64) -> Self {
         let types = Area::ALL.into_iter().map(Area::condition).chain([DEGRADED]);
@@ -166,7 +146,7 @@ impl Conditions {
     pub fn refused(&mut self, now: NodeTime, retry_after: Option<Duration>) {
         self.sending = None;
         self.tries = self.tries.saturating_add(1);
-        self.not_before = Some(now.plus(back_off(self.tries, retry_after, self.seed)));
+        self.not_before = Some(now.plus(after_refusals(self.tries, retry_after, self.seed)));
         self.counts.failed += 1;
     }
 

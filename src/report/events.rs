@@ -1,14 +1,14 @@
 //! Events on the Node, and on the pod concerned where its owner needs to know: what to write, and when.
 //!
 //! One event for each object when it is confirmed, when it becomes worse and when it is over; again before the API
-//! server forgets it (an hour) while it stands. What stands is compared with what was told, so a cycle that was
+//! server forgets it (an hour) while it stands. What stands is compared with what was published, so a cycle that was
 //! missed loses nothing. Of what can no longer be evaluated nothing is written until it can. No I/O: the agent sends what [`Recorder::plan`] hands out and says what became of it.
 
 mod body;
+mod event_budget;
 mod event_stream;
 #[cfg(test)]
 mod tests;
-mod token_bucket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,18 +17,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::jitter::{back_off, fingerprint};
 use super::{FindingState, Report, ReportedFinding, State, text};
 use crate::catalogue;
 use crate::facts::NodeTime;
 use crate::finding::{Kind, Object, Severity, Share};
+use crate::pacing::{after_refusals, fingerprint};
 use crate::wording;
 
 pub use body::CONTROLLER;
 pub(super) use body::about;
 use body::{Content, Say};
+use event_budget::{Class, EventBudget, HOUR};
 use event_stream::EventStream;
-use token_bucket::{Class, HOUR, TokenBucket};
 
 /// Time between two summaries of what was left out.
 const SUMMARY_EVERY: Duration = Duration::from_secs(600);
@@ -69,7 +69,7 @@ impl On {
     }
 }
 
-/// What is told: one finding, on one object.
+/// What is published: one finding, on one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     /// Its kind.
@@ -108,17 +108,17 @@ pub struct PodRef {
     uid: String,
 }
 
-/// What is kept over a restart, so that nothing is told twice.
+/// What is kept over a restart, so that nothing is published twice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishedEvents {
     /// The Node that was written on.
     pub node_uid: Option<String>,
-    /// What was told and has not been told to be over.
+    /// What was published as confirmed and not as resolved.
     pub published: Vec<Remembered>,
 }
 
-/// One finding that was told.
+/// One finding that was published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Remembered {
     /// Which one, and where.
@@ -126,11 +126,11 @@ pub struct Remembered {
     pub key: Key,
     /// How bad it was said to be.
     pub severity: Severity,
-    /// When it was told.
+    /// When it was published.
     pub at: Timestamp,
     /// Since when it stands.
     pub since: Timestamp,
-    /// The pod it was told to.
+    /// The pod it was published on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodRef>,
 }
@@ -146,19 +146,19 @@ pub struct Counts {
     pub suppressed: u64,
 }
 
-/// What was told when, and what may be told now.
+/// What was published when, and what may be published now.
 #[derive(Debug)]
 pub struct Recorder {
     streams: BTreeMap<Key, EventStream>,
     node_uid: Option<String>,
-    bucket: TokenBucket,
+    budget: EventBudget,
     /// When an event of each kind was last handed out.
     kinds: BTreeMap<Kind, NodeTime>,
     left_out: LeftOut,
     counts: Counts,
 }
 
-/// Events that were kept back and not yet told of.
+/// Events that were suppressed and are in no summary yet.
 #[derive(Debug, Default)]
 struct LeftOut {
     events: BTreeMap<(Kind, Share), u64>,
@@ -168,7 +168,7 @@ struct LeftOut {
     sending: BTreeMap<(Kind, Share), u64>,
     /// Of which kinds the report omits objects, as it names them.
     findings: BTreeMap<Kind, String>,
-    /// Of which of them a summary told that.
+    /// Which of them a summary counted.
     findings_published: BTreeSet<Kind>,
 }
 
@@ -185,13 +185,13 @@ struct Waiting<'a> {
 }
 
 impl Recorder {
-    /// A recorder that has told nothing.
+    /// A recorder that has published nothing.
     #[must_use]
     pub fn new(now: NodeTime) -> Self {
         Self::with_memory(PublishedEvents::default(), now)
     }
 
-    /// A recorder that knows what was told before the agent was started again.
+    /// A recorder that knows what was published before the agent was started again.
     #[must_use]
     pub fn with_memory(memory: PublishedEvents, now: NodeTime) -> Self {
         let streams = memory.published.into_iter().take(MAX_REMEMBERED);
@@ -200,7 +200,7 @@ impl Recorder {
                 .map(|published| (published.key.clone(), EventStream::remembered(published, now)))
                 .collect(),
             node_uid: memory.node_uid,
-            bucket: TokenBucket::new(now),
+            budget: EventBudget::new(now),
             kinds: BTreeMap::new(),
             left_out: LeftOut::default(),
             counts: Counts::default(),
@@ -264,7 +264,7 @@ impl Recorder {
                     pending.tries = pending.tries.saturating_add(1);
                     pending.under_way = None;
                     let seed = fingerprint(&[&key.object.id, key.kind.name()]);
-                    pending.not_before = now.plus(back_off(pending.tries, retry_after, seed));
+                    pending.not_before = now.plus(after_refusals(pending.tries, retry_after, seed));
                 }
             }
         }
@@ -283,7 +283,7 @@ impl Recorder {
         }
     }
 
-    /// Another Node under the same name has been told nothing.
+    /// On another Node of the same name nothing was published.
     fn meet(&mut self, who: &Regarding) {
         let Some(uid) = &who.node_uid else { return };
         if self.node_uid.as_ref().is_some_and(|known| known != uid) {
@@ -292,7 +292,7 @@ impl Recorder {
         self.node_uid = Some(uid.clone());
     }
 
-    /// What does not stand any more is told to be over, if it was told at all.
+    /// What does not stand any more is published as resolved, if it was published at all.
     fn let_go(&mut self, report: &Report, standing: &BTreeMap<Key, &ReportedFinding>, now: NodeTime) {
         let present: BTreeSet<_> = report.findings.iter().map(|finding| (finding.kind, &finding.object)).collect();
         self.streams.retain(|key, stream| {
@@ -322,7 +322,7 @@ impl Recorder {
                 out.extend(self.summary(who, node_uid, now));
             }
             let Some(stream) = self.streams.get_mut(&key) else { continue };
-            if self.bucket.take(now, class, &share) {
+            if self.budget.take(now, class, &share) {
                 let content = stream.content(&key, standing.get(&key).copied(), now);
                 out.extend(content.map(|content| body::event(content, who, node_uid)));
                 self.kinds.insert(key.kind, now);
@@ -338,7 +338,7 @@ impl Recorder {
     }
 
     fn summary(&mut self, who: &Regarding, node_uid: &str, now: NodeTime) -> Option<EventToSend> {
-        let is_granted = self.left_out.is_due(now) && self.bucket.take(now, Class::First, &Share::Machine);
+        let is_granted = self.left_out.is_due(now) && self.budget.take(now, Class::First, &Share::Machine);
         is_granted.then(|| body::event(self.left_out.content(now), who, node_uid))
     }
 
@@ -416,7 +416,7 @@ impl LeftOut {
                 let whose = if share.is_of_pods() { format!(" ({share})") } else { String::new() };
                 format!("{kind} {count}{whose}")
             });
-            let (burst, per_hour) = (token_bucket::BURST, token_bucket::PER_HOUR);
+            let (burst, per_hour) = (event_budget::BURST, event_budget::PER_HOUR);
             let (since, each) = (text::time(since), some_of(each.collect()));
             said.push(format!(
                 "Rate limit: {all} suppressed since {since} ({burst} burst, {per_hour}/h): {each}. They are written later \
@@ -457,7 +457,7 @@ fn some_of(mut names: Vec<String>) -> String {
     names.join(", ") + more.as_deref().unwrap_or_default()
 }
 
-/// The objects that a finding is told on, if it is to be told.
+/// The objects that a finding is published on, if it is to be published.
 fn each_target(finding: &ReportedFinding) -> impl Iterator<Item = (Key, &ReportedFinding)> {
     let confirmed = finding.state() == FindingState::Confirmed && finding.severity >= Severity::Warning;
     let published = confirmed && finding.stands_alone();

@@ -93,7 +93,9 @@ mod tests {
             evidence: Vec::new(),
             advice: String::new(),
         };
-        Transition { change, finding, first_seen: Timestamp::UNIX_EPOCH }
+        let (boot, wall) = (crate::facts::BootId::default(), Timestamp::UNIX_EPOCH);
+        let last_raised = crate::facts::NodeTime { boot, up: std::time::Duration::ZERO, wall };
+        Transition { change, finding, first_seen: wall, last_raised }
     }
 
     #[test]

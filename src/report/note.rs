@@ -9,7 +9,7 @@ use crate::facts::{Provider, Source, SourceSet};
 /// What a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Who looked, and why nobody else did.
+    /// Who looked, and why the agent did not.
     Look,
     /// Whether the Node that was named is this machine.
     Node,

@@ -44,7 +44,7 @@ impl fmt::Display for Safe<'_> {
     }
 }
 
-/// How something stands: its symbol and its word, so that nothing is told by colour alone.
+/// How something stands: its symbol and its name, so that nothing is shown by color alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     symbol: &'static str,
@@ -148,7 +148,7 @@ fn header(out: &mut String, report: &Report) {
     out.push_str("</header>\n");
 }
 
-/// As `kubectl get node -o wide` would tell it from others.
+/// What `kubectl get node -o wide` shows of it.
 fn node_object(out: &mut String, node: &NodeObject) {
     add(out, format_args!("<p>Node <code>{}</code>", Safe(&node.name)));
     let kubelet = node.kubelet_version.as_ref().map(|version| format!("kubelet {version}"));

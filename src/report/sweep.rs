@@ -32,7 +32,7 @@ pub struct SweepReport {
     /// Why not, then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owned_unknown: Option<String>,
-    /// Of other clusters, or of somebody who tags what is theirs.
+    /// Of other clusters, or of another owner who tags them.
     pub likely_other_owner: Vec<SweptVolume>,
     /// Without a tag.
     pub unknown_owner: Vec<SweptVolume>,

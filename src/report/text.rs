@@ -55,7 +55,7 @@ pub fn time(at: Timestamp) -> String {
 /// The text with every character made visible that could move a cursor, start an escape sequence, forge a line or
 /// turn the direction of writing.
 ///
-/// Mount paths and command names are chosen by whoever runs a container, and the kernel hands them on as they are.
+/// Mount paths and command names are chosen by the users who run containers, and the kernel hands them on as they are.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     if !text.contains(is_harmful) {
@@ -105,7 +105,7 @@ pub fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
     out
 }
 
-/// The text, or its end, which is what tells two paths apart; from a slash on, where that keeps enough of it.
+/// The text, or its end, which is what distinguishes two paths; from a slash on, where that keeps enough of it.
 #[must_use]
 pub fn tail(text: &str, columns: usize, ellipsis: &str) -> String {
     let all = width(text);

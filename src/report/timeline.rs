@@ -1,4 +1,4 @@
-//! A recording as a timeline: what was known when, and what was said when.
+//! A recording as a timeline: what was known when, and what was reported when.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,9 +6,9 @@ use std::fmt::Write;
 use crate::engine::{Engine, Step};
 use crate::facts::{Cause, Lookup, Source};
 use crate::ledger::Change;
-use crate::report::text;
+use crate::report::{ended, text};
 
-/// What has been told so far.
+/// What has been written so far.
 #[derive(Debug, Default)]
 pub struct Timeline {
     unknown: BTreeMap<Source, Cause>,
@@ -42,7 +42,7 @@ impl Timeline {
         }
         for (at, transition) in step.transitions.iter().enumerate() {
             let finding = &transition.finding;
-            // What is confirmed at first sight is told once.
+            // What is confirmed when it is first seen has one line.
             let next = step.transitions.get(at + 1);
             let same = next.is_some_and(|n| n.finding.kind == finding.kind && n.finding.object == finding.object);
             if transition.change == Change::Suspected && same {
@@ -58,12 +58,17 @@ impl Timeline {
                 Change::Expired => "expired",
                 Change::Displaced => "displaced",
             };
-            // What is over is no more so.
-            let over = !matches!(transition.change, Change::Suspected | Change::Confirmed | Change::Escalated);
-            let said = if over { "last message: " } else { "" };
-            line(mark, format!("{} {} ({said}{})", finding.severity.name(), finding.kind, finding.message));
+            // A message is of the present while its finding is raised alone.
+            let what = match transition.change {
+                Change::Suspected | Change::Confirmed | Change::Escalated => finding.message.clone(),
+                Change::Resolved => ended::of(finding, transition.last_raised),
+                Change::Dropped | Change::Unverified | Change::Expired | Change::Displaced => {
+                    format!("last message: {}", finding.message)
+                }
+            };
+            line(mark, format!("{} {} ({what})", finding.severity.name(), finding.kind));
         }
-        // A lookup stands until nobody wants to know any more.
+        // A lookup stands until no detector asks for it.
         for ask in step.lookups.iter().filter(|ask| !self.lookups.contains(ask)) {
             line("lookup", ask.to_string());
         }

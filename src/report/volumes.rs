@@ -1,4 +1,4 @@
-//! What EBS itself counts of each volume: figures for whoever draws them.
+//! What EBS itself counts of each volume: figures for dashboards.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{Exceeded, LatencyBin, OperationCount, VolumeId};
 use crate::view::View;
 
-/// The share of operations that are no slower than the latency that is told.
+/// The share of operations that are no slower than the latency that is reported.
 const SHARE: u64 = 99;
 
 /// One volume. Its counters begin with the attachment.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
 use crate::facts::{
-    Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
+    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
 };
 use crate::finding::Evidence;
 
@@ -396,7 +396,7 @@ impl<'v, T> Known<'v, T> {
         }
     }
 
-    /// The value itself. Whoever handles the error says what is not evaluated for it.
+    /// The value itself. The caller that handles the error says what is not evaluated for it.
     ///
     /// # Errors
     /// Why it is unknown.
@@ -497,7 +497,7 @@ impl<'v, T> Paired<'v, T> {
 pub struct KnownPair<'v, T>(Result<Paired<'v, T>, &'v Unknown>);
 
 impl<'v, T> KnownPair<'v, T> {
-    /// Both values. Whoever handles the error says what is not evaluated for it.
+    /// Both values. The caller that handles the error says what is not evaluated for it.
     ///
     /// # Errors
     /// Why the value now is unknown.
@@ -512,10 +512,16 @@ impl<T> Seen<'_, T> {
     pub fn no(&self) -> No {
         No::by(self.source, self.at)
     }
+
+    /// Evidence that something is absent: wording of an absence takes the proof, and no detector has one of a list with gaps.
+    #[must_use]
+    pub fn says_absent(&self, _: Absent, fact: impl Into<String>) -> Evidence {
+        self.says(fact)
+    }
 }
 
 impl<'v, K: Ord, V> Seen<'v, Inventory<K, V>> {
-    /// Whether the list has this key: a list that is not whole does not tell that it has not.
+    /// Whether the list has this key: a list that is not whole does not show that it lacks one.
     pub fn find(&self, key: &K) -> Tri<&'v V> {
         self.present(self.value.lacks(key).map(drop))
     }

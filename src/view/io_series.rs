@@ -11,7 +11,7 @@ const SPACING: Duration = Duration::from_secs(600);
 
 /// A span of what the instance was asked for is no shorter.
 const SPAN: Duration = Duration::from_secs(300);
-/// After a longer one, as of an agent that was stopped for a while, nobody knows what is now.
+/// After a longer one, as of an agent that was stopped for a while, the present is not known.
 const MAX_RECENT: Duration = Duration::from_secs(1_200);
 /// A day and a bit in spans of that length: what EC2 promises an instance, it promises for a day.
 const SPANS: usize = 290;
@@ -46,7 +46,7 @@ pub struct KnownType {
     pub at: NodeTime,
 }
 
-/// Who tells a volume's type.
+/// The source of a volume's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeSource {
     /// A class of the cluster.
@@ -56,7 +56,7 @@ pub enum TypeSource {
 }
 
 impl TypeSource {
-    /// For so long a type holds as it was told: it can be changed while the volume is in use.
+    /// For so long a type holds as it was read: it can be changed while the volume is in use.
     fn holds(self) -> Duration {
         match self {
             Self::Cluster => Duration::from_secs(3600),
@@ -129,7 +129,7 @@ impl VolumeSeries {
         self.samples.iter().copied()
     }
 
-    /// The volume's type, where it was told lately.
+    /// The volume's type, where it was read lately.
     #[must_use]
     pub fn known(&self, now: NodeTime) -> Option<&KnownType> {
         self.known.as_ref().filter(|known| now.since(&known.at).is_some_and(|age| age < known.source.holds()))
@@ -330,7 +330,7 @@ mod tests {
             let within = series.instance().within(Duration::from_secs(3600 * hours));
             within.map(|span| (span.from.as_secs(), span.to.as_secs(), span.requests)).collect::<Vec<_>>()
         };
-        // Of an hour before we looked, the counters tell.
+        // Of the hour before the first look, the counters are evidence.
         series.follow(&disk(1, 7_200), at(3_600));
         assert_eq!((spans(&series, 24), series.instance().last()), (vec![(0, 3_600, 7_200)], None));
         for up in (3_610..=4_300).step_by(10) {
@@ -345,7 +345,7 @@ mod tests {
             series.follow(&disk(1, 8_600), at(up));
         }
         assert_eq!((spans(&series, 48).len(), spans(&series, 24).first().unwrap().0), (SPANS, 113_700));
-        // Nobody looked for half an hour.
+        // No look for half an hour.
         series.follow(&disk(1, 8_600), at(202_000));
         assert_eq!(series.instance().last(), None);
     }
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn another_disk_or_a_counter_that_went_back_begins_anew() {
+    fn another_disk_or_a_counter_that_went_back_begins_again() {
         let mut series = IoSeries::default();
         series.follow(&disk(1, 50), at(0));
         let by = Evidence { source: Source::StorageClasses, fact: "gp2".into(), at: Timestamp::UNIX_EPOCH };

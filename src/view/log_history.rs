@@ -29,7 +29,7 @@ pub struct Came {
     pub by: Duration,
 }
 
-/// What the mounts of a filesystem tell of a line about it.
+/// What the mounts of a filesystem show of a line about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountsSince {
     /// One of them was there before the line came, and still is.
@@ -40,7 +40,7 @@ pub enum MountsSince {
     Unclear,
 }
 
-/// What the kernel's own count of kills tells of a line about one.
+/// What the kernel's own count of kills shows of a line about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// It grew by as many as there are lines.

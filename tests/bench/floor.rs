@@ -81,7 +81,7 @@ fn list(dir: &OwnedFd, buffer: &mut [u8]) {
     }
 }
 
-/// Tells whoever traces us that the next part begins.
+/// Marks for a tracer that the next part begins.
 pub fn mark(part: usize) {
     let _ = nix::unistd::access(format!("{MARK}{part}").as_str(), nix::unistd::AccessFlags::F_OK);
 }

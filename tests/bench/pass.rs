@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` prints the tables of docs/benchmarks.md. A harness of its own and not criterion: what counts is
 //! a ratio of two things on a machine that is shared, so each floor is timed right beside its pass, in CPU time
-//! of this thread, and the median of many rounds is told.
+//! of this thread, and the median of many rounds is printed.
 //!
 //! Which files a pass reads is not known here but asked of the kernel: `strace` lists what this program opens
 //! while it makes its passes. Other uses: `pass tree DIR usual|largest` writes a tree, `pass passes DIR N` makes
@@ -155,16 +155,7 @@ fn one_step(engine: &mut Engine, at: NodeTime, seen: Vec<barnacle::facts::Observ
 }
 
 fn host(root: &Arc<Root>) -> Host {
-    let settings = HostSettings {
-        kubelet_root: "/var/lib/kubelet".into(),
-        kubelet_config: None,
-        image_root: None,
-        state_dir: None,
-        node_name: None,
-        probe_xfs: false,
-        nvme_stats: None,
-        unrestricted_thread: None,
-    };
+    let settings = HostSettings::new("/var/lib/kubelet");
     Host::new(Arc::clone(root), settings)
 }
 

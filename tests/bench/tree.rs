@@ -304,7 +304,7 @@ impl Node {
         Ok(())
     }
 
-    /// The volume of the system with its partitions, the data volumes, and eight loop devices that nobody uses.
+    /// The volume of the system with its partitions, the data volumes, and eight loop devices that are not in use.
     fn disks(&self) -> io::Result<()> {
         self.names("sys/class", "block bdi mem net tty")?;
         for disk in 0..=self.shape.volumes {

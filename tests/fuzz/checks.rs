@@ -463,7 +463,7 @@ pub fn threshold(bytes: &[u8]) {
         let Some(value) = value else { continue };
         assert!(sane(&value), "{value:?}");
         if let ThresholdValue::Percentage(_) = value {
-            // A share of 2^63 bytes has one bit less than a float can tell from the whole.
+            // A share of 2^63 bytes has one bit less than a float can distinguish from the whole.
             assert!(value.of(MAX) <= MAX.saturating_add(1) && value.of(0) == 0);
         }
     }

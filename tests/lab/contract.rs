@@ -68,7 +68,7 @@ pub fn proofs() -> Result<()> {
     Ok(())
 }
 
-/// A server whose etcd tells it no progress says so instead of a list.
+/// A server whose etcd reports no progress says so instead of a list.
 fn streams(admin: &Client) -> Result<bool> {
     let path =
         "/api/v1/nodes?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";

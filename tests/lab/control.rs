@@ -54,7 +54,7 @@ impl ControlPlane {
         let mut tries = 1;
         loop {
             match Self::try_start(&programs) {
-                // Somebody took a port between our look and its use.
+                // Another program took a port between our look and its use.
                 Err(why) if tries < 3 && format!("{why:#}").contains("address already in use") => tries += 1,
                 other => return other,
             }
@@ -197,7 +197,7 @@ impl ControlPlane {
         whole.lines().map(|line| serde_json::from_str(line).with_context(|| format!("audit.log: {line}"))).collect()
     }
 
-    /// From now on nobody but the caller changes objects.
+    /// From now on only the caller changes objects.
     pub fn hold_controllers(&self) -> Result<()> {
         self.controllers.signal(Signal::SIGSTOP)?;
         self.scheduler.signal(Signal::SIGSTOP)
@@ -221,7 +221,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Nobody listens on the API's port, until [`Self::start_api`].
+    /// No server listens on the API's port, until [`Self::start_api`].
     pub fn stop_api(&mut self) -> Result<()> {
         self.api.stop()
     }
@@ -326,7 +326,7 @@ fn owned_program(programs: &Path, name: &str) -> Command {
 }
 
 fn answers(programs: &Path, scratch: &Scratch, admin: &Path, port: u16) -> bool {
-    // Far cheaper than a kubectl that finds nobody.
+    // Far cheaper than a kubectl that finds no server.
     TcpStream::connect(("127.0.0.1", port)).is_ok()
         && run_kubectl(programs, scratch, admin, &["get", "--raw", "/readyz", "--request-timeout=5s"], "").is_ok()
 }

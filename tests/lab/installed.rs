@@ -151,14 +151,14 @@ fn has_conditions(plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// An hour forth and back again: what stands is neither moved nor told anew.
+/// An hour forth and back again: what stands is neither moved nor published again.
 fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let said = || -> Result<(Vec<Value>, usize)> {
         let all = plane.get(&["node", NAME])?["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let ours = all.iter().filter(|c| c["type"].as_str().is_some_and(|of| of.starts_with("Barnacle")));
         let times = ours.map(|c| c["lastTransitionTime"].clone()).collect();
         let events = plane.get(&["events.events.k8s.io", "-A"])?["items"].as_array().cloned().unwrap_or_default();
-        // That nobody keeps this machine's clock is told when it has been so for a minute, which may be now.
+        // That no time source disciplines this clock is reported when it has been so for a minute, which may be now.
         let ours = |event: &&Value| event["reportingController"] == "barnacle-agent" && event["reason"] != "ClockDrift";
         Ok((times, events.iter().filter(ours).count()))
     };
@@ -233,7 +233,7 @@ fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> 
                 bail!("{source} is known inside, and {} does not show it: {value}", names(profiles))
             }
             (Ok(_), Ok(_)) => {}
-            // What our own directory tells: on the host nobody asked for one.
+            // What our own directory shows: on the host none was asked for.
             (Ok(_), Err(_)) if matches!(source, Source::BootHistory | Source::XfsProbe) => {}
             (Err(inside), Err(outside)) => ensure!(inside == outside, "{source}: {inside} inside, {outside} outside"),
             (inside, outside) => bail!("{source}: {inside:?} inside, {outside:?} on the host"),

@@ -84,7 +84,7 @@ const ON_6_1: &[Proof] = &[
         kind: "StalledIo",
         words: "vol-00000000000000007",
         setup: "for n in 7 8; do mapped $n 64M && pod_stage $n ext4; done",
-        // Whenever somebody looks there is something on its way, and it arrives.
+        // Whenever the agent looks there is something on its way, and it arrives.
         near: "mapped_slow 8 1000; (while [ ! -e /tmp/enough ]; do dd if=/dev/zero of=$(pod_volume 8)/mount/f bs=4k count=1 oflag=direct; done) \
                >/dev/null 2>&1 &",
         raise: "touch /tmp/enough; dmsetup suspend --nolockfs --noudevsync mapped-7

@@ -1,4 +1,4 @@
-//! Proofs against pieces that nobody here wrote: a kernel, a control plane, a node.
+//! Proofs against pieces that are not ours: a kernel, a control plane, a node.
 //!
 //! `tests/run lab` runs all parts, `tests/run lab PART…` some. Each part starts what it needs, proves one thing after
 //! another on it, and takes it down. `tests/lab/shell` opens the same pieces for a person.

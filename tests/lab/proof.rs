@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// So long do negative cases stand: longer than a reading of every source that they concern takes to come round.
 const NEAR: Duration = Duration::from_secs(35);
 
-/// The same where nobody waits: a kill is news for ten minutes, and must then be quiet for ten.
+/// The same without waiting: a kill is news for ten minutes, and must then be quiet for ten.
 const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Holds all proofs against one kernel and one agent, together: most of the time is spent waiting.

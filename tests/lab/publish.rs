@@ -1,4 +1,4 @@
-//! What the API server shows and is told: an agent with the rights of `daemonset/` against a real control plane.
+//! What the API server shows and receives: an agent with the rights of `daemonset/` against a real control plane.
 
 mod agent;
 mod numbers;
@@ -337,7 +337,7 @@ fn api_restarted(ground: &mut Ground) -> Result<()> {
 }
 
 fn compacted(ground: &mut Ground) -> Result<()> {
-    // The whole list anew, as the first events of a watch.
+    // The whole list again, as the first events of a watch.
     let begun = |ground: &Ground| -> Result<usize> {
         let of_pods = |event: &&Value| {
             let uri = event["requestURI"].as_str().unwrap_or_default();

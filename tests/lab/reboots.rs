@@ -18,7 +18,7 @@ pub fn proofs() -> Result<()> {
     start(&mut vm, "")?;
     none(&vm, "a first boot")?;
 
-    // As systemd does at a shutdown: everybody is told, then the power goes.
+    // As systemd does at a shutdown: all processes get a signal, then the power goes.
     vm.sh("kill $(cat /tmp/barnacle.pid); until_true 30 gone $(cat /tmp/barnacle.pid); umount /var/lib/barnacle")?;
     let mut vm = vm.crash(&options)?;
     vm.sh("state_disk")?;

@@ -15,7 +15,7 @@ use client::{By, Client};
 
 const DAEMONSET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset");
 
-/// Everybody who asks, on a control plane with what is installed.
+/// Every account that asks, on a control plane with what is installed.
 struct Ground {
     plane: ControlPlane,
     /// The administrator.
@@ -102,7 +102,7 @@ fn status(node: &str) -> String {
     format!("/api/v1/nodes/{node}/status")
 }
 
-/// Tells what would come of it.
+/// Prints what would come of it.
 fn dry(node: &str) -> String {
     format!("{}?dryRun=All", status(node))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
-/// A directory that goes with its owner. What a crash left is removed by whoever comes next: its lock is free.
+/// A directory that goes with its owner. What a crash left is removed by the next run: its lock is free.
 pub struct Scratch {
     path: PathBuf,
     _lock: File,
@@ -43,7 +43,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         match std::env::var_os("BARNACLE_LAB_KEEP") {
-            // Under another name, where nobody sweeps.
+            // Under another name, which is never swept.
             Some(_) => {
                 let kept = std::env::temp_dir().join(format!("barnacle-kept-{}", std::process::id()));
                 let _ = fs::create_dir_all(&kept);
@@ -55,7 +55,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A directory whose lock nobody holds belongs to nobody. One without a lock file is being made right now.
+/// A directory whose lock is free has no owner. One without a lock file is being made right now.
 fn sweep(all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)? {
         let path = entry?.path();

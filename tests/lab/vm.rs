@@ -122,7 +122,7 @@ impl Vm {
         Self::start(options, scratch)
     }
 
-    /// Pulls the plug and starts anew; only the disks are kept.
+    /// Pulls the plug and starts again; only the disks are kept.
     pub fn crash(mut self, options: &Options) -> Result<Self> {
         self.qemu.kill()?;
         self.qemu.wait()?;
@@ -292,7 +292,7 @@ impl Vm {
         Ok(stdout.trim_end().to_owned())
     }
 
-    /// Seconds between a command's `event` line and a moment here, as two clocks tell that are compared now.
+    /// Seconds between a command's `event` line and a moment here, by two clocks that are compared now.
     pub fn since(&mut self, said: &str, seen: SystemTime) -> Result<f64> {
         let event = said.lines().find_map(|line| line.strip_prefix("event ")).context("the command told no event")?;
         let event: f64 = event.parse().with_context(|| event.to_owned())?;

@@ -17,7 +17,7 @@ pub struct Watch {
     address: String,
 }
 
-/// A finding, as the report tells it.
+/// A finding, as the report has it.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub kind: String,

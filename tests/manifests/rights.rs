@@ -155,7 +155,7 @@ fn each_policy_denies_and_fails_closed() {
     }
 }
 
-/// Whatever a role lets somebody write, a policy looks at.
+/// A policy looks at everything that a role lets an account write.
 #[test]
 fn each_right_to_write_has_its_policy() {
     for (part, policies) in [("base", objects("base/policies.yaml")), ("cluster", Vec::new())] {

@@ -45,7 +45,7 @@ fn boot(state: &Path) -> Option<Value> {
 }
 
 #[test]
-fn it_answers_on_every_path_and_ends_when_told_to() {
+fn it_answers_on_every_path_and_ends_at_a_signal() {
     let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
     let mut agent = run(&tree, state.path(), address);
     for path in ["/healthz", "/readyz", "/metrics", "/", "/api/v1/report"] {

@@ -143,7 +143,7 @@ fn check(state: &tempfile::TempDir) -> serde_json::Value {
 }
 
 #[test]
-fn check_looks_itself_whoever_answers_on_the_agents_socket() {
+fn check_looks_itself_whatever_answers_on_the_agents_socket() {
     let strangers = [
         ("none", tempfile::tempdir().unwrap(), "no agent runs here (nothing listens on"),
         ("garbage", says(b"\x00\xff\x00\xff"), "not an HTTP reply"),

@@ -1,4 +1,4 @@
-//! Whoever can reach the agent's addresses: many connections, idle, half sent and greedy ones, and its socket.
+//! Clients that can reach the agent's addresses: many connections, idle, half sent and greedy ones, and its socket.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -92,7 +92,7 @@ fn agent_arguments<'a>(tree: &'a Tree, state: &'a Path) -> [&'a str; 9] {
     ]
 }
 
-/// The kubelet asks the node's own address, and a person the loopback: both answer whoever else is there.
+/// The kubelet asks the node's own address, and a person the loopback: both answer whatever else connects.
 fn answers_the_node(what: &str) {
     for address in [NODE, LOOPBACK] {
         let begun = Instant::now();
@@ -282,7 +282,7 @@ fn check(state: &Path, listen: &str) -> Value {
 }
 
 #[test]
-fn check_asks_the_agent_by_its_socket_whoever_has_the_port() {
+fn check_asks_the_agent_by_its_socket_whatever_has_the_port() {
     let state = tempfile::tempdir().unwrap();
     let impostor = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = impostor.local_addr().unwrap().to_string();

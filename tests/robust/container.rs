@@ -333,7 +333,7 @@ fn without_the_hosts_network_connections_are_not_counted() {
 }
 
 #[test]
-fn a_state_directory_elsewhere_does_not_tell_of_the_kubelets_disk() {
+fn a_state_directory_elsewhere_does_not_show_the_kubelets_disk() {
     in_own_namespace(|| {
         let container = Container::new();
         let other = container.at(container.state().strip_prefix("/").unwrap().to_str().unwrap());
@@ -384,7 +384,7 @@ fn directories_that_follow_the_host_are_looked_into() {
 }
 
 #[test]
-fn the_agent_in_a_container_is_woken_writes_its_state_and_ends_when_told() {
+fn the_agent_in_a_container_is_woken_writes_its_state_and_ends_at_a_signal() {
     let machine = Machine::start();
     in_own_namespace(|| {
         let mut container = Container::new();

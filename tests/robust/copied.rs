@@ -44,7 +44,7 @@ fn booted_at(second: u32) -> Edit {
 const OOM: &str = "6,900,5939000000,-;oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,\
                    global_oom,task_memcg=/system.slice/chronyd.service,task=chronyd,pid=512,uid=996\n";
 
-/// The machine was up for 100 minutes and ran out of memory one minute before the copy was made. Whoever reads it may have
+/// The machine was up for 100 minutes and ran out of memory one minute before the copy was made. Its reader may have
 /// booted later or days ago.
 #[test]
 fn what_happened_just_before_a_copy_is_news_whenever_it_is_read() {

@@ -68,7 +68,7 @@ fn the_agent_serves_on_while_a_file_hangs_and_reads_it_again_when_it_comes_back(
 }
 
 #[test]
-fn the_agent_ends_when_told_to_though_a_file_hangs() {
+fn the_agent_ends_at_a_signal_though_a_file_hangs() {
     in_own_namespace(|| {
         let tree = Tree::whole();
         let Some(_hung) = Hung::over(&tree.at("proc/loadavg")) else { return };

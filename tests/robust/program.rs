@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use serde_json::Value;
 
-/// Nobody, to whom no file of ours is open that is not open to all.
+/// The user nobody, who may open no file of ours that is not open to all.
 const NOBODY: u32 = 65534;
 
 /// A running barnacle. It is killed when it is dropped.
@@ -66,7 +66,7 @@ impl Program {
     }
 
     pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
-        // Into files: a pipe that nobody reads would hold the program up.
+        // Into files: a pipe without a reader would hold the program up.
         let out = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(out.path().join(name)).unwrap());
         command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());

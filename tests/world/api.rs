@@ -57,7 +57,7 @@ struct State {
     uninstalled: BTreeSet<&'static str>,
     /// Whether streaming lists are done.
     streams: bool,
-    /// A token and whether its owner may do anything; nobody is asked for one while there is none.
+    /// A token and whether its owner may do anything; no client needs one while there is none.
     tokens: Vec<(String, bool)>,
 }
 
@@ -154,7 +154,7 @@ impl Api {
         self.shared.lock().streams = false;
     }
 
-    /// From now on only whoever has a token is let in, and may do everything or nothing.
+    /// From now on only a client with a token is let in, and may do everything or nothing.
     pub fn token(&self, token: &str, everything: bool) {
         self.shared.lock().tokens.push((token.to_owned(), everything));
     }
@@ -200,7 +200,7 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    /// Changes objects and tells the watches.
+    /// Changes objects and sends that to the watches.
     fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
         let mut state = self.lock();
         let done = change(&mut state.store);

@@ -21,7 +21,7 @@ pub struct Volume {
     pub attached: Vec<(String, String, &'static str)>,
 }
 
-/// One of 10 GiB that is attached nowhere and belongs to nobody.
+/// One of 10 GiB that is attached nowhere and has no owner.
 pub fn volume(id: &str) -> Volume {
     Volume {
         id: id.to_owned(),
@@ -81,7 +81,7 @@ pub struct Call {
     pub filters: BTreeMap<String, Vec<String>>,
     pub max_results: Option<usize>,
     pub token: Option<String>,
-    /// Whether somebody signed it.
+    /// Whether it is signed.
     pub signed: bool,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barnacle::agent::schedule::Schedule;
-use barnacle::agent::state::StateDir;
+use barnacle::agent::state::{MachineIds, StateDir};
 use barnacle::collect::cluster::{Object, read_object, read_pods};
 use barnacle::collect::host::root::Root;
 use barnacle::collect::kubelet::configz::{Due, Pace, parse_configz};
@@ -131,7 +131,7 @@ impl World {
         self.answers = RefCell::default();
     }
 
-    /// The machine goes down, told or not, and an agent starts in its next boot.
+    /// The machine goes down, with a shutdown or without, and an agent starts in its next boot.
     pub fn reboot(&mut self, second: u64, boot_id: &str, stopped: bool) {
         let now = self.node_time(second);
         if stopped {
@@ -282,21 +282,12 @@ fn node_time(dir: &Path, second: u64, (begun, up): (u64, u64)) -> NodeTime {
 
 fn host(dir: &Path) -> Host {
     let root = Arc::new(Root::open(dir).unwrap());
-    let settings = HostSettings {
-        kubelet_root: "/var/lib/kubelet".into(),
-        kubelet_config: None,
-        image_root: None,
-        state_dir: None,
-        node_name: None,
-        probe_xfs: false,
-        nvme_stats: None,
-        unrestricted_thread: None,
-    };
+    let settings = HostSettings::new("/var/lib/kubelet");
     Host::new(root, settings)
 }
 
 fn open_state(dir: &Path, now: NodeTime) -> (StateDir, LedgerState) {
-    StateDir::open(Some(&dir.join("state")), now)
+    StateDir::open(Some(&dir.join("state")), now, MachineIds::default())
 }
 
 pub fn apply(dir: &Path, edits: &[Edit]) {

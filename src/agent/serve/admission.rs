@@ -14,7 +14,7 @@ const KEPT_FOR_OWN: usize = 4;
 /// Connections of one peer.
 const MOST_OF_A_PEER: usize = 4;
 
-/// Whoever counts as one: an address of IPv4, a /64 of IPv6, or this machine's loopback.
+/// What counts as one client: an address of IPv4, a /64 of IPv6, or this machine's loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Peer {
     address: IpAddr,

@@ -23,7 +23,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Where no connection can be accepted (no descriptor, no memory) it is tried again after this time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
-/// And is logged again after this time: whoever fills the table of descriptors must not fill the log as well.
+/// And is logged again after this time: a client that fills the table of descriptors must not fill the log as well.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Serves an address for as long as the program runs. A port that is in use leaves the node watched all the same.

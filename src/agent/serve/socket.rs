@@ -103,7 +103,7 @@ fn make(path: &Path, replace: Replace) -> Bound {
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // The kernel gives the file the mode of the socket, so at no time may anyone else connect.
+    // The kernel gives the file the mode of the socket, so at no time may another user connect.
     fchmod(&made, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(made.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&made, Backlog::new(16)?)?;
@@ -154,7 +154,7 @@ async fn accept(shared: &Shared, listener: &UnixListener) {
     }
 }
 
-/// The user of the process at the other end, by the kernel's word.
+/// The user of the process at the other end, as the kernel reports it.
 #[must_use]
 pub fn peer(stream: &UnixStream) -> Option<u32> {
     stream.peer_cred().ok().map(|of| of.uid())

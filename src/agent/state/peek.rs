@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{MAX_BYTES, begin, whole};
+use super::boots::{begin, expect_same_machine};
+use super::file::{MAX_BYTES, whole};
+use super::{MachineIds, why_of_another};
 use crate::collect::clock::boots_alike;
 use crate::facts::{BootHistory, BootId, Cause, NodeTime, Observation, Reading, Unknown};
 
@@ -20,8 +22,8 @@ pub struct Peek(Option<Result<BootHistory, Unknown>>);
 impl Peek {
     /// Reads the file in this directory; without a directory the source keeps its own reason.
     #[must_use]
-    pub fn at(dir: Option<&Path>, now: NodeTime) -> Self {
-        Self(dir.map(|dir| read(&dir.join("state.json"), now)))
+    pub fn at(dir: Option<&Path>, now: NodeTime, here: &MachineIds) -> Self {
+        Self(dir.map(|dir| read(&dir.join("state.json"), now, here)))
     }
 
     /// Puts the boots, or the reason, in the place of the source that only the state file can answer.
@@ -35,7 +37,7 @@ impl Peek {
     }
 }
 
-fn read(file: &Path, now: NodeTime) -> Result<BootHistory, Unknown> {
+fn read(file: &Path, now: NodeTime, here: &MachineIds) -> Result<BootHistory, Unknown> {
     if now.boot == BootId::default() {
         return Err(boots_alike(Cause::Failed));
     }
@@ -63,28 +65,21 @@ fn read(file: &Path, now: NodeTime) -> Result<BootHistory, Unknown> {
         ));
     }
     let malformed = |error| unknown(Cause::Malformed, &format!("expected the agent's state file: {error}"));
-    let mut boots = whole(&text).map_err(malformed)?.boots;
+    let kept = whole(&text).map_err(malformed)?;
+    if let Some(why) = why_of_another(&kept, here, now) {
+        return Err(unknown(Cause::Failed, &why));
+    }
+    let mut boots = kept.boots;
     if boots.boots.is_empty() {
         return Err(unknown(Cause::Malformed, "expected at least the boot in which an agent wrote it"));
     }
     match boots.boots.iter().position(|boot| boot.id == now.boot) {
         // Boots after the one of a copy are in its future.
         Some(this) => boots.boots.truncate(this.saturating_add(1)),
-        None => expect_same_machine(&boots, now).map_err(|why| unknown(Cause::Failed, &why))?,
+        None => expect_same_machine(&boots, now, Duration::ZERO).map_err(|why| unknown(Cause::Failed, &why))?,
     }
     begin(&mut boots, now);
     Ok(boots)
-}
-
-/// Refuses a history that goes on in another boot after this one began: no machine is in two boots at a time.
-fn expect_same_machine(boots: &BootHistory, now: NodeTime) -> Result<(), String> {
-    let booted = now.wall_at(Duration::ZERO);
-    let Some(last) = boots.boots.last().filter(|last| last.last_seen > booted) else { return Ok(()) };
-    Err(format!(
-        "is not of this machine, or of a later time: it has boot {} at {:.0}, and this machine began boot {} at {booted:.0}, \
-         which is not in it; name the state directory that belongs to it",
-        last.id, last.last_seen, now.boot
-    ))
 }
 
 #[cfg(test)]
@@ -105,7 +100,7 @@ mod tests {
     fn seen(dir: Option<&Path>) -> Reading<BootHistory> {
         let own = Unknown::new(Cause::Unsupported, "no state directory");
         let mut seen = [Observation::unknown(Source::BootHistory, own)];
-        Peek::at(dir, now()).replace(&mut seen, now());
+        Peek::at(dir, now(), &MachineIds::default()).replace(&mut seen, now());
         let [Observation::BootHistory(reading)] = seen else { panic!("another source") };
         reading
     }
@@ -202,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_the_id_of_another_machine_is_refused_whatever_its_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{{\"version\":1,\"machine\":{{\"instance\":\"i-00000000000000001\"}},\"boots\":{{\"boots\":[{}]}}}}",
+            boot("00000000-0000-4000-8000-00000000000a", "2023-11-14T01:00:00Z")
+        );
+        fs::write(dir.path().join("state.json"), text).unwrap();
+        let known = |id: &str| read(&dir.path().join("state.json"), now(), &MachineIds::of_instance(id));
+        assert!(known("i-00000000000000001").is_ok());
+        let why = known("i-00000000000000002").unwrap_err().why;
+        assert!(why.contains("i-00000000000000001 wrote it, and this is i-00000000000000002"), "{why}");
+    }
+
+    #[test]
     fn without_a_boot_id_this_boot_is_not_another_one() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(
@@ -212,7 +221,7 @@ mod tests {
         .unwrap();
         let now = NodeTime { boot: BootId::default(), ..now() };
         let mut seen = [Observation::unknown(Source::BootHistory, Unknown::not_asked())];
-        Peek::at(Some(dir.path()), now).replace(&mut seen, now);
+        Peek::at(Some(dir.path()), now, &MachineIds::default()).replace(&mut seen, now);
         let [Observation::BootHistory(reading)] = seen else { panic!("another source") };
         assert!(reading.known().unwrap_err().why.contains("boot id"), "{reading:?}");
     }

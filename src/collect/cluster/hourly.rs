@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::backoff::{Backoff, spread};
 use super::mailbox::Mailbox;
 use super::objects::{self, RawCniNode, RawConfigMap, RawCsiNode, RawDaemonSet};
 use crate::collect::clock::Clock;
 use crate::facts::{Cause, CniNode, CsiNode, NodeTime, Observation, Reading, Source, Unknown, VpcCniConfig};
 use crate::kube_api::{Api, ApiError};
+use crate::pacing::{Backoff, spread};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// What failed is tried again no later than this.

@@ -16,8 +16,9 @@ use crate::facts::{
     VolumeClass,
 };
 use crate::kube_api::{Api, ApiError, name_in_path};
+use crate::pacing::TokenBucket;
 
-/// An answer that nobody asked for again is forgotten: longer than the longest time until a lookup is put again.
+/// An answer that no lookup asked for again is forgotten: longer than the longest time until a lookup is put again.
 const KEPT: Duration = Duration::from_secs(650);
 /// Requests at once. Many volumes that go wrong together are two lookups each.
 pub const BURST: u32 = 80;
@@ -36,41 +37,21 @@ struct AnswerCache {
     former_pods: Kept<Pod>,
 }
 
-/// A share of the API server's time.
-#[derive(Debug)]
-pub struct TokenBucket {
-    /// Requests that may be made now.
-    pub tokens: f64,
-    since: Duration,
+/// The budget of requests to the API server, full at this time since boot.
+#[must_use]
+pub fn budget(now: Duration) -> TokenBucket {
+    TokenBucket::full(BURST, REFILL, now)
 }
 
-impl TokenBucket {
-    /// A full one, at this time since boot.
-    #[must_use]
-    pub fn full(now: Duration) -> Self {
-        Self { tokens: f64::from(BURST), since: now }
+fn take(bucket: &mut TokenBucket, now: NodeTime) -> Result<(), Unknown> {
+    if bucket.take(now.up, 0) {
+        return Ok(());
     }
-
-    /// Adds what was earned until this time since boot.
-    pub fn refill(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.since);
-        self.tokens = (self.tokens + passed.div_duration_f64(REFILL)).min(f64::from(BURST));
-        self.since = now;
-    }
-
-    fn take(&mut self, now: NodeTime) -> Result<(), Unknown> {
-        self.refill(now.up);
-        if self.tokens < 1.0 {
-            let why =
-                format!("not asked: the budget of {BURST} requests, one more each {} s, is used up", REFILL.as_secs());
-            return Err(Unknown::new(crate::facts::Cause::NotAsked, why));
-        }
-        self.tokens -= 1.0;
-        Ok(())
-    }
+    let why = format!("not asked: the budget of {BURST} requests, one more each {} s, is used up", REFILL.as_secs());
+    Err(Unknown::new(crate::facts::Cause::NotAsked, why))
 }
 
-/// Answers lookups for ever; those that wait together are told together.
+/// Answers lookups as long as the agent runs; those that wait together are answered together.
 pub(super) async fn answer(
     api: Api,
     clock: Clock,
@@ -79,12 +60,12 @@ pub(super) async fn answer(
     csi_node: CsiNodeRead,
 ) {
     let mut cache = AnswerCache::default();
-    let mut bucket = TokenBucket::full(clock.now().up);
+    let mut bucket = budget(clock.now().up);
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
             if lookup == Lookup::CsiNode {
-                if bucket.take(clock.now()).is_ok()
+                if bucket.take(clock.now().up, 0)
                     && let Some(observation) = hourly::csi_node(&api, clock, &csi_node).await
                 {
                     mailbox.put(observation);
@@ -103,7 +84,7 @@ pub(super) async fn answer(
 impl AnswerCache {
     async fn answer(&mut self, api: &Api, clock: Clock, bucket: &mut TokenBucket, lookup: Lookup) {
         let now = clock.now();
-        let allowed = bucket.take(now);
+        let allowed = take(bucket, now);
         let refused = allowed.is_err();
         match lookup {
             Lookup::VolumeAttachment(name) => {
@@ -203,19 +184,19 @@ mod tests {
 
     #[test]
     fn the_budget_lets_a_burst_through_and_then_one_each_two_minutes() {
-        let mut bucket = TokenBucket::full(at(0).up);
+        let mut bucket = budget(at(0).up);
         for _ in 0..BURST {
-            assert_eq!(bucket.take(at(0)), Ok(()));
+            assert_eq!(take(&mut bucket, at(0)), Ok(()));
         }
-        assert!(bucket.take(at(119)).is_err());
-        assert_eq!(bucket.take(at(120)), Ok(()));
-        assert!(bucket.take(at(121)).is_err());
+        assert!(take(&mut bucket, at(119)).is_err());
+        assert_eq!(take(&mut bucket, at(120)), Ok(()));
+        assert!(take(&mut bucket, at(121)).is_err());
         // A clock that goes backwards gives nothing.
-        assert!(bucket.take(at(5)).is_err());
+        assert!(take(&mut bucket, at(5)).is_err());
     }
 
     #[test]
-    fn what_nobody_asks_for_any_more_is_forgotten() {
+    fn what_no_lookup_asks_for_any_more_is_forgotten() {
         let mut kept: Kept<u8> = BTreeMap::from([
             ("old".to_owned(), (Answer::Found(1), at(0))),
             ("new".to_owned(), (Answer::NotFound, at(600))),

@@ -66,7 +66,7 @@ impl Names for NodeLabels {
     }
 }
 
-/// Quantities of a Node, whose names are anyone's.
+/// Quantities of a Node, whose names any client may choose.
 #[derive(Clone, Debug, Default)]
 struct Resources;
 
@@ -114,7 +114,7 @@ impl ObjectMeta {
         self.owner().map(|owner| short(format!("{}/{}", owner.kind, owner.name)))
     }
 
-    /// Of a static pod's mirror on this node: the UID of the Node that owns it, and the manifest's hash. Anyone may write the
+    /// Of a static pod's mirror on this node: the UID of the Node that owns it, and the manifest's hash. Any client may write the
     /// annotation, so without that owner it says nothing.
     fn mirror(&self, node: Option<&str>) -> Result<Option<(String, String)>, Unknown> {
         let Some(hash) = self.annotations.as_ref().and_then(|annotations| annotations.mirror.as_deref()) else {
@@ -398,7 +398,7 @@ impl ContainerStatus {
     }
 }
 
-/// So many containers of a pod are named.
+/// Statuses of this many containers are kept of one pod.
 const MAX_CONTAINERS: usize = 32;
 
 /// What is kept of a pod.

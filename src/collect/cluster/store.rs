@@ -1,4 +1,4 @@
-//! What one watch has been told of, each object once.
+//! What one watch has received, each object once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const MAX_BROKEN: usize = 1000;
 pub(super) trait Kept: PartialEq {
     /// The namespace whose share it counts to.
     fn namespace(&self) -> &str;
-    /// Bytes beside what tells it from others.
+    /// Bytes beside what identifies it.
     fn extra_bytes(&self) -> usize;
     /// It without those, for this reason.
     fn without_extra(&self, why: Unknown) -> Self;
@@ -167,7 +167,7 @@ impl<T> Store<T> {
         self.gave_up || self.is_cut
     }
 
-    /// Of a watch of one name: what there is. An object and its successor of the same name are told one after the other.
+    /// Of a watch of one name: what there is. An object and its successor of the same name arrive one after the other.
     pub fn only(&self) -> Result<Option<&T>, Unknown> {
         if let Some(why) = self.broken.values().next().or(self.broken_more.as_ref()) {
             return Err(why.clone());

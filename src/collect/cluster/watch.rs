@@ -13,17 +13,17 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::backoff::{Backoff, spread};
 use super::mailbox::Mailbox;
 use super::objects::Object;
 use super::store::{Kept, Store};
 use crate::collect::clock::Clock;
 use crate::facts::{Cause, NodeTime, Observation, Source, Unknown};
 use crate::kube_api::{Api, ApiError, Lines, MAX_OBJECT_BYTES, Piece, WatchLine, first_value, short_message};
+use crate::pacing::{Backoff, spread};
 
 /// A watch that lasted so long has worked.
 const WORKED: Duration = Duration::from_secs(20);
-/// Around so long after it was told that its version is gone, a node lists anew.
+/// Around so long after the answer that its version is gone, a node lists again.
 const RELIST: Duration = Duration::from_secs(5);
 /// How long one watch lasts, give or take a quarter: each new one costs the server a little.
 const LASTS: Duration = Duration::from_secs(2700);
@@ -53,7 +53,7 @@ pub(super) struct Watch<R, T> {
     pub convert: fn(R) -> Result<T, Unknown>,
     /// Which of them are kept at all.
     pub keep: fn(&T) -> bool,
-    /// After so long without a word the watch is begun anew. Bookmarks come each minute where anything of the kind
+    /// After so long without an event the watch begins again. Bookmarks come each minute where anything of the kind
     /// changes anywhere in the cluster; a watch from a version that the server does not have is silent for ever.
     pub silence: Duration,
     /// The observation that the objects make.
@@ -144,7 +144,7 @@ enum News {
     Changed,
     /// The server is there and nothing changed.
     Alive,
-    /// All that was there at the beginning has been told.
+    /// All that was there at the beginning has arrived.
     Begun,
 }
 
@@ -206,7 +206,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
             let line = match lines.next().await {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(()),
-                // Nothing need be wrong: it is begun anew, and what is wrong shows then.
+                // Nothing need be wrong: it begins again, and what is wrong shows then.
                 Err(error) if error.cause == Cause::Stuck => {
                     self.version = None;
                     return Ok(());
@@ -214,14 +214,14 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
                 Err(error) => return Err(self.without_version(error)),
             };
             changed |= matches!(self.take(&line).map_err(|error| self.without_version(error))?, News::Changed);
-            // A burst is told once.
+            // A burst wakes the agent once.
             if !lines.has_line() {
                 self.publish(if std::mem::take(&mut changed) { &News::Changed } else { &News::Alive });
             }
         }
     }
 
-    /// What cannot be understood is not asked for again: everything is told anew.
+    /// What cannot be understood is not asked for again: the watch begins with everything.
     fn without_version(&mut self, error: ApiError) -> ApiError {
         if matches!(error.cause, Cause::Malformed | Cause::TooLarge) {
             self.version = None;
@@ -256,7 +256,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
         self.open(&format!("&resourceVersion={version}")).await
     }
 
-    /// The server tells what is there as the watch's first events: it never has the whole list in one piece, nor do we.
+    /// The server sends what is there as the watch's first events: it never has the whole list in one piece, nor do we.
     async fn begin_streaming(&mut self) -> Result<Lines, ApiError> {
         let mut lines = self.open("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await?;
         let before = std::mem::take(&mut self.store);
@@ -377,7 +377,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
         }
     }
 
-    /// An object by its UID; one that cannot be read, but can be told from others, makes the list incomplete and is not the end.
+    /// An object by its UID; one that cannot be read, but can be distinguished from others, makes the list incomplete and is not the end.
     fn read(&self, raw: &RawValue) -> Result<(String, Result<T, Unknown>), ApiError> {
         let path = &self.watch.path;
         let object = serde_json::from_str::<R>(raw.get());
@@ -410,7 +410,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
         }
     }
 
-    /// The server's word that it cannot go on.
+    /// The server's answer that it cannot go on.
     fn refused(&mut self, status: &Head) -> ApiError {
         let said = status.message.as_deref().unwrap_or("the server ended it with an error that it does not explain");
         let why = format!("watch {}: {}", self.watch.path, short_message(said));
@@ -435,7 +435,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
         let now = self.clock.now();
         let stands = self.heard.and_then(|heard| now.since(&heard)).is_some_and(|age| age < STANDS);
         if error.cause == Cause::Denied || !stands {
-            // What was said to be unknown is told anew: to go on from it may be to hear nothing for long.
+            // What was reported as unknown is sent again: to go on from it may be to receive nothing for long.
             self.version = None;
             self.mailbox.put(Observation::unknown(self.watch.source, error.unknown()));
         }

@@ -14,7 +14,7 @@ pub enum Outcome {
     Denied,
     /// No answer in time.
     Timeout,
-    /// Nobody listens, or the connection broke.
+    /// No server listens, or the connection broke.
     NoAnswer,
     /// An answer that is none.
     Malformed,

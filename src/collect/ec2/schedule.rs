@@ -1,6 +1,6 @@
 //! When EC2 may be asked: never more than our share of what the account may, however many nodes have a reason at once.
 //!
-//! EC2 counts the calls of an account and region together, and refuses everybody when there are too many: the CSI
+//! EC2 counts the calls of an account and region together, and refuses all callers when there are too many: the CSI
 //! driver, the autoscaler, people. Nodes do not know of each other, so what holds for the fleet must follow from what
 //! each does alone. A node takes turns: each lasts as long as all nodes need to make their calls at the rate of our
 //! share, and begins at a random time of that span. So even when an outage makes all of them ask at once, they come
@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::pacing::doubled;
 
 /// What EC2 gives back to an account's bucket of filtered Describe calls, each second.
 const REFILL_PER_SECOND: f64 = 20.0;
@@ -72,7 +74,7 @@ impl Ec2Schedule {
         next.max(self.paused_until(now).unwrap_or_default())
     }
 
-    /// The turn that goes on or is about to begin, else a new one. Who goes on asking keeps the place that was drawn.
+    /// The turn that goes on or is about to begin, else a new one. A node that goes on asking keeps the place that was drawn.
     fn current(&self, now: Duration, length: Duration, draw: f64) -> Turn {
         match self.turn {
             Some(turn) if now < turn.ends => turn,
@@ -92,9 +94,9 @@ impl Ec2Schedule {
         }
     }
 
-    /// EC2 refused for there being too many calls: nobody of ours asks for a while, each time for longer.
+    /// EC2 refused, as there were too many calls: this node pauses, each time for longer.
     pub fn refused(&mut self, now: Duration, draw: f64) {
-        let length = self.pause.map_or(FIRST_PAUSE, |pause| pause.length.saturating_mul(2).min(MAX_PAUSE / 2));
+        let length = self.pause.map_or(FIRST_PAUSE, |pause| doubled(pause.length, 1, MAX_PAUSE / 2));
         let until = now.saturating_add(length.mul_f64(1.0 + draw.clamp(0.0, 1.0)));
         self.pause = Some(Pause { until, length });
     }
@@ -146,7 +148,7 @@ mod tests {
         schedule.made(secs(1260));
         assert_eq!(schedule.next(secs(1260), length, 0.5), secs(1600), "the next turn");
         assert_eq!(schedule.next(secs(1600), length, 0.5), secs(1600), "at its own place");
-        assert_eq!(schedule.next(secs(9000), length, 0.5), secs(9200), "who was quiet draws anew");
+        assert_eq!(schedule.next(secs(9000), length, 0.5), secs(9200), "a node that was quiet draws again");
     }
 
     #[test]

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::client::{Client, Ec2Error, Which};
 use super::meter::{Meter, Outcome};
+use super::task::Task;
 use crate::collect::clock::Clock;
-use crate::collect::cluster::backoff::{Backoff, spread};
 use crate::collect::cluster::list_volumes;
 use crate::collect::cluster::mailbox::Mailbox;
 use crate::facts::{
@@ -19,6 +18,7 @@ use crate::facts::{
     VolumeId, VolumeSweep, region_of,
 };
 use crate::kube_api::Api;
+use crate::pacing::{Backoff, spread};
 
 /// Volumes of a page: as many as EC2 gives.
 const PAGE: i32 = 500;
@@ -26,7 +26,7 @@ const PAGE: i32 = 500;
 const MAX_PAGES: usize = 400;
 /// Time between two calls: a twentieth of what the account is given back.
 const BETWEEN: Duration = Duration::from_secs(1);
-/// So many of our own volumes tell what this cluster is called.
+/// So many of the cluster's own volumes show its name.
 const SAMPLE: usize = 100;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -37,7 +37,7 @@ const AGAIN_AT_LEAST: Duration = Duration::from_secs(4 * 3600);
 /// What an operator knows better than we can find out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Whoever answers in EC2's place.
+    /// The server that answers in EC2's place.
     pub endpoint: Option<String>,
     /// The region; found in the zones of the PersistentVolumes where nothing is said.
     pub region: Option<String>,
@@ -142,7 +142,7 @@ async fn cluster_name(
     let page = client.page(&Which::Ids(ids), None, None).await?;
     sleep(BETWEEN).await;
     // A volume that was taken over from elsewhere still has the tags of there: only what was made for the PersistentVolume
-    // that has it tells.
+    // that has it counts.
     let made_for = |(id, volume): &&(VolumeId, Ec2Volume)| {
         let pv = claims.by_volume.get(id);
         [CSI_NAME_TAG, PV_NAME_TAG].iter().any(|tag| volume.tags.contains_key(*tag) && volume.tags.get(*tag) == pv)
@@ -188,37 +188,21 @@ async fn all(client: &Client, which: &Which) -> Result<Found, Ec2Error> {
 
 /// A sweep each day: a task that ends when this is dropped.
 #[derive(Debug)]
-pub struct Daily {
-    mailbox: Arc<Mailbox>,
-    meter: Arc<Meter>,
-    _tasks: JoinSet<()>,
-}
+pub struct Daily(Task);
 
 impl Daily {
     /// Sweeps after about this time, and then each day.
     #[must_use]
     pub fn start(api: &Api, hints: Hints, clock: Clock, first: Duration) -> Self {
-        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<Meter>::default());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(repeat(api.clone(), hints, clock, first, Arc::clone(&mailbox), Arc::clone(&meter)));
-        Self { mailbox, meter, _tasks: tasks }
+        Self(Task::start(|mailbox, meter| repeat(api.clone(), hints, clock, first, mailbox, meter)))
     }
+}
 
-    /// What came since the last time.
-    #[must_use]
-    pub fn take(&self) -> Vec<Observation> {
-        self.mailbox.take()
-    }
+impl std::ops::Deref for Daily {
+    type Target = Task;
 
-    /// Waits until something came.
-    pub async fn news(&self) {
-        self.mailbox.news().await;
-    }
-
-    /// What was asked so far.
-    #[must_use]
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    fn deref(&self) -> &Task {
+        &self.0
     }
 }
 

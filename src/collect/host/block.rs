@@ -89,7 +89,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// One device; `None` where it is gone or cannot be told from another.
+    /// One device; `None` where it is gone or cannot be distinguished from another.
     fn device(&mut self, number: &str, link: Result<String, Unknown>, before: Option<Known>) -> Option<Known> {
         let link = self.failures.optional(link)?;
         if let Some(known) = before.filter(|known| known.link == link) {
@@ -115,7 +115,7 @@ impl Look<'_> {
 
     fn again(&mut self, mut known: Known) -> Option<Known> {
         let Known { place, device, whole, .. } = &mut known;
-        // Only the sequence number tells that this is still the disk whose serial was read. It also tells when a
+        // Only the sequence number shows that this is still the disk whose serial was read. It also shows when a
         // loop device gets or loses its file, but nothing of the kind for zram or nbd.
         let numbered = !is_often_unused(&place.name) || (is_loop(&place.name) && device.size > 0);
         let settled = *whole && numbered && place.disk.is_none() && !self.full_refresh;
@@ -243,7 +243,7 @@ pub(super) fn ebs_volume(controller: &Folder<'_>) -> Result<Option<VolumeId>, Un
 /// The unit of `size`, whatever the device's own block size is.
 const SECTOR: u64 = 512;
 
-/// Kinds of which there are many that nobody uses: their size is 0 and says so.
+/// Kinds of which there are many that are not in use: their size is 0.
 fn is_often_unused(name: &str) -> bool {
     ["loop", "ram", "zram", "nbd", "fd"]
         .iter()
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_device_tells_its_file_and_an_unused_one_its_number() {
+    fn a_loop_device_has_its_file_and_an_unused_one_its_number() {
         let machine = Machine::new();
         let mut table = BlockTable::default();
         let link = "../../devices/virtual/block/loop0";

@@ -399,11 +399,11 @@ pub fn parse_captured(bytes: &[u8]) -> Result<BTreeMap<String, DiskUsage>, Strin
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::host::root::tree_of;
 
     const STATFS: &str = r#"{
         "/var/lib/kubelet": {"path": "/var/lib/kubelet", "dev": "259:0", "capacity": 85886742528,
@@ -414,16 +414,7 @@ mod tests {
     }"#;
 
     fn settings(kubelet_root: &str) -> HostSettings {
-        HostSettings {
-            kubelet_root: kubelet_root.into(),
-            kubelet_config: None,
-            image_root: None,
-            state_dir: None,
-            node_name: None,
-            probe_xfs: false,
-            nvme_stats: None,
-            unrestricted_thread: None,
-        }
+        HostSettings::new(kubelet_root)
     }
 
     fn copy(statfs: Option<&str>) -> (tempfile::TempDir, Root) {
@@ -436,53 +427,54 @@ mod tests {
         (dir, root)
     }
 
-    fn live() -> Root {
-        Root::open(Path::new("/")).unwrap()
+    /// A running machine with these directories.
+    fn machine(dirs: &[&str]) -> (tempfile::TempDir, Root) {
+        let (dir, root) = tree_of(&[]);
+        dirs.iter().for_each(|path| fs::create_dir_all(dir.path().join(path)).unwrap());
+        (dir, root.into_machine())
     }
 
     #[test]
     fn a_live_directory_is_asked_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_str().unwrap();
-        let usage = nodefs(&live(), &settings(&format!("{path}/")), None).unwrap();
-        assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (path, None));
+        const PATH: &str = "/var/lib/kubelet";
+        let (_dir, root) = machine(&["var/lib/kubelet"]);
+        let usage = nodefs(&root, &settings(&format!("{PATH}/")), None).unwrap();
+        assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (PATH, None));
         assert!(usage.capacity >= usage.available && usage.capacity > 0);
         let images =
-            imagefs(&live(), &HostSettings { image_root: Some(path.into()), ..settings("/") }, None, &[]).unwrap();
-        // Somebody else may write to it between the two.
+            imagefs(&root, &HostSettings { image_root: Some(PATH.into()), ..settings("/") }, None, &[]).unwrap();
+        // Another process may write to it between the two.
         let still = DiskUsage { available: usage.available, inodes_free: usage.inodes_free, ..images };
         assert_eq!(still, usage);
     }
 
     #[test]
     fn the_nearest_directory_above_answers_for_one_that_is_not_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_str().unwrap();
-        fs::write(dir.path().join("file"), "").unwrap();
-        if KUBEPODS.iter().any(|path| live().exists(path)) {
-            let hidden = nodefs(&live(), &settings(&format!("{path}/file")), None).unwrap_err();
-            return assert!(hidden.why.contains("although pods run here"), "{hidden}");
-        }
+        let (dir, root) = machine(&["var"]);
+        fs::write(dir.path().join("var/file"), "").unwrap();
         for below in ["lib/kubelet", "file"] {
-            let usage = nodefs(&live(), &settings(&format!("{path}/{below}")), None).unwrap();
-            assert_eq!(usage.path, path);
+            let usage = nodefs(&root, &settings(&format!("/var/{below}")), None).unwrap();
+            assert_eq!(usage.path, "/var");
             assert!(usage.instead_of.unwrap().contains("is not there; this is the filesystem it would be on"));
         }
-        assert_eq!(nodefs(&live(), &settings("/no-such-place"), None).unwrap().path, "/");
+        assert_eq!(nodefs(&root, &settings("/no-such-place"), None).unwrap().path, "/");
+        fs::create_dir_all(dir.path().join(KUBEPODS[0])).unwrap();
+        let hidden = nodefs(&root, &settings("/var/file"), None).unwrap_err();
+        assert!(hidden.why.contains("although pods run here"), "{hidden}");
     }
 
     #[test]
     fn a_state_directory_below_it_answers_for_the_kubelets_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let kubelet = dir.path().to_str().unwrap();
+        let kubelet = "/var/lib/kubelet";
+        let (dir, root) = machine(&["var/lib/kubelet"]);
         let state = format!("{kubelet}/plugins/barnacle");
         let with = |state: &str| HostSettings { state_dir: Some(state.into()), ..settings(kubelet) };
-        assert_eq!(nodefs(&live(), &with(&state), None).unwrap().path, kubelet, "not made yet");
-        fs::create_dir_all(&state).unwrap();
-        let usage = nodefs(&live(), &with(&state), None).unwrap();
+        assert_eq!(nodefs(&root, &with(&state), None).unwrap().path, kubelet, "not made yet");
+        fs::create_dir_all(dir.path().join("var/lib/kubelet/plugins/barnacle")).unwrap();
+        let usage = nodefs(&root, &with(&state), None).unwrap();
         assert_eq!(usage.path, state);
         assert!(usage.instead_of.unwrap().contains(kubelet));
-        assert_eq!(nodefs(&live(), &with(&format!("{kubelet}-other")), None).unwrap().path, kubelet, "not below it");
+        assert_eq!(nodefs(&root, &with(&format!("{kubelet}-other")), None).unwrap().path, kubelet, "not below it");
     }
 
     #[test]
@@ -492,7 +484,7 @@ mod tests {
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set container-image-root"));
         let given = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
-        assert_eq!(imagefs(&live(), &given, None, &[]).unwrap_err().cause, Cause::Missing);
+        assert_eq!(imagefs(&machine(&[]).1, &given, None, &[]).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]

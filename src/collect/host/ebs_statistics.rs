@@ -4,7 +4,7 @@
 //! only while it is live, never twice within a second, and with the kernel's own time-out; one that refused, or was
 //! slow, is left alone for ever longer times. All that is remembered outside of the thread that reads, which may be left
 //! behind with a command that does not come back. That requests are frozen is no reason not to ask: the controller itself
-//! answers, and only its page tells then on which side they wait.
+//! answers, and only its page shows then on which side they wait.
 //!
 //! It needs a choice (`nvme-stats`) and, in a container, that this is privileged: the device control group denies
 //! the controllers to all others.
@@ -39,7 +39,7 @@ const SLOW: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const MAX_PAUSE: Duration = Duration::from_secs(86_400);
 
-/// What is told while nobody wishes it.
+/// The reason while it is not switched on.
 const OFF: &str = "the statistics of EBS volumes are read only in the profile nvme-stats (the component nvme-stats, or \
                    the setting of this name)";
 
@@ -261,7 +261,7 @@ fn captured(root: &Root) -> Result<EbsStatistics, Unknown> {
     listed(found, controllers.incomplete())
 }
 
-/// Where no volume's controller answered, nothing is known of any: that is told of the source, not of each volume.
+/// Where no volume's controller answered, nothing is known of any: that is reported of the source, not of each volume.
 fn listed(found: Vec<(DeviceName, VolumeStatistics)>, incomplete: Option<&Unknown>) -> Result<EbsStatistics, Unknown> {
     let mut volumes = found.iter().filter(|(_, one)| one.volume.is_some()).map(|(_, one)| one.page().err());
     match volumes.next() {
@@ -305,11 +305,11 @@ fn expect_live(name: &str, controller: &NvmeController) -> Result<(), Unknown> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use jiff::Timestamp;
 
     use super::*;
+    use crate::collect::host::root::tree_of;
     use crate::facts::BootId;
 
     const EBS: &[u8] = include_bytes!("../../../tests/fuzz/seeds/ebs_statistics/ebs");
@@ -360,7 +360,7 @@ mod tests {
         ("nvme2", "Amazon EC2 NVMe Instance Storage", "AWSBA029A3CE993A5ED5", "live");
 
     #[test]
-    fn a_copy_tells_what_was_captured() {
+    fn a_copy_has_what_was_captured() {
         let machine = Machine::new(&[VOLUME, LOCAL, ("nvme3", "Somebody's disk", "S4NFNX0R", "live")]);
         machine.capture("nvme-nvme1-d0", EBS);
         machine.capture("nvme-nvme1-identify", IDENTIFY);
@@ -411,10 +411,10 @@ mod tests {
     }
 
     #[test]
-    fn on_a_running_machine_nobody_is_asked_unless_that_is_wished() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn on_a_running_machine_no_controller_is_asked_unless_that_is_set() {
+        let (_dir, root) = tree_of(&[]);
+        let root = root.into_machine();
         assert_eq!(read(&root, None, at(0.0)).known().unwrap_err().cause, Cause::Unsupported);
-        // Here there may be controllers or none: either way it is told.
         let controllers = Controllers::default();
         if let Err(unknown) = read(&root, Some(&controllers), at(0.0)).known() {
             assert!(matches!(unknown.cause, Cause::Unsupported | Cause::Missing | Cause::Denied), "{unknown}");

@@ -2,7 +2,7 @@
 
 use crate::facts::{Cause, Unknown};
 
-/// Collects failures: the first is told, the others are counted.
+/// Collects failures: the first is reported, the others are counted.
 #[derive(Debug, Default)]
 pub struct Failures {
     first: Option<Unknown>,
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_failure_is_told_and_the_others_are_counted() {
+    fn the_first_failure_is_reported_and_the_others_are_counted() {
         let mut failures = Failures::default();
         assert_eq!(failures.optional::<u8>(Err(Unknown::new(Cause::Missing, "gone"))), None);
         assert_eq!(failures.optional(Ok(1)), Some(1));

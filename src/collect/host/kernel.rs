@@ -33,7 +33,7 @@ pub fn limits(root: &Root) -> Result<Limits, Unknown> {
     }
 }
 
-/// From Linux 6.14 on each pid namespace has a `pid_max`, and whoever reads is told that of his own, by whichever `/proc`:
+/// From Linux 6.14 on each pid namespace has a `pid_max`, and a reader gets that of its own, by whichever `/proc`:
 /// in a container without the host's process ids it says nothing of the host.
 fn pid_max_is_ours_alone(root: &Root) -> Result<bool, Unknown> {
     if !root.is_partial() {
@@ -130,7 +130,7 @@ fn adjtimex() -> Result<libc::timex, Errno> {
         let mut clock: libc::timex = std::mem::zeroed();
         (libc::adjtimex(&raw mut clock), clock)
     };
-    // Any other value is a state of the clock; TIME_ERROR (5) only says that nobody disciplines it.
+    // Any other value is a state of the clock; TIME_ERROR (5) only says that no time source disciplines it.
     if state == -1 { Err(Errno::last()) } else { Ok(clock) }
 }
 
@@ -150,23 +150,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::host::root::tree_of;
     use crate::facts::Part;
 
     const ID: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a\n";
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let file = dir.path().join(path);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
-        }
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        tree_of(&files)
     }
 
     #[test]
-    fn a_pid_namespace_below_the_one_that_is_read_is_told_by_its_numbers() {
+    fn a_pid_namespace_below_the_one_that_is_read_is_recognized_by_its_numbers() {
         assert_eq!(pid_namespaces(b"Name:\tx\nNSpid:\t4711\t1\nNSsid:\t1\n"), Some(2));
         assert_eq!(pid_namespaces(b"NSpid:\t4711\n"), Some(1));
         assert_eq!(pid_namespaces(b"Name:\tx\n"), None);
@@ -244,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_tells_of_the_clock_that_it_was_taken_from() {
+    fn a_copy_has_the_clock_that_it_was_taken_from() {
         let (dir, root) = tree(&[("proc/stat", "")]);
         let unknown = clock(&root).unwrap_err();
         assert_eq!(unknown.cause, Cause::Unsupported);

@@ -178,6 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::host::root::tree_of;
 
     const MEMINFO: &[u8] = include_bytes!("../../../tests/fuzz/seeds/meminfo/6.18");
     const VMSTAT: &[u8] = include_bytes!("../../../tests/fuzz/seeds/vmstat/6.18");
@@ -185,12 +186,7 @@ mod tests {
     const CPU_5_10: &[u8] = include_bytes!("../../../tests/fuzz/seeds/psi/cpu-5.10");
 
     fn tree(path: &str, bytes: &[u8]) -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, bytes).unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
+        tree_of(&[(path, bytes)])
     }
 
     #[test]

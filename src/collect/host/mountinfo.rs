@@ -34,7 +34,7 @@ const TRIES: usize = 3;
 #[derive(Debug, Default)]
 pub struct MountTable {
     file: Option<File>,
-    /// Another one in each process, so that nobody can make two tables that look alike.
+    /// Another one in each process, so that no user can make two tables that look alike.
     hashes: RandomState,
     parsed: Option<Parsed>,
 }
@@ -157,7 +157,7 @@ fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-/// Whether the table changed since this descriptor was opened or last asked, which the kernel tells once.
+/// Whether the table changed since this descriptor was opened or last asked, which the kernel reports once.
 fn changed(file: &File) -> Result<bool, Errno> {
     let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
     poll(&mut asked, PollTimeout::ZERO)?;
@@ -182,13 +182,13 @@ fn read_while_still(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use proptest::prelude::*;
 
     use super::super::root::each_line;
     use super::images::MAX_IMAGE_DIRS;
     use super::*;
+    use crate::collect::host::root::tree_of;
     use crate::facts::{DevId, MountEntry, NotAbsent, VolumePath};
 
     const KUBELET: &str = "/var/lib/kubelet";
@@ -381,7 +381,7 @@ mod tests {
         let place = |mounts: &Mounts| std::ptr::from_ref(mounts.values().next().unwrap());
         let first = read(ROOT).unwrap();
         assert_eq!(place(&first), place(&read(ROOT).unwrap()));
-        // An option changes in place and wakes nobody.
+        // An option changes in place and wakes no reader.
         let read_only = ROOT.replace("rw", "ro");
         let second = read(&read_only).unwrap();
         assert_eq!(second, parse(read_only.as_bytes(), KUBELET).unwrap());
@@ -439,8 +439,10 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_table_is_read_again_through_the_same_descriptor() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn a_running_machines_table_is_read_again_through_the_same_descriptor() {
+        let table = b"20 29 0:5 / /proc rw - proc proc rw\n29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n";
+        let (_dir, root) = tree_of(&[(PATH, table)]);
+        let root = root.into_machine();
         let mut table = MountTable::default();
         let first = table.read(&root, &KubeletPaths::plain("/proc")).unwrap();
         assert!(table.file.is_some());
@@ -451,9 +453,9 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_fails_is_opened_anew() {
-        let root = Root::open(Path::new("/")).unwrap();
-        let dir = tempfile::tempdir().unwrap();
+    fn a_descriptor_that_fails_is_opened_again() {
+        let (dir, root) = tree_of(&[(PATH, b"29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n")]);
+        let root = root.into_machine();
         let mut table = MountTable { file: Some(File::open(dir.path()).unwrap()), ..MountTable::default() };
         assert!(table.read(&root, &KubeletPaths::plain(KUBELET)).is_ok());
     }

@@ -160,6 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::host::root::tree_of;
     use crate::facts::Part;
 
     const CONNTRACK: &[u8] = include_bytes!("../../../tests/fuzz/seeds/stat_table/nf_conntrack-6.18");
@@ -169,21 +170,10 @@ mod tests {
     const MAX: &str = "proc/sys/net/netfilter/nf_conntrack_max";
     const ARP_LIMIT: &str = "proc/sys/net/ipv4/neigh/default/gc_thresh3";
 
-    fn tree(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, bytes) in files {
-            let file = dir.path().join(path);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, bytes).unwrap();
-        }
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
-    }
-
     #[test]
     fn refusals_are_summed_over_the_cpus() {
         for bytes in [CONNTRACK, CONNTRACK_4_14] {
-            let (_dir, root) = tree(&[(COUNT, b"7\n"), (MAX, b"262144\n"), ("proc/1/net/stat/nf_conntrack", bytes)]);
+            let (_dir, root) = tree_of(&[(COUNT, b"7\n"), (MAX, b"262144\n"), ("proc/1/net/stat/nf_conntrack", bytes)]);
             let expected = Conntrack {
                 count: 7,
                 max: 262_144,
@@ -206,15 +196,15 @@ mod tests {
 
     #[test]
     fn without_statistics_the_fill_is_still_known() {
-        let (_dir, root) = tree(&[(COUNT, b"7\n"), (MAX, b"262144\n")]);
+        let (_dir, root) = tree_of(&[(COUNT, b"7\n"), (MAX, b"262144\n")]);
         assert_eq!(conntrack(&root), Ok(Conntrack { count: 7, max: 262_144, ..Conntrack::default() }));
     }
 
     #[test]
     fn without_the_module_there_is_no_fill() {
-        let (_dir, root) = tree(&[(COUNT, b"7\n")]);
+        let (_dir, root) = tree_of(&[(COUNT, b"7\n")]);
         assert_eq!(conntrack(&root).unwrap_err().cause, Cause::Incomplete, "the module is loaded");
-        let (_dir, root) = tree(&[("proc/version", b"Linux\n")]);
+        let (_dir, root) = tree_of(&[("proc/version", b"Linux\n")]);
         let unknown = conntrack(&root).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.starts_with("the connection tracking module is not loaded ("), "{}", unknown.why);
@@ -225,7 +215,7 @@ mod tests {
     fn statistics_that_are_there_and_no_table_are_not_taken_for_none() {
         let files: [(&str, &[u8]); 3] =
             [(COUNT, b"7\n"), (MAX, b"262144\n"), ("proc/1/net/stat/nf_conntrack", b"hello\n")];
-        let (_dir, root) = tree(&files);
+        let (_dir, root) = tree_of(&files);
         let seen = conntrack(&root).unwrap();
         assert_eq!((seen.count, seen.max, seen.drop), (7, 262_144, None));
         let unknown = seen.unread.unwrap();
@@ -234,7 +224,7 @@ mod tests {
 
     #[test]
     fn our_own_namespace_stands_in_for_the_first_process() {
-        let (_dir, root) = tree(&[("proc/net/stat/arp_cache", ARP), (ARP_LIMIT, b"1024\n")]);
+        let (_dir, root) = tree_of(&[("proc/net/stat/arp_cache", ARP), (ARP_LIMIT, b"1024\n")]);
         let arp = NeighborTable { entries: 0x1a, limit: 1024, table_fulls: Some(5) };
         assert_eq!(neighbors(&root), Ok(Neighbors { arp: Part::Known(arp), ndp: Part::Absent }));
     }
@@ -242,18 +232,18 @@ mod tests {
     #[test]
     fn a_kernel_before_4_4_does_not_count_refused_neighbors() {
         let old = b"entries  allocs   destroys\n00000002 00000001 00000000\n";
-        let (_dir, root) = tree(&[("proc/1/net/stat/arp_cache", old), (ARP_LIMIT, b"1024\n")]);
+        let (_dir, root) = tree_of(&[("proc/1/net/stat/arp_cache", old), (ARP_LIMIT, b"1024\n")]);
         assert_eq!(neighbors(&root).unwrap().arp.seen().unwrap().unwrap().table_fulls, None);
     }
 
     #[test]
     fn neighbors_that_cannot_be_read_are_unknown() {
-        let (_dir, root) = tree(&[]);
+        let (_dir, root) = tree_of(&[]);
         let unknown = neighbors(&root).unwrap_err();
         assert_eq!((unknown.cause, unknown.why.contains("proc/1/net/stat/arp_cache")), (Cause::Missing, true));
-        let (_dir, root) = tree(&[("proc/1/net/stat/arp_cache", ARP)]);
+        let (_dir, root) = tree_of(&[("proc/1/net/stat/arp_cache", ARP)]);
         assert!(neighbors(&root).unwrap_err().why.contains("gc_thresh3"));
-        let (_dir, root) = tree(&[("proc/1/net/stat/arp_cache", b"allocs\n00\n"), (ARP_LIMIT, b"1024\n")]);
+        let (_dir, root) = tree_of(&[("proc/1/net/stat/arp_cache", b"allocs\n00\n"), (ARP_LIMIT, b"1024\n")]);
         assert!(neighbors(&root).unwrap_err().why.contains("expected a column entries"));
     }
 
@@ -266,7 +256,7 @@ mod tests {
             (limit6, &b"512\n"[..]),
             (ARP_LIMIT, b"10"),
         ];
-        let (dir, root) = tree(&files);
+        let (dir, root) = tree_of(&files);
         let seen = neighbors(&root).unwrap();
         assert!(seen.arp.unread().unwrap().why.contains(ARP_LIMIT));
         assert_eq!(seen.ndp.seen().unwrap().unwrap().limit, 512);

@@ -156,7 +156,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_controller_tells_its_volume_state_and_namespaces() {
+    fn a_controller_shows_its_volume_state_and_namespaces() {
         let (dir, root) = machine();
         add(dir.path(), "nvme0", &EBS, &["nvme0n1", "ng0n1", "hwmon1", "power"]);
         add(dir.path(), "nvme10", &EBS[..3], &["nvme2c10n1", "nvme2c10n2"]);

@@ -59,7 +59,7 @@ impl<'a> OwnMounts<'a> {
     /// place because something is mounted below it.
     ///
     /// # Errors
-    /// Says why it is not, or that it cannot be told.
+    /// Says why it is not, or that it is not known.
     pub fn expect_shown(&self, path: &str, handle: impl AsFd) -> Result<(), Unknown> {
         let id = mount_id(self.root, path, handle)?;
         // On a mount of its own it was put there on purpose.
@@ -74,7 +74,7 @@ impl<'a> OwnMounts<'a> {
     /// every volume below it alive, and each look at it would.
     ///
     /// # Errors
-    /// Says that it is such a copy, or that it cannot be told.
+    /// Says that it is such a copy, or that it is not known.
     pub fn expect_following(&self, path: &str, handle: impl AsFd) -> Result<(), Unknown> {
         let id = mount_id(self.root, path, handle)?;
         let own = self.own.iter().find(|own| own.id == id);
@@ -200,7 +200,7 @@ impl OwnTable {
 /// may be dead.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// When the kernel does not show it.
 pub fn mount_id(root: &Root, path: &str, handle: impl AsFd) -> Result<MountId, Unknown> {
     let given = format!("proc/self/fdinfo/{}", handle.as_fd().as_raw_fd());
     let text = root.text(&given)?;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_follows_the_host_is_told_from_a_copy() {
+    fn a_mount_that_follows_the_host_is_distinguished_from_a_copy() {
         let table = b"30 29 259:1 /kubelet/pods /host/pods ro master:7 - ext4 /dev/x rw\n\
             31 29 259:1 /kubelet/plugins /host/plugins ro - ext4 /dev/x rw\n\
             32 29 259:1 / /host/both ro shared:3 master:7 - ext4 /dev/x rw\n";

@@ -13,7 +13,7 @@ const SYS_PTRACE: u64 = 1 << 19;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread; it ends when nobody has this any more.
+/// The thread; it ends when the last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct UnrestrictedThread(mpsc::Sender<Job>);
 

@@ -1,9 +1,9 @@
-//! Which xfs filesystems have shut down: only `stat` of something on one tells, by EIO. statfs still succeeds, and no
+//! Which xfs filesystems have shut down: only `stat` of something on one shows it, by EIO. statfs still succeeds, and no
 //! file under `/sys/fs/xfs` changes.
 //!
 //! This is the one exception to the rule that nothing at a volume's mount point is looked at, and hence a choice
 //! (`probe-xfs`): one `statx` a minute on the root of each, by its parent directory and without opening it. The
-//! filesystem that our own directory is on is asked there, which is nobody's volume. Called on the thread that may be left behind.
+//! filesystem that our own directory is on is asked there, which is no pod's volume. Called on the thread that may be left behind.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ const SIDE_FILE: &str = "captured/xfs.json";
 /// Asks the filesystem of our own directory and, where that is wished, those of the volumes.
 ///
 /// # Errors
-/// When nobody is to be asked, or the host's mounts or our own are not known.
+/// When no filesystem is to be asked, or the host's mounts or our own are not known.
 pub fn probe(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Result<XfsProbes, Unknown> {
     if !root.is_live() {
         return captured(root);
@@ -132,19 +132,11 @@ mod tests {
 
     use super::*;
     use crate::collect::host::mountinfo;
+    use crate::collect::host::root::tree_of;
 
     fn settings(state_dir: Option<&str>, probe_xfs: bool) -> HostSettings {
         let state_dir = state_dir.map(str::to_owned);
-        HostSettings {
-            kubelet_root: "/var/lib/kubelet".into(),
-            kubelet_config: None,
-            image_root: None,
-            state_dir,
-            node_name: None,
-            probe_xfs,
-            nvme_stats: None,
-            unrestricted_thread: None,
-        }
+        HostSettings { state_dir, probe_xfs, ..HostSettings::new("/var/lib/kubelet") }
     }
 
     #[test]
@@ -155,8 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_unless_that_is_wished() {
-        let root = Root::open(Path::new("/")).unwrap();
+    fn no_filesystem_is_asked_unless_that_is_set() {
+        let (_dir, root) = tree_of(&[("proc/self/mountinfo", b"29 1 259:1 / / rw - ext4 /dev/nvme1n1 rw\n")]);
+        let root = root.into_machine();
         assert_eq!(probe(&root, &settings(None, false), None).unwrap_err().cause, Cause::NotAsked);
         assert_eq!(probe(&root, &settings(None, true), None).unwrap_err().cause, Cause::Incomplete);
     }
@@ -168,13 +161,14 @@ mod tests {
             22 20 4095:78 / /data rw - xfs /dev/y rw\n";
         let host = mountinfo::parse(table, "/var/lib/kubelet").unwrap();
         assert_eq!(volumes(&host).len(), 1, "what is no volume is not touched");
+        // Our own directory's mount is asked of the kernel, which a copy cannot answer.
         let root = Root::open(Path::new("/")).unwrap();
         let probes = probe(&root, &settings(None, true), Some(&host)).unwrap();
         assert!(probes.is_empty() && probes.incomplete().unwrap().why.contains("globalmount is not mounted here"));
     }
 
     #[test]
-    fn a_copy_tells_what_was_captured() {
+    fn a_copy_has_what_was_captured() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         assert_eq!(probe(&root, &settings(None, true), None).unwrap_err().cause, Cause::NotAsked);

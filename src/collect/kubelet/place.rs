@@ -139,12 +139,7 @@ pub fn not_recognized(paths: &KubeletPaths, point: &str) -> Unknown {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree() -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
-    }
+    use crate::collect::host::root::tree_of;
 
     fn link(dir: &tempfile::TempDir, from: &str, to: &str) {
         let from = dir.path().join(from);
@@ -154,7 +149,7 @@ mod tests {
 
     #[test]
     fn links_are_followed_inside_the_root() {
-        let (dir, root) = tree();
+        let (dir, root) = tree_of(&[]);
         std::fs::create_dir_all(dir.path().join("mnt/data/kubelet/pods")).unwrap();
         link(&dir, "var/lib/kubelet", "/mnt/data/kubelet");
         link(&dir, "mnt/data/kubelet/plugins", "../../other/plugins");
@@ -176,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_circle_of_links_ends() {
-        let (dir, root) = tree();
+        let (dir, root) = tree_of(&[]);
         link(&dir, "a", "/b");
         link(&dir, "b", "/a");
         let mut paths = KubeletPaths::plain("/elsewhere");

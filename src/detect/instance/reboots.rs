@@ -1,4 +1,4 @@
-//! UnexpectedReboot and RebootLoop: did the machine go down without being told, and does it again and again?
+//! UnexpectedReboot and RebootLoop: did the machine go down without a shutdown, and does it again and again?
 
 use std::time::Duration;
 

@@ -91,14 +91,14 @@ impl Others<'_> {
 
     /// That none of them does.
     fn evidence(&self, uid: &PodUid) -> Vec<Evidence> {
-        let mut evidence = vec![
-            self.cgroups.says(format!("no kubepods group of pod {uid}")),
-            self.mounts.says(format!("no mount below pods/{uid}")),
-        ];
-        if let Ok(pods) = self.pods.seen() {
-            evidence.push(pods.says("the API server has no such pod on this node"));
-        }
-        evidence
+        let group = self.cgroups.value.lacks(uid).ok();
+        let group = group.map(|absent| self.cgroups.says_absent(absent, format!("no kubepods group of pod {uid}")));
+        let mounts = self.mounts.says(format!("no mount below pods/{uid}"));
+        let pod = self.pods.seen().ok().and_then(|pods| {
+            let absent = pods.value.lacks(uid).ok()?;
+            Some(pods.says_absent(absent, "the API server has no such pod on this node"))
+        });
+        group.into_iter().chain([mounts]).chain(pod).collect()
     }
 }
 

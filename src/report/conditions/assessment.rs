@@ -5,8 +5,8 @@ use crate::catalogue::{self, Area};
 use crate::detect::{DETECTORS, Detector};
 use crate::facts::{Cause, Source};
 use crate::finding::{Kind, Severity};
+use crate::pacing::fingerprint;
 use crate::report::events::about;
-use crate::report::jitter::fingerprint;
 use crate::report::{FindingState, KindState, Report, ReportedFinding, ReportedUnknown, State, text};
 
 /// The states of a condition; True is a problem.
@@ -51,7 +51,7 @@ impl Assessment {
 const NOT_EVALUATED: &str = "NotEvaluated";
 /// The reason while detectors have not run, or not often enough.
 pub(super) const NOT_EVALUATED_YET: &str = "NotEvaluatedYet";
-/// Longest part of a message that is somebody else's words.
+/// Longest part of a message that another program wrote.
 const MAX_REASON: usize = 400;
 /// The same where a message has two such parts.
 const SHORT_WORDS: usize = 240;

@@ -130,7 +130,7 @@ impl Own {
         match &published.written {
             None => whole || published.status == Status::True,
             Some((status, ..)) if *status != published.status => true,
-            // What an agent before us was about is not known; the first heartbeat tells it anew.
+            // What an agent before us was about is not known; the first heartbeat writes it again.
             Some((_, reason, about)) => {
                 may_reword && (*reason != published.reason || *about != 0 && *about != published.about)
             }
@@ -178,7 +178,7 @@ impl PublishedStatus {
 fn patience(of: &str, status: Status) -> Duration {
     match status {
         Status::Unknown => PATIENCE,
-        // A source that is read again the next time is nobody's business.
+        // A source that is read again the next time is of no use to an operator.
         Status::True if of == DEGRADED => PATIENCE,
         Status::True | Status::False => Duration::ZERO,
     }

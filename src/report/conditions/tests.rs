@@ -240,7 +240,7 @@ fn a_restart_moves_nothing() {
 }
 
 #[test]
-fn what_was_over_while_nobody_looked_is_over_when_there_was_time_to_find_it_again() {
+fn what_was_over_while_no_agent_ran_is_over_when_there_was_time_to_find_it_again() {
     let mut node = Node::new();
     node.passes(&stalled(), 0..100);
     let mut node = node.restart(500);
@@ -390,7 +390,7 @@ fn what_the_base_profile_never_sees_degrades_nothing() {
 }
 
 #[test]
-fn a_list_replaced_by_somebody_else_is_mended_at_once() {
+fn a_list_replaced_by_another_writer_is_mended_at_once() {
     let mut node = Node::new();
     node.passes(&stalled(), 0..50);
     let transition = node.of(VOLUMES).transition;
@@ -402,7 +402,7 @@ fn a_list_replaced_by_somebody_else_is_mended_at_once() {
 }
 
 #[test]
-fn a_status_turned_by_somebody_else_is_turned_back() {
+fn a_status_turned_by_another_writer_is_turned_back() {
     let mut node = Node::new();
     node.passes(&stalled(), 0..50);
     node.conditions.iter_mut().for_each(|condition| condition.status = "False".into());

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{EventKey, EventToSend, PodRef, Regarding};
 use crate::finding::{Kind, Object};
-use crate::report::jitter::fingerprint;
-use crate::report::{ReportedFinding, text};
+use crate::pacing::fingerprint;
+use crate::report::{ReportedFinding, ended, text};
 
 /// Who reports, in every event; the admission policy of the manifests lets only this one through.
 pub const CONTROLLER: &str = "barnacle-agent";
@@ -55,7 +55,7 @@ pub(super) struct Content<'a> {
     /// When there was first reason for it.
     pub stamp: Timestamp,
     /// What its name is made of: each try has the same one, so a second is refused as a double. Of what is confirmed it
-    /// is the time when it was first seen, which an agent that was killed right after it was told still knows.
+    /// is the time when it was first seen, which an agent that was killed right after it was published still knows.
     pub named: Timestamp,
 }
 
@@ -129,10 +129,11 @@ pub(super) fn note(finding: &ReportedFinding) -> String {
 }
 
 pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {
-    format!("Resolved: {kind} ({}). Active since {}.", about(object, None), text::time(since))
+    let ended = ended::statement(kind).map(|statement| format!(": it {statement}")).unwrap_or_default();
+    format!("Resolved: {kind} ({}){ended}. Active since {}.", about(object, None), text::time(since))
 }
 
-/// The object with what helps to find it, cut to its end, which is what tells two paths apart.
+/// The object with what helps to find it, cut to its end, which is what distinguishes two paths.
 pub(in crate::report) fn about(object: &Object, pod_name: Option<&str>) -> String {
     let mut parts = vec![object.to_string()];
     parts.extend(pod_name.map(|name| format!("pod {name}")));

@@ -1,4 +1,4 @@
-//! One finding on one object: what was told of it, and what is to be told next.
+//! One finding on one object: what was published of it, and what is to be published next.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::catalogue;
 use crate::facts::NodeTime;
 use crate::finding::Severity;
 use crate::ledger::RESTART_GRACE;
-use crate::report::jitter::{fingerprint, jittered};
+use crate::pacing::{fingerprint, jittered};
 use crate::report::{ReportedFinding, text};
 
-/// The API server forgets an event after an hour: what stands is told again before that.
+/// The API server forgets an event after an hour: what stands is published again before that.
 const AGAIN_AFTER: Duration = Duration::from_secs(40 * 60);
 
 #[derive(Debug)]
 pub(super) struct EventStream {
-    /// When it was last told, and the worst that was told.
+    /// When it was last published, and the worst severity that was.
     published: Option<(NodeTime, Severity)>,
     since: Timestamp,
     pod: Option<PodRef>,
@@ -29,7 +29,7 @@ pub(super) struct EventStream {
     missing: Option<NodeTime>,
 }
 
-/// Something to tell.
+/// Something to publish.
 #[derive(Debug)]
 pub(super) struct PendingEvent {
     pub say: Say,
@@ -60,7 +60,7 @@ impl EventStream {
     }
 
     pub fn remembered(published: Remembered, now: NodeTime) -> Self {
-        // A clock that was set back makes it as if told just now: rather late than twice.
+        // A clock that was set back makes it as if published just now: rather late than twice.
         let age = text::between(published.at, now.wall);
         let at = NodeTime { up: now.up.saturating_sub(age), wall: published.at.min(now.wall), ..now };
         let published_at = Some((at, published.severity));
@@ -89,7 +89,7 @@ impl EventStream {
         self.missing = None;
         self.since = finding.since;
         self.pod = PodRef::of(finding).or(self.pod.take());
-        // It came back before anyone was told that it was over.
+        // It came back before its end was published.
         if self.pending.as_ref().is_some_and(|pending| pending.say == Say::Resolved && pending.under_way.is_none()) {
             self.pending = None;
         }
@@ -113,7 +113,7 @@ impl EventStream {
         (now.since(&at)? >= jittered(AGAIN_AFTER, seed)).then_some(Say::Still)
     }
 
-    /// It is there, and not to be told now. Whether there is anything to keep of it.
+    /// It is there, and not to be published now. Whether there is anything to keep of it.
     pub fn is_kept(&mut self) -> bool {
         self.missing = None;
         self.pending = self.pending.take().filter(|pending| pending.under_way.is_some());
@@ -129,7 +129,7 @@ impl EventStream {
             if self.pending.as_ref().is_some_and(|pending| !pending.is_ready(now)) {
                 return true;
             }
-            // Nobody knows whether it was told that it began: it is told that it is over.
+            // Whether its beginning was published is not known: its end is.
             self.was_published(now);
         }
         self.pending = None;
@@ -154,7 +154,7 @@ impl EventStream {
         now.since(&since).is_some_and(|quiet| quiet >= enough)
     }
 
-    /// Whether it is over for so long that the event it was told by is forgotten, too.
+    /// Whether it is over for so long that its event is forgotten, too.
     fn is_expired(&self, now: NodeTime) -> bool {
         let stale = |pending: &PendingEvent| text::between(pending.stamp, now.wall) >= Duration::from_secs(3600);
         self.pending.as_ref().is_some_and(|pending| pending.say == Say::Resolved && stale(pending))
@@ -191,7 +191,7 @@ impl EventStream {
         self.pending.as_mut().is_some_and(|pending| !std::mem::replace(&mut pending.counted, true))
     }
 
-    /// The event is there. Whether there is nothing more to tell.
+    /// The event is there. Whether there is nothing more to publish.
     pub fn was_published(&mut self, now: NodeTime) -> bool {
         let Some(pending) = self.pending.take() else { return false };
         let worst = self.published.map_or(pending.severity, |(_, published)| published.max(pending.severity));

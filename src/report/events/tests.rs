@@ -128,11 +128,13 @@ fn it_is_published_once_when_worse_and_when_over() {
     assert_eq!(pass(&mut recorder, &mild, 10), []);
     assert_eq!(actions(&pass(&mut recorder, &bad, 20)), ["Escalated"]);
     assert_eq!(pass(&mut recorder, &mild, 30), [], "getting better is no news");
-    assert_eq!(pass(&mut recorder, &bad, 40), [], "nor is getting as bad as was told");
+    assert_eq!(pass(&mut recorder, &bad, 40), [], "nor is getting as bad as was published");
     let over = pass(&mut recorder, &report(vec![]), 50);
     assert_eq!(actions(&over), ["Resolved"]);
     assert_eq!(over[0].body["type"], "Normal");
-    assert!(over[0].body["note"].as_str().unwrap().starts_with("Resolved: StalledIo (device a). Active since "));
+    assert!(over[0].body["note"].as_str().unwrap().starts_with(
+        "Resolved: StalledIo (device a): it no longer has requests in flight while it completes none. Active since "
+    ));
     assert_eq!(pass(&mut recorder, &report(vec![]), 60), []);
     assert_eq!(actions(&pass(&mut recorder, &mild, 70)), ["Confirmed"], "it is back");
 }
@@ -247,7 +249,7 @@ fn a_refusal_is_tried_again_under_the_same_name_and_ever_more_rarely() {
         }
     }
     assert!((6..=10).contains(&tries.len()), "{tries:?}");
-    assert_eq!(names.len(), 1, "the API server tells a double by its name");
+    assert_eq!(names.len(), 1, "the API server knows a double by its name");
     assert_eq!(actions(&pass(&mut recorder, &standing, 2000)), ["Confirmed"]);
     assert_eq!(recorder.counts().failed, tries.len() as u64);
 }
@@ -271,7 +273,7 @@ fn what_is_under_way_is_not_handed_out_twice_unless_it_is_lost() {
     assert_eq!(recorder.plan(&standing, &who(Some(UID)), at(120)), first);
     assert_eq!(recorder.plan(&report(vec![]), &who(Some(UID)), at(130)), []);
     let over = recorder.plan(&report(vec![]), &who(Some(UID)), at(240));
-    assert_eq!(actions(&over), ["Resolved"], "it may have been told that it began");
+    assert_eq!(actions(&over), ["Resolved"], "its beginning may have been published");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::{Mark, Safe, add, time};
 use crate::catalogue;
 use crate::finding::{Evidence, ObjectType};
+use crate::ledger::Change;
 use crate::report::history::{Happened, name_of, word};
-use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, text};
+use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, ended, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MAX: usize = 200;
@@ -136,9 +137,12 @@ pub(super) fn lately(out: &mut String, report: &Report) {
         out.push_str("<tr><th scope=\"row\">");
         time(out, happened.at);
         let (what, kind) = (word(happened.change), happened.kind);
+        let ended = ended::statement(kind).filter(|_| happened.change == Change::Resolved);
+        let (before, ended) = if ended.is_some() { (" ", ended.unwrap_or_default()) } else { ("", "") };
+        let object = Safe(&happened.object);
         add(
             out,
-            format_args!("</th><td><span class=\"word\">{what}</span> {kind} {}</td></tr>\n", Safe(&happened.object)),
+            format_args!("</th><td><span class=\"word\">{what}</span> {kind} {object}{before}{ended}</td></tr>\n"),
         );
     }
     out.push_str("</tbody></table>\n</section>\n");

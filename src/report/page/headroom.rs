@@ -158,7 +158,7 @@ mod tests {
     use crate::report::samples;
 
     #[test]
-    fn a_change_is_told_with_its_direction_and_its_time() {
+    fn a_change_is_shown_with_its_direction_and_its_time() {
         let say = |n: u64| n.to_string();
         assert_eq!(change((890, 500), (0, 300), 1_000, say), "−200 in 15m");
         assert_eq!(change((60, 300), (0, 500), 1_000, say), "+200 in 60s");

@@ -63,7 +63,7 @@ impl Drop for Process {
     }
 }
 
-/// Ports that nobody has at this moment. They are free again when this returns, so somebody may be quicker.
+/// Ports that are free at this moment. They are free again when this returns, so another program may be quicker.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     let mut held = Vec::new();

@@ -208,7 +208,7 @@ impl Sampler {
             move || {
                 let mut heard = 0;
                 while !over.load(Ordering::Relaxed) {
-                    // It is killed now and then, and then nobody answers.
+                    // It is killed now and then, and then no server answers.
                     if let Ok(found) = stories::found_but(&watch, &[]) {
                         heard += 1;
                         let grave = found.into_iter().filter(|line| !line.contains("severity=\"info\""));

@@ -52,7 +52,7 @@ fn proofs(plane: &ControlPlane, node: &mut Node, driver: CgroupDriver) -> Result
     control_groups(node, driver)
 }
 
-/// Whoever has the authority's certificate and nothing else may trust what answers there.
+/// A client that has the authority's certificate and nothing else may trust what answers there.
 fn api_is_trusted(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     node.vm.put("/tmp/ca.crt", &fs::read(plane.ca())?)?;
     let said = node.sh(&format!("curl -s --cacert /tmp/ca.crt {}/readyz", plane.guest_url()))?;
@@ -171,7 +171,7 @@ fn control_groups(node: &mut Node, driver: CgroupDriver) -> Result<()> {
     Ok(())
 }
 
-/// Woken by the kernel, with the clock as far away as settings allow, and told which pod it is.
+/// Woken by the kernel, with the clock as far away as settings allow, and with the pod that it is.
 fn a_pod_out_of_memory(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     node.sh(&format!("BARNACLE={}; barnacle --interval 1m --state-dir /tmp/state", barnacle()?.display()))?;
     let watch = Watch::new(node.vm.metrics());

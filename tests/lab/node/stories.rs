@@ -1,4 +1,4 @@
-//! What goes wrong with attachments, lived through on a real node, as the installed DaemonSet sees and tells it: a mount
+//! What goes wrong with attachments, lived through on a real node, as the installed DaemonSet sees and reports it: a mount
 //! that cannot be unmounted while its pod waits elsewhere, a filesystem that another pod pins, a volume in another's
 //! place, a volume that answers no more, a node that is to go with volumes mounted.
 
@@ -94,14 +94,14 @@ fn proofs(options: &Options) -> Result<()> {
     // As EC2's images have it: what stalls stays where it is.
     let options = Options { append: "nvme_core.io_timeout=4294967295", ..*options };
     let mut node = installed::with_image(&plane, &options)?;
-    let outcome = tell(&plane, &mut node);
+    let outcome = story(&plane, &mut node);
     if outcome.is_err() {
         println!("{}", installed::logs(&plane, &mut node)?);
     }
     outcome
 }
 
-fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     installed::install(plane, &[Profile::Observe], "10s")?;
     let watch = Watch::new(node.vm.scraped());
     for volume in USED.into_iter().chain([&WANTED]) {
@@ -158,7 +158,7 @@ fn tell(plane: &ControlPlane, node: &mut Node) -> Result<()> {
 }
 
 fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
-    // A process of the host's has its working directory there, as somebody's shell may.
+    // A process of the host's has its working directory there, as a person's shell may.
     let point = |uid: &str, volume: &Volume| {
         format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{}/mount", volume.name)
     };
@@ -224,7 +224,7 @@ fn is_mended(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     runs(plane, WANTED.name)
 }
 
-/// Waits for all of them, and tells of each how long it took.
+/// Waits for all of them, and prints of each how long it took.
 fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
     let mut missing: Vec<&Tale> = TALES.iter().collect();
     let mut last = Vec::new();

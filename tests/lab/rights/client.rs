@@ -16,7 +16,7 @@ pub const OPERATIONS: &str = "application/json-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 const JSON: &str = "application/json";
 
-/// Somebody with a bearer token.
+/// An account with a bearer token.
 pub struct Client {
     url: String,
     ca: PathBuf,
@@ -95,7 +95,7 @@ impl Answer {
         Ok(self.body)
     }
 
-    /// That whoever asks may ask it: what is asked for may not be there.
+    /// That the account may ask it: what is asked for may not be there.
     pub fn granted(self) -> Result<()> {
         let (code, message) = (self.code, self.message());
         ensure!(!matches!(code, 401 | 403), "{}: granted expected: {code} {message}", self.asked);

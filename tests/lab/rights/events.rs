@@ -134,7 +134,7 @@ fn changes_where_granted(ground: &Ground) -> Result<()> {
     let foreign = write(&ground.admin, "default", &foreign)?.done()?;
     patch(&ground.a, &foreign, &series)?.refused(OWN_EVENTS)?;
     patch(&ground.loose, &own, &series)?.refused(By::Policy("this token names no node"))?;
-    // What an apply makes anew is a creation.
+    // What an apply makes again is a creation.
     let applied = with(about_node("a", "b"), &json!({"metadata": {"generateName": null, "name": "applied"}}));
     let applying = format!("{}/applied?fieldManager=lab", path("default"));
     ground.a.ask("PATCH", &applying, super::client::APPLY, &without_nulls(applied), &[])?.refused(OWN_NODE)

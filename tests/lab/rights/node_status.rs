@@ -144,7 +144,7 @@ fn names(changes: &Value) -> BTreeSet<String> {
 }
 
 /// A change of each field of `part`. What the administrator can change so, or take away, the agent is refused. Returns
-/// what the server keeps from everybody; that nothing came of it is for the caller to see.
+/// what the server keeps from all; that nothing came of it is for the caller to see.
 fn changes_are_refused(ground: &Ground, part: &str, changes: &Value, by: By<'_>) -> Result<Vec<String>> {
     let mut kept = Vec::new();
     for (field, value) in changes.as_object().context("fields by name")? {

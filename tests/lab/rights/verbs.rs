@@ -205,7 +205,7 @@ const AGENT_RULES_AT_HOME: &[&str] = &[
 ];
 const CLUSTER_RULES: &[&str] = &["list persistentvolumes", "list pods", "watch pods"];
 
-/// As `kubectl auth can-i --list` tells it, without what every account may do.
+/// As `kubectl auth can-i --list` prints it, without what every account may do.
 pub fn golden(ground: &Ground) -> Result<()> {
     let everybody = Client::new(&ground.plane, super::token(&ground.plane, "default", "default", None)?);
     let at_home = [AGENT_RULES, AGENT_RULES_AT_HOME].concat();

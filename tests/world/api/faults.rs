@@ -31,7 +31,7 @@ pub enum EndWatches {
     Silently,
 }
 
-/// Which requests a fault meets: all, unless told.
+/// Which requests a fault meets: all, unless limited.
 #[derive(Clone, Debug, Default)]
 pub struct On {
     prefix: String,

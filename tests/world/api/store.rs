@@ -50,7 +50,7 @@ pub struct TooOld {
 
 pub struct Store {
     version: u64,
-    /// Who comes with an older one is told that it is too old.
+    /// A client with an older one gets the answer that it is too old.
     forgotten: u64,
     /// The history has all that is newer.
     dropped: u64,

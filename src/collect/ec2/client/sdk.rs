@@ -38,7 +38,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for a region, or for whoever answers in its place.
+    /// A client for a region, or for the server that answers in its place.
     #[must_use]
     pub fn new(region: &str, endpoint: Option<&str>, meter: Arc<Meter>) -> Self {
         let endpoint = endpoint.map(str::to_owned);
@@ -80,7 +80,7 @@ impl Client {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let code = error.code().filter(|code| !code.is_empty());
         let outcome = outcome(error, code, status);
-        // What our build of the SDK leaves out reads as advice to whoever builds.
+        // What our build of the SDK leaves out reads as advice to a developer.
         let said = chain(error);
         if said.contains("cargo feature") {
             let why = "the profile takes its credentials from SSO or another program, which is not understood here; give \

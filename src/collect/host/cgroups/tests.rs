@@ -84,7 +84,7 @@ fn the_working_sets_of_v2_are_the_kubelets() {
 }
 
 #[test]
-fn own_and_hierarchical_oom_counts_are_told_apart() {
+fn own_and_hierarchical_oom_counts_are_distinguished() {
     let tree = Tree::v2();
     group_v2(&tree, "kubepods.slice");
     let pods = levels_of(&tree.root()).unwrap().kubepods.unwrap();
@@ -117,7 +117,7 @@ fn classes_and_slices_have_their_level_and_only_what_is_there_is_listed() {
 }
 
 #[test]
-fn a_group_that_was_made_anew_is_read_anew() {
+fn a_group_that_was_made_again_is_read_again() {
     let tree = Tree::v2();
     let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
     group_v2(&tree, &pod);

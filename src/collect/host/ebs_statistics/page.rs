@@ -60,7 +60,7 @@ fn histogram(page: &[u8], at: usize) -> Result<Vec<LatencyBin>, String> {
     Ok(found.filter(|bin| bin.count > 0).collect())
 }
 
-/// What Identify Controller tells.
+/// What Identify Controller returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The EBS volume, where the serial is one.
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn identify_tells_the_volume_and_its_name() {
+    fn identify_returns_the_volume_and_its_name() {
         for (name, given) in
             [("/dev/sdj", Some("sdj")), ("sdf", Some("sdf")), ("/dev/xvdaa", Some("xvdaa")), ("", None)]
         {

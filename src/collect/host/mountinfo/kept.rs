@@ -1,6 +1,6 @@
 //! Which mounts are kept: those that findings rest on, each pod within its share.
 //!
-//! Detectors read mounts of block devices and mounts below the kubelet's directory. Whoever runs a pod chooses how many
+//! Detectors read mounts of block devices and mounts below the kubelet's directory. The user of a pod chooses how many
 //! it has of the latter, so where there are too many each pod keeps its first ones, and displaces only its own.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ struct Entry {
     bytes: usize,
 }
 
-/// Mounts that findings do not tell apart.
+/// Mounts that findings do not distinguish.
 struct Alike {
     first: MountId,
     kept: u32,
@@ -42,7 +42,7 @@ struct Alike {
 
 /// The mounts that are kept of one table.
 pub(super) struct Kept {
-    /// With a key of its own in each process: nobody can make texts that collide.
+    /// With a key of its own in each process: no user can make texts that collide.
     hashes: RandomState,
     strings: Strings,
     entries: Vec<Entry>,

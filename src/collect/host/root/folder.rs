@@ -7,7 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
-use super::{DIRECTORY, EntryKind, Root, below, lossy, small, whole_line, whole_text};
+use super::read::small;
+use super::text::{whole_line, whole_text};
+use super::{DIRECTORY, EntryKind, Root, below, lossy};
 use crate::facts::{Cause, Unknown};
 
 /// An open directory.
@@ -52,7 +54,7 @@ impl<'a> Folder<'a> {
         below(&self.path, name)
     }
 
-    /// Tells each name in it, in no order.
+    /// Passes on each name in it, in no order.
     ///
     /// # Errors
     /// When it cannot be read to its end.
@@ -60,7 +62,7 @@ impl<'a> Folder<'a> {
         self.root.entries(&self.path, &self.dir, |name, kind| publish(&lossy(name.to_bytes()), kind))
     }
 
-    /// Tells the directories in it, in no order.
+    /// Passes on the directories in it, in no order.
     ///
     /// # Errors
     /// When it cannot be read to its end.

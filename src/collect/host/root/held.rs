@@ -102,7 +102,8 @@ mod tests {
     use std::path::Path;
     use std::sync::mpsc;
 
-    use super::super::{Root, whole_text};
+    use super::super::Root;
+    use super::super::text::whole_text;
     use super::*;
     use crate::facts::Cause;
 
@@ -125,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_types, reason = "the kernel lets a thread go in its own time")]
     fn a_file_whose_owner_is_gone_is_not_read_from_what_is_held() {
         let root = live();
         let ((tell, path), (end, ended)) = (mpsc::channel(), mpsc::channel::<()>());

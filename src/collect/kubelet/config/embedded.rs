@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::collect::host::root::{Root, relative};
 
-/// The directory of a kubelet to which nothing else is given.
+/// The directory of a kubelet that has no such option.
 const USUAL: &str = "/var/lib/kubelet";
 /// What `${SNAP_COMMON}` and `${SNAP_DATA}` are to MicroK8s.
 const SNAP: [(&str, &str); 2] =

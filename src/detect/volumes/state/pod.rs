@@ -86,8 +86,8 @@ impl PodFacts {
             Err(_) if parts.is_without_cluster() => Ok(Object::NotAsked),
             Err(why) => Err(why.into()),
             Ok(pods) => match pods.value.lacks(uid) {
-                Ok(_) => {
-                    evidence.push(pods.says("the API server has no such pod on this node"));
+                Ok(absent) => {
+                    evidence.push(pods.says_absent(absent, "the API server has no such pod on this node"));
                     Ok(Object::None)
                 }
                 Err(NotAbsent::Unknown(why)) => Err(why.into()),

@@ -1,4 +1,4 @@
-//! What is refused to everybody, or to some.
+//! What is refused to all clients, or to some.
 
 use anyhow::{Result, ensure};
 

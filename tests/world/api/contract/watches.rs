@@ -25,7 +25,7 @@ pub fn from_version(server: &Server<'_>) -> Result<()> {
     server.hands.create(&object)?;
     server.hands.merge(&object, &json!({"data": {"turn": "second"}}))?;
     server.hands.delete(&object)?;
-    // Another one that begins at the same version is told the same.
+    // Another one that begins at the same version receives the same.
     let mut late = server.watch(&format!("{list}?watch=true&resourceVersion={start}"))?;
     for watch in [&mut watch, &mut late] {
         let added = next(watch, "ADDED", "a")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::facts::NodeTime;
 use crate::finding::Share;
+use crate::pacing::TokenBucket;
 
 /// What may be written at once after a quiet time.
 pub(super) const BURST: u32 = 10;
@@ -42,43 +43,31 @@ impl Class {
     }
 }
 
+/// What this node may still write.
 #[derive(Debug)]
-pub(super) struct TokenBucket {
-    left: u32,
-    counted: NodeTime,
+pub(super) struct EventBudget {
+    bucket: TokenBucket,
     spent: VecDeque<(NodeTime, Share)>,
 }
 
-impl TokenBucket {
+impl EventBudget {
     pub fn new(now: NodeTime) -> Self {
-        Self { left: BURST, counted: now, spent: VecDeque::with_capacity(PER_HOUR) }
+        Self { bucket: TokenBucket::full(BURST, EARNED_IN, now.up), spent: VecDeque::with_capacity(PER_HOUR) }
     }
 
     /// Takes the right to write one event of this class, out of this share, if there is one.
     pub fn take(&mut self, now: NodeTime, class: Class, share: &Share) -> bool {
-        self.earn(now);
         self.spent.retain(|(at, _)| now.since(at).is_some_and(|age| age < HOUR));
         let (of_burst, of_hour) = class.leaves();
         let critical = if class >= Class::PodCritical { PER_NAMESPACE_CRITICAL } else { 0 };
         let in_share = || self.spent.iter().filter(|(_, other)| other == share).count();
-        if self.left <= of_burst
-            || PER_HOUR.saturating_sub(self.spent.len()) <= of_hour
+        if PER_HOUR.saturating_sub(self.spent.len()) <= of_hour
             || (share.is_of_pods() && in_share() >= PER_NAMESPACE + critical)
+            || !self.bucket.take(now.up, of_burst)
         {
             return false;
         }
-        self.left -= 1;
         self.spent.push_back((now, share.clone()));
         true
-    }
-
-    fn earn(&mut self, now: NodeTime) {
-        let passed = now.since(&self.counted).unwrap_or_default();
-        let earned = u32::try_from(passed.as_secs() / EARNED_IN.as_secs()).unwrap_or(BURST);
-        self.left = self.left.saturating_add(earned).min(BURST);
-        self.counted = match self.left {
-            BURST => now,
-            _ => self.counted.plus(EARNED_IN.saturating_mul(earned)),
-        };
     }
 }

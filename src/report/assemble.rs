@@ -1,0 +1,266 @@
+//! Makes a report of what an engine has.
+
+use std::collections::BTreeMap;
+
+use super::coverage;
+use super::note::{About, Note};
+use super::{
+    KindState, LeftOut, NodeObject, Origin, Quiet, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA,
+    State, text, volumes,
+};
+use crate::engine::Engine;
+use crate::facts::{BootId, Cause, ConfigOrigin, Node, PodPhase, Source, Unknown};
+use crate::finding::{Coverage, Finding, Kind};
+use crate::ledger::Entry;
+use crate::wording;
+
+/// Namespaces that are named; the rest is counted together.
+const MAX_LEFT_OUT_OF: usize = 5;
+
+impl Report {
+    /// What an engine has to say now.
+    #[must_use]
+    pub fn of(engine: &Engine, origin: Origin) -> Self {
+        let view = engine.view();
+        let now = engine.now();
+        let boot = view.boot.known().ok();
+        let ages = Source::ALL.iter().filter_map(|source| {
+            let age = now.since(&view.seen_at(*source)?)?;
+            Some((*source, (age.as_secs_f64() * 10.0).round() / 10.0))
+        });
+        Self {
+            version: SCHEMA,
+            barnacle: env!("CARGO_PKG_VERSION").to_owned(),
+            node: boot.map_or_else(|| "unknown".to_owned(), |boot| boot.hostname.clone()),
+            kernel: boot.map_or_else(String::new, |boot| boot.kernel.clone()),
+            at: now.wall,
+            up_seconds: now.up.as_secs(),
+            boot: Some(now.boot).filter(|boot| *boot != BootId::default()),
+            origin,
+            agent_trouble: None,
+            findings: findings(engine),
+            unknown: unknowns(engine),
+            headroom: headroom(engine),
+            history: Vec::new(),
+            volumes: volumes::of(view),
+            kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
+            notes: notes(engine),
+            seen: seen(engine),
+            node_object: view.node.known().ok().map(|seen| NodeObject::of(seen.value)),
+            pods: pods(engine),
+            ages: ages.collect(),
+        }
+    }
+}
+
+impl NodeObject {
+    fn of(node: &Node) -> Self {
+        let label = |name: &str| node.labels.get(name).cloned();
+        Self {
+            name: node.name.clone(),
+            provider_id: node.provider_id.clone(),
+            instance_type: node.instance_type().map(str::to_owned),
+            zone: label("topology.kubernetes.io/zone"),
+            kubelet_version: node.kubelet_version.clone(),
+            cordoned: node.unschedulable,
+            deleting: node.deleting,
+        }
+    }
+}
+
+impl ReportedFinding {
+    fn of(entry: &Entry, engine: &Engine) -> Self {
+        let view = engine.view();
+        let Finding { kind, severity, object, message, evidence, advice } = entry.finding.clone();
+        let confirmed = entry.confirmed.is_some();
+        let pods = view.pods.known().ok().map(|seen| seen.value);
+        let pod = object.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
+        Self {
+            kind,
+            severity,
+            confirmed,
+            unverified_since: entry.unverified_since().map(|seen| seen.wall),
+            since: entry.first_seen,
+            quiet: entry.quiet_for().filter(|_| confirmed).map(|quiet| Quiet {
+                seconds: quiet.as_secs(),
+                resolves_after_seconds: entry.resolves_after().as_secs(),
+            }),
+            object,
+            pod_name: pod.map(|pod| pod.full_name()),
+            pod_owner: pod.and_then(|pod| pod.owner.clone()),
+            claims: pod.map(|pod| pod.claims.clone()).unwrap_or_default(),
+            message,
+            evidence,
+            advice,
+            shown_under: engine.shown_under(entry).cloned(),
+            commands: Vec::new(),
+        }
+    }
+}
+
+fn findings(engine: &Engine) -> Vec<ReportedFinding> {
+    let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine)).collect();
+    findings.sort_by_key(|f| (std::cmp::Reverse((f.state(), f.severity)), f.kind));
+    findings
+}
+
+fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
+    let view = engine.view();
+    let unknown = Source::ALL
+        .iter()
+        .filter_map(|source| Some((*source, view.unknown(*source).or_else(|| view.incomplete(*source))?)));
+    // What is read only when a detector asks is not missed when none does.
+    let asked_no_more = |source: Source, cause| source.every().is_zero() && cause == Cause::Stale;
+    let worth_saying = unknown.filter(|(source, u)| u.cause != Cause::NotAsked && !asked_no_more(*source, u.cause));
+    let report = worth_saying.map(|(source, unknown)| ReportedUnknown {
+        source,
+        cause: unknown.cause,
+        why: unknown.why.clone(),
+        not_applicable: coverage::is_absent_here(view, source, unknown),
+        since: unknown.since.map(|since| since.wall),
+    });
+    report.collect()
+}
+
+fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
+    let now = engine.now();
+    let report = engine.headroom().into_iter().map(|result| {
+        let (signal, figures, why) = match result {
+            Ok(headroom) => (headroom.signal, Some(headroom), None),
+            Err((signal, unknown)) => (signal, None, Some(unknown.why)),
+        };
+        let trend = engine.trends().of(signal);
+        let trend = trend.filter_map(|(at, available)| Some((now.since(&at)?.as_secs(), available)));
+        ReportedHeadroom { signal, figures, why, trend: trend.collect() }
+    });
+    report.collect()
+}
+
+fn unseen(unknown: &Unknown) -> State {
+    if unknown.cause == Cause::Baseline { State::NeedsTime } else { State::NotEvaluated }
+}
+
+fn state_of(engine: &Engine, kind: Kind) -> KindState {
+    let mut worst = State::Clear;
+    let mut why = None;
+    let waits_for = coverage::waits_for(engine.view(), kind);
+    match engine.coverage(kind) {
+        None | Some(Coverage::None(Unknown { cause: Cause::NotAsked, .. })) if let Some(source) = waits_for => {
+            let reason = format!("not asked: no finding needed it ({})", source.place());
+            (worst, why) = (State::NotAsked, Some(reason));
+        }
+        None => (worst, why) = (State::NotEvaluated, Some("its detector has not run yet".to_owned())),
+        Some(Coverage::None(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
+        Some(Coverage::Except(objects)) => {
+            why = objects.iter().next().map(|(object, unknown)| format!("not evaluated for {object}: {unknown}"));
+        }
+        // What was not seen may be what is wrong.
+        Some(Coverage::Partial(unknown)) => {
+            (worst, why) = (unseen(unknown), Some(format!("partially evaluated: {unknown}")))
+        }
+        Some(Coverage::Full) => {}
+    }
+    for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
+        let unverified = entry.unverified_since();
+        if let Some(seen) = unverified {
+            let seen = text::time(seen.wall);
+            why.get_or_insert_with(|| format!("not evaluated for {}, last seen at {seen}", entry.finding.object));
+        }
+        worst = worst.max(match (entry.confirmed, unverified) {
+            (None, _) => State::Suspected,
+            (Some(_), Some(_)) => State::NotEvaluated,
+            (Some(_), None) => State::Raised,
+        });
+    }
+    let waits = matches!(worst, State::NeedsTime | State::NotAsked);
+    let not_evaluated = matches!(engine.coverage(kind), None | Some(Coverage::None(_))) && !waits;
+    let not_run = engine.coverage(kind).is_none() && waits_for.is_none();
+    let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
+    let source = coverage::source_of_reason(engine, kind);
+    KindState {
+        kind,
+        state: worst,
+        not_evaluated,
+        not_run,
+        why,
+        source,
+        not_applicable,
+        left_out: engine.left_out(kind).map(|(_, count)| count).sum(),
+        left_out_of: left_out(engine, kind),
+    }
+}
+
+fn notes(engine: &Engine) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if let Ok(config) = engine.view().kubelet() {
+        let text = match &config.origin {
+            ConfigOrigin::Configz { pid, contradictions } => {
+                let mut text = format!("of the running kubelet (pid {pid}), by its own answer (/configz)");
+                for contradiction in contradictions {
+                    text.push_str("; ");
+                    text.push_str(contradiction);
+                }
+                text
+            }
+            ConfigOrigin::NoKubelet => "none, as no kubelet runs here".to_owned(),
+            _ if let Some(why) = config.hard.why_assumed() => format!("the kubelet's are not known: {why}"),
+            ConfigOrigin::Process { pid, files, .. } if files.is_empty() => {
+                format!("the defaults, as the running kubelet (pid {pid}) has no configuration file")
+            }
+            ConfigOrigin::Process { pid, files, .. } => {
+                format!("of the running kubelet (pid {pid}), from {}", files.join(", "))
+            }
+            ConfigOrigin::Files { files } => {
+                format!("from {}; no process called kubelet runs here", files.join(", "))
+            }
+            ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
+        };
+        let text = match engine.view().why_no_configz() {
+            // What is not asked, or not where it runs, is no news.
+            Some(why) if !matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {
+                format!("{text}; the kubelet's own answer does not count: {why}")
+            }
+            _ => text,
+        };
+        notes.push(Note::new(About::Thresholds, text));
+    }
+    notes
+}
+
+fn pods(engine: &Engine) -> BTreeMap<PodPhase, u64> {
+    let Ok(pods) = engine.view().pods.known() else { return BTreeMap::new() };
+    let mut counts: BTreeMap<PodPhase, u64> = PodPhase::ALL.into_iter().map(|phase| (phase, 0)).collect();
+    for pod in pods.values() {
+        *counts.entry(pod.phase).or_default() += 1;
+    }
+    counts
+}
+
+fn seen(engine: &Engine) -> BTreeMap<String, u64> {
+    let view = engine.view();
+    let mut seen = BTreeMap::new();
+    let mut count = |name: &str, n: Option<usize>| {
+        if let Some(n) = n.and_then(|n| u64::try_from(n).ok()) {
+            seen.insert(name.to_owned(), n);
+        }
+    };
+    count("mounts", view.mounts.known().ok().map(|m| m.len()));
+    count("volume-mounts", view.mounts.known().ok().map(|m| m.values().filter(|e| e.volume.is_some()).count()));
+    count("block-devices", view.block.known().ok().map(|b| b.values().filter(|d| d.size > 0).count()));
+    count("ebs-volumes", view.block.known().ok().map(|b| b.values().filter(|d| d.volume.is_some()).count()));
+    count("filesystems", view.filesystems.known().ok().map(|f| f.len()));
+    count("pods", view.pod_cgroups.known().ok().map(|p| p.len()));
+    seen
+}
+
+fn left_out(engine: &Engine, kind: Kind) -> Vec<LeftOut> {
+    let mut all: Vec<_> =
+        engine.left_out(kind).map(|(share, count)| LeftOut { of: share.to_string(), count }).collect();
+    all.sort_by_key(|left| std::cmp::Reverse(left.count));
+    let rest = all.split_off(all.len().min(MAX_LEFT_OUT_OF));
+    if !rest.is_empty() {
+        let of = wording::of(rest.len() as u64, "other namespace", "other namespaces");
+        all.push(LeftOut { of, count: rest.iter().map(|left| left.count).sum() });
+    }
+    all
+}
