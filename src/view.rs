@@ -30,7 +30,7 @@ const USUAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The API server confirms what is watched about once a minute, however often cycles come.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// What the API server is asked by name it is asked again within ten minutes, for as long as a detector wants to know.
-/// An answer that nobody wants any more is kept as long, and a reading is as old as its oldest answer.
+/// An answer that no detector asks for any more is kept as long, and a reading is as old as its oldest answer.
 const LOOKUP_STALE_AFTER: Duration = Duration::from_secs(325);
 
 /// One source as the detectors see it.
@@ -199,7 +199,7 @@ impl<T> Fact<T> {
         let age = now.since(at);
         if age.is_none_or(|age| age > good_for) {
             let why = format!("{} was last read {} s ago", self.source.place(), age.unwrap_or_default().as_secs());
-            // What is read for a lookup alone is missed by nobody when the lookup is gone.
+            // No detector misses what is read for a lookup alone once the lookup is gone.
             let cause = if self.source.every().is_zero() { Cause::NotAsked } else { Cause::Stale };
             self.put(Reading::Unknown(Unknown::new(cause, why)));
         }

@@ -126,7 +126,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_types, reason = "the kernel lets a thread go in its own time")]
     fn a_file_whose_owner_is_gone_is_not_read_from_what_is_held() {
         let root = live();
         let ((tell, path), (end, ended)) = (mpsc::channel(), mpsc::channel::<()>());
