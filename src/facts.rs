@@ -33,7 +33,7 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, Answer, Answers, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS, Node,
-    NodeCondition, PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+    NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
@@ -51,10 +51,10 @@ pub use kernel::{
     MissedBoots, Taint,
 };
 pub use kubelet::{
-    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, PodDir, StagingDir, Threshold, ThresholdValue,
-    Thresholds, VolumeData, VolumeDir, default_thresholds,
+    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletDirs, KubeletOptions, KubeletVersion, MemoryReservation,
+    PodDir, StagingDir, Threshold, ThresholdValue, Thresholds, VolumeData, VolumeDir, default_thresholds,
 };
-pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
+pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighborTable, Neighbors};
 pub use node_time::{BootId, NodeTime};

@@ -264,7 +264,32 @@ pub struct ReportedHeadroom {
     /// Seconds before the report and what was available then, oldest first: the last quarter of an hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trend: Vec<(u64, u64)>,
+    /// The pods that the kubelet evicts next for it, first the one that goes first; absent where it has no threshold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
+    /// Why they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub victims_unknown: Option<String>,
 }
+
+impl ReportedHeadroom {
+    /// A signal of which nothing is known.
+    fn of(signal: EvictionSignal) -> Self {
+        Self { signal, figures: None, why: None, trend: Vec::new(), victims: Vec::new(), victims_unknown: None }
+    }
+
+    /// The next victims in words.
+    fn victims_in_words(&self) -> Option<String> {
+        match (self.victims.as_slice(), &self.victims_unknown) {
+            ([], None) => None,
+            ([], Some(why)) => Some(format!("which pods are evicted next is not known: {why}")),
+            (victims, _) => Some(format!("evicted next: {}", victims.join(", "))),
+        }
+    }
+}
+
+/// So many of the next victims are shown.
+const VICTIMS_SHOWN: usize = 3;
 
 /// How one kind stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -487,7 +512,20 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
         };
         let trend = engine.trends().of(signal);
         let trend = trend.filter_map(|(at, available)| Some((now.since(&at)?.as_secs(), available)));
-        ReportedHeadroom { signal, figures, why, trend: trend.collect() }
+        let mut reported =
+            ReportedHeadroom { signal, figures, why, trend: trend.collect(), ..ReportedHeadroom::of(signal) };
+        if reported.figures.as_ref().is_some_and(|figures| figures.hard.is_some() || figures.soft.is_some()) {
+            match crate::detect::victims(engine.view(), signal) {
+                Ok(mut victims) => {
+                    victims.truncate(VICTIMS_SHOWN);
+                    reported.victims = victims;
+                }
+                // What no source gives is the same on every node, and is said in the documents.
+                Err(unknown) if unknown.cause == Cause::Unsupported => {}
+                Err(unknown) => reported.victims_unknown = Some(unknown.why),
+            }
+        }
+        reported
     });
     report.collect()
 }

@@ -1,9 +1,11 @@
 //! What makes the kubelet evict, and what makes the node slow.
 
 pub mod eviction_threshold;
+pub mod in_force;
 pub mod memory_stall;
 pub mod oom_kill;
 pub mod pids;
 pub mod saturation;
 pub mod signals;
 pub mod system_pod_starved;
+pub mod victims;

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
-    PersistentVolume, Pod, PodPhase, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    PersistentVolume, Pod, PodPhase, PodResources, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
 /// The longest text of others that is kept of one field.
@@ -175,7 +176,9 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let labels = metadata.labels.unwrap_or_default().into_iter();
     let info = status.node_info.unwrap_or_default();
     let attached = status.volumes_attached.unwrap_or_default().into_iter();
+    let capacity = status.capacity.unwrap_or_default();
     Ok(Node {
+        huge_pages: huge_pages(&capacity).into(),
         name: metadata.name,
         uid: metadata.uid,
         created: metadata.creation_timestamp,
@@ -184,7 +187,7 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         unschedulable: spec.unschedulable,
         taints: spec.taints.unwrap_or_default().into_iter().map(taint).collect(),
         labels: labels.filter(|(name, _)| NODE_LABELS.contains(&name.as_str())).collect(),
-        capacity: status.capacity.unwrap_or_default(),
+        capacity,
         allocatable: status.allocatable.unwrap_or_default(),
         conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         volumes_in_use: status.volumes_in_use.unwrap_or_default(),
@@ -194,6 +197,17 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         system_uuid: info.system_uuid.map(short),
         machine_id: info.machine_id.map(short),
     })
+}
+
+/// What the kubelet subtracts: the capacity of huge pages of all sizes.
+fn huge_pages(capacity: &BTreeMap<String, String>) -> Result<Option<u64>, Unknown> {
+    let mut sum = None;
+    for (name, text) in capacity.iter().filter(|(name, _)| name.starts_with("hugepages-")) {
+        let bytes = parse_quantity(text)
+            .map_err(|why| Unknown::new(Cause::Malformed, format!("the capacity of the Node: {name}: {why}")))?;
+        sum = Some(bytes.saturating_add(sum.unwrap_or_default()));
+    }
+    Ok(sum.filter(|bytes| *bytes > 0))
 }
 
 fn taint(taint: Taint) -> String {
@@ -224,6 +238,53 @@ pub struct PodSpec {
     security_context: Option<SecurityContext>,
     volumes: Option<Vec<PodVolume>>,
     affinity: Option<Affinity>,
+    containers: Option<Vec<Container>>,
+    init_containers: Option<Vec<Container>>,
+    resources: Option<Resources>,
+    overhead: Option<Amounts>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    name: String,
+    resources: Option<Resources>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    requests: Option<Amounts>,
+}
+
+/// Amounts of resources, of which memory is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Amounts {
+    memory: Option<String>,
+}
+
+impl Amounts {
+    fn bytes(amounts: Option<&Self>) -> Result<Option<u64>, Unknown> {
+        let memory = amounts.and_then(|amounts| amounts.memory.as_deref());
+        let read = memory.map(parse_quantity).transpose();
+        read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request of memory: {why}")))
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    state: Option<ContainerState>,
+    allocated_resources: Option<Amounts>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -305,6 +366,40 @@ struct Claim {
 pub struct PodStatus {
     phase: PodPhase,
     conditions: Option<Vec<RawCondition>>,
+    container_statuses: Option<Vec<ContainerStatus>>,
+    init_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+/// What a pod requests by the kubelet's sum: containers and sidecars together, or the most that an init container needs beside
+/// the sidecars before it.
+fn pod_resources(spec: &PodSpec, status: &PodStatus) -> Result<PodResources, Unknown> {
+    let statuses = || status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let request = |container: &Container| -> Result<u64, Unknown> {
+        let of_status = statuses().find(|status| status.name == container.name);
+        let allocated = Amounts::bytes(of_status.and_then(|status| status.allocated_resources.as_ref()))?;
+        let wanted = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        Ok(allocated.map_or_else(|| Amounts::bytes(wanted), |bytes| Ok(Some(bytes)))?.unwrap_or_default())
+    };
+    let (mut sum, mut sidecars, mut most) = (0u64, 0u64, 0u64);
+    for container in spec.containers.iter().flatten() {
+        sum = sum.saturating_add(request(container)?);
+    }
+    for container in spec.init_containers.iter().flatten() {
+        let bytes = request(container)?;
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.saturating_add(bytes);
+            most = most.max(sidecars);
+        } else {
+            most = most.max(sidecars.saturating_add(bytes));
+        }
+    }
+    let of_pod = Amounts::bytes(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()))?;
+    let memory = of_pod.unwrap_or_else(|| sum.saturating_add(sidecars).max(most));
+    // Overhead counts only on top of a request.
+    let overhead = if memory > 0 { Amounts::bytes(spec.overhead.as_ref())?.unwrap_or_default() } else { 0 };
+    let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+    Ok(PodResources { memory: memory.saturating_add(overhead), running })
 }
 
 /// What is kept of a pod.
@@ -315,6 +410,7 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
     let Raw { metadata, spec, status } = raw;
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+    let resources = pod_resources(&spec, &status).into();
     let owner = metadata.controller();
     let volumes = spec.volumes.unwrap_or_default().into_iter();
     let claims = volumes.filter_map(|volume| volume.claim(&metadata.name)).collect();
@@ -335,6 +431,7 @@ pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
         wants: spec.affinity.and_then(Affinity::only_node),
         claims,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
+        resources,
     })
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::files::Group;
 use super::{Hierarchy, MOUNT, container_id, pod_uid, qos_group};
 use crate::collect::host::root::{Folder, Root, below};
-use crate::facts::{Cause, Cgroup, CgroupDriver, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown};
+use crate::facts::{
+    Cause, Cgroup, CgroupDriver, CgroupVersion, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown,
+};
 
-/// Reads every pod below `kubepods`: its OOM and pids counters and its containers' OOM counters.
+/// Reads every pod below `kubepods`: its memory, its OOM and pids counters and its containers' OOM counters.
 ///
 /// # Errors
 /// When there is no hierarchy or no `kubepods`, or `kubepods` cannot be listed. A pod that cannot be read makes the list incomplete.
@@ -77,6 +79,16 @@ impl Walk<'_> {
         let group = Group::Open(folder);
         let oom = self.if_there(&group, known(group.oom(self.tree.version)))?.ok_or_else(|| self.gone(&path))?;
         let mut cgroup = Cgroup { oom, ..Cgroup::default() };
+        match self.tree.version {
+            CgroupVersion::V1 => {
+                cgroup.memory = group.number("memory.usage_in_bytes").into();
+                group.cache(["total_inactive_file"], &mut cgroup);
+            }
+            CgroupVersion::V2 => {
+                cgroup.memory = group.number("memory.current").into();
+                group.cache(["inactive_file"], &mut cgroup);
+            }
+        }
         self.tree.pids(self.root, &group, &path, &mut cgroup);
         // Its files go with it.
         if cgroup.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {
