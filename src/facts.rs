@@ -34,7 +34,8 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS,
-    Node, NodeCondition, PersistentVolume, Pod, PodPhase, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+    Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, Pods, VolumeAttachment, VolumeClass,
+    VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
@@ -52,10 +53,11 @@ pub use kernel::{
     MemoryNodes, MissedBoots, Taint, TaintBit,
 };
 pub use kubelet::{
-    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, PodDir, StagingDir, Threshold,
-    ThresholdValue, Thresholds, VolumeData, VolumeDir, default_thresholds,
+    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions, KubeletVersion,
+    MemoryReservation, PodDir, StagingDir, Threshold, ThresholdValue, Thresholds, VolumeData, VolumeDir,
+    default_thresholds,
 };
-pub use memory::{MemInfo, Pressure, PressureFile, Stall, VmStat};
+pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{Conntrack, ElasticInterfaces, NeighborTable, Neighbors};
 pub use node_time::{BootId, NodeTime};

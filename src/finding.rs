@@ -44,11 +44,14 @@ macro_rules! for_each_kind {
             volumes::untagged_volume => UntaggedVolume;
             volumes::orphaned_volume => OrphanedVolume;
             kubelet::eviction_threshold => EvictionThresholdMet;
+            kubelet::eviction_cannot_save => EvictionCannotSaveNode;
+            kubelet::threshold_missing => ThresholdMissing;
             kubelet::oom_kill => OomKill;
             kubelet::pids (SETTINGS) => PidExhaustion;
             kubelet::memory_stall (SETTINGS) => MemoryStall;
             kubelet::saturation (SETTINGS) => NodeSaturated;
             kubelet::system_pod_starved => SystemPodStarved;
+            kubelet::system_pod_evictable => SystemPodEvictable;
             instance::steal (SETTINGS) => CpuSteal;
             network::conntrack (SETTINGS) => ConntrackPressure;
             network::neighbors (SETTINGS) => NeighborTableFull;

@@ -1,10 +1,15 @@
 //! What makes the kubelet evict, and what makes the node slow.
 
+pub mod eviction_cannot_save;
 pub mod eviction_threshold;
+pub mod in_force;
 pub mod memory_stall;
 mod names;
 pub mod oom_kill;
 pub mod pids;
 pub mod saturation;
 pub mod signals;
+pub mod system_pod_evictable;
 pub mod system_pod_starved;
+pub mod threshold_missing;
+pub mod victims;

@@ -149,6 +149,9 @@ pub struct Cgroup {
     /// Of it, page cache that was not used lately (`inactive_file`, v1 `total_inactive_file`).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub inactive_file: Part<u64>,
+    /// Of it, what the kernel gives back when memory runs short: page cache without tmpfs, and reclaimable slab (v2).
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub reclaimable: Part<u64>,
     /// Limit; absent where there is none (`max`).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_max: Part<u64>,

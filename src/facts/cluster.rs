@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Inventory, PodUid, Unknown};
+use super::{BootId, Inventory, KubeletVersion, Part, PodUid, Unknown};
 
 /// This node's own Node object: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// `status.capacity`, as written.
     pub capacity: BTreeMap<String, String>,
+    /// Bytes of all `hugepages-*` of `status.capacity`; absent where there are none.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub huge_pages: Part<u64>,
     /// `status.allocatable`, as written.
     pub allocatable: BTreeMap<String, String>,
     /// `status.conditions`, in their order.
@@ -55,6 +58,12 @@ impl Node {
     #[must_use]
     pub fn instance_type(&self) -> Option<&str> {
         self.labels.get(INSTANCE_TYPE_LABEL).map(String::as_str)
+    }
+
+    /// The kubelet's version, where the Node has one that can be read.
+    #[must_use]
+    pub fn kubelet(&self) -> Option<KubeletVersion> {
+        self.kubelet_version.as_deref().and_then(KubeletVersion::parse)
     }
 
     /// The boot that the Node's kubelet reports, where it says one that can be compared.
@@ -142,6 +151,18 @@ pub struct Pod {
     pub wants: Option<String>,
     /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
     pub unscheduled: Option<String>,
+    /// What it requests and runs; absent in recordings of earlier versions.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub resources: Part<PodResources>,
+}
+
+/// What the kubelet ranks a pod by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodResources {
+    /// Memory that it requests, in bytes: allocated where it can be resized in place, its own where it has some, overhead included.
+    pub memory: u64,
+    /// Containers that run; a pod without one has no statistics.
+    pub running: u32,
 }
 
 impl Pod {
@@ -168,6 +189,12 @@ impl Pod {
     #[must_use]
     pub fn is_of_the_system(&self) -> bool {
         self.namespace == "kube-system" || self.priority >= SYSTEM_PRIORITY
+    }
+
+    /// Whether the kubelet never evicts it: static, or of a system priority class.
+    #[must_use]
+    pub fn is_critical(&self) -> bool {
+        self.mirrors.is_some() || self.priority >= SYSTEM_PRIORITY
     }
 
     /// Whether its containers have ended for good.

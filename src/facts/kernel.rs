@@ -125,6 +125,9 @@ pub struct Limits {
     pub files: Part<u64>,
     /// Their limit; absent where it is none in practice (2^63 and the like).
     pub files_max: Part<u64>,
+    /// `/proc/sys/vm/min_free_kbytes`, in bytes: what the kernel keeps free.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub min_free: Part<u64>,
 }
 
 impl Limits {

@@ -1,6 +1,6 @@
 //! The kubelet's configuration and directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -152,7 +152,7 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.36: in force where nothing says otherwise.
+/// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.38: in force where nothing says otherwise.
 #[must_use]
 pub fn default_thresholds() -> BTreeMap<EvictionSignal, Threshold> {
     use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes};
@@ -264,6 +264,80 @@ pub struct KubeletConfig {
     pub soft: Thresholds,
     /// Whether `enforceNodeAllocatable` has `pods`: only then there is an `allocatableMemory` signal.
     pub enforces_pods: bool,
+    /// What else decides over eviction.
+    #[serde(default)]
+    pub options: KubeletOptions,
+}
+
+/// Settings beside the thresholds that decide over eviction. What is not set is absent, what could not be read is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KubeletOptions {
+    /// Signals whose hard threshold is there by `mergeDefaultEvictionSettings` alone, which kubelets before 1.33 ignore.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub merged_defaults: BTreeSet<EvictionSignal>,
+    /// The feature gate `HugepageAwareEviction`, which is there and on from 1.37.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub huge_page_aware: Part<bool>,
+    /// `evictionPressureTransitionPeriod`.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub pressure_transition: Part<Duration>,
+    /// `memoryReservationPolicy`, from 1.37.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub memory_reservation: Part<MemoryReservation>,
+}
+
+impl KubeletOptions {
+    /// All of them unknown for one reason.
+    #[must_use]
+    pub fn unread(why: &Unknown) -> Self {
+        let boxed = || Box::new(why.clone());
+        Self {
+            merged_defaults: BTreeSet::new(),
+            huge_page_aware: Part::Unknown(boxed()),
+            pressure_transition: Part::Unknown(boxed()),
+            memory_reservation: Part::Unknown(boxed()),
+        }
+    }
+
+    /// For how long a pressure condition lasts after its signal was last below a threshold.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn pressure_lasts(&self) -> Result<Duration, &Unknown> {
+        /// The kubelet's default.
+        const FIVE_MINUTES: Duration = Duration::from_secs(300);
+        Ok(self.pressure_transition.seen()?.copied().unwrap_or(FIVE_MINUTES))
+    }
+}
+
+/// `memoryReservationPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryReservation {
+    /// No group has `memory.min`.
+    None,
+    /// The kernel never takes what Guaranteed pods request (`memory.min`), page cache included.
+    Tiered,
+}
+
+/// The first two numbers of a kubelet's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KubeletVersion(pub u32, pub u32);
+
+impl KubeletVersion {
+    /// From this version on `mergeDefaultEvictionSettings` counts.
+    pub const MERGES_DEFAULTS: Self = Self(1, 33);
+    /// From this version on huge pages are subtracted from `memory.available`.
+    pub const KNOWS_HUGE_PAGES: Self = Self(1, 37);
+
+    /// Reads `v1.37.2-eks-1234567`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, rest) = text.strip_prefix('v')?.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
 }
 
 /// What the kubelet says of its own configuration (`/configz`): flags, files and defaults together. Only the settings
@@ -276,6 +350,9 @@ pub struct KubeletConfigz {
     pub soft: BTreeMap<EvictionSignal, Threshold>,
     /// Whether `enforceNodeAllocatable` has `pods`.
     pub enforces_pods: bool,
+    /// What else decides over eviction. Merged defaults are in `hard` as they are in force.
+    #[serde(default)]
+    pub options: KubeletOptions,
 }
 
 /// `vol_data.json`, as the kubelet's CSI plugin writes it before it mounts.
@@ -382,6 +459,17 @@ mod tests {
         let value = ThresholdValue::Quantity(1 << 30);
         let soft = Threshold { value, grace: Some(Duration::from_secs(90)), min_reclaim: Some(value) };
         assert_eq!(soft.to_string(), "1Gi for 90 s, minimum reclaim 1Gi");
+    }
+
+    #[test]
+    fn a_version_is_its_first_two_numbers() {
+        let of = KubeletVersion::parse;
+        assert_eq!(
+            (of("v1.37.2-eks-1234567"), of("v1.38.0-beta.0")),
+            (Some(KubeletVersion(1, 37)), Some(KubeletVersion(1, 38)))
+        );
+        assert!(of("v1.9.0") < Some(KubeletVersion::MERGES_DEFAULTS));
+        assert_eq!((of(""), of("1.37"), of("v1"), of("v1.x")), (None, None, None, None));
     }
 
     #[test]

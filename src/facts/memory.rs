@@ -17,6 +17,38 @@ pub struct MemInfo {
     pub swap_total: u64,
     /// SwapFree.
     pub swap_free: u64,
+    /// What memory is used for; absent where a line of it is.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub used_for: Part<MemoryUse>,
+    /// Hugetlb: huge pages of all sizes, used or not; absent where the kernel has none.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub huge_pages: Part<u64>,
+    /// What compressed swap takes of memory: `mm_stat` of `/sys/block/zram*`; absent where there is no such swap.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub zram: Part<u64>,
+}
+
+/// Lines of `/proc/meminfo`, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Buffers.
+    pub buffers: u64,
+    /// Cached, which Shmem is a part of.
+    pub cached: u64,
+    /// AnonPages.
+    pub anon: u64,
+    /// Shmem: tmpfs and shared memory, which only swap can take out of memory.
+    pub shmem: u64,
+    /// SReclaimable.
+    pub slab_reclaimable: u64,
+}
+
+impl MemoryUse {
+    /// What the kernel gives back when memory runs short: page cache and reclaimable slab.
+    #[must_use]
+    pub fn reclaimable(&self) -> u64 {
+        self.buffers.saturating_add(self.cached.saturating_sub(self.shmem)).saturating_add(self.slab_reclaimable)
+    }
 }
 
 /// `/proc/vmstat`, the counters that detectors read. Each is absent where the kernel has none of that name.

@@ -122,6 +122,9 @@ fn unknowns(engine: &Engine) -> Vec<ReportedUnknown> {
     report.collect()
 }
 
+/// So many of the next victims are shown.
+const VICTIMS_SHOWN: usize = 3;
+
 fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
     let now = engine.now();
     let report = engine.headroom().into_iter().map(|result| {
@@ -131,7 +134,19 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
         };
         let trend = engine.trends().of(signal);
         let trend = trend.filter_map(|(at, available)| Some((now.since(&at)?.as_secs(), available)));
-        ReportedHeadroom { signal, figures, why, trend: trend.collect() }
+        let mut reported = ReportedHeadroom { figures, why, trend: trend.collect(), ..ReportedHeadroom::of(signal) };
+        if reported.figures.as_ref().is_some_and(|figures| figures.hard.is_some() || figures.soft.is_some()) {
+            match crate::detect::victims(engine.view(), signal) {
+                Ok(mut victims) => {
+                    victims.truncate(VICTIMS_SHOWN);
+                    reported.victims = victims;
+                }
+                // What no source gives is the same on every node, and stands in the documents.
+                Err(unknown) if unknown.cause == Cause::Unsupported => {}
+                Err(unknown) => reported.victims_unknown = Some(unknown.why),
+            }
+        }
+        reported
     });
     report.collect()
 }

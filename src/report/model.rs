@@ -226,6 +226,28 @@ pub struct ReportedHeadroom {
     /// Seconds before the report and what was available then, oldest first: the last quarter of an hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trend: Vec<(u64, u64)>,
+    /// The pods that the kubelet evicts next for it, first the one that goes first; absent where it has no threshold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
+    /// Why they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub victims_unknown: Option<String>,
+}
+
+impl ReportedHeadroom {
+    /// A signal of which nothing is known.
+    pub(super) fn of(signal: EvictionSignal) -> Self {
+        Self { signal, figures: None, why: None, trend: Vec::new(), victims: Vec::new(), victims_unknown: None }
+    }
+
+    /// The next victims in words.
+    pub(super) fn victims_in_words(&self) -> Option<String> {
+        match (self.victims.as_slice(), &self.victims_unknown) {
+            ([], None) => None,
+            ([], Some(why)) => Some(format!("which pods are evicted next is not known: {why}")),
+            (victims, _) => Some(format!("evicted next: {}", victims.join(", "))),
+        }
+    }
 }
 
 /// How one kind stands.

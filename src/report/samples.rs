@@ -55,12 +55,8 @@ fn gib(tenths: u64) -> u64 {
 fn signal(signal: EvictionSignal, available: u64, capacity: u64, hard: Option<u64>) -> ReportedHeadroom {
     let trend =
         (0..90).map(|i| ((89 - i) * 10, available + (89 - i) * (capacity / 4_000) + (i % 7) * (capacity / 9_000)));
-    ReportedHeadroom {
-        signal,
-        figures: Some(Headroom { signal, available, capacity, hard, soft: None, assumed: None, note: None }),
-        why: None,
-        trend: trend.collect(),
-    }
+    let figures = Headroom { signal, available, capacity, hard, soft: None, assumed: None, note: None };
+    ReportedHeadroom { figures: Some(figures), trend: trend.collect(), ..ReportedHeadroom::of(signal) }
 }
 
 /// A node on which all is well.
@@ -196,10 +192,8 @@ pub fn sick() -> Report {
     report.headroom[3].figures.as_mut().unwrap().note = Some("the filesystem makes inodes as it needs them".into());
     report.headroom[0].figures.as_mut().unwrap().soft = Some(gib(60));
     report.headroom[4] = ReportedHeadroom {
-        signal: EvictionSignal::ImageFs,
-        figures: None,
         why: Some("the directory of the container images was not found in the usual places".into()),
-        trend: Vec::new(),
+        ..ReportedHeadroom::of(EvictionSignal::ImageFs)
     };
     report.unknown = vec![
         ReportedUnknown {
@@ -271,8 +265,7 @@ pub fn unreadable() -> Report {
     for headroom in &mut report.headroom {
         headroom.trend = Vec::new();
         if headroom.signal == EvictionSignal::AllocatableMemory {
-            *headroom =
-                ReportedHeadroom { signal: headroom.signal, figures: None, why: Some(empty.into()), trend: Vec::new() };
+            *headroom = ReportedHeadroom { why: Some(empty.into()), ..ReportedHeadroom::of(headroom.signal) };
         }
     }
     report.notes = vec!["thresholds: none, as no kubelet runs here".to_owned().into()];

@@ -336,6 +336,20 @@ impl Input for EffectiveKubeletConfig {
     }
 }
 
+/// As [`EffectiveKubeletConfig`], where it decides of some objects.
+pub struct MaybeKubeletConfig;
+
+impl Input for MaybeKubeletConfig {
+    type Of<'v> = Known<'v, KubeletConfig>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KubeletConfig, Source::KubeletConfigz]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Known(view.kubelet()))
+    }
+}
+
 /// A detector without inputs of its own.
 impl Input for () {
     type Of<'v> = ();

@@ -72,8 +72,9 @@ fn process(files: &KubeletConfig) -> Result<(u32, Duration), Unknown> {
 
 fn laid_over(files: &KubeletConfig, configz: &KubeletConfigz, pid: u32) -> KubeletConfig {
     // Each field is named, so that a new one is decided on.
-    let KubeletConfig { origin: _, root_dir, hard, soft, enforces_pods } = files;
-    let KubeletConfigz { hard: hard_now, soft: soft_now, enforces_pods: enforces_now } = configz;
+    // The options of the files are not shown, so that they contradict nothing.
+    let KubeletConfig { origin: _, root_dir, hard, soft, enforces_pods, options: _ } = files;
+    let KubeletConfigz { hard: hard_now, soft: soft_now, enforces_pods: enforces_now, options } = configz;
     let mut contradictions = Vec::new();
     contradict("hard", hard, hard_now, &mut contradictions);
     contradict("soft", soft, soft_now, &mut contradictions);
@@ -89,6 +90,7 @@ fn laid_over(files: &KubeletConfig, configz: &KubeletConfigz, pid: u32) -> Kubel
         hard: Thresholds::Read(hard_now.clone()),
         soft: Thresholds::Read(soft_now.clone()),
         enforces_pods: *enforces_now,
+        options: options.clone(),
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::facts::{BootId, Observation, Part, Reading, ThresholdValue, default_thresholds};
+    use crate::facts::{BootId, KubeletOptions, Observation, Part, Reading, ThresholdValue, default_thresholds};
 
     fn at(up: u64) -> NodeTime {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH }
@@ -130,6 +132,7 @@ mod tests {
             hard,
             soft: Thresholds::Read(BTreeMap::new()),
             enforces_pods: true,
+            options: Default::default(),
         }
     }
 
@@ -139,7 +142,12 @@ mod tests {
     }
 
     fn configz(mib: u64) -> KubeletConfigz {
-        KubeletConfigz { hard: quantity(mib), soft: BTreeMap::new(), enforces_pods: true }
+        KubeletConfigz {
+            hard: quantity(mib),
+            soft: BTreeMap::new(),
+            enforces_pods: true,
+            options: KubeletOptions::default(),
+        }
     }
 
     fn view(files: KubeletConfig, configz: Reading<KubeletConfigz>) -> View {

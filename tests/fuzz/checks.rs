@@ -170,8 +170,11 @@ pub fn uptime(bytes: &[u8]) {
     }
 }
 
-/// `/proc/meminfo`
+/// `/proc/meminfo`, and `mm_stat` of zram devices
 pub fn meminfo(bytes: &[u8]) {
+    if let Some(used) = reason(memory::parse_mm_stat(bytes)) {
+        assert_eq!(memory::parse_mm_stat(format!("1 1 {used} 0\n").as_bytes()), Ok(used));
+    }
     if let Some(seen) = reason(memory::parse_meminfo(bytes)) {
         assert!(seen.total > 0);
         let all = [Some(seen.total), Some(seen.free), seen.available, Some(seen.swap_total), Some(seen.swap_free)];
@@ -179,6 +182,19 @@ pub fn meminfo(bytes: &[u8]) {
         let names = ["MemTotal", "MemFree", "MemAvailable", "SwapTotal", "SwapFree"];
         let line = |(name, size): (&str, Option<u64>)| size.map(|size| format!("{name}: {} kB\n", size / 1024));
         let again: String = names.into_iter().zip(all).filter_map(line).collect();
+        let used_for = |used: &barnacle::facts::MemoryUse| {
+            let all = [
+                ("Buffers", used.buffers),
+                ("Cached", used.cached),
+                ("AnonPages", used.anon),
+                ("Shmem", used.shmem),
+                ("SReclaimable", used.slab_reclaimable),
+            ];
+            all.map(|(name, size)| format!("{name}: {} kB\n", size / 1024)).concat()
+        };
+        let more = seen.used_for.seen().unwrap().map(used_for).unwrap_or_default();
+        let huge_pages = seen.huge_pages.seen().unwrap().map(|size| format!("Hugetlb: {} kB\n", size / 1024));
+        let again = format!("{again}{more}{}", huge_pages.unwrap_or_default());
         assert_eq!(memory::parse_meminfo(again.as_bytes()), Ok(seen));
     }
 }

@@ -3,6 +3,7 @@
 //! A pod is some kilobytes of JSON of which detectors read a few dozen bytes; the rest is skipped while parsing and never
 //! held. Fields that are absent are empty, as the API leaves out what is empty; an object without a name is none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,9 +12,10 @@ use serde::de::IgnoredAny;
 
 use super::bounded::{AtMost, First, Names, Texts};
 use super::store::Kept;
+use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, CONTAINER_ID, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
-    PersistentVolume, Pod, PodPhase, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    PersistentVolume, Pod, PodPhase, PodResources, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
 /// The longest text of others that is kept of one field.
@@ -231,7 +233,9 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let info = status.node_info.unwrap_or_default();
     let attached = status.volumes_attached.unwrap_or_default().0.into_iter();
+    let capacity = status.capacity.unwrap_or_default().texts;
     Ok(Node {
+        huge_pages: huge_pages(&capacity).into(),
         name: metadata.name,
         uid: metadata.uid,
         created: metadata.creation_timestamp,
@@ -240,7 +244,7 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         unschedulable: spec.unschedulable,
         taints: spec.taints.unwrap_or_default().0.into_iter().map(taint).collect(),
         labels: metadata.labels.unwrap_or_default().texts,
-        capacity: status.capacity.unwrap_or_default().texts,
+        capacity,
         allocatable: status.allocatable.unwrap_or_default().texts,
         conditions: status.conditions.unwrap_or_default().0.into_iter().map(condition).collect(),
         volumes_in_use: status.volumes_in_use.unwrap_or_default().0,
@@ -250,6 +254,17 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         system_uuid: info.system_uuid.map(short),
         machine_id: info.machine_id.map(short),
     })
+}
+
+/// What the kubelet subtracts: the capacity of huge pages of all sizes.
+fn huge_pages(capacity: &BTreeMap<String, String>) -> Result<Option<u64>, Unknown> {
+    let mut sum = None;
+    for (name, text) in capacity.iter().filter(|(name, _)| name.starts_with("hugepages-")) {
+        let bytes = parse_quantity(text)
+            .map_err(|why| Unknown::new(Cause::Malformed, format!("the capacity of the Node: {name}: {why}")))?;
+        sum = Some(bytes.saturating_add(sum.unwrap_or_default()));
+    }
+    Ok(sum.filter(|bytes| *bytes > 0))
 }
 
 fn taint(taint: Taint) -> String {
@@ -280,6 +295,45 @@ pub struct PodSpec {
     security_context: Option<SecurityContext>,
     volumes: Option<First<PodVolume, MAX_VOLUMES>>,
     affinity: Option<Affinity>,
+    containers: Option<First<Container, MAX_CONTAINERS>>,
+    init_containers: Option<First<Container, MAX_CONTAINERS>>,
+    resources: Option<ContainerResources>,
+    overhead: Option<Amounts>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    name: String,
+    resources: Option<ContainerResources>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerResources {
+    requests: Option<Amounts>,
+}
+
+/// Amounts of resources, of which memory is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Amounts {
+    memory: Option<String>,
+}
+
+impl Amounts {
+    fn bytes(amounts: Option<&Self>) -> Result<Option<u64>, Unknown> {
+        let memory = amounts.and_then(|amounts| amounts.memory.as_deref());
+        let read = memory.map(parse_quantity).transpose();
+        read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request of memory: {why}")))
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -367,13 +421,61 @@ pub struct PodStatus {
     init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
 }
 
+/// A list whose items are all kept.
+fn whole<T>(list: Option<&First<T, MAX_CONTAINERS>>) -> Result<&[T], Unknown> {
+    match list {
+        None => Ok(&[]),
+        Some(First { items, left_out: 0 }) => Ok(items),
+        Some(First { .. }) => {
+            let why = format!("what a pod with more than {MAX_CONTAINERS} containers requests is not added up");
+            Err(Unknown::new(Cause::TooLarge, why))
+        }
+    }
+}
+
+/// What a pod requests by the kubelet's sum: containers and sidecars together, or the most that an init container needs beside
+/// the sidecars before it.
+fn pod_resources(spec: &PodSpec, status: &PodStatus) -> Result<PodResources, Unknown> {
+    let of_containers = whole(status.container_statuses.as_ref())?;
+    let of_init_containers = whole(status.init_container_statuses.as_ref())?;
+    let statuses = || of_containers.iter().chain(of_init_containers);
+    let request = |container: &Container| -> Result<u64, Unknown> {
+        let of_status = statuses().find(|status| status.name == container.name);
+        let allocated = Amounts::bytes(of_status.and_then(|status| status.allocated_resources.as_ref()))?;
+        let wanted = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        Ok(allocated.map_or_else(|| Amounts::bytes(wanted), |bytes| Ok(Some(bytes)))?.unwrap_or_default())
+    };
+    let (mut sum, mut sidecars, mut most) = (0u64, 0u64, 0u64);
+    for container in whole(spec.containers.as_ref())? {
+        sum = sum.saturating_add(request(container)?);
+    }
+    for container in whole(spec.init_containers.as_ref())? {
+        let bytes = request(container)?;
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.saturating_add(bytes);
+            most = most.max(sidecars);
+        } else {
+            most = most.max(sidecars.saturating_add(bytes));
+        }
+    }
+    let of_pod = Amounts::bytes(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()))?;
+    let memory = of_pod.unwrap_or_else(|| sum.saturating_add(sidecars).max(most));
+    // Overhead counts only on top of a request.
+    let overhead = if memory > 0 { Amounts::bytes(spec.overhead.as_ref())?.unwrap_or_default() } else { 0 };
+    let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+    Ok(PodResources { memory: memory.saturating_add(overhead), running })
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerStatus {
     name: String,
     #[serde(rename = "containerID")]
     container_id: Option<String>,
+    state: Option<ContainerState>,
     last_state: Option<LastState>,
+    allocated_resources: Option<Amounts>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -444,6 +546,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     let Raw { metadata, spec, status } = raw;
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+    let resources = pod_resources(&spec, &status).into();
     let owner = metadata.controller();
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
@@ -489,6 +592,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         claims,
         containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
+        resources,
     };
     Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
 }

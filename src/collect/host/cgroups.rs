@@ -187,16 +187,15 @@ impl Levels<'_> {
             Ok(None) | Err(_) => Group::At(self.root, dir),
         };
         let mut cgroup = Cgroup { oom: self.oom(&group), ..Cgroup::default() };
-        let inactive = |key| group.required("memory.stat", [key]).map(|stat| stat.map(|[inactive]| inactive));
         match self.tree.version {
             CgroupVersion::V1 => {
                 cgroup.memory = group.number("memory.usage_in_bytes").into();
-                cgroup.inactive_file = inactive("total_inactive_file").into();
+                group.cache(["total_inactive_file", "total_cache", "total_shmem"], &mut cgroup);
                 cgroup.memory_max = group.limit("memory.limit_in_bytes").into();
             }
             CgroupVersion::V2 => {
                 cgroup.memory = group.number("memory.current").into();
-                cgroup.inactive_file = inactive("inactive_file").into();
+                group.cache(["inactive_file", "file", "shmem", "slab_reclaimable"], &mut cgroup);
                 cgroup.memory_max = group.limit("memory.max").into();
                 cgroup.memory_pressure = group.pressure().into();
             }

@@ -29,6 +29,7 @@ pub fn limits(root: &Root) -> Result<Limits, Unknown> {
             threads_max: threads_max.into(),
             files: files.clone().map(|(open, _)| open).into(),
             files_max: files.map(|(_, max)| max).into(),
+            min_free: root.number("proc/sys/vm/min_free_kbytes").map(|kib: u64| kib.saturating_mul(1024)).into(),
         }),
     }
 }
@@ -191,7 +192,11 @@ mod tests {
 
     #[test]
     fn limits_name_the_file_that_is_missing_and_keep_the_others() {
-        let files = [("proc/sys/fs/file-nr", "412\t0\t2466183\n"), ("proc/sys/kernel/pid_max", "32768\n")];
+        let files = [
+            ("proc/sys/fs/file-nr", "412\t0\t2466183\n"),
+            ("proc/sys/kernel/pid_max", "32768\n"),
+            ("proc/sys/vm/min_free_kbytes", "67584\n"),
+        ];
         let (dir, root) = tree(&files);
         let seen = limits(&root).unwrap();
         let unknown = seen.unread().unwrap();
@@ -203,6 +208,7 @@ mod tests {
             threads_max: Part::Known(threads_max),
             files: Part::Known(files),
             files_max: Part::Known(files_max),
+            min_free: Part::Known(67_584 << 10),
         };
         assert_eq!(limits(&root), Ok(known(32768, 192_731, 412, 2_466_183)));
         fs::write(dir.path().join("proc/sys/fs/file-nr"), "412\t0\n").unwrap();

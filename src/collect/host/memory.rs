@@ -5,7 +5,7 @@
 //! `cpu` file of kernels before 5.13; its `VmStat` is a map of 200 strings of which three are wanted.
 
 use super::root::{Root, quote};
-use crate::facts::{Cause, MemInfo, Pressure, PressureFile, Stall, Unknown, VmStat};
+use crate::facts::{Cause, MemInfo, MemoryUse, Part, Pressure, PressureFile, Stall, Unknown, VmStat};
 
 /// Reads `/proc/meminfo`.
 ///
@@ -13,7 +13,40 @@ use crate::facts::{Cause, MemInfo, Pressure, PressureFile, Stall, Unknown, VmSta
 /// When it cannot be read or lacks a field that every kernel prints.
 pub fn meminfo(root: &Root) -> Result<MemInfo, Unknown> {
     let path = "proc/meminfo";
-    parse_meminfo(&root.bytes(path)?).map_err(|why| root.malformed(path, why))
+    let mut memory = parse_meminfo(&root.bytes(path)?).map_err(|why| root.malformed(path, why))?;
+    // Without swap there is none on zram, and most machines have no swap.
+    if memory.swap_total > 0 {
+        memory.zram = zram(root).into();
+    }
+    Ok(memory)
+}
+
+/// What the zram devices take of memory; none where there is no such device.
+fn zram(root: &Root) -> Result<Option<u64>, Unknown> {
+    let mut names = Vec::new();
+    root.each("sys/block", |name, _| {
+        let is_zram = name.strip_prefix("zram").is_some_and(|number| number.parse::<u32>().is_ok());
+        if is_zram {
+            names.push(name.to_owned());
+        }
+    })?;
+    let mut pool: Option<u64> = None;
+    for name in names {
+        let used = root.read(&format!("sys/block/{name}/mm_stat"), parse_mm_stat)?;
+        pool = Some(pool.unwrap_or_default().saturating_add(used));
+    }
+    Ok(pool)
+}
+
+/// Parses `mm_stat` of a zram device: `orig_data_size compr_data_size mem_used_total …`, in bytes.
+///
+/// # Errors
+/// When it has no third number, or its line is cut off.
+pub fn parse_mm_stat(bytes: &[u8]) -> Result<u64, String> {
+    let expected = || format!("expected a line of numbers, the third of them mem_used_total, found {}", shown(bytes));
+    let line = bytes.strip_suffix(b"\n").ok_or_else(expected)?;
+    let mut numbers = line.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty());
+    numbers.nth(2).and_then(decimal).ok_or_else(expected)
 }
 
 /// Reads `/proc/vmstat`.
@@ -61,7 +94,8 @@ fn without_psi(root: &Root, path: &str, unknown: Unknown) -> Unknown {
 /// # Errors
 /// Says what was expected: a line without a colon, a wanted field without a number and `kB`, no total.
 pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
-    let [mut total, mut free, mut available, mut swap_total, mut swap_free] = [None; 5];
+    let [mut total, mut free, mut available, mut swap_total, mut swap_free, mut huge_pages] = [None; 6];
+    let [mut buffers, mut cached, mut anon, mut shmem, mut slab_reclaimable] = [None; 5];
     for line in lines(bytes) {
         let colon = line.iter().position(|b| *b == b':').and_then(|at| line.split_at_checked(at));
         let (name, value) = colon.ok_or_else(|| format!("expected NAME: NUMBER kB, found {}", shown(line)))?;
@@ -71,13 +105,26 @@ pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
             b"MemAvailable" => &mut available,
             b"SwapTotal" => &mut swap_total,
             b"SwapFree" => &mut swap_free,
+            b"Hugetlb" => &mut huge_pages,
+            b"Buffers" => &mut buffers,
+            b"Cached" => &mut cached,
+            b"AnonPages" => &mut anon,
+            b"Shmem" => &mut shmem,
+            b"SReclaimable" => &mut slab_reclaimable,
             _ => continue,
         };
         *field = Some(kibibytes(value).ok_or_else(|| format!("expected NAME: NUMBER kB, found {}", shown(line)))?);
     }
     let total = total.filter(|total| *total > 0).ok_or("expected a MemTotal above zero")?;
+    let used_for = || {
+        let (cached, slab_reclaimable) = (cached?, slab_reclaimable?);
+        Some(MemoryUse { buffers: buffers?, cached, anon: anon?, shmem: shmem?, slab_reclaimable })
+    };
     Ok(MemInfo {
         total,
+        used_for: used_for().map_or(Part::Absent, Part::Known),
+        huge_pages: huge_pages.map_or(Part::Absent, Part::Known),
+        zram: Part::Absent,
         free: free.ok_or("expected a line MemFree")?,
         available,
         swap_total: swap_total.ok_or("expected a line SwapTotal")?,
@@ -197,10 +244,41 @@ mod tests {
             available: Some(24_246_864 << 10),
             swap_total: 0,
             swap_free: 0,
+            used_for: Part::Known(MemoryUse {
+                buffers: 13_092 << 10,
+                cached: 1_940_292 << 10,
+                anon: 16_432 << 10,
+                shmem: 8_788 << 10,
+                slab_reclaimable: 138_864 << 10,
+            }),
+            huge_pages: Part::Known(0),
+            zram: Part::Absent,
         };
         assert_eq!(parse_meminfo(MEMINFO), Ok(expected.clone()));
         let more = [MEMINFO, b"\xff\xfe:   12 kB\nNew:\n"].concat();
         assert_eq!(parse_meminfo(&more), Ok(expected));
+    }
+
+    #[test]
+    fn what_zram_takes_is_the_third_number_of_each_device() {
+        let meminfo = b"MemTotal: 4 kB\nMemFree: 2 kB\nSwapTotal: 2 kB\nSwapFree: 1 kB\n";
+        let (dir, root) = tree("proc/meminfo", meminfo);
+        assert!(super::meminfo(&root).unwrap().zram.unread().is_some(), "sys/block is not there");
+        for device in ["zram0", "zram1", "nvme0n1"] {
+            fs::create_dir_all(dir.path().join("sys/block").join(device)).unwrap();
+        }
+        let mm_stat = "sys/block/zram0/mm_stat";
+        fs::write(dir.path().join(mm_stat), " 1056964608 285212672 301989888 0 301989888 12 0 4 0\n").unwrap();
+        let unread = super::meminfo(&root).unwrap();
+        assert!(unread.zram.unread().is_some_and(|why| why.why.contains("zram1/mm_stat")), "{unread:?}");
+        fs::write(dir.path().join("sys/block/zram1/mm_stat"), "4096 74 12288 0 12288 0 0 0\n").unwrap();
+        assert_eq!(super::meminfo(&root).unwrap().zram, Part::Known(302_002_176));
+        for torn in [&b"1 2 3"[..], b"1 2\n", b"", b"1 2 x\n"] {
+            assert!(parse_mm_stat(torn).is_err());
+        }
+        let swapless = b"MemTotal: 4 kB\nMemFree: 2 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
+        fs::write(dir.path().join("proc/meminfo"), swapless).unwrap();
+        assert_eq!(super::meminfo(&root).unwrap().zram, Part::Absent);
     }
 
     #[test]
@@ -310,6 +388,7 @@ mod tests {
                 prop_assert!(seen.total > 0);
             }
             let _ = parse_vmstat(&bytes);
+            let _ = parse_mm_stat(&bytes);
             let _ = parse_pressure(&bytes);
         }
 

@@ -22,7 +22,8 @@ use std::time::Duration;
 use crate::collect::host::disk_usage::KUBEPODS;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Thresholds, Unknown, default_thresholds, pod_uid_of,
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletOptions, Threshold, Thresholds, Unknown,
+    default_thresholds, pod_uid_of,
 };
 pub(super) use settings::Settings;
 
@@ -303,7 +304,7 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
     let (thresholds, unread) = match settings.thresholds() {
         Ok(thresholds) => (thresholds, unread),
         Err(reason) => {
-            let why = Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files)));
+            let why = malformed(&files, &reason);
             ((default_thresholds(), BTreeMap::new()), Some(unread.unwrap_or(why)))
         }
     };
@@ -318,7 +319,12 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
         Unknown::new(cause, format!("{} (the running kubelet, process {pid}, uses it{hint})", why.why))
     });
     let (hard, soft) = thresholds;
+    let options = match &why {
+        Some(why) => KubeletOptions::unread(why),
+        None => settings.options().unwrap_or_else(|reason| KubeletOptions::unread(&malformed(&files, &reason))),
+    };
     Ok(KubeletConfig {
+        options,
         root_dir: flags.root_dir.clone().unwrap_or_else(|| kubelet_root.to_owned()),
         hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
         soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
@@ -375,12 +381,11 @@ fn absolute(root: &Root, pid: u32, path: &str) -> Result<String, Unknown> {
 fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConfig, Unknown> {
     let mut files = Vec::new();
     let read = base_file(root, path.to_owned(), &mut files).and_then(|settings| {
-        let (hard, soft) = settings
-            .thresholds()
-            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
-        Ok((Thresholds::Read(hard), Thresholds::Read(soft), settings.enforces_pods()))
+        let (hard, soft) = settings.thresholds().map_err(|reason| malformed(&files, &reason))?;
+        let options = settings.options().map_err(|reason| malformed(&files, &reason))?;
+        Ok((Thresholds::Read(hard), Thresholds::Read(soft), settings.enforces_pods(), options))
     });
-    let (hard, soft, enforces_pods) = read.map_err(|unknown| {
+    let (hard, soft, enforces_pods, options) = read.map_err(|unknown| {
         let must = if root.is_partial() { " that is mounted below host-root" } else { "" };
         let why = format!(
             "{} (the setting kubelet-config names it: expected a KubeletConfiguration file{must})",
@@ -389,7 +394,7 @@ fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConf
         Unknown::new(unknown.cause, why)
     })?;
     let origin = ConfigOrigin::Files { files };
-    Ok(KubeletConfig { origin, root_dir: kubelet_root.to_owned(), hard, soft, enforces_pods })
+    Ok(KubeletConfig { origin, root_dir: kubelet_root.to_owned(), hard, soft, enforces_pods, options })
 }
 
 /// No process called kubelet was found: that of a file, if one is there; else what shows whether a kubelet runs at all.
@@ -472,7 +477,8 @@ fn not_shown_to_use(config: KubeletConfig, why: &Unknown) -> KubeletConfig {
         Thresholds::Read(guess) => Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() },
         known @ Thresholds::Assumed { .. } => known,
     };
-    KubeletConfig { hard: assumed(config.hard), soft: assumed(config.soft), ..config }
+    let options = KubeletOptions::unread(&why);
+    KubeletConfig { hard: assumed(config.hard), soft: assumed(config.soft), options, ..config }
 }
 
 fn without_thresholds(
@@ -488,6 +494,7 @@ fn without_thresholds(
         hard: assumed(guess),
         soft: assumed(BTreeMap::new()),
         enforces_pods: true,
+        options: KubeletOptions::unread(&why),
     }
 }
 
@@ -511,18 +518,22 @@ fn of_usual_places(root: &Root, kubelet_root: &str) -> Result<Option<KubeletConf
             settings.before_drop_ins();
             apply_drop_ins(root, dir, &mut settings, &mut files)?;
         }
-        let (hard, soft) = settings
-            .thresholds()
-            .map_err(|reason| Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(&files))))?;
+        let (hard, soft) = settings.thresholds().map_err(|reason| malformed(&files, &reason))?;
+        let options = settings.options().map_err(|reason| malformed(&files, &reason))?;
         return Ok(Some(KubeletConfig {
             origin: ConfigOrigin::Files { files },
             root_dir: kubelet_root.to_owned(),
             hard: Thresholds::Read(hard),
             soft: Thresholds::Read(soft),
             enforces_pods: settings.enforces_pods(),
+            options,
         }));
     }
     Ok(None)
+}
+
+fn malformed(files: &[String], reason: &str) -> Unknown {
+    Unknown::new(Cause::Malformed, format!("{}: {reason}", read_from(files)))
 }
 
 fn read_from(files: &[String]) -> String {

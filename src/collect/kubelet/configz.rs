@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
 
-use super::config::{ConfigFile, Settings, parse_go_duration};
+use super::config::{ConfigFile, Field, Settings};
 use crate::collect::clock::Clock;
 use crate::collect::cluster::mailbox::Mailbox;
 use crate::facts::{Cause, ConfigOrigin, KubeletConfigz, NodeTime, Observation, Part, Reading, Source, Unknown};
@@ -18,15 +18,7 @@ use crate::kube_api::{KubeletApi, ServiceAccount};
 /// is something else, in which a threshold that is absent says nothing.
 #[derive(Deserialize)]
 struct Answer {
-    kubeletconfig: Answered,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answered {
-    eviction_pressure_transition_period: String,
-    #[serde(flatten)]
-    settings: ConfigFile,
+    kubeletconfig: ConfigFile,
 }
 
 /// Reads an answer of `/configz`. It is what is in force: flags, files and defaults are in it, and what is absent is none.
@@ -38,13 +30,14 @@ pub fn parse_configz(bytes: &[u8]) -> Result<KubeletConfigz, String> {
     let answer: Answer = serde_json::from_slice(bytes).map_err(|error| {
         format!("expected {{\"kubeletconfig\": …}} in JSON (line {}, column {})", error.line(), error.column())
     })?;
-    let Answered { eviction_pressure_transition_period, settings } = answer.kubeletconfig;
-    parse_go_duration(&eviction_pressure_transition_period)
-        .map_err(|reason| format!("evictionPressureTransitionPeriod: {reason}"))?;
+    let settings = answer.kubeletconfig;
+    if !matches!(settings.eviction_pressure_transition_period, Field::Value(_)) {
+        return Err("expected kubeletconfig.evictionPressureTransitionPeriod, which every kubelet writes".into());
+    }
     settings.expect_kind()?;
     let settings = Settings::in_force(settings);
     let (hard, soft) = settings.thresholds()?;
-    Ok(KubeletConfigz { hard, soft, enforces_pods: settings.enforces_pods() })
+    Ok(KubeletConfigz { hard, soft, enforces_pods: settings.enforces_pods(), options: settings.options()? })
 }
 
 /// Time between two requests to the same kubelet: each makes it ask the API server who we are and what we may do.
@@ -177,7 +170,8 @@ mod tests {
 
     use super::*;
     use crate::facts::{
-        BootId, EvictionSignal, KubeletConfig, Threshold, ThresholdValue, Thresholds, default_thresholds,
+        BootId, EvictionSignal, KubeletConfig, KubeletOptions, Threshold, ThresholdValue, Thresholds,
+        default_thresholds,
     };
     use EvictionSignal::{AllocatableMemory, Memory, NodeFs, NodeFsInodes, Pid};
 
@@ -216,7 +210,10 @@ mod tests {
     #[test]
     fn what_is_absent_is_none_and_no_default() {
         let none = parse_configz(br#"{"kubeletconfig":{"evictionPressureTransitionPeriod":"5m0s"}}"#).unwrap();
-        assert_eq!(none, KubeletConfigz { hard: BTreeMap::new(), soft: BTreeMap::new(), enforces_pods: false });
+        let transition =
+            KubeletOptions { pressure_transition: Part::Known(Duration::from_secs(300)), ..KubeletOptions::default() };
+        let (hard, soft) = (BTreeMap::new(), BTreeMap::new());
+        assert_eq!(none, KubeletConfigz { hard, soft, enforces_pods: false, options: transition });
     }
 
     #[test]
@@ -284,7 +281,14 @@ mod tests {
     fn kubelet(origin: ConfigOrigin) -> Vec<Observation> {
         let hard = Thresholds::Read(default_thresholds());
         let soft = Thresholds::Read(BTreeMap::new());
-        let value = KubeletConfig { origin, root_dir: "/k".into(), hard, soft, enforces_pods: true };
+        let value = KubeletConfig {
+            origin,
+            root_dir: "/k".into(),
+            hard,
+            soft,
+            enforces_pods: true,
+            options: Default::default(),
+        };
         vec![Observation::KubeletConfig(Reading::Known { value, at: at(0) })]
     }
 

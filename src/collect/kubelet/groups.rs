@@ -226,6 +226,7 @@ mod tests {
             hard: thresholds(),
             soft: thresholds(),
             enforces_pods: true,
+            options: Default::default(),
         };
         Groups::read(&Root::open(dir.path()).unwrap(), &Ok(config))
     }

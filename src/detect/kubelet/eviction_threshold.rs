@@ -1,12 +1,15 @@
 //! EvictionThresholdMet: is a signal below the kubelet's threshold?
 
+use std::time::Duration;
+
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, Threshold, Tri, Unknown};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, NodeTime, Threshold, Tri};
 use crate::finding::{Finding, Headroom, Kind, Object, ObjectType, Severity};
 use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
 use crate::wording::{bytes, count, duration};
 
+use super::in_force::Hardness;
 use super::signals::Signals;
 
 const KIND: Kind = Kind::EvictionThresholdMet;
@@ -20,13 +23,13 @@ impl Detect for EvictionThresholdMet {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (EffectiveKubeletConfig, Signals<'static>);
 
-    fn evaluate((config, signals): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((config, signals): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let mut evaluated = false;
         let mut first = None;
-        for headroom in signals.headroom(Ok(config)) {
+        for headroom in signals.headroom() {
             let (signal, decision) = match headroom {
                 Err((signal, why)) => (signal, Tri::Unknown(why)),
-                Ok(headroom) => (headroom.signal, met(&signals, &config, &headroom)),
+                Ok(headroom) => (headroom.signal, met(&signals, &config, &headroom, around.now)),
             };
             match &decision {
                 Tri::Yes(_) | Tri::No(_) => evaluated = true,
@@ -48,19 +51,15 @@ fn object(signal: EvictionSignal) -> Object {
 }
 
 /// What is met of a signal's thresholds. That the soft one is met is known without the hard one, and the other way round.
-fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headroom) -> Tri<Raised> {
-    let (hard, soft) = (signals.met(&config.value.hard, headroom), signals.met(&config.value.soft, headroom));
-    let unknown = hard.as_ref().err().map(|why| Unknown::clone(why));
+fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headroom, now: NodeTime) -> Tri<Raised> {
+    let (hard, soft) = (signals.met(Hardness::Hard, headroom), signals.met(Hardness::Soft, headroom));
+    let unknown = hard.as_ref().err().cloned();
     let (threshold, hardness, severity, then) = match (hard, soft) {
         (Ok(Some((limit, _))), _) => (limit, "hard", Severity::Critical, "the kubelet evicts pods".to_owned()),
-        (_, Ok(Some((limit, Threshold { grace: Some(grace), .. })))) => {
-            let then = format!("the kubelet evicts pods when this lasts for {}", duration(*grace));
-            (limit, "soft", Severity::Warning, then)
+        (_, Ok(Some((limit, Threshold { grace, .. })))) => {
+            (limit, "soft", Severity::Warning, after_grace(signals, headroom.signal, limit, *grace, now))
         }
-        (_, Ok(Some((limit, _)))) => {
-            (limit, "soft", Severity::Warning, "the kubelet evicts pods when this lasts".to_owned())
-        }
-        (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why.clone()),
+        (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why),
         (Ok(None), Ok(None)) => return Tri::No(config.no()),
     };
     // What a guess shows may be so of another filesystem.
@@ -84,6 +83,10 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
     if let ConfigOrigin::Configz { contradictions, .. } = &config.origin {
         evidence.extend(contradictions.iter().map(|text| config.says(text.clone())));
     }
+    evidence.extend(config.options.pressure_lasts().ok().map(|lasts| {
+        let lasts = duration(lasts);
+        config.says(format!("the Node's condition of pressure lasts for {lasts} after the signal has recovered"))
+    }));
     let finding = Finding {
         kind: KIND,
         severity,
@@ -93,6 +96,22 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
+}
+
+/// What the kubelet does about a soft threshold that is met: it begins to count its grace period when it first sees that.
+fn after_grace(
+    signals: &Signals<'_>,
+    signal: EvictionSignal,
+    limit: u64,
+    grace: Option<Duration>,
+    now: NodeTime,
+) -> String {
+    let Some(grace) = grace else { return "the kubelet evicts pods when this lasts".to_owned() };
+    let lasted = signals.below_since(signal, limit).and_then(|since| now.since(&since));
+    if lasted.is_some_and(|lasted| lasted >= grace) {
+        return format!("this has lasted for its grace period of {}: the kubelet evicts pods", duration(grace));
+    }
+    format!("the kubelet evicts pods when this lasts for {}", duration(grace))
 }
 
 fn amount(signal: EvictionSignal, n: u64) -> String {
@@ -106,13 +125,13 @@ fn amount(signal: EvictionSignal, n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use jiff::Timestamp;
 
     use super::*;
     use crate::facts::{
-        BootId, Cause, NodeTime, Observation, Part, Reading, ThresholdValue, Thresholds, default_thresholds,
+        BootId, Cause, KubeletOptions, Observation, Part, Reading, ThresholdValue, Thresholds, Unknown,
+        default_thresholds,
     };
     use crate::view::View;
 
@@ -128,11 +147,18 @@ mod tests {
         };
         let now = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         let origin = ConfigOrigin::Process { pid: 1, started: Part::Absent, files: Vec::new() };
-        let config = KubeletConfig { origin, root_dir: "/k".into(), hard, soft, enforces_pods: true };
+        let config = KubeletConfig {
+            origin,
+            root_dir: "/k".into(),
+            hard,
+            soft,
+            enforces_pods: true,
+            options: KubeletOptions::default(),
+        };
         let mut view = View::new(now);
         view.take(now, vec![Observation::KubeletConfig(Reading::Known { value: config, at: now })]);
         let signals = Signals::extract(&view).unwrap();
-        match met(&signals, &view.kubelet_config.known().unwrap(), &headroom) {
+        match met(&signals, &view.kubelet_config.known().unwrap(), &headroom, now) {
             Tri::Yes(Raised { finding, .. }) => Ok(Some((finding.severity, finding.message))),
             Tri::No(_) => Ok(None),
             Tri::Unknown(why) => Err(why),

@@ -1,16 +1,18 @@
 //! The kubelet's eviction signals, recomputed with the kubelet's own arithmetic.
 //!
 //! Sources in Kubernetes: `pkg/kubelet/eviction/helpers.go` and `pkg/kubelet/stats`; the same from 1.31 to
-//! 1.36. From 1.37 on the kubelet subtracts huge pages from `memory.available`; that is not done here yet.
+//! 1.38, but for the huge pages that the kubelet subtracts from `memory.available` from 1.37 on.
 
 use crate::facts::{
-    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, KubeletConfig, Limits, LoadAvg, MemInfo, Part, SourceSet,
-    Threshold, ThresholdValue, Thresholds, Unknown,
+    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, NodeTime, Part, SourceSet,
+    Threshold, Unknown,
 };
 use crate::finding::{Evidence, Headroom, THRESHOLD_UNKNOWN};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{Seen, Trends, View, sources};
+use crate::wording::bytes;
 
+use super::in_force::{Hardness, InForce, in_force};
 use EvictionSignal as Signal;
 
 /// What is available, of how much, and what a reader must know about it.
@@ -24,6 +26,7 @@ type Sources = (
     Maybe<sources::ImageFs>,
     Maybe<sources::Limits>,
     Maybe<sources::LoadAvg>,
+    InForce<'static>,
 );
 
 /// The signals as an input: what each rests on, and what it did lately.
@@ -35,6 +38,7 @@ pub struct Signals<'v> {
     imagefs: Known<'v, DiskUsage>,
     limits: Known<'v, Limits>,
     load: Known<'v, LoadAvg>,
+    pub(super) in_force: InForce<'v>,
     trends: &'v Trends,
 }
 
@@ -45,8 +49,8 @@ impl Input for Signals<'_> {
     const CONTEXT: SourceSet = Sources::CONTEXT;
 
     fn extract(view: &View) -> Result<Signals<'_>, &Unknown> {
-        let (memory, cgroups, nodefs, imagefs, limits, load) = Sources::extract(view)?;
-        Ok(Signals { memory, cgroups, nodefs, imagefs, limits, load, trends: &view.trends })
+        let (memory, cgroups, nodefs, imagefs, limits, load, in_force) = Sources::extract(view)?;
+        Ok(Signals { memory, cgroups, nodefs, imagefs, limits, load, in_force, trends: &view.trends })
     }
 }
 
@@ -54,28 +58,8 @@ impl Input for Signals<'_> {
 #[must_use]
 pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
     match Signals::extract(view) {
-        Ok(signals) => signals.headroom(view.kubelet()).collect(),
+        Ok(signals) => signals.headroom().collect(),
         Err(why) => Signal::ALL.into_iter().map(|signal| Err((signal, why.clone()))).collect(),
-    }
-}
-
-fn with_thresholds(figures: Headroom, config: &KubeletConfig) -> Headroom {
-    if config.origin == ConfigOrigin::NoKubelet {
-        return with_note(figures, "no kubelet runs here".to_owned());
-    }
-    let (signal, capacity) = (figures.signal, figures.capacity);
-    let of = |threshold: Option<&Threshold>| threshold.and_then(|t| in_force(t.value, capacity));
-    let (hard, soft) = (config.hard.of(signal), config.soft.of(signal));
-    let figures = Headroom {
-        hard: hard.map_or(None, of),
-        soft: soft.map_or(None, of),
-        assumed: of(config.hard.assumed(signal)),
-        ..figures
-    };
-    match (hard, soft) {
-        (Err(why), _) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
-        (_, Err(why)) => with_note(figures, format!("the soft threshold is not known: {why}")),
-        (Ok(_), Ok(_)) => figures,
     }
 }
 
@@ -87,28 +71,38 @@ fn with_note(figures: Headroom, first: String) -> Headroom {
     Headroom { note: Some(note), ..figures }
 }
 
-/// 0 % and 100 % switch a threshold off.
-fn in_force(value: ThresholdValue, capacity: u64) -> Option<u64> {
-    match value {
-        ThresholdValue::Percentage(share) if share <= 0.0 || share >= 1.0 => None,
-        value => Some(value.of(capacity)),
-    }
-}
-
 impl<'v> Signals<'v> {
     /// How far each signal is from its threshold, or why that is not known.
-    pub(super) fn headroom(
-        self,
-        config: Result<Seen<'v, KubeletConfig>, &'v Unknown>,
-    ) -> impl Iterator<Item = Result<Headroom, (Signal, Unknown)>> + use<'v> {
+    pub(super) fn headroom(self) -> impl Iterator<Item = Result<Headroom, (Signal, Unknown)>> + use<'v> {
         Signal::ALL.into_iter().map(move |signal| {
             let (available, capacity, note) = self.figures(signal).map_err(|why| (signal, why))?;
             let figures = Headroom { signal, available, capacity, hard: None, soft: None, assumed: None, note };
-            Ok(match config {
-                Ok(config) => with_thresholds(figures, config.value),
-                Err(why) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
-            })
+            Ok(self.with_thresholds(figures))
         })
+    }
+
+    fn with_thresholds(&self, figures: Headroom) -> Headroom {
+        let config = match self.in_force.config.seen() {
+            Ok(config) if config.value.origin == ConfigOrigin::NoKubelet => {
+                return with_note(figures, "no kubelet runs here".to_owned());
+            }
+            Ok(config) => config.value,
+            Err(why) => return with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+        };
+        let (signal, capacity) = (figures.signal, figures.capacity);
+        let of = |threshold: Option<&Threshold>| threshold.and_then(|t| in_force(t.value, capacity));
+        let (hard, soft) = (self.in_force.of(Hardness::Hard, signal), self.in_force.of(Hardness::Soft, signal));
+        let figures = Headroom {
+            hard: hard.as_ref().map_or(None, |threshold| of(*threshold)),
+            soft: soft.as_ref().map_or(None, |threshold| of(*threshold)),
+            assumed: of(config.hard.assumed(signal)),
+            ..figures
+        };
+        match (hard, soft) {
+            (Err(why), _) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+            (_, Err(why)) => with_note(figures, format!("the soft threshold is not known: {why}")),
+            (Ok(_), Ok(_)) => figures,
+        }
     }
 
     /// The threshold of a signal, if it is met as the kubelet sees it: what is available is below it, or not yet above it by
@@ -116,12 +110,8 @@ impl<'v> Signals<'v> {
     ///
     /// # Errors
     /// Why the threshold is not known.
-    pub(super) fn met<'a>(
-        &self,
-        thresholds: &'a Thresholds,
-        headroom: &Headroom,
-    ) -> Result<Option<(u64, &'a Threshold)>, &'a Unknown> {
-        let found = thresholds.of(headroom.signal)?;
+    pub(super) fn met(&self, hardness: Hardness, headroom: &Headroom) -> Result<Option<(u64, &'v Threshold)>, Unknown> {
+        let found = self.in_force.of(hardness, headroom.signal)?;
         let found = found.and_then(|threshold| Some((in_force(threshold.value, headroom.capacity)?, threshold)));
         Ok(found.filter(|(limit, threshold)| self.is_met(threshold, headroom, *limit)))
     }
@@ -140,6 +130,14 @@ impl<'v> Signals<'v> {
         decided.is_some_and(|available| available < limit)
     }
 
+    /// Since when a signal has been below this without a break, as far back as it was followed: the kubelet begins to count a
+    /// grace period anew with the first look at which it is not.
+    pub(super) fn below_since(&self, signal: Signal, limit: u64) -> Option<NodeTime> {
+        let samples: Vec<(NodeTime, u64)> = self.trends.of(signal).collect();
+        let lasting = samples.into_iter().rev().take_while(|(_, available)| *available < limit);
+        lasting.last().map(|(at, _)| at)
+    }
+
     fn figures(&self, signal: Signal) -> Result<Figures, Unknown> {
         match signal {
             Signal::Memory => self.memory(),
@@ -153,11 +151,24 @@ impl<'v> Signals<'v> {
     }
 
     fn memory(&self) -> Result<Figures, Unknown> {
-        let total = self.memory.seen()?.total;
+        let memory = self.memory.seen()?;
         let cgroups = self.cgroups.seen()?;
         let missing = || Unknown::new(Cause::Missing, "the root control group has no figure of the memory in use");
-        let root = cgroups.root.needed(missing)?;
-        Ok((total.saturating_sub(root.working_set()), total, None))
+        let used = cgroups.root.needed(missing)?.working_set();
+        let huge_pages = self.in_force.huge_pages(memory.value)?;
+        let available = memory.total.saturating_sub(used).saturating_sub(huge_pages);
+        let mut notes = Vec::new();
+        if huge_pages > 0 {
+            notes.push(format!("without {} of huge pages", bytes(huge_pages)));
+        }
+        // What is on compressed swap is no longer in use to the kubelet, and still takes memory.
+        if let Ok(Some(pool)) = memory.zram.seen().map(|pool| pool.filter(|pool| **pool > 0)) {
+            let swapped = bytes(memory.swap_total.saturating_sub(memory.swap_free));
+            let pool = bytes(*pool);
+            notes
+                .push(format!("{swapped} are swapped out to zram, which takes {pool} that the kubelet does not count"));
+        }
+        Ok((available, available.saturating_add(used), Some(notes.join("; ")).filter(|note| !note.is_empty())))
     }
 
     fn allocatable(&self) -> Result<Figures, Unknown> {
@@ -252,4 +263,189 @@ pub(super) fn most_tasks(limits: &Limits) -> Result<u64, Unknown> {
     };
     let unlimited = || Unknown::new(Cause::Unsupported, "the kernel has no kernel.threads-max");
     Ok(*limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{
+        BootId, Cgroup, KubeletConfig, KubeletOptions, Node, Observation, Reading, RootMemory, Thresholds,
+        default_thresholds,
+    };
+
+    fn at(seconds: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(seconds), wall: Timestamp::UNIX_EPOCH }
+    }
+
+    fn view(seen: Vec<Observation>) -> View {
+        let mut view = View::new(at(0));
+        view.take(at(0), seen);
+        view
+    }
+
+    fn known<T>(value: T) -> Reading<T> {
+        Reading::Known { value, at: at(0) }
+    }
+
+    const MEM_TOTAL: u64 = 8_221_233_152;
+
+    fn memory(huge_pages: u64) -> Observation {
+        let memory = MemInfo { total: MEM_TOTAL, huge_pages: Part::Known(huge_pages), ..MemInfo::default() };
+        Observation::MemInfo(known(memory))
+    }
+
+    fn root(usage: u64, inactive_file: u64) -> Observation {
+        let root = Part::Known(RootMemory { usage, inactive_file });
+        Observation::Cgroups(known(Cgroups { root, ..Cgroups::default() }))
+    }
+
+    fn config(options: KubeletOptions) -> Observation {
+        let config = KubeletConfig {
+            origin: ConfigOrigin::Process { pid: 1, started: Part::Absent, files: Vec::new() },
+            root_dir: "/k".into(),
+            hard: Thresholds::Read(default_thresholds()),
+            soft: Thresholds::Read(BTreeMap::new()),
+            enforces_pods: true,
+            options,
+        };
+        Observation::KubeletConfig(known(config))
+    }
+
+    fn node(version: &str, huge_pages: u64) -> Observation {
+        let huge_pages = Part::Known(huge_pages);
+        Observation::Node(known(Node { kubelet_version: Some(version.into()), huge_pages, ..Node::default() }))
+    }
+
+    fn figures(signal: Signal, seen: Vec<Observation>) -> Result<(u64, u64), Unknown> {
+        let view = view(seen);
+        Signals::extract(&view).unwrap().figures(signal).map(|(available, capacity, _)| (available, capacity))
+    }
+
+    fn is_met(signal: Signal, mut seen: Vec<Observation>) -> bool {
+        if !seen.iter().any(|seen| matches!(seen, Observation::KubeletConfig(_))) {
+            seen.push(config(KubeletOptions::default()));
+        }
+        let view = view(seen);
+        let signals = Signals::extract(&view).unwrap();
+        let headroom = signals.headroom().flatten().find(|headroom| headroom.signal == signal).unwrap();
+        signals.met(Hardness::Hard, &headroom).unwrap().is_some()
+    }
+
+    #[test]
+    fn memory_is_that_of_the_root_group() {
+        let (a, b) = (|| root(8_053_063_680, 1_610_612_736), || root(8_267_812_044, 134_217_728));
+        assert_eq!(figures(Signal::Memory, vec![memory(0), a()]), Ok((1_778_782_208, MEM_TOTAL)));
+        assert!(!is_met(Signal::Memory, vec![memory(0), a()]));
+        assert_eq!(figures(Signal::Memory, vec![memory(0), b()]), Ok((87_638_836, MEM_TOTAL)));
+        assert!(is_met(Signal::Memory, vec![memory(0), b()]));
+        assert_eq!(figures(Signal::Memory, vec![memory(0), root(5, 6)]), Ok((MEM_TOTAL, MEM_TOTAL)));
+    }
+
+    #[test]
+    fn huge_pages_are_subtracted_from_1_37_on() {
+        const GIB: u64 = 1 << 30;
+        let (a, b) = (|| root(8_053_063_680, 1_610_612_736), || root(8_267_812_044, 134_217_728));
+        let with = |root, node, options| vec![memory(GIB), root, node, config(options)];
+        let none = KubeletOptions::default;
+        let of = |seen| figures(Signal::Memory, seen).unwrap();
+        assert_eq!(of(with(a(), node("v1.37.2-eks-1", GIB), none())), (705_040_384, MEM_TOTAL - GIB));
+        let seen = || with(b(), node("v1.37.2", GIB), none());
+        assert_eq!((of(seen()).0, is_met(Signal::Memory, seen())), (0, true));
+        // The gate is not there before, and may be off; what counts is what the Node says.
+        assert_eq!(of(with(a(), node("v1.36.3", GIB), none())).0, 1_778_782_208);
+        assert_eq!(of(with(a(), node("v1.37.2", 0), none())).0, 1_778_782_208);
+        let off = KubeletOptions { huge_page_aware: Part::Known(false), ..none() };
+        assert_eq!(of(with(a(), node("v1.37.2", GIB), off)).0, 1_778_782_208);
+    }
+
+    #[test]
+    fn whether_huge_pages_are_subtracted_is_not_known_without_version_or_gate_where_there_are_any() {
+        let denied = || Unknown::new(Cause::Denied, "the API server refuses it");
+        let a = || root(8_053_063_680, 1_610_612_736);
+        let silent = || Observation::Node(Reading::Unknown(denied()));
+        assert_eq!(figures(Signal::Memory, vec![memory(0), a(), silent()]), Ok((1_778_782_208, MEM_TOTAL)));
+        let why = figures(Signal::Memory, vec![memory(1 << 30), a(), silent()]).unwrap_err();
+        assert!(why.cause == Cause::Denied && why.why.contains("1 GiB are huge pages"), "{why}");
+        let unread = config(KubeletOptions::unread(&denied()));
+        assert_eq!(figures(Signal::Memory, vec![memory(0), a(), node("v1.37.2", 1 << 30), unread]), Err(denied()));
+    }
+
+    #[test]
+    fn allocatable_is_the_limit_of_kubepods() {
+        let kubepods = |memory, inactive_file| {
+            let (memory, inactive_file) = (Part::Known(memory), Part::Known(inactive_file));
+            let kubepods =
+                Cgroup { memory, inactive_file, memory_max: Part::Known(7_619_350_528), ..Cgroup::default() };
+            vec![Observation::Cgroups(known(Cgroups { kubepods: Some(kubepods), ..Cgroups::default() }))]
+        };
+        let seen = || kubepods(7_516_192_768, 209_715_200);
+        assert_eq!(figures(Signal::AllocatableMemory, seen()), Ok((312_872_960, 7_619_350_528)));
+        assert!(!is_met(Signal::AllocatableMemory, seen()));
+        assert!(is_met(Signal::AllocatableMemory, kubepods(7_619_350_528, 104_857_599)));
+    }
+
+    #[test]
+    fn disks_and_process_ids_are_counted_as_the_kubelet_counts() {
+        let usage = |available, inodes_free| {
+            let (capacity, inodes) = (20_968_443 * 4096, 41_932_800);
+            Observation::NodeFs(known(DiskUsage { capacity, available, inodes, inodes_free, ..DiskUsage::default() }))
+        };
+        let seen = || vec![usage(1_800_000 * 4096, 2_000_000)];
+        assert_eq!(figures(Signal::NodeFs, seen()), Ok((7_372_800_000, 85_886_742_528)));
+        assert!(is_met(Signal::NodeFs, seen()) && is_met(Signal::NodeFsInodes, seen()));
+        // Strictly below.
+        assert!(!is_met(Signal::NodeFs, vec![usage(8_588_674_380, 2_096_640)]));
+        assert!(!is_met(Signal::NodeFsInodes, vec![usage(8_588_674_380, 2_096_640)]));
+        let (pid_max, threads_max) = (Part::Known(4_194_304), Part::Known(62_722));
+        let limits = Limits { pid_max, threads_max, ..Limits::default() };
+        let load = LoadAvg { tasks: 1250, ..LoadAvg::default() };
+        let seen = vec![Observation::Limits(known(limits)), Observation::LoadAvg(known(load))];
+        assert_eq!(figures(Signal::Pid, seen), Ok((61_472, 62_722)));
+    }
+
+    /// mergeDefaultEvictionSettings is a field that a kubelet before 1.33 does not know.
+    #[test]
+    fn merged_defaults_are_in_force_from_1_33_on() {
+        let merged = KubeletOptions { merged_defaults: [Signal::ImageFs].into(), ..KubeletOptions::default() };
+        let of = |seen: Vec<Observation>| {
+            let view = view(seen);
+            let signals = Signals::extract(&view).unwrap();
+            let of = |signal| signals.in_force.of(Hardness::Hard, signal).map(|threshold| threshold.is_some());
+            (of(Signal::ImageFs), of(Signal::NodeFs))
+        };
+        assert_eq!(of(vec![config(merged.clone()), node("v1.33.0", 0)]), (Ok(true), Ok(true)));
+        assert_eq!(of(vec![config(merged.clone()), node("v1.32.13-eks-2", 0)]), (Ok(false), Ok(true)));
+        let (unknown, read) = of(vec![config(merged)]);
+        assert!(unknown.is_err() && read == Ok(true));
+    }
+
+    /// Met from 0 to 20 s, not at 30 s, met from 40 s on: with a grace period of 30 s pods are evicted from 70 s on.
+    #[test]
+    fn a_grace_period_begins_anew_when_the_signal_was_above_its_threshold() {
+        let mut view = view(Vec::new());
+        let mut lasted = |seconds, available| {
+            view.trends.push(Signal::Memory, at(seconds), available);
+            let since = Signals::extract(&view).unwrap().below_since(Signal::Memory, 100);
+            since.and_then(|since| at(seconds).since(&since)).map(|lasted| lasted.as_secs())
+        };
+        let samples = [(0, 99), (10, 99), (20, 99), (30, 100), (40, 99), (50, 99), (60, 99), (70, 99)];
+        let lasted = samples.map(|(seconds, available)| lasted(seconds, available));
+        let expected = [Some(0), Some(10), Some(20), None, Some(0), Some(10), Some(20), Some(30)];
+        assert_eq!(lasted, expected);
+    }
+
+    #[test]
+    fn memory_on_zram_is_named_where_the_kubelet_overlooks_it() {
+        let memory =
+            MemInfo { total: MEM_TOTAL, swap_total: 1 << 30, zram: Part::Known(300 << 20), ..MemInfo::default() };
+        let view = view(vec![Observation::MemInfo(known(memory)), root(8_053_063_680, 1_610_612_736)]);
+        let (available, _, note) = Signals::extract(&view).unwrap().figures(Signal::Memory).unwrap();
+        let expected = "1 GiB are swapped out to zram, which takes 300 MiB that the kubelet does not count";
+        assert_eq!((available, note.as_deref()), (1_778_782_208, Some(expected)));
+    }
 }

@@ -549,6 +549,7 @@ fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read()
             hard: assumed(default_thresholds()),
             soft: Thresholds::Read(BTreeMap::new()),
             enforces_pods: true,
+            options: crate::facts::KubeletOptions::default(),
         };
         let mut engine = Engine::new(crate::detect::Settings::default(), at(0), crate::ledger::LedgerState::default());
         engine.step(at(10), vec![Observation::KubeletConfig(Reading::of(Ok(config), at(10)))]);

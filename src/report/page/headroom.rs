@@ -48,8 +48,8 @@ fn known(out: &mut String, signal: &ReportedHeadroom, figures: &Headroom) {
     let threshold = table::headroom::threshold(figures, say);
     add(out, format_args!("<span class=\"threshold\">{threshold}</span>"));
     trend(out, signal, figures, say);
-    if let Some(note) = &figures.note {
-        add(out, format_args!("<span class=\"note\">{}</span>", Safe(note)));
+    for note in figures.note.clone().into_iter().chain(signal.victims_in_words()) {
+        add(out, format_args!("<span class=\"note\">{}</span>", Safe(&note)));
     }
     out.push_str("</li>\n");
 }
@@ -173,7 +173,8 @@ mod tests {
         ) {
             let signal = EvictionSignal::NodeFs;
             let figures = Headroom { signal, available, capacity, hard, soft: hard, assumed: None, note: None };
-            let headroom = vec![ReportedHeadroom { signal, figures: Some(figures), why: None, trend: trend.clone() }];
+            let headroom =
+                vec![ReportedHeadroom { figures: Some(figures), trend: trend.clone(), ..ReportedHeadroom::of(signal) }];
             let mut out = String::new();
             write(&mut out, &Report { headroom, ..samples::healthy() });
             prop_assert!(!["NaN", "inf\"", "inf,", "inf%", "inf "].iter().any(|bad| out.contains(bad)), "{}", out);

@@ -18,7 +18,7 @@ struct Figures {
     used: String,
     amount: String,
     threshold: String,
-    note: Option<String>,
+    notes: Vec<String>,
 }
 
 /// The section, with a line for each signal where the terminal is wide enough, and else with two.
@@ -71,7 +71,7 @@ impl Row {
     fn of(signal: &ReportedHeadroom, style: Style) -> Self {
         let name = signal.signal.name();
         match signal.figures.as_ref() {
-            Some(figures) => Self { mark: mark(figures), name, figures: Ok(Figures::of(figures, style)) },
+            Some(figures) => Self { mark: mark(figures), name, figures: Ok(Figures::of(signal, figures, style)) },
             None => {
                 let why = signal.why.as_deref().unwrap_or("not known");
                 Self { mark: Mark::NotEvaluated, name, figures: Err(why.to_owned()) }
@@ -89,15 +89,16 @@ impl Row {
 }
 
 impl Figures {
-    fn of(figures: &Headroom, style: Style) -> Self {
+    fn of(signal: &ReportedHeadroom, figures: &Headroom, style: Style) -> Self {
         let in_bytes = figures.signal.in_bytes();
         let say = |n: u64| if in_bytes { text::bytes(n) } else { text::short_count(n) };
+        let notes: Vec<String> = figures.note.clone().into_iter().chain(signal.victims_in_words()).collect();
         Self {
             bar: bar(figures, style),
             used: text::percent(used(figures), figures.capacity),
             amount: format!("{} of {}", say(figures.available), say(figures.capacity)),
             threshold: threshold(figures, say),
-            note: figures.note.as_deref().map(|note| text::clean(note).into_owned()),
+            notes: notes.iter().map(|note| text::clean(note).into_owned()).collect(),
         }
     }
 
@@ -112,7 +113,7 @@ impl Figures {
             table.line(&line);
             indented(table, &format!("{} available, {}", self.amount, self.threshold), 4);
         }
-        if let Some(note) = &self.note {
+        for note in &self.notes {
             indented(table, note, if columns.fit(style) { columns.figures() } else { 4 });
         }
     }

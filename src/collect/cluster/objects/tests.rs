@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::facts::Part;
 
 fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
     serde_json::from_str(json).unwrap()
@@ -119,6 +120,51 @@ fn a_pod_of_a_daemonset_is_for_one_node() {
         pod_from(read(r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"podAffinity":{}}}}"#)).unwrap().wants,
         None
     );
+}
+
+#[test]
+fn a_pod_requests_what_the_kubelet_sums_up() {
+    let resources = |spec: &str, status: &str| {
+        let json = format!(r#"{{"metadata":{{"name":"p","uid":"u"}},"spec":{{{spec}}},"status":{{{status}}}}}"#);
+        pod_from(read(&json)).unwrap().resources
+    };
+    let known = |mebibytes: u64, running| Part::Known(PodResources { memory: mebibytes << 20, running });
+    let container = |name: &str, memory: &str, more: &str| {
+        format!(r#"{{"name":"{name}","resources":{{"requests":{{"memory":"{memory}","cpu":"1"}}}}{more}}}"#)
+    };
+    let two = format!(r#""containers":[{},{}]"#, container("a", "100Mi", ""), container("b", "28Mi", ""));
+    let running = r#""containerStatuses":[{"name":"a","state":{"running":{"startedAt":"2026-11-20T10:00:00Z"}}},
+        {"name":"b","state":{"waiting":{"reason":"CrashLoopBackOff"}}}]"#;
+    assert_eq!(resources(&two, running), known(128, 1));
+    assert_eq!(resources("", ""), known(0, 0));
+    // A sidecar runs beside the others; an init container needs its own and what the sidecars before it do.
+    let always = r#","restartPolicy":"Always""#;
+    let sidecar =
+        format!(r#"{two},"initContainers":[{},{}]"#, container("s", "10Mi", always), container("i", "120Mi", ""));
+    assert_eq!(resources(&sidecar, ""), known(138, 0));
+    let large =
+        format!(r#"{two},"initContainers":[{},{}]"#, container("s", "10Mi", always), container("i", "190Mi", ""));
+    assert_eq!(resources(&large, ""), known(200, 0));
+    // What is allocated counts while a resize is under way, and what the pod itself requests before all.
+    let allocated = r#""containerStatuses":[{"name":"a","allocatedResources":{"memory":"50Mi"}}]"#;
+    assert_eq!(resources(&two, allocated), known(78, 0));
+    let of_pod = r#","resources":{"requests":{"memory":"1Gi"}},"overhead":{"memory":"24Mi"}"#;
+    assert_eq!(resources(&format!("{two}{of_pod}"), ""), known(1048, 0));
+    assert_eq!(resources(r#""overhead":{"memory":"24Mi"}"#, ""), known(0, 0));
+    let bad = format!(r#""containers":[{}]"#, container("a", "lots", ""));
+    assert!(resources(&bad, "").unread().is_some_and(|why| why.cause == Cause::Malformed));
+}
+
+#[test]
+fn the_huge_pages_of_all_sizes_are_summed_up() {
+    let pages = |capacity: &str| {
+        let json = format!(r#"{{"metadata":{{"name":"a","uid":"u"}},"status":{{"capacity":{{{capacity}}}}}}}"#);
+        node_from(read(&json)).unwrap().huge_pages
+    };
+    let both = pages(r#""hugepages-1Gi":"2Gi","hugepages-2Mi":"4Mi","memory":"8028548Ki""#);
+    assert_eq!(both, Part::Known((2 << 30) + (4 << 20)));
+    assert_eq!((pages(r#""hugepages-2Mi":"0""#), pages("")), (Part::Absent, Part::Absent));
+    assert!(pages(r#""hugepages-2Mi":"x""#).unread().is_some());
 }
 
 #[test]

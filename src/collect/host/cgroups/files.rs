@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::memory::parse_pressure;
 use super::super::root::{Folder, Root, below, quote};
-use crate::facts::{Cause, CgroupVersion, OomCounts, Part, PidCounts, PressureFile, Unknown};
+use crate::facts::{Cause, Cgroup, CgroupVersion, OomCounts, Part, PidCounts, PressureFile, Unknown};
 
 /// Limits from here on are none: v1 writes `LONG_MAX` cut down to whole pages where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
@@ -84,6 +84,40 @@ impl<'a> Group<'a> {
             }
             Ok(found)
         })
+    }
+
+    /// Keys of `memory.stat`, each by itself: of a file without one of them the others are known.
+    fn stat<const N: usize>(&self, keys: [&str; N]) -> Result<Option<[Result<u64, Unknown>; N]>, Unknown> {
+        let values = self.read("memory.stat", |bytes| parse_flat_keyed(bytes, keys))?;
+        let mut names = keys.into_iter();
+        Ok(values.map(|values| {
+            values.map(|value| {
+                let key = names.next().unwrap_or_default();
+                value.ok_or_else(|| Unknown::new(Cause::Malformed, format!("memory.stat has no line {key}")))
+            })
+        }))
+    }
+
+    /// The page cache of a group: by the names that its version has for what is inactive, all of it, tmpfs, and (v2) the
+    /// slab that the kernel gives back.
+    pub(super) fn cache<const N: usize>(&self, keys: [&str; N], cgroup: &mut Cgroup) {
+        let sum = |rest: &[Result<u64, Unknown>]| -> Result<Option<u64>, Unknown> {
+            let [cache, shmem, slab @ ..] = rest else { return Ok(None) };
+            let file = cache.clone()?.saturating_sub(shmem.clone()?);
+            slab.iter().try_fold(file, |sum, slab| Ok(sum.saturating_add(slab.clone()?))).map(Some)
+        };
+        match self.stat(keys) {
+            Ok(None) => {}
+            Ok(Some(values)) => {
+                if let [inactive, rest @ ..] = values.as_slice() {
+                    (cgroup.inactive_file, cgroup.reclaimable) = (inactive.clone().into(), sum(rest).into());
+                }
+            }
+            Err(why) => {
+                cgroup.inactive_file = Part::Unknown(Box::new(why.clone()));
+                cgroup.reclaimable = Part::Unknown(Box::new(why));
+            }
+        }
     }
 
     /// What `memory.events.local` (5.2 and later) or v1's `memory.oom_control` counts of this group alone.

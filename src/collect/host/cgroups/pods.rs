@@ -150,6 +150,16 @@ impl Walk<'_> {
         if oom.limit_hit.is_some_and(|count| count > 0) {
             cgroup.memory_max = group.limit("memory.max").into();
         }
+        match self.tree.version {
+            CgroupVersion::V1 => {
+                cgroup.memory = group.number("memory.usage_in_bytes").into();
+                group.cache(["total_inactive_file"], &mut cgroup);
+            }
+            CgroupVersion::V2 => {
+                cgroup.memory = group.number("memory.current").into();
+                group.cache(["inactive_file"], &mut cgroup);
+            }
+        }
         cgroup.ids = self.tree.pids(self.root, &group, &path);
         // Its files go with it.
         if cgroup.ids.pids.unread().is_some_and(|why| why.cause == Cause::Missing) && !group.present(self.root)? {

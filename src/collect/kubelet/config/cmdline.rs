@@ -27,6 +27,10 @@ pub struct Flags {
     pub reclaim: Option<BTreeMap<String, String>>,
     /// `--enforce-node-allocatable`
     pub enforce: Option<Vec<String>>,
+    /// `--eviction-pressure-transition-period`
+    pub transition: Option<String>,
+    /// `--feature-gates`
+    pub gates: BTreeMap<String, bool>,
 }
 
 /// Reads `/proc/PID/cmdline`: arguments that each end with a NUL.
@@ -67,7 +71,7 @@ pub(in crate::collect::kubelet) fn each_flag(
 }
 
 impl Flags {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 10] = [
         "config",
         "config-dir",
         "root-dir",
@@ -76,6 +80,8 @@ impl Flags {
         "eviction-soft-grace-period",
         "eviction-minimum-reclaim",
         "enforce-node-allocatable",
+        "eviction-pressure-transition-period",
+        "feature-gates",
     ];
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -88,6 +94,12 @@ impl Flags {
             "eviction-soft" => add(&mut self.soft, name, value, '<')?,
             "eviction-soft-grace-period" => add(&mut self.grace, name, value, '=')?,
             "eviction-minimum-reclaim" => add(&mut self.reclaim, name, value, '=')?,
+            "eviction-pressure-transition-period" => self.transition = Some(value.to_owned()),
+            "feature-gates" => {
+                let statements = value.split(',').filter_map(|statement| statement.split_once('='));
+                let gates = statements.filter_map(|(gate, on)| Some((gate.trim().to_owned(), go_bool(on.trim())?)));
+                self.gates.extend(gates);
+            }
             _ => {
                 let names = value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
                 self.enforce.get_or_insert_default().extend(names);
@@ -108,6 +120,15 @@ impl Flags {
     /// The same of the soft thresholds.
     pub(super) fn settle_soft(&self) -> bool {
         self.soft.is_some() && self.grace.is_some() && self.reclaim.is_some()
+    }
+}
+
+/// Spellings that Go reads as a truth value.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

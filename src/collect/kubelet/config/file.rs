@@ -44,6 +44,12 @@ pub struct ConfigFile {
     pub enforce_node_allocatable: Field<Vec<String>>,
     /// `mergeDefaultEvictionSettings`, 1.33 and later
     pub merge_default_eviction_settings: Option<bool>,
+    /// `evictionPressureTransitionPeriod`
+    pub eviction_pressure_transition_period: Field<String>,
+    /// `featureGates`
+    pub feature_gates: Field<BTreeMap<String, Option<bool>>>,
+    /// `memoryReservationPolicy`, 1.37 and later
+    pub memory_reservation_policy: Field<String>,
 }
 
 /// What aliases may repeat of a file, in all: some hundred bytes of them can stand for millions of values.

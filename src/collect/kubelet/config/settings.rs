@@ -3,7 +3,7 @@
 //! The base file (without `evictionHard` it has the defaults), then the drop-ins as JSON merge patches (a map
 //! key by key, `null` deletes), then the flags, each of which replaces a whole map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::cmdline::{Flags, Statements};
@@ -11,9 +11,9 @@ use super::duration::parse_go_duration;
 use super::file::{ConfigFile, Field, FileMap};
 use super::quantity::parse_quantity;
 use crate::collect::host::root::quote;
-use crate::facts::{EvictionSignal, Threshold, ThresholdValue};
+use crate::facts::{EvictionSignal, KubeletOptions, MemoryReservation, Part, Threshold, ThresholdValue};
 
-/// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.36.
+/// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.38.
 const DEFAULT_HARD: [(&str, &str); 5] = [
     ("memory.available", "100Mi"),
     ("nodefs.available", "10%"),
@@ -34,12 +34,27 @@ pub(in crate::collect::kubelet) struct Settings {
     reclaim: Statements,
     /// Absent is the default: `pods`.
     enforce: Option<Vec<String>>,
+    /// Keys of `hard` that only `mergeDefaultEvictionSettings` put there.
+    merged: BTreeSet<String>,
+    gates: BTreeMap<String, bool>,
+    transition: Option<String>,
+    reservation: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let none = Statements::new;
-        Self { hard: default_hard().collect(), soft: none(), grace: none(), reclaim: none(), enforce: None }
+        Self {
+            hard: default_hard().collect(),
+            soft: none(),
+            grace: none(),
+            reclaim: none(),
+            enforce: None,
+            merged: BTreeSet::new(),
+            gates: BTreeMap::new(),
+            transition: None,
+            reservation: None,
+        }
     }
 }
 
@@ -50,13 +65,21 @@ fn default_hard() -> impl Iterator<Item = (String, String)> {
 impl Settings {
     /// The base file. The defaults are merged into it here and at no later time.
     pub(super) fn of_base(file: ConfigFile) -> Self {
+        let mut merged = BTreeSet::new();
         let hard = match statements(file.eviction_hard) {
             None => default_hard().collect(),
-            Some(hard) if file.merge_default_eviction_settings == Some(true) => default_hard().chain(hard).collect(),
+            Some(hard) if file.merge_default_eviction_settings == Some(true) => {
+                merged = default_hard().map(|(name, _)| name).filter(|name| !hard.contains_key(name)).collect();
+                default_hard().chain(hard).collect()
+            }
             Some(hard) => hard,
         };
         Self {
             hard,
+            merged,
+            gates: gates(file.feature_gates).unwrap_or_default(),
+            transition: text(file.eviction_pressure_transition_period),
+            reservation: text(file.memory_reservation_policy),
             soft: statements(file.eviction_soft).unwrap_or_default(),
             grace: statements(file.eviction_soft_grace_period).unwrap_or_default(),
             reclaim: statements(file.eviction_minimum_reclaim).unwrap_or_default(),
@@ -79,6 +102,10 @@ impl Settings {
             grace: statements(file.eviction_soft_grace_period).unwrap_or_default(),
             reclaim: statements(file.eviction_minimum_reclaim).unwrap_or_default(),
             enforce: Some(enforce),
+            merged: BTreeSet::new(),
+            gates: gates(file.feature_gates).unwrap_or_default(),
+            transition: text(file.eviction_pressure_transition_period),
+            reservation: text(file.memory_reservation_policy),
         }
     }
 
@@ -92,6 +119,11 @@ impl Settings {
 
     /// One drop-in, a JSON merge patch.
     pub(super) fn patch(&mut self, file: ConfigFile) {
+        match &file.eviction_hard {
+            Field::Absent => {}
+            Field::Null => self.merged.clear(),
+            Field::Value(patch) => self.merged.retain(|name| !patch.contains_key(name)),
+        }
         patch_map(&mut self.hard, file.eviction_hard);
         patch_map(&mut self.soft, file.eviction_soft);
         patch_map(&mut self.grace, file.eviction_soft_grace_period);
@@ -101,6 +133,20 @@ impl Settings {
             Field::Null => self.enforce = None,
             Field::Value(list) => self.enforce = Some(list),
         }
+        match file.feature_gates {
+            Field::Absent => {}
+            Field::Null => self.gates.clear(),
+            Field::Value(patch) => {
+                for (gate, on) in patch {
+                    match on {
+                        Some(on) => drop(self.gates.insert(gate, on)),
+                        None => drop(self.gates.remove(&gate)),
+                    }
+                }
+            }
+        }
+        patch_text(&mut self.transition, file.eviction_pressure_transition_period);
+        patch_text(&mut self.reservation, file.memory_reservation_policy);
     }
 
     /// The flags that were given win over all files.
@@ -114,9 +160,46 @@ impl Settings {
         replace(&mut self.soft, &flags.soft);
         replace(&mut self.grace, &flags.grace);
         replace(&mut self.reclaim, &flags.reclaim);
+        if flags.hard.is_some() {
+            self.merged.clear();
+        }
         if flags.enforce.is_some() {
             self.enforce.clone_from(&flags.enforce);
         }
+        if flags.transition.is_some() {
+            self.transition.clone_from(&flags.transition);
+        }
+        // The kubelet sets the flag's gates over those of the files, one by one.
+        self.gates.extend(flags.gates.iter().map(|(gate, on)| (gate.clone(), *on)));
+    }
+
+    /// A gate, if something sets it: by its name, or as one of all that are beta.
+    fn gate(&self, name: &str) -> Option<bool> {
+        self.gates.get(name).or_else(|| self.gates.get("AllBeta")).copied()
+    }
+
+    /// What else decides over eviction.
+    pub(in crate::collect::kubelet) fn options(&self) -> Result<KubeletOptions, String> {
+        let signals = |name: &String| name.parse::<EvictionSignal>().ok();
+        let mut merged_defaults: BTreeSet<EvictionSignal> = self.merged.iter().filter_map(signals).collect();
+        if merged_defaults.contains(&EvictionSignal::Memory) {
+            merged_defaults.insert(EvictionSignal::AllocatableMemory);
+        }
+        let period =
+            |text: &String| parse_go_duration(text).map_err(|why| format!("evictionPressureTransitionPeriod: {why}"));
+        // Zero is the default to the kubelet.
+        let transition = self.transition.as_ref().map(period).transpose()?.filter(|period| !period.is_zero());
+        let reservation = match self.reservation.as_deref() {
+            Some("TieredReservation") if self.gate("MemoryQoS") != Some(false) => Some(MemoryReservation::Tiered),
+            Some(_) => Some(MemoryReservation::None),
+            None => None,
+        };
+        Ok(KubeletOptions {
+            merged_defaults,
+            huge_page_aware: self.gate("HugepageAwareEviction").map_or(Part::Absent, Part::Known),
+            pressure_transition: transition.map_or(Part::Absent, Part::Known),
+            memory_reservation: reservation.map_or(Part::Absent, Part::Known),
+        })
     }
 
     pub(in crate::collect::kubelet) fn enforces_pods(&self) -> bool {
@@ -158,6 +241,26 @@ fn statements(field: Field<FileMap>) -> Option<Statements> {
     match field {
         Field::Absent | Field::Null => None,
         Field::Value(map) => Some(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect()),
+    }
+}
+
+fn gates(field: Field<BTreeMap<String, Option<bool>>>) -> Option<BTreeMap<String, bool>> {
+    match field {
+        Field::Absent | Field::Null => None,
+        Field::Value(map) => Some(map.into_iter().filter_map(|(gate, on)| Some((gate, on?))).collect()),
+    }
+}
+
+fn text(field: Field<String>) -> Option<String> {
+    match field {
+        Field::Absent | Field::Null => None,
+        Field::Value(text) => Some(text).filter(|text| !text.is_empty()),
+    }
+}
+
+fn patch_text(to: &mut Option<String>, patch: Field<String>) {
+    if patch != Field::Absent {
+        *to = text(patch);
     }
 }
 
@@ -288,6 +391,58 @@ mod tests {
         assert_eq!((hard.len(), hard[&Memory].value, hard.contains_key(&ImageFs)), (5, Quantity(200 << 20), false));
         settings.patch(file("evictionHard: null\n"));
         assert_eq!(settings.thresholds().unwrap().0, Thresholds::new());
+    }
+
+    #[test]
+    fn what_only_the_merging_of_defaults_puts_in_force_is_marked() {
+        let base =
+            || Settings::of_base(file("mergeDefaultEvictionSettings: true\nevictionHard: {nodefs.available: 20%}\n"));
+        let marked = |settings: &Settings| settings.options().unwrap().merged_defaults.into_iter().collect::<Vec<_>>();
+        let all = [Memory, AllocatableMemory, NodeFsInodes, ImageFs, EvictionSignal::ImageFsInodes];
+        assert_eq!(marked(&base()), all);
+        let mut patched = base();
+        patched.patch(file("evictionHard: {memory.available: 1Gi, imagefs.available: null}\n"));
+        assert_eq!(marked(&patched), [NodeFsInodes, EvictionSignal::ImageFsInodes]);
+        let mut flags = base();
+        flags.override_with(&Flags { hard: Some(Statements::new()), ..Flags::default() });
+        assert_eq!(marked(&flags), []);
+        assert_eq!(marked(&Settings::of_base(file("mergeDefaultEvictionSettings: true\n"))), []);
+    }
+
+    #[test]
+    fn gates_and_periods_are_taken_from_files_and_flags() {
+        let options = |settings: &Settings| settings.options().unwrap();
+        let base = || {
+            Settings::of_base(file(
+                "featureGates: {HugepageAwareEviction: false}\nevictionPressureTransitionPeriod: 30s\n\
+                memoryReservationPolicy: TieredReservation\n",
+            ))
+        };
+        let read = options(&base());
+        assert_eq!(
+            (read.huge_page_aware.clone(), read.pressure_lasts()),
+            (Part::Known(false), Ok(Duration::from_secs(30)))
+        );
+        assert_eq!(read.memory_reservation, Part::Known(MemoryReservation::Tiered));
+        let mut patched = base();
+        patched.patch(file(
+            "featureGates: {HugepageAwareEviction: null, MemoryQoS: false}\nevictionPressureTransitionPeriod: 0s\n",
+        ));
+        let read = options(&patched);
+        assert_eq!((read.huge_page_aware.clone(), read.pressure_lasts()), (Part::Absent, Ok(Duration::from_secs(300))));
+        assert_eq!(read.memory_reservation, Part::Known(MemoryReservation::None));
+        let gates = [("HugepageAwareEviction".to_owned(), true)].into();
+        patched.override_with(&Flags { gates, transition: Some("1m".into()), ..Flags::default() });
+        let read = options(&patched);
+        assert_eq!(
+            (read.huge_page_aware.clone(), read.pressure_lasts()),
+            (Part::Known(true), Ok(Duration::from_secs(60)))
+        );
+        assert_eq!(
+            options(&Settings::of_base(file("featureGates: {AllBeta: false}\n"))).huge_page_aware,
+            Part::Known(false)
+        );
+        assert_eq!(options(&Settings::default()), KubeletOptions::default());
     }
 
     #[test]

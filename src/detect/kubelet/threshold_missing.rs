@@ -1,0 +1,159 @@
+//! ThresholdMissing: can a resource run out without the kubelet evicting a pod for it?
+
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, ConfigOrigin, DiskUsage, EvictionSignal as Signal, KubeletConfig, Tri, Unknown};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
+
+use super::in_force::InForce;
+
+const KIND: Kind = Kind::ThresholdMissing;
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<ThresholdMissing>();
+
+struct ThresholdMissing;
+
+/// The signals that have a threshold of their own: `allocatableMemory.available` has that of `memory.available`.
+const SIGNALS: [Signal; 6] =
+    [Signal::Memory, Signal::NodeFs, Signal::NodeFsInodes, Signal::ImageFs, Signal::ImageFsInodes, Signal::Pid];
+
+impl Detect for ThresholdMissing {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::KubeletConfig>, InForce<'static>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>);
+
+    fn evaluate(
+        (config, in_force, nodefs, imagefs): <Self::In as Input>::Of<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let disks = Disks { nodefs, imagefs };
+        let mut evaluated = false;
+        for signal in SIGNALS {
+            let decision = match signal {
+                Signal::Memory | Signal::AllocatableMemory | Signal::Pid => in_force.lacks(signal),
+                Signal::NodeFs => nodefs_lacks(&in_force, &disks, signal, Signal::ImageFs),
+                Signal::NodeFsInodes => nodefs_lacks(&in_force, &disks, signal, Signal::ImageFsInodes),
+                Signal::ImageFs | Signal::ImageFsInodes => imagefs_lacks(&in_force, &disks, signal),
+            };
+            evaluated |= !matches!(decision, Tri::Unknown(_));
+            out.decide(KIND, || object(signal), decision.map(|config| finding(signal, &config, &disks)));
+        }
+        // Of several reasons the thresholds' own says more than that of one signal.
+        let why = config.value.hard.why_assumed().or(config.value.soft.why_assumed());
+        if let Some(why) = why.filter(|_| !evaluated) {
+            out.nothing(KIND, why);
+        }
+    }
+}
+
+fn object(signal: Signal) -> Object {
+    Object::new(ObjectType::Signal, signal.name())
+}
+
+/// The two filesystems that the kubelet measures.
+struct Disks<'v> {
+    nodefs: Known<'v, DiskUsage>,
+    imagefs: Known<'v, DiskUsage>,
+}
+
+impl<'v> Disks<'v> {
+    /// Whether the images have a filesystem of their own.
+    fn are_two(&self) -> Tri<Seen<'v, DiskUsage>> {
+        self.nodefs.ask(|nodefs| {
+            self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
+                Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
+                None if imagefs.value.dev == nodefs.value.dev => Tri::No(imagefs.no()),
+                None => Tri::Yes(imagefs),
+            })
+        })
+    }
+
+    /// Whether a filesystem counts what the signal is about: btrfs, for one, has no fixed number of inodes.
+    fn counts(&self, signal: Signal) -> Tri<()> {
+        let disk = match signal {
+            Signal::NodeFsInodes => &self.nodefs,
+            Signal::ImageFsInodes => &self.imagefs,
+            _ => return Tri::Yes(()),
+        };
+        disk.ask(|disk| if disk.value.inodes == 0 { Tri::No(disk.no()) } else { Tri::Yes(()) })
+    }
+}
+
+/// Where the images are on the same filesystem, a threshold of theirs is as good as one of nodefs.
+fn nodefs_lacks<'v>(
+    in_force: &InForce<'v>,
+    disks: &Disks<'v>,
+    signal: Signal,
+    of_images: Signal,
+) -> Tri<Seen<'v, KubeletConfig>> {
+    let lacks = in_force.lacks(signal).and(|| disks.counts(signal)).map(|(config, ())| config);
+    lacks.and_then(|config| match in_force.lacks(of_images) {
+        Tri::Yes(_) => Tri::Yes(config),
+        Tri::No(_) => disks.are_two().map(|_| config),
+        Tri::Unknown(why) => match disks.are_two() {
+            Tri::Yes(_) => Tri::Yes(config),
+            Tri::No(_) | Tri::Unknown(_) => Tri::Unknown(why),
+        },
+    })
+}
+
+/// On the filesystem of nodefs the thresholds of that do for the images.
+fn imagefs_lacks<'v>(in_force: &InForce<'v>, disks: &Disks<'v>, signal: Signal) -> Tri<Seen<'v, KubeletConfig>> {
+    let own = || disks.are_two().and(|| disks.counts(signal));
+    in_force.lacks(signal).and(own).map(|(config, _)| config)
+}
+
+fn finding(signal: Signal, config: &Seen<'_, KubeletConfig>, disks: &Disks<'_>) -> Finding {
+    let path = |disk: &Known<'_, DiskUsage>, or: &str| {
+        disk.seen().map_or_else(|_| or.to_owned(), |disk| disk.value.path.clone())
+    };
+    let (nodefs, imagefs) = (|| path(&disks.nodefs, "its filesystem"), || path(&disks.imagefs, "their filesystem"));
+    let (severity, before) = match signal {
+        Signal::Memory | Signal::AllocatableMemory => {
+            (Severity::Warning, "it evicts no pod and reports no MemoryPressure before memory runs out".to_owned())
+        }
+        Signal::NodeFs => {
+            (Severity::Warning, format!("it evicts no pod and reports no DiskPressure before {} is full", nodefs()))
+        }
+        Signal::ImageFs => {
+            let before = format!(
+                "it evicts no pod and reports no DiskPressure before {}, a filesystem of its own, is full",
+                imagefs()
+            );
+            (Severity::Warning, before)
+        }
+        Signal::NodeFsInodes => (
+            Severity::Info,
+            format!("it evicts no pod and reports no DiskPressure before {} has no inodes left", nodefs()),
+        ),
+        Signal::ImageFsInodes => (
+            Severity::Info,
+            format!("it evicts no pod and reports no DiskPressure before {} has no inodes left", imagefs()),
+        ),
+        Signal::Pid => {
+            let before = "it evicts no pod and reports no PIDPressure before the machine runs out of process ids";
+            (Severity::Info, before.to_owned())
+        }
+    };
+    let from = match &config.value.origin {
+        ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => files.join(", "),
+        _ => "the kubelet's command line and its defaults".to_owned(),
+    };
+    let mut evidence = vec![config.says(format!("no threshold for {signal} in {from}"))];
+    if matches!(signal, Signal::ImageFs | Signal::ImageFsInodes)
+        && let (Ok(nodefs), Ok(imagefs)) = (disks.nodefs.seen(), disks.imagefs.seen())
+    {
+        evidence.push(nodefs.says(format!("{} is on device {}", nodefs.value.path, nodefs.value.dev)));
+        evidence.push(imagefs.says(format!("{} is on device {}", imagefs.value.path, imagefs.value.dev)));
+    }
+    Finding {
+        kind: KIND,
+        severity,
+        object: object(signal),
+        message: format!("the kubelet has no threshold for {signal}: {before}"),
+        evidence,
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    }
+}

@@ -1,0 +1,238 @@
+//! Which pods the kubelet evicts next: its own order, with its own quirks.
+//!
+//! `pkg/kubelet/eviction/helpers.go`, the same from 1.31 to 1.38. Requests are the allocated ones where a pod can be resized in
+//! place, and the pod's own where it has some: the collector takes them as the API server has them.
+
+use std::cmp::{Ordering, Reverse};
+
+use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, SourceSet, Unknown};
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{View, sources};
+
+/// What the kubelet ranks pods by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranking {
+    /// Memory, of the machine and of all pods.
+    Memory,
+    /// Bytes on a filesystem.
+    Disk,
+    /// Inodes: compared with a request of none, then ranked by how much they exceed the request of bytes (a fault of the
+    /// kubelet up to 1.38).
+    Inodes,
+    /// Processes, not threads. Requests do not count.
+    Pids,
+}
+
+impl Ranking {
+    /// That of a signal.
+    #[must_use]
+    pub fn of(signal: Signal) -> Self {
+        match signal {
+            Signal::Memory | Signal::AllocatableMemory => Self::Memory,
+            Signal::NodeFs | Signal::ImageFs => Self::Disk,
+            Signal::NodeFsInodes | Signal::ImageFsInodes => Self::Inodes,
+            Signal::Pid => Self::Pids,
+        }
+    }
+}
+
+/// One pod, as the kubelet ranks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// As people write it: `namespace/name`.
+    pub name: String,
+    /// `spec.priority`
+    pub priority: i64,
+    /// Static, a mirror, or of a system class: the kubelet passes it over.
+    pub is_critical: bool,
+    /// What it uses of the resource; a pod without a running container has no statistics, and is ranked first for it.
+    pub usage: Usage,
+    /// What it requests, in bytes.
+    pub request: u64,
+}
+
+/// What the kubelet knows of a pod's usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Nothing: none of its containers runs.
+    NoStatistics,
+    /// Bytes, inodes or processes.
+    Of(u64),
+}
+
+impl Candidate {
+    /// What is compared first for all but process ids: no statistics, then more than requested, then the others.
+    fn class(&self, ranking: Ranking) -> u8 {
+        let request = if ranking == Ranking::Inodes { 0 } else { self.request };
+        match self.usage {
+            Usage::NoStatistics => 0,
+            Usage::Of(used) if used > request => 1,
+            Usage::Of(_) => 2,
+        }
+    }
+
+    /// By how much usage exceeds the request: below zero where it does not. None sorts as the most.
+    fn excess(&self, ranking: Ranking) -> (bool, i128) {
+        let request = if ranking == Ranking::Pids { 0 } else { self.request };
+        match self.usage {
+            Usage::NoStatistics => (true, 0),
+            Usage::Of(used) => (false, i128::from(used).saturating_sub(i128::from(request))),
+        }
+    }
+
+    fn compare(&self, other: &Self, ranking: Ranking) -> Ordering {
+        let class = |pod: &Self| if ranking == Ranking::Pids { 0 } else { pod.class(ranking) };
+        let key = |pod: &Self| (class(pod), pod.priority, Reverse(pod.excess(ranking)));
+        // The kubelet's sort leaves ties to chance.
+        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+/// The pods in the kubelet's order, critical ones among them.
+pub fn rank(pods: &mut [Candidate], ranking: Ranking) {
+    pods.sort_by(|a, b| a.compare(b, ranking));
+}
+
+/// What the order rests on.
+type Sources = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
+
+/// The pods of this node as an input, in the order in which the kubelet evicts them.
+#[derive(Clone, Copy)]
+pub struct Victims<'v> {
+    pods: Known<'v, Pods>,
+    cgroups: Known<'v, PodCgroups>,
+}
+
+impl Input for Victims<'_> {
+    type Of<'v> = Victims<'v>;
+    const NEEDS: SourceSet = Sources::NEEDS;
+    const PARTS: SourceSet = Sources::PARTS;
+    const CONTEXT: SourceSet = Sources::CONTEXT;
+
+    fn extract(view: &View) -> Result<Victims<'_>, &Unknown> {
+        let (pods, cgroups) = Sources::extract(view)?;
+        Ok(Victims { pods, cgroups })
+    }
+}
+
+impl Victims<'_> {
+    /// The next victims for a signal, first the one that goes first.
+    ///
+    /// # Errors
+    /// Why the order is not known. One pod that is not known can be anywhere in it.
+    pub fn of(&self, signal: Signal) -> Result<Vec<Candidate>, Unknown> {
+        let ranking = Ranking::of(signal);
+        match ranking {
+            Ranking::Memory => {}
+            Ranking::Disk | Ranking::Inodes => {
+                let why = "how much each pod has on disk is known to the kubelet alone, and is not read";
+                return Err(Unknown::new(Cause::Unsupported, why));
+            }
+            Ranking::Pids => {
+                let why = "how many processes each pod has is not read";
+                return Err(Unknown::new(Cause::Unsupported, why));
+            }
+        }
+        let (pods, cgroups) = (self.pods.seen()?.value, self.cgroups.seen()?.value);
+        if let Some(why) = pods.incomplete().or(cgroups.incomplete()) {
+            return Err(why.clone());
+        }
+        let active = pods.values().filter(|pod| !pod.is_over());
+        let mut candidates = active.map(|pod| candidate(pod, cgroups)).collect::<Result<Vec<_>, _>>()?;
+        rank(&mut candidates, ranking);
+        candidates.retain(|pod| !pod.is_critical);
+        Ok(candidates)
+    }
+}
+
+/// The next victims for each signal, or why they are not known: for a report.
+pub fn next(view: &View, signal: Signal) -> Result<Vec<Candidate>, Unknown> {
+    Victims::extract(view)?.of(signal)
+}
+
+/// A pod as it is ranked for memory.
+fn candidate(pod: &Pod, cgroups: &PodCgroups) -> Result<Candidate, Unknown> {
+    let resources = resources(pod)?;
+    let usage = if resources.running == 0 { Usage::NoStatistics } else { Usage::Of(working_set(pod, cgroups)?) };
+    Ok(Candidate {
+        name: pod.full_name(),
+        priority: pod.priority,
+        is_critical: pod.is_critical(),
+        usage,
+        request: resources.memory,
+    })
+}
+
+/// What a pod requests, and how many of its containers run.
+pub(super) fn resources(pod: &Pod) -> Result<&PodResources, Unknown> {
+    pod.resources.needed(|| Unknown::new(Cause::Missing, format!("the requests of {} were not kept", pod.full_name())))
+}
+
+/// Memory of a pod by the kubelet's measure.
+pub(super) fn working_set(pod: &Pod, cgroups: &PodCgroups) -> Result<u64, Unknown> {
+    let missing = || Unknown::new(Cause::Missing, format!("{} has no figure of its memory in use", pod.full_name()));
+    let group = cgroups.get(pod.node_uid()).ok_or_else(missing)?;
+    let needed = |part: &Part<u64>| part.needed(missing).copied();
+    Ok(needed(&group.cgroup.memory)?.saturating_sub(needed(&group.cgroup.inactive_file)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Usage::{NoStatistics, Of};
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn order(ranking: Ranking, pods: &[(&str, i64, u64, Usage)]) -> String {
+        let candidate = |(name, priority, request, usage): &(&str, i64, u64, Usage)| Candidate {
+            name: (*name).to_owned(),
+            priority: *priority,
+            is_critical: *priority >= 2_000_000_000,
+            usage: *usage,
+            request: *request,
+        };
+        let mut pods: Vec<Candidate> = pods.iter().map(candidate).collect();
+        rank(&mut pods, ranking);
+        pods.iter().map(|pod| if pod.is_critical { format!("({})", pod.name) } else { pod.name.clone() }).collect()
+    }
+
+    #[test]
+    fn memory_is_ranked_by_excess_of_the_request_after_statistics_and_priority() {
+        let all = [
+            ("A", 0, 256 * MIB, Of(300 * MIB)),
+            ("B", 0, 0, Of(120 * MIB)),
+            ("C", 1000, 100 * MIB, Of(900 * MIB)),
+            ("D", 0, 2048 * MIB, Of(1900 * MIB)),
+            ("E", -10, 512 * MIB, Of(500 * MIB)),
+            ("F", 2_000_001_000, 0, Of(700 * MIB)),
+            ("G", 0, 0, NoStatistics),
+        ];
+        assert_eq!(order(Ranking::Memory, &all), "GBAC(F)ED");
+        assert_eq!(order(Ranking::Memory, &all[2..6]), "C(F)ED");
+    }
+
+    #[test]
+    fn disk_is_ranked_like_memory_and_an_equal_usage_does_not_exceed() {
+        let all = [
+            ("P", 0, 10 * GIB, Of(12 * GIB)),
+            ("Q", 0, 0, Of(3 * GIB)),
+            ("R", 0, 4 * GIB, Of(4 * GIB)),
+            ("S", -1, 20 * GIB, Of(GIB)),
+            ("T", 5, 0, Of(1)),
+        ];
+        assert_eq!(order(Ranking::Disk, &all), "QPTSR");
+    }
+
+    #[test]
+    fn inodes_are_ranked_against_a_request_of_bytes_as_the_kubelet_does() {
+        let all = [("1", 0, GIB, Of(900_000)), ("2", 0, 0, Of(1000)), ("3", 0, 10 << 10, Of(50_000))];
+        assert_eq!(order(Ranking::Inodes, &all), "321");
+    }
+
+    #[test]
+    fn process_ids_are_ranked_by_priority_first() {
+        let all = [("X", 0, 0, Of(3)), ("Y", 0, 0, Of(12)), ("Z", 10, 0, Of(5000)), ("W", 0, 0, NoStatistics)];
+        assert_eq!(order(Ranking::Pids, &all), "WYXZ");
+    }
+}
