@@ -152,7 +152,14 @@ async fn an_address_where_no_kubelet_listens_says_so() {
 fn running(clock: &Clock, pid: u32) -> Observation {
     let origin = ConfigOrigin::Process { pid, started: Part::Known(Duration::ZERO), files: Vec::new() };
     let none = || Thresholds::Read(std::collections::BTreeMap::new());
-    let value = KubeletConfig { origin, root_dir: "/k".into(), hard: none(), soft: none(), enforces_pods: true };
+    let value = KubeletConfig {
+        origin,
+        root_dir: "/k".into(),
+        hard: none(),
+        soft: none(),
+        enforces_pods: true,
+        options: Default::default(),
+    };
     Observation::KubeletConfig(Reading::Known { value, at: clock.now() })
 }
 

@@ -191,12 +191,12 @@ impl Levels<'_> {
             CgroupVersion::V1 => {
                 cgroup.memory = group.number("memory.usage_in_bytes").into();
                 group.cache(["total_inactive_file", "total_cache", "total_shmem"], &mut cgroup);
-                cgroup.memory_max = group.limit("memory.limit_in_bytes").into();
+                cgroup.memory_max = group.limit_of_kubepods("memory.limit_in_bytes").into();
             }
             CgroupVersion::V2 => {
                 cgroup.memory = group.number("memory.current").into();
                 group.cache(["inactive_file", "file", "shmem", "slab_reclaimable"], &mut cgroup);
-                cgroup.memory_max = group.limit("memory.max").into();
+                cgroup.memory_max = group.limit_of_kubepods("memory.max").into();
                 cgroup.memory_pressure = group.pressure().into();
             }
         }

@@ -72,8 +72,8 @@ enum PodsSignal {
 }
 
 const NO_THRESHOLD: &str =
-    "allocatableMemory.available has no threshold: pods that reach the limit of kubepods first are killed there";
-const NO_LIMIT: &str = "kubepods has no memory limit, as node allocatable is not enforced";
+    "allocatableMemory.available is without a threshold: pods that reach the limit of kubepods first are killed there";
+const NO_LIMIT: &str = "kubepods is without a memory limit, as node allocatable is not enforced";
 
 /// What stands outside the pods, in bytes.
 #[derive(Clone, Copy)]
@@ -153,13 +153,14 @@ impl Machine<'_> {
         let Some(threshold) = self.in_force.of(Hardness::Hard, Signal::AllocatableMemory)? else {
             return Ok(Tri::Yes(PodsSignal::Absent(NO_THRESHOLD)));
         };
-        let missing =
-            || Unknown::new(Cause::Missing, "there is no kubepods control group: no kubelet has started pods here");
+        let missing = || {
+            Unknown::new(Cause::Missing, "the kubepods control group is not there: a kubelet has not started pods here")
+        };
         let kubepods = self.cgroups.value.kubepods.as_ref().ok_or_else(missing)?;
         let Some(limit) = kubepods.memory_max.seen()? else {
             return Ok(Tri::Yes(PodsSignal::Absent(NO_LIMIT)));
         };
-        let no_figure = || Unknown::new(Cause::Missing, "kubepods has no figure of its memory in use");
+        let no_figure = || Unknown::new(Cause::Missing, "kubepods is without a figure of its memory in use");
         let (pods, pods_give) = (kubepods.memory.needed(no_figure)?, kubepods.reclaimable.needed(no_figure)?);
         let memory = self.memory.value;
         let others_give = self.used_for()?.reclaimable().saturating_sub(*pods_give);
@@ -180,7 +181,7 @@ impl Machine<'_> {
                 "memory.available is still {left} when memory has run out, above its threshold of {}",
                 bytes(threshold)
             ),
-            None => "memory.available has no threshold".to_owned(),
+            None => "memory.available is without a threshold".to_owned(),
         };
         let second = match pods {
             PodsSignal::Absent(why) => (*why).to_owned(),

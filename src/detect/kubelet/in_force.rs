@@ -80,7 +80,7 @@ impl<'v> InForce<'v> {
 
     fn version(&self) -> Result<KubeletVersion, Unknown> {
         let node = self.node.seen()?.value;
-        node.kubelet().ok_or_else(|| Unknown::new(Cause::Malformed, "the Node has no version of its kubelet"))
+        node.kubelet().ok_or_else(|| Unknown::new(Cause::Malformed, "the Node is without a version of its kubelet"))
     }
 
     /// The huge pages that the kubelet subtracts from `memory.available`: those of the Node, from 1.37 on.

@@ -131,7 +131,7 @@ impl<'v> Signals<'v> {
     }
 
     /// Since when a signal has been below this without a break, as far back as it was followed: the kubelet begins to count a
-    /// grace period anew with the first look at which it is not.
+    /// grace period from zero at the first sample that is not below.
     pub(super) fn below_since(&self, signal: Signal, limit: u64) -> Option<NodeTime> {
         let samples: Vec<(NodeTime, u64)> = self.trends.of(signal).collect();
         let lasting = samples.into_iter().rev().take_while(|(_, available)| *available < limit);
@@ -426,7 +426,7 @@ mod tests {
 
     /// Met from 0 to 20 s, not at 30 s, met from 40 s on: with a grace period of 30 s pods are evicted from 70 s on.
     #[test]
-    fn a_grace_period_begins_anew_when_the_signal_was_above_its_threshold() {
+    fn a_grace_period_begins_from_zero_when_the_signal_was_above_its_threshold() {
         let mut view = view(Vec::new());
         let mut lasted = |seconds, available| {
             view.trends.push(Signal::Memory, at(seconds), available);

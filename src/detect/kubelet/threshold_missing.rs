@@ -3,7 +3,7 @@
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, ConfigOrigin, DiskUsage, EvictionSignal as Signal, KubeletConfig, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::input::{EffectiveKubeletConfig, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 
 use super::in_force::InForce;
@@ -15,13 +15,14 @@ pub const DETECTOR: Detector = Detector::typed::<ThresholdMissing>();
 
 struct ThresholdMissing;
 
-/// The signals that have a threshold of their own: `allocatableMemory.available` has that of `memory.available`.
-const SIGNALS: [Signal; 6] =
-    [Signal::Memory, Signal::NodeFs, Signal::NodeFsInodes, Signal::ImageFs, Signal::ImageFsInodes, Signal::Pid];
+/// The signals that have a default threshold of their own: `allocatableMemory.available` has that of `memory.available`, and
+/// `pid.available` has none on any kubelet that is not configured for it (PidExhaustion counts process ids).
+const SIGNALS: [Signal; 5] =
+    [Signal::Memory, Signal::NodeFs, Signal::NodeFsInodes, Signal::ImageFs, Signal::ImageFsInodes];
 
 impl Detect for ThresholdMissing {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::KubeletConfig>, InForce<'static>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>);
+    type In = (EffectiveKubeletConfig, InForce<'static>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>);
 
     fn evaluate(
         (config, in_force, nodefs, imagefs): <Self::In as Input>::Of<'_>,
@@ -111,37 +112,33 @@ fn finding(signal: Signal, config: &Seen<'_, KubeletConfig>, disks: &Disks<'_>) 
     };
     let (nodefs, imagefs) = (|| path(&disks.nodefs, "its filesystem"), || path(&disks.imagefs, "their filesystem"));
     let (severity, before) = match signal {
-        Signal::Memory | Signal::AllocatableMemory => {
-            (Severity::Warning, "it evicts no pod and reports no MemoryPressure before memory runs out".to_owned())
+        Signal::Memory | Signal::AllocatableMemory | Signal::Pid => {
+            (Severity::Warning, "it does not evict pods or report MemoryPressure before memory runs out".to_owned())
         }
         Signal::NodeFs => {
-            (Severity::Warning, format!("it evicts no pod and reports no DiskPressure before {} is full", nodefs()))
+            (Severity::Warning, format!("it does not evict pods or report DiskPressure before {} is full", nodefs()))
         }
         Signal::ImageFs => {
             let before = format!(
-                "it evicts no pod and reports no DiskPressure before {}, a filesystem of its own, is full",
+                "it does not evict pods or report DiskPressure before {}, a filesystem of its own, is full",
                 imagefs()
             );
             (Severity::Warning, before)
         }
         Signal::NodeFsInodes => (
             Severity::Info,
-            format!("it evicts no pod and reports no DiskPressure before {} has no inodes left", nodefs()),
+            format!("it does not evict pods or report DiskPressure before {} is out of inodes", nodefs()),
         ),
         Signal::ImageFsInodes => (
             Severity::Info,
-            format!("it evicts no pod and reports no DiskPressure before {} has no inodes left", imagefs()),
+            format!("it does not evict pods or report DiskPressure before {} is out of inodes", imagefs()),
         ),
-        Signal::Pid => {
-            let before = "it evicts no pod and reports no PIDPressure before the machine runs out of process ids";
-            (Severity::Info, before.to_owned())
-        }
     };
     let from = match &config.value.origin {
         ConfigOrigin::Process { files, .. } | ConfigOrigin::Files { files } if !files.is_empty() => files.join(", "),
         _ => "the kubelet's command line and its defaults".to_owned(),
     };
-    let mut evidence = vec![config.says(format!("no threshold for {signal} in {from}"))];
+    let mut evidence = vec![config.says(format!("{signal} is without a threshold in {from}"))];
     if matches!(signal, Signal::ImageFs | Signal::ImageFsInodes)
         && let (Ok(nodefs), Ok(imagefs)) = (disks.nodefs.seen(), disks.imagefs.seen())
     {
@@ -152,7 +149,7 @@ fn finding(signal: Signal, config: &Seen<'_, KubeletConfig>, disks: &Disks<'_>) 
         kind: KIND,
         severity,
         object: object(signal),
-        message: format!("the kubelet has no threshold for {signal}: {before}"),
+        message: format!("the kubelet is without a threshold for {signal}: {before}"),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }

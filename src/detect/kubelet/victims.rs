@@ -170,7 +170,8 @@ pub(super) fn resources(pod: &Pod) -> Result<&PodResources, Unknown> {
 
 /// Memory of a pod by the kubelet's measure.
 pub(super) fn working_set(pod: &Pod, cgroups: &PodCgroups) -> Result<u64, Unknown> {
-    let missing = || Unknown::new(Cause::Missing, format!("{} has no figure of its memory in use", pod.full_name()));
+    let missing =
+        || Unknown::new(Cause::Missing, format!("{} is without a figure of its memory in use", pod.full_name()));
     let group = cgroups.get(pod.node_uid()).ok_or_else(missing)?;
     let needed = |part: &Part<u64>| part.needed(missing).copied();
     Ok(needed(&group.cgroup.memory)?.saturating_sub(needed(&group.cgroup.inactive_file)?))

@@ -75,6 +75,12 @@ impl<'a> Group<'a> {
         self.read(name, |bytes| parse_limit(whole(bytes)?)).map(Option::flatten)
     }
 
+    /// A limit of a group that has one wherever its controller is enabled: only no limit is absent.
+    pub(super) fn limit_of_kubepods(&self, name: &str) -> Result<Option<u64>, Unknown> {
+        let found = self.read(name, |bytes| parse_limit(whole(bytes)?))?;
+        found.ok_or_else(|| Unknown::new(Cause::Missing, format!("the kubepods control group has no file {name}")))
+    }
+
     /// Keys that every kernel with this file writes: one that lacks is a truncated file.
     pub(super) fn required<const N: usize>(&self, name: &str, keys: [&str; N]) -> Result<Option<[u64; N]>, Unknown> {
         self.read(name, |bytes| {

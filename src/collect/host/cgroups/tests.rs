@@ -149,6 +149,9 @@ fn v1_has_its_own_files_and_no_limit_is_none() {
     assert_eq!(seen.root, Part::Known(RootMemory { usage: 740_597_760, inactive_file: 637_923_328 }));
     let pods = seen.kubepods.unwrap();
     assert!(pods.memory_max.is_absent() && pods.memory_pressure.is_absent());
+    fs::remove_file(tree.0.path().join("sys/fs/cgroup/memory/kubepods/memory.limit_in_bytes")).unwrap();
+    let without = levels_of(&tree.root()).unwrap().kubepods.unwrap();
+    assert!(without.memory_max.unread().is_some(), "a file that is not there is not a group without a limit");
     assert_eq!(pods.oom, OomCounts { killed_here: Some(6), ..OomCounts::default() });
     assert_eq!(
         (pods.ids.pids, pods.ids.pids_max, pods.ids.pids_refused),

@@ -154,9 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn yaml_without_eviction_settings_has_none() {
+    fn yaml_without_thresholds_has_none() {
         let file = parse_config(KUBEADM.as_bytes()).unwrap();
-        assert_eq!(file, ConfigFile { kind: Some("KubeletConfiguration".into()), ..ConfigFile::default() });
+        let transition = Field::Value("0s".into());
+        let kind = Some("KubeletConfiguration".into());
+        assert_eq!(file, ConfigFile { kind, eviction_pressure_transition_period: transition, ..ConfigFile::default() });
     }
 
     #[test]
