@@ -175,15 +175,23 @@ impl Above {
 }
 
 /// The group whose limit is nearest, of those that a refused fork may be for: the innermost of two that are alike.
-fn nearest<'a, T>(candidates: impl IntoIterator<Item = (T, &'a PidCounts)>) -> Option<T> {
+///
+/// # Errors
+/// Why that is not known: one whose counts could not be read may be nearer.
+fn nearest<'a, T>(candidates: impl IntoIterator<Item = (T, &'a PidCounts)>) -> Result<Option<T>, Unknown> {
     let mut best: Option<(T, u64)> = None;
     for (candidate, counts) in candidates {
+        // Where the pids controller is not switched on there is no such file, and no limit.
+        let unread = counts.pids.unread().or(counts.pids_max.unread());
+        if let Some(why) = unread.filter(|why| why.cause != Cause::Missing) {
+            return Err(why.clone());
+        }
         let Some(share) = share(counts) else { continue };
         if best.as_ref().is_none_or(|(_, other)| share > *other) {
             best = Some((candidate, share));
         }
     }
-    best.map(|(candidate, _)| candidate)
+    Ok(best.map(|(candidate, _)| candidate))
 }
 
 /// The levels of a pod at which a fork can be refused.
@@ -265,7 +273,11 @@ impl Groups<'_> {
                 match refused(counts, *old) {
                     Ok(refused) => {
                         let within = [(*level, *counts)].into_iter().chain([own]).chain(top);
-                        let whose = nearest(within).filter(|_| refused.of_tasks > 0);
+                        let whose = if refused.of_tasks > 0 { nearest(within) } else { Ok(None) };
+                        let whose = whose.unwrap_or_else(|why| {
+                            unread.get_or_insert(why);
+                            None
+                        });
                         for (level, more) in
                             [(*level, refused.own)].into_iter().chain(whose.map(|level| (level, refused.of_tasks)))
                         {
@@ -331,17 +343,20 @@ impl Groups<'_> {
             let within = slices.into_iter().flatten().filter(|(slice, _)| is_below(path, slice));
             let within: Vec<(&str, &PidCounts)> =
                 within.map(|(slice, (_, group))| (slice.as_str(), &group.ids)).collect();
-            let refused = refused(counts, old).map(|refused| {
-                let whose =
-                    nearest([(path.as_str(), counts)].into_iter().chain(within)).filter(|_| refused.of_tasks > 0);
-                match whose {
-                    Some(whose) if whose == path => refused.own.saturating_add(refused.of_tasks),
-                    Some(slice) => {
+            let refused = refused(counts, old).and_then(|refused| {
+                if refused.of_tasks == 0 {
+                    return Ok(refused.own);
+                }
+                match nearest([(path.as_str(), counts)].into_iter().chain(within)) {
+                    Ok(Some(whose)) if whose == path => Ok(refused.own.saturating_add(refused.of_tasks)),
+                    Ok(Some(slice)) => {
                         let forks = wording::of(refused.of_tasks, "fork was", "forks were");
                         above.add(slice, refused.of_tasks, services.now.says(format!("/{path}: {forks} refused")));
-                        refused.own
+                        Ok(refused.own)
                     }
-                    None => refused.own,
+                    Ok(None) => Ok(refused.own),
+                    Err(why) if refused.own == 0 => Err(why),
+                    Err(_) => Ok(refused.own),
                 }
             });
             let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));

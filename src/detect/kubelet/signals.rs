@@ -112,22 +112,29 @@ impl<'v> Signals<'v> {
     /// Why the threshold is not known.
     pub(super) fn met(&self, hardness: Hardness, headroom: &Headroom) -> Result<Option<(u64, &'v Threshold)>, Unknown> {
         let found = self.in_force.of(hardness, headroom.signal)?;
-        let found = found.and_then(|threshold| Some((in_force(threshold.value, headroom.capacity)?, threshold)));
-        Ok(found.filter(|(limit, threshold)| self.is_met(threshold, headroom, *limit)))
+        let Some(threshold) = found else { return Ok(None) };
+        let Some(limit) = in_force(threshold.value, headroom.capacity) else { return Ok(None) };
+        Ok(self.is_met(threshold, headroom, limit)?.then_some((limit, threshold)))
     }
 
-    fn is_met(&self, threshold: &Threshold, headroom: &Headroom, limit: u64) -> bool {
+    fn is_met(&self, threshold: &Threshold, headroom: &Headroom, limit: u64) -> Result<bool, Unknown> {
         if headroom.available < limit {
-            return true;
+            return Ok(true);
         }
         let reclaim = threshold.min_reclaim.map_or(0, |v| v.of(headroom.capacity));
         let enough = limit.saturating_add(reclaim);
         if headroom.available >= enough {
-            return false;
+            return Ok(false);
         }
         let samples: Vec<u64> = self.trends.of(headroom.signal).map(|(_, available)| available).collect();
         let decided = samples.into_iter().rev().find(|available| *available < limit || *available >= enough);
-        decided.is_some_and(|available| available < limit)
+        decided.map(|available| available < limit).ok_or_else(|| {
+            let signal = headroom.signal;
+            let why = format!(
+                "{signal} is between its threshold and what must be reclaimed, and was not seen below or above both yet"
+            );
+            Unknown::new(Cause::Baseline, why)
+        })
     }
 
     /// Since when a signal has been below this without a break, as far back as it was followed: the kubelet begins to count a

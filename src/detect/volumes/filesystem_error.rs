@@ -322,6 +322,8 @@ impl<'v> Sources<'v> {
             }
             (Tri::Unknown(why), Tri::Yes(sign)) => Tri::Yes(Signs { more_unknown: Some(why), signs: vec![sign] }),
             (Tri::No(_), Tri::Yes(sign)) => Tri::Yes(sign.into()),
+            // What answers may be corrupt all the same. Where there is no log, the other signs are all there are.
+            (Tri::No(_), Tri::Unknown(why)) if !is_not_offered(&why) => Tri::Unknown(why),
             (alive, Tri::No(_) | Tri::Unknown(_)) => alive,
         }
     }
@@ -456,8 +458,12 @@ fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> T
         }
         Part::Unknown(why) => return Tri::Unknown(Unknown::clone(why)),
     };
+    let undated = || Unknown::new(Cause::Missing, format!("the kernel does not date the errors of {}", key.device));
     let (last, unknown) = match entry.value.last_error.seen() {
-        Ok(last) => (last.and_then(|last| Timestamp::from_second(*last).ok()), None),
+        Ok(last) => match last.and_then(|last| Timestamp::from_second(*last).ok()) {
+            Some(last) => (Some(last), None),
+            None => (None, Some(undated())),
+        },
         Err(why) => (None, Some(why.clone())),
     };
     let booted = now.wall.checked_sub(now.up).ok();
