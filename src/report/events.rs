@@ -25,7 +25,7 @@ use crate::pacing::{after_refusals, fingerprint};
 use crate::wording;
 
 pub use body::CONTROLLER;
-pub(super) use body::about;
+pub(super) use body::beside;
 use body::{Content, Say};
 use event_budget::{Class, EventBudget, HOUR};
 use event_stream::EventStream;

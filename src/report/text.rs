@@ -138,11 +138,20 @@ pub fn cut_bytes(text: &str, most: usize, ellipsis: &str) -> String {
         return text.to_owned();
     }
     let room = most.saturating_sub(ellipsis.len());
-    let kept = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
-    if ellipsis.len() > most { kept.to_owned() } else { format!("{}{ellipsis}", kept.trim_end()) }
+    let (kept, rest) = text.split_at(text.floor_char_boundary(room));
+    if ellipsis.is_empty() || ellipsis.len() > most {
+        return kept.to_owned();
+    }
+    // Half a path leads nowhere.
+    let whole = match kept.rsplit_once(' ') {
+        Some((whole, half)) if half.contains('/') && !rest.starts_with(' ') => whole,
+        _ => kept,
+    };
+    format!("{}{ellipsis}", whole.trim_end())
 }
 
-/// Breaks a text into lines of at most so many columns, between words where it can. Never returns no line.
+/// Breaks a text into lines of at most so many columns, between words where it can; a path is never broken, so that it can be
+/// copied. Never returns no line.
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
@@ -150,7 +159,8 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut line = String::new();
     let mut used = 0;
     for word in words(text) {
-        for (piece, piece_width) in pieces(&word, columns) {
+        let whole = || vec![(word.clone(), width(&word))];
+        for (piece, piece_width) in if word.contains('/') { whole() } else { pieces(&word, columns) } {
             if used > 0 && used + 1 + piece_width > columns {
                 lines.push(std::mem::take(&mut line));
                 used = 0;
@@ -273,12 +283,15 @@ mod tests {
         assert_eq!(tail("/a/0123456789abcdef/x", 10, "…"), "…9abcdef/x");
         assert_eq!(cut_bytes("aäää", 4, ""), "aä");
         assert_eq!(cut_bytes("one two three", 8, "..."), "one t...");
+        assert_eq!(cut_bytes("at /var/lib/kubelet is", 16, "..."), "at...");
+        assert_eq!(cut_bytes("/var/lib/kubelet", 12, "..."), "/var/lib/...");
     }
 
     #[test]
     fn long_words_are_broken_and_short_ones_are_not() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("at /var/lib/kubelet x", 8), ["at", "/var/lib/kubelet", "x"]);
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("below 10 GiB, now", 9), ["below", "10 GiB,", "now"]);
         assert_eq!(paragraph("one two", 0, "  "), "  one two\n");
@@ -297,7 +310,7 @@ mod tests {
             prop_assert!(width(&cut(&text, most, "…")) <= most);
             prop_assert!(width(&tail(&text, most, "…")) <= most);
             prop_assert!(cut_bytes(&text, most, "...").len() <= most);
-            prop_assert!(wrap(&text, most).iter().all(|line| width(line) <= most.max(1)));
+            prop_assert!(wrap(&text, most).iter().all(|line| width(line) <= most.max(1) || line.contains('/')));
         }
 
         #[test]

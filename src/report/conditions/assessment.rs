@@ -6,7 +6,7 @@ use crate::detect::{DETECTORS, Detector};
 use crate::facts::{Cause, Source};
 use crate::finding::{Kind, Severity};
 use crate::pacing::fingerprint;
-use crate::report::events::about;
+use crate::report::events::beside;
 use crate::report::{FindingState, KindState, Report, ReportedFinding, ReportedUnknown, State, text};
 
 /// The states of a condition; True is a problem.
@@ -96,7 +96,7 @@ fn published(
 
 fn problem(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report) -> Assessment {
     let message = text::cut_bytes(&text::clean(&worst.message), MAX_REASON, "...");
-    let object = about(&worst.object, worst.pod_name.as_deref());
+    let object = beside(&message, &worst.object, worst.pod_name.as_deref());
     let (kind, since) = (worst.kind, text::time(worst.since));
     let more = match others.len() {
         0 => String::new(),
@@ -105,7 +105,7 @@ fn problem(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report
     // The first sentence alone: the rest stands where the message sends its reader.
     let next = catalogue::row(kind).remediation.split_inclusive(". ").next().unwrap_or_default().trim_end();
     let keep = keep_node(worst, report);
-    let said = format!("{message} ({object}), since {since}.{more} Next: {next} More: barnacle explain {kind}.{keep}");
+    let said = format!("{message}{object}, since {since}.{more} Next: {next} More: barnacle explain {kind}.{keep}");
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
     Assessment::new(Status::True, kind.name(), said, &about)
@@ -126,14 +126,14 @@ fn no_longer_evaluated(worst: &ReportedFinding, others: &[&ReportedFinding], rep
     let why = report.kinds.iter().find(|row| row.kind == worst.kind).and_then(|row| row.why.as_deref());
     let why = text::cut_bytes(&text::clean(why.unwrap_or("its sources cannot be read")), SHORT_WORDS, "...");
     let message = text::cut_bytes(&text::clean(&worst.message), SHORT_WORDS, "...");
-    let object = about(&worst.object, worst.pod_name.as_deref());
+    let object = beside(&message, &worst.object, worst.pod_name.as_deref());
     let more = match others.len() {
         0 => String::new(),
         n => format!(" And {} more: {}.", text::counted(n, "unverified finding"), kinds(others.iter().map(|f| f.kind))),
     };
     let kind = worst.kind;
     let said = format!(
-        "{kind} was last seen at {seen} and cannot be evaluated since: {why}. Then: {message} ({object}).{more} Next: run barnacle check on the node."
+        "{kind} was last seen at {seen} and cannot be evaluated since: {why}. Then: {message}{object}.{more} Next: run barnacle check on the node."
     );
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();

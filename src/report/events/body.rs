@@ -121,11 +121,11 @@ impl PodRef {
 /// What, which object, since when, where more is said, what to do next.
 pub(super) fn note(finding: &ReportedFinding) -> String {
     let message = text::cut_bytes(&text::clean(&finding.message), MAX_MESSAGE, "...");
-    let about = about(&finding.object, finding.pod_name.as_deref());
+    let about = beside(&message, &finding.object, finding.pod_name.as_deref());
     let since = text::time(finding.since);
     let advice = text::clean(&finding.advice).into_owned();
     let (severity, kind) = (finding.severity.name(), finding.kind);
-    format!("{severity}: {message} ({about}), since {since}. More: barnacle explain {kind}. {advice}")
+    format!("{severity}: {message}{about}, since {since}. More: barnacle explain {kind}. {advice}")
 }
 
 pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {
@@ -134,10 +134,34 @@ pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String 
 }
 
 /// The object with what helps to find it, cut to its end, which is what distinguishes two paths.
-pub(in crate::report) fn about(object: &Object, pod_name: Option<&str>) -> String {
-    let mut parts = vec![object.to_string()];
-    parts.extend(pod_name.map(|name| format!("pod {name}")));
-    parts.extend(object.volume.as_ref().map(|volume| volume.as_str().to_owned()));
-    let parts: Vec<_> = parts.iter().map(|part| text::tail(&text::clean(part), MAX_OBJECT, "...")).collect();
-    parts.join(", ")
+fn about(object: &Object, pod_name: Option<&str>) -> String {
+    parts("", object, pod_name).join(", ")
+}
+
+/// In parentheses after a message, what of the object and of what helps to find it is not in the message.
+pub(in crate::report) fn beside(message: &str, object: &Object, pod_name: Option<&str>) -> String {
+    match parts(message, object, pod_name).join(", ") {
+        none if none.is_empty() => none,
+        parts => format!(" ({parts})"),
+    }
+}
+
+fn parts(message: &str, object: &Object, pod_name: Option<&str>) -> Vec<String> {
+    let volume = object.volume.as_ref().map(|volume| (volume.as_str(), volume.as_str().to_owned()));
+    let pod = pod_name.map(|name| (name, format!("pod {name}")));
+    let all = [Some((object.id.as_str(), object.to_string())), pod, volume].into_iter().flatten();
+    let missing = all.filter(|(id, _)| id.is_empty() || !names(message, id));
+    missing.map(|(_, part)| text::tail(&text::clean(&part), MAX_OBJECT, "...")).collect()
+}
+
+/// Whether a text has this name, and not as a part of a longer one.
+fn names(text: &str, id: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | '.');
+    text.match_indices(id).any(|(at, _)| {
+        let (before, after) = (text.get(..at), text.get(at.saturating_add(id.len())..));
+        let ends = |side: Option<char>| side.is_none_or(|c| !is_part(c));
+        // A full stop ends a sentence.
+        let after = after.unwrap_or_default().trim_start_matches('.');
+        ends(before.unwrap_or_default().chars().next_back()) && ends(after.chars().next())
+    })
 }

@@ -61,7 +61,7 @@ pub(super) fn published(families: &mut Families, figures: PublishFigures) {
         .set(&[("result", "created")], float(events.sent))
         .set(&[("result", "failed")], float(events.failed));
     families
-        .counter("barnacle_events_suppressed_total", "Events that were kept back, as this node writes only so many.")
+        .counter("barnacle_events_suppressed_total", "Events that were suppressed, as this node writes only so many.")
         .set(&[], float(events.suppressed));
     families
         .counter("barnacle_conditions_written_total", "Patches of the Node's conditions, by what came of it.")
