@@ -8,7 +8,7 @@ use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
 use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
-use crate::view::{RecentPods, Trends, View};
+use crate::view::{AttachedOnce, RecentPods, Trends, View};
 
 /// The detectors, what they see, and what became of their findings.
 #[derive(Clone, Debug)]
@@ -48,9 +48,10 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, now: NodeTime, mut memory: LedgerState) -> Self {
         let recent_pods = RecentPods::with(std::mem::take(&mut memory.pods));
+        let attached_once = AttachedOnce::with(std::mem::take(&mut memory.attached));
         Self {
             settings,
-            view: View { recent_pods, ..View::new(now) },
+            view: View { recent_pods, attached_once, ..View::new(now) },
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
@@ -206,6 +207,7 @@ impl Engine {
     /// What must be kept over a restart.
     #[must_use]
     pub fn memory(&self) -> LedgerState {
-        LedgerState { pods: self.view.recent_pods.pods(), ..self.ledger.memory() }
+        let view = &self.view;
+        LedgerState { pods: view.recent_pods.pods(), attached: view.attached_once.names(), ..self.ledger.memory() }
     }
 }

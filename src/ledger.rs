@@ -160,7 +160,7 @@ impl Ledger {
             seen.entry(key).or_insert(known);
         }
         let seen = memory::bounded(seen.into_values().collect());
-        LedgerState { seen, pods: Vec::new(), at: self.last }
+        LedgerState { seen, at: self.last, ..LedgerState::default() }
     }
 
     /// Everything that is suspected, confirmed or unverified.

@@ -1,5 +1,6 @@
 //! What the detectors see: every fact with its age, its last value before this one, and what changed between.
 
+mod attached_once;
 pub mod input;
 mod io_series;
 mod kill_history;
@@ -15,6 +16,7 @@ use crate::facts::{
     PidCounts, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
+pub use attached_once::AttachedOnce;
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
@@ -152,8 +154,10 @@ impl<T> Fact<T> {
     pub fn delta(&self, counter: impl Fn(&T) -> Option<u64>) -> Result<Delta, Unknown> {
         let (now, before, over) = self.pair()?;
         let absent = || Unknown::new(Cause::Unsupported, format!("{} does not have this counter", self.source.place()));
-        let (new, old) = (counter(now.value).ok_or_else(absent)?, counter(before).ok_or_else(absent)?);
-        let by = new.checked_sub(old).ok_or_else(|| Unknown::baseline(self.source.place()))?;
+        let baseline = || Unknown::baseline(self.source.place());
+        // What has the counter now and did not have it before was not read before: that is no kernel without it.
+        let (new, old) = (counter(now.value).ok_or_else(absent)?, counter(before).ok_or_else(baseline)?);
+        let by = new.checked_sub(old).ok_or_else(baseline)?;
         Ok(Delta { by, over })
     }
 
@@ -230,6 +234,8 @@ macro_rules! view {
             pub trends: Trends,
             /// Pods with claims that are or were on this node.
             pub recent_pods: RecentPods,
+            /// Volumes that Kubernetes had attached here.
+            pub attached_once: AttachedOnce,
             /// Handles of the PersistentVolumes that are shown here as device nodes.
             pub raw_handles: RawHandles,
             /// What each EBS volume was asked for lately, and of which type it is.
@@ -252,6 +258,7 @@ macro_rules! view {
                     interval: USUAL_INTERVAL,
                     trends: Trends::default(),
                     recent_pods: RecentPods::default(),
+                    attached_once: AttachedOnce::default(),
                     raw_handles: RawHandles::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
@@ -269,6 +276,9 @@ macro_rules! view {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     match &observation {
                         Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
+                        Observation::Node(Reading::Known { value, .. }) => {
+                            self.attached_once.follow(value, self.block.last());
+                        }
                         Observation::Mounts(Reading::Known { value, at }) => {
                             self.log_history.follow_mounts(value, at);
                             self.raw_handles.follow_mounts(value);

@@ -100,10 +100,17 @@ fn mount_object(mount: &MountEntry, block: Option<&BlockDevices>) -> Object {
     object
 }
 
-/// The EBS volume that a device is, or is on: a partition has no serial of its own.
+/// The EBS volume that a device is, or the only one that it stands on: a partition has no serial of its own, nor has what device mapper
+/// and md build.
 fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
-    let disk = device.disk.as_ref().and_then(|disk| named(block, disk)).unwrap_or(device);
-    disk.volume.clone()
+    if device.volume.is_some() || (device.disk.is_none() && device.slaves.is_empty()) {
+        return device.volume.clone();
+    }
+    let below = stack::Below::of(&stack::names(block), device);
+    match below.here.as_slice() {
+        [disk] if below.gone.is_empty() => disk.volume.clone(),
+        _ => None,
+    }
 }
 
 fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
@@ -211,13 +218,13 @@ impl<'v> Names<'v> {
         volume_of(block, named(block, device)?)
     }
 
-    /// Mounts of a device by its name: of its filesystem, and of its node.
+    /// Mounts of a device by its name: of its filesystem, of those on what stands on it, and of its node.
     fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
-        let dev = self.block.and_then(|block| block.iter().find(|(_, d)| d.name == device)).map(|(dev, _)| *dev);
+        let devs = self.block.map(|block| stack::on_top_of(block, device)).unwrap_or_default();
         let mounts = self.mounts.filter(|_| self.block.is_some());
         mounts.into_iter().flat_map(Mounts::values).filter(move |mount| match mount.raw_block_device() {
             Some(name) => name == device,
-            None => Some(mount.dev) == dev,
+            None => mount.has_device() && devs.contains(&mount.dev),
         })
     }
 

@@ -17,6 +17,9 @@ pub struct LedgerState {
     /// Pods with claims that were on this node lately: what they leave behind is called by their UIDs alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<KnownPod>,
+    /// Volumes that Kubernetes had attached here, as the Node names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<String>,
     /// When this was so: the last evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<NodeTime>,

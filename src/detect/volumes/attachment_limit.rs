@@ -273,7 +273,7 @@ fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &
     let message = if reckoned {
         // Whoever reserved more for that would lose the places on every node.
         format!(
-            "{what}, although by what is here it is right: something that is not seen here takes places, or did then"
+            "{what}, although the count of what is attached here agrees with it: something that this node does not show takes places, or did then"
         )
     } else {
         format!("{what}: raise {driver}'s --reserved-volume-attachments by {}", said.saturating_sub(fit))

@@ -179,7 +179,7 @@ impl Forecast {
         match (self.for_sure, self.lasts.as_secs()) {
             (true, 0) => format!("has no burst credit left, and has {limit} from now on"),
             (true, _) => format!(
-                "spends its burst credit: at most {left} is left, and at this rate none in {} at the latest; then it has {limit}",
+                "spends its burst credit: at most {left} is left, and at this rate it is used up within {}; then it has {limit}",
                 wording::duration(self.lasts)
             ),
             (false, 0) => format!(

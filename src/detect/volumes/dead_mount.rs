@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, Tri, VolumeId, VolumePath};
+use crate::facts::{
+    BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
+};
 use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Required};
 use crate::view::{Seen, sources};
@@ -214,20 +216,29 @@ fn name_of<'a>(device: &Device<'a>, on_it: &[&'a MountEntry]) -> &'a str {
     }
 }
 
-/// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
-pub(super) fn finding_of(
-    dev: DevId,
-    mounts: &Seen<'_, Mounts>,
-    block: &Known<'_, BlockDevices>,
-) -> Tri<FindingKey, ()> {
-    let block = match block.seen() {
-        Ok(block) => block,
-        Err(why) => return Tri::Unknown(why.clone()),
-    };
-    let device = Device::Number(dev);
-    let on_it: Vec<_> = mounts.value.values().filter(|mount| mount.has_device() && mount.dev == dev).collect();
-    let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, &on_it)) };
-    fate(&device, &on_it, &block, &stack::names(&block)).map(|_| key())
+/// The findings of this kind, for those that follow from them.
+pub(super) struct DeadDevices<'v> {
+    by_device: BTreeMap<Device<'v>, Vec<&'v MountEntry>>,
+    block: Result<(Seen<'v, BlockDevices>, stack::Names<'v>), &'v Unknown>,
+}
+
+impl<'v> DeadDevices<'v> {
+    pub(super) fn of(mounts: &Seen<'v, Mounts>, block: &Known<'v, BlockDevices>) -> Self {
+        let block = block.seen().map(|block| (block, stack::names(block.value)));
+        Self { by_device: by_device(mounts), block }
+    }
+
+    /// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
+    pub(super) fn finding_of(&self, dev: DevId) -> Tri<FindingKey, ()> {
+        let (block, names) = match &self.block {
+            Ok((block, names)) => (block, names),
+            Err(why) => return Tri::Unknown(Unknown::clone(why)),
+        };
+        let device = Device::Number(dev);
+        let on_it = self.by_device.get(&device).map_or(&[][..], Vec::as_slice);
+        let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, on_it)) };
+        fate(&device, on_it, block, names).map(|_| key())
+    }
 }
 
 /// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{BlockDevice, DevId, KernelEvent, KernelLog, KernelRecord, Mounts, Tri};
+use crate::facts::{BlockDevice, BlockDevices, DevId, KernelEvent, KernelLog, KernelRecord, Mounts, Tri};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::Names;
+use super::{Names, stack};
 
 const KIND: Kind = Kind::DeviceError;
 
@@ -49,9 +49,8 @@ impl Detect for DeviceError {
             let errors: Vec<&KernelRecord> = recent.iter().copied().filter(about).collect();
             match errors.last() {
                 None => Tri::No(log.no()),
-                Some(last) => {
-                    unwatched(&mounts, *dev).map(|()| finding(device, object(dev, device), &errors, last, log, names))
-                }
+                Some(last) => unwatched(&mounts, &block, *dev, &device.name)
+                    .map(|()| finding(device, object(dev, device), &errors, last, log, names)),
             }
         });
         // What was lost may have been an error.
@@ -63,13 +62,16 @@ fn object(_: &DevId, device: &BlockDevice) -> Object {
     Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) }
 }
 
-/// Whether no filesystem stands on the disk itself: one that does counts its errors and has a kind of its own.
-fn unwatched(mounts: &Known<'_, Mounts>, dev: DevId) -> Tri<()> {
+/// Whether no filesystem stands on the disk, its partitions, or what device mapper and md build on it: one that does counts its errors
+/// and has a kind of its own.
+fn unwatched(mounts: &Known<'_, Mounts>, block: &Seen<'_, BlockDevices>, dev: DevId, name: &str) -> Tri<()> {
+    let mut devs = stack::on_top_of(block.value, name);
+    devs.insert(dev);
     mounts.ask(|mounts| {
-        if mounts.value.values().any(|mount| mount.has_device() && mount.dev == dev) {
+        if mounts.value.values().any(|mount| mount.has_device() && devs.contains(&mount.dev)) {
             return Tri::No(mounts.no());
         }
-        match mounts.value.incomplete() {
+        match mounts.value.incomplete().or(block.value.incomplete()) {
             Some(why) => Tri::Unknown(why.clone()),
             None => Tri::Yes(()),
         }

@@ -48,7 +48,7 @@ impl Holders<'_> {
 
     /// A holder beside a mount of the host's.
     pub(super) fn also(self, holder: &MountHolder) -> String {
-        let how = if holder.by == HeldBy::Mount { "has it, too".to_owned() } else { how(holder) };
+        let how = if holder.by == HeldBy::Mount { "also has it mounted".to_owned() } else { how(holder) };
         format!("{} {how}", self.name(holder))
     }
 

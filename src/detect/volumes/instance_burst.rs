@@ -168,7 +168,7 @@ impl BurstAllowance {
         };
         let what_then = if self.left > 0.0 {
             let lasts = wording::duration(self.lasts);
-            format!("at this rate that half hour is used up in {lasts} at the latest")
+            format!("at this rate that half hour is used up within {lasts}")
         } else if self.rate > self.base {
             format!("that half hour is used up, so that it may fall to {base} at any moment")
         } else {

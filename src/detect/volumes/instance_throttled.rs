@@ -83,7 +83,7 @@ fn finding(
         severity: Severity::Warning,
         object: Object::node(),
         message: format!(
-            "more is asked of EBS than the instance lets through: {}{user} is above {}{others}",
+            "the instance throttles EBS: {}{user} is above {}{others}",
             worst.name(),
             worst.limits("the instance's")
         ),

@@ -50,7 +50,7 @@ impl Detect for OrphanedPodDirectory {
                             kind: KIND,
                             severity: Severity::Warning,
                             object: object(uid),
-                            message: format!("pod {uid} runs nothing here, but {} of it is left", names(dir)),
+                            message: format!("pod {uid} does not run on this node, but {} of it is left", names(dir)),
                             evidence,
                             advice: crate::catalogue::row(KIND).remediation.to_owned(),
                         })

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node, Tri,
-    VolumePath, is_hash_of,
+    AttachableName, BlockDevices, Cause, CsiNode, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node,
+    NodeTime, Tri, VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
+use super::dead_mount::DeadDevices;
 use super::holders::Holders;
 use super::state::completion::Fact;
 use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
+use super::state::{DriverPart, MissingDriver, missing};
 use super::{Settings, describe_without_pod, is_of_a_pod, mount_object};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
@@ -29,12 +31,14 @@ impl Detect for OrphanedStagingMount {
         Required<sources::Mounts>,
         Maybe<sources::BlockDevices>,
         Maybe<sources::Node>,
+        Maybe<sources::CsiNode>,
         Context<sources::KubeletDirs>,
         Holders<'static>,
     );
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let (mounts, block, node, dirs, holders) = input;
+        let (mounts, block, node, csi_node, dirs, holders) = input;
+        let dead = DeadDevices::of(&mounts, &block);
         let devices = block.seen().ok().map(|block| block.value);
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();
@@ -50,9 +54,16 @@ impl Detect for OrphanedStagingMount {
                 Ok(state @ (StagingState::Forgotten | StagingState::WithoutPods)) => {
                     out.ask(KIND, Lookup::MountHolders(mount.dev));
                     let forgotten = node.seen().ok().filter(|_| state == StagingState::Forgotten);
-                    let finding = finding(&mounts, mount, devices, forgotten, &dirs, holders);
+                    let mut finding = finding(&mounts, mount, devices, forgotten, &dirs, holders);
+                    let part = DriverPart::from(missing_driver(mount, &csi_node, around.now));
+                    finding.message.push_str(&part.cause);
+                    finding.evidence.extend(part.evidence);
+                    finding.advice = part.advice.unwrap_or(finding.advice);
                     // A device mapper or md device stays when the disk below it is gone.
-                    let shown_under = super::dead_mount::finding_of(mount.dev, &mounts, &block);
+                    let shown_under = match dead.finding_of(mount.dev) {
+                        Tri::No(()) => part.shown_under,
+                        dead => dead,
+                    };
                     Tri::Yes(Raised { shown_under, ..finding.into() })
                 }
             };
@@ -70,6 +81,16 @@ fn device(block: &Known<'_, BlockDevices>, mount: &MountEntry) -> Fact<Device> {
         Tri::No(_) => Ok(Device::Gone),
         Tri::Unknown(why) => Err(why.into()),
     }
+}
+
+/// The CSI driver that staged it, where that is not registered on this node: then nothing here can unmount it.
+fn missing_driver<'v>(
+    mount: &'v MountEntry,
+    csi_node: &Known<'_, CsiNode>,
+    now: NodeTime,
+) -> Tri<MissingDriver<'v>, ()> {
+    let Some(VolumePath::Staging { driver, .. }) = &mount.volume else { return Tri::No(()) };
+    missing(csi_node, now, driver)
 }
 
 fn pods(mounts: &Seen<'_, Mounts>, with_pods: &BTreeSet<DevId>, mount: &MountEntry) -> Fact<PodPaths> {

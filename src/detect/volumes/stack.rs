@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{BlockDevice, BlockDevices};
+use crate::facts::{BlockDevice, BlockDevices, DevId};
 
 /// Block devices by name.
 pub(super) type Names<'v> = BTreeMap<&'v str, &'v BlockDevice>;
@@ -10,6 +10,26 @@ pub(super) type Names<'v> = BTreeMap<&'v str, &'v BlockDevice>;
 /// The devices of a list by name.
 pub(super) fn names(block: &BlockDevices) -> Names<'_> {
     block.values().map(|device| (device.name.as_str(), device)).collect()
+}
+
+/// A device and all that stand on it: partitions, and any depth of device mapper and md.
+pub(super) fn on_top_of(block: &BlockDevices, name: &str) -> BTreeSet<DevId> {
+    let (mut names, mut found) = (BTreeSet::from([name]), BTreeSet::new());
+    loop {
+        let before = found.len();
+        for (dev, device) in block.iter().filter(|(_, device)| device.name != name) {
+            let mut below = device.disk.iter().chain(&device.slaves);
+            if !found.contains(dev) && below.any(|below| names.contains(below.as_str())) {
+                found.insert(*dev);
+                names.insert(&device.name);
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    found.extend(block.iter().filter(|(_, device)| device.name == name).map(|(dev, _)| *dev));
+    found
 }
 
 /// The disks that a device stands on.

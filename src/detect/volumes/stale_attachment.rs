@@ -1,8 +1,8 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, Tri};
-use crate::finding::{Finding, Kind, Severity};
+use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::{Input, Maybe, Required};
 use crate::view::sources;
 
@@ -11,7 +11,7 @@ use super::state::attachment::State;
 use super::state::{Volume, Volumes, failed, nameless_disks};
 
 const KIND: Kind = Kind::StaleAttachment;
-const STATES: &[State] = &[State::Stale, State::Unclaimed];
+const STATES: &[State] = &[State::Stale, State::Unclaimed, State::Kept];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<StaleAttachment>();
@@ -60,10 +60,17 @@ impl DetectVolumes for StaleAttachment {
     }
 }
 
-fn finding(volume: &Volume<'_>) -> Finding {
+fn finding(volume: &Volume<'_>) -> Raised {
+    let mut severity_unknown = None;
     let mut evidence = volume.all_evidence();
     evidence.extend(volume.unused_says());
     let id = volume.id.as_str();
+    if let Tri::Yes(()) = volume.is(&[State::Kept]) {
+        let busy = volume.busy_with().unwrap_or_else(|| "something on this machine uses it".to_owned());
+        let message =
+            format!("Kubernetes had {id} attached here, its VolumeAttachment does not exist any more, and {busy}");
+        return finding_of(volume, Severity::Warning, message, evidence).into();
+    }
     let (severity, message) = match volume.is(&[State::Unclaimed]) {
         Tri::Yes(()) => {
             let leaving = volume.node().and_then(|node| leaving(node.value));
@@ -77,13 +84,23 @@ fn finding(volume: &Volume<'_>) -> Finding {
         }
         _ => {
             // That it is no disk of the instance's own, and was not attached by hand, only EC2 can say.
-            let owned = volume.ec2().ok().flatten().is_some_and(|word| word.volume.has_owner_tag());
+            let owned = match volume.ec2() {
+                Ok(known) => known.is_some_and(|known| known.volume.has_owner_tag()),
+                Err(why) => {
+                    severity_unknown = Some(why);
+                    false
+                }
+            };
             let message = format!(
                 "{id} is attached here, but no VolumeAttachment asks for it and nothing on this machine uses it"
             );
             (if owned { Severity::Warning } else { Severity::Info }, message)
         }
     };
+    Raised { severity_unknown, ..finding_of(volume, severity, message, evidence).into() }
+}
+
+fn finding_of(volume: &Volume<'_>, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
     Finding {
         kind: KIND,
         severity,

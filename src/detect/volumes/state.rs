@@ -28,7 +28,7 @@ use crate::facts::{
 use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
-use crate::view::{RawHandles, RecentPods, Seen, View, sources};
+use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, View, sources};
 
 use attachment::{Facts, Order, State, states};
 use completion::StateSet;
@@ -53,6 +53,7 @@ pub struct Parts<'v> {
     ec2_attached: Remembered<'v, Ec2Attached>,
     ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
     pub(super) former: &'v RecentPods,
+    attached_once: &'v AttachedOnce,
     /// Handles that were asked for, of volumes that are shown as device nodes.
     pub(super) raw_handles: &'v RawHandles,
 }
@@ -76,6 +77,7 @@ impl<'v> Parts<'v> {
             ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
             holders: Maybe::<sources::MountHolders>::of(view),
             former: &view.recent_pods,
+            attached_once: &view.attached_once,
             raw_handles: &view.raw_handles,
         }
     }
@@ -93,6 +95,11 @@ impl<'v> Parts<'v> {
         Ok(Some((format!("{full} waits on {place}"), says)))
     }
 
+    /// Whether the Node had a volume in `volumesAttached` at some time.
+    pub(super) fn had_attached(&self, id: &VolumeId) -> bool {
+        self.attached_once.has(id)
+    }
+
     /// What pods are called.
     pub(super) fn pod_names(&self) -> super::PodNames<'v> {
         super::PodNames { pods: self.pods, recent_pods: self.former }
@@ -106,23 +113,7 @@ impl<'v> Parts<'v> {
 
     /// Whether CSINode lacks a driver, by a reading that is recent.
     pub(super) fn lacks_driver(&self, driver: &str) -> Tri<Evidence> {
-        let csi = match self.csi_node.seen() {
-            Ok(csi) => csi,
-            Err(why) => return Tri::Unknown(why.clone()),
-        };
-        if !csi.value.exists {
-            return Tri::Unknown(Unknown::new(Cause::Missing, "this node has no CSINode"));
-        }
-        if csi.value.drivers.contains_key(driver) {
-            return Tri::No(csi.no());
-        }
-        match self.now.since(&csi.at) {
-            Some(age) if age <= RECENT => Tri::Yes(csi.says(format!("CSINode does not have {driver}"))),
-            _ => Tri::Unknown(Unknown::new(
-                Cause::NotAsked,
-                "CSINode was read too long ago to say that a driver is missing",
-            )),
-        }
+        lacks_driver(&self.csi_node, self.now, driver)
     }
 
     /// How many processes the control group of a pod has; `None` where there is no such group.
@@ -248,6 +239,36 @@ impl MissingDriver<'_> {
     }
 }
 
+/// The CSI driver of a volume, where it is not registered on this node.
+pub(super) fn missing<'v>(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &'v str) -> Tri<MissingDriver<'v>, ()> {
+    match lacks_driver(csi_node, now, driver) {
+        Tri::Yes(evidence) => Tri::Yes(MissingDriver { driver, evidence }),
+        Tri::No(_) => Tri::No(()),
+        Tri::Unknown(why) => Tri::Unknown(why),
+    }
+}
+
+/// Whether CSINode lacks a driver, by a reading that is recent.
+fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> Tri<Evidence> {
+    let csi = match csi_node.seen() {
+        Ok(csi) => csi,
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    if !csi.value.exists {
+        return Tri::Unknown(Unknown::new(Cause::Missing, "this node has no CSINode"));
+    }
+    if csi.value.drivers.contains_key(driver) {
+        return Tri::No(csi.no());
+    }
+    match now.since(&csi.at) {
+        Some(age) if age <= RECENT => Tri::Yes(csi.says(format!("CSINode does not have {driver}"))),
+        _ => {
+            let why = "CSINode was read too long ago to say that a driver is missing";
+            Tri::Unknown(Unknown::new(Cause::NotAsked, why))
+        }
+    }
+}
+
 /// A CSI driver as the object of a finding.
 pub(super) fn driver_object(driver: &str) -> Object {
     Object::new(ObjectType::Driver, driver)
@@ -312,11 +333,7 @@ impl<'v> Volumes<'v> {
             return Tri::No(());
         };
         let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
-        match self.parts.lacks_driver(driver) {
-            Tri::Yes(evidence) => Tri::Yes(MissingDriver { driver, evidence }),
-            Tri::No(_) => Tri::No(()),
-            Tri::Unknown(why) => Tri::Unknown(why),
-        }
+        missing(&self.parts.csi_node, self.parts.now, driver)
     }
 
     /// Which volumes are here that the Node does not name is not known where the list of devices is not whole.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
+use crate::facts::{Cause, Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -153,7 +153,7 @@ impl Look<'_, '_> {
             Life::Terminating => (Severity::Warning, "is terminating and has no process left"),
             Life::Gone => (Severity::Warning, "is gone"),
             // A pod may wait for its start: only the API server knows.
-            Life::Lives | Life::NoProcess => (Severity::Info, "runs nothing here"),
+            Life::Lives | Life::NoProcess => (Severity::Info, "does not run on this node"),
         };
         let finding = Finding {
             kind: KIND,
@@ -273,17 +273,20 @@ pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
     Some(Lookup::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-/// The pod of the same name that was created elsewhere and does not run, and where: it may wait for what is held here. None
-/// also where its name is not known.
+/// The pod of the same name that was created elsewhere and does not run, and where: it may wait for what is held here.
 ///
 /// # Errors
-/// Why it is not known where the pod of this name is now.
+/// Why it is not known where the pod of this name is now; also where its name is not known.
 pub(super) fn waits_elsewhere(
     parts: &Parts<'_>,
     uid: &PodUid,
     evidence: &mut Vec<Evidence>,
 ) -> Result<Option<String>, Unknown> {
-    let Some((namespace, name)) = parts.former.name(uid) else { return Ok(None) };
+    let nameless = || {
+        let why = format!("the name of pod {uid}, which was here before the agent watched, is not known");
+        Unknown::new(Cause::Missing, why)
+    };
+    let (namespace, name) = parts.former.name(uid).ok_or_else(nameless)?;
     let full = format!("{namespace}/{name}");
     let Some((waits, says)) = parts.waits_elsewhere(uid, &full)? else { return Ok(None) };
     evidence.push(says);

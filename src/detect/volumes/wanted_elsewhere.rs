@@ -8,6 +8,7 @@ use crate::view::sources;
 
 use super::holders::Holders;
 use super::state::attachment::State;
+use super::state::pod::{Life, PodFacts};
 use super::state::{Volume, Volumes};
 use super::stuck_unmount;
 
@@ -97,7 +98,13 @@ fn of_a_pod<'v>(volume: &Volume<'v>) -> Option<(&'v PodUid, &'v MountEntry)> {
 
 fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>) -> String {
     match (of_a_pod(volume), volume.mounts().first()) {
-        (Some((pod, mount)), _) => format!("{}, of pod {}, which is gone", mount.point, holders.pod_name(pod)),
+        (Some((pod, mount)), _) => {
+            let is = match PodFacts::of(&volume.parts, pod).life() {
+                Ok(Life::Terminating) => "terminating",
+                Ok(Life::Gone | Life::Lives | Life::NoProcess) | Err(_) => "gone",
+            };
+            format!("{}, of pod {}, which is {is}", mount.point, holders.pod_name(pod))
+        }
         (None, Some(mount)) => format!("{} is mounted, and no pod has it", mount.point),
         (None, None) => {
             let found = volume.device().and_then(|(dev, _)| holders.of(dev, evidence));

@@ -106,6 +106,13 @@ facts! {
         /// It is here, nothing asked for it, and a volume that a pod waits for is missing.
         Anothers,
     }
+    /// Whether Kubernetes had it attached here since the agent first ran.
+    past: Past {
+        /// It had.
+        Kubernetes,
+        /// That was not seen.
+        Unseen,
+    }
 }
 
 /// Declares the table: the rows in their order, of which the first that matches decides. The compiler holds that it is total.
@@ -134,6 +141,7 @@ macro_rules! table {
     (@users $($value:ident)*) => { $(Users::$value)|* };
     (@pod $($value:ident)*) => { $(PodSide::$value)|* };
     (@place $($value:ident)*) => { $(Place::$value)|* };
+    (@past $($value:ident)*) => { $(Past::$value)|* };
 }
 
 table! {
@@ -178,11 +186,13 @@ table! {
     // Here, and neither pod nor kubelet has it.
     24: { controller: Attached, users: None, order: Attached } => Unclaimed,
     25: { controller: Attached } => Moving,
-    26: { order: None, mounts: Elsewhere } => Own,
-    27: { order: None, beneath: BuiltOn } => Own,
-    28: { order: None, mounts: Unmounted, beneath: Unused, place: Anothers } => Replaces,
-    29: { order: None, mounts: Unmounted, beneath: Unused } => Stale,
-    30: { } => Moving,
+    26: { order: None, mounts: Elsewhere, past: Kubernetes } => Kept,
+    27: { order: None, beneath: BuiltOn, past: Kubernetes } => Kept,
+    28: { order: None, mounts: Elsewhere } => Own,
+    29: { order: None, beneath: BuiltOn } => Own,
+    30: { order: None, mounts: Unmounted, beneath: Unused, place: Anothers } => Replaces,
+    31: { order: None, mounts: Unmounted, beneath: Unused } => Stale,
+    32: { } => Moving,
 }
 
 /// What an attachment amounts to.
@@ -228,6 +238,8 @@ pub enum State {
     Unclaimed,
     /// It is here, and nothing asks for it.
     Stale,
+    /// The same, Kubernetes had it attached, and something else of this machine uses it.
+    Kept,
 }
 
 impl State {
@@ -253,6 +265,7 @@ impl State {
         Self::Replaces,
         Self::Unclaimed,
         Self::Stale,
+        Self::Kept,
     ];
 
     /// The kind that reports it. What a mount alone shows (StuckUnmount of a pod, OrphanedStagingMount, PinnedFilesystem, DeadMount)
@@ -273,7 +286,7 @@ impl State {
             Self::UnderMounts => Some(Kind::DeadMount),
             Self::Missing => Some(Kind::MissingDevice),
             Self::Replaced | Self::Replaces => Some(Kind::SwappedVolume),
-            Self::Unclaimed | Self::Stale => Some(Kind::StaleAttachment),
+            Self::Unclaimed | Self::Stale | Self::Kept => Some(Kind::StaleAttachment),
         }
     }
 
@@ -389,12 +402,13 @@ mod tests {
             users: Ok(known.users),
             pod: Ok(known.pod),
             place: Ok(known.place),
+            past: Ok(known.past),
         }
     }
 
     /// The sources that each fact is read from, in the order of the facts. Whose place it is rests on facts of two volumes, of which
     /// one is not on the Node: which drivers may have attached that one is known by the CSINode.
-    const SOURCES: [&[Source]; 10] = [
+    const SOURCES: [&[Source]; 11] = [
         &[Source::Node],
         &[Source::Node],
         &[Source::BlockDevices],
@@ -415,12 +429,13 @@ mod tests {
             Source::PersistentVolumes,
             Source::CsiNode,
         ],
+        &[Source::Node],
     ];
 
     /// Facts that cannot stand beside each other: whose place it is follows from the others, and only a pod
     /// that runs runs without it, and what is not here has no mounts.
     fn is_possible(known: Known) -> bool {
-        let Known { kubelet, controller, device, staging, mounts, beneath, order, users, pod, place } = known;
+        let Known { kubelet, controller, device, staging, mounts, beneath, order, users, pod, place, past: _ } = known;
         let missed = (kubelet, controller, device, staging, order, users)
             == (
                 Kubelet::Wants,
@@ -470,6 +485,7 @@ mod tests {
                 each(known, |known, value| known.users = value, of),
                 each(known, |known, value| known.pod = value, of),
                 each(known, |known, value| known.place = value, of),
+                each(known, |known, value| known.past = value, of),
             ];
             for (sources, _) in SOURCES.iter().zip(decides).filter(|(_, decides)| *decides) {
                 found = found.with(SourceSet::of(sources));
@@ -484,7 +500,7 @@ mod tests {
         let mut wrong = Vec::new();
         for (kind, states) in [
             (Kind::MissingDevice, &[State::Missing][..]),
-            (Kind::StaleAttachment, &[State::Stale, State::Unclaimed]),
+            (Kind::StaleAttachment, &[State::Stale, State::Unclaimed, State::Kept]),
             (Kind::StuckDetaching, &[State::Detaching]),
             (Kind::UndeletableAttachment, &[State::Undeletable]),
             (Kind::StuckAttaching, &[State::NotAttached]),

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::attachment::{Beneath, Controller, Device, Facts, Kubelet, Mounted, Order, Place, PodSide, Staging, Users};
+use super::attachment::{
+    Beneath, Controller, Device, Facts, Kubelet, Mounted, Order, Past, Place, PodSide, Staging, Users,
+};
 use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
 use super::{Parts, Volume, csi, find, xen};
@@ -34,6 +36,7 @@ pub(super) fn of(volume: &Volume<'_>, all_pods_have_theirs: bool) -> Facts {
         order: order(volume),
         pod: pod_side(volume, &users, all_pods_have_theirs),
         place: Ok(Place::Own),
+        past: past(volume),
         device,
         mounts,
         users,
@@ -43,6 +46,15 @@ pub(super) fn of(volume: &Volume<'_>, all_pods_have_theirs: bool) -> Facts {
 fn node<T>(volume: &Volume<'_>, listed: bool, yes: T, no: T) -> Fact<T> {
     volume.parts.node.seen()?;
     Ok(if listed { yes } else { no })
+}
+
+/// What was seen once stays so; what was not seen may have been while the Node was not.
+fn past(volume: &Volume<'_>) -> Fact<Past> {
+    if volume.attached || volume.parts.had_attached(&volume.id) {
+        return Ok(Past::Kubernetes);
+    }
+    volume.parts.node.seen()?;
+    Ok(Past::Unseen)
 }
 
 fn device(volume: &Volume<'_>) -> Fact<Device> {
