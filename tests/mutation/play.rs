@@ -208,12 +208,8 @@ impl Played {
         let (unchanged, now) = (&self.standing[number], standing(engine));
         for (key, severity) in &now {
             match unchanged.get(key) {
-                // What is not evaluated stays as severe as it was.
-                Some(as_is)
-                    if as_is < severity
-                        && !(before.get(key).is_some_and(|was| was >= severity)
-                            && is_not_evaluated_for(engine, key)) =>
-                {
+                // It stays as severe as it was while what would make it less severe is missing, as it stays at all.
+                Some(as_is) if as_is < severity && before.get(key).is_none_or(|was| was < severity) => {
                     wrong.push((key.clone(), Wrong::Worse, String::new()));
                 }
                 Some(as_is) if before.get(key).is_some_and(|was| was > severity && as_is >= was) => {
