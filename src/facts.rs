@@ -45,7 +45,9 @@ pub use ec2::{
     CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,
     Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, names_owner, region_of,
 };
-pub use filesystem::{DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, XfsProbes, XfsState};
+pub use filesystem::{
+    DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, OtherFilesystems, XfsProbes, XfsState,
+};
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{

@@ -46,6 +46,7 @@ macro_rules! for_each_kind {
             kubelet::eviction_threshold => EvictionThresholdMet;
             kubelet::eviction_cannot_save => EvictionCannotSaveNode;
             kubelet::threshold_missing => ThresholdMissing;
+            kubelet::filesystem_unwatched => FilesystemUnwatched;
             kubelet::oom_kill => OomKill;
             kubelet::pids (SETTINGS) => PidExhaustion;
             kubelet::memory_stall (SETTINGS) => MemoryStall;

@@ -138,6 +138,7 @@ impl Host {
                 let usage = disk_usage::imagefs(root, settings, mounts.mounts(), used.as_deref().unwrap_or_default());
                 Observation::ImageFs(Reading::of(usage, at))
             }
+            Source::OtherFilesystems => Observation::OtherFilesystems(Reading::of(disk_usage::others(root), at)),
             Source::KubeletConfig => {
                 let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
                 if let Ok(config) = &config {

@@ -2,6 +2,7 @@
 
 pub mod eviction_cannot_save;
 pub mod eviction_threshold;
+pub mod filesystem_unwatched;
 pub mod in_force;
 pub mod memory_stall;
 mod names;

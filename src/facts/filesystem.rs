@@ -66,6 +66,9 @@ pub enum XfsState {
 /// The xfs filesystems that were asked, which need not be all.
 pub type XfsProbes = Inventory<DevId, XfsState>;
 
+/// Filesystems that the kubelet does not measure unless they are one of its own, by the directory that was asked.
+pub type OtherFilesystems = Inventory<String, DiskUsage>;
+
 /// `statfs` of the filesystem that holds one directory of the kubelet's or the runtime's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {

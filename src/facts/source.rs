@@ -34,6 +34,7 @@ macro_rules! for_each_source {
             ServiceCgroups, service_cgroups, crate::facts::ServiceCgroups, "service-cgroups", 30, Host, Base, "the control groups of services";
             NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, Base, "statfs of the kubelet's directory";
             ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, Distribution, "statfs of the images' directory";
+            OtherFilesystems, other_filesystems, crate::facts::OtherFilesystems, "other-filesystems", 60, Host, Base, "statfs of / and /tmp";
             KubeletDirs, kubelet_dirs, crate::facts::KubeletDirs, "kubelet-dirs", 60, Host, Directories, "the kubelet's directories";
             Limits, limits, crate::facts::Limits, "limits", 10, Host, Base, "/proc/sys";
             Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, Base, "/proc/sys/net/netfilter";

@@ -13,7 +13,7 @@ use super::HostSettings;
 use super::own_mounts::OwnMounts;
 use super::root::Root;
 use super::root::relative;
-use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, Unknown, is_below};
+use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, OtherFilesystems, Unknown, is_below};
 
 /// In a copy of a machine, what statfs said there: an object from path to [`DiskUsage`].
 const SIDE_FILE: &str = "captured/statfs.json";
@@ -90,6 +90,36 @@ pub(in crate::collect) const KUBEPODS: [&str; 4] = [
     "sys/fs/cgroup/memory/kubepods.slice",
     "sys/fs/cgroup/memory/kubepods",
 ];
+
+/// Directories that the system writes to, and that no volume is mounted at.
+const OTHERS: [&str; 2] = ["/", "/tmp"];
+
+/// The filesystems that the system writes to beside those of the kubelet.
+///
+/// # Errors
+/// In a container, which has neither of the host's; or when the root cannot be read.
+pub fn others(root: &Root) -> Result<OtherFilesystems, Unknown> {
+    if root.is_partial() {
+        let why = "the agent's container does not have the host's / and /tmp: barnacle check on the host reads them";
+        return Err(Unknown::new(Cause::Unsupported, why));
+    }
+    let places = Places::of(root)?;
+    let mut found = Vec::new();
+    let mut unread = None;
+    for path in OTHERS {
+        match places.has(path).and_then(|has| has.then(|| places.usage(path, None)).transpose()) {
+            Ok(usage) => found.extend(usage.map(|usage| (path.to_owned(), usage))),
+            // Of a copy only some directories were captured.
+            Err(why) if why.cause == Cause::Unsupported => {}
+            Err(why) => drop(unread.get_or_insert(why)),
+        }
+    }
+    let found = OtherFilesystems::whole(found);
+    Ok(match unread {
+        Some(why) => found.lacking(why),
+        None => found,
+    })
+}
 
 /// The filesystem of the container images: the kubelet's imagefs. It is where running containers have theirs; where none
 /// runs, where a runtime is configured to keep them or keeps them by default, which is then called an assumption.

@@ -1,0 +1,157 @@
+//! FilesystemUnwatched: can a filesystem of the node fill up that the kubelet does not measure?
+
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{Cause, DevId, DiskUsage, MountEntry, Mounts, OtherFilesystems, Tri, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
+use crate::wording::{bytes, count};
+
+const KIND: Kind = Kind::FilesystemUnwatched;
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<FilesystemUnwatched>();
+
+struct FilesystemUnwatched;
+
+/// What the system and all pods write to.
+const ROOT: &str = "/";
+const POD_LOGS: &str = "/var/log/pods";
+
+/// Filesystems that are on a disk; btrfs has no device number that shows it.
+const ON_DISK: [&str; 4] = ["xfs", "ext4", "ext3", "btrfs"];
+
+/// Below this share of bytes or inodes a filesystem counts as nearly full, in percent: as the kubelet's default for nodefs.
+const FEW_BYTES: u64 = 10;
+const FEW_INODES: u64 = 5;
+
+impl Detect for FilesystemUnwatched {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Required<sources::Mounts>,
+        Required<sources::NodeFs>,
+        Maybe<sources::ImageFs>,
+        Maybe<sources::OtherFilesystems>,
+    );
+
+    fn evaluate((mounts, nodefs, imagefs, others): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let watched = Watched { nodefs, imagefs };
+        let mut seen: Vec<DevId> = Vec::new();
+        for path in [ROOT, POD_LOGS] {
+            let Some(mount) = mount_of(mounts.value, path) else { continue };
+            let is_written = ON_DISK.contains(&&*mount.fstype) && !is_read_only(mount);
+            if !is_written || seen.contains(&mount.dev) {
+                continue;
+            }
+            seen.push(mount.dev);
+            let decision = watched.misses(mount.dev).map(|()| found(&mounts, mount, &others));
+            out.decide(KIND, || object(&mount.point), decision);
+        }
+        // What the mount table does not decide, a tmpfs at /tmp, counts where it is nearly full.
+        match others.seen() {
+            Ok(others) => {
+                for usage in others.value.values().filter(|usage| !seen.contains(&usage.dev)) {
+                    let full = match nearly_full(usage) {
+                        Some(left) => Tri::Yes(left),
+                        None => Tri::No(others.no()),
+                    };
+                    let decision =
+                        full.and(|| watched.misses(usage.dev)).map(|(left, ())| full_one(&others, usage, &left));
+                    out.decide(KIND, || object(&usage.path), decision);
+                }
+                out.incomplete(KIND, others.value.incomplete());
+            }
+            // A container never has them.
+            Err(why) if matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {}
+            Err(why) => out.rest(KIND, why),
+        }
+        out.incomplete(KIND, mounts.value.incomplete());
+    }
+}
+
+fn object(point: &str) -> Object {
+    Object::new(ObjectType::Mount, point)
+}
+
+/// The mount that holds a path: the last one of those with the longest mount point.
+fn mount_of<'v>(mounts: &'v Mounts, path: &str) -> Option<&'v MountEntry> {
+    let holds = |point: &str| {
+        point == "/" || path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    mounts.values().filter(|mount| holds(&mount.point)).max_by_key(|mount| mount.point.len())
+}
+
+fn is_read_only(mount: &MountEntry) -> bool {
+    let has = |options: &str| options.split(',').any(|option| option == "ro");
+    has(&mount.options) || has(&mount.super_options)
+}
+
+/// The filesystems that the kubelet measures.
+struct Watched<'v> {
+    nodefs: Seen<'v, DiskUsage>,
+    imagefs: Known<'v, DiskUsage>,
+}
+
+impl Watched<'_> {
+    /// Whether a filesystem is none of them.
+    fn misses(&self, dev: DevId) -> Tri<()> {
+        if self.nodefs.value.dev == dev {
+            return Tri::No(self.nodefs.no());
+        }
+        self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
+            _ if imagefs.value.dev == dev && imagefs.value.assumed.is_none() => Tri::No(imagefs.no()),
+            Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
+            None => Tri::Yes(()),
+        })
+    }
+}
+
+/// What is left of bytes or inodes where that is little.
+fn nearly_full(usage: &DiskUsage) -> Option<String> {
+    let is_below = |left: u64, all: u64, percent: u64| u128::from(left) * 100 < u128::from(all) * u128::from(percent);
+    if is_below(usage.available, usage.capacity, FEW_BYTES) {
+        return Some(format!("{} of {} are left", bytes(usage.available), bytes(usage.capacity)));
+    }
+    let few = is_below(usage.inodes_free, usage.inodes, FEW_INODES);
+    few.then(|| format!("{} of {} inodes are left", count(usage.inodes_free), count(usage.inodes)))
+}
+
+fn found(mounts: &Seen<'_, Mounts>, mount: &MountEntry, others: &Known<'_, OtherFilesystems>) -> Raised {
+    let point = &mount.point;
+    let usage = others.seen().map_err(Unknown::clone).and_then(|others| {
+        let usage = others.value.values().find(|usage| usage.dev == mount.dev);
+        let unseen = || Unknown::new(Cause::Missing, format!("how full {point} is was not seen"));
+        usage.map(|usage| (others, usage)).ok_or_else(|| others.value.incomplete().cloned().unwrap_or_else(unseen))
+    });
+    let mut evidence = vec![mounts.says(format!("{point} is {} on device {}", mount.fstype, mount.dev))];
+    let (severity, unknown, left) = match usage {
+        Err(why) => (Severity::Info, Some(why), String::new()),
+        Ok((others, usage)) => {
+            evidence.push(says(&others, usage));
+            match nearly_full(usage) {
+                Some(left) => (Severity::Warning, None, format!("; {left}")),
+                None => (Severity::Info, None, String::new()),
+            }
+        }
+    };
+    let message =
+        format!("the kubelet does not watch how full {point} is: it does not evict pods before it is full{left}");
+    Raised { severity_unknown: unknown, ..finding(point, severity, message, evidence).into() }
+}
+
+fn full_one(others: &Seen<'_, OtherFilesystems>, usage: &DiskUsage, left: &str) -> Finding {
+    let path = &usage.path;
+    let message =
+        format!("the kubelet does not watch how full {path} is: it does not evict pods before it is full; {left}");
+    finding(path, Severity::Warning, message, vec![says(others, usage)])
+}
+
+fn says(others: &Seen<'_, OtherFilesystems>, usage: &DiskUsage) -> Evidence {
+    let DiskUsage { path, available, capacity, inodes_free, inodes, .. } = usage;
+    others.says(format!("{path}: {available} of {capacity} bytes and {inodes_free} of {inodes} inodes left"))
+}
+
+fn finding(point: &str, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity, object: object(point), message, evidence, advice }
+}
