@@ -242,9 +242,9 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 /// How the terminal wants its text.
 fn style(ascii: bool) -> Style {
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    Style { colour, width: width.or_else(crate::collect::terminal::width).unwrap_or(100), ascii }
+    Style { color, width: width.or_else(crate::collect::terminal::width).unwrap_or(100), ascii }
 }
 
 #[cfg(test)]

@@ -425,9 +425,6 @@ impl KindEvaluation {
     }
 }
 
-/// How the note of a [`Headroom`] begins that has no threshold because none could be read.
-pub const THRESHOLD_UNKNOWN: &str = "the threshold is not known";
-
 /// How far one eviction signal is from the kubelet's threshold, in bytes, inodes or process ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Headroom {
@@ -446,7 +443,10 @@ pub struct Headroom {
     /// What the hard threshold is assumed to be where it is not known: for a reader, and nothing rests on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assumed: Option<u64>,
-    /// What a reader must know beside the figures.
+    /// What a reader must know beside the figures; where the thresholds are not known, why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Whether it is not known if the signal has a threshold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub threshold_unknown: bool,
 }

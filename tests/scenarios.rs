@@ -88,7 +88,7 @@ fn play(purpose: Purpose, kind: Kind, text: &str) -> Result<(), String> {
 /// A negative case as it should be.
 const NEAR: &str = r#"== 0
 -- captured/adjtimex.json
-{"synchronised":true,"max_error_us":900000,"estimated_error_us":200}
+{"synchronized":true,"max_error_us":900000,"estimated_error_us":200}
 == 60
 !! not ClockDrift node by clock max_error_us: 900000
 == unless
@@ -178,7 +178,7 @@ fn a_negative_case_is_neither_confirmed_nor_left_suspected() {
 
 #[test]
 fn a_scenario_that_comes_out_otherwise_fails() {
-    let drifts = "== 0\n-- captured/adjtimex.json\n{\"synchronised\":true,\"max_error_us\":1200000,\"estimated_error_us\":200}\n== 330\n";
+    let drifts = "== 0\n-- captured/adjtimex.json\n{\"synchronized\":true,\"max_error_us\":1200000,\"estimated_error_us\":200}\n== 330\n";
     let cases = [
         (Purpose::Raise, "", Ok(())),
         (Purpose::Clear, "", Err("raised, but not resolved")),

@@ -107,7 +107,8 @@ impl BootHistory {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockState {
     /// STA_UNSYNC is clear.
-    pub synchronised: bool,
+    #[serde(alias = "synchronised")]
+    pub synchronized: bool,
     /// The kernel's bound on the error, in microseconds; grows by 500 ppm while no time source disciplines the clock.
     pub max_error_us: u64,
     /// Estimated error in microseconds.

@@ -61,7 +61,7 @@ fn fill(line: &str, values: &Values<'_>) -> String {
 
 /// The value as one word of a POSIX shell. `None` for one with a character that is not shown as it is, or that a program
 /// would take for an option.
-fn quoted(value: &str) -> Option<String> {
+pub(super) fn quoted(value: &str) -> Option<String> {
     let is_plain = !value.is_empty() && value.len() <= MAX_VALUE && !value.starts_with('-');
     (is_plain && !value.contains(text::is_harmful)).then(|| format!("'{}'", value.replace('\'', r"'\''")))
 }

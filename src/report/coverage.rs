@@ -512,7 +512,7 @@ mod tests {
         );
         assert_eq!((missing.absent, missing.partly.as_slice()), (true, &[Kind::PidExhaustion][..]));
         assert_eq!(report.outcome(&[]), Outcome::Fine);
-        let style = super::super::table::Style { colour: false, width: 0, ascii: false };
+        let style = super::super::table::Style { color: false, width: 0, ascii: false };
         let text = super::super::table::write(&report, style, &[]);
         let not_evaluated = "Not evaluated\n– nodefs: /var/lib: permission denied (so not EvictionThresholdMet)\n";
         let absent = "not in this profile or look\n\

@@ -122,7 +122,7 @@ pub fn when(kind: Kind, row: &Row) -> String {
 mod tests {
     use super::*;
 
-    const STYLE: Style = Style { colour: false, width: 80, ascii: false };
+    const STYLE: Style = Style { color: false, width: 80, ascii: false };
 
     #[test]
     fn a_kind_is_explained_in_full_and_fits() {

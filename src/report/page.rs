@@ -179,9 +179,9 @@ fn summary(report: &Report) -> (Mark, String) {
     (Mark::of_outcome(report.outcome(&[])), words)
 }
 
-/// A dot in the colour of the summary, for the tab.
+/// A dot in the color of the summary, for the tab.
 fn icon(mark: Mark) -> String {
-    let colour = match mark {
+    let color = match mark {
         OK => "2a8c4a",
         CRITICAL => "c7322a",
         WARNING => "b87a00",
@@ -189,7 +189,7 @@ fn icon(mark: Mark) -> String {
     };
     format!(
         "data:image/svg+xml,%3Csvg xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 16 16%27%3E\
-         %3Ccircle cx=%278%27 cy=%278%27 r=%277%27 fill=%27%23{colour}%27/%3E%3C/svg%3E"
+         %3Ccircle cx=%278%27 cy=%278%27 r=%277%27 fill=%27%23{color}%27/%3E%3C/svg%3E"
     )
 }
 

@@ -55,7 +55,8 @@ fn gib(tenths: u64) -> u64 {
 fn signal(signal: EvictionSignal, available: u64, capacity: u64, hard: Option<u64>) -> ReportedHeadroom {
     let trend =
         (0..90).map(|i| ((89 - i) * 10, available + (89 - i) * (capacity / 4_000) + (i % 7) * (capacity / 9_000)));
-    let figures = Headroom { signal, available, capacity, hard, soft: None, assumed: None, note: None };
+    let figures =
+        Headroom { signal, available, capacity, hard, soft: None, assumed: None, note: None, threshold_unknown: false };
     ReportedHeadroom { figures: Some(figures), trend: trend.collect(), ..ReportedHeadroom::of(signal) }
 }
 
@@ -297,7 +298,7 @@ fn samples_are_written_where_one_wants_to_look_at_them() {
         std::fs::write(dir.join(format!("{name}.json")), super::json::to_json(&report)).unwrap();
         std::fs::write(dir.join(format!("{name}.html")), super::page::html(&report)).unwrap();
         for width in [0, 80, 120] {
-            let style = super::table::Style { colour: false, width, ascii: false };
+            let style = super::table::Style { color: false, width, ascii: false };
             std::fs::write(dir.join(format!("{name}.{width}.txt")), super::table::write(&report, style, &[])).unwrap();
         }
     }

@@ -16,8 +16,8 @@ const MAX_OF_A_KIND: usize = 10;
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Whether to use ANSI colours.
-    pub colour: bool,
+    /// Whether to use ANSI colors.
+    pub color: bool,
     /// Columns; 0 for no limit: nothing is wrapped or cut, so that each finding is one line for grep.
     pub width: usize,
     /// Whether to keep to ASCII.
@@ -72,7 +72,7 @@ impl Mark {
         }
     }
 
-    fn colour(self) -> &'static str {
+    fn color(self) -> &'static str {
         match self {
             Self::Ok => "32",
             Self::Warning => "33",
@@ -86,7 +86,7 @@ impl Mark {
 
 impl Style {
     fn paint(self, text: &str, code: &str) -> String {
-        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub(super) fn bold(self, text: &str) -> String {
@@ -98,7 +98,7 @@ impl Style {
     }
 
     fn mark(self, mark: Mark) -> String {
-        self.paint(mark.symbol(self.ascii), mark.colour())
+        self.paint(mark.symbol(self.ascii), mark.color())
     }
 
     fn ellipsis(self) -> &'static str {
@@ -449,7 +449,7 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    const PLAIN: Style = Style { colour: false, width: 80, ascii: false };
+    const PLAIN: Style = Style { color: false, width: 80, ascii: false };
 
     fn shown(report: &Report, width: usize) -> String {
         write(report, Style { width, ..PLAIN }, &[])
@@ -472,7 +472,7 @@ mod tests {
         report.findings.truncate(2);
         let seen = report.at.checked_sub(std::time::Duration::from_secs(1320)).unwrap();
         report.findings[1].unverified_since = Some(seen);
-        let text = write(&report, Style { colour: false, width: 0, ascii: false }, &[]);
+        let text = write(&report, Style { color: false, width: 0, ascii: false }, &[]);
         let line = text.lines().find(|line| line.contains("below the hard threshold")).unwrap();
         assert!(line.starts_with('?'), "{line}");
         assert!(line.contains("unverified, last seen 22m ago: "), "not in the present tense: {line}");
@@ -575,12 +575,12 @@ mod tests {
     }
 
     #[test]
-    fn ascii_is_ascii_and_colour_changes_no_words() {
+    fn ascii_is_ascii_and_color_changes_no_words() {
         let report = samples::sick();
         assert!(write(&report, Style { ascii: true, ..PLAIN }, &[]).is_ascii());
-        let coloured = write(&report, Style { colour: true, ..PLAIN }, &[]);
+        let colored = write(&report, Style { color: true, ..PLAIN }, &[]);
         let mut plain = String::new();
-        for part in coloured.split('\u{1b}') {
+        for part in colored.split('\u{1b}') {
             plain.push_str(part.split_once('m').filter(|_| part.starts_with('[')).map_or(part, |(_, rest)| rest));
         }
         assert_eq!(plain, write(&report, PLAIN, &[]));

@@ -22,7 +22,7 @@ fn what_nothing_gave_a_reason_to_ask_for_is_not_missed() {
     let not_run = row(Kind::DeadMount);
     assert_eq!((not_run.state, not_run.not_evaluated, not_run.not_run), (State::NotEvaluated, true, true));
     assert!(report.unmet().iter().all(|reason| !reason.kinds.contains(&Kind::UntaggedVolume)));
-    let style = table::Style { colour: false, width: 0, ascii: false };
+    let style = table::Style { color: false, width: 0, ascii: false };
     assert!(!table::write(&report, style, &[]).contains("UntaggedVolume"));
     let named = table::write(&report, style, &[Kind::UntaggedVolume]);
     assert!(named.contains("i UntaggedVolume: not asked: no finding needed it (EC2: "), "{named}");

@@ -462,7 +462,7 @@ impl Node {
     }
 
     fn captured(&self) -> io::Result<()> {
-        self.file("captured/adjtimex.json", r#"{"synchronised":true,"max_error_us":1500,"estimated_error_us":200}"#)?;
+        self.file("captured/adjtimex.json", r#"{"synchronized":true,"max_error_us":1500,"estimated_error_us":200}"#)?;
         let usage = |path: &str| {
             format!(
                 r#""{path}":{{"path":"{path}","dev":"259:1","capacity":85886742528,"available":53686742528,"inodes":41943040,"inodes_free":39812345}}"#

@@ -263,7 +263,7 @@ pub fn kmsg(bytes: &[u8]) {
         assert!(log.incomplete.is_none() && log.loss.is_some() == (log.lost > 0));
     }
     if let Some(record) = reason(kmsg::parse_record(bytes)) {
-        let _ = kmsg::recognise(&record.text);
+        let _ = kmsg::recognize(&record.text);
     }
 }
 
@@ -271,7 +271,7 @@ pub fn kmsg(bytes: &[u8]) {
 pub fn syslog(bytes: &[u8]) {
     if let Some(message) = reason(kmsg::parse_syslog(bytes, 7)) {
         assert_eq!(message.seq, 7);
-        let _ = kmsg::recognise(&message.text);
+        let _ = kmsg::recognize(&message.text);
     }
     if let Some(mut log) = reason(kmsg::parse_syslog_lines(bytes)) {
         let log = log.log(NodeTime { boot: BootId::default(), up: Duration::MAX, wall: Timestamp::UNIX_EPOCH });
@@ -284,7 +284,7 @@ pub fn syslog(bytes: &[u8]) {
 pub fn kernel_event(bytes: &[u8]) {
     use barnacle::facts::KernelEvent as Event;
     let text = text(bytes);
-    match kmsg::recognise(&text) {
+    match kmsg::recognize(&text) {
         Some(Event::MountRefused { why, .. }) => assert!(why.chars().count() <= 120, "{why}"),
         Some(
             Event::Ext4Error { device }
@@ -626,7 +626,7 @@ fn faces(report: &Report) {
     let again = json::to_json(report);
     assert!(serde_json::from_str::<Report>(&again).is_ok(), "{again}");
     for (ascii, width) in [(false, 100), (true, 0), (false, 1)] {
-        let shown = table::write(report, Style { colour: false, width, ascii }, &[]);
+        let shown = table::write(report, Style { color: false, width, ascii }, &[]);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
     let (line, code) = npd::line(report, &[]);

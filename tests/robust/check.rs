@@ -176,7 +176,7 @@ fn a_finding_whose_cause_is_gone_says_that_it_resolves() {
     let finding = report.findings.iter().find(|finding| finding.kind == Kind::EvictionThresholdMet).unwrap();
     let quiet = finding.quiet.unwrap();
     assert_eq!((quiet.seconds, quiet.resolves_after_seconds), (10, 20));
-    let shown = table::write(&report, Style { colour: false, width: 0, ascii: false }, &[]);
+    let shown = table::write(&report, Style { color: false, width: 0, ascii: false }, &[]);
     assert!(shown.contains("no longer raised (not seen for 10s, resolves after 20s); last: "), "{shown}");
 }
 

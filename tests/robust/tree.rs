@@ -109,7 +109,7 @@ pub fn files() -> Vec<(String, String)> {
         ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
         ("sys/fs/cgroup/memory.stat", "anon 1073741824\nfile 1073741824\nkernel 312475648\ninactive_file 536870912\n"),
         ("dev/kmsg", "5,1,0,-;Linux version 6.1.141-155.222.amzn2023.x86_64\n6,2,80000001,-;EXT4-fs (nvme1n1): mounted filesystem\n"),
-        ("captured/adjtimex.json", "{\"synchronised\":true,\"max_error_us\":1500,\"estimated_error_us\":10}\n"),
+        ("captured/adjtimex.json", "{\"synchronized\":true,\"max_error_us\":1500,\"estimated_error_us\":10}\n"),
         ("captured/statfs.json", STATFS),
     ]
     .map(|(path, text)| (path.to_owned(), text.to_owned()))

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::admission::{Admitted, Peer, Place};
 use super::http::{self, Offer};
 use super::{Scope, Shared, locked};
+use crate::pacing::doubled;
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: u32 = 256;
@@ -39,13 +40,13 @@ pub(super) fn start(shared: Arc<Shared>, address: SocketAddr, scope: Scope) {
 }
 
 async fn retry(shared: &Shared, address: SocketAddr, scope: Scope) -> TcpListener {
-    let mut wait = FIRST_RETRY;
+    let mut failures = 0;
     loop {
-        sleep(wait).await;
+        sleep(doubled(FIRST_RETRY, failures, MAX_RETRY)).await;
         if let Some(listener) = bind_or_say(shared, address, scope) {
             return listener;
         }
-        wait = (wait * 2).min(MAX_RETRY);
+        failures = failures.saturating_add(1);
     }
 }
 

@@ -137,7 +137,7 @@ fn adjtimex() -> Result<libc::timex, Errno> {
 
 fn clock_state(clock: &libc::timex) -> Option<ClockState> {
     Some(ClockState {
-        synchronised: clock.status & libc::STA_UNSYNC == 0,
+        synchronized: clock.status & libc::STA_UNSYNC == 0,
         max_error_us: u64::try_from(clock.maxerror).ok()?,
         estimated_error_us: u64::try_from(clock.esterror).ok()?,
     })
@@ -250,7 +250,7 @@ mod tests {
         let unknown = clock(&root).unwrap_err();
         assert_eq!(unknown.cause, Cause::Unsupported);
         assert!(unknown.why.contains("is a copy of a machine"), "{}", unknown.why);
-        let known = ClockState { synchronised: true, max_error_us: 1500, estimated_error_us: 20 };
+        let known = ClockState { synchronized: true, max_error_us: 1500, estimated_error_us: 20 };
         fs::create_dir(dir.path().join("captured")).unwrap();
         fs::write(dir.path().join(CAPTURED_CLOCK), serde_json::to_vec(&known).unwrap()).unwrap();
         assert_eq!(clock(&root), Ok(known));

@@ -20,7 +20,7 @@ mod message;
 mod oom;
 mod syslog;
 
-pub use event::recognise;
+pub use event::recognize;
 pub use message::{Message, parse_record};
 pub use syslog::{parse_syslog, parse_syslog_lines};
 

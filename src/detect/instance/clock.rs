@@ -55,13 +55,13 @@ fn decide(clock: &Seen<'_, ClockState>, settings: &Settings) -> Tri<Finding> {
     if error_ms < settings.max_error_ms {
         return Tri::No(clock.no());
     }
-    let message = if clock.synchronised {
+    let message = if clock.synchronized {
         format!("the clock may be off by {error_ms} ms, and its error grows")
     } else {
         // The kernel stops counting at 16 s, so that is a floor and no measure.
         format!("no time source disciplines the clock; it may be off by {error_ms} ms or more")
     };
-    let sync = if clock.synchronised { "synchronised" } else { "unsynchronised" };
+    let sync = if clock.synchronized { "synchronized" } else { "unsynchronized" };
     let fact = format!("{sync}; maximum error {} us, estimated {} us", clock.max_error_us, clock.estimated_error_us);
     Tri::Yes(Finding {
         kind: KIND,

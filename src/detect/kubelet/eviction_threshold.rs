@@ -144,6 +144,7 @@ mod tests {
             soft: None,
             assumed: Some(10),
             note: None,
+            threshold_unknown: false,
         };
         let now = NodeTime { boot: BootId::default(), up: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         let origin = ConfigOrigin::Process { pid: 1, started: Part::Absent, files: Vec::new() };

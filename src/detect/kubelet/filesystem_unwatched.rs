@@ -27,12 +27,8 @@ const FEW_INODES: u64 = 5;
 
 impl Detect for FilesystemUnwatched {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (
-        Required<sources::Mounts>,
-        Required<sources::NodeFs>,
-        Maybe<sources::ImageFs>,
-        Maybe<sources::OtherFilesystems>,
-    );
+    type In =
+        (Required<sources::Mounts>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>, Maybe<sources::OtherFilesystems>);
 
     fn evaluate((mounts, nodefs, imagefs, others): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let watched = Watched { nodefs, imagefs };
@@ -88,21 +84,22 @@ fn is_read_only(mount: &MountEntry) -> bool {
 
 /// The filesystems that the kubelet measures.
 struct Watched<'v> {
-    nodefs: Seen<'v, DiskUsage>,
+    nodefs: Known<'v, DiskUsage>,
     imagefs: Known<'v, DiskUsage>,
 }
 
 impl Watched<'_> {
     /// Whether a filesystem is none of them.
     fn misses(&self, dev: DevId) -> Tri<()> {
-        if self.nodefs.value.dev == dev {
-            return Tri::No(self.nodefs.no());
-        }
-        self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
-            _ if imagefs.value.dev == dev && imagefs.value.assumed.is_none() => Tri::No(imagefs.no()),
-            Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
-            None => Tri::Yes(()),
-        })
+        let is_not =
+            |usage: Seen<'_, DiskUsage>| if usage.value.dev == dev { Tri::No(usage.no()) } else { Tri::Yes(()) };
+        let not_of_images = || {
+            self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
+                Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
+                None => is_not(imagefs),
+            })
+        };
+        self.nodefs.ask(is_not).and(not_of_images).map(|_| ())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::facts::{
     Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, NodeTime, Part, SourceSet,
     Threshold, Unknown,
 };
-use crate::finding::{Evidence, Headroom, THRESHOLD_UNKNOWN};
+use crate::finding::{Evidence, Headroom};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{Seen, Trends, View, sources};
 use crate::wording::bytes;
@@ -71,12 +71,25 @@ fn with_note(figures: Headroom, first: String) -> Headroom {
     Headroom { note: Some(note), ..figures }
 }
 
+fn without_threshold(figures: Headroom, why: &Unknown) -> Headroom {
+    Headroom { threshold_unknown: true, ..with_note(figures, format!("the threshold is not known: {why}")) }
+}
+
 impl<'v> Signals<'v> {
     /// How far each signal is from its threshold, or why that is not known.
     pub(super) fn headroom(self) -> impl Iterator<Item = Result<Headroom, (Signal, Unknown)>> + use<'v> {
         Signal::ALL.into_iter().map(move |signal| {
             let (available, capacity, note) = self.figures(signal).map_err(|why| (signal, why))?;
-            let figures = Headroom { signal, available, capacity, hard: None, soft: None, assumed: None, note };
+            let figures = Headroom {
+                signal,
+                available,
+                capacity,
+                hard: None,
+                soft: None,
+                assumed: None,
+                note,
+                threshold_unknown: false,
+            };
             Ok(self.with_thresholds(figures))
         })
     }
@@ -87,7 +100,7 @@ impl<'v> Signals<'v> {
                 return with_note(figures, "no kubelet runs here".to_owned());
             }
             Ok(config) => config.value,
-            Err(why) => return with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+            Err(why) => return without_threshold(figures, why),
         };
         let (signal, capacity) = (figures.signal, figures.capacity);
         let of = |threshold: Option<&Threshold>| threshold.and_then(|t| in_force(t.value, capacity));
@@ -99,7 +112,7 @@ impl<'v> Signals<'v> {
             ..figures
         };
         match (hard, soft) {
-            (Err(why), _) => with_note(figures, format!("{THRESHOLD_UNKNOWN}: {why}")),
+            (Err(why), _) => without_threshold(figures, &why),
             (_, Err(why)) => with_note(figures, format!("the soft threshold is not known: {why}")),
             (Ok(_), Ok(_)) => figures,
         }

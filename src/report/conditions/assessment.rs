@@ -6,6 +6,7 @@ use crate::detect::{DETECTORS, Detector};
 use crate::facts::{Cause, Source};
 use crate::finding::{Kind, Severity};
 use crate::pacing::fingerprint;
+use crate::report::commands::quoted;
 use crate::report::events::beside;
 use crate::report::{FindingState, KindState, Report, ReportedFinding, ReportedUnknown, State, text};
 
@@ -116,7 +117,7 @@ fn keep_node(worst: &ReportedFinding, report: &Report) -> String {
     if catalogue::row(worst.kind).area != Area::Volumes {
         return String::new();
     }
-    let node = report.node_object.as_ref().map_or("NODE", |node| &node.name);
+    let node = report.node_object.as_ref().and_then(|node| quoted(&node.name)).unwrap_or_else(|| "NODE".to_owned());
     format!(" Against a repair by Karpenter meanwhile: # kubectl annotate node {node} karpenter.sh/do-not-repair=true")
 }
 

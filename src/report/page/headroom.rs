@@ -172,7 +172,7 @@ mod tests {
             (available, capacity, hard) in any::<(u64, u64, Option<u64>)>(),
         ) {
             let signal = EvictionSignal::NodeFs;
-            let figures = Headroom { signal, available, capacity, hard, soft: hard, assumed: None, note: None };
+            let figures = Headroom { signal, available, capacity, hard, soft: hard, assumed: None, note: None, threshold_unknown: false };
             let headroom =
                 vec![ReportedHeadroom { figures: Some(figures), trend: trend.clone(), ..ReportedHeadroom::of(signal) }];
             let mut out = String::new();

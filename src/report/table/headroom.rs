@@ -1,7 +1,7 @@
 //! How far each eviction signal is from its threshold, as bars.
 
 use super::{Mark, Style, Table};
-use crate::finding::{Headroom, THRESHOLD_UNKNOWN};
+use crate::finding::Headroom;
 use crate::report::{ReportedHeadroom, text};
 
 const CELLS: u64 = 20;
@@ -104,7 +104,7 @@ impl Figures {
 
     fn write(&self, table: &mut Table<'_>, columns: &Columns, mark: Mark, lead: &str) {
         let style = table.style;
-        let bar = if mark == Mark::Ok { self.bar.clone() } else { style.paint(&self.bar, mark.colour()) };
+        let bar = if mark == Mark::Ok { self.bar.clone() } else { style.paint(&self.bar, mark.color()) };
         let line = format!("{} {}{bar} {:>4}", style.mark(mark), style.bold(lead), self.used);
         if columns.fit(style) {
             let amount = format!("{:1$}", self.amount, columns.amount);
@@ -147,9 +147,7 @@ pub(in crate::report) fn threshold(figures: &Headroom, say: impl Fn(u64) -> Stri
         (None, None) if let Some(assumed) = figures.assumed => {
             format!("assumed: evicts below {}", say(assumed))
         }
-        (None, None) if figures.note.as_deref().is_some_and(|note| note.starts_with(THRESHOLD_UNKNOWN)) => {
-            "whether anything is evicted for it is not known".to_owned()
-        }
+        (None, None) if figures.threshold_unknown => "whether anything is evicted for it is not known".to_owned(),
         (None, None) => "no threshold: nothing is evicted for it".to_owned(),
         (Some(hard), None) => format!("evicts below {}", say(hard)),
         (None, Some(soft)) => format!("evicts below {}, soft", say(soft)),
@@ -188,10 +186,19 @@ mod tests {
     use super::*;
     use crate::facts::EvictionSignal;
 
-    const STYLE: Style = Style { colour: false, width: 80, ascii: true };
+    const STYLE: Style = Style { color: false, width: 80, ascii: true };
 
     fn figures(available: u64, capacity: u64, hard: Option<u64>) -> Headroom {
-        Headroom { signal: EvictionSignal::Memory, available, capacity, hard, soft: None, assumed: None, note: None }
+        Headroom {
+            signal: EvictionSignal::Memory,
+            available,
+            capacity,
+            hard,
+            soft: None,
+            assumed: None,
+            note: None,
+            threshold_unknown: false,
+        }
     }
 
     #[test]
@@ -205,8 +212,8 @@ mod tests {
 
     #[test]
     fn an_assumed_threshold_is_called_one_and_marks_nothing() {
-        let note = Some(format!("{THRESHOLD_UNKNOWN}: k3s-server (process 812) runs here"));
-        let assumed = Headroom { assumed: Some(10), note, ..figures(4, 100, None) };
+        let note = Some(format!("the threshold is not known: k3s-server (process 812) runs here"));
+        let assumed = Headroom { assumed: Some(10), note, threshold_unknown: true, ..figures(4, 100, None) };
         assert_eq!(threshold(&assumed, |n| n.to_string()), "assumed: evicts below 10");
         assert_eq!((mark(&assumed), bar(&assumed, STYLE).as_str()), (Mark::Info, "###################."));
         let unknown = Headroom { assumed: None, ..assumed };

@@ -8,7 +8,7 @@ use crate::facts::{KernelEvent, MemoryNodes};
 /// What the text of a kernel message reports, where some detector reads that. Its first line counts: what stands behind an end of line
 /// was put into a name by a process.
 #[must_use]
-pub fn recognise(text: &str) -> Option<KernelEvent> {
+pub fn recognize(text: &str) -> Option<KernelEvent> {
     let line = text.split('\n').next().unwrap_or_default();
     if begins_with_a_process(line) {
         return None;
@@ -295,7 +295,7 @@ mod tests {
             nodes: None,
             limit_bytes: None,
         };
-        assert_eq!(recognise(&text), Some(expected));
+        assert_eq!(recognize(&text), Some(expected));
     }
 
     #[test]
@@ -309,16 +309,16 @@ mod tests {
             let command = command.to_owned();
             let expected =
                 KernelEvent::OomKill { limit: None, victim, command, pid: 7, nodes: None, limit_bytes: None };
-            assert_eq!(recognise(&text), Some(expected));
+            assert_eq!(recognize(&text), Some(expected));
         }
-        assert_eq!(recognise("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)"), None);
+        assert_eq!(recognize("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)"), None);
     }
 
     #[test]
     fn memory_nodes_that_ran_out_are_named() {
         let nodes = |begin: &str| {
             let text = format!("oom-kill:constraint={begin},global_oom,task_memcg=/x,task=a,pid=7,uid=0");
-            match recognise(&text) {
+            match recognize(&text) {
                 Some(KernelEvent::OomKill { nodes, .. }) => nodes,
                 other => panic!("{other:?}"),
             }
@@ -340,13 +340,13 @@ mod tests {
             for command in ["java", "a) total-vm:", ": Killed process 1 (", "a\nb", ""] {
                 let text = format!("{how}: Killed process 7 ({command}) total-vm:1kB, anon-rss:1kB");
                 let command = command.to_owned();
-                assert_eq!(recognise(&text), Some(KernelEvent::OomKilled { command, pid: 7, in_group, group: None }));
+                assert_eq!(recognize(&text), Some(KernelEvent::OomKilled { command, pid: 7, in_group, group: None }));
             }
         }
         for not in
             ["x: Killed process 7 (a) total-vm:1kB", "Out of memory and no killable processes...", "Out of memory: x"]
         {
-            assert_eq!(recognise(not), None, "{not}");
+            assert_eq!(recognize(not), None, "{not}");
         }
     }
 
@@ -355,12 +355,12 @@ mod tests {
         let error = Some(KernelEvent::Ext4Error { device: device("nvme1n1") });
         let text =
             "EXT4-fs error (device nvme1n1): ext4_find_entry:1455: inode #2: comm ls: reading directory lblock 0";
-        assert_eq!(recognise(text), error);
-        assert_eq!(recognise("EXT4-fs error (device nvme1n1) in ext4_setattr:5900: Journal has aborted"), error);
+        assert_eq!(recognize(text), error);
+        assert_eq!(recognize("EXT4-fs error (device nvme1n1) in ext4_setattr:5900: Journal has aborted"), error);
         let text = "EXT4-fs (dm-0): Remounting filesystem read-only";
-        assert_eq!(recognise(text), Some(KernelEvent::RemountedReadOnly { device: device("dm-0") }));
-        assert_eq!(recognise("EXT4-fs (vda): mounted filesystem 00 r/w without journal. Quota mode: none."), None);
-        assert_eq!(recognise("EXT4-fs warning (device vda): x: Remounting filesystem read-only"), None);
+        assert_eq!(recognize(text), Some(KernelEvent::RemountedReadOnly { device: device("dm-0") }));
+        assert_eq!(recognize("EXT4-fs (vda): mounted filesystem 00 r/w without journal. Quota mode: none."), None);
+        assert_eq!(recognize("EXT4-fs warning (device vda): x: Remounting filesystem read-only"), None);
     }
 
     #[test]
@@ -375,12 +375,12 @@ mod tests {
             "User initiated shutdown (0x1) received.",
         ] {
             let shut = Some(KernelEvent::XfsShutdown { device: device("nvme2n1") });
-            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), shut, "{said}");
+            assert_eq!(recognize(&format!("XFS (nvme2n1): {said}")), shut, "{said}");
         }
         for said in
             ["Please unmount the filesystem and rectify the problem(s)", "log I/O error -5", "Ending clean mount"]
         {
-            assert_eq!(recognise(&format!("XFS (nvme2n1): {said}")), None, "{said}");
+            assert_eq!(recognize(&format!("XFS (nvme2n1): {said}")), None, "{said}");
         }
     }
 
@@ -388,14 +388,14 @@ mod tests {
     fn a_process_that_is_called_like_an_event_makes_none() {
         let crash = "[22770]: segfault at 0 ip 0 sp 0 error 6 in hutting down filesystem[55,1000]";
         for name in ["XFS (nvme1n1): ", "XFS (loop0): ", ""] {
-            assert_eq!(recognise(&format!("{name}{crash}")), None, "{name:?}");
+            assert_eq!(recognize(&format!("{name}{crash}")), None, "{name:?}");
         }
         let hung = "INFO: task x[7]: segfault at 0 ip 0 sp 0 error 6 in a:7 blocked for more than 9";
-        assert_eq!(recognise(hung), None);
-        assert_eq!(recognise("Oops: [7] bad frame in x"), None);
+        assert_eq!(recognize(hung), None);
+        assert_eq!(recognize("Oops: [7] bad frame in x"), None);
         // The brackets of the kernel's own lines hold no process.
-        assert!(recognise("Oops: 0000 [#1] SMP NOPTI").is_some());
-        assert!(recognise("XFS (nvme10n1): [7] Shutting down filesystem").is_some(), "behind the longest name");
+        assert!(recognize("Oops: 0000 [#1] SMP NOPTI").is_some());
+        assert!(recognize("XFS (nvme10n1): [7] Shutting down filesystem").is_some(), "behind the longest name");
     }
 
     #[test]
@@ -403,15 +403,15 @@ mod tests {
         let refused =
             |device_name: &str, why: &str| KernelEvent::MountRefused { device: device(device_name), why: why.into() };
         let twin = "Filesystem has duplicate UUID 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f - can't mount";
-        assert_eq!(recognise(&format!("XFS (nvme2n1): {twin}")), Some(refused("nvme2n1", twin)));
+        assert_eq!(recognize(&format!("XFS (nvme2n1): {twin}")), Some(refused("nvme2n1", twin)));
         let features = "couldn't mount because of unsupported optional features (10000)";
-        assert_eq!(recognise(&format!("EXT4-fs (nvme3n1): {features}")), Some(refused("nvme3n1", features)));
+        assert_eq!(recognize(&format!("EXT4-fs (nvme3n1): {features}")), Some(refused("nvme3n1", features)));
         let long = format!("log mount {}", "é".repeat(500));
         assert_eq!(
-            recognise(&format!("XFS (a): {long}")),
+            recognize(&format!("XFS (a): {long}")),
             Some(refused("a", &format!("log mount {}", "é".repeat(110))))
         );
-        assert_eq!(recognise("EXT4-fs (nvme3n1): mounted filesystem with ordered data mode"), None);
+        assert_eq!(recognize("EXT4-fs (nvme3n1): mounted filesystem with ordered data mode"), None);
     }
 
     #[test]
@@ -424,7 +424,7 @@ mod tests {
             "Unmounting Filesystem 9d3f1d3c-6d5b-4d35-8f6e-0a1b2c3d4e5f",
         ] {
             let changed = Some(KernelEvent::XfsMountChanged { device: device("md127") });
-            assert_eq!(recognise(&format!("XFS (md127): {said}")), changed, "{said}");
+            assert_eq!(recognize(&format!("XFS (md127): {said}")), changed, "{said}");
         }
     }
 
@@ -434,9 +434,9 @@ mod tests {
             |operation: &str| Some(KernelEvent::IoError { device: device("nvme1n1"), operation: operation.to_owned() });
         let tail = "dev nvme1n1, sector 2048 op 0x1:(WRITE) flags 0x9800 phys_seg 1 prio class 2";
         for kind in ["I/O", "blk_update_request: I/O", "critical target", "blk_update_request: critical medium"] {
-            assert_eq!(recognise(&format!("{kind} error, {tail}")), error("WRITE"), "{kind}");
+            assert_eq!(recognize(&format!("{kind} error, {tail}")), error("WRITE"), "{kind}");
         }
-        assert_eq!(recognise("print_req_error: I/O error, dev nvme1n1, sector 2048"), error(""));
+        assert_eq!(recognize("print_req_error: I/O error, dev nvme1n1, sector 2048"), error(""));
         for not in [
             "operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES) flags 0x800 phys_seg 0 prio class 2",
             "Buffer I/O error on dev nvme1n1, logical block 0, lost async page write",
@@ -444,7 +444,7 @@ mod tests {
             "I/O error, dev nvme1n1",
             "I/O error, dev two words, sector 0",
         ] {
-            assert_eq!(recognise(not), None, "{not}");
+            assert_eq!(recognize(not), None, "{not}");
         }
     }
 
@@ -457,12 +457,12 @@ mod tests {
             "I/O tag 13 (100d) type 4 opcode 0x2 (Read) QID 1 timeout",
         ] {
             let timeout = Some(KernelEvent::NvmeTimeout { controller: device("nvme10") });
-            assert_eq!(recognise(&format!("nvme nvme10: {said}")), timeout, "{said}");
+            assert_eq!(recognize(&format!("nvme nvme10: {said}")), timeout, "{said}");
         }
         for not in
             ["nvme nvme10: Abort status: 0x0", "nvme 0000:00:1f.0: I/O 1 QID 1 timeout", "nvme nvme: I/O timeout"]
         {
-            assert_eq!(recognise(not), None, "{not}");
+            assert_eq!(recognize(not), None, "{not}");
         }
     }
 
@@ -471,10 +471,10 @@ mod tests {
         for command in ["jbd2/nvme1n1-8", "kworker/u8:3", "a b:c", " blocked for ", "x blocked :1"] {
             for how in ["for more than 122 seconds.", "in I/O wait for more than 122 seconds."] {
                 let text = format!("INFO: task {command}:9001 blocked {how}");
-                assert_eq!(recognise(&text), Some(KernelEvent::HungTask { command: command.to_owned(), pid: 9001 }));
+                assert_eq!(recognize(&text), Some(KernelEvent::HungTask { command: command.to_owned(), pid: 9001 }));
             }
         }
-        assert_eq!(recognise("INFO: task cat:2863 blocked on a mutex likely owned by task cat:2862."), None);
+        assert_eq!(recognize("INFO: task cat:2863 blocked on a mutex likely owned by task cat:2862."), None);
     }
 
     #[test]
@@ -483,18 +483,18 @@ mod tests {
         for before in ["watchdog: ", "NMI watchdog: ", ""] {
             for command in ["kubelet", "a]:b [c", ""] {
                 let text = format!("{before}BUG: soft lockup - CPU#2 stuck for 23s! [{command}:4210]");
-                assert_eq!(recognise(&text), Some(soft(command)), "{text}");
+                assert_eq!(recognize(&text), Some(soft(command)), "{text}");
             }
         }
         let hard = Some(KernelEvent::HardLockup { cpu: 3 });
-        assert_eq!(recognise("watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
-        assert_eq!(recognise("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognize("watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognize("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
         for stall in [
             "rcu: INFO: rcu_sched self-detected stall on CPU",
             "INFO: rcu_preempt detected stalls on CPUs/tasks:",
             "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... } 22 jiffies",
         ] {
-            assert_eq!(recognise(stall), Some(KernelEvent::RcuStall), "{stall}");
+            assert_eq!(recognize(stall), Some(KernelEvent::RcuStall), "{stall}");
         }
         for not in [
             "watchdog: BUG: soft lockup - CPU#x stuck for 23s! [a:1]",
@@ -502,7 +502,7 @@ mod tests {
             "INFO: rcu_evil self-detected stall on CPU",
             "x watchdog: BUG: soft lockup - CPU#2 stuck for 23s! [a:1]",
         ] {
-            assert_eq!(recognise(not), None, "{not}");
+            assert_eq!(recognize(not), None, "{not}");
         }
     }
 
@@ -518,9 +518,9 @@ mod tests {
             "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
             "mce: [Hardware Error]: Machine check events logged",
         ] {
-            assert_eq!(recognise(text), Some(KernelEvent::Fault { text: text.into() }), "{text}");
+            assert_eq!(recognize(text), Some(KernelEvent::Fault { text: text.into() }), "{text}");
         }
-        assert_eq!(recognise("WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2"), None);
+        assert_eq!(recognize("WARNING: CPU: 1 PID: 1 at kernel/x.c:1 f+0x1/0x2"), None);
     }
 
     #[test]
@@ -528,11 +528,11 @@ mod tests {
         let server =
             |answers| Some(KernelEvent::NfsServer { server: "fs-1.efs.eu-west-1.amazonaws.com".into(), answers });
         let text = |how: &str| format!("nfs: server fs-1.efs.eu-west-1.amazonaws.com {how}");
-        assert_eq!(recognise(&text("not responding, still trying")), server(false));
-        assert_eq!(recognise(&text("not responding, timed out")), server(false));
-        assert_eq!(recognise(&text("OK")), server(true));
+        assert_eq!(recognize(&text("not responding, still trying")), server(false));
+        assert_eq!(recognize(&text("not responding, timed out")), server(false));
+        assert_eq!(recognize(&text("OK")), server(true));
         for not in ["nfs: server  OK", "nfs: server a b OK", "nfs: server a not responding, x", "nfs: server a"] {
-            assert_eq!(recognise(not), None, "{not}");
+            assert_eq!(recognize(not), None, "{not}");
         }
     }
 
@@ -545,11 +545,11 @@ mod tests {
             "Metadata CRC error detected at xfs_agf_read_verify+0x10 [xfs], xfs_agf block 0x1",
         ] {
             let corrupt = Some(KernelEvent::XfsCorruption { device: device("nvme1n1") });
-            assert_eq!(recognise(&format!("XFS (nvme1n1): {text}")), corrupt, "{text}");
+            assert_eq!(recognize(&format!("XFS (nvme1n1): {text}")), corrupt, "{text}");
         }
         let shut = Some(KernelEvent::XfsShutdown { device: device("nvme1n1") });
         assert_eq!(
-            recognise(
+            recognize(
                 "XFS (nvme1n1): Corruption of in-memory data (0x8) detected at x (y).  Shutting down filesystem."
             ),
             shut
@@ -559,7 +559,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_an_event_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = recognise(&String::from_utf8_lossy(&bytes));
+            let _ = recognize(&String::from_utf8_lossy(&bytes));
         }
 
         #[test]
@@ -567,7 +567,7 @@ mod tests {
             head in "oom-kill:constraint=|EXT4-fs (error )?\\(|XFS \\(|nvme nvme|INFO: task |(x: )?I/O error, dev ",
             tail in "([a-z]|\\)|: |,|=|pid=|task=|task_memcg=|uid=|[0-9]| blocked | timeout|, sector |:\\()|é{0,12}",
         ) {
-            let _ = recognise(&format!("{head}{tail}"));
+            let _ = recognize(&format!("{head}{tail}"));
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::event::recognise;
+use super::event::recognize;
 use super::message::Message;
 use crate::facts::KernelEvent;
 
@@ -35,7 +35,7 @@ impl Context {
         if let Some((begun, at)) = self.begun.take().filter(|(_, at)| is_near(*at, up)) {
             if message.continues {
                 let whole = begun + text;
-                let event = recognise(&whole);
+                let event = recognize(&whole);
                 if event.is_none() && whole.len() < LONGEST {
                     self.begun = Some((whole, at));
                 }
@@ -45,7 +45,7 @@ impl Context {
         }
         if text.starts_with("oom-kill:constraint=") {
             self.group = None;
-            let event = recognise(text);
+            let event = recognize(text);
             if event.is_none() {
                 self.begun = Some((text.to_owned(), up));
             }
@@ -56,7 +56,7 @@ impl Context {
         } else if let Some(group) = group(text) {
             self.group = Some((group.to_owned(), up));
         }
-        recognise(text).map(|event| self.complete(event, up))
+        recognize(text).map(|event| self.complete(event, up))
     }
 
     fn complete(&mut self, event: KernelEvent, up: Duration) -> KernelEvent {

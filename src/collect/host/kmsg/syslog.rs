@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::event::recognise;
+use super::event::recognize;
 use super::message::Message;
 use crate::facts::{Cause, Component, Unknown};
 
@@ -101,14 +101,14 @@ impl Syslog {
             let mut message = parse_syslog(line, number)?;
             let stamp = stamp(line);
             if self.stamp.is_some() && self.stamp == stamp {
-                message.unclear = recognise(&message.text).is_some();
+                message.unclear = recognize(&message.text).is_some();
                 message.text = "".into();
             }
             let same = |line: &&[u8]| stamp.is_some() && self::stamp(line) == stamp;
             while let Some(line) = lines.next_if(same) {
                 self.keep(line);
                 let further = parse_syslog(line, number)?.text;
-                message.unclear |= recognise(&further).is_some();
+                message.unclear |= recognize(&further).is_some();
                 message.text.to_mut().push('\n');
                 message.text.to_mut().push_str(&further);
             }
@@ -348,7 +348,7 @@ mod tests {
         let mut syslog = Syslog::default();
         let mut heard = Vec::new();
         let mut events = |syslog: &mut Syslog, log: &str| {
-            syslog.each(log.as_bytes(), |message| heard.push((recognise(&message.text), message.unclear))).unwrap();
+            syslog.each(log.as_bytes(), |message| heard.push((recognize(&message.text), message.unclear))).unwrap();
             std::mem::take(&mut heard)
         };
         assert_eq!(events(&mut syslog, &log), [(None, true), (None, false)]);
@@ -368,7 +368,7 @@ mod tests {
                     oom_memcg=/kubepods/podx,task_memcg=/kubepods/podx,task=a\n<6>[    5.000001] b,pid=42,uid=0\n";
         let mut heard = Vec::new();
         let mut syslog = Syslog::default();
-        syslog.each(kill.as_bytes(), |message| heard.push((recognise(&message.text), message.unclear))).unwrap();
+        syslog.each(kill.as_bytes(), |message| heard.push((recognize(&message.text), message.unclear))).unwrap();
         let event = crate::facts::KernelEvent::OomKill {
             limit: Some("/kubepods/podx".into()),
             victim: "/kubepods/podx".into(),
