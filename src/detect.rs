@@ -197,13 +197,8 @@ mod tests {
 
     /// What no detector reads: the agent itself does, to report and to pace itself; detectors of volumes and interfaces ask
     /// for the rest, by name and only when they suspect something.
-    const READ_ELSEWHERE: SourceSet = SourceSet::of(&[
-        Source::AgentConfigMap,
-        Source::AgentDaemonSet,
-        Source::CniNode,
-        Source::VpcCniConfig,
-        Source::Ec2Volumes,
-    ]);
+    const READ_ELSEWHERE: SourceSet =
+        SourceSet::of(&[Source::AgentConfigMap, Source::AgentDaemonSet, Source::Ec2Volumes]);
 
     /// Design: no source that nothing reads.
     #[test]

@@ -5,6 +5,7 @@
 
 mod attachable;
 mod block;
+mod branch_eni;
 mod cgroup;
 mod cluster;
 mod cpu;
@@ -28,6 +29,7 @@ mod volume_path;
 
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
+pub use branch_eni::{POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PidCounts,
     PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,

@@ -54,6 +54,10 @@ macro_rules! for_each_kind {
             kubelet::system_pod_starved => SystemPodStarved;
             kubelet::system_pod_evictable => SystemPodEvictable;
             instance::steal (SETTINGS) => CpuSteal;
+            network::branch_eni_exhaustion => BranchEniExhaustion;
+            network::branch_eni_held => BranchEniHeldByCompletedPod;
+            network::branch_eni_leak => BranchEniLeak;
+            network::pod_stuck_without_ip => PodStuckWithoutIp;
             network::conntrack (SETTINGS) => ConntrackPressure;
             network::neighbors (SETTINGS) => NeighborTableFull;
             instance::clock (SETTINGS) => ClockDrift;

@@ -1,6 +1,7 @@
 //! What the detectors see: every fact with its age, its last value before this one, and what changed between.
 
 mod attached_once;
+mod branch_history;
 pub mod input;
 mod io_series;
 mod kill_history;
@@ -17,6 +18,7 @@ use crate::facts::{
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
+pub use branch_history::{BranchHistory, PodEni, Released, enis_of};
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
@@ -246,6 +248,8 @@ macro_rules! view {
             pub(crate) effective: Option<kubelet::Effective>,
             /// By how much the counters of kills grew lately.
             pub kill_history: KillHistory,
+            /// Which branch ENIs pods had lately.
+            pub branch_history: BranchHistory,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -264,6 +268,7 @@ macro_rules! view {
                     log_history: LogHistory::default(),
                     effective: None,
                     kill_history: KillHistory::default(),
+                    branch_history: BranchHistory::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -275,7 +280,11 @@ macro_rules! view {
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
                     match &observation {
-                        Observation::Pods(Reading::Known { value, .. }) => self.recent_pods.follow(value),
+                        Observation::Pods(Reading::Known { value, at }) => {
+                            self.recent_pods.follow(value);
+                            self.branch_history.follow(value, at);
+                        }
+                        Observation::Pods(Reading::Unknown(_)) => self.branch_history.interrupt(),
                         Observation::Node(Reading::Known { value, .. }) => {
                             self.attached_once.follow(value, self.block.last());
                         }

@@ -401,28 +401,32 @@ fn lookups_are_answered_by_name_and_an_absence_is_a_fact() {
     });
 }
 
-/// A detector asks for CSINode while the hour passes: what the hour's reading knows is not lost where that fails.
+/// A detector asks for CSINode or CNINode while the hour passes: what the hour's reading knows is not lost where that fails.
 #[test]
-fn our_csi_node_stands_where_a_later_reading_fails_and_not_where_it_is_refused() {
-    run(async {
-        const PATH: &str = "/apis/storage.k8s.io/v1/csinodes/a";
+fn our_csi_and_cni_nodes_stand_where_a_later_reading_fails_and_not_where_it_is_refused() {
+    stands(Lookup::CsiNode, "/apis/storage.k8s.io/v1/csinodes/a");
+    stands(Lookup::CniNode, "/apis/vpcresources.k8s.aws/v1alpha1/cninodes/a");
+}
+
+fn stands(lookup: Lookup, path: &'static str) {
+    run(async move {
         let fake = world();
         let (_, mut watched) = watch(&fake).await;
-        let read = |w: &Watched| w.others.iter().filter(|o| o.source() == Source::CsiNode).count();
+        let read = |w: &Watched| w.others.iter().filter(|o| o.source() == lookup.source()).count();
         let is_known = |w: &Watched| {
-            let last = w.others.iter().rfind(|o| o.source() == Source::CsiNode);
+            let last = w.others.iter().rfind(|o| o.source() == lookup.source());
             last.map(|observation| observation.why_unknown().is_none())
         };
         watched.until("the hour's reading", |w| is_known(w) == Some(true)).await;
-        let asked = || fake.requests().iter().filter(|request| request.path == PATH).count();
+        let asked = || fake.requests().iter().filter(|request| request.path == path).count();
         for (status, published, known) in [(503, 1, true), (200, 2, true), (403, 3, false), (200, 4, true)] {
             if status == 200 {
                 fake.heal();
             } else {
-                fake.fault(Fault::Status(status), On::path(PATH));
+                fake.fault(Fault::Status(status), On::path(path));
             }
             let before = asked();
-            watched.cluster.look_up(vec![Lookup::CsiNode]);
+            watched.cluster.look_up(vec![lookup.clone()]);
             watched.until("a request", |_| asked() > before).await;
             passes(Duration::from_secs(1)).await;
             watched.take();

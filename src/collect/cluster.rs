@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 
 use crate::collect::clock::Clock;
 use crate::facts::{
-    AgentConfigMap, Cause, CsiNode, Lookup, Node, Observation, PersistentVolume, Pod, Pods, Reading, Source, Unknown,
-    VolumeAttachment, VolumeClass,
+    AgentConfigMap, Cause, CniNode, CsiNode, Lookup, Node, Observation, PersistentVolume, Pod, Pods, Reading, Source,
+    Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 use crate::kube_api::{Api, ApiError, short_message};
 
@@ -58,9 +58,9 @@ impl Cluster {
         let own_name = own_name(own_pod.as_deref());
         tasks.spawn(watch_pods(api, own_pod, node_uid).run(api.clone(), clock, Arc::clone(&mailbox)));
         tasks.spawn(watch_config(api, &own_name).run(api.clone(), clock, Arc::clone(&mailbox)));
-        let csi_node = hourly::CsiNodeRead::default();
-        hourly::start(&mut tasks, api, clock, &mailbox, &own_name, &csi_node);
-        tasks.spawn(lookups::answer(api.clone(), clock, Arc::clone(&mailbox), asked, csi_node));
+        let reads = hourly::LastReads::default();
+        hourly::start(&mut tasks, api, clock, &mailbox, &own_name, &reads);
+        tasks.spawn(lookups::answer(api.clone(), clock, Arc::clone(&mailbox), asked, reads));
         Self { mailbox, lookups, _tasks: tasks }
     }
 
@@ -209,6 +209,8 @@ pub fn read_object(source: Source, object: &[u8]) -> Result<Object, Unknown> {
     Ok(match source {
         Source::Node => Object::Node(objects::node_from(parse(object)?)?),
         Source::CsiNode => Object::CsiNode(objects::csi_node_from(parse(object)?)),
+        Source::CniNode => Object::CniNode(objects::cni_node_from(parse(object)?)),
+        Source::VpcCniConfig => Object::VpcCniConfig(objects::vpc_cni_from(parse(object)?)),
         Source::VolumeAttachments => Object::VolumeAttachment(objects::attachment_from(parse(object)?)),
         Source::PersistentVolumes => Object::PersistentVolume(objects::volume_from(parse(object)?)),
         Source::StorageClasses | Source::AttributesClasses => Object::Class(objects::class_from(parse(object)?)),
@@ -224,6 +226,10 @@ pub enum Object {
     Node(Node),
     /// A CSINode.
     CsiNode(CsiNode),
+    /// A CNINode.
+    CniNode(CniNode),
+    /// The ConfigMap of the VPC CNI.
+    VpcCniConfig(VpcCniConfig),
     /// A VolumeAttachment.
     VolumeAttachment(VolumeAttachment),
     /// A PersistentVolume.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Inventory, KubeletVersion, Part, PodUid, Unknown};
+use super::{BootId, Inventory, KubeletVersion, Part, PodNetwork, PodUid, Unknown};
 
 /// This node's own Node object: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -154,6 +154,9 @@ pub struct Pod {
     /// What it requests and runs; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub resources: Part<PodResources>,
+    /// What it says of its network: branch ENIs and its sandbox.
+    #[serde(skip_serializing_if = "PodNetwork::is_empty")]
+    pub network: PodNetwork,
 }
 
 /// What the kubelet ranks a pod by.
@@ -281,12 +284,18 @@ pub struct CsiDriver {
 }
 
 /// This node's CNINode, which the VPC resource controller keeps where pods have security groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CniNode {
     /// Whether there is one.
     pub exists: bool,
     /// `spec.features`, by name.
     pub features: BTreeMap<String, String>,
+    /// `spec.managedBy`: which controller gives the node its branch ENIs. Controllers before 1.8 leave it empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
+    /// Ids in `status.trunkInterface.branches`; absent where the controller does not fill it, as up to 1.8.2.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub branches: Part<Vec<String>>,
 }
 
 /// What `kube-system/amazon-vpc-cni` says, where it exists.

@@ -310,6 +310,8 @@ pub enum Lookup {
     },
     /// Our own CSINode, now and not in an hour.
     CsiNode,
+    /// Our own CNINode, now and not in an hour.
+    CniNode,
     /// What EC2 says is attached to this instance.
     Ec2Attached,
     /// What EC2 says of this volume, wherever it is attached.
@@ -329,6 +331,7 @@ impl Lookup {
             Self::AttributesClass(_) => Source::AttributesClasses,
             Self::FormerPod { .. } => Source::FormerPods,
             Self::CsiNode => Source::CsiNode,
+            Self::CniNode => Source::CniNode,
             Self::Ec2Attached => Source::Ec2Attached,
             Self::Ec2Volume(_) => Source::Ec2Volumes,
         }
@@ -346,6 +349,7 @@ impl fmt::Display for Lookup {
             Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
             Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
             Self::CsiNode => f.write_str("our own CSINode"),
+            Self::CniNode => f.write_str("our own CNINode"),
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
             Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
         }

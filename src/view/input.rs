@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
+use super::{BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
 use crate::facts::{
     Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
 };
@@ -305,6 +305,20 @@ impl Input for KillCounts {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(&view.kill_history)
+    }
+}
+
+/// Which branch ENIs pods had lately. Waits grow while the API server sends nothing: the clock's reading makes them evaluated.
+pub struct BranchEnis;
+
+impl Input for BranchEnis {
+    type Of<'v> = &'v BranchHistory;
+    const NEEDS: SourceSet = SourceSet::one(Source::Pods);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::one(Source::Clock);
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.pods.known().map(|_| &view.branch_history)
     }
 }
 

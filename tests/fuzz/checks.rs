@@ -137,6 +137,8 @@ pub fn api_object(bytes: &[u8]) {
     let sources = [
         Source::Node,
         Source::CsiNode,
+        Source::CniNode,
+        Source::VpcCniConfig,
         Source::VolumeAttachments,
         Source::PersistentVolumes,
         Source::StorageClasses,

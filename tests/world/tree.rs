@@ -195,6 +195,16 @@ impl World {
             let Object::CsiNode(node) = read_object(Source::CsiNode, &node).unwrap() else { unreachable!() };
             seen.push(Observation::CsiNode(Reading::Known { value: node, at }));
         }
+        if let Some(node) = file("cninode.json") {
+            let Object::CniNode(node) = read_object(Source::CniNode, &node).unwrap() else { unreachable!() };
+            seen.push(Observation::CniNode(Reading::Known { value: node, at }));
+        }
+        if let Some(config) = file("amazon-vpc-cni.json") {
+            let Object::VpcCniConfig(config) = read_object(Source::VpcCniConfig, &config).unwrap() else {
+                unreachable!()
+            };
+            seen.push(Observation::VpcCniConfig(Reading::Known { value: config, at }));
+        }
         seen.extend(self.ec2(at));
         if !api.is_dir() {
             return seen;

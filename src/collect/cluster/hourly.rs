@@ -1,5 +1,6 @@
 //! What hardly changes and belongs to this node: read once an hour.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,20 +23,25 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 /// For so long what was read stands where a later try fails: until the next hour's reading, and some tries of that.
 const STANDS: Duration = Duration::from_secs(3600 + 360 + 2 * 600);
 
-/// When our own CSINode was last read, by whichever of its two readers.
+/// What a detector may ask for while the hour passes, and when it was last read, by whichever of its two readers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CsiNodeRead(Arc<Mutex<Option<NodeTime>>>);
+pub(super) struct LastReads(Arc<Mutex<BTreeMap<Source, NodeTime>>>);
 
-impl CsiNodeRead {
-    fn note(&self, at: NodeTime) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+impl LastReads {
+    /// Sources that are read once an hour and when a detector asks.
+    fn has(source: Source) -> bool {
+        matches!(source, Source::CsiNode | Source::CniNode)
+    }
+
+    fn note(&self, source: Source, at: NodeTime) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source, at);
     }
 
     /// Whether what was read stands, with its age, although a later try failed. A refusal is Unknown at once.
-    fn stands(&self, error: &ApiError, now: NodeTime) -> bool {
-        let read = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn stands(&self, source: Source, error: &ApiError, now: NodeTime) -> bool {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&source).copied();
         let age = read.and_then(|read| now.since(&read));
-        error.cause != Cause::Denied && age.is_some_and(|age| age < STANDS)
+        Self::has(source) && error.cause != Cause::Denied && age.is_some_and(|age| age < STANDS)
     }
 }
 
@@ -45,29 +51,18 @@ pub(super) fn start(
     clock: Clock,
     mailbox: &Arc<Mailbox>,
     own_name: &str,
-    csi_node: &CsiNodeRead,
+    reads: &LastReads,
 ) {
     for source in [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet] {
-        let (mailbox, csi_node) = (Arc::clone(mailbox), csi_node.clone());
-        tasks.spawn(repeat(source, api.clone(), clock, mailbox, own_name.to_owned(), csi_node));
+        let (mailbox, reads) = (Arc::clone(mailbox), reads.clone());
+        tasks.spawn(repeat(source, api.clone(), clock, mailbox, own_name.to_owned(), reads));
     }
 }
 
-async fn repeat(
-    source: Source,
-    api: Api,
-    clock: Clock,
-    mailbox: Arc<Mailbox>,
-    own_name: String,
-    csi_node: CsiNodeRead,
-) {
+async fn repeat(source: Source, api: Api, clock: Clock, mailbox: Arc<Mailbox>, own_name: String, reads: LastReads) {
     let mut backoff = Backoff::new(Duration::from_secs(30), MAX_WAIT);
     loop {
-        let observation = if source == Source::CsiNode {
-            read_csi_node(&api, clock, &csi_node).await
-        } else {
-            read(source, &api, clock, &own_name).await
-        };
+        let observation = read(source, &api, clock, &own_name, &reads).await;
         let wait = match &observation {
             Ok(_) => {
                 backoff.reset();
@@ -77,38 +72,45 @@ async fn repeat(
         };
         match observation {
             Ok(observation) => mailbox.put(observation),
-            Err(error) if source == Source::CsiNode && csi_node.stands(&error, clock.now()) => {}
+            Err(error) if reads.stands(source, &error, clock.now()) => {}
             Err(error) => mailbox.put(Observation::unknown(source, error.unknown())),
         }
         sleep(wait).await;
     }
 }
 
-/// Our own CSINode, for a detector that asks: which drivers are registered changes while the hour passes. None where what was
-/// read before stands.
-pub(super) async fn csi_node(api: &Api, clock: Clock, read: &CsiNodeRead) -> Option<Observation> {
-    match read_csi_node(api, clock, read).await {
+/// Our own CSINode or CNINode, for a detector that asks: they change while the hour passes. None where what was read before
+/// stands.
+pub(super) async fn asked(source: Source, api: &Api, clock: Clock, reads: &LastReads) -> Option<Observation> {
+    match read(source, api, clock, "", reads).await {
         Ok(observation) => Some(observation),
-        Err(error) if read.stands(&error, clock.now()) => None,
-        Err(error) => Some(Observation::unknown(Source::CsiNode, error.unknown())),
+        Err(error) if reads.stands(source, &error, clock.now()) => None,
+        Err(error) => Some(Observation::unknown(source, error.unknown())),
     }
 }
 
-async fn read_csi_node(api: &Api, clock: Clock, read: &CsiNodeRead) -> Result<Observation, ApiError> {
-    let path = format!("/apis/storage.k8s.io/v1/csinodes/{}", api.node);
-    let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
-    let at = clock.now();
-    read.note(at);
-    Ok(Observation::CsiNode(Reading::Known { value: object, at }))
-}
-
-async fn read(source: Source, api: &Api, clock: Clock, own_name: &str) -> Result<Observation, ApiError> {
+async fn read(
+    source: Source,
+    api: &Api,
+    clock: Clock,
+    own_name: &str,
+    reads: &LastReads,
+) -> Result<Observation, ApiError> {
     let Api { node, namespace, .. } = api;
     match source {
+        Source::CsiNode => {
+            let path = format!("/apis/storage.k8s.io/v1/csinodes/{node}");
+            let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
+            let at = clock.now();
+            reads.note(source, at);
+            Ok(Observation::CsiNode(Reading::Known { value: object, at }))
+        }
         Source::CniNode => {
             let path = format!("/apis/vpcresources.k8s.aws/v1alpha1/cninodes/{node}");
             let object = convert::<RawCniNode, CniNode>(api.get(&path), objects::cni_node_from).await?;
-            Ok(Observation::CniNode(Reading::Known { value: object, at: clock.now() }))
+            let at = clock.now();
+            reads.note(source, at);
+            Ok(Observation::CniNode(Reading::Known { value: object, at }))
         }
         Source::VpcCniConfig => {
             let path = "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni";

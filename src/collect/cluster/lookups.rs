@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::hourly::{self, CsiNodeRead};
+use super::hourly::{self, LastReads};
 use super::mailbox::Mailbox;
 use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
 use crate::collect::clock::Clock;
@@ -57,16 +57,16 @@ pub(super) async fn answer(
     clock: Clock,
     mailbox: Arc<Mailbox>,
     mut asked: UnboundedReceiver<Vec<Lookup>>,
-    csi_node: CsiNodeRead,
+    reads: LastReads,
 ) {
     let mut cache = AnswerCache::default();
     let mut bucket = budget(clock.now().up);
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
-            if lookup == Lookup::CsiNode {
+            if matches!(lookup, Lookup::CsiNode | Lookup::CniNode) {
                 if bucket.take(clock.now().up, 0)
-                    && let Some(observation) = hourly::csi_node(&api, clock, &csi_node).await
+                    && let Some(observation) = hourly::asked(lookup.source(), &api, clock, &reads).await
                 {
                     mailbox.put(observation);
                 }
@@ -119,6 +119,7 @@ impl AnswerCache {
             Lookup::MountHolders(_)
             | Lookup::PodCgroups
             | Lookup::CsiNode
+            | Lookup::CniNode
             | Lookup::Ec2Attached
             | Lookup::Ec2Volume(_) => {}
         }

@@ -3,6 +3,8 @@
 //! A pod is some kilobytes of JSON of which detectors read a few dozen bytes; the rest is skipped while parsing and never
 //! held. Fields that are absent are empty, as the API leaves out what is empty; an object without a name is none.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,9 +16,11 @@ use super::bounded::{AtMost, First, Names, Texts};
 use super::store::Kept;
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, CONTAINER_ID, Cause, CniNode, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
+    AgentConfigMap, AgentDaemonSet, CONTAINER_ID, Cause, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition,
     PersistentVolume, Pod, PodPhase, PodResources, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
+
+pub use network::{RawCniNode, cni_node_from};
 
 /// The longest text of others that is kept of one field.
 const MAX_TEXT: usize = 1024;
@@ -84,6 +88,8 @@ impl Names for Resources {
 struct Annotations {
     #[serde(rename = "kubernetes.io/config.mirror")]
     mirror: Option<String>,
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    pod_eni: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -315,11 +321,13 @@ struct ContainerResources {
     requests: Option<Amounts>,
 }
 
-/// Amounts of resources, of which memory is read.
+/// Amounts of resources, of which memory and branch ENIs are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Amounts {
     memory: Option<String>,
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    pod_eni: Option<String>,
 }
 
 impl Amounts {
@@ -331,9 +339,16 @@ impl Amounts {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Ended {
+    finished_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct ContainerState {
     running: Option<IgnoredAny>,
+    terminated: Option<Ended>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -521,7 +536,8 @@ impl Kept for KeptPod {
     fn extra_bytes(&self) -> usize {
         let Pod { claims, containers, owner, wants, unscheduled, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
-        let held = claims.iter().chain(containers.keys()).chain(containers.values());
+        let enis = network::enis(&self.pod.network);
+        let held = claims.iter().chain(containers.keys()).chain(containers.values()).chain(enis);
         texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>()))).sum()
     }
 
@@ -532,6 +548,7 @@ impl Kept for KeptPod {
             owner: None,
             wants: None,
             unscheduled: None,
+            network: network::without_enis(&self.pod.network, &why),
             ..Pod::clone(&self.pod)
         };
         Self { pod: Arc::new(pod), mirror_owner: self.mirror_owner.clone(), lacks: Some(why) }
@@ -547,6 +564,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let resources = pod_resources(&spec, &status).into();
+    let network = network::pod_network(&metadata, &spec, &status);
     let owner = metadata.controller();
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
@@ -593,6 +611,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
+        network,
     };
     Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
 }
@@ -672,26 +691,6 @@ pub fn csi_node_from(raw: RawCsiNode) -> CsiNode {
         (driver.name, CsiDriver { node_id: driver.node_id, allocatable })
     });
     CsiNode { exists: true, drivers: drivers.collect() }
-}
-
-pub type RawCniNode = Raw<CniNodeSpec, IgnoredAny>;
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct CniNodeSpec {
-    features: Option<AtMost<Feature, 256>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Feature {
-    name: String,
-    value: Option<String>,
-}
-
-pub fn cni_node_from(raw: RawCniNode) -> CniNode {
-    let features = raw.spec.unwrap_or_default().features.unwrap_or_default().0.into_iter();
-    CniNode { exists: true, features: features.map(|f| (f.name, f.value.unwrap_or_default())).collect() }
 }
 
 pub type RawDaemonSet = Raw<IgnoredAny, DaemonSetStatus>;

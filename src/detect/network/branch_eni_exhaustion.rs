@@ -1,0 +1,168 @@
+//! BranchEniExhaustion: must pods wait for a branch ENI?
+
+use std::time::Duration;
+
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{Cause, POD_ENI, Tri, Unknown};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
+use crate::view::input::Input;
+
+use super::branch::{Count, Inputs, cannot_trunk};
+
+const KIND: Kind = Kind::BranchEniExhaustion;
+
+/// The trunk of a new node is attached within minutes.
+const TRUNK_WITHIN: Duration = Duration::from_secs(600);
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<BranchEniExhaustion>();
+
+struct BranchEniExhaustion;
+
+impl Detect for BranchEniExhaustion {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Inputs;
+
+    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        match Count::of(input, around.now) {
+            Ok(count) => out.decide(KIND, Object::node, decide(&count)),
+            Err(why) => out.nothing(KIND, &why),
+        }
+    }
+}
+
+/// The finding that others follow from, where it is raised.
+pub(super) fn above(count: &Count<'_>) -> Tri<FindingKey, ()> {
+    match decide(count) {
+        Tri::Yes(_) => Tri::Yes(FindingKey { kind: KIND, object: Object::node() }),
+        Tri::No(_) => Tri::No(()),
+        Tri::Unknown(why) => Tri::Unknown(why),
+    }
+}
+
+fn decide(count: &Count<'_>) -> Tri<Raised> {
+    match (count.capacity, count.allocatable) {
+        (None, _) => without_capacity(count),
+        (Some(0), _) | (_, Some(0)) => Tri::Yes(at_zero(count).into()),
+        (Some(capacity), _) => shortage(count, capacity),
+    }
+}
+
+/// The VPC CNI asked for branch ENIs, and the Node offers none.
+fn without_capacity(count: &Count<'_>) -> Tri<Raised> {
+    if cannot_trunk(count.node.value) {
+        return Tri::No(count.node.no());
+    }
+    let age = count.node.value.created.and_then(|at| Duration::try_from(count.now.wall.duration_since(at)).ok());
+    match age {
+        Some(age) if age >= TRUNK_WITHIN => {
+            let message = format!(
+                "the CNINode asks for security groups for pods, and the Node does not offer {POD_ENI}, so such pods are not placed \
+                 here: the controller attaches a trunk where there is a free place for an interface, an address in the subnet, \
+                 the right to do so, and a type that can"
+            );
+            let evidence = vec![count.node.says(format!("its capacity lacks {POD_ENI}"))];
+            Tri::Yes(finding(Severity::Info, message, evidence).into())
+        }
+        Some(_) => Tri::No(count.node.no()),
+        None => Tri::Unknown(Unknown::new(Cause::Missing, "the Node does not say when it was created")),
+    }
+}
+
+fn at_zero(count: &Count<'_>) -> Finding {
+    let amount = |of: Option<u64>| of.map_or("absent".to_owned(), |enis| enis.to_string());
+    let (capacity, allocatable) = (amount(count.capacity), amount(count.allocatable));
+    let running = match count.held {
+        0 => String::new(),
+        held => format!("; a restart of the kubelet before it is back fails the pods that run with {held} branch ENIs"),
+    };
+    let message = format!(
+        "{POD_ENI} is 0 on the Node (capacity {capacity}, allocatable {allocatable}): a pod that requests one fails as \
+         OutOf{POD_ENI} when it reaches the kubelet{running}"
+    );
+    let evidence = vec![count.node.says(format!("{POD_ENI}: capacity {capacity}, allocatable {allocatable}"))];
+    finding(Severity::Warning, message, evidence)
+}
+
+fn shortage(count: &Count<'_>, capacity: u64) -> Tri<Raised> {
+    if count.waiting.is_empty() {
+        return before_pods_wait(count, capacity);
+    }
+    count.lacks_some(capacity).map(|()| waiting(count, capacity))
+}
+
+/// Whether the scheduler may place pods here that would have to wait.
+fn before_pods_wait(count: &Count<'_>, capacity: u64) -> Tri<Raised> {
+    let (least, most) = count.free(capacity);
+    let may_come = count.allocatable.unwrap_or(capacity).saturating_sub(count.requested);
+    if may_come == 0 || least > 0 {
+        return count.unread.clone().map_or(Tri::No(count.pods.no()), Tri::Unknown);
+    }
+    if most > 0 {
+        // What finished pods may hold is said once a pod waits.
+        return count.others.clone().map_or(Tri::No(count.pods.no()), Tri::Unknown);
+    }
+    let message = format!(
+        "the next pod that requests a branch ENI waits, and the scheduler may place {may_come} here: {}",
+        count.words(capacity)
+    );
+    Tri::Yes(finding(Severity::Info, message, evidence(count, capacity)).into())
+}
+
+fn waiting(count: &Count<'_>, capacity: u64) -> Raised {
+    let served =
+        count.served_by(capacity).map(|by| format!("; what cools down serves them by {by}")).unwrap_or_default();
+    let cause = cause(count, capacity);
+    let (severity, severity_unknown, words) = match cause {
+        Tri::Yes(words) => (Severity::Warning, None, words),
+        Tri::No(()) => (Severity::Info, None, ""),
+        Tri::Unknown(why) => (Severity::Info, Some(why), ""),
+    };
+    let message = format!("{}: {}{served}{words}", count.waiting_words(), count.words(capacity));
+    let mut finding = finding(severity, message, evidence(count, capacity));
+    // Its owner gets an event, too: the controller writes none.
+    finding.object.pod = count.waiting.first().map(|longest| longest.pod.node_uid().clone());
+    Raised { severity_unknown, ..finding.into() }
+}
+
+/// What holds the ENIs, where pods have waited for longer than a cool-down explains. What it explains is information, however
+/// long it goes on.
+fn cause(count: &Count<'_>, capacity: u64) -> Tri<&'static str, ()> {
+    match count.overdue() {
+        Err(why) => return Tri::Unknown(why),
+        Ok(None) => return Tri::No(()),
+        Ok(Some(_)) => {}
+    }
+    if count.held >= capacity {
+        return Tri::Yes("; running pods hold all of them");
+    }
+    if count.possible() == 0 {
+        return Tri::No(());
+    }
+    match count.had_room(capacity) {
+        Tri::Yes(()) => Tri::Yes(
+            "; a cool-down does not explain it: a controller before 1.1 keeps the ENIs of completed pods until these are deleted",
+        ),
+        Tri::No(_) => Tri::No(()),
+        Tri::Unknown(why) => Tri::Unknown(why),
+    }
+}
+
+fn evidence(count: &Count<'_>, capacity: u64) -> Vec<Evidence> {
+    const NAMED: usize = 4;
+    let mut evidence = vec![
+        count.node.says(format!("{POD_ENI}: capacity {capacity}")),
+        count.pods.says(format!("running pods name {} branch ENIs, pods request {}", count.held, count.requested)),
+    ];
+    for finished in count.finished.iter().take(NAMED) {
+        let (pod, enis) = (finished.pod.full_name(), finished.enis.join(", "));
+        evidence.push(count.pods.says(format!("pod {pod} has finished, and its annotation names {enis}")));
+    }
+    evidence.extend(count.others.as_ref().map(|why| count.pods.says(why.why.clone())));
+    evidence
+}
+
+fn finding(severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
+    let advice = crate::catalogue::row(KIND).remediation.clone();
+    Finding { kind: KIND, severity, object: Object::node(), message, evidence, advice }
+}

@@ -1,0 +1,137 @@
+//! PodStuckWithoutIp: has a pod waited for its network for longer than that takes?
+
+use std::cell::LazyCell;
+use std::time::Duration;
+
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{
+    Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
+};
+use crate::finding::{Evidence, Finding, Kind, Severity};
+use crate::view::Seen;
+use crate::view::input::{Input, Known};
+use crate::wording;
+
+use super::branch::{Count, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
+use super::{branch_eni_exhaustion, branch_eni_leak};
+
+const KIND: Kind = Kind::PodStuckWithoutIp;
+
+/// The CNI answers within a minute, and the kubelet tries again for a while.
+const STUCK: Duration = Duration::from_secs(300);
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<PodStuckWithoutIp>();
+
+struct PodStuckWithoutIp;
+
+impl Detect for PodStuckWithoutIp {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = Inputs;
+
+    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let (_, pods, _, config, _) = input;
+        let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && pod.deleting.is_none();
+        let count = LazyCell::new(|| Count::of(input, around.now));
+        for pod in pods.value.values().map(AsRef::as_ref).filter(waits) {
+            let decision = match waits_for(pod) {
+                Err(why) => Tri::Unknown(why.clone()),
+                Ok(None) => without_sandbox(pod, &pods, around.now).map(Raised::from),
+                Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
+                    let other = something_else_than_cool_downs(&count, &pods);
+                    other.map(|()| without_branch_eni(pod, &pods, around.now, enis, longest, &count))
+                }),
+            };
+            out.decide(KIND, || pod_object(pod), decision);
+        }
+        out.incomplete(KIND, pods.value.incomplete());
+    }
+}
+
+/// Whether a pod has waited for longer than for one cool-down, and how long that is.
+fn is_overdue(pod: &Pod, pods: &Seen<'_, Pods>, config: &Known<'_, VpcCniConfig>, now: NodeTime) -> Tri<Duration> {
+    match cooldown(config).map(longest_wait) {
+        Err(why) => Tri::Unknown(why),
+        Ok(longest) if waited(pod, now) >= longest => Tri::Yes(longest),
+        Ok(_) => Tri::No(pods.no()),
+    }
+}
+
+/// A yes where something else than cool-downs keeps pods waiting: many of them, one after another, explain a wait of any length.
+fn something_else_than_cool_downs(count: &Result<Count<'_>, Unknown>, pods: &Seen<'_, Pods>) -> Tri<()> {
+    match count {
+        Err(why) if why.cause == Cause::Unsupported => Tri::Yes(()),
+        Err(why) => Tri::Unknown(why.clone()),
+        Ok(count) => match count.capacity {
+            None | Some(0) => Tri::Yes(()),
+            Some(capacity) if count.held >= capacity => Tri::Yes(()),
+            Some(capacity) => match count.had_room(capacity) {
+                Tri::No(_) => Tri::No(pods.no()),
+                other => other,
+            },
+        },
+    }
+}
+
+fn without_branch_eni(
+    pod: &Pod,
+    pods: &Seen<'_, Pods>,
+    now: NodeTime,
+    enis: u64,
+    longest: Duration,
+    count: &Result<Count<'_>, Unknown>,
+) -> Raised {
+    let of = wording::number(enis, "branch ENI");
+    let evidence = vec![pods.says(format!("it requests {of}, and lacks the annotation that names them"))];
+    let why = match count {
+        Err(_) => format!("it requests {of}, which this node cannot give"),
+        Ok(_) => format!(
+            "the controller has not given it {of}, and a wait for one that cools down is over within {}",
+            wording::duration(longest)
+        ),
+    };
+    let shown_under = match count {
+        Ok(count) => branch_eni_exhaustion::above(count).or_else(|| branch_eni_leak::above(count)),
+        Err(_) => Tri::No(()),
+    };
+    Raised { shown_under, ..finding(pod, waited(pod, now), &why, evidence).into() }
+}
+
+fn without_sandbox(pod: &Pod, pods: &Seen<'_, Pods>, now: NodeTime) -> Tri<Finding> {
+    let Some(sandbox) = &pod.network.sandbox else { return Tri::No(pods.no()) };
+    let waits = waits_without(sandbox, pod, now);
+    if sandbox.ready == Some(true) || waits < STUCK {
+        return Tri::No(pods.no());
+    }
+    let evidence = || vec![pods.says(format!("PodReadyToStartContainers is false: {}", sandbox.message))];
+    match sandbox.trouble() {
+        Some(SandboxTrouble::WithoutIp) => {
+            Tri::Yes(finding(pod, waits, "its sandbox is without an IP address", evidence()))
+        }
+        Some(SandboxTrouble::NotReady) => {
+            let why = "its sandbox is taken down again, as after a failure of the CNI";
+            Tri::Yes(finding(pod, waits, why, evidence()))
+        }
+        None => Tri::Unknown(Unknown::new(
+            Cause::Unsupported,
+            "the pod lacks a sandbox, and the kubelet does not say whether it waits for its network or for its volumes",
+        )),
+    }
+}
+
+/// For how long its sandbox has not been ready.
+fn waits_without(sandbox: &SandboxCondition, pod: &Pod, now: NodeTime) -> Duration {
+    let since = sandbox.since.map(|since| now.wall.duration_since(since));
+    since.and_then(|wait| wait.try_into().ok()).unwrap_or_else(|| waited(pod, now))
+}
+
+fn finding(pod: &Pod, waited: Duration, why: &str, evidence: Vec<Evidence>) -> Finding {
+    Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        object: pod_object(pod),
+        message: format!("pod {} has waited {} for its network: {why}", pod.full_name(), wording::duration(waited)),
+        evidence,
+        advice: crate::catalogue::row(KIND).remediation.clone(),
+    }
+}
