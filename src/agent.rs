@@ -5,6 +5,7 @@ pub mod cleanup;
 pub mod cluster;
 mod ec2;
 mod identity;
+mod imds_connection;
 mod kube_connection;
 mod kubelet_connection;
 pub mod landlock;
@@ -46,6 +47,7 @@ use crate::wake::Waker;
 
 use ec2::Ec2Connection;
 use identity::MachineIds;
+use imds_connection::ImdsConnection;
 use kube_connection::KubeConnection;
 use kubelet_connection::KubeletConnection;
 use lock::Lock;
@@ -104,6 +106,7 @@ struct Agent {
     api: KubeConnection,
     ec2: Ec2Connection,
     kubelet: KubeletConnection,
+    imds: ImdsConnection,
     clock: Clock,
     engine: Engine,
     schedule: Schedule,
@@ -249,7 +252,7 @@ impl Agent {
         }
         let mut figures = AgentFigures::default();
         figures.wakes_total.extend(waker.works().map(|wake| (wake.name(), 0)));
-        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0), ("kubelet", 0)]);
+        figures.wakes_total.extend([("api", 0), ("clock", 0), ("ec2", 0), ("imds", 0), ("kubelet", 0)]);
         figures.transitions_total.extend(Change::ALL.map(|change| (change.name(), 0)));
         let schedule = Schedule::new(config.interval);
         Ok(Self {
@@ -257,6 +260,7 @@ impl Agent {
             api,
             ec2: Ec2Connection::open(config, clock, Pace::Fleet),
             kubelet: KubeletConnection::open(config, clock),
+            imds: ImdsConnection::open(config, clock),
             clock,
             engine,
             schedule,
@@ -290,6 +294,7 @@ impl Agent {
         seen.extend(self.ec2.take());
         let _ = self.kubelet.follow(&seen, self.clock.now());
         seen.extend(self.kubelet.take());
+        seen.extend(self.imds.take());
         // What a copy does not say of its own time, no state file can stand in for.
         if self.clock.hides(Source::BootHistory).is_none() {
             self.state.replace(&mut seen, begun);
@@ -352,6 +357,7 @@ impl Agent {
         self.figures.api = self.api.figures();
         self.figures.published = self.api.publish_figures();
         self.figures.ec2 = self.ec2.figures();
+        self.figures.imds = self.imds.figures();
         self.figures.connections_refused_total = self.publishing.server.refused();
         self.publishing.served.send_replace(Arc::new(Served::new(Some(report), self.figures.clone())));
         self.publishing.watchdog.turned();
@@ -389,6 +395,12 @@ impl Agent {
                 }
                 () = self.kubelet.news() => {
                     *self.figures.wakes_total.entry("kubelet").or_default() += 1;
+                    woken = true;
+                }
+                () = self.imds.news() => {
+                    *self.figures.wakes_total.entry("imds").or_default() += 1;
+                    // Of the two minutes that a notice leaves none is waited away.
+                    longest = longest.min(schedule::rest(0));
                     woken = true;
                 }
             }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod ec2;
 pub mod host;
 mod host_reader;
+pub mod imds;
 pub mod kubelet;
 pub mod terminal;
 

@@ -45,6 +45,12 @@ pub struct Config {
     pub ec2_endpoint: Option<String>,
     /// Clusters that share the account's budget of EC2 calls.
     pub clusters_in_account: u64,
+    /// Whether IMDS is asked.
+    pub imds: bool,
+    /// Where IMDS listens.
+    pub imds_address: SocketAddr,
+    /// Whether it is tried whether IMDS answers without a token.
+    pub imds_probe_v1: bool,
     /// What this cluster is called in the tags of its volumes.
     pub cluster_name: Option<String>,
     /// The kubelet's directory.
@@ -85,6 +91,9 @@ impl Default for Config {
             ec2: false,
             ec2_endpoint: None,
             clusters_in_account: 4,
+            imds: false,
+            imds_address: SocketAddr::from(([169, 254, 169, 254], 80)),
+            imds_probe_v1: false,
             cluster_name: None,
             kubelet_root: "/var/lib/kubelet".into(),
             kubelet_config: None,

@@ -12,6 +12,7 @@ mod cpu;
 mod ebs;
 mod ec2;
 mod filesystem;
+mod imds;
 mod instance_type;
 mod inventory;
 mod kernel;
@@ -50,6 +51,10 @@ pub use ec2::{
 pub use filesystem::{
     DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, OtherFilesystems, XfsProbes, XfsState,
 };
+pub use imds::{
+    AutoscalingTarget, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, ImdsRequests, ImdsState, LifeCycle,
+    Maintenance, RoleCredentials, SpotAction, SpotNotice,
+};
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
@@ -63,7 +68,9 @@ pub use kubelet::{
 };
 pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
-pub use network::{Conntrack, ElasticInterfaces, NeighborTable, Neighbors};
+pub use network::{
+    Conntrack, ElasticInterfaces, EnaAllowances, EnaStatistics, NeighborTable, Neighbors, PodIdentityAgent,
+};
 pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;
 pub use paths::{is_at_or_below, is_below};

@@ -65,6 +65,11 @@ macro_rules! for_each_kind {
             instance::hung_task => HungTask;
             instance::cpu_lockup => CpuLockup;
             instance::kernel_fault => KernelFault;
+            instance::ends => SpotInterruption, RebalanceRecommended, ScheduledMaintenance, AsgTermination;
+            instance::imds => ImdsUnhealthy, ImdsV1Allowed;
+            instance::credentials => CredentialRotationFailed;
+            instance::pod_identity => PodIdentityAgentDown;
+            network::eni_allowance => EniAllowanceExceeded;
         }
     };
 }

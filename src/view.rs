@@ -110,6 +110,7 @@ impl<T> Fact<T> {
             Provider::Api => Unknown::new(Cause::NotAsked, "the cluster was not asked"),
             Provider::Kubelet => Unknown::new(Cause::NotAsked, "the kubelet was not asked"),
             Provider::Ec2 => Unknown::new(Cause::NotAsked, "EC2 was not asked"),
+            Provider::Imds => Unknown::new(Cause::NotAsked, "IMDS was not asked"),
         };
         Self { source, now: Reading::Unknown(why), before: None, between: None }
     }

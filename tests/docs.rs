@@ -14,7 +14,7 @@ use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::PodPhase;
 use barnacle::finding::Kind;
-use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures};
+use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures, Histogram, ImdsFigures};
 use barnacle::report::{Origin, Report, ReportedHeadroom, explain};
 
 fn path(name: &str) -> PathBuf {
@@ -114,6 +114,8 @@ fn every_metric_is_documented() {
     (figures.stuck_reads, figures.landlock_abi) = (1, 1);
     figures.api = ApiFigures::of([(("get", Some(200)), 1)].into_iter(), 1);
     figures.ec2 = Some(Ec2Figures { calls_total: [(("DescribeVolumes", "ok"), 0)].into(), paused: true });
+    let histogram = Histogram { buckets: vec![(0.005, 1)], count: 1, sum: 0.001 };
+    figures.imds = Some(ImdsFigures { requests_total: [("ok", 1)].into(), latency: [("get", histogram)].into() });
     let mut report = Report::of(&world.engine, Origin::Agent);
     report.pods.insert(PodPhase::Running, 1);
     report.kinds[0].left_out = 1;
@@ -139,7 +141,10 @@ fn every_metric_is_documented() {
 
 /// The label names of a metric's first series.
 fn labels(scrape: &str, name: &str) -> String {
-    let series = scrape.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let is_of = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    // Of a histogram, the count: the bound of a bucket is no label of ours.
+    let is_count = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with("_count{"));
+    let series = scrape.lines().find(|line| is_of(line) || is_count(line));
     let inside = series
         .and_then(|s| s.split_once('{'))
         .and_then(|(_, rest)| rest.rsplit_once('}'))
@@ -179,7 +184,8 @@ fn every_metric_is_asked_for() {
     let blocks = queries.split("```promql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let words = |text: &str| -> Vec<String> {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.filter(|word| word.starts_with("barnacle_")).map(str::to_owned).collect()
+        let family = |word: &str| word.trim_end_matches("_bucket").to_owned();
+        words.filter(|word| word.starts_with("barnacle_")).map(family).collect()
     };
     let asked: BTreeSet<String> = alerts.chain(blocks).flat_map(words).collect();
     let documented = fs::read_to_string(path("docs/metrics.md")).unwrap();

@@ -115,13 +115,17 @@ impl Ec2Connection {
     }
 }
 
-/// Who we are to EC2: our own Node says so.
+/// Who we are to EC2: our own Node says so, else IMDS.
 fn about(engine: &Engine) -> About {
     let view = engine.view();
-    let place = view.node.known().map_err(Clone::clone).and_then(|node| {
+    let by_node = view.node.known().map_err(Clone::clone).and_then(|node| {
         let id = node.provider_id.as_deref().unwrap_or_default();
         let why = || format!("EC2 is not asked: the Node's providerID {id:?} names no instance (aws:///ZONE/i-…)");
         Ec2Place::of_provider_id(id).ok_or_else(|| Unknown::new(Cause::Unsupported, why()))
+    });
+    let place = by_node.or_else(|why| {
+        let imds = view.imds_instance.known().map_err(|_| why.clone())?;
+        Ec2Place::of_provider_id(&format!("aws:///{}/{}", imds.zone, imds.id)).ok_or(why)
     });
     About { place, agents: view.agents.known().ok().map(|agents| agents.desired) }
 }

@@ -18,6 +18,7 @@ use crate::report::{Origin, Report};
 
 use super::ec2::Ec2Connection;
 use super::identity::{Machine, MachineIds, Whose, whose};
+use super::imds_connection::ImdsConnection;
 use super::kube_connection::KubeConnection;
 use super::kubelet_connection::KubeletConnection;
 use super::state::Peek;
@@ -47,6 +48,7 @@ struct Looker<'a> {
     api: KubeConnection,
     ec2: Ec2Connection,
     kubelet: KubeletConnection,
+    imds: ImdsConnection,
     clock: Clock,
     engine: &'a mut Engine,
     boots: Peek,
@@ -75,6 +77,7 @@ impl Looker<'_> {
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
         let asked_kubelet = self.kubelet.follow(&seen, self.clock.now());
         seen.extend(if asked_kubelet { self.kubelet.settle().await } else { self.kubelet.take() });
+        seen.extend(self.imds.take());
         self.keep_back(&mut seen);
         let at = self.clock.now();
         // What a copy does not say of its own time, no state file can stand in for.
@@ -141,17 +144,22 @@ async fn look_as(
     let ids = MachineIds::read(super::root(of_machine)?).await;
     let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started, &ids);
     let mut api = KubeConnection::open(config, clock).await;
+    // It answers while the API server does.
+    let mut imds = ImdsConnection::open(of_machine, clock);
     let first = api.settle(API_PATIENCE).await;
     let machine = Machine::new(ids, started.boot);
     let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
     expect_this_machine(&node, &node_name, config.node_name.is_some())?;
     let ec2 = Ec2Connection::open(config, clock, Pace::Person);
     let kubelet = KubeletConnection::open(config, clock);
+    let mut first = first;
+    first.extend(imds.settle().await);
     let mut looker = Looker {
         host_reader,
         api,
         ec2,
         kubelet,
+        imds,
         clock,
         engine: &mut engine,
         boots,

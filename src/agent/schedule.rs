@@ -268,14 +268,14 @@ fn namespace(lookup: &Lookup) -> Option<&str> {
 fn first_wait(lookup: &Lookup) -> Duration {
     match lookup.source().provider() {
         Provider::Host => HOST_LOOKUP_RETRY,
-        Provider::Api | Provider::Kubelet | Provider::Ec2 => API_LOOKUP_RETRY,
+        Provider::Api | Provider::Kubelet | Provider::Ec2 | Provider::Imds => API_LOOKUP_RETRY,
     }
 }
 
 fn next_wait(lookup: &Lookup, wait: Duration) -> Duration {
     match lookup.source().provider() {
         Provider::Host => HOST_LOOKUP_RETRY,
-        Provider::Api | Provider::Kubelet | Provider::Ec2 => doubled(wait, 1, API_LOOKUP_MAX_RETRY),
+        Provider::Api | Provider::Kubelet | Provider::Ec2 | Provider::Imds => doubled(wait, 1, API_LOOKUP_MAX_RETRY),
     }
 }
 

@@ -6,10 +6,12 @@ pub mod cpu;
 pub mod disk_usage;
 pub mod ebs_statistics;
 mod elastic_interfaces;
+pub mod ena_statistics;
 pub mod failures;
 pub mod filesystems;
 pub mod kernel;
 pub mod kmsg;
+mod listeners;
 pub mod memory;
 pub mod mount_holders;
 pub mod mountinfo;
@@ -72,6 +74,7 @@ pub struct Host {
     mounts: mountinfo::MountTable,
     block: block::BlockTable,
     kmsg: kmsg::Kmsg,
+    ena: ena_statistics::Ena,
     kubelet: kubelet::config::Finder,
     /// The kubelet's directory as it was set.
     set_root: String,
@@ -93,6 +96,7 @@ impl Host {
             mounts: mountinfo::MountTable::default(),
             block: block::BlockTable::default(),
             kmsg: kmsg::Kmsg::default(),
+            ena: ena_statistics::Ena::default(),
             kubelet: kubelet::config::Finder::default(),
             groups: kubelet::groups::Groups::default(),
         }
@@ -100,7 +104,7 @@ impl Host {
 
     /// Reads one source.
     pub fn collect(&mut self, source: Source, lookups: &[Lookup], at: NodeTime) -> Observation {
-        let Self { root: whole, settings, mounts, block, kmsg, kubelet, set_root, paths, groups } = self;
+        let Self { root: whole, settings, mounts, block, kmsg, ena, kubelet, set_root, paths, groups } = self;
         let root = &**whole;
         match source {
             Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
@@ -163,6 +167,10 @@ impl Host {
             Source::Neighbors => Observation::Neighbors(Reading::of(network::neighbors(root), at)),
             Source::ElasticInterfaces => {
                 Observation::ElasticInterfaces(Reading::of(elastic_interfaces::elastic_interfaces(root), at))
+            }
+            Source::EnaStatistics => Observation::EnaStatistics(Reading::of(ena.read(root), at)),
+            Source::PodIdentityAgent => {
+                Observation::PodIdentityAgent(Reading::of(listeners::pod_identity_agent(root), at))
             }
             Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
             Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root, at), at)),

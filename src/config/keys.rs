@@ -43,6 +43,7 @@ pub(super) const GROUPS: &[Group<Config>] = &[
     Group { name: "kubernetes", keys: KUBERNETES },
     Group { name: "kubelet", keys: KUBELET },
     Group { name: "ec2", keys: EC2 },
+    Group { name: "imds", keys: IMDS },
 ];
 
 const TOP: &[Key<Config>] = &[
@@ -261,6 +262,42 @@ const EC2: &[Key<Config>] = &[
         |config, text| optional(text, |text| name(text, 127, ".-_")).map(|name| config.cluster_name = name)
     ),
 ];
+
+const IMDS: &[Key<Config>] = &[
+    switch!(
+        Config,
+        "imds",
+        "enabled",
+        "whether the metadata service of the instance (IMDSv2) is asked: at most one request in 2 s on a spot instance, and in 10 s on others; the DaemonSet switches it on",
+        imds
+    ),
+    value!(
+        Config,
+        "imds-address",
+        "address",
+        "address and port of the metadata service",
+        "an address of this machine's link or of its loopback interface, such as 169.254.169.254:80 or [fd00:ec2::254]:80",
+        |config| config.imds_address.to_string(),
+        |config, text| imds_address(text).map(|address| config.imds_address = address)
+    ),
+    switch!(
+        Config,
+        "imds-probe-v1",
+        "probe-v1",
+        "whether one request without a token is sent at the start and each day, to see whether IMDSv1 is allowed; CloudWatch counts it in MetadataNoToken or MetadataNoTokenRejected",
+        imds_probe_v1
+    ),
+];
+
+/// Its token, and a role's credentials, come from there and go nowhere else.
+fn imds_address(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text)?;
+    let is_local = match address.ip() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unique_local() || ip.is_loopback(),
+    };
+    if is_local { Ok(address) } else { Err("it is no address of this machine's link".to_owned()) }
+}
 
 fn optional<V>(text: &str, read: impl FnOnce(&str) -> Result<V, String>) -> Result<Option<V>, String> {
     if text.is_empty() { Ok(None) } else { read(text).map(Some) }

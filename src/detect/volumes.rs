@@ -38,10 +38,10 @@ use std::time::Duration;
 
 use crate::detect::Settings as All;
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, MountEntry, Mounts, NvmeControllers, Pod, PodUid, Pods, Source, SourceSet,
-    Unknown, VolumeId, VolumePath,
+    BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod, PodUid,
+    Pods, Source, SourceSet, Unknown, VolumeId, VolumePath,
 };
-use crate::finding::{Object, ObjectType};
+use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{RecentPods, Seen, View, sources};
@@ -237,6 +237,19 @@ impl<'v> Names<'v> {
         object.pv = best.volume.as_ref().and_then(pv_of).map(str::to_owned);
         format!(" ({})", describe(best, self.pods))
     }
+}
+
+/// The instance's type: by the Node's label, else by IMDS. None where neither has it.
+fn instance_type<'v>(node: Option<Seen<'v, Node>>, imds: Known<'v, ImdsInstance>) -> Option<(&'v str, Evidence)> {
+    let by_label = node.and_then(|node| {
+        let name = node.value.instance_type()?;
+        Some((name, node.says(format!("the Node's instance type is {name}"))))
+    });
+    by_label.or_else(|| {
+        let imds = imds.seen().ok()?;
+        let name = imds.value.instance_type.as_str();
+        Some((name, imds.says(format!("the instance type is {name}"))))
+    })
 }
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Part, Unknown};
+use super::{Inventory, Part, Unknown};
 
 /// The connection tracking table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,4 +49,35 @@ pub struct ElasticInterfaces {
     pub ena: u32,
     /// EFA devices: they come with an ENA device or alone, which the bus does not show.
     pub efa: u32,
+}
+
+/// What the ENA driver counts, by interface.
+pub type EnaStatistics = Inventory<String, Part<EnaAllowances>>;
+
+/// Packets that were above what EC2 allows, since the driver was reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EnaAllowances {
+    /// `bw_in_allowance_exceeded`: queued or dropped, by the instance's bandwidth in.
+    pub bandwidth_in: u64,
+    /// `bw_out_allowance_exceeded`: the same, out.
+    pub bandwidth_out: u64,
+    /// `pps_allowance_exceeded`: queued or dropped, by the instance's packets a second.
+    pub packets: u64,
+    /// `conntrack_allowance_exceeded`: dropped, by the connections that security groups track.
+    pub conntrack: u64,
+    /// `linklocal_allowance_exceeded`: dropped on the way to DNS, IMDS and time, by the interface's packets a second.
+    pub linklocal: u64,
+    /// `conntrack_allowance_available`: connections that may still be tracked; the driver has it from 2.8.1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack_available: Option<u64>,
+    /// `total_resets`: how often the driver was reset, which begins all others again.
+    pub resets: u64,
+}
+
+/// The Pod Identity agent of EKS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodIdentityAgent {
+    /// Whether a socket listens at its address.
+    pub listens: bool,
 }

@@ -2,8 +2,9 @@
 
 use super::{
     AgentConfigMap, AgentDaemonSet, Answers, Boot, BootHistory, Cgroups, ClockState, CniNode, Conntrack, CpuTimes,
-    CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Inventory, KernelLog, KubeletConfig, KubeletConfigz,
-    KubeletDirs, Limits, LoadAvg, MemInfo, Neighbors, Node, Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
+    CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, Inventory,
+    KernelLog, KubeletConfig, KubeletConfigz, KubeletDirs, Limits, LoadAvg, MemInfo, Neighbors, Node, PodIdentityAgent,
+    Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
 };
 
 /// A value of a source: each type says whether a part of it can be missing, so that a new list cannot be taken for whole by default.
@@ -72,6 +73,10 @@ whole!(
     CsiNode,
     DiskUsage,
     ElasticInterfaces,
+    Imds,
+    ImdsCredentials,
+    ImdsInstance,
+    ImdsNotices,
     KubeletConfig,
     KubeletConfigz,
     Limits,
@@ -79,6 +84,7 @@ whole!(
     MemInfo,
     Neighbors,
     Node,
+    PodIdentityAgent,
     Pressure,
     VmStat,
     VpcCniConfig,

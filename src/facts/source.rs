@@ -40,6 +40,8 @@ macro_rules! for_each_source {
             Conntrack, conntrack, crate::facts::Conntrack, "conntrack", 10, Host, Base, "/proc/sys/net/netfilter";
             Neighbors, neighbors, crate::facts::Neighbors, "neighbors", 30, Host, Base, "/proc/net/stat";
             ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, Base, "/sys/bus/pci/devices";
+            EnaStatistics, ena_statistics, crate::facts::EnaStatistics, "ena-statistics", 30, Host, Base, "SIOCETHTOOL";
+            PodIdentityAgent, pod_identity_agent, crate::facts::PodIdentityAgent, "pod-identity-agent", 30, Host, Base, "/proc/net/tcp";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
             Boot, boot, crate::facts::Boot, "boot", 60, Host, Base, "/proc/sys/kernel";
@@ -59,6 +61,10 @@ macro_rules! for_each_source {
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
             Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";
+            Imds, imds, crate::facts::Imds, "imds", 60, Imds, Base, "IMDS: how it answers";
+            ImdsInstance, imds_instance, crate::facts::ImdsInstance, "imds-instance", 3600, Imds, Base, "IMDS: which instance this is";
+            ImdsNotices, imds_notices, crate::facts::ImdsNotices, "imds-notices", 60, Imds, Base, "IMDS: how the instance may end";
+            ImdsCredentials, imds_credentials, crate::facts::ImdsCredentials, "imds-credentials", 300, Imds, Base, "IMDS: until when the role's credentials are good";
             VolumeSweep, volume_sweep, crate::facts::VolumeSweep, "volume-sweep", 86400, Ec2, Cluster, "EC2: volumes that are attached nowhere (read by barnacle cluster)";
         }
     };
@@ -156,6 +162,8 @@ pub enum Provider {
     Kubelet,
     /// EC2, on a budget that is a share of the account's.
     Ec2,
+    /// The metadata service of the instance.
+    Imds,
 }
 
 /// What of `daemonset/` shows a source to the agent.

@@ -9,10 +9,10 @@ mod node;
 mod volumes;
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::{Origin, Report, text};
-pub use figures::{AgentFigures, ApiFigures, DetectorFigures, Ec2Figures, PublishFigures};
+pub use figures::{AgentFigures, ApiFigures, DetectorFigures, Ec2Figures, Histogram, ImdsFigures, PublishFigures};
 
 /// Findings that have series of their own; those that are left out are counted.
 const MAX_FINDINGS: usize = 100;
@@ -40,6 +40,9 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     if let Some(figures) = &extra.ec2 {
         agent::ec2(&mut families, figures);
     }
+    if let Some(figures) = &extra.imds {
+        agent::imds(&mut families, figures);
+    }
     let mut out = String::with_capacity(32 << 10);
     for family in families.0.iter().filter(|family| !family.get_metric().is_empty()) {
         // It refuses only a family without a name or a metric; then the others are still given.
@@ -64,6 +67,10 @@ impl Families {
         self.family(name, help, MetricType::COUNTER)
     }
 
+    fn histogram(&mut self, name: &str, help: &str) -> Series<'_> {
+        self.family(name, help, MetricType::HISTOGRAM)
+    }
+
     fn family(&mut self, name: &str, help: &str, of: MetricType) -> Series<'_> {
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
@@ -82,13 +89,7 @@ struct Series<'a> {
 
 impl Series<'_> {
     fn set(&mut self, labels: Labels<'_>, value: f64) -> &mut Self {
-        let labels = labels.iter().map(|(name, value)| {
-            let mut label = LabelPair::default();
-            label.set_name((*name).to_owned());
-            label.set_value(label_value(value));
-            label
-        });
-        let mut metric = Metric::from_label(labels.collect());
+        let mut metric = labelled(labels);
         if self.of == MetricType::COUNTER {
             let mut counter = Counter::default();
             counter.set_value(value);
@@ -98,6 +99,24 @@ impl Series<'_> {
             gauge.set_value(value);
             metric.set_gauge(gauge);
         }
+        self.family.mut_metric().push(metric);
+        self
+    }
+
+    /// The series of one histogram.
+    fn set_histogram(&mut self, labels: Labels<'_>, of: &Histogram) -> &mut Self {
+        let buckets = of.buckets.iter().map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(*count);
+            bucket
+        });
+        let mut histogram = prometheus::proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(of.count);
+        histogram.set_sample_sum(of.sum);
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
         self.family.mut_metric().push(metric);
         self
     }
@@ -114,6 +133,16 @@ impl Drop for Series<'_> {
     fn drop(&mut self) {
         self.families.0.push(std::mem::take(&mut self.family));
     }
+}
+
+fn labelled(labels: Labels<'_>) -> Metric {
+    let labels = labels.iter().map(|(name, value)| {
+        let mut label = LabelPair::default();
+        label.set_name((*name).to_owned());
+        label.set_value(label_value(value));
+        label
+    });
+    Metric::from_label(labels.collect())
 }
 
 /// The encoder escapes quotes and line breaks; other control characters some readers take for the end of the text.
@@ -166,7 +195,8 @@ mod tests {
                 family = rest.split(' ').next().unwrap().to_owned();
             } else if !line.starts_with("# HELP ") {
                 let sample = sample(line).ok_or_else(|| line.to_owned())?;
-                assert_eq!(sample.0, family, "a sample stands in its family");
+                let of_histogram = ["_bucket", "_sum", "_count"].map(|suffix| format!("{family}{suffix}"));
+                assert!(sample.0 == family || of_histogram.contains(&sample.0), "a sample stands in its family");
                 samples.push(sample);
             }
         }
@@ -224,6 +254,17 @@ mod tests {
                 conditions: conditions::Counts { written: 900, failed: 2, reasserted: 1 },
             },
             ec2: Some(Ec2Figures { calls_total: BTreeMap::from([(("DescribeVolumes", "ok"), 2)]), paused: true }),
+            imds: Some(imds()),
+        }
+    }
+
+    /// All that there is of it.
+    fn imds() -> ImdsFigures {
+        let histogram = Histogram { buckets: [0.005, 0.05, 0.5].map(|bound| (bound, 1)).into(), count: 1, sum: 0.001 };
+        let outcomes = ["ok", "throttled", "timeout", "no-answer", "error"];
+        ImdsFigures {
+            requests_total: outcomes.map(|outcome| (outcome, 0)).into(),
+            latency: ["connect", "token", "get"].map(|phase| (phase, histogram.clone())).into(),
         }
     }
 
@@ -264,7 +305,7 @@ mod tests {
         report.pods = [Pending, Running, Succeeded, Failed, Unknown].map(|phase| (phase, 1)).into();
         let mut figures = figures();
         figures.wakes_total =
-            ["api", "cgroups", "clock", "devices", "ec2", "mounts", "pressure"].map(|by| (by, 0)).into();
+            ["api", "cgroups", "clock", "devices", "ec2", "imds", "mounts", "pressure"].map(|by| (by, 0)).into();
         figures.transitions_total = crate::ledger::Change::ALL.map(|change| (change.name(), 0)).into();
         let codes = [Some(200), Some(201), Some(403), Some(404), Some(410), Some(429), None];
         let requests =

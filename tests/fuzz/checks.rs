@@ -9,6 +9,7 @@ use std::time::Duration;
 use barnacle::agent::{ask, state};
 use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
+use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs};
 use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
@@ -54,6 +55,7 @@ checks![
     fdinfo,
     file_nr,
     go_duration,
+    imds,
     kernel_event,
     kmsg,
     kubelet_config,
@@ -419,6 +421,33 @@ pub fn kubelet_config(bytes: &[u8]) {
             threshold(value.as_bytes());
             go_duration(value.as_bytes());
         }
+    }
+}
+
+/// The answers of IMDS
+pub fn imds(bytes: &[u8]) {
+    let _ = (imds_paths::life_cycle(bytes), imds_paths::autoscaling(bytes), imds_paths::rebalance(bytes));
+    if let Some(role) = reason(imds_paths::role(bytes)) {
+        assert!(!role.contains(['/', ' ', '\r', '\n']) && role.chars().any(|c| c != '.'), "{role:?}");
+    }
+    if let Some(mac) = reason(imds_paths::mac(bytes)) {
+        assert_eq!(mac.len(), 17);
+    }
+    if let Some(text) = reason(imds_paths::text(bytes)) {
+        assert!(text.len() <= 128 && text.chars().all(|c| c.is_ascii_graphic()), "{text:?}");
+    }
+    if let Some(events) = reason(imds_paths::maintenance(bytes)) {
+        assert!(events.len() <= 100);
+        let kept = serde_json::to_string(&events).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<barnacle::facts::Maintenance>>(&kept).unwrap(), events);
+    }
+    if let Some(notice) = reason(imds_paths::spot(bytes)) {
+        let kept = serde_json::to_string(&notice).unwrap();
+        assert_eq!(serde_json::from_str::<barnacle::facts::SpotNotice>(&kept).unwrap(), notice);
+    }
+    let _ = reason(imds_paths::document(bytes));
+    if let Some(credentials) = reason(imds_paths::credentials("role", bytes)) {
+        assert!(credentials.role == "role" && credentials.code.len() <= 128, "{credentials:?}");
     }
 }
 

@@ -126,7 +126,9 @@ pub fn install_with(plane: &ControlPlane, components: &[&str], interval: &str) -
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\ncomponents: [{components}]\n\
          images: [{{name: barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n\
          patches:\n- target: {{kind: DaemonSet}}\n  patch: |-\n    - op: add\n      path: /spec/template/spec/containers/0/env/-\n      \
-         value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n",
+         value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n    \
+         # What the VM sends to link-local addresses leaves by this machine.\n    \
+         - op: add\n      path: /spec/template/spec/containers/0/env/-\n      value: {{name: BARNACLE_IMDS_ADDRESS, value: \"127.0.0.1:1\"}}\n",
         env!("CARGO_PKG_VERSION"),
     );
     std::fs::write(overlay.join("kustomization.yaml"), text)?;

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod ec2;
+pub mod imds;
 pub mod kubelet;
 pub mod page;
 pub mod scenario;

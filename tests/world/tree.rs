@@ -12,13 +12,14 @@ use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::{MachineIds, StateDir};
 use barnacle::collect::cluster::{Object, read_object, read_pods};
 use barnacle::collect::host::root::Root;
+use barnacle::collect::imds::{self, Answer as Answered, parse};
 use barnacle::collect::kubelet::configz::{Due, Pace, parse_configz};
 use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Answer, Answers, Cause, Lookup, NodeTime, Observation, PersistentVolume, Pod, Provider, Reading, Source, SourceSet,
-    Unknown, VolumeAttachment, VolumeClass,
+    Answer, Answers, Cause, ImdsCredentials, ImdsNotices, Lookup, NodeTime, Observation, Part, PersistentVolume, Pod,
+    Provider, Reading, Source, SourceSet, Unknown, VolumeAttachment, VolumeClass,
 };
 use barnacle::ledger::LedgerState;
 use serde::de::DeserializeOwned;
@@ -165,6 +166,7 @@ impl World {
             self.state.replace(&mut seen, at);
             seen.extend(self.api(at, &lookups));
             seen.extend(self.kubelet(at, &seen));
+            seen.extend(self.imds(at));
             each(at, &seen);
             self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
             let step = self.engine.step(at, seen);
@@ -243,6 +245,56 @@ impl World {
             },
         };
         Some(Observation::KubeletConfigz(Reading::of(value, at)))
+    }
+
+    /// What IMDS answers, where the scenario has one (`imds/`): its paths as they stand below `/latest/`, those that are not there
+    /// with HTTP 404. `imds/health.json` is how it answers, as a recording has it, and `imds/unread` why nothing else is read.
+    fn imds(&self, at: NodeTime) -> Vec<Observation> {
+        let dir = self.dir.path().join("imds");
+        if !dir.is_dir() {
+            return Vec::new();
+        }
+        let health = fs::read(dir.join("health.json"))
+            .unwrap_or_else(|_| br#"{"state":"answers","why":"","recent":{"sent":30,"failed":0,"slow":0}}"#.to_vec());
+        let health: barnacle::facts::Imds = serde_json::from_slice(&health).unwrap();
+        let mut seen = vec![Observation::Imds(Reading::Known { value: health, at })];
+        if let Ok(why) = fs::read_to_string(dir.join("unread")) {
+            let why = Unknown::new(Cause::Failed, why.trim());
+            let sources = [Source::ImdsInstance, Source::ImdsNotices, Source::ImdsCredentials];
+            seen.extend(sources.map(|source| Observation::unknown(source, why.clone())));
+            return seen;
+        }
+        let answer = |path: &str| fs::read(dir.join(path)).map_or(Answered::NotFound, Answered::Found);
+        fn of<T>(path: &str, answer: &Answered, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Part<T> {
+            imds::part(path, answer, parse)
+        }
+        macro_rules! meta {
+            ($path:expr, $parse:expr) => {{
+                let path = format!("meta-data/{}", $path);
+                of(&path, &answer(&path), $parse)
+            }};
+        }
+        if let Answered::Found(document) = answer("dynamic/instance-identity/document") {
+            let mut value = parse::document(&document).unwrap();
+            value.life_cycle = meta!("instance-life-cycle", parse::life_cycle);
+            seen.push(Observation::ImdsInstance(Reading::Known { value, at }));
+        }
+        let value = ImdsNotices {
+            spot: meta!("spot/instance-action", parse::spot),
+            rebalance: meta!("events/recommendations/rebalance", parse::rebalance),
+            maintenance: meta!("events/maintenance/scheduled", parse::maintenance),
+            autoscaling: meta!("autoscaling/target-lifecycle-state", parse::autoscaling),
+        };
+        seen.push(Observation::ImdsNotices(Reading::Known { value, at }));
+        let role = match meta!("iam/security-credentials/role", parse::role) {
+            Part::Known(role) => {
+                meta!(format!("iam/security-credentials/{role}"), |body| parse::credentials(&role, body))
+            }
+            Part::Absent => Part::Absent,
+            Part::Unknown(why) => Part::Unknown(why),
+        };
+        seen.push(Observation::ImdsCredentials(Reading::Known { value: ImdsCredentials { role }, at }));
+        seen
     }
 
     /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json` and `ec2/sweep.json`, as a

@@ -34,7 +34,7 @@ pub fn conntrack(root: &Root) -> Result<Conntrack, Unknown> {
 
 /// Whether our network namespace is that of the first process. Each namespace has files of its own in `net`, and each
 /// file has a number, which needs no right to see.
-fn is_hosts_network(root: &Root) -> bool {
+pub(super) fn is_hosts_network(root: &Root) -> bool {
     let number = |path| root.handle(path).ok().and_then(|handle| fstat(&handle).ok()).map(|stat| stat.st_ino);
     !root.is_partial() || number("proc/1/net/dev").is_some_and(|host| number("proc/self/net/dev") == Some(host))
 }

@@ -24,6 +24,7 @@ impl DetectVolumes for AttachmentLimit {
         Required<sources::CsiNode>,
         Required<sources::BlockDevices>,
         Maybe<sources::ElasticInterfaces>,
+        Maybe<sources::ImdsInstance>,
     );
     // Which volumes are the machine's own is known by its mounts, and by what Kubernetes has attached.
     type By = (
@@ -35,7 +36,7 @@ impl DetectVolumes for AttachmentLimit {
     );
 
     fn evaluate(
-        (node, csi, block, interfaces): <Self::In as Input>::Of<'_>,
+        (node, csi, block, interfaces, imds): <Self::In as Input>::Of<'_>,
         volumes: &Volumes<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
@@ -50,16 +51,16 @@ impl DetectVolumes for AttachmentLimit {
             let finding = finding("miscount", Severity::Warning, message, evidence);
             return out.decide(KIND, || object("miscount"), Tri::Yes(finding));
         };
-        let instance_type = node.value.instance_type().unwrap_or_default();
+        let known = super::instance_type(Some(node), imds);
+        let instance_type = known.as_ref().map(|(name, _)| *name).unwrap_or_default();
         let count = Count::of(volumes, driver, allocatable, instance_type, out);
         let mut evidence = vec![
             csi.says(format!("CSINode: {driver} has allocatable count {allocatable}")),
-            node.says(format!(
-                "{} in volumesAttached; instance type {}",
-                wording::of(count.attached.into(), "volume is", "volumes are"),
-                count.instance_type
-            )),
+            node.says(
+                format!("{} in volumesAttached", wording::of(count.attached.into(), "volume is", "volumes are"),),
+            ),
         ];
+        evidence.extend(known.map(|(_, says)| says));
         if let Ok(others) = count.others {
             let volumes = wording::number(others.into(), "EBS volume");
             evidence.push(block.says(format!("here and not of Kubernetes: {volumes}")));
@@ -173,7 +174,7 @@ impl Room {
         let places = InstanceType::of(of).and_then(|of| of.places);
         match places.ok_or_else(|| {
             unsupported(match of {
-                "" => "the Node has no label that names its instance type".to_owned(),
+                "" => "the Node has no label that names its instance type, and IMDS is not read".to_owned(),
                 of => format!("how many volumes an instance of type {of} takes is not known"),
             })
         })? {

@@ -77,11 +77,17 @@ struct Forecast {
 
 impl Detect for EbsBurstForecast {
     const KINDS: &'static [Kind] = &[KIND];
-    type In =
-        (Required<sources::BlockDevices>, Io, Types<'static>, Maybe<sources::NvmeControllers>, Maybe<sources::Node>);
+    type In = (
+        Required<sources::BlockDevices>,
+        Io,
+        Types<'static>,
+        Maybe<sources::NvmeControllers>,
+        Maybe<sources::Node>,
+        Maybe<sources::ImdsInstance>,
+    );
 
     fn evaluate(
-        (block, io, types, nvme, node): <Self::In as Input>::Of<'_>,
+        (block, io, types, nvme, node, imds): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -94,7 +100,7 @@ impl Detect for EbsBurstForecast {
         for (object, why) in super::unlisted(&nvme, block) {
             out.decide(KIND, || object, Tri::<Finding>::Unknown(why));
         }
-        let instance = instance_burst::evaluate(io, node, types.names, &block, &around.settings.burst);
+        let instance = instance_burst::evaluate(io, (node, imds), types.names, &block, &around.settings.burst);
         out.decide(KIND, Object::node, instance);
         out.incomplete(KIND, block.value.incomplete());
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::facts::{BlockDevices, Cause, EbsRate, InstanceType, Node, Tri, Unknown};
+use crate::facts::{BlockDevices, Cause, EbsRate, ImdsInstance, InstanceType, Node, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::Known;
 use crate::view::{InstanceSeries, IoSeries, IoSpan, IoTotal, Seen};
@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Adds what is to say of the instance.
 pub(super) fn evaluate(
     io: &IoSeries,
-    node: Known<'_, Node>,
+    (node, imds): (Known<'_, Node>, Known<'_, ImdsInstance>),
     names: Names<'_>,
     block: &Seen<'_, BlockDevices>,
     settings: &Settings,
@@ -40,15 +40,16 @@ pub(super) fn evaluate(
     if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
         return Tri::No(block.no());
     }
-    let node = match node.seen() {
-        Ok(node) => node,
-        Err(why) => return Tri::Unknown(why.clone()),
-    };
-    let name = node.value.instance_type().unwrap_or_default();
-    let Some(of) = InstanceType::of(name) else {
+    let not_known = |name: &str| {
         let why = format!("what EBS does for an instance of type {name:?} is not known");
-        return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+        Unknown::new(Cause::Unsupported, why)
     };
+    let (name, says) = match (super::instance_type(node.seen().ok(), imds), node.seen()) {
+        (Some(known), _) => known,
+        (None, Ok(_)) => return Tri::Unknown(not_known("")),
+        (None, Err(why)) => return Tri::Unknown(why.clone()),
+    };
+    let Some(of) = InstanceType::of(name) else { return Tri::Unknown(not_known(name)) };
     let spent = Use::ALL.iter().filter_map(|by| BurstAllowance::of(*by, of, series, last));
     let soonest = spent.filter(|allowance| allowance.lasts <= settings.info_within).min_by_key(|allowance| {
         // What is so for sure says more than what may be.
@@ -61,7 +62,7 @@ pub(super) fn evaluate(
         severity: Severity::Info,
         object: Object::node(),
         message: format!("{name} {}", allowance.words(&busiest)),
-        evidence: vec![block.says(allowance.fact()), node.says(format!("the Node's instance type is {name}"))],
+        evidence: vec![block.says(allowance.fact()), says],
         // The limit that binds is the same, and not the volume's.
         advice: crate::catalogue::row(Kind::InstanceEbsThrottled).remediation.to_owned(),
     })

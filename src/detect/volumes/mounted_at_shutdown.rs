@@ -1,10 +1,13 @@
 //! VolumesMountedAtShutdown: is this node about to go with volumes still mounted?
 
+use std::time::Duration;
+
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{MountEntry, Mounts, Node, NodeCondition, Tri};
+use crate::facts::{ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Context, Input, Required};
+use crate::view::input::{Cited, Context, Input, Required};
 use crate::view::{Seen, sources};
+use crate::wording;
 
 use super::state::{DriverPart, Volumes};
 use super::{PodNames, describe};
@@ -39,20 +42,25 @@ struct VolumesMountedAtShutdown;
 
 impl DetectVolumes for VolumesMountedAtShutdown {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Node>, Required<sources::Mounts>, Required<sources::BlockDevices>);
+    type In = (
+        Required<sources::Node>,
+        Required<sources::Mounts>,
+        Required<sources::BlockDevices>,
+        Context<sources::ImdsNotices>,
+    );
     type By = (Context<sources::CsiNode>, PodNames<'static>);
 
     fn evaluate(
-        (node, mounts, block): <Self::In as Input>::Of<'_>,
+        (node, mounts, block, notices): <Self::In as Input>::Of<'_>,
         volumes: &Volumes<'_>,
-        _: &Around<'_>,
+        around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let decision = match leaving(node.value) {
             None => Tri::No(node.no()),
             Some((severity, sign)) => {
                 let missing = mounts.value.incomplete().or(block.value.incomplete());
-                match (finding(&node, &mounts, volumes, severity, &sign), missing) {
+                match (finding(&node, &mounts, volumes, severity, (&sign, &left(notices, around.now))), missing) {
                     (Some(finding), _) => Tri::Yes(finding),
                     (None, Some(why)) => Tri::Unknown(why.clone()),
                     (None, None) => Tri::No(mounts.no()),
@@ -63,12 +71,21 @@ impl DetectVolumes for VolumesMountedAtShutdown {
     }
 }
 
+/// How long it is until EC2 takes a spot instance back, by IMDS.
+fn left(notices: Cited<'_, ImdsNotices>, now: NodeTime) -> String {
+    notices.text(|notices| {
+        let notice = notices.value.spot.seen().ok().flatten()?;
+        let left = Duration::try_from(notice.at.duration_since(now.wall)).ok()?;
+        Some(format!(", in {}", wording::duration(left)))
+    })
+}
+
 fn finding(
     node: &Seen<'_, Node>,
     mounts: &Seen<'_, Mounts>,
     volumes: &Volumes<'_>,
     severity: Severity,
-    sign: &str,
+    (sign, left): (&str, &str),
 ) -> Option<Raised> {
     let mut evidence: Vec<Evidence> = vec![node.says(sign)];
     let mut count: u32 = 0;
@@ -97,7 +114,7 @@ fn finding(
         severity,
         object: Object::node(),
         message: format!(
-            "this node is about to be removed ({sign}), and still has {volume} ({}){more} mounted{cause}",
+            "this node is about to be removed ({sign}{left}), and still has {volume} ({}){more} mounted{cause}",
             describe(mount, volumes.parts().pod_names())
         ),
         evidence,

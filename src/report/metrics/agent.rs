@@ -1,6 +1,6 @@
 //! The agent itself, and what it asked and wrote.
 
-use super::figures::{AgentFigures, ApiFigures, DetectorFigures, Ec2Figures, PublishFigures};
+use super::figures::{AgentFigures, ApiFigures, DetectorFigures, Ec2Figures, ImdsFigures, PublishFigures};
 use super::{Families, float};
 
 /// What the agent counts about its passes.
@@ -86,4 +86,18 @@ pub(super) fn ec2(families: &mut Families, figures: &Ec2Figures) {
             "1 while EC2 is not asked, as it refused the account for too many calls; absent else.",
         )
         .set_where_any(figures.paused.into());
+}
+
+/// What was asked of IMDS.
+pub(super) fn imds(families: &mut Families, figures: &ImdsFigures) {
+    let mut series = families.counter("barnacle_imds_requests_total", "Requests to IMDS, by what they came to.");
+    for (outcome, count) in &figures.requests_total {
+        series.set(&[("outcome", outcome)], float(*count));
+    }
+    drop(series);
+    let help = "Time of each phase of the requests to IMDS that came to their end.";
+    let mut series = families.histogram("barnacle_imds_request_duration_seconds", help);
+    for (phase, histogram) in &figures.latency {
+        series.set_histogram(&[("phase", phase)], histogram);
+    }
 }

@@ -30,6 +30,28 @@ pub struct AgentFigures {
     pub published: PublishFigures,
     /// What was asked of EC2; none where it never is.
     pub ec2: Option<Ec2Figures>,
+    /// What was asked of IMDS; none where it never is.
+    pub imds: Option<ImdsFigures>,
+}
+
+/// What was asked of IMDS, in numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImdsFigures {
+    /// Requests by what they came to, zeros among them.
+    pub requests_total: BTreeMap<&'static str, u64>,
+    /// How long each phase of a request took.
+    pub latency: BTreeMap<&'static str, Histogram>,
+}
+
+/// A histogram of seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds, and how many were no more than that.
+    pub buckets: Vec<(f64, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// All of them together.
+    pub sum: f64,
 }
 
 /// What was asked of EC2, in numbers.

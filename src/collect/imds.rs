@@ -1,0 +1,302 @@
+//! IMDS as a provider: it is asked in the background, a few times a minute, and answers as observations.
+//!
+//! A spot instance is asked for its end each five seconds, as EC2 announces that two minutes before. Everything else is rarer.
+
+mod client;
+mod meter;
+pub mod parse;
+mod schedule;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::clock::Clock;
+use super::cluster::mailbox::Mailbox;
+use crate::facts::{
+    Cause, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, ImdsState, LifeCycle, NodeTime, Observation, Part,
+    Reading, Source, Unknown,
+};
+use crate::pacing::Backoff;
+use schedule::{Read, Schedule};
+
+pub use client::{Answer, Client, PATIENCE, Trouble};
+pub use meter::{BUCKETS, Latency, Meter, Outcome, Phase};
+
+/// Waits after requests without an answer.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// So many rounds in a row that fail are an outage, which its state shows; fewer are requests that were lost.
+const OUTAGE: u32 = 2;
+
+/// How IMDS is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether a request without a token is sent once a day, to see whether that is allowed.
+    pub probe_v1: bool,
+}
+
+/// The collector: a task that ends when this is dropped.
+#[derive(Debug)]
+pub struct ImdsCollector {
+    mailbox: Arc<Mailbox>,
+    meter: Arc<Meter>,
+    _tasks: JoinSet<()>,
+}
+
+impl ImdsCollector {
+    /// Begins to ask.
+    #[must_use]
+    pub fn start(settings: Settings, clock: Clock) -> Self {
+        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<Meter>::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Asker::new(settings, clock, Arc::clone(&mailbox), Arc::clone(&meter)).run());
+        Self { mailbox, meter, _tasks: tasks }
+    }
+
+    /// What came since the last time.
+    #[must_use]
+    pub fn take(&self) -> Vec<Observation> {
+        self.mailbox.take()
+    }
+
+    /// Waits until something came that is worth a cycle.
+    pub async fn news(&self) {
+        self.mailbox.news().await;
+    }
+
+    /// What was asked so far.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
+
+struct Asker {
+    settings: Settings,
+    clock: Clock,
+    mailbox: Arc<Mailbox>,
+    meter: Arc<Meter>,
+    client: Client,
+    schedule: Schedule,
+    backoff: Backoff,
+    /// Rounds in a row that failed.
+    failed: u32,
+    answered: Option<NodeTime>,
+    v1: Part<bool>,
+    life_cycle: Part<LifeCycle>,
+    notices: ImdsNotices,
+    /// What was published last: what is the same again is no reason for a cycle.
+    published: Vec<(Source, String)>,
+}
+
+impl Asker {
+    fn new(settings: Settings, clock: Clock, mailbox: Arc<Mailbox>, meter: Arc<Meter>) -> Self {
+        Self {
+            settings,
+            clock,
+            mailbox,
+            client: Client::new(settings.address, clock, Arc::clone(&meter)),
+            meter,
+            schedule: Schedule::new(settings.probe_v1),
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            failed: 0,
+            answered: None,
+            v1: Part::Absent,
+            life_cycle: unknown(&Unknown::not_asked()),
+            notices: unknown_notices(&Unknown::not_asked()),
+            published: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let wait = match self.round().await {
+                Ok(()) => {
+                    self.backoff.reset();
+                    self.failed = 0;
+                    self.schedule.wait(self.clock.now().up, !self.may_be_spot())
+                }
+                Err(trouble) => {
+                    self.failed = self.failed.saturating_add(1);
+                    self.fail(&trouble);
+                    self.backoff.wait()
+                }
+            };
+            sleep(wait).await;
+        }
+    }
+
+    /// Reads what is due. What IMDS does not answer ends the round: it is all the same service.
+    async fn round(&mut self) -> Result<(), Trouble> {
+        let mut has_notices = false;
+        for read in self.schedule.due(self.clock.now().up, !self.may_be_spot()) {
+            match read {
+                Read::Instance => self.read_instance().await?,
+                Read::Spot => self.notices.spot = self.part("spot/instance-action", parse::spot).await?,
+                Read::Rebalance => {
+                    self.notices.rebalance = self.part("events/recommendations/rebalance", parse::rebalance).await?;
+                }
+                Read::Maintenance => {
+                    self.notices.maintenance = self.part("events/maintenance/scheduled", parse::maintenance).await?;
+                }
+                Read::Autoscaling => {
+                    self.notices.autoscaling =
+                        self.part("autoscaling/target-lifecycle-state", parse::autoscaling).await?;
+                }
+                Read::Credentials => self.read_credentials().await?,
+                Read::V1 => self.v1 = Part::Known(self.client.answers_without_token().await?),
+            }
+            has_notices |= read.is_notice();
+            self.schedule.was_read(read, self.clock.now().up);
+        }
+        if !self.may_be_spot() {
+            (self.notices.spot, self.notices.rebalance) = (Part::Absent, Part::Absent);
+        }
+        if has_notices {
+            let at = self.clock.now();
+            self.publish(Observation::ImdsNotices(Reading::Known { value: self.notices.clone(), at }));
+        }
+        if self.failed >= OUTAGE {
+            self.meter.forget_recent();
+        }
+        self.publish_health(ImdsState::Answers, format!("http://{} answers", self.settings.address));
+        Ok(())
+    }
+
+    /// Whether EC2 may want the instance back; so it is where that could not be read.
+    fn may_be_spot(&self) -> bool {
+        !matches!(self.life_cycle, Part::Known(LifeCycle::OnDemand | LifeCycle::Other))
+    }
+
+    async fn read_instance(&mut self) -> Result<(), Trouble> {
+        let document = self.path("/latest/dynamic/instance-identity/document", parse::document).await?;
+        self.life_cycle = self.part("instance-life-cycle", parse::life_cycle).await?;
+        let vpc = match self.part("mac", parse::mac).await? {
+            Part::Known(mac) => self.part(&format!("network/interfaces/macs/{mac}/vpc-id"), parse::text).await?,
+            Part::Absent => Part::Absent,
+            Part::Unknown(why) => Part::Unknown(why),
+        };
+        let missing = || Unknown::new(Cause::Missing, "IMDS has no instance identity document");
+        let value = document.needed(missing);
+        let value = value.map(|document| ImdsInstance { life_cycle: self.life_cycle.clone(), vpc, ..document.clone() });
+        let at = self.clock.now();
+        self.publish(Observation::ImdsInstance(Reading::of(value, at)));
+        Ok(())
+    }
+
+    async fn read_credentials(&mut self) -> Result<(), Trouble> {
+        const LIST: &str = "iam/security-credentials/";
+        let role = match self.part(LIST, parse::role).await? {
+            // Between the two requests the role may have gone.
+            Part::Known(role) => self.part(&format!("{LIST}{role}"), |body| parse::credentials(&role, body)).await?,
+            Part::Absent => Part::Absent,
+            Part::Unknown(why) => Part::Unknown(why),
+        };
+        let at = self.clock.now();
+        self.publish(Observation::ImdsCredentials(Reading::Known { value: ImdsCredentials { role }, at }));
+        Ok(())
+    }
+
+    async fn part<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<Part<T>, Trouble> {
+        self.path(&format!("/latest/meta-data/{name}"), parse).await
+    }
+
+    async fn path<T>(
+        &mut self,
+        path: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<Part<T>, Trouble> {
+        let answer = self.client.get(path).await?;
+        self.answered = Some(self.clock.now());
+        Ok(part(path, &answer, parse))
+    }
+
+    /// What cannot be read now is unknown; which instance this is does not change by itself.
+    fn fail(&mut self, trouble: &Trouble) {
+        let why = Unknown::new(self.cause(trouble.state), format!("IMDS is not read: {}", trouble.why));
+        self.notices = unknown_notices(&why);
+        for source in [Source::ImdsNotices, Source::ImdsCredentials] {
+            self.publish(Observation::unknown(source, why.clone()));
+        }
+        if self.answered.is_none() {
+            self.publish(Observation::unknown(Source::ImdsInstance, why));
+        }
+        self.schedule.failed();
+        self.publish_health(trouble.state, trouble.why.clone());
+    }
+
+    /// Where IMDS is off, or has never answered, this machine does not offer it.
+    fn cause(&self, state: ImdsState) -> Cause {
+        match state {
+            ImdsState::Off | ImdsState::HopLimit => Cause::Unsupported,
+            ImdsState::NoAnswer | ImdsState::Refused if self.answered.is_none() => Cause::Unsupported,
+            ImdsState::NoAnswer => Cause::Stuck,
+            ImdsState::Malformed => Cause::Malformed,
+            _ => Cause::Failed,
+        }
+    }
+
+    fn publish_health(&mut self, state: ImdsState, why: String) {
+        let recent = self.meter.recent();
+        let value = Imds { state, why, answered: self.answered, recent, v1: self.v1.clone() };
+        let at = self.clock.now();
+        let is_new = !self.published.contains(&(Source::Imds, format!("{state:?}")));
+        self.published.retain(|(source, _)| *source != Source::Imds);
+        self.published.push((Source::Imds, format!("{state:?}")));
+        self.put(Observation::Imds(Reading::Known { value, at }), is_new);
+    }
+
+    fn publish(&mut self, observation: Observation) {
+        let content = match &observation {
+            Observation::ImdsNotices(Reading::Known { value, .. }) => format!("{value:?}"),
+            Observation::ImdsCredentials(Reading::Known { value, .. }) => format!("{value:?}"),
+            Observation::ImdsInstance(Reading::Known { value, .. }) => format!("{value:?}"),
+            // The reason has the time of no reading in it.
+            other => format!("{:?}", other.why_unknown()),
+        };
+        let now = (observation.source(), content);
+        let is_new = !self.published.contains(&now);
+        self.published.retain(|(source, _)| *source != now.0);
+        self.published.push(now);
+        self.put(observation, is_new);
+    }
+
+    fn put(&self, observation: Observation, is_new: bool) {
+        if is_new {
+            self.mailbox.put(observation);
+        } else {
+            self.mailbox.keep(observation);
+        }
+    }
+}
+
+/// What an answer about a path comes to.
+pub fn part<T>(path: &str, answer: &Answer, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Part<T> {
+    let result = match answer {
+        Answer::Found(body) => {
+            parse(body).map(Some).map_err(|reason| Unknown::new(Cause::Malformed, format!("IMDS {path}: {reason}")))
+        }
+        Answer::NotFound => Ok(None),
+        Answer::Forbidden => Err(Unknown::new(Cause::Denied, format!("IMDS {path}: HTTP 403"))),
+    };
+    result.into()
+}
+
+fn unknown<T>(why: &Unknown) -> Part<T> {
+    Part::Unknown(why.clone().into())
+}
+
+fn unknown_notices(why: &Unknown) -> ImdsNotices {
+    ImdsNotices { spot: unknown(why), rebalance: unknown(why), maintenance: unknown(why), autoscaling: unknown(why) }
+}

@@ -1,0 +1,52 @@
+//! PodIdentityAgentDown: is the Pod Identity agent of EKS meant to run here, and does not listen?
+
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Pod, PodPhase, Tri};
+use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Input, Maybe, Required};
+use crate::view::sources;
+
+const KIND: Kind = Kind::PodIdentityAgentDown;
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<PodIdentityAgentDown>();
+
+struct PodIdentityAgentDown;
+
+impl Detect for PodIdentityAgentDown {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Pods>, Maybe<sources::PodIdentityAgent>);
+
+    fn evaluate((pods, agent): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let object = || Object::new(ObjectType::Resource, "pod-identity-agent");
+        let decision = pods.find_any(|pod| is_agent(pod)).and_then(|pod| {
+            agent.ask(|agent| {
+                if agent.value.listens {
+                    return Tri::No(agent.no());
+                }
+                let says =
+                    "the kernel's table of sockets was read, and 169.254.170.23:80 is not among those that listen";
+                Tri::Yes(Finding {
+                    kind: KIND,
+                    severity: Severity::Warning,
+                    object: Object { pod: Some(pod.uid.clone()), ..object() },
+                    message: format!(
+                        "the EKS Pod Identity agent ({}) does not listen at 169.254.170.23:80",
+                        pod.full_name()
+                    ),
+                    evidence: vec![agent.says(says), pods.says(format!("{} is {:?}", pod.full_name(), pod.phase))],
+                    advice: crate::catalogue::row(KIND).remediation.to_owned(),
+                })
+            })
+        });
+        out.decide(KIND, object, decision);
+    }
+}
+
+/// The pod of the add-on's DaemonSet, where it is not on its way out.
+fn is_agent(pod: &Pod) -> bool {
+    pod.namespace == "kube-system"
+        && pod.owner.as_deref() == Some("DaemonSet/eks-pod-identity-agent")
+        && pod.deleting.is_none()
+        && matches!(pod.phase, PodPhase::Running | PodPhase::Pending)
+}
