@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
-use crate::facts::{EvictionSignal, SourceSet, Unknown};
+use crate::facts::{EvictionSignal, NodeTime, SourceSet, Unknown};
 use crate::finding::{Headroom, Kind, KindEvaluation, for_each_kind};
 use crate::setting::Group;
 use crate::view::{KnownType, View};
@@ -160,6 +160,12 @@ pub fn raised_for(kind: Kind, settings: &Settings) -> Option<(&'static str, Dura
 #[must_use]
 pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>> {
     kubelet::signals::headroom(view)
+}
+
+/// What is available of each eviction signal that is known, and when that was read.
+#[must_use]
+pub fn samples(view: &View) -> Vec<(EvictionSignal, NodeTime, u64)> {
+    kubelet::signals::samples(view)
 }
 
 /// The pods that the kubelet evicts next for a signal, in its order.

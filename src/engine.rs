@@ -80,7 +80,7 @@ impl Engine {
         let mut fresh = self.view.take(at, seen);
         // A reading that has just become too old is news, too.
         fresh = fresh.with(Source::ALL.iter().copied().filter(|s| self.became_unknown(*s)).collect());
-        self.follow_trends(at);
+        self.follow_trends();
         self.follow_volumes(fresh);
         let mut step = Step::default();
         for evaluation in detect::evaluate(&self.view, &self.settings, fresh, known) {
@@ -142,9 +142,9 @@ impl Engine {
         self.ledger.update(at, evaluation, longest_gap, &namespace)
     }
 
-    fn follow_trends(&mut self, at: NodeTime) {
-        for headroom in detect::headroom(&self.view).into_iter().flatten() {
-            self.view.trends.push(headroom.signal, at, headroom.available);
+    fn follow_trends(&mut self) {
+        for (signal, at, available) in detect::samples(&self.view) {
+            self.view.trends.push(signal, at, available);
         }
     }
 

@@ -44,6 +44,8 @@ macro_rules! for_each_kind {
             volumes::untagged_volume => UntaggedVolume;
             volumes::orphaned_volume => OrphanedVolume;
             kubelet::eviction_threshold => EvictionThresholdMet;
+            kubelet::eviction_forecast => EvictionForecast;
+            kubelet::eviction_blind => EvictionBlind;
             kubelet::eviction_cannot_save => EvictionCannotSaveNode;
             kubelet::threshold_missing => ThresholdMissing;
             kubelet::filesystem_unwatched => FilesystemUnwatched;

@@ -8,13 +8,14 @@ mod kill_history;
 mod kubelet;
 mod log_history;
 mod raw_handles;
+mod trends;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial,
-    PidCounts, Pod, PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, for_each_source,
+    Cause, ConfigOrigin, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial, PidCounts, Pod,
+    PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
@@ -23,6 +24,7 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSo
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 pub use raw_handles::RawHandles;
+pub use trends::{Past, Trends};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -443,39 +445,6 @@ impl RecentPods {
     }
 }
 
-/// A quarter of an hour at a sample each 10 s.
-const TREND_SAMPLES: usize = 90;
-
-/// What was available of each eviction signal over the last quarter of an hour.
-#[derive(Clone, Debug, Default)]
-pub struct Trends {
-    series: Vec<(EvictionSignal, VecDeque<(NodeTime, u64)>)>,
-}
-
-impl Trends {
-    /// Adds a sample, unless the last one is less than half a period old.
-    pub fn push(&mut self, signal: EvictionSignal, at: NodeTime, available: u64) {
-        let index = self.series.iter().position(|(s, _)| *s == signal).unwrap_or_else(|| {
-            self.series.push((signal, VecDeque::with_capacity(TREND_SAMPLES)));
-            self.series.len() - 1
-        });
-        let Some((_, samples)) = self.series.get_mut(index) else { return };
-        let too_soon = |last: &(NodeTime, u64)| at.since(&last.0).is_some_and(|age| age < Duration::from_secs(5));
-        if samples.back().is_some_and(too_soon) {
-            return;
-        }
-        if samples.len() == TREND_SAMPLES {
-            samples.pop_front();
-        }
-        samples.push_back((at, available));
-    }
-
-    /// The samples of one signal, oldest first.
-    pub fn of(&self, signal: EvictionSignal) -> impl Iterator<Item = (NodeTime, u64)> {
-        self.series.iter().filter(move |(s, _)| *s == signal).flat_map(|(_, samples)| samples.iter().copied())
-    }
-}
-
 impl View {
     /// How long after an evaluation by these sources the next one still covers the time between: the same number of missed
     /// reads that makes a source too old.
@@ -735,16 +704,5 @@ mod tests {
         assert_eq!(tell(3, list(9..260)), [None, None, ninth]);
         let kept = view.recent_pods.pods();
         assert_eq!((kept.len(), RecentPods::with(kept.clone()).pods() == kept), (MAX_RECENT_PODS, true));
-    }
-
-    #[test]
-    fn a_trend_has_a_fixed_size() {
-        let mut trends = Trends::default();
-        for i in 0..1000 {
-            trends.push(EvictionSignal::Memory, at(i), i);
-        }
-        let samples: Vec<u64> = trends.of(EvictionSignal::Memory).map(|(_, v)| v).collect();
-        assert_eq!(samples.len(), TREND_SAMPLES);
-        assert_eq!(samples.last(), Some(&995));
     }
 }

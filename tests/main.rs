@@ -20,6 +20,7 @@ mod docs;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod flood;
+mod forecast;
 mod imds;
 mod kubelet_api;
 mod manifests;

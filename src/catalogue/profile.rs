@@ -95,7 +95,7 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
     match (profile.shows(source), source) {
         (true, Source::Limits) => Visibility::Partial(
             "no pid_max of the machine from Linux 6.14 on",
-            &[Kind::PidExhaustion, Kind::EvictionThresholdMet],
+            &[Kind::PidExhaustion, Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
         (true, _) => Visibility::Full,
         // The kubelet's answer has what its file would say.
@@ -104,7 +104,7 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
         (false, Source::KubeletConfigz) => Visibility::Partial("the kubelet is not asked", &[]),
         (false, Source::KubeletConfig) => Visibility::Without(
             "no thresholds of a kubelet that has a configuration file",
-            &[Kind::EvictionThresholdMet],
+            &[Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
         (false, Source::XfsProbe) => {
             Visibility::Partial("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError])

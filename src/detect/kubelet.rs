@@ -1,8 +1,11 @@
 //! What makes the kubelet evict, and what makes the node slow.
 
+pub mod eviction_blind;
 pub mod eviction_cannot_save;
+pub mod eviction_forecast;
 pub mod eviction_threshold;
 pub mod filesystem_unwatched;
+pub mod forecast;
 pub mod in_force;
 pub mod memory_stall;
 mod names;

@@ -4,7 +4,7 @@
 //! 1.38, but for the huge pages that the kubelet subtracts from `memory.available` from 1.37 on.
 
 use crate::facts::{
-    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, NodeTime, Part, SourceSet,
+    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, No, NodeTime, Part, SourceSet,
     Threshold, Unknown,
 };
 use crate::finding::{Evidence, Headroom};
@@ -61,6 +61,17 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
         Ok(signals) => signals.headroom().collect(),
         Err(why) => Signal::ALL.into_iter().map(|signal| Err((signal, why.clone()))).collect(),
     }
+}
+
+/// What is available of each signal that is known, and when that was read.
+#[must_use]
+pub fn samples(view: &View) -> Vec<(Signal, NodeTime, u64)> {
+    let Ok(signals) = Signals::extract(view) else { return Vec::new() };
+    let of = |signal| {
+        let (available, ..) = signals.figures(signal).ok()?;
+        Some((signal, signals.read_at(signal)?, available))
+    };
+    Signal::ALL.into_iter().filter_map(of).collect()
 }
 
 fn with_note(figures: Headroom, first: String) -> Headroom {
@@ -209,6 +220,48 @@ impl<'v> Signals<'v> {
     fn pids(&self) -> Result<Figures, Unknown> {
         let most = most_tasks(self.limits.seen()?.value)?;
         Ok((most.saturating_sub(self.load.seen()?.tasks), most, None))
+    }
+
+    /// When what a signal goes by was read: what changes of it.
+    fn read_at(&self, signal: Signal) -> Option<NodeTime> {
+        match signal {
+            Signal::Memory | Signal::AllocatableMemory => self.cgroups.seen().ok().map(|seen| seen.at),
+            Signal::Pid => self.load.seen().ok().map(|seen| seen.at),
+            _ => self.disk(signal).map(|seen| seen.at),
+        }
+    }
+
+    /// That something is not so, by what a signal goes by.
+    ///
+    /// # Errors
+    /// Why that was not read.
+    pub(super) fn no(&self, signal: Signal) -> Result<No, Unknown> {
+        Ok(match signal {
+            Signal::Memory | Signal::AllocatableMemory => self.cgroups.seen()?.no(),
+            Signal::Pid => self.load.seen()?.no(),
+            Signal::NodeFs | Signal::NodeFsInodes => self.nodefs.seen()?.no(),
+            Signal::ImageFs | Signal::ImageFsInodes => self.imagefs.seen()?.no(),
+        })
+    }
+
+    /// A statement of what a signal goes by.
+    pub(super) fn says(&self, signal: Signal, fact: String) -> Option<Evidence> {
+        match signal {
+            Signal::Memory | Signal::AllocatableMemory => self.cgroups.seen().ok().map(|seen| seen.says(fact)),
+            Signal::Pid => self.load.seen().ok().map(|seen| seen.says(fact)),
+            _ => self.disk(signal).map(|seen| seen.says(fact)),
+        }
+    }
+
+    /// What it did lately.
+    pub(super) fn trends(&self) -> &'v Trends {
+        self.trends
+    }
+
+    /// Whether the images are on the filesystem of the kubelet's directory; absent where that is not known.
+    pub(super) fn is_one_disk(&self) -> Option<bool> {
+        let (nodefs, imagefs) = (self.nodefs.seen().ok()?.value, self.imagefs.seen().ok()?.value);
+        imagefs.assumed.is_none().then_some(nodefs.dev == imagefs.dev)
     }
 
     /// Why it is only assumed that the filesystem of a signal is the one that was asked, if so.

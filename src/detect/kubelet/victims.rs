@@ -8,6 +8,7 @@ use std::cmp::{Ordering, Reverse};
 use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, SourceSet, Unknown};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{View, sources};
+use crate::wording::{bytes, count};
 
 /// What the kubelet ranks pods by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,47 @@ impl Input for Victims<'_> {
     fn extract(view: &View) -> Result<Victims<'_>, &Unknown> {
         let (pods, cgroups) = Sources::extract(view)?;
         Ok(Victims { pods, cgroups })
+    }
+}
+
+/// The same for an input that only names them, and decides nothing by them.
+#[derive(Clone, Copy)]
+pub struct NamedVictims<'v>(Victims<'v>);
+
+impl Input for NamedVictims<'_> {
+    type Of<'v> = NamedVictims<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = Sources::PARTS;
+
+    fn extract(view: &View) -> Result<NamedVictims<'_>, &Unknown> {
+        Ok(NamedVictims(Victims::extract(view)?))
+    }
+}
+
+impl NamedVictims<'_> {
+    /// The pod that the kubelet evicts first for a signal, in words.
+    pub(super) fn first(&self, signal: Signal) -> String {
+        match self.0.of(signal).map(|order| order.into_iter().next()) {
+            Ok(Some(pod)) => format!("{} ({}) is evicted first", pod.name, pod.standing(Ranking::of(signal))),
+            Ok(None) => "the kubelet finds none that it may evict".to_owned(),
+            Err(why) => format!("which pod is evicted first is not known ({why})"),
+        }
+    }
+}
+
+impl Candidate {
+    /// What makes it go before or after others.
+    fn standing(&self, ranking: Ranking) -> String {
+        match (self.usage, ranking) {
+            (Usage::NoStatistics, _) => "none of its containers runs".to_owned(),
+            (Usage::Of(used), Ranking::Memory | Ranking::Disk) if used > self.request => {
+                format!("{} over its request", bytes(used.saturating_sub(self.request)))
+            }
+            (Usage::Of(_), Ranking::Memory | Ranking::Disk) => "within its request".to_owned(),
+            (Usage::Of(used), Ranking::Inodes) => format!("{} inodes", count(used)),
+            (Usage::Of(used), Ranking::Pids) => format!("{} processes", count(used)),
+        }
     }
 }
 
@@ -229,6 +271,16 @@ mod tests {
     fn inodes_are_ranked_against_a_request_of_bytes_as_the_kubelet_does() {
         let all = [("1", 0, GIB, Of(900_000)), ("2", 0, 0, Of(1000)), ("3", 0, 10 << 10, Of(50_000))];
         assert_eq!(order(Ranking::Inodes, &all), "321");
+    }
+
+    #[test]
+    fn a_victim_is_named_with_what_makes_it_one() {
+        let of = |usage, request| {
+            let pod = Candidate { name: "a/b".into(), priority: 0, is_critical: false, usage, request };
+            pod.standing(Ranking::Memory)
+        };
+        let all = [of(Of(1536 * MIB), 307 * MIB), of(Of(MIB), MIB), of(NoStatistics, MIB)];
+        assert_eq!(all, ["1.20 GiB over its request", "within its request", "none of its containers runs"]);
     }
 
     #[test]
