@@ -79,7 +79,7 @@ fn code(path: &Path) -> String {
 
 /// What stands before a comment; two slashes within a text begin none.
 fn without_comment(line: &str) -> &str {
-    let begins = |(at, _): &(usize, &str)| line[..*at].matches('"').count() % 2 == 0;
+    let begins = |(at, _): &(usize, &str)| line[..*at].matches('"').count().is_multiple_of(2);
     line.match_indices("//").find(begins).map_or(line, |(at, _)| &line[..at])
 }
 

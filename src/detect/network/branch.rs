@@ -73,6 +73,8 @@ pub(super) struct Count<'v> {
     /// Why there may be others that cool down.
     pub others: Option<Unknown>,
     pub finished: Vec<Finished<'v>>,
+    /// Why it is not known of other finished pods whether their ENIs have been deleted.
+    pub finished_unread: Option<Unknown>,
     /// ENIs of finished pods that were deleted lately.
     departed: u64,
     /// The longest wait first.
@@ -175,6 +177,7 @@ impl<'v> Count<'v> {
             may_cool: Vec::new(),
             others: None,
             finished: Vec::new(),
+            finished_unread: None,
             departed: 0,
             waiting: Vec::new(),
             live: BTreeSet::new(),
@@ -250,7 +253,10 @@ impl<'v> Count<'v> {
         for pod in self.pods.value.values().filter(|pod| pod.is_over()) {
             let cools = |id: &str| self.history.release_of(id).is_some_and(|released| self.may_cool(released.by));
             let enis: Vec<String> = enis_of(pod).into_iter().map(|eni| eni.id).collect();
-            let enis: Vec<String> = enis.into_iter().filter(|id| !self.live.contains(id) && !cools(id)).collect();
+            let enis: Vec<String> = enis.into_iter().filter(|id| !self.live.contains(id)).collect();
+            let unread = self.cooldown.as_ref().err().filter(|_| !enis.is_empty()).cloned();
+            let enis: Vec<String> = enis.into_iter().filter(|id| !cools(id)).collect();
+            self.finished_unread = self.finished_unread.take().or(unread);
             if enis.is_empty() {
                 continue;
             }

@@ -26,6 +26,8 @@ impl Detect for BranchEniHeldByCompletedPod {
         for finished in &count.finished {
             out.decide(KIND, || pod_object(finished.pod), decide(&count, finished));
         }
+        // What cools down by now is not known without the cool-down.
+        out.incomplete(KIND, count.finished_unread.as_ref());
         out.incomplete(KIND, count.pods.value.incomplete());
     }
 }

@@ -1,11 +1,19 @@
 //! The node: its sources, its pods, and the kubelet's eviction signals.
 
 use super::{Families, float};
+use crate::facts::Source;
 use crate::report::{Report, ReportedHeadroom};
 
+/// Seconds that a reading is old before it is worth a series: a longer interval than the default is no delay.
+const LATE: f64 = 120.0;
+
 pub(super) fn sources(families: &mut Families, report: &Report) {
-    let mut series = families.gauge("barnacle_source_age_seconds", "Time since a source was last read.");
-    for (source, age) in &report.ages {
+    let help = "Time since a source was last read, where that is more than two minutes and two of its periods.";
+    let mut series = families.gauge("barnacle_source_age_seconds", help);
+    let is_late = |(source, age): &(&Source, &f64)| {
+        !source.every().is_zero() && **age > (2.0 * source.every().as_secs_f64()).max(LATE)
+    };
+    for (source, age) in report.ages.iter().filter(is_late) {
         series.set(&[("source", source.name())], *age);
     }
     drop(series);

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_assumed_threshold_is_called_one_and_marks_nothing() {
-        let note = Some(format!("the threshold is not known: k3s-server (process 812) runs here"));
+        let note = Some("the threshold is not known: k3s-server (process 812) runs here".to_owned());
         let assumed = Headroom { assumed: Some(10), note, threshold_unknown: true, ..figures(4, 100, None) };
         assert_eq!(threshold(&assumed, |n| n.to_string()), "assumed: evicts below 10");
         assert_eq!((mark(&assumed), bar(&assumed, STYLE).as_str()), (Mark::Info, "###################."));
