@@ -12,7 +12,7 @@ use barnacle::catalogue::{self, Area, Scope, scope};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
-use barnacle::facts::PodPhase;
+use barnacle::facts::{PodPhase, Source};
 use barnacle::finding::Kind;
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures, Histogram, ImdsFigures};
 use barnacle::report::{Origin, Report, ReportedHeadroom, explain};
@@ -118,6 +118,8 @@ fn every_metric_is_documented() {
     figures.imds = Some(ImdsFigures { requests_total: [("ok", 1)].into(), latency: [("get", histogram)].into() });
     let mut report = Report::of(&world.engine, Origin::Agent);
     report.pods.insert(PodPhase::Running, 1);
+    // A source that is read late.
+    report.ages.insert(Source::Mounts, 400.0);
     report.kinds[0].left_out = 1;
     let unknown = report.headroom.first().cloned().unwrap();
     report.headroom.push(ReportedHeadroom { figures: None, ..unknown });
