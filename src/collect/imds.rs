@@ -92,6 +92,8 @@ struct Asker {
     v1: Part<bool>,
     life_cycle: Part<LifeCycle>,
     notices: ImdsNotices,
+    /// What this round has read so far.
+    fresh: Vec<Read>,
     /// What was published last: what is the same again is no reason for a cycle.
     published: Vec<(Source, String)>,
 }
@@ -111,6 +113,7 @@ impl Asker {
             v1: Part::Absent,
             life_cycle: unknown(&Unknown::not_asked()),
             notices: unknown_notices(&Unknown::not_asked()),
+            fresh: Vec::new(),
             published: Vec::new(),
         }
     }
@@ -126,7 +129,9 @@ impl Asker {
                 Err(trouble) => {
                     self.failed = self.failed.saturating_add(1);
                     self.fail(&trouble);
-                    self.backoff.wait()
+                    let wait = self.backoff.wait();
+                    // Two minutes before its end a minute is too long to wait.
+                    if self.life_cycle == Part::Known(LifeCycle::Spot) { wait.min(FIRST_RETRY) } else { wait }
                 }
             };
             sleep(wait).await;
@@ -135,7 +140,7 @@ impl Asker {
 
     /// Reads what is due. What IMDS does not answer ends the round: it is all the same service.
     async fn round(&mut self) -> Result<(), Trouble> {
-        let mut has_notices = false;
+        self.fresh.clear();
         for read in self.schedule.due(self.clock.now().up, !self.may_be_spot()) {
             match read {
                 Read::Instance => self.read_instance().await?,
@@ -151,23 +156,30 @@ impl Asker {
                         self.part("autoscaling/target-lifecycle-state", parse::autoscaling).await?;
                 }
                 Read::Credentials => self.read_credentials().await?,
-                Read::V1 => self.v1 = Part::Known(self.client.answers_without_token().await?),
+                // Where requests without a token are dropped, those with one may be answered.
+                Read::V1 => {
+                    self.v1 = self.client.answers_without_token().await.map_err(|t| self.why(&t)).map(Some).into()
+                }
             }
-            has_notices |= read.is_notice();
+            self.fresh.push(read);
             self.schedule.was_read(read, self.clock.now().up);
         }
-        if !self.may_be_spot() {
-            (self.notices.spot, self.notices.rebalance) = (Part::Absent, Part::Absent);
-        }
-        if has_notices {
-            let at = self.clock.now();
-            self.publish(Observation::ImdsNotices(Reading::Known { value: self.notices.clone(), at }));
-        }
+        self.publish_notices();
         if self.failed >= OUTAGE {
             self.meter.forget_recent();
         }
         self.publish_health(ImdsState::Answers, format!("http://{} answers", self.settings.address));
         Ok(())
+    }
+
+    fn publish_notices(&mut self) {
+        if !self.may_be_spot() {
+            (self.notices.spot, self.notices.rebalance) = (Part::Absent, Part::Absent);
+        }
+        if self.fresh.iter().any(|read| read.is_notice()) {
+            let at = self.clock.now();
+            self.publish(Observation::ImdsNotices(Reading::Known { value: self.notices.clone(), at }));
+        }
     }
 
     /// Whether EC2 may want the instance back; so it is where that could not be read.
@@ -222,12 +234,34 @@ impl Asker {
         Ok(part(path, &answer, parse))
     }
 
-    /// What cannot be read now is unknown; which instance this is does not change by itself.
+    fn why(&self, trouble: &Trouble) -> Unknown {
+        Unknown::new(self.cause(trouble.state), format!("IMDS is not read: {}", trouble.why))
+    }
+
+    /// What cannot be read now is unknown, and what this round has read counts. Which instance this is does not change by itself.
     fn fail(&mut self, trouble: &Trouble) {
-        let why = Unknown::new(self.cause(trouble.state), format!("IMDS is not read: {}", trouble.why));
-        self.notices = unknown_notices(&why);
-        for source in [Source::ImdsNotices, Source::ImdsCredentials] {
-            self.publish(Observation::unknown(source, why.clone()));
+        let why = self.why(trouble);
+        let unread = unknown_notices(&why);
+        let read = std::mem::replace(&mut self.notices, unread);
+        if self.fresh.contains(&Read::Spot) {
+            self.notices.spot = read.spot;
+        }
+        if self.fresh.contains(&Read::Rebalance) {
+            self.notices.rebalance = read.rebalance;
+        }
+        if self.fresh.contains(&Read::Maintenance) {
+            self.notices.maintenance = read.maintenance;
+        }
+        if self.fresh.contains(&Read::Autoscaling) {
+            self.notices.autoscaling = read.autoscaling;
+        }
+        if self.fresh.iter().any(|read| read.is_notice()) {
+            self.publish_notices();
+        } else {
+            self.publish(Observation::unknown(Source::ImdsNotices, why.clone()));
+        }
+        if !self.fresh.contains(&Read::Credentials) {
+            self.publish(Observation::unknown(Source::ImdsCredentials, why.clone()));
         }
         if self.answered.is_none() {
             self.publish(Observation::unknown(Source::ImdsInstance, why));
@@ -236,12 +270,14 @@ impl Asker {
         self.publish_health(trouble.state, trouble.why.clone());
     }
 
-    /// Where IMDS is off, or has never answered, this machine does not offer it.
+    /// Where IMDS is off, or has never answered, this machine does not offer it. One request may be lost.
     fn cause(&self, state: ImdsState) -> Cause {
+        let is_silent = matches!(state, ImdsState::NoAnswer | ImdsState::Refused | ImdsState::HopLimit);
         match state {
-            ImdsState::Off | ImdsState::HopLimit => Cause::Unsupported,
-            ImdsState::NoAnswer | ImdsState::Refused if self.answered.is_none() => Cause::Unsupported,
-            ImdsState::NoAnswer => Cause::Stuck,
+            ImdsState::Off => Cause::Unsupported,
+            _ if is_silent && self.answered.is_none() && self.failed < OUTAGE => Cause::Baseline,
+            _ if is_silent && self.answered.is_none() => Cause::Unsupported,
+            ImdsState::NoAnswer | ImdsState::HopLimit => Cause::Stuck,
             ImdsState::Malformed => Cause::Malformed,
             _ => Cause::Failed,
         }

@@ -537,8 +537,11 @@ impl Kept for KeptPod {
         let Pod { claims, containers, owner, wants, unscheduled, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
+        let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
+        let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
         let held = claims.iter().chain(containers.keys()).chain(containers.values()).chain(enis);
-        texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>()))).sum()
+        let held = texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>())));
+        held.sum::<usize>().saturating_add(reasons)
     }
 
     fn without_extra(&self, why: Unknown) -> Self {

@@ -129,7 +129,11 @@ pub fn maintenance(body: &[u8]) -> Result<Vec<Maintenance>, String> {
         Ok(Maintenance {
             id: word("EventId", &event.event_id)?,
             code: word("Code", &event.code)?,
-            active: event.state == "active",
+            active: match event.state.as_str() {
+                "active" => true,
+                "completed" | "canceled" => false,
+                _ => return Err("State: expected active, completed or canceled".to_owned()),
+            },
             not_before: time("NotBefore", &event.not_before)?,
             not_after: not_after.map(|text| time("NotAfter", &text)).transpose()?,
         })

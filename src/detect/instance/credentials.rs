@@ -42,7 +42,7 @@ fn decide(seen: Seen<'_, ImdsCredentials>, credentials: &RoleCredentials, object
         _ if code != "Success" => (Severity::Warning, format!("IMDS refuses the credentials of role {role}: {code}")),
         Some(left) if left.is_negative() || left.is_zero() => {
             let ago = wording::duration(left.unsigned_abs());
-            (Severity::Critical, format!("the credentials of role {role} that IMDS hands out ended {ago} ago"))
+            (Severity::Critical, format!("IMDS hands out credentials of role {role} that expired {ago} ago"))
         }
         Some(left) if left.unsigned_abs() < RENEWED_BEFORE => {
             let left = wording::duration(left.unsigned_abs());

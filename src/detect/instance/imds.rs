@@ -53,7 +53,7 @@ fn unhealthy(
         return Tri::Yes(finding(Severity::Warning, message, None).into());
     }
     is_on_ec2(interfaces, node).map(|shown| {
-        let message = format!("{what}, and has been so since the agent started: {}", imds.value.why);
+        let message = format!("{what}; it has not answered since the agent started: {}", imds.value.why);
         let why = Unknown::new(Cause::Baseline, "whether IMDS answered before the agent started is not known");
         // It may be meant to be so here: a firewall, or a setting of the instance.
         let severity = match imds.value.state {
@@ -67,17 +67,13 @@ fn unhealthy(
 fn what(state: ImdsState) -> Option<&'static str> {
     Some(match state {
         ImdsState::Answers => return None,
-        ImdsState::HopLimit => {
-            "the answers of IMDS do not reach the agent, as its hop limit is lower than the way to the agent is long"
-        }
+        ImdsState::HopLimit => "the hop limit of IMDS is too low for its answers to reach the agent",
         ImdsState::Off => "IMDS is switched off for this instance",
         ImdsState::NoAnswer => "IMDS does not answer",
         ImdsState::Refused => "connections to IMDS are refused",
         ImdsState::Throttled => "IMDS throttles this instance",
         ImdsState::ServerError => "IMDS answers with errors",
-        ImdsState::Proxied => {
-            "a proxy such as kube2iam or kiam stands before IMDS and does not pass on what it answers"
-        }
+        ImdsState::Proxied => "a proxy such as kube2iam or kiam intercepts requests to IMDS",
         ImdsState::Malformed => "another program answers at the address of IMDS",
     })
 }

@@ -35,8 +35,15 @@ impl Detect for FilesystemUnwatched {
         let mut seen: Vec<DevId> = Vec::new();
         for path in [ROOT, POD_LOGS] {
             let Some(mount) = mount_of(mounts.value, path) else { continue };
-            let is_written = ON_DISK.contains(&&*mount.fstype) && !is_read_only(mount);
-            if !is_written || seen.contains(&mount.dev) {
+            if seen.contains(&mount.dev) {
+                continue;
+            }
+            // What is read-only cannot fill up.
+            if is_read_only(mount) {
+                seen.push(mount.dev);
+                continue;
+            }
+            if !ON_DISK.contains(&&*mount.fstype) {
                 continue;
             }
             seen.push(mount.dev);
@@ -131,15 +138,13 @@ fn found(mounts: &Seen<'_, Mounts>, mount: &MountEntry, others: &Known<'_, Other
             }
         }
     };
-    let message =
-        format!("the kubelet does not watch how full {point} is: it does not evict pods before it is full{left}");
+    let message = format!("the kubelet does not watch {point} and does not evict pods when it fills up{left}");
     Raised { severity_unknown: unknown, ..finding(point, severity, message, evidence).into() }
 }
 
 fn full_one(others: &Seen<'_, OtherFilesystems>, usage: &DiskUsage, left: &str) -> Finding {
     let path = &usage.path;
-    let message =
-        format!("the kubelet does not watch how full {path} is: it does not evict pods before it is full; {left}");
+    let message = format!("the kubelet does not watch {path} and does not evict pods when it fills up; {left}");
     finding(path, Severity::Warning, message, vec![says(others, usage)])
 }
 

@@ -197,8 +197,10 @@ impl<'v> Count<'v> {
                 Ok(None) => {}
                 Err(why) => self.unread = self.unread.take().or_else(|| Some(why.clone())),
             }
-            self.requested =
-                self.requested.saturating_add(pod.network.requests.seen().ok().flatten().map_or(0, |n| *n));
+            match pod.network.requests.seen() {
+                Ok(requests) => self.requested = self.requested.saturating_add(requests.copied().unwrap_or_default()),
+                Err(why) => self.unread = self.unread.take().or_else(|| Some(why.clone())),
+            }
             for eni in enis_of(pod) {
                 if eni.is_certain {
                     self.live.insert(eni.id);
@@ -272,6 +274,13 @@ impl<'v> Count<'v> {
     /// ENIs that finished pods may still hold.
     pub fn possible(&self) -> u64 {
         self.departed.saturating_add(self.finished.iter().map(|finished| finished.enis.len() as u64).sum())
+    }
+
+    /// What pods without an annotation request together, those that are being deleted as well: theirs may have been made.
+    fn awaited(&self) -> u64 {
+        let without = self.pods.value.values().filter(|pod| !pod.is_over() && enis_of(pod).is_empty());
+        let requests = without.filter_map(|pod| pod.network.requests.seen().ok().flatten().copied());
+        requests.fold(0, u64::saturating_add)
     }
 
     /// What waiting pods need together.
@@ -379,7 +388,7 @@ impl<'v> Count<'v> {
         let nameless = self.history.released().filter(|(_, one)| one.by > begin && !one.is_certain).count() as u64;
         match rest.len() as u64 {
             0 => Ok(Some((cni, rest))),
-            enis if enis > nameless.saturating_add(self.needed()) => Ok(Some((cni, rest))),
+            enis if enis > nameless.saturating_add(self.awaited()) => Ok(Some((cni, rest))),
             _ => {
                 Err(Unknown::new(Cause::Baseline, "a branch ENI without a pod may be one that is being made for a pod"))
             }

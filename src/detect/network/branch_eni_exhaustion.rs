@@ -110,8 +110,10 @@ fn before_pods_wait(count: &Count<'_>, capacity: u64) -> Tri<Raised> {
 }
 
 fn waiting(count: &Count<'_>, capacity: u64) -> Raised {
-    let served =
-        count.served_by(capacity).map(|by| format!("; what cools down serves them by {by}")).unwrap_or_default();
+    let served = count
+        .served_by(capacity)
+        .map(|by| format!("; ENIs that cool down are free for them by {by}"))
+        .unwrap_or_default();
     let cause = cause(count, capacity);
     let (severity, severity_unknown, words) = match cause {
         Tri::Yes(words) => (Severity::Warning, None, words),

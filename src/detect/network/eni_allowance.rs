@@ -59,7 +59,7 @@ fn decide(statistics: &Paired<'_, EnaStatistics>, name: &String, now: &Part<EnaA
     };
     // What is lost for sure comes first.
     let exceeded: Vec<(&str, &str, u64)> = [
-        ("linklocal", "packets to DNS, IMDS and time (1024 a second for each interface)", by.linklocal),
+        ("linklocal", "DNS, IMDS and time sync (1024 packets a second for each interface)", by.linklocal),
         ("conntrack", "connections that security groups track", by.conntrack),
         ("pps", "packets a second", by.packets),
         ("bw_in", "bandwidth in", by.bandwidth_in),
@@ -86,7 +86,7 @@ fn decide(statistics: &Paired<'_, EnaStatistics>, name: &String, now: &Part<EnaA
         kind: KIND,
         severity,
         object: object(name),
-        message: format!("EC2 {does} of {name} that are above what it allows: {}", which.join(", ")),
+        message: format!("EC2 {does} of {name}, which exceeds its allowance for {}", which.join(", ")),
         evidence: evidence.collect(),
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })

@@ -74,8 +74,11 @@ fn requests(spec: &PodSpec) -> Result<Option<u64>, Unknown> {
 
 fn enis_of(annotation: &str) -> Result<Vec<String>, Unknown> {
     let malformed = |why: &str| Unknown::new(Cause::Malformed, format!("the annotation pod-eni of a pod: {why}"));
-    let list: First<RawEni, MAX_ENIS> =
-        serde_json::from_str(annotation).map_err(|error| malformed(&format!("expected a list of ENIs: {error}")))?;
+    // serde_json's own message quotes what it found, at any length.
+    let list: First<RawEni, MAX_ENIS> = serde_json::from_str(annotation).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        malformed(&format!("expected a list of ENIs (line {line}, column {column})"))
+    })?;
     if list.left_out > 0 {
         let why = format!("the annotation pod-eni of a pod names more than {MAX_ENIS} ENIs");
         return Err(Unknown::new(Cause::TooLarge, why));
