@@ -111,6 +111,11 @@ pub fn files() -> Vec<(String, String)> {
         ("dev/kmsg", "5,1,0,-;Linux version 6.1.141-155.222.amzn2023.x86_64\n6,2,80000001,-;EXT4-fs (nvme1n1): mounted filesystem\n"),
         ("captured/adjtimex.json", "{\"synchronized\":true,\"max_error_us\":1500,\"estimated_error_us\":10}\n"),
         ("captured/statfs.json", STATFS),
+        ("captured/ena.json", "{\"eth0\":{\"bw_in_allowance_exceeded\":0,\"bw_out_allowance_exceeded\":0,\"pps_allowance_exceeded\":0,\"conntrack_allowance_exceeded\":0,\"linklocal_allowance_exceeded\":0,\"total_resets\":0}}\n"),
+        (
+            "proc/net/tcp",
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 18 1 0 100 0 0 10 0\n",
+        ),
     ]
     .map(|(path, text)| (path.to_owned(), text.to_owned()))
     .into();

@@ -42,7 +42,11 @@ fn has(root: &Root, path: &str, address: &str) -> Result<bool, Unknown> {
     let on_line = |line: TextLine<'_>| {
         let (TextLine::Whole(line) | TextLine::Cut(line) | TextLine::TooLong(line)) = line;
         if std::mem::take(&mut is_first) {
-            return true;
+            let text = lossy(line);
+            if !text.contains("local_address") {
+                strange = Some(quote(&text));
+            }
+            return strange.is_none();
         }
         match listener(&lossy(line)) {
             Some(Some(local)) => {
@@ -127,6 +131,15 @@ mod tests {
             .map(|word| format!("{:08X}", u32::from_le_bytes(word.try_into().unwrap())))
             .collect::<String>();
         assert_eq!(format!("{words}:{:04X}", 80), ADDRESSES[1].1);
+    }
+
+    #[test]
+    fn a_table_without_its_headings_is_malformed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("proc/net")).unwrap();
+        fs::write(dir.path().join("proc/net/tcp"), b"\xff\xfe\n").unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(has(&root, "proc/net/tcp", ADDRESSES[0].1).unwrap_err().cause, Cause::Malformed);
     }
 
     proptest! {

@@ -107,12 +107,12 @@ fn unreclaimable(memory: &MemInfo, used: &MemoryUse) -> u64 {
 
 impl Machine<'_> {
     fn used_for(&self) -> Result<&MemoryUse, Unknown> {
-        let missing = || Unknown::new(Cause::Missing, "/proc/meminfo lacks a line that every kernel has");
+        let missing = || Unknown::new(Cause::Unsupported, "/proc/meminfo does not say what memory is used for");
         self.memory.value.used_for.needed(missing)
     }
 
     fn min_free(&self) -> Result<u64, Unknown> {
-        let missing = || Unknown::new(Cause::Missing, "vm.min_free_kbytes was not read");
+        let missing = || Unknown::new(Cause::Unsupported, "the kernel does not show vm.min_free_kbytes");
         Ok(*self.limits.seen()?.value.min_free.needed(missing)?)
     }
 

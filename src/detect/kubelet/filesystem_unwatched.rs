@@ -102,7 +102,7 @@ impl Watched<'_> {
             |usage: Seen<'_, DiskUsage>| if usage.value.dev == dev { Tri::No(usage.no()) } else { Tri::Yes(()) };
         let not_of_images = || {
             self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
-                Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
+                Some(why) => Tri::Unknown(Unknown::new(Cause::Unsupported, why.clone())),
                 None => is_not(imagefs),
             })
         };

@@ -64,7 +64,7 @@ impl<'v> Disks<'v> {
     fn are_two(&self) -> Tri<Seen<'v, DiskUsage>> {
         self.nodefs.ask(|nodefs| {
             self.imagefs.ask(|imagefs| match &imagefs.value.assumed {
-                Some(why) => Tri::Unknown(Unknown::new(Cause::Missing, why.clone())),
+                Some(why) => Tri::Unknown(Unknown::new(Cause::Unsupported, why.clone())),
                 None if imagefs.value.dev == nodefs.value.dev => Tri::No(imagefs.no()),
                 None => Tri::Yes(imagefs),
             })
