@@ -128,7 +128,8 @@ fn silent(watch: &Watch, time: Duration) -> Result<()> {
     let began = Instant::now();
     loop {
         let last = began.elapsed() >= time;
-        let all = watch.findings()?.into_iter().filter(|found| found.confirmed || last && !excused(found));
+        let all = watch.findings()?.into_iter().filter(|found| !is_so_here(found));
+        let all = all.filter(|found| found.confirmed || last && !excused(found));
         let all: Vec<String> = all.map(|found| found.text).collect();
         ensure!(all.is_empty(), "found: {}", all.join("\n"));
         if last {
@@ -136,6 +137,11 @@ fn silent(watch: &Watch, time: Duration) -> Result<()> {
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// What is true of the guest all the time: nothing is reserved for what runs outside the pods.
+fn is_so_here(found: &Found) -> bool {
+    ["EvictionCannotSaveNode", "FilesystemUnwatched", "ThresholdMissing"].iter().any(|kind| found.kind == *kind)
 }
 
 /// What is so for a while, and therefore suspected: pods 2 and 6 leave, step by step; an emulated CPU is soon used up.

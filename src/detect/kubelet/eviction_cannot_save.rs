@@ -194,7 +194,7 @@ impl Machine<'_> {
         };
         Finding {
             kind: KIND,
-            severity: Severity::Warning,
+            severity: Severity::Info,
             object: Object::node(),
             message: format!("memory can run out before the kubelet evicts a pod: {first}; {second}"),
             evidence: self.evidence(pods),
