@@ -7,9 +7,11 @@ pub mod host;
 mod host_reader;
 pub mod imds;
 pub mod kubelet;
+mod task;
 pub mod terminal;
 
 pub use cluster::Cluster;
 pub use ec2::Ec2;
 pub use host::{Host, HostSettings};
 pub use host_reader::HostReader;
+pub use task::Task;

@@ -7,7 +7,6 @@ mod client;
 mod meter;
 mod schedule;
 mod sweep;
-mod task;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +18,7 @@ use tokio::time::sleep;
 
 use super::clock::Clock;
 use super::cluster::mailbox::Mailbox;
+use super::task::Task;
 use crate::facts::{
     Answer, Answers, Cause, Ec2Attached, Ec2Place, Ec2Volume, Inventory, Lookup, NodeTime, Observation, Reading,
     Source, Unknown, VolumeId,
@@ -30,7 +30,6 @@ pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which};
 pub use meter::{DESCRIBE_VOLUMES, Meter, Outcome};
 pub use schedule::turn;
 pub use sweep::{Daily, Hints, Sweep};
-pub use task::Task;
 
 /// An answer that is older says little of what is so now.
 const KEPT: Duration = Duration::from_secs(240);
@@ -95,13 +94,13 @@ pub struct Ec2 {
     clock: Clock,
     lookups: mpsc::UnboundedSender<(Vec<(Lookup, Urgency)>, About)>,
     paused: Arc<Mutex<Option<NodeTime>>>,
-    task: Task,
+    task: Task<Meter>,
 }
 
 impl std::ops::Deref for Ec2 {
-    type Target = Task;
+    type Target = Task<Meter>;
 
-    fn deref(&self) -> &Task {
+    fn deref(&self) -> &Task<Meter> {
         &self.task
     }
 }

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::clock::Clock;
 use super::cluster::mailbox::Mailbox;
+use super::task::Task;
 use crate::facts::{
     Cause, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, ImdsState, LifeCycle, NodeTime, Observation, Part,
     Reading, Source, Unknown,
@@ -44,37 +44,21 @@ pub struct Settings {
 
 /// The collector: a task that ends when this is dropped.
 #[derive(Debug)]
-pub struct ImdsCollector {
-    mailbox: Arc<Mailbox>,
-    meter: Arc<Meter>,
-    _tasks: JoinSet<()>,
-}
+pub struct ImdsCollector(Task<Meter>);
 
 impl ImdsCollector {
     /// Begins to ask.
     #[must_use]
     pub fn start(settings: Settings, clock: Clock) -> Self {
-        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<Meter>::default());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Asker::new(settings, clock, Arc::clone(&mailbox), Arc::clone(&meter)).run());
-        Self { mailbox, meter, _tasks: tasks }
+        Self(Task::start(|mailbox, meter| Asker::new(settings, clock, mailbox, meter).run()))
     }
+}
 
-    /// What came since the last time.
-    #[must_use]
-    pub fn take(&self) -> Vec<Observation> {
-        self.mailbox.take()
-    }
+impl std::ops::Deref for ImdsCollector {
+    type Target = Task<Meter>;
 
-    /// Waits until something came that is worth a cycle.
-    pub async fn news(&self) {
-        self.mailbox.news().await;
-    }
-
-    /// What was asked so far.
-    #[must_use]
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    fn deref(&self) -> &Task<Meter> {
+        &self.0
     }
 }
 
@@ -241,30 +225,24 @@ impl Asker {
     /// What cannot be read now is unknown, and what this round has read counts. Which instance this is does not change by itself.
     fn fail(&mut self, trouble: &Trouble) {
         let why = self.why(trouble);
-        let unread = unknown_notices(&why);
-        let read = std::mem::replace(&mut self.notices, unread);
-        if self.fresh.contains(&Read::Spot) {
-            self.notices.spot = read.spot;
-        }
-        if self.fresh.contains(&Read::Rebalance) {
-            self.notices.rebalance = read.rebalance;
-        }
-        if self.fresh.contains(&Read::Maintenance) {
-            self.notices.maintenance = read.maintenance;
-        }
-        if self.fresh.contains(&Read::Autoscaling) {
-            self.notices.autoscaling = read.autoscaling;
+        let missed: Vec<Read> = Read::ALL.into_iter().filter(|read| !self.fresh.contains(read)).collect();
+        for read in missed {
+            match read {
+                Read::Spot => self.notices.spot = unknown(&why),
+                Read::Rebalance => self.notices.rebalance = unknown(&why),
+                Read::Maintenance => self.notices.maintenance = unknown(&why),
+                Read::Autoscaling => self.notices.autoscaling = unknown(&why),
+                Read::Credentials => self.publish(Observation::unknown(Source::ImdsCredentials, why.clone())),
+                Read::Instance if self.answered.is_none() => {
+                    self.publish(Observation::unknown(Source::ImdsInstance, why.clone()));
+                }
+                Read::Instance | Read::V1 => {}
+            }
         }
         if self.fresh.iter().any(|read| read.is_notice()) {
             self.publish_notices();
         } else {
-            self.publish(Observation::unknown(Source::ImdsNotices, why.clone()));
-        }
-        if !self.fresh.contains(&Read::Credentials) {
-            self.publish(Observation::unknown(Source::ImdsCredentials, why.clone()));
-        }
-        if self.answered.is_none() {
-            self.publish(Observation::unknown(Source::ImdsInstance, why));
+            self.publish(Observation::unknown(Source::ImdsNotices, why));
         }
         self.schedule.failed();
         self.publish_health(trouble.state, trouble.why.clone());

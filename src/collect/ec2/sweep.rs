@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use super::client::{Client, Ec2Error, Which};
 use super::meter::{Meter, Outcome};
-use super::task::Task;
 use crate::collect::clock::Clock;
 use crate::collect::cluster::list_volumes;
 use crate::collect::cluster::mailbox::Mailbox;
+use crate::collect::task::Task;
 use crate::facts::{
     CSI_NAME_TAG, Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, PV_NAME_TAG, Reading, Source, Unknown,
     VolumeId, VolumeSweep, region_of,
@@ -188,7 +188,7 @@ async fn all(client: &Client, which: &Which) -> Result<Found, Ec2Error> {
 
 /// A sweep each day: a task that ends when this is dropped.
 #[derive(Debug)]
-pub struct Daily(Task);
+pub struct Daily(Task<Meter>);
 
 impl Daily {
     /// Sweeps after about this time, and then each day.
@@ -199,9 +199,9 @@ impl Daily {
 }
 
 impl std::ops::Deref for Daily {
-    type Target = Task;
+    type Target = Task<Meter>;
 
-    fn deref(&self) -> &Task {
+    fn deref(&self) -> &Task<Meter> {
         &self.0
     }
 }

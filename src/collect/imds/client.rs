@@ -263,7 +263,7 @@ impl Client {
         while !self.bucket.take(self.clock.now().up, 0) {
             sleep(REFILL).await;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let result = self.exchange(phase, method, path, header).await;
         let outcome = match &result {
             Ok(reply) => match reply.status.as_u16() {
@@ -274,7 +274,7 @@ impl Client {
             Err(failed) if failed.state == ImdsState::NoAnswer => Outcome::Timeout,
             Err(_) => Outcome::NoAnswer,
         };
-        self.meter.count(outcome, begun.elapsed());
+        self.meter.count(outcome, started.elapsed());
         result
     }
 
@@ -285,14 +285,14 @@ impl Client {
         path: &str,
         header: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Reply, Failed> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let stream = timeout(PATIENCE, TcpStream::connect(self.address)).await;
         let stream = stream.map_err(|_| Failed::late(Phase::Connect))?.map_err(|error| cut(&error))?;
-        self.meter.took(Phase::Connect, begun.elapsed());
-        let begun = Instant::now();
+        self.meter.took(Phase::Connect, started.elapsed());
+        let started = Instant::now();
         let answer = timeout(PATIENCE, self.converse(stream, method, path, header)).await;
         let reply = answer.map_err(|_| Failed::late(phase))??;
-        self.meter.took(phase, begun.elapsed());
+        self.meter.took(phase, started.elapsed());
         Ok(reply)
     }
 

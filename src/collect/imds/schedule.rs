@@ -23,7 +23,7 @@ pub enum Read {
 }
 
 impl Read {
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::Instance,
         Self::Spot,
         Self::Rebalance,

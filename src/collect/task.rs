@@ -1,28 +1,27 @@
-//! A task that asks EC2 in the background: its answers wait for the next cycle, and its calls are counted.
+//! A task that asks a provider in the background: its answers wait for the next cycle, and its calls are counted.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::meter::Meter;
-use crate::collect::cluster::mailbox::Mailbox;
+use super::cluster::mailbox::Mailbox;
 use crate::facts::Observation;
 
-/// It ends when this is dropped.
+/// It ends when this is dropped. `M` counts its calls.
 #[derive(Debug)]
-pub struct Task {
+pub struct Task<M> {
     mailbox: Arc<Mailbox>,
-    meter: Arc<Meter>,
+    meter: Arc<M>,
     _tasks: JoinSet<()>,
 }
 
-impl Task {
-    pub(super) fn start<F>(work: impl FnOnce(Arc<Mailbox>, Arc<Meter>) -> F) -> Self
+impl<M: Default> Task<M> {
+    pub(super) fn start<F>(work: impl FnOnce(Arc<Mailbox>, Arc<M>) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<Meter>::default());
+        let (mailbox, meter) = (Arc::<Mailbox>::default(), Arc::<M>::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(work(Arc::clone(&mailbox), Arc::clone(&meter)));
         Self { mailbox, meter, _tasks: tasks }
@@ -41,7 +40,7 @@ impl Task {
 
     /// What was asked so far.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
+    pub fn meter(&self) -> &M {
         &self.meter
     }
 }
