@@ -9,13 +9,13 @@ use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
     Cause, EvictionSignal as Signal, KubeletConfig, Node, NodeCondition, NodeTime, Threshold, Tri, Unknown,
 };
-use crate::finding::{Finding, Headroom, Kind, Object, ObjectType, Severity};
+use crate::finding::{Finding, Headroom, Kind, Severity};
 use crate::view::input::{EffectiveKubeletConfig, Input, Known, Maybe};
 use crate::view::{Seen, sources};
-use crate::wording::{bytes, count, duration};
+use crate::wording::duration;
 
 use super::in_force::{Hardness, in_force};
-use super::signals::Signals;
+use super::signals::{Signals, amount, object};
 
 const KIND: Kind = Kind::EvictionBlind;
 
@@ -51,10 +51,6 @@ impl Detect for EvictionBlind {
             out.nothing(KIND, why);
         }
     }
-}
-
-fn object(signal: Signal) -> Object {
-    Object::new(ObjectType::Signal, signal.name())
 }
 
 /// The condition by which the kubelet reports a signal, and within which time.
@@ -139,13 +135,5 @@ fn finding(
         ),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    }
-}
-
-fn amount(signal: Signal, n: u64) -> String {
-    match signal {
-        s if s.in_bytes() => bytes(n),
-        Signal::Pid => format!("{} process ids", count(n)),
-        _ => format!("{} inodes", count(n)),
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, EvictionSignal as Signal, KubeletConfig, Threshold, Tri, Unknown};
-use crate::finding::{Evidence, Finding, FindingKey, Headroom, Kind, Object, ObjectType, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Headroom, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
-use crate::wording::{self, bytes, count};
+use crate::wording;
 
 use super::forecast::{Crossing, Past, SHORTEST, Sample, Silence, crossing};
 use super::in_force::{Hardness, in_force};
-use super::signals::Signals;
+use super::signals::{Signals, amount, object};
 use super::victims::NamedVictims;
 
 const KIND: Kind = Kind::EvictionForecast;
@@ -69,10 +69,6 @@ impl Detect for EvictionForecast {
             out.nothing(KIND, why);
         }
     }
-}
-
-fn object(signal: Signal) -> Object {
-    Object::new(ObjectType::Signal, signal.name())
 }
 
 fn sooner(a: &Forecast<'_>, b: &Forecast<'_>) -> Ordering {
@@ -225,14 +221,6 @@ fn interval(crossing: &Crossing) -> String {
     match (earliest / 60, latest.div_ceil(60)) {
         (0, to) => format!("less than {to} min"),
         (from, to) => format!("{from} to {to} min"),
-    }
-}
-
-fn amount(signal: Signal, n: u64) -> String {
-    match signal {
-        s if s.in_bytes() => bytes(n),
-        Signal::Pid => format!("{} process ids", count(n)),
-        _ => format!("{} inodes", count(n)),
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, NodeTime, Threshold, Tri};
-use crate::finding::{Finding, Headroom, Kind, Object, ObjectType, Severity};
+use crate::finding::{Finding, Headroom, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
-use crate::wording::{bytes, count, duration};
+use crate::wording::duration;
 
 use super::in_force::Hardness;
-use super::signals::Signals;
+use super::signals::{Signals, amount, object};
 
 const KIND: Kind = Kind::EvictionThresholdMet;
 
@@ -44,10 +44,6 @@ impl Detect for EvictionThresholdMet {
             out.nothing(KIND, &why);
         }
     }
-}
-
-fn object(signal: EvictionSignal) -> Object {
-    Object::new(ObjectType::Signal, signal.name())
 }
 
 /// What is met of a signal's thresholds. That the soft one is met is known without the hard one, and the other way round.
@@ -112,14 +108,6 @@ fn after_grace(
         return format!("this has lasted for its grace period of {}: the kubelet evicts pods", duration(grace));
     }
     format!("the kubelet evicts pods when this lasts for {}", duration(grace))
-}
-
-fn amount(signal: EvictionSignal, n: u64) -> String {
-    match signal {
-        s if s.in_bytes() => bytes(n),
-        EvictionSignal::Pid => format!("{} process ids", count(n)),
-        _ => format!("{} inodes", count(n)),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! FilesystemUnwatched: can a filesystem of the node fill up that the kubelet does not measure?
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, DevId, DiskUsage, MountEntry, Mounts, OtherFilesystems, Tri, Unknown};
+use crate::facts::{Cause, DevId, DiskUsage, MountEntry, Mounts, OtherFilesystems, Tri, Unknown, is_at_or_below};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -78,10 +78,7 @@ fn object(point: &str) -> Object {
 
 /// The mount that holds a path: the last one of those with the longest mount point.
 fn mount_of<'v>(mounts: &'v Mounts, path: &str) -> Option<&'v MountEntry> {
-    let holds = |point: &str| {
-        point == "/" || path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    mounts.values().filter(|mount| holds(&mount.point)).max_by_key(|mount| mount.point.len())
+    mounts.values().filter(|mount| is_at_or_below(path, &mount.point)).max_by_key(|mount| mount.point.len())
 }
 
 fn is_read_only(mount: &MountEntry) -> bool {

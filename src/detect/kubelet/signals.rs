@@ -7,10 +7,10 @@ use crate::facts::{
     Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, No, NodeTime, Part, SourceSet,
     Threshold, Unknown,
 };
-use crate::finding::{Evidence, Headroom};
+use crate::finding::{Evidence, Headroom, Object, ObjectType};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{Seen, Trends, View, sources};
-use crate::wording::bytes;
+use crate::wording::{bytes, count};
 
 use super::in_force::{Hardness, InForce, in_force};
 use EvictionSignal as Signal;
@@ -51,6 +51,20 @@ impl Input for Signals<'_> {
     fn extract(view: &View) -> Result<Signals<'_>, &Unknown> {
         let (memory, cgroups, nodefs, imagefs, limits, load, in_force) = Sources::extract(view)?;
         Ok(Signals { memory, cgroups, nodefs, imagefs, limits, load, in_force, trends: &view.trends })
+    }
+}
+
+/// A signal as the object of a finding.
+pub(super) fn object(signal: Signal) -> Object {
+    Object::new(ObjectType::Signal, signal.name())
+}
+
+/// So much of what a signal counts, in words.
+pub(super) fn amount(signal: Signal, n: u64) -> String {
+    match signal {
+        s if s.in_bytes() => bytes(n),
+        Signal::Pid => format!("{} process ids", count(n)),
+        _ => format!("{} inodes", count(n)),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, ConfigOrigin, DiskUsage, EvictionSignal as Signal, KubeletConfig, Tri, Unknown};
-use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{EffectiveKubeletConfig, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 
 use super::in_force::InForce;
+use super::signals::object;
 
 const KIND: Kind = Kind::ThresholdMissing;
 
@@ -47,10 +48,6 @@ impl Detect for ThresholdMissing {
             out.nothing(KIND, why);
         }
     }
-}
-
-fn object(signal: Signal) -> Object {
-    Object::new(ObjectType::Signal, signal.name())
 }
 
 /// The two filesystems that the kubelet measures.
