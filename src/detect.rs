@@ -168,15 +168,6 @@ pub fn samples(view: &View) -> Vec<(EvictionSignal, NodeTime, u64)> {
     kubelet::signals::samples(view)
 }
 
-/// The pods that the kubelet evicts next for a signal, in its order.
-///
-/// # Errors
-/// Why the order is not known.
-pub fn victims(view: &View, signal: EvictionSignal) -> Result<Vec<String>, Unknown> {
-    let pods = kubelet::victims::next(view, signal)?;
-    Ok(pods.into_iter().map(|pod| pod.name).collect())
-}
-
 /// The types of volumes that these answers have just given, by device.
 #[must_use]
 pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, KnownType)> {

@@ -103,8 +103,9 @@ fn mount_object(mount: &MountEntry, block: Option<&BlockDevices>) -> Object {
 /// The EBS volume that a device is, or the only one that it stands on: a partition has no serial of its own, nor has what device mapper
 /// and md build.
 fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
-    if device.volume.is_some() || (device.disk.is_none() && device.slaves.is_empty()) {
-        return device.volume.clone();
+    let disk = device.disk.as_ref().and_then(|disk| named(block, disk)).unwrap_or(device);
+    if disk.volume.is_some() || disk.slaves.is_empty() {
+        return disk.volume.clone();
     }
     let below = stack::Below::of(&stack::names(block), device);
     match below.here.as_slice() {

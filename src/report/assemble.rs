@@ -8,6 +8,7 @@ use super::{
     KindState, LeftOut, NodeObject, Origin, Quiet, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA,
     State, text, volumes,
 };
+use crate::detect::kubelet::victims::NextVictims;
 use crate::engine::Engine;
 use crate::facts::{BootId, Cause, ConfigOrigin, Node, PodPhase, Source, Unknown};
 use crate::finding::{Coverage, Finding, Kind};
@@ -127,6 +128,7 @@ const VICTIMS_SHOWN: usize = 3;
 
 fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
     let now = engine.now();
+    let mut victims = NextVictims::of(engine.view(), VICTIMS_SHOWN);
     let report = engine.headroom().into_iter().map(|result| {
         let (signal, figures, why) = match result {
             Ok(headroom) => (headroom.signal, Some(headroom), None),
@@ -136,11 +138,8 @@ fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
         let trend = trend.filter_map(|(at, available)| Some((now.since(&at)?.as_secs(), available)));
         let mut reported = ReportedHeadroom { figures, why, trend: trend.collect(), ..ReportedHeadroom::of(signal) };
         if reported.figures.as_ref().is_some_and(|figures| figures.hard.is_some() || figures.soft.is_some()) {
-            match crate::detect::victims(engine.view(), signal) {
-                Ok(mut victims) => {
-                    victims.truncate(VICTIMS_SHOWN);
-                    reported.victims = victims;
-                }
+            match victims.first(signal) {
+                Ok(named) => reported.victims = named,
                 // What no source gives is the same on every node, and stands in the documents.
                 Err(unknown) if unknown.cause == Cause::Unsupported => {}
                 Err(unknown) => reported.victims_unknown = Some(unknown.why),

@@ -1,5 +1,6 @@
 //! SystemPodEvictable: does the kubelet evict a pod of the system before pods of users?
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
@@ -23,9 +24,10 @@ impl Detect for SystemPodEvictable {
     type In = (Required<sources::Pods>, Required<sources::PodCgroups>, Victims<'static>);
 
     fn evaluate((pods, groups, victims): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let order = victims.of(EvictionSignal::Memory);
+        // Most nodes have no such pod, and then nothing is ranked.
+        let order = LazyCell::new(|| victims.of(EvictionSignal::Memory));
         let object = |_: &PodUid, pod: &Arc<Pod>| object(pod);
-        out.each(KIND, &pods, object, |_, pod| decide(&pods, &groups, pod, order.as_deref()));
+        out.each(KIND, &pods, object, |_, pod| decide(&pods, &groups, pod, || order.as_deref()));
     }
 }
 
@@ -34,11 +36,11 @@ fn object(pod: &Pod) -> Object {
 }
 
 /// It uses more memory than it requests, and the kubelet passes over system classes alone.
-fn decide(
+fn decide<'a>(
     pods: &Seen<'_, crate::facts::Pods>,
     groups: &Seen<'_, PodCgroups>,
     pod: &Pod,
-    order: Result<&[Candidate], &Unknown>,
+    order: impl FnOnce() -> Result<&'a [Candidate], &'a Unknown>,
 ) -> Tri<crate::detect::Raised> {
     if !pod.is_of_the_system() || pod.is_critical() || pod.is_over() || pod.deleting.is_some() {
         return Tri::No(pods.no());
@@ -54,7 +56,7 @@ fn decide(
         Err(why) => return Tri::Unknown(why),
     };
     let name = pod.full_name();
-    let place = order.map(|order| order.iter().position(|candidate| candidate.name == name));
+    let place = order().map(|order| order.iter().position(|candidate| candidate.name == name));
     let (severity, unknown, when) = match place {
         Ok(Some(0)) => (Severity::Warning, None, ", and is the next victim"),
         Ok(_) => (Severity::Info, None, ""),

@@ -4,6 +4,7 @@
 //! place, and the pod's own where it has some: the collector takes them as the API server has them.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
 
 use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, SourceSet, Unknown};
 use crate::view::input::{Input, Known, Maybe};
@@ -11,7 +12,7 @@ use crate::view::{View, sources};
 use crate::wording::{bytes, count};
 
 /// What the kubelet ranks pods by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ranking {
     /// Memory, of the machine and of all pods.
     Memory,
@@ -187,9 +188,32 @@ impl Victims<'_> {
     }
 }
 
-/// The next victims for each signal, or why they are not known: for a report.
-pub fn next(view: &View, signal: Signal) -> Result<Vec<Candidate>, Unknown> {
-    Victims::extract(view)?.of(signal)
+/// The names of the next victims by each ranking, or why they are not known: for a report.
+#[derive(Debug)]
+pub struct NextVictims<'v> {
+    view: &'v View,
+    most: usize,
+    by_ranking: BTreeMap<Ranking, Result<Vec<String>, Unknown>>,
+}
+
+impl<'v> NextVictims<'v> {
+    /// At most so many; nothing is ranked before it is asked for.
+    #[must_use]
+    pub fn of(view: &'v View, most: usize) -> Self {
+        Self { view, most, by_ranking: BTreeMap::new() }
+    }
+
+    /// Those of a signal, first the one that goes first. Signals that rank alike are ranked once.
+    ///
+    /// # Errors
+    /// Why the order is not known.
+    pub fn first(&mut self, signal: Signal) -> Result<Vec<String>, Unknown> {
+        let named = self.by_ranking.entry(Ranking::of(signal)).or_insert_with(|| {
+            let order = Victims::extract(self.view)?.of(signal)?;
+            Ok(order.into_iter().take(self.most).map(|pod| pod.name).collect())
+        });
+        named.clone()
+    }
 }
 
 /// A pod as it is ranked for memory.

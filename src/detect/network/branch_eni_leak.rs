@@ -111,9 +111,9 @@ fn awaited() -> Unknown {
 
 fn suspicion(count: &Count<'_>, capacity: u64, longest: &Waiting<'_>) -> Finding {
     let (pod, waited) = (longest.pod.full_name(), wording::duration(longest.waited));
-    let lawful = count.cooldown.as_ref().map_or_else(|_| String::new(), |c| wording::duration(longest_wait(*c)));
+    let explained = count.cooldown.as_ref().map_or_else(|_| String::new(), |c| wording::duration(longest_wait(*c)));
     let message = format!(
-        "pod {pod} has waited {waited} for a branch ENI, longer than a cool-down explains ({lawful}), although there is room: {}; \
+        "pod {pod} has waited {waited} for a branch ENI, longer than a cool-down explains ({explained}), although there is room: {}; \
          the controller has forgotten the pod, counts leaked ENIs, or EC2 refuses it",
         count.words(capacity)
     );

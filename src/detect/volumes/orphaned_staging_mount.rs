@@ -1,5 +1,6 @@
 //! OrphanedStagingMount: is a volume staged that no pod has and that the kubelet has forgotten?
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
@@ -38,7 +39,8 @@ impl Detect for OrphanedStagingMount {
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, node, csi_node, dirs, holders) = input;
-        let dead = DeadDevices::of(&mounts, &block);
+        // Of a healthy node nothing is asked of it.
+        let dead = LazyCell::new(|| DeadDevices::of(&mounts, &block));
         let devices = block.seen().ok().map(|block| block.value);
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();
