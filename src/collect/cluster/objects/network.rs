@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::super::bounded::{AtMost, First};
-use super::{Amounts, ObjectMeta, PodSpec, PodStatus, Raw, short, whole};
+use super::pod::{Amounts, PodSpec, PodStatus, whole};
+use super::{ObjectMeta, Raw, short};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{Cause, CniNode, Part, PodNetwork, SandboxCondition, Unknown};
 

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
+use super::pod::MAX_VOLUMES;
 use super::*;
-use crate::facts::Part;
+use crate::facts::{Part, PodPhase, PodResources};
 
 fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
     serde_json::from_str(json).unwrap()

@@ -1,0 +1,353 @@
+//! Pods: what is kept of each, and what it requests.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::super::bounded::{AtMost, First};
+use super::super::store::Kept;
+use super::{MAX_NAME, Raw, RawCondition, network, short};
+use crate::collect::kubelet::config::parse_quantity;
+use crate::facts::{CONTAINER_ID, Cause, Pod, PodPhase, PodResources, Unknown};
+
+/// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
+pub(super) const MAX_VOLUMES: usize = 256;
+
+pub type RawPod = Raw<PodSpec, PodStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    node_name: Option<String>,
+    priority: Option<i64>,
+    security_context: Option<SecurityContext>,
+    volumes: Option<First<PodVolume, MAX_VOLUMES>>,
+    affinity: Option<Affinity>,
+    pub(super) containers: Option<First<Container, MAX_CONTAINERS>>,
+    init_containers: Option<First<Container, MAX_CONTAINERS>>,
+    resources: Option<ContainerResources>,
+    overhead: Option<Amounts>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Container {
+    name: String,
+    pub(super) resources: Option<ContainerResources>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerResources {
+    pub(super) requests: Option<Amounts>,
+}
+
+/// Amounts of resources, of which memory and branch ENIs are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Amounts {
+    memory: Option<String>,
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    pub(super) pod_eni: Option<String>,
+}
+
+impl Amounts {
+    fn bytes(amounts: Option<&Self>) -> Result<Option<u64>, Unknown> {
+        let memory = amounts.and_then(|amounts| amounts.memory.as_deref());
+        let read = memory.map(parse_quantity).transpose();
+        read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request of memory: {why}")))
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Ended {
+    pub(super) finished_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ContainerState {
+    running: Option<IgnoredAny>,
+    pub(super) terminated: Option<Ended>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SecurityContext {
+    fs_group: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Affinity {
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct NodeSelector {
+    pub(super) node_selector_terms: Option<AtMost<Term, 64>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Term {
+    pub(super) match_fields: Option<AtMost<MatchField, 64>>,
+    pub(super) match_expressions: Option<AtMost<MatchField, 64>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MatchField {
+    pub(super) key: String,
+    pub(super) operator: String,
+    /// Only the first one is read.
+    pub(super) values: Option<First<String, 1>>,
+}
+
+impl Affinity {
+    /// The node that it names, if it names one.
+    fn only_node(self) -> Option<String> {
+        let required = self.node_affinity?.required_during_scheduling_ignored_during_execution?;
+        let terms = required.node_selector_terms?.0.into_iter();
+        let fields = terms.flat_map(|term| term.match_fields.unwrap_or_default().0);
+        let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+        names.next()?.values?.items.into_iter().next().filter(|name| name.len() <= MAX_NAME)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodVolume {
+    name: String,
+    persistent_volume_claim: Option<Claim>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+impl PodVolume {
+    /// The claim that it names, or the one that is made for it under the pod's name and its own.
+    fn claim(self, pod: &str) -> Option<String> {
+        match (self.persistent_volume_claim, self.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name),
+            (None, Some(_)) => Some(format!("{pod}-{}", self.name)),
+            (None, None) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Claim {
+    claim_name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    phase: PodPhase,
+    pub(super) conditions: Option<AtMost<RawCondition, 256>>,
+    pub(super) container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
+    init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
+}
+
+/// A list whose items are all kept.
+pub(super) fn whole<T>(list: Option<&First<T, MAX_CONTAINERS>>) -> Result<&[T], Unknown> {
+    match list {
+        None => Ok(&[]),
+        Some(First { items, left_out: 0 }) => Ok(items),
+        Some(First { .. }) => {
+            let why = format!("what a pod with more than {MAX_CONTAINERS} containers requests is not added up");
+            Err(Unknown::new(Cause::TooLarge, why))
+        }
+    }
+}
+
+/// What a pod requests by the kubelet's sum: containers and sidecars together, or the most that an init container needs beside
+/// the sidecars before it.
+fn pod_resources(spec: &PodSpec, status: &PodStatus) -> Result<PodResources, Unknown> {
+    let of_containers = whole(status.container_statuses.as_ref())?;
+    let of_init_containers = whole(status.init_container_statuses.as_ref())?;
+    let statuses = || of_containers.iter().chain(of_init_containers);
+    let request = |container: &Container| -> Result<u64, Unknown> {
+        let of_status = statuses().find(|status| status.name == container.name);
+        let allocated = Amounts::bytes(of_status.and_then(|status| status.allocated_resources.as_ref()))?;
+        let wanted = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        Ok(allocated.map_or_else(|| Amounts::bytes(wanted), |bytes| Ok(Some(bytes)))?.unwrap_or_default())
+    };
+    let (mut sum, mut sidecars, mut most) = (0u64, 0u64, 0u64);
+    for container in whole(spec.containers.as_ref())? {
+        sum = sum.saturating_add(request(container)?);
+    }
+    for container in whole(spec.init_containers.as_ref())? {
+        let bytes = request(container)?;
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.saturating_add(bytes);
+            most = most.max(sidecars);
+        } else {
+            most = most.max(sidecars.saturating_add(bytes));
+        }
+    }
+    let of_pod = Amounts::bytes(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()))?;
+    let memory = of_pod.unwrap_or_else(|| sum.saturating_add(sidecars).max(most));
+    // Overhead counts only on top of a request.
+    let overhead = if memory > 0 { Amounts::bytes(spec.overhead.as_ref())?.unwrap_or_default() } else { 0 };
+    let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+    Ok(PodResources { memory: memory.saturating_add(overhead), running })
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ContainerStatus {
+    name: String,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+    pub(super) state: Option<ContainerState>,
+    last_state: Option<LastState>,
+    allocated_resources: Option<Amounts>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastState {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Terminated {
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
+}
+
+impl ContainerStatus {
+    /// The beginnings of the ids that it has and had (`containerd://ID`).
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        let last = self.last_state.as_ref().and_then(|last| last.terminated.as_ref()?.container_id.as_deref());
+        let ids = [self.container_id.as_deref(), last].into_iter().flatten();
+        ids.filter_map(|id| id.rsplit_once("://").map_or(id, |(_, id)| id).get(..CONTAINER_ID))
+    }
+}
+
+/// Statuses of this many containers are kept of one pod.
+pub(super) const MAX_CONTAINERS: usize = 32;
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptPod {
+    pub pod: Arc<Pod>,
+    /// Of a mirror: the UID of the Node that owns it.
+    pub mirror_owner: Option<String>,
+    /// What of it is not kept or not believed.
+    pub lacks: Option<Unknown>,
+}
+
+impl Kept for KeptPod {
+    fn namespace(&self) -> &str {
+        &self.pod.namespace
+    }
+
+    fn extra_bytes(&self) -> usize {
+        let Pod { claims, containers, owner, wants, unscheduled, .. } = &*self.pod;
+        let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
+        let enis = network::enis(&self.pod.network);
+        let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
+        let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
+        let held = claims.iter().chain(containers.keys()).chain(containers.values()).chain(enis);
+        let held = texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>())));
+        held.sum::<usize>().saturating_add(reasons)
+    }
+
+    fn without_extra(&self, why: Unknown) -> Self {
+        let pod = Pod {
+            claims: Vec::new(),
+            containers: Default::default(),
+            owner: None,
+            wants: None,
+            unscheduled: None,
+            network: network::without_enis(&self.pod.network, &why),
+            ..Pod::clone(&self.pod)
+        };
+        Self { pod: Arc::new(pod), mirror_owner: self.mirror_owner.clone(), lacks: Some(why) }
+    }
+}
+
+/// What is kept of one pod of many.
+///
+/// # Errors
+/// When it has no name or UID.
+pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
+    let Raw { metadata, spec, status } = raw;
+    metadata.expect_named("Pod")?;
+    let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+    let resources = pod_resources(&spec, &status).into();
+    let network = network::pod_network(&metadata, &spec, &status);
+    let owner = metadata.controller();
+    let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
+    let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
+        Ok(mirror) => (mirror, None),
+        Err(why) => (None, Some(why)),
+    };
+    let First { items: volumes, left_out } = spec.volumes.unwrap_or_default();
+    let (claims, too_long): (Vec<_>, Vec<_>) = volumes
+        .into_iter()
+        .filter_map(|volume| volume.claim(&metadata.name))
+        .partition(|claim: &String| claim.len() <= MAX_NAME);
+    let left_out = left_out.saturating_add(too_long.len());
+    let cut = (left_out > 0).then(|| {
+        let (namespace, name) = (&metadata.namespace, &metadata.name);
+        let why = format!(
+            "pod {namespace}/{name}: {left_out} of its volumes are not kept: more than {MAX_VOLUMES}, or a claim's name of \
+             more than {MAX_NAME} bytes"
+        );
+        Unknown::new(Cause::TooLarge, why)
+    });
+    let (mirror_owner, mirrors) = mirror.unzip();
+    let scheduled = |c: &RawCondition| c.type_ == "PodScheduled" && c.status == "False";
+    let unscheduled = status.conditions.unwrap_or_default().0.into_iter().find(scheduled);
+    let containers = [status.container_statuses, status.init_container_statuses].into_iter().flatten();
+    let ids = |status: ContainerStatus| {
+        let name = short(status.name.clone());
+        status.ids().map(|id| (id.to_owned(), name.clone())).collect::<Vec<_>>()
+    };
+    let containers = containers.flat_map(|first| first.items).take(MAX_CONTAINERS).flat_map(ids).collect();
+    let pod = Pod {
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        mirrors,
+        node,
+        phase: status.phase,
+        created: metadata.creation_timestamp,
+        deleting: metadata.deletion_timestamp,
+        owner,
+        priority: spec.priority.unwrap_or_default(),
+        fs_group: spec.security_context.and_then(|context| context.fs_group),
+        wants: spec.affinity.and_then(Affinity::only_node),
+        claims,
+        containers,
+        unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
+        resources,
+        network,
+    };
+    Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
+}
+
+/// A pod by itself.
+///
+/// # Errors
+/// When it has no name or UID, or a part of it would not be kept.
+pub fn pod_from(raw: RawPod) -> Result<Pod, Unknown> {
+    let KeptPod { pod, lacks, .. } = kept_pod_from(raw)?;
+    lacks.map_or_else(|| Ok(Arc::unwrap_or_clone(pod)), Err)
+}
