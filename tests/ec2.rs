@@ -179,7 +179,7 @@ fn a_throttled_account_is_left_alone() {
         let paused = ec2.paused_until().expect("it pauses").since(&Clock::here().now()).unwrap();
         assert!(paused > Duration::from_secs(290) && paused < Duration::from_secs(601), "{paused:?}");
         ec2.look_up(vec![Lookup::Ec2Volume(id("vol-0000000a"))], about());
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        timeout(PATIENCE, ec2.news()).await.unwrap();
         let said = ec2.take().pop().unwrap();
         assert!(said.why_unknown().unwrap().why.contains("throttled"), "{said:?}");
         assert_eq!((fake.calls().len(), ec2.meter().total()), (1, 1), "one attempt, and then none");
@@ -253,7 +253,6 @@ fn a_node_that_is_no_instance_asks_nothing() {
         ec2.look_up(vec![Lookup::Ec2Attached], About { place: Err(why.clone()), agents: None });
         timeout(PATIENCE, ec2.news()).await.unwrap();
         assert_eq!(ec2.take()[0].why_unknown(), Some(&why));
-        tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(fake.calls().len(), 0);
     });
 }

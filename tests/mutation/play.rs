@@ -179,7 +179,8 @@ impl Played {
             }
             let before = standing(engine);
             run(&mut engine.clone(), steps, |number, engine, step| {
-                for (key, wrong, what) in self.compare(from + number, engine, step, (target, change), &before) {
+                let wrong = self.compare(from + number, engine, step, (target, change), &before);
+                for (key, wrong, what) in wrong.into_iter().filter(|(key, ..)| !falls_back(key.0, target)) {
                     let example = || {
                         let (at, from) = (self.second(from + number), self.second(*from));
                         format!(
@@ -194,6 +195,18 @@ impl Played {
             });
         }
         found.into_iter().map(|((kind, wrong), example)| Failure { kind, wrong, example }).collect()
+    }
+
+    /// Whether the unchanged run has not confirmed this at its step of this number, under a more exact name either.
+    fn is_new(&self, key: &Key, number: usize) -> bool {
+        if self.confirmed.get(key).is_some_and(|first| *first <= number) {
+            return false;
+        }
+        let at = &self.steps[number].0;
+        let is_soon = |first: usize| self.steps[first].0.since(at).is_none_or(|wait| wait <= NAMED_WITHIN);
+        let is_named = |((kind, _), first): (&Key, &usize)| *kind == key.0 && is_soon(*first);
+        let is_exact = key.1 != Object::node() && !matches!(key.1.id.as_str(), "unknown" | "kubepods");
+        is_exact || !self.confirmed.iter().any(is_named)
     }
 
     fn compare(
@@ -215,7 +228,7 @@ impl Played {
                 Some(as_is) if before.get(key).is_some_and(|was| was > severity && as_is >= was) => {
                     wrong.push((key.clone(), Wrong::Milder, String::new()));
                 }
-                None if self.confirmed.get(key).is_none_or(|first| *first > number) => {
+                None if self.is_new(key, number) => {
                     wrong.push((key.clone(), Wrong::New, String::new()));
                 }
                 _ => {}
@@ -261,6 +274,15 @@ impl Played {
         }
         wrong
     }
+}
+
+/// While the source that would name the object is missing, it is "unknown" or the node, and there is no wait for that source.
+const NAMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where the kubelet does not answer, its command line and files decide, as in the profiles that do not ask it
+/// (docs/profiles.md): whether it was restarted since a file changed no other source shows.
+fn falls_back(kind: Kind, target: &Target) -> bool {
+    kind == Kind::EvictionThresholdMet && target.set() == SourceSet::one(Source::KubeletConfigz)
 }
 
 fn is_not_evaluated_for(engine: &Engine, (kind, object): &Key) -> bool {

@@ -54,9 +54,11 @@ impl Detect for FilesystemUnwatched {
         match others.seen() {
             Ok(others) => {
                 for usage in others.value.values().filter(|usage| !seen.contains(&usage.dev)) {
-                    let full = match nearly_full(usage) {
-                        Some(left) => Tri::Yes(left),
-                        None => Tri::No(others.no()),
+                    let full = match (nearly_full(usage), unseen_mount(mounts.value, usage)) {
+                        (None, _) => Tri::No(others.no()),
+                        // Its mount may be read-only.
+                        (Some(_), Some(why)) => Tri::Unknown(why),
+                        (Some(left), None) => Tri::Yes(left),
                     };
                     let decision =
                         full.and(|| watched.misses(usage.dev)).map(|(left, ())| full_one(&others, usage, &left));
@@ -79,6 +81,12 @@ fn object(point: &str) -> Object {
 /// The mount that holds a path: the last one of those with the longest mount point.
 fn mount_of<'v>(mounts: &'v Mounts, path: &str) -> Option<&'v MountEntry> {
     mounts.values().filter(|mount| is_at_or_below(path, &mount.point)).max_by_key(|mount| mount.point.len())
+}
+
+/// Why the mount of a filesystem is not seen, where the table lacks entries.
+fn unseen_mount(mounts: &Mounts, usage: &DiskUsage) -> Option<Unknown> {
+    let is_seen = mounts.values().any(|mount| mount.dev == usage.dev);
+    mounts.incomplete().filter(|_| !is_seen).cloned()
 }
 
 fn is_read_only(mount: &MountEntry) -> bool {

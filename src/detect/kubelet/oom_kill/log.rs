@@ -100,7 +100,12 @@ impl Sources<'_> {
             let pod = group.and_then(pod_uid_of);
             let id = same.or_else(|| pod.as_ref().map(|pod| format!("pod/{pod}")));
             let Some(id) = id else {
-                rest.push(unnamed);
+                if unnamed.in_group {
+                    rest.push(unnamed);
+                } else {
+                    // "Out of memory": no group's limit, so no group's counters explain it.
+                    add(found, "node".to_owned(), Kills { level: Some(CgroupLevel::Node), ..of(unnamed) });
+                }
                 continue;
             };
             let mut kills = of(unnamed);
@@ -119,13 +124,8 @@ impl Sources<'_> {
         }
         for unnamed in rest {
             let mut kills = of(unnamed);
-            if unnamed.in_group {
-                kills.place = Some("under a control group's limit that is not known".to_owned());
-            } else {
-                kills.level = Some(CgroupLevel::Node);
-            }
-            let id = if unnamed.in_group { "unknown" } else { "node" };
-            add(found, id.to_owned(), kills);
+            kills.place = Some("under a control group's limit that is not known".to_owned());
+            add(found, "unknown".to_owned(), kills);
         }
     }
 
