@@ -32,7 +32,7 @@ const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
 ];
 
-/// What is read by itself at first where only the kernel's word that the mount table changed asks for it: most of what is mounted on
+/// What is read by itself at first where only the kernel's notice of a changed mount table asks for it: most of what is mounted on
 /// a node is of pods, and no block device carries it.
 const MOUNTS: SourceSet = SourceSet::one(Source::Mounts);
 

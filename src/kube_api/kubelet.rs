@@ -139,7 +139,7 @@ impl KubeletApi {
         };
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
         let mut config = config.map_err(|error| unusable(&chain(&error)))?;
-        // Without any the operating system's authorities would count, and those sign for everybody.
+        // Without any the operating system's authorities would count, and those sign for every server.
         if config.root_cert.as_ref().is_none_or(Vec::is_empty) {
             return Err(unusable("ca.crt has no certificate"));
         }

@@ -85,7 +85,7 @@ struct Victim {
 
 /// What is known of the kills under one limit.
 struct Kills {
-    /// Whose limit it was; absent where no source tells.
+    /// Which group's limit it was; absent where no source shows it.
     level: Option<CgroupLevel>,
     /// Why another level, which would be more severe, is possible.
     level_unknown: Option<Unknown>,

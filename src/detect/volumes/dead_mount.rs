@@ -188,7 +188,7 @@ fn finding(
     }
 }
 
-/// A device by the EBS volume that it is, where it tells one.
+/// A device by the EBS volume that it is, where it shows one.
 fn carried(device: &BlockDevice) -> &str {
     device.volume.as_ref().map_or(&device.name, VolumeId::as_str)
 }
@@ -241,7 +241,7 @@ impl<'v> DeadDevices<'v> {
     }
 }
 
-/// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.
+/// The volume id that the kubelet wrote beside the mount: the device that had it is gone.
 fn recorded_volume(dirs: &KubeletDirs, path: &VolumePath) -> Option<VolumeId> {
     let data = match path {
         VolumePath::Staging { handle_hash, .. } => dirs.staging.get(handle_hash)?.data.as_ref()?,

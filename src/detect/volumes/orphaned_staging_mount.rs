@@ -111,7 +111,7 @@ fn is_staging(mount: &MountEntry) -> bool {
 }
 
 fn kubelet(node: &Known<'_, Node>, settings: &Settings, mount: &MountEntry) -> Fact<KubeletHas> {
-    // A name of this form has no handle: which of those in use it is cannot be told.
+    // A name of this form has no handle: which of the volumes in use it is cannot be known.
     if matches!(mount.volume, Some(VolumePath::LegacyStaging { .. })) {
         return Ok(KubeletHas::NeverSays);
     }

@@ -138,7 +138,7 @@ impl Beside<'_> {
     }
 
     /// On which side of the controller the requests wait, by what EBS itself says of its queue. Only a page of the same time
-    /// can tell.
+    /// shows that.
     fn side(&self, device: &BlockDevice) -> Option<(&'static str, Evidence)> {
         self.pages.evidence(|both| {
             let pages = both.now;
