@@ -214,7 +214,7 @@ impl Schedule {
             granted.push(lookup);
         }
         if !granted.is_empty() {
-            // All that was asked about one source is answered in one look: an answer replaces the one before.
+            // All that was asked about one source is answered in one read: an answer replaces the one before.
             let of_host = granted.iter().map(Lookup::source).filter(|source| source.provider() == Provider::Host);
             let sources: SourceSet = of_host.collect();
             let known: BTreeSet<Lookup> = granted.iter().cloned().collect();

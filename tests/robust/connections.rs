@@ -300,14 +300,14 @@ fn check_asks_the_agent_by_its_socket_whatever_has_the_port() {
             report["origin"] == "agent"
         });
         let note = report["notes"][0].as_str().unwrap();
-        assert!(note.starts_with(&format!("looked: by the agent at {own}/agent.sock, ")), "{note}");
+        assert!(note.starts_with(&format!("checked: by the agent at {own}/agent.sock, ")), "{note}");
         let mode = fs::symlink_metadata(state.path().join("agent.sock")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         agent.signal(signal);
         agent.end_within(LONG);
     }
     let report = check(state.path(), &listen);
-    assert_eq!(report["origin"], "look");
+    assert_eq!(report["origin"], "check");
     assert!(report["notes"][0].as_str().unwrap().contains("no agent runs here (nothing listens on "));
 }
 
@@ -337,7 +337,7 @@ fn a_socket_that_is_not_roots_is_not_asked() {
         }
     });
     let report = check(state.path(), "127.0.0.1:9");
-    assert_eq!((&report["origin"], &report["agent_trouble"]), (&"look".into(), &Value::Null));
+    assert_eq!((&report["origin"], &report["agent_trouble"]), (&"check".into(), &Value::Null));
     let note = report["notes"][0].as_str().unwrap();
     assert!(note.contains("runs as user 65534 and is not asked"), "{note}");
 }

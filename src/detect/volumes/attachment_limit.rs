@@ -154,7 +154,10 @@ fn room(
         // Whose they are is not known: what fits cannot be reckoned before they are gone.
         strays => {
             let volumes = wording::of(strays.into(), "EBS volume is", "EBS volumes are");
-            Err(Unknown::new(Cause::Incomplete, format!("{volumes} here that nothing asks for")))
+            Err(Unknown::new(
+                Cause::Incomplete,
+                format!("{volumes} here that neither Kubernetes nor this machine uses"),
+            ))
         }
     }
 }

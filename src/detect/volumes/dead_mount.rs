@@ -132,7 +132,7 @@ fn finding(
     let says = match fate {
         Fate::Gone => format!("there is no block device {number}"),
         Fate::StandsOnGone { gone, .. } => {
-            format!("{number} stands on {}, and there is no such block device", gone.join(", "))
+            format!("{number} is built on {}, and there is no such block device", gone.join(", "))
         }
         Fate::GivenUp(disk) => format!("{disk} has size 0: the kernel gave it up"),
         Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
@@ -161,12 +161,12 @@ fn finding(
         Fate::Gone => format!("{what} disappeared while still mounted"),
         Fate::StandsOnGone { gone, of } if gone.len() < *of => {
             format!(
-                "{what} stands on {of} disks, of which {} {} gone",
+                "{what} is built on {of} disks, of which {} {} gone",
                 gone.join(", "),
                 if gone.len() == 1 { "is" } else { "are" }
             )
         }
-        Fate::StandsOnGone { gone, .. } => format!("{what} stands on {}, which is gone", gone.join(", ")),
+        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which is gone", gone.join(", ")),
         Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
             format!(

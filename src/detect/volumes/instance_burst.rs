@@ -180,8 +180,8 @@ impl BurstAllowance {
 
     fn fact(&self) -> String {
         format!(
-            "all EBS volumes together were given {} over the last {}; of the promise {:.0} % is left at most, by what we saw of \
-             the last day (time below the baseline is not counted back: EC2 does not say how it is)",
+            "all EBS volumes together were given {} over the last {}; of the promised burst at most {:.0} % is left, as measured over \
+             the last day (time below the baseline is not added back, as EC2 does not document how it is)",
             self.by.words(self.rate),
             wording::duration(self.over),
             (100.0 * self.left).ceil()

@@ -177,5 +177,5 @@ fn finding(
 fn recorded(dirs: Seen<'_, KubeletDirs>, mount: &MountEntry) -> Option<Evidence> {
     let Some(VolumePath::Staging { handle_hash, .. }) = &mount.volume else { return None };
     let data = dirs.value.staging.get(handle_hash)?.data.as_ref()?;
-    Some(dirs.says(format!("vol_data.json beside it says {}", data.handle)))
+    Some(dirs.says(format!("the vol_data.json next to it names {}", data.handle)))
 }

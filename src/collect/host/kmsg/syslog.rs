@@ -56,7 +56,7 @@ impl News {
 }
 
 impl Syslog {
-    /// What was said since the last look, or all that is left.
+    /// What was said since the previous sample, or all that is left.
     pub(super) fn news(&mut self) -> Result<News, Unknown> {
         self.news_by(klogctl)
     }

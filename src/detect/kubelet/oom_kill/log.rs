@@ -113,7 +113,7 @@ impl Sources<'_> {
             return;
         }
         if behind {
-            let why = "processes were killed, under which limit the pods' counters may tell, which are read next";
+            let why = "processes were killed; the pods' counters, which are read next, may show under which limit";
             unclear.push(("node".to_owned(), Unknown::new(Cause::Stale, why)));
             return;
         }
