@@ -9,8 +9,8 @@ mod imds_connection;
 mod kube_connection;
 mod kubelet_connection;
 pub mod landlock;
+pub mod local_check;
 pub mod lock;
-pub mod look;
 pub mod process;
 mod publish;
 pub mod schedule;
@@ -244,7 +244,7 @@ impl Agent {
         let engine = Engine::new(config.detect.clone(), clock.now(), memory).with_interval(config.interval);
         let findings = engine.entries().count();
         if findings > 0 {
-            info!(findings, "what was confirmed before the restart stands until it is evaluated");
+            info!(findings, "what was confirmed before the restart stays until it is evaluated");
         }
         let mut api = KubeConnection::open(config, clock).await;
         if config.publish_status {

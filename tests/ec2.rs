@@ -112,7 +112,7 @@ fn what_is_attached_here_is_asked_by_one_filter_in_one_signed_call() {
         assert_eq!(first.tags.iter().collect::<Vec<_>>(), [(&"CSIVolumeName".to_owned(), &"pvc-1".to_owned())]);
         assert_eq!(first.created.unwrap().to_string(), "2026-01-02T03:04:05Z");
         assert_eq!((first.state, first.iops, first.throughput), (Ec2VolumeState::InUse, Some(3000), Some(125)));
-        assert_eq!(value.volumes.get(&id("vol-0000000b")).unwrap().tags.len(), 0, "what is nobody's business");
+        assert_eq!(value.volumes.get(&id("vol-0000000b")).unwrap().tags.len(), 0, "what is private");
         let last = value.volumes.get(&id("vol-0000000d")).unwrap();
         assert_eq!((last.volume_type.as_str(), last.size_gib), ("io2", 500));
         let calls = fake.calls();
@@ -444,7 +444,7 @@ fn a_sweep_that_is_refused_says_so_and_stops() {
     let ended = program(&arguments, false).end_within(LONG);
     ended.expect_code(3);
     assert!(ended.stderr.contains("give the agent a role"), "{}", ended.stderr);
-    assert_eq!(fake.calls().len(), 1, "nothing is sent that nobody signed");
+    assert_eq!(fake.calls().len(), 1, "no unsigned request is sent");
 }
 
 #[test]

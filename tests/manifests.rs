@@ -48,7 +48,7 @@ fn patches(component: &str) -> Vec<Value> {
     } else {
         &["apiVersion", "kind", "patches"]
     };
-    assert_eq!(keys, brings, "{name}: what else it brings is not looked at here");
+    assert_eq!(keys, brings, "{name}: what else it adds is not checked here");
     let patches = file["patches"].as_array().unwrap();
     let one = |patch: &Value| {
         assert_eq!(patch["target"], json!({"kind": "DaemonSet", "name": "barnacle"}), "{name}");
@@ -173,7 +173,7 @@ fn nothing_is_opened_by_a_component() {
     all().iter().for_each(|(name, value)| walk(value, name, &mut wrong));
     assert!(wrong.is_empty(), "{wrong:#?}");
     walk(&json!({"spec": {"hostPID": true}}), "test", &mut wrong);
-    assert_eq!(wrong, ["test/spec/hostPID: true"], "the table is looked at");
+    assert_eq!(wrong, ["test/spec/hostPID: true"], "the table is checked");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn what_is_mounted_is_typed_named_and_read_only() {
             let (volume, at) = (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap());
             let host = volumes.remove(volume).unwrap_or_else(|| panic!("{name} mounts {volume}, which it has not"));
             assert_eq!(mount["readOnly"] == true, host != STATE, "{name}: {at}");
-            assert_eq!(at.trim_start_matches("/host"), host, "{name}: the host's path is told by ours");
+            assert_eq!(at.trim_start_matches("/host"), host, "{name}: the container's path stands for the host's");
             // A copy of the host's mounts below it would hold volumes busy.
             let follows = mount["mountPropagation"] == "HostToContainer";
             assert_eq!(follows, ["plugins", "pods"].contains(&volume), "{name}: {at}");

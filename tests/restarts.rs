@@ -146,7 +146,7 @@ fn what_was_mended_while_the_agent_was_away_is_over_in_minutes() {
     agent.world.edit(&[Edit::File(MOUNTS.into(), b"29 1 259:1 / / rw - xfs /dev/nvme0n1p1 rw\n".to_vec())]);
     agent.restart(105);
     agent.passes(110..=280);
-    assert_eq!(agent.condition().status, "True", "what looks for it may need its time");
+    assert_eq!(agent.condition().status, "True", "the detector may need time");
     agent.passes(290..=400);
     assert_eq!((agent.state(), agent.condition().status.as_str()), (None, "False"));
     assert_eq!(agent.actions(), ["Confirmed", "Resolved"]);

@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// How long the agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A report of an agent that is older than this is not used: an agent looks every 10 s, or every minute at most.
+/// A report of an agent that is older than this is not used: an agent collects every 10 s, or every minute at most.
 const MAX_REPORT_AGE: SignedDuration = SignedDuration::from_secs(120);
 
 /// Why no report of an agent is used, and what that says of the agent.
@@ -30,7 +30,7 @@ pub enum NoReport {
     #[error("no agent runs here (nothing listens on {})", .0.display())]
     NothingListens(PathBuf),
     /// Its owner alone may use the socket.
-    #[error("the agent's socket {} may be used by root alone: permission denied", .0.display())]
+    #[error("the agent's socket {} may be used by root only: permission denied", .0.display())]
     Denied(PathBuf),
     /// Any process could listen there.
     #[error("what listens on {} runs as user {} and is not asked: an agent's socket is root's or this user's own", .0.display(), .1)]
@@ -45,8 +45,8 @@ pub enum NoReport {
         PATIENCE.as_secs()
     )]
     Silent(PathBuf),
-    /// The agent answers, and has not looked for long.
-    #[error("the agent at {} answers, but its last look is {} old: it may be hung", .0.display(), .1)]
+    /// The agent answers, and has collected nothing for long.
+    #[error("the agent at {} answers, but its report is {} old: it may be hung", .0.display(), .1)]
     Stale(PathBuf, String),
     /// Something answered, and it was no report.
     #[error("no report of an agent came from {}: {}", .0.display(), .1)]
@@ -94,8 +94,8 @@ pub async fn ask(path: &Path, boot: BootId) -> Result<Report, NoReport> {
     if Timestamp::now().duration_since(report.at) > MAX_REPORT_AGE {
         return Err(NoReport::Stale(path.to_owned(), text::duration(age)));
     }
-    let looked = format!("by the agent at {}, {} ago", path.display(), text::duration(age));
-    report.notes.insert(0, Note::new(About::Look, looked));
+    let checked = format!("by the agent at {}, {} ago", path.display(), text::duration(age));
+    report.notes.insert(0, Note::new(About::Check, checked));
     Ok(report)
 }
 

@@ -1,4 +1,4 @@
-//! `barnacle cluster`: what only the cluster can show, by one replica that looks at no node.
+//! `barnacle cluster`: what only the cluster can show, by one replica that reads no node's own files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +96,7 @@ fn swept(daily: &Daily) -> Ec2Figures {
     Ec2Figures { calls_total: calls_total.into(), paused: false }
 }
 
-/// Of the cluster: what is said of a node is left out, as none was looked at.
+/// Of the cluster: what concerns a node is left out, as none was read.
 fn report(engine: &Engine, api: &Api, sweeps: bool) -> Report {
     let mut report = Report::of(engine, Origin::Cluster);
     report.node = format!("the cluster at {}", api.server);

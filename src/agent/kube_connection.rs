@@ -99,7 +99,7 @@ impl KubeConnection {
         any
     }
 
-    /// Waits for the words that a single look cannot do without, or for what it asked; no longer than this.
+    /// Waits for the answers that a single check cannot do without, or for what it asked; no longer than this.
     pub async fn settle(&mut self, patience: Duration) -> Vec<Observation> {
         let mut seen = self.take();
         let State::Open { .. } = &self.state else { return seen };
@@ -131,7 +131,7 @@ impl KubeConnection {
         }
     }
 
-    /// From now on what is found is published as well; a look alone publishes nothing.
+    /// From now on what is found is published as well; a check publishes nothing.
     pub fn publish_from(&mut self, memory: PublishedEvents, now: NodeTime) {
         if let State::Open { api, publisher, .. } = &mut self.state {
             *publisher = Some(Box::new(StatusPublisher::new(api, memory, now)));
@@ -172,7 +172,7 @@ impl KubeConnection {
     pub fn note(&self) -> Note {
         let text = match &self.state {
             State::Open { api, .. } => format!("as {} at {}", api.node, api.server),
-            State::None => "not asked, this machine alone was looked at (give --kubeconfig)".to_owned(),
+            State::None => "not asked, only this machine was checked (give --kubeconfig)".to_owned(),
             State::Broken { error, .. } => format!("not asked: {error}"),
         };
         Note::new(About::Cluster, text)

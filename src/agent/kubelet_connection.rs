@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::facts::{NodeTime, Observation};
 use crate::kube_api::ServiceAccount;
 
-/// How long a look waits for an answer: a little longer than a request may take.
+/// How long a check waits for an answer: a little longer than a request may take.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// The kubelet's API as the agent has it.

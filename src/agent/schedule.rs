@@ -32,7 +32,7 @@ const TOGETHER: [SourceSet; 2] = [
     SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
 ];
 
-/// What is read by itself at first where only the kernel's word that the mount table changed asks for it: most of what is mounted on
+/// What is read by itself at first where only the kernel's notice of a changed mount table asks for it: most of what is mounted on
 /// a node is of pods, and no block device carries it.
 const MOUNTS: SourceSet = SourceSet::one(Source::Mounts);
 
@@ -214,7 +214,7 @@ impl Schedule {
             granted.push(lookup);
         }
         if !granted.is_empty() {
-            // All that was asked about one source is answered in one look: an answer replaces the one before.
+            // All that was asked about one source is answered in one read: an answer replaces the one before.
             let of_host = granted.iter().map(Lookup::source).filter(|source| source.provider() == Provider::Host);
             let sources: SourceSet = of_host.collect();
             let known: BTreeSet<Lookup> = granted.iter().cloned().collect();

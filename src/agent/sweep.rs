@@ -58,8 +58,8 @@ fn no_region(cluster: bool) -> String {
         false => "no cluster was asked for it, as the setting kubernetes is off",
     };
     format!(
-        "the region is not known: neither --region nor AWS_REGION says it, and {cluster}. Give --kubeconfig FILE, which also \
-         shows the volumes that the cluster still has, or --region REGION alone, where no volume is called this cluster's"
+        "the region is not known: neither --region nor AWS_REGION is set, and {cluster}. Give --kubeconfig FILE, which also \
+         shows the volumes that the cluster still has, or only --region REGION: then no volume is listed as this cluster's"
     )
 }
 

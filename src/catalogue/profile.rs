@@ -107,7 +107,7 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
             &[Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
         (false, Source::XfsProbe) => {
-            Visibility::Partial("of xfs, the kubelet's own filesystem alone is asked", &[Kind::FilesystemError])
+            Visibility::Partial("of xfs, only the kubelet's own filesystem is probed", &[Kind::FilesystemError])
         }
         (false, _) => Visibility::Hidden,
     }

@@ -1,4 +1,4 @@
-//! `barnacle check`: what is wrong here, in one look.
+//! `barnacle check`: what is wrong on this machine, once.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::agent::{ask, look, process};
+use crate::agent::{ask, local_check, process};
 use crate::config::{Config, Setting, parse_duration};
 use crate::facts::BootId;
 use crate::finding::Kind;
@@ -21,23 +21,23 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
     let only = Arg::new("only").long("only").value_name("KIND").action(ArgAction::Append).value_delimiter(',');
     let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
-    let names = PossibleValuesParser::new(Origin::Look.kinds().map(Kind::name));
+    let names = PossibleValuesParser::new(Origin::Check.kinds().map(Kind::name));
     Command::new("check")
         .about("Report what is wrong on this machine")
         .long_about(
             "Report what is wrong on this machine.\n\n\
              Asks the agent that runs here, by the socket in its state directory (without --state-dir: plugins/barnacle in the \
-             kubelet's directory), what it knows; where none runs, or with settings given here, looks itself, and says which of the two. \
-             One look takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
+             kubelet's directory), what it knows; where none runs, or with settings given here, checks this machine itself, and says which of the two. \
+             One check takes a second sample, within 2 s, where that confirms a suspicion. It cannot take rates and cannot confirm what must last \
              longer: use --for.\n\n\
              Exit codes:\n  \
              0  all that applies to this machine was evaluated, and nothing above info was found\n  \
              1  a warning, or a suspicion of one, and nothing critical\n  \
              2  something critical\n  \
              3  neither, and something that applies to this machine was not evaluated (with --only: any kind that was named), the \
-             agent that runs here does not answer or has not looked for 2 minutes, or check could not do what was asked\n  \
+             agent that runs here does not answer or has not reported for 2 minutes, or check could not do what was asked\n  \
              64 wrong usage\n\
-             What this machine, profile or single look does not have does not count. With --format npd: 0 nothing, 1 problem, \
+             What this machine, profile or single check does not have does not count. With --format npd: 0 nothing, 1 problem, \
              2 suspected or not evaluated.",
         )
         .arg(format.value_parser(["table", "json", "npd"]).help("output format"))
@@ -47,7 +47,7 @@ pub(super) fn command() -> Command {
         .arg(flag("ascii", "ASCII output only"))
 }
 
-/// Whether this look is to be another one than the agent's. The environment is the agent's as well, as in its container, and
+/// Whether settings given here ask for a report other than the agent's. The environment is the agent's as well, as in its container, and
 /// its state directory says which agent is asked.
 fn has_own_settings(arguments: &ArgMatches) -> bool {
     let mut about_the_node =
@@ -66,10 +66,10 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let long = arguments.get_one::<Duration>("for").copied();
-    let boot = look::live_boot(config);
-    let own_look = reason_for_own_look(arguments, boot, long);
+    let boot = local_check::live_boot(config);
+    let own_check = reason_for_own_check(arguments, boot, long);
     let mut report =
-        runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_look, boot.unwrap_or_default()))?;
+        runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_check, boot.unwrap_or_default()))?;
     if !kinds.is_empty() {
         report.keep_only(&kinds);
     }
@@ -86,7 +86,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
 }
 
 /// Why the agent is not asked, if it is not.
-fn reason_for_own_look(arguments: &ArgMatches, boot: Option<BootId>, long: Option<Duration>) -> Option<&'static str> {
+fn reason_for_own_check(arguments: &ArgMatches, boot: Option<BootId>, long: Option<Duration>) -> Option<&'static str> {
     match () {
         () if long.is_some() => Some("with --for"),
         () if arguments.get_flag("no-agent") => Some("with --no-agent"),
@@ -97,17 +97,17 @@ fn reason_for_own_look(arguments: &ArgMatches, boot: Option<BootId>, long: Optio
     }
 }
 
-async fn obtain(config: &Config, long: Duration, own_look: Option<&str>, boot: BootId) -> anyhow::Result<Report> {
-    let (why, is_hung) = match own_look {
+async fn obtain(config: &Config, long: Duration, own_check: Option<&str>, boot: BootId) -> anyhow::Result<Report> {
+    let (why, is_hung) = match own_check {
         Some(why) => (format!("the agent was not asked, {why}"), false),
         None => match ask::ask(&ask::socket_path(config), boot).await {
             Ok(report) => return Ok(report),
             Err(why) => (why.to_string(), why.is_hung()),
         },
     };
-    let mut report = look::report(config, long).await?;
+    let mut report = local_check::report(config, long).await?;
     report.agent_trouble = is_hung.then(|| why.clone());
-    report.notes.insert(0, Note::new(About::Look, format!("by check itself: {why}")));
+    report.notes.insert(0, Note::new(About::Check, format!("by check itself: {why}")));
     Ok(report)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 
-use crate::agent::look;
+use crate::agent::local_check;
 use crate::agent::stop::Stop;
 use crate::config::{Config, parse_duration};
 use crate::recording::{End, Writer};
@@ -44,7 +44,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     };
     let mut writer = Writer::new(file).with_context(|| format!("{name} cannot be written"))?;
     let (mut trouble, mut last) = (None, None);
-    let look = look::look(config, long, |at, seen| {
+    let recorded = local_check::run(config, long, |at, seen| {
         last = Some(at);
         if trouble.is_none() {
             trouble = writer.step(at, seen).err();
@@ -54,7 +54,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let signal = runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         tokio::select! {
-            looked = look => looked.map(|_| None),
+            ended = recorded => ended.map(|_| None),
             signal = stop.which() => Ok(Some(signal.to_owned())),
         }
     })?;

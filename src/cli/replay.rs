@@ -69,7 +69,7 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     }
     let trouble = trouble.map(|error| cut_off(name, &error, steps, begun.zip(engine.as_ref().map(Engine::now))));
     let Some(engine) = engine else {
-        let empty = || format!("{name} holds no step: record ended before it had looked once");
+        let empty = || format!("{name} holds no step: record ended before its first sample");
         return Err(anyhow::anyhow!(trouble.unwrap_or_else(empty)).into());
     };
     if let Some(end) = reader.end() {

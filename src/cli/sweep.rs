@@ -15,11 +15,11 @@ pub(super) fn command() -> Command {
             "List the account's volumes of one region that are attached nowhere, in three groups: ours (tagged as this \
              cluster's, and no PersistentVolume has them), likely another owner's, and of an unknown owner; what each \
              costs a month, about; and how much of each type the account has, beside the quota that counts it.\n\n\
-             Needs --kubeconfig FILE (to list PersistentVolumes; without it nothing can be called ours) and \
+             Needs --kubeconfig FILE (to list PersistentVolumes; without it no volume is listed as ours) and \
              credentials of AWS with ec2:DescribeVolumes: in the environment, of a profile with keys or a role, or the \
              machine's own (of SSO: eval \"$(aws configure export-credentials --format env)\"). Exit code: 0 listed, 3 \
-             could not look, 64 wrong usage. It only reads, one page a second, and never more than \
-             that: a person who knows what is on a volume decides what becomes of it.",
+             could not list, 64 wrong usage. It only reads, at most one page a second: \
+             a person who knows what is on a volume decides whether it is deleted.",
         )
         .arg(format.value_parser(["table", "json"]).help("output format"))
         .arg(region.help("the region (default: that of the cluster's volumes)"))

@@ -63,7 +63,7 @@ const TOP: &[Key<Config>] = &[
         Config,
         "metrics-listen",
         "metrics-listen",
-        "a second address, for metrics and health alone",
+        "a second address, for metrics and health only",
         "an address and port, such as 10.0.0.7:9918, or nothing",
         |config| config.metrics_listen.map(|a| a.to_string()).unwrap_or_default(),
         |config, text| optional(text, address).map(|address| config.metrics_listen = address)
@@ -87,7 +87,7 @@ const TOP: &[Key<Config>] = &[
         Config,
         "host-root",
         "host-root",
-        "directory that stands for /",
+        "directory that is read in place of /",
         "a path",
         |config| config.host_root.clone(),
         |config, text| match text {
@@ -101,7 +101,7 @@ const TOP: &[Key<Config>] = &[
     optional_path!(
         "host-sys",
         "host-sys",
-        "directory that stands for /sys, except /sys/fs/cgroup: in a container its own (default: below host-root)",
+        "directory that is read in place of /sys, except /sys/fs/cgroup: in a container its own (default: below host-root)",
         host_sys
     ),
     value!(
@@ -123,14 +123,14 @@ const TOP: &[Key<Config>] = &[
         Config,
         "probe-xfs",
         "probe-xfs",
-        "whether xfs filesystems in the kubelet's directories are asked by one statx a minute: only this, or the kernel's log, shows a shutdown",
+        "probe each xfs filesystem in the kubelet's directories with one statx a minute: only this, or the kernel's log, shows a shutdown",
         probe_xfs
     ),
     switch!(
         Config,
         "nvme-stats",
         "nvme-stats",
-        "whether Amazon's NVMe controllers are asked each 10 s for the statistics of their volumes, by an admin command that reads: root on a machine may, a container only if it is privileged",
+        "read the statistics of EBS volumes from their NVMe controllers every 10 s, by a read-only admin command: needs root on the machine, or a privileged container",
         nvme_stats
     ),
     value!(
@@ -175,14 +175,14 @@ const KUBERNETES: &[Key<Config>] = &[
         Config,
         "kubernetes",
         "enabled",
-        "whether the API server is used, where there is a kubeconfig or a pod's service account",
+        "use the API server, where there is a kubeconfig or a pod's service account",
         kubernetes
     ),
     switch!(
         Config,
         "publish-status",
         "publish-status",
-        "whether findings are written to the API server, as events and conditions",
+        "write findings to the API server, as events and conditions",
         publish_status
     ),
     optional_path!(
@@ -232,7 +232,7 @@ const EC2: &[Key<Config>] = &[
         Config,
         "ec2",
         "enabled",
-        "whether EC2 is asked (DescribeVolumes, with a filter) where something here gives a reason: needs a role that allows it",
+        "ask EC2 (DescribeVolumes, with a filter) where a finding on this node needs it: needs an IAM role that allows it",
         ec2
     ),
     value!(
@@ -240,7 +240,7 @@ const EC2: &[Key<Config>] = &[
         "ec2-endpoint",
         "endpoint",
         "address that is asked in EC2's place: an interface endpoint, or a test",
-        "an address such as https://ec2.eu-west-1.example, http:// on this machine alone, or nothing",
+        "an address such as https://ec2.eu-west-1.example, http:// only on this machine, or nothing",
         |config| config.ec2_endpoint.clone().unwrap_or_default(),
         |config, text| optional(text, endpoint).map(|endpoint| config.ec2_endpoint = endpoint)
     ),
@@ -268,7 +268,7 @@ const IMDS: &[Key<Config>] = &[
         Config,
         "imds",
         "enabled",
-        "whether the metadata service of the instance (IMDSv2) is asked: at most one request in 2 s on a spot instance, and in 10 s on others; the DaemonSet switches it on",
+        "ask the instance metadata service (IMDSv2): at most one request in 2 s on a spot instance, and in 10 s on others; the DaemonSet switches it on",
         imds
     ),
     value!(
@@ -284,7 +284,7 @@ const IMDS: &[Key<Config>] = &[
         Config,
         "imds-probe-v1",
         "probe-v1",
-        "whether one request without a token is sent at the start and each day, to see whether IMDSv1 is allowed; CloudWatch counts it in MetadataNoToken or MetadataNoTokenRejected",
+        "send one request without a token at the start and each day, to see whether IMDSv1 is allowed; CloudWatch counts it in MetadataNoToken or MetadataNoTokenRejected",
         imds_probe_v1
     ),
 ];
@@ -342,7 +342,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     match uri.scheme_str() {
         Some("https") if uri.host().is_some_and(|host| !host.is_empty()) => {}
         Some("http") if local => {}
-        Some("http") => return Err("http is for this machine alone".to_owned()),
+        Some("http") => return Err("http is allowed only on this machine".to_owned()),
         _ => return Err("it has no https:// and host".to_owned()),
     }
     let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));

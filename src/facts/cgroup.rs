@@ -327,7 +327,7 @@ pub enum LimitHit<'a> {
     Pod,
     /// None in the pod: it is only the victim.
     Above,
-    /// cgroup v1 does not tell.
+    /// cgroup v1 does not show it.
     Unknown,
 }
 

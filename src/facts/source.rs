@@ -349,7 +349,7 @@ impl Lookup {
 impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MountHolders(dev) => write!(f, "who else has device {dev} mounted"),
+            Self::MountHolders(dev) => write!(f, "which other mount namespaces have device {dev}"),
             Self::PodCgroups => f.write_str("the pods' control groups"),
             Self::VolumeAttachment(name) => write!(f, "VolumeAttachment {name}"),
             Self::PersistentVolume(name) => write!(f, "PersistentVolume {name}"),

@@ -128,7 +128,7 @@ fn expect_verified(config: &Config) -> Result<(), ApiError> {
         return refused("credentials are not sent over plain HTTP");
     }
     let local = server.host().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
-    if local { Ok(()) } else { refused("plain HTTP is for this machine alone (kubectl proxy)") }
+    if local { Ok(()) } else { refused("plain HTTP is allowed only on this machine (kubectl proxy)") }
 }
 
 /// A token is one line: kube would not survive another.
@@ -209,6 +209,6 @@ mod tests {
     fn plain_http_is_for_a_local_proxy_without_credentials() {
         assert_eq!(refused("http://127.0.0.1:8001", |_| {}), None);
         assert_eq!(refused("http://[::1]:8001", |_| {}), None);
-        assert!(refused("http://proxy.example:8001", |_| {}).unwrap().contains("this machine alone"));
+        assert!(refused("http://proxy.example:8001", |_| {}).unwrap().contains("only on this machine"));
     }
 }

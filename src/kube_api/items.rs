@@ -116,7 +116,7 @@ impl Items {
             Place::Item => self.keep_of_item(byte),
             Place::List | Place::Between => {
                 if self.rest.len() >= MAX_REST_BYTES {
-                    let why = format!("{name}: a list with more than {MAX_REST_BYTES} bytes beside its items");
+                    let why = format!("{name}: a list with more than {MAX_REST_BYTES} bytes outside its items");
                     return Err(ApiError::new(Cause::TooLarge, why));
                 }
                 self.rest.push(byte);

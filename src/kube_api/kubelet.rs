@@ -139,7 +139,7 @@ impl KubeletApi {
         };
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
         let mut config = config.map_err(|error| unusable(&chain(&error)))?;
-        // Without any the operating system's authorities would count, and those sign for everybody.
+        // Without any the operating system's authorities would count, and those sign for every server.
         if config.root_cert.as_ref().is_none_or(Vec::is_empty) {
             return Err(unusable("ca.crt has no certificate"));
         }
@@ -190,8 +190,8 @@ fn refusal(name: &str, status: u16, text: &str) -> ApiError {
         401 => (Cause::Denied, " (the kubelet does not accept tokens: authentication.webhook.enabled is false there)"),
         403 => (
             Cause::Denied,
-            " (expected the right nodes/configz, which kubelets know from Kubernetes 1.33 on. An earlier one wants \
-             nodes/proxy, which runs commands in every pod and is never asked for: there the files count alone)",
+            " (expected the permission nodes/configz, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
+             nodes/proxy, which runs commands in every pod and barnacle never has it: there only the files are used)",
         ),
         404 => (Cause::Unsupported, " (this kubelet serves no /configz: enableDebuggingHandlers is false there)"),
         _ => (Cause::Failed, ""),

@@ -21,7 +21,7 @@ pub enum Completeness {
     Full,
     /// Not, as nothing gave a reason to ask for what it needs.
     NotAsked,
-    /// Not, or not wholly, for want of something that this machine, this profile or a single look does not have.
+    /// Not, or not wholly, for want of something that this machine, this profile or a single check does not have.
     NotApplicable,
     /// Not, or not wholly, although its sources should be here.
     Lacking,
@@ -76,7 +76,7 @@ pub struct Unmet<'a> {
     pub partly: Vec<Kind>,
     /// Whether it counts here: [`Coverage::Lacking`].
     pub counts: bool,
-    /// Whether it is something that this machine, this profile or this look does not have, and not something that could not
+    /// Whether it is something that this machine, this profile or this check does not have, and not something that could not
     /// be read.
     pub absent: bool,
     /// The class of the reason and since when, where a source says it.
@@ -137,7 +137,7 @@ impl Report {
         let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
         let findings: Vec<_> = self.findings.iter().filter(|finding| wanted(finding.kind)).collect();
         if asked.is_empty() && findings.is_empty() && self.saw_nothing() {
-            return "could not look: nothing could be read".to_owned();
+            return "check failed: nothing could be read".to_owned();
         }
         let all = self.kinds.iter().filter(|row| wanted(row.kind)).count();
         let lacking = self.lacking(asked);
@@ -265,7 +265,7 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     }
 }
 
-/// Whether all that is missing to evaluate this kind is something that this machine, profile or single look does not have.
+/// Whether all that is missing to evaluate this kind is something that this machine, profile or single check does not have.
 pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
     let view = engine.view();
     let Some(detector) = detect::of_kind(kind) else { return false };
@@ -294,7 +294,7 @@ pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
     detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
 }
 
-/// Whether an unknown source is something that this machine, this profile or a single look does not have.
+/// Whether an unknown source is something that this machine, this profile or a single check does not have.
 pub(super) fn is_absent_here(view: &View, source: Source, why: &Unknown) -> bool {
     Here::of(view).excuses(Some(source), why)
 }
@@ -330,7 +330,7 @@ impl Here {
         let is_there = |unknown: Option<&Unknown>| unknown.is_none_or(|why| !is_absent(why.cause));
         let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::NoKubelet);
         let mounted = view.mounts.known().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
-        // A look for a Node expects its kubelet here; a directory that may not be read is there.
+        // A check for a Node expects its kubelet here; a directory that may not be read is there.
         let shown =
             [Source::PodCgroups, Source::KubeletDirs, Source::Node].map(|source| is_there(view.unknown(source)));
         Self { has_kubelet: configured || mounted || shown.contains(&true) }
@@ -340,7 +340,7 @@ impl Here {
     ///
     /// | reason | counts |
     /// |---|---|
-    /// | the kernel or this profile does not offer it; a setting is off; it was not asked; one look has one sample | no |
+    /// | the kernel or this profile does not offer it; a setting is off; it was not asked; one check has one sample | no |
     /// | a component of the DaemonSet would show it (kernel log, EBS statistics, kubelet's directories, images, holders) | no |
     /// | the connection tracking module is not loaded | no |
     /// | the kubelet's groups, directories and images are not there, and nothing shows that a kubelet is | no |
@@ -382,7 +382,7 @@ mod tests {
             (Cause::NotAsked, Some(Source::Ec2Attached), "EC2 was not asked", false, false),
             (Cause::Unsupported, Some(Source::Ec2Attached), "the setting ec2 is off", false, false),
             (Cause::Baseline, Some(Source::CpuTimes), "needs two samples", false, false),
-            (Cause::Baseline, None, "nvme1n1 is new since the last look", false, false),
+            (Cause::Baseline, None, "nvme1n1 is new since the previous sample", false, false),
             (Cause::Denied, Some(Source::KernelLog), "/dev/kmsg: permission denied", true, true),
             (Cause::Missing, Some(Source::Mounts), "a path (the component kmsg) chosen by a pod", true, true),
             (Cause::Missing, Some(Source::Conntrack), "the module is not loaded", false, false),
@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn an_agent_that_may_be_hung_is_not_nothing() {
         let mut report = samples::healthy();
-        let why = "the agent at 127.0.0.1:9917 answers, but its last look is 5m old: it may be hung";
+        let why = "the agent at 127.0.0.1:9917 answers, but its report is 5m old: it may be hung";
         report.agent_trouble = Some(why.into());
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
         assert_eq!(report.outcome_words(&[]), format!("nothing found, but {why}"));
@@ -469,16 +469,16 @@ mod tests {
     fn only_a_kind_and_what_it_reads_remain() {
         let mut report = samples::unreadable();
         report.notes.push("cluster: not asked".to_owned().into());
-        report.notes.push("looked: once".to_owned().into());
+        report.notes.push("checked: once".to_owned().into());
         report.keep_only(&[Kind::OomKill]);
         assert_eq!(report.kinds.len(), 1);
         assert!(report.headroom.is_empty() && report.node_object.is_none() && report.volumes.is_empty());
         let unknown: Vec<_> = report.unknown.iter().map(|unknown| unknown.source).collect();
         assert_eq!(unknown, [Source::PodCgroups, Source::Cgroups, Source::KernelLog]);
         // It names pods by what the cluster says of them.
-        assert_eq!(report.notes, ["cluster: not asked", "looked: once"].map(|note| Note::from(note.to_owned())));
+        assert_eq!(report.notes, ["cluster: not asked", "checked: once"].map(|note| Note::from(note.to_owned())));
         report.keep_only(&[Kind::ConntrackPressure]);
-        assert_eq!(report.notes, [Note::from("looked: once".to_owned())]);
+        assert_eq!(report.notes, [Note::from("checked: once".to_owned())]);
         assert!(report.seen.is_empty(), "{:?}", report.seen);
         assert!(report.ages.keys().all(|source| detect::reads(Kind::OomKill).has(*source)));
     }
@@ -515,7 +515,7 @@ mod tests {
         let style = super::super::table::Style { color: false, width: 0, ascii: false };
         let text = super::super::table::write(&report, style, &[]);
         let not_evaluated = "Not evaluated\n– nodefs: /var/lib: permission denied (so not EvictionThresholdMet)\n";
-        let absent = "not in this profile or look\n\
+        let absent = "not in this profile or check\n\
                       i pod-cgroups: no kubepods group (so not EvictionThresholdMet; not wholly PidExhaustion)\n";
         assert!(text.contains(not_evaluated) && text.contains(absent), "{text}");
     }

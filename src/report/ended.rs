@@ -27,7 +27,7 @@ pub fn statement(kind: Kind) -> Option<&'static str> {
         Kind::CredentialRotationFailed => "has credentials that are renewed in time",
         Kind::EniAllowanceExceeded => "is not above an allowance any more",
         Kind::PodIdentityAgentDown => "is listening again, or is not meant to run here",
-        Kind::ImdsV1Allowed => "is answering requests with a token alone",
+        Kind::ImdsV1Allowed => "is answering only requests with a token",
         Kind::SpotInterruption => "is not to be taken back by EC2 any more",
         Kind::AsgTermination => "is to stay in its Auto Scaling group or out of it",
         Kind::RebootLoop => "has booted less often within the window",

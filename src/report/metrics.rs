@@ -1,4 +1,4 @@
-//! Prometheus: the report as metric families, made anew for each scrape, so that a series goes with its object.
+//! Prometheus: the report as metric families, made for each scrape, so that a series goes with its object.
 //!
 //! Counters are there from the start. A gauge that is zero is absent: that a kind was evaluated is said by `barnacle_check_state`.
 

@@ -15,12 +15,12 @@ use crate::finding::{Evidence, FindingKey, Headroom, Kind, Object, Severity};
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
 
-/// Everything that one look, or the agent at this moment, has to say. This is the documented JSON form.
+/// Everything that one check, or the agent at this moment, has found. This is the documented JSON form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`]
     pub version: u32,
-    /// Version of barnacle that looked.
+    /// Version of barnacle that made it.
     pub barnacle: String,
     /// The node, by the name it gives itself.
     pub node: String,
@@ -50,9 +50,9 @@ pub struct Report {
     /// What EBS itself counts of each volume, where that is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<ReportedVolume>,
-    /// How each kind stands, so that a healthy report says what it looked at.
+    /// The state of each kind, so that a healthy report shows what was evaluated.
     pub kinds: Vec<KindState>,
-    /// What a reader must know about how it was looked.
+    /// What a reader must know about how the report was made.
     pub notes: Vec<Note>,
     /// What was seen, in numbers.
     pub seen: BTreeMap<String, u64>,
@@ -72,11 +72,11 @@ pub struct Report {
 pub enum Origin {
     /// The agent that runs on this node.
     Agent,
-    /// One look by the command itself.
-    Look,
+    /// One check by the command itself.
+    Check,
     /// A recording.
     Replay,
-    /// `barnacle cluster`, which looks at no node.
+    /// `barnacle cluster`, which reads no node's own files.
     Cluster,
 }
 
@@ -203,7 +203,7 @@ pub struct ReportedUnknown {
     pub cause: Cause,
     /// The reason, with the file or call.
     pub why: String,
-    /// Whether it is something that this machine, this profile or a single look does not have. What is there and could not
+    /// Whether it is something that this machine, this profile or a single check does not have. What is there and could not
     /// be read is never that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
@@ -269,7 +269,7 @@ pub struct KindState {
     /// The source that this reason is of, if it is one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// Whether all that was missing is something that this machine, this profile or a single look does not have.
+    /// Whether all that was missing is something that this machine, this profile or a single check does not have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_applicable: bool,
     /// Objects omitted (limit reached).

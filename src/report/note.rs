@@ -9,8 +9,8 @@ use crate::facts::{Provider, Source, SourceSet};
 /// What a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Who looked, and why the agent did not.
-    Look,
+    /// Who made the report, and why not the agent.
+    Check,
     /// Whether the Node that was named is this machine.
     Node,
     /// Whose time it is.
@@ -27,13 +27,13 @@ pub enum About {
 
 impl About {
     const ALL: [Self; 7] =
-        [Self::Look, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2, Self::Addresses];
+        [Self::Check, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2, Self::Addresses];
 
     /// The word before the colon.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Look => "looked",
+            Self::Check => "checked",
             Self::Node => "node",
             Self::Time => "time",
             Self::Thresholds => "thresholds",
@@ -43,11 +43,11 @@ impl About {
         }
     }
 
-    /// The sources that it is about; none where it is about the look itself.
+    /// The sources that it is about; none where it is about the check itself.
     #[must_use]
     pub fn sources(self) -> Option<SourceSet> {
         match self {
-            Self::Look | Self::Node | Self::Time | Self::Addresses => None,
+            Self::Check | Self::Node | Self::Time | Self::Addresses => None,
             Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig, Source::KubeletConfigz])),
             Self::Cluster => Some(SourceSet::of_provider(Provider::Api)),
             Self::Ec2 => Some(SourceSet::of_provider(Provider::Ec2)),
@@ -55,7 +55,7 @@ impl About {
     }
 }
 
-/// One note. In JSON it is a text, `looked: …`.
+/// One note. In JSON it is a text, `checked: …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Note {
@@ -91,7 +91,7 @@ impl From<String> for Note {
             let about = About::ALL.into_iter().find(|about| about.name() == name)?;
             Some(Self::new(about, rest))
         });
-        known.unwrap_or_else(|| Self::new(About::Look, text))
+        known.unwrap_or_else(|| Self::new(About::Check, text))
     }
 }
 
@@ -105,6 +105,6 @@ mod tests {
             let note = Note::new(about, "as it: is");
             assert_eq!(Note::from(note.to_string()), note);
         }
-        assert_eq!(Note::from("fleet: of seven".to_owned()).about, About::Look);
+        assert_eq!(Note::from("fleet: of seven".to_owned()).about, About::Check);
     }
 }

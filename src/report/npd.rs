@@ -22,7 +22,7 @@ pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
     let worst = problems.iter().rev().max_by_key(|finding| (finding.stands_alone(), finding.severity));
     let (line, code) = match (report.outcome(only), worst, suspected.first()) {
         (Outcome::Critical | Outcome::Warning, Some(worst), _) => (problem(worst, alone), 1),
-        // Neither well nor proved: more than one look would show.
+        // Neither healthy nor confirmed: more than one check would show.
         (Outcome::Suspected, _, Some(f)) => {
             (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2)
         }
@@ -52,7 +52,7 @@ fn not_evaluated(report: &Report, wanted: impl Fn(Kind) -> bool) -> String {
             let why = row.why.as_deref().unwrap_or("it needs two samples");
             format!("{} of {} kinds not evaluated: {why}", lacking.len(), kinds.len())
         }
-        None => "could not look: nothing could be read".to_owned(),
+        None => "check failed: nothing could be read".to_owned(),
     }
 }
 

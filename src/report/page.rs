@@ -131,7 +131,7 @@ fn add(out: &mut String, words: fmt::Arguments<'_>) {
 fn header(out: &mut String, report: &Report) {
     let origin = match report.origin {
         Origin::Agent => "by the agent that runs here",
-        Origin::Look => "one look by the command",
+        Origin::Check => "one check by the command",
         Origin::Replay => "from a recording",
         Origin::Cluster => "by the one that watches the cluster",
     };
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn only_the_page_of_an_agent_renews_itself() {
         assert!(html(&samples::healthy()).contains("http-equiv=\"refresh\""));
-        for origin in [Origin::Look, Origin::Replay] {
+        for origin in [Origin::Check, Origin::Replay] {
             let page = html(&Report { origin, ..samples::sick() });
             assert!(!page.contains("refresh") && !page.contains("<script") && page.contains(STILL_POLICY));
         }

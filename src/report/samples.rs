@@ -233,7 +233,7 @@ pub fn throttled_volume(device: &str) -> ReportedVolume {
 /// One look of an ordinary user: little is seen, and there is nothing to compare with.
 pub fn unreadable() -> Report {
     let mut report = healthy();
-    report.origin = Origin::Look;
+    report.origin = Origin::Check;
     report.node = "laptop".into();
     let denied = "/proc/1/mountinfo: permission denied (EACCES): only root may read the host's mount table";
     let empty = "/sys/fs/cgroup: the kubelet's kubepods group is not there";

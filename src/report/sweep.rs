@@ -21,9 +21,9 @@ const PRICES: &str = "costs are by the list of us-east-1 (size, provisioned IOPS
 pub struct SweepReport {
     /// [`SCHEMA`]
     pub version: u32,
-    /// When it was looked.
+    /// When it was listed.
     pub at: Timestamp,
-    /// The region, the only one that was looked at.
+    /// The region, the only one that was listed.
     pub region: String,
     /// What this cluster is called in tags, where that is known.
     pub cluster: Option<String>,
@@ -134,10 +134,10 @@ impl SweepReport {
         group(&mut out, &format!("Ours{whose}: no PersistentVolume of this cluster has them"), owned);
         group(
             &mut out,
-            "Likely another owner's: check the other clusters, and who sets such tags",
+            "Likely another owner's: check the other clusters, and which tool sets such tags",
             Ok(&self.likely_other_owner),
         );
-        group(&mut out, "Unknown owner: no tag says whose they are", Ok(&self.unknown_owner));
+        group(&mut out, "Unknown owner: no tag names an owner", Ok(&self.unknown_owner));
         let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
         if !left_out.is_empty() {
             out.push_str("\nLeft out\n");
@@ -307,9 +307,9 @@ mod tests {
             "Ours (prod): no PersistentVolume of this cluster has them",
             "  vol-00000001              100 GiB gp3            8.00 USD/month  made 2026-01-02  claim shop/data-db-0, cluster prod",
             "  together 1 volume, 100 GiB, about 8.00 USD a month",
-            "Likely another owner's: check the other clusters, and who sets such tags",
+            "Likely another owner's: check the other clusters, and which tool sets such tags",
             "made for PersistentVolume pvc-2",
-            "Unknown owner: no tag says whose they are",
+            "Unknown owner: no tag names an owner",
             "      1  of etcd or the control plane",
             "  io2              1       2.00 TiB  10 % of 20 TiB  L-09BD8365  Storage for Provisioned IOPS SSD (io2) volumes, in TiB",
             "by the list of us-east-1",

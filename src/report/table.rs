@@ -312,14 +312,14 @@ impl Table<'_> {
                 format!("{clear} of {all} clear, {not_evaluated} not or only partly evaluated")
             }
         };
-        let mut looked = self.looked_at(area);
-        if looked.is_empty() {
-            looked = clear.iter().map(|row| row.kind.name()).collect::<Vec<_>>().join(", ");
+        let mut evaluated = self.evaluated(area);
+        if evaluated.is_empty() {
+            evaluated = clear.iter().map(|row| row.kind.name()).collect::<Vec<_>>().join(", ");
         }
-        self.item(Mark::Ok, "", &format!("{looked}: {body}"));
+        self.item(Mark::Ok, "", &format!("{evaluated}: {body}"));
     }
 
-    fn looked_at(&self, area: Area) -> String {
+    fn evaluated(&self, area: Area) -> String {
         let nouns: &[(&str, &str)] = match area {
             Area::Volumes => &[
                 ("volume-mounts", "volume mount"),
@@ -334,7 +334,7 @@ impl Table<'_> {
         seen.collect::<Vec<_>>().join(", ")
     }
 
-    /// What was not evaluated or read, each reason once: first what counts, then what this machine or look does not have.
+    /// What was not evaluated or read, each reason once: first what counts, then what this machine or check does not have.
     fn not_evaluated(&mut self) {
         let report = self.report;
         let kinds: Vec<&KindState> = report.kinds.iter().filter(|row| self.wants(row.kind)).collect();
@@ -365,12 +365,12 @@ impl Table<'_> {
         let unasked: Vec<_> =
             kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();
         if waiting > 0 || !others.is_empty() || !unasked.is_empty() {
-            self.heading("Not on this machine, or not in this profile or look");
+            self.heading("Not on this machine, or not in this profile or check");
         }
         if waiting > 0 {
             let compare = if waiting == 1 { "compares" } else { "compare" };
             let hint = match report.origin {
-                Origin::Look => "use --for 30s",
+                Origin::Check => "use --for 30s",
                 Origin::Agent | Origin::Cluster => "the agent has just started",
                 Origin::Replay => "the recording has not shown two yet",
             };
@@ -456,12 +456,12 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_node_is_short_and_says_what_was_looked_at() {
+    fn a_healthy_node_is_short_and_shows_what_was_evaluated() {
         let text = shown(&samples::healthy(), 120);
         assert!(text.starts_with("barnacle 0.1.0 · ip-10-0-93-17"), "{text}");
         let kinds = Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == Area::Volumes).count();
-        let looked = format!("√ 3 volume mounts, 4 block devices, 1 live filesystem: {kinds} kinds clear\n");
-        assert!(text.contains(&looked), "{text}");
+        let evaluated = format!("√ 3 volume mounts, 4 block devices, 1 live filesystem: {kinds} kinds clear\n");
+        assert!(text.contains(&evaluated), "{text}");
         assert!(text.ends_with("\n√ nothing found\n"), "{text}");
         assert!(!text.contains('?'), "nothing is unknown: {text}");
     }
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_reads_nothing_gives_each_reason_once() {
+    fn a_check_that_reads_nothing_gives_each_reason_once() {
         let text = shown(&samples::unreadable(), 80);
         assert!(text.contains("i 4 kinds compare two samples: use --for 30s"), "{text}");
         assert!(
@@ -502,7 +502,7 @@ mod tests {
         );
         assert!(!text.contains('?'), "nothing is suspected: {text}");
         assert_eq!(text.matches("/proc/1/mountinfo: permission denied").count(), 1, "{text}");
-        assert!(shown(&samples::nothing(), 80).ends_with("– could not look: nothing could be read\n"));
+        assert!(shown(&samples::nothing(), 80).ends_with("– check failed: nothing could be read\n"));
     }
 
     #[test]

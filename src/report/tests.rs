@@ -15,7 +15,7 @@ fn what_nothing_gave_a_reason_to_ask_for_is_not_missed() {
         wall: Timestamp::UNIX_EPOCH,
     };
     let engine = Engine::new(crate::detect::Settings::default(), now, crate::ledger::LedgerState::default());
-    let report = Report::of(&engine, Origin::Look);
+    let report = Report::of(&engine, Origin::Check);
     let row = |kind| report.kinds.iter().find(|row| row.kind == kind).unwrap();
     let unasked = row(Kind::UntaggedVolume);
     assert_eq!((unasked.state, unasked.not_evaluated, unasked.not_run), (State::NotAsked, false, false));

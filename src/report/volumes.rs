@@ -30,7 +30,7 @@ pub struct ReportedVolume {
     /// Time of demand above the instance's limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_instance: Option<Exceeded>,
-    /// No longer than this took 99 of 100 reads since the last look, in microseconds.
+    /// No longer than this took 99 of 100 reads since the previous sample, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_p99_us: Option<u64>,
     /// The same of writes.

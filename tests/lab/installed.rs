@@ -139,7 +139,7 @@ pub fn install_with(plane: &ControlPlane, components: &[&str], interval: &str) -
     })
 }
 
-/// With its own token and the rights of `daemonset/` it has said on the Node how that is, and evaluates what this
+/// With its own token and the rights of `daemonset/` the agent has written its conditions on the Node, and evaluates what this
 /// profile shows.
 fn has_conditions(plane: &ControlPlane) -> Result<()> {
     let mut said = String::new();
@@ -149,7 +149,7 @@ fn has_conditions(plane: &ControlPlane) -> Result<()> {
         Ok(["BarnacleVolumeProblem ", "BarnacleEvictionRisk ", "BarnacleDegraded "].into_iter().all(stands))
     });
     outcome.with_context(|| said)?;
-    println!("   its conditions stand on the Node: no problem, and not degraded");
+    println!("   the agent wrote its conditions on the Node: no problem, and not degraded");
     Ok(())
 }
 
@@ -178,7 +178,7 @@ fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     }
     let after = said()?;
     ensure!(before == after, "the clock jumped: before {before:?}, after {after:?}");
-    println!("   a clock that jumps by an hour, and back, moves no time and tells nothing anew");
+    println!("   a clock jump of an hour forward and back changes no finding's time and publishes no event again");
     Ok(())
 }
 
@@ -186,7 +186,7 @@ fn the_clock_jumps(plane: &ControlPlane, node: &mut Node) -> Result<()> {
 fn published_in_time(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let volume = "vol-0123456789abcde0e";
     node.sh(&format!("ebs_attach {volume} 64M >/dev/null && mkfs.ext4 -qF /dev/$(ebs_device {volume})"))?;
-    node.sh(&format!("mkdir -p /mnt/told && mount /dev/$(ebs_device {volume}) /mnt/told"))?;
+    node.sh(&format!("mkdir -p /mnt/pulled && mount /dev/$(ebs_device {volume}) /mnt/pulled"))?;
     let said = node.sh(&format!("event ebs_detach {volume}"))?;
     let mut name = String::new();
     wait_for("the event about it", || {
@@ -200,8 +200,8 @@ fn published_in_time(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let sent = audit.iter().find(|entry| entry["verb"] == "create" && entry["objectRef"]["name"] == name.as_str());
     let received = sent.and_then(|entry| entry["requestReceivedTimestamp"].as_str()).context("the audit log has it")?;
     let late = node.vm.since(&said, received.parse::<jiff::Timestamp>()?.into())?;
-    println!("   from a device that goes under its mount to the event at the API server: {late:.1} s");
-    node.sh("umount /mnt/told").map(drop)
+    println!("   from the loss of a mounted device to the event at the API server: {late:.1} s");
+    node.sh("umount /mnt/pulled").map(drop)
 }
 
 fn scraped_from_outside(node: &Node) -> Result<()> {
@@ -210,7 +210,7 @@ fn scraped_from_outside(node: &Node) -> Result<()> {
     ensure!(info.contains(&format!("node=\"{NAME}\"")), "{info}");
     let closed = Watch::new(node.vm.metrics()).get("/");
     ensure!(closed.is_err(), "the status page answers outside of the node's loopback: {closed:?}");
-    println!("   metrics are scraped from outside, the status page is not to be had there");
+    println!("   Prometheus can scrape metrics from outside the node; the status page is served only on the loopback");
     Ok(())
 }
 
@@ -225,7 +225,7 @@ fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> 
     let outside = recording(node, "/tmp/recording")?;
     let mut less = Vec::new();
     let hidden = |source| profiles.iter().all(|profile| visibility(*profile, source) == Visibility::Hidden);
-    // What the API server says is said to the one inside alone.
+    // Only the request from inside gets what the API server returned.
     let of_host = |source: &Source| source.provider() == Provider::Host && inside.contains_key(source);
     for source in Source::ALL.iter().copied().filter(of_host) {
         let (inside, outside) = (reading(&inside, source)?, reading(&outside, source)?);
@@ -245,7 +245,7 @@ fn sees_what_the_host_sees(node: &mut Node, profiles: &[Profile]) -> Result<()> 
     }
     same_machine(&inside, &outside)?;
     let less = if less.is_empty() { "nothing".to_owned() } else { less.join("; ") };
-    println!("   {}: reads what root on the host reads, but for {less}", names(profiles));
+    println!("   {}: the agent reads what root on the host reads, except {less}", names(profiles));
     Ok(())
 }
 
@@ -340,26 +340,26 @@ fn woken(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let before = (count("devices")?, count("mounts")?);
     node.sh(&format!("ebs_attach {volume} 64M"))?;
     wait_for("a cycle for a device", || Ok(count("devices")? > before.0))?;
-    println!("   a device that came woke it");
+    println!("   a new block device woke the agent");
     node.sh(&format!("mkfs.ext4 -qF /dev/$(ebs_device {volume}) && mkdir -p /mnt/woken && mount /dev/$(ebs_device {volume}) /mnt/woken"))?;
     wait_for("a cycle for a mount", || Ok(count("mounts")? > before.1))?;
-    println!("   a mount that came woke it");
+    println!("   a new mount woke the agent");
     node.sh(&format!("umount /mnt/woken && ebs_detach {volume}"))?;
 
     let before = count("cgroups")?;
     plane.apply(OOM)?;
     wait_for("a cycle for an OOM kill", || Ok(count("cgroups")? > before))?;
     let uid = plane.kubectl(&["get", "pod", "hungry", "-o", "jsonpath={.metadata.uid}"])?;
-    let told = |line: &str| line.starts_with("barnacle_finding_info{kind=\"OomKill\"") && line.contains(&uid);
-    wait_for("OomKill with the pod's UID in /metrics", || Ok(watch.get("/metrics")?.lines().any(told)))?;
-    println!("   a pod that reached its limit woke it, and its UID is told in /metrics");
+    let is_of_pod = |line: &str| line.starts_with("barnacle_finding_info{kind=\"OomKill\"") && line.contains(&uid);
+    wait_for("OomKill with the pod's UID in /metrics", || Ok(watch.get("/metrics")?.lines().any(is_of_pod)))?;
+    println!("   an OOM kill in a pod woke the agent, and /metrics has the pod's UID");
     let mut said = String::new();
     let outcome = wait_for("the event on the pod", || {
         said = plane.kubectl(&["describe", "pod", "hungry"])?;
         Ok(said.lines().any(|line| line.contains("barnacle-agent") && line.contains("OomKill")))
     });
     outcome.with_context(|| said)?;
-    println!("   kubectl describe pod tells its owner");
+    println!("   kubectl describe pod shows the event");
     plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"]).map(drop)
 }
 
@@ -382,7 +382,7 @@ spec:
 fn in_no_ones_way(node: &mut Node, rounds: u32) -> Result<()> {
     let said = node.sh(&format!("mounts_come_and_go {rounds}"))?;
     println!("   {said}");
-    ensure!(said.ends_with(": 0 refused, 0 left alive"), "it is in the way of unmounts: {said}");
+    ensure!(said.ends_with(": 0 refused, 0 left alive"), "the agent blocks unmounts: {said}");
     Ok(())
 }
 
@@ -405,18 +405,18 @@ pub fn soak() -> Result<()> {
     let mut node = with_image(&plane, &Node::options("6.1"))?;
     install(&plane, &[Profile::Directories], "10s")?;
     let began = Instant::now();
-    let (mut told, mut rounds, mut bad) = (0, 0, 0);
-    while soaked + told < HOUR {
+    let (mut written, mut rounds, mut bad) = (0, 0, 0);
+    while soaked + written < HOUR {
         let said = node.sh("mounts_come_and_go 25")?;
         let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
-        let [all, refused, alive] = numbers[..] else { bail!("the soak said {said}") };
+        let [all, refused, alive] = numbers[..] else { bail!("the soak printed {said}") };
         let seconds = began.elapsed().as_secs();
         let date = jiff::Timestamp::now().strftime("%F");
-        let line = format!("{date}\t{}\t{all}\t{refused}\t{alive}\n", seconds - told);
+        let line = format!("{date}\t{}\t{all}\t{refused}\t{alive}\n", seconds - written);
         std::fs::OpenOptions::new().append(true).open(SOAKED)?.write_all(line.as_bytes())?;
-        (told, rounds, bad) = (seconds, rounds + all, bad + refused + alive);
+        (written, rounds, bad) = (seconds, rounds + all, bad + refused + alive);
     }
-    println!("   {rounds} rounds in {told} s: {bad} unmounts refused or filesystems left alive");
+    println!("   {rounds} rounds in {written} s: {bad} unmounts refused or filesystems left alive");
     ensure!(bad == 0, "it is in the way of unmounts");
     Ok(())
 }

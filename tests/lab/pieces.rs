@@ -28,7 +28,7 @@ pub fn barnacle() -> Result<&'static Path> {
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("barnacle");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset/build");
     let status = Command::new(script).arg("amd64").arg(&binary).status().context(script)?;
-    ensure!(status.success(), "{script} amd64: {status}; what it said is above");
+    ensure!(status.success(), "{script} amd64: {status}; its output is above");
     Ok(BUILT.get_or_init(|| binary))
 }
 

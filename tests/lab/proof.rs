@@ -65,7 +65,7 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
     vm.sh(&format!("BARNACLE={}; barnacle --state-dir /tmp/state", barnacle()?.display()))?;
     let watch = Watch::new(vm.metrics());
     let mut failed = 0;
-    let mut tell = |what: String, result: Result<()>| match result {
+    let mut report = |what: String, result: Result<()>| match result {
         Ok(()) => println!("   {what}"),
         Err(why) => {
             failed += 1;
@@ -77,43 +77,42 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
         vm.sh(proof.near)?;
     }
     let quiet = silent(&watch, NEAR);
-    let looked = quiet.and_then(|()| {
+    let quiet = quiet.and_then(|()| {
         for proof in proofs {
             ensure!(
                 !watch.is_not_evaluated(proof.kind)?,
-                "{} is not evaluated: that it is silent says nothing",
+                "{} is not evaluated: that no finding appears proves nothing",
                 proof.kind
             );
         }
         Ok(())
     });
-    tell(format!("{} negative cases: nothing is found, and every kind is evaluated", proofs.len()), looked);
+    report(format!("{} negative cases: nothing is found, and every kind is evaluated", proofs.len()), quiet);
 
     for proof in proofs {
         let appears = proof.woken.then(|| watch.appearance(proof.kind, ""));
         let said = vm.sh(proof.raise)?;
         if let Some(appears) = appears {
-            let late =
-                appears.join().expect("a thread that looks does not panic").and_then(|seen| vm.since(&said, seen));
+            let late = appears.join().expect("a watching thread does not panic").and_then(|seen| vm.since(&said, seen));
             let words = late.as_ref().map_or_else(|_| "never".to_owned(), |t| format!("{t:.2} s after"));
-            tell(format!("{} {}: in /metrics {words} the kernel's event", proof.kind, proof.words), late.map(drop));
+            report(format!("{} {}: in /metrics {words} the kernel's event", proof.kind, proof.words), late.map(drop));
         }
     }
     for proof in proofs {
         let confirmed = proof.goes != Goes::Suspected;
         let seen =
             watch.until("raised", patience, |all| all.iter().any(|f| proof.is(f) && (f.confirmed || !confirmed)));
-        tell(format!("{} {}: raised", proof.kind, proof.words), seen.map(drop));
+        report(format!("{} {}: raised", proof.kind, proof.words), seen.map(drop));
     }
     for proof in proofs {
         vm.sh(proof.clear)?;
     }
     for proof in proofs.iter().filter(|proof| proof.goes != Goes::Raised) {
         let gone = watch.until("resolved", patience, |all| !all.iter().any(|f| proof.is(f)));
-        tell(format!("{} {}: resolved", proof.kind, proof.words), gone.map(drop));
+        report(format!("{} {}: resolved", proof.kind, proof.words), gone.map(drop));
     }
     println!("   woken by: {:?}", watch.wakes()?);
-    ensure!(failed == 0, "{failed} of the proofs do not hold; the agent said:\n{}", vm.sh("cat /tmp/barnacle.log")?);
+    ensure!(failed == 0, "{failed} of the proofs do not hold; the agent's log:\n{}", vm.sh("cat /tmp/barnacle.log")?);
     Ok(())
 }
 

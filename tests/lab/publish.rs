@@ -42,20 +42,20 @@ struct Ground {
 type Proof = (&'static str, fn(&mut Ground) -> Result<()>);
 
 const PROOFS: &[Proof] = &[
-    ("its conditions stand on the Node, and say that nothing is wrong", healthy),
+    ("its conditions are on the Node, and report no problem", healthy),
     ("a pod's change is in the metrics at once", pods),
     ("kubectl describe node and describe pod print what is wrong", described),
-    ("a restart after kill -9 moves no time and tells nothing twice", restarted),
+    ("a restart after kill -9 changes no time and publishes nothing twice", restarted),
     ("another manager's whole list is repaired", repaired),
     ("an API server that was killed and started again: nothing is lost", api_restarted),
-    ("history that is compacted away (410): nothing is lost", compacted),
+    ("watch history that was compacted (410): nothing is lost", compacted),
     ("an API server that does not answer for a while: nothing is lost", |ground| paused(ground, 20)),
     ("a quiet minute costs no request but what is due", quiet),
     ("a token that is not valid any more, and a new one in its file", rotated),
-    ("a Node of the same name that is another one has the conditions again", recreated),
-    ("all that it asked was granted", granted),
-    ("barnacle cluster sees the system's pod that finds no node", starved),
-    ("barnacle check by a kubeconfig names the pods", checked),
+    ("a new Node object of the same name gets the conditions", recreated),
+    ("the API server granted every request", granted),
+    ("barnacle cluster finds the system pod that no node accepts", starved),
+    ("barnacle check with a kubeconfig names the pods", checked),
     ("barnacle cleanup takes its conditions away, and no others", cleaned),
 ];
 
@@ -87,7 +87,7 @@ fn node(name: &str) -> Value {
     let attached = volumes.clone().map(|name| json!({"name": name, "devicePath": ""}));
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {
         "nodeInfo": {"bootID": BOOT}, "capacity": room, "allocatable": room, "volumesInUse": volumes, "volumesAttached": attached,
-        "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "said by the lab",
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Lab", "message": "set by the lab",
             "lastHeartbeatTime": time, "lastTransitionTime": time}],
     }})
 }
@@ -332,7 +332,7 @@ fn api_restarted(ground: &mut Ground) -> Result<()> {
         Ok(ground.events("DeadMount")?.iter().any(over))
     })?;
     sleep(Duration::from_secs(5));
-    ensure!(ground.events("DeadMount")?.len() == warnings + 1, "told twice: {:?}", ground.events("DeadMount")?);
+    ensure!(ground.events("DeadMount")?.len() == warnings + 1, "published twice: {:?}", ground.events("DeadMount")?);
     Ok(())
 }
 
@@ -513,7 +513,7 @@ fn checked(ground: &mut Ground) -> Result<()> {
     let report: Value = serde_json::from_str(&said)?;
     ensure!(code == Some(0) && report["pods"]["Pending"].as_u64() > Some(0), "{code:?}: {said}");
     let (_, said) = barnacle(&look)?;
-    ensure!(said.contains("this machine alone was looked at"), "without a cluster it says so: {said}");
+    ensure!(said.contains("only this machine was checked"), "without a cluster the report says so: {said}");
     Ok(())
 }
 
@@ -523,7 +523,7 @@ fn cleaned(ground: &mut Ground) -> Result<()> {
     let (code, said) = barnacle(&["cleanup", "--kubeconfig", &kubeconfig, "--node", "a"])?;
     ensure!(code == Some(0) && said.contains("a: 5 conditions removed"), "{code:?}: {said}");
     for of in OURS {
-        ensure!(ground.condition(of)?.is_null(), "{of} still stands");
+        ensure!(ground.condition(of)?.is_null(), "{of} is still set");
     }
     ensure!(ground.condition("Ready")?["reason"] == "Lab", "another's condition is gone");
     let (code, said) = barnacle(&["cleanup", "--kubeconfig", &kubeconfig, "--all-nodes"])?;

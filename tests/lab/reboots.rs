@@ -31,7 +31,9 @@ pub fn proofs() -> Result<()> {
     let watch = Watch::new(vm.metrics());
     for kind in ["UnexpectedReboot", "RebootLoop"] {
         watch.until(kind, PATIENCE, |all| all.iter().any(|found| found.kind == kind && found.confirmed))?;
-        println!("   {kind}: raised after the machine went down without a word, for the third boot within the hour");
+        println!(
+            "   {kind}: raised after the machine went down without a shutdown, for the third boot within the hour"
+        );
     }
 
     // Old news is none: with the shortest windows that an operator can set, both are over.

@@ -33,7 +33,7 @@ type Proof = (&'static str, fn(&Ground) -> Result<()>);
 const PROOFS: &[Proof] = &[
     ("the policies' expressions fit the server's types", policies_are_typed),
     ("a node without any condition takes the first one, and loses it", node_status::first_condition),
-    ("conditions: its own come, change and go; nobody else's", node_status::conditions),
+    ("conditions: the agent may add, change and remove its own, and no others", node_status::conditions),
     ("its conditions stay few and short", node_status::bounds),
     ("no other field of the status changes, whichever the server has", node_status::fields),
     ("no field of the metadata changes but those that the server keeps", node_status::metadata),
@@ -41,7 +41,7 @@ const PROOFS: &[Proof] = &[
     ("nothing changes on another node, nor by a token of no pod", node_status::elsewhere),
     ("events: about its node and pods, in its own name; no others", events::of_the_agent),
     ("no event is changed; were it granted, only by who wrote it", events::changes),
-    ("the core group's events fall under the same policy, if somebody grants them", events::of_the_core_group),
+    ("the core group's events fall under the same policy, if RBAC grants them", events::of_the_core_group),
     ("each verb on each resource: granted or refused", verbs::each),
     ("near misses are refused", verbs::negative_cases),
     ("the accounts have these rights and no more", verbs::golden),

@@ -244,7 +244,7 @@ impl Vm {
     fn answer(&mut self, agent: &mut Agent, patience: Duration) -> Result<Output> {
         let line = self.line(agent, patience)?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [id, code, stdout, stderr] = words[..] else { bail!("the agent said {line:?}") };
+        let [id, code, stdout, stderr] = words[..] else { bail!("the guest agent answered {line:?}") };
         ensure!(id == agent.next.to_string(), "the agent answered {id}, not {}", agent.next);
         let (stdout, stderr) = (self.text(agent, stdout.parse()?)?, self.text(agent, stderr.parse()?)?);
         Ok(Output { code: code.parse()?, stdout, stderr })
@@ -269,7 +269,7 @@ impl Vm {
 
     /// Runs a command of bash inside, as root, with the functions of `guest/lib` and `guest/node`.
     pub fn output(&mut self, command: &str) -> Result<Output> {
-        let mut agent = self.agent.take().context("nobody is at the agent's end")?;
+        let mut agent = self.agent.take().context("no guest agent is connected")?;
         agent.next += 1;
         let began = Instant::now();
         let line = command.replace('\\', "\\\\").replace('\n', "\\n");
@@ -294,7 +294,8 @@ impl Vm {
 
     /// Seconds between a command's `event` line and a moment here, by two clocks that are compared now.
     pub fn since(&mut self, said: &str, seen: SystemTime) -> Result<f64> {
-        let event = said.lines().find_map(|line| line.strip_prefix("event ")).context("the command told no event")?;
+        let event =
+            said.lines().find_map(|line| line.strip_prefix("event ")).context("the command printed no event")?;
         let event: f64 = event.parse().with_context(|| event.to_owned())?;
         let before = unix(SystemTime::now())?;
         let inside = self.clock()?;
@@ -305,7 +306,7 @@ impl Vm {
 
     /// What time it is inside.
     fn clock(&mut self) -> Result<f64> {
-        let mut agent = self.agent.take().context("nobody is at the agent's end")?;
+        let mut agent = self.agent.take().context("no guest agent is connected")?;
         agent.next += 1;
         let id = agent.next;
         writeln!(agent.write, "{id} time")?;

@@ -74,7 +74,7 @@ fn the_roles_grant_what_is_documented_and_no_more() {
     let documented = fs::read_to_string(path("../docs/rbac.md")).unwrap();
     for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")).chain(&of_kubelet_api) {
         let resource = line.split(['/', ' ']).nth(3).unwrap();
-        assert!(documented.contains(&format!("`{resource}")), "docs/rbac.md does not tell of {resource}");
+        assert!(documented.contains(&format!("`{resource}")), "docs/rbac.md does not name {resource}");
     }
 }
 

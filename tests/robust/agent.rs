@@ -183,7 +183,7 @@ fn a_full_disk_is_said_once_and_stops_nothing() {
         let disk = Full::over(state.path());
         let mut agent = run(&tree, state.path(), address);
         agent.answers(address, "/readyz", 200, LONG);
-        eventually(LONG, "the failed write is said", || agent.stderr().contains("cannot persist state"));
+        eventually(LONG, "the failed write is reported", || agent.stderr().contains("cannot persist state"));
         reboots_are_not_evaluated(&mut agent, address, "state.json: cannot be written");
         assert!(!state.path().join("state.next").exists());
         assert_eq!(get(address, "/metrics").unwrap().0, 200);

@@ -1,4 +1,4 @@
-//! What `check` says of itself: its exit code, whose look it is, which machine it is about.
+//! What `check` says of itself: its exit code, who made the report, which machine it is about.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn a_healthy_machine_is_success_and_fast() {
     assert!(from.elapsed() < Duration::from_secs(1), "a second sample for no suspicion: {:?}", from.elapsed());
     ended.expect_code(0);
     assert_eq!(last_line(&ended), "√ nothing found");
-    assert!(flat(&ended).contains("looked: by check itself: the agent was not asked, with --no-agent"));
+    assert!(flat(&ended).contains("checked: by check itself: the agent was not asked, with --no-agent"));
     let npd = check(tree.path(), &["--format", "npd"]);
     assert_eq!((npd.code, npd.stdout.as_str()), (Some(0), "nothing found\n"));
 }
@@ -86,8 +86,8 @@ fn without_the_agents_state_file_reboots_are_not_evaluated_and_that_is_no_succes
         assert!(shown.contains("state.json: ") && shown.contains("(so not UnexpectedReboot, RebootLoop)"), "{shown}");
         let all = last_line(&ended);
         assert!(all.starts_with("– nothing found, but 2 of ") && all.ends_with(" kinds not wholly evaluated"), "{all}");
-        assert_eq!(fs::read_to_string(&file).ok().as_deref(), text, "a look leaves the file as it is");
-        assert!(fs::read_dir(state.path()).unwrap().count() <= 1, "a look moves nothing aside");
+        assert_eq!(fs::read_to_string(&file).ok().as_deref(), text, "a check leaves the file as it is");
+        assert!(fs::read_dir(state.path()).unwrap().count() <= 1, "a check moves nothing aside");
     }
     let written = json!({"version": 1, "boots": {"boots": [
         {"id": HERE, "first_seen": "2026-11-21T00:00:00Z", "last_seen": "2026-11-21T01:00:00Z"},
@@ -314,7 +314,7 @@ fn an_agent_that_was_asked_and_one_that_is_not_there_are_named() {
     let state = tempfile::tempdir().unwrap();
     let dir = state.path().to_str().unwrap();
     let report = barnacle(&["check", "--format", "json", "--state-dir", dir], LONG).json();
-    assert_eq!(report["origin"], "look");
+    assert_eq!(report["origin"], "check");
     let notes = notes(&report);
     assert!(notes.contains(&format!("no agent runs here (nothing listens on {dir}/agent.sock)")), "{notes}");
 }

@@ -169,11 +169,11 @@ fn check_looks_itself_whatever_answers_on_the_agents_socket() {
     ];
     for (who, state, why) in strangers {
         let report = check(&state);
-        assert_eq!(report["origin"], "look", "{who}");
+        assert_eq!(report["origin"], "check", "{who}");
         let is_hung = why.contains("may be hung");
         assert_eq!(report["agent_trouble"].is_string(), is_hung, "{who}: {}", report["agent_trouble"]);
         let note = report["notes"][0].as_str().unwrap();
-        assert!(note.starts_with("looked: by check itself: ") && note.contains(why), "{who}: {note}");
+        assert!(note.starts_with("checked: by check itself: ") && note.contains(why), "{who}: {note}");
     }
 }
 
@@ -195,17 +195,17 @@ fn check_says_of_an_agent_that_its_last_look_is_old() {
     let ask = |state: tempfile::TempDir| check(&state);
     let now = ask(says(reply(&report)));
     assert_eq!(now["origin"], "agent");
-    assert!(now["notes"][0].as_str().unwrap().starts_with("looked: by the agent at /"), "{}", now["notes"]);
+    assert!(now["notes"][0].as_str().unwrap().starts_with("checked: by the agent at /"), "{}", now["notes"]);
     // Of a forwarded port, or of an agent that watches a copy.
     report["boot"] = "00000000-0000-4000-8000-00000000000b".into();
     let other = ask(says(reply(&report)));
-    assert_eq!((&other["origin"], &other["agent_trouble"]), (&"look".into(), &serde_json::Value::Null));
+    assert_eq!((&other["origin"], &other["agent_trouble"]), (&"check".into(), &serde_json::Value::Null));
     assert!(other["notes"][0].as_str().unwrap().contains("it is of another machine or boot"), "{}", other["notes"]);
     report["boot"] = boot.trim().into();
     report["at"] = "2026-01-01T00:00:00Z".into();
     let later = ask(says(reply(&report)));
-    assert_eq!(later["origin"], "look");
+    assert_eq!(later["origin"], "check");
     let note = later["notes"][0].as_str().unwrap();
-    assert!(note.contains("answers, but its last look is ") && note.contains("it may be hung"), "{note}");
+    assert!(note.contains("answers, but its report is ") && note.contains("it may be hung"), "{note}");
     assert!(note.ends_with(later["agent_trouble"].as_str().unwrap()), "{later}");
 }

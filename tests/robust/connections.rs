@@ -300,19 +300,19 @@ fn check_asks_the_agent_by_its_socket_whatever_has_the_port() {
             report["origin"] == "agent"
         });
         let note = report["notes"][0].as_str().unwrap();
-        assert!(note.starts_with(&format!("looked: by the agent at {own}/agent.sock, ")), "{note}");
+        assert!(note.starts_with(&format!("checked: by the agent at {own}/agent.sock, ")), "{note}");
         let mode = fs::symlink_metadata(state.path().join("agent.sock")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         agent.signal(signal);
         agent.end_within(LONG);
     }
     let report = check(state.path(), &listen);
-    assert_eq!(report["origin"], "look");
+    assert_eq!(report["origin"], "check");
     assert!(report["notes"][0].as_str().unwrap().contains("no agent runs here (nothing listens on "));
 }
 
 /// Runs something as another user, on a thread of its own.
-fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+fn as_other_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let alone = || {
         // SAFETY: it changes the ids of this thread alone, which ends soon.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
@@ -330,14 +330,14 @@ fn a_socket_that_is_not_roots_is_not_asked() {
     let state = tempfile::tempdir().unwrap();
     fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let socket = state.path().join("agent.sock");
-    let listener = as_nobody(|| UnixListener::bind(&socket).unwrap());
+    let listener = as_other_user(|| UnixListener::bind(&socket).unwrap());
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{}");
         }
     });
     let report = check(state.path(), "127.0.0.1:9");
-    assert_eq!((&report["origin"], &report["agent_trouble"]), (&"look".into(), &Value::Null));
+    assert_eq!((&report["origin"], &report["agent_trouble"]), (&"check".into(), &Value::Null));
     let note = report["notes"][0].as_str().unwrap();
     assert!(note.contains("runs as user 65534 and is not asked"), "{note}");
 }
@@ -358,11 +358,11 @@ fn the_agents_socket_answers_root_alone() {
     agent.answers(address, "/readyz", 200, LONG);
     let socket = state.path().join("agent.sock");
     assert_eq!(ask(&socket)["origin"], "agent");
-    let refused = as_nobody(|| UnixStream::connect(&socket).map(drop).map_err(|error| error.kind()));
+    let refused = as_other_user(|| UnixStream::connect(&socket).map(drop).map_err(|error| error.kind()));
     assert_eq!(refused, Err(std::io::ErrorKind::PermissionDenied));
     // Nor where the mode lets it in.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let reply = as_nobody(|| {
+    let reply = as_other_user(|| {
         let mut stream = UnixStream::connect(&socket).unwrap();
         let _ = stream.write_all(b"GET /api/v1/report HTTP/1.0\r\nHost: localhost\r\n\r\n");
         let mut reply = Vec::new();

@@ -320,7 +320,7 @@ fn same_machine(
     let pid_max = read(inside, Source::Limits).unwrap()["pid_max"].clone();
     assert!(pid_max.is_null() || pid_max == read(outside, Source::Limits).unwrap()["pid_max"], "{pid_max}");
     let note = read(inside, Source::NodeFs).unwrap()["instead_of"].clone();
-    assert!(note.as_str().is_some_and(|note| note.contains("stands on the filesystem of")), "{note}");
+    assert!(note.as_str().is_some_and(|note| note.contains("is on the filesystem of")), "{note}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn excused(path: &str, form: Form) -> Option<&'static str> {
         return Some("only that it is there counts; where it is not, the directory is named");
     }
     if ends(&["kernel/tainted", "4242/comm", "4242/cgroup"]) {
-        return Some("documented as optional: a process that does not tell is no kubelet, or none in a pod");
+        return Some("documented as optional: a process without it is no kubelet, or none in a pod");
     }
     if ends(&["4242/cmdline"]) && (absent || form == Empty) {
         return Some("a process that is ending has none");

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use serde_json::Value;
 
-/// The user nobody, who may open no file of ours that is not open to all.
+/// A user without rights, who may open no file of ours that is not open to all.
 const NOBODY: u32 = 65534;
 
 /// A running barnacle. It is killed when it is dropped.
@@ -51,7 +51,7 @@ impl Program {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_barnacle")), arguments)
     }
 
-    /// As a user whom modes bind: ourselves, or nobody where we are root.
+    /// As a user whom modes bind: ourselves, or one without rights where we are root.
     pub fn start_bound(arguments: &[&str]) -> Self {
         if !is_root() {
             return Self::start(arguments);

@@ -242,7 +242,7 @@ fn answer(form: &BTreeMap<String, String>, call: &Call, state: &State) -> (u16, 
         return (401, error("AuthFailure", "not signed"));
     }
     if call.filters.is_empty() {
-        return (400, error("InvalidRequest", "volumes without a filter: nobody may ask that"));
+        return (400, error("InvalidRequest", "volumes without a filter: no policy may allow that"));
     }
     for name in call.filters.keys() {
         if !["attachment.instance-id", "volume-id", "status"].contains(&name.as_str()) {

@@ -1,4 +1,4 @@
-//! What a single look takes from the state file: the boots. It writes nothing, moves nothing, and creates nothing.
+//! What a single check takes from the state file: the boots. It writes nothing, moves nothing, and creates nothing.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ use crate::facts::{BootHistory, BootId, Cause, NodeTime, Observation, Reading, U
 
 /// The boots that an agent wrote down, or why they are not known.
 ///
-/// For the agent a file that is not there is an empty history, as it creates the file. For a look it is not: earlier boots
+/// For the agent a file that is not there is an empty history, as it creates the file. For a check it is not: earlier boots
 /// are then unknown, and nothing may be concluded from their absence.
 #[derive(Debug)]
 pub struct Peek(Option<Result<BootHistory, Unknown>>);
@@ -117,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("state.json");
         assert_eq!(cause(dir.path()), Cause::Missing);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a look creates nothing");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a check creates nothing");
         for garbage in
             [&b"{\"version\":1,\"boots\":{\"boo"[..], b"", b"\xff\xfe", b"{\"version\":99}", b"{\"version\":1}"]
         {
@@ -125,8 +125,8 @@ mod tests {
             assert_eq!(cause(dir.path()), Cause::Malformed, "{garbage:?}");
             let mut left = Vec::new();
             File::open(&file).unwrap().read_to_end(&mut left).unwrap();
-            assert_eq!(left, garbage, "a look changes nothing");
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a look moves nothing aside");
+            assert_eq!(left, garbage, "a check changes nothing");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a check moves nothing aside");
         }
         File::create(&file).unwrap().set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(cause(dir.path()), Cause::TooLarge);
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(cause(dir.path()), Cause::WrongType);
         fs::remove_dir(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(cause(dir.path()), Cause::WrongType, "and the look does not wait for a writer");
+        assert_eq!(cause(dir.path()), Cause::WrongType, "and the check does not wait for a writer");
         fs::remove_file(&file).unwrap();
         symlink("state.json", &file).unwrap();
         assert_eq!(cause(dir.path()), Cause::Failed, "a link to itself");

@@ -156,12 +156,14 @@ async fn cluster_name(
             "no volume that was made for this cluster has a tag that names it, so it cannot be confirmed that the cluster is {given}"
         )),
         (Some(given), _) => unknown(format!(
-            "the volumes of this cluster's PersistentVolumes are tagged as of {said}, and not of {given}: is it the kubeconfig of \
+            "the volumes of this cluster's PersistentVolumes are tagged as {said}, not {given}: is it the kubeconfig of \
              another cluster?"
         )),
         (None, 0) => unknown("no volume that was made for this cluster has a tag that names it".to_owned()),
         (None, 1) => Ok(Ok(said)),
-        (None, _) => unknown(format!("the volumes of this cluster name several: {said} (give --cluster-name)")),
+        (None, _) => {
+            unknown(format!("the volumes of this cluster name several clusters: {said} (give --cluster-name)"))
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn nodefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Re
     if let Some(state) = settings.state_dir.as_deref().filter(|state| is_below(state, kubelet))
         && places.has(state)?
     {
-        let why = format!("{state} stands on the filesystem of {kubelet}");
+        let why = format!("{state} is on the filesystem of {kubelet}");
         return places.usage(state, Some(why));
     }
     if places.has(kubelet)? {
@@ -69,7 +69,7 @@ fn nodefs_from_inside(places: &Places<'_>, settings: &HostSettings, own: &OwnMou
     // By our own path: it is not below the root.
     let (handle, _) = Places { root: &Root::own()?, captured: None }.directory(state)?;
     let dev = own.expect_same_device(state, &handle, kubelet)?;
-    let why = format!("{state} stands on the filesystem of {kubelet} (device {dev})");
+    let why = format!("{state} is on the filesystem of {kubelet} (device {dev})");
     usage_of(&handle, state, Some(why), dev)
         .map_err(|error| places.root.unknown(relative(state), error))
         .and_then(with_size)

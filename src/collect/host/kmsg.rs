@@ -76,7 +76,7 @@ impl Kmsg {
             Err(unknown) => return Err(denied(root, unknown)),
         };
         let heard = self.log.follow(root, &device, at);
-        // After a failed read it is opened anew, and what was heard already is not heard again. What was no record
+        // After a failed read it is opened again, and records that were read before are not read twice. What was no record
         // costs one look: the next goes on behind it.
         if heard.as_ref().map_or_else(|unknown| unknown.cause == Cause::Malformed, |()| true) {
             self.device = Some(device);
@@ -188,7 +188,7 @@ impl Log {
                 Err(error) => match error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw) {
                     Errno::EAGAIN => return Ok(()),
                     // Overwritten before it was read: the next read gives the oldest that is left, and its number
-                    // tells how many are gone.
+                    // shows how many are gone.
                     Errno::EPIPE | Errno::EINTR => {}
                     // Larger than the buffer, and passed over by the kernel.
                     Errno::EINVAL => {
@@ -209,7 +209,7 @@ impl Log {
         }
         let expected = self.next.unwrap_or(message.seq);
         if message.seq < expected {
-            return; // heard already, before the device was opened anew
+            return; // read already, before the device was opened again
         }
         if message.seq > expected {
             self.lose(message.seq.saturating_sub(expected), message.up);
@@ -263,7 +263,7 @@ impl Log {
         })
     }
 
-    /// Whether a kill that is remembered tells of the same limit: how many there were the counters know.
+    /// Whether a kill that is remembered has the same limit: the counters have how many there were.
     fn has_kill_like(&self, event: &KernelEvent) -> bool {
         let limit = |event: &KernelEvent| match event {
             KernelEvent::OomKill { limit, .. } => Some((limit.clone(), true)),
@@ -288,7 +288,7 @@ impl Log {
     fn forget_oldest(&mut self, now: Duration, of: impl Fn(&KernelEvent) -> bool) {
         let oldest = self.records.iter().position(|record| of(&record.event));
         let Some(forgotten) = oldest.and_then(|at| self.records.remove(at)) else { return };
-        // What a forgotten one told may go on, or be news still.
+        // What a forgotten record reported may go on, or be news still.
         let counts = match &forgotten.event {
             KernelEvent::XfsShutdown { .. }
             | KernelEvent::XfsCorruption { .. }
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_tells_its_events_oldest_first() {
+    fn a_copy_gives_its_events_oldest_first() {
         let (_dir, root) = copy(SEED);
         let mut kmsg = Kmsg::default();
         let log = kmsg.read(&root, at(1_000)).unwrap();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_read_the_log_is_told_what_it_takes() {
+    fn a_log_that_may_not_be_read_names_the_capability_it_takes() {
         let (_dir, root) = copy(b"");
         let unknown = denied(&root, root.unknown(PATH, Errno::EPERM));
         assert_eq!(unknown.cause, Cause::Denied);

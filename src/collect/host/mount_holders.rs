@@ -1,10 +1,10 @@
 //! Who holds a device: mounted in another mount namespace than the host's, or by a file that is in use.
 //!
 //! Mounts need no capability: `/proc/PID/mountinfo` is readable where `/proc/PID/ns` is not, and the number of its
-//! first mount tells one namespace from another. A namespace without a process (held by a bind or an open
+//! first mount distinguishes one namespace from another. A namespace without a process (held by a bind or an open
 //! descriptor) and one of a single thread beside its process's own are not seen.
 //!
-//! Files need CAP_SYS_PTRACE (the profile `holders`); whoever may not look is told of mounts alone. Nothing of the
+//! Files need CAP_SYS_PTRACE (the profile `holders`); without it only mounts are found. Nothing of the
 //! volume is touched: a descriptor's mount stands in `/proc/PID/fdinfo`, and of a link its text is compared with mount
 //! points. A mapped file that is no more open is not seen (`/proc/PID/maps` waits for a lock that a process in trouble may
 //! hold), nor is one on a mount that was detached lazily: no table has that mount.
@@ -48,7 +48,7 @@ fn later(after: Duration) -> Instant {
 /// Looks for the devices that are asked about in the mount namespaces of all processes.
 ///
 /// # Errors
-/// When nothing was asked, the processes cannot be listed, or the host's own mounts cannot be told from others'.
+/// When nothing was asked, the processes cannot be listed, or the host's own mounts cannot be distinguished from others'.
 pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
     let devices = lookups.iter().filter_map(|ask| match ask {
         Lookup::MountHolders(dev) => Some((*dev, Vec::new())),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_told_from_a_containers_own_group_on_is_one_from_the_root() {
+    fn a_path_relative_to_a_containers_own_group_is_resolved_from_the_root() {
         let first = "/../../../init.scope";
         for (given, path) in [
             ("/../../../system.slice/sshd.service", "/system.slice/sshd.service"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_uses_is_told_where_it_may_be_seen() {
+    fn the_open_files_of_a_process_are_listed_where_permitted() {
         let machine = Machine::new();
         let table =
             format!("{HOST}39 29 259:1 / /vol rw - ext4 /dev/nvme1n1 rw\n40 39 0:9 / /vol/tmp rw - tmpfs t rw\n");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_very_many_files_is_told_and_hides_no_other() {
+    fn a_process_with_very_many_files_is_listed_and_hides_no_other() {
         let machine = Machine::new();
         let table = format!("{HOST}39 29 259:1 / /vol rw - ext4 /dev/nvme1n1 rw\n");
         for (pid, files) in [(1, 0), (700, MAX_FILES + 1), (701, 1)] {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_hosts_own_table_nobody_can_be_accused() {
+    fn without_the_hosts_own_table_no_holder_is_named() {
         let machine = Machine::new();
         machine.process(1, "", "systemd", "0::/\n");
         let ask = [Lookup::MountHolders(DEV)];

@@ -131,7 +131,7 @@ impl Finder {
                     }
                 }
                 Err(NotSeen::Process(why) | NotSeen::Kubelet(why)) if why.cause == Cause::Missing => {}
-                // A kubelet is running, and what it was told is not known: no file that lies about says so.
+                // A kubelet is running, and its arguments are not known: a file that is found on disk does not show them.
                 Err(NotSeen::Kubelet(why)) => return Err(why),
                 Err(NotSeen::Process(why)) => drop(others.hidden.get_or_insert(why)),
             }
@@ -160,7 +160,7 @@ fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Othe
     None
 }
 
-/// The number of the first mount that a process is shown, which tells one mount namespace from another.
+/// The number of the first mount that a process sees, which distinguishes one mount namespace from another.
 fn first_mount(root: &Root, pid: u32) -> Option<u64> {
     let mut head = Vec::new();
     root.file(&format!("proc/{pid}/mountinfo")).ok()?.take(32).read_to_end(&mut head).ok()?;
@@ -267,7 +267,7 @@ impl<'a> Processes<'a> {
     }
 
     fn is_in_pod(&mut self, pid: u32) -> Result<bool, Unknown> {
-        // In a container paths are told from its own group on (`/../../burstable/podUID`): only the pod's name is sure.
+        // In a container paths begin at its own group (`/../../burstable/podUID`): only the pod's name is sure.
         let named = |groups: &[u8]| String::from_utf8_lossy(groups).lines().any(|line| pod_uid_of(line).is_some());
         let is_live = self.root.is_live();
         match self.read(pid, "cgroup") {

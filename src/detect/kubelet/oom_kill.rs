@@ -23,11 +23,11 @@ use wording::{finding, object};
 
 const KIND: Kind = Kind::OomKill;
 
-/// What a look shows beyond what an agent reports.
+/// What a check shows beyond what an agent reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// Whether kills of this boot that are no news any more are shown for information: a person often looks later than
-    /// that, and one look has no memory of what was found before.
+    /// Whether kills of this boot that are no news any more are shown for information: a person often checks later than
+    /// that, and one check has no memory of what was found before.
     pub show_old_kills: bool,
 }
 
@@ -85,7 +85,7 @@ struct Victim {
 
 /// What is known of the kills under one limit.
 struct Kills {
-    /// Whose limit it was; absent where no source tells.
+    /// Which group's limit it was; absent where no source shows it.
     level: Option<CgroupLevel>,
     /// Why another level, which would be more severe, is possible.
     level_unknown: Option<Unknown>,

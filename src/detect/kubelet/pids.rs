@@ -450,7 +450,7 @@ impl Groups<'_> {
             let forks = wording::of(refused, "fork was", "forks were");
             let known = known(counts);
             let mut evidence: Vec<_> = known.map(|(used, limit)| in_use(used, limit)).into_iter().collect();
-            evidence.push(seen.says(format!("{whose}: {forks} refused since the last look")));
+            evidence.push(seen.says(format!("{whose}: {forks} refused since the previous sample")));
             let message = match (known, limit) {
                 (Some((used, limit)), _) => {
                     format!("{whose} has {used} of {limit} process ids in use, and {forks} refused")

@@ -168,7 +168,7 @@ impl Victims<'_> {
         match ranking {
             Ranking::Memory => {}
             Ranking::Disk | Ranking::Inodes => {
-                let why = "how much each pod has on disk is known to the kubelet alone, and is not read";
+                let why = "only the kubelet knows how much each pod has on disk, and it is not read";
                 return Err(Unknown::new(Cause::Unsupported, why));
             }
             Ranking::Pids => {

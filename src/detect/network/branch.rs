@@ -232,8 +232,10 @@ impl<'v> Count<'v> {
             (Err(why), _) => Some(why.clone()),
             (Ok(cooldown), since) if since.is_none_or(|since| up < since + *cooldown + QUEUE) => {
                 let known = self.at(since.unwrap_or(up) + *cooldown + QUEUE);
-                let why =
-                    format!("what pods held that were deleted before the first look cools down until {}", time(known));
+                let why = format!(
+                    "branch ENIs of pods that were deleted before the first sample cool down until {}",
+                    time(known)
+                );
                 Some(Unknown::new(Cause::Baseline, why))
             }
             (Ok(_), _) => self.unread.clone(),
@@ -262,7 +264,7 @@ impl<'v> Count<'v> {
             if enis.is_empty() {
                 continue;
             }
-            // Of one that finished before the first look its containers say when.
+            // A pod that finished before the first sample: its containers show when.
             let ended = pod.network.finished.and_then(|at| Duration::try_from(self.now.wall.duration_since(at)).ok());
             match ended.map(|ended| self.now.up.saturating_sub(ended)).filter(|by| self.may_cool(*by)) {
                 Some(by) => self.may_cool.extend(enis.iter().map(|_| by)),

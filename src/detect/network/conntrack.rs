@@ -82,10 +82,10 @@ fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
     let critical = percent >= settings.critical_percent || dropped > 0;
     let mut evidence = vec![now.says(format!("{} of {} entries are in use", now.count, now.max))];
     if dropped > 0 {
-        evidence.push(now.says(format!("{dropped} packets or entries were dropped since the last look")));
+        evidence.push(now.says(format!("{dropped} packets or entries were dropped since the previous sample")));
     }
     if let Tri::Yes(races) = table.grew(|t| t.insert_failed) {
-        evidence.push(now.says(format!("{} insertions failed since the last look", races.by)));
+        evidence.push(now.says(format!("{} insertions failed since the previous sample", races.by)));
     }
     let loss = if dropped > 0 { "; connections are being dropped" } else { "" };
     let finding = Finding {

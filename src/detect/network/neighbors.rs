@@ -82,7 +82,7 @@ fn full(tables: &Paired<'_, Neighbors>, settings: &Settings, name: &str, of: Of)
     let mut evidence = vec![seen.says(format!("{name}: {} entries, gc_thresh3 is {}", table.entries, table.limit))];
     if refused > 0 {
         let entries = wording::of(refused, "entry was", "entries were");
-        evidence.push(seen.says(format!("{name}: {entries} refused since the last look")));
+        evidence.push(seen.says(format!("{name}: {entries} refused since the previous sample")));
     }
     let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
     let finding = Finding {

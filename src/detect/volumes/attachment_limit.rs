@@ -143,7 +143,7 @@ fn room(
     if let Some(incomplete) = block.value.incomplete() {
         return Err(incomplete.clone());
     }
-    // A driver that tells no serials leaves the others uncounted.
+    // Where the driver shows no serial numbers, the other attachments cannot be counted.
     if !block.value.values().any(|device| device.volume.is_some()) {
         return Err(Unknown::new(Cause::Unsupported, "no device has a volume id"));
     }
@@ -154,7 +154,10 @@ fn room(
         // Whose they are is not known: what fits cannot be reckoned before they are gone.
         strays => {
             let volumes = wording::of(strays.into(), "EBS volume is", "EBS volumes are");
-            Err(Unknown::new(Cause::Incomplete, format!("{volumes} here that nothing asks for")))
+            Err(Unknown::new(
+                Cause::Incomplete,
+                format!("{volumes} here that neither Kubernetes nor this machine uses"),
+            ))
         }
     }
 }
@@ -272,7 +275,7 @@ fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &
     let (volume, driver) = (first.id.as_str(), count.driver);
     let what = format!("CSINode says {said} volumes fit, and EC2 refused {volume} beside {fit}");
     let message = if reckoned {
-        // Whoever reserved more for that would lose the places on every node.
+        // A larger reservation made for this would waste those slots on every node.
         format!(
             "{what}, although the count of what is attached here agrees with it: something that this node does not show takes places, or did then"
         )

@@ -1,6 +1,6 @@
 //! The bucket of burst credits of a volume: between which bounds its balance must be, by what the volume did.
 //!
-//! EC2 tells no balance here, and how many credits a request costs depends on what EBS merges and splits. So two
+//! EC2 shows no balance here, and how many credits a request costs depends on what EBS merges and splits. So two
 //! bounds are kept: the least and the most that the requests can have cost. Nothing in between is claimed.
 
 use std::time::Duration;

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_about_a_volume_that_no_type_would_run_out_at() {
+    fn a_volume_that_no_type_would_exhaust_causes_no_lookup() {
         let mut node = Node::new();
         for up in (0..7_200).step_by(10) {
             // The smallest gp2 volume earns a hundred operations a second.
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn ec2_is_asked_where_no_class_will_tell_and_then_no_more_for_six_hours() {
+    fn ec2_is_asked_where_no_class_has_the_type_and_then_not_for_six_hours() {
         let mut node = Node::new();
         node.sees(0, 0);
         node.sees(300, 2_000 * 300);

@@ -132,7 +132,7 @@ fn finding(
     let says = match fate {
         Fate::Gone => format!("there is no block device {number}"),
         Fate::StandsOnGone { gone, .. } => {
-            format!("{number} stands on {}, and there is no such block device", gone.join(", "))
+            format!("{number} is built on {}, and there is no such block device", gone.join(", "))
         }
         Fate::GivenUp(disk) => format!("{disk} has size 0: the kernel gave it up"),
         Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
@@ -161,12 +161,12 @@ fn finding(
         Fate::Gone => format!("{what} disappeared while still mounted"),
         Fate::StandsOnGone { gone, of } if gone.len() < *of => {
             format!(
-                "{what} stands on {of} disks, of which {} {} gone",
+                "{what} is built on {of} disks, of which {} {} gone",
                 gone.join(", "),
                 if gone.len() == 1 { "is" } else { "are" }
             )
         }
-        Fate::StandsOnGone { gone, .. } => format!("{what} stands on {}, which is gone", gone.join(", ")),
+        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which is gone", gone.join(", ")),
         Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
             format!(
@@ -188,7 +188,7 @@ fn finding(
     }
 }
 
-/// A device by the EBS volume that it is, where it tells one.
+/// A device by the EBS volume that it is, where it shows one.
 fn carried(device: &BlockDevice) -> &str {
     device.volume.as_ref().map_or(&device.name, VolumeId::as_str)
 }
@@ -241,7 +241,7 @@ impl<'v> DeadDevices<'v> {
     }
 }
 
-/// The volume id that the kubelet wrote beside the mount: the device that could tell it is gone.
+/// The volume id that the kubelet wrote beside the mount: the device that had it is gone.
 fn recorded_volume(dirs: &KubeletDirs, path: &VolumePath) -> Option<VolumeId> {
     let data = match path {
         VolumePath::Staging { handle_hash, .. } => dirs.staging.get(handle_hash)?.data.as_ref()?,

@@ -1,4 +1,4 @@
-//! Of which type an EBS volume is, as the cluster tells it, or EC2 where the cluster cannot. Nobody guesses: without an
+//! The type of an EBS volume, from the cluster, or from EC2 where the cluster does not have it. It is never guessed: without an
 //! answer it is not known.
 
 use crate::detect::Settings;
@@ -15,7 +15,7 @@ use super::{Names, pv_of, specificity};
 /// The parameter of a class that names the type.
 const TYPE: &str = "type";
 
-/// Why a type is not known, and who could tell.
+/// Why a type is not known, and which source has it.
 pub(super) struct TypeUnknown {
     pub why: Unknown,
     pub lookup: Option<Lookup>,
@@ -31,11 +31,11 @@ impl TypeUnknown {
     }
 }
 
-/// Whose answers tell types.
+/// The sources that have types.
 pub const TYPE_SOURCES: SourceSet =
     SourceSet::of(&[Source::PersistentVolumes, Source::StorageClasses, Source::AttributesClasses, Source::Ec2Attached]);
 
-/// What tells the type of a volume.
+/// What the type of a volume is found from.
 #[derive(Clone, Copy)]
 pub(super) struct Types<'v> {
     mounts: Known<'v, Mounts>,
@@ -73,11 +73,11 @@ impl<'v> Types<'v> {
     }
 }
 
-/// The types that answers have just told, by device.
+/// The types that the latest answers have, by device.
 pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)> {
     let Ok(block) = view.block.known() else { return Vec::new() };
     let types = Types::of(view);
-    // What EC2 told is told anew whenever it says something, and by a class before it.
+    // A type from EC2 is taken again from each of its answers; one from a class wins over it.
     let known = |series: &VolumeSeries| series.known(view.now).is_some_and(|known| known.source == TypeSource::Cluster);
     let unknown = |device: &&BlockDevice| {
         device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| !known(series))
@@ -90,7 +90,7 @@ pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)>
     answers.collect()
 }
 
-/// The type by the classes of the cluster and, where those will never tell it, by EC2.
+/// The type by the classes of the cluster and, where those will never have it, by EC2.
 pub(super) fn of_device(
     types: &Types<'_>,
     settings: &Settings,
@@ -98,7 +98,7 @@ pub(super) fn of_device(
 ) -> Result<KnownType, Box<TypeUnknown>> {
     let known = |source, (of, by)| KnownType { volume_type: of, source, by, at: types.now };
     match by_class(types, settings, device) {
-        // Without the mounts it is not known whether a class would tell.
+        // Without the mounts it is not known whether a class has it.
         Err(type_unknown)
             if type_unknown.lookup.is_none()
                 && types.mounts.seen().is_ok_and(|mounts| mounts.incomplete().is_none()) =>
@@ -194,7 +194,7 @@ mod tests {
 
     type Read = Result<Option<(EbsType, String)>, (Cause, bool)>;
 
-    /// What a class of these parameters tells; whether the lookup is put where it tells nothing.
+    /// The type in a class of these parameters; whether a lookup is made where it has none.
     fn class(answer: Option<Answer<VolumeClass>>) -> Read {
         let at = NodeTime { boot: BootId::default(), up: std::time::Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
         let mut view = View::new(at);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_tells_a_type_or_nothing() {
+    fn a_class_has_a_type_or_none() {
         assert_eq!(of_type(Some("gp2")), Ok(Some((EbsType::Gp2, "StorageClass made".into()))));
         assert_eq!(of_type(Some("GP3")), Ok(Some((EbsType::Gp3, "StorageClass made".into()))));
         assert_eq!(of_type(None), Ok(None), "a default is not guessed");

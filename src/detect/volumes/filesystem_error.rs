@@ -261,7 +261,7 @@ impl<'v> Sources<'v> {
                 Tri::Yes(Signs { signs, more_unknown })
             }
             (_, Tri::Yes(stopped)) => Tri::Yes(stopped.into()),
-            // Whoever wants a filesystem read-only mounts it so: one that is below a mount for writing was made so by an error.
+            // A filesystem that is meant to be read-only is mounted so: below a writable mount an error made it read-only.
             (Tri::Unknown(why), Tri::No(_)) => {
                 let made = mount.and_then(|of| match of.writable {
                     Some(writable) => self.option(key, writable, &["ro"]),

@@ -2,7 +2,7 @@
 //!
 //! EC2 says that an instance type which bursts does so for half an hour in a day at least, and neither how much more it
 //! may be nor how it is earned. So no balance is claimed here, but what of that promise can be left at most: the counters
-//! tell how much more than its baseline the instance was given at least. It is for information: whether EC2 holds the
+//! show how much more than its baseline the instance was given at least. It is for information: whether EC2 holds the
 //! instance back is what InstanceEbsThrottled knows.
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) fn evaluate(
     }
     let series = io.instance();
     let Some(last) = series.last() else { return Tri::Unknown(not_watched("the instance")) };
-    // Nobody needs to know the type of an instance that is idle.
+    // The type of an idle instance is not needed.
     if !Use::ALL.iter().any(|by| by.rate(last) > by.limit(EbsRate::SMALLEST_BASE)) {
         return Tri::No(block.no());
     }
@@ -154,7 +154,7 @@ impl BurstAllowance {
         let left = (allowed - series.within(DAY).map(beyond).sum::<f64>()).max(0.0);
         let lasts = match rate - base {
             net if net > 0.0 => Duration::try_from_secs_f64(left / net).ok()?,
-            // Whoever is held to the baseline never gets quite all of it.
+            // An instance that is held to its baseline never gets quite all of it.
             _ if by == Use::Bytes && left <= 0.0 && rate >= 0.9 * base => Duration::ZERO,
             _ => return None,
         };
@@ -180,8 +180,8 @@ impl BurstAllowance {
 
     fn fact(&self) -> String {
         format!(
-            "all EBS volumes together were given {} over the last {}; of the promise {:.0} % is left at most, by what we saw of \
-             the last day (time below the baseline is not counted back: EC2 does not say how it is)",
+            "all EBS volumes together were given {} over the last {}; of the promised burst at most {:.0} % is left, as measured over \
+             the last day (time below the baseline is not added back, as EC2 does not document how it is)",
             self.by.words(self.rate),
             wording::duration(self.over),
             (100.0 * self.left).ceil()

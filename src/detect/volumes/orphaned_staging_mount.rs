@@ -111,7 +111,7 @@ fn is_staging(mount: &MountEntry) -> bool {
 }
 
 fn kubelet(node: &Known<'_, Node>, settings: &Settings, mount: &MountEntry) -> Fact<KubeletHas> {
-    // A name of this form has no handle: which of those in use it is cannot be told.
+    // A name of this form has no handle: which of the volumes in use it is cannot be known.
     if matches!(mount.volume, Some(VolumePath::LegacyStaging { .. })) {
         return Ok(KubeletHas::NeverSays);
     }
@@ -177,5 +177,5 @@ fn finding(
 fn recorded(dirs: Seen<'_, KubeletDirs>, mount: &MountEntry) -> Option<Evidence> {
     let Some(VolumePath::Staging { handle_hash, .. }) = &mount.volume else { return None };
     let data = dirs.value.staging.get(handle_hash)?.data.as_ref()?;
-    Some(dirs.says(format!("vol_data.json beside it says {}", data.handle)))
+    Some(dirs.says(format!("the vol_data.json next to it names {}", data.handle)))
 }

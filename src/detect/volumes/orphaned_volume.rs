@@ -1,7 +1,7 @@
-//! OrphanedVolume: is a volume paid for that nobody will use again?
+//! OrphanedVolume: is a volume paid for that will not be used again?
 //!
-//! Whose a volume is, only its tags say, and only the PersistentVolumes of the cluster whether it is still wanted. Three
-//! answers are never mixed: ours, probably somebody's, nobody known. `barnacle sweep` shows them all.
+//! Only its tags show who owns a volume, and only the PersistentVolumes of the cluster whether it is still wanted. Three
+//! answers are never mixed: owned by this cluster, likely by another owner, unknown. `barnacle sweep` shows them all.
 
 use std::time::Duration;
 
@@ -88,15 +88,15 @@ fn class(id: &VolumeId, volume: &Ec2Volume, sweep: &VolumeSweep, now: Timestamp)
 pub struct Unattached<'a> {
     /// Tagged as this cluster's, and no PersistentVolume has it.
     pub owned: Vec<(&'a VolumeId, &'a Ec2Volume)>,
-    /// Of another cluster, or of somebody who tags what is theirs.
+    /// Of another cluster, or tagged by another owner.
     pub other_owner: Vec<(&'a VolumeId, &'a Ec2Volume)>,
     /// Without any tag but perhaps a name.
     pub unknown: Vec<(&'a VolumeId, &'a Ec2Volume)>,
     /// A PersistentVolume of this cluster has it.
     pub claimed: usize,
-    /// Of etcd or a machine of the control plane: such a volume waits for its member, and looks like one that nobody wants.
+    /// Of etcd or a machine of the control plane: such a volume waits for its member, and looks unused.
     pub control_plane: usize,
-    /// Made within the last hour, or nobody knows when.
+    /// Made within the last hour, or at an unknown time.
     pub young: usize,
 }
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_ours_that_a_persistent_volume_has_or_when_nobody_could_be_asked() {
+    fn a_volume_is_not_orphaned_where_a_persistent_volume_has_it_or_they_are_unknown() {
         let owned = volume(&[("kubernetes.io/cluster/prod", "owned")]);
         let mut swept = sweep(vec![owned]);
         swept.claimed = Some([(VolumeId::from_serial("vol-00000001").unwrap(), "pv-1".to_owned())].into());
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_tells_what_a_month_costs() {
+    fn the_list_shows_what_a_month_costs() {
         assert_eq!(usd_a_month(&volume(&[])), Some(8.0));
         let costs = |of: &str, iops, throughput| {
             let size_gib = 100;

@@ -109,7 +109,7 @@ fn finding(
             format!("{}{}{copy}", holders.name(first), more(rest.len()))
         }
         None => {
-            used_by.map_or_else(|| "who holds it is not known yet".to_owned(), |used| format!("{used} is built on it"))
+            used_by.map_or_else(|| "its holder is not known yet".to_owned(), |used| format!("{used} is built on it"))
         }
     };
     let what = match &object.volume {

@@ -45,8 +45,9 @@ impl Detect for StackedMounts {
                 // What it stands on may be a mount of this pod that was counted and not kept.
                 Some(pod) => {
                     let point = &mount.point;
-                    let why =
-                        format!("pod {pod} has more mounts of one volume than are kept, and {point} may stand on one");
+                    let why = format!(
+                        "pod {pod} has more mounts of one volume than are kept, and {point} may be on top of one"
+                    );
                     Tri::Unknown(Unknown::new(Cause::TooLarge, why))
                 }
                 None => Tri::No(mounts.no()),

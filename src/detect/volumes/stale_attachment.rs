@@ -37,7 +37,7 @@ impl DetectVolumes for StaleAttachment {
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
             let decision = volume.decide(out, KIND, STATES);
-            // Of one that Kubernetes has attached EC2 tells nothing new.
+            // EC2 adds nothing about a volume that Kubernetes has attached.
             if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
                 out.ask(KIND, Lookup::Ec2Attached);
             }

@@ -75,7 +75,7 @@ impl Detect for StalledIo {
 
 /// Whether requests waited all the time and none was completed.
 fn frozen(device: &BlockDevice, now: &IoStat, old: Option<&BlockDevice>) -> Result<bool, Unknown> {
-    let new_here = || Unknown::new(Cause::Baseline, format!("{} is new since the last look", device.name));
+    let new_here = || Unknown::new(Cause::Baseline, format!("{} is new since the previous sample", device.name));
     let old = old.filter(|old| old.diskseq == device.diskseq).ok_or_else(new_here)?;
     // What waits for nothing now does not stall, whatever was before.
     if now.in_flight == 0 {
@@ -138,7 +138,7 @@ impl Beside<'_> {
     }
 
     /// On which side of the controller the requests wait, by what EBS itself says of its queue. Only a page of the same time
-    /// can tell.
+    /// shows that.
     fn side(&self, device: &BlockDevice) -> Option<(&'static str, Evidence)> {
         self.pages.evidence(|both| {
             let pages = both.now;
@@ -159,7 +159,7 @@ impl Beside<'_> {
                 _ => ": EBS is stalled",
             };
             let goes_on = if grew { "completed some" } else { "completed none that it counts" };
-            let fact = format!("{name}: {queue} operations wait at EBS, which {goes_on} since the last look");
+            let fact = format!("{name}: {queue} operations wait at EBS, which {goes_on} since the previous sample");
             Some((side, pages.says(fact)))
         })
     }

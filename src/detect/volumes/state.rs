@@ -144,7 +144,7 @@ impl<'v> Parts<'v> {
     pub(super) fn ec2_twice(&self) -> Result<(Seen<'v, Ec2Attached>, &'v Ec2Attached), Unknown> {
         let (now, before, over) = self.ec2_attached.pair()?;
         let same = now.value.instance == before.instance;
-        // Whether an empty list can be taken, only the devices tell.
+        // Only the devices show whether an empty list can be right.
         if (now.value.volumes.is_empty() || before.volumes.is_empty())
             && !find::names_no_volume(self.block.seen()?.value)
         {
@@ -193,7 +193,7 @@ pub struct Volume<'v> {
     pub(super) facts: Facts,
     /// The states that these facts allow.
     states: StateSet,
-    /// The same without what only lookups tell: without any, with the VolumeAttachment, and with the pods that use it. Where that is
+    /// The same without what only lookups show: without any, with the VolumeAttachment, and with the pods that use it. Where that is
     /// not enough, the next is asked for.
     before_lookups: [StateSet; 3],
 }
@@ -395,7 +395,7 @@ impl<'v> Volume<'v> {
         }
     }
 
-    /// Asks for what can tell whether it is in one of these states: for as long as that rests on it.
+    /// Requests the lookups that can show whether it is in one of these states, for as long as that rests on them.
     pub fn ask_for(&self, out: &mut Evaluation, kind: Kind, of: &[State]) {
         let wanted = states(of);
         let unclear = |set: StateSet| set.meets(wanted) && !set.is_within(wanted);
@@ -405,7 +405,7 @@ impl<'v> Volume<'v> {
         }
         let of_them = |known| of.contains(&attachment::classify(known));
         let missing = if unclear(self.states) { self.facts.deciding(of_them) } else { Vec::new() };
-        // What no lookup can tell stays unclear, whatever is asked.
+        // What no lookup can show stays unclear, whatever is asked.
         if missing.iter().any(|missing| missing.lookup.is_none()) {
             return;
         }
@@ -420,7 +420,7 @@ impl<'v> Volume<'v> {
         lookups.into_iter().for_each(|lookup| out.ask(kind, lookup));
     }
 
-    /// Asks for what can tell whether it is in one of these states, and says whether it is.
+    /// Requests the lookups that can show whether it is in one of these states, and returns whether it is.
     pub fn decide(&self, out: &mut Evaluation, kind: Kind, of: &[State]) -> Tri<()> {
         self.ask_for(out, kind, of);
         self.is(of)

@@ -29,7 +29,7 @@ struct StuckUnmount;
 impl DetectVolumes for StuckUnmount {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::Mounts>, Holders<'static>);
-    // Mounts of pods are found without a Node; it is the kubelet's list that tells of staging mounts.
+    // Mounts of pods are found without a Node; only the kubelet's list has staging mounts.
     type By = (
         Maybe<sources::PodCgroups>,
         Maybe<sources::Pods>,

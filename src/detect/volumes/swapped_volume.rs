@@ -316,7 +316,7 @@ impl<'v> Look<'v, '_> {
         let mut handles = Vec::new();
         let recorded = self.dirs.name(|dirs| {
             let data = dirs.value.staging.get(&hash.to_owned())?.data.as_ref()?;
-            evidence.push(dirs.says(format!("vol_data.json beside it says {}", data.handle)));
+            evidence.push(dirs.says(format!("the vol_data.json next to it names {}", data.handle)));
             Some(data.handle.clone())
         });
         handles.extend(recorded);

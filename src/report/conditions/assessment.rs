@@ -73,7 +73,7 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
         return no_longer_evaluated(worst, others, report);
     }
     let rows: Vec<_> = report.kinds.iter().filter(|row| is_expected(row.kind, area)).collect();
-    let waits = |row: &&&KindState| is_unlooked(row) || young && row.state == State::NeedsTime;
+    let waits = |row: &&&KindState| is_not_run(row) || young && row.state == State::NeedsTime;
     if let Some(row) = rows.iter().find(waits) {
         let said = format!("{} is not evaluated yet: the agent has just started.", row.kind);
         return Assessment::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
@@ -165,7 +165,7 @@ fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -
 
 /// What [`super::DEGRADED`] would say.
 pub(super) fn of_visibility(report: &Report) -> Assessment {
-    if report.kinds.iter().all(is_unlooked) {
+    if report.kinds.iter().all(is_not_run) {
         let said = "Nothing is evaluated yet: the agent has just started.".to_owned();
         return Assessment::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
     }
@@ -201,7 +201,7 @@ fn kinds(all: impl Iterator<Item = Kind>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-fn is_unlooked(row: &KindState) -> bool {
+fn is_not_run(row: &KindState) -> bool {
     row.not_run
 }
 

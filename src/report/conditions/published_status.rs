@@ -87,7 +87,7 @@ impl Own {
         }
     }
 
-    /// Whether there is something to say that the detectors have looked at.
+    /// Whether there is something to publish that the detectors have evaluated.
     pub fn is_evaluated(&self) -> bool {
         self.published.is_some()
             && self.assessment.as_ref().is_some_and(|assessment| assessment.reason != assessment::NOT_EVALUATED_YET)

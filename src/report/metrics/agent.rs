@@ -17,7 +17,7 @@ pub(super) fn add(families: &mut Families, figures: &AgentFigures) {
     families
         .gauge("barnacle_landlock_abi", "Landlock ABI in use, absent where there is none.")
         .set_where_any(figures.landlock_abi.into());
-    let mut series = families.counter("barnacle_wakes_total", "Collection cycles by what began them.");
+    let mut series = families.counter("barnacle_wakes_total", "Collection cycles by what woke the agent.");
     for (reason, count) in &figures.wakes_total {
         series.set(&[("reason", reason)], float(*count));
     }
@@ -54,17 +54,14 @@ pub(super) fn api(families: &mut Families, figures: &ApiFigures) {
 pub(super) fn published(families: &mut Families, figures: PublishFigures) {
     let PublishFigures { events, conditions } = figures;
     families
-        .counter(
-            "barnacle_events_sent_total",
-            "Events that were to be created on the Node or a pod, by what came of it.",
-        )
+        .counter("barnacle_events_sent_total", "Events for the Node or a pod, by the result of their creation.")
         .set(&[("result", "created")], float(events.sent))
         .set(&[("result", "failed")], float(events.failed));
     families
         .counter("barnacle_events_suppressed_total", "Events that were suppressed, as this node writes only so many.")
         .set(&[], float(events.suppressed));
     families
-        .counter("barnacle_conditions_written_total", "Patches of the Node's conditions, by what came of it.")
+        .counter("barnacle_conditions_written_total", "Patches of the Node's conditions, by result.")
         .set(&[("result", "written")], float(conditions.written))
         .set(&[("result", "failed")], float(conditions.failed));
     families
@@ -90,7 +87,7 @@ pub(super) fn ec2(families: &mut Families, figures: &Ec2Figures) {
 
 /// What was asked of IMDS.
 pub(super) fn imds(families: &mut Families, figures: &ImdsFigures) {
-    let mut series = families.counter("barnacle_imds_requests_total", "Requests to IMDS, by what they came to.");
+    let mut series = families.counter("barnacle_imds_requests_total", "Requests to IMDS, by result.");
     for (outcome, count) in &figures.requests_total {
         series.set(&[("outcome", outcome)], float(*count));
     }

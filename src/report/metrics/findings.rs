@@ -19,7 +19,7 @@ pub(super) fn add(families: &mut Families, report: &Report) {
     for finding in &report.findings {
         *counts.entry((finding.kind, finding.severity, finding.state())).or_default() += 1;
     }
-    let mut series = families.gauge("barnacle_findings", "Findings that stand; absent where there are none.");
+    let mut series = families.gauge("barnacle_findings", "Active findings; absent where there are none.");
     for ((kind, severity, state), count) in counts {
         let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state.name())];
         series.set(&labels, float(count));
@@ -59,7 +59,7 @@ fn worth_a_series(report: &Report) -> Vec<&ReportedFinding> {
 }
 
 fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
-    let mut series = families.gauge("barnacle_finding_info", "A finding that stands, and what it is about.");
+    let mut series = families.gauge("barnacle_finding_info", "An active finding and its object.");
     for finding in findings {
         let object = &finding.object;
         let labels = [

@@ -96,7 +96,7 @@ fn object(out: &mut String, finding: &ReportedFinding) {
 fn evidence(out: &mut String, report: &Report, evidence: &[Evidence]) {
     out.push_str(concat!(
         "<table class=\"evidence\"><thead><tr><th scope=\"col\">Source</th>",
-        "<th scope=\"col\">What it says</th><th scope=\"col\">When</th></tr></thead><tbody>\n",
+        "<th scope=\"col\">Message</th><th scope=\"col\">When</th></tr></thead><tbody>\n",
     ));
     for fact in evidence {
         let (source, place) = (fact.source, fact.source.place());

@@ -25,7 +25,7 @@ fn unseen(out: &mut String, report: &Report) {
     }
     if waiting > 0 {
         let words = text::counted(waiting, "kind");
-        add(out, format_args!("<p class=\"none\">{words} not evaluated yet, for want of a second sample.</p>\n"));
+        add(out, format_args!("<p class=\"none\">{words} not evaluated yet: they need a second sample.</p>\n"));
     }
     out.push_str(concat!(
         "<table class=\"unseen\"><thead><tr><th scope=\"col\">Source</th><th scope=\"col\">Why</th></tr></thead>",
@@ -56,7 +56,7 @@ fn one_reason(out: &mut String, report: &Report, reason: &Unmet<'_>) {
         add(out, format_args!(" <small>(so not wholly {})</small>", kinds.join(", ")));
     }
     if reason.absent {
-        out.push_str(" <small>not on this machine, or not in this profile or look</small>");
+        out.push_str(" <small>not on this machine, or not in this profile or check</small>");
     }
     if let Some(since) = reason.cause.and_then(|(_, since)| since).filter(|since| *since < report.at) {
         out.push_str(" <small>since ");
@@ -105,7 +105,7 @@ fn standing(report: &Report, row: &KindState) -> (Mark, &'static str) {
         State::NotAsked => (NOT_EVALUATED, "not asked: no finding needed it"),
         State::NeedsTime => (NOT_EVALUATED, "needs a second sample"),
         State::NotEvaluated if row.not_applicable => {
-            (NOT_EVALUATED, "not on this machine, or not in this profile or look")
+            (NOT_EVALUATED, "not on this machine, or not in this profile or check")
         }
         State::NotEvaluated => (NOT_EVALUATED, "not evaluated"),
         State::Suspected => (SUSPECTED, "suspected"),

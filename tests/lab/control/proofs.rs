@@ -19,9 +19,9 @@ type Proof = (&'static str, fn(&mut ControlPlane) -> Result<()>);
 const PROOFS: &[Proof] = &[
     ("a kubelet's identity changes its own node and no other", own_node),
     ("a pod's token names the node, and the audit log its requests", pod_token),
-    ("volumes are attached and detached by the controller, on our word", attachments),
+    ("the controller attaches and detaches volumes as the test's VolumeAttachments ask", attachments),
     ("a paused API server hangs and goes on; a restarted one has its data", faults),
-    ("two control planes know nothing of each other", two_at_once),
+    ("two control planes run side by side without effect on each other", two_at_once),
 ];
 
 pub fn proofs() -> Result<()> {
@@ -34,7 +34,7 @@ pub fn proofs() -> Result<()> {
     drop(plane);
     nothing_is_left(&scratch)?;
     after_a_crash()?;
-    println!("   holds: nothing is left of one, nor of one whose owner was killed");
+    println!("   holds: a control plane leaves no process or file behind, also where its test was killed");
     Ok(())
 }
 
@@ -113,7 +113,7 @@ fn attachments(plane: &mut ControlPlane) -> Result<()> {
     plane.create_volume("data", "vol-0123456789abcdef0", VolumeMode::Filesystem("ext4"))?;
     let claim = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
     plane.apply(&pod("db", "a", &claim).to_string())?;
-    ensure!(attached(plane)?.is_empty(), "attached before anybody said so");
+    ensure!(attached(plane)?.is_empty(), "attached before the attacher reported it");
     plane.attach("data", "a", "/dev/xvdaa")?;
     let unique = format!("kubernetes.io/csi/{DRIVER}^vol-0123456789abcdef0");
     wait_for("volumesAttached", || Ok(attached(plane)? == [unique.as_str()]))?;

@@ -62,11 +62,11 @@ fn play_all(plane: &ControlPlane, node: &mut Node, seeds: std::ops::Range<u64>) 
     )?;
     ensure!(busy == "/var/log/kubelet.log:0\n/var/log/csi.log:0", "unmounts were refused: {busy}");
     let unmounts = node.sh("grep -c 'UnmountVolume.TearDown succeeded' /var/log/kubelet.log; true")?;
-    ensure!(unmounts.parse().is_ok_and(|all: u64| all >= number), "the kubelet's log tells of {unmounts} unmounts");
+    ensure!(unmounts.parse().is_ok_and(|all: u64| all >= number), "the kubelet's log has {unmounts} unmounts");
     let left = node.sh("grep -c -e csi -e volumeDevices /proc/1/mountinfo; true")?;
     ensure!(left == "0", "mounts are left: {left}");
     // Killed ever sooner it is started again ever later, by the kubelet.
-    ensure!(asked >= began.elapsed().as_secs() / 4, "barnacle was heard {asked} times in {:?}", began.elapsed());
+    ensure!(asked >= began.elapsed().as_secs() / 4, "barnacle answered {asked} times in {:?}", began.elapsed());
     println!(
         "   {number} sequences with {crashes} crashes in {:.0?}: nothing above info in {asked} scrapes, none of {unmounts} \
          unmounts refused",

@@ -56,8 +56,8 @@ fn proofs(plane: &ControlPlane, node: &mut Node, driver: CgroupDriver) -> Result
 fn api_is_trusted(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     node.vm.put("/tmp/ca.crt", &fs::read(plane.ca())?)?;
     let said = node.sh(&format!("curl -s --cacert /tmp/ca.crt {}/readyz", plane.guest_url()))?;
-    ensure!(said == "ok", "the API server says {said} to the VM");
-    println!("   the API server is trusted by its certificate from inside");
+    ensure!(said == "ok", "the API server answers the VM with {said}");
+    println!("   the VM trusts the API server's certificate");
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn volumes(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     }
     let left = node.sh("grep -c -e csi -e volumeDevices /proc/1/mountinfo; find $kubelet/pods $kubelet/plugins/kubernetes.io -name vol_data.json; true")?;
     ensure!(left == "0", "after the pod is gone there is {left}");
-    println!("   and nothing of them is left when it is gone");
+    println!("   no mount or file of the pod is left after its deletion");
     Ok(())
 }
 
@@ -185,7 +185,7 @@ fn a_pod_out_of_memory(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         Ok(watch.findings()?.iter().any(|found| found.kind == "OomKill" && found.text.contains(&uid)))
     })
     .with_context(|| format!("{uid}: {:?}", watch.findings()))?;
-    println!("   a pod that reached its limit woke barnacle, which tells its UID");
+    println!("   an OOM kill in a pod woke barnacle, and the finding names the pod's UID");
     plane.kubectl(&["delete", "pod", "hungry", "--grace-period=0", "--force"])?;
     node.sh("kill $(cat /tmp/barnacle.pid)").map(drop)
 }

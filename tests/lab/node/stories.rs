@@ -142,7 +142,7 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         }
     }
     let described = plane.kubectl(&["describe", "node", NAME])?;
-    ensure!(described.contains("VolumeWantedElsewhere"), "kubectl describe node does not tell of it:\n{described}");
+    ensure!(described.contains("VolumeWantedElsewhere"), "kubectl describe node does not show it:\n{described}");
     only(&report, &TALES.iter().map(|tale| tale.kind).collect::<Vec<_>>())?;
     who_holds_it(plane, node)?;
 
@@ -153,7 +153,7 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         Ok(left.is_empty())
     });
     outcome.with_context(|| left.join("\n"))?;
-    println!("   all of it is resolved when it is mended");
+    println!("   all findings are resolved after the repair");
     Ok(())
 }
 
@@ -207,7 +207,9 @@ fn who_holds_it(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         Ok(expected.iter().all(|(who, how)| evidence.contains(who) && evidence.contains(how)))
     });
     outcome.with_context(|| said)?;
-    println!("   with `holders`: StuckUnmount names the process that works there and the one that has a file open");
+    println!(
+        "   with `holders`: StuckUnmount names the process with its working directory there and the one with a file open"
+    );
     Ok(())
 }
 
@@ -236,7 +238,7 @@ fn confirmed(watch: &Watch, began: Instant) -> Result<()> {
             let is_it = |line: &String| line.contains(&kind) && line.contains(tale.about) && line.contains("confirmed");
             let is_published = last.iter().any(is_it);
             if is_published {
-                println!("   {} of {}: confirmed {late:.0?} after what caused it", tale.kind, tale.about);
+                println!("   {} of {}: confirmed {late:.0?} after its cause", tale.kind, tale.about);
             }
             !is_published
         });
@@ -268,7 +270,7 @@ fn only(report: &Value, kinds: &[&str]) -> Result<()> {
     for finding in report["findings"].as_array().into_iter().flatten() {
         let kind = finding["kind"].as_str().unwrap_or_default();
         let expected = kinds.contains(&kind) || ITS_OWN.contains(&kind) || finding["severity"] == "info";
-        ensure!(expected || finding["confirmed"] == false, "nobody expects {finding}");
+        ensure!(expected || finding["confirmed"] == false, "unexpected finding: {finding}");
     }
     Ok(())
 }

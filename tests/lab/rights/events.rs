@@ -25,7 +25,7 @@ fn about_pod(reporter: &str, namespace: &str) -> Value {
 fn event(reporter: &str, regarding: &Value) -> Value {
     json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"generateName": "lab-"},
         "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Warning", "reason": "DeadMount", "action": "Observe",
-        "note": "said by the lab", "reportingController": "barnacle-agent", "reportingInstance": reporter,
+        "note": "set by the lab", "reportingController": "barnacle-agent", "reportingInstance": reporter,
         "regarding": regarding})
 }
 
@@ -62,7 +62,7 @@ pub fn of_the_agent(ground: &Ground) -> Result<()> {
     let own = a("default", &about_node("a", "a"))?.done()?;
     ensure!(own["reportingController"] == "barnacle-agent", "{own}");
     let described = ground.plane.kubectl(&["get", "events", "-o", "jsonpath={.items[*].source.component}"])?;
-    ensure!(!described.contains("kubelet"), "it is told as the kubelet's: {described}");
+    ensure!(!described.contains("kubelet"), "kubectl shows it as the kubelet's: {described}");
     for namespace in ["default", "kube-system"] {
         a(namespace, &about_pod("a", namespace))?.done()?;
     }
@@ -151,7 +151,7 @@ fn without_nulls(mut event: Value) -> Value {
 pub fn of_the_core_group(ground: &Ground) -> Result<()> {
     let core = |reporter: &str| {
         json!({"apiVersion": "v1", "kind": "Event", "metadata": {"generateName": "core-"}, "reason": "DeadMount",
-            "type": "Warning", "message": "said by the lab", "reportingComponent": "barnacle-agent",
+            "type": "Warning", "message": "set by the lab", "reportingComponent": "barnacle-agent",
             "reportingInstance": reporter, "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": reporter}})
     };
     let ask = |reporter: &str| ground.a.post("/api/v1/namespaces/default/events", &core(reporter));

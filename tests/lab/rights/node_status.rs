@@ -46,7 +46,7 @@ pub fn full_node(name: &str, owner: &Value) -> Value {
 
 fn condition(kind: &str, status: &str) -> Value {
     let time = "2026-01-01T00:00:00Z";
-    json!({"type": kind, "status": status, "reason": "Lab", "message": "said by the lab",
+    json!({"type": kind, "status": status, "reason": "Lab", "message": "set by the lab",
         "lastHeartbeatTime": time, "lastTransitionTime": time})
 }
 
@@ -178,7 +178,7 @@ pub fn fields(ground: &Ground) -> Result<()> {
         "images": [{"names": ["example.com/other"], "sizeBytes": 1}],
         "volumesInUse": ["kubernetes.io/csi/ebs.csi.aws.com^vol-0fedcba9876543210"],
         "volumesAttached": [{"name": "kubernetes.io/csi/ebs.csi.aws.com^vol-0fedcba9876543210", "devicePath": "/dev/xvdaa"}],
-        "config": {"error": "said by the agent"},
+        "config": {"error": "set by the agent"},
         "runtimeHandlers": [{"name": "runsc"}],
         "features": {"supplementalGroupsPolicy": false},
     });

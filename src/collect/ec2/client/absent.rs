@@ -28,7 +28,7 @@ impl Client {
     ///
     /// # Errors
     /// Always, with what to do.
-    #[expect(clippy::unused_async, reason = "it stands in for a client that waits for the network")]
+    #[expect(clippy::unused_async, reason = "it replaces a client that waits for the network")]
     pub async fn page(&self, _which: &Which, _size: Option<i32>, _token: Option<String>) -> Result<Page, Ec2Error> {
         Err(self.error(Outcome::Error, NOT_BUILT_IN))
     }

@@ -102,7 +102,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// None where it is gone. What one file does not tell hides no other.
+    /// None where it is gone. A file that cannot be read hides no other.
     fn container(
         &self,
         group: &Group<'_>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// One record, as `/dev/kmsg` gives it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Its number. One is given to every message, so a jump tells of lost ones.
+    /// Its number. One is given to every message, so a jump shows that some were lost.
     pub seq: u64,
     /// Time since boot by printk's clock.
     pub up: Duration,
@@ -14,7 +14,7 @@ pub struct Message<'a> {
     pub from_kernel: bool,
     /// Its text, unescaped: a name in it may hold an end of line.
     pub text: Cow<'a, str>,
-    /// Whether one of its further lines reads like an event: syslog(2) does not tell the end of a record from an end of line in it.
+    /// Whether one of its further lines reads like an event: syslog(2) gives the end of a record and an end of line in it alike.
     pub unclear: bool,
     /// Whether it is a part of a line that another record begins.
     pub continues: bool,

@@ -1,6 +1,6 @@
 //! The kernel's log by syslog(2), where there is no device for it, as in a container: it needs CAP_SYSLOG and no more.
 //!
-//! It tells lines without numbers, and the last of them first where the buffer is too small for all. Which of them are
+//! It gives lines without numbers, and the last of them first where the buffer is too small for all. Which of them are
 //! new shows by the last one that was read before.
 
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl News {
 }
 
 impl Syslog {
-    /// What was said since the last look, or all that is left.
+    /// What was said since the previous sample, or all that is left.
     pub(super) fn news(&mut self) -> Result<News, Unknown> {
         self.news_by(klogctl)
     }
@@ -142,7 +142,7 @@ fn end_of(text: &[u8], line: &[u8]) -> Option<usize> {
 fn klogctl(action: libc::c_int, buffer: &mut [u8]) -> Result<libc::c_int, Errno> {
     let length = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the kernel writes at most `length` bytes to the buffer, which is as long and outlives the call; an action
-    // that tells a size writes nothing.
+    // that returns a size writes nothing.
     Errno::result(unsafe { libc::klogctl(action, buffer.as_mut_ptr().cast(), length) })
 }
 

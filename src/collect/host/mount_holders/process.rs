@@ -32,7 +32,7 @@ pub(super) fn holder(root: &Root, first: &str, pid: u32, mut point: String, by: 
     MountHolder { pid, command, cgroup, pod, point, by }
 }
 
-/// A group's path from the root of its hierarchy. A container is told paths from its own group on, with `/..` at their head
+/// A group's path from the root of its hierarchy. A container sees paths from its own group on, with `/..` at their head
 /// for each level up; as many as the first process's path has lead to the root. With fewer of them the levels that it
 /// shares with our own group stay untold.
 #[must_use]

@@ -9,7 +9,7 @@ const MAX_DIGITS: usize = 36;
 /// Reads a quantity (`100Mi`, `1.5Gi`, `2e9`, `500m`) and rounds it up to a whole number, as `Quantity.Value()` does.
 ///
 /// # Errors
-/// When it is no quantity, is below zero, or has more digits than anyone writes.
+/// When it is no quantity, is below zero, or has more digits than a real one.
 pub fn parse_quantity(text: &str) -> Result<u64, String> {
     scaled(text).ok_or_else(|| format!("expected a quantity such as 100Mi or 1.5Gi, found {}", short(text)))
 }
@@ -34,7 +34,7 @@ fn scaled(text: &str) -> Option<u64> {
         Scale::Decimal(exponent) => Some(times_ten_to(digits, exponent.saturating_sub(places))),
         Scale::Binary(shift) => match digits.checked_mul(1 << shift) {
             Some(scaled) => Some(times_ten_to(scaled, places.saturating_neg())),
-            // Without a fraction it is too large for certain; with one it is nothing that anyone means.
+            // Without a fraction it is too large for certain; with one it is no meaningful quantity.
             None => (places == 0).then_some(MAX),
         },
     }

@@ -211,7 +211,7 @@ impl Sources<'_> {
         add(found, id, kills);
     }
 
-    /// Whether the pods' counters are older than what shows a kill, and would tell where it was.
+    /// Whether the pods' counters are older than what shows a kill: newer ones would show where it was.
     pub(super) fn pods_are_behind(&self) -> bool {
         let Ok(pods) = self.pods.seen() else { return false };
         let levels = self.cgroups.seen().map(|both| both.now.at).ok();

@@ -11,7 +11,7 @@ use crate::finding::{Evidence, Finding, Severity};
 use crate::view::Counted;
 use crate::wording::duration;
 
-/// What the log tells beside the kills whose limit it names.
+/// What the log has beside the kills whose limit it names.
 pub(super) struct Logged {
     /// Lines about kills, one for each process.
     pub lines: u64,
@@ -118,7 +118,7 @@ impl Sources<'_> {
             return;
         }
         if behind {
-            let why = "processes were killed, under which limit the pods' counters may tell, which are read next";
+            let why = "processes were killed; the pods' counters, which are read next, may show under which limit";
             unclear.push(("node".to_owned(), Unknown::new(Cause::Stale, why)));
             return;
         }
@@ -129,7 +129,7 @@ impl Sources<'_> {
         }
     }
 
-    /// Whether the kernel counted the kill that a line of its log tells of: a process may have made it write the line.
+    /// Whether the kernel counted the kill that a line of its log reports: a process may have made it write the line.
     fn proof(&self, record: &KernelRecord) -> Proof {
         let unknown = |why: &str| Proof::Line(Unknown::new(Cause::Baseline, why));
         match self.count.counted(record) {

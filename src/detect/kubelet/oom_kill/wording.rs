@@ -25,7 +25,7 @@ pub(super) fn finding(id: &str, kills: Kills, names: &Names<'_>) -> Raised {
         Proof::Counted => (severity, kills.level_unknown.filter(|_| may_be_reserved), ""),
         Proof::Line(why) => (Severity::Info, Some(why), ""),
         Proof::Refuted => {
-            (Severity::Info, None, " (by a line of the kernel's log alone: oom_kill of /proc/vmstat did not grow)")
+            (Severity::Info, None, " (only the kernel's log has it: oom_kill of /proc/vmstat did not grow)")
         }
     };
     let finding = Finding {

@@ -11,7 +11,7 @@ pub trait Values: Copy + PartialEq + 'static {
     const ALL: &'static [Self];
 }
 
-/// Why a fact is not known, and the lookup that can tell.
+/// Why a fact is not known, and the lookup that can show it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Missing {
     /// Why.
@@ -21,7 +21,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// Without a lookup that can tell.
+    /// Without a lookup that can show it.
     #[must_use]
     pub fn of(why: Unknown) -> Self {
         Self { why, lookup: None }

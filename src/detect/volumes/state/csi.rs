@@ -5,7 +5,7 @@
 
 /// EC2's code for a volume that it does not have.
 const NOT_FOUND: &str = "InvalidVolume.NotFound";
-/// EC2's code for an instance that takes no more volumes, and the driver's words for the same.
+/// EC2's code for an instance that takes no more volumes, and the driver's wording for the same.
 const LIMITS: [&str; 2] = ["AttachmentLimitExceeded", "VolumeLimit"];
 
 /// Whether EC2 has no such volume.

@@ -1,4 +1,4 @@
-//! The facts of a volume, each by the sources that tell it.
+//! The facts of a volume, each by the sources that show it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -152,7 +152,7 @@ pub(super) fn is_of_the_system(mount: &MountEntry) -> bool {
     matches!(point, "/" | "/usr" | "/var") || point == "/boot" || point.starts_with("/boot/")
 }
 
-/// Whether no device of this machine tells the volume that it is.
+/// Whether no device of this machine shows the volume that it is.
 pub(super) fn names_no_volume(block: &BlockDevices) -> bool {
     !block.values().any(|device| device.volume.is_some())
 }

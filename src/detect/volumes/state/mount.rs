@@ -28,7 +28,7 @@ facts! {
         It,
         /// It has not.
         Not,
-        /// The Node never names volumes of this driver, or this directory's name does not tell its volume, or no cluster is asked.
+        /// The Node never names volumes of this driver, or this directory's name does not have its volume, or no cluster is asked.
         NeverSays,
     }
 }
@@ -42,7 +42,7 @@ pub enum StagingState {
     Dead,
     /// The kubelet does not know of it any more.
     Forgotten,
-    /// No pod has it; whether the kubelet knows of it cannot be told.
+    /// No pod has it; whether the kubelet knows of it cannot be known.
     WithoutPods,
 }
 

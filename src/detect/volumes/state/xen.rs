@@ -1,4 +1,4 @@
-//! Xen, where a device tells nothing of its volume: it goes by the name that it was attached by. That stands in the
+//! Xen, where a device shows nothing of its volume: it goes by the name that it was attached by. That is in the
 //! VolumeAttachment, of in-tree volumes on the Node, and in EC2's own list.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &[&'v str], all: 
     }
 }
 
-/// The name of the disk that a volume was attached as, by whoever tells it.
+/// The name of the disk that a volume was attached as, by the first source that has it.
 pub(super) fn name_of(volume: &Volume<'_>) -> Option<String> {
     let of_attachment = || {
         let attachment = volume.attachment().ok()??.value;
@@ -63,7 +63,7 @@ pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
     Unknown::new(Cause::Unsupported, why)
 }
 
-/// Disks of Xen that hold nothing of the machine's own and that nobody names a volume of: whether they should be here
+/// Disks of Xen that hold nothing of the machine's own and that no source names a volume of: whether they should be here
 /// cannot be known, nor which was found before. `None` where there are none.
 pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
     let parts = all.parts();

@@ -78,10 +78,10 @@ pub const CONTRACT: &[Behaviour] = &[
     ("an event of a Node goes to default or kube-system", events::namespaces),
     ("an event of a name that is taken is 409 AlreadyExists", events::twice),
     ("of an event only the series changes", events::series),
-    ("a token that nobody knows is 401, one without rights 403", refusals::tokens),
+    ("an unknown token is 401, one without rights 403", refusals::tokens),
     ("what is not there is 404 NotFound and says what", refusals::not_found),
     ("a field that cannot be selected by is 400", refusals::unknown_field),
-    ("a group that nobody installed is 404 in plain text", refusals::no_group),
+    ("a group that is not installed is 404 in plain text", refusals::no_group),
 ];
 
 /// What the fake offers and no real server does when asked, so that nothing is claimed of it.

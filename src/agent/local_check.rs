@@ -1,4 +1,4 @@
-//! A look without an agent.
+//! A check without an agent.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use super::kube_connection::KubeConnection;
 use super::kubelet_connection::KubeletConnection;
 use super::state::Peek;
 
-/// Time between two looks of a longer one.
+/// Time between two samples of a longer check.
 const BETWEEN: Duration = Duration::from_secs(5);
 
-/// The boot of the running machine that is to be looked at; none where it is a copy of one's files.
+/// The boot of the running machine that is to be checked; none where it is a copy of a machine's files.
 #[must_use]
 pub fn live_boot(config: &Config) -> Option<BootId> {
     let root = Root::open(Path::new(&config.host_root)).ok().filter(Root::is_live)?;
@@ -35,15 +35,15 @@ pub fn live_boot(config: &Config) -> Option<BootId> {
 
 /// An attachment names a volume, and that a claim.
 const ROUNDS: u32 = 3;
-/// How long a look waits for the API server's first words.
+/// How long a check waits for the API server's first answers.
 const API_PATIENCE: Duration = Duration::from_secs(5);
 /// And for EC2's, whose credentials may have to be fetched first.
 const EC2_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A kind that this much more time confirms is looked at a second time.
+/// A kind that this much more time confirms gets a second sample.
 const SECOND_SAMPLE_WITHIN: Duration = Duration::from_secs(2);
 
-struct Looker<'a> {
+struct Check<'a> {
     host_reader: HostReader,
     api: KubeConnection,
     ec2: Ec2Connection,
@@ -63,8 +63,8 @@ struct Looker<'a> {
     lookups: Vec<Lookup>,
 }
 
-impl Looker<'_> {
-    /// Looks once; whether that led to a lookup that was not put before.
+impl Check<'_> {
+    /// Takes one sample; whether that led to a lookup that was not made before.
     async fn step(&mut self, due: SourceSet, each: &mut impl FnMut(NodeTime, &[Observation])) -> bool {
         let lookups = std::mem::take(&mut self.lookups);
         let of_api = lookups.iter().filter(|ask| ask.source().provider() == Provider::Api);
@@ -117,20 +117,20 @@ impl Looker<'_> {
     }
 }
 
-/// Looks at the machine: once, or for so long, to take rates and to confirm. What a second sample confirms gets one.
+/// Checks the machine: once, or for so long, to take rates and to confirm. What a second sample confirms gets one.
 ///
 /// # Errors
 /// When the root cannot be opened, or the settings name the Node of another machine.
-pub async fn look(
+pub async fn run(
     config: &Config,
     long: Duration,
     each: impl FnMut(NodeTime, &[Observation]),
 ) -> anyhow::Result<(Engine, Vec<Note>)> {
-    look_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
+    run_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
 }
 
 /// The same, where the machine's own sources may be read by other settings than the cluster's.
-async fn look_as(
+async fn run_as(
     config: &Config,
     of_machine: &Config,
     long: Duration,
@@ -154,7 +154,7 @@ async fn look_as(
     let kubelet = KubeletConnection::open(config, clock);
     let mut first = first;
     first.extend(imds.settle().await);
-    let mut looker = Looker {
+    let mut check = Check {
         host_reader,
         api,
         ec2,
@@ -170,28 +170,28 @@ async fn look_as(
         lookups: Vec::new(),
     };
     loop {
-        let new = looker.step(SourceSet::periodic(), &mut each).await;
+        let new = check.step(SourceSet::periodic(), &mut each).await;
         let passed = clock.now().since(&started).unwrap_or_default();
         if passed < long {
             sleep(BETWEEN.min(long - passed)).await;
             continue;
         }
         if new {
-            looker.follow_up(&mut each).await;
+            check.follow_up(&mut each).await;
         }
-        if let Some((wait, reads)) = looker.engine.second_sample(SECOND_SAMPLE_WITHIN) {
+        if let Some((wait, reads)) = check.engine.second_sample(SECOND_SAMPLE_WITHIN) {
             sleep(wait).await;
             let due = reads.iter().filter(|source| SourceSet::periodic().has(*source)).collect();
-            if looker.step(due, &mut each).await {
-                looker.follow_up(&mut each).await;
+            if check.step(due, &mut each).await {
+                check.follow_up(&mut each).await;
             }
         }
         // Also where the API server answered late.
-        expect_this_machine(&looker.node, &looker.node_name, config.node_name.is_some())?;
-        let mut notes = vec![looker.api.note()];
-        notes.extend(looker.ec2.note());
+        expect_this_machine(&check.node, &check.node_name, config.node_name.is_some())?;
+        let mut notes = vec![check.api.note()];
+        notes.extend(check.ec2.note());
         notes.extend(clock.note().map(|note| Note::new(About::Time, note)));
-        let node = std::mem::take(&mut looker.node);
+        let node = std::mem::take(&mut check.node);
         return Ok((engine, notes, node));
     }
 }
@@ -213,13 +213,13 @@ fn expect_this_machine(node: &Whose, name: &str, is_given: bool) -> anyhow::Resu
     }
     anyhow::bail!(
         "Node {name} is another machine: its kubelet reports boot {there}, and this machine has boot {here}. \
-         Nothing of this machine is shown under that name. To look there, run check in the agent's pod on that node:\n  \
+         Nothing of this machine is shown under that name. To check that node, run check in the agent's pod on that node:\n  \
          kubectl -n kube-system get pods -l app.kubernetes.io/name=barnacle --field-selector spec.nodeName={name} -o name\n  \
          kubectl -n kube-system exec POD -- /barnacle check"
     )
 }
 
-/// The report of one look.
+/// The report of one check.
 ///
 /// # Errors
 /// When the root cannot be opened, or the settings name the Node of another machine.
@@ -227,8 +227,8 @@ pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
     // The machine goes by its own name here, until its Node has shown that it is the one that was named.
     let own_name = Config { node_name: None, ..config.clone() };
     let node_name = super::kube_connection::node_name(config);
-    let (engine, notes, node) = look_as(config, &own_name, long, |_, _| {}).await?;
-    let mut report = Report::of(&engine, Origin::Look);
+    let (engine, notes, node) = run_as(config, &own_name, long, |_, _| {}).await?;
+    let mut report = Report::of(&engine, Origin::Check);
     report.notes.extend(notes);
     let is_noted = match node {
         Whose::This => false,
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_machines_node_is_refused_with_the_way_to_look_there() {
+    fn another_machines_node_is_refused_with_the_way_to_check_it() {
         let id = |last: &str| format!("00000000-0000-4000-8000-00000000000{last}").parse().unwrap();
         let other = Whose::Other { there: id("b"), here: id("a") };
         let refusal = |node: &Whose, given| expect_this_machine(node, "worker-2", given).map_err(|e| e.to_string());
