@@ -176,7 +176,11 @@ fn dead_controller(disk: &BlockDevice, nvme: &Known<'_, NvmeControllers>) -> Tri
     match (dead.is_empty(), nvme.value.incomplete()) {
         (_, Some(why)) => Tri::Unknown(why.clone()),
         (true, None) => Tri::No(()),
-        (false, None) => Tri::Yes(nvme.says(format!("{} of {} is in state {DEAD}", dead.join(", "), disk.name))),
+        (false, None) => Tri::Yes(nvme.says(format!(
+            "each NVMe controller of {} is in state {DEAD}: {}",
+            disk.name,
+            dead.join(", ")
+        ))),
     }
 }
 
