@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
+    BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, NvmeController, NvmeControllers, Tri, Unknown,
+    VolumeId, VolumePath,
 };
-use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Cited, Context, Input, Known, Required};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::stack::{self, Below};
 use super::{PodNames, describe, pv_of};
 
 const KIND: Kind = Kind::DeadMount;
+
+/// The state of an NVMe controller that the kernel could not reset: it fails every request from then on.
+const DEAD: &str = "dead";
 
 /// Mounts of one device that are named in the evidence.
 const MAX_NAMED: usize = 10;
@@ -25,14 +29,19 @@ struct DeadMount;
 
 impl Detect for DeadMount {
     const KINDS: &'static [Kind] = &[KIND];
-    type In =
-        (Required<sources::Mounts>, Required<sources::BlockDevices>, Context<sources::KubeletDirs>, PodNames<'static>);
+    type In = (
+        Required<sources::Mounts>,
+        Required<sources::BlockDevices>,
+        Maybe<sources::NvmeControllers>,
+        Context<sources::KubeletDirs>,
+        PodNames<'static>,
+    );
 
-    fn evaluate((mounts, block, dirs, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((mounts, block, nvme, dirs, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let names = stack::names(&block);
         for (device, on_it) in by_device(&mounts) {
             let object = || object(&device, &on_it, &dirs);
-            let decision = match fate(&device, &on_it, &block, &names) {
+            let decision = match fate(&device, &on_it, (&block, &names), &nvme) {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
                 Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, (&on_it, pods), object(), &mounts, &block)),
@@ -75,8 +84,8 @@ enum Fate<'v> {
     Gone,
     /// It is there, and what it stands on is not: some disks below it, of so many.
     StandsOnGone { gone: Vec<&'v str>, of: usize },
-    /// The kernel gave its disk up, and keeps it with a size of 0.
-    GivenUp(&'v str),
+    /// The kernel keeps disks below it, of so many, that no request reaches any more; with what shows that of the first.
+    GivenUp { disks: Vec<&'v str>, of: usize, says: Evidence },
     /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
     NameTaken(&'v BlockDevice),
 }
@@ -85,8 +94,8 @@ enum Fate<'v> {
 fn fate<'v>(
     device: &Device<'v>,
     on_it: &[&MountEntry],
-    block: &Seen<'v, BlockDevices>,
-    names: &stack::Names<'v>,
+    (block, names): (&Seen<'v, BlockDevices>, &stack::Names<'v>),
+    nvme: &Known<'v, NvmeControllers>,
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
         Device::Number(dev) => block.find(dev),
@@ -111,9 +120,67 @@ fn fate<'v>(
             _ => Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone }),
         };
     }
-    match below.here.iter().find(|disk| disk.size == 0 && disk.loop_file.is_none()) {
-        Some(disk) => Tri::Yes(Fate::GivenUp(&disk.name)),
-        None => Tri::No(()),
+    let (mut disks, mut first, mut unclear) = (Vec::new(), None, None);
+    for disk in &below.here {
+        match given_up(disk, block, nvme) {
+            Tri::Yes(says) => {
+                disks.push(disk.name.as_str());
+                first.get_or_insert(says);
+            }
+            Tri::No(()) => {}
+            Tri::Unknown(why) => unclear = unclear.or(Some(why)),
+        }
+    }
+    match (first, unclear) {
+        (Some(says), _) => Tri::Yes(Fate::GivenUp { disks, of: below.here.len(), says }),
+        (None, Some(why)) => Tri::Unknown(why),
+        (None, None) => Tri::No(()),
+    }
+}
+
+/// What shows that the kernel gave a disk up and keeps it: its controller's state, or a size of 0.
+fn given_up(
+    disk: &BlockDevice,
+    block: &Seen<'_, BlockDevices>,
+    nvme: &Known<'_, NvmeControllers>,
+) -> Tri<Evidence, ()> {
+    dead_controller(disk, nvme).or_else(|| {
+        if disk.size == 0 && disk.loop_file.is_none() {
+            Tri::Yes(block.says(format!("{} has size 0: the kernel gave it up", disk.name)))
+        } else {
+            Tri::No(())
+        }
+    })
+}
+
+/// Whether each NVMe controller that reaches a disk is in state `dead`: a multipath disk keeps its size then.
+fn dead_controller(disk: &BlockDevice, nvme: &Known<'_, NvmeControllers>) -> Tri<Evidence, ()> {
+    if !disk.name.starts_with("nvme") {
+        return Tri::No(());
+    }
+    let nvme = match nvme.seen() {
+        Ok(nvme) => nvme,
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    let mut dead = Vec::new();
+    let reach =
+        |controller: &NvmeController| controller.namespaces.contains(&disk.name) && controller.volume == disk.volume;
+    for (name, controller) in nvme.value.iter().filter(|(_, controller)| reach(controller)) {
+        match controller.state.as_str() {
+            DEAD => dead.push(name.as_str()),
+            // It could not be read, and the list says why.
+            "" => {}
+            _ => return Tri::No(()),
+        }
+    }
+    match (dead.is_empty(), nvme.value.incomplete()) {
+        (_, Some(why)) => Tri::Unknown(why.clone()),
+        (true, None) => Tri::No(()),
+        (false, None) => Tri::Yes(nvme.says(format!(
+            "each NVMe controller of {} is in state {DEAD}: {}",
+            disk.name,
+            dead.join(", ")
+        ))),
     }
 }
 
@@ -130,14 +197,16 @@ fn finding(
         Device::Name(name) => (*name).to_owned(),
     };
     let says = match fate {
-        Fate::Gone => format!("there is no block device {number}"),
+        Fate::Gone => block.says(format!("there is no block device {number}")),
         Fate::StandsOnGone { gone, .. } => {
-            format!("{number} is built on {}, and there is no such block device", gone.join(", "))
+            block.says(format!("{number} is built on {}, and there is no such block device", gone.join(", ")))
         }
-        Fate::GivenUp(disk) => format!("{disk} has size 0: the kernel gave it up"),
-        Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
+        Fate::GivenUp { says, .. } => says.clone(),
+        Fate::NameTaken(taken) => {
+            block.says(format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)))
+        }
     };
-    let mut evidence = vec![block.says(says)];
+    let mut evidence = vec![says];
     evidence.extend(on_it.iter().take(MAX_NAMED).map(|mount| {
         mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount, pods)))
     }));
@@ -167,7 +236,10 @@ fn finding(
             )
         }
         Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which is gone", gone.join(", ")),
-        Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
+        Fate::GivenUp { disks, of, .. } if disks.len() < *of => {
+            format!("{what} is built on {of} disks, of which the kernel gave {} up", disks.join(", "))
+        }
+        Fate::GivenUp { .. } => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
             format!(
                 "{what} disappeared while still mounted, and programs that open its paths now reach {}",
@@ -176,7 +248,11 @@ fn finding(
         }
     };
     // What remains of a mirror may serve all of it.
-    let partly = matches!(fate, Fate::StandsOnGone { gone, of } if gone.len() < *of);
+    let partly = match fate {
+        Fate::StandsOnGone { gone, of } => gone.len() < *of,
+        Fate::GivenUp { disks, of, .. } => disks.len() < *of,
+        Fate::Gone | Fate::NameTaken(_) => false,
+    };
     let volumes = on_it.iter().any(|mount| mount.volume.is_some()) && !partly;
     Finding {
         kind: KIND,
@@ -220,12 +296,17 @@ fn name_of<'a>(device: &Device<'a>, on_it: &[&'a MountEntry]) -> &'a str {
 pub(super) struct DeadDevices<'v> {
     by_device: BTreeMap<Device<'v>, Vec<&'v MountEntry>>,
     block: Result<(Seen<'v, BlockDevices>, stack::Names<'v>), &'v Unknown>,
+    nvme: Known<'v, NvmeControllers>,
 }
 
 impl<'v> DeadDevices<'v> {
-    pub(super) fn of(mounts: &Seen<'v, Mounts>, block: &Known<'v, BlockDevices>) -> Self {
+    pub(super) fn of(
+        mounts: &Seen<'v, Mounts>,
+        block: &Known<'v, BlockDevices>,
+        nvme: Known<'v, NvmeControllers>,
+    ) -> Self {
         let block = block.seen().map(|block| (block, stack::names(block.value)));
-        Self { by_device: by_device(mounts), block }
+        Self { by_device: by_device(mounts), block, nvme }
     }
 
     /// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
@@ -237,7 +318,7 @@ impl<'v> DeadDevices<'v> {
         let device = Device::Number(dev);
         let on_it = self.by_device.get(&device).map_or(&[][..], Vec::as_slice);
         let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, on_it)) };
-        fate(&device, on_it, block, names).map(|_| key())
+        fate(&device, on_it, (block, names), &self.nvme).map(|_| key())
     }
 }
 

@@ -31,6 +31,7 @@ impl Detect for OrphanedStagingMount {
     type In = (
         Required<sources::Mounts>,
         Maybe<sources::BlockDevices>,
+        Maybe<sources::NvmeControllers>,
         Maybe<sources::Node>,
         Maybe<sources::CsiNode>,
         Context<sources::KubeletDirs>,
@@ -38,9 +39,9 @@ impl Detect for OrphanedStagingMount {
     );
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let (mounts, block, node, csi_node, dirs, holders) = input;
+        let (mounts, block, nvme, node, csi_node, dirs, holders) = input;
         // Of a healthy node nothing is asked of it.
-        let dead = LazyCell::new(|| DeadDevices::of(&mounts, &block));
+        let dead = LazyCell::new(|| DeadDevices::of(&mounts, &block, nvme));
         let devices = block.seen().ok().map(|block| block.value);
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();

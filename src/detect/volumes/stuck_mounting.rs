@@ -3,7 +3,9 @@
 use jiff::SignedDuration;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{KernelEvent, KernelLog, KernelRecord, Lookup, NotAbsent, Pod, PodPhase, Tri, VolumePath};
+use crate::facts::{
+    KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, Pods, Tri, VolumePath,
+};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -42,7 +44,7 @@ impl DetectVolumes for StuckMounting {
                 out.ask(KIND, Lookup::CsiNode);
                 not_mounted(volume, volumes, &log)
             });
-            let decision = not_mounted.or_else(|| changes_owner(volume).map(Raised::from));
+            let decision = not_mounted.or_else(|| changes_files(volume).map(Raised::from));
             out.decide(KIND, || volume.object(), decision);
         }
     }
@@ -111,8 +113,9 @@ fn refused(log: Seen<'_, KernelLog>, volume: &Volume<'_>, pod: Option<&Pod>) -> 
     last
 }
 
-/// It is mounted for a pod that does not start, and whose files the kubelet gives to the pod's group first (`fsGroup`).
-fn changes_owner(volume: &Volume<'_>) -> Tri<Finding> {
+/// It is mounted for a pod of which no container was started: first the kubelet gives its files to the pod's group (`fsGroup`), then
+/// the container runtime labels them for SELinux.
+fn changes_files(volume: &Volume<'_>) -> Tri<Finding> {
     let parts = volume.parts();
     let pods = match parts.pods.seen() {
         Ok(pods) => pods,
@@ -129,36 +132,56 @@ fn changes_owner(volume: &Volume<'_>) -> Tri<Finding> {
             }
             Ok(_) => continue,
         };
-        let Some(group) = pod.fs_group.filter(|_| pod.phase == PodPhase::Pending && pod.deleting.is_none()) else {
-            continue;
-        };
-        if !volume.has_waited_long(pod) {
+        // A mount with `context=` has its label from that, and does not show this option.
+        let labels = mount.has_super_option("seclabel") && pod.containers.is_empty();
+        let waits = pod.phase == PodPhase::Pending && pod.deleting.is_none() && volume.has_waited_long(pod);
+        if !waits || !labels && pod.fs_group.is_none() {
             continue;
         }
         let next = match parts.processes(uid) {
             Err(why) => Tri::Unknown(why),
-            Ok(Some(1..)) => continue,
-            Ok(None | Some(0)) => {
-                let mut evidence =
-                    vec![pods.says(format!("pod {} is Pending, and has fsGroup {group}", pod.full_name()))];
-                let says = || format!("{} is mounted at {}", volume.id.as_str(), mount.point);
-                evidence.extend(parts.mounts.seen().ok().map(|mounts| mounts.says(says())));
-                Tri::Yes(Finding {
-                    kind: KIND,
-                    severity: Severity::Info,
-                    object: Object { pod: Some(uid.clone()), ..volume.object() },
-                    message: format!(
-                        "{} is mounted, and its pod has not started: the kubelet may still be changing the owner of its \
-                         files (fsGroup {group}){}",
-                        volume.id.as_str(),
-                        who(volume, Some(pod))
-                    ),
-                    evidence,
-                    advice: crate::catalogue::row(KIND).remediation.to_owned(),
-                })
-            }
+            Ok(processes) => match what_may_run(processes.unwrap_or(0), pod.fs_group, labels) {
+                None => continue,
+                Some(what) => Tri::Yes(files_change(volume, (pods, pod), mount, &what)),
+            },
         };
         answer = answer.or_else(|| next);
     }
     answer
+}
+
+/// What may still be done with the files. The group's turn is before the pod's sandbox has a process; the label's is beside that one
+/// process, or before it where the runtime makes none.
+fn what_may_run(processes: u64, group: Option<i64>, labels: bool) -> Option<String> {
+    let owner = group.filter(|_| processes == 0);
+    let label = labels && processes <= 1;
+    match (owner, label) {
+        (None, false) => None,
+        (Some(group), false) => {
+            Some(format!("the kubelet may still be changing the owner of its files (fsGroup {group})"))
+        }
+        (Some(group), true) => Some(format!(
+            "the kubelet may still be changing the owner of its files (fsGroup {group}), or the container runtime may be \
+             relabeling them for SELinux"
+        )),
+        (None, true) => {
+            Some("the container runtime may still be relabeling its files for SELinux, or pulling an image".to_owned())
+        }
+    }
+}
+
+fn files_change(volume: &Volume<'_>, (pods, pod): (Seen<'_, Pods>, &Pod), mount: &MountEntry, what: &str) -> Finding {
+    let (id, group) = (volume.id.as_str(), pod.fs_group.map(|group| format!(", and has fsGroup {group}")));
+    let mut evidence = vec![pods.says(format!("pod {} is Pending{}", pod.full_name(), group.unwrap_or_default()))];
+    let label = if mount.has_super_option("seclabel") { " with seclabel" } else { "" };
+    let says = || format!("{id} is mounted at {}{label}", mount.point);
+    evidence.extend(volume.parts().mounts.seen().ok().map(|mounts| mounts.says(says())));
+    Finding {
+        kind: KIND,
+        severity: Severity::Info,
+        object: Object { pod: Some(pod.node_uid().clone()), ..volume.object() },
+        message: format!("{id} is mounted, and its pod has not started: {what}{}", who(volume, Some(pod))),
+        evidence,
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    }
 }

@@ -57,7 +57,7 @@ const MAX_REASON: usize = 400;
 /// The same where a message has two such parts.
 const SHORT_WORDS: usize = 240;
 /// Sources that only add evidence to findings that stand without them.
-const EVIDENCE_ONLY: [Source; 3] = [Source::NvmeControllers, Source::XfsProbe, Source::ElasticInterfaces];
+const EVIDENCE_ONLY: [Source; 2] = [Source::XfsProbe, Source::ElasticInterfaces];
 /// Where this one cannot be read another stands in for it, whose own trouble counts.
 const STOOD_IN_FOR: Source = Source::KubeletConfigz;
 

@@ -139,6 +139,17 @@ fn a_kubelet_without_settings_has_the_defaults_and_is_named() {
     assert_eq!(config.hard, Thresholds::Read(default_thresholds()));
 }
 
+/// The kubelet's default is only a guess where another directory was set by hand; its own flag is none.
+#[test]
+fn a_directory_that_is_set_wins_over_the_kubelets_default_and_not_over_its_flag() {
+    let tree = Tree::new();
+    let read = || Finder::default().read(&tree.root(), "/data/kubelet/", None).unwrap().root_dir;
+    tree.process(812, "kubelet", &["--v=2"]);
+    assert_eq!(read(), "/data/kubelet");
+    tree.process(812, "kubelet", &["--v=2", "--root-dir=/mnt/kubelet"]);
+    assert_eq!(read(), "/mnt/kubelet");
+}
+
 #[test]
 fn a_file_that_the_kubelet_names_and_we_cannot_read_leaves_its_thresholds_assumed() {
     let tree = Tree::new();

@@ -340,10 +340,12 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::completion::{Missing, Values};
     use super::*;
     use crate::detect::of_kind;
-    use crate::facts::{Cause, Source, SourceSet, Unknown};
+    use crate::facts::{Cause, Lookup, Source, SourceSet, Unknown};
 
     fn every(each: impl FnMut(Known)) {
         Facts::unknown().complete(each);
@@ -388,6 +390,46 @@ mod tests {
             }
             assert_eq!(set, possible, "{known:?}");
         });
+    }
+
+    /// A fact that alone is missing is named where it decides, with the lookup that shows it, and nowhere else.
+    #[test]
+    fn what_is_unclear_names_what_is_missing_and_where_to_ask() {
+        let named = |name: &str| {
+            let lookup = Some(Lookup::PersistentVolume(name.to_owned()));
+            Box::new(Missing { why: Unknown::new(Cause::NotAsked, name), lookup })
+        };
+        let (mut named_once, mut number) = (BTreeSet::new(), 0_u32);
+        every(|known| {
+            number += 1;
+            if !number.is_multiple_of(31) {
+                return;
+            }
+            macro_rules! each_missing {
+                ($($field:ident),*) => {
+                    [$((stringify!($field), Facts { $field: Err(named(stringify!($field))), ..facts_of(known) })),*]
+                };
+            }
+            for (name, facts) in
+                each_missing!(kubelet, controller, device, staging, mounts, beneath, order, users, pod, place, past)
+            {
+                let missing = named(name);
+                match facts.certain(classify) {
+                    Ok(state) => {
+                        assert_eq!((state, facts.deciding(classify)), (classify(known), vec![]), "{name} of {known:?}");
+                    }
+                    Err(why) => {
+                        assert_eq!(
+                            (&why, facts.deciding(classify)),
+                            (&missing, vec![&*missing]),
+                            "{name} of {known:?}"
+                        );
+                        named_once.insert(name);
+                    }
+                }
+            }
+        });
+        assert_eq!(named_once.len(), SOURCES.len(), "{named_once:?}");
     }
 
     fn facts_of(known: Known) -> Facts {
