@@ -21,6 +21,7 @@ mod docs;
 mod ec2;
 mod flood;
 mod forecast;
+mod growth;
 mod imds;
 mod kubelet_api;
 mod manifests;

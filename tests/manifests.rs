@@ -313,3 +313,17 @@ fn what_is_listed_is_there() {
         assert_eq!(container(&pods)["image"], json!(format!("barnacle:{}", env!("CARGO_PKG_VERSION"))));
     }
 }
+
+/// A tag may be moved to other bytes.
+#[test]
+fn the_image_that_builds_is_named_by_its_digest() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).unwrap();
+    let from: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert!(!from.is_empty());
+    for line in from {
+        let image = line.split(' ').find(|word| !word.starts_with("--")).unwrap();
+        let digest = image.split_once("@sha256:").map_or("", |(_, digest)| digest);
+        let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(image == "scratch" || is_digest, "{line}");
+    }
+}

@@ -8,6 +8,7 @@ mod container;
 mod copied;
 mod flood;
 mod hang;
+mod hostile;
 mod input;
 mod memory;
 mod mounts;

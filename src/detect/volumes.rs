@@ -107,7 +107,7 @@ fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
     if disk.volume.is_some() || disk.slaves.is_empty() {
         return disk.volume.clone();
     }
-    let below = stack::Below::of(&stack::names(block), device);
+    let below = stack::Below::of(block, device);
     match below.here.as_slice() {
         [disk] if below.gone.is_empty() => disk.volume.clone(),
         _ => None,
@@ -115,7 +115,7 @@ fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
 }
 
 fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
-    block.values().find(|device| device.name == name)
+    block.named(name).map(|(_, device)| device)
 }
 
 /// The first mount of each block device: of thousands of mounts most have none.
@@ -220,18 +220,23 @@ impl<'v> Names<'v> {
     }
 
     /// Mounts of a device by its name: of its filesystem, of those on what stands on it, and of its node.
-    fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
+    fn mounts_of<'a>(self, device: &'a str) -> Vec<&'a MountEntry>
+    where
+        'v: 'a,
+    {
         let devs = self.block.map(|block| stack::on_top_of(block, device)).unwrap_or_default();
-        let mounts = self.mounts.filter(|_| self.block.is_some());
-        mounts.into_iter().flat_map(Mounts::values).filter(move |mount| match mount.raw_block_device() {
-            Some(name) => name == device,
-            None => mount.has_device() && devs.contains(&mount.dev),
-        })
+        let Some(mounts) = self.mounts.filter(|_| self.block.is_some()) else { return Vec::new() };
+        let is_of_filesystem = |mount: &MountEntry| mount.has_device() && mount.raw_block_device().is_none();
+        let of_filesystems = devs.iter().flat_map(|dev| mounts.of_device(*dev));
+        let of_filesystems = of_filesystems.filter(|(_, mount)| is_of_filesystem(mount));
+        let mut all: Vec<_> = of_filesystems.chain(mounts.of_node(device)).collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, mount)| mount).collect()
     }
 
     /// Adds to an object the pod and volume that mounts of its device name; says which for the message.
     fn name_user(self, object: &mut Object, device: &str) -> String {
-        let volumes = self.mounts_of(device).filter(|mount| mount.volume.is_some());
+        let volumes = self.mounts_of(device).into_iter().filter(|mount| mount.volume.is_some());
         // The pod's own mount says more than the staging that every volume has.
         let Some(best) = volumes.max_by_key(|mount| specificity(mount)) else { return String::new() };
         object.pod = best.volume.as_ref().and_then(VolumePath::pod).cloned();

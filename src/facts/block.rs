@@ -102,6 +102,35 @@ pub struct BlockDevice {
 /// All block devices and partitions by device number, from `/sys/dev/block`.
 pub type BlockDevices = Inventory<DevId, BlockDevice>;
 
+impl BlockDevices {
+    /// The device of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<(DevId, &BlockDevice)> {
+        let mut found = self.found(&self.orders.first, name_of, |other| (*other).cmp(name));
+        found.next().map(|(dev, device)| (*dev, device))
+    }
+
+    /// The devices that stand on the one of this name, without one in between: its partitions, and what device mapper and md build.
+    pub fn standing_on(&self, name: &str) -> impl Iterator<Item = (DevId, &BlockDevice)> {
+        let found = self.found(&self.orders.second, below, move |other| (*other).cmp(name));
+        found.map(|(dev, device)| (*dev, device))
+    }
+}
+
+fn name_of(device: &BlockDevice, number: usize) -> Option<&str> {
+    (number == 0).then_some(&device.name)
+}
+
+/// What a device stands on, by number.
+fn below(device: &BlockDevice, number: usize) -> Option<&str> {
+    let slave = match (&device.disk, number.checked_sub(1)) {
+        (Some(disk), None) => return Some(disk),
+        (Some(_), Some(number)) => number,
+        (None, _) => number,
+    };
+    device.slaves.get(slave).map(String::as_str)
+}
+
 /// `/sys/class/nvme/nvmeN`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NvmeController {

@@ -1,8 +1,9 @@
 //! A complete list, and what it takes to say that something is not in it.
 
+use std::cmp::Ordering;
 use std::iter::Map;
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,26 @@ pub struct Inventory<K, V> {
     items: Arc<[(K, V)]>,
     #[serde(default, alias = "incomplete", skip_serializing_if = "Option::is_none")]
     incomplete: Option<Unknown>,
+    #[serde(skip)]
+    pub(super) orders: Orders,
+}
+
+/// The places of the items in the order of other keys than their own, each sorted when it is first asked for. An item may have
+/// several such keys, or none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders {
+    pub(super) first: Order,
+    pub(super) second: Order,
+}
+
+/// An item's place, and which of its keys.
+type Order = OnceLock<Arc<[(usize, usize)]>>;
+
+/// They follow from the items.
+impl PartialEq for Orders {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Evidence that something is absent: it can only be had from an [`Inventory`] that is whole.
@@ -43,7 +64,7 @@ impl<K: Ord, V> Inventory<K, V> {
 
     /// A list of which some part could not be read.
     pub fn with_incomplete(items: impl IntoIterator<Item = (K, V)>, incomplete: Option<Unknown>) -> Self {
-        Self { items: in_order(items.into_iter().collect()), incomplete }
+        Self { items: in_order(items.into_iter().collect()), incomplete, orders: Orders::default() }
     }
 
     /// The same list, from which this is known to be missing.
@@ -79,6 +100,29 @@ impl<K: Ord, V> Inventory<K, V> {
             Some(value) => Err(NotAbsent::Present(value)),
             None => self.whole_or_incomplete(),
         }
+    }
+
+    /// The items of which one key compares as equal. `key` gives each item's first, second, … and then none.
+    pub(super) fn found<'a, Q: Ord + 'a>(
+        &'a self,
+        order: &'a Order,
+        key: fn(&'a V, usize) -> Option<Q>,
+        compare: impl Fn(&Q) -> Ordering,
+    ) -> impl Iterator<Item = (&'a K, &'a V)> {
+        let key_at = move |&(place, number): &(usize, usize)| key(&self.items.get(place)?.1, number);
+        let order = order.get_or_init(|| {
+            let keys = |(place, (_, value)): (usize, &'a (K, V))| {
+                (0..).take_while(|number| key(value, *number).is_some()).map(move |number| (place, number))
+            };
+            let mut all: Vec<_> = self.items.iter().enumerate().flat_map(keys).collect();
+            all.sort_by(|one, two| key_at(one).cmp(&key_at(two)).then(one.cmp(two)));
+            all.into()
+        });
+        let compared = move |at: &(usize, usize)| key_at(at).as_ref().map(&compare);
+        let begin = order.partition_point(|at| compared(at) == Some(Ordering::Less));
+        let equal =
+            order.get(begin..).into_iter().flatten().take_while(move |at| compared(at) == Some(Ordering::Equal));
+        equal.filter_map(|(place, _)| self.items.get(*place).map(|(key, value)| (key, value)))
     }
 
     fn whole_or_incomplete(&self) -> Result<Absent, NotAbsent<'_, V>> {
@@ -197,6 +241,25 @@ mod tests {
         let list = Inventory::whole([(3, "c"), (1, "a"), (3, "d"), (2, "b"), (1, "z")]);
         assert_eq!(list.iter().collect::<Vec<_>>(), [(&1, &"z"), (&2, &"b"), (&3, &"d")]);
         assert_eq!([0, 1, 2, 3, 4].map(|key| list.get(&key).copied()), [None, Some("z"), Some("b"), Some("d"), None]);
+    }
+
+    /// Counted, not timed: a list of any length is sorted once, and then each search takes as many steps as it has doublings.
+    #[test]
+    fn an_item_is_found_by_another_key_in_few_steps() {
+        thread_local!(static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+        fn halves(value: &usize, number: usize) -> Option<usize> {
+            ASKED.set(ASKED.get() + 1);
+            (number < 2).then(|| (value + number) / 2)
+        }
+        let list = Inventory::whole((0..4096).map(|n: usize| (n, n)));
+        let find = |wanted| {
+            list.found(&list.orders.first, halves, move |key| key.cmp(&wanted)).map(|(key, _)| *key).collect::<Vec<_>>()
+        };
+        assert_eq!(find(2000), [3999, 4000, 4000, 4001]);
+        assert_eq!((find(9000), list.clone() == Inventory::whole((0..4096).map(|n| (n, n)))), (vec![], true));
+        ASKED.set(0);
+        (0..2048).for_each(|wanted| assert!(!find(wanted).is_empty()));
+        assert!(ASKED.get() < 2048 * 30, "{}", ASKED.get());
     }
 
     #[test]

@@ -119,10 +119,25 @@ impl MountEntry {
     }
 }
 
+fn node_of(mount: &MountEntry, number: usize) -> Option<&str> {
+    mount.raw_block_device().filter(|_| number == 0)
+}
+
 /// The mount table of the host's first process, whole or incomplete.
 pub type Mounts = Inventory<MountId, MountEntry>;
 
 impl Mounts {
+    /// The mounts of a filesystem, by its device number.
+    pub fn of_device(&self, dev: DevId) -> impl Iterator<Item = (&MountId, &MountEntry)> {
+        let key = |mount: &MountEntry, number: usize| (number == 0).then_some(mount.dev);
+        self.found(&self.orders.first, key, move |other| other.cmp(&dev))
+    }
+
+    /// The mounts that show a device's node, by the device's name.
+    pub fn of_node(&self, name: &str) -> impl Iterator<Item = (&MountId, &MountEntry)> {
+        self.found(&self.orders.second, node_of, move |other| (*other).cmp(name))
+    }
+
     /// Whether both have the same mounts of block devices and of device nodes, and lack the same: other sources that are compared
     /// with the one are compared with the other as well.
     #[must_use]

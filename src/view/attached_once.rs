@@ -1,6 +1,6 @@
 //! Which volumes Kubernetes had attached to this node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::facts::{BlockDevices, Node, VolumeId};
 
@@ -37,21 +37,24 @@ impl AttachedOnce {
 
     /// What is on the machine is kept before what has left it.
     pub(super) fn follow(&mut self, node: &Node, block: Option<&BlockDevices>) {
+        let mut here = None;
         for name in node.volumes_attached.keys() {
             if self.names.contains(name) {
                 continue;
             }
             if self.names.len() >= MAX_ATTACHED {
-                let is_here = |name: &String| {
-                    let id = id_of(name);
-                    block.is_some_and(|block| block.values().any(|device| id.is_some() && device.volume == id))
-                };
+                let here = here.get_or_insert_with(|| volumes_of(block));
+                let is_here = |name: &String| id_of(name).is_some_and(|id| here.contains(&id));
                 let left = self.names.iter().position(|name| !is_here(name)).unwrap_or_default();
                 self.names.remove(left);
             }
             self.names.push_back(name.clone());
         }
     }
+}
+
+fn volumes_of(block: Option<&BlockDevices>) -> BTreeSet<&VolumeId> {
+    block.into_iter().flat_map(BlockDevices::values).filter_map(|device| device.volume.as_ref()).collect()
 }
 
 /// The EBS volume that a name of the Node ends with (`kubernetes.io/csi/ebs.csi.aws.com^vol-…`).

@@ -559,6 +559,15 @@ impl<'v, K: Ord, V> Seen<'v, Inventory<K, V>> {
         self.present(self.value.lacks_any(like).map(drop))
     }
 
+    /// Whether the list has what a search by another key found, or did not.
+    pub fn has<T>(&self, found: Option<T>) -> Tri<T> {
+        match (found, self.value.incomplete()) {
+            (Some(found), _) => Tri::Yes(found),
+            (None, Some(why)) => Tri::Unknown(why.clone()),
+            (None, None) => Tri::No(self.no()),
+        }
+    }
+
     fn present(&self, lacks: Result<(), NotAbsent<'v, V>>) -> Tri<&'v V> {
         match lacks {
             Err(NotAbsent::Present(value)) => Tri::Yes(value),

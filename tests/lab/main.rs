@@ -19,6 +19,7 @@
 mod attach;
 mod contract;
 mod control;
+mod hostile;
 mod installed;
 mod kernel;
 mod node;
@@ -62,6 +63,7 @@ const LONG: &[Part] = &[
     ("node-systemd", node::with_systemd),
     ("kernel-6.12", kernel::on_6_12),
     ("kernel-slow", kernel::slow),
+    ("hostile", hostile::proofs),
     ("installed", installed::with_cgroupfs),
     ("installed-systemd", installed::with_systemd),
     ("stories-6.12", node::stories::on_6_12),

@@ -112,6 +112,7 @@ fn prove_within(vm: &mut Vm, proofs: &[&Proof], patience: Duration) -> Result<()
         report(format!("{} {}: resolved", proof.kind, proof.words), gone.map(drop));
     }
     println!("   woken by: {:?}", watch.wakes()?);
+    report("memory".to_owned(), vm.expect_within_budget());
     ensure!(failed == 0, "{failed} of the proofs do not hold; the agent's log:\n{}", vm.sh("cat /tmp/barnacle.log")?);
     Ok(())
 }

@@ -87,6 +87,7 @@ const CPU: &str = "max,-erms,-la57,-smap,-smep";
 /// The kernel would trust its cycle counter on no such CPU, and each look at the clock would leave the emulated code; nor
 /// are there other tenants inside that its branches had to be kept from.
 const CHEAP: &str = "tsc=reliable mitigations=off";
+const MIB: f64 = 1_048_576.0;
 const COMMAND: Duration = Duration::from_secs(300);
 const TEXT: Duration = Duration::from_secs(60);
 /// Where barnacle listens inside: all of it, and what the DaemonSet serves to scrapers.
@@ -290,6 +291,17 @@ impl Vm {
         let Output { code, stdout, stderr } = self.output(command)?;
         ensure!(code == 0, "in the VM: {command}\nexit code {code}: {stderr}{stdout}");
         Ok(stdout.trim_end().to_owned())
+    }
+
+    /// That barnacle, which `barnacle` starts in a control group of 64 MiB, kept to its budget there: the peak that the kernel has
+    /// counts page cache as well.
+    pub fn expect_within_budget(&mut self) -> Result<()> {
+        let figures = self.sh("limited_figures")?;
+        let numbers: Vec<u64> = figures.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let [peak, max, oom] = numbers[..] else { bail!("the control group's figures are {figures:?}") };
+        println!("   memory in a group of 64 MiB: {:.1} MiB at most; at the limit {max} times", peak as f64 / MIB);
+        ensure!(peak <= 48 << 20 && max == 0 && oom == 0, "peak {peak}, max {max}, oom {oom}");
+        Ok(())
     }
 
     /// Seconds between a command's `event` line and a moment here, by two clocks that are compared now.

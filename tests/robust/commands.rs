@@ -101,6 +101,31 @@ fn each_signal_that_asks_the_clusters_replica_to_end_ends_it_in_good_order() {
     }
 }
 
+/// It gives up the right to start programs, so that the first token would be the last.
+#[test]
+fn a_kubeconfig_that_starts_a_program_is_refused_by_what_runs_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    let exec = serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/aws-token",
+        "interactiveMode": "Never"});
+    let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "users": [{"name": "u", "user": {"exec": exec}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    fs::write(&kubeconfig, config.to_string()).unwrap();
+    // SAFETY: with no rules and this flag it only returns the version.
+    let landlock = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) };
+    if landlock < 1 {
+        return println!("skipped: the kernel has no Landlock, so programs may be started");
+    }
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    for command in [&["run", "--node", "n"][..], &["cluster"]] {
+        let address = free_address().to_string();
+        let ended = barnacle(&[command, &["--kubeconfig", kubeconfig, "--listen", &address]].concat(), LONG);
+        ended.expect_code(3);
+        assert!(ended.stderr.contains("exec: /bin/aws-token"), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn a_copied_machine_is_recorded_and_played_back() {
     let (tree, dir) = (Tree::whole(), tempfile::tempdir().unwrap());

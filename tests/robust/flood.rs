@@ -32,7 +32,7 @@ fn check(tree: &Tree) -> (Ended, u64) {
 }
 
 /// The tree with a mount table of a hundred thousand lines, the flood before all else.
-fn flooded() -> Tree {
+pub(super) fn flooded() -> Tree {
     let tree = Tree::whole();
     let kubelet = "/var/lib/kubelet/pods";
     let mut table = String::new();

@@ -18,6 +18,9 @@ use serde_json::Value;
 /// A user without rights, who may open no file of ours that is not open to all.
 const NOBODY: u32 = 65534;
 
+/// Names the program under test where it is not the one that was built beside the tests.
+const TESTED: &str = "BARNACLE_TEST_PROGRAM";
+
 /// A running barnacle. It is killed when it is dropped.
 pub struct Program {
     child: Child,
@@ -42,13 +45,23 @@ static EVERYBODYS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
     (dir, copy)
 });
 
+/// The program under test: the one built beside the tests, or another, such as the shipped one in the lab's VM.
+pub fn tested() -> PathBuf {
+    std::env::var_os(TESTED).map_or_else(|| env!("CARGO_BIN_EXE_barnacle").into(), PathBuf::from)
+}
+
+/// Whether it is the shipped one, whose memory is what the limits are made for.
+pub fn is_shipped() -> bool {
+    std::env::var_os(TESTED).is_some()
+}
+
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
 impl Program {
     pub fn start(arguments: &[&str]) -> Self {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_barnacle")), arguments)
+        Self::spawn(Command::new(tested()), arguments)
     }
 
     /// As a user whom modes bind: ourselves, or one without rights where we are root.

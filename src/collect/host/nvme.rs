@@ -1,5 +1,7 @@
 //! NVMe controllers, from sysfs alone: no admin command is sent here.
 
+use std::collections::BTreeSet;
+
 use crate::facts::{Cause, DeviceName, NvmeController, NvmeControllers, Unknown};
 
 use super::block::{BlockTable, ebs_volume};
@@ -37,10 +39,11 @@ pub fn controllers(root: &Root, disks: &BlockTable) -> Result<NvmeControllers, U
             found.push((name, controller));
         }
     }
+    let known: BTreeSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     for (controller, dir) in disks.directories().filter_map(|dir| Some((controller_of(dir)?, dir))) {
         let path = below(CONTROLLERS, controller);
         // A disk that has gone by now shows nothing, and a controller that has come since is in the next list.
-        if !found.iter().any(|(name, _)| name == controller) && root.exists(dir) && !root.exists(&path) {
+        if !known.contains(controller) && root.exists(dir) && !root.exists(&path) {
             let why = format!("{} is not there, and its disk {} is", root.name(&path), root.name(dir));
             failures.note(Unknown::new(Cause::Incomplete, why));
         }

@@ -130,7 +130,7 @@ impl<'a> OwnMounts<'a> {
     /// Whether the filesystem is an xfs.
     #[must_use]
     pub fn is_xfs(&self, dev: DevId) -> bool {
-        self.host.values().any(|mount| mount.dev == dev && &*mount.fstype == "xfs")
+        self.host.of_device(dev).any(|(_, mount)| &*mount.fstype == "xfs")
     }
 
     fn is_hosts(&self, id: MountId) -> bool {

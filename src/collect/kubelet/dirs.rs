@@ -46,7 +46,8 @@ pub fn read(root: &Root, paths: &KubeletPaths, mount_points: Option<Vec<&str>>) 
     let mut failures = Failures::default();
     let pods = look.pods(&paths.dir("pods"), &mut failures)?;
     let pods_dir = paths.dir("pods").trim_matches('/').to_owned();
-    look.expect_what_is_mounted(&pods_dir, |uid| pods.iter().any(|(known, _)| known == uid), &mut failures);
+    let known: BTreeSet<&str> = pods.iter().map(|(uid, _)| uid.as_str()).collect();
+    look.expect_what_is_mounted(&pods_dir, |uid| known.contains(uid), &mut failures);
     let pods = Inventory::with_incomplete(pods, failures.names.take());
     let staging = look.staging(&paths.dir("plugins"), &mut failures);
     let csi = below(paths.dir("plugins").trim_matches('/'), "kubernetes.io/csi");

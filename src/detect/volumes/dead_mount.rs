@@ -11,7 +11,7 @@ use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Se
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
-use super::stack::{self, Below};
+use super::stack::Below;
 use super::{PodNames, describe, pv_of};
 
 const KIND: Kind = Kind::DeadMount;
@@ -38,10 +38,9 @@ impl Detect for DeadMount {
     );
 
     fn evaluate((mounts, block, nvme, dirs, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let names = stack::names(&block);
         for (device, on_it) in by_device(&mounts) {
             let object = || object(&device, &on_it, &dirs);
-            let decision = match fate(&device, &on_it, (&block, &names), &nvme) {
+            let decision = match fate(&device, &on_it, &block, &nvme) {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
                 Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, (&on_it, pods), object(), &mounts, &block)),
@@ -94,15 +93,12 @@ enum Fate<'v> {
 fn fate<'v>(
     device: &Device<'v>,
     on_it: &[&MountEntry],
-    (block, names): (&Seen<'v, BlockDevices>, &stack::Names<'v>),
+    block: &Seen<'v, BlockDevices>,
     nvme: &Known<'v, NvmeControllers>,
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
         Device::Number(dev) => block.find(dev),
-        Device::Name(name) => match names.get(name) {
-            Some(device) => Tri::Yes(*device),
-            None => block.find_any(|device| device.name == *name),
-        },
+        Device::Name(name) => block.has(block.value.named(name)).map(|(_, device)| device),
     };
     let found = match found {
         Tri::Yes(found) => found,
@@ -112,10 +108,10 @@ fn fate<'v>(
     if on_it.iter().any(|mount| mount.shows_deleted_node()) {
         return Tri::Yes(Fate::NameTaken(found));
     }
-    let below = Below::of(names, found);
+    let below = Below::of(block.value, found);
     if let [first, ..] = below.gone.as_slice() {
         // A device that is missing from a list that is not whole may be there.
-        return match block.find_any(|device| device.name == **first) {
+        return match block.has(block.value.named(first)) {
             Tri::Unknown(why) => Tri::Unknown(why),
             _ => Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone }),
         };
@@ -295,7 +291,7 @@ fn name_of<'a>(device: &Device<'a>, on_it: &[&'a MountEntry]) -> &'a str {
 /// The findings of this kind, for those that follow from them.
 pub(super) struct DeadDevices<'v> {
     by_device: BTreeMap<Device<'v>, Vec<&'v MountEntry>>,
-    block: Result<(Seen<'v, BlockDevices>, stack::Names<'v>), &'v Unknown>,
+    block: Result<Seen<'v, BlockDevices>, &'v Unknown>,
     nvme: Known<'v, NvmeControllers>,
 }
 
@@ -305,20 +301,19 @@ impl<'v> DeadDevices<'v> {
         block: &Known<'v, BlockDevices>,
         nvme: Known<'v, NvmeControllers>,
     ) -> Self {
-        let block = block.seen().map(|block| (block, stack::names(block.value)));
-        Self { by_device: by_device(mounts), block, nvme }
+        Self { by_device: by_device(mounts), block: block.seen(), nvme }
     }
 
     /// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
     pub(super) fn finding_of(&self, dev: DevId) -> Tri<FindingKey, ()> {
-        let (block, names) = match &self.block {
-            Ok((block, names)) => (block, names),
+        let block = match &self.block {
+            Ok(block) => block,
             Err(why) => return Tri::Unknown(Unknown::clone(why)),
         };
         let device = Device::Number(dev);
         let on_it = self.by_device.get(&device).map_or(&[][..], Vec::as_slice);
         let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, on_it)) };
-        fate(&device, on_it, (block, names), &self.nvme).map(|_| key())
+        fate(&device, on_it, block, &self.nvme).map(|_| key())
     }
 }
 

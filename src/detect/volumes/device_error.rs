@@ -68,7 +68,7 @@ fn unwatched(mounts: &Known<'_, Mounts>, block: &Seen<'_, BlockDevices>, dev: De
     let mut devs = stack::on_top_of(block.value, name);
     devs.insert(dev);
     mounts.ask(|mounts| {
-        if mounts.value.values().any(|mount| mount.has_device() && devs.contains(&mount.dev)) {
+        if devs.iter().flat_map(|dev| mounts.value.of_device(*dev)).any(|(_, mount)| mount.has_device()) {
             return Tri::No(mounts.no());
         }
         match mounts.value.incomplete().or(block.value.incomplete()) {

@@ -181,7 +181,7 @@ fn in_class(
 fn pv_at(types: &Types<'_>, device: &BlockDevice) -> Option<String> {
     // The path of a staging directory has a hash in place of the name.
     let volumes = types.names.mounts_of(&device.name);
-    let named = volumes.filter_map(|mount| Some((specificity(mount), pv_of(mount.volume.as_ref()?)?)));
+    let named = volumes.into_iter().filter_map(|mount| Some((specificity(mount), pv_of(mount.volume.as_ref()?)?)));
     named.max_by_key(|(specificity, _)| *specificity).map(|(_, pv)| pv.to_owned())
 }
 

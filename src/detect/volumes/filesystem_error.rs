@@ -56,7 +56,7 @@ impl Detect for FilesystemError {
         }
         // A filesystem that is mounted is alive: a list that lacks it is not whole, whatever it says of itself.
         let incomplete = filesystems.seen().map_or_else(Some, |seen| seen.value.incomplete());
-        for (dev, of) in mounted.0.iter().filter(|(_, of)| !of.listed) {
+        for (dev, of) in mounted.by_dev.iter().filter(|(_, of)| !of.listed) {
             let key = of.key(sources.name(*dev, of));
             let why = || incomplete.cloned().unwrap_or_else(|| unlisted(&key));
             let decision = match key.fstype {
@@ -150,7 +150,11 @@ impl OnDevice<'_> {
 
 /// The filesystems of these types that are mounted, by device: of thousands of mounts most are of other types.
 #[derive(Default)]
-struct Mounted<'v>(BTreeMap<DevId, OnDevice<'v>>);
+struct Mounted<'v> {
+    by_dev: BTreeMap<DevId, OnDevice<'v>>,
+    /// The lowest of the devices that were mounted by a name.
+    by_source: BTreeMap<(FsType, &'v str), DevId>,
+}
 
 impl<'v> Mounted<'v> {
     fn of(mounts: &Seen<'v, Mounts>) -> Self {
@@ -169,7 +173,11 @@ impl<'v> Mounted<'v> {
                 of.writable.get_or_insert(mount);
             }
         }
-        Self(mounted)
+        let mut by_source = BTreeMap::new();
+        for (dev, of) in &mounted {
+            by_source.entry((of.fstype, &*of.first.source)).or_insert(*dev);
+        }
+        Self { by_dev: mounted, by_source }
     }
 }
 
@@ -191,14 +199,7 @@ struct Sources<'v> {
 impl<'v> Sources<'v> {
     /// The device that has this name now.
     fn dev(&self, name: &str) -> Tri<DevId> {
-        self.block.ask(|block| {
-            let dev = block.value.iter().find(|(_, device)| device.name == name).map(|(dev, _)| *dev);
-            match (dev, block.value.incomplete()) {
-                (Some(dev), _) => Tri::Yes(dev),
-                (None, Some(why)) => Tri::Unknown(why.clone()),
-                (None, None) => Tri::No(block.no()),
-            }
-        })
+        self.block.ask(|block| block.has(block.value.named(name)).map(|(dev, _)| dev))
     }
 
     /// The device's name now or, where that is not known, when it was mounted.
@@ -214,14 +215,14 @@ impl<'v> Sources<'v> {
     fn mount_of(&self, mounted: &mut Mounted<'v>, key: &FilesystemKey) -> Tri<OnDevice<'v>> {
         let mut by_source = || {
             let source = format!("/dev/{}", key.device);
-            let same = |of: &&mut OnDevice<'_>| of.fstype == key.fstype && *of.first.source == *source;
-            mounted.0.values_mut().find(same).map(|of| {
+            let dev = mounted.by_source.get(&(key.fstype, source.as_str()))?;
+            mounted.by_dev.get_mut(dev).map(|of| {
                 of.listed = true;
                 of.clone()
             })
         };
         let found = match self.dev(&key.device) {
-            Tri::Yes(dev) => mounted.0.get_mut(&dev).filter(|of| of.fstype == key.fstype).map(|of| {
+            Tri::Yes(dev) => mounted.by_dev.get_mut(&dev).filter(|of| of.fstype == key.fstype).map(|of| {
                 of.listed = true;
                 of.clone()
             }),

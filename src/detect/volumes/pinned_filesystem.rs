@@ -1,7 +1,9 @@
 //! PinnedFilesystem: is a filesystem alive that the host no longer mounts, and who holds it?
 
+use std::collections::BTreeMap;
+
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Tri, Unknown};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Mounts, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -26,6 +28,7 @@ impl Detect for PinnedFilesystem {
         out: &mut Evaluation,
     ) {
         let mounted = super::mounted_devices(mounts.value);
+        let mut by_source = None;
         for key in filesystems.value.iter().map(|(key, _)| key) {
             let found = block.ask(|block| device(&block, &key.device));
             let dev = match &found {
@@ -36,18 +39,20 @@ impl Detect for PinnedFilesystem {
                 Tri::Yes((dev, ..)) => Some(*dev),
                 Tri::No(_) | Tri::Unknown(_) => None,
             };
-            let source = format!("/dev/{}", key.device);
-            let is_it = |mount: &MountEntry| match dev {
-                Some(dev) => mount.dev == dev,
+            let mount = match dev {
+                Some(dev) => mounts.value.of_device(dev).next().map(|(_, mount)| mount),
                 // The device is gone, and its number with it: only the name at mount time is left to go by.
-                None => *mount.source == *source,
+                None => {
+                    let by_source = by_source.get_or_insert_with(|| sources_of(mounts.value));
+                    by_source.get(format!("/dev/{}", key.device).as_str()).copied()
+                }
             };
             let volume = match &found {
                 Tri::Yes((_, device, block)) => super::volume_of(block, device),
                 Tri::No(_) | Tri::Unknown(_) => None,
             };
             let object = || Object { volume: volume.clone(), ..object(key) };
-            let decision = match (mounts.find_any(is_it), &found) {
+            let decision = match (mounts.has(mount), &found) {
                 (Tri::Yes(_), _) => Tri::No(mounts.no()),
                 (Tri::Unknown(why), _) => Tri::Unknown(why),
                 // By another name it may be mounted.
@@ -78,18 +83,18 @@ impl Detect for PinnedFilesystem {
     }
 }
 
+/// A mount of each source, as it was named at mount time.
+fn sources_of(mounts: &Mounts) -> BTreeMap<&str, &MountEntry> {
+    mounts.values().map(|mount| (&*mount.source, mount)).collect()
+}
+
 fn object(key: &FilesystemKey) -> Object {
     Object::new(ObjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
 }
 
 /// The device that has this name now.
 fn device<'v>(block: &Seen<'v, BlockDevices>, name: &str) -> Tri<(DevId, &'v BlockDevice, &'v BlockDevices)> {
-    let found = block.value.iter().find(|(_, device)| device.name == name);
-    match (found, block.value.incomplete()) {
-        (Some((dev, device)), _) => Tri::Yes((*dev, device, block.value)),
-        (None, Some(why)) => Tri::Unknown(why.clone()),
-        (None, None) => Tri::No(block.no()),
-    }
+    block.has(block.value.named(name)).map(|(dev, device)| (dev, device, block.value))
 }
 
 fn finding(

@@ -1,11 +1,12 @@
 //! StalledIo: does a device have requests and complete none?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, EbsStatistics, IoStat, KernelLog, NvmeControllers, StatisticsPage, Tri,
-    Unknown,
+    BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, NvmeController,
+    NvmeControllers, StatisticsPage, Tri, Unknown,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair};
@@ -43,7 +44,7 @@ impl Detect for StalledIo {
             Err(why) => return out.nothing(KIND, &why),
         };
         let block = block.now;
-        let around = Beside { block, nvme, kmsg, pages, names };
+        let around = Beside { block, nvme, controllers: controllers(&nvme), kmsg, pages, names };
         for (_, device, old) in block.value.beside(before) {
             let Some(io) = device.io.seen().transpose() else { continue };
             let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
@@ -52,7 +53,7 @@ impl Detect for StalledIo {
                     return Ok(Tri::No(block.no()));
                 }
                 // A stacked device stalls with the one below it: that one is named.
-                let stalled = |(dev, below): (&DevId, &BlockDevice)| is_frozen(below, before.get(dev));
+                let stalled = |(dev, below): (DevId, &BlockDevice)| is_frozen(below, before.get(&dev));
                 if below(block.value, device).any(stalled) {
                     return Ok(Tri::No(block.no()));
                 }
@@ -89,16 +90,21 @@ fn is_frozen(device: &BlockDevice, old: Option<&BlockDevice>) -> bool {
     device.io.seen().ok().flatten().is_some_and(|io| frozen(device, io, old) == Ok(true))
 }
 
-fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (&'a DevId, &'a BlockDevice)> {
-    // Nearly all stand on none.
-    let others = (!device.slaves.is_empty()).then(|| block.iter());
-    others.into_iter().flatten().filter(|(_, other)| device.slaves.contains(&other.name))
+fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (DevId, &'a BlockDevice)> {
+    device.slaves.iter().filter_map(|name| block.named(name))
+}
+
+fn controllers<'v>(nvme: &Known<'v, NvmeControllers>) -> BTreeMap<&'v str, (&'v DeviceName, &'v NvmeController)> {
+    let all = nvme.seen().ok().into_iter().flat_map(|nvme| nvme.value.iter());
+    all.flat_map(|one| one.1.namespaces.iter().map(move |device| (device.as_str(), one))).collect()
 }
 
 /// What is known beside the counters.
 struct Beside<'v> {
     block: Seen<'v, BlockDevices>,
     nvme: Known<'v, NvmeControllers>,
+    /// Controllers by their devices.
+    controllers: BTreeMap<&'v str, (&'v DeviceName, &'v NvmeController)>,
     kmsg: Cited<'v, KernelLog>,
     pages: CitedPair<'v, EbsStatistics>,
     names: Names<'v>,
@@ -166,7 +172,7 @@ impl Beside<'_> {
 
     fn controller(&self, device: &BlockDevice) -> Option<Evidence> {
         let nvme = self.nvme.seen().ok()?;
-        let (name, controller) = nvme.value.iter().find(|(_, c)| c.namespaces.contains(&device.name))?;
+        let (name, controller) = self.controllers.get(device.name.as_str())?;
         let (model, transport, state) = (&controller.model, &controller.transport, &controller.state);
         Some(nvme.says(format!("controller {name} ({model}, {transport}) is {state}")))
     }

@@ -9,6 +9,7 @@ pub mod csi;
 mod evidence;
 mod facts;
 mod find;
+mod index;
 pub mod mount;
 pub mod pod;
 mod xen;
@@ -20,12 +21,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::detect::Evaluation;
+use crate::facts::KubeletDirs;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
     Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod, PodCgroups,
     PodPhase, PodUid, Pods, Tri, Unknown, VolumeAttachment, VolumeId,
 };
-use crate::facts::{KubeletDirs, VolumeData};
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{Asked, Known, Maybe, Remembered};
 use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, View, sources};
@@ -56,11 +57,12 @@ pub struct Parts<'v> {
     attached_once: &'v AttachedOnce,
     /// Handles that were asked for, of volumes that are shown as device nodes.
     pub(super) raw_handles: &'v RawHandles,
+    index: index::Index<'v>,
 }
 
 impl<'v> Parts<'v> {
     fn read(view: &'v View) -> Self {
-        Self {
+        let mut parts = Self {
             now: view.now,
             node: Maybe::<sources::Node>::of(view),
             block: Maybe::<sources::BlockDevices>::of(view),
@@ -79,7 +81,10 @@ impl<'v> Parts<'v> {
             former: &view.recent_pods,
             attached_once: &view.attached_once,
             raw_handles: &view.raw_handles,
-        }
+            index: index::Index::default(),
+        };
+        parts.index = index::Index::of(&parts);
+        parts
     }
 
     /// The pod of this name that was created elsewhere and does not run, and where, with what says so.
@@ -329,7 +334,8 @@ impl<'v> Volumes<'v> {
         if let Err(why) = self.parts.node.seen() {
             return Tri::Unknown(why.clone());
         }
-        let Some(volume) = self.iter().find(|volume| volume.id == *id && volume.is_wanted()) else {
+        let place = self.all.binary_search_by(|volume| volume.id.cmp(id)).ok();
+        let Some(volume) = place.and_then(|place| self.all.get(place)).filter(|volume| volume.is_wanted()) else {
             return Tri::No(());
         };
         let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
@@ -524,10 +530,7 @@ impl<'v> Volume<'v> {
 
     /// The PersistentVolume that the kubelet wrote into a pod's directory beside this volume's handle.
     fn recorded_pv(&self) -> Option<&'v str> {
-        let dirs = self.parts.kubelet_dirs.seen().ok()?.value;
-        let volumes = dirs.pods.values().flat_map(|pod| &pod.volumes);
-        let is_it = |data: &&VolumeData| VolumeId::of_handle(&data.handle).as_ref() == Some(&self.id);
-        volumes.filter_map(|volume| volume.data.as_ref()).find(is_it)?.pv.as_deref()
+        self.parts.index.recorded_pv(&self.id)
     }
 
     /// What asks who uses it: its PersistentVolume once that is known, its VolumeAttachment before.
@@ -561,8 +564,7 @@ impl<'v> Volume<'v> {
         let Some((namespace, claim)) = pv.claim.as_deref().and_then(|claim| claim.split_once('/')) else {
             return Ok(Vec::new());
         };
-        let uses = |pod: &&Pod| pod.namespace == namespace && pod.claims.iter().any(|name| name == claim);
-        Ok(pods.values().map(AsRef::as_ref).filter(|pod| !pod.is_over()).filter(uses).collect())
+        Ok(self.parts.index.users(namespace, claim).to_vec())
     }
 
     /// It as the object of a finding, with the pod that uses it or waits for it, where that is known.
@@ -580,6 +582,9 @@ impl<'v> Volume<'v> {
     /// Its disk, and the partitions of that.
     pub(super) fn disk_and_partitions(&self) -> Vec<&'v BlockDevice> {
         let (Some((_, disk)), Ok(block)) = (self.device, self.parts.block.seen()) else { return Vec::new() };
-        block.value.values().filter(|device| find::is_part_of(device, disk)).collect()
+        let on_it = block.value.standing_on(&disk.name).filter(|(_, device)| find::is_part_of(device, disk));
+        let mut parts: Vec<_> = block.value.named(&disk.name).into_iter().chain(on_it).collect();
+        parts.sort_unstable_by_key(|(dev, _)| *dev);
+        parts.into_iter().map(|(_, device)| device).collect()
     }
 }

@@ -57,7 +57,8 @@ impl DetectVolumes for SwappedVolume {
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, pvs, dirs, node) = input;
-        let look = Look { mounts, block, pvs, dirs, node, volumes, settings: around.settings };
+        let only_for_raw = the_only_one_for_raw(volumes);
+        let look = Look { mounts, block, pvs, dirs, node, volumes, settings: around.settings, only_for_raw };
         let mut raw = BTreeMap::new();
         for mount in mounts.value.values() {
             look.at(mount, &mut raw, out);
@@ -68,8 +69,9 @@ impl DetectVolumes for SwappedVolume {
         {
             out.rest(KIND, why);
         }
+        let in_place = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
         for volume in volumes.iter() {
-            in_its_place(volumes, volume, out);
+            in_its_place(in_place, volume, out);
         }
         if let Some(why) = mounts.value.incomplete().or(block.value.incomplete()) {
             out.rest(KIND, why);
@@ -85,6 +87,18 @@ struct Look<'v, 'a> {
     node: Cited<'v, Node>,
     volumes: &'a Volumes<'v>,
     settings: &'a All,
+    only_for_raw: Option<&'a VolumeId>,
+}
+
+/// The one volume that a raw block bind can show, where there is one. The bind does not name it; where the kubelet wants one volume
+/// that is not staged under its own name, that is the one. A lookup for each volume of a healthy node would cost more than all else.
+fn the_only_one_for_raw<'a>(volumes: &'a Volumes<'_>) -> Option<&'a VolumeId> {
+    let may_be_raw = |volume: &&Volume<'_>| {
+        volume.facts.kubelet == Ok(Kubelet::Wants) && volume.facts.staging != Ok(Staging::Staged)
+    };
+    let mut candidates = volumes.iter().filter(may_be_raw);
+    let first = candidates.next();
+    first.filter(|_| candidates.next().is_none()).map(|volume| &volume.id)
 }
 
 impl<'v> Look<'v, '_> {
@@ -106,7 +120,7 @@ impl<'v> Look<'v, '_> {
         if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume
             && self.raw_handle(pv).is_none()
         {
-            if self.is_the_only_one_for_raw(&found) {
+            if self.only_for_raw == Some(&found) {
                 return out.decide::<Finding>(KIND, object, Tri::No(self.mounts.no()));
             }
             out.ask(KIND, Lookup::PersistentVolume((*pv).to_owned()));
@@ -130,16 +144,6 @@ impl<'v> Look<'v, '_> {
             }
         };
         out.decide(KIND, object, decision);
-    }
-
-    /// Whether a raw block bind can show no other volume than its own. The bind does not name it; where the kubelet wants one volume
-    /// that is not staged under its own name, that is the one. A lookup for each volume of a healthy node would cost more than all else.
-    fn is_the_only_one_for_raw(&self, found: &VolumeId) -> bool {
-        let may_be_raw = |volume: &&Volume<'_>| {
-            volume.facts.kubelet == Ok(Kubelet::Wants) && volume.facts.staging != Ok(Staging::Staged)
-        };
-        let mut candidates = self.volumes.iter().filter(may_be_raw);
-        candidates.next().is_some_and(|volume| volume.id == *found) && candidates.next().is_none()
     }
 
     /// The handle of the volume that is to be shown, where it was asked for.
@@ -176,8 +180,7 @@ impl<'v> Look<'v, '_> {
 
 /// Nothing is staged yet: a pod waits for a volume that is said to be attached and is not here, and what is here is one
 /// that nothing here asked for.
-fn in_its_place(volumes: &Volumes<'_>, wanted: &Volume<'_>, out: &mut Evaluation) {
-    let other = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
+fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evaluation) {
     let decision = wanted.decide(out, KIND, STATES).map(|()| {
         wanted.ask_all(out, KIND);
         other.into_iter().flat_map(Volume::ask).for_each(|lookup| out.ask(KIND, lookup));
@@ -250,7 +253,7 @@ fn carried(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
 
 /// The PersistentVolume by which pods have this device.
 fn pv_at(mounts: &Mounts, dev: DevId) -> Option<&str> {
-    mounts.values().filter(|mount| mount.dev == dev).find_map(|mount| pv_of(mount.volume.as_ref()?))
+    mounts.of_device(dev).find_map(|(_, mount)| pv_of(mount.volume.as_ref()?))
 }
 
 impl<'v> Look<'v, '_> {
@@ -273,7 +276,10 @@ impl<'v> Look<'v, '_> {
         // Who uses it is named by a pod's mount of the same device.
         let user = match expected_volume {
             ExpectedVolume::RawBlock { .. } => Some(mount).filter(|mount| super::is_of_a_pod(mount)),
-            _ => self.mounts.value.values().find(|other| other.dev == mount.dev && super::specificity(other) == 2),
+            _ => {
+                let mut others = self.mounts.value.of_device(mount.dev).map(|(_, other)| other);
+                others.find(|other| super::specificity(other) == 2)
+            }
         };
         let wanted = match expected_volume {
             ExpectedVolume::Volume(volume) => Some(volume.as_str().to_owned()),

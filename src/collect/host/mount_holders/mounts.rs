@@ -4,7 +4,7 @@
 //! what is read of one, of all, and for how long is bounded. The pod of which least was read comes next, and of its
 //! tables those that are small: large ones displace only those of their own pod.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
@@ -16,7 +16,7 @@ use super::{MAX_TIME, Search, later, now};
 use crate::collect::host::failures::Failures;
 use crate::collect::host::mountinfo::Line;
 use crate::collect::host::root::{Bounds, End, Root, TextLine};
-use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown, is_at_or_below};
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
 
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 pub(super) const HEAD: u64 = 64;
@@ -293,7 +293,8 @@ impl Search<'_> {
         for (point, _) in self.points.remove(&first).unwrap_or_default() {
             self.points_left = self.points_left.saturating_add(point.len().saturating_add(POINT_BYTES));
         }
-        let (own, until, mut room, mut read) = (found.points, self.until, self.points_left, 0usize);
+        let own: BTreeSet<&str> = found.points.iter().map(|(point, _)| &**point).collect();
+        let (until, mut room, mut read) = (self.until, self.points_left, 0usize);
         let mut points = Vec::new();
         file.seek(SeekFrom::Start(0)).map_err(|e| self.root.unknown(path, errno(&e)))?;
         let bounds = Bounds { bytes, line: LINE_BYTES };
@@ -306,7 +307,7 @@ impl Search<'_> {
                 let (TextLine::Whole(text) | TextLine::Cut(text)) = line else { return true };
                 let Ok(line) = Line::parse(text) else { return true };
                 let (point, _) = line.mount_point();
-                if own.iter().any(|(own, _)| is_at_or_below(&point, own)) {
+                if is_at_or_below_one(&point, &own) {
                     match room.checked_sub(point.len().saturating_add(POINT_BYTES)) {
                         Some(less) => room = less,
                         None => return false,
@@ -328,6 +329,12 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a path is one of these or below one: each directory above it is looked up.
+fn is_at_or_below_one(path: &str, those: &BTreeSet<&str>) -> bool {
+    let above = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+    above.chain([path]).any(|at| those.contains(if at.is_empty() { "/" } else { at }))
 }
 
 fn errno(error: &std::io::Error) -> Errno {

@@ -107,9 +107,7 @@ impl<'v> Volume<'v> {
     }
 
     fn live_filesystem(&self) -> Option<&'v FilesystemKey> {
-        let (parts, filesystems) = (self.disk_and_partitions(), self.parts.filesystems.seen().ok()?.value);
-        let on_it = |key: &&FilesystemKey| parts.iter().any(|part| part.name == key.device);
-        filesystems.iter().map(|(key, _)| key).find(on_it)
+        self.parts.index.filesystem_on(&self.disk_and_partitions())
     }
 
     /// What the API server says of it, where that is known.

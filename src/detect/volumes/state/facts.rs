@@ -11,8 +11,7 @@ use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
 use super::{Parts, Volume, csi, find, xen};
 use crate::facts::{
-    Cause, Ec2VolumeState, FilesystemKey, IN_TREE_EBS, MAX_HOLDERS, MountEntry, NotAbsent, Pod, PodPhase, PodUid, Tri,
-    Unknown, VolumeAttachment, VolumeId, VolumePath, handle_hash,
+    Cause, Ec2VolumeState, MAX_HOLDERS, Pod, PodPhase, PodUid, Tri, Unknown, VolumeAttachment, VolumePath, handle_hash,
 };
 use crate::finding::Evidence;
 
@@ -67,20 +66,11 @@ fn device(volume: &Volume<'_>) -> Fact<Device> {
 }
 
 fn staging(volume: &Volume<'_>) -> Fact<Staging> {
-    // One digest for each volume, and not for each mount as well.
-    let hash = handle_hash(volume.id.as_str());
-    let ours = |mount: &MountEntry| match &mount.volume {
-        Some(VolumePath::Staging { handle_hash, .. }) => handle_hash.eq_ignore_ascii_case(&hash),
-        Some(VolumePath::InTree { plugin, volume: named }) if plugin == IN_TREE_EBS => {
-            VolumeId::from_serial(named).as_ref() == Some(&volume.id)
-        }
-        _ => false,
-    };
-    match volume.parts.mounts.seen()?.value.lacks_any(ours) {
-        Ok(_) => Ok(Staging::Unstaged),
-        Err(NotAbsent::Present(_)) => Ok(Staging::Staged),
-        Err(NotAbsent::Unknown(why)) => Err(why.into()),
+    let mounts = volume.parts.mounts.seen()?.value;
+    if volume.parts.index.is_staged(&volume.id, &handle_hash(volume.id.as_str())) {
+        return Ok(Staging::Staged);
     }
+    mounts.incomplete().map_or(Ok(Staging::Unstaged), |why| Err(why.into()))
 }
 
 fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
@@ -115,16 +105,15 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
     let Some((_, disk)) = volume.device else { return Ok(Beneath::Unused) };
     let block = volume.parts.block.seen()?.value;
     let parts = volume.disk_and_partitions();
-    let on_it = |key: &&FilesystemKey| parts.iter().any(|part| part.name == key.device);
     let filesystems = volume.parts.filesystems.seen()?.value;
-    if filesystems.iter().map(|(key, _)| key).any(|key| on_it(&key)) {
+    if volume.parts.index.filesystem_on(&parts).is_some() {
         return Ok(Beneath::Filesystem);
     }
     if let Some(incomplete) = filesystems.incomplete() {
         return Err(incomplete.into());
     }
     let holder = parts.iter().any(|part| !part.holders.is_empty());
-    if holder || block.values().any(|device| volume.is_loop_over_it(device, disk)) {
+    if holder || volume.parts.index.loops.iter().any(|device| volume.is_loop_over_it(device, disk)) {
         return Ok(Beneath::BuiltOn);
     }
     block.incomplete().map_or(Ok(Beneath::Unused), |incomplete| Err(incomplete.into()))
@@ -210,20 +199,15 @@ impl<'v> Volume<'v> {
             (_, Ok(_)) => return Tri::No(()),
             (_, Err(why)) => return Tri::Unknown(why),
         };
-        let here = |mount: &MountEntry| match &mount.volume {
-            Some(VolumePath::Pod { pod, name, .. }) => pod == uid && name == pv,
-            // Older kubelets have one bind for all pods.
-            Some(VolumePath::RawBlock { pod, pv: name }) => name == pv && pod.as_ref().is_none_or(|pod| pod == uid),
-            _ => false,
-        };
         let mounts = match self.parts.mounts.seen() {
             Ok(mounts) => mounts,
             Err(why) => return Tri::Unknown(why.clone()),
         };
-        match mounts.value.lacks_any(here) {
-            Ok(_) => {}
-            Err(NotAbsent::Present(_)) => return Tri::No(()),
-            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
+        if self.parts.index.is_mounted_for(uid, pv) {
+            return Tri::No(());
+        }
+        if let Some(why) = mounts.value.incomplete() {
+            return Tri::Unknown(why.clone());
         }
         let mut evidence = vec![
             cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name())),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::attachment::Facts;
 use super::{Parts, Volume, facts, xen};
 use crate::detect::volumes::Settings;
-use crate::detect::volumes::stack::{self, Below};
+use crate::detect::volumes::stack::Below;
 use crate::facts::{AttachableName, BlockDevice, BlockDevices, DevId, MountEntry, Unknown, VolumeId};
 
 /// Every volume that the Node names, and every EBS device that is here.
@@ -116,11 +116,10 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
     let (Ok(mounts), Ok(block)) = (parts.mounts.seen(), parts.block.seen()) else { return };
     let disks = all.iter().enumerate().filter_map(|(place, volume)| Some((volume.device?.1.name.as_str(), place)));
     let disks: BTreeMap<&str, usize> = disks.collect();
-    let names = stack::names(block.value);
     let (mut by_name, mut by_dev) = (BTreeMap::new(), BTreeMap::new());
     for (dev, device) in block.value {
         let below =
-            Below::of(&names, device).here.into_iter().filter_map(|disk| disks.get(disk.name.as_str()).copied());
+            Below::of(block.value, device).here.into_iter().filter_map(|disk| disks.get(disk.name.as_str()).copied());
         let places: Vec<usize> = below.collect();
         if !places.is_empty() {
             by_name.insert(device.name.as_str(), places.clone());
@@ -159,6 +158,5 @@ pub(super) fn names_no_volume(block: &BlockDevices) -> bool {
 
 /// The disk of this name, with its number.
 pub(super) fn disk_named<'v>(block: &'v BlockDevices, name: &str) -> Option<(DevId, &'v BlockDevice)> {
-    let (dev, disk) = block.iter().find(|(_, device)| device.name == name && device.disk.is_none())?;
-    Some((*dev, disk))
+    block.named(name).filter(|(_, device)| device.disk.is_none())
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::find::{disk_named, is_part_of, names_no_volume};
 use super::{Parts, Volume, Volumes};
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, MountEntry, Unknown, VolumeId};
+use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, Unknown, VolumeId};
 
 /// What the kernel calls block devices of Xen.
 const PREFIX: &str = "xvd";
@@ -73,14 +73,15 @@ pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
     if !is_xen(block) || is_listed {
         return None;
     }
-    let in_use = |(dev, device): (&DevId, &BlockDevice)| {
-        let on_it = |mount: &MountEntry| mount.dev == *dev || mount.raw_block_device() == Some(device.name.as_str());
-        device.swap || !device.holders.is_empty() || mounts.values().any(on_it)
+    let in_use = |(dev, device): (DevId, &BlockDevice)| {
+        let mounted = || mounts.of_device(dev).next().or_else(|| mounts.of_node(&device.name).next()).is_some();
+        device.swap || !device.holders.is_empty() || mounted()
     };
     let disks = block.values().filter(|device| device.disk.is_none() && disk_name(&device.name).is_some());
+    let named: BTreeSet<&str> = all.iter().filter_map(|volume| Some(volume.device()?.1.name.as_str())).collect();
     let nameless = disks.filter(|disk| {
-        let named = all.iter().any(|volume| volume.device().is_some_and(|(_, device)| device.name == disk.name));
-        !named && !block.iter().filter(|(_, device)| is_part_of(device, disk)).any(in_use)
+        let parts = block.standing_on(&disk.name).filter(|(_, device)| is_part_of(device, disk));
+        !named.contains(disk.name.as_str()) && !block.named(&disk.name).into_iter().chain(parts).any(in_use)
     });
     let names: Vec<&str> = nameless.map(|disk| disk.name.as_str()).collect();
     let why = format!(

@@ -1,0 +1,87 @@
+//! What several volumes look up in the same lists, by what they look for: each list is walked once for all volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Parts;
+use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, Pod, VolumeId, VolumePath};
+
+#[derive(Default)]
+pub(super) struct Index<'v> {
+    /// Hashes of volume handles, in lower case, under which something is staged.
+    staged: BTreeSet<String>,
+    /// Volumes that are staged by their ids.
+    staged_in_tree: BTreeSet<VolumeId>,
+    /// Volumes that pods have mounted, by PersistentVolume. Older kubelets have one bind of a raw block volume for all pods.
+    of_pods: BTreeMap<&'v str, BTreeSet<Option<&'v str>>>,
+    /// Live filesystems by device.
+    filesystems: BTreeMap<&'v str, &'v FilesystemKey>,
+    /// Pods that have not ended, by namespace and claim.
+    users: BTreeMap<&'v str, BTreeMap<&'v str, Vec<&'v Pod>>>,
+    /// The PersistentVolume that the kubelet wrote beside a handle first.
+    recorded: BTreeMap<VolumeId, Option<&'v str>>,
+    /// Loop devices that have a file.
+    pub loops: Vec<&'v BlockDevice>,
+}
+
+impl<'v> Index<'v> {
+    pub fn of(parts: &Parts<'v>) -> Self {
+        let mut index = Self::default();
+        for mount in parts.mounts.seen().ok().into_iter().flat_map(|mounts| mounts.value.values()) {
+            match &mount.volume {
+                Some(VolumePath::Staging { handle_hash, .. }) => {
+                    index.staged.insert(handle_hash.to_ascii_lowercase());
+                }
+                Some(VolumePath::InTree { plugin, volume }) if plugin == IN_TREE_EBS => {
+                    index.staged_in_tree.extend(VolumeId::from_serial(volume));
+                }
+                Some(VolumePath::Pod { pod, name, .. }) => {
+                    index.of_pods.entry(name).or_default().insert(Some(pod));
+                }
+                Some(VolumePath::RawBlock { pod, pv }) => {
+                    index.of_pods.entry(pv).or_default().insert(pod.as_deref());
+                }
+                _ => {}
+            }
+        }
+        for (key, _) in parts.filesystems.seen().ok().into_iter().flat_map(|seen| seen.value.iter()) {
+            index.filesystems.entry(&key.device).or_insert(key);
+        }
+        let pods = parts.pods.seen().ok().into_iter().flat_map(|pods| pods.value.values());
+        for pod in pods.map(AsRef::as_ref).filter(|pod| !pod.is_over()) {
+            let claims: BTreeSet<&str> = pod.claims.iter().map(String::as_str).collect();
+            for claim in claims {
+                index.users.entry(&pod.namespace).or_default().entry(claim).or_default().push(pod);
+            }
+        }
+        let dirs = parts.kubelet_dirs.seen().ok().into_iter().flat_map(|dirs| dirs.value.pods.values());
+        for data in dirs.flat_map(|pod| &pod.volumes).filter_map(|volume| volume.data.as_ref()) {
+            if let Some(id) = VolumeId::of_handle(&data.handle) {
+                index.recorded.entry(id).or_insert(data.pv.as_deref());
+            }
+        }
+        let block = parts.block.seen().ok().into_iter().flat_map(|block| block.value.values());
+        index.loops.extend(block.filter(|device| device.loop_file.is_some()));
+        index
+    }
+
+    pub fn is_staged(&self, id: &VolumeId, hash: &str) -> bool {
+        self.staged.contains(&hash.to_ascii_lowercase()) || self.staged_in_tree.contains(id)
+    }
+
+    pub fn is_mounted_for(&self, pod: &str, pv: &str) -> bool {
+        self.of_pods.get(pv).is_some_and(|pods| pods.contains(&None) || pods.contains(&Some(pod)))
+    }
+
+    /// A live filesystem on one of these devices, the first in the order of their keys.
+    pub fn filesystem_on(&self, devices: &[&BlockDevice]) -> Option<&'v FilesystemKey> {
+        devices.iter().filter_map(|device| self.filesystems.get(device.name.as_str()).copied()).min()
+    }
+
+    pub fn users(&self, namespace: &str, claim: &str) -> &[&'v Pod] {
+        self.users.get(namespace).and_then(|users| users.get(claim)).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn recorded_pv(&self, id: &VolumeId) -> Option<&'v str> {
+        self.recorded.get(id).copied().flatten()
+    }
+}
