@@ -170,6 +170,7 @@ fn cost(shape: &Shape) -> Duration {
 }
 
 #[test]
+#[ignore = "it compares times: tests/run long"]
 fn what_is_on_the_node_costs_at_most_its_number_and_a_logarithm() {
     let shapes: [(&str, fn(u32) -> Shape); 13] = [
         ("mounts of pods that are gone", |n| {
