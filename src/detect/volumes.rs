@@ -33,7 +33,7 @@ pub mod volume_driver_missing;
 pub mod volume_throttled;
 pub mod wanted_elsewhere;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::detect::Settings as All;
@@ -219,12 +219,14 @@ impl<'v> Names<'v> {
         volume_of(block, named(block, device)?)
     }
 
-    /// Mounts of a device by its name: of its filesystem, of those on what stands on it, and of its node.
+    /// Mounts of a device by its name, and of what stands on it: of filesystems and of device nodes.
     fn mounts_of(self, device: &str) -> impl Iterator<Item = &'v MountEntry> {
         let devs = self.block.map(|block| stack::on_top_of(block, device)).unwrap_or_default();
+        let devices = self.block.into_iter().flat_map(BlockDevices::iter).filter(|(dev, _)| devs.contains(dev));
+        let names: BTreeSet<&str> = devices.map(|(_, device)| device.name.as_str()).collect();
         let mounts = self.mounts.filter(|_| self.block.is_some());
         mounts.into_iter().flat_map(Mounts::values).filter(move |mount| match mount.raw_block_device() {
-            Some(name) => name == device,
+            Some(name) => names.contains(name),
             None => mount.has_device() && devs.contains(&mount.dev),
         })
     }
