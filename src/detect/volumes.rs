@@ -33,7 +33,7 @@ pub mod volume_driver_missing;
 pub mod volume_throttled;
 pub mod wanted_elsewhere;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::detect::Settings as All;
@@ -219,17 +219,20 @@ impl<'v> Names<'v> {
         volume_of(block, named(block, device)?)
     }
 
-    /// Mounts of a device by its name: of its filesystem, of those on what stands on it, and of its node.
+    /// Mounts of a device by its name, and of what is built on it: of filesystems and of device nodes.
     fn mounts_of<'a>(self, device: &'a str) -> Vec<&'a MountEntry>
     where
         'v: 'a,
     {
-        let devs = self.block.map(|block| stack::on_top_of(block, device)).unwrap_or_default();
-        let Some(mounts) = self.mounts.filter(|_| self.block.is_some()) else { return Vec::new() };
+        let (Some(block), Some(mounts)) = (self.block, self.mounts) else { return Vec::new() };
+        let devs = stack::on_top_of(block, device);
         let is_of_filesystem = |mount: &MountEntry| mount.has_device() && mount.raw_block_device().is_none();
         let of_filesystems = devs.iter().flat_map(|dev| mounts.of_device(*dev));
         let of_filesystems = of_filesystems.filter(|(_, mount)| is_of_filesystem(mount));
-        let mut all: Vec<_> = of_filesystems.chain(mounts.of_node(device)).collect();
+        let on_it = devs.iter().filter_map(|dev| block.get(dev)).map(|on_it| on_it.name.as_str());
+        let names: BTreeSet<&str> = on_it.chain([device]).collect();
+        let of_nodes = names.into_iter().flat_map(|name| mounts.of_node(name));
+        let mut all: Vec<_> = of_filesystems.chain(of_nodes).collect();
         all.sort_unstable_by_key(|(id, _)| **id);
         all.into_iter().map(|(_, mount)| mount).collect()
     }

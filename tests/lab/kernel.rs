@@ -19,6 +19,30 @@ const DEAD_MOUNT: Proof = Proof {
 
 const ON_6_1: &[Proof] = &[
     DEAD_MOUNT,
+    // Below device mapper: dm's device and its mount stay, with a link to a disk that is gone.
+    Proof {
+        kind: "DeadMount",
+        words: "pv-25",
+        setup: "for n in 25 26; do ebs_attach $(volume $n) && mkfs.ext4 -qF $(over $n) || exit 1; done
+                pod_start 25 && mkdir -p $(pod_volume 25)/mount /mnt/over && mount /dev/mapper/over-25 $(pod_volume 25)/mount
+                mount /dev/mapper/over-26 /mnt/over",
+        near: "umount /mnt/over && over_remove 26 && ebs_detach $(volume 26)",
+        raise: "ebs_detach $(volume 25)",
+        clear: "umount $(pod_volume 25)/mount && over_remove 25",
+        goes: Goes::Whole,
+        woken: false,
+    },
+    // A raw block volume goes, and the next one gets its name: what opens the pod's device node reaches that one.
+    Proof {
+        kind: "DeadMount",
+        words: "programs that open its paths now reach vol-0000000000000003",
+        setup: "pod_raw 27 && pod_raw 28",
+        near: "pod_raw_end 28 && ebs_detach $(volume 28)",
+        raise: "name=$(ebs_device $(volume 27)); ebs_detach $(volume 27); ebs_attach_as $name 48 49 50 51 52 53",
+        clear: "pod_raw_end 27",
+        goes: Goes::Whole,
+        woken: false,
+    },
     // Without an API server both are for information, and take minutes.
     Proof {
         kind: "StuckUnmount",
