@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, Tri, Unknown, VolumeId, VolumePath,
+    Absent, BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, NotAbsent, Tri, Unknown, VolumeId,
+    VolumePath,
 };
 use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Required};
@@ -72,9 +73,9 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
 /// What became of a device under its mounts.
 enum Fate<'v> {
     /// This machine does not have it.
-    Gone,
+    Gone(Absent),
     /// It is there, and what it stands on is not: some disks below it, of so many.
-    StandsOnGone { gone: Vec<&'v str>, of: usize },
+    StandsOnGone { gone: Vec<&'v str>, of: usize, absent: Absent },
     /// The kernel gave its disk up, and keeps it with a size of 0.
     GivenUp(&'v str),
     /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
@@ -89,16 +90,16 @@ fn fate<'v>(
     names: &stack::Names<'v>,
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
-        Device::Number(dev) => block.find(dev),
+        Device::Number(dev) => block.value.lacks(dev),
         Device::Name(name) => match names.get(name) {
-            Some(device) => Tri::Yes(*device),
-            None => block.find_any(|device| device.name == *name),
+            Some(device) => Err(NotAbsent::Present(*device)),
+            None => block.value.lacks_any(|device| device.name == *name),
         },
     };
     let found = match found {
-        Tri::Yes(found) => found,
-        Tri::No(_) => return Tri::Yes(Fate::Gone),
-        Tri::Unknown(why) => return Tri::Unknown(why),
+        Err(NotAbsent::Present(found)) => found,
+        Ok(absent) => return Tri::Yes(Fate::Gone(absent)),
+        Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
     };
     if on_it.iter().any(|mount| mount.shows_deleted_node()) {
         return Tri::Yes(Fate::NameTaken(found));
@@ -106,9 +107,12 @@ fn fate<'v>(
     let below = Below::of(names, found);
     if let [first, ..] = below.gone.as_slice() {
         // A device that is missing from a list that is not whole may be there.
-        return match block.find_any(|device| device.name == **first) {
-            Tri::Unknown(why) => Tri::Unknown(why),
-            _ => Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone }),
+        return match block.value.lacks_any(|device| device.name == **first) {
+            Err(NotAbsent::Unknown(why)) => Tri::Unknown(why.clone()),
+            Err(NotAbsent::Present(_)) => Tri::No(()),
+            Ok(absent) => {
+                Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone, absent })
+            }
         };
     }
     match below.here.iter().find(|disk| disk.size == 0 && disk.loop_file.is_none()) {
@@ -129,15 +133,17 @@ fn finding(
         Device::Number(dev) => dev.to_string(),
         Device::Name(name) => (*name).to_owned(),
     };
-    let says = match fate {
-        Fate::Gone => format!("there is no block device {number}"),
-        Fate::StandsOnGone { gone, .. } => {
-            format!("{number} is built on {}, and there is no such block device", gone.join(", "))
+    let mut evidence = vec![match fate {
+        Fate::Gone(absent) => block.says_absent(*absent, format!("there is no block device {number}")),
+        Fate::StandsOnGone { gone, absent, .. } => block.says_absent(
+            *absent,
+            format!("{number} is built on {}, and there is no such block device", gone.join(", ")),
+        ),
+        Fate::GivenUp(disk) => block.says(format!("{disk} has size 0: the kernel gave it up")),
+        Fate::NameTaken(taken) => {
+            block.says(format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)))
         }
-        Fate::GivenUp(disk) => format!("{disk} has size 0: the kernel gave it up"),
-        Fate::NameTaken(taken) => format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)),
-    };
-    let mut evidence = vec![block.says(says)];
+    }];
     evidence.extend(on_it.iter().take(MAX_NAMED).map(|mount| {
         mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount, pods)))
     }));
@@ -158,15 +164,11 @@ fn finding(
         n => format!(", and {} more mounts", n - 1),
     };
     let is = match fate {
-        Fate::Gone => format!("{what} disappeared while still mounted"),
-        Fate::StandsOnGone { gone, of } if gone.len() < *of => {
-            format!(
-                "{what} is built on {of} disks, of which {} {} gone",
-                gone.join(", "),
-                if gone.len() == 1 { "is" } else { "are" }
-            )
+        Fate::Gone(_) => format!("{what} disappeared while still mounted"),
+        Fate::StandsOnGone { gone, of, .. } if gone.len() < *of => {
+            format!("{what} is built on {of} disks, of which {} disappeared", gone.join(", "))
         }
-        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which is gone", gone.join(", ")),
+        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which disappeared", gone.join(", ")),
         Fate::GivenUp(_) => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
             format!(
@@ -176,7 +178,7 @@ fn finding(
         }
     };
     // What remains of a mirror may serve all of it.
-    let partly = matches!(fate, Fate::StandsOnGone { gone, of } if gone.len() < *of);
+    let partly = matches!(fate, Fate::StandsOnGone { gone, of, .. } if gone.len() < *of);
     let volumes = on_it.iter().any(|mount| mount.volume.is_some()) && !partly;
     Finding {
         kind: KIND,
