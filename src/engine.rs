@@ -199,7 +199,7 @@ impl Engine {
         self.coverage.get(&kind)
     }
 
-    /// How many objects of this kind were omitted (limit reached), by whose they are.
+    /// How many objects of this kind were omitted (limit reached), by owner.
     pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
         self.ledger.left_out(kind)
     }

@@ -189,7 +189,7 @@ impl Ledger {
         holds.then_some((key, above))
     }
 
-    /// How many objects of a kind were omitted (limit reached), by whose they are.
+    /// How many objects of a kind were omitted (limit reached), by owner.
     pub fn left_out(&self, kind: Kind) -> impl Iterator<Item = (&Share, usize)> {
         self.left_out.get(&kind).into_iter().flat_map(|left| &left.by_share).map(|(share, count)| (share, *count))
     }

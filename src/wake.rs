@@ -121,7 +121,7 @@ impl Waker {
     #[must_use]
     pub fn new(root: &Root) -> (Self, Vec<String>) {
         if !root.is_live() {
-            return (Self::default(), vec!["a copy of a machine does not wake anyone".to_owned()]);
+            return (Self::default(), vec!["a copy of a machine wakes no agent".to_owned()]);
         }
         let mut missing = Vec::new();
         let mut say = |what: Wake, why: String| missing.push(format!("{}: {why}", what.name()));

@@ -33,7 +33,7 @@ const BEAT: Duration = Duration::from_secs(10);
 /// Runs until a signal to stop.
 ///
 /// # Errors
-/// When there is no API server to be had.
+/// When the API server is unavailable.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let Some(access) = Access::find(config.kubeconfig.as_deref()) else {

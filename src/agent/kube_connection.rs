@@ -1,4 +1,4 @@
-//! The agent's link to the API server: there, not wanted, or not to be had, and each of them said.
+//! The agent's link to the API server: connected, not wanted, or unavailable, and the report has which.
 
 use std::future::pending;
 use std::time::Duration;
@@ -35,7 +35,7 @@ enum State {
     Open { api: Api, cluster: Cluster, publisher: Option<Box<StatusPublisher>> },
     /// Not asked for, and no pod of a cluster.
     None,
-    /// Wanted, and not to be had: tried again now and then, as credentials may come later than we do.
+    /// Wanted, and unavailable: tried again now and then, as credentials may come later than we do.
     Broken { error: ApiError, tried: NodeTime },
 }
 

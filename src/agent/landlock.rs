@@ -203,7 +203,7 @@ mod tests {
         if abi < 5 {
             return println!("skipped: this kernel's Landlock knows of no commands to devices");
         }
-        // A random source is a device that answers anybody: how much it has.
+        // A random source is a device that answers every process: how much it has.
         let asked = || {
             let random = File::open("/dev/urandom").unwrap();
             let mut entropy: libc::c_int = 0;

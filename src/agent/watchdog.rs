@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn time_in_which_the_watchdog_itself_could_not_run_is_no_standstill() {
-        // As after SIGSTOP: one look comes an hour late.
+        // As after SIGSTOP: one check comes an hour late.
         let every = EVERY;
         let mut standstill = Standstill::default();
         standstill.look(0, Duration::from_secs(3600).min(every * 2));

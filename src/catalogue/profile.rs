@@ -94,7 +94,7 @@ pub enum Visibility {
 pub fn visibility(profile: Profile, source: Source) -> Visibility {
     match (profile.shows(source), source) {
         (true, Source::Limits) => Visibility::Partial(
-            "no pid_max of the machine from Linux 6.14 on",
+            "from Linux 6.14 on the machine's pid_max is not read",
             &[Kind::PidExhaustion, Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
         (true, _) => Visibility::Full,
@@ -103,7 +103,7 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
         // Where it is not asked its command line and files count.
         (false, Source::KubeletConfigz) => Visibility::Partial("the kubelet is not asked", &[]),
         (false, Source::KubeletConfig) => Visibility::Without(
-            "no thresholds of a kubelet that has a configuration file",
+            "the thresholds in the kubelet's configuration file are not read",
             &[Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
         (false, Source::XfsProbe) => {

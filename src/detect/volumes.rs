@@ -78,7 +78,7 @@ fn drivers(text: &str) -> Result<Vec<String>, String> {
         let name = name.trim();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         match name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-            true => Err(format!("{name:?} is no name of a driver")),
+            true => Err(format!("{name:?} is not a CSI driver name")),
             false => Ok(name.to_owned()),
         }
     });

@@ -102,6 +102,17 @@ impl<K: Ord, V> Inventory<K, V> {
         }
     }
 
+    /// Evidence that the list does not have what was looked for through an index of it.
+    ///
+    /// # Errors
+    /// The item that the index found, and what could not be read where the list is not whole.
+    pub(crate) fn lacks_found<'a>(&'a self, found: Option<&'a V>) -> Result<Absent, NotAbsent<'a, V>> {
+        match found {
+            Some(value) => Err(NotAbsent::Present(value)),
+            None => self.whole_or_incomplete(),
+        }
+    }
+
     /// The items of which one key compares as equal. `key` gives each item's first, second, … and then none.
     pub(super) fn found<'a, Q: Ord + 'a>(
         &'a self,

@@ -418,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_assumed_threshold_is_not_to_be_had_as_one_in_force() {
+    fn an_assumed_threshold_is_not_given_as_one_in_force() {
         let guess = default_thresholds();
         let memory = guess[&EvictionSignal::Memory];
         let why = Unknown::new(crate::facts::Cause::Missing, "config.yaml is not there");

@@ -21,7 +21,7 @@ pub enum Completeness {
     Full,
     /// Not, as nothing gave a reason to ask for what it needs.
     NotAsked,
-    /// Not, or not wholly, for want of something that this machine, this profile or a single check does not have.
+    /// Not, or not wholly, as it needs something that this machine, this profile or a single check does not have.
     NotApplicable,
     /// Not, or not wholly, although its sources should be here.
     Lacking,
@@ -180,7 +180,7 @@ impl Report {
         reasons
     }
 
-    /// Kinds that were not evaluated, or not wholly, and not for want of a second sample or of a reason to ask.
+    /// Kinds that were not evaluated, or not wholly, and not because a second sample or a reason to ask is missing.
     fn not_evaluated(&self) -> impl Iterator<Item = &KindState> {
         let waits = |row: &&KindState| matches!(row.state, State::NeedsTime | State::NotAsked);
         self.kinds.iter().filter(move |row| !waits(row) && row.completeness() != Completeness::Full)

@@ -124,7 +124,7 @@ pub struct Remembered {
     /// Which one, and where.
     #[serde(flatten)]
     pub key: Key,
-    /// How bad it was said to be.
+    /// The severity that was published.
     pub severity: Severity,
     /// When it was published.
     pub at: Timestamp,
@@ -142,7 +142,7 @@ pub struct Counts {
     pub sent: u64,
     /// Tries that failed.
     pub failed: u64,
-    /// Kept back for there being too many.
+    /// Kept back, as there are too many.
     pub suppressed: u64,
 }
 

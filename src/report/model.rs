@@ -275,7 +275,7 @@ pub struct KindState {
     /// Objects omitted (limit reached).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
-    /// Whose they are, the most first: the namespace of their pods, where it is known.
+    /// Their owners, the most first: the namespace of their pods, where it is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out_of: Vec<LeftOut>,
 }
@@ -283,7 +283,7 @@ pub struct KindState {
 /// Objects of one kind that were omitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Whose they are: `namespace shop`, `pods of unknown namespace`, `no pod`.
+    /// Their owner: `namespace shop`, `pods of unknown namespace`, `no pod`.
     pub of: String,
     /// How many.
     pub count: usize,

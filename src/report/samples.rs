@@ -230,7 +230,7 @@ pub fn throttled_volume(device: &str) -> ReportedVolume {
     }
 }
 
-/// One look of an ordinary user: little is seen, and there is nothing to compare with.
+/// One check by an ordinary user: little is seen, and there is nothing to compare with.
 pub fn unreadable() -> Report {
     let mut report = healthy();
     report.origin = Origin::Check;

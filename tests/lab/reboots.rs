@@ -1,4 +1,4 @@
-//! UnexpectedReboot and RebootLoop: a machine that really goes down, with and without a word.
+//! UnexpectedReboot and RebootLoop: a machine that really goes down, with and without a shutdown.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ const PROOFS: &[Proof] = &[
     ("no event is changed; were it granted, only by who wrote it", events::changes),
     ("the core group's events fall under the same policy, if RBAC grants them", events::of_the_core_group),
     ("each verb on each resource: granted or refused", verbs::each),
-    ("near misses are refused", verbs::negative_cases),
+    ("requests that are almost permitted are refused", verbs::negative_cases),
     ("the accounts have these rights and no more", verbs::golden),
     ("an overlay that renames all keeps its policies", overlays::renamed),
     ("read-only leaves no right to write", overlays::read_only),

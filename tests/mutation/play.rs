@@ -342,8 +342,8 @@ fn texts_of(entry: &ledger::Entry) -> impl Iterator<Item = String> {
     std::iter::once(finding.message.clone()).chain(finding.evidence.iter().map(|evidence| evidence.fact.clone()))
 }
 
-const ABSENT: [&str; 10] =
-    ["no", "nothing", "gone", "none", "nobody", "nowhere", "never", "neither", "without", "absent"];
+const ABSENT: [&str; 11] =
+    ["no", "nothing", "gone", "none", "nowhere", "never", "neither", "without", "absent", "lacks", "exist"];
 /// A clause with one of these says what is not known, which is no statement of absence.
 const UNKNOWN: [&str; 8] =
     ["unknown", "could not", "cannot", "not known", "not asked", "not read", "not seen", "not evaluated"];

@@ -204,7 +204,7 @@ fn check_looks_itself_whatever_answers_on_the_agents_socket() {
 
 /// An agent that answers and has not looked for long hangs: its report is not shown as if it were of now.
 #[test]
-fn check_says_of_an_agent_that_its_last_look_is_old() {
+fn check_reports_that_the_report_of_an_agent_is_old() {
     let tree = Tree::whole();
     let old =
         barnacle(&["check", "--format", "json", "--no-agent", "--host-root", tree.path().to_str().unwrap()], LONG);

@@ -125,7 +125,7 @@ async fn claims(api: &Api) -> Result<Claims, Unknown> {
 }
 
 /// What this cluster is called in tags, by those of the volumes of its own PersistentVolumes. A name that was given is
-/// taken only where they have it, too: the kubeconfig of another cluster would make everything of this one look unwanted.
+/// taken only where they have it, too: the kubeconfig of another cluster would make all volumes of this one appear unused.
 async fn cluster_name(
     client: &Client,
     claims: Option<&Claims>,

@@ -40,8 +40,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const MAX_PAUSE: Duration = Duration::from_secs(86_400);
 
 /// The reason while it is not switched on.
-const OFF: &str = "the statistics of EBS volumes are read only in the profile nvme-stats (the component nvme-stats, or \
-                   the setting of this name)";
+const OFF: &str = "EBS statistics are off: install the component nvme-stats, or set nvme-stats where the agent runs outside a cluster";
 
 /// The controllers as far as they were asked, for one thread after the other.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The kernel's log, from `/dev/kmsg`: what it says of out-of-memory kills, filesystems, devices, hung tasks.
 //!
-//! One look reads what was added since the last. The first begins with the oldest record that the kernel still
+//! One read takes what was added since the one before. The first begins with the oldest record that the kernel still
 //! has, so what happened before the agent started is seen. A copy of a machine holds the same records as lines.
 
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ const MAX_COPY: usize = 8 << 20;
 /// The kernel writes its first record before this time since boot.
 const BEGINNING: Duration = Duration::from_secs(1);
 
-/// How many records one look takes. The rest is read in the next one: a flood must not hold up a cycle.
+/// How many records one read takes. The rest is read in the next one: a flood must not hold up a cycle.
 const MAX_PER_LOOK: usize = 5_000;
 /// The kernel formats no record longer than this (CONSOLE_EXT_LOG_MAX).
 const RECORD: usize = 8 << 10;
@@ -77,7 +77,7 @@ impl Kmsg {
         };
         let heard = self.log.follow(root, &device, at);
         // After a failed read it is opened again, and records that were read before are not read twice. What was no record
-        // costs one look: the next goes on behind it.
+        // costs one read: the next goes on behind it.
         if heard.as_ref().map_or_else(|unknown| unknown.cause == Cause::Malformed, |()| true) {
             self.device = Some(device);
         }

@@ -1,7 +1,7 @@
 //! A thread that Landlock does not hold.
 //!
 //! To look at another process's files is to be able to trace it (`ptrace_may_access`), and Landlock allows that among those
-//! alone that it restricts. So the one look that is for other processes' files is taken by a thread that began before.
+//! alone that it restricts. So other processes' files are read by a thread that began before.
 
 use std::sync::mpsc;
 use std::thread;

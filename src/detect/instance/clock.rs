@@ -59,7 +59,7 @@ fn decide(clock: &Seen<'_, ClockState>, settings: &Settings) -> Tri<Finding> {
         format!("the clock may be off by {error_ms} ms, and its error grows")
     } else {
         // The kernel stops counting at 16 s, so that is a floor and no measure.
-        format!("no time source disciplines the clock; it may be off by {error_ms} ms or more")
+        format!("the kernel reports the clock as unsynchronized; it may be off by {error_ms} ms or more")
     };
     let sync = if clock.synchronized { "synchronized" } else { "unsynchronized" };
     let fact = format!("{sync}; maximum error {} us, estimated {} us", clock.max_error_us, clock.estimated_error_us);

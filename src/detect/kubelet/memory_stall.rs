@@ -100,9 +100,10 @@ fn machine(
 }
 
 fn stalled<'v>(pressure: Seen<'v, Pressure>, settings: &Settings) -> Result<Tri<(f32, Seen<'v, Pressure>)>, Unknown> {
-    let none = || Unknown::new(Cause::Unsupported, "the kernel has no pressure of memory");
+    let none = || Unknown::new(Cause::Unsupported, "this kernel does not offer pressure stall information of memory");
     let file = pressure.value.memory.needed(none)?;
-    let torn = || Unknown::new(Cause::Malformed, "/proc/pressure/memory has no line full, which every kernel writes");
+    let torn =
+        || Unknown::new(Cause::Malformed, "/proc/pressure/memory lacks the line full, which every kernel writes");
     let full = file.full.ok_or_else(torn)?.avg10;
     let stalled = at_least(full, settings.full_percent);
     Ok(if stalled { Tri::Yes((full, pressure)) } else { Tri::No(pressure.no()) })
@@ -138,7 +139,7 @@ fn kubepods(cgroups: &Seen<'_, Cgroups>, settings: &Settings) -> Result<Tri<Find
 
 fn stalled_group(cgroups: &Seen<'_, Cgroups>, group: &Cgroup, settings: &Settings) -> Result<Tri<f32>, Unknown> {
     // Neither version 1 has it nor a kernel without pressure stall information.
-    let none = || Unknown::new(Cause::Unsupported, "control groups have no memory pressure in this kernel");
+    let none = || Unknown::new(Cause::Unsupported, "this kernel does not offer memory.pressure of control groups");
     let full = group.memory_pressure.needed(none)?.full.map(|full| full.avg10);
     let full = full.filter(|full| at_least(*full, settings.full_percent));
     Ok(full.map_or(Tri::No(cgroups.no()), Tri::Yes))

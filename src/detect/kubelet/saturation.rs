@@ -128,8 +128,11 @@ fn io(
     settings: &Settings,
 ) -> Result<Tri<Finding>, Unknown> {
     let pressure = pressure.seen()?;
-    let file = pressure.value.io.needed(|| Unknown::new(Cause::Unsupported, "the kernel has no pressure of I/O"))?;
-    let torn = || Unknown::new(Cause::Malformed, "/proc/pressure/io has no line full, which every kernel writes");
+    let file = pressure
+        .value
+        .io
+        .needed(|| Unknown::new(Cause::Unsupported, "this kernel does not offer pressure stall information of I/O"))?;
+    let torn = || Unknown::new(Cause::Malformed, "/proc/pressure/io lacks the line full, which every kernel writes");
     let full = file.full.ok_or_else(torn)?.avg60;
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let stalled = full >= settings.io_percent as f32;

@@ -198,7 +198,7 @@ impl<'v> Signals<'v> {
     fn memory(&self) -> Result<Figures, Unknown> {
         let memory = self.memory.seen()?;
         let cgroups = self.cgroups.seen()?;
-        let missing = || Unknown::new(Cause::Missing, "the root control group has no figure of the memory in use");
+        let missing = || Unknown::new(Cause::Missing, "the root control group does not show the memory in use");
         let used = cgroups.root.needed(missing)?.working_set();
         let huge_pages = self.in_force.huge_pages(memory.value)?;
         let available = memory.total.saturating_sub(used).saturating_sub(huge_pages);
@@ -218,14 +218,17 @@ impl<'v> Signals<'v> {
 
     fn allocatable(&self) -> Result<Figures, Unknown> {
         let cgroups = self.cgroups.seen()?;
-        let missing =
-            || Unknown::new(Cause::Missing, "there is no kubepods control group: no kubelet has started pods here");
+        let missing = || {
+            Unknown::new(
+                Cause::Missing,
+                "the kubepods control group does not exist: the kubelet has not started pods here",
+            )
+        };
         let kubepods = cgroups.kubepods.as_ref().ok_or_else(missing)?;
         let no_limit =
-            || Unknown::new(Cause::Unsupported, "kubepods has no memory limit: node allocatable is not enforced");
+            || Unknown::new(Cause::Unsupported, "kubepods is not limited in memory: node allocatable is not enforced");
         let limit = *kubepods.memory_max.needed(no_limit)?;
-        let no_figure =
-            || Unknown::new(Cause::Missing, "the kubepods control group has no figure of its memory in use");
+        let no_figure = || Unknown::new(Cause::Missing, "the kubepods control group does not show its memory in use");
         let used = kubepods.memory.needed(no_figure)?.saturating_sub(*kubepods.inactive_file.needed(no_figure)?);
         Ok((limit.saturating_sub(used), limit, None))
     }
@@ -348,7 +351,7 @@ pub(super) fn most_tasks(limits: &Limits) -> Result<u64, Unknown> {
         let why = "the kernel does not show the host's kernel.pid_max in the agent's own pid namespace (Linux 6.14 and later, without hostPID)";
         Unknown::new(Cause::Unsupported, why)
     };
-    let unlimited = || Unknown::new(Cause::Unsupported, "the kernel has no kernel.threads-max");
+    let unlimited = || Unknown::new(Cause::Unsupported, "this kernel does not offer kernel.threads-max");
     Ok(*limits.pid_max.needed(own)?.min(limits.threads_max.needed(unlimited)?))
 }
 

@@ -41,7 +41,9 @@ fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Finding> {
         severity: Severity::Warning,
         object: object(pod),
         message: format!("{name}{owner} waits for {place}: {why}"),
-        evidence: vec![pods.says(format!("{name} is Pending, priority {}, bound to no node", pod.priority))],
+        evidence: vec![
+            pods.says(format!("{name} is Pending, priority {}, and its spec.nodeName is empty", pod.priority)),
+        ],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })
 }

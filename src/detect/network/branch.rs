@@ -413,7 +413,7 @@ impl<'v> Count<'v> {
             (least, most) if least == most => wording::of(most, "is free", "are free"),
             (least, most) => format!("{least} to {most} are free"),
         };
-        format!("of {capacity} branch ENIs running pods hold {}, {cooling}{possible}, {free}", self.held)
+        format!("of {capacity} branch ENIs {} are held by running pods, {cooling}{possible}, {free}", self.held)
     }
 
     fn names(&self) -> String {

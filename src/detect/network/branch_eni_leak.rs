@@ -114,7 +114,7 @@ fn suspicion(count: &Count<'_>, capacity: u64, longest: &Waiting<'_>) -> Finding
     let explained = count.cooldown.as_ref().map_or_else(|_| String::new(), |c| wording::duration(longest_wait(*c)));
     let message = format!(
         "pod {pod} has waited {waited} for a branch ENI, longer than a cool-down explains ({explained}), although there is room: {}; \
-         the controller has forgotten the pod, counts leaked ENIs, or EC2 refuses it",
+         possible causes: the VPC resource controller has forgotten the pod, it counts leaked ENIs, or EC2 refuses the request",
         count.words(capacity)
     );
     let evidence = vec![

@@ -44,9 +44,10 @@ impl DetectVolumes for AttachmentLimit {
         let registered = csi.value.drivers.iter().find(|(name, _)| around.settings.ebs.drivers.contains(name));
         let Some((driver, allocatable)) = registered else { return };
         let Some(allocatable) = allocatable.allocatable else {
-            // The scheduler takes that for as many as anybody likes (`NodeVolumeLimits`).
-            let message =
-                format!("CSINode names no limit for {driver}: any number of volumes is placed here, and not all fit");
+            // The scheduler then places any number (`NodeVolumeLimits`).
+            let message = format!(
+                "CSINode has {driver} without a limit: the scheduler places any number of its volumes here, and not all fit"
+            );
             let evidence = vec![csi.says(format!("{driver} is registered without allocatable.count"))];
             let finding = finding("miscount", Severity::Warning, message, evidence);
             return out.decide(KIND, || object("miscount"), Tri::Yes(finding));
@@ -80,7 +81,7 @@ impl DetectVolumes for AttachmentLimit {
         out.decide(KIND, || object("miscount"), decision);
         let full = (count.attached >= count.allocatable).then(|| {
             let message = format!(
-                "by CSINode's count no more volumes fit here: it allows {}, and {} are attached",
+                "this node is full: CSINode allows {} EBS volumes, and {} are attached",
                 count.allocatable, count.attached
             );
             finding("full", Severity::Info, message, evidence)
@@ -145,13 +146,13 @@ fn room(
     }
     // Where the driver shows no serial numbers, the other attachments cannot be counted.
     if !block.value.values().any(|device| device.volume.is_some()) {
-        return Err(Unknown::new(Cause::Unsupported, "no device has a volume id"));
+        return Err(Unknown::new(Cause::Unsupported, "the devices here do not show volume ids"));
     }
     let room = Room::of(count, interfaces)?;
     let others = count.others.clone()?;
     match count.strays {
         0 => Ok((room, others)),
-        // Whose they are is not known: what fits cannot be reckoned before they are gone.
+        // Their owner is not known: how many fit cannot be calculated before they are detached.
         strays => {
             let volumes = wording::of(strays.into(), "EBS volume is", "EBS volumes are");
             Err(Unknown::new(
@@ -177,7 +178,7 @@ impl Room {
         let places = InstanceType::of(of).and_then(|of| of.places);
         match places.ok_or_else(|| {
             unsupported(match of {
-                "" => "the Node has no label that names its instance type, and IMDS is not read".to_owned(),
+                "" => "the Node lacks the label of its instance type, and IMDS is not read".to_owned(),
                 of => format!("how many volumes an instance of type {of} takes is not known"),
             })
         })? {

@@ -146,7 +146,7 @@ impl Bucket {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a rate is no less than zero, and saturates"
+            reason = "a rate is never below zero, and saturates"
         )]
         let whole = a_second.round() as u64;
         match self.of {

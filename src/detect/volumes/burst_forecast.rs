@@ -150,7 +150,7 @@ pub(super) fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> 
 }
 
 impl Forecast {
-    /// `None` where the bucket lasts longer than anybody needs to know.
+    /// `None` where the bucket lasts longer than the forecast reaches.
     fn of(
         bucket: Bucket,
         series: &VolumeSeries,
@@ -183,13 +183,13 @@ impl Forecast {
         let left = if self.for_sure { self.balance.most } else { self.balance.if_each_counts };
         let (left, limit) = (bucket.percent(left), bucket.limit());
         match (self.for_sure, self.lasts.as_secs()) {
-            (true, 0) => format!("has no burst credit left, and has {limit} from now on"),
+            (true, 0) => format!("has used up its burst credit, and has {limit} from now on"),
             (true, _) => format!(
                 "spends its burst credit: at most {left} is left, and at this rate it is used up within {}; then it has {limit}",
                 wording::duration(self.lasts)
             ),
             (false, 0) => format!(
-                "may have no burst credit left, if each of its requests counts as random ones do; it then has {limit}"
+                "may have used up its burst credit, if each of its requests counts as random ones do; it then has {limit}"
             ),
             (false, _) => format!(
                 "may run out of burst credit: if each of its requests counts, as random ones do, at most {left} is left, \

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, NvmeController, NvmeControllers, Tri, Unknown,
-    VolumeId, VolumePath,
+    Absent, BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, NotAbsent, NvmeController,
+    NvmeControllers, Tri, Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
@@ -80,9 +80,9 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
 /// What became of a device under its mounts.
 enum Fate<'v> {
     /// This machine does not have it.
-    Gone,
+    Gone(Absent),
     /// It is there, and what it stands on is not: some disks below it, of so many.
-    StandsOnGone { gone: Vec<&'v str>, of: usize },
+    StandsOnGone { gone: Vec<&'v str>, of: usize, absent: Absent },
     /// The kernel keeps disks below it, of so many, that no request reaches any more; with what shows that of the first.
     GivenUp { disks: Vec<&'v str>, of: usize, says: Evidence },
     /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
@@ -97,13 +97,13 @@ fn fate<'v>(
     nvme: &Known<'v, NvmeControllers>,
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
-        Device::Number(dev) => block.find(dev),
-        Device::Name(name) => block.has(block.value.named(name)).map(|(_, device)| device),
+        Device::Number(dev) => block.value.lacks(dev),
+        Device::Name(name) => block.value.lacks_found(block.value.named(name).map(|(_, device)| device)),
     };
     let found = match found {
-        Tri::Yes(found) => found,
-        Tri::No(_) => return Tri::Yes(Fate::Gone),
-        Tri::Unknown(why) => return Tri::Unknown(why),
+        Err(NotAbsent::Present(found)) => found,
+        Ok(absent) => return Tri::Yes(Fate::Gone(absent)),
+        Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
     };
     if on_it.iter().any(|mount| mount.shows_deleted_node()) {
         return Tri::Yes(Fate::NameTaken(found));
@@ -111,9 +111,12 @@ fn fate<'v>(
     let below = Below::of(block.value, found);
     if let [first, ..] = below.gone.as_slice() {
         // A device that is missing from a list that is not whole may be there.
-        return match block.has(block.value.named(first)) {
-            Tri::Unknown(why) => Tri::Unknown(why),
-            _ => Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone }),
+        return match block.value.lacks_found(block.value.named(first).map(|(_, device)| device)) {
+            Err(NotAbsent::Unknown(why)) => Tri::Unknown(why.clone()),
+            Err(NotAbsent::Present(_)) => Tri::No(()),
+            Ok(absent) => {
+                Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone, absent })
+            }
         };
     }
     let (mut disks, mut first, mut unclear) = (Vec::new(), None, None);
@@ -192,17 +195,17 @@ fn finding(
         Device::Number(dev) => dev.to_string(),
         Device::Name(name) => (*name).to_owned(),
     };
-    let says = match fate {
-        Fate::Gone => block.says(format!("there is no block device {number}")),
-        Fate::StandsOnGone { gone, .. } => {
-            block.says(format!("{number} is built on {}, and there is no such block device", gone.join(", ")))
-        }
+    let mut evidence = vec![match fate {
+        Fate::Gone(absent) => block.says_absent(*absent, format!("there is no block device {number}")),
+        Fate::StandsOnGone { gone, absent, .. } => block.says_absent(
+            *absent,
+            format!("{number} is built on {}, and there is no such block device", gone.join(", ")),
+        ),
         Fate::GivenUp { says, .. } => says.clone(),
         Fate::NameTaken(taken) => {
             block.says(format!("{} is {}, of disk sequence {}", taken.name, carried(taken), sequence(taken)))
         }
-    };
-    let mut evidence = vec![says];
+    }];
     evidence.extend(on_it.iter().take(MAX_NAMED).map(|mount| {
         mounts.says(format!("{number} is mounted at {} as {}: {}", mount.point, mount.fstype, describe(mount, pods)))
     }));
@@ -223,15 +226,11 @@ fn finding(
         n => format!(", and {} more mounts", n - 1),
     };
     let is = match fate {
-        Fate::Gone => format!("{what} disappeared while still mounted"),
-        Fate::StandsOnGone { gone, of } if gone.len() < *of => {
-            format!(
-                "{what} is built on {of} disks, of which {} {} gone",
-                gone.join(", "),
-                if gone.len() == 1 { "is" } else { "are" }
-            )
+        Fate::Gone(_) => format!("{what} disappeared while still mounted"),
+        Fate::StandsOnGone { gone, of, .. } if gone.len() < *of => {
+            format!("{what} is built on {of} disks, of which {} disappeared", gone.join(", "))
         }
-        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which is gone", gone.join(", ")),
+        Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which disappeared", gone.join(", ")),
         Fate::GivenUp { disks, of, .. } if disks.len() < *of => {
             format!("{what} is built on {of} disks, of which the kernel gave {} up", disks.join(", "))
         }
@@ -245,9 +244,9 @@ fn finding(
     };
     // What remains of a mirror may serve all of it.
     let partly = match fate {
-        Fate::StandsOnGone { gone, of } => gone.len() < *of,
+        Fate::StandsOnGone { gone, of, .. } => gone.len() < *of,
         Fate::GivenUp { disks, of, .. } => disks.len() < *of,
-        Fate::Gone | Fate::NameTaken(_) => false,
+        Fate::Gone(_) | Fate::NameTaken(_) => false,
     };
     let volumes = on_it.iter().any(|mount| mount.volume.is_some()) && !partly;
     Finding {

@@ -135,12 +135,14 @@ fn by_class(
 ) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let name = &device.name;
     let pv = pv_at(types, device).ok_or_else(|| {
-        TypeUnknown::never(format!("no mount names {name}'s PersistentVolume, which would show its type"))
+        TypeUnknown::never(format!("the PersistentVolume of {name}, which has its type, is not known from a mount"))
     })?;
     let pvs = types.pvs.seen();
     let answer = pvs.map_err(Unknown::clone).and_then(|pvs| Ok((pvs, pvs.value.get(&pv)?.cloned())));
     let (pvs, object) = answer.map_err(|why| TypeUnknown::yet(why, Lookup::PersistentVolume(pv.clone())))?;
-    let object = object.ok_or_else(|| TypeUnknown::never(format!("there is no PersistentVolume {pv}")))?;
+    let object = object.ok_or_else(|| {
+        TypeUnknown::never(format!("the API server answers that PersistentVolume {pv} does not exist"))
+    })?;
     let of_driver = object.driver.as_ref().is_none_or(|driver| settings.ebs.drivers.contains(driver));
     let handle = object.handle.as_deref().and_then(VolumeId::of_handle);
     if handle.is_none() || handle != device.volume || !of_driver {
@@ -155,8 +157,8 @@ fn by_class(
     if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
         whose = in_class(types.storage_classes.seen(), class, "StorageClass", Lookup::StorageClass)?;
     }
-    let (of, class) =
-        whose.ok_or_else(|| TypeUnknown::never(format!("no class of PersistentVolume {pv} names its type")))?;
+    let (of, class) = whose
+        .ok_or_else(|| TypeUnknown::never(format!("the classes of PersistentVolume {pv} do not name its type")))?;
     Ok((of, pvs.says(format!("PersistentVolume {pv} is of {class}, whose volumes are {}", of.name()))))
 }
 
@@ -169,7 +171,9 @@ fn in_class(
 ) -> Result<Option<(EbsType, String)>, Box<TypeUnknown>> {
     let answer = answers.map_err(Unknown::clone).and_then(|answers| Ok(answers.value.get(name)?.cloned()));
     let class = answer.map_err(|why| TypeUnknown::yet(why, lookup(name.to_owned())))?;
-    let Some(class) = class else { return Err(TypeUnknown::never(format!("there is no {sort} {name}"))) };
+    let Some(class) = class else {
+        return Err(TypeUnknown::never(format!("the API server answers that {sort} {name} does not exist")));
+    };
     let Some(text) = class.parameters.get(TYPE) else { return Ok(None) };
     match EbsType::of_name(text) {
         Some(of) => Ok(Some((of, format!("{sort} {name}")))),

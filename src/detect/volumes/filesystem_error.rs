@@ -454,7 +454,7 @@ fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> T
         Part::Known(0) => return Tri::No(entry.no()),
         Part::Known(errors) => *errors,
         Part::Absent => {
-            let why = format!("the kernel keeps no count of the errors of {}", key.device);
+            let why = format!("the kernel does not count the errors of {}", key.device);
             return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
         }
         Part::Unknown(why) => return Tri::Unknown(Unknown::clone(why)),

@@ -1,4 +1,4 @@
-//! Who else has a filesystem: other mount namespaces, by the pods whose they are. It only adds to what is said.
+//! Which other mount namespaces have a filesystem, with their pods. It only adds evidence.
 
 use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, SourceSet, Unknown};
 use crate::finding::Evidence;

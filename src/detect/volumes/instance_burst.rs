@@ -117,7 +117,7 @@ impl Use {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a rate is no less than zero, and saturates"
+            reason = "a rate is never below zero, and saturates"
         )]
         let whole = |value: f64| wording::count(value.round() as u64);
         match self {

@@ -75,8 +75,8 @@ fn finding(
     let user = names.name_user(&mut Object::node(), worst.device());
     let others = match all.len().saturating_sub(1) {
         0 => String::new(),
-        1 => ", and 1 more volume".to_owned(),
-        n => format!(", and {n} more volumes"),
+        1 => "; 1 more volume is, too".to_owned(),
+        n => format!("; {n} more volumes are, too"),
     };
     Finding {
         kind: KIND,

@@ -1,4 +1,4 @@
-//! MissingDevice: is a volume said to be attached here that this machine does not have?
+//! MissingDevice: does Kubernetes report a volume as attached here that this machine does not have?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::Lookup;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri};
+use crate::facts::{Cause, MountEntry, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri, VolumePath};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -50,7 +50,10 @@ impl Detect for OrphanedPodDirectory {
                             kind: KIND,
                             severity: Severity::Warning,
                             object: object(uid),
-                            message: format!("pod {uid} does not run on this node, but {} of it is left", names(dir)),
+                            message: format!(
+                                "pod {uid} does not run on this node, but its {} still exists",
+                                names(dir)
+                            ),
                             evidence,
                             advice: crate::catalogue::row(KIND).remediation.to_owned(),
                         })
@@ -93,12 +96,14 @@ impl Others<'_> {
     fn evidence(&self, uid: &PodUid) -> Vec<Evidence> {
         let group = self.cgroups.value.lacks(uid).ok();
         let group = group.map(|absent| self.cgroups.says_absent(absent, format!("no kubepods group of pod {uid}")));
-        let mounts = self.mounts.says(format!("no mount below pods/{uid}"));
+        let below = |mount: &MountEntry| mount.volume.as_ref().and_then(VolumePath::pod) == Some(uid);
+        let mounts = self.mounts.value.lacks_any(below).ok();
+        let mounts = mounts.map(|absent| self.mounts.says_absent(absent, format!("no mount below pods/{uid}")));
         let pod = self.pods.seen().ok().and_then(|pods| {
             let absent = pods.value.lacks(uid).ok()?;
             Some(pods.says_absent(absent, "the API server has no such pod on this node"))
         });
-        group.into_iter().chain([mounts]).chain(pod).collect()
+        group.into_iter().chain(mounts).chain(pod).collect()
     }
 }
 
@@ -106,6 +111,6 @@ fn names(dir: &PodDir) -> String {
     match dir.volumes.as_slice() {
         [one] => format!("volume directory {}/{}", one.plugin, one.name),
         [first, rest @ ..] => format!("volume directory {}/{} and {} more", first.plugin, first.name, rest.len()),
-        [] => "nothing".to_owned(),
+        [] => "volumes directory".to_owned(),
     }
 }

@@ -152,10 +152,10 @@ fn finding(
     dirs: &Cited<'_, KubeletDirs>,
     holders: Holders<'_>,
 ) -> Finding {
-    let mut evidence = vec![
-        mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point)),
-        mounts.says(format!("no pod's path has {}", mount.dev)),
-    ];
+    let of_a_pod = |other: &MountEntry| other.dev == mount.dev && super::is_of_a_pod(other);
+    let without_pod = mounts.value.lacks_any(of_a_pod).ok();
+    let mut evidence = vec![mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point))];
+    evidence.extend(without_pod.map(|absent| mounts.says_absent(absent, format!("no pod's path has {}", mount.dev))));
     evidence.extend(
         forgotten.map(|node| node.says("volumesInUse does not have it: the kubelet does not know of it any more")),
     );
@@ -167,7 +167,7 @@ fn finding(
     Finding {
         kind: KIND,
         severity: if forgotten.is_some() { Severity::Warning } else { Severity::Info },
-        message: format!("{what} is staged ({}), but no pod here has it mounted{held}", mount.source),
+        message: format!("{what} is staged ({}), but without a mount of a pod{held}", mount.source),
         object,
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),

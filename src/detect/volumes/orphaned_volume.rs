@@ -179,7 +179,7 @@ fn finding(
         message: format!("volume {id_text} {whose} is attached nowhere ({size})"),
         evidence: vec![
             says(format!("{id_text} is available in {}{made}", volume.zone)),
-            says(format!("no PersistentVolume of this cluster has {id_text}")),
+            says("all PersistentVolumes of this cluster have other volumes".to_owned()),
         ],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }

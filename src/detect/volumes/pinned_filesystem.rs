@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Mounts, Tri, Unknown};
+use crate::facts::{
+    BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Mounts, NotAbsent, Tri, Unknown,
+};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -52,15 +54,15 @@ impl Detect for PinnedFilesystem {
                 Tri::No(_) | Tri::Unknown(_) => None,
             };
             let object = || Object { volume: volume.clone(), ..object(key) };
-            let decision = match (mounts.has(mount), &found) {
-                (Tri::Yes(_), _) => Tri::No(mounts.no()),
-                (Tri::Unknown(why), _) => Tri::Unknown(why),
+            let decision = match (mounts.value.lacks_found(mount), &found) {
+                (Err(NotAbsent::Present(_)), _) => Tri::No(mounts.no()),
+                (Err(NotAbsent::Unknown(why)), _) => Tri::Unknown(why.clone()),
                 // By another name it may be mounted.
-                (Tri::No(_), Tri::Unknown(why)) => Tri::Unknown(why.clone()),
-                (Tri::No(_), Tri::Yes(_) | Tri::No(_)) => {
+                (Ok(_), Tri::Unknown(why)) => Tri::Unknown(why.clone()),
+                (Ok(absent), Tri::Yes(_) | Tri::No(_)) => {
                     dev.into_iter().for_each(|dev| out.ask(KIND, Lookup::MountHolders(dev)));
                     let alive = filesystems.says(format!("the {} filesystem on {} is alive", key.fstype, key.device));
-                    let unmounted = mounts.says(format!("the host has no mount of {}", key.device));
+                    let unmounted = mounts.says_absent(absent, format!("the host has no mount of {}", key.device));
                     let device = match &found {
                         Tri::Yes((dev, device, _)) => Some((*dev, *device)),
                         Tri::No(_) | Tri::Unknown(_) => None,
@@ -106,17 +108,18 @@ fn finding(
 ) -> Finding {
     let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
     let held_by = device.and_then(|(dev, _)| holders.of(dev, &mut seen));
-    let who = match held_by.as_deref() {
-        Some([]) => "no other mount namespace has it: an open file or a lazy unmount keeps it".to_owned(),
-        Some([first, rest @ ..]) => {
-            let copy = holders.copy_of_the_host(first);
-            let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
-            format!("{}{}{copy}", holders.name(first), more(rest.len()))
-        }
-        None => {
-            used_by.map_or_else(|| "its holder is not known yet".to_owned(), |used| format!("{used} is built on it"))
-        }
-    };
+    let who =
+        match held_by.as_deref() {
+            Some([]) => "it is mounted in none of the other mount namespaces: an open file or a lazy unmount keeps it"
+                .to_owned(),
+            Some([first, rest @ ..]) => {
+                let copy = holders.copy_of_the_host(first);
+                let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
+                format!("{}{}{copy}", holders.name(first), more(rest.len()))
+            }
+            None => used_by
+                .map_or_else(|| "its holder is not known yet".to_owned(), |used| format!("{used} is built on it")),
+        };
     let what = match &object.volume {
         Some(volume) => format!("{} ({})", volume.as_str(), key.device),
         None => key.device.clone(),

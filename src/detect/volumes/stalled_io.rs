@@ -116,7 +116,7 @@ impl Beside<'_> {
         let mut evidence = vec![stat];
         if let Some(timeout) = device.io_timeout_ms {
             let text = if timeout >= NEVER_MS {
-                "its requests never time out, so no error will end this".to_owned()
+                "its requests never time out, so this does not end with an error".to_owned()
             } else {
                 format!("its requests time out after {} s", timeout / 1000)
             };
@@ -160,8 +160,8 @@ impl Beside<'_> {
             let grew = before.is_some_and(|before| completed(before) < completed(page));
             let queue = page.queue;
             let side = match queue {
-                _ if grew => ": the guest is stalled, and EBS goes on",
-                0 => ": the guest is stalled, and none of them waits at EBS",
+                _ if grew => ": EBS completes requests, so this instance's kernel is stalled",
+                0 => ": none of them waits at EBS, so this instance's kernel is stalled",
                 _ => ": EBS is stalled",
             };
             let goes_on = if grew { "completed some" } else { "completed none that it counts" };

@@ -130,7 +130,7 @@ impl<'v> Parts<'v> {
             Ok(_) => Ok(None),
             Err(NotAbsent::Unknown(why)) => Err(why.clone()),
             Err(NotAbsent::Present(group)) => {
-                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} has no pids.current"));
+                let absent = || Unknown::new(Cause::Incomplete, format!("the group of pod {uid} lacks pids.current"));
                 group.cgroup.ids.pids.needed(absent).copied().map(Some)
             }
         }
@@ -153,7 +153,7 @@ impl<'v> Parts<'v> {
         if (now.value.volumes.is_empty() || before.volumes.is_empty())
             && !find::names_no_volume(self.block.seen()?.value)
         {
-            let why = "EC2 lists no volume of this instance, which has at least one: that answer is not taken";
+            let why = "EC2 answers with an empty list for this instance, which has at least one volume: that answer is not taken";
             return Err(Unknown::new(Cause::Malformed, why));
         }
         let apart = same && over >= super::EC2_APART;
@@ -218,7 +218,7 @@ impl MissingDriver<'_> {
     /// For the end of a message.
     #[must_use]
     pub fn cause(&self) -> String {
-        format!("; {} is not registered on this node, so nothing here can unmount it", self.driver)
+        format!("; {} is not registered on this node, so the kubelet cannot unmount it here", self.driver)
     }
 
     /// Its name.
@@ -232,7 +232,7 @@ impl MissingDriver<'_> {
     pub fn advice(&self) -> String {
         format!(
             "Bring the pod of {} back on this node (its DaemonSet must tolerate this node's taints): the kubelet then unmounts the \
-             volume by itself. Nothing has to be unmounted by hand, and no process has to be looked for.",
+             volume by itself. Do not unmount it by hand, and do not search for processes.",
             self.driver
         )
     }
@@ -260,7 +260,10 @@ fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> T
         Err(why) => return Tri::Unknown(why.clone()),
     };
     if !csi.value.exists {
-        return Tri::Unknown(Unknown::new(Cause::Missing, "this node has no CSINode"));
+        return Tri::Unknown(Unknown::new(
+            Cause::Missing,
+            "the API server answers that this node's CSINode does not exist",
+        ));
     }
     if csi.value.drivers.contains_key(driver) {
         return Tri::No(csi.no());

@@ -59,7 +59,7 @@ impl DetectVolumes for StuckAttaching {
 fn why(volume: &Volume<'_>) -> String {
     match volume.attachment() {
         Ok(Some(attachment)) => why_by(attachment.value),
-        Ok(None) => "it has no VolumeAttachment, as when another node still has the volume".to_owned(),
+        Ok(None) => "its VolumeAttachment does not exist, as when another node still has the volume".to_owned(),
         Err(_) => "the state of its VolumeAttachment is not known yet".to_owned(),
     }
 }
@@ -72,7 +72,9 @@ fn why_by(attachment: &VolumeAttachment) -> String {
         Some(error) if csi::is_unknown_to_ec2(error) => {
             format!("the EBS CSI driver reports that EC2 does not know it: {error}")
         }
-        Some(error) if csi::is_over_the_limit(error) => format!("this instance takes no more volumes: {error}"),
+        Some(error) if csi::is_over_the_limit(error) => {
+            format!("the limit of volumes of this instance is reached: {error}")
+        }
         Some(error) => format!("the driver says: {error}"),
         None => "the driver has not answered yet".to_owned(),
     }
@@ -85,7 +87,7 @@ fn finding(kind: Kind, volume: &Volume<'_>) -> Finding {
         _ => (Severity::Warning, "is required by a pod here but not attached"),
     };
     let ec2 = match volume.ec2_by_id() {
-        Ok(None) => "; EC2 itself has no such volume".to_owned(),
+        Ok(None) => "; EC2 answers that the volume does not exist".to_owned(),
         Ok(Some(known)) => format!("; EC2 has it: {}", whereabouts(known.value)),
         Err(_) => String::new(),
     };

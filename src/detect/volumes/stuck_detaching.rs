@@ -63,7 +63,7 @@ fn finding(volume: &Volume<'_>) -> Finding {
     let id = volume.id.as_str();
     let attachment = volume.attachment().ok().flatten().map(|attachment| attachment.value);
     let since = attachment.and_then(|attachment| attachment.deleting);
-    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let since = since.map(|since| format!(", requested at {since},")).unwrap_or_default();
     let why = match (volume.busy_with(), attachment.and_then(|attachment| attachment.detach_error.as_ref())) {
         (Some(busy), _) => busy,
         (None, Some(error)) => format!("the driver says: {error}"),
@@ -75,7 +75,7 @@ fn finding(volume: &Volume<'_>) -> Finding {
         kind: STUCK,
         severity: Severity::Warning,
         object: volume.object(),
-        message: format!("{id} should have been detached{since}, and is still here{ec2}: {why}"),
+        message: format!("{id} is still attached here, and its detach{since} has not completed{ec2}: {why}"),
         evidence: volume.all_evidence(),
         advice: crate::catalogue::row(STUCK).remediation.to_owned(),
     }
@@ -85,7 +85,7 @@ fn undeletable_finding(volume: &Volume<'_>) -> Finding {
     let id = volume.id.as_str();
     let pv = volume.pv().unwrap_or("its PersistentVolume");
     let known = match volume.pv_object() {
-        Ok(None) => "which is gone",
+        Ok(None) => "which does not exist any more",
         _ => "which the attacher does not find",
     };
     Finding {

@@ -150,7 +150,7 @@ impl Look<'_, '_> {
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
-            Life::Terminating => (Severity::Warning, "is terminating and has no process left"),
+            Life::Terminating => (Severity::Warning, "is terminating and without a process"),
             Life::Gone => (Severity::Warning, "is gone"),
             // A pod may wait for its start: only the API server knows.
             Life::Lives | Life::NoProcess => (Severity::Info, "does not run on this node"),
@@ -203,7 +203,11 @@ impl Look<'_, '_> {
     fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Raised {
         let mut evidence = volume.evidence();
         let point = &first.point;
-        evidence.push(self.mounts.says(format!("{point} is mounted, and no pod's path of the same device")));
+        let of_a_pod = |mount: &MountEntry| mount.dev == first.dev && super::is_of_a_pod(mount);
+        let without_pod = self.mounts.value.lacks_any(of_a_pod).ok();
+        evidence.extend(without_pod.map(|absent| {
+            self.mounts.says_absent(absent, format!("{point} is mounted, and no pod's path of the same device"))
+        }));
         if let (Ok(pods), Some(pv)) = (self.parts.pods.seen(), volume.pv()) {
             evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
         }

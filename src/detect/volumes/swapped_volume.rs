@@ -114,7 +114,7 @@ impl<'v> Look<'v, '_> {
         let Some(device) = device else { return };
         let object = || mount_object(mount, Some(block));
         let Some(found) = carried(block, device) else {
-            let why = format!("{} has no EBS volume id, so its volume is not known", device.name);
+            let why = format!("{} does not show an EBS volume id, so its volume is not known", device.name);
             return out.decide::<Finding>(KIND, object, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
         };
         if let ExpectedVolume::RawBlock { pv, .. } = &expected_volume
@@ -178,7 +178,7 @@ impl<'v> Look<'v, '_> {
     }
 }
 
-/// Nothing is staged yet: a pod waits for a volume that is said to be attached and is not here, and what is here is one
+/// Nothing is staged yet: a pod waits for a volume that Kubernetes reports as attached and is not here, and what is here is one
 /// that nothing here asked for.
 fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evaluation) {
     let decision = wanted.decide(out, KIND, STATES).map(|()| {
@@ -196,7 +196,7 @@ fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evalu
             severity: Severity::Warning,
             object: Object { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.object() },
             message: format!(
-                "{id}{name} is attached here although nothing here asked for it, while pod {} waits for {}, which Kubernetes reports as \
+                "{id}{name} is attached here although Kubernetes did not request it, while pod {} waits for {}, which Kubernetes reports as \
                  attached and is not here",
                 pod.map(crate::facts::Pod::full_name).unwrap_or_default(),
                 wanted.id.as_str()

@@ -52,13 +52,14 @@ fn decide(
 }
 
 fn finding(volume: &Volume<'_>, read: &Ec2Volume, now: &Seen<'_, Ec2Attached>, node: &Seen<'_, Node>) -> Finding {
-    let name = read.tags.get("Name").map_or("no tag at all".to_owned(), |name| format!("no tag but Name={name:?}"));
+    let name =
+        read.tags.get("Name").map_or("an empty list of tags".to_owned(), |name| format!("only the tag Name={name:?}"));
     let id = volume.id.as_str();
     Finding {
         kind: KIND,
         severity: Severity::Info,
         object: object(volume),
-        message: format!("no tag says that {id} ({} GiB {}) belongs to a cluster", read.size_gib, read.volume_type),
+        message: format!("{id} ({} GiB {}) lacks the tags of a cluster", read.size_gib, read.volume_type),
         evidence: vec![
             now.says(format!("{id} is attached to {} and has {name}", now.value.instance)),
             node.says(format!("{id} is in volumesAttached or volumesInUse of {}", node.value.name)),

@@ -62,7 +62,7 @@ fn finding(names: Names<'_>, seen: &Seen<'_, EbsStatistics>, share: &ThrottleSha
         kind: KIND,
         severity: Severity::Warning,
         object,
-        message: format!("{} is asked for more than {}{user}", share.name(), share.limits("its")),
+        message: format!("{} is held at {}{user}", share.name(), share.limits("its")),
         evidence: vec![seen.says(share.fact())],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }

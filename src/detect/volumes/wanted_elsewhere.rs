@@ -101,15 +101,18 @@ fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>
         (Some((pod, mount)), _) => {
             let is = match PodFacts::of(&volume.parts, pod).life() {
                 Ok(Life::Terminating) => "terminating",
-                Ok(Life::Gone | Life::Lives | Life::NoProcess) | Err(_) => "gone",
+                Ok(Life::Gone) => "gone",
+                Ok(Life::NoProcess) => "without a process here",
+                Ok(Life::Lives) => "running",
+                Err(_) => "in a state that is not known",
             };
             format!("{}, of pod {}, which is {is}", mount.point, holders.pod_name(pod))
         }
-        (None, Some(mount)) => format!("{} is mounted, and no pod has it", mount.point),
+        (None, Some(mount)) => format!("{} is mounted without a pod", mount.point),
         (None, None) => {
             let found = volume.device().and_then(|(dev, _)| holders.of(dev, evidence));
             let first = found.and_then(|found| Some(holders.name(found.first()?)));
-            let who = first.map(|who| format!(", by {who}")).unwrap_or_default();
+            let who = first.map(|who| format!("; {who} uses it")).unwrap_or_default();
             format!("its filesystem is still active although the host does not mount it{who}")
         }
     }

@@ -18,7 +18,7 @@ pub struct AgentFigures {
     pub connections_refused_total: u64,
     /// Version of Landlock that took away our writes; zero where none did.
     pub landlock_abi: u32,
-    /// Passes by what began them.
+    /// Collection cycles by what woke the agent.
     pub wakes_total: BTreeMap<&'static str, u64>,
     /// What happened to findings, by change.
     pub transitions_total: BTreeMap<&'static str, u64>,

@@ -30,7 +30,7 @@ pub(super) fn add(families: &mut Families, report: &Report) {
     let unknown_to_us: usize = report.kinds.iter().map(|row| row.left_out).sum();
     let left_out = report.findings.len().saturating_sub(shown.len()).saturating_add(unknown_to_us);
     families
-        .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info for there being too many.")
+        .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info, as there are too many.")
         .set_where_any(left_out as u64);
 }
 

@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// What happened since the last look.
+    /// What happened since the last call.
     fn news(&mut self, store: &Store) -> Vec<Value> {
         let Some(position) = self.position else { return Vec::new() };
         match store.since(position) {

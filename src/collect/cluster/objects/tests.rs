@@ -204,7 +204,7 @@ fn a_node_keeps_its_conditions_volumes_and_known_labels() {
 }
 
 #[test]
-fn a_pause_without_a_word_is_none() {
+fn a_pause_without_a_reason_is_none() {
     let config = |data: &str| config_from(read(&format!(r#"{{"metadata":{{"name":"b","uid":"u"}}{data}}}"#))).unwrap();
     assert_eq!(config("").pause, None);
     assert_eq!(config(r#","data":{"pause":"  "}"#).pause, None);

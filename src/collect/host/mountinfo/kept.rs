@@ -65,7 +65,7 @@ pub(super) struct Kept {
 /// What was kept, in no order.
 pub(super) struct Outcome {
     pub(super) mounts: Vec<(MountId, MountEntry)>,
-    /// How many mounts findings rest on, how many of these are kept, and how many are missing for want of room.
+    /// How many mounts findings rest on, how many of these are kept, and how many are missing, as there is no room.
     pub(super) seen: usize,
     pub(super) kept: usize,
     pub(super) left_out: usize,

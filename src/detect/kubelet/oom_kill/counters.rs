@@ -17,10 +17,7 @@ impl Sources<'_> {
         let counts = now.value.kubepods.iter().map(|group| &group.oom);
         let mut counts = counts.chain(now.value.others.values().map(|(_, group)| &group.oom));
         if counts.all(|counts| *counts == OomCounts::default()) {
-            return Err(Unknown::new(
-                Cause::Unsupported,
-                "no control group counts the processes that are killed in it",
-            ));
+            return Err(Unknown::new(Cause::Unsupported, "the control groups here do not count OOM kills"));
         }
         let mut hit = |id: String, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
             let limit = new.limit_hit_since(old);
@@ -161,7 +158,7 @@ impl Sources<'_> {
         let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
         let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
         let place = match pods.clone().map_or_else(Some, |()| incomplete()) {
-            None => "that is gone by now".to_owned(),
+            None => "that does not exist any more".to_owned(),
             Some(why) if is_not_offered(&why) => format!("whose counters could not be read ({why})"),
             Some(Unknown { cause, why, .. }) => {
                 let processes = wording::of(killed, "process was", "processes were");

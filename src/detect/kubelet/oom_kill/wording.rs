@@ -99,8 +99,8 @@ fn of_nodes(nodes: &MemoryNodes, kills: &Kills, names: &Names<'_>) -> String {
     };
     let of = kills.victims.first().and_then(|victim| victim.group.as_deref()).map(|group| names.group(group));
     let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
-    let (node, other) = if list.contains(['-', ',']) { ("NUMA nodes", "others") } else { ("NUMA node", "other") };
-    format!("{node} {list} ran out of memory, and the {what}{of} allows no {other}")
+    let (node, these) = if list.contains(['-', ',']) { ("NUMA nodes", "these") } else { ("NUMA node", "this one") };
+    format!("{node} {list} ran out of memory, and the {what}{of} allows only {these}")
 }
 
 /// The victims; the pods that they were of are named where the limit is above pods.

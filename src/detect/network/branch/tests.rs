@@ -64,7 +64,7 @@ struct World {
     /// When pods were deleted.
     deleted: Vec<u64>,
     room_since: Option<u64>,
-    /// What was held and may have cooled down at the last look.
+    /// What was held and may have cooled down at the previous sample.
     counted: usize,
     started: u64,
     lists_branches: bool,
@@ -128,7 +128,7 @@ impl World {
                 if pod.phase != PodPhase::Succeeded {
                     self.release(pod.eni);
                 }
-                // One that no annotation named yet may have been made right after the last look.
+                // One that no annotation named yet may have been made right after the previous sample.
                 if pod.phase == PodPhase::Pending && self.counted + 1 >= CAPACITY {
                     self.room_since = None;
                 }

@@ -52,7 +52,11 @@ impl<'v> Volume<'v> {
     pub fn attachment_says(&self) -> Option<Evidence> {
         let answers = self.parts.attachments.seen().ok()?;
         let attachment = match self.attachment().ok()? {
-            None => return Some(answers.says("it has no VolumeAttachment for this node (404)")),
+            None => {
+                return Some(
+                    answers.says("the API server answers that its VolumeAttachment for this node does not exist (404)"),
+                );
+            }
             Some(attachment) => attachment.value,
         };
         let mut words = format!("its VolumeAttachment says attached: {}", attachment.attached);
@@ -143,9 +147,12 @@ impl<'v> Volume<'v> {
             None => now.says(format!("EC2 says that {volume} is not attached to this instance (twice)")),
             Some(Ec2Word { attachment, volume: object }) => {
                 let tags: Vec<String> = object.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                let tags = if tags.is_empty() { "no tag of an owner".to_owned() } else { tags.join(", ") };
+                let tags = match tags.is_empty() {
+                    true => "without a tag that names an owner".to_owned(),
+                    false => format!("with {}", tags.join(", ")),
+                };
                 let (state, device) = (attachment.state.name(), &attachment.device);
-                now.says(format!("EC2 says that {volume} is {state} here as {device} (twice), with {tags}"))
+                now.says(format!("EC2 says that {volume} is {state} here as {device} (twice), {tags}"))
             }
         })
     }
@@ -179,7 +186,7 @@ impl<'v> Volume<'v> {
     pub fn ec2_by_id_says(&self) -> Option<Evidence> {
         let volume = self.id.as_str();
         Some(match self.ec2_by_id().ok()? {
-            None => self.parts.ec2_volumes.seen().ok()?.says(format!("EC2 says that there is no {volume} (twice)")),
+            None => self.parts.ec2_volumes.seen().ok()?.says(format!("EC2 says that {volume} does not exist (twice)")),
             Some(known) => known.says(format!("EC2 says that {volume} is {} (twice)", whereabouts(known.value))),
         })
     }

@@ -11,7 +11,8 @@ use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
 use super::{Parts, Volume, csi, find, xen};
 use crate::facts::{
-    Cause, Ec2VolumeState, MAX_HOLDERS, Pod, PodPhase, PodUid, Tri, Unknown, VolumeAttachment, VolumePath, handle_hash,
+    Cause, Ec2VolumeState, MAX_HOLDERS, NotAbsent, Pod, PodPhase, PodUid, Tri, Unknown, VolumeAttachment, VolumePath,
+    handle_hash,
 };
 use crate::finding::Evidence;
 
@@ -206,12 +207,14 @@ impl<'v> Volume<'v> {
         if self.parts.index.is_mounted_for(uid, pv) {
             return Tri::No(());
         }
-        if let Some(why) = mounts.value.incomplete() {
-            return Tri::Unknown(why.clone());
-        }
+        let absent = match mounts.value.lacks_found(None) {
+            Ok(absent) => absent,
+            Err(NotAbsent::Present(_)) => return Tri::No(()),
+            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
+        };
         let mut evidence = vec![
             cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name())),
-            mounts.says(format!("no mount of {pv} for pod {uid}")),
+            mounts.says_absent(absent, format!("no mount of {pv} for pod {uid}")),
         ];
         let Some((dev, disk)) = self.device else { return Tri::Yes(evidence) };
         // Of a disk with partitions it is one of these that is mounted.
@@ -230,7 +233,7 @@ impl<'v> Volume<'v> {
             (Some(list), None) if list.len() >= MAX_HOLDERS => return Tri::Unknown(Unknown::not_asked()),
             (Some(_), None) => {}
         }
-        evidence.push(holders.says(format!("no mount namespace of the pod has {}", disk.name)));
+        evidence.push(holders.says(format!("the pod's mount namespaces are without {}", disk.name)));
         Tri::Yes(evidence)
     }
 
@@ -243,20 +246,24 @@ impl<'v> Volume<'v> {
             Ok(block) => block,
             Err(why) => return Tri::Unknown(why.clone()),
         };
-        if let Some(incomplete) = block.value.incomplete() {
-            return Tri::Unknown(incomplete.clone());
-        }
+        let absent = match block.value.lacks_any(|device| device.volume.as_ref() == Some(&self.id)) {
+            Ok(absent) => absent,
+            Err(NotAbsent::Present(_)) => return Tri::No(()),
+            Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
+        };
         if !find::names_no_volume(block.value) {
-            return Tri::Yes(block.says(format!("no device here is {}", self.id.as_str())));
+            return Tri::Yes(block.says_absent(absent, format!("no device here is {}", self.id.as_str())));
         }
         if !xen::is_xen(block.value) {
-            let why = "no device of this machine has an EBS volume id, so which volumes are here is not known";
+            let why = "the devices of this machine do not show EBS volume ids, so which volumes are here is not known";
             return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
         }
         match xen::name_of(self) {
             Some(name) => {
                 let volume = self.id.as_str();
-                Tri::Yes(block.says(format!("no device here is {name}, as which {volume} was attached")))
+                Tri::Yes(
+                    block.says_absent(absent, format!("{volume} was attached as {name}, and no device here is that")),
+                )
             }
             None => Tri::Unknown(xen::unnamed(&self.id)),
         }

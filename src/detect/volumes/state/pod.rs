@@ -70,14 +70,18 @@ impl PodFacts {
     /// What the node and the API server have of a pod.
     pub fn of(parts: &Parts<'_>, uid: &PodUid) -> Self {
         let mut evidence = Vec::new();
-        let mut says = |fact| evidence.extend(parts.cgroups.seen().ok().map(|cgroups| cgroups.says(fact)));
+        let cgroups = parts.cgroups.seen().ok();
         let group = parts.processes(uid).map_err(Box::<Missing>::from).map(|processes| match processes {
             None => {
-                says(format!("no kubepods group of pod {uid}"));
+                evidence.extend(cgroups.and_then(|cgroups| {
+                    let absent = cgroups.value.lacks(uid).ok()?;
+                    Some(cgroups.says_absent(absent, format!("no kubepods group of pod {uid}")))
+                }));
                 Group::None
             }
             Some(0) => {
-                says(format!("no process is left in the kubepods group of pod {uid}"));
+                let fact = || format!("the kubepods group of pod {uid} counts 0 processes");
+                evidence.extend(cgroups.map(|cgroups| cgroups.says(fact())));
                 Group::Empty
             }
             Some(_) => Group::Running,

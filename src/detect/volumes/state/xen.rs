@@ -59,7 +59,9 @@ fn disk_name(path: &str) -> Option<String> {
 /// Why a volume's device cannot be known.
 pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
     let volume = volume.as_str();
-    let why = format!("Xen devices have no EBS volume id, and no source says as which device {volume} was attached");
+    let why = format!(
+        "Xen devices do not show EBS volume ids, and the sources that were read do not name the device of {volume}"
+    );
     Unknown::new(Cause::Unsupported, why)
 }
 
@@ -85,7 +87,7 @@ pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
     });
     let names: Vec<&str> = nameless.map(|disk| disk.name.as_str()).collect();
     let why = format!(
-        "Xen devices have no EBS volume id, and no VolumeAttachment or Node that was asked says what this is: {}",
+        "Xen devices do not show EBS volume ids, and neither a VolumeAttachment nor the Node names the volume of {}",
         names.join(", ")
     );
     (!names.is_empty()).then(|| Unknown::new(Cause::Unsupported, why))
