@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((&*mounts.get(&52).unwrap().source, &*mounts.get(&52).unwrap().super_options), ("", "rw"));
         assert_eq!(&*mounts.get(&53).unwrap().root, "net:[4026532281]");
         assert_eq!(&*mounts.get(&54).unwrap().super_options, "ro,name=two words");
-        assert_eq!(&*mounts.get(&55).unwrap().super_options, "");
+        assert_eq!(&*mounts.get(&55).unwrap().super_options, "ro");
     }
 
     #[test]
@@ -325,6 +325,10 @@ mod tests {
         }
         assert!(incomplete("1 2 3:4 / /x rw shared:1\n").contains("expected a lone dash"));
         assert!(incomplete("1 2 3:4 / /x rw - \n").contains("expected a filesystem type"));
+        for cut in ["ex", "ext4 /dev/nvme1n", "ext4 /dev/nvme1n1 ", "ext4 /dev/nvme1n1 r"] {
+            let line = format!("1 2 3:4 / /x rw - {cut}\n");
+            assert!(incomplete(&line).contains("expected the filesystem's options"), "{cut}");
+        }
         assert!(incomplete("+1 2 3:4 / /x rw - t s o\n").contains("expected a mount number"));
         assert!(incomplete("1 2 3:4 / /x rw - ext4 /dev/nv").contains("line 2: the line does not end"));
     }

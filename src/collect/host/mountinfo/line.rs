@@ -51,6 +51,10 @@ impl<'a> Line<'a> {
         if rest.windows(3).any(|three| three == b" - ") {
             return Err("two lines run together");
         }
+        // The kernel writes no line without them, so one that has none was cut, and what followed it may be lost.
+        if !rest.starts_with(b"rw") && !rest.starts_with(b"ro") {
+            return Err("expected the filesystem's options, rw or ro first");
+        }
         Ok(Self { id, parent, dev, root, point, follows, options, fstype, source, super_options: rest })
     }
 
