@@ -3,6 +3,9 @@
 //! `memory: usage XkB, limit YkB, failcnt N`, `oom-kill:constraint=…`, `…: Killed process N (X) …` and, for a whole group,
 //! `Tasks in PATH are going to be killed due to memory.oom.group set` with one `Killed process` for each. Of a burst the kernel
 //! leaves out the first two, and other CPUs may write between the parts of the second.
+//!
+//! Up to 4.19 it is `Task in PATH killed as a result of limit of PATH` where a group reached its limit, `…: Kill process N (X) score N or
+//! sacrifice child`, and `Killed process N (X) total-vm:…kB, …` for the one that was killed.
 
 use std::time::Duration;
 
@@ -26,6 +29,10 @@ pub(super) struct Context {
     group: Option<(String, Duration)>,
     /// An `oom-kill:` line up to where another CPU wrote.
     begun: Option<(String, Duration)>,
+    /// Up to 4.19: the group of the task, and the one whose limit was reached.
+    groups: Option<((String, String), Duration)>,
+    /// Up to 4.19: a process was chosen, under a group's limit or the machine's.
+    chosen: Option<(bool, Duration)>,
 }
 
 impl Context {
@@ -55,6 +62,23 @@ impl Context {
             self.limit = Some((limit, up)).filter(|(limit, _)| *limit < NO_LIMIT << 10);
         } else if let Some(group) = group(text) {
             self.group = Some((group.to_owned(), up));
+        } else if let Some((task, limit)) = task_and_limit(text) {
+            self.groups = Some(((task.to_owned(), limit.to_owned()), up));
+        } else if let Some(in_group) = chosen(text) {
+            self.chosen = Some((in_group, up));
+        } else if let Some((command, pid)) = killed(text) {
+            let chosen = self.chosen.take().filter(|(_, at)| is_near(*at, up));
+            let groups = self.groups.take().filter(|(_, at)| is_near(*at, up));
+            return chosen.map(|(in_group, _)| {
+                let event = match groups.filter(|_| in_group) {
+                    Some(((victim, limit), _)) => {
+                        let limit = Some(limit);
+                        KernelEvent::OomKill { limit, victim, command, pid, nodes: None, limit_bytes: None }
+                    }
+                    None => KernelEvent::OomKilled { command, pid, in_group, group: None },
+                };
+                self.complete(event, up)
+            });
         }
         recognize(text).map(|event| self.complete(event, up))
     }
@@ -88,6 +112,28 @@ fn reached_limit(text: &str) -> Option<u64> {
 /// `Tasks in PATH are going to be killed due to memory.oom.group set`
 fn group(text: &str) -> Option<&str> {
     text.strip_prefix("Tasks in ")?.strip_suffix(" are going to be killed due to memory.oom.group set")
+}
+
+/// `Task in PATH killed as a result of limit of PATH`
+fn task_and_limit(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("Task in ")?.split_once(" killed as a result of limit of ")
+}
+
+/// `Memory cgroup out of memory: Kill process N (X) score N or sacrifice child`: whether it is a group's limit.
+fn chosen(text: &str) -> Option<bool> {
+    let (how, _) = text.split_once(": Kill process ")?;
+    match how {
+        "Memory cgroup out of memory" => Some(true),
+        "Out of memory" | "Out of memory (oom_kill_allocating_task)" => Some(false),
+        _ => None,
+    }
+}
+
+/// `Killed process N (X) total-vm:…`
+fn killed(text: &str) -> Option<(String, u32)> {
+    let (pid, rest) = text.strip_prefix("Killed process ")?.split_once(" (")?;
+    let (command, _) = rest.rsplit_once(") total-vm:")?;
+    Some((command.to_owned(), pid.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -148,6 +194,28 @@ mod tests {
         let all = events(&[oom_kill(7), killed(7), group, killed(7), killed(8), oom_kill(9), killed(10)]);
         let in_group = format!("{POD}/a");
         assert_eq!(all, [named(7, None), unnamed(8, Some(&in_group)), named(9, None), unnamed(10, None)]);
+    }
+
+    #[test]
+    fn kernels_up_to_4_19_write_three_lines() {
+        let lines = |how: &str, pid: u32| {
+            [
+                format!("1000,-;{how}: Kill process 7 (tail) score 1968 or sacrifice child"),
+                format!(
+                    "1000,-;Killed process {pid} (tail) total-vm:2384kB, anon-rss:64kB, file-rss:0kB, shmem-rss:0kB"
+                ),
+            ]
+        };
+        let in_group = lines("Memory cgroup out of memory", 8);
+        let task = format!("1000,-;Task in {POD}/a killed as a result of limit of {POD}");
+        let limit = "1000,-;memory: usage 3072kB, limit 3072kB, failcnt 25".to_owned();
+        let all = [[task, limit].as_slice(), in_group.as_slice()].concat();
+        assert_eq!(events(&all), [named(8, Some(3 << 20))]);
+        // The first two are left out of a burst.
+        assert_eq!(events(&in_group), [unnamed(8, None)]);
+        let of_machine = KernelEvent::OomKilled { command: "tail".into(), pid: 8, in_group: false, group: None };
+        assert_eq!(events(&lines("Out of memory", 8)), [of_machine]);
+        assert_eq!(events(&in_group[1..]), [], "the kernel chose none");
     }
 
     #[test]
