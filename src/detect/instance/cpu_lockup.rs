@@ -1,5 +1,6 @@
 //! CpuLockup: was a CPU stuck in the kernel?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
@@ -57,32 +58,50 @@ pub(super) fn taint(boot: &Boot) -> Result<Taint, Unknown> {
     boot.taint.needed(none).copied()
 }
 
-/// What the log reported lately. A soft lockup counts where the kernel's own flag confirms it; for the others there is none.
+/// What the log reported lately: the report that says most of it, with the last of each sort as evidence. A soft lockup counts where
+/// the kernel's own flag confirms it; for the others there is none.
 fn logged(log: Seen<'_, KernelLog>, boot: &Known<'_, Boot>, now: NodeTime) -> Tri<Finding> {
     let is_news = |record: &&KernelRecord| now.up.saturating_sub(record.up) <= NEWS_FOR;
     let mut flag: Option<Unknown> = None;
+    let mut last: BTreeMap<Sort, (String, Evidence)> = BTreeMap::new();
     for record in log.value.records.iter().rev().filter(is_news) {
-        let text = match &record.event {
+        let (sort, text) = match &record.event {
             KernelEvent::SoftLockup { cpu, seconds, command, pid } => match confirmed(boot, record) {
-                Tri::Yes(()) => format!("CPU {cpu} was stuck for {seconds} s in task {command} ({pid}) (soft lockup)"),
+                Tri::Yes(()) => {
+                    let text = format!("CPU {cpu} was stuck for {seconds} s in task {command} ({pid}) (soft lockup)");
+                    (Sort::Soft, text)
+                }
                 Tri::No(_) => continue,
                 Tri::Unknown(why) => {
                     flag.get_or_insert(why);
                     continue;
                 }
             },
-            KernelEvent::HardLockup { cpu } => format!("CPU {cpu} was stuck with interrupts off (hard lockup)"),
-            KernelEvent::RcuStall => "a CPU or task held up RCU for many seconds (RCU stall)".to_owned(),
+            KernelEvent::HardLockup { cpu } => {
+                (Sort::Hard, format!("CPU {cpu} was stuck with interrupts off (hard lockup)"))
+            }
+            KernelEvent::RcuStall => (Sort::Rcu, "a CPU or task held up RCU for many seconds (RCU stall)".to_owned()),
             _ => continue,
         };
-        let evidence = log.reports(record, text.clone());
-        let message = format!("{text}, at {:.0}", evidence.at);
-        return Tri::Yes(finding(Severity::Warning, message, vec![evidence]));
+        last.entry(sort).or_insert_with(|| (text.clone(), log.reports(record, text)));
     }
-    match flag.or_else(|| log.value.incomplete.clone()) {
-        Some(why) => Tri::Unknown(why),
-        None => Tri::No(log.no()),
+    let message = last.values().next().map(|(text, evidence)| format!("{text}, at {:.0}", evidence.at));
+    match (message, flag.or_else(|| log.value.incomplete.clone())) {
+        (Some(message), _) => {
+            let evidence = last.into_values().map(|(_, evidence)| evidence).collect();
+            Tri::Yes(finding(Severity::Warning, message, evidence))
+        }
+        (None, Some(why)) => Tri::Unknown(why),
+        (None, None) => Tri::No(log.no()),
     }
+}
+
+/// What the kernel reported, the one that says most first: a stall of RCU follows from a CPU that is stuck, and does not name it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sort {
+    Hard,
+    Soft,
+    Rcu,
 }
 
 fn confirmed(boot: &Known<'_, Boot>, record: &KernelRecord) -> Tri<()> {

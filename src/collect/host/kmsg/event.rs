@@ -46,7 +46,10 @@ fn lockup(line: &str) -> Option<KernelEvent> {
         let (cpu, seconds, pid) = (cpu.parse().ok()?, seconds.parse().ok()?, pid.parse().ok()?);
         return Some(KernelEvent::SoftLockup { cpu, seconds, command: command.to_owned(), pid });
     }
-    if let Some(rest) = line.strip_prefix("Watchdog detected hard LOCKUP on cpu ") {
+    // From 6.8 on the CPU that saw it stands before it.
+    let by = line.strip_prefix("CPU").and_then(|rest| rest.split_once(": "));
+    let hard = by.filter(|(cpu, _)| cpu.parse::<u32>().is_ok()).map_or(line, |(_, rest)| rest);
+    if let Some(rest) = hard.strip_prefix("Watchdog detected hard LOCKUP on cpu ") {
         return Some(KernelEvent::HardLockup { cpu: rest.trim_end().parse().ok()? });
     }
     let (flavor, stall) = line.strip_prefix("INFO: rcu_")?.split_once(' ')?;
@@ -489,6 +492,8 @@ mod tests {
         let hard = Some(KernelEvent::HardLockup { cpu: 3 });
         assert_eq!(recognize("watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
         assert_eq!(recognize("NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognize("watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 3"), hard);
+        assert_eq!(recognize("watchdog: CPUx: Watchdog detected hard LOCKUP on cpu 3"), None);
         for stall in [
             "rcu: INFO: rcu_sched self-detected stall on CPU",
             "INFO: rcu_preempt detected stalls on CPUs/tasks:",
