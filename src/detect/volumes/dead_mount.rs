@@ -54,7 +54,7 @@ impl Detect for DeadMount {
     }
 }
 
-/// A device as its mounts know it: by number, or for raw-block binds by name.
+/// A device as its mounts know it: by number, or for raw-block binds and btrfs by name.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Device<'a> {
     Number(crate::facts::DevId),
@@ -67,7 +67,7 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
     for mount in mounts.value.values() {
         // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
         let raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. })).then(|| mount.raw_block_device()).flatten();
-        let device = match raw {
+        let device = match raw.or_else(|| btrfs_disk(mount)) {
             Some(name) => Device::Name(name),
             None if mount.has_device() => Device::Number(mount.dev),
             None => continue,
@@ -75,6 +75,12 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
         by_device.entry(device).or_default().push(mount);
     }
     by_device
+}
+
+/// The disk of a btrfs volume, whose mounts have a number that no device has. A name with a slash is a link, or of device mapper.
+fn btrfs_disk(mount: &MountEntry) -> Option<&str> {
+    let is_one = &*mount.fstype == "btrfs" && !mount.has_device() && mount.volume.is_some();
+    is_one.then(|| mount.source.strip_prefix("/dev/")).flatten().filter(|name| !name.contains('/'))
 }
 
 /// What became of a device under its mounts.
