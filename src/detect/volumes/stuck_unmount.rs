@@ -152,6 +152,7 @@ impl Look<'_, '_> {
         let (severity, why) = match life {
             Life::Terminating => (Severity::Warning, "is terminating and without a process"),
             Life::Gone => (Severity::Warning, "is gone"),
+            Life::Over => (Severity::Warning, "has ended"),
             // A pod may wait for its start: only the API server knows.
             Life::Lives | Life::NoProcess => (Severity::Info, "does not run on this node"),
         };

@@ -65,11 +65,13 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         Tri::No(_) => Ok(None),
         Tri::Unknown(why) => Err(why),
     };
-    let who = match (deleting, waits) {
-        (_, Ok(Some(waits))) => waits,
+    let id = volume.id.as_str();
+    let message = match (deleting, waits) {
+        (_, Ok(Some(waits))) => format!("{id} is needed on another node ({waits}), and this node still holds it"),
         (Ok(Some(since)), _) => {
             format!(
-                "Kubernetes has been trying to detach it since {since}; the waiting pod is not visible from this node"
+                "{id} is held by this node, and Kubernetes has been trying to detach it since {since} (whether a pod waits for it \
+                 elsewhere is not visible from this node)"
             )
         }
         (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why),
@@ -80,10 +82,7 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         kind: KIND,
         severity: Severity::Critical,
         object: volume.object(),
-        message: format!(
-            "{} is needed on another node ({who}), and this node still holds it: {held}",
-            volume.id.as_str()
-        ),
+        message: format!("{message}: {held}"),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
@@ -100,13 +99,14 @@ fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>
     match (of_a_pod(volume), volume.mounts().first()) {
         (Some((pod, mount)), _) => {
             let is = match PodFacts::of(&volume.parts, pod).life() {
-                Ok(Life::Terminating) => "terminating",
-                Ok(Life::Gone) => "gone",
-                Ok(Life::NoProcess) => "without a process here",
-                Ok(Life::Lives) => "running",
-                Err(_) => "in a state that is not known",
+                Ok(Life::Terminating) => "is terminating",
+                Ok(Life::Over) => "has ended",
+                Ok(Life::Gone) => "is gone",
+                Ok(Life::NoProcess) => "is without a process here",
+                Ok(Life::Lives) => "is running",
+                Err(_) => "is in a state that is not known",
             };
-            format!("{}, of pod {}, which is {is}", mount.point, holders.pod_name(pod))
+            format!("{}, of pod {}, which {is}", mount.point, holders.pod_name(pod))
         }
         (None, Some(mount)) => format!("{} is mounted without a pod", mount.point),
         (None, None) => {

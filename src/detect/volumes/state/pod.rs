@@ -40,8 +40,10 @@ facts! {
 pub enum Life {
     /// It runs, or waits for its start. Where no cluster is asked, also one whose control group the kubelet still keeps.
     Lives,
-    /// It is gone: without a process, and the API server does not have it any more or says that it has ended.
+    /// It is gone: without a process, and the API server does not have it any more.
     Gone,
+    /// It has ended: without a process, and the API server says that its containers have ended for good.
+    Over,
     /// It is being deleted, and has no process any more.
     Terminating,
     /// It has no process and no control group; whether it waits for its start only the API server knows, which is not asked.
@@ -53,7 +55,8 @@ pub enum Life {
 pub fn classify(known: Known) -> Life {
     match (known.group, known.object) {
         (Group::Running, _) | (_, Object::Lives) | (Group::Empty, Object::NotAsked) => Life::Lives,
-        (_, Object::Over | Object::None) => Life::Gone,
+        (_, Object::None) => Life::Gone,
+        (_, Object::Over) => Life::Over,
         (_, Object::Deleting) => Life::Terminating,
         (Group::None, Object::NotAsked) => Life::NoProcess,
     }
