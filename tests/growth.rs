@@ -19,6 +19,8 @@ use nix::time::{ClockId, clock_gettime};
 /// What a source says at each time.
 type Source = Box<dyn Fn(NodeTime) -> Observation>;
 type Shape = Vec<Source>;
+/// A shape by its name, of so many.
+type Named = (&'static str, fn(u32) -> Shape);
 
 /// The most that are kept of the kernel's log.
 const RECORDS: u32 = 256;
@@ -172,7 +174,7 @@ fn cost(shape: &Shape) -> Duration {
 #[test]
 #[ignore = "it compares times: tests/run long"]
 fn what_is_on_the_node_costs_at_most_its_number_and_a_logarithm() {
-    let shapes: [(&str, fn(u32) -> Shape); 13] = [
+    let shapes: [Named; 13] = [
         ("mounts of pods that are gone", |n| {
             vec![mounts((0..n).map(|i| pod_mount(i, i))), devices((0..n).map(device)), groups(0..0), filesystems(n)]
         }),
