@@ -111,7 +111,7 @@ fn decide(
 /// From when on the kubelet that runs now can have seen what has been so since this time.
 fn running_since(config: &KubeletConfig, since: NodeTime) -> Result<NodeTime, Unknown> {
     let not_found =
-        || Unknown::new(Cause::Missing, "since when the kubelet runs is not known: no process of it was found");
+        || Unknown::new(Cause::Missing, "the process of the kubelet was not found, so its start is not known");
     let started = match &config.origin {
         ConfigOrigin::Process { started, .. } => *started.needed(not_found)?,
         ConfigOrigin::Configz { started, .. } => *started,
