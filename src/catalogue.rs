@@ -105,8 +105,8 @@ pub struct Row {
     pub do_not: Vec<String>,
 }
 
-/// While a person looks at a volume's trouble nothing should take the node away. Karpenter 1.15 and later honor the annotation.
-const KEEP_NODE: &str = "# While a person looks, against a repair by Karpenter (1.15 or later):
+/// While a person investigates a volume nothing should replace the node. Karpenter 1.15 and later honor the annotation.
+const KEEP_NODE: &str = "# Keep Karpenter (1.15 or later) from replacing the node during the investigation:
 # kubectl annotate node {node} karpenter.sh/do-not-repair=true";
 
 fn commands_of(text: &Text) -> String {

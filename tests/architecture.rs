@@ -1,6 +1,6 @@
 //! The arrows between modules: which may use which. CONTRIBUTING.md draws them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -157,6 +157,44 @@ fn detectors_do_no_io_and_ask_no_clock() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whether a module comes back to itself by what it uses.
+fn is_in_a_circle(uses: &BTreeMap<String, BTreeSet<String>>, module: &str) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![module]);
+    while let Some(at) = open.pop() {
+        for used in uses.get(at).into_iter().flatten() {
+            if used == module {
+                return true;
+            }
+            if seen.insert(used.as_str()) {
+                open.push(used);
+            }
+        }
+    }
+    false
+}
+
+/// What two detectors share is in a third file.
+#[test]
+fn no_two_detectors_use_each_other() {
+    let folders = fs::read_dir(root().join("detect")).unwrap().map(|entry| entry.unwrap().path());
+    let mut circles = Vec::new();
+    for folder in folders.filter(|path| path.is_dir()) {
+        let mut modules = BTreeMap::new();
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                let mut beside = uses(&code(&path), 1);
+                beside.remove(&name);
+                modules.insert(name, beside);
+            }
+        }
+        assert!(modules.len() > 5, "{}", folder.display());
+        let of_folder = modules.keys().filter(|module| is_in_a_circle(&modules, module));
+        circles.extend(of_folder.map(|module| folder.join(module).display().to_string()));
+    }
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
 #[test]
 fn the_test_above_can_fail() {
     let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
@@ -166,4 +204,7 @@ fn the_test_above_can_fail() {
     assert_eq!(uses("use super::super::ledger::X;", 2), of(&["ledger"]));
     assert_eq!(uses("use super::{engine, view::View};", 1), of(&["engine", "view"]));
     assert_eq!(without_comment("let a = \"http://x\"; // crate::y"), "let a = \"http://x\"; ");
+    let circle = [("a", of(&["b"])), ("b", of(&["c", "d"])), ("c", of(&["b"])), ("d", of(&[]))];
+    let circle: BTreeMap<_, _> = circle.map(|(module, uses)| (module.to_owned(), uses)).into();
+    assert_eq!(["a", "b", "c", "d"].map(|module| is_in_a_circle(&circle, module)), [false, true, true, false]);
 }

@@ -410,7 +410,7 @@ fn a_name_that_is_not_this_clusters_makes_nothing_ours() {
         (report["owned"].clone(), report["owned_unknown"].as_str().unwrap_or_default().to_owned())
     };
     let (ours, why) = sweep(&[("pv-t", "vol-0000000d")], "prod");
-    assert!(ours.is_null() && why.contains("tagged as of test, and not of prod"), "{ours} {why}");
+    assert!(ours.is_null() && why.contains("tagged as test, not prod"), "{ours} {why}");
     let (ours, why) = sweep(&[], "prod");
     assert!(ours.is_null() && why.contains("no PersistentVolume of this cluster is an EBS volume"), "{ours} {why}");
     let (ours, why) = sweep(&[("pv-f", "vol-0000000f")], "prod");

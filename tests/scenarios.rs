@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use barnacle::detect::Settings;
+use barnacle::engine::Engine;
 use barnacle::facts::{Observation, Provider, Source};
 use barnacle::finding::Kind;
+use barnacle::ledger::LedgerState;
 use barnacle::recording::{Reader, Writer};
 
 use crate::world::scenario::{Growth, Purpose, Scenario};
@@ -245,6 +248,27 @@ fn numbers_grow_where_they_stand() {
 #[should_panic(expected = "a later second than the step before")]
 fn time_does_not_go_back() {
     let _ = play(Purpose::Raise, Kind::ClockDrift, "== 10\n== 400\n== 20\n");
+}
+
+/// Where the driver is absent that would unmount a volume, a search for processes that hold it leads nowhere.
+#[test]
+fn what_waits_for_an_absent_driver_advises_to_bring_it_back() {
+    let base = Scenario::base(&dir().join("base.txt"));
+    for kind in [Kind::StuckUnmount, Kind::OrphanedStagingMount, Kind::VolumesMountedAtShutdown] {
+        let all = scenarios(kind);
+        let scenario = all.iter().find(|scenario| scenario.name.ends_with(" raise-driver-missing")).unwrap();
+        let steps = scenario.observe(&base);
+        let mut engine = Engine::new(Settings::default(), steps[0].0, LedgerState::default());
+        for (at, seen) in steps {
+            engine.step(at, seen);
+        }
+        let found: Vec<_> = engine.entries().filter(|entry| entry.finding.kind == kind).collect();
+        assert!(!found.is_empty(), "{kind}");
+        for entry in found {
+            let advice = &entry.finding.advice;
+            assert!(advice.starts_with("Bring the pod of ebs.csi.aws.com back on this node"), "{kind}: {advice}");
+        }
+    }
 }
 
 /// A directory that no kind owns would be a scenario that is never played.

@@ -115,7 +115,7 @@ impl Ec2Connection {
     }
 }
 
-/// Who we are to EC2: our own Node says so, else IMDS.
+/// Which instance this is to EC2: the Node has it, else IMDS.
 fn about(engine: &Engine) -> About {
     let view = engine.view();
     let by_node = view.node.known().map_err(Clone::clone).and_then(|node| {

@@ -85,7 +85,11 @@ impl StateDir {
             };
             info!(findings = memory.seen.len(), "{why}: what was found before is dropped");
         }
-        let memory = if same_boot { memory } else { LedgerState::default() };
+        // A volume keeps its id over a boot: one that Kubernetes had attached does not become the machine's own by it.
+        let memory = match same_boot {
+            true => memory,
+            false => LedgerState { attached: memory.attached, ..LedgerState::default() },
+        };
         kept.version = VERSION;
         kept.machine = here.or(std::mem::take(&mut kept.machine));
         begin(&mut kept.boots, now);

@@ -44,7 +44,8 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
     };
     let mut reader = Reader::from_read(file).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => anyhow::anyhow!(cut_off(name, &error, 0, None)),
-        _ => anyhow::Error::new(error).context(format!("{name} is no recording")),
+        _ => anyhow::Error::new(error)
+            .context(format!("{name} is not a recording: expected a file that `barnacle record` wrote")),
     })?;
     let mut timeline = Timeline::default();
     let mut engine: Option<Engine> = None;

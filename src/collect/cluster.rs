@@ -1,4 +1,4 @@
-//! The API server as a provider: our own Node and pods, and what they name. Never a list of the cluster.
+//! The API server as a provider: the Node and pods of this node, and what they name. Never a list of the cluster.
 //!
 //! What is watched comes by itself and waits here for the next cycle, which it may hasten. What is asked by name is
 //! fetched in the background: a cycle never waits for the network, so an API server that is away costs nothing but

@@ -235,6 +235,8 @@ pub enum ConfigOrigin {
     Configz {
         /// The kubelet's process id.
         pid: u32,
+        /// Time since boot at which it was started.
+        started: Duration,
         /// Where the command line and the files say otherwise, a sentence for each setting.
         contradictions: Vec<String>,
     },

@@ -46,12 +46,12 @@ macro_rules! for_each_source {
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
             Boot, boot, crate::facts::Boot, "boot", 60, Host, Base, "/proc/sys/kernel";
             BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, Base, "the state directory";
-            Node, node, crate::facts::Node, "node", 60, Api, Base, "our own Node (watched)";
+            Node, node, crate::facts::Node, "node", 60, Api, Base, "the Node of this node (watched)";
             Pods, pods, crate::facts::Pods, "pods", 60, Api, Base, "the pods of this node (watched)";
             AgentConfigMap, agent_config, crate::facts::AgentConfigMap, "agent-configmap", 600, Api, Base, "ConfigMap barnacle (watched)";
-            AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, Base, "our own DaemonSet";
-            CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, Base, "our own CSINode";
-            CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, Base, "our own CNINode";
+            AgentDaemonSet, agents, crate::facts::AgentDaemonSet, "agent-daemonset", 3600, Api, Base, "the agent's DaemonSet";
+            CsiNode, csi_node, crate::facts::CsiNode, "csinode", 3600, Api, Base, "the CSINode of this node";
+            CniNode, cni_node, crate::facts::CniNode, "cninode", 3600, Api, Base, "the CNINode of this node";
             VpcCniConfig, vpc_cni, crate::facts::VpcCniConfig, "vpc-cni-configmap", 3600, Api, Base, "ConfigMap kube-system/amazon-vpc-cni";
             VolumeAttachments, attachments, crate::facts::Answers<crate::facts::VolumeAttachment>, "volume-attachments", 0, Api, Base, "VolumeAttachments by name";
             PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, Base, "PersistentVolumes by name";
@@ -356,8 +356,8 @@ impl fmt::Display for Lookup {
             Self::StorageClass(name) => write!(f, "StorageClass {name}"),
             Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
             Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
-            Self::CsiNode => f.write_str("our own CSINode"),
-            Self::CniNode => f.write_str("our own CNINode"),
+            Self::CsiNode => f.write_str("the CSINode of this node"),
+            Self::CniNode => f.write_str("the CNINode of this node"),
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
             Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
         }

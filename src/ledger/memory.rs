@@ -27,7 +27,7 @@ pub struct LedgerState {
 
 impl LedgerState {
     /// Whether the same findings stand in the same state, as bad as before: an escalation that is not kept would be written a
-    /// second time. Their figures and times move all the time.
+    /// second time. Their figures and times move all the time. Pods and volumes that were here are the same, too.
     #[must_use]
     pub fn has_same_findings(&self, other: &Self) -> bool {
         let state = |seen: &Remembered| {
@@ -37,7 +37,8 @@ impl LedgerState {
             a.kind == b.kind && a.object == b.object && a.first_seen == b.first_seen && state(a) == state(b)
         };
         let pairs = || self.seen.iter().zip(&other.seen);
-        self.pods == other.pods && self.seen.len() == other.seen.len() && pairs().all(|(a, b)| same(a, b))
+        let were_here = (&self.pods, &self.attached) == (&other.pods, &other.attached);
+        were_here && self.seen.len() == other.seen.len() && pairs().all(|(a, b)| same(a, b))
     }
 }
 

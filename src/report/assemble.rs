@@ -208,7 +208,7 @@ fn notes(engine: &Engine) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Ok(config) = engine.view().kubelet() {
         let text = match &config.origin {
-            ConfigOrigin::Configz { pid, contradictions } => {
+            ConfigOrigin::Configz { pid, contradictions, .. } => {
                 let mut text = format!("of the running kubelet (pid {pid}), by its own answer (/configz)");
                 for contradiction in contradictions {
                     text.push_str("; ");

@@ -21,8 +21,8 @@ impl Effective {
     /// The last answer laid over what was read, where it counts.
     pub(super) fn of(files: &Fact<KubeletConfig>, configz: &Fact<KubeletConfigz>) -> Option<Self> {
         let (files, configz) = (files.known().ok()?, configz.last_seen()?);
-        let pid = running(files, configz.at).ok()?;
-        Some(Self { config: laid_over(files.value, configz.value, pid), at: configz.at })
+        let process = running(files, configz.at).ok()?;
+        Some(Self { config: laid_over(files.value, configz.value, process), at: configz.at })
     }
 }
 
@@ -50,14 +50,14 @@ impl View {
     }
 }
 
-/// The process id of the kubelet that runs now, where an answer of this time is its own.
-fn running(files: Seen<'_, KubeletConfig>, answered: NodeTime) -> Result<u32, Unknown> {
+/// The process id of the kubelet that runs now and when it was started, where an answer of this time is its own.
+fn running(files: Seen<'_, KubeletConfig>, answered: NodeTime) -> Result<(u32, Duration), Unknown> {
     let (pid, started) = process(files.value)?;
     if answered.boot != files.at.boot || answered.up < started {
         let why = format!("/configz was last read before the running kubelet (process {pid}) was started");
         return Err(Unknown::new(Cause::Stale, why));
     }
-    Ok(pid)
+    Ok((pid, started))
 }
 
 /// The kubelet that runs, and since when.
@@ -70,7 +70,7 @@ fn process(files: &KubeletConfig) -> Result<(u32, Duration), Unknown> {
     Ok((*pid, *started.needed(absent)?))
 }
 
-fn laid_over(files: &KubeletConfig, configz: &KubeletConfigz, pid: u32) -> KubeletConfig {
+fn laid_over(files: &KubeletConfig, configz: &KubeletConfigz, (pid, started): (u32, Duration)) -> KubeletConfig {
     // Each field is named, so that a new one is decided on.
     // The options of the files are not shown, so that they contradict nothing.
     let KubeletConfig { origin: _, root_dir, hard, soft, enforces_pods, options: _ } = files;
@@ -84,7 +84,7 @@ fn laid_over(files: &KubeletConfig, configz: &KubeletConfigz, pid: u32) -> Kubel
         contradictions.push(format!("enforceNodeAllocatable {now}; by its command line and files it {read}"));
     }
     KubeletConfig {
-        origin: ConfigOrigin::Configz { pid, contradictions },
+        origin: ConfigOrigin::Configz { pid, started, contradictions },
         // A flag, which the answer does not have.
         root_dir: root_dir.clone(),
         hard: Thresholds::Read(hard_now.clone()),
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(memory(&now), Ok(Some(300)));
         let seen = now.kubelet().unwrap();
         assert_eq!((seen.source, seen.at, seen.root_dir.as_str()), (Source::KubeletConfigz, at(50), "/data"));
-        let ConfigOrigin::Configz { pid: 812, contradictions } = &seen.origin else { panic!("{:?}", seen.origin) };
+        let ConfigOrigin::Configz { pid: 812, contradictions, .. } = &seen.origin else { panic!("{:?}", seen.origin) };
         let says = "the hard threshold of memory.available is 300Mi; by its command line and files it is 100Mi";
         assert_eq!(contradictions, &[says]);
         assert_eq!(now.why_no_configz(), None);

@@ -67,6 +67,7 @@ fn what_stood_is_read_back_within_a_boot_and_dropped_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut memory = whole(BEFORE.as_bytes()).unwrap().findings;
     memory.at = Some(at(A, 2));
+    memory.attached = vec!["kubernetes.io/csi/ebs.csi.aws.com^vol-0123456789abcde0a".into()];
     memory.seen[0].stood = Some(crate::ledger::Stood {
         severity: crate::finding::Severity::Critical,
         message: "12 requests".into(),
@@ -81,7 +82,9 @@ fn what_stood_is_read_back_within_a_boot_and_dropped_after_it() {
     let (mut first, _) = open(Some(dir.path()), at(A, 1));
     first.stopped(at(A, 2), memory.clone());
     assert_eq!(open(Some(dir.path()), at(A, 3)).1, memory);
-    assert_eq!(open(Some(dir.path()), at(B, 3)).1, LedgerState::default());
+    // What Kubernetes had attached is known by ids that a boot does not change.
+    let attached = LedgerState { attached: memory.attached, ..LedgerState::default() };
+    assert_eq!(open(Some(dir.path()), at(B, 3)).1, attached);
 }
 
 #[test]

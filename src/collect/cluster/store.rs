@@ -237,7 +237,8 @@ impl Store<KeptPod> {
     pub fn expect_pod(&self, own: Option<&str>) -> Result<(), Unknown> {
         match own {
             Some(own) if !self.objects.values().any(|kept| kept.pod.full_name() == own) => {
-                let why = format!("the API server's pods of this node lack our own, {own}: is node-name right?");
+                let why =
+                    format!("the API server's pods of this node lack the agent's pod, {own}: is node-name right?");
                 Err(Unknown::new(Cause::Incomplete, why))
             }
             _ => Ok(()),

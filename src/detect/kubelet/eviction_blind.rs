@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    Cause, EvictionSignal as Signal, KubeletConfig, Node, NodeCondition, NodeTime, Threshold, Tri, Unknown,
+    Cause, ConfigOrigin, EvictionSignal as Signal, KubeletConfig, Node, NodeCondition, NodeTime, Threshold, Tri,
+    Unknown,
 };
 use crate::finding::{Finding, Headroom, Kind, Severity};
 use crate::view::input::{EffectiveKubeletConfig, Input, Known, Maybe};
@@ -81,14 +82,18 @@ fn decide(
         return signals.no(signal).map_or_else(Tri::Unknown, Tri::No);
     };
     let (name, within) = condition(signal);
-    let since = signals.below_since(signal, limit).filter(|since| now.since(since).is_some_and(|age| age >= within));
-    let Some(since) = since else { return signals.no(signal).map_or_else(Tri::Unknown, Tri::No) };
+    let since = signals.below_since(signal, limit).map(|since| Ok((since, running_since(config.value, since)?)));
+    let since = match since.transpose() {
+        Ok(since) => since.filter(|(_, seen)| now.since(seen).is_some_and(|age| age >= within)),
+        Err(why) => return Tri::Unknown(why),
+    };
+    let Some((since, seen)) = since else { return signals.no(signal).map_or_else(Tri::Unknown, Tri::No) };
     if let Some(why) = signals.assumed_place(signal) {
         return Tri::Unknown(Unknown::new(Cause::Missing, why.to_owned()));
     }
     node.ask(|node| {
         let condition = node.value.conditions.iter().find(|condition| condition.type_ == name);
-        match condition.map(|condition| (condition, reported(condition, since, within))) {
+        match condition.map(|condition| (condition, reported(condition, seen, within))) {
             Some((condition, _)) if condition.status == "True" => Tri::No(node.no()),
             Some((condition, true)) if condition.status == "False" => {
                 Tri::Yes(finding(signals, config, (&node, condition), figures, (limit, threshold), (since, now)))
@@ -101,6 +106,18 @@ fn decide(
             None => Tri::Unknown(Unknown::new(Cause::Missing, format!("the Node is without a condition {name}"))),
         }
     })
+}
+
+/// From when on the kubelet that runs now can have seen what has been so since this time.
+fn running_since(config: &KubeletConfig, since: NodeTime) -> Result<NodeTime, Unknown> {
+    let not_found =
+        || Unknown::new(Cause::Missing, "the process of the kubelet was not found, so its start is not known");
+    let started = match &config.origin {
+        ConfigOrigin::Process { started, .. } => *started.needed(not_found)?,
+        ConfigOrigin::Configz { started, .. } => *started,
+        ConfigOrigin::Files { .. } | ConfigOrigin::NotFound | ConfigOrigin::NoKubelet => return Err(not_found()),
+    };
+    Ok(since.plus(started.saturating_sub(since.up)))
 }
 
 /// Whether the kubelet wrote the condition when it must have seen the threshold.

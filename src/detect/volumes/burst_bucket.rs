@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
-use crate::facts::EbsType;
-use crate::view::IoTotal;
+use crate::facts::{Cause, EbsType, Unknown};
+use crate::view::{IoTotal, VolumeSeries};
 use crate::wording;
 
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1024.0 * MIB;
 const TIB: f64 = 1024.0 * GIB;
+
+/// A rate is taken over this time at least: what lasts a minute empties no bucket.
+const SHORTEST: Duration = Duration::from_secs(300);
 
 /// A larger request of an SSD counts as several.
 pub(super) const LARGEST: f64 = 262_144.0;
@@ -154,6 +157,17 @@ impl Bucket {
             _ => format!("{}/s", wording::bytes(whole)),
         }
     }
+}
+
+/// A rate needs more than the two samples of other kinds.
+pub(super) fn not_watched(what: &str) -> Unknown {
+    let why = format!("what {what} is given must be watched for {} s (by the agent, or --for 6m)", SHORTEST.as_secs());
+    Unknown::new(Cause::Baseline, why)
+}
+
+/// The newest sample that is old enough to take a rate from.
+pub(super) fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> {
+    series.samples().rev().find(|sample| now.up.saturating_sub(sample.up) >= SHORTEST)
 }
 
 #[cfg(test)]

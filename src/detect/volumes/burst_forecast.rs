@@ -10,14 +10,11 @@ use crate::view::input::{Input, Io, Maybe, Required};
 use crate::view::{IoSeries, IoTotal, KnownType, Seen, VolumeSeries, sources};
 use crate::wording;
 
-use super::burst_bucket::{Balance, Bucket, Spent};
+use super::burst_bucket::{Balance, Bucket, Spent, beginning, not_watched};
 use super::ebs_type::{self, Types};
 use super::{Names, instance_burst};
 
 const KIND: Kind = Kind::EbsBurstForecast;
-
-/// A rate is taken over this time at least: what lasts a minute empties no bucket.
-const SHORTEST: Duration = Duration::from_secs(300);
 
 /// How far ahead it looks.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +97,8 @@ impl Detect for EbsBurstForecast {
         for (object, why) in super::unlisted(&nvme, block) {
             out.decide(KIND, || object, Tri::<Finding>::Unknown(why));
         }
-        let instance = instance_burst::evaluate(io, (node, imds), types.names, &block, &around.settings.burst);
+        let instance =
+            instance_burst::evaluate(io, (node, imds), types.names, &block, around.settings.burst.info_within);
         out.decide(KIND, Object::node, instance);
         out.incomplete(KIND, block.value.incomplete());
     }
@@ -136,17 +134,6 @@ fn of_device(
             Tri::Unknown(type_unknown.why)
         }
     }
-}
-
-/// A rate needs more than the two samples of other kinds.
-pub(super) fn not_watched(what: &str) -> Unknown {
-    let why = format!("what {what} is given must be watched for {} s (by the agent, or --for 6m)", SHORTEST.as_secs());
-    Unknown::new(Cause::Baseline, why)
-}
-
-/// The newest sample that is old enough to take a rate from.
-pub(super) fn beginning(series: &VolumeSeries, now: IoTotal) -> Option<IoTotal> {
-    series.samples().rev().find(|sample| now.up.saturating_sub(sample.up) >= SHORTEST)
 }
 
 impl Forecast {

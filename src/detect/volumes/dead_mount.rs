@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    Absent, BlockDevice, BlockDevices, DevId, KubeletDirs, MountEntry, Mounts, NotAbsent, NvmeController,
-    NvmeControllers, Tri, Unknown, VolumeId, VolumePath,
+    Absent, BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, NotAbsent, NvmeController,
+    NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
@@ -180,7 +180,11 @@ fn dead_controller(disk: &BlockDevice, nvme: &Known<'_, NvmeControllers>) -> Tri
     }
     match (dead.is_empty(), nvme.value.incomplete()) {
         (_, Some(why)) => Tri::Unknown(why.clone()),
-        (true, None) => Tri::No(()),
+        // Each NVMe disk has a controller: this list lacks it.
+        (true, None) => {
+            let why = format!("{} lacks the NVMe controller of {}", Source::NvmeControllers.place(), disk.name);
+            Tri::Unknown(Unknown::new(Cause::Incomplete, why))
+        }
         (false, None) => Tri::Yes(nvme.says(format!(
             "each NVMe controller of {} is in state {DEAD}: {}",
             disk.name,

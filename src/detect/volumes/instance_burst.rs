@@ -14,8 +14,7 @@ use crate::view::{InstanceSeries, IoSeries, IoSpan, IoTotal, Seen};
 use crate::wording;
 
 use super::Names;
-use super::burst_bucket::LARGEST;
-use super::burst_forecast::{Settings, beginning, not_watched};
+use super::burst_bucket::{LARGEST, beginning, not_watched};
 
 const KIND: Kind = Kind::EbsBurstForecast;
 
@@ -23,13 +22,13 @@ const KIND: Kind = Kind::EbsBurstForecast;
 const BURST_SECONDS: f64 = 1_800.0;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Adds what is to say of the instance.
+/// What is to say of the instance, where the promise is used up within this time.
 pub(super) fn evaluate(
     io: &IoSeries,
     (node, imds): (Known<'_, Node>, Known<'_, ImdsInstance>),
     names: Names<'_>,
     block: &Seen<'_, BlockDevices>,
-    settings: &Settings,
+    within: Duration,
 ) -> Tri<Finding> {
     if io.iter().next().is_none() {
         return Tri::No(block.no());
@@ -51,7 +50,7 @@ pub(super) fn evaluate(
     };
     let Some(of) = InstanceType::of(name) else { return Tri::Unknown(not_known(name)) };
     let spent = Use::ALL.iter().filter_map(|by| BurstAllowance::of(*by, of, series, last));
-    let soonest = spent.filter(|allowance| allowance.lasts <= settings.info_within).min_by_key(|allowance| {
+    let soonest = spent.filter(|allowance| allowance.lasts <= within).min_by_key(|allowance| {
         // What is so for sure says more than what may be.
         (allowance.by == Use::Operations, allowance.lasts)
     });

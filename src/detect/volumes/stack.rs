@@ -43,3 +43,55 @@ impl<'v> Below<'v> {
         below
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, disk: Option<&str>, slaves: &[&str]) -> BlockDevice {
+        let slaves = slaves.iter().map(|slave| (*slave).to_owned()).collect();
+        BlockDevice { name: name.to_owned(), disk: disk.map(str::to_owned), slaves, ..BlockDevice::default() }
+    }
+
+    fn dev(minor: u32) -> DevId {
+        DevId { major: 259, minor }
+    }
+
+    /// dm-crypt on LVM on a RAID of a partition and a disk.
+    fn tower(gone: &[u32]) -> BlockDevices {
+        let all = [
+            (dev(1), device("nvme1n1", None, &[])),
+            (dev(2), device("nvme1n1p1", Some("nvme1n1"), &[])),
+            (dev(3), device("nvme2n1", None, &[])),
+            (dev(4), device("md7", None, &["nvme1n1p1", "nvme2n1"])),
+            (dev(5), device("dm-0", None, &["md7"])),
+            (dev(6), device("dm-1", None, &["dm-0"])),
+            (dev(7), device("nvme3n1", None, &[])),
+        ];
+        BlockDevices::whole(all.into_iter().filter(|(dev, _)| !gone.contains(&dev.minor)))
+    }
+
+    #[test]
+    fn what_stands_on_a_disk_is_found_at_any_depth() {
+        let found = |name: &str| on_top_of(&tower(&[]), name).into_iter().map(|dev| dev.minor).collect::<Vec<_>>();
+        assert_eq!(found("nvme1n1"), [1, 2, 4, 5, 6]);
+        assert_eq!(found("nvme2n1"), [3, 4, 5, 6]);
+        assert_eq!((found("dm-1"), found("nvme3n1"), found("nvme9n1")), (vec![6], vec![7], vec![]));
+    }
+
+    #[test]
+    fn the_disks_below_are_found_at_any_depth_and_so_is_what_is_gone() {
+        let below = |gone: &[u32]| {
+            let block = tower(gone);
+            let below = Below::of(&block, block.get(&dev(6)).unwrap());
+            let mut here: Vec<_> = below.here.iter().map(|disk| disk.name.clone()).collect();
+            here.sort_unstable();
+            (here, below.gone.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let names = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(below(&[]), (names(&["nvme1n1", "nvme2n1"]), names(&[])));
+        assert_eq!(below(&[3]), (names(&["nvme1n1"]), names(&["nvme2n1"])));
+        assert_eq!(below(&[1, 2, 3]), (names(&[]), names(&["nvme1n1p1", "nvme2n1"])));
+        assert_eq!(below(&[4]), (names(&[]), names(&["md7"])));
+    }
+}

@@ -78,6 +78,15 @@ mod tests {
     }
 
     #[test]
+    fn each_state_can_be_reached() {
+        let mut reached = Vec::new();
+        Facts::unknown().complete(|known| reached.push(classify(known)));
+        for state in [StagingState::InUse, StagingState::Dead, StagingState::Forgotten, StagingState::WithoutPods] {
+            assert!(reached.contains(&state), "{state:?}");
+        }
+    }
+
+    #[test]
     fn a_pods_path_settles_it_whatever_the_kubelet_says() {
         for kubelet in KubeletHas::ALL {
             let facts = Facts { device: Ok(Device::Here), pods: Ok(PodPaths::Some), kubelet: Ok(*kubelet) };
@@ -93,6 +102,7 @@ mod tests {
         assert!(facts(Ok(Device::Here), unknown()).state().is_err());
         assert!(facts(unknown(), Ok(KubeletHas::Not)).state().is_err());
         assert_eq!(facts(Ok(Device::Here), Ok(KubeletHas::Not)).state(), Ok(StagingState::Forgotten));
+        assert_eq!(facts(Ok(Device::Here), Ok(KubeletHas::NeverSays)).state(), Ok(StagingState::WithoutPods));
         assert_eq!(facts(Ok(Device::Gone), unknown()).state(), Ok(StagingState::Dead));
     }
 }

@@ -132,6 +132,15 @@ mod tests {
     use crate::facts::{Cause, Unknown};
 
     #[test]
+    fn each_state_can_be_reached() {
+        let mut reached = Vec::new();
+        Facts::unknown().complete(|known| reached.push(classify(known)));
+        for life in [Life::Lives, Life::Gone, Life::Over, Life::Terminating, Life::NoProcess] {
+            assert!(reached.contains(&life), "{life:?}");
+        }
+    }
+
+    #[test]
     fn a_pod_with_a_process_lives_whatever_the_api_server_says() {
         for object in Object::ALL {
             assert_eq!(classify(Known { group: Group::Running, object: *object }), Life::Lives);
