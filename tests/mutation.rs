@@ -225,6 +225,7 @@ fn what_needs_no_api_server_is_confirmed_in_the_same_pass_while_it_is_silent() {
     let mut base = Scenario::base(&dir().join("scenarios/base.txt"));
     base.extend(Scenario::base(&dir().join("scenarios/cluster.txt")));
     for kind in WITHOUT_API {
+        let mut compared = 0;
         for scenario in scenarios::scenarios(kind).iter().filter(|scenario| scenario.purpose == Purpose::Raise) {
             let played = Played::new(scenario.observe(&base), true);
             let of_kind =
@@ -234,7 +235,9 @@ fn what_needs_no_api_server_is_confirmed_in_the_same_pass_while_it_is_silent() {
             // A scenario may be of a node whose API server was never there.
             let Ok(silent) = played.confirmed_with(Some((&Target::api(), Change::Denied))) else { continue };
             assert_eq!(of_kind(silent), all, "{}", scenario.name);
+            compared += 1;
         }
+        assert!(compared > 0, "{kind}: no scenario has an API server");
     }
 }
 

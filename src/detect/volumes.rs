@@ -38,8 +38,8 @@ use std::time::Duration;
 
 use crate::detect::Settings as All;
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod, PodUid,
-    Pods, Source, SourceSet, Unknown, VolumeId, VolumePath,
+    Absent, BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod,
+    PodUid, Pods, Source, SourceSet, Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
@@ -138,6 +138,12 @@ fn pv_of(path: &VolumePath) -> Option<&str> {
 /// Whether its path names a pod.
 fn is_of_a_pod(mount: &MountEntry) -> bool {
     mount.volume.as_ref().is_some_and(|path| path.pod().is_some())
+}
+
+/// Proof that no pod's path has a filesystem.
+fn without_pod(mounts: &Mounts, dev: DevId) -> Option<Absent> {
+    let of_a_pod = mounts.of_device(dev).map(|(_, mount)| mount).find(|mount| is_of_a_pod(mount));
+    mounts.lacks_found(of_a_pod).ok()
 }
 
 /// How much a mount says about who uses the volume.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DevId, Inventory, Part};
+use super::{Absent, DevId, Inventory, NotAbsent, Part};
 
 /// A name below `/sys/block` or `/sys/class/block`, such as `nvme1n1p1`. It may name another device tomorrow.
 pub type DeviceName = String;
@@ -108,6 +108,14 @@ impl BlockDevices {
     pub fn named(&self, name: &str) -> Option<(DevId, &BlockDevice)> {
         let mut found = self.found(&self.orders.first, name_of, |other| (*other).cmp(name));
         found.next().map(|(dev, device)| (*dev, device))
+    }
+
+    /// Evidence that no device has this name.
+    ///
+    /// # Errors
+    /// The device that has it, and what could not be read where the list is not whole.
+    pub fn lacks_named(&self, name: &str) -> Result<Absent, NotAbsent<'_, BlockDevice>> {
+        self.lacks_found(self.named(name).map(|(_, device)| device))
     }
 
     /// The devices that stand on the one of this name, without one in between: its partitions, and what device mapper and md build.

@@ -180,7 +180,8 @@ impl Played {
             let before = standing(engine);
             run(&mut engine.clone(), steps, |number, engine, step| {
                 let wrong = self.compare(from + number, engine, step, (target, change), &before);
-                for (key, wrong, what) in wrong.into_iter().filter(|(key, ..)| !falls_back(key.0, target)) {
+                for (key, wrong, what) in wrong.into_iter().filter(|(key, wrong, _)| !falls_back(key.0, *wrong, target))
+                {
                     let example = || {
                         let (at, from) = (self.second(from + number), self.second(*from));
                         format!(
@@ -281,8 +282,10 @@ const NAMED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where the kubelet does not answer, its command line and files decide, as in the profiles that do not ask it
 /// (docs/profiles.md): whether it was restarted since a file changed no other source shows.
-fn falls_back(kind: Kind, target: &Target) -> bool {
-    kind == Kind::EvictionThresholdMet && target.set() == SourceSet::one(Source::KubeletConfigz)
+fn falls_back(kind: Kind, wrong: Wrong, target: &Target) -> bool {
+    matches!(wrong, Wrong::New | Wrong::Clear)
+        && kind == Kind::EvictionThresholdMet
+        && target.set() == SourceSet::one(Source::KubeletConfigz)
 }
 
 fn is_not_evaluated_for(engine: &Engine, (kind, object): &Key) -> bool {

@@ -104,7 +104,7 @@ fn fate<'v>(
 ) -> Tri<Fate<'v>, ()> {
     let found = match device {
         Device::Number(dev) => block.value.lacks(dev),
-        Device::Name(name) => block.value.lacks_found(block.value.named(name).map(|(_, device)| device)),
+        Device::Name(name) => block.value.lacks_named(name),
     };
     let found = match found {
         Err(NotAbsent::Present(found)) => found,
@@ -117,7 +117,7 @@ fn fate<'v>(
     let below = Below::of(block.value, found);
     if let [first, ..] = below.gone.as_slice() {
         // A device that is missing from a list that is not whole may be there.
-        return match block.value.lacks_found(block.value.named(first).map(|(_, device)| device)) {
+        return match block.value.lacks_named(first) {
             Err(NotAbsent::Unknown(why)) => Tri::Unknown(why.clone()),
             Err(NotAbsent::Present(_)) => Tri::No(()),
             Ok(absent) => {

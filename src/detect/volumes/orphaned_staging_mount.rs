@@ -152,9 +152,8 @@ fn finding(
     dirs: &Cited<'_, KubeletDirs>,
     holders: Holders<'_>,
 ) -> Finding {
-    let of_a_pod = |other: &MountEntry| other.dev == mount.dev && super::is_of_a_pod(other);
-    let without_pod = mounts.value.lacks_any(of_a_pod).ok();
     let mut evidence = vec![mounts.says(format!("{} ({}) is mounted at {}", mount.source, mount.dev, mount.point))];
+    let without_pod = super::without_pod(mounts.value, mount.dev);
     evidence.extend(without_pod.map(|absent| mounts.says_absent(absent, format!("no pod's path has {}", mount.dev))));
     evidence.extend(
         forgotten.map(|node| node.says("volumesInUse does not have it: the kubelet does not know of it any more")),

@@ -204,8 +204,7 @@ impl Look<'_, '_> {
     fn still_mounted_finding(&self, volume: &Volume<'_>, first: &MountEntry) -> Raised {
         let mut evidence = volume.evidence();
         let point = &first.point;
-        let of_a_pod = |mount: &MountEntry| mount.dev == first.dev && super::is_of_a_pod(mount);
-        let without_pod = self.mounts.value.lacks_any(of_a_pod).ok();
+        let without_pod = super::without_pod(self.mounts.value, first.dev);
         evidence.extend(without_pod.map(|absent| {
             self.mounts.says_absent(absent, format!("{point} is mounted, and no pod's path of the same device"))
         }));

@@ -204,10 +204,7 @@ impl<'v> Volume<'v> {
             Ok(mounts) => mounts,
             Err(why) => return Tri::Unknown(why.clone()),
         };
-        if self.parts.index.is_mounted_for(uid, pv) {
-            return Tri::No(());
-        }
-        let absent = match mounts.value.lacks_found(None) {
+        let absent = match mounts.value.lacks_found(self.parts.index.mount_for(uid, pv)) {
             Ok(absent) => absent,
             Err(NotAbsent::Present(_)) => return Tri::No(()),
             Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Parts;
-use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, Pod, VolumeId, VolumePath};
+use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, MountEntry, Pod, VolumeId, VolumePath};
 
 #[derive(Default)]
 pub(super) struct Index<'v> {
@@ -11,8 +11,8 @@ pub(super) struct Index<'v> {
     staged: BTreeSet<String>,
     /// Volumes that are staged by their ids.
     staged_in_tree: BTreeSet<VolumeId>,
-    /// Volumes that pods have mounted, by PersistentVolume. Older kubelets have one bind of a raw block volume for all pods.
-    of_pods: BTreeMap<&'v str, BTreeSet<Option<&'v str>>>,
+    /// A mount of each volume that pods have mounted, by PersistentVolume and pod. Older kubelets have one bind of a raw block volume for all pods.
+    of_pods: BTreeMap<&'v str, BTreeMap<Option<&'v str>, &'v MountEntry>>,
     /// Live filesystems by device.
     filesystems: BTreeMap<&'v str, &'v FilesystemKey>,
     /// Pods that have not ended, by namespace and claim.
@@ -35,10 +35,10 @@ impl<'v> Index<'v> {
                     index.staged_in_tree.extend(VolumeId::from_serial(volume));
                 }
                 Some(VolumePath::Pod { pod, name, .. }) => {
-                    index.of_pods.entry(name).or_default().insert(Some(pod));
+                    index.of_pods.entry(name).or_default().insert(Some(pod), mount);
                 }
                 Some(VolumePath::RawBlock { pod, pv }) => {
-                    index.of_pods.entry(pv).or_default().insert(pod.as_deref());
+                    index.of_pods.entry(pv).or_default().insert(pod.as_deref(), mount);
                 }
                 _ => {}
             }
@@ -68,8 +68,10 @@ impl<'v> Index<'v> {
         self.staged.contains(&hash.to_ascii_lowercase()) || self.staged_in_tree.contains(id)
     }
 
-    pub fn is_mounted_for(&self, pod: &str, pv: &str) -> bool {
-        self.of_pods.get(pv).is_some_and(|pods| pods.contains(&None) || pods.contains(&Some(pod)))
+    /// A mount of a PersistentVolume that a pod has.
+    pub fn mount_for(&self, pod: &str, pv: &str) -> Option<&'v MountEntry> {
+        let pods = self.of_pods.get(pv)?;
+        pods.get(&None).or_else(|| pods.get(&Some(pod))).copied()
     }
 
     /// A live filesystem on one of these devices, the first in the order of their keys.
