@@ -87,6 +87,8 @@ pub struct Row {
     /// Whether the owner of the pod that a finding names gets an event on the pod: what the pod does fails, and only its
     /// owner knows what is lost or can set another limit. What only the node's operator can mend stays off the pod.
     pub concerns_pod_owner: bool,
+    /// What is so of the object once the kind was evaluated and not raised for it: a predicate without its subject.
+    pub resolved: &'static str,
     /// When a finding has which severity, worst first.
     pub severities: Vec<(Severity, &'static str)>,
     /// One line: what it means.
@@ -138,6 +140,7 @@ impl Row {
             resolve_after: text.resolve_after,
             critical_after: text.critical_after,
             concerns_pod_owner: text.concerns_pod_owner,
+            resolved: text.resolved,
             severities: severities.into_iter().filter_map(|(severity, when)| Some((severity, when?))).collect(),
             summary: text.summary,
             impact: text.impact,
@@ -233,6 +236,13 @@ mod tests {
                     assert!(text.len() > 20 && text.ends_with('.'), "{kind}: {name} is no whole sentence: {text}");
                 }
             }
+            let first = row.resolved.split(' ').next().unwrap_or_default();
+            let is_predicate = matches!(first, "is" | "no" | "had" | "has" | "stalls" | "loses");
+            assert!(
+                is_predicate && !row.resolved.ends_with('.'),
+                "{kind}: `resolved` follows an object, as in `is no longer mounted`: {}",
+                row.resolved
+            );
             assert!(row.resolve_after > 0, "{kind} would flap: it resolves at once");
             assert!(!row.severities.is_empty(), "{kind} has no severity");
             let critical = row.severities.iter().any(|(severity, _)| *severity == Severity::Critical);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    Absent, BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, NotAbsent, NvmeController,
-    NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath,
+    Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, Node, NotAbsent,
+    NvmeController, NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
@@ -34,12 +34,17 @@ impl Detect for DeadMount {
         Required<sources::BlockDevices>,
         Maybe<sources::NvmeControllers>,
         Context<sources::KubeletDirs>,
+        Context<sources::Node>,
         PodNames<'static>,
     );
 
-    fn evaluate((mounts, block, nvme, dirs, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (mounts, block, nvme, dirs, node, pods): <Self::In as Input>::Of<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         for (device, on_it) in by_device(&mounts) {
-            let object = || object(&device, &on_it, &dirs);
+            let object = || object(&device, &on_it, &dirs, &node);
             let decision = match fate(&device, &on_it, &block, &nvme) {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
@@ -279,12 +284,16 @@ fn sequence(device: &BlockDevice) -> String {
 }
 
 /// The device by the name that it had, with the pod and volume that its mounts name.
-fn object(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>) -> Object {
+fn object(device: &Device<'_>, on_it: &[&MountEntry], dirs: &Cited<'_, KubeletDirs>, node: &Cited<'_, Node>) -> Object {
     let mut object = Object::new(ObjectType::Device, name_of(device, on_it));
     let paths = || on_it.iter().filter_map(|mount| mount.volume.as_ref());
     object.pod = paths().find_map(VolumePath::pod).cloned();
     object.pv = paths().find_map(pv_of).map(str::to_owned);
-    object.volume = dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
+    // The device that had it is gone: the kubelet wrote the volume's id beside the mount, a path of an in-tree plugin ends with it,
+    // and the name of a staging directory is the hash of one that the Node has.
+    let recorded = || dirs.name(|dirs| paths().find_map(|path| recorded_volume(dirs.value, path)));
+    let by_node = || node.name(|node| paths().find_map(|path| volume_of_node(node.value, path)));
+    object.volume = recorded().or_else(|| paths().find_map(in_tree_volume)).or_else(by_node);
     object
 }
 
@@ -326,7 +335,25 @@ impl<'v> DeadDevices<'v> {
     }
 }
 
-/// The volume id that the kubelet wrote beside the mount: the device that had it is gone.
+/// The volume that a path of an in-tree plugin ends with.
+fn in_tree_volume(path: &VolumePath) -> Option<VolumeId> {
+    let VolumePath::InTree { volume, .. } = path else { return None };
+    VolumeId::of_handle(volume)
+}
+
+/// The volume of the Node that a staging directory is named for.
+fn volume_of_node(node: &Node, path: &VolumePath) -> Option<VolumeId> {
+    let VolumePath::Staging { driver: ours, handle_hash } = path else { return None };
+    let names = node.volumes_in_use.iter().chain(node.volumes_attached.keys());
+    names.filter_map(|name| AttachableName::parse(name)).find_map(|name| match name {
+        AttachableName::Csi { driver, handle } if driver == ours && is_hash_of(handle_hash, handle) => {
+            VolumeId::from_serial(handle)
+        }
+        _ => None,
+    })
+}
+
+/// The volume id that the kubelet wrote beside the mount.
 fn recorded_volume(dirs: &KubeletDirs, path: &VolumePath) -> Option<VolumeId> {
     let data = match path {
         VolumePath::Staging { handle_hash, .. } => dirs.staging.get(handle_hash)?.data.as_ref()?,

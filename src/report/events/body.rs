@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{EventKey, EventToSend, PodRef, Regarding};
 use crate::finding::{Kind, Object};
 use crate::pacing::fingerprint;
-use crate::report::{ReportedFinding, ended, text};
+use crate::report::{ReportedFinding, text};
 
 /// Who reports, in every event; the admission policy of the manifests lets only this one through.
 pub const CONTROLLER: &str = "barnacle-agent";
@@ -129,8 +129,8 @@ pub(super) fn note(finding: &ReportedFinding) -> String {
 }
 
 pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {
-    let ended = ended::statement(kind).map(|statement| format!(": it {statement}")).unwrap_or_default();
-    format!("Resolved: {kind} ({}){ended}. Active since {}.", about(object, None), text::time(since))
+    let resolved = crate::catalogue::row(kind).resolved;
+    format!("Resolved: {kind} ({}): it {resolved}. Active since {}.", about(object, None), text::time(since))
 }
 
 /// The object with what helps to find it, cut to its end, which is what distinguishes two paths.

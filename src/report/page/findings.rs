@@ -5,7 +5,7 @@ use crate::catalogue;
 use crate::finding::{Evidence, ObjectType};
 use crate::ledger::Change;
 use crate::report::history::{Happened, name_of, word};
-use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, ended, text};
+use crate::report::{FindingState, KindState, Report, ReportedFinding, commands, text};
 
 /// Findings that are shown; the JSON form has all of them.
 const MAX: usize = 200;
@@ -137,8 +137,10 @@ pub(super) fn lately(out: &mut String, report: &Report) {
         out.push_str("<tr><th scope=\"row\">");
         time(out, happened.at);
         let (what, kind) = (word(happened.change), happened.kind);
-        let ended = ended::statement(kind).filter(|_| happened.change == Change::Resolved);
-        let (before, ended) = if ended.is_some() { (" ", ended.unwrap_or_default()) } else { ("", "") };
+        let (before, ended) = match happened.change {
+            Change::Resolved => (" ", catalogue::row(kind).resolved),
+            _ => ("", ""),
+        };
         let object = Safe(&happened.object);
         add(
             out,
