@@ -239,7 +239,7 @@ fn one_of_many_waits_for_its_turn_and_says_when() {
         let why = said[0].why_unknown().unwrap();
         assert_eq!(why.cause, Cause::NotAsked);
         assert!(why.why.starts_with("not asked yet: EC2 is asked at "), "{why}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(timeout(Duration::from_millis(200), ec2.news()).await.is_err(), "there is nothing new before its turn");
         assert_eq!((fake.calls().len(), ec2.meter().total()), (0, 0));
     });
 }
