@@ -17,6 +17,7 @@ mod instance_type;
 mod inventory;
 mod kernel;
 mod kubelet;
+mod kubelet_stats;
 mod memory;
 mod mounts;
 mod network;
@@ -37,8 +38,8 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS,
-    Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, Pods, VolumeAttachment, VolumeClass,
-    VpcCniConfig,
+    Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, PodStorage, Pods, VolumeAttachment,
+    VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{
@@ -66,6 +67,7 @@ pub use kubelet::{
     MemoryReservation, PodDir, StagingDir, Threshold, ThresholdValue, Thresholds, VolumeData, VolumeDir,
     default_thresholds,
 };
+pub use kubelet_stats::{ContainerStats, DiskAmount, KubeletStats, PodStats};
 pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{

@@ -45,6 +45,7 @@ macro_rules! for_each_kind {
             volumes::orphaned_volume => OrphanedVolume;
             kubelet::eviction_threshold => EvictionThresholdMet;
             kubelet::eviction_forecast => EvictionForecast;
+            kubelet::storage_forecast => EphemeralStorageForecast;
             kubelet::eviction_blind => EvictionBlind;
             kubelet::eviction_cannot_save => EvictionCannotSaveNode;
             kubelet::threshold_missing => ThresholdMissing;

@@ -8,6 +8,7 @@ mod kill_history;
 mod kubelet;
 mod log_history;
 mod raw_handles;
+mod storage_series;
 mod trends;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSo
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 pub use raw_handles::RawHandles;
+pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
@@ -253,6 +255,8 @@ macro_rules! view {
             pub kill_history: KillHistory,
             /// Which branch ENIs pods had lately.
             pub branch_history: BranchHistory,
+            /// What pods with a limit had on the node's own disk lately.
+            pub storage_series: StorageSeries,
             $(#[doc = $place] pub $field: Fact<$type>,)*
         }
 
@@ -272,6 +276,7 @@ macro_rules! view {
                     effective: None,
                     kill_history: KillHistory::default(),
                     branch_history: BranchHistory::default(),
+                    storage_series: StorageSeries::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -299,6 +304,11 @@ macro_rules! view {
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
                         Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
+                        Observation::KubeletStats(Reading::Known { value, at }) => {
+                            if let Some(pods) = self.pods.last() {
+                                self.storage_series.follow(value, pods, at);
+                            }
+                        }
                         Observation::KernelLog(Reading::Known { value, at }) => self.log_history.follow_log(value, at),
                         Observation::Cgroups(Reading::Known { value, at }) => {
                             self.kill_history.follow_levels(self.cgroups.last(), value, at);

@@ -8,14 +8,18 @@ use crate::world::kubelet::{
     Answer, BY_ADDRESS, BY_NAME, BY_OTHER_CA, CA, Kubelet, NODE, OF_ANOTHER_NODE, SELF_SIGNED, Serves,
 };
 use barnacle::collect::clock::Clock;
-use barnacle::collect::kubelet::configz::Configz;
+use barnacle::collect::kubelet::provider::Kubelet as Provider;
 use barnacle::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, Observation, Part, Reading, Thresholds, Unknown,
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletStats, Observation, Part, Reading,
+    Thresholds, Unknown,
 };
 use barnacle::kube_api::{ApiError, KubeletApi, ServiceAccount};
 use tokio::time::{Instant, timeout};
 
 const TOKEN: &str = "eyJhbGciOi.the-agents-token";
+/// What answers both requests.
+const BOTH: &str = r#"{"kubeletconfig":{"evictionHard":{"memory.available":"100Mi"},"evictionPressureTransitionPeriod":"5m0s"},
+    "pods":[{"podRef":{"uid":"u"},"process_stats":{"process_count":3}}]}"#;
 const EKS: &str = include_str!("fuzz/seeds/configz/eks.json");
 
 /// A pod's service account.
@@ -163,30 +167,55 @@ fn running(clock: &Clock, pid: u32) -> Observation {
     Observation::KubeletConfig(Reading::Known { value, at: clock.now() })
 }
 
-async fn next(configz: &Configz) -> Result<KubeletConfigz, Unknown> {
-    timeout(Duration::from_secs(60), configz.news()).await.unwrap();
-    match configz.take().pop() {
-        Some(Observation::KubeletConfigz(Reading::Known { value, .. })) => Ok(value),
-        Some(Observation::KubeletConfigz(Reading::Unknown(why))) => Err(why),
-        other => panic!("{other:?}"),
+/// The answers to both requests: the first settles what is kept of `/configz`, the second of `/stats/summary`.
+async fn next(provider: &Provider) -> (Result<KubeletConfigz, Unknown>, Result<KubeletStats, Unknown>) {
+    let (mut configz, mut stats) = (None, None);
+    loop {
+        timeout(Duration::from_secs(60), provider.news()).await.unwrap();
+        for observation in provider.take() {
+            match observation {
+                Observation::KubeletConfigz(reading) => configz = Some(reading),
+                Observation::KubeletStats(reading) => stats = Some(reading),
+                other => panic!("{other:?}"),
+            }
+        }
+        if let (Some(configz), Some(stats)) = (&configz, &stats) {
+            return (configz.known().map_err(Clone::clone).cloned(), stats.known().map_err(Clone::clone).cloned());
+        }
     }
 }
 
 #[tokio::test]
 async fn the_collector_asks_once_and_again_after_the_kubelet_was_started_again() {
-    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::ok(EKS)));
+    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::ok(BOTH)));
     let clock = Clock::here();
-    let mut configz = Configz::start(kubelet.address, NODE.to_owned(), account.files(), clock);
-    assert!(!configz.follow(&[], clock.now()));
+    let mut provider = Provider::start(kubelet.address, NODE.to_owned(), account.files(), clock);
+    assert_eq!(provider.follow(&[], clock.now()), 0);
     let begun = clock.now();
-    assert!(configz.follow(&[running(&clock, 812)], clock.now()));
-    let read = next(&configz).await.unwrap();
-    assert_eq!(read.hard[&EvictionSignal::Memory].to_string(), "100Mi");
-    assert!(!configz.follow(&[running(&clock, 812)], clock.now()) && clock.now().since(&begun).is_some());
-    kubelet.answer(Answer::ok(r#"{"kubeletconfig": "hunter2"}"#));
-    assert!(configz.follow(&[running(&clock, 900)], clock.now()));
-    let why = next(&configz).await.unwrap_err();
-    assert!(why.cause == Cause::Malformed && why.why.contains("/configz: expected"), "{why}");
-    assert!(!why.why.contains("hunter2") && !why.why.contains(TOKEN), "{why}");
-    assert_eq!(kubelet.requests().len(), 2);
+    assert_eq!(provider.follow(&[running(&clock, 812)], clock.now()), 2);
+    let (configz, stats) = next(&provider).await;
+    assert_eq!(configz.unwrap().hard[&EvictionSignal::Memory].to_string(), "100Mi");
+    assert_eq!(stats.unwrap().get(&"u".to_owned()).unwrap().processes, Part::Known(3));
+    assert!(provider.follow(&[running(&clock, 812)], clock.now()) == 0 && clock.now().since(&begun).is_some());
+    kubelet.answer(Answer::ok(r#"{"kubeletconfig": "hunter2", "pods": "hunter2"}"#));
+    assert_eq!(provider.follow(&[running(&clock, 900)], clock.now()), 2);
+    let (configz, stats) = next(&provider).await;
+    for (why, path) in [(configz.unwrap_err(), "/configz"), (stats.unwrap_err(), "/stats/summary")] {
+        assert!(why.cause == Cause::Malformed && why.why.contains(&format!("{path}: expected")), "{why}");
+        assert!(!why.why.contains("hunter2") && !why.why.contains(TOKEN), "{why}");
+    }
+    let paths: Vec<_> = kubelet.requests().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(paths, ["/configz", "/stats/summary", "/configz", "/stats/summary"]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_figures_of_pods_names_the_right() {
+    let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::Status(403, "Forbidden".into())));
+    let api = KubeletApi::new(kubelet.address, NODE.to_owned(), account.files());
+    let error = api.stats().await.unwrap_err();
+    assert!(error.cause == Cause::Denied && error.why.contains("the permission nodes/stats"), "{error}");
+    assert!(!error.why.contains("nodes/proxy"), "kubelets of every version know the right: {error}");
+    kubelet.answer(Answer::ok(" ".repeat((4 << 20) + 1)));
+    let error = api.stats().await.unwrap_err();
+    assert!(error.cause == Cause::TooLarge && error.why.contains("4 MiB"), "{error}");
 }

@@ -76,7 +76,7 @@ impl Check<'_> {
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
         seen.extend(if asked_ec2 { self.ec2.settle(EC2_PATIENCE).await } else { self.ec2.take() });
         let asked_kubelet = self.kubelet.follow(&seen, self.clock.now());
-        seen.extend(if asked_kubelet { self.kubelet.settle().await } else { self.kubelet.take() });
+        seen.extend(self.kubelet.settle(asked_kubelet).await);
         seen.extend(self.imds.take());
         self.keep_back(&mut seen);
         let at = self.clock.now();

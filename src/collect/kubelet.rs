@@ -5,3 +5,5 @@ pub mod configz;
 pub mod dirs;
 pub mod groups;
 pub mod place;
+pub mod provider;
+pub mod stats;

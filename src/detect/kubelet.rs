@@ -13,6 +13,7 @@ pub mod oom_kill;
 pub mod pids;
 pub mod saturation;
 pub mod signals;
+pub mod storage_forecast;
 pub mod system_pod_evictable;
 pub mod system_pod_starved;
 pub mod threshold_missing;

@@ -154,6 +154,9 @@ pub struct Pod {
     /// What it requests and runs; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub resources: Part<PodResources>,
+    /// What it may have on the node's own disk; absent in recordings of earlier versions.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub storage: Part<PodStorage>,
     /// What it says of its network: branch ENIs and its sandbox.
     #[serde(skip_serializing_if = "PodNetwork::is_empty")]
     pub network: PodNetwork,
@@ -166,6 +169,32 @@ pub struct PodResources {
     pub memory: u64,
     /// Containers that run; a pod without one has no statistics.
     pub running: u32,
+}
+
+/// What a pod requests of the node's own disk, and the limits beyond which the kubelet evicts it, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodStorage {
+    /// The request of `ephemeral-storage`, by the kubelet's sum.
+    pub request: u64,
+    /// The sum of its containers' limits of `ephemeral-storage`; absent where none of them has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The limits of `ephemeral-storage` of its containers that have one, without sidecars: kubelets before 1.37 do not hold
+    /// these against a limit of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, u64>,
+    /// `sizeLimit` of its emptyDir volumes that have one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, u64>,
+}
+
+impl PodStorage {
+    /// Whether it has no limit of any kind.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.limit.is_none() && self.containers.is_empty() && self.volumes.is_empty()
+    }
 }
 
 impl Pod {

@@ -22,6 +22,7 @@ macro_rules! for_each_source {
             Pressure, pressure, crate::facts::Pressure, "pressure", 10, Host, Base, "/proc/pressure";
             KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, Distribution, "the kubelet's configuration";
             KubeletConfigz, kubelet_configz, crate::facts::KubeletConfigz, "kubelet-configz", 600, Kubelet, KubeletApi, "the kubelet's /configz";
+            KubeletStats, kubelet_stats, crate::facts::KubeletStats, "kubelet-stats", 60, Kubelet, KubeletApi, "the kubelet's /stats/summary";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";

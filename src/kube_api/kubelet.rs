@@ -15,10 +15,41 @@ use tokio::time::timeout;
 use super::{ApiError, chain, short_message};
 use crate::facts::Cause;
 
-/// How long a request may take, to its last byte.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The largest answer: a configuration has some 6 KiB.
-const MAX_BYTES: usize = 1 << 20;
+/// What is asked: where, how long it may take to its last byte, how large its answer may be, and the right that it takes.
+#[derive(Clone, Copy)]
+struct Question {
+    path: &'static str,
+    patience: Duration,
+    max_bytes: usize,
+    right: &'static str,
+    /// What is to be said of a refusal beside the right.
+    without: &'static str,
+}
+
+impl Question {
+    /// Whether kubelets before 1.33 know no right for it alone.
+    fn is_fine_grained(self) -> bool {
+        self.right == CONFIGZ.right
+    }
+}
+
+/// A configuration has some 6 KiB.
+const CONFIGZ: Question = Question {
+    path: "/configz",
+    patience: Duration::from_secs(2),
+    max_bytes: 1 << 20,
+    right: "nodes/configz",
+    without: "there only the files are used",
+};
+
+/// Some 5 KiB for each pod; the kubelet lists containers and walks the directories of their logs for it.
+const STATS: Question = Question {
+    path: "/stats/summary",
+    patience: Duration::from_secs(5),
+    max_bytes: 4 << 20,
+    right: "nodes/stats",
+    without: "there the kubelet's figures of each pod are not read",
+};
 
 /// Files of a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,22 +102,34 @@ impl KubeletApi {
     /// # Errors
     /// As [`ApiError`] says, with what to do about it.
     pub async fn configz(&self) -> Result<Vec<u8>, ApiError> {
-        let name = format!("GET {}/configz", self.server());
-        timeout(PATIENCE, self.get(&name, "/configz")).await.unwrap_or_else(|_| {
-            let why = format!("{name}: the kubelet did not answer within {} s", PATIENCE.as_secs());
+        self.ask(CONFIGZ).await
+    }
+
+    /// What the kubelet measures of each pod, in JSON.
+    ///
+    /// # Errors
+    /// As [`ApiError`] says, with what to do about it.
+    pub async fn stats(&self) -> Result<Vec<u8>, ApiError> {
+        self.ask(STATS).await
+    }
+
+    async fn ask(&self, question: Question) -> Result<Vec<u8>, ApiError> {
+        let name = format!("GET {}{}", self.server(), question.path);
+        timeout(question.patience, self.get(&name, question)).await.unwrap_or_else(|_| {
+            let why = format!("{name}: the kubelet did not answer within {} s", question.patience.as_secs());
             Err(ApiError::new(Cause::Stuck, why))
         })
     }
 
     /// A certificate for the address counts, and one for the Node's name.
-    async fn get(&self, name: &str, path: &str) -> Result<Vec<u8>, ApiError> {
-        let refused = match self.send(name, path, None).await {
-            Ok(answer) => return body(name, answer).await,
+    async fn get(&self, name: &str, question: Question) -> Result<Vec<u8>, ApiError> {
+        let refused = match self.send(name, question.path, None).await {
+            Ok(answer) => return body(name, question, answer).await,
             Err(Refused::Other(error)) => return Err(error),
             Err(Refused::Name(why)) => why,
         };
-        match self.send(name, path, Some(self.node.clone()).filter(|node| !node.is_empty())).await {
-            Ok(answer) => body(name, answer).await,
+        match self.send(name, question.path, Some(self.node.clone()).filter(|node| !node.is_empty())).await {
+            Ok(answer) => body(name, question, answer).await,
             Err(Refused::Other(error)) => Err(error),
             Err(Refused::Name(_)) => {
                 let ip = self.address.ip();
@@ -170,31 +213,45 @@ fn refused(name: &str, why: &str) -> Refused {
     }
 }
 
-async fn body(name: &str, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
+async fn body(name: &str, question: Question, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
     let status = answer.status().as_u16();
-    let read = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
+    let read = Limited::new(answer.into_body(), question.max_bytes).collect().await;
     if status != 200 {
         let text = read.map(|body| body.to_bytes()).unwrap_or_default();
-        return Err(refusal(name, status, &String::from_utf8_lossy(&text)));
+        return Err(refusal(name, question, status, &String::from_utf8_lossy(&text)));
     }
     let body = read.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-        true => ApiError::new(Cause::TooLarge, format!("{name}: an answer of more than {} MiB", MAX_BYTES >> 20)),
+        true => {
+            ApiError::new(Cause::TooLarge, format!("{name}: an answer of more than {} MiB", question.max_bytes >> 20))
+        }
         false => ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&*error))),
     })?;
     Ok(body.to_bytes().into())
 }
 
 /// The kubelet's own text, and where that comes from.
-fn refusal(name: &str, status: u16, text: &str) -> ApiError {
+fn refusal(name: &str, question: Question, status: u16, text: &str) -> ApiError {
+    let Question { path, right, without, .. } = question;
     let (cause, hint) = match status {
-        401 => (Cause::Denied, " (the kubelet does not accept tokens: authentication.webhook.enabled is false there)"),
+        401 => (
+            Cause::Denied,
+            " (the kubelet does not accept tokens: authentication.webhook.enabled is false there)".into(),
+        ),
+        403 if question.is_fine_grained() => (
+            Cause::Denied,
+            format!(
+                " (expected the permission {right}, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
+                 nodes/proxy, which runs commands in every pod and barnacle never has it: {without})"
+            ),
+        ),
         403 => (
             Cause::Denied,
-            " (expected the permission nodes/configz, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
-             nodes/proxy, which runs commands in every pod and barnacle never has it: there only the files are used)",
+            format!(" (expected the permission {right}, which the component kubelet-api grants: {without})"),
         ),
-        404 => (Cause::Unsupported, " (this kubelet serves no /configz: enableDebuggingHandlers is false there)"),
-        _ => (Cause::Failed, ""),
+        404 => {
+            (Cause::Unsupported, format!(" (this kubelet serves no {path}: enableDebuggingHandlers is false there)"))
+        }
+        _ => (Cause::Failed, String::new()),
     };
     let text = short_message(text.trim());
     let text = if text.is_empty() { String::new() } else { format!(": {text}") };

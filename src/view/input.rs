@@ -4,7 +4,9 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, View};
+use super::{
+    BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, StorageSeries, View,
+};
 use crate::facts::{
     Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
 };
@@ -319,6 +321,21 @@ impl Input for BranchEnis {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.pods.known().map(|_| &view.branch_history)
+    }
+}
+
+/// What pods with a limit had on the node's own disk lately.
+pub struct StorageTrends;
+
+impl Input for StorageTrends {
+    type Of<'v> = &'v StorageSeries;
+    const NEEDS: SourceSet = SourceSet::of(&[Source::KubeletStats, Source::Pods]);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.pods.known()?;
+        view.kubelet_stats.known().map(|_| &view.storage_series)
     }
 }
 

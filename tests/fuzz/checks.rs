@@ -10,7 +10,7 @@ use barnacle::agent::{ask, state};
 use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::collect::imds::parse as imds_paths;
-use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs};
+use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs, stats as kubelet_stats};
 use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
@@ -79,6 +79,7 @@ checks![
     stat,
     stat_table,
     state_file,
+    stats,
     swaps,
     syslog,
     threshold,
@@ -460,6 +461,13 @@ pub fn configz(bytes: &[u8]) {
     assert!(configz.soft.values().all(|threshold| threshold.grace.is_some()));
     let kept = serde_json::to_string(&configz).unwrap();
     assert_eq!(serde_json::from_str::<barnacle::facts::KubeletConfigz>(&kept).unwrap(), configz);
+}
+
+/// The kubelet's answer to `/stats/summary`
+pub fn stats(bytes: &[u8]) {
+    let Some(stats) = reason(kubelet_stats::parse_stats(bytes)) else { return };
+    let kept = serde_json::to_string(&stats).unwrap();
+    assert_eq!(serde_json::from_str::<barnacle::facts::KubeletStats>(&kept).unwrap(), stats);
 }
 
 /// When a process was started

@@ -69,7 +69,8 @@ fn the_roles_grant_what_is_documented_and_no_more() {
     assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
     let of_cluster = ["barnacle-cluster: list,watch /pods", "barnacle-cluster: list /persistentvolumes"];
     assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(of_cluster.map(str::to_owned)));
-    let of_kubelet_api = BTreeSet::from(["barnacle-kubelet-api: get /nodes/configz".to_owned()]);
+    let of_kubelet_api = ["configz", "stats"].map(|right| format!("barnacle-kubelet-api: get /nodes/{right}"));
+    let of_kubelet_api = BTreeSet::from(of_kubelet_api);
     assert_eq!(granted("components/kubelet-api/rbac.yaml"), of_kubelet_api);
     let documented = fs::read_to_string(path("../docs/rbac.md")).unwrap();
     for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")).chain(&of_kubelet_api) {

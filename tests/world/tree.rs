@@ -13,7 +13,7 @@ use barnacle::agent::state::{MachineIds, StateDir};
 use barnacle::collect::cluster::{Object, read_object, read_pods};
 use barnacle::collect::host::root::Root;
 use barnacle::collect::imds::{self, Answer as Answered, parse};
-use barnacle::collect::kubelet::configz::{Due, Pace, parse_configz};
+use barnacle::collect::kubelet::provider::{Due, Endpoint, Pace};
 use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
@@ -42,7 +42,7 @@ pub struct World {
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
     /// When the kubelet is asked.
-    pace: Pace,
+    paces: [(Endpoint, Pace); 2],
     /// What the API server was asked so far.
     answers: RefCell<Said>,
     /// What each source returned when it was read last.
@@ -57,6 +57,10 @@ struct Said {
     storage_classes: Answers<VolumeClass>,
     attributes_classes: Answers<VolumeClass>,
     pods: Answers<Pod>,
+}
+
+fn paces() -> [(Endpoint, Pace); 2] {
+    Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint)))
 }
 
 impl Said {
@@ -100,7 +104,7 @@ impl World {
             schedule,
             lookups: Vec::new(),
             boot: (0, UP),
-            pace: Pace::default(),
+            paces: paces(),
             answers: RefCell::default(),
             latest: BTreeMap::new(),
         }
@@ -128,7 +132,7 @@ impl World {
         self.host = host(self.dir.path());
         self.schedule = Schedule::new(Duration::from_secs(10));
         self.lookups.clear();
-        self.pace = Pace::default();
+        self.paces = paces();
         self.answers = RefCell::default();
     }
 
@@ -145,7 +149,7 @@ impl World {
         self.state = state;
         self.engine = Engine::new(Config::default().detect, now, memory);
         self.host = host(self.dir.path());
-        self.pace = Pace::default();
+        self.paces = paces();
         self.schedule = Schedule::new(Duration::from_secs(10));
     }
 
@@ -229,22 +233,30 @@ impl World {
         seen
     }
 
-    /// What the kubelet answers, where the scenario has one that is asked (`kubelet/`): `configz.json` as it writes it, else
-    /// the text of `refused`.
-    fn kubelet(&mut self, at: NodeTime, seen: &[Observation]) -> Option<Observation> {
+    /// What the kubelet answers, where the scenario has one that is asked (`kubelet/`): `configz.json` and `stats.json` as it
+    /// writes them, else the text of `refused`; without that one it is not asked for what is not there.
+    fn kubelet(&mut self, at: NodeTime, seen: &[Observation]) -> Vec<Observation> {
         let dir = self.dir.path().join("kubelet");
         if !dir.is_dir() {
-            return None;
+            return Vec::new();
         }
-        let value = match self.pace.follow(seen, at) {
-            Due::Nothing => return None,
-            Due::Not(why) => Err(why),
-            Due::Ask => match fs::read(dir.join("configz.json")) {
-                Ok(answer) => parse_configz(&answer).map_err(|reason| Unknown::new(Cause::Malformed, reason)),
-                Err(_) => Err(Unknown::new(Cause::Denied, fs::read_to_string(dir.join("refused")).unwrap().trim())),
-            },
+        let refused = || Unknown::new(Cause::Denied, fs::read_to_string(dir.join("refused")).unwrap().trim());
+        let of = |(endpoint, pace): &mut (Endpoint, Pace)| match pace.follow(seen, at) {
+            Due::Nothing => None,
+            Due::Not(why) => Some(Observation::unknown(endpoint.source(), why)),
+            Due::Ask => {
+                let name = match endpoint {
+                    Endpoint::Configz => "configz.json",
+                    Endpoint::Stats => "stats.json",
+                };
+                let answer = fs::read(dir.join(name));
+                if answer.is_err() && !dir.join("refused").exists() {
+                    return None;
+                }
+                Some(endpoint.observation(answer.as_deref().map_err(|_| refused()), at, "https://10.0.0.1:10250"))
+            }
         };
-        Some(Observation::KubeletConfigz(Reading::of(value, at)))
+        self.paces.iter_mut().filter_map(of).collect()
     }
 
     /// What IMDS answers, where the scenario has one (`imds/`): its paths as they stand below `/latest/`, those that are not there

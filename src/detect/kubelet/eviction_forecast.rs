@@ -211,12 +211,12 @@ fn seconds(of: f64) -> Duration {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn whole(of: f64) -> u64 {
+pub(super) fn whole(of: f64) -> u64 {
     of.max(0.0).round() as u64
 }
 
 /// From when to when, no narrower than it is.
-fn interval(crossing: &Crossing) -> String {
+pub(super) fn interval(crossing: &Crossing) -> String {
     let (earliest, latest) = (seconds(crossing.earliest).as_secs(), seconds(crossing.latest).as_secs());
     match (earliest / 60, latest.div_ceil(60)) {
         (0, to) => format!("less than {to} min"),

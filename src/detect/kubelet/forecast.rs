@@ -36,6 +36,15 @@ pub struct Crossing {
     pub ramp: f64,
 }
 
+impl Crossing {
+    /// The same of samples whose time was divided by this.
+    #[must_use]
+    pub fn slower(self, by: f64) -> Self {
+        let Self { earliest, likely, latest, rate, ramp } = self;
+        Self { earliest: earliest * by, likely: likely * by, latest: latest * by, rate: rate / by, ramp: ramp * by }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silence {

@@ -5,14 +5,18 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, SourceSet, Unknown};
+use crate::facts::{
+    Cause, DiskAmount, DiskUsage, EvictionSignal as Signal, KubeletStats, Part, Pod, PodCgroups, PodResources,
+    PodStats, PodStorage, Pods, SourceSet, Unknown,
+};
 use crate::view::input::{Input, Known, Maybe};
 use crate::view::{View, sources};
 use crate::wording::{bytes, count};
 
 /// What the kubelet ranks pods by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranking {
     /// Memory, of the machine and of all pods.
     Memory,
@@ -95,15 +99,39 @@ pub fn rank(pods: &mut [Candidate], ranking: Ranking) {
     pods.sort_by(|a, b| a.compare(b, ranking));
 }
 
-/// What the order rests on.
-type Sources = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
-
-/// The pods of this node as an input, in the order in which the kubelet evicts them.
+/// The pods of this node as an input, in the order in which the kubelet evicts them for memory.
 #[derive(Clone, Copy)]
-pub struct Victims<'v> {
+pub struct MemoryVictims<'v> {
     pods: Known<'v, Pods>,
     cgroups: Known<'v, PodCgroups>,
 }
+
+/// What the order for memory rests on.
+type MemorySources = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
+
+impl Input for MemoryVictims<'_> {
+    type Of<'v> = MemoryVictims<'v>;
+    const NEEDS: SourceSet = MemorySources::NEEDS;
+    const PARTS: SourceSet = MemorySources::PARTS;
+    const CONTEXT: SourceSet = MemorySources::CONTEXT;
+
+    fn extract(view: &View) -> Result<MemoryVictims<'_>, &Unknown> {
+        let (pods, cgroups) = MemorySources::extract(view)?;
+        Ok(MemoryVictims { pods, cgroups })
+    }
+}
+
+/// The same for each signal.
+#[derive(Clone, Copy)]
+pub struct Victims<'v> {
+    memory: MemoryVictims<'v>,
+    stats: Known<'v, KubeletStats>,
+    nodefs: Known<'v, DiskUsage>,
+    imagefs: Known<'v, DiskUsage>,
+}
+
+/// What the order rests on.
+type Sources = (MemoryVictims<'static>, Maybe<sources::KubeletStats>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>);
 
 impl Input for Victims<'_> {
     type Of<'v> = Victims<'v>;
@@ -112,8 +140,8 @@ impl Input for Victims<'_> {
     const CONTEXT: SourceSet = Sources::CONTEXT;
 
     fn extract(view: &View) -> Result<Victims<'_>, &Unknown> {
-        let (pods, cgroups) = Sources::extract(view)?;
-        Ok(Victims { pods, cgroups })
+        let (memory, stats, nodefs, imagefs) = Sources::extract(view)?;
+        Ok(Victims { memory, stats, nodefs, imagefs })
     }
 }
 
@@ -158,6 +186,87 @@ impl Candidate {
     }
 }
 
+/// What of a pod counts on the filesystem of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskPart {
+    /// Everything: the images are on the filesystem of the kubelet's directory.
+    All,
+    /// Logs and volumes: the writable layers are on the filesystem of the images.
+    WithoutLayers,
+    /// The writable layers.
+    Layers,
+}
+
+impl DiskPart {
+    /// What counts on the filesystem of the kubelet's directory. The kubelet counts the same against limits of
+    /// `ephemeral-storage`.
+    pub(super) fn of_nodefs(nodefs: &Known<'_, DiskUsage>, imagefs: &Known<'_, DiskUsage>) -> Result<Self, Unknown> {
+        let (nodefs, imagefs) = (nodefs.seen()?.value, imagefs.seen()?.value);
+        match &imagefs.assumed {
+            Some(why) => Err(Unknown::new(Cause::Missing, why.clone())),
+            None if nodefs.dev == imagefs.dev => Ok(Self::All),
+            None => Ok(Self::WithoutLayers),
+        }
+    }
+
+    /// So much of it a pod has; none where the kubelet has not measured it.
+    pub(super) fn amount(self, stats: &PodStats, of: impl Fn(&DiskAmount) -> Option<u64>) -> Result<u64, Unknown> {
+        let amount = |part: &Part<DiskAmount>| {
+            let unmeasured = || Unknown::new(Cause::Missing, "the kubelet has not measured it yet");
+            part.needed(unmeasured).and_then(|amount| of(amount).ok_or_else(unmeasured))
+        };
+        let layers = || -> Result<u64, Unknown> {
+            let layers = stats.containers.values().map(|container| amount(&container.layer));
+            layers.sum::<Result<u64, Unknown>>()
+        };
+        match self {
+            Self::All => amount(&stats.storage),
+            Self::WithoutLayers => Ok(amount(&stats.storage)?.saturating_sub(layers()?)),
+            Self::Layers => layers(),
+        }
+    }
+}
+
+impl MemoryVictims<'_> {
+    /// The next victims for memory, first the one that goes first.
+    ///
+    /// # Errors
+    /// Why the order is not known. One pod that is not known can be anywhere in it.
+    pub(super) fn order(&self) -> Result<Vec<Candidate>, Unknown> {
+        let cgroups = self.cgroups.seen()?.value;
+        if let Some(why) = cgroups.incomplete() {
+            return Err(why.clone());
+        }
+        let of = |pod: &Pod| Ok((working_set(pod, cgroups)?, resources(pod)?.memory));
+        self.ranked(Ranking::Memory, of)
+    }
+
+    /// By usage and request of each pod that runs.
+    fn ranked(
+        &self,
+        ranking: Ranking,
+        of: impl Fn(&Pod) -> Result<(u64, u64), Unknown>,
+    ) -> Result<Vec<Candidate>, Unknown> {
+        let pods = self.pods.seen()?.value;
+        if let Some(why) = pods.incomplete() {
+            return Err(why.clone());
+        }
+        let active = pods.values().filter(|pod| !pod.is_over());
+        let candidate = |pod: &Arc<Pod>| -> Result<Candidate, Unknown> {
+            let (usage, request) = match resources(pod)?.running {
+                0 => (Usage::NoStatistics, 0),
+                _ => of(pod).map(|(used, request)| (Usage::Of(used), request))?,
+            };
+            let (name, priority, is_critical) = (pod.full_name(), pod.priority, pod.is_critical());
+            Ok(Candidate { name, priority, is_critical, usage, request })
+        };
+        let mut candidates = active.map(candidate).collect::<Result<Vec<_>, _>>()?;
+        rank(&mut candidates, ranking);
+        candidates.retain(|pod| !pod.is_critical);
+        Ok(candidates)
+    }
+}
+
 impl Victims<'_> {
     /// The next victims for a signal, first the one that goes first.
     ///
@@ -166,26 +275,67 @@ impl Victims<'_> {
     pub fn of(&self, signal: Signal) -> Result<Vec<Candidate>, Unknown> {
         let ranking = Ranking::of(signal);
         match ranking {
-            Ranking::Memory => {}
-            Ranking::Disk | Ranking::Inodes => {
-                let why = "only the kubelet knows how much each pod has on disk, and it is not read";
-                return Err(Unknown::new(Cause::Unsupported, why));
-            }
+            Ranking::Memory => self.memory.order(),
             Ranking::Pids => {
-                let why = "how many processes each pod has is not read";
-                return Err(Unknown::new(Cause::Unsupported, why));
+                let stats = self.stats("how many processes each pod has")?;
+                let processes = |pod: &Pod| {
+                    let missing = || Unknown::new(Cause::Missing, "the kubelet has not counted its processes yet");
+                    Ok((*figures(pod, stats)?.processes.needed(missing)?, 0))
+                };
+                self.memory.ranked(ranking, processes)
+            }
+            Ranking::Disk | Ranking::Inodes => {
+                let stats = self.stats("how much each pod has on disk")?;
+                let part = self.part(signal)?;
+                let of = |amount: &DiskAmount| match ranking {
+                    Ranking::Inodes => amount.inodes,
+                    _ => Some(amount.bytes),
+                };
+                let used = |pod: &Pod| {
+                    let used = part.amount(figures(pod, stats)?, of);
+                    let used =
+                        used.map_err(|why| Unknown { why: format!("{}: {}", pod.full_name(), why.why), ..why })?;
+                    Ok((used, storage(pod)?.request))
+                };
+                self.memory.ranked(ranking, used)
             }
         }
-        let (pods, cgroups) = (self.pods.seen()?.value, self.cgroups.seen()?.value);
-        if let Some(why) = pods.incomplete().or(cgroups.incomplete()) {
-            return Err(why.clone());
-        }
-        let active = pods.values().filter(|pod| !pod.is_over());
-        let mut candidates = active.map(|pod| candidate(pod, cgroups)).collect::<Result<Vec<_>, _>>()?;
-        rank(&mut candidates, ranking);
-        candidates.retain(|pod| !pod.is_critical);
-        Ok(candidates)
     }
+
+    /// The kubelet's figures of each pod.
+    fn stats(&self, what: &str) -> Result<&KubeletStats, Unknown> {
+        match self.stats.seen() {
+            Ok(stats) => stats.value.incomplete().map_or_else(|| Ok(stats.value), |why| Err(why.clone())),
+            Err(why) if why.cause == Cause::NotAsked => {
+                let why = format!("only the kubelet knows {what}, and it is not asked (component kubelet-api)");
+                Err(Unknown::new(Cause::Unsupported, why))
+            }
+            Err(why) => Err(why.clone()),
+        }
+    }
+
+    /// What counts for a signal of a filesystem.
+    fn part(&self, signal: Signal) -> Result<DiskPart, Unknown> {
+        let of_nodefs = DiskPart::of_nodefs(&self.nodefs, &self.imagefs)?;
+        Ok(match (of_nodefs, signal) {
+            (DiskPart::WithoutLayers, Signal::ImageFs | Signal::ImageFsInodes) => DiskPart::Layers,
+            (part, _) => part,
+        })
+    }
+}
+
+/// The kubelet's figures of a pod.
+pub(super) fn figures<'v>(pod: &Pod, stats: &'v KubeletStats) -> Result<&'v PodStats, Unknown> {
+    stats
+        .get(pod.node_uid())
+        .ok_or_else(|| Unknown::new(Cause::Missing, format!("the kubelet's answer is without {}", pod.full_name())))
+}
+
+/// What a pod may have on the node's disk.
+pub(super) fn storage(pod: &Pod) -> Result<&PodStorage, Unknown> {
+    pod.storage.needed(|| {
+        Unknown::new(Cause::Missing, format!("the requests of {} for the node's disk were not kept", pod.full_name()))
+    })
 }
 
 /// The names of the next victims by each ranking, or why they are not known: for a report.
@@ -193,40 +343,28 @@ impl Victims<'_> {
 pub struct NextVictims<'v> {
     view: &'v View,
     most: usize,
-    by_ranking: BTreeMap<Ranking, Result<Vec<String>, Unknown>>,
+    by_signal: BTreeMap<Signal, Result<Vec<String>, Unknown>>,
 }
 
 impl<'v> NextVictims<'v> {
     /// At most so many; nothing is ranked before it is asked for.
     #[must_use]
     pub fn of(view: &'v View, most: usize) -> Self {
-        Self { view, most, by_ranking: BTreeMap::new() }
+        Self { view, most, by_signal: BTreeMap::new() }
     }
 
-    /// Those of a signal, first the one that goes first. Signals that rank alike are ranked once.
+    /// Those of a signal, first the one that goes first. Both signals of memory are ranked once.
     ///
     /// # Errors
     /// Why the order is not known.
     pub fn first(&mut self, signal: Signal) -> Result<Vec<String>, Unknown> {
-        let named = self.by_ranking.entry(Ranking::of(signal)).or_insert_with(|| {
+        let signal = if signal == Signal::AllocatableMemory { Signal::Memory } else { signal };
+        let named = self.by_signal.entry(signal).or_insert_with(|| {
             let order = Victims::extract(self.view)?.of(signal)?;
             Ok(order.into_iter().take(self.most).map(|pod| pod.name).collect())
         });
         named.clone()
     }
-}
-
-/// A pod as it is ranked for memory.
-fn candidate(pod: &Pod, cgroups: &PodCgroups) -> Result<Candidate, Unknown> {
-    let resources = resources(pod)?;
-    let usage = if resources.running == 0 { Usage::NoStatistics } else { Usage::Of(working_set(pod, cgroups)?) };
-    Ok(Candidate {
-        name: pod.full_name(),
-        priority: pod.priority,
-        is_critical: pod.is_critical(),
-        usage,
-        request: resources.memory,
-    })
 }
 
 /// What a pod requests, and how many of its containers run.
@@ -245,7 +383,12 @@ pub(super) fn working_set(pod: &Pod, cgroups: &PodCgroups) -> Result<u64, Unknow
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::facts::{BootId, ContainerStats, NodeTime, Observation, Reading};
     use Usage::{NoStatistics, Of};
 
     const MIB: u64 = 1 << 20;
@@ -295,6 +438,80 @@ mod tests {
     fn inodes_are_ranked_against_a_request_of_bytes_as_the_kubelet_does() {
         let all = [("1", 0, GIB, Of(900_000)), ("2", 0, 0, Of(1000)), ("3", 0, 10 << 10, Of(50_000))];
         assert_eq!(order(Ranking::Inodes, &all), "321");
+    }
+
+    /// A view of pods with a request of 1 GiB each, and of what the kubelet measures of them: writable layers and all.
+    fn view(imagefs: &str, pods: &[(&str, u64, u64)]) -> View {
+        let at = NodeTime { boot: BootId::default(), up: Duration::from_secs(100), wall: Timestamp::UNIX_EPOCH };
+        let amount = |bytes| Part::Known(DiskAmount { bytes, inodes: Some(bytes / 1000) });
+        let pod = |(name, ..): &(&str, u64, u64)| {
+            let storage = Part::Known(PodStorage { request: GIB, ..PodStorage::default() });
+            let resources = Part::Known(PodResources { memory: 0, running: 1 });
+            let (name, uid) = ((*name).to_owned(), (*name).to_owned());
+            (uid.clone(), Arc::new(Pod { namespace: "ns".into(), name, uid, storage, resources, ..Pod::default() }))
+        };
+        let stats = |(name, layers, all): &(&str, u64, u64)| {
+            let container = ContainerStats { layer: amount(*layers), logs: Part::Absent };
+            let containers = BTreeMap::from([("main".to_owned(), container)]);
+            let of =
+                PodStats { storage: amount(*all), processes: Part::Known(*layers), containers, ..PodStats::default() };
+            ((*name).to_owned(), of)
+        };
+        let disk = |dev: &str| DiskUsage {
+            path: "/k".into(),
+            instead_of: None,
+            assumed: None,
+            dev: dev.parse().unwrap(),
+            capacity: 100 * GIB,
+            available: GIB,
+            inodes: 100,
+            inodes_free: 10,
+        };
+        let mut view = View::new(at);
+        view.take(
+            at,
+            vec![
+                Observation::Pods(Reading::Known { value: Pods::whole(pods.iter().map(pod)), at }),
+                Observation::KubeletStats(Reading::Known { value: KubeletStats::whole(pods.iter().map(stats)), at }),
+                Observation::NodeFs(Reading::Known { value: disk("259:1"), at }),
+                Observation::ImageFs(Reading::Known { value: disk(imagefs), at }),
+            ],
+        );
+        view
+    }
+
+    #[test]
+    fn what_counts_on_a_filesystem_depends_on_where_the_images_are() {
+        let pods = [("a", 0, 3 * GIB), ("b", 5 * GIB, 6 * GIB), ("c", 2 * GIB, 4 * GIB)];
+        let names = |view: &View, signal| -> String {
+            let order = Victims::extract(view).unwrap().of(signal).unwrap();
+            order.iter().map(|pod| pod.name.trim_start_matches("ns/")).collect()
+        };
+        let one = view("259:1", &pods);
+        assert_eq!(
+            [Signal::NodeFs, Signal::ImageFs, Signal::Pid].map(|signal| names(&one, signal)),
+            ["bca", "bca", "bca"]
+        );
+        let two = view("259:9", &pods);
+        assert_eq!([Signal::NodeFs, Signal::ImageFs].map(|signal| names(&two, signal)), ["acb", "bca"]);
+        assert_eq!(names(&two, Signal::NodeFsInodes), "acb");
+    }
+
+    #[test]
+    fn a_pod_without_figures_makes_the_order_unknown_and_a_kubelet_that_is_not_asked_too() {
+        let mut view = view("259:1", &[("a", 0, GIB), ("b", 0, GIB)]);
+        let at = view.now;
+        let of = |view: &View| Victims::extract(view).unwrap().of(Signal::NodeFs).unwrap_err();
+        let some = KubeletStats::whole([("a".to_owned(), PodStats::default())]);
+        view.take(at, vec![Observation::KubeletStats(Reading::Known { value: some, at })]);
+        assert!(of(&view).why.contains("ns/a: the kubelet has not measured it yet"), "{}", of(&view));
+        let none = KubeletStats::whole([]);
+        view.take(at, vec![Observation::KubeletStats(Reading::Known { value: none, at })]);
+        assert!(of(&view).why.contains("is without ns/a"), "{}", of(&view));
+        let refused = Unknown::new(Cause::Denied, "HTTP 403");
+        view.take(at, vec![Observation::KubeletStats(Reading::Unknown(refused))]);
+        assert_eq!(of(&view).cause, Cause::Denied);
+        assert_eq!(of(&View::new(at)).cause, Cause::Unsupported);
     }
 
     #[test]

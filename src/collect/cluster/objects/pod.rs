@@ -10,7 +10,7 @@ use super::super::bounded::{AtMost, First};
 use super::super::store::Kept;
 use super::{MAX_NAME, Raw, RawCondition, network, short};
 use crate::collect::kubelet::config::parse_quantity;
-use crate::facts::{CONTAINER_ID, Cause, Pod, PodPhase, PodResources, Unknown};
+use crate::facts::{CONTAINER_ID, Cause, Part, Pod, PodPhase, PodResources, PodStorage, Unknown};
 
 /// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
 pub(super) const MAX_VOLUMES: usize = 256;
@@ -39,26 +39,46 @@ pub(super) struct Container {
     restart_policy: Option<String>,
 }
 
+impl Container {
+    /// An init container that goes on running beside the others.
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ContainerResources {
     pub(super) requests: Option<Amounts>,
+    limits: Option<Amounts>,
 }
 
-/// Amounts of resources, of which memory and branch ENIs are read.
+/// Amounts of resources, of which memory, the node's disk and branch ENIs are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Amounts {
     memory: Option<String>,
+    #[serde(rename = "ephemeral-storage")]
+    storage: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
     pub(super) pod_eni: Option<String>,
 }
 
+/// A resource that is counted in bytes.
+#[derive(Clone, Copy)]
+enum Resource {
+    Memory,
+    Storage,
+}
+
 impl Amounts {
-    fn bytes(amounts: Option<&Self>) -> Result<Option<u64>, Unknown> {
-        let memory = amounts.and_then(|amounts| amounts.memory.as_deref());
-        let read = memory.map(parse_quantity).transpose();
-        read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request of memory: {why}")))
+    fn bytes(amounts: Option<&Self>, resource: Resource) -> Result<Option<u64>, Unknown> {
+        let (name, amount) = match resource {
+            Resource::Memory => ("memory", amounts.and_then(|amounts| amounts.memory.as_deref())),
+            Resource::Storage => ("ephemeral-storage", amounts.and_then(|amounts| amounts.storage.as_deref())),
+        };
+        let read = amount.map(parse_quantity).transpose();
+        read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request or limit of {name}: {why}")))
     }
 }
 
@@ -132,6 +152,13 @@ struct PodVolume {
     name: String,
     persistent_volume_claim: Option<Claim>,
     ephemeral: Option<serde::de::IgnoredAny>,
+    empty_dir: Option<EmptyDir>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct EmptyDir {
+    size_limit: Option<String>,
 }
 
 impl PodVolume {
@@ -172,38 +199,88 @@ pub(super) fn whole<T>(list: Option<&First<T, MAX_CONTAINERS>>) -> Result<&[T], 
     }
 }
 
-/// What a pod requests by the kubelet's sum: containers and sidecars together, or the most that an init container needs beside
-/// the sidecars before it.
+/// What a pod requests by the kubelet's sum, and how many of its containers run.
 fn pod_resources(spec: &PodSpec, status: &PodStatus) -> Result<PodResources, Unknown> {
     let of_containers = whole(status.container_statuses.as_ref())?;
     let of_init_containers = whole(status.init_container_statuses.as_ref())?;
     let statuses = || of_containers.iter().chain(of_init_containers);
     let request = |container: &Container| -> Result<u64, Unknown> {
         let of_status = statuses().find(|status| status.name == container.name);
-        let allocated = Amounts::bytes(of_status.and_then(|status| status.allocated_resources.as_ref()))?;
-        let wanted = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        Ok(allocated.map_or_else(|| Amounts::bytes(wanted), |bytes| Ok(Some(bytes)))?.unwrap_or_default())
+        let allocated = of_status.and_then(|status| status.allocated_resources.as_ref());
+        let allocated = Amounts::bytes(allocated, Resource::Memory)?;
+        let wanted = || Amounts::bytes(requests(container.resources.as_ref()), Resource::Memory);
+        Ok(allocated.map_or_else(wanted, |bytes| Ok(Some(bytes)))?.unwrap_or_default())
     };
+    let memory = pod_sum(spec, Resource::Memory, request)?;
+    let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
+    Ok(PodResources { memory, running })
+}
+
+fn requests(resources: Option<&ContainerResources>) -> Option<&Amounts> {
+    resources.and_then(|resources| resources.requests.as_ref())
+}
+
+fn limits(resources: Option<&ContainerResources>) -> Option<&Amounts> {
+    resources.and_then(|resources| resources.limits.as_ref())
+}
+
+/// The kubelet's sum of a request: containers and sidecars together, or the most that an init container needs beside the
+/// sidecars before it; the pod's own where it has one.
+fn pod_sum(
+    spec: &PodSpec,
+    resource: Resource,
+    of: impl Fn(&Container) -> Result<u64, Unknown>,
+) -> Result<u64, Unknown> {
+    let sum = container_sum(spec, of)?;
+    let of_pod = Amounts::bytes(requests(spec.resources.as_ref()), resource)?.unwrap_or(sum);
+    // Overhead counts only on top of a request.
+    let overhead = if of_pod > 0 { Amounts::bytes(spec.overhead.as_ref(), resource)?.unwrap_or_default() } else { 0 };
+    Ok(of_pod.saturating_add(overhead))
+}
+
+fn container_sum(spec: &PodSpec, of: impl Fn(&Container) -> Result<u64, Unknown>) -> Result<u64, Unknown> {
     let (mut sum, mut sidecars, mut most) = (0u64, 0u64, 0u64);
     for container in whole(spec.containers.as_ref())? {
-        sum = sum.saturating_add(request(container)?);
+        sum = sum.saturating_add(of(container)?);
     }
     for container in whole(spec.init_containers.as_ref())? {
-        let bytes = request(container)?;
-        if container.restart_policy.as_deref() == Some("Always") {
+        let bytes = of(container)?;
+        if container.is_sidecar() {
             sidecars = sidecars.saturating_add(bytes);
             most = most.max(sidecars);
         } else {
             most = most.max(sidecars.saturating_add(bytes));
         }
     }
-    let of_pod = Amounts::bytes(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()))?;
-    let memory = of_pod.unwrap_or_else(|| sum.saturating_add(sidecars).max(most));
-    // Overhead counts only on top of a request.
-    let overhead = if memory > 0 { Amounts::bytes(spec.overhead.as_ref())?.unwrap_or_default() } else { 0 };
-    let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-    let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
-    Ok(PodResources { memory: memory.saturating_add(overhead), running })
+    Ok(sum.saturating_add(sidecars).max(most))
+}
+
+/// What a pod requests of the node's own disk, and its limits there.
+fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
+    let request = |container: &Container| {
+        Ok(Amounts::bytes(requests(container.resources.as_ref()), Resource::Storage)?.unwrap_or_default())
+    };
+    let limit = |container: &Container| Amounts::bytes(limits(container.resources.as_ref()), Resource::Storage);
+    let mut storage = PodStorage { request: pod_sum(spec, Resource::Storage, request)?, ..PodStorage::default() };
+    let mut has_limit = false;
+    for container in whole(spec.containers.as_ref())?.iter().chain(whole(spec.init_containers.as_ref())?) {
+        let Some(bytes) = limit(container)?.filter(|bytes| *bytes > 0) else { continue };
+        has_limit = true;
+        if container.name.len() <= MAX_NAME && !container.is_sidecar() {
+            storage.containers.insert(container.name.clone(), bytes);
+        }
+    }
+    if has_limit {
+        storage.limit = Some(container_sum(spec, |container| Ok(limit(container)?.unwrap_or_default()))?);
+    }
+    let volumes = spec.volumes.iter().flat_map(|volumes| &volumes.items);
+    for volume in volumes.filter(|volume| volume.name.len() <= MAX_NAME) {
+        let size = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_deref()).map(parse_quantity).transpose();
+        let size = size.map_err(|why| Unknown::new(Cause::Malformed, format!("sizeLimit of an emptyDir: {why}")))?;
+        storage.volumes.extend(size.filter(|size| *size > 0).map(|size| (volume.name.clone(), size)));
+    }
+    Ok(storage)
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -258,14 +335,20 @@ impl Kept for KeptPod {
     }
 
     fn extra_bytes(&self) -> usize {
-        let Pod { claims, containers, owner, wants, unscheduled, .. } = &*self.pod;
+        let Pod { claims, containers, owner, wants, unscheduled, storage, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
         let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
         let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
+        let limits = match storage {
+            Part::Known(storage) => Some(storage),
+            Part::Absent | Part::Unknown(_) => None,
+        };
+        let limits = limits.into_iter().flat_map(|storage| storage.containers.keys().chain(storage.volumes.keys()));
+        let limits: usize = limits.map(|name| name.len().saturating_add(size_of::<(String, u64)>())).sum();
         let held = claims.iter().chain(containers.keys()).chain(containers.values()).chain(enis);
         let held = texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>())));
-        held.sum::<usize>().saturating_add(reasons)
+        held.sum::<usize>().saturating_add(reasons).saturating_add(limits)
     }
 
     fn without_extra(&self, why: Unknown) -> Self {
@@ -275,6 +358,7 @@ impl Kept for KeptPod {
             owner: None,
             wants: None,
             unscheduled: None,
+            storage: Part::Unknown(Box::new(why.clone())),
             network: network::without_enis(&self.pod.network, &why),
             ..Pod::clone(&self.pod)
         };
@@ -291,6 +375,14 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let resources = pod_resources(&spec, &status).into();
+    let storage = match pod_storage(&spec) {
+        // The list of volumes that are kept may lack one with a limit.
+        Ok(_) if spec.volumes.as_ref().is_some_and(|volumes| volumes.left_out > 0) => Err(Unknown::new(
+            Cause::TooLarge,
+            format!("limits of a pod with more than {MAX_VOLUMES} volumes are not kept"),
+        )),
+        read => read,
+    };
     let network = network::pod_network(&metadata, &spec, &status);
     let owner = metadata.controller();
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
@@ -338,6 +430,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
+        storage: storage.into(),
         network,
     };
     Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
