@@ -6,9 +6,9 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
-use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, SourceSet, Unknown};
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{View, sources};
+use crate::facts::{Cause, EvictionSignal as Signal, Part, Pod, PodCgroups, PodResources, Pods, Unknown};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe};
+use crate::view::sources;
 use crate::wording::{bytes, count};
 
 /// What the kubelet ranks pods by.
@@ -105,15 +105,12 @@ pub struct Victims<'v> {
     cgroups: Known<'v, PodCgroups>,
 }
 
-impl Input for Victims<'_> {
+impl Compound for Victims<'_> {
     type Of<'v> = Victims<'v>;
-    const NEEDS: SourceSet = Sources::NEEDS;
-    const PARTS: SourceSet = Sources::PARTS;
-    const CONTEXT: SourceSet = Sources::CONTEXT;
+    type Read = Sources;
 
-    fn extract(view: &View) -> Result<Victims<'_>, &Unknown> {
-        let (pods, cgroups) = Sources::extract(view)?;
-        Ok(Victims { pods, cgroups })
+    fn of<'v>((pods, cgroups): <Sources as Input>::Of<'v>) -> Victims<'v> {
+        Victims { pods, cgroups }
     }
 }
 
@@ -121,14 +118,12 @@ impl Input for Victims<'_> {
 #[derive(Clone, Copy)]
 pub struct NamedVictims<'v>(Victims<'v>);
 
-impl Input for NamedVictims<'_> {
+impl Compound for NamedVictims<'_> {
     type Of<'v> = NamedVictims<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = Sources::PARTS;
+    type Read = Cites<Victims<'static>>;
 
-    fn extract(view: &View) -> Result<NamedVictims<'_>, &Unknown> {
-        Ok(NamedVictims(Victims::extract(view)?))
+    fn of<'v>(victims: <Self::Read as Input>::Of<'v>) -> NamedVictims<'v> {
+        NamedVictims(victims)
     }
 }
 
@@ -189,9 +184,8 @@ impl Victims<'_> {
 }
 
 /// The names of the next victims by each ranking, or why they are not known: for a report.
-#[derive(Debug)]
 pub struct NextVictims<'v> {
-    view: &'v View,
+    victims: Result<Victims<'v>, &'v Unknown>,
     most: usize,
     by_ranking: BTreeMap<Ranking, Result<Vec<String>, Unknown>>,
 }
@@ -199,8 +193,8 @@ pub struct NextVictims<'v> {
 impl<'v> NextVictims<'v> {
     /// At most so many; nothing is ranked before it is asked for.
     #[must_use]
-    pub fn of(view: &'v View, most: usize) -> Self {
-        Self { view, most, by_ranking: BTreeMap::new() }
+    pub fn of(victims: Result<Victims<'v>, &'v Unknown>, most: usize) -> Self {
+        Self { victims, most, by_ranking: BTreeMap::new() }
     }
 
     /// Those of a signal, first the one that goes first. Signals that rank alike are ranked once.
@@ -209,7 +203,7 @@ impl<'v> NextVictims<'v> {
     /// Why the order is not known.
     pub fn first(&mut self, signal: Signal) -> Result<Vec<String>, Unknown> {
         let named = self.by_ranking.entry(Ranking::of(signal)).or_insert_with(|| {
-            let order = Victims::extract(self.view)?.of(signal)?;
+            let order = self.victims.map_err(Clone::clone)?.of(signal)?;
             Ok(order.into_iter().take(self.most).map(|pod| pod.name).collect())
         });
         named.clone()
