@@ -47,6 +47,16 @@ impl Profile {
         }
     }
 
+    /// Whether a source should be readable in this profile. What it does not show, or only in part, says nothing by not being read.
+    #[must_use]
+    pub fn expects(self, source: Source) -> bool {
+        match visibility(self, source) {
+            Visibility::Full | Visibility::Without(..) => true,
+            Visibility::Partial(..) => self.shows(source),
+            Visibility::Hidden => false,
+        }
+    }
+
     /// The component of `daemonset/` that shows a source, where the base does not.
     #[must_use]
     pub fn component_for(source: Source) -> Option<&'static str> {
@@ -89,7 +99,8 @@ pub enum Visibility {
     Hidden,
 }
 
-/// What a profile shows of a source.
+/// What a profile shows of a source. What it shows in part, and for whom that matters, is by hand: it is about files in a source, which
+/// no list has.
 #[must_use]
 pub fn visibility(profile: Profile, source: Source) -> Visibility {
     match (profile.shows(source), source) {

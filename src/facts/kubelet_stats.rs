@@ -48,3 +48,5 @@ pub struct PodStats {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, u64>,
 }
+
+super::partial::entries_read_whole!(PodStats);
