@@ -36,8 +36,9 @@ use crate::collect::host::root::Root;
 use crate::collect::host::unrestricted_thread::UnrestrictedThread;
 use crate::collect::{Host, HostReader, HostSettings};
 use crate::config::Config;
-use crate::engine::{Engine, Step};
-use crate::facts::{Lookup, NodeTime, Observation, Provider, Source};
+use crate::engine::input::{Maybe, reads_of};
+use crate::engine::{Engine, Step, sources};
+use crate::facts::{Lookup, NodeTime, Observation, Provider, Source, SourceSet};
 use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::report::history::History;
@@ -57,6 +58,12 @@ use serve::{Scope, Served, Server};
 use state::StateDir;
 use stop::Stop;
 use watchdog::Watchdog;
+
+/// What is asked before anything is remedied: whether that is paused.
+type BeforeRemedies = Maybe<sources::AgentConfigMap>;
+
+/// What the agent itself reads, beside its detectors.
+pub const READS: SourceSet = reads_of::<(ec2::Reads, BeforeRemedies)>();
 
 /// Wakes that follow one another closer than this are one.
 const WAKE_DEBOUNCE: Duration = Duration::from_secs(1);
@@ -312,7 +319,7 @@ impl Agent {
             Observation::Mounts(reading) => reading.known().ok(),
             _ => None,
         });
-        let before = self.engine.view().mounts.known().ok();
+        let before = self.engine.view().known::<sources::Mounts>().ok();
         now.zip(before).is_some_and(|(now, before)| now.has_same_devices(before.value))
     }
 

@@ -14,6 +14,7 @@ pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 use crate::facts::{EvictionSignal, NodeTime, SourceSet, Unknown};
 use crate::finding::{Headroom, Kind, KindEvaluation, for_each_kind};
 use crate::setting::Group;
+use crate::view::input::Input;
 use crate::view::{KnownType, View};
 use volumes::state::Volumes;
 
@@ -57,6 +58,8 @@ pub struct Detector {
     pub needs: SourceSet,
     /// These decide of some objects, and the detector itself says which of them it could not evaluate.
     pub decides: SourceSet,
+    /// Of several that answer the same, those that may be missing: where one does not answer, another decides.
+    pub alternatives: SourceSet,
     /// These it can do without: they only add evidence.
     pub uses: SourceSet,
     /// One evaluation for each of its kinds.
@@ -71,6 +74,9 @@ pub enum Evaluate {
     /// By these, and by how each EBS volume stands: worked out once for all that ask. None is known where the Node is not.
     OfVolumes(fn(&View, &Settings, &Volumes<'_>) -> Vec<KindEvaluation>),
 }
+
+/// The volumes of one pass, found by the first detector that asks.
+type FoundOnce<'v> = OnceCell<Result<Volumes<'v>, &'v Unknown>>;
 
 macro_rules! declare {
     ($($area:ident::$module:ident $(($settings:ident))? => $($kind:ident),+;)*) => {
@@ -111,10 +117,13 @@ impl Detector {
     }
 
     /// Evaluates, or says for each kind why not.
-    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &OnceCell<Volumes<'a>>) -> Vec<KindEvaluation> {
+    fn run<'a>(&self, view: &'a View, settings: &'a Settings, volumes: &FoundOnce<'a>) -> Vec<KindEvaluation> {
         match self.evaluate {
             Evaluate::Typed(run) => run(view, settings),
-            Evaluate::OfVolumes(run) => run(view, settings, volumes.get_or_init(|| Volumes::of(view, &settings.ebs))),
+            Evaluate::OfVolumes(run) => match volumes.get_or_init(|| evaluation::volumes(view, settings)) {
+                Ok(volumes) => run(view, settings, volumes),
+                Err(why) => self.kinds.iter().map(|kind| KindEvaluation::nothing(*kind, why)).collect(),
+            },
         }
     }
 
@@ -127,6 +136,12 @@ impl Detector {
     /// Every source that can change its mind.
     #[must_use]
     pub fn reads(&self) -> SourceSet {
+        self.decides_by().with(self.alternatives).with(self.uses)
+    }
+
+    /// What is read early where a suspicion could be confirmed: not what another source answers as well.
+    #[must_use]
+    pub fn awaits(&self) -> SourceSet {
         self.decides_by().with(self.uses)
     }
 }
@@ -141,6 +156,12 @@ pub fn of_kind(kind: Kind) -> Option<&'static Detector> {
 #[must_use]
 pub fn reads(kind: Kind) -> SourceSet {
     of_kind(kind).map(Detector::reads).unwrap_or_default()
+}
+
+/// What is read early for a decision on a kind.
+#[must_use]
+pub fn awaits(kind: Kind) -> SourceSet {
+    of_kind(kind).map(Detector::awaits).unwrap_or_default()
 }
 
 /// For how long a kind is raised after something that is over in a moment, and after what.
@@ -159,23 +180,27 @@ pub fn raised_for(kind: Kind, settings: &Settings) -> Option<(&'static str, Dura
 /// How far each eviction signal is from its threshold, or why that is not known.
 #[must_use]
 pub fn headroom(view: &View) -> Vec<Result<Headroom, (EvictionSignal, Unknown)>> {
-    kubelet::signals::headroom(view)
+    kubelet::signals::headroom(kubelet::signals::Signals::extract(view))
 }
 
 /// What is available of each eviction signal that is known, and when that was read.
 #[must_use]
 pub fn samples(view: &View) -> Vec<(EvictionSignal, NodeTime, u64)> {
-    kubelet::signals::samples(view)
+    kubelet::signals::samples(kubelet::signals::Signals::extract(view))
+}
+
+/// The pods that the kubelet evicts next, at most so many of them by each of its rankings.
+#[must_use]
+pub fn next_victims(view: &View, most: usize) -> kubelet::victims::NextVictims<'_> {
+    kubelet::victims::NextVictims::of(kubelet::victims::Victims::extract(view), most)
 }
 
 /// The types of volumes that these answers have just given, by device.
 #[must_use]
 pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, KnownType)> {
-    if fresh.meets(volumes::ebs_type::TYPE_SOURCES) {
-        volumes::ebs_type::known_types(view, settings)
-    } else {
-        Vec::new()
-    }
+    let found =
+        if fresh.meets(volumes::ebs_type::TYPE_SOURCES) { volumes::ebs_type::Found::extract(view).ok() } else { None };
+    found.map(|found| volumes::ebs_type::known_types(found, settings)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -192,17 +217,12 @@ mod tests {
         assert_eq!(kinds.len(), Kind::ALL.len(), "a kind has no detector");
     }
 
-    /// What no detector reads: the agent itself does, to report and to pace itself; detectors of volumes and interfaces ask
-    /// for the rest, by name and only when they suspect something.
-    const READ_ELSEWHERE: SourceSet =
-        SourceSet::of(&[Source::AgentConfigMap, Source::AgentDaemonSet, Source::Ec2Volumes]);
-
     /// Design: no source that nothing reads.
     #[test]
     fn each_source_has_a_reader() {
         let read = DETECTORS.iter().fold(SourceSet::NONE, |set, d| set.with(d.reads()));
-        let unread: SourceSet = crate::facts::Source::ALL.iter().copied().collect::<SourceSet>().without(read);
-        let unread = unread.without(READ_ELSEWHERE);
-        assert!(unread.is_empty(), "no detector reads {unread:?}");
+        let all: SourceSet = Source::ALL.iter().copied().collect();
+        let unread = all.without(read).without(crate::agent::READS);
+        assert!(unread.is_empty(), "neither a detector nor the agent itself reads {unread:?}");
     }
 }

@@ -9,6 +9,7 @@ use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
 use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
 use crate::view::{AttachedOnce, RecentPods, Trends, View};
+pub use crate::view::{input, sources};
 
 /// The detectors, what they see, and what became of their findings.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ impl Engine {
         let attached_once = AttachedOnce::with(std::mem::take(&mut memory.attached));
         Self {
             settings,
-            view: View { recent_pods, attached_once, ..View::new(now) },
+            view: View::remembering(now, recent_pods, attached_once),
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
@@ -61,7 +62,7 @@ impl Engine {
     /// Cycles come at this interval: what is read with them is too old after four of them.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
-        self.view.interval = interval;
+        self.view.set_interval(interval);
         self
     }
 
@@ -111,8 +112,7 @@ impl Engine {
 
     fn next_decision(&self) -> Option<(Duration, SourceSet)> {
         let (kind, wait) = self.ledger.pending().min_by_key(|(_, wait)| *wait)?;
-        let needs = detect::DETECTORS.iter().find(|d| d.kinds.contains(&kind)).map(|d| d.reads());
-        Some((wait, needs.unwrap_or_default()))
+        Some((wait, detect::awaits(kind)))
     }
 
     /// How long until a second sample confirms what is suspected, and what must be read for it; none where no suspicion is
@@ -120,13 +120,13 @@ impl Engine {
     #[must_use]
     pub fn second_sample(&self, within: Duration) -> Option<(Duration, SourceSet)> {
         let suspected = self.ledger.entries().filter(|entry| entry.confirmed.is_none()).map(|entry| entry.finding.kind);
-        let soon = suspected.map(|kind| (catalogue::row(kind).confirm_after(), detect::reads(kind)));
+        let soon = suspected.map(|kind| (catalogue::row(kind).confirm_after(), detect::awaits(kind)));
         let soon = soon.filter(|(wait, _)| *wait <= within);
         soon.reduce(|(wait, reads), (other, more)| (wait.max(other), reads.with(more)))
     }
 
     fn became_unknown(&self, source: Source) -> bool {
-        self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now))
+        self.view.unknown(source).is_some_and(|unknown| unknown.since == Some(self.view.now()))
     }
 
     fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
@@ -134,40 +134,41 @@ impl Engine {
         self.lookups.insert(evaluation.kind, evaluation.urgency.clone());
         let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
         let view = &self.view;
-        let namespace = |object: &Object| {
-            let uid = object.pod.as_ref()?;
-            let pod = view.pods.known().ok().and_then(|pods| pods.value.get(uid)).map(|pod| pod.namespace.clone());
-            pod.or_else(|| view.recent_pods.name(uid).map(|(namespace, _)| namespace.to_owned()))
-        };
+        let namespace = |object: &Object| view.namespace_of(object.pod.as_ref()?);
         self.ledger.update(at, evaluation, longest_gap, &namespace)
     }
 
     fn follow_trends(&mut self) {
         for (signal, at, available) in detect::samples(&self.view) {
-            self.view.trends.push(signal, at, available);
+            self.view.follow_signal(signal, at, available);
         }
     }
 
     fn follow_volumes(&mut self, fresh: SourceSet) {
-        let View { io, block, .. } = &mut self.view;
-        if let Ok(seen) = block.known() {
-            io.follow(seen.value, seen.at);
-        }
+        self.view.follow_io();
         for (device, known) in detect::known_types(&self.view, &self.settings, fresh) {
-            self.view.io.learn(&device, known);
+            self.view.learn_type(&device, known);
         }
     }
 
     /// The moment of the last step.
     #[must_use]
     pub fn now(&self) -> NodeTime {
-        self.view.now
+        self.view.now()
     }
 
     /// What the detectors see.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// What the agent itself reads of the view, by the same types.
+    ///
+    /// # Errors
+    /// Why what is required is not known.
+    pub fn read<I: input::Input>(&self) -> Result<I::Of<'_>, &Unknown> {
+        I::extract(&self.view)
     }
 
     /// How far each eviction signal is from its threshold, or why that is not known.
@@ -179,7 +180,7 @@ impl Engine {
     /// What each eviction signal did lately.
     #[must_use]
     pub fn trends(&self) -> &Trends {
-        &self.view.trends
+        self.view.trends()
     }
 
     /// Findings that are suspected, confirmed or unverified.
@@ -208,6 +209,6 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> LedgerState {
         let view = &self.view;
-        LedgerState { pods: view.recent_pods.pods(), attached: view.attached_once.names(), ..self.ledger.memory() }
+        LedgerState { pods: view.recent_pods().pods(), attached: view.attached_once().names(), ..self.ledger.memory() }
     }
 }

@@ -8,6 +8,7 @@ mod kill_history;
 mod kubelet;
 mod log_history;
 mod raw_handles;
+pub mod reads;
 mod storage_series;
 mod trends;
 
@@ -15,8 +16,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::facts::{
-    Cause, ConfigOrigin, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial, PidCounts, Pod,
-    PodUid, Pods, Provider, Reading, Source, SourceSet, Unknown, for_each_source,
+    Cause, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Partial, Pod, PodUid, Pods,
+    Provider, Reading, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
@@ -27,6 +28,8 @@ pub use log_history::{Counted, LogHistory, MountsSince};
 pub use raw_handles::RawHandles;
 pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
+
+use input::SourceType;
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -124,6 +127,7 @@ impl<T> Fact<T> {
     /// # Errors
     /// Why there is none.
     pub fn known(&self) -> Result<Seen<'_, T>, &Unknown> {
+        reads::note(self.source);
         match &self.now {
             Reading::Known { value, at } => Ok(Seen { source: self.source, value, at: *at }),
             Reading::Unknown(unknown) => Err(unknown),
@@ -132,6 +136,7 @@ impl<T> Fact<T> {
 
     /// The value that was heard last, however old it is: for what does not change by itself.
     pub fn last(&self) -> Option<&T> {
+        reads::note(self.source);
         let before = self.before.as_ref().map(|(value, _)| value);
         self.now.known().ok().or(before)
     }
@@ -230,34 +235,35 @@ fn period(source: Source, interval: Duration) -> Duration {
 
 macro_rules! view {
     ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
-        /// Every source's last word, and the one before.
+        /// Every source's last word, and the one before. What reads it names a source by its type: a detector has no other way to it
+        /// than its inputs.
         #[derive(Clone, Debug)]
         pub struct View {
             /// The moment that is evaluated.
-            pub now: NodeTime,
+            now: NodeTime,
             /// Time between two cycles.
-            pub interval: Duration,
+            interval: Duration,
             /// What each eviction signal did lately.
-            pub trends: Trends,
+            trends: Trends,
             /// Pods with claims that are or were on this node.
-            pub recent_pods: RecentPods,
+            recent_pods: RecentPods,
             /// Volumes that Kubernetes had attached here.
-            pub attached_once: AttachedOnce,
+            attached_once: AttachedOnce,
             /// Handles of the PersistentVolumes that are shown here as device nodes.
-            pub raw_handles: RawHandles,
+            raw_handles: RawHandles,
             /// What each EBS volume was asked for lately, and of which type it is.
-            pub io: IoSeries,
+            io: IoSeries,
             /// When records of the kernel's log came, and what else was so then.
-            pub log_history: LogHistory,
+            log_history: LogHistory,
             /// The kubelet's configuration by its own answer, where that counts.
-            pub(crate) effective: Option<kubelet::Effective>,
+            effective: Option<kubelet::Effective>,
             /// By how much the counters of kills grew lately.
-            pub kill_history: KillHistory,
+            kill_history: KillHistory,
             /// Which branch ENIs pods had lately.
-            pub branch_history: BranchHistory,
+            branch_history: BranchHistory,
             /// What pods with a limit had on the node's own disk lately.
-            pub storage_series: StorageSeries,
-            $(#[doc = $place] pub $field: Fact<$type>,)*
+            storage_series: StorageSeries,
+            $(#[doc = $place] $field: Fact<$type>,)*
         }
 
         impl View {
@@ -339,6 +345,16 @@ macro_rules! view {
             #[must_use]
             pub fn incomplete_list(&self, source: Source) -> Option<&Unknown> {
                 match source { $(Source::$variant => Partial::incomplete(self.$field.known().ok()?.value),)* }
+            }
+
+            /// What of a source could not be read, whether or not its list is whole.
+            #[must_use]
+            pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
+                // Where the kubelet's own answer counts nothing rests on its files.
+                if source == Source::KubeletConfig && self.effective.is_some() {
+                    return None;
+                }
+                match source { $(Source::$variant => Partial::unread(self.$field.known().ok()?.value),)* }
             }
 
             /// When a source was last read with success, if its word still stands.
@@ -456,6 +472,80 @@ impl RecentPods {
 }
 
 impl View {
+    /// The same, of an agent that remembers what an agent before it saw.
+    #[must_use]
+    pub fn remembering(now: NodeTime, recent_pods: RecentPods, attached_once: AttachedOnce) -> Self {
+        Self { recent_pods, attached_once, ..Self::new(now) }
+    }
+
+    /// Cycles come at this interval.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    /// The moment that is evaluated.
+    #[must_use]
+    pub fn now(&self) -> NodeTime {
+        self.now
+    }
+
+    /// A source, with its last value before this one.
+    #[must_use]
+    pub fn fact<S: SourceType>(&self) -> &Fact<S::Value> {
+        S::fact(self)
+    }
+
+    /// The value of a source now.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn known<S: SourceType>(&self) -> Result<Seen<'_, S::Value>, &Unknown> {
+        S::fact(self).known()
+    }
+
+    /// The namespace of a pod that is or was on this node.
+    #[must_use]
+    pub fn namespace_of(&self, uid: &PodUid) -> Option<String> {
+        let pod = self.pod(uid).map(|pod| pod.namespace.clone());
+        pod.or_else(|| self.recent_pods.name(uid).map(|(namespace, _)| namespace.to_owned()))
+    }
+
+    /// Pods that are to be remembered over a restart.
+    #[must_use]
+    pub fn recent_pods(&self) -> &RecentPods {
+        &self.recent_pods
+    }
+
+    /// Volumes that are to be remembered over a restart.
+    #[must_use]
+    pub fn attached_once(&self) -> &AttachedOnce {
+        &self.attached_once
+    }
+
+    /// What each eviction signal did lately.
+    #[must_use]
+    pub fn trends(&self) -> &Trends {
+        &self.trends
+    }
+
+    /// What is available of an eviction signal, and when that was read.
+    pub fn follow_signal(&mut self, signal: EvictionSignal, at: NodeTime, available: u64) {
+        self.trends.push(signal, at, available);
+    }
+
+    /// What each EBS volume is asked for now.
+    pub fn follow_io(&mut self) {
+        let Self { io, block, .. } = self;
+        if let Ok(seen) = block.known() {
+            io.follow(seen.value, seen.at);
+        }
+    }
+
+    /// The type of the volume on a device, once it is known.
+    pub fn learn_type(&mut self, device: &str, known: KnownType) {
+        self.io.learn(device, known);
+    }
+
     /// How long after an evaluation by these sources the next one still covers the time between: the same number of missed
     /// reads that makes a source too old.
     #[must_use]
@@ -469,39 +559,6 @@ impl View {
     #[must_use]
     pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
         self.pods.known().ok()?.value.get(uid).map(AsRef::as_ref)
-    }
-
-    /// What of a source could not be read, whether or not its list is whole.
-    #[must_use]
-    pub fn incomplete(&self, source: Source) -> Option<&Unknown> {
-        let unread = || match source {
-            Source::BlockDevices => self.block.known().ok()?.value.values().find_map(|device| device.io.unread()),
-            Source::Filesystems => self.filesystems.known().ok()?.value.values().find_map(|one| one.errors.unread()),
-            Source::KubeletDirs => self.kubelet_dirs.known().ok()?.value.unread.as_ref(),
-            Source::Cgroups => self.cgroups.known().ok()?.value.unread(),
-            Source::PodCgroups => self.pod_cgroups.known().ok()?.value.values().find_map(|pod| pod.unread()),
-            Source::ServiceCgroups => self.service_cgroups.known().ok()?.value.values().find_map(PidCounts::unread),
-            Source::Pressure => {
-                let pressure = self.pressure.known().ok()?.value;
-                [&pressure.cpu, &pressure.memory, &pressure.io].into_iter().find_map(Part::unread)
-            }
-            Source::Limits => self.limits.known().ok()?.value.unread(),
-            Source::Conntrack => self.conntrack.known().ok()?.value.unread.as_ref(),
-            Source::Neighbors => {
-                let tables = self.neighbors.known().ok()?.value;
-                tables.arp.unread().or(tables.ndp.unread())
-            }
-            // Of no kubelet there is no file that should be readable.
-            Source::KubeletConfig => {
-                let config = self.kubelet_config.known().ok()?.value;
-                let expected = config.origin != ConfigOrigin::NoKubelet;
-                // Where its own answer counts nothing rests on the files.
-                let files_count = expected && self.effective.is_none();
-                config.hard.why_assumed().or(config.soft.why_assumed()).filter(|_| files_count)
-            }
-            _ => None,
-        };
-        self.incomplete_list(source).or_else(unread)
     }
 }
 

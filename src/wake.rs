@@ -58,18 +58,11 @@ impl Wake {
     /// What must be read to see what changed. A detector that compares two sources needs both fresh.
     #[must_use]
     pub fn sources(self) -> SourceSet {
-        const VOLUMES: SourceSet =
-            SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]);
         match self {
-            Self::Mounts | Self::Devices => VOLUMES,
+            Self::Mounts | Self::Devices => SourceSet::VOLUMES,
+            // What the kernel's notices are about they do not say: these two are by hand.
             Self::Pressure => SourceSet::of(&[Source::MemInfo, Source::Pressure, Source::Cgroups, Source::VmStat]),
-            Self::Cgroups => SourceSet::of(&[
-                Source::Cgroups,
-                Source::PodCgroups,
-                Source::VmStat,
-                Source::KernelLog,
-                Source::MemInfo,
-            ]),
+            Self::Cgroups => SourceSet::KILLS.with(SourceSet::one(Source::PodCgroups)),
         }
     }
 }

@@ -157,6 +157,26 @@ fn detectors_do_no_io_and_ask_no_clock() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What hands the view to the detectors: it takes their inputs from it, by their types.
+const HAND_THE_VIEW_ON: [&str; 2] = ["detect.rs", "detect/evaluation.rs"];
+
+/// A detector has no way to a source but its inputs: these say which sources decide, and when it runs again.
+#[test]
+fn no_detector_names_the_view() {
+    let files: Vec<_> = sources(&root()).into_iter().filter(|path| module_of(path) == "detect").collect();
+    let is_handed = |path: &PathBuf| HAND_THE_VIEW_ON.iter().any(|of| root().join(of) == *path);
+    let (handed, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_handed);
+    assert_eq!(handed.len(), HAND_THE_VIEW_ON.len());
+    assert!(handed.iter().all(|path| names(&code(path), "View")), "{handed:?}");
+    let wrong: Vec<_> = others.iter().filter(|path| names(&code(path), "View")).collect();
+    assert!(wrong.is_empty(), "these reach around their inputs: {wrong:#?}");
+}
+
+/// Whether a name stands in a text by itself.
+fn names(code: &str, name: &str) -> bool {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
 /// Whether a module comes back to itself by what it uses.
 fn is_in_a_circle(uses: &BTreeMap<String, BTreeSet<String>>, module: &str) -> bool {
     let (mut seen, mut open) = (BTreeSet::new(), vec![module]);

@@ -253,13 +253,15 @@ fn the_table_of_kinds_and_profiles_is_derived() {
 
 /// What this profile does not show of what the kind's detector reads.
 fn not_shown(kind: Kind, profile: Profile) -> Vec<String> {
-    let less = of_kind(kind).unwrap().reads().iter().filter_map(|source| match visibility(profile, source) {
-        Visibility::Partial(what, kinds) | Visibility::Without(what, kinds) if kinds.contains(&kind) => {
-            Some(what.to_owned())
-        }
-        Visibility::Hidden => Some(format!("source `{source}` is not read")),
-        Visibility::Full | Visibility::Partial(..) | Visibility::Without(..) => None,
-    });
+    let detector = of_kind(kind).unwrap();
+    let less =
+        detector.reads().without(detector.alternatives).iter().filter_map(|source| match visibility(profile, source) {
+            Visibility::Partial(what, kinds) | Visibility::Without(what, kinds) if kinds.contains(&kind) => {
+                Some(what.to_owned())
+            }
+            Visibility::Hidden => Some(format!("source `{source}` is not read")),
+            Visibility::Full | Visibility::Partial(..) | Visibility::Without(..) => None,
+        });
     less.collect()
 }
 
@@ -339,6 +341,7 @@ fn page(kind: Kind) -> String {
         let needed = match () {
             () if detector.needs.has(source) => "yes: without it the kind is not evaluated",
             () if detector.decides_by().has(source) => "for some objects: without it these are not evaluated",
+            () if detector.alternatives.has(source) => "no: another source answers the same",
             () => "no: it only adds evidence",
         };
         writeln!(text, "| `{source}` | {} | {needed} |", source.place()).unwrap();

@@ -10,7 +10,8 @@ use crate::collect::Ec2;
 use crate::collect::clock::Clock;
 use crate::collect::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::input::{Input, Maybe};
+use crate::engine::{Engine, sources};
 use crate::facts::{Cause, Ec2Place, Lookup, Observation, Source, Unknown};
 use crate::report::metrics::Ec2Figures;
 use crate::report::note::{self, Note};
@@ -45,7 +46,9 @@ impl Ec2Connection {
                 let askers = engine.askers();
                 let urgency = |lookup: &Lookup| askers.get(lookup).map_or(0, |asker| asker.severity as u8);
                 let lookups = lookups.into_iter().map(|lookup| (urgency(&lookup), lookup));
-                ec2.look_up_by_urgency(lookups.map(|(urgency, lookup)| (lookup, urgency)).collect(), about(engine));
+                if let Ok(read) = engine.read::<Reads>() {
+                    ec2.look_up_by_urgency(lookups.map(|(urgency, lookup)| (lookup, urgency)).collect(), about(read));
+                }
             }
             None => self.unreported.extend(lookups.iter().map(Lookup::source)),
         }
@@ -115,17 +118,19 @@ impl Ec2Connection {
     }
 }
 
+/// What says which instance this is to EC2, and how many agents share the account's budget.
+pub type Reads = (Maybe<sources::Node>, Maybe<sources::ImdsInstance>, Maybe<sources::AgentDaemonSet>);
+
 /// Which instance this is to EC2: the Node has it, else IMDS.
-fn about(engine: &Engine) -> About {
-    let view = engine.view();
-    let by_node = view.node.known().map_err(Clone::clone).and_then(|node| {
+fn about((node, imds, agents): <Reads as Input>::Of<'_>) -> About {
+    let by_node = node.seen().map_err(Clone::clone).and_then(|node| {
         let id = node.provider_id.as_deref().unwrap_or_default();
         let why = || format!("EC2 is not asked: the Node's providerID {id:?} names no instance (aws:///ZONE/i-…)");
         Ec2Place::of_provider_id(id).ok_or_else(|| Unknown::new(Cause::Unsupported, why()))
     });
     let place = by_node.or_else(|why| {
-        let imds = view.imds_instance.known().map_err(|_| why.clone())?;
+        let imds = imds.seen().map_err(|_| why.clone())?;
         Ec2Place::of_provider_id(&format!("aws:///{}/{}", imds.zone, imds.id)).ok_or(why)
     });
-    About { place, agents: view.agents.known().ok().map(|agents| agents.desired) }
+    About { place, agents: agents.seen().ok().map(|agents| agents.desired) }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, sources};
 use crate::facts::{Node, NodeTime};
 use crate::finding::Finding;
 use crate::kube_api::{Api, ApiError, Patch};
@@ -93,7 +93,8 @@ impl StatusPublisher {
     /// Sends what is due after a cycle.
     pub fn publish(&mut self, engine: &Engine, report: &Report, now: NodeTime) {
         self.hear(now);
-        let node = engine.view().node.known().ok().map(|seen| seen.value).filter(|node| self.is_ours(node, now));
+        let node =
+            engine.view().known::<sources::Node>().ok().map(|seen| seen.value).filter(|node| self.is_ours(node, now));
         let who = Regarding {
             node: self.node.clone(),
             node_uid: node.map(|node| node.uid.clone()),

@@ -26,11 +26,8 @@ const FIRST_TRIES: u32 = 2;
 /// Lookups for the pods of one namespace that may be open at a time.
 const MAX_PER_NAMESPACE: usize = 10;
 
-/// Sources that detectors compare with one another: half of them newer than the others would show what is not so.
-const TOGETHER: [SourceSet; 2] = [
-    SourceSet::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]),
-    SourceSet::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]),
-];
+/// Sources that detectors compare with one another.
+const TOGETHER: [SourceSet; 2] = [SourceSet::VOLUMES, SourceSet::KILLS];
 
 /// What is read by itself at first where only the kernel's notice of a changed mount table asks for it: most of what is mounted on
 /// a node is of pods, and no block device carries it.
@@ -145,8 +142,8 @@ impl Schedule {
     pub fn take_due_first(&mut self, now: NodeTime) -> Due {
         let set = self.due_together(now);
         let asked = self.due_at(now);
-        let [volumes, _] = TOGETHER;
-        let beside = if asked.common(volumes) == MOUNTS { volumes.without(MOUNTS) } else { SourceSet::NONE };
+        let alone = asked.common(SourceSet::VOLUMES) == MOUNTS;
+        let beside = if alone { SourceSet::VOLUMES.without(MOUNTS) } else { SourceSet::NONE };
         let first = set.without(beside);
         self.was_read(first, now);
         Due { first, beside }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::collect::clock::boots_alike;
-use crate::engine::Engine;
+use crate::engine::{Engine, sources};
 use crate::facts::{
     BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Observation, Reading, Source, Unknown,
 };
@@ -167,8 +167,12 @@ impl StateDir {
         }
         if let Some(this) = self.this_boot(now) {
             this.last_seen = now.wall;
-            this.taint =
-                engine.view().boot.known().ok().and_then(|boot| boot.taint.seen().ok()?.copied()).unwrap_or(this.taint);
+            this.taint = engine
+                .view()
+                .known::<sources::Boot>()
+                .ok()
+                .and_then(|boot| boot.taint.seen().ok()?.copied())
+                .unwrap_or(this.taint);
         }
         self.kept.findings = findings;
         self.write(now);

@@ -47,6 +47,16 @@ impl Profile {
         }
     }
 
+    /// Whether a source should be readable in this profile. What it does not show, or only in part, says nothing by not being read.
+    #[must_use]
+    pub fn expects(self, source: Source) -> bool {
+        match visibility(self, source) {
+            Visibility::Full | Visibility::Without(..) => true,
+            Visibility::Partial(..) => self.shows(source),
+            Visibility::Hidden => false,
+        }
+    }
+
     /// The component of `daemonset/` that shows a source, where the base does not.
     #[must_use]
     pub fn component_for(source: Source) -> Option<&'static str> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::volumes::state::Volumes;
+use super::volumes::state::attachment::{State, alternatives_of, parts_of};
+use super::volumes::state::{Parts, Volumes};
 use super::{Detector, Evaluate, Settings};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
 use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Severity};
-use crate::view::Seen;
-use crate::view::View;
-use crate::view::input::Input;
+use crate::view::input::{Input, reads_of};
+use crate::view::{Seen, View, reads};
 
 /// A pure function from inputs to decisions. Its inputs are its type.
 pub trait Detect {
@@ -25,10 +25,12 @@ pub trait Detect {
 pub trait DetectVolumes {
     /// The kinds that it decides.
     const KINDS: &'static [Kind];
+    /// The states that it decides by. Which sources these rest on the table of states says.
+    const STATES: &'static [State] = &[];
     /// What it reads itself.
     type In: Input;
-    /// The sources of the facts that its states rest on. A test holds that none is left out.
-    type By: Input;
+    /// What else it asks of volumes ([`super::volumes::state::parts`]), and the sources without which it evaluates nothing.
+    type Asks: Input;
 
     /// Decides.
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation);
@@ -214,36 +216,56 @@ impl Detector {
             kinds: D::KINDS,
             needs: <D::In as Input>::NEEDS,
             decides: <D::In as Input>::PARTS,
+            alternatives: <D::In as Input>::ALTERNATIVES,
             uses: <D::In as Input>::CONTEXT,
             evaluate: Evaluate::Typed(run::<D>),
         }
+        .each_once()
     }
-}
 
-impl Detector {
     /// A detector of volumes by its type.
     #[must_use]
     pub const fn of_volumes<D: DetectVolumes>() -> Self {
-        let decides = <D::In as Input>::PARTS.with(<D::By as Input>::PARTS).without(<D::In as Input>::NEEDS);
-        let uses = <D::By as Input>::CONTEXT.with(<D::In as Input>::CONTEXT);
+        type Both<D> = (<D as DetectVolumes>::In, <D as DetectVolumes>::Asks);
         Self {
             kinds: D::KINDS,
-            needs: <D::In as Input>::NEEDS.with(<D::By as Input>::NEEDS),
-            decides,
-            uses: uses.without(decides).without(<D::In as Input>::NEEDS),
+            needs: <Both<D> as Input>::NEEDS,
+            decides: <Both<D> as Input>::PARTS.with(parts_of(D::STATES)),
+            alternatives: <Both<D> as Input>::ALTERNATIVES.with(alternatives_of(D::STATES)),
+            uses: <Both<D> as Input>::CONTEXT,
             evaluate: Evaluate::OfVolumes(run_with_volumes::<D>),
         }
+        .each_once()
+    }
+
+    /// A source is what it is at most.
+    const fn each_once(self) -> Self {
+        let decides = self.decides.without(self.needs);
+        let alternatives = self.alternatives.without(decides).without(self.needs);
+        let uses = self.uses.without(alternatives).without(decides).without(self.needs);
+        Self { decides, alternatives, uses, ..self }
     }
 }
 
+/// What the sources say of volumes, found once for all detectors.
+pub(super) fn volumes<'v>(view: &'v View, settings: &'v Settings) -> Result<Volumes<'v>, &'v Unknown> {
+    Parts::extract(view).map(|parts| Volumes::of(parts, &settings.ebs))
+}
+
 fn run_with_volumes<D: DetectVolumes>(view: &View, settings: &Settings, volumes: &Volumes<'_>) -> Vec<KindEvaluation> {
-    let input = D::In::extract(view).and_then(|input| D::By::extract(view).map(|_| input));
-    evaluated(D::KINDS, input, |input, out| D::evaluate(input, volumes, &Around { now: view.now, settings }, out))
+    let around = Around { now: view.now(), settings };
+    let of_states = parts_of(D::STATES).with(alternatives_of(D::STATES));
+    reads::only(reads_of::<(D::In, D::Asks)>().with(of_states), || {
+        let input = <(D::In, D::Asks)>::extract(view);
+        evaluated(D::KINDS, input, |(input, _), out| D::evaluate(input, volumes, &around, out))
+    })
 }
 
 fn run<D: Detect>(view: &View, settings: &Settings) -> Vec<KindEvaluation> {
-    let around = Around { now: view.now, settings };
-    evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out))
+    let around = Around { now: view.now(), settings };
+    reads::only(reads_of::<D::In>(), || {
+        evaluated(D::KINDS, D::In::extract(view), |input, out| D::evaluate(input, &around, out))
+    })
 }
 
 /// Without its inputs no kind is evaluated.

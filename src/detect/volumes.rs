@@ -39,12 +39,12 @@ use std::time::Duration;
 use crate::detect::Settings as All;
 use crate::facts::{
     Absent, BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod,
-    PodUid, Pods, Source, SourceSet, Unknown, VolumeId, VolumePath,
+    PodUid, Pods, Unknown, VolumeId, VolumePath,
 };
 use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{RecentPods, Seen, View, sources};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe, PodsLately};
+use crate::view::{RecentPods, Seen, sources};
 
 /// Which volumes are EBS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,22 +162,16 @@ pub(super) struct PodNames<'v> {
     recent_pods: &'v RecentPods,
 }
 
-impl Input for PodNames<'_> {
+impl Compound for PodNames<'_> {
     type Of<'v> = PodNames<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = SourceSet::one(Source::Pods);
+    type Read = Cites<(Maybe<sources::Pods>, PodsLately)>;
 
-    fn extract(view: &View) -> Result<PodNames<'_>, &Unknown> {
-        Ok(PodNames::of_view(view))
+    fn of<'v>((pods, recent_pods): <Self::Read as Input>::Of<'v>) -> PodNames<'v> {
+        PodNames { pods, recent_pods }
     }
 }
 
 impl<'v> PodNames<'v> {
-    fn of_view(view: &'v View) -> Self {
-        Self { pods: Maybe::<sources::Pods>::of(view), recent_pods: &view.recent_pods }
-    }
-
     /// The pod as the API server has it.
     fn pod(self, uid: &PodUid) -> Option<&'v Pod> {
         self.pods.seen().ok()?.value.get(uid).map(AsRef::as_ref)
@@ -201,24 +195,17 @@ pub(super) struct Names<'v> {
     pods: PodNames<'v>,
 }
 
-impl Input for Names<'_> {
+impl Compound for Names<'_> {
     type Of<'v> = Names<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = SourceSet::of(&[Source::BlockDevices, Source::Mounts, Source::Pods]);
+    type Read = (Cites<(Maybe<sources::BlockDevices>, Maybe<sources::Mounts>)>, PodNames<'static>);
 
-    fn extract(view: &View) -> Result<Names<'_>, &Unknown> {
-        Ok(Names::of(view))
+    fn of<'v>(((block, mounts), pods): <Self::Read as Input>::Of<'v>) -> Names<'v> {
+        let (block, mounts) = (block.seen().ok(), mounts.seen().ok());
+        Names { block: block.map(|seen| seen.value), mounts: mounts.map(|seen| seen.value), pods }
     }
 }
 
 impl<'v> Names<'v> {
-    fn of(view: &'v View) -> Self {
-        let block = view.block.known().ok().map(|seen| seen.value);
-        let mounts = view.mounts.known().ok().map(|seen| seen.value);
-        Self { block, mounts, pods: PodNames::of_view(view) }
-    }
-
     /// The EBS volume that a device is, by its name.
     fn volume(self, device: &str) -> Option<VolumeId> {
         let block = self.block?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Absent, DevId, Inventory, NotAbsent, Part};
+use super::{Absent, DevId, Inventory, NotAbsent, Part, Unknown};
 
 /// A name below `/sys/block` or `/sys/class/block`, such as `nvme1n1p1`. It may name another device tomorrow.
 pub type DeviceName = String;
@@ -157,6 +157,14 @@ pub struct NvmeController {
 
 /// All NVMe controllers by name (`nvme0`).
 pub type NvmeControllers = Inventory<DeviceName, NvmeController>;
+
+super::partial::entries_read_whole!(NvmeController);
+
+impl super::partial::ListEntry for BlockDevice {
+    fn unread(&self) -> Option<&Unknown> {
+        self.io.unread()
+    }
+}
 
 #[cfg(test)]
 mod tests {

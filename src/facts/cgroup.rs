@@ -387,6 +387,28 @@ fn as_uid(text: &str) -> Option<PodUid> {
     known.then(|| text.to_owned())
 }
 
+impl super::Partial for Cgroups {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        self.unread()
+    }
+}
+
+impl super::partial::ListEntry for PodCgroup {
+    fn unread(&self) -> Option<&Unknown> {
+        self.unread()
+    }
+}
+
+impl super::partial::ListEntry for PidCounts {
+    fn unread(&self) -> Option<&Unknown> {
+        self.unread()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

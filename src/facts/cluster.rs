@@ -437,6 +437,9 @@ pub struct VolumeClass {
     pub parameters: BTreeMap<String, String>,
 }
 
+super::partial::read_whole!(AgentConfigMap, AgentDaemonSet, CniNode, CsiNode, Node, VpcCniConfig);
+super::partial::entries_read_whole!(std::sync::Arc<Pod>);
+
 #[cfg(test)]
 mod tests {
     use super::*;

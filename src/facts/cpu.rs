@@ -43,3 +43,5 @@ pub struct LoadAvg {
     /// All tasks (threads) of the kernel: what the kubelet subtracts for `pid.available`.
     pub tasks: u64,
 }
+
+super::partial::read_whole!(CpuTimes, LoadAvg);

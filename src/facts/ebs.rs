@@ -170,6 +170,8 @@ impl EbsType {
     }
 }
 
+super::partial::entries_read_whole!(VolumeStatistics);
+
 #[cfg(test)]
 mod tests {
     use super::*;

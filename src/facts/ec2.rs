@@ -255,6 +255,18 @@ pub fn region_of(zone: &str) -> Option<&str> {
     zone.get(..first.checked_add(digits)?)
 }
 
+impl super::Partial for Ec2Attached {
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.volumes.incomplete()
+    }
+}
+
+impl super::Partial for VolumeSweep {
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.volumes.incomplete()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

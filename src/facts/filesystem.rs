@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DevId, DeviceName, Inventory, Part};
+use super::{DevId, DeviceName, Inventory, Part, Unknown};
 
 /// A filesystem type that shows its life in `/sys/fs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,4 +91,13 @@ pub struct DiskUsage {
     pub inodes: u64,
     /// f_ffree.
     pub inodes_free: u64,
+}
+
+super::partial::read_whole!(DiskUsage);
+super::partial::entries_read_whole!(XfsState, DiskUsage);
+
+impl super::partial::ListEntry for Filesystem {
+    fn unread(&self) -> Option<&Unknown> {
+        self.errors.unread()
+    }
 }

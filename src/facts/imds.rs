@@ -182,3 +182,5 @@ pub struct RoleCredentials {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
+
+super::partial::read_whole!(Imds, ImdsCredentials, ImdsInstance, ImdsNotices);

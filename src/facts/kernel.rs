@@ -293,3 +293,21 @@ pub struct KernelLog {
 
 /// For so long after a loss the log does not show that something did not happen.
 pub const INCOMPLETE_FOR: Duration = Duration::from_secs(900);
+
+super::partial::read_whole!(Boot, BootHistory, ClockState);
+
+impl super::Partial for Limits {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        self.unread()
+    }
+}
+
+impl super::Partial for KernelLog {
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.incomplete.as_ref()
+    }
+}

@@ -415,6 +415,30 @@ pub struct KubeletDirs {
     pub unread: Option<Unknown>,
 }
 
+super::partial::read_whole!(KubeletConfigz);
+
+impl super::Partial for KubeletConfig {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    /// Of no kubelet there is no file that should be readable.
+    fn unread(&self) -> Option<&Unknown> {
+        let assumed = self.hard.why_assumed().or(self.soft.why_assumed());
+        assumed.filter(|_| self.origin != ConfigOrigin::NoKubelet)
+    }
+}
+
+impl super::Partial for KubeletDirs {
+    fn incomplete(&self) -> Option<&Unknown> {
+        self.pods.incomplete().or(self.staging.incomplete())
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        super::Partial::incomplete(self).or(self.unread.as_ref())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Part;
+use super::{Part, Unknown};
 
 /// `/proc/meminfo`, the fields that detectors read, in bytes (the kernel's kB are KiB).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,4 +93,16 @@ pub struct Pressure {
     pub memory: Part<PressureFile>,
     /// Waiting for block I/O.
     pub io: Part<PressureFile>,
+}
+
+super::partial::read_whole!(MemInfo, VmStat);
+
+impl super::Partial for Pressure {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        [&self.cpu, &self.memory, &self.io].into_iter().find_map(Part::unread)
+    }
 }

@@ -189,6 +189,8 @@ pub const MAX_HOLDERS: usize = 20;
 /// For each device that was asked about, who holds it mounted in another namespace.
 pub type MountHolders = Inventory<DevId, Vec<MountHolder>>;
 
+super::partial::entries_read_whole!(MountEntry, Vec<MountHolder>);
+
 #[cfg(test)]
 mod tests {
     use super::*;

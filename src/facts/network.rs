@@ -81,3 +81,26 @@ pub struct PodIdentityAgent {
     /// Whether a socket listens at its address.
     pub listens: bool,
 }
+
+super::partial::read_whole!(ElasticInterfaces, PodIdentityAgent);
+super::partial::entries_read_whole!(Part<EnaAllowances>);
+
+impl super::Partial for Conntrack {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        self.unread.as_ref()
+    }
+}
+
+impl super::Partial for Neighbors {
+    fn incomplete(&self) -> Option<&Unknown> {
+        None
+    }
+
+    fn unread(&self) -> Option<&Unknown> {
+        self.arp.unread().or(self.ndp.unread())
+    }
+}

@@ -1,39 +1,31 @@
 //! Which values may be read in part.
 
-use super::{
-    AgentConfigMap, AgentDaemonSet, Answers, Boot, BootHistory, Cgroups, ClockState, CniNode, Conntrack, CpuTimes,
-    CsiNode, DiskUsage, Ec2Attached, ElasticInterfaces, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, Inventory,
-    KernelLog, KubeletConfig, KubeletConfigz, KubeletDirs, Limits, LoadAvg, MemInfo, Neighbors, Node, PodIdentityAgent,
-    Pressure, Unknown, VmStat, VolumeSweep, VpcCniConfig,
-};
+use super::{Answers, Inventory, Unknown};
 
 /// A value of a source: each type says whether a part of it can be missing, so that a new list cannot be taken for whole by default.
 pub trait Partial {
-    /// What could not be read, if anything: what is not in it may be there.
+    /// What could not be read of a list, if anything: what is not in it may be there.
     fn incomplete(&self) -> Option<&Unknown>;
+
+    /// What of it could not be read, whether or not its list is whole.
+    fn unread(&self) -> Option<&Unknown> {
+        self.incomplete()
+    }
 }
 
-impl<K: Ord, V> Partial for Inventory<K, V> {
+/// What is in a list of a source.
+pub trait ListEntry {
+    /// What of it could not be read.
+    fn unread(&self) -> Option<&Unknown>;
+}
+
+impl<K: Ord, V: ListEntry> Partial for Inventory<K, V> {
     fn incomplete(&self) -> Option<&Unknown> {
         Inventory::incomplete(self)
     }
-}
 
-impl Partial for KubeletDirs {
-    fn incomplete(&self) -> Option<&Unknown> {
-        self.pods.incomplete().or(self.staging.incomplete())
-    }
-}
-
-impl Partial for Ec2Attached {
-    fn incomplete(&self) -> Option<&Unknown> {
-        self.volumes.incomplete()
-    }
-}
-
-impl Partial for VolumeSweep {
-    fn incomplete(&self) -> Option<&Unknown> {
-        self.volumes.incomplete()
+    fn unread(&self) -> Option<&Unknown> {
+        Inventory::incomplete(self).or_else(|| self.values().find_map(ListEntry::unread))
     }
 }
 
@@ -44,48 +36,26 @@ impl<T> Partial for Answers<T> {
     }
 }
 
-impl Partial for KernelLog {
-    fn incomplete(&self) -> Option<&Unknown> {
-        self.incomplete.as_ref()
-    }
-}
-
-/// Read as a whole or not at all.
-macro_rules! whole {
+/// Values that are read as a whole or not at all.
+macro_rules! read_whole {
     ($($type:ty),* $(,)?) => {
-        $(impl Partial for $type {
-            fn incomplete(&self) -> Option<&Unknown> {
+        $(impl $crate::facts::Partial for $type {
+            fn incomplete(&self) -> Option<&$crate::facts::Unknown> {
                 None
             }
         })*
     };
 }
-whole!(
-    AgentConfigMap,
-    AgentDaemonSet,
-    Boot,
-    BootHistory,
-    Cgroups,
-    ClockState,
-    CniNode,
-    Conntrack,
-    CpuTimes,
-    CsiNode,
-    DiskUsage,
-    ElasticInterfaces,
-    Imds,
-    ImdsCredentials,
-    ImdsInstance,
-    ImdsNotices,
-    KubeletConfig,
-    KubeletConfigz,
-    Limits,
-    LoadAvg,
-    MemInfo,
-    Neighbors,
-    Node,
-    PodIdentityAgent,
-    Pressure,
-    VmStat,
-    VpcCniConfig,
-);
+pub(super) use read_whole;
+
+/// Entries of lists that are read as a whole or not at all.
+macro_rules! entries_read_whole {
+    ($($type:ty),* $(,)?) => {
+        $(impl $crate::facts::partial::ListEntry for $type {
+            fn unread(&self) -> Option<&$crate::facts::Unknown> {
+                None
+            }
+        })*
+    };
+}
+pub(super) use entries_read_whole;

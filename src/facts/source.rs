@@ -201,6 +201,13 @@ impl SourceSet {
     /// As many sources as there may be.
     pub const ROOM: usize = 64 * WORDS;
 
+    /// What detectors of volumes compare with one another, so that it is read together: half of it newer than the rest would show what is
+    /// not so. Which sources these are no list says: a new one that is compared with them belongs here.
+    pub const VOLUMES: Self =
+        Self::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]);
+    /// The same of killed processes.
+    pub const KILLS: Self = Self::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]);
+
     /// This source alone.
     #[must_use]
     pub const fn one(source: Source) -> Self {

@@ -8,11 +8,12 @@ use super::{
     KindState, LeftOut, NodeObject, Origin, Quiet, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA,
     State, text, volumes,
 };
-use crate::detect::kubelet::victims::NextVictims;
+use crate::detect;
 use crate::engine::Engine;
 use crate::facts::{BootId, Cause, ConfigOrigin, Node, PodPhase, Source, Unknown};
 use crate::finding::{Coverage, Finding, Kind};
 use crate::ledger::Entry;
+use crate::view::sources;
 use crate::wording;
 
 /// Namespaces that are named; the rest is counted together.
@@ -24,7 +25,7 @@ impl Report {
     pub fn of(engine: &Engine, origin: Origin) -> Self {
         let view = engine.view();
         let now = engine.now();
-        let boot = view.boot.known().ok();
+        let boot = view.known::<sources::Boot>().ok();
         let ages = Source::ALL.iter().filter_map(|source| {
             let age = now.since(&view.seen_at(*source)?)?;
             Some((*source, (age.as_secs_f64() * 10.0).round() / 10.0))
@@ -47,7 +48,7 @@ impl Report {
             kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
             notes: notes(engine),
             seen: seen(engine),
-            node_object: view.node.known().ok().map(|seen| NodeObject::of(seen.value)),
+            node_object: view.known::<sources::Node>().ok().map(|seen| NodeObject::of(seen.value)),
             pods: pods(engine),
             ages: ages.collect(),
         }
@@ -74,7 +75,7 @@ impl ReportedFinding {
         let view = engine.view();
         let Finding { kind, severity, object, message, evidence, advice } = entry.finding.clone();
         let confirmed = entry.confirmed.is_some();
-        let pods = view.pods.known().ok().map(|seen| seen.value);
+        let pods = view.known::<sources::Pods>().ok().map(|seen| seen.value);
         let pod = object.pod.as_ref().zip(pods).and_then(|(uid, pods)| pods.get(uid));
         Self {
             kind,
@@ -128,7 +129,7 @@ const VICTIMS_SHOWN: usize = 3;
 
 fn headroom(engine: &Engine) -> Vec<ReportedHeadroom> {
     let now = engine.now();
-    let mut victims = NextVictims::of(engine.view(), VICTIMS_SHOWN);
+    let mut victims = detect::next_victims(engine.view(), VICTIMS_SHOWN);
     let report = engine.headroom().into_iter().map(|result| {
         let (signal, figures, why) = match result {
             Ok(headroom) => (headroom.signal, Some(headroom), None),
@@ -242,7 +243,7 @@ fn notes(engine: &Engine) -> Vec<Note> {
 }
 
 fn pods(engine: &Engine) -> BTreeMap<PodPhase, u64> {
-    let Ok(pods) = engine.view().pods.known() else { return BTreeMap::new() };
+    let Ok(pods) = engine.view().known::<sources::Pods>() else { return BTreeMap::new() };
     let mut counts: BTreeMap<PodPhase, u64> = PodPhase::ALL.into_iter().map(|phase| (phase, 0)).collect();
     for pod in pods.values() {
         *counts.entry(pod.phase).or_default() += 1;
@@ -253,17 +254,11 @@ fn pods(engine: &Engine) -> BTreeMap<PodPhase, u64> {
 fn seen(engine: &Engine) -> BTreeMap<String, u64> {
     let view = engine.view();
     let mut seen = BTreeMap::new();
-    let mut count = |name: &str, n: Option<usize>| {
-        if let Some(n) = n.and_then(|n| u64::try_from(n).ok()) {
-            seen.insert(name.to_owned(), n);
+    for figure in coverage::FIGURES {
+        if let Some(n) = (figure.count)(view).and_then(|n| u64::try_from(n).ok()) {
+            seen.insert(figure.name.to_owned(), n);
         }
-    };
-    count("mounts", view.mounts.known().ok().map(|m| m.len()));
-    count("volume-mounts", view.mounts.known().ok().map(|m| m.values().filter(|e| e.volume.is_some()).count()));
-    count("block-devices", view.block.known().ok().map(|b| b.values().filter(|d| d.size > 0).count()));
-    count("ebs-volumes", view.block.known().ok().map(|b| b.values().filter(|d| d.volume.is_some()).count()));
-    count("filesystems", view.filesystems.known().ok().map(|f| f.len()));
-    count("pods", view.pod_cgroups.known().ok().map(|p| p.len()));
+    }
     seen
 }
 

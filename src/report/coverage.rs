@@ -12,7 +12,8 @@ use crate::detect::{self, Detector};
 use crate::engine::Engine;
 use crate::facts::{Cause, ConfigOrigin, Source, SourceSet, Unknown};
 use crate::finding::{Coverage, Kind, Severity};
-use crate::view::View;
+use crate::view::input::SourceType;
+use crate::view::{View, sources};
 
 /// How far a kind was evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,15 +222,40 @@ fn is_suspicion(finding: &ReportedFinding) -> bool {
     !finding.confirmed && finding.severity > Severity::Info
 }
 
-/// The source of a figure in [`Report::seen`].
-fn counted_in(name: &str) -> Option<Source> {
-    match name {
-        "mounts" | "volume-mounts" => Some(Source::Mounts),
-        "block-devices" | "ebs-volumes" => Some(Source::BlockDevices),
-        "filesystems" => Some(Source::Filesystems),
-        "pods" => Some(Source::PodCgroups),
-        _ => None,
+/// A figure in [`Report::seen`].
+pub(super) struct Figure {
+    /// What is counted.
+    pub name: &'static str,
+    of: Source,
+    /// How many there are, where that is known.
+    pub count: fn(&View) -> Option<usize>,
+}
+
+impl Figure {
+    const fn of<S: SourceType>(name: &'static str, count: fn(&View) -> Option<usize>) -> Self {
+        Self { name, of: S::SOURCE, count }
     }
+}
+
+/// What is counted of a machine. It is what people ask of a first look, which no list of sources knows.
+pub(super) const FIGURES: [Figure; 6] = [
+    Figure::of::<sources::Mounts>("mounts", |view| Some(view.known::<sources::Mounts>().ok()?.len())),
+    Figure::of::<sources::Mounts>("volume-mounts", |view| {
+        Some(view.known::<sources::Mounts>().ok()?.values().filter(|mount| mount.volume.is_some()).count())
+    }),
+    Figure::of::<sources::BlockDevices>("block-devices", |view| {
+        Some(view.known::<sources::BlockDevices>().ok()?.values().filter(|device| device.size > 0).count())
+    }),
+    Figure::of::<sources::BlockDevices>("ebs-volumes", |view| {
+        Some(view.known::<sources::BlockDevices>().ok()?.values().filter(|device| device.volume.is_some()).count())
+    }),
+    Figure::of::<sources::Filesystems>("filesystems", |view| Some(view.known::<sources::Filesystems>().ok()?.len())),
+    Figure::of::<sources::PodCgroups>("pods", |view| Some(view.known::<sources::PodCgroups>().ok()?.len())),
+];
+
+/// The source of a figure.
+fn counted_in(name: &str) -> Option<Source> {
+    FIGURES.iter().find(|figure| figure.name == name).map(|figure| figure.of)
 }
 
 /// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
@@ -328,15 +354,18 @@ struct Here {
 impl Here {
     fn of(view: &View) -> Self {
         let is_there = |unknown: Option<&Unknown>| unknown.is_none_or(|why| !is_absent(why.cause));
-        let configured = view.kubelet_config.known().is_ok_and(|config| config.origin != ConfigOrigin::NoKubelet);
-        let mounted = view.mounts.known().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
+        let configured =
+            view.known::<sources::KubeletConfig>().is_ok_and(|config| config.origin != ConfigOrigin::NoKubelet);
+        let mounted =
+            view.known::<sources::Mounts>().is_ok_and(|mounts| mounts.values().any(|mount| mount.volume.is_some()));
         // A check for a Node expects its kubelet here; a directory that may not be read is there.
         let shown =
             [Source::PodCgroups, Source::KubeletDirs, Source::Node].map(|source| is_there(view.unknown(source)));
         Self { has_kubelet: configured || mounted || shown.contains(&true) }
     }
 
-    /// Whether a reason is none that counts: one table for all kinds.
+    /// Whether a reason is none that counts: one table for all kinds. It is by hand: which machines are right to lack a source follows
+    /// from nothing else that is written down.
     ///
     /// | reason | counts |
     /// |---|---|

@@ -52,12 +52,11 @@ fn sources(kind: Kind) -> Vec<String> {
         };
         set.iter().map(name).collect::<Vec<_>>().join(", ")
     };
-    let parts = detector.decides_by().without(detector.needs);
-    let context = detector.reads().without(detector.decides_by());
     let lines = [
         ("not evaluated without: ", detector.needs),
-        ("some objects are not evaluated without: ", parts),
-        ("only adds evidence: ", context),
+        ("some objects are not evaluated without: ", detector.decides),
+        ("another source answers the same: ", detector.alternatives),
+        ("only adds evidence: ", detector.uses),
     ];
     lines.into_iter().filter(|(_, set)| !set.is_empty()).map(|(what, set)| format!("{what}{}", names(set))).collect()
 }

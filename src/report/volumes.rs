@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Exceeded, LatencyBin, OperationCount, VolumeId};
-use crate::view::View;
+use crate::view::{View, sources};
 
 /// The share of operations that are no slower than the latency that is reported.
 const SHARE: u64 = 99;
@@ -39,8 +39,8 @@ pub struct ReportedVolume {
 }
 
 pub(super) fn of(view: &View) -> Vec<ReportedVolume> {
-    let Ok(pages) = view.ebs_statistics.known() else { return Vec::new() };
-    let before = view.ebs_statistics.pair().ok().map(|(_, before, _)| before);
+    let Ok(pages) = view.known::<sources::EbsStatistics>() else { return Vec::new() };
+    let before = view.fact::<sources::EbsStatistics>().pair().ok().map(|(_, before, _)| before);
     // Where two controllers lead to one device, each has a page of the same volume.
     let mut reported = BTreeSet::new();
     let all = pages.value.iter().filter_map(|(controller, now)| Some((controller, now, now.page().ok()?)));

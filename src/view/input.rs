@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{
-    BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, Seen, StorageSeries, View,
+    AttachedOnce, BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, RawHandles,
+    RecentPods, Seen, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
-    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NotAbsent, Partial, Source, SourceSet, Tri, Unknown,
+    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Partial, Source, SourceSet, Tri,
+    Unknown,
 };
 use crate::finding::Evidence;
 
@@ -31,6 +33,8 @@ pub trait Input {
     const NEEDS: SourceSet;
     /// These decide of some objects.
     const PARTS: SourceSet;
+    /// Of several that answer the same, those that may be missing: where one does not answer, another decides.
+    const ALTERNATIVES: SourceSet = SourceSet::NONE;
     /// These only add evidence.
     const CONTEXT: SourceSet;
 
@@ -45,6 +49,8 @@ pub trait Input {
 pub struct Required<S>(PhantomData<S>);
 /// It decides of some objects; where it is unknown they are not evaluated.
 pub struct Maybe<S>(PhantomData<S>);
+/// It decides only where another source does not answer: nothing is lost where it is unknown.
+pub struct Fallback<S>(PhantomData<S>);
 /// It may only add to what is said, and decides nothing.
 pub struct Context<S>(PhantomData<S>);
 /// As [`Context`], with the value before it.
@@ -72,15 +78,19 @@ impl<S: SourceType> Input for Maybe<S> {
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(Self::of(view))
+        Ok(Known { seen: S::fact(view).known(), of: S::SOURCE })
     }
 }
 
-impl<S: SourceType> Maybe<S> {
-    /// What it gives: for an input that is made of several.
-    #[must_use]
-    pub fn of(view: &View) -> Known<'_, S::Value> {
-        Known(S::fact(view).known())
+impl<S: SourceType> Input for Fallback<S> {
+    type Of<'v> = Known<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const ALTERNATIVES: SourceSet = SourceSet::one(S::SOURCE);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Known { seen: S::fact(view).known(), of: S::SOURCE })
     }
 }
 
@@ -141,15 +151,7 @@ impl<S: SourceType> Input for Asked<S> {
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(Self::of(view))
-    }
-}
-
-impl<S: SourceType> Asked<S> {
-    /// What it gives: for an input that is made of several.
-    #[must_use]
-    pub fn of(view: &View) -> Remembered<'_, S::Value> {
-        Remembered(S::fact(view))
+        Ok(Remembered(S::fact(view)))
     }
 }
 
@@ -359,7 +361,8 @@ pub struct EffectiveKubeletConfig;
 impl Input for EffectiveKubeletConfig {
     type Of<'v> = Seen<'v, KubeletConfig>;
     const NEEDS: SourceSet = SourceSet::one(Source::KubeletConfig);
-    const PARTS: SourceSet = SourceSet::one(Source::KubeletConfigz);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const ALTERNATIVES: SourceSet = SourceSet::one(Source::KubeletConfigz);
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
@@ -373,12 +376,130 @@ pub struct MaybeKubeletConfig;
 impl Input for MaybeKubeletConfig {
     type Of<'v> = Known<'v, KubeletConfig>;
     const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::of(&[Source::KubeletConfig, Source::KubeletConfigz]);
+    const PARTS: SourceSet = SourceSet::one(Source::KubeletConfig);
+    const ALTERNATIVES: SourceSet = SourceSet::one(Source::KubeletConfigz);
     const CONTEXT: SourceSet = SourceSet::NONE;
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(Known(view.kubelet()))
+        Ok(Known { seen: view.kubelet(), of: Source::KubeletConfig })
     }
+}
+
+/// Names of pods that are or were on this node.
+pub struct PodsLately;
+
+impl Input for PodsLately {
+    type Of<'v> = &'v RecentPods;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::Pods);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.recent_pods)
+    }
+}
+
+/// Volumes that the Node had in `volumesAttached` at some time.
+pub struct AttachedBefore;
+
+impl Input for AttachedBefore {
+    type Of<'v> = &'v AttachedOnce;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::Node);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.attached_once)
+    }
+}
+
+/// Handles of the PersistentVolumes that are shown here as device nodes, once they were asked for.
+pub struct HandlesShown;
+
+impl Input for HandlesShown {
+    type Of<'v> = &'v RawHandles;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::PersistentVolumes, Source::Mounts]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.raw_handles)
+    }
+}
+
+/// What each eviction signal did lately. The signals themselves say which sources those were.
+pub struct SignalTrends;
+
+impl Input for SignalTrends {
+    type Of<'v> = &'v Trends;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.trends)
+    }
+}
+
+/// The moment that is evaluated. It is of no source.
+pub struct Now;
+
+impl Input for Now {
+    type Of<'v> = NodeTime;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(view.now)
+    }
+}
+
+/// An input that is made of others. It is written outside of the view, and has no other way to a source than these.
+pub trait Compound {
+    /// What the detector gets.
+    type Of<'v>;
+    /// What it is made of.
+    type Read: Input;
+
+    /// Makes it.
+    fn of<'v>(read: <Self::Read as Input>::Of<'v>) -> Self::Of<'v>;
+}
+
+impl<C: Compound> Input for C {
+    type Of<'v> = C::Of<'v>;
+    const NEEDS: SourceSet = C::Read::NEEDS;
+    const PARTS: SourceSet = C::Read::PARTS;
+    const ALTERNATIVES: SourceSet = C::Read::ALTERNATIVES;
+    const CONTEXT: SourceSet = C::Read::CONTEXT;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        C::Read::extract(view).map(C::of)
+    }
+}
+
+/// Another input that may only add to what is said: a name, evidence.
+pub struct Cites<I>(PhantomData<I>);
+
+impl<I: Input> Input for Cites<I> {
+    type Of<'v> = I::Of<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const ALTERNATIVES: SourceSet = I::ALTERNATIVES;
+    const CONTEXT: SourceSet = {
+        assert!(I::NEEDS.is_empty(), "what only adds evidence cannot be required");
+        I::PARTS.with(I::CONTEXT)
+    };
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        I::extract(view)
+    }
+}
+
+/// Every source of an input.
+#[must_use]
+pub const fn reads_of<I: Input>() -> SourceSet {
+    I::NEEDS.with(I::PARTS).with(I::ALTERNATIVES).with(I::CONTEXT)
 }
 
 /// A detector without inputs of its own.
@@ -399,6 +520,7 @@ macro_rules! tuple {
             type Of<'v> = ($($name::Of<'v>,)*);
             const NEEDS: SourceSet = SourceSet::NONE$(.with($name::NEEDS))*;
             const PARTS: SourceSet = SourceSet::NONE$(.with($name::PARTS))*;
+            const ALTERNATIVES: SourceSet = SourceSet::NONE$(.with($name::ALTERNATIVES))*;
             const CONTEXT: SourceSet = SourceSet::NONE$(.with($name::CONTEXT))*;
 
             fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
@@ -422,7 +544,10 @@ tuple!(A, B, C, D, E, F, G, H, I, J, K, L);
 tuple!(A, B, C, D, E, F, G, H, I, J, K, L, M);
 
 /// What [`Maybe`] gives: a value to ask questions of, whose answers are unknown where it is.
-pub struct Known<'v, T>(Result<Seen<'v, T>, &'v Unknown>);
+pub struct Known<'v, T> {
+    seen: Result<Seen<'v, T>, &'v Unknown>,
+    of: Source,
+}
 
 impl<T> Clone for Known<'_, T> {
     fn clone(&self) -> Self {
@@ -435,7 +560,7 @@ impl<T> Copy for Known<'_, T> {}
 impl<'v, T> Known<'v, T> {
     /// Asks it something.
     pub fn ask<Y, N>(&self, predicate: impl FnOnce(Seen<'v, T>) -> Tri<Y, N>) -> Tri<Y, N> {
-        match self.0 {
+        match self.seen() {
             Ok(seen) => predicate(seen),
             Err(why) => Tri::Unknown(why.clone()),
         }
@@ -446,7 +571,8 @@ impl<'v, T> Known<'v, T> {
     /// # Errors
     /// Why it is unknown.
     pub fn seen(&self) -> Result<Seen<'v, T>, &'v Unknown> {
-        self.0
+        reads::note(self.of);
+        self.seen
     }
 }
 

@@ -298,10 +298,10 @@ fn is_not_evaluated_for(engine: &Engine, (kind, object): &Key) -> bool {
     }
 }
 
-/// What the kind's detector says that it decides by.
+/// What the kind's detector says that it decides by, also where another source does not answer.
 pub fn decides(kind: Kind) -> SourceSet {
     let detector = DETECTORS.iter().find(|detector| detector.kinds.contains(&kind)).unwrap();
-    detector.decides_by()
+    detector.decides_by().with(detector.alternatives)
 }
 
 /// What the kind's detector reads.

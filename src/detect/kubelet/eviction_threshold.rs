@@ -147,7 +147,7 @@ mod tests {
         let mut view = View::new(now);
         view.take(now, vec![Observation::KubeletConfig(Reading::Known { value: config, at: now })]);
         let signals = Signals::extract(&view).unwrap();
-        match met(&signals, &view.kubelet_config.known().unwrap(), &headroom, now) {
+        match met(&signals, &view.known::<crate::view::sources::KubeletConfig>().unwrap(), &headroom, now) {
             Tri::Yes(Raised { finding, .. }) => Ok(Some((finding.severity, finding.message))),
             Tri::No(_) => Ok(None),
             Tri::Unknown(why) => Err(why),

@@ -1,11 +1,10 @@
 //! What of the kubelet's configuration is in force, by the rules of its version.
 
 use crate::facts::{
-    Cause, EvictionSignal, KubeletConfig, KubeletVersion, MemInfo, Node, SourceSet, Threshold, ThresholdValue, Tri,
-    Unknown,
+    Cause, EvictionSignal, KubeletConfig, KubeletVersion, MemInfo, Node, Threshold, ThresholdValue, Tri, Unknown,
 };
-use crate::view::input::{Input, Known, Maybe, MaybeKubeletConfig};
-use crate::view::{Seen, View, sources};
+use crate::view::input::{Compound, Input, Known, Maybe, MaybeKubeletConfig};
+use crate::view::{Seen, sources};
 use crate::wording::bytes;
 
 /// The two sorts of thresholds.
@@ -37,15 +36,12 @@ pub struct InForce<'v> {
     node: Known<'v, Node>,
 }
 
-impl Input for InForce<'_> {
+impl Compound for InForce<'_> {
     type Of<'v> = InForce<'v>;
-    const NEEDS: SourceSet = Sources::NEEDS;
-    const PARTS: SourceSet = Sources::PARTS;
-    const CONTEXT: SourceSet = Sources::CONTEXT;
+    type Read = Sources;
 
-    fn extract(view: &View) -> Result<InForce<'_>, &Unknown> {
-        let (config, node) = Sources::extract(view)?;
-        Ok(InForce { config, node })
+    fn of<'v>((config, node): <Sources as Input>::Of<'v>) -> InForce<'v> {
+        InForce { config, node }
     }
 }
 

@@ -4,12 +4,12 @@
 //! 1.38, but for the huge pages that the kubelet subtracts from `memory.available` from 1.37 on.
 
 use crate::facts::{
-    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, No, NodeTime, Part, SourceSet,
-    Threshold, Unknown,
+    Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, No, NodeTime, Part, Threshold,
+    Unknown,
 };
 use crate::finding::{Evidence, Headroom, Object, ObjectType};
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{Seen, Trends, View, sources};
+use crate::view::input::{Compound, Input, Known, Maybe, SignalTrends};
+use crate::view::{Seen, Trends, sources};
 use crate::wording::{bytes, count};
 
 use super::in_force::{Hardness, InForce, in_force};
@@ -27,6 +27,7 @@ type Sources = (
     Maybe<sources::Limits>,
     Maybe<sources::LoadAvg>,
     InForce<'static>,
+    SignalTrends,
 );
 
 /// The signals as an input: what each rests on, and what it did lately.
@@ -42,15 +43,13 @@ pub struct Signals<'v> {
     trends: &'v Trends,
 }
 
-impl Input for Signals<'_> {
+impl Compound for Signals<'_> {
     type Of<'v> = Signals<'v>;
-    const NEEDS: SourceSet = Sources::NEEDS;
-    const PARTS: SourceSet = Sources::PARTS;
-    const CONTEXT: SourceSet = Sources::CONTEXT;
+    type Read = Sources;
 
-    fn extract(view: &View) -> Result<Signals<'_>, &Unknown> {
-        let (memory, cgroups, nodefs, imagefs, limits, load, in_force) = Sources::extract(view)?;
-        Ok(Signals { memory, cgroups, nodefs, imagefs, limits, load, in_force, trends: &view.trends })
+    fn of<'v>(read: <Sources as Input>::Of<'v>) -> Signals<'v> {
+        let (memory, cgroups, nodefs, imagefs, limits, load, in_force, trends) = read;
+        Signals { memory, cgroups, nodefs, imagefs, limits, load, in_force, trends }
     }
 }
 
@@ -70,8 +69,8 @@ pub(super) fn amount(signal: Signal, n: u64) -> String {
 
 /// How far each signal is from its threshold, or why that is not known: for a report.
 #[must_use]
-pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
-    match Signals::extract(view) {
+pub fn headroom(signals: Result<Signals<'_>, &Unknown>) -> Vec<Result<Headroom, (Signal, Unknown)>> {
+    match signals {
         Ok(signals) => signals.headroom().collect(),
         Err(why) => Signal::ALL.into_iter().map(|signal| Err((signal, why.clone()))).collect(),
     }
@@ -79,8 +78,8 @@ pub fn headroom(view: &View) -> Vec<Result<Headroom, (Signal, Unknown)>> {
 
 /// What is available of each signal that is known, and when that was read.
 #[must_use]
-pub fn samples(view: &View) -> Vec<(Signal, NodeTime, u64)> {
-    let Ok(signals) = Signals::extract(view) else { return Vec::new() };
+pub fn samples(signals: Result<Signals<'_>, &Unknown>) -> Vec<(Signal, NodeTime, u64)> {
+    let Ok(signals) = signals else { return Vec::new() };
     let of = |signal| {
         let (available, ..) = signals.figures(signal).ok()?;
         Some((signal, signals.read_at(signal)?, available))
@@ -367,6 +366,7 @@ mod tests {
         BootId, Cgroup, KubeletConfig, KubeletOptions, Node, Observation, Reading, RootMemory, Thresholds,
         default_thresholds,
     };
+    use crate::view::View;
 
     fn at(seconds: u64) -> NodeTime {
         NodeTime { boot: BootId::default(), up: Duration::from_secs(seconds), wall: Timestamp::UNIX_EPOCH }
@@ -519,7 +519,7 @@ mod tests {
     fn a_grace_period_begins_from_zero_when_the_signal_was_above_its_threshold() {
         let mut view = view(Vec::new());
         let mut lasted = |seconds, available| {
-            view.trends.push(Signal::Memory, at(seconds), available);
+            view.follow_signal(Signal::Memory, at(seconds), available);
             let since = Signals::extract(&view).unwrap().below_since(Signal::Memory, 100);
             since.and_then(|since| at(seconds).since(&since)).map(|lasted| lasted.as_secs())
         };

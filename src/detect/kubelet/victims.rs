@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::facts::{
     Cause, DiskAmount, DiskUsage, EvictionSignal as Signal, KubeletStats, Part, Pod, PodCgroups, PodResources,
-    PodStats, PodStorage, Pods, SourceSet, Unknown,
+    PodStats, PodStorage, Pods, Unknown,
 };
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{View, sources};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe};
+use crate::view::sources;
 use crate::wording::{bytes, count};
 
 /// What the kubelet ranks pods by.
@@ -106,18 +106,12 @@ pub struct MemoryVictims<'v> {
     cgroups: Known<'v, PodCgroups>,
 }
 
-/// What the order for memory rests on.
-type MemorySources = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
-
-impl Input for MemoryVictims<'_> {
+impl Compound for MemoryVictims<'_> {
     type Of<'v> = MemoryVictims<'v>;
-    const NEEDS: SourceSet = MemorySources::NEEDS;
-    const PARTS: SourceSet = MemorySources::PARTS;
-    const CONTEXT: SourceSet = MemorySources::CONTEXT;
+    type Read = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
 
-    fn extract(view: &View) -> Result<MemoryVictims<'_>, &Unknown> {
-        let (pods, cgroups) = MemorySources::extract(view)?;
-        Ok(MemoryVictims { pods, cgroups })
+    fn of<'v>((pods, cgroups): <Self::Read as Input>::Of<'v>) -> MemoryVictims<'v> {
+        MemoryVictims { pods, cgroups }
     }
 }
 
@@ -133,15 +127,12 @@ pub struct Victims<'v> {
 /// What the order rests on.
 type Sources = (MemoryVictims<'static>, Maybe<sources::KubeletStats>, Maybe<sources::NodeFs>, Maybe<sources::ImageFs>);
 
-impl Input for Victims<'_> {
+impl Compound for Victims<'_> {
     type Of<'v> = Victims<'v>;
-    const NEEDS: SourceSet = Sources::NEEDS;
-    const PARTS: SourceSet = Sources::PARTS;
-    const CONTEXT: SourceSet = Sources::CONTEXT;
+    type Read = Sources;
 
-    fn extract(view: &View) -> Result<Victims<'_>, &Unknown> {
-        let (memory, stats, nodefs, imagefs) = Sources::extract(view)?;
-        Ok(Victims { memory, stats, nodefs, imagefs })
+    fn of<'v>((memory, stats, nodefs, imagefs): <Sources as Input>::Of<'v>) -> Victims<'v> {
+        Victims { memory, stats, nodefs, imagefs }
     }
 }
 
@@ -149,14 +140,12 @@ impl Input for Victims<'_> {
 #[derive(Clone, Copy)]
 pub struct NamedVictims<'v>(Victims<'v>);
 
-impl Input for NamedVictims<'_> {
+impl Compound for NamedVictims<'_> {
     type Of<'v> = NamedVictims<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = Sources::PARTS;
+    type Read = Cites<Victims<'static>>;
 
-    fn extract(view: &View) -> Result<NamedVictims<'_>, &Unknown> {
-        Ok(NamedVictims(Victims::extract(view)?))
+    fn of<'v>(victims: <Self::Read as Input>::Of<'v>) -> NamedVictims<'v> {
+        NamedVictims(victims)
     }
 }
 
@@ -339,9 +328,8 @@ pub(super) fn storage(pod: &Pod) -> Result<&PodStorage, Unknown> {
 }
 
 /// The names of the next victims by each ranking, or why they are not known: for a report.
-#[derive(Debug)]
 pub struct NextVictims<'v> {
-    view: &'v View,
+    victims: Result<Victims<'v>, &'v Unknown>,
     most: usize,
     by_signal: BTreeMap<Signal, Result<Vec<String>, Unknown>>,
 }
@@ -349,8 +337,8 @@ pub struct NextVictims<'v> {
 impl<'v> NextVictims<'v> {
     /// At most so many; nothing is ranked before it is asked for.
     #[must_use]
-    pub fn of(view: &'v View, most: usize) -> Self {
-        Self { view, most, by_signal: BTreeMap::new() }
+    pub fn of(victims: Result<Victims<'v>, &'v Unknown>, most: usize) -> Self {
+        Self { victims, most, by_signal: BTreeMap::new() }
     }
 
     /// Those of a signal, first the one that goes first. Both signals of memory are ranked once.
@@ -360,7 +348,7 @@ impl<'v> NextVictims<'v> {
     pub fn first(&mut self, signal: Signal) -> Result<Vec<String>, Unknown> {
         let signal = if signal == Signal::AllocatableMemory { Signal::Memory } else { signal };
         let named = self.by_signal.entry(signal).or_insert_with(|| {
-            let order = Victims::extract(self.view)?.of(signal)?;
+            let order = self.victims.map_err(Clone::clone)?.of(signal)?;
             Ok(order.into_iter().take(self.most).map(|pod| pod.name).collect())
         });
         named.clone()

@@ -8,6 +8,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::state::attachment::{Kubelet, State};
+use super::state::parts::{Listed, Named, OnMachine};
 use super::state::{Volume, Volumes, csi};
 
 const KIND: Kind = Kind::AttachmentLimit;
@@ -18,6 +19,7 @@ pub const DETECTOR: Detector = Detector::of_volumes::<AttachmentLimit>();
 struct AttachmentLimit;
 
 impl DetectVolumes for AttachmentLimit {
+    const STATES: &'static [State] = &[State::Own];
     const KINDS: &'static [Kind] = &[KIND];
     type In = (
         Required<sources::Node>,
@@ -26,14 +28,7 @@ impl DetectVolumes for AttachmentLimit {
         Maybe<sources::ElasticInterfaces>,
         Maybe<sources::ImdsInstance>,
     );
-    // Which volumes are the machine's own is known by its mounts, and by what Kubernetes has attached.
-    type By = (
-        Maybe<sources::Mounts>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-    );
+    type Asks = (Listed, OnMachine, Named);
 
     fn evaluate(
         (node, csi, block, interfaces, imds): <Self::In as Input>::Of<'_>,
@@ -121,7 +116,7 @@ impl<'a> Count<'a> {
                 continue;
             }
             count.here += 1;
-            if volume.facts.kubelet == Ok(Kubelet::Wants) || volume.is_attached() {
+            if volume.kubelet() == &Ok(Kubelet::Wants) || volume.is_attached() {
                 continue;
             }
             match (volume.decide(out, KIND, &[State::Own]), &mut count.others) {
@@ -249,7 +244,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
 /// Where the reckoning says nothing, EC2 does: by refusing one while CSINode has places left.
 fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &[Evidence]) -> Tri<Finding, ()> {
     let (mut first, mut unknown) = (None, None);
-    let waits = |volume: &&Volume<'_>| volume.facts.kubelet == Ok(Kubelet::Wants) && !volume.is_attached();
+    let waits = |volume: &&Volume<'_>| volume.kubelet() == &Ok(Kubelet::Wants) && !volume.is_attached();
     for volume in volumes.iter().filter(waits) {
         match volume.attachment() {
             Ok(attachment) => {

@@ -3,12 +3,12 @@
 
 use crate::detect::Settings;
 use crate::facts::{
-    Answers, BlockDevice, Cause, EbsType, Ec2Attached, Lookup, Mounts, NodeTime, PersistentVolume, Source, SourceSet,
-    Unknown, VolumeClass, VolumeId,
+    Answers, BlockDevice, Cause, EbsType, Ec2Attached, Lookup, Mounts, NodeTime, PersistentVolume, SourceSet, Unknown,
+    VolumeClass, VolumeId,
 };
 use crate::finding::Evidence;
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{KnownType, Seen, TypeSource, View, VolumeSeries, sources};
+use crate::view::input::{Compound, Input, Io, Known, Maybe, Now, Required};
+use crate::view::{KnownType, Seen, TypeSource, VolumeSeries, sources};
 
 use super::{Names, pv_of, specificity};
 
@@ -31,13 +31,20 @@ impl TypeUnknown {
     }
 }
 
+/// What has types.
+type Answered = (
+    Maybe<sources::PersistentVolumes>,
+    Maybe<sources::StorageClasses>,
+    Maybe<sources::AttributesClasses>,
+    Maybe<sources::Ec2Attached>,
+);
+
 /// The sources that have types.
-pub const TYPE_SOURCES: SourceSet =
-    SourceSet::of(&[Source::PersistentVolumes, Source::StorageClasses, Source::AttributesClasses, Source::Ec2Attached]);
+pub const TYPE_SOURCES: SourceSet = Answered::PARTS;
 
 /// What the type of a volume is found from.
 #[derive(Clone, Copy)]
-pub(super) struct Types<'v> {
+pub(in crate::detect) struct Types<'v> {
     mounts: Known<'v, Mounts>,
     pvs: Known<'v, Answers<PersistentVolume>>,
     storage_classes: Known<'v, Answers<VolumeClass>>,
@@ -48,40 +55,29 @@ pub(super) struct Types<'v> {
     now: NodeTime,
 }
 
-impl Input for Types<'_> {
+impl Compound for Types<'_> {
     type Of<'v> = Types<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = TYPE_SOURCES.with(SourceSet::one(Source::Mounts));
-    const CONTEXT: SourceSet = SourceSet::one(Source::Pods);
+    type Read = (Maybe<sources::Mounts>, Answered, Names<'static>, Now);
 
-    fn extract(view: &View) -> Result<Types<'_>, &Unknown> {
-        Ok(Types::of(view))
+    fn of<'v>(read: <Self::Read as Input>::Of<'v>) -> Types<'v> {
+        let (mounts, (pvs, storage_classes, attributes_classes, ec2_attached), names, now) = read;
+        Types { mounts, pvs, storage_classes, attributes_classes, ec2_attached, names, now }
     }
 }
 
-impl<'v> Types<'v> {
-    fn of(view: &'v View) -> Self {
-        Self {
-            mounts: Maybe::<sources::Mounts>::of(view),
-            pvs: Maybe::<sources::PersistentVolumes>::of(view),
-            storage_classes: Maybe::<sources::StorageClasses>::of(view),
-            attributes_classes: Maybe::<sources::AttributesClasses>::of(view),
-            ec2_attached: Maybe::<sources::Ec2Attached>::of(view),
-            names: Names::of(view),
-            now: view.now,
-        }
-    }
-}
+/// What the types of all volumes are found from.
+pub(in crate::detect) type Found = (Required<sources::BlockDevices>, Io, Types<'static>);
 
 /// The types that the latest answers have, by device.
-pub fn known_types(view: &View, settings: &Settings) -> Vec<(String, KnownType)> {
-    let Ok(block) = view.block.known() else { return Vec::new() };
-    let types = Types::of(view);
+pub(in crate::detect) fn known_types(
+    (block, io, types): <Found as Input>::Of<'_>,
+    settings: &Settings,
+) -> Vec<(String, KnownType)> {
     // A type from EC2 is taken again from each of its answers; one from a class wins over it.
-    let known = |series: &VolumeSeries| series.known(view.now).is_some_and(|known| known.source == TypeSource::Cluster);
-    let unknown = |device: &&BlockDevice| {
-        device.volume.is_some() && view.io.of(&device.name).is_some_and(|series| !known(series))
-    };
+    let known =
+        |series: &VolumeSeries| series.known(types.now).is_some_and(|known| known.source == TypeSource::Cluster);
+    let unknown =
+        |device: &&BlockDevice| device.volume.is_some() && io.of(&device.name).is_some_and(|series| !known(series));
     let answers = block
         .value
         .values()
@@ -195,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::facts::{Answer, BootId, NodeTime, Observation, Reading};
+    use crate::view::View;
 
     type Read = Result<Option<(EbsType, String)>, (Cause, bool)>;
 
@@ -204,7 +201,7 @@ mod tests {
         let mut view = View::new(at);
         let answers = Answers(answer.map(|answer| ("made".to_owned(), answer)).into_iter().collect());
         view.take(at, vec![Observation::StorageClasses(Reading::Known { value: answers, at })]);
-        let read = in_class(view.storage_classes.known(), "made", "StorageClass", Lookup::StorageClass);
+        let read = in_class(view.known::<sources::StorageClasses>(), "made", "StorageClass", Lookup::StorageClass);
         read.map_err(|type_unknown| (type_unknown.why.cause, type_unknown.lookup.is_some()))
     }
 

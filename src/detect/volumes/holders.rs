@@ -1,9 +1,9 @@
 //! Which other mount namespaces have a filesystem, with their pods. It only adds evidence.
 
-use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid, SourceSet, Unknown};
+use crate::facts::{DevId, HeldBy, KubeletConfig, MountHolder, MountHolders, PodUid};
 use crate::finding::Evidence;
-use crate::view::input::{Input, Known, Maybe};
-use crate::view::{View, sources};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe};
+use crate::view::sources;
 
 use super::PodNames;
 
@@ -18,20 +18,12 @@ pub(super) struct Holders<'v> {
     config: Known<'v, KubeletConfig>,
 }
 
-type Read = (Maybe<sources::MountHolders>, Maybe<sources::Pods>, Maybe<sources::KubeletConfig>);
-
-impl Input for Holders<'_> {
+impl Compound for Holders<'_> {
     type Of<'v> = Holders<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::NONE;
-    const CONTEXT: SourceSet = Read::PARTS;
+    type Read = Cites<(Maybe<sources::MountHolders>, PodNames<'static>, Maybe<sources::KubeletConfig>)>;
 
-    fn extract(view: &View) -> Result<Holders<'_>, &Unknown> {
-        Ok(Holders {
-            answers: Maybe::<sources::MountHolders>::of(view),
-            pods: PodNames::of_view(view),
-            config: Maybe::<sources::KubeletConfig>::of(view),
-        })
+    fn of<'v>((answers, pods, config): <Self::Read as Input>::Of<'v>) -> Holders<'v> {
+        Holders { answers, pods, config }
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::Lookup;
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Input, Maybe, Required};
+use crate::view::input::{Cites, Input, Required};
 use crate::view::sources;
 
 use super::state::attachment::{Order, State};
+use super::state::parts::{ApiSays, DeviceSays, Ec2Here, Listed, Named};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::MissingDevice;
@@ -19,20 +20,18 @@ pub const DETECTOR: Detector = Detector::of_volumes::<MissingDevice>();
 struct MissingDevice;
 
 impl DetectVolumes for MissingDevice {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = ();
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::CsiNode>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::MountHolders>,
-        Maybe<sources::Ec2Attached>,
+        Listed,
+        Cites<Ec2Here>,
+        Named,
+        ApiSays,
+        DeviceSays,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

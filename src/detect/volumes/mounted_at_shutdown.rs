@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Cited, Context, Input, Required};
+use crate::view::input::{Cited, Cites, Context, Input, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
+use super::state::parts::{Driver, Listed, OnMachine};
 use super::state::{DriverPart, Volumes};
 use super::{PodNames, describe};
 
@@ -48,7 +49,7 @@ impl DetectVolumes for VolumesMountedAtShutdown {
         Required<sources::BlockDevices>,
         Context<sources::ImdsNotices>,
     );
-    type By = (Context<sources::CsiNode>, PodNames<'static>);
+    type Asks = (Listed, OnMachine, Cites<Driver>, PodNames<'static>);
 
     fn evaluate(
         (node, mounts, block, notices): <Self::In as Input>::Of<'_>,

@@ -3,11 +3,12 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::{Input, Maybe, Required};
+use crate::view::input::{Input, Required};
 use crate::view::sources;
 
 use super::mounted_at_shutdown::leaving;
 use super::state::attachment::State;
+use super::state::parts::{ApiSays, Busy, DeviceSays, Ec2Here, Listed, Named, NamelessDisks};
 use super::state::{Volume, Volumes, failed, nameless_disks};
 
 const KIND: Kind = Kind::StaleAttachment;
@@ -19,19 +20,21 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StaleAttachment>();
 struct StaleAttachment;
 
 impl DetectVolumes for StaleAttachment {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = ();
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
         Required<sources::Filesystems>,
-        Maybe<sources::CsiNode>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::Ec2Attached>,
+        Listed,
+        Ec2Here,
+        NamelessDisks,
+        Named,
+        ApiSays,
+        DeviceSays,
+        Busy,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

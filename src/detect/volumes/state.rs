@@ -11,6 +11,7 @@ mod facts;
 mod find;
 mod index;
 pub mod mount;
+pub mod parts;
 pub mod pod;
 mod xen;
 
@@ -21,18 +22,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::detect::Evaluation;
-use crate::facts::KubeletDirs;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
-    Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod, PodCgroups,
-    PodPhase, PodUid, Pods, Tri, Unknown, VolumeAttachment, VolumeId,
+    KubeletDirs, Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod,
+    PodCgroups, PodPhase, PodUid, Pods, Source, Tri, Unknown, VolumeAttachment, VolumeId,
 };
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
-use crate::view::input::{Asked, Known, Maybe, Remembered};
-use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, View, sources};
+use crate::view::input::{
+    Asked, AttachedBefore, Compound, HandlesShown, Input, Known, Maybe, Now, PodsLately, Remembered,
+};
+use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, reads, sources};
 
-use attachment::{Facts, Order, State, states};
-use completion::StateSet;
+use attachment::{Facts, Kubelet, Mounted, Order, Staging, State, Users, sources_of, states};
+use completion::{Fact, StateSet};
 pub(super) use evidence::whereabouts;
 pub use xen::nameless_disks;
 
@@ -53,38 +55,65 @@ pub struct Parts<'v> {
     kubelet_dirs: Known<'v, KubeletDirs>,
     ec2_attached: Remembered<'v, Ec2Attached>,
     ec2_volumes: Remembered<'v, Answers<Ec2Volume>>,
-    pub(super) former: &'v RecentPods,
+    former: &'v RecentPods,
     attached_once: &'v AttachedOnce,
-    /// Handles that were asked for, of volumes that are shown as device nodes.
-    pub(super) raw_handles: &'v RawHandles,
+    raw_handles: &'v RawHandles,
     index: index::Index<'v>,
 }
 
-impl<'v> Parts<'v> {
-    fn read(view: &'v View) -> Self {
-        let mut parts = Self {
-            now: view.now,
-            node: Maybe::<sources::Node>::of(view),
-            block: Maybe::<sources::BlockDevices>::of(view),
-            mounts: Maybe::<sources::Mounts>::of(view),
-            filesystems: Maybe::<sources::Filesystems>::of(view),
-            pods: Maybe::<sources::Pods>::of(view),
-            cgroups: Maybe::<sources::PodCgroups>::of(view),
-            attachments: Maybe::<sources::VolumeAttachments>::of(view),
-            pvs: Maybe::<sources::PersistentVolumes>::of(view),
-            csi_node: Maybe::<sources::CsiNode>::of(view),
-            former_pods: Maybe::<sources::FormerPods>::of(view),
-            kubelet_dirs: Maybe::<sources::KubeletDirs>::of(view),
-            ec2_attached: Asked::<sources::Ec2Attached>::of(view),
-            ec2_volumes: Asked::<sources::Ec2Volumes>::of(view),
-            holders: Maybe::<sources::MountHolders>::of(view),
-            former: &view.recent_pods,
-            attached_once: &view.attached_once,
-            raw_handles: &view.raw_handles,
+impl Compound for Parts<'_> {
+    type Of<'v> = Parts<'v>;
+    type Read = (
+        (Maybe<sources::Node>, Maybe<sources::Pods>, Maybe<sources::CsiNode>),
+        (Maybe<sources::BlockDevices>, Maybe<sources::Mounts>, Maybe<sources::Filesystems>, Maybe<sources::PodCgroups>),
+        (Maybe<sources::VolumeAttachments>, Maybe<sources::PersistentVolumes>, Maybe<sources::FormerPods>),
+        (Maybe<sources::MountHolders>, Maybe<sources::KubeletDirs>),
+        (Asked<sources::Ec2Attached>, Asked<sources::Ec2Volumes>),
+        (PodsLately, AttachedBefore, HandlesShown, Now),
+    );
+
+    fn of<'v>(read: <Self::Read as Input>::Of<'v>) -> Parts<'v> {
+        let (watched, host, (attachments, pvs, former_pods), (holders, kubelet_dirs), ec2, kept) = read;
+        let ((node, pods, csi_node), (block, mounts, filesystems, cgroups)) = (watched, host);
+        let ((ec2_attached, ec2_volumes), (former, attached_once, raw_handles, now)) = (ec2, kept);
+        let mut parts = Parts {
+            now,
+            node,
+            block,
+            mounts,
+            filesystems,
+            pods,
+            cgroups,
+            attachments,
+            pvs,
+            csi_node,
+            former_pods,
+            kubelet_dirs,
+            ec2_attached,
+            ec2_volumes,
+            holders,
+            former,
+            attached_once,
+            raw_handles,
             index: index::Index::default(),
         };
         parts.index = index::Index::of(&parts);
         parts
+    }
+}
+
+impl<'v> Parts<'v> {
+    /// The namespace and name of a pod that is or was on this node.
+    pub(super) fn former_name(&self, uid: &PodUid) -> Option<(&'v str, &'v str)> {
+        reads::note(Source::Pods);
+        self.former.name(uid)
+    }
+
+    /// The handle of a volume that is shown as a device node, where it was asked for.
+    pub(super) fn raw_handle(&self, pv: &str) -> Option<&'v str> {
+        reads::note(Source::PersistentVolumes);
+        reads::note(Source::Mounts);
+        self.raw_handles.get(pv)
     }
 
     /// The pod of this name that was created elsewhere and does not run, and where, with what says so.
@@ -102,6 +131,7 @@ impl<'v> Parts<'v> {
 
     /// Whether the Node had a volume in `volumesAttached` at some time.
     pub(super) fn had_attached(&self, id: &VolumeId) -> bool {
+        reads::note(Source::Node);
         self.attached_once.has(id)
     }
 
@@ -174,7 +204,7 @@ pub struct Volumes<'v> {
 
 /// One EBS volume.
 pub struct Volume<'v> {
-    pub(super) parts: Rc<Parts<'v>>,
+    parts: Rc<Parts<'v>>,
     /// Which.
     pub id: VolumeId,
     /// The CSI drivers that may have attached it: the one that the Node names, else all that are registered here. None of an
@@ -188,6 +218,8 @@ pub struct Volume<'v> {
     node_path: Option<&'v str>,
     /// The disk that carries it, by its serial or, on Xen, by the name that it was attached by.
     device: Option<(DevId, &'v BlockDevice)>,
+    /// Its disk shows nothing of it: then other sources name that.
+    is_on_xen: bool,
     /// Mounts in the host's table: of its disk, of a partition, of its device node, and of what is stacked on any of these.
     mounts: Vec<&'v MountEntry>,
     /// The names that its VolumeAttachment can have: a digest each, which many facts ask for.
@@ -195,7 +227,7 @@ pub struct Volume<'v> {
     /// The pods that have its claim: several facts ask for them.
     users: Result<Vec<&'v Pod>, Unknown>,
     /// What is known of it.
-    pub(super) facts: Facts,
+    facts: Facts,
     /// The states that these facts allow.
     states: StateSet,
     /// The same without what only lookups show: without any, with the VolumeAttachment, and with the pods that use it. Where that is
@@ -314,16 +346,22 @@ pub struct Ec2Word<'v> {
 }
 
 impl<'v> Volumes<'v> {
-    /// Reads what the view has of volumes.
+    /// Finds them in what the sources say.
     #[must_use]
-    pub fn of(view: &'v View, settings: &'v super::Settings) -> Self {
-        let parts = Rc::new(Parts::read(view));
+    pub fn of(parts: Parts<'v>, settings: &'v super::Settings) -> Self {
+        let parts = Rc::new(parts);
         Self { all: find::volumes(&parts, settings), parts }
     }
 
     /// In the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Volume<'v>> {
+        parts::note::<parts::Listed>();
         self.all.iter()
+    }
+
+    /// Those that the Node names.
+    pub fn wanted(&self) -> impl Iterator<Item = &Volume<'v>> {
+        self.all.iter().filter(|volume| volume.is_wanted())
     }
 
     pub(super) fn parts(&self) -> &Parts<'v> {
@@ -383,6 +421,7 @@ impl<'v> Volume<'v> {
     }
 
     fn is_by(&self, facts: &Facts, all: StateSet, of: &[State]) -> Tri<()> {
+        reads::note_all(sources_of(of));
         let wanted = states(of);
         if all.is_within(wanted) {
             return Tri::Yes(());
@@ -400,12 +439,13 @@ impl<'v> Volume<'v> {
         match (self.parts.node.seen(), self.parts.block.seen()) {
             (Ok(node), _) => node.no(),
             (_, Ok(block)) => block.no(),
-            _ => No::by(crate::facts::Source::Mounts, self.parts.now),
+            _ => No::by(Source::Mounts, self.parts.now),
         }
     }
 
     /// Requests the lookups that can show whether it is in one of these states, for as long as that rests on them.
     pub fn ask_for(&self, out: &mut Evaluation, kind: Kind, of: &[State]) {
+        reads::note_all(sources_of(of));
         let wanted = states(of);
         let unclear = |set: StateSet| set.meets(wanted) && !set.is_within(wanted);
         let [without_any, without_users, without_holders] = self.before_lookups;
@@ -422,7 +462,7 @@ impl<'v> Volume<'v> {
         if unclear(without_users) {
             lookups.extend(self.ask_users());
         }
-        if unclear(without_holders) && self.facts.users.is_ok() {
+        if unclear(without_holders) && self.users.is_ok() {
             lookups.extend(self.ask_holders());
         }
         lookups.extend(missing.into_iter().filter_map(|missing| missing.lookup.clone()));
@@ -461,6 +501,30 @@ impl<'v> Volume<'v> {
         &self.parts
     }
 
+    /// What the kubelet says of it.
+    pub fn kubelet(&self) -> &Fact<Kubelet> {
+        parts::note::<Kubelet>();
+        &self.facts.kubelet
+    }
+
+    /// Whether its staging directory has something mounted.
+    pub fn staging(&self) -> &Fact<Staging> {
+        parts::note::<Staging>();
+        &self.facts.staging
+    }
+
+    /// Who has its disk mounted.
+    pub fn mounted(&self) -> &Fact<Mounted> {
+        parts::note::<Mounted>();
+        &self.facts.mounts
+    }
+
+    /// What its VolumeAttachment is.
+    pub fn order(&self) -> &Fact<Order> {
+        parts::note::<Order>();
+        &self.facts.order
+    }
+
     /// The Node.
     pub fn node(&self) -> Option<Seen<'v, Node>> {
         self.parts.node.seen().ok()
@@ -468,26 +532,39 @@ impl<'v> Volume<'v> {
 
     /// Whether the controller says that it is attached here.
     pub fn is_attached(&self) -> bool {
+        reads::note(Source::Node);
         self.attached
     }
 
     /// Whether the Node names it: the kubelet wants it, or the controller has it attached here.
     pub fn is_wanted(&self) -> bool {
+        reads::note(Source::Node);
         self.in_use || self.attached
     }
 
     /// What asks which other mount namespaces have its disk.
     pub fn ask_holders(&self) -> Vec<Lookup> {
-        self.device.map(|(dev, _)| Lookup::MountHolders(dev)).into_iter().collect()
+        self.device().map(|(dev, _)| Lookup::MountHolders(dev)).into_iter().collect()
     }
 
     /// The disk that carries it.
     pub fn device(&self) -> Option<(DevId, &'v BlockDevice)> {
+        self.note_device();
         self.device
+    }
+
+    /// On Xen the name of its disk is another source's.
+    fn note_device(&self) {
+        reads::note(Source::BlockDevices);
+        if self.is_on_xen {
+            parts::note::<parts::OnXen>();
+        }
     }
 
     /// Its mounts in the host's table.
     pub fn mounts(&self) -> &[&'v MountEntry] {
+        reads::note(Source::Mounts);
+        self.note_device();
         &self.mounts
     }
 
@@ -527,7 +604,7 @@ impl<'v> Volume<'v> {
 
     /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.
     pub fn pv(&self) -> Option<&'v str> {
-        let mounted = self.mounts.iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
+        let mounted = self.mounts().iter().find_map(|mount| super::pv_of(mount.volume.as_ref()?));
         mounted.or_else(|| self.attachment().ok()??.value.pv.as_deref()).or_else(|| self.recorded_pv())
     }
 
@@ -555,6 +632,7 @@ impl<'v> Volume<'v> {
     /// # Errors
     /// When its claim or the node's pods are not known.
     pub fn users(&self) -> Result<Vec<&'v Pod>, Unknown> {
+        parts::note::<Users>();
         self.users.clone()
     }
 
@@ -573,7 +651,7 @@ impl<'v> Volume<'v> {
     /// It as the object of a finding, with the pod that uses it or waits for it, where that is known.
     pub fn object(&self) -> Object {
         let pod = self.users().ok().and_then(|users| users.first().map(|pod| pod.node_uid().clone()));
-        let mounted = || self.mounts.iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
+        let mounted = || self.mounts().iter().find_map(|mount| mount.volume.as_ref()?.pod().cloned());
         Object {
             pod: pod.or_else(mounted),
             pv: self.pv().map(str::to_owned),
@@ -584,7 +662,7 @@ impl<'v> Volume<'v> {
 
     /// Its disk, and the partitions of that.
     pub(super) fn disk_and_partitions(&self) -> Vec<&'v BlockDevice> {
-        let (Some((_, disk)), Ok(block)) = (self.device, self.parts.block.seen()) else { return Vec::new() };
+        let (Some((_, disk)), Ok(block)) = (self.device(), self.parts.block.seen()) else { return Vec::new() };
         let on_it = block.value.standing_on(&disk.name).filter(|(_, device)| find::is_part_of(device, disk));
         let mut parts: Vec<_> = block.value.named(&disk.name).into_iter().chain(on_it).collect();
         parts.sort_unstable_by_key(|(dev, _)| *dev);

@@ -3,10 +3,11 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::VolumeAttachment;
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Input, Maybe, Required};
+use crate::view::input::{Input, Required};
 use crate::view::sources;
 
 use super::state::attachment::{Order, State};
+use super::state::parts::{ApiSays, Ec2ById, Listed, Named};
 use super::state::{Volume, Volumes, csi, whereabouts};
 
 const STUCK: Kind = Kind::StuckAttaching;
@@ -19,20 +20,10 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckAttaching>();
 struct StuckAttaching;
 
 impl DetectVolumes for StuckAttaching {
+    const STATES: &'static [State] = &[State::NotAttached, State::NotFound];
     const KINDS: &'static [Kind] = &[STUCK, NOT_FOUND];
     type In = ();
-    type By = (
-        Required<sources::Node>,
-        Required<sources::Mounts>,
-        Maybe<sources::BlockDevices>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::MountHolders>,
-        Maybe<sources::Ec2Volumes>,
-    );
+    type Asks = (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays);
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
@@ -44,7 +35,7 @@ impl DetectVolumes for StuckAttaching {
             if volume.may_be_usual(&[State::NotAttached], USUAL) || volume.may_be_usual(&[State::NotFound], None) {
                 volume.ask_all(out, STUCK);
                 // One whose driver has not answered may be on its way.
-                if matches!(volume.facts.order, Ok(Order::None | Order::Refused | Order::NotFound)) {
+                if matches!(volume.order(), Ok(Order::None | Order::Refused | Order::NotFound)) {
                     out.ask(STUCK, volume.ask_ec2());
                 }
             }

@@ -3,10 +3,11 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Input, Maybe, Required};
+use crate::view::input::{Cites, Input, Required};
 use crate::view::sources;
 
 use super::state::attachment::State;
+use super::state::parts::{ApiSays, Busy, Claim, DeviceSays, Ec2Here, Listed, Named, NamelessDisks};
 use super::state::{Volume, Volumes, nameless_disks};
 
 const STUCK: Kind = Kind::StuckDetaching;
@@ -18,20 +19,21 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckDetaching>();
 struct StuckDetaching;
 
 impl DetectVolumes for StuckDetaching {
+    const STATES: &'static [State] = &[State::Detaching, State::Undeletable];
     const KINDS: &'static [Kind] = &[STUCK, UNDELETABLE];
     type In = ();
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::CsiNode>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::MountHolders>,
-        Maybe<sources::Ec2Attached>,
+        Listed,
+        Cites<Ec2Here>,
+        NamelessDisks,
+        Cites<Claim>,
+        Named,
+        ApiSays,
+        DeviceSays,
+        Busy,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

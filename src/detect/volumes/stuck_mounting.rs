@@ -7,10 +7,11 @@ use crate::facts::{
     KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, Pods, Tri, VolumePath,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Cited, Context, Input, Maybe, Required};
+use crate::view::input::{Cited, Cites, Context, Input, Required};
 use crate::view::{Seen, sources};
 
 use super::state::attachment::{Mounted, State};
+use super::state::parts::{ApiSays, DeviceSays, Driver, Listed, Named, OnMachine, PodLife};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::StuckMounting;
@@ -22,19 +23,20 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckMounting>();
 struct StuckMounting;
 
 impl DetectVolumes for StuckMounting {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = Context<sources::KernelLog>;
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::Mounts>,
         Required<sources::BlockDevices>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::MountHolders>,
-        Context<sources::CsiNode>,
+        Listed,
+        OnMachine,
+        Cites<Driver>,
+        PodLife,
+        Named,
+        ApiSays,
+        DeviceSays,
     );
 
     fn evaluate(log: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
@@ -70,7 +72,7 @@ fn not_mounted(volume: &Volume<'_>, volumes: &Volumes<'_>, log: &Cited<'_, Kerne
     };
     let (id, who) = (volume.id.as_str(), who(volume, pod));
     let name = volume.device().map(|(_, disk)| format!(" as {}", disk.name)).unwrap_or_default();
-    let is = match volume.facts.mounts {
+    let is = match volume.mounted() {
         Ok(Mounted::StagingOnly) => "staged, but not mounted for the pod",
         _ => "not mounted",
     };

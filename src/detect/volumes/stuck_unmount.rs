@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Cause, Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
-use crate::view::input::{Context, Input, Maybe, Required};
+use crate::view::input::{Cites, Input, Required};
 use crate::view::{Seen, sources};
 
 use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
+use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife};
 use super::state::pod::{Life, PodFacts};
 use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_object, pv_of};
@@ -27,19 +28,10 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckUnmount>();
 struct StuckUnmount;
 
 impl DetectVolumes for StuckUnmount {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::Mounts>, Holders<'static>);
-    // Mounts of pods are found without a Node; only the kubelet's list has staging mounts.
-    type By = (
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::Pods>,
-        Maybe<sources::Node>,
-        Maybe<sources::BlockDevices>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Context<sources::FormerPods>,
-        Context<sources::CsiNode>,
-    );
+    type Asks = (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Named, ApiSays);
 
     fn evaluate(
         (mounts, holders): <Self::In as Input>::Of<'_>,
@@ -273,7 +265,7 @@ fn also<'v>(others: impl Iterator<Item = (&'v MountEntry, &'v Object)>) -> Strin
 
 /// What asks where the pod is now.
 pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
-    let (namespace, name) = parts.former.name(uid)?;
+    let (namespace, name) = parts.former_name(uid)?;
     Some(Lookup::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
@@ -290,7 +282,7 @@ pub(super) fn waits_elsewhere(
         let why = format!("the name of pod {uid}, which was here before the agent watched, is not known");
         Unknown::new(Cause::Missing, why)
     };
-    let (namespace, name) = parts.former.name(uid).ok_or_else(nameless)?;
+    let (namespace, name) = parts.former_name(uid).ok_or_else(nameless)?;
     let full = format!("{namespace}/{name}");
     let Some((waits, says)) = parts.waits_elsewhere(uid, &full)? else { return Ok(None) };
     evidence.push(says);

@@ -12,8 +12,9 @@ use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::state::attachment::{Kubelet, Staging, State};
+use super::state::parts::{ApiSays, Cluster, Listed, Named, OnMachine, RawHandle};
 use super::state::{Volume, Volumes};
-use super::{mount_object, named, pv_of, volume_of};
+use super::{PodNames, mount_object, named, pv_of, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
 const STATES: &[State] = &[State::Replaced];
@@ -37,6 +38,7 @@ enum ExpectedVolume<'a> {
 }
 
 impl DetectVolumes for SwappedVolume {
+    const STATES: &'static [State] = &[State::Replaced, State::Replaces];
     const KINDS: &'static [Kind] = &[KIND];
     type In = (
         Required<sources::Mounts>,
@@ -45,15 +47,7 @@ impl DetectVolumes for SwappedVolume {
         Context<sources::KubeletDirs>,
         Context<sources::Node>,
     );
-    type By = (
-        Maybe<sources::Node>,
-        Maybe<sources::Pods>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::CsiNode>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-    );
+    type Asks = (Listed, Cluster, RawHandle, Kubelet, Staging, OnMachine, Named, ApiSays, PodNames<'static>);
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, pvs, dirs, node) = input;
@@ -93,9 +87,8 @@ struct Look<'v, 'a> {
 /// The one volume that a raw block bind can show, where there is one. The bind does not name it; where the kubelet wants one volume
 /// that is not staged under its own name, that is the one. A lookup for each volume of a healthy node would cost more than all else.
 fn the_only_one_for_raw<'a>(volumes: &'a Volumes<'_>) -> Option<&'a VolumeId> {
-    let may_be_raw = |volume: &&Volume<'_>| {
-        volume.facts.kubelet == Ok(Kubelet::Wants) && volume.facts.staging != Ok(Staging::Staged)
-    };
+    let may_be_raw =
+        |volume: &&Volume<'_>| volume.kubelet() == &Ok(Kubelet::Wants) && volume.staging() != &Ok(Staging::Staged);
     let mut candidates = volumes.iter().filter(may_be_raw);
     let first = candidates.next();
     first.filter(|_| candidates.next().is_none()).map(|volume| &volume.id)
@@ -148,7 +141,7 @@ impl<'v> Look<'v, '_> {
 
     /// The handle of the volume that is to be shown, where it was asked for.
     fn raw_handle(&self, pv: &str) -> Option<&'v str> {
-        self.volumes.parts().raw_handles.get(pv)
+        self.volumes.parts().raw_handle(pv)
     }
 
     fn is_kept(&self, expected_volume: &ExpectedVolume<'_>, found: &VolumeId) -> Tri<(), ()> {

@@ -2,10 +2,11 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::finding::{Finding, Kind, Severity};
-use crate::view::input::{Input, Maybe, Required};
+use crate::view::input::{Input, Required};
 use crate::view::sources;
 
 use super::state::attachment::State;
+use super::state::parts::{ApiSays, DeviceSays, Listed, Named};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::UnmountedVolumePath;
@@ -17,18 +18,18 @@ pub const DETECTOR: Detector = Detector::of_volumes::<UnmountedVolumePath>();
 struct UnmountedVolumePath;
 
 impl DetectVolumes for UnmountedVolumePath {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = ();
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::Pods>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::MountHolders>,
-        Maybe<sources::KubeletDirs>,
+        Listed,
+        Named,
+        ApiSays,
+        DeviceSays,
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {

@@ -6,6 +6,7 @@ use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 
+use super::state::parts::Ec2Here;
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::UntaggedVolume;
@@ -18,14 +19,14 @@ struct UntaggedVolume;
 impl DetectVolumes for UntaggedVolume {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::Ec2Attached>, Required<sources::Node>);
-    type By = ();
+    type Asks = Ec2Here;
 
     fn evaluate((_, node): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let (now, before) = match volumes.parts().ec2_twice() {
             Ok(reads) => reads,
             Err(why) => return out.nothing(KIND, &why),
         };
-        for volume in volumes.iter().filter(|volume| volume.is_wanted()) {
+        for volume in volumes.wanted() {
             out.decide(KIND, || object(volume), decide(volume, &now, before, &node));
         }
     }

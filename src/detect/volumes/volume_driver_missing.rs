@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{AttachableName, Lookup, MountEntry, Mounts, Node, PodPhase, Tri, VolumePath};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Context, Input, Known, Maybe, Required};
+use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
+use super::state::parts::{Driver, Named};
 use super::state::{Volume, Volumes, driver_object};
 
 const KIND: Kind = Kind::VolumeDriverMissing;
@@ -23,13 +24,7 @@ struct VolumeDriverMissing;
 impl DetectVolumes for VolumeDriverMissing {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (Required<sources::CsiNode>, Required<sources::Mounts>, Maybe<sources::Node>);
-    // The volumes only name who waits.
-    type By = (
-        Maybe<sources::Node>,
-        Context<sources::Pods>,
-        Context<sources::PersistentVolumes>,
-        Context<sources::VolumeAttachments>,
-    );
+    type Asks = (Driver, Named);
 
     fn evaluate(
         (_, mounts, node): <Self::In as Input>::Of<'_>,
@@ -92,7 +87,7 @@ fn uses<'v>(mounts: &Seen<'v, Mounts>, node: &Known<'v, Node>) -> BTreeMap<&'v s
 }
 
 fn finding(driver: &str, says: Evidence, uses: &Uses<'_>, volumes: &Volumes<'_>, out: &mut Evaluation) -> Finding {
-    let of_driver: Vec<_> = volumes.iter().filter(|volume| uses.in_use.contains(&volume.id.as_str())).collect();
+    let of_driver: Vec<_> = volumes.wanted().filter(|volume| uses.in_use.contains(&volume.id.as_str())).collect();
     of_driver.iter().for_each(|volume| volume.ask_all(out, KIND));
     let waits: Vec<(String, Object)> = of_driver.iter().filter_map(|volume| waits(volume)).collect();
     let what = match (uses.in_use.len(), uses.staged.len()) {

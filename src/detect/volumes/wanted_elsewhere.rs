@@ -3,11 +3,12 @@
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Cause, MountEntry, PodUid, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::{Maybe, Required};
+use crate::view::input::Required;
 use crate::view::sources;
 
 use super::holders::Holders;
 use super::state::attachment::State;
+use super::state::parts::{ApiSays, AskedBack, Claim, Elsewhere, Listed, Named, OnMachine, PodLife};
 use super::state::pod::{Life, PodFacts};
 use super::state::{Volume, Volumes};
 use super::stuck_unmount;
@@ -21,19 +22,21 @@ pub const DETECTOR: Detector = Detector::of_volumes::<VolumeWantedElsewhere>();
 struct VolumeWantedElsewhere;
 
 impl DetectVolumes for VolumeWantedElsewhere {
+    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
     type In = Holders<'static>;
-    type By = (
+    type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
         Required<sources::Mounts>,
-        Maybe<sources::Filesystems>,
-        Maybe<sources::PodCgroups>,
-        Maybe<sources::Pods>,
-        Maybe<sources::VolumeAttachments>,
-        Maybe<sources::PersistentVolumes>,
-        Maybe<sources::FormerPods>,
-        Maybe<sources::MountHolders>,
+        Listed,
+        Claim,
+        Elsewhere,
+        AskedBack,
+        OnMachine,
+        PodLife,
+        Named,
+        ApiSays,
     );
 
     fn evaluate(holders: Holders<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
@@ -57,8 +60,8 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     };
     let mut evidence = volume.evidence();
     let pod = of_a_pod(volume).map(|(pod, _)| pod);
-    pod.and_then(|pod| stuck_unmount::former(&volume.parts, pod)).into_iter().for_each(|lookup| out.ask(KIND, lookup));
-    let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(&volume.parts, pod, &mut evidence));
+    pod.and_then(|pod| stuck_unmount::former(volume.parts(), pod)).into_iter().for_each(|lookup| out.ask(KIND, lookup));
+    let waits = pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(volume.parts(), pod, &mut evidence));
     // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
     let deleting = match volume.asked_back() {
         Tri::Yes(since) => Ok(Some(since)),
@@ -98,7 +101,7 @@ fn of_a_pod<'v>(volume: &Volume<'v>) -> Option<(&'v PodUid, &'v MountEntry)> {
 fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>) -> String {
     match (of_a_pod(volume), volume.mounts().first()) {
         (Some((pod, mount)), _) => {
-            let is = match PodFacts::of(&volume.parts, pod).life() {
+            let is = match PodFacts::of(volume.parts(), pod).life() {
                 Ok(Life::Terminating) => "is terminating",
                 Ok(Life::Over) => "has ended",
                 Ok(Life::Gone) => "is gone",

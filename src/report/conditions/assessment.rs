@@ -32,10 +32,41 @@ impl Status {
     }
 }
 
+/// Why a condition has its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// A critical finding of this kind.
+    Found(Kind),
+    /// An input is unknown.
+    NotEvaluated,
+    /// Detectors have not run, or not often enough.
+    NotEvaluatedYet,
+    /// Every kind was evaluated, and none is critical.
+    NoCriticalFinding,
+    /// Every source that matters can be read.
+    SourcesReadable,
+    /// One that matters cannot be read.
+    SourceUnreadable,
+}
+
+impl Reason {
+    /// As the Node has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Found(kind) => kind.name(),
+            Self::NotEvaluated => "NotEvaluated",
+            Self::NotEvaluatedYet => "NotEvaluatedYet",
+            Self::NoCriticalFinding => "NoCriticalFinding",
+            Self::SourcesReadable => "SourcesReadable",
+            Self::SourceUnreadable => "SourceUnreadable",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Assessment {
     pub status: Status,
-    pub reason: &'static str,
+    pub reason: Reason,
     /// The message, without the time that it is true of.
     pub said: String,
     /// What it is about: the same as long as only figures move.
@@ -43,23 +74,15 @@ pub(super) struct Assessment {
 }
 
 impl Assessment {
-    fn new(status: Status, reason: &'static str, said: String, about: &[&str]) -> Self {
+    fn new(status: Status, reason: Reason, said: String, about: &[&str]) -> Self {
         Self { status, reason, said, about: fingerprint(about) }
     }
 }
 
-/// The reason where an input is unknown.
-const NOT_EVALUATED: &str = "NotEvaluated";
-/// The reason while detectors have not run, or not often enough.
-pub(super) const NOT_EVALUATED_YET: &str = "NotEvaluatedYet";
 /// Longest part of a message that another program wrote.
 const MAX_REASON: usize = 400;
 /// The same where a message has two such parts.
 const SHORT_WORDS: usize = 240;
-/// Sources that only add evidence to findings that stand without them.
-const EVIDENCE_ONLY: [Source; 2] = [Source::XfsProbe, Source::ElasticInterfaces];
-/// Where this one cannot be read another stands in for it, whose own trouble counts.
-const STOOD_IN_FOR: Source = Source::KubeletConfigz;
 
 /// What the condition of an area would say. While we are young, a detector that waits for its second sample is waited for.
 pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
@@ -76,7 +99,7 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
     let waits = |row: &&&KindState| is_not_run(row) || young && row.state == State::NeedsTime;
     if let Some(row) = rows.iter().find(waits) {
         let said = format!("{} is not evaluated yet: the agent has just started.", row.kind);
-        return Assessment::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
+        return Assessment::new(Status::Unknown, Reason::NotEvaluatedYet, said, &[]);
     }
     let not_evaluated: Vec<_> = rows.iter().copied().filter(|row| row.not_evaluated).collect();
     if not_evaluated.len() == rows.len() || not_evaluated.iter().any(|row| has_trouble(row.kind, report)) {
@@ -109,7 +132,7 @@ fn problem(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report
     let said = format!("{message}{object}, since {since}.{more} Next: {next} More: barnacle explain {kind}.{keep}");
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
-    Assessment::new(Status::True, kind.name(), said, &about)
+    Assessment::new(Status::True, Reason::Found(kind), said, &about)
 }
 
 /// What keeps the node while a person looks at a volume's trouble: as a comment, so that what is pasted does nothing.
@@ -138,7 +161,7 @@ fn no_longer_evaluated(worst: &ReportedFinding, others: &[&ReportedFinding], rep
     );
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
-    Assessment::new(Status::Unknown, NOT_EVALUATED, said, &about)
+    Assessment::new(Status::Unknown, Reason::NotEvaluated, said, &about)
 }
 
 fn cannot_say(not_evaluated: &[&KindState]) -> Assessment {
@@ -146,7 +169,7 @@ fn cannot_say(not_evaluated: &[&KindState]) -> Assessment {
     let why = text::cut_bytes(&text::clean(why), MAX_REASON, "...");
     let names = kinds(not_evaluated.iter().map(|row| row.kind));
     let said = format!("Not evaluated: {names}: {why}. Next: run barnacle check on the node.");
-    Assessment::new(Status::Unknown, NOT_EVALUATED, said, &[&names])
+    Assessment::new(Status::Unknown, Reason::NotEvaluated, said, &[&names])
 }
 
 fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -> Assessment {
@@ -160,19 +183,19 @@ fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -
             said = format!("{said} {what}: {names}.");
         }
     }
-    Assessment::new(Status::False, "NoCriticalFinding", said, &[&warnings, &unverified, &unseen])
+    Assessment::new(Status::False, Reason::NoCriticalFinding, said, &[&warnings, &unverified, &unseen])
 }
 
 /// What [`super::DEGRADED`] would say.
 pub(super) fn of_visibility(report: &Report) -> Assessment {
     if report.kinds.iter().all(is_not_run) {
         let said = "Nothing is evaluated yet: the agent has just started.".to_owned();
-        return Assessment::new(Status::Unknown, NOT_EVALUATED_YET, said, &[]);
+        return Assessment::new(Status::Unknown, Reason::NotEvaluatedYet, said, &[]);
     }
     let trouble: Vec<_> = report.unknown.iter().filter(|u| matters(u.source) && is_trouble(u)).collect();
     let Some(first) = trouble.first() else {
         let said = "All required data sources are readable.".to_owned();
-        return Assessment::new(Status::False, "SourcesReadable", said, &[]);
+        return Assessment::new(Status::False, Reason::SourcesReadable, said, &[]);
     };
     let names: Vec<_> = trouble.iter().map(|unknown| unknown.source.name()).collect();
     let why = text::cut_bytes(&text::clean(&first.why), MAX_REASON, "...");
@@ -181,7 +204,7 @@ pub(super) fn of_visibility(report: &Report) -> Assessment {
     let cost = if not_evaluated.is_empty() { String::new() } else { format!(" Not evaluated: {not_evaluated}.") };
     let all = names.join(", ");
     let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: run barnacle check on the node.");
-    Assessment::new(Status::True, "SourceUnreadable", said, &names)
+    Assessment::new(Status::True, Reason::SourceUnreadable, said, &names)
 }
 
 /// Whether something stands in this area that time alone may make critical again.
@@ -225,12 +248,11 @@ fn has_trouble(kind: Kind, report: &Report) -> bool {
     report.unknown.iter().any(|u| reads.has(u.source) && matters(u.source) && is_trouble(u))
 }
 
+/// Whether something rests on it that each agent should see. What only adds evidence, and what another source answers as well, is
+/// not missed.
 fn matters(source: Source) -> bool {
-    let read = DETECTORS.iter().any(|detector| detector.reads().has(source));
-    read && source != STOOD_IN_FOR
-        && !is_hidden(source)
-        && !source.every().is_zero()
-        && !EVIDENCE_ONLY.contains(&source)
+    let decides = DETECTORS.iter().any(|detector| detector.decides_by().has(source));
+    decides && Profile::Observe.expects(source) && !source.every().is_zero()
 }
 
 /// A machine without something is not a machine that hides it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::assessment::{self, Assessment, Status};
+use super::assessment::{self, Assessment, Reason, Status};
 use super::{DEGRADED, PATIENCE};
 use crate::facts::{NodeCondition, NodeTime};
 use crate::ledger::RESTART_GRACE;
@@ -90,7 +90,7 @@ impl Own {
     /// Whether there is something to publish that the detectors have evaluated.
     pub fn is_evaluated(&self) -> bool {
         self.published.is_some()
-            && self.assessment.as_ref().is_some_and(|assessment| assessment.reason != assessment::NOT_EVALUATED_YET)
+            && self.assessment.as_ref().is_some_and(|assessment| assessment.reason != Reason::NotEvaluatedYet)
     }
 
     /// The condition to write.
@@ -142,7 +142,7 @@ impl PublishedStatus {
     fn begin(assessment: &Assessment, written: Option<(Status, String, u64)>, shown: bool, now: NodeTime) -> Self {
         Self {
             status: assessment.status,
-            reason: assessment.reason.to_owned(),
+            reason: assessment.reason.name().to_owned(),
             said: assessment.said.clone(),
             about: assessment.about,
             as_of: Some(now.wall),
@@ -154,7 +154,7 @@ impl PublishedStatus {
     }
 
     fn takes(&mut self, assessment: &Assessment, now: NodeTime) {
-        assessment.reason.clone_into(&mut self.reason);
+        assessment.reason.name().clone_into(&mut self.reason);
         self.said.clone_from(&assessment.said);
         self.about = assessment.about;
         self.as_of = Some(now.wall);

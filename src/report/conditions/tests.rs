@@ -560,7 +560,7 @@ fn a_kubelet_whose_configuration_was_not_found_is_a_source_that_cannot_be_read()
     let listed: Vec<_> = sick.unknown.iter().map(|u| (u.source, u.why.as_str())).collect();
     assert_eq!(listed, [(Source::KubeletConfig, why)]);
     let assessment = assessment::of_visibility(&sick);
-    assert_eq!((assessment.status.name(), assessment.reason), ("True", "SourceUnreadable"));
+    assert_eq!((assessment.status.name(), assessment.reason.name()), ("True", "SourceUnreadable"));
     assert!(assessment.said.contains(why), "{}", assessment.said);
     let none = report(ConfigOrigin::NoKubelet, Unknown::new(Cause::Unsupported, "no kubelet runs here"));
     assert_eq!(none.unknown, []);

@@ -253,7 +253,7 @@ proptest! {
             if let (Some(oldest), Some(room)) = (oldest, world.room_since) {
                 let both = oldest.max(room).max(world.started);
                 let is_late = now - both >= 2 * COOLDOWN + 90;
-                prop_assert!(!is_late || world.leak(ObjectType::Resource).is_some(), "not suspected at {now} (both since {both}): {:?}\n{:?}", world.engine.coverage(Kind::BranchEniLeak), world.engine.view().branch_history);
+                prop_assert!(!is_late || world.leak(ObjectType::Resource).is_some(), "not suspected at {now} (both since {both}): {:?}\n{:?}", world.engine.coverage(Kind::BranchEniLeak), world.engine.view());
             }
             if world.leaked.is_empty() {
                 prop_assert!(world.leak(ObjectType::Node).is_none(), "{:?}", world.leak(ObjectType::Node));

@@ -1,8 +1,9 @@
 //! What an EBS volume's attachment to this node amounts to: one state, by one table (decision 0006).
 
 use super::completion::{Fact, StateSet, facts};
-use crate::facts::Unknown;
+use crate::facts::{SourceSet, Unknown};
 use crate::finding::Kind;
+use crate::view::input::Input;
 
 facts! {
     /// Everything that the table asks for, known.
@@ -295,6 +296,81 @@ impl State {
     }
 }
 
+/// The facts that each state rests on, by their types: with one of them otherwise a volume would be in another state, or in this one.
+macro_rules! rests_on {
+    ($($state:ident: $($fact:ident),+;)+) => {
+        impl State {
+            /// The sources that decide whether a volume is in this state, and those that do only where one of them does not answer.
+            const fn sources(self) -> [SourceSet; 2] {
+                match self {
+                    $(Self::$state => {
+                        let sets = (<($($fact,)+) as Input>::PARTS, <($($fact,)+) as Input>::ALTERNATIVES);
+                        [sets.0, sets.1]
+                    })+
+                }
+            }
+
+            /// The facts by name.
+            #[cfg(test)]
+            fn facts(self) -> &'static [&'static str] {
+                match self { $(Self::$state => &[$(stringify!($fact)),+],)+ }
+            }
+        }
+    };
+}
+
+rests_on! {
+    Own: Kubelet, Controller, Mounted, Beneath, Order, Past;
+    InUse: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
+    Moving: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
+    Away: Kubelet, Controller, Device, Staging;
+    LeftByPod: Controller, Mounted, Order;
+    LeftStaged: Kubelet, Controller, Mounted, Order;
+    Pinned: Kubelet, Controller, Mounted, Beneath, Order, PodSide;
+    StillMounted: Kubelet, Controller, Mounted, Order, Users;
+    Detaching: Kubelet, Controller, Device, Mounted, Beneath, Order, PodSide;
+    Undeletable: Kubelet, Controller, Device, Mounted, Order, PodSide;
+    RunsWithout: Kubelet, Device, Staging, Mounted, PodSide;
+    NotAttached: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, PodSide;
+    NotFound: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, PodSide;
+    NotMounted: Kubelet, Controller, Device, Mounted, Beneath, Users;
+    UnderMounts: Device, Staging;
+    Missing: Kubelet, Controller, Device, Staging, Order, PodSide, Place;
+    Replaced: Place;
+    Replaces: Place;
+    Unclaimed: Kubelet, Controller, Device, Mounted, Beneath, Order, Users;
+    Stale: Kubelet, Controller, Device, Mounted, Beneath, Order, Place;
+    Kept: Kubelet, Controller, Mounted, Beneath, Order, Past;
+}
+
+/// The sources that decide whether a volume is in one of these states.
+#[must_use]
+pub const fn parts_of(of: &[State]) -> SourceSet {
+    sets_of(of, 0)
+}
+
+/// The sources that decide it only where one of those does not answer.
+#[must_use]
+pub const fn alternatives_of(of: &[State]) -> SourceSet {
+    sets_of(of, 1)
+}
+
+/// All of them.
+#[must_use]
+pub const fn sources_of(of: &[State]) -> SourceSet {
+    parts_of(of).with(alternatives_of(of))
+}
+
+const fn sets_of(of: &[State], which: usize) -> SourceSet {
+    let (mut set, mut rest) = (SourceSet::NONE, of);
+    while let [first, tail @ ..] = rest {
+        let [parts, alternatives] = first.sources();
+        set = set.with(if which == 0 { parts } else { alternatives });
+        rest = tail;
+    }
+    set
+}
+
 /// The states with these names.
 #[must_use]
 pub const fn states(of: &[State]) -> StateSet {
@@ -344,8 +420,7 @@ mod tests {
 
     use super::super::completion::{Missing, Values};
     use super::*;
-    use crate::detect::of_kind;
-    use crate::facts::{Cause, Lookup, Source, SourceSet, Unknown};
+    use crate::facts::{Cause, Lookup, Unknown};
 
     fn every(each: impl FnMut(Known)) {
         Facts::unknown().complete(each);
@@ -429,7 +504,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(named_once.len(), SOURCES.len(), "{named_once:?}");
+        assert_eq!(named_once.len(), 11, "{named_once:?}");
     }
 
     fn facts_of(known: Known) -> Facts {
@@ -447,32 +522,6 @@ mod tests {
             past: Ok(known.past),
         }
     }
-
-    /// The sources that each fact is read from, in the order of the facts. Whose place it is rests on facts of two volumes, of which
-    /// one is not on the Node: which drivers may have attached that one is known by the CSINode.
-    const SOURCES: [&[Source]; 11] = [
-        &[Source::Node],
-        &[Source::Node],
-        &[Source::BlockDevices],
-        &[Source::Mounts],
-        &[Source::Mounts, Source::BlockDevices, Source::Pods, Source::PodCgroups],
-        &[Source::Filesystems, Source::BlockDevices],
-        &[Source::VolumeAttachments],
-        &[Source::Pods, Source::PersistentVolumes],
-        &[Source::MountHolders, Source::PodCgroups, Source::Mounts, Source::Pods, Source::BlockDevices],
-        &[
-            Source::Node,
-            Source::BlockDevices,
-            Source::Mounts,
-            Source::Filesystems,
-            Source::VolumeAttachments,
-            Source::Pods,
-            Source::PodCgroups,
-            Source::PersistentVolumes,
-            Source::CsiNode,
-        ],
-        &[Source::Node],
-    ];
 
     /// Facts that cannot stand beside each other: whose place it is follows from the others, and only a pod
     /// that runs runs without it, and what is not here has no mounts.
@@ -502,60 +551,46 @@ mod tests {
             && (place != Place::Anothers || left)
     }
 
-    /// The sources of the facts that can change whether a volume is in one of these states.
-    fn relevant(of: &[State]) -> SourceSet {
-        fn each<T: Values>(known: Known, set: impl Fn(&mut Known, T), of: &[State]) -> bool {
+    /// The facts that can change whether a volume is in this state.
+    fn relevant(of: State) -> BTreeSet<&'static str> {
+        fn each<T: Values>(known: Known, set: impl Fn(&mut Known, T), of: State) -> bool {
             T::ALL.iter().any(|value| {
                 let mut other = known;
                 set(&mut other, *value);
-                is_possible(other) && of.contains(&classify(other)) != of.contains(&classify(known))
+                (classify(other) == of) != (classify(known) == of) && is_possible(other)
             })
         }
-        let mut found = SourceSet::NONE;
+        let mut found = BTreeSet::new();
         every(|known| {
-            if !is_possible(known) {
+            // What a volume is that is not in it shows as much from the other side.
+            if classify(known) != of || !is_possible(known) {
                 return;
             }
             let decides = [
-                each(known, |known, value| known.kubelet = value, of),
-                each(known, |known, value| known.controller = value, of),
-                each(known, |known, value| known.device = value, of),
-                each(known, |known, value| known.staging = value, of),
-                each(known, |known, value| known.mounts = value, of),
-                each(known, |known, value| known.beneath = value, of),
-                each(known, |known, value| known.order = value, of),
-                each(known, |known, value| known.users = value, of),
-                each(known, |known, value| known.pod = value, of),
-                each(known, |known, value| known.place = value, of),
-                each(known, |known, value| known.past = value, of),
+                ("Kubelet", each(known, |known, value| known.kubelet = value, of)),
+                ("Controller", each(known, |known, value| known.controller = value, of)),
+                ("Device", each(known, |known, value| known.device = value, of)),
+                ("Staging", each(known, |known, value| known.staging = value, of)),
+                ("Mounted", each(known, |known, value| known.mounts = value, of)),
+                ("Beneath", each(known, |known, value| known.beneath = value, of)),
+                ("Order", each(known, |known, value| known.order = value, of)),
+                ("Users", each(known, |known, value| known.users = value, of)),
+                ("PodSide", each(known, |known, value| known.pod = value, of)),
+                ("Place", each(known, |known, value| known.place = value, of)),
+                ("Past", each(known, |known, value| known.past = value, of)),
             ];
-            for (sources, _) in SOURCES.iter().zip(decides).filter(|(_, decides)| *decides) {
-                found = found.with(SourceSet::of(sources));
-            }
+            found.extend(decides.iter().filter(|(_, decides)| *decides).map(|(fact, _)| *fact));
         });
         found
     }
 
-    /// What a detector says that it decides by is what the table decides by.
     #[test]
-    fn the_sources_of_each_detector_are_those_of_the_facts_that_its_states_rest_on() {
+    fn a_state_rests_on_the_facts_that_the_table_decides_it_by() {
         let mut wrong = Vec::new();
-        for (kind, states) in [
-            (Kind::MissingDevice, &[State::Missing][..]),
-            (Kind::StaleAttachment, &[State::Stale, State::Unclaimed, State::Kept]),
-            (Kind::StuckDetaching, &[State::Detaching]),
-            (Kind::UndeletableAttachment, &[State::Undeletable]),
-            (Kind::StuckAttaching, &[State::NotAttached]),
-            (Kind::VolumeNotFound, &[State::NotFound]),
-            (Kind::UnmountedVolumePath, &[State::RunsWithout]),
-            (Kind::VolumeWantedElsewhere, &[State::LeftByPod, State::LeftStaged, State::Pinned]),
-            (Kind::StuckUnmount, &[State::StillMounted]),
-            (Kind::SwappedVolume, &[State::Replaced]),
-            (Kind::AttachmentLimit, &[State::Own]),
-        ] {
-            let lacks = relevant(states).without(of_kind(kind).unwrap().decides_by());
-            if !lacks.is_empty() {
-                wrong.push(format!("{kind} rests on {lacks:?}, and does not say so"));
+        for state in State::ALL {
+            let (said, is): (BTreeSet<_>, _) = (state.facts().iter().copied().collect(), relevant(*state));
+            if said != is {
+                wrong.push(format!("{state:?}: {}", is.into_iter().collect::<Vec<_>>().join(", ")));
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");

@@ -92,6 +92,7 @@ impl<'v> Volume<'v> {
 
     /// That nothing on this machine uses it, as far as that was seen.
     pub fn unused(&self) -> String {
+        super::parts::note::<super::parts::Busy>();
         match (&self.facts.mounts, &self.facts.beneath) {
             (Ok(_), Ok(_)) => "nothing on this machine uses it".to_owned(),
             (Err(missing), _) | (_, Err(missing)) => format!("what uses it here is not known ({})", missing.why),
@@ -100,6 +101,7 @@ impl<'v> Volume<'v> {
 
     /// The same as evidence, where all of it was seen.
     pub fn unused_says(&self) -> Option<Evidence> {
+        super::parts::note::<super::parts::Busy>();
         let unused = self.facts.mounts == Ok(Mounted::Unmounted) && self.facts.beneath == Ok(Beneath::Unused);
         let says = "the host has no mount of it, and no live filesystem, swap or device is on it";
         Some(self.parts.mounts.seen().ok().filter(|_| unused)?.says(says))
@@ -201,7 +203,7 @@ impl<'v> Volume<'v> {
 
     /// What keeps it busy on this machine, for a message; nothing where nothing is seen.
     pub fn busy_with(&self) -> Option<String> {
-        if let Some(mount) = self.mounts.iter().max_by_key(|mount| crate::detect::volumes::specificity(mount)) {
+        if let Some(mount) = self.mounts().iter().max_by_key(|mount| crate::detect::volumes::specificity(mount)) {
             return Some(format!("it is mounted at {}", mount.point));
         }
         let (_, disk) = self.device()?;

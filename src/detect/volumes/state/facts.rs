@@ -15,32 +15,39 @@ use crate::facts::{
     handle_hash,
 };
 use crate::finding::Evidence;
+use crate::view::input::{Input, reads_of};
+use crate::view::reads;
 
 /// An attachment takes seconds; a pod that has waited so long waits for something else.
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// All of them but the place, which is found over all volumes.
 pub(super) fn of(volume: &Volume<'_>, all_pods_have_theirs: bool) -> Facts {
-    let device = device(volume);
+    let device = by_its_sources(|| device(volume));
     let mounts = match &device {
-        Ok(_) => mounts(volume),
+        Ok(_) => by_its_sources(|| mounts(volume)),
         // Whose mounts they are is not known where the disk is not, unless a pod's path was found to be its.
-        Err(why) => mounts(volume).and(Err(why.clone())),
+        Err(why) => by_its_sources(|| mounts(volume)).and(Err(why.clone())),
     };
-    let users = users(volume);
+    let users = by_its_sources(|| users(volume));
     Facts {
-        kubelet: node(volume, volume.in_use, Kubelet::Wants, Kubelet::LetGo),
-        controller: node(volume, volume.attached, Controller::Attached, Controller::NotAttached),
-        staging: staging(volume),
-        beneath: device.clone().and_then(|_| beneath(volume)),
-        order: order(volume),
-        pod: pod_side(volume, &users, all_pods_have_theirs),
+        kubelet: by_its_sources(|| node(volume, volume.in_use, Kubelet::Wants, Kubelet::LetGo)),
+        controller: by_its_sources(|| node(volume, volume.attached, Controller::Attached, Controller::NotAttached)),
+        staging: by_its_sources(|| staging(volume)),
+        beneath: device.clone().and_then(|_| by_its_sources(|| beneath(volume))),
+        order: by_its_sources(|| order(volume)),
+        pod: by_its_sources(|| pod_side(volume, &users, all_pods_have_theirs)),
         place: Ok(Place::Own),
-        past: past(volume),
+        past: by_its_sources(|| past(volume)),
         device,
         mounts,
         users,
     }
+}
+
+/// Finds a fact by the sources that its type says it rests on.
+fn by_its_sources<T: Input>(find: impl FnOnce() -> Fact<T>) -> Fact<T> {
+    reads::only(reads_of::<T>(), find)
 }
 
 fn node<T>(volume: &Volume<'_>, listed: bool, yes: T, no: T) -> Fact<T> {
@@ -77,12 +84,12 @@ fn staging(volume: &Volume<'_>) -> Fact<Staging> {
 fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     let (table, block) = (volume.parts.mounts.seen()?, volume.parts.block.seen()?);
     let swap = volume.disk_and_partitions().iter().any(|part| part.swap);
-    if swap || volume.mounts.iter().any(|mount| find::is_of_the_system(mount)) {
+    if swap || volume.mounts().iter().any(|mount| find::is_of_the_system(mount)) {
         return Ok(Mounted::System);
     }
     let mut missing = table.value.incomplete().or(block.value.incomplete()).map(Box::<Missing>::from);
     let mut gone = false;
-    for pod in volume.mounts.iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
+    for pod in volume.mounts().iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
         match PodFacts::of(&volume.parts, pod).life() {
             // One pod that lives is reason enough.
             Ok(Life::Lives) => return Ok(Mounted::LivePod),
@@ -93,8 +100,8 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     if let Some(missing) = missing {
         return Err(missing);
     }
-    let staged = || volume.mounts.iter().any(|mount| mount.volume.is_some());
-    Ok(match volume.mounts.is_empty() {
+    let staged = || volume.mounts().iter().any(|mount| mount.volume.is_some());
+    Ok(match volume.mounts().is_empty() {
         _ if gone => Mounted::GonePod,
         true => Mounted::Unmounted,
         false if staged() => Mounted::StagingOnly,
@@ -103,7 +110,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
 }
 
 fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
-    let Some((_, disk)) = volume.device else { return Ok(Beneath::Unused) };
+    let Some((_, disk)) = volume.device() else { return Ok(Beneath::Unused) };
     let block = volume.parts.block.seen()?.value;
     let parts = volume.disk_and_partitions();
     let filesystems = volume.parts.filesystems.seen()?.value;
@@ -114,7 +121,7 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
         return Err(incomplete.into());
     }
     let holder = parts.iter().any(|part| !part.holders.is_empty());
-    if holder || volume.parts.index.loops.iter().any(|device| volume.is_loop_over_it(device, disk)) {
+    if holder || volume.parts.index.loops().iter().any(|device| volume.is_loop_over_it(device, disk)) {
         return Ok(Beneath::BuiltOn);
     }
     block.incomplete().map_or(Ok(Beneath::Unused), |incomplete| Err(incomplete.into()))
@@ -213,7 +220,7 @@ impl<'v> Volume<'v> {
             cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name())),
             mounts.says_absent(absent, format!("no mount of {pv} for pod {uid}")),
         ];
-        let Some((dev, disk)) = self.device else { return Tri::Yes(evidence) };
+        let Some((dev, disk)) = self.device() else { return Tri::Yes(evidence) };
         // Of a disk with partitions it is one of these that is mounted.
         if self.disk_and_partitions().len() > 1 {
             return Tri::No(());
@@ -236,7 +243,7 @@ impl<'v> Volume<'v> {
 
     /// Whether no disk of this machine is this volume, with what shows that.
     pub fn absence(&self) -> Tri<Evidence, ()> {
-        if self.device.is_some() {
+        if self.device().is_some() {
             return Tri::No(());
         }
         let block = match self.parts.block.seen() {

@@ -59,6 +59,7 @@ impl<'v> Volume<'v> {
             attached: false,
             node_path: None,
             device: None,
+            is_on_xen: false,
             mounts: Vec::new(),
             names: OnceCell::new(),
             users: Err(Unknown::not_asked()),

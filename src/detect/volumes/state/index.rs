@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Parts;
-use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, MountEntry, Pod, VolumeId, VolumePath};
+use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, MountEntry, Pod, Source, VolumeId, VolumePath};
+use crate::view::reads;
 
 #[derive(Default)]
 pub(super) struct Index<'v> {
@@ -20,7 +21,7 @@ pub(super) struct Index<'v> {
     /// The PersistentVolume that the kubelet wrote beside a handle first.
     recorded: BTreeMap<VolumeId, Option<&'v str>>,
     /// Loop devices that have a file.
-    pub loops: Vec<&'v BlockDevice>,
+    loops: Vec<&'v BlockDevice>,
 }
 
 impl<'v> Index<'v> {
@@ -64,26 +65,36 @@ impl<'v> Index<'v> {
         index
     }
 
+    pub fn loops(&self) -> &[&'v BlockDevice] {
+        reads::note(Source::BlockDevices);
+        &self.loops
+    }
+
     pub fn is_staged(&self, id: &VolumeId, hash: &str) -> bool {
+        reads::note(Source::Mounts);
         self.staged.contains(&hash.to_ascii_lowercase()) || self.staged_in_tree.contains(id)
     }
 
     /// A mount of a PersistentVolume that a pod has.
     pub fn mount_for(&self, pod: &str, pv: &str) -> Option<&'v MountEntry> {
+        reads::note(Source::Mounts);
         let pods = self.of_pods.get(pv)?;
         pods.get(&None).or_else(|| pods.get(&Some(pod))).copied()
     }
 
     /// A live filesystem on one of these devices, the first in the order of their keys.
     pub fn filesystem_on(&self, devices: &[&BlockDevice]) -> Option<&'v FilesystemKey> {
+        reads::note(Source::Filesystems);
         devices.iter().filter_map(|device| self.filesystems.get(device.name.as_str()).copied()).min()
     }
 
     pub fn users(&self, namespace: &str, claim: &str) -> &[&'v Pod] {
+        reads::note(Source::Pods);
         self.users.get(namespace).and_then(|users| users.get(claim)).map_or(&[], Vec::as_slice)
     }
 
     pub fn recorded_pv(&self, id: &VolumeId) -> Option<&'v str> {
+        reads::note(Source::KubeletDirs);
         self.recorded.get(id).copied().flatten()
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &[&'v str], all: 
     let (wanted, others): (Vec<_>, Vec<_>) = all.values_mut().partition(|volume| volume.in_use || volume.attached);
     let mut taken = BTreeSet::new();
     for volume in wanted.into_iter().chain(others) {
+        volume.is_on_xen = true;
         let Some(name) = name_of(volume) else { continue };
         volume.device = disk_named(block.value, &name).filter(|(dev, _)| taken.insert(*dev));
     }
@@ -41,6 +42,7 @@ pub(super) fn name_of(volume: &Volume<'_>) -> Option<String> {
         let attachment = volume.attachment().ok()??.value;
         attachment.device_path.as_deref().filter(|_| attachment.attached).and_then(disk_name)
     };
+    super::parts::note::<super::parts::OnXen>();
     let of_ec2 = || {
         let ec2 = volume.parts.ec2_attached.last()?;
         disk_name(&ec2.volumes.get(&volume.id)?.attachment(&ec2.instance)?.device)
@@ -68,6 +70,7 @@ pub(super) fn unnamed(volume: &VolumeId) -> Unknown {
 /// Disks of Xen that hold nothing of the machine's own and that no source names a volume of: whether they should be here
 /// cannot be known, nor which was found before. `None` where there are none.
 pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
+    super::parts::note::<super::parts::NamelessDisks>();
     let parts = all.parts();
     let (block, mounts) = (parts.block.seen().ok()?.value, parts.mounts.seen().ok()?.value);
     // What EC2 does not list is none of EBS's: an instance store.
@@ -80,7 +83,7 @@ pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
         device.swap || !device.holders.is_empty() || mounted()
     };
     let disks = block.values().filter(|device| device.disk.is_none() && disk_name(&device.name).is_some());
-    let named: BTreeSet<&str> = all.iter().filter_map(|volume| Some(volume.device()?.1.name.as_str())).collect();
+    let named: BTreeSet<&str> = all.all.iter().filter_map(|volume| Some(volume.device?.1.name.as_str())).collect();
     let nameless = disks.filter(|disk| {
         let parts = block.standing_on(&disk.name).filter(|(_, device)| is_part_of(device, disk));
         !named.contains(disk.name.as_str()) && !block.named(&disk.name).into_iter().chain(parts).any(in_use)
