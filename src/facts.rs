@@ -78,6 +78,6 @@ pub use partial::Partial;
 pub use paths::{is_at_or_below, is_below};
 pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
-pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet};
+pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet, SourceType, sources};
 pub use tri::{No, Tri};
 pub use volume_path::VolumePath;

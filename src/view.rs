@@ -15,6 +15,7 @@ mod trends;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use crate::facts::sources;
 use crate::facts::{
     Cause, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Partial, Pod, PodUid, Pods,
     Provider, Reading, Source, SourceSet, Unknown, for_each_source,
@@ -29,7 +30,7 @@ pub use raw_handles::RawHandles;
 pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
 
-use input::SourceType;
+use input::Viewed;
 
 /// A change over less than this says little: an older sample is kept to compare with instead.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(4);
@@ -293,6 +294,7 @@ macro_rules! view {
                 let mut fresh = SourceSet::NONE;
                 for observation in seen {
                     fresh = fresh.with(SourceSet::of(&[observation.source()]));
+                    // Which sources a history is kept of is a matter of that history: no list of sources knows.
                     match &observation {
                         Observation::Pods(Reading::Known { value, at }) => {
                             self.recent_pods.follow(value);
@@ -397,30 +399,16 @@ impl View {
     }
 }
 
-macro_rules! source_types {
+macro_rules! viewed {
     ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
-        /// Each source as a type, by which a detector says what it reads.
-        pub mod sources {
-            use super::input::SourceType;
-            use super::{Fact, View};
-            use crate::facts::Source;
-
-            $(#[doc = $place]
-            #[derive(Debug)]
-            pub struct $variant;
-
-            impl SourceType for $variant {
-                const SOURCE: Source = Source::$variant;
-                type Value = $type;
-
-                fn fact(view: &View) -> &Fact<$type> {
-                    &view.$field
-                }
-            })*
-        }
+        $(impl Viewed for sources::$variant {
+            fn fact(view: &View) -> &Fact<$type> {
+                &view.$field
+            }
+        })*
     };
 }
-for_each_source!(source_types);
+for_each_source!(viewed);
 
 /// As many as an instance takes volumes, twice over.
 const MAX_RECENT_PODS: usize = 256;
@@ -491,7 +479,7 @@ impl View {
 
     /// A source, with its last value before this one.
     #[must_use]
-    pub fn fact<S: SourceType>(&self) -> &Fact<S::Value> {
+    pub fn fact<S: Viewed>(&self) -> &Fact<S::Value> {
         S::fact(self)
     }
 
@@ -499,7 +487,7 @@ impl View {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn known<S: SourceType>(&self) -> Result<Seen<'_, S::Value>, &Unknown> {
+    pub fn known<S: Viewed>(&self) -> Result<Seen<'_, S::Value>, &Unknown> {
         S::fact(self).known()
     }
 

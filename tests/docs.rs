@@ -255,7 +255,7 @@ fn the_table_of_kinds_and_profiles_is_derived() {
 fn not_shown(kind: Kind, profile: Profile) -> Vec<String> {
     let detector = of_kind(kind).unwrap();
     let less =
-        detector.reads().without(detector.alternatives).iter().filter_map(|source| match visibility(profile, source) {
+        detector.decides_by().with(detector.uses).iter().filter_map(|source| match visibility(profile, source) {
             Visibility::Partial(what, kinds) | Visibility::Without(what, kinds) if kinds.contains(&kind) => {
                 Some(what.to_owned())
             }
@@ -341,7 +341,8 @@ fn page(kind: Kind) -> String {
         let needed = match () {
             () if detector.needs.has(source) => "yes: without it the kind is not evaluated",
             () if detector.decides_by().has(source) => "for some objects: without it these are not evaluated",
-            () if detector.alternatives.has(source) => "no: another source answers the same",
+            () if detector.alternatives.without(detector.uses).has(source) => "no: another source answers the same",
+            () if detector.alternatives.has(source) => "no: it adds evidence, or another source answers the same",
             () => "no: it only adds evidence",
         };
         writeln!(text, "| `{source}` | {} | {needed} |", source.place()).unwrap();

@@ -99,7 +99,8 @@ pub enum Visibility {
     Hidden,
 }
 
-/// What a profile shows of a source.
+/// What a profile shows of a source. What it shows in part, and for whom that matters, is by hand: it is about files in a source, which
+/// no list has.
 #[must_use]
 pub fn visibility(profile: Profile, source: Source) -> Visibility {
     match (profile.shows(source), source) {

@@ -92,6 +92,7 @@ impl Clock {
         }
         let Time::Copied { up, booted, .. } = self.time else { return None };
         let (of_up, of_boot) = (up.err().map(|cause| (UPTIME, cause)), booted.err().map(|cause| (STAT, cause)));
+        // Which sources date what they say by these files only their collectors know.
         let (file, cause) = match source {
             Source::KernelLog => of_up?,
             Source::Filesystems => of_boot?,

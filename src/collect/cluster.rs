@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::collect::clock::Clock;
 use crate::facts::{
-    AgentConfigMap, Cause, CniNode, CsiNode, Lookup, Node, Observation, PersistentVolume, Pod, Pods, Reading, Source,
+    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiNode, Lookup, Node, Observation, PersistentVolume, Pod, Pods, Reading, Source,
     Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 use crate::kube_api::{Api, ApiError, short_message};
@@ -202,26 +202,34 @@ pub fn read_pods(list: &[u8]) -> Result<Pods, Unknown> {
 /// # Errors
 /// When it is no such object.
 pub fn read_object(source: Source, object: &[u8]) -> Result<Object, Unknown> {
-    fn parse<R: serde::de::DeserializeOwned>(object: &[u8]) -> Result<R, Unknown> {
-        serde_json::from_slice(object)
-            .map_err(|error| Unknown::new(Cause::Malformed, format!("expected an object: {error}")))
+    if source == Source::Node {
+        return parse(object).and_then(objects::node_from).map(Object::from);
     }
-    Ok(match source {
-        Source::Node => Object::Node(objects::node_from(parse(object)?)?),
-        Source::CsiNode => Object::CsiNode(objects::csi_node_from(parse(object)?)),
-        Source::CniNode => Object::CniNode(objects::cni_node_from(parse(object)?)),
-        Source::VpcCniConfig => Object::VpcCniConfig(objects::vpc_cni_from(parse(object)?)),
-        Source::VolumeAttachments => Object::VolumeAttachment(objects::attachment_from(parse(object)?)),
-        Source::PersistentVolumes => Object::PersistentVolume(objects::volume_from(parse(object)?)),
-        Source::StorageClasses | Source::AttributesClasses => Object::Class(objects::class_from(parse(object)?)),
-        Source::FormerPods => Object::Pod(objects::pod_from(parse(object)?)?),
-        other => return Err(Unknown::new(Cause::Unsupported, format!("{other} is not one object"))),
-    })
+    let read = hourly::read_object(source, object).or_else(|| lookups::read(source, object));
+    read.unwrap_or_else(|| Err(Unknown::new(Cause::Unsupported, format!("{source} is not one object"))))
 }
 
-/// What [`read_object`] reads.
-#[derive(Clone, Debug)]
-pub enum Object {
+fn parse<R: serde::de::DeserializeOwned>(object: &[u8]) -> Result<R, Unknown> {
+    serde_json::from_slice(object)
+        .map_err(|error| Unknown::new(Cause::Malformed, format!("expected an object: {error}")))
+}
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $object:ident($type:ty),)*) => {
+        /// What [`read_object`] reads.
+        #[derive(Clone, Debug)]
+        pub enum Object {
+            $($(#[$doc])* $object($type),)*
+        }
+
+        $(impl From<$type> for Object {
+            fn from(object: $type) -> Self {
+                Self::$object(object)
+            }
+        })*
+    };
+}
+objects! {
     /// A Node.
     Node(Node),
     /// A CSINode.
@@ -230,6 +238,8 @@ pub enum Object {
     CniNode(CniNode),
     /// The ConfigMap of the VPC CNI.
     VpcCniConfig(VpcCniConfig),
+    /// The agent's own DaemonSet.
+    AgentDaemonSet(AgentDaemonSet),
     /// A VolumeAttachment.
     VolumeAttachment(VolumeAttachment),
     /// A PersistentVolume.

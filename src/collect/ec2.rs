@@ -310,6 +310,7 @@ impl Answerer {
             self.client = Some(Client::new(&place.region, endpoint, Arc::clone(&self.meter)));
         }
         let ids = self.ids();
+        // One call of EC2 answers both sources: by ids, or by what is attached here.
         let which = match source {
             Source::Ec2Volumes => Which::Ids(ids.clone()),
             _ => Which::Of(place.instance.clone()),

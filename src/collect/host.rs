@@ -22,7 +22,10 @@ pub mod root;
 pub mod unrestricted_thread;
 pub mod xfs_probe;
 
-use crate::facts::{Cause, Component, Lookup, Mounts, NodeTime, Observation, Reading, Source, Unknown};
+use crate::facts::{
+    Cause, Component, Lookup, Mounts, NodeTime, Observation, Reading, Source, SourceType, Unknown, for_each_source,
+    sources,
+};
 
 use super::kubelet;
 use super::kubelet::place::KubeletPaths;
@@ -104,86 +107,99 @@ impl Host {
 
     /// Reads one source.
     pub fn collect(&mut self, source: Source, lookups: &[Lookup], at: NodeTime) -> Observation {
-        let Self { root: whole, settings, mounts, block, kmsg, ena, kubelet, set_root, paths, groups } = self;
-        let root = &**whole;
-        match source {
-            Source::MemInfo => Observation::MemInfo(Reading::of(memory::meminfo(root), at)),
-            Source::VmStat => Observation::VmStat(Reading::of(memory::vmstat(root), at)),
-            Source::CpuTimes => Observation::CpuTimes(Reading::of(cpu::times(root), at)),
-            Source::LoadAvg => Observation::LoadAvg(Reading::of(cpu::load(root), at)),
-            Source::Pressure => Observation::Pressure(Reading::of(memory::pressure(root), at)),
-            Source::Mounts => Observation::Mounts(Reading::of(mounts.read(root, paths), at)),
-            Source::MountHolders => {
-                let (there, asked) = (std::sync::Arc::clone(whole), lookups.to_vec());
-                let find = move || mount_holders::find(&there, &asked);
-                let found = match &settings.unrestricted_thread {
-                    Some(unrestricted_thread) => unrestricted_thread.run(find).unwrap_or_else(|| {
-                        Err(Unknown::new(Cause::Failed, "the thread that looks for holders has ended"))
-                    }),
-                    None => find(),
-                };
-                Observation::MountHolders(Reading::of(found, at))
-            }
-            Source::BlockDevices => Observation::BlockDevices(Reading::of(block.read(root), at)),
-            Source::NvmeControllers => Observation::NvmeControllers(Reading::of(nvme::controllers(root, block), at)),
-            Source::EbsStatistics => {
-                Observation::EbsStatistics(ebs_statistics::read(root, settings.nvme_stats.as_ref(), at))
-            }
-            Source::Filesystems => Observation::Filesystems(Reading::of(filesystems::live(root), at)),
-            Source::XfsProbe => {
-                Observation::XfsProbe(Reading::of(xfs_probe::probe(root, settings, mounts.mounts()), at))
-            }
-            Source::Cgroups => Observation::Cgroups(Reading::of(cgroups::levels(root, groups), at)),
-            Source::PodCgroups => Observation::PodCgroups(Reading::of(cgroups::pods(root, groups), at)),
-            Source::ServiceCgroups => Observation::ServiceCgroups(Reading::of(cgroups::services(root, groups), at)),
-            Source::NodeFs => Observation::NodeFs(Reading::of(disk_usage::nodefs(root, settings, mounts.mounts()), at)),
-            Source::ImageFs => {
-                let used = mounts.image_dirs().map(mountinfo::ImageDirs::of_the_runtime);
-                let usage = disk_usage::imagefs(root, settings, mounts.mounts(), used.as_deref().unwrap_or_default());
-                Observation::ImageFs(Reading::of(usage, at))
-            }
-            Source::OtherFilesystems => Observation::OtherFilesystems(Reading::of(disk_usage::others(root), at)),
-            Source::KubeletConfig => {
-                let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
-                if let Ok(config) = &config {
-                    // The running kubelet knows best where its directory is; what is read after this looks there.
-                    settings.kubelet_root.clone_from(&config.root_dir);
-                }
-                paths.set_root(root, &settings.kubelet_root);
-                *groups = kubelet::groups::Groups::read(root, &config);
-                if let Ok(config) = &mut config {
-                    config.root_dir.clone_from(&paths.root);
-                }
-                Observation::KubeletConfig(Reading::of(config, at))
-            }
-            Source::KubeletDirs => {
-                paths.look_inside(root);
-                let dirs = expect_harmless(root, paths, mounts.mounts())
-                    .and_then(|()| kubelet::dirs::read(root, paths, mounts.points_below(paths)));
-                Observation::KubeletDirs(Reading::of(dirs, at))
-            }
-            Source::Limits => Observation::Limits(Reading::of(kernel::limits(root), at)),
-            Source::Conntrack => Observation::Conntrack(Reading::of(network::conntrack(root), at)),
-            Source::Neighbors => Observation::Neighbors(Reading::of(network::neighbors(root), at)),
-            Source::ElasticInterfaces => {
-                Observation::ElasticInterfaces(Reading::of(elastic_interfaces::elastic_interfaces(root), at))
-            }
-            Source::EnaStatistics => Observation::EnaStatistics(Reading::of(ena.read(root), at)),
-            Source::PodIdentityAgent => {
-                Observation::PodIdentityAgent(Reading::of(listeners::pod_identity_agent(root), at))
-            }
-            Source::Clock => Observation::Clock(Reading::of(kernel::clock(root), at)),
-            Source::KernelLog => Observation::KernelLog(Reading::of(kmsg.read(root, at), at)),
-            Source::Boot => Observation::Boot(Reading::of(kernel::boot(root, settings.node_name.as_deref()), at)),
-            // The state directory is the agent's own, not the host's: the agent answers for it.
-            Source::BootHistory => {
-                let why =
-                    "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
-                Observation::unknown(source, Unknown::new(Cause::Unsupported, why))
-            }
+        let (host, look) = (self, Look { lookups, at });
+        macro_rules! by_source {
+            ($($variant:ident, $field:ident, $type:ty, $name:literal, $every:literal, $provider:ident, $shown:ident, $place:literal;)*) => {
+                match source { $(Source::$variant => by_source!(@$provider $variant),)* }
+            };
+            (@Host $variant:ident) => {
+                Observation::$variant(<sources::$variant as OfHost>::read(host, look))
+            };
             // Of another collector.
-            _ => Observation::unknown(source, Unknown::not_asked()),
+            (@$other:ident $variant:ident) => {
+                Observation::unknown(source, Unknown::not_asked())
+            };
         }
+        for_each_source!(by_source)
+    }
+}
+
+/// What a source is read for.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    lookups: &'a [Lookup],
+    at: NodeTime,
+}
+
+/// How a source of the host is read. Each has this beside its collector: one that has not does not build.
+trait OfHost: SourceType {
+    fn read(host: &mut Host, look: Look<'_>) -> Reading<Self::Value>;
+}
+
+/// Sources that are read from the root alone: each with the function that does.
+macro_rules! read_from_root {
+    ($($source:ident: $read:expr;)*) => {
+        $(impl $crate::collect::host::OfHost for $crate::facts::sources::$source {
+            fn read(
+                host: &mut $crate::collect::host::Host,
+                look: $crate::collect::host::Look<'_>,
+            ) -> $crate::facts::Reading<Self::Value> {
+                $crate::facts::Reading::of($read(&host.root), look.at)
+            }
+        })*
+    };
+}
+use read_from_root;
+
+/// Sources that rest on what the collectors remember, or on what was asked: each with an expression.
+macro_rules! read_from_host {
+    ($($source:ident: |$host:ident, $look:pat_param| $read:expr;)*) => {
+        $(impl $crate::collect::host::OfHost for $crate::facts::sources::$source {
+            fn read(
+                $host: &mut $crate::collect::host::Host,
+                look: $crate::collect::host::Look<'_>,
+            ) -> $crate::facts::Reading<Self::Value> {
+                let ($look, at) = (look, look.at);
+                $crate::facts::Reading::of($read, at)
+            }
+        })*
+    };
+}
+use read_from_host;
+
+// What the kubelet is, and where its directories are, all collectors share.
+impl OfHost for sources::KubeletConfig {
+    fn read(host: &mut Host, look: Look<'_>) -> Reading<Self::Value> {
+        let Host { root, settings, kubelet, set_root, paths, groups, .. } = host;
+        let mut config = kubelet.read(root, set_root, settings.kubelet_config.as_deref());
+        if let Ok(config) = &config {
+            // The running kubelet knows best where its directory is; what is read after this looks there.
+            settings.kubelet_root.clone_from(&config.root_dir);
+        }
+        paths.set_root(root, &settings.kubelet_root);
+        *groups = kubelet::groups::Groups::read(root, &config);
+        if let Ok(config) = &mut config {
+            config.root_dir.clone_from(&paths.root);
+        }
+        Reading::of(config, look.at)
+    }
+}
+
+impl OfHost for sources::KubeletDirs {
+    fn read(host: &mut Host, look: Look<'_>) -> Reading<Self::Value> {
+        let Host { root, mounts, paths, .. } = host;
+        paths.look_inside(root);
+        let dirs = expect_harmless(root, paths, mounts.mounts())
+            .and_then(|()| kubelet::dirs::read(root, paths, mounts.points_below(paths)));
+        Reading::of(dirs, look.at)
+    }
+}
+
+/// The state directory is the agent's own, not the host's: the agent answers for it.
+impl OfHost for sources::BootHistory {
+    fn read(_: &mut Host, _: Look<'_>) -> Reading<Self::Value> {
+        let why = "earlier boots are not remembered: there is no state directory that can be written (set state-dir)";
+        Reading::Unknown(Unknown::new(Cause::Unsupported, why))
     }
 }
 

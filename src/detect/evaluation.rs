@@ -238,11 +238,11 @@ impl Detector {
         .each_once()
     }
 
-    /// A source is what it is at most.
+    /// A source is what it is at most. One that adds evidence may stand in for another as well.
     const fn each_once(self) -> Self {
         let decides = self.decides.without(self.needs);
         let alternatives = self.alternatives.without(decides).without(self.needs);
-        let uses = self.uses.without(alternatives).without(decides).without(self.needs);
+        let uses = self.uses.without(decides).without(self.needs);
         Self { decides, alternatives, uses, ..self }
     }
 }

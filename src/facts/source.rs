@@ -116,6 +116,25 @@ macro_rules! declare {
             }
         }
 
+        /// Each source as a type: what reads it, and what rests on it, names that.
+        pub mod sources {
+            use super::{Observation, Source, SourceType};
+            use crate::facts::Reading;
+
+            $(#[doc = $place]
+            #[derive(Debug)]
+            pub struct $variant;
+
+            impl SourceType for $variant {
+                const SOURCE: Source = Source::$variant;
+                type Value = $type;
+
+                fn observation(reading: Reading<$type>) -> Observation {
+                    Observation::$variant(reading)
+                }
+            })*
+        }
+
         /// One answer of one source. A recording is a list of these.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -145,6 +164,17 @@ macro_rules! declare {
     };
 }
 for_each_source!(declare);
+
+/// A source as a type: [`sources`] has one for each.
+pub trait SourceType {
+    /// What it is called.
+    const SOURCE: Source;
+    /// What it reads.
+    type Value: super::Partial + 'static;
+
+    /// Its answer.
+    fn observation(reading: Reading<Self::Value>) -> Observation;
+}
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -334,7 +364,26 @@ pub enum Lookup {
     Ec2Volume(VolumeId),
 }
 
+// A question has its own words: which source answers it, and by which name, no list of sources can say.
 impl Lookup {
+    /// The namespace and name of the API server's object that is asked for; none of what others answer.
+    #[must_use]
+    pub fn object(&self) -> Option<(Option<&str>, &str)> {
+        match self {
+            Self::VolumeAttachment(name)
+            | Self::PersistentVolume(name)
+            | Self::StorageClass(name)
+            | Self::AttributesClass(name) => Some((None, name)),
+            Self::FormerPod { namespace, name } => Some((Some(namespace), name)),
+            Self::MountHolders(_)
+            | Self::PodCgroups
+            | Self::CsiNode
+            | Self::CniNode
+            | Self::Ec2Attached
+            | Self::Ec2Volume(_) => None,
+        }
+    }
+
     /// The source that answers.
     #[must_use]
     pub fn source(&self) -> Source {

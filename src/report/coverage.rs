@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use super::{FindingState, KindState, Report, ReportedFinding, State, text};
 use crate::detect::{self, Detector};
 use crate::engine::Engine;
-use crate::facts::{Cause, ConfigOrigin, Source, SourceSet, Unknown};
+use crate::facts::{Cause, ConfigOrigin, Source, SourceSet, SourceType, Unknown};
 use crate::finding::{Coverage, Kind, Severity};
-use crate::view::input::SourceType;
 use crate::view::{View, sources};
 
 /// How far a kind was evaluated.

@@ -55,7 +55,7 @@ fn sources(kind: Kind) -> Vec<String> {
     let lines = [
         ("not evaluated without: ", detector.needs),
         ("some objects are not evaluated without: ", detector.decides),
-        ("another source answers the same: ", detector.alternatives),
+        ("another source answers the same: ", detector.alternatives.without(detector.uses)),
         ("only adds evidence: ", detector.uses),
     ];
     lines.into_iter().filter(|(_, set)| !set.is_empty()).map(|(what, set)| format!("{what}{}", names(set))).collect()

@@ -9,19 +9,14 @@ use super::{
     RecentPods, Seen, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
-    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Partial, Source, SourceSet, Tri,
-    Unknown,
+    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet, SourceType,
+    Tri, Unknown,
 };
 use crate::finding::Evidence;
 
-/// A source as a type: [`crate::view::sources`] has one for each.
-pub trait SourceType {
-    /// What it is called.
-    const SOURCE: Source;
-    /// What it reads.
-    type Value: Partial + 'static;
-
-    /// Where the view keeps it.
+/// A source that the view keeps: each of them.
+pub trait Viewed: SourceType {
+    /// Where.
     fn fact(view: &View) -> &Fact<Self::Value>;
 }
 
@@ -60,7 +55,7 @@ pub struct Pair<S>(PhantomData<S>);
 /// As [`Maybe`], with the value before it.
 pub struct MaybePair<S>(PhantomData<S>);
 
-impl<S: SourceType> Input for Required<S> {
+impl<S: Viewed> Input for Required<S> {
     type Of<'v> = Seen<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
     const PARTS: SourceSet = SourceSet::NONE;
@@ -71,7 +66,7 @@ impl<S: SourceType> Input for Required<S> {
     }
 }
 
-impl<S: SourceType> Input for Maybe<S> {
+impl<S: Viewed> Input for Maybe<S> {
     type Of<'v> = Known<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::one(S::SOURCE);
@@ -82,7 +77,7 @@ impl<S: SourceType> Input for Maybe<S> {
     }
 }
 
-impl<S: SourceType> Input for Fallback<S> {
+impl<S: Viewed> Input for Fallback<S> {
     type Of<'v> = Known<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
@@ -94,7 +89,7 @@ impl<S: SourceType> Input for Fallback<S> {
     }
 }
 
-impl<S: SourceType> Input for Context<S> {
+impl<S: Viewed> Input for Context<S> {
     type Of<'v> = Cited<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
@@ -105,7 +100,7 @@ impl<S: SourceType> Input for Context<S> {
     }
 }
 
-impl<S: SourceType> Input for ContextPair<S> {
+impl<S: Viewed> Input for ContextPair<S> {
     type Of<'v> = CitedPair<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::NONE;
@@ -117,7 +112,7 @@ impl<S: SourceType> Input for ContextPair<S> {
     }
 }
 
-impl<S: SourceType> Input for Pair<S> {
+impl<S: Viewed> Input for Pair<S> {
     type Of<'v> = Paired<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
     const PARTS: SourceSet = SourceSet::NONE;
@@ -129,7 +124,7 @@ impl<S: SourceType> Input for Pair<S> {
     }
 }
 
-impl<S: SourceType> Input for MaybePair<S> {
+impl<S: Viewed> Input for MaybePair<S> {
     type Of<'v> = KnownPair<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::one(S::SOURCE);
@@ -144,7 +139,7 @@ impl<S: SourceType> Input for MaybePair<S> {
 /// What is read for a lookup alone: its answers are compared with those before, and the last one may count for longer.
 pub struct Asked<S>(PhantomData<S>);
 
-impl<S: SourceType> Input for Asked<S> {
+impl<S: Viewed> Input for Asked<S> {
     type Of<'v> = Remembered<'v, S::Value>;
     const NEEDS: SourceSet = SourceSet::NONE;
     const PARTS: SourceSet = SourceSet::one(S::SOURCE);

@@ -1,18 +1,17 @@
 //! What hardly changes and belongs to this node: read once an hour.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::mailbox::Mailbox;
 use super::objects::{self, RawCniNode, RawConfigMap, RawCsiNode, RawDaemonSet};
+use super::{Object, parse};
 use crate::collect::clock::Clock;
-use crate::facts::{Cause, CniNode, CsiNode, NodeTime, Observation, Reading, Source, Unknown, VpcCniConfig};
+use crate::facts::{AgentDaemonSet, Cause, NodeTime, Observation, Reading, Source, Unknown};
 use crate::kube_api::{Api, ApiError};
 use crate::pacing::{Backoff, spread};
 
@@ -23,16 +22,74 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 /// For so long what was read stands where a later try fails: until the next hour's reading, and some tries of that.
 const STANDS: Duration = Duration::from_secs(3600 + 360 + 2 * 600);
 
+/// Declares what is read once an hour: the source, whether detectors may ask for it meanwhile, its form at the API server, how that or
+/// its absence is read, and its path.
+macro_rules! hourly {
+    ($($source:ident, $asked:literal: $raw:ty, $from:expr, $path:literal;)*) => {
+        const HOURLY: &[Source] = &[$(Source::$source),*];
+
+        /// Whether a detector may ask for a source that is read once an hour.
+        pub(super) fn may_be_asked(source: Source) -> bool {
+            match source {
+                $(Source::$source => $asked,)*
+                _ => false,
+            }
+        }
+
+        async fn read(
+            source: Source,
+            api: &Api,
+            clock: Clock,
+            own_name: &str,
+            reads: &LastReads,
+        ) -> Result<Observation, ApiError> {
+            let path = |path: &str| {
+                path.replace("{node}", &api.node).replace("{namespace}", &api.namespace).replace("{agent}", own_name)
+            };
+            match source {
+                $(Source::$source => {
+                    let value = $from(api.get::<$raw>(&path($path)).await?, (&api.namespace, own_name));
+                    let at = clock.now();
+                    reads.note(source, at);
+                    Ok(Observation::$source(Reading::of(value, at)))
+                })*
+                _ => Ok(Observation::unknown(source, Unknown::not_asked())),
+            }
+        }
+
+        /// An object that an API server sent, as its source keeps it; none of a source that is not read once an hour.
+        pub(super) fn read_object(source: Source, object: &[u8]) -> Option<Result<Object, Unknown>> {
+            match source {
+                $(Source::$source => Some(parse::<$raw>(object).and_then(|raw| $from(Some(raw), ("", ""))).map(Object::from)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+hourly! {
+    CsiNode, true: RawCsiNode, or_default(objects::csi_node_from), "/apis/storage.k8s.io/v1/csinodes/{node}";
+    CniNode, true: RawCniNode, or_default(objects::cni_node_from), "/apis/vpcresources.k8s.aws/v1alpha1/cninodes/{node}";
+    VpcCniConfig, false: RawConfigMap, or_default(objects::vpc_cni_from),
+        "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni";
+    AgentDaemonSet, false: RawDaemonSet, our_daemon_set, "/apis/apps/v1/namespaces/{namespace}/daemonsets/{agent}";
+}
+
+/// An object that may well not exist.
+fn or_default<R, T: Default>(convert: fn(R) -> T) -> impl FnOnce(Option<R>, (&str, &str)) -> Result<T, Unknown> {
+    move |raw, _| Ok(raw.map(convert).unwrap_or_default())
+}
+
+fn our_daemon_set(raw: Option<RawDaemonSet>, (namespace, name): (&str, &str)) -> Result<AgentDaemonSet, Unknown> {
+    let missing = || Unknown::new(Cause::Missing, format!("there is no DaemonSet {namespace}/{name}"));
+    raw.map(objects::daemon_set_from).ok_or_else(missing)
+}
+
 /// What a detector may ask for while the hour passes, and when it was last read, by whichever of its two readers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastReads(Arc<Mutex<BTreeMap<Source, NodeTime>>>);
 
 impl LastReads {
-    /// Sources that are read once an hour and when a detector asks.
-    fn has(source: Source) -> bool {
-        matches!(source, Source::CsiNode | Source::CniNode)
-    }
-
     fn note(&self, source: Source, at: NodeTime) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source, at);
     }
@@ -41,7 +98,7 @@ impl LastReads {
     fn stands(&self, source: Source, error: &ApiError, now: NodeTime) -> bool {
         let read = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&source).copied();
         let age = read.and_then(|read| now.since(&read));
-        Self::has(source) && error.cause != Cause::Denied && age.is_some_and(|age| age < STANDS)
+        may_be_asked(source) && error.cause != Cause::Denied && age.is_some_and(|age| age < STANDS)
     }
 }
 
@@ -53,7 +110,7 @@ pub(super) fn start(
     own_name: &str,
     reads: &LastReads,
 ) {
-    for source in [Source::CsiNode, Source::CniNode, Source::VpcCniConfig, Source::AgentDaemonSet] {
+    for source in HOURLY.iter().copied() {
         let (mailbox, reads) = (Arc::clone(mailbox), reads.clone());
         tasks.spawn(repeat(source, api.clone(), clock, mailbox, own_name.to_owned(), reads));
     }
@@ -87,49 +144,4 @@ pub(super) async fn asked(source: Source, api: &Api, clock: Clock, reads: &LastR
         Err(error) if reads.stands(source, &error, clock.now()) => None,
         Err(error) => Some(Observation::unknown(source, error.unknown())),
     }
-}
-
-async fn read(
-    source: Source,
-    api: &Api,
-    clock: Clock,
-    own_name: &str,
-    reads: &LastReads,
-) -> Result<Observation, ApiError> {
-    let Api { node, namespace, .. } = api;
-    match source {
-        Source::CsiNode => {
-            let path = format!("/apis/storage.k8s.io/v1/csinodes/{node}");
-            let object = convert::<RawCsiNode, CsiNode>(api.get(&path), objects::csi_node_from).await?;
-            let at = clock.now();
-            reads.note(source, at);
-            Ok(Observation::CsiNode(Reading::Known { value: object, at }))
-        }
-        Source::CniNode => {
-            let path = format!("/apis/vpcresources.k8s.aws/v1alpha1/cninodes/{node}");
-            let object = convert::<RawCniNode, CniNode>(api.get(&path), objects::cni_node_from).await?;
-            let at = clock.now();
-            reads.note(source, at);
-            Ok(Observation::CniNode(Reading::Known { value: object, at }))
-        }
-        Source::VpcCniConfig => {
-            let path = "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni";
-            let object = convert::<RawConfigMap, VpcCniConfig>(api.get(path), objects::vpc_cni_from).await?;
-            Ok(Observation::VpcCniConfig(Reading::Known { value: object, at: clock.now() }))
-        }
-        _ => {
-            let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{own_name}");
-            let missing = || Unknown::new(Cause::Missing, format!("there is no DaemonSet {namespace}/{own_name}"));
-            let object = api.get::<RawDaemonSet>(&path).await?.map(objects::daemon_set_from).ok_or_else(missing);
-            Ok(Observation::AgentDaemonSet(Reading::of(object, clock.now())))
-        }
-    }
-}
-
-/// An object that may well not exist.
-async fn convert<R: DeserializeOwned, T: Default>(
-    get: impl Future<Output = Result<Option<R>, ApiError>>,
-    convert: fn(R) -> T,
-) -> Result<T, ApiError> {
-    Ok(get.await?.map(convert).unwrap_or_default())
 }

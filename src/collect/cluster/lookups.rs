@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::hourly::{self, LastReads};
 use super::mailbox::Mailbox;
 use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
+use super::{Object, parse};
 use crate::collect::clock::Clock;
 use crate::facts::{
     Answer, Answers, Lookup, NodeTime, Observation, PersistentVolume, Pod, Reading, Source, Unknown, VolumeAttachment,
@@ -28,13 +29,60 @@ pub const REFILL: Duration = Duration::from_secs(120);
 /// Answers to one sort of lookup, with the time of each.
 type Kept<T> = BTreeMap<String, (Answer<T>, NodeTime)>;
 
-#[derive(Default)]
-struct AnswerCache {
-    attachments: Kept<VolumeAttachment>,
-    volumes: Kept<PersistentVolume>,
-    storage_classes: Kept<VolumeClass>,
-    attributes_classes: Kept<VolumeClass>,
-    former_pods: Kept<Pod>,
+/// Declares what is asked for by name: the source, what is kept of its answers, the object, its form at the API server and how that is
+/// read, and the path before the name.
+macro_rules! by_name {
+    ($($source:ident: $kept:ident, $object:ty, $raw:ty, $from:expr, $path:literal;)*) => {
+        #[derive(Default)]
+        struct AnswerCache {
+            $($kept: Kept<$object>,)*
+        }
+
+        impl AnswerCache {
+            /// Asks for an object by its name and, of a pod, its namespace. What other collectors answer has no name.
+            async fn answer(&mut self, api: &Api, clock: Clock, bucket: &mut TokenBucket, lookup: &Lookup) {
+                let now = clock.now();
+                let allowed = take(bucket, now);
+                let refused = allowed.is_err();
+                let Some((namespace, name)) = lookup.object() else { return };
+                match lookup.source() {
+                    $(Source::$source => {
+                        let got = get::<$raw, _>(api, allowed, $path, (namespace, name), $from).await;
+                        remember(&mut self.$kept, key(namespace, name), got, refused, now);
+                    })*
+                    _ => {}
+                }
+            }
+
+            fn publish(&mut self, source: Source, now: NodeTime) -> Observation {
+                match source {
+                    $(Source::$source => Observation::$source(recent(&mut self.$kept, now)),)*
+                    _ => Observation::unknown(source, Unknown::not_asked()),
+                }
+            }
+        }
+
+        /// An object that an API server sent, as its source keeps it; none of a source that is not asked for by name.
+        pub(super) fn read(source: Source, object: &[u8]) -> Option<Result<Object, Unknown>> {
+            match source {
+                $(Source::$source => Some(parse::<$raw>(object).and_then($from).map(Object::from)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+by_name! {
+    VolumeAttachments: attachments, VolumeAttachment, RawAttachment, |raw| Ok(objects::attachment_from(raw)),
+        "/apis/storage.k8s.io/v1/volumeattachments/";
+    PersistentVolumes: volumes, PersistentVolume, RawVolume, |raw| Ok(objects::volume_from(raw)),
+        "/api/v1/persistentvolumes/";
+    StorageClasses: storage_classes, VolumeClass, RawClass, |raw| Ok(objects::class_from(raw)),
+        "/apis/storage.k8s.io/v1/storageclasses/";
+    AttributesClasses: attributes_classes, VolumeClass, RawClass, |raw| Ok(objects::class_from(raw)),
+        "/apis/storage.k8s.io/v1/volumeattributesclasses/";
+    FormerPods: former_pods, Pod, RawPod, objects::pod_from,
+        "/api/v1/namespaces/{namespace}/pods/";
 }
 
 /// The budget of requests to the API server, full at this time since boot.
@@ -64,7 +112,7 @@ pub(super) async fn answer(
     while let Some(lookups) = asked.recv().await {
         let mut touched = std::collections::BTreeSet::new();
         for lookup in lookups {
-            if matches!(lookup, Lookup::CsiNode | Lookup::CniNode) {
+            if hourly::may_be_asked(lookup.source()) {
                 if bucket.take(clock.now().up, 0)
                     && let Some(observation) = hourly::asked(lookup.source(), &api, clock, &reads).await
                 {
@@ -73,7 +121,7 @@ pub(super) async fn answer(
                 continue;
             }
             touched.insert(lookup.source());
-            cache.answer(&api, clock, &mut bucket, lookup).await;
+            cache.answer(&api, clock, &mut bucket, &lookup).await;
         }
         for source in touched {
             mailbox.put(cache.publish(source, clock.now()));
@@ -81,59 +129,9 @@ pub(super) async fn answer(
     }
 }
 
-impl AnswerCache {
-    async fn answer(&mut self, api: &Api, clock: Clock, bucket: &mut TokenBucket, lookup: Lookup) {
-        let now = clock.now();
-        let allowed = take(bucket, now);
-        let refused = allowed.is_err();
-        match lookup {
-            Lookup::VolumeAttachment(name) => {
-                let path = "/apis/storage.k8s.io/v1/volumeattachments/";
-                let got = get::<RawAttachment, _>(api, allowed, path, &name, |raw| Ok(objects::attachment_from(raw)));
-                remember(&mut self.attachments, name.clone(), got.await, refused, now);
-            }
-            Lookup::PersistentVolume(name) => {
-                let path = "/api/v1/persistentvolumes/";
-                let got = get::<RawVolume, _>(api, allowed, path, &name, |raw| Ok(objects::volume_from(raw)));
-                remember(&mut self.volumes, name.clone(), got.await, refused, now);
-            }
-            Lookup::StorageClass(name) => {
-                let path = "/apis/storage.k8s.io/v1/storageclasses/";
-                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::class_from(raw)));
-                remember(&mut self.storage_classes, name.clone(), got.await, refused, now);
-            }
-            Lookup::AttributesClass(name) => {
-                let path = "/apis/storage.k8s.io/v1/volumeattributesclasses/";
-                let got = get::<RawClass, _>(api, allowed, path, &name, |raw| Ok(objects::class_from(raw)));
-                remember(&mut self.attributes_classes, name.clone(), got.await, refused, now);
-            }
-            Lookup::FormerPod { namespace, name } => {
-                let path = name_in_path(&namespace).map(|namespace| format!("/api/v1/namespaces/{namespace}/pods/"));
-                let got = match path {
-                    Ok(path) => get::<RawPod, _>(api, allowed, &path, &name, objects::pod_from).await,
-                    Err(error) => Answer::Unknown(error.unknown()),
-                };
-                remember(&mut self.former_pods, format!("{namespace}/{name}"), got, refused, now);
-            }
-            // Other collectors answer these.
-            Lookup::MountHolders(_)
-            | Lookup::PodCgroups
-            | Lookup::CsiNode
-            | Lookup::CniNode
-            | Lookup::Ec2Attached
-            | Lookup::Ec2Volume(_) => {}
-        }
-    }
-
-    fn publish(&mut self, source: Source, now: NodeTime) -> Observation {
-        match source {
-            Source::PersistentVolumes => Observation::PersistentVolumes(recent(&mut self.volumes, now)),
-            Source::StorageClasses => Observation::StorageClasses(recent(&mut self.storage_classes, now)),
-            Source::AttributesClasses => Observation::AttributesClasses(recent(&mut self.attributes_classes, now)),
-            Source::FormerPods => Observation::FormerPods(recent(&mut self.former_pods, now)),
-            _ => Observation::VolumeAttachments(recent(&mut self.attachments, now)),
-        }
-    }
+/// How an answer is called: `namespace/name`, or by the name alone.
+fn key(namespace: Option<&str>, name: &str) -> String {
+    namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
 }
 
 /// What was answered before stands where we did not ask again for lack of budget.
@@ -155,7 +153,7 @@ async fn get<R: DeserializeOwned, T>(
     api: &Api,
     allowed: Result<(), Unknown>,
     path: &str,
-    name: &str,
+    (namespace, name): (Option<&str>, &str),
     convert: fn(R) -> Result<T, Unknown>,
 ) -> Answer<T> {
     if let Err(why) = allowed {
@@ -163,6 +161,7 @@ async fn get<R: DeserializeOwned, T>(
     }
     let got = async {
         let name = name_in_path(name)?;
+        let path = path.replace("{namespace}", &namespace.map(name_in_path).transpose()?.unwrap_or_default());
         api.get::<R>(&format!("{path}{name}")).await
     };
     match got.await.map_err(|error: ApiError| error.unknown()).map(|raw| raw.map(convert)) {

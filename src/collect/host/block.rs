@@ -318,6 +318,8 @@ pub fn parse_swaps(bytes: &[u8]) -> Result<Vec<String>, String> {
     lines.map(path).collect()
 }
 
+super::read_from_host! { BlockDevices: |host, _| host.block.read(&host.root); }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -241,5 +241,11 @@ impl Levels<'_> {
     }
 }
 
+super::read_from_host! {
+    Cgroups: |host, _| levels(&host.root, &host.groups);
+    PodCgroups: |host, _| pods(&host.root, &host.groups);
+    ServiceCgroups: |host, _| services(&host.root, &host.groups);
+}
+
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,8 @@ fn expected(form: &str, error: &ProcError) -> String {
     }
 }
 
+super::read_from_root! { CpuTimes: times; LoadAvg: load; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -426,6 +426,16 @@ pub fn parse_captured(bytes: &[u8]) -> Result<BTreeMap<String, DiskUsage>, Strin
     })
 }
 
+super::read_from_host! {
+    NodeFs: |host, _| nodefs(&host.root, &host.settings, host.mounts.mounts());
+    ImageFs: |host, _| {
+        let used = host.mounts.image_dirs().map(super::mountinfo::ImageDirs::of_the_runtime);
+        imagefs(&host.root, &host.settings, host.mounts.mounts(), used.as_deref().unwrap_or_default())
+    };
+}
+
+super::read_from_root! { OtherFilesystems: others; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

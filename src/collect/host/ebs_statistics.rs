@@ -301,6 +301,12 @@ fn expect_live(name: &str, controller: &NvmeController) -> Result<(), Unknown> {
     Err(Unknown::new(Cause::Failed, why))
 }
 
+impl super::OfHost for crate::facts::sources::EbsStatistics {
+    fn read(host: &mut super::Host, look: super::Look<'_>) -> Reading<Self::Value> {
+        read(&host.root, host.settings.nvme_stats.as_ref(), look.at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

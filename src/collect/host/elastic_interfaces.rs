@@ -51,6 +51,8 @@ fn device(modalias: &str) -> Option<Device> {
     })
 }
 
+super::read_from_root! { ElasticInterfaces: elastic_interfaces; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -139,6 +139,8 @@ fn allowances(name: &str, counters: &BTreeMap<String, u64>) -> Result<EnaAllowan
     })
 }
 
+super::read_from_host! { EnaStatistics: |host, _| host.ena.read(&host.root); }
+
 #[cfg(test)]
 mod tests {
     use super::*;

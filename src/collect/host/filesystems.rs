@@ -71,6 +71,8 @@ fn seconds(root: &Root, path: &str) -> Result<u64, Unknown> {
     text.parse().map_err(|_| root.malformed(path, format_args!("expected seconds, found {}", quote(&text))))
 }
 
+super::read_from_root! { Filesystems: live; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -143,6 +143,10 @@ fn clock_state(clock: &libc::timex) -> Option<ClockState> {
     })
 }
 
+super::read_from_root! { Limits: limits; Clock: clock; }
+
+super::read_from_host! { Boot: |host, _| boot(&host.root, host.settings.node_name.as_deref()); }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

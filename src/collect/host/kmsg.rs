@@ -315,6 +315,8 @@ impl Log {
     }
 }
 
+super::read_from_host! { KernelLog: |host, look| host.kmsg.read(&host.root, look.at); }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

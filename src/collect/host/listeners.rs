@@ -79,6 +79,8 @@ fn listener(row: &str) -> Option<Option<String>> {
     is_row.then(|| (state == LISTEN).then(|| local.to_owned()))
 }
 
+super::read_from_root! { PodIdentityAgent: pod_identity_agent; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

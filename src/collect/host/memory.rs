@@ -217,6 +217,8 @@ fn shown(line: &[u8]) -> String {
     quote(&String::from_utf8_lossy(line))
 }
 
+super::read_from_root! { MemInfo: meminfo; VmStat: vmstat; Pressure: pressure; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -129,6 +129,19 @@ impl<'a> Search<'a> {
     }
 }
 
+super::read_from_host! {
+    MountHolders: |host, look| {
+        let (there, asked) = (std::sync::Arc::clone(&host.root), look.lookups.to_vec());
+        let find = move || find(&there, &asked);
+        match &host.settings.unrestricted_thread {
+            Some(unrestricted_thread) => unrestricted_thread
+                .run(find)
+                .unwrap_or_else(|| Err(Unknown::new(Cause::Failed, "the thread that looks for holders has ended"))),
+            None => find(),
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -180,6 +180,8 @@ fn read_while_still(
     Ok(false)
 }
 
+super::read_from_host! { Mounts: |host, _| host.mounts.read(&host.root, &host.paths); }
+
 #[cfg(test)]
 mod tests {
 

@@ -153,6 +153,8 @@ pub fn parse_stat_table<const N: usize>(bytes: &[u8], names: [&str; N]) -> Resul
     Ok(columns)
 }
 
+super::read_from_root! { Conntrack: conntrack; Neighbors: neighbors; }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

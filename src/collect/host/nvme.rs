@@ -118,6 +118,8 @@ fn number(text: &str) -> Option<(&str, &str)> {
     text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())
 }
 
+super::read_from_host! { NvmeControllers: |host, _| controllers(&host.root, &host.block); }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -125,6 +125,8 @@ fn state(asked: Result<(), rustix::io::Errno>) -> Result<XfsState, Errno> {
     }
 }
 
+super::read_from_host! { XfsProbe: |host, _| probe(&host.root, &host.settings, host.mounts.mounts()); }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

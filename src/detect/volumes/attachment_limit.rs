@@ -8,7 +8,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::state::attachment::{Kubelet, State};
-use super::state::parts::{Listed, Named, OnMachine};
+use super::state::parts::{Attachment, Listed, OnMachine};
 use super::state::{Volume, Volumes, csi};
 
 const KIND: Kind = Kind::AttachmentLimit;
@@ -19,8 +19,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<AttachmentLimit>();
 struct AttachmentLimit;
 
 impl DetectVolumes for AttachmentLimit {
-    const STATES: &'static [State] = &[State::Own];
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = &[State::Own];
     type In = (
         Required<sources::Node>,
         Required<sources::CsiNode>,
@@ -28,7 +28,7 @@ impl DetectVolumes for AttachmentLimit {
         Maybe<sources::ElasticInterfaces>,
         Maybe<sources::ImdsInstance>,
     );
-    type Asks = (Listed, OnMachine, Named);
+    type Asks = (Listed, OnMachine, Attachment);
 
     fn evaluate(
         (node, csi, block, interfaces, imds): <Self::In as Input>::Of<'_>,

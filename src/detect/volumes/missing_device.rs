@@ -20,8 +20,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<MissingDevice>();
 struct MissingDevice;
 
 impl DetectVolumes for MissingDevice {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = ();
     type Asks = (
         Required<sources::Node>,

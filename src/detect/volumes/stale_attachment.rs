@@ -20,8 +20,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StaleAttachment>();
 struct StaleAttachment;
 
 impl DetectVolumes for StaleAttachment {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = ();
     type Asks = (
         Required<sources::Node>,

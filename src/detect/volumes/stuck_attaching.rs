@@ -20,8 +20,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckAttaching>();
 struct StuckAttaching;
 
 impl DetectVolumes for StuckAttaching {
-    const STATES: &'static [State] = &[State::NotAttached, State::NotFound];
     const KINDS: &'static [Kind] = &[STUCK, NOT_FOUND];
+    const STATES: &'static [State] = &[State::NotAttached, State::NotFound];
     type In = ();
     type Asks = (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays);
 

@@ -19,8 +19,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckDetaching>();
 struct StuckDetaching;
 
 impl DetectVolumes for StuckDetaching {
-    const STATES: &'static [State] = &[State::Detaching, State::Undeletable];
     const KINDS: &'static [Kind] = &[STUCK, UNDELETABLE];
+    const STATES: &'static [State] = &[State::Detaching, State::Undeletable];
     type In = ();
     type Asks = (
         Required<sources::Node>,

@@ -23,8 +23,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckMounting>();
 struct StuckMounting;
 
 impl DetectVolumes for StuckMounting {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = Context<sources::KernelLog>;
     type Asks = (
         Required<sources::Node>,

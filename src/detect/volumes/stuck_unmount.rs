@@ -28,8 +28,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<StuckUnmount>();
 struct StuckUnmount;
 
 impl DetectVolumes for StuckUnmount {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = (Required<sources::Mounts>, Holders<'static>);
     type Asks = (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Named, ApiSays);
 

@@ -38,8 +38,8 @@ enum ExpectedVolume<'a> {
 }
 
 impl DetectVolumes for SwappedVolume {
-    const STATES: &'static [State] = &[State::Replaced, State::Replaces];
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = &[State::Replaced, State::Replaces];
     type In = (
         Required<sources::Mounts>,
         Required<sources::BlockDevices>,

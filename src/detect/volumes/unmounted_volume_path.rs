@@ -18,8 +18,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<UnmountedVolumePath>();
 struct UnmountedVolumePath;
 
 impl DetectVolumes for UnmountedVolumePath {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = ();
     type Asks = (
         Required<sources::Node>,

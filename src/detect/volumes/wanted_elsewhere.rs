@@ -8,7 +8,7 @@ use crate::view::sources;
 
 use super::holders::Holders;
 use super::state::attachment::State;
-use super::state::parts::{ApiSays, AskedBack, Claim, Elsewhere, Listed, Named, OnMachine, PodLife};
+use super::state::parts::{ApiSays, Attachment, Claim, Elsewhere, Listed, Named, OnMachine, PodLife};
 use super::state::pod::{Life, PodFacts};
 use super::state::{Volume, Volumes};
 use super::stuck_unmount;
@@ -22,8 +22,8 @@ pub const DETECTOR: Detector = Detector::of_volumes::<VolumeWantedElsewhere>();
 struct VolumeWantedElsewhere;
 
 impl DetectVolumes for VolumeWantedElsewhere {
-    const STATES: &'static [State] = STATES;
     const KINDS: &'static [Kind] = &[KIND];
+    const STATES: &'static [State] = STATES;
     type In = Holders<'static>;
     type Asks = (
         Required<sources::Node>,
@@ -32,7 +32,7 @@ impl DetectVolumes for VolumeWantedElsewhere {
         Listed,
         Claim,
         Elsewhere,
-        AskedBack,
+        Attachment,
         OnMachine,
         PodLife,
         Named,

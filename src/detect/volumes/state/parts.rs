@@ -40,7 +40,7 @@ rests_on! {
     Staging: Maybe<sources::Mounts>;
     Mounted: (Maybe<sources::Mounts>, Device, PodLife);
     Beneath: (Maybe<sources::Filesystems>, Device, Pv);
-    Order: (Maybe<sources::VolumeAttachments>, Maybe<sources::Node>, Drivers, Fallback<sources::Ec2Volumes>);
+    Order: (Attachment, Fallback<sources::Ec2Volumes>);
     Users: (Maybe<sources::Pods>, Maybe<sources::PersistentVolumes>, Maybe<sources::VolumeAttachments>, Pv);
     PodSide: (Users, Maybe<sources::PodCgroups>, Maybe<sources::Mounts>, Maybe<sources::MountHolders>, Device);
     Place: (Kubelet, Controller, Device, Staging, Order, Users, Mounted, Beneath);
@@ -71,8 +71,10 @@ asked! {
     PodLife: (Maybe<sources::PodCgroups>, Maybe<sources::Pods>, Fallback<sources::Node>);
     /// It as the object of a finding, and what asks for more of it.
     Named: Cites<(Users, Maybe<sources::Node>)>;
+    /// Its VolumeAttachment, which the Node and the driver name.
+    Attachment: (Maybe<sources::Node>, Maybe<sources::VolumeAttachments>, Drivers);
     /// What the API server says of it.
-    ApiSays: Cites<(Maybe<sources::Node>, Maybe<sources::VolumeAttachments>, Drivers)>;
+    ApiSays: Cites<Attachment>;
     /// What the machine says of its disk.
     DeviceSays: Cites<Device>;
     /// What keeps it busy on this machine, or that nothing does.
@@ -81,8 +83,6 @@ asked! {
     OnMachine: (Maybe<sources::Mounts>, Device);
     /// Its PersistentVolume's object.
     Claim: (Maybe<sources::PersistentVolumes>, Pv);
-    /// Since when the controller asks for it back.
-    AskedBack: (Maybe<sources::Node>, Maybe<sources::VolumeAttachments>, Drivers);
     /// Whether its driver is registered here.
     Driver: (Maybe<sources::CsiNode>, Fallback<sources::Node>);
     /// What EC2 says is attached to this instance. Only the devices show whether an empty answer can be right.
