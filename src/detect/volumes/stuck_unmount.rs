@@ -39,6 +39,7 @@ impl DetectVolumes for StuckUnmount {
         Maybe<sources::PersistentVolumes>,
         Context<sources::FormerPods>,
         Context<sources::CsiNode>,
+        Context<sources::KubeletDirs>,
     );
 
     fn evaluate(
@@ -144,7 +145,10 @@ impl Look<'_, '_> {
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-        let driver = object.volume.as_ref().map_or(Tri::No(()), |id| self.volumes.missing_driver(id));
+        let driver = match &object.volume {
+            Some(id) => self.volumes.missing_driver(id),
+            None => self.volumes.missing_driver_of(first),
+        };
         let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
         evidence.extend(says);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
