@@ -59,8 +59,8 @@ pub use imds::{
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
-    Boot, BootHistory, BootRecord, ClockState, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord, Limits,
-    MemoryNodes, MissedBoots, Taint, TaintBit,
+    Boot, BootHistory, BootRecord, ClockState, HungTaskReports, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord,
+    Limits, MemoryNodes, MissedBoots, Taint, TaintBit,
 };
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions, KubeletVersion,

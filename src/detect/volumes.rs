@@ -224,8 +224,10 @@ impl<'v> Names<'v> {
         let of_filesystems = of_filesystems.filter(|(_, mount)| is_of_filesystem(mount));
         let on_it = devs.iter().filter_map(|dev| block.get(dev)).map(|on_it| on_it.name.as_str());
         let names: BTreeSet<&str> = on_it.chain([device]).collect();
-        let of_nodes = names.into_iter().flat_map(|name| mounts.of_node(name));
-        let mut all: Vec<_> = of_filesystems.chain(of_nodes).collect();
+        let of_nodes = names.iter().flat_map(|name| mounts.of_node(name));
+        let is_of_btrfs = |mount: &MountEntry| dead_mount::btrfs_disk(mount).is_some_and(|disk| names.contains(disk));
+        let of_btrfs = mounts.iter().filter(|(_, mount)| is_of_btrfs(mount));
+        let mut all: Vec<_> = of_filesystems.chain(of_nodes).chain(of_btrfs).collect();
         all.sort_unstable_by_key(|(id, _)| **id);
         all.into_iter().map(|(_, mount)| mount).collect()
     }

@@ -144,6 +144,9 @@ pub struct Pod {
     pub fs_group: Option<i64>,
     /// Claims that its volumes name, in its namespace.
     pub claims: Vec<String>,
+    /// CSI drivers of volumes that are written in its own `spec` (`csi.driver`), each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inline_drivers: Vec<String>,
     /// Containers that run or ran last, by the beginning of their ids, with their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, String>,

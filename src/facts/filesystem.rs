@@ -14,6 +14,29 @@ pub enum FsType {
     Ext4,
     /// `/sys/fs/xfs`
     Xfs,
+    /// `/sys/fs/btrfs`
+    Btrfs,
+}
+
+impl FsType {
+    /// Whether the mount table has the number of its device, so that one without a mount is known to be without: mounts of btrfs
+    /// have numbers of their own.
+    #[must_use]
+    pub fn is_mounted_by_number(self) -> bool {
+        self != Self::Btrfs
+    }
+
+    /// The type of a mount, as the mount table writes it.
+    #[must_use]
+    pub fn of_mount(fstype: &str) -> Option<Self> {
+        match fstype {
+            // One module mounts all three.
+            "ext2" | "ext3" | "ext4" => Some(Self::Ext4),
+            "xfs" => Some(Self::Xfs),
+            "btrfs" => Some(Self::Btrfs),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for FsType {
@@ -21,16 +44,17 @@ impl fmt::Display for FsType {
         f.write_str(match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         })
     }
 }
 
-/// `/sys/fs/TYPE/DEVICE`.
+/// `/sys/fs/TYPE/DEVICE`, or of btrfs `/sys/fs/btrfs/UUID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FilesystemKey {
     /// Its type.
     pub fstype: FsType,
-    /// The device's name when it was mounted.
+    /// The device's name when it was mounted; of btrfs the first of its devices by name.
     pub device: DeviceName,
 }
 
@@ -39,7 +63,8 @@ pub struct FilesystemKey {
 /// The directory goes with the last holder, so its presence is the proof of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
-    /// ext4: errors since the last e2fsck, kept in the superblock over mounts.
+    /// ext4: errors since the last e2fsck, kept in the superblock over mounts. btrfs: errors of its devices since the counters were set
+    /// to zero, kept in the filesystem (5.14 and later).
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub errors: Part<u64>,
     /// ext4: when the last of them happened, in seconds since 1970 on the node's clock of that time.
@@ -48,9 +73,12 @@ pub struct Filesystem {
     /// ext4: the kernel function that reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error_function: Option<String>,
+    /// btrfs: its devices, by their names now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceName>,
 }
 
-/// All live ext4 and xfs filesystems.
+/// All live ext4, xfs and btrfs filesystems.
 pub type Filesystems = Inventory<FilesystemKey, Filesystem>;
 
 /// What an xfs filesystem says when something on it is looked at.

@@ -129,6 +129,22 @@ pub struct Limits {
     /// `/proc/sys/vm/min_free_kbytes`, in bytes: what the kernel keeps free.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub min_free: Part<u64>,
+    /// Whether the kernel writes of blocked tasks to its log; absent in recordings of older versions and in copies of a machine
+    /// without the files.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub hung_task_reports: Part<HungTaskReports>,
+}
+
+/// Whether the kernel reports tasks that are blocked for minutes, by `/proc/sys/kernel/hung_task_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HungTaskReports {
+    /// It does.
+    On,
+    /// `hung_task_warnings` is 0: it has written as many reports as it may in one boot (10 unless set).
+    Spent,
+    /// `hung_task_timeout_secs` is 0, or the kernel is built without.
+    Off,
 }
 
 impl Limits {
@@ -187,7 +203,12 @@ pub enum KernelEvent {
         /// Device.
         device: DeviceName,
     },
-    /// `EXT4-fs (X): Remounting filesystem read-only`
+    /// `BTRFS error (device X): …`, `BTRFS critical (device X): …` or `BTRFS: error (device X) in …`
+    BtrfsError {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `EXT4-fs (X): Remounting filesystem read-only` or `BTRFS info (device X): forced readonly`
     RemountedReadOnly {
         /// Device.
         device: DeviceName,
@@ -243,6 +264,11 @@ pub enum KernelEvent {
     HardLockup {
         /// The CPU.
         cpu: u32,
+    },
+    /// `BUG: workqueue lockup - pool cpus=N … stuck for Ns!`
+    WorkqueueLockup {
+        /// For how long none of its work was done, in seconds.
+        seconds: u64,
     },
     /// `rcu: INFO: rcu_sched self-detected stall on CPU` or `… detected stalls on CPUs/tasks:`
     RcuStall,

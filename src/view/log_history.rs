@@ -9,7 +9,7 @@ use crate::facts::{
     BlockDevices, BootId, CpuTimes, DeviceName, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime, VmStat,
 };
 
-/// A node has fewer mounts of xfs; of more than these it is not known when they came.
+/// A node has fewer mounts of xfs and btrfs; of more than these it is not known when they came.
 const MAX_MOUNTS: usize = 4_096;
 /// A machine has fewer disks; of more than these it is not known when they came.
 const MAX_DEVICES: usize = 1_024;
@@ -118,7 +118,8 @@ impl LogHistory {
             self.mounts.retain(|id, _| now.get(id).is_some());
             self.mounts_read = Some(at.up);
         }
-        for (id, _) in now.iter().filter(|(_, mount)| &*mount.fstype == "xfs" && mount.has_device()) {
+        let is_dated = |fstype: &str, has_device: bool| fstype == "btrfs" || fstype == "xfs" && has_device;
+        for (id, _) in now.iter().filter(|(_, mount)| is_dated(&mount.fstype, mount.has_device())) {
             if self.mounts.len() < MAX_MOUNTS {
                 self.mounts.entry(*id).or_insert(Came { after, by: at.up });
             }

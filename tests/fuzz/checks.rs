@@ -297,6 +297,7 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::XfsShutdown { device }
             | Event::XfsMountChanged { device }
             | Event::XfsCorruption { device }
+            | Event::BtrfsError { device }
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
@@ -310,7 +311,8 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::HungTask { .. }
             | Event::SoftLockup { .. }
             | Event::HardLockup { .. }
-            | Event::RcuStall,
+            | Event::RcuStall
+            | Event::WorkqueueLockup { .. },
         )
         | None => {}
     }

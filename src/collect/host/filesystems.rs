@@ -1,4 +1,4 @@
-//! Filesystems that are alive, in whatever namespace: `/sys/fs/ext4` and `/sys/fs/xfs`.
+//! Filesystems that are alive, in whatever namespace: `/sys/fs/ext4`, `/sys/fs/xfs` and `/sys/fs/btrfs`.
 
 use crate::facts::{Cause, Filesystem, FilesystemKey, Filesystems, FsType, Part, Unknown};
 
@@ -7,9 +7,13 @@ use super::failures::Failures;
 use super::root::{Root, below, quote};
 
 /// The types, with what in their directories is no filesystem.
-const TYPES: [(FsType, &[&str]); 2] = [(FsType::Ext4, &["features"]), (FsType::Xfs, &["stats", "debug"])];
+const TYPES: [(FsType, &[&str]); 3] =
+    [(FsType::Ext4, &["features"]), (FsType::Xfs, &["stats", "debug"]), (FsType::Btrfs, &["features", "debug"])];
 
-/// All live ext4 and xfs filesystems. A kernel without one of the two shows none of that type.
+/// Far more devices than a filesystem has.
+const MAX_DEVICES: usize = 64;
+
+/// All live ext4, xfs and btrfs filesystems. A kernel without one of them shows none of that type.
 ///
 /// # Errors
 /// When `/sys/fs` cannot be listed.
@@ -28,11 +32,17 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
             if others.contains(&&*device) {
                 continue;
             }
-            let state = match fstype {
-                FsType::Ext4 => ext4(root, &below(&dir, &device)),
-                FsType::Xfs => Some(Filesystem::default()),
+            let (state, device) = match fstype {
+                FsType::Ext4 => (ext4(root, &below(&dir, &device)), Some(device)),
+                FsType::Xfs => (Some(Filesystem::default()), Some(device)),
+                FsType::Btrfs => {
+                    let state = failures.optional(btrfs(root, &below(&dir, &device)));
+                    let first = state.as_ref().and_then(|state| state.devices.first().cloned());
+                    (state, first)
+                }
             };
-            found.extend(state.map(|state| (FilesystemKey { fstype, device: plain_name(&device) }, state)));
+            let key = device.map(|device| FilesystemKey { fstype, device: plain_name(&device) });
+            found.extend(key.zip(state));
         }
     }
     Ok(Filesystems::with_incomplete(found, failures.into_incomplete()))
@@ -54,6 +64,40 @@ fn ext4(root: &Root, dir: &str) -> Option<Filesystem> {
         state.last_error_function = function.filter(|function| !function.is_empty());
     }
     Some(state)
+}
+
+/// What a btrfs filesystem counts of its devices' errors. Its directory is called by its UUID.
+fn btrfs(root: &Root, dir: &str) -> Result<Filesystem, Unknown> {
+    let mut devices: Vec<_> =
+        root.list(&below(dir, "devices"))?.into_iter().map(|(name, _)| plain_name(&name)).collect();
+    devices.sort_unstable();
+    devices.truncate(MAX_DEVICES);
+    let errors = if_there(root.list(&below(dir, "devinfo"))).and_then(|numbers| {
+        let mut sum = None;
+        for (number, _) in numbers.unwrap_or_default().into_iter().take(MAX_DEVICES) {
+            let path = below(&below(&below(dir, "devinfo"), &number), "error_stats");
+            if let Some(errors) = if_there(root.read(&path, parse_error_stats))? {
+                sum = Some(errors.saturating_add(sum.unwrap_or(0)));
+            }
+        }
+        Ok(sum)
+    });
+    Ok(Filesystem { errors: errors.into(), devices, ..Filesystem::default() })
+}
+
+/// Adds up `error_stats` of a device: lines such as `write_errs 0`.
+///
+/// # Errors
+/// When a line is no name and number, or the last one is cut off.
+pub fn parse_error_stats(bytes: &[u8]) -> Result<u64, String> {
+    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected NAME NUMBER")?;
+    let mut sum = 0u64;
+    for line in String::from_utf8_lossy(whole).lines() {
+        let number = line.split_once(' ').and_then(|(_, number)| number.parse::<u64>().ok());
+        let number = number.ok_or_else(|| format!("expected NAME NUMBER, found {}", quote(line)))?;
+        sum = sum.saturating_add(number);
+    }
+    Ok(sum)
 }
 
 /// A file that this kernel does not have says nothing; one that cannot be read is not known.
@@ -120,6 +164,7 @@ mod tests {
             errors: errors.map_or(Part::Absent, Part::Known),
             last_error: part(last_error),
             last_error_function: function.map(str::to_owned),
+            devices: Vec::new(),
         };
         for (key, expected) in [
             (key(FsType::Ext4, "nvme0n1"), state(Some(0), None, None)),
@@ -138,6 +183,36 @@ mod tests {
         assert_eq!((found.len(), found.incomplete()), (0, None));
         fs::remove_dir_all(dir.path().join("sys")).unwrap();
         assert_eq!(live(&root).unwrap_err().cause, Cause::Missing);
+    }
+
+    #[test]
+    fn btrfs_counts_errors_for_each_of_its_devices() {
+        const UUID: &str = "btrfs/0b5e7d0e-4a44-4f7e-8b14-6f3a6d5c9a01";
+        let stats = |write: u64| {
+            format!("write_errs {write}\nread_errs 1\nflush_errs 0\ncorruption_errs 0\ngeneration_errs 0\n")
+        };
+        let at = |file: &str| format!("{UUID}/{file}");
+        let (one, two) = (stats(2), stats(0));
+        let paths = ["devices/nvme2n1/size", "devices/nvme1n1/size", "devinfo/1/error_stats", "devinfo/2/error_stats"];
+        let paths = paths.map(at);
+        let texts = ["1", "1", one.as_str(), two.as_str()];
+        let files: Vec<(&str, &str)> = paths.iter().map(String::as_str).zip(texts).collect();
+        let (dir, root) = machine(&[files.as_slice(), &[("btrfs/features/x", "1")]].concat());
+        let found = live(&root).unwrap();
+        let key = key(FsType::Btrfs, "nvme1n1");
+        let expected = Filesystem {
+            errors: Part::Known(4),
+            devices: vec!["nvme1n1".into(), "nvme2n1".into()],
+            ..Filesystem::default()
+        };
+        assert_eq!((found.len(), found.get(&key)), (1, Some(&expected)));
+        let stats_of_one = dir.path().join("sys/fs").join(at("devinfo/1/error_stats"));
+        fs::write(&stats_of_one, "write_errs 2\nread_er").unwrap();
+        assert!(live(&root).unwrap().get(&key).unwrap().errors.unread().is_some());
+        // Before 5.14 there is no such file.
+        fs::remove_file(stats_of_one).unwrap();
+        fs::remove_file(dir.path().join("sys/fs").join(at("devinfo/2/error_stats"))).unwrap();
+        assert_eq!(live(&root).unwrap().get(&key).unwrap().errors, Part::Absent);
     }
 
     #[test]
@@ -172,6 +247,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_bytes_make_error_stats_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse_error_stats(&bytes);
+        }
+
         #[test]
         fn whatever_the_files_hold_it_is_alive(count in "\\PC{0,24}", time in "\\PC{0,24}|[0-9]{1,21}") {
             let (_dir, root) = machine(&[("ext4/a/errors_count", &count), ("ext4/a/last_error_time", &time)]);

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::root::{Root, quote};
-use crate::facts::{Boot, Cause, ClockState, Limits, Taint, Unknown};
+use crate::facts::{Boot, Cause, ClockState, HungTaskReports, Limits, Taint, Unknown};
 
 /// A limit from here on is none in practice.
 const NO_LIMIT: u64 = 1 << 62;
@@ -30,7 +30,27 @@ pub fn limits(root: &Root) -> Result<Limits, Unknown> {
             files: files.clone().map(|(open, _)| open).into(),
             files_max: files.map(|(_, max)| max).into(),
             min_free: root.number("proc/sys/vm/min_free_kbytes").map(|kib: u64| kib.saturating_mul(1024)).into(),
+            hung_task_reports: hung_task_reports(root).into(),
         }),
+    }
+}
+
+/// Whether the kernel reports blocked tasks. A kernel that is built without has no such files; a copy of a machine may lack them.
+fn hung_task_reports(root: &Root) -> Result<Option<HungTaskReports>, Unknown> {
+    let timeout = match root.number("proc/sys/kernel/hung_task_timeout_secs") {
+        Ok(timeout) => timeout,
+        Err(why) if why.cause == Cause::Missing => return Ok(root.is_live().then_some(HungTaskReports::Off)),
+        Err(why) => return Err(why),
+    };
+    if timeout == 0 {
+        return Ok(Some(HungTaskReports::Off));
+    }
+    // -1 is no limit.
+    let path = "proc/sys/kernel/hung_task_warnings";
+    match root.text(path)?.parse::<i64>() {
+        Ok(0) => Ok(Some(HungTaskReports::Spent)),
+        Ok(_) => Ok(Some(HungTaskReports::On)),
+        Err(_) => Err(root.malformed(path, "expected a number")),
     }
 }
 
@@ -213,6 +233,7 @@ mod tests {
             files: Part::Known(files),
             files_max: Part::Known(files_max),
             min_free: Part::Known(67_584 << 10),
+            hung_task_reports: Part::Absent,
         };
         assert_eq!(limits(&root), Ok(known(32768, 192_731, 412, 2_466_183)));
         fs::write(dir.path().join("proc/sys/fs/file-nr"), "412\t0\n").unwrap();
@@ -221,6 +242,22 @@ mod tests {
         assert_eq!(seen.threads_max, Part::Known(192_731));
         let (_dir, empty) = tree(&[]);
         assert!(limits(&empty).unwrap_err().why.contains("proc/sys/fs/file-nr is not there"));
+    }
+
+    #[test]
+    fn a_kernel_that_reports_no_blocked_task_any_more_is_recognized() {
+        let of = |timeout: &str, warnings: &str| {
+            let timeout = ("proc/sys/kernel/hung_task_timeout_secs", timeout);
+            let (_dir, root) = tree(&[timeout, ("proc/sys/kernel/hung_task_warnings", warnings)]);
+            hung_task_reports(&root).map_err(|why| why.cause)
+        };
+        assert_eq!(of("120\n", "10\n"), Ok(Some(HungTaskReports::On)));
+        assert_eq!(of("120\n", "-1\n"), Ok(Some(HungTaskReports::On)));
+        assert_eq!(of("120\n", "0\n"), Ok(Some(HungTaskReports::Spent)));
+        assert_eq!(of("0\n", "10\n"), Ok(Some(HungTaskReports::Off)));
+        assert_eq!(of("120\n", "ten\n"), Err(Cause::Malformed));
+        let (_dir, copy) = tree(&[("proc/sys/kernel/threads-max", "1\n")]);
+        assert_eq!(hung_task_reports(&copy), Ok(None), "a copy may be without the files");
     }
 
     #[test]

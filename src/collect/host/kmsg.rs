@@ -292,6 +292,7 @@ impl Log {
         let counts = match &forgotten.event {
             KernelEvent::XfsShutdown { .. }
             | KernelEvent::XfsCorruption { .. }
+            | KernelEvent::BtrfsError { .. }
             | KernelEvent::RemountedReadOnly { .. } => true,
             KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. } => {
                 !self.has_kill_like(&forgotten.event) && now.saturating_sub(forgotten.up) < OOM_IS_NEWS_FOR

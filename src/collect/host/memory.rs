@@ -94,7 +94,7 @@ fn without_psi(root: &Root, path: &str, unknown: Unknown) -> Unknown {
 /// # Errors
 /// Says what was expected: a line without a colon, a wanted field without a number and `kB`, no total.
 pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
-    let [mut total, mut free, mut available, mut swap_total, mut swap_free, mut huge_pages] = [None; 6];
+    let [mut total, mut free, mut available, mut swap_total, mut swap_free, mut huge_pages, mut corrupted] = [None; 7];
     let [mut buffers, mut cached, mut anon, mut shmem, mut slab_reclaimable] = [None; 5];
     for line in lines(bytes) {
         let colon = line.iter().position(|b| *b == b':').and_then(|at| line.split_at_checked(at));
@@ -106,6 +106,7 @@ pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
             b"SwapTotal" => &mut swap_total,
             b"SwapFree" => &mut swap_free,
             b"Hugetlb" => &mut huge_pages,
+            b"HardwareCorrupted" => &mut corrupted,
             b"Buffers" => &mut buffers,
             b"Cached" => &mut cached,
             b"AnonPages" => &mut anon,
@@ -125,6 +126,7 @@ pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
         used_for: used_for().map_or(Part::Absent, Part::Known),
         huge_pages: huge_pages.map_or(Part::Absent, Part::Known),
         zram: Part::Absent,
+        corrupted: corrupted.map_or(Part::Absent, Part::Known),
         free: free.ok_or("expected a line MemFree")?,
         available,
         swap_total: swap_total.ok_or("expected a line SwapTotal")?,
@@ -255,10 +257,13 @@ mod tests {
             }),
             huge_pages: Part::Known(0),
             zram: Part::Absent,
+            corrupted: Part::Absent,
         };
         assert_eq!(parse_meminfo(MEMINFO), Ok(expected.clone()));
         let more = [MEMINFO, b"\xff\xfe:   12 kB\nNew:\n"].concat();
         assert_eq!(parse_meminfo(&more), Ok(expected));
+        let defective = [MEMINFO, b"HardwareCorrupted:     8 kB\n"].concat();
+        assert_eq!(parse_meminfo(&defective).unwrap().corrupted, Part::Known(8 << 10));
     }
 
     #[test]

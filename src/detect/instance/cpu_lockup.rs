@@ -80,6 +80,10 @@ fn logged(log: Seen<'_, KernelLog>, boot: &Known<'_, Boot>, now: NodeTime) -> Tr
             KernelEvent::HardLockup { cpu } => {
                 (Sort::Hard, format!("CPU {cpu} was stuck with interrupts off (hard lockup)"))
             }
+            KernelEvent::WorkqueueLockup { seconds } => {
+                let text = format!("work that the kernel queued was not done for {seconds} s (workqueue lockup)");
+                (Sort::Workqueue, text)
+            }
             KernelEvent::RcuStall => (Sort::Rcu, "a CPU or task held up RCU for many seconds (RCU stall)".to_owned()),
             _ => continue,
         };
@@ -102,6 +106,7 @@ enum Sort {
     Hard,
     Soft,
     Rcu,
+    Workqueue,
 }
 
 fn confirmed(boot: &Known<'_, Boot>, record: &KernelRecord) -> Tri<()> {

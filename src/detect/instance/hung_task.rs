@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{KernelEvent, KernelLog, KernelRecord, LoadAvg, NodeTime, Tri};
+use crate::facts::{
+    Cause, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, NodeTime, Tri, Unknown,
+};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{BesideTasks, Context, Input, Known, LogBesideTasks, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -30,10 +32,23 @@ struct HungTask;
 
 impl Detect for HungTask {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::KernelLog>, Maybe<sources::LoadAvg>, Context<sources::CpuTimes>, LogBesideTasks);
+    type In = (
+        Required<sources::KernelLog>,
+        Maybe<sources::LoadAvg>,
+        Maybe<sources::Limits>,
+        Context<sources::CpuTimes>,
+        LogBesideTasks,
+    );
 
-    fn evaluate((log, load, cpu, tasks): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let decision = decide(log, &load, tasks, around.now);
+    fn evaluate(
+        (log, load, limits, cpu, tasks): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let decision = match (decide(log, &load, tasks, around.now), unreported(&limits)) {
+            (Tri::No(_), Some(why)) => silent(&load, why),
+            (decision, _) => decision,
+        };
         let decision = decision.map(|reports| {
             let blocked = cpu.evidence(|cpu| {
                 let one = "task waits for I/O (procs_blocked)";
@@ -48,6 +63,31 @@ impl Detect for HungTask {
 
 fn object() -> Object {
     Object::new(ObjectType::Resource, "tasks")
+}
+
+/// Why the kernel may not report a task that is blocked now, if so.
+fn unreported(limits: &Known<'_, Limits>) -> Option<Unknown> {
+    let reports = match limits.seen().map(|limits| limits.value.hung_task_reports.seen()) {
+        Err(why) | Ok(Err(why)) => return Some(why.clone()),
+        Ok(Ok(reports)) => reports?,
+    };
+    match reports {
+        HungTaskReports::On => None,
+        HungTaskReports::Spent => {
+            let why = "the kernel has written as many reports of blocked tasks as it may in one boot \
+                       (kernel.hung_task_warnings is 0: set it to 10)";
+            Some(Unknown::new(Cause::Incomplete, why))
+        }
+        HungTaskReports::Off => {
+            let why = "the kernel does not report blocked tasks (kernel.hung_task_timeout_secs is 0 or not there)";
+            Some(Unknown::new(Cause::Unsupported, why))
+        }
+    }
+}
+
+/// Nothing is reported, and nothing would be: still a load that is too low for it shows that no task is blocked.
+fn silent<Y>(load: &Known<'_, LoadAvg>, why: Unknown) -> Tri<Y> {
+    load.ask(|load| if load.one < LEAST_LOAD { Tri::No(load.no()) } else { Tri::Unknown(why) })
 }
 
 /// A record of the log that names a blocked task, and the task.

@@ -1,10 +1,11 @@
 //! KernelFault: has the kernel, or the machine, reported a fault in this boot?
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, KernelEvent, KernelLog, KernelRecord, TaintBit, Tri};
+use crate::facts::{Boot, KernelEvent, KernelLog, KernelRecord, MemInfo, TaintBit, Tri};
 use crate::finding::{Finding, Kind, Object, Severity};
-use crate::view::input::{Cited, Context, Input, Required};
+use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
+use crate::wording::bytes;
 
 use super::cpu_lockup::taint;
 
@@ -24,33 +25,48 @@ const FLAGS: [(TaintBit, &str, &str); 3] = [
 
 impl Detect for KernelFault {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Boot>, Context<sources::KernelLog>);
+    type In = (Required<sources::Boot>, Maybe<sources::MemInfo>, Context<sources::KernelLog>);
 
-    fn evaluate((boot, log): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        out.decide(KIND, Object::node, decide(&boot, &log));
+    fn evaluate((boot, memory, log): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        out.decide(KIND, Object::node, decide(&boot, &memory, &log));
     }
 }
 
-/// The kernel's flags decide: they cannot be set by a process, and the log can be written to by any.
-fn decide(boot: &Seen<'_, Boot>, log: &Cited<'_, KernelLog>) -> Tri<Finding> {
+/// The kernel's flags and its count of defective memory decide: they cannot be set by a process, and the log can be written to by any.
+/// Not each defect sets a flag: on arm64 the kernel only takes the page out of use.
+fn decide(boot: &Seen<'_, Boot>, memory: &Known<'_, MemInfo>, log: &Cited<'_, KernelLog>) -> Tri<Finding> {
     let taint = match taint(boot.value) {
         Ok(taint) => taint,
         Err(why) => return Tri::Unknown(why),
     };
     let set: Vec<_> = FLAGS.iter().filter(|(bit, ..)| taint.has(*bit)).collect();
-    let Some((_, _, first)) = set.first() else { return Tri::No(boot.no()) };
-    let reported: Vec<&str> = set.iter().skip(1).map(|(.., text)| *text).collect();
-    let more = if reported.is_empty() { String::new() } else { format!(", and {}", reported.join(", and ")) };
-    let flags: Vec<&str> = set.iter().map(|(_, letter, _)| *letter).collect();
-    let fact = format!("/proc/sys/kernel/tainted is {}: {}", taint.0, flags.join(", "));
-    let mut evidence = vec![boot.says(fact)];
+    let corrupted = memory.ask(|memory| match memory.value.corrupted.seen() {
+        Ok(Some(bytes)) if *bytes > 0 => Tri::Yes((*bytes, memory)),
+        Ok(_) => Tri::No(memory.no()),
+        Err(why) => Tri::Unknown(why.clone()),
+    });
+    let mut reported: Vec<String> = set.iter().map(|(.., text)| (*text).to_owned()).collect();
+    let mut evidence = Vec::new();
+    if !set.is_empty() {
+        let flags: Vec<&str> = set.iter().map(|(_, letter, _)| *letter).collect();
+        evidence.push(boot.says(format!("/proc/sys/kernel/tainted is {}: {}", taint.0, flags.join(", "))));
+    }
+    match corrupted {
+        Tri::Yes((corrupted, memory)) => {
+            reported.push(format!("{} of memory with defective hardware, which it took out of use", bytes(corrupted)));
+            evidence.push(memory.says(format!("HardwareCorrupted is {corrupted} bytes")));
+        }
+        Tri::No(no) if reported.is_empty() => return Tri::No(no),
+        Tri::Unknown(why) if reported.is_empty() => return Tri::Unknown(why),
+        Tri::No(_) | Tri::Unknown(_) => {}
+    }
     evidence.extend(log.evidence(|log| fault(&log).map(|(record, text)| log.reports(record, text))));
     let what = log.text(|log| Some(format!(": {}", fault(&log)?.1)));
     Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
         object: Object::node(),
-        message: format!("the kernel has reported {first}{more} since this boot{what}"),
+        message: format!("the kernel has reported {} since this boot{what}", reported.join(", and ")),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })

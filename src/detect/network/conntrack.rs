@@ -7,6 +7,7 @@ use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
+use crate::wording;
 
 const KIND: Kind = Kind::ConntrackPressure;
 
@@ -66,10 +67,36 @@ fn object() -> Object {
     Object::new(ObjectType::Resource, "conntrack")
 }
 
+/// Between two samples the table may fill and be cleared. Entries are evicted before their time only from a full one; packets are dropped
+/// for other reasons, too, such as two that race for one entry.
+fn was_full(table: &Paired<'_, Conntrack>, percent: u64) -> Tri<Raised> {
+    let now = table.now;
+    match table.grew(|table| table.early_drop) {
+        Tri::Yes(evicted) => {
+            let evicted = wording::of(evicted.by, "entry was", "entries were");
+            let finding = Finding {
+                kind: KIND,
+                severity: Severity::Warning,
+                object: object(),
+                message: format!(
+                    "the connection tracking table was full since the previous sample, and {evicted} evicted; now it is {percent} % full \
+                     ({} of {})",
+                    now.value.count, now.value.max
+                ),
+                evidence: vec![now.says(format!("early_drop: {evicted} evicted since the previous sample"))],
+                advice: crate::catalogue::row(KIND).remediation.to_owned(),
+            };
+            Tri::Yes(finding.into())
+        }
+        // Where evictions are not known the table alone decides.
+        Tri::No(_) | Tri::Unknown(_) => Tri::No(now.no()),
+    }
+}
+
 fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
     let (now, percent) = (table.now, table.now.count.saturating_mul(100).checked_div(table.now.max).unwrap_or(0));
     if percent < settings.warn_percent {
-        return Tri::No(now.no());
+        return was_full(table, percent);
     }
     // Losses make a full table worse. While they are not known it is at least as bad as it is full.
     let (dropped, unknown) = match table.grew(|t| Some(t.drop?.saturating_add(t.early_drop?))) {

@@ -84,12 +84,22 @@ fn full(tables: &Paired<'_, Neighbors>, settings: &Settings, name: &str, of: Of)
         let entries = wording::of(refused, "entry was", "entries were");
         evidence.push(seen.says(format!("{name}: {entries} refused since the previous sample")));
     }
-    let loss = if refused > 0 { "; new peers are unreachable" } else { "" };
+    let figures = format!("{percent} % full ({} of {})", table.entries, table.limit);
+    let message = match refused {
+        0 => format!("the {name} table is {figures}"),
+        // Between two samples it was full, and has been cleared since.
+        _ if percent < settings.warn_percent => {
+            format!(
+                "the {name} table was full within the last minute, and new peers were unreachable; now it is {figures}"
+            )
+        }
+        _ => format!("the {name} table is {figures}; new peers are unreachable"),
+    };
     let finding = Finding {
         kind: KIND,
         severity: if refused > 0 { Severity::Critical } else { Severity::Warning },
         object: Object::new(ObjectType::Resource, name),
-        message: format!("the {name} table is {percent} % full ({} of {}){loss}", table.entries, table.limit),
+        message,
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };

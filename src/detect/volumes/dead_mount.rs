@@ -83,7 +83,7 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
 }
 
 /// The disk of a btrfs volume, whose mounts have a number that no device has. A name with a slash is a link, or of device mapper.
-fn btrfs_disk(mount: &MountEntry) -> Option<&str> {
+pub(super) fn btrfs_disk(mount: &MountEntry) -> Option<&str> {
     let is_one = &*mount.fstype == "btrfs" && !mount.has_device() && mount.volume.is_some();
     is_one.then(|| mount.source.strip_prefix("/dev/")).flatten().filter(|name| !name.contains('/'))
 }
@@ -316,10 +316,10 @@ pub(super) struct DeadDevices<'v> {
 impl<'v> DeadDevices<'v> {
     pub(super) fn of(
         mounts: &Seen<'v, Mounts>,
-        block: &Known<'v, BlockDevices>,
+        block: Result<Seen<'v, BlockDevices>, &'v Unknown>,
         nvme: Known<'v, NvmeControllers>,
     ) -> Self {
-        Self { by_device: by_device(mounts), block: block.seen(), nvme }
+        Self { by_device: by_device(mounts), block, nvme }
     }
 
     /// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.

@@ -1,15 +1,19 @@
-//! DeviceError: does a disk that no filesystem watches return I/O errors?
+//! DeviceError: does a disk return I/O errors?
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{BlockDevice, BlockDevices, DevId, KernelEvent, KernelLog, KernelRecord, Mounts, Tri};
-use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{
+    BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, MountEntry, Mounts,
+    NvmeControllers, Tri, Unknown,
+};
+use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
+use super::dead_mount::{DeadDevices, btrfs_disk};
 use super::{Names, stack};
 
 const KIND: Kind = Kind::DeviceError;
@@ -28,12 +32,13 @@ impl Detect for DeviceError {
         Required<sources::BlockDevices>,
         Required<sources::KernelLog>,
         Maybe<sources::Mounts>,
+        Maybe<sources::NvmeControllers>,
         LogBesideDisks,
         Names<'static>,
     );
 
     fn evaluate(
-        (block, log, mounts, disks, names): <Self::In as Input>::Of<'_>,
+        (block, log, mounts, nvme, disks, names): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -49,8 +54,17 @@ impl Detect for DeviceError {
             let errors: Vec<&KernelRecord> = recent.iter().copied().filter(about).collect();
             match errors.last() {
                 None => Tri::No(log.no()),
-                Some(last) => unwatched(&mounts, &block, *dev, &device.name)
-                    .map(|()| finding(device, object(dev, device), &errors, last, log, names)),
+                Some(last) => {
+                    let on_it = filesystem(&mounts, &block, *dev, &device.name);
+                    let shown_under = match &on_it {
+                        Ok(None) => Tri::No(()),
+                        Ok(Some(on_it)) => follows(on_it, &mounts, &block, nvme),
+                        Err(why) => Tri::Unknown(why.clone()),
+                    };
+                    let mount = on_it.ok().flatten().map(|on_it| on_it.mount);
+                    let finding = finding((device, mount), object(dev, device), &errors, last, log, names);
+                    Tri::Yes(Raised { shown_under, ..finding.into() })
+                }
             }
         });
         // What was lost may have been an error.
@@ -62,24 +76,61 @@ fn object(_: &DevId, device: &BlockDevice) -> Object {
     Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) }
 }
 
-/// Whether no filesystem stands on the disk, its partitions, or what device mapper and md build on it: one that does counts its errors
-/// and has a kind of its own.
-fn unwatched(mounts: &Known<'_, Mounts>, block: &Seen<'_, BlockDevices>, dev: DevId, name: &str) -> Tri<()> {
+/// A filesystem that is mounted from a disk, or from what stands on it.
+struct OnDisk<'v> {
+    dev: DevId,
+    /// The name that the device has in `/sys/fs`.
+    device: String,
+    mount: &'v MountEntry,
+}
+
+/// A filesystem that stands on the disk, its partitions, or what device mapper and md build on it.
+fn filesystem<'v>(
+    mounts: &Known<'v, Mounts>,
+    block: &Seen<'_, BlockDevices>,
+    dev: DevId,
+    name: &str,
+) -> Result<Option<OnDisk<'v>>, Unknown> {
+    let mounts = mounts.seen()?;
     let mut devs = stack::on_top_of(block.value, name);
     devs.insert(dev);
-    mounts.ask(|mounts| {
-        if devs.iter().flat_map(|dev| mounts.value.of_device(*dev)).any(|(_, mount)| mount.has_device()) {
-            return Tri::No(mounts.no());
-        }
-        match mounts.value.incomplete().or(block.value.incomplete()) {
-            Some(why) => Tri::Unknown(why.clone()),
-            None => Tri::Yes(()),
-        }
-    })
+    let found = devs.into_iter().find_map(|dev| {
+        let (_, mount) = mounts.value.of_device(dev).find(|(_, mount)| mount.has_device())?;
+        let device = block.value.get(&dev).map_or_else(|| name.to_owned(), |device| device.name.clone());
+        Some(OnDisk { dev, device, mount })
+    });
+    let of_btrfs = || mounts.value.values().find(|mount| btrfs_disk(mount) == Some(name));
+    let found = found.or_else(|| of_btrfs().map(|mount| OnDisk { dev: mount.dev, device: name.to_owned(), mount }));
+    match mounts.value.incomplete().or(block.value.incomplete()) {
+        Some(why) if found.is_none() => Err(why.clone()),
+        _ => Ok(found),
+    }
+}
+
+/// What the errors follow from, where that is found: a dead device under its mounts, else what the filesystem itself has noticed.
+fn follows(
+    on_it: &OnDisk<'_>,
+    mounts: &Known<'_, Mounts>,
+    block: &Seen<'_, BlockDevices>,
+    nvme: Known<'_, NvmeControllers>,
+) -> Tri<FindingKey, ()> {
+    let Ok(seen) = mounts.seen() else { return Tri::No(()) };
+    let noticed = || {
+        let id = format!("{}/{}", FsType::of_mount(&on_it.mount.fstype)?, on_it.device);
+        Some(FindingKey { kind: Kind::FilesystemError, object: Object::new(ObjectType::Filesystem, id) })
+    };
+    let dead = match btrfs_disk(on_it.mount) {
+        Some(_) => Tri::No(()),
+        None => DeadDevices::of(&seen, Ok(*block), nvme).finding_of(on_it.dev),
+    };
+    match dead {
+        Tri::No(()) => noticed().map_or(Tri::No(()), Tri::Yes),
+        dead => dead,
+    }
 }
 
 fn finding(
-    device: &BlockDevice,
+    (device, mount): (&BlockDevice, Option<&MountEntry>),
     mut object: Object,
     errors: &[&KernelRecord],
     last: &KernelRecord,
@@ -103,13 +154,19 @@ fn finding(
         Some(volume) => format!("{} ({})", volume.as_str(), device.name),
         None => device.name.clone(),
     };
+    let unseen = match mount {
+        // It counts them itself.
+        Some(mount) if &*mount.fstype == "btrfs" => String::new(),
+        Some(mount) => format!("; {} on it does not count errors of file data", mount.fstype),
+        None => String::new(),
+    };
     let when = log.at.wall_at(last.up);
     let fact = format!("{count} of {}{of} in the kernel's log, the last at {when:.0}", device.name);
     Finding {
         kind: KIND,
         severity: Severity::Warning,
         object,
-        message: format!("{what} returns I/O errors: {count}{of}, the last at {when:.0}{user}"),
+        message: format!("{what} returns I/O errors: {count}{of}, the last at {when:.0}{user}{unseen}"),
         evidence: vec![log.reports(last, fact)],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }

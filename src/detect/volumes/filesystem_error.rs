@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, FsType, KernelEvent, KernelLog, KernelRecord, MountEntry,
-    MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
+    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, Filesystems, FsType, KernelEvent, KernelLog, KernelRecord,
+    MountEntry, MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{BesideMounts, Input, Known, LogBesideMounts, Maybe};
+use crate::view::input::{BesideMounts, Input, Known, LogBesideMounts, Maybe, MaybePair, Paired};
 use crate::view::{MountsSince, Seen, sources};
 
 use super::Names;
@@ -25,7 +25,7 @@ struct FilesystemError;
 impl Detect for FilesystemError {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (
-        Maybe<sources::Filesystems>,
+        MaybePair<sources::Filesystems>,
         Maybe<sources::Mounts>,
         Maybe<sources::BlockDevices>,
         Maybe<sources::KernelLog>,
@@ -41,13 +41,18 @@ impl Detect for FilesystemError {
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
         let sources = Sources { mounts, block, kmsg, probes, history, now: around.now };
-        match filesystems.seen() {
-            Ok(filesystems) => {
-                for (key, entry) in filesystems.value {
-                    let mount = sources.mount_of(&mut mounted, key);
+        let both = filesystems.seen();
+        let filesystems = both.map(|both| both.now);
+        match both {
+            Ok(both) => {
+                for (key, entry) in both.now.value {
+                    let entry = both.now.with(entry);
                     let decision = match key.fstype {
-                        FsType::Ext4 => sources.ext4(key, Entry::Seen(filesystems.with(entry)), mount),
-                        FsType::Xfs => sources.xfs(key, mount),
+                        FsType::Ext4 => sources.ext4(key, Entry::Seen(entry), sources.mount_of(&mut mounted, key)),
+                        FsType::Xfs => sources.xfs(key, sources.mount_of(&mut mounted, key)),
+                        FsType::Btrfs => {
+                            sources.btrfs((key, entry), &both, sources.mount_of_btrfs(&mut mounted, entry.value))
+                        }
                     };
                     decide(key, decision, names, out);
                 }
@@ -55,13 +60,16 @@ impl Detect for FilesystemError {
             Err(why) => out.rest(KIND, why),
         }
         // A filesystem that is mounted is alive: a list that lacks it is not whole, whatever it says of itself.
-        let incomplete = filesystems.seen().map_or_else(Some, |seen| seen.value.incomplete());
+        let incomplete = filesystems.map_or_else(Some, |seen| seen.value.incomplete());
         for (dev, of) in mounted.by_dev.iter().filter(|(_, of)| !of.listed) {
             let key = of.key(sources.name(*dev, of));
             let why = || incomplete.cloned().unwrap_or_else(|| unlisted(&key));
             let decision = match key.fstype {
                 FsType::Ext4 => sources.ext4(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
                 FsType::Xfs => sources.xfs(&key, Tri::Yes(of.clone())),
+                // A link to a device of device mapper is not the name that /sys/fs has.
+                FsType::Btrfs if key.device.contains('/') => continue,
+                FsType::Btrfs => Tri::Unknown(why()),
             };
             let decision = match decision {
                 Tri::No(_) => Tri::Unknown(why()),
@@ -159,13 +167,12 @@ struct Mounted<'v> {
 impl<'v> Mounted<'v> {
     fn of(mounts: &Seen<'v, Mounts>) -> Self {
         let mut mounted: BTreeMap<DevId, OnDevice<'v>> = BTreeMap::new();
-        for (id, mount) in mounts.value.iter().filter(|(_, mount)| mount.has_device()) {
-            let fstype = match &*mount.fstype {
-                // One module mounts all three.
-                "ext2" | "ext3" | "ext4" => FsType::Ext4,
-                "xfs" => FsType::Xfs,
-                _ => continue,
-            };
+        for (id, mount) in mounts.value {
+            let Some(fstype) = FsType::of_mount(&mount.fstype) else { continue };
+            // Mounts of btrfs have a number that no device has.
+            if !mount.has_device() && (fstype != FsType::Btrfs || !mount.source.starts_with("/dev/")) {
+                continue;
+            }
             let of = mounted.entry(mount.dev);
             let of = of.or_insert(OnDevice { fstype, first: mount, writable: None, ids: Vec::new(), listed: false });
             of.ids.push(*id);
@@ -234,6 +241,89 @@ impl<'v> Sources<'v> {
             (Some(found), _) => Tri::Yes(found),
             (None, Some(why)) => Tri::Unknown(why.clone()),
             (None, None) => Tri::No(mounts.no()),
+        })
+    }
+
+    /// The same of btrfs, by the names of its devices: the first of them that was mounted.
+    fn mount_of_btrfs(&self, mounted: &mut Mounted<'v>, entry: &Filesystem) -> Tri<OnDevice<'v>> {
+        let mut found = None;
+        for device in &entry.devices {
+            let source = format!("/dev/{device}");
+            let of =
+                mounted.by_source.get(&(FsType::Btrfs, source.as_str())).and_then(|dev| mounted.by_dev.get_mut(dev));
+            if let Some(of) = of {
+                of.listed = true;
+                found.get_or_insert(of.clone());
+            }
+        }
+        self.mounts.ask(|mounts| match (found, mounts.value.incomplete()) {
+            (Some(found), _) => Tri::Yes(found),
+            (None, Some(why)) => Tri::Unknown(why.clone()),
+            (None, None) => Tri::No(mounts.no()),
+        })
+    }
+
+    /// btrfs: that it was made read-only, by the options of its mounts or by the log; what the log reports of it; and what it counts
+    /// of its devices, which no time is kept of.
+    fn btrfs(
+        &self,
+        (key, entry): (&FilesystemKey, Seen<'v, Filesystem>),
+        both: &Paired<'v, Filesystems>,
+        mount: Tri<OnDevice<'v>>,
+    ) -> Tri<Signs> {
+        // A filesystem that is meant to be read-only is mounted so: below a writable mount an error made it read-only.
+        let writable = mount.clone().and_then(|of| match of.writable {
+            Some(writable) => self.option(key, writable, &["ro"]),
+            None => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+        });
+        let ids = match &mount {
+            Tri::Yes(of) => of.ids.as_slice(),
+            Tri::No(_) | Tri::Unknown(_) => &[],
+        };
+        let logged = [true, false].map(|made_read_only| match self.btrfs_logged(entry.value, made_read_only, ids) {
+            // Where there is no log, the other signs are all there are.
+            Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+            logged => logged,
+        });
+        let [read_only, reported] = logged;
+        let (counted, mut unknown) = match btrfs_counted(key, entry, both) {
+            Tri::Yes((sign, unknown)) => (Tri::Yes(sign), unknown),
+            Tri::No(no) => (Tri::No(no), None),
+            Tri::Unknown(why) => (Tri::Unknown(why), None),
+        };
+        let all = [writable, read_only, reported, counted];
+        let (mut signs, mut no) = (Vec::new(), None);
+        for sign in all {
+            match sign {
+                Tri::Yes(sign) => signs.push(sign),
+                Tri::No(by) => no = no.or(Some(by)),
+                Tri::Unknown(why) => unknown = unknown.or(Some(why)),
+            }
+        }
+        match (signs.is_empty(), unknown, no) {
+            (false, more_unknown, _) => Tri::Yes(Signs { signs, more_unknown }),
+            (true, Some(why), _) => Tri::Unknown(why),
+            (true, None, no) => Tri::No(no.unwrap_or_else(|| entry.no())),
+        }
+    }
+
+    /// What the log reports of a btrfs filesystem since it was mounted.
+    fn btrfs_logged(&self, of: &Filesystem, made_read_only: bool, ids: &[MountId]) -> Tri<Sign> {
+        self.kmsg.ask(|kmsg| {
+            let about = |record: &&KernelRecord| match &record.event {
+                KernelEvent::RemountedReadOnly { device } if made_read_only => of.devices.contains(device),
+                KernelEvent::BtrfsError { device } if !made_read_only => of.devices.contains(device),
+                _ => false,
+            };
+            let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
+            if self.history.since(record, ids.iter().copied()) == MountsSince::New {
+                return self.no_by_mounts();
+            }
+            let (severity, text, fact) = match made_read_only {
+                true => (Severity::Critical, "was made read-only by the kernel", "btrfs was forced read-only"),
+                false => (Severity::Warning, "has reported errors", "btrfs reported an error"),
+            };
+            Tri::Yes((severity, text.to_owned(), kmsg.reports(record, fact)))
         })
     }
 
@@ -482,6 +572,34 @@ fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> T
         (false, Some(_)) => (Severity::Info, format!("has found {}, and when is not known", counted_errors(errors))),
     };
     Tri::Yes(((severity, text, entry.says(fact)), unknown))
+}
+
+/// What btrfs counts of its devices' errors: news where the count grew, and else of any time.
+fn btrfs_counted(
+    key: &FilesystemKey,
+    entry: Seen<'_, Filesystem>,
+    both: &Paired<'_, Filesystems>,
+) -> Tri<(Sign, Option<Unknown>)> {
+    let errors = match &entry.value.errors {
+        Part::Known(0) => return Tri::No(entry.no()),
+        Part::Known(errors) => *errors,
+        // Kernels before 5.14 do not show it, so the other signs are all there are.
+        Part::Absent => return Tri::No(entry.no()),
+        Part::Unknown(why) => return Tri::Unknown(Unknown::clone(why)),
+    };
+    let before = both.before().ok().and_then(|(before, _)| before.get(key)?.errors.seen().ok()?.copied());
+    let fact = entry.says(format!("error_stats of the devices add up to {errors}"));
+    Tri::Yes(match before {
+        Some(before) if before < errors => {
+            let new = counted_errors(errors.saturating_sub(before));
+            ((Severity::Warning, format!("has counted {new} of its devices since the previous sample"), fact), None)
+        }
+        _ => {
+            let text = format!("counts {} of its devices, and when is not known", counted_errors(errors));
+            let undated = Unknown::new(Cause::Missing, format!("btrfs does not date the errors of {}", key.device));
+            ((Severity::Info, text, fact), Some(undated))
+        }
+    })
 }
 
 fn counted_errors(n: u64) -> String {

@@ -41,7 +41,7 @@ impl Detect for OrphanedStagingMount {
     fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, nvme, node, csi_node, dirs, holders) = input;
         // Of a healthy node nothing is asked of it.
-        let dead = LazyCell::new(|| DeadDevices::of(&mounts, &block, nvme));
+        let dead = LazyCell::new(|| DeadDevices::of(&mounts, block.seen(), nvme));
         let devices = block.seen().ok().map(|block| block.value);
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();

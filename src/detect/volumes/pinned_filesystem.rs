@@ -31,7 +31,8 @@ impl Detect for PinnedFilesystem {
     ) {
         let mounted = super::mounted_devices(mounts.value);
         let mut by_source = None;
-        for key in filesystems.value.iter().map(|(key, _)| key) {
+        let keys = filesystems.value.iter().map(|(key, _)| key);
+        for key in keys.filter(|key| key.fstype.is_mounted_by_number()) {
             let found = block.ask(|block| device(&block, &key.device));
             let dev = match &found {
                 Tri::Yes((dev, ..)) if mounted.contains_key(dev) => {

@@ -25,7 +25,7 @@ use crate::detect::Evaluation;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
     KubeletDirs, Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod,
-    PodCgroups, PodPhase, PodUid, Pods, Source, Tri, Unknown, VolumeAttachment, VolumeId,
+    PodCgroups, PodPhase, PodUid, Pods, Source, Tri, Unknown, VolumeAttachment, VolumeId, VolumePath,
 };
 use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{
@@ -381,6 +381,18 @@ impl<'v> Volumes<'v> {
         };
         let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
         missing(&self.parts.csi_node, self.parts.now, driver)
+    }
+
+    /// The CSI driver that the kubelet wrote down for a mount of a pod, where it is not registered on this node: for volumes that are
+    /// neither attached nor staged. Where nothing is written down, no driver is known to be missing.
+    pub(super) fn missing_driver_of(&self, mount: &MountEntry) -> Tri<MissingDriver<'v>, ()> {
+        let Some(VolumePath::Pod { pod, name, .. }) = &mount.volume else { return Tri::No(()) };
+        let dir = self.parts.kubelet_dirs.seen().ok().and_then(|dirs| dirs.value.pods.get(pod));
+        let volume = dir.and_then(|dir| dir.volumes.iter().find(|volume| volume.name == *name));
+        match volume.and_then(|volume| volume.data.as_ref()) {
+            Some(data) => missing(&self.parts.csi_node, self.parts.now, &data.driver),
+            None => Tri::No(()),
+        }
     }
 
     /// Which volumes are here that the Node does not name is not known where the list of devices is not whole.

@@ -11,7 +11,7 @@ use crate::view::{Seen, sources};
 use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
-use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife};
+use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver};
 use super::state::pod::{Life, PodFacts};
 use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, mount_object, pv_of};
@@ -31,7 +31,8 @@ impl DetectVolumes for StuckUnmount {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
     type In = (Required<sources::Mounts>, Holders<'static>);
-    type Asks = (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Named, ApiSays);
+    type Asks =
+        (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Cites<RecordedDriver>, Named, ApiSays);
 
     fn evaluate(
         (mounts, holders): <Self::In as Input>::Of<'_>,
@@ -136,7 +137,10 @@ impl Look<'_, '_> {
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
-        let driver = object.volume.as_ref().map_or(Tri::No(()), |id| self.volumes.missing_driver(id));
+        let driver = match &object.volume {
+            Some(id) => self.volumes.missing_driver(id),
+            None => self.volumes.missing_driver_of(first),
+        };
         let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
         evidence.extend(says);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();

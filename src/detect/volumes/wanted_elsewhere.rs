@@ -1,7 +1,7 @@
-//! VolumeWantedElsewhere: does another node wait for a volume that this node holds for nothing?
+//! VolumeWantedElsewhere: does this node hold a volume for nothing that Kubernetes wants back, or another node waits for?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{Cause, MountEntry, PodUid, Tri};
+use crate::facts::{Cause, MountEntry, PodUid, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::Required;
 use crate::view::sources;
@@ -69,6 +69,7 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         Tri::Unknown(why) => Err(why),
     };
     let id = volume.id.as_str();
+    let (severity, severity_unknown) = severity(&waits, pod.is_some());
     let message = match (deleting, waits) {
         (_, Ok(Some(waits))) => format!("{id} is needed on another node ({waits}), and this node still holds it"),
         (Ok(Some(since)), _) => {
@@ -83,13 +84,27 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     let held = words(volume, holders, &mut evidence);
     let finding = Finding {
         kind: KIND,
-        severity: Severity::Critical,
+        severity,
         object: volume.object(),
         message: format!("{message}: {held}"),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Tri::Yes(Raised { awaited, ..finding.into() })
+    Tri::Yes(Raised { awaited, severity_unknown, ..finding.into() })
+}
+
+/// Critical where a pod is known that cannot start. Kubernetes also asks for volumes that no pod needs any more, so a request alone
+/// shows no such pod; where the pod that had the volume here is not known by name, neither is whether it waits.
+fn severity(waits: &Result<Option<String>, Unknown>, is_of_a_pod: bool) -> (Severity, Option<Unknown>) {
+    match waits {
+        Ok(Some(_)) => (Severity::Critical, None),
+        Ok(None) if is_of_a_pod => (Severity::Warning, None),
+        Ok(None) => {
+            let why = "whether a pod waits for it on another node is not visible from this node";
+            (Severity::Warning, Some(Unknown::new(Cause::Unsupported, why)))
+        }
+        Err(why) => (Severity::Warning, Some(why.clone())),
+    }
 }
 
 /// The mount that says most of a pod that holds it.

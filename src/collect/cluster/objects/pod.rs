@@ -1,5 +1,6 @@
 //! Pods: what is kept of each, and what it requests.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -153,6 +154,7 @@ struct PodVolume {
     persistent_volume_claim: Option<Claim>,
     ephemeral: Option<serde::de::IgnoredAny>,
     empty_dir: Option<EmptyDir>,
+    csi: Option<Inline>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -162,14 +164,36 @@ struct EmptyDir {
 }
 
 impl PodVolume {
-    /// The claim that it names, or the one that is made for it under the pod's name and its own.
-    fn claim(self, pod: &str) -> Option<String> {
-        match (self.persistent_volume_claim, self.ephemeral) {
-            (Some(claim), _) => Some(claim.claim_name),
-            (None, Some(_)) => Some(format!("{pod}-{}", self.name)),
-            (None, None) => None,
+    /// The claim that it names, or the one that is made for it under the pod's name and its own; else the CSI driver that it names.
+    fn kept(self, pod: &str) -> Option<OfVolume> {
+        match (self.persistent_volume_claim, self.ephemeral, self.csi) {
+            (Some(claim), ..) => Some(OfVolume::Claim(claim.claim_name)),
+            (None, Some(_), _) => Some(OfVolume::Claim(format!("{pod}-{}", self.name))),
+            (None, None, Some(inline)) => Some(OfVolume::Driver(inline.driver)),
+            (None, None, None) => None,
         }
     }
+}
+
+/// What is kept of a volume of a pod.
+enum OfVolume {
+    Claim(String),
+    Driver(String),
+}
+
+impl OfVolume {
+    fn name(&self) -> &str {
+        match self {
+            Self::Claim(name) | Self::Driver(name) => name,
+        }
+    }
+}
+
+/// A volume of a CSI driver that is written in the pod itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Inline {
+    driver: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -335,7 +359,7 @@ impl Kept for KeptPod {
     }
 
     fn extra_bytes(&self) -> usize {
-        let Pod { claims, containers, owner, wants, unscheduled, storage, .. } = &*self.pod;
+        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, storage, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
         let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
@@ -346,7 +370,7 @@ impl Kept for KeptPod {
         };
         let limits = limits.into_iter().flat_map(|storage| storage.containers.keys().chain(storage.volumes.keys()));
         let limits: usize = limits.map(|name| name.len().saturating_add(size_of::<(String, u64)>())).sum();
-        let held = claims.iter().chain(containers.keys()).chain(containers.values()).chain(enis);
+        let held = claims.iter().chain(inline_drivers).chain(containers.keys()).chain(containers.values()).chain(enis);
         let held = texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>())));
         held.sum::<usize>().saturating_add(reasons).saturating_add(limits)
     }
@@ -354,6 +378,7 @@ impl Kept for KeptPod {
     fn without_extra(&self, why: Unknown) -> Self {
         let pod = Pod {
             claims: Vec::new(),
+            inline_drivers: Vec::new(),
             containers: Default::default(),
             owner: None,
             wants: None,
@@ -391,16 +416,23 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         Err(why) => (None, Some(why)),
     };
     let First { items: volumes, left_out } = spec.volumes.unwrap_or_default();
-    let (claims, too_long): (Vec<_>, Vec<_>) = volumes
+    let (volumes, too_long): (Vec<_>, Vec<_>) = volumes
         .into_iter()
-        .filter_map(|volume| volume.claim(&metadata.name))
-        .partition(|claim: &String| claim.len() <= MAX_NAME);
+        .filter_map(|volume| volume.kept(&metadata.name))
+        .partition(|volume| volume.name().len() <= MAX_NAME);
     let left_out = left_out.saturating_add(too_long.len());
+    let (mut claims, mut inline_drivers) = (Vec::new(), BTreeSet::new());
+    for volume in volumes {
+        match volume {
+            OfVolume::Claim(name) => claims.push(name),
+            OfVolume::Driver(name) => drop(inline_drivers.insert(name)),
+        }
+    }
     let cut = (left_out > 0).then(|| {
         let (namespace, name) = (&metadata.namespace, &metadata.name);
         let why = format!(
-            "pod {namespace}/{name}: {left_out} of its volumes are not kept: more than {MAX_VOLUMES}, or a claim's name of \
-             more than {MAX_NAME} bytes"
+            "pod {namespace}/{name}: {left_out} of its volumes are not kept: more than {MAX_VOLUMES}, or a claim's or driver's \
+             name of more than {MAX_NAME} bytes"
         );
         Unknown::new(Cause::TooLarge, why)
     });
@@ -427,6 +459,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         fs_group: spec.security_context.and_then(|context| context.fs_group),
         wants: spec.affinity.and_then(Affinity::only_node),
         claims,
+        inline_drivers: inline_drivers.into_iter().collect(),
         containers,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,

@@ -84,6 +84,24 @@ fn of_a_pod_with_too_many_volumes_the_first_are_kept_and_it_says_so() {
 }
 
 #[test]
+fn drivers_of_volumes_in_the_spec_are_kept_once_each() {
+    let of = |volumes: &str| {
+        let json =
+            format!(r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{{"volumes":[{volumes}]}}}}"#);
+        kept_pod_from(read(&json)).unwrap()
+    };
+    let inline = |driver: &str| format!(r#"{{"name":"v","csi":{{"driver":"{driver}","readOnly":true}}}}"#);
+    let claim = r#"{"persistentVolumeClaim":{"claimName":"c"}}"#;
+    let kept = of(&[&inline("b.example"), claim, &inline("a.example"), &inline("b.example")].join(","));
+    assert_eq!(
+        (kept.pod.inline_drivers.as_slice(), kept.pod.claims.as_slice()),
+        (&["a.example".to_owned(), "b.example".to_owned()][..], &["c".to_owned()][..])
+    );
+    let long = of(&inline(&"d".repeat(254)));
+    assert_eq!((long.pod.inline_drivers.len(), long.lacks.map(|why| why.cause)), (0, Some(Cause::TooLarge)));
+}
+
+#[test]
 fn an_object_with_more_than_any_has_is_none() {
     let many = ["{}"; 3000].join(",");
     for field in [r#""status":{"conditions":["#, r#""status":{"volumesAttached":["#, r#""spec":{"taints":["#] {

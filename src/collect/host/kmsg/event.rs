@@ -23,6 +23,8 @@ pub fn recognize(text: &str) -> Option<KernelEvent> {
         ext4(rest)
     } else if let Some(rest) = line.strip_prefix("XFS (") {
         xfs(rest)
+    } else if let Some(rest) = line.strip_prefix("BTRFS") {
+        btrfs(rest)
     } else if let Some(rest) = line.strip_prefix("nvme ") {
         nvme_timeout(rest)
     } else if let Some(rest) = line.strip_prefix("INFO: task ") {
@@ -46,6 +48,10 @@ fn lockup(line: &str) -> Option<KernelEvent> {
         let (cpu, seconds, pid) = (cpu.parse().ok()?, seconds.parse().ok()?, pid.parse().ok()?);
         return Some(KernelEvent::SoftLockup { cpu, seconds, command: command.to_owned(), pid });
     }
+    if let Some(rest) = line.strip_prefix("BUG: workqueue lockup - pool ") {
+        let (_, rest) = rest.split_once(" stuck for ")?;
+        return Some(KernelEvent::WorkqueueLockup { seconds: rest.strip_suffix("s!")?.parse().ok()? });
+    }
     // From 6.8 on the CPU that saw it stands before it.
     let by = line.strip_prefix("CPU").and_then(|rest| rest.split_once(": "));
     let hard = by.filter(|(cpu, _)| cpu.parse::<u32>().is_ok()).map_or(line, |(_, rest)| rest);
@@ -59,7 +65,7 @@ fn lockup(line: &str) -> Option<KernelEvent> {
 }
 
 /// How the kernel begins to report a fault of its own, or of the machine (4.14 to 6.18, x86 and arm64).
-const FAULTS: [&str; 10] = [
+const FAULTS: [&str; 12] = [
     "BUG: kernel NULL pointer dereference",
     "BUG: unable to handle ",
     "BUG: Bad page ",
@@ -70,6 +76,8 @@ const FAULTS: [&str; 10] = [
     "general protection fault",
     "Unable to handle kernel ",
     "mce: [Hardware Error]: ",
+    "mce: Uncorrected hardware memory error",
+    "Memory failure: 0x",
 ];
 
 fn fault(line: &str) -> Option<KernelEvent> {
@@ -209,6 +217,21 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
     }
 }
 
+/// ` error (device X): …`, `: error (device X) in …`, ` info (device X state EA): forced readonly`. From 5.18 on letters for the state
+/// of the filesystem follow the name.
+fn btrfs(rest: &str) -> Option<KernelEvent> {
+    const REFUSED: [&str; 3] = ["open_ctree failed", "failed to read ", "superblock "];
+    let (level, rest) = rest.trim_start_matches(": ").trim_start().split_once(" (device ")?;
+    let (device, said) = rest.split_once(')')?;
+    let device = name(device.split_once(" state ").map_or(device, |(device, _)| device))?;
+    let said = said.strip_prefix(": ").unwrap_or(said);
+    match level {
+        "info" if said.starts_with("forced readonly") => Some(KernelEvent::RemountedReadOnly { device }),
+        "error" | "critical" => refused(device.clone(), said, &REFUSED).or(Some(KernelEvent::BtrfsError { device })),
+        _ => None,
+    }
+}
+
 /// The longest text of the kernel that is kept, in characters.
 const MAX_TEXT: usize = 120;
 
@@ -225,12 +248,18 @@ fn cut(text: &str) -> String {
 /// `I/O error, dev X, sector N op 0xY:(READ) flags …`, with a function's name before it (`blk_update_request: `) up to
 /// 5.15, without the operation up to 5.2. Requests that a device does not support are not errors.
 fn io_error(text: &str) -> Option<KernelEvent> {
-    const KINDS: [&str; 7] = [
+    const KINDS: [&str; 11] = [
         "I/O",
         "timeout",
         "critical target",
         "critical medium",
+        // Its name up to 6.2, and from 6.3 on.
         "critical nexus",
+        "reservation conflict",
+        // A thin pool that is full.
+        "critical space allocation",
+        "protection",
+        "duration limit exceeded",
         "device offline",
         "recoverable transport",
     ];
@@ -299,6 +328,65 @@ mod tests {
             limit_bytes: None,
         };
         assert_eq!(recognize(&text), Some(expected));
+    }
+
+    #[test]
+    fn what_btrfs_reports_names_its_device() {
+        let error = |name: &str| Some(KernelEvent::BtrfsError { device: device(name) });
+        for (line, event) in [
+            (
+                "BTRFS: error (device nvme2n1) in __btrfs_update_delayed_inode:1075: errno=-5 IO failure",
+                error("nvme2n1"),
+            ),
+            (
+                "BTRFS: error (device dm-0 state A) in btrfs_run_delayed_refs:2150: errno=-28 No space left",
+                error("dm-0"),
+            ),
+            (
+                "BTRFS error (device nvme1n1): bdev /dev/nvme1n1 errs: wr 1, rd 0, flush 0, corrupt 0, gen 0",
+                error("nvme1n1"),
+            ),
+            ("BTRFS critical (device sdb1 state EA): corrupt leaf: root=5 block=30408704 slot=0", error("sdb1")),
+            (
+                "BTRFS info (device dm-0 state EA): forced readonly",
+                Some(KernelEvent::RemountedReadOnly { device: device("dm-0") }),
+            ),
+            (
+                "BTRFS error (device nvme1n1): open_ctree failed: -22",
+                Some(KernelEvent::MountRefused { device: device("nvme1n1"), why: "open_ctree failed: -22".to_owned() }),
+            ),
+            ("BTRFS info (device nvme1n1): using crc32c (crc32c-intel) checksum algorithm", None),
+            ("BTRFS warning (device nvme1n1): Skipping commit of aborted transaction.", None),
+            ("BTRFS: Transaction aborted (error -28)", None),
+        ] {
+            assert_eq!(recognize(line), event, "{line}");
+        }
+    }
+
+    #[test]
+    fn memory_that_is_defective_and_work_that_is_stuck_are_faults() {
+        let seconds = |line| match recognize(line) {
+            Some(KernelEvent::WorkqueueLockup { seconds }) => Some(seconds),
+            _ => None,
+        };
+        assert_eq!(seconds("BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 35s!"), Some(35));
+        assert_eq!(seconds("BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 35"), None);
+        for line in [
+            "mce: Uncorrected hardware memory error in user-access at 3d2b7f000",
+            "Memory failure: 0x3d2b7f: recovery action for dirty LRU page: Recovered",
+        ] {
+            assert_eq!(recognize(line), Some(KernelEvent::Fault { text: line.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn each_name_of_an_error_that_loses_data_is_one() {
+        for kind in ["reservation conflict", "critical space allocation", "protection", "duration limit exceeded"] {
+            let line = format!("{kind} error, dev dm-3, sector 8 op 0x1:(WRITE) flags 0x0 phys_seg 1 prio class 2");
+            let expected = KernelEvent::IoError { device: device("dm-3"), operation: "WRITE".to_owned() };
+            assert_eq!(recognize(&line), Some(expected));
+        }
+        assert_eq!(recognize("operation not supported error, dev dm-3, sector 8 op 0x3:(DISCARD) flags 0x0"), None);
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl<'v> Index<'v> {
                 _ => {}
             }
         }
-        for (key, _) in parts.filesystems.seen().ok().into_iter().flat_map(|seen| seen.value.iter()) {
+        let filesystems = parts.filesystems.seen().ok().into_iter().flat_map(|seen| seen.value.iter());
+        for (key, _) in filesystems.filter(|(key, _)| key.fstype.is_mounted_by_number()) {
             index.filesystems.entry(&key.device).or_insert(key);
         }
         let pods = parts.pods.seen().ok().into_iter().flat_map(|pods| pods.value.values());
