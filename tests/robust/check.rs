@@ -324,6 +324,38 @@ fn a_node_whose_kubelet_did_not_start_after_a_reboot_is_this_machine() {
     assert!(notes(&report).contains("its kubelet has not reported this boot yet"), "{}", notes(&report));
 }
 
+/// From the annotation on the Node to the exit code.
+#[test]
+fn what_the_nodes_annotation_mutes_is_shown_and_does_not_count() {
+    let tree = Tree::whole();
+    tree.remove("sys/dev/block/259:1");
+    tree.remove("sys/class/nvme/nvme1");
+    let (api, dir) = cluster(Some(HERE));
+    let kubeconfig = dir.path().join("kubeconfig");
+    let only = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--node", "worker-2", "--only", "DeadMount"];
+    check(tree.path(), &only).expect_code(2);
+    let annotate = |text: &str| {
+        let mut object = node("worker-2");
+        object["status"]["nodeInfo"]["bootID"] = json!(HERE);
+        object["metadata"]["annotations"] = json!({"barnacle.dev/mute": text});
+        api.put(object);
+    };
+    annotate("DeadMount until 2099-01-01");
+    let ended = check(tree.path(), &only);
+    ended.expect_code(0);
+    let shown = flat(&ended);
+    assert!(shown.contains("i DeadMount muted critical: "), "{shown}");
+    assert!(shown.contains("muted until 2099-01-01 00:00:00 UTC by the annotation of the Node"), "{shown}");
+    assert_eq!(last_line(&ended), "i 1 muted");
+    for text in ["DeadMount until 2020-01-01", "DeadMount", "StalledIo until 2099-01-01"] {
+        annotate(text);
+        let ended = check(tree.path(), &only);
+        ended.expect_code(2);
+        let says = flat(&ended).contains("mutes nothing: ");
+        assert_eq!(says, !text.starts_with("StalledIo"), "{text}: {}", ended.stdout);
+    }
+}
+
 #[test]
 fn where_the_node_cannot_be_read_the_machine_keeps_its_own_name() {
     let tree = Tree::whole();

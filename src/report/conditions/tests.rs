@@ -597,7 +597,9 @@ fn what_is_muted_sets_no_condition_and_is_named_in_it() {
     assert_eq!(assess(vec![dead.clone()]).status.name(), "True");
     let quiet = assess(vec![muted(&dead)]);
     assert_eq!(quiet.status.name(), "False");
-    assert!(quiet.said.starts_with("No critical finding that is not muted.") && quiet.said.contains("Muted: DeadMount."));
+    assert!(
+        quiet.said.starts_with("No critical finding that is not muted.") && quiet.said.contains("Muted: DeadMount.")
+    );
     let both = assess(vec![dead, muted(&finding(Kind::SwappedVolume, Severity::Critical, "swapped"))]);
     assert!(both.status.name() == "True" && !both.said.contains("SwappedVolume"), "{}", both.said);
 }

@@ -50,8 +50,8 @@ impl Table<'_> {
     /// What a finding rests on, and what to do.
     pub(super) fn evidence(&mut self, finding: &ReportedFinding) {
         for fact in finding.evidence.iter().take(MAX_EVIDENCE) {
-            let age = text::duration(text::between(fact.at, self.report.at));
-            self.below(&format!("{}, {age} ago: {}", fact.source, fact.fact));
+            let age = text::age(text::between(fact.at, self.report.at).as_secs_f64());
+            self.below(&format!("{}, {age}: {}", fact.source, fact.fact));
         }
         if let Some(more) = finding.evidence.len().checked_sub(MAX_EVIDENCE).filter(|more| *more > 0) {
             self.below(&format!("and {more} more in --format json"));
@@ -67,6 +67,53 @@ impl Table<'_> {
         for line in text::wrap(&text::clean(body), self.style.room(INDENT.len())) {
             let line = self.style.dim(&line);
             self.line(&format!("{INDENT}{line}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Style, write_verbose};
+    use crate::facts::Source;
+    use crate::finding::Kind;
+    use crate::report::samples;
+
+    const PLAIN: Style = Style { color: false, width: 0, ascii: false };
+
+    #[test]
+    fn each_check_has_a_line_with_what_it_was_decided_by() {
+        let mut report = samples::healthy();
+        report.ages.insert(Source::Clock, 12.0);
+        let text = write_verbose(&report, PLAIN, &[]);
+        for kind in Kind::ALL {
+            let is_line = |line: &str| line.strip_prefix("√ ").is_some_and(|line| line.starts_with(kind.name()));
+            assert_eq!(text.lines().filter(|line| is_line(line)).count(), 1, "{kind}: {text}");
+        }
+        let line = text.lines().find(|line| line.starts_with("√ ClockDrift ")).unwrap();
+        assert!(line.ends_with("clear by clock 12s ago"), "{line}");
+    }
+
+    #[test]
+    fn a_finding_has_its_evidence_and_what_to_do_and_forges_no_line() {
+        let mut report = samples::sick();
+        let hostile = "\u{1b}[2J\n√ all fine";
+        report.findings[0].evidence[0].fact = hostile.to_owned();
+        let text = write_verbose(&report, PLAIN, &[]);
+        assert!(
+            text.contains("\n    block, 2s ago: no block device 259:3 among 4, the list was read whole\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n    next: "), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("√ all fine")), "{text}");
+        let why = "OrphanedPodDirectory";
+        let line = text.lines().find(|line| line.contains(why)).unwrap();
+        assert!(
+            line.starts_with("– ") && line.contains("not evaluated: /var/lib/kubelet/pods: permission denied"),
+            "{line}"
+        );
+        for width in [66, 80, 100] {
+            let text = write_verbose(&report, Style { width, ..PLAIN }, &[]);
+            assert!(text.lines().all(|line| crate::report::text::width(line) <= width), "{width}: {text}");
         }
     }
 }
