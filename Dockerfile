@@ -1,5 +1,5 @@
 # One static binary, and the roots by which it knows EC2: no shell, no libc, nothing to patch but barnacle itself.
-#   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/barnacle:0.1.0 .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/barnacle:0.1.0 --push .
 # By the digest of the tag's index for all platforms; docs/security.md ("The build") says how it was found and checked.
 # Both are built on the machine's own platform: nothing is emulated.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build

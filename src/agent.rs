@@ -195,7 +195,7 @@ pub async fn run(config: Config, begun: Begun) -> anyhow::Result<()> {
 /// What it would start, and what to do.
 pub async fn expect_no_program(config: &Config) -> anyhow::Result<()> {
     let Some(path) = config.kubeconfig.as_deref().filter(|_| config.kubernetes) else { return Ok(()) };
-    match crate::kube_api::needs_program(path).await {
+    match crate::kube_api::needs_program(path, config.context.as_deref()).await {
         Some(why) => bail!(why),
         None => Ok(()),
     }

@@ -3,8 +3,10 @@
 mod check;
 mod cleanup;
 mod cluster;
+mod completions;
 mod explain;
 mod log_line;
+mod progress;
 mod record;
 mod replay;
 mod run;
@@ -83,14 +85,16 @@ fn complain(text: &str) {
 
 fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
-        Some(("check", arguments)) => check::main(arguments, &settings(arguments)?),
+        Some(("check", arguments)) => check::main(arguments, &settings_of_person(arguments)?),
         Some(("run", arguments)) => run::main(settings(arguments)?),
-        Some(("cleanup", arguments)) => cleanup::main(arguments, &settings(arguments)?),
+        Some(("cleanup", arguments)) => cleanup::main(arguments, &settings_of_person(arguments)?),
         Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
+        Some(("completions", arguments)) => Ok(completions::main(arguments)),
+        Some(("man", arguments)) => completions::man(arguments),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
-        Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
+        Some(("record", arguments)) => record::main(arguments, &settings_of_person(arguments)?),
         Some(("replay", arguments)) => replay::main(arguments),
-        Some(("sweep", arguments)) => sweep::main(arguments, &settings(arguments)?),
+        Some(("sweep", arguments)) => sweep::main(arguments, &settings_of_person(arguments)?),
         _ => Ok(USAGE),
     }
 }
@@ -101,6 +105,13 @@ fn command() -> Command {
         .about("Finds stale volumes, pressure and instance trouble on a Kubernetes node on EC2")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .after_help(
+            "Most wanted:\n  \
+             barnacle check                    report on this machine; -v for a line per check\n  \
+             barnacle check --watch            the same, again and again\n  \
+             barnacle explain DeadMount        what a finding means and what to do\n  \
+             barnacle record incident.zst      a recording, which `barnacle replay` evaluates again",
+        )
         .subcommand(with_settings(check::command()))
         .subcommand(with_settings(run::command()))
         .subcommand(with_settings(cluster::command()))
@@ -109,19 +120,38 @@ fn command() -> Command {
         .subcommand(with_settings(record::command()))
         .subcommand(replay::command())
         .subcommand(with_settings(sweep::command()))
+        .subcommand(completions::command())
+        .subcommand(completions::man_command())
 }
 
 /// Adds `--config` and a flag for every setting.
 fn with_settings(command: Command) -> Command {
     let file = Arg::new("config").long("config").value_name("FILE").env("BARNACLE_CONFIG");
     let file = file.help("YAML file of settings").help_heading("Settings");
-    command.arg(file).args(Setting::all().flat_map(flags_of))
+    let (cluster, others): (Vec<_>, Vec<_>) =
+        Setting::all().partition(|setting| CLUSTER_FLAGS.iter().any(|(name, ..)| *name == setting.name()));
+    command.args(cluster.into_iter().flat_map(flags_of)).arg(file).args(others.into_iter().flat_map(flags_of))
 }
+
+/// Settings that stand in the short help, each with the name of its value and fewer words.
+const CLUSTER_FLAGS: [(&str, &str, &str); 3] = [
+    ("kubeconfig", "FILE", "kubeconfig (check, record, sweep, cleanup: default KUBECONFIG)"),
+    ("context", "NAME", "context of the kubeconfig"),
+    ("node-name", "NAME", "name of this machine's Node"),
+];
 
 /// `--NAME VALUE`, or of a switch `--NAME` and `--no-NAME`: the last one counts.
 fn flags_of(setting: Setting) -> Vec<Arg> {
     let (name, default) = (setting.name(), setting.get(&Config::default()));
-    let settings = |flag: Arg| flag.help_heading("Settings").hide_short_help(true);
+    // What a person gives again and again is shown first; the rest is for a file or the environment.
+    let of_cluster = CLUSTER_FLAGS.iter().find(|(of, ..)| *of == name);
+    let settings = |flag: Arg| match of_cluster {
+        Some((_, value, short)) => {
+            let long = flag.get_help().cloned().unwrap_or_default();
+            flag.help_heading("Cluster").value_name(*value).help(*short).long_help(long)
+        }
+        None => flag.help_heading("Settings").hide_short_help(true),
+    };
     if setting.is_switch() {
         let off = off(name);
         let help =
@@ -177,6 +207,18 @@ fn settings(arguments: &ArgMatches) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// The settings of a command that a person runs: the cluster is also found as kubectl finds it.
+fn settings_of_person(arguments: &ArgMatches) -> Result<Config, Failure> {
+    let mut config = settings(arguments)?;
+    if config.kubeconfig.is_none() {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // A context is one of the file that kubectl would read.
+        let usual = || Some(format!("{}/.kube/config", variable("HOME").filter(|_| config.context.is_some())?));
+        config.kubeconfig_variable = variable("KUBECONFIG").or_else(usual);
+    }
+    Ok(config)
+}
+
 fn read(name: &str) -> Result<String, ConfigError> {
     let error = |why: String| ConfigError::File { file: name.to_owned(), why };
     let file = std::fs::File::open(name).map_err(|e| error(format!("cannot be opened: {e}")))?;
@@ -224,13 +266,20 @@ fn start_log(config: &Config) {
 
 /// Writes to standard output; a reader that went away is no failure of ours.
 fn print(text: &str) {
+    let _ = print_all(text);
+}
+
+/// The same; whether all of it was written.
+fn print_all(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = &written
         && error.kind() != std::io::ErrorKind::BrokenPipe
         && !UNWRITTEN.swap(true, Ordering::Relaxed)
     {
         complain(&format!("standard output cannot be written: {error}"));
     }
+    written.is_ok()
 }
 
 /// Whether something that was to be printed is lost.

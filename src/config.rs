@@ -37,6 +37,10 @@ pub struct Config {
     pub publish_status: bool,
     /// The kubeconfig to ask it with; the pod's own service account where absent.
     pub kubeconfig: Option<String>,
+    /// The context of the kubeconfig; its current one where absent.
+    pub context: Option<String>,
+    /// What `$KUBECONFIG` names, as kubectl reads it: for the commands of a person, where no kubeconfig is set. No setting.
+    pub kubeconfig_variable: Option<String>,
     /// Our own pod, as `namespace/name`.
     pub pod_name: Option<String>,
     /// Whether EC2 is asked where a detector has a reason to.
@@ -87,6 +91,8 @@ impl Default for Config {
             kubernetes: true,
             publish_status: true,
             kubeconfig: None,
+            context: None,
+            kubeconfig_variable: None,
             pod_name: None,
             ec2: false,
             ec2_endpoint: None,

@@ -107,6 +107,13 @@ impl Engine {
                 }
             }
         }
+        // Whether its findings are muted, a PersistentVolume says itself: asked while they are suspected, it is known in time.
+        for Entry { finding, .. } in self.ledger.entries().filter(|entry| entry.finding.severity > Severity::Info) {
+            if let Some(name) = &finding.object.pv {
+                let new = Asker { severity: finding.severity, kind: finding.kind };
+                askers.entry(Lookup::PersistentVolume(name.clone())).or_insert(new);
+            }
+        }
         askers
     }
 

@@ -37,9 +37,9 @@ pub use cgroup::{
     PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
 };
 pub use cluster::{
-    AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, NODE_LABELS,
-    Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, PodStorage, Pods, VolumeAttachment,
-    VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, MAX_MUTE,
+    MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, PodStorage, Pods,
+    VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg};
 pub use ebs::{

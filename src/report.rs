@@ -11,6 +11,7 @@ pub mod history;
 pub mod json;
 pub mod metrics;
 mod model;
+pub mod mute;
 pub mod note;
 pub mod npd;
 pub mod page;

@@ -32,7 +32,7 @@ async fn client(fake: &Fake) -> Api {
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "barnacle"}}]});
     std::fs::write(&path, config.to_string()).unwrap();
-    connect(&Access::Kubeconfig(path.display().to_string()), "a").await.unwrap()
+    connect(&Access::kubeconfig(&path.display().to_string()), "a").await.unwrap()
 }
 
 async fn watch(fake: &Fake) -> (Api, Watched) {

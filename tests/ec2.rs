@@ -468,7 +468,7 @@ fn the_cluster_sweeps_each_day_and_finds_what_is_ours() {
         without_credentials();
         let (fake, api, dir) = (account(), Api::start(), tempfile::tempdir().unwrap());
         api.put(persistent_volume("pv-a", "vol-0000000a"));
-        let access = Access::Kubeconfig(kubeconfig(dir.path(), &api));
+        let access = Access::kubeconfig(&kubeconfig(dir.path(), &api));
         let client = connect(&access, "cluster").await.unwrap();
         let hints = Hints { endpoint: Some(fake.url()), ..Hints::default() };
         let daily = Daily::start(&client, hints, Clock::here(), Duration::ZERO);

@@ -16,6 +16,7 @@
 
 mod architecture;
 mod cluster;
+mod dashboard;
 mod docs;
 #[cfg(feature = "ec2")]
 mod ec2;
@@ -26,6 +27,7 @@ mod imds;
 mod kubelet_api;
 mod manifests;
 mod mutation;
+mod plugin;
 mod restarts;
 mod robust;
 mod scenarios;

@@ -5,7 +5,7 @@ use anyhow::bail;
 use crate::collect::cluster::list_nodes;
 use crate::config::Config;
 use crate::facts::Node;
-use crate::kube_api::{Access, Api, ApiError, Patch, connect, name_in_path};
+use crate::kube_api::{Api, ApiError, Patch, connect, name_in_path};
 use crate::report::conditions::cleanup_patch;
 
 /// Removes our conditions from one Node, or from all; a line for each Node that had some.
@@ -13,8 +13,8 @@ use crate::report::conditions::cleanup_patch;
 /// # Errors
 /// When there is no API server, no such Node, or a patch is refused.
 pub async fn run(config: &Config, all: bool) -> anyhow::Result<String> {
-    let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
-        bail!("no API server to ask: give --kubeconfig FILE");
+    let Some(access) = super::kube_connection::access(config) else {
+        bail!("no API server to ask: give --kubeconfig FILE, or set KUBECONFIG");
     };
     let node = super::kube_connection::node_name(config);
     let api = connect(&access, if all { "all" } else { &node }).await?;

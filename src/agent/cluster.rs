@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::facts::Source;
 use crate::finding::Kind;
-use crate::kube_api::{Access, Api, connect};
+use crate::kube_api::{Api, connect};
 use crate::ledger::{Change, LedgerState};
 use crate::report::metrics::{AgentFigures, Ec2Figures};
 use crate::report::{Origin, Report};
@@ -36,7 +36,7 @@ const BEAT: Duration = Duration::from_secs(10);
 /// When the API server is unavailable.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let Some(access) = Access::find(config.kubeconfig.as_deref()) else {
+    let Some(access) = super::kube_connection::access(&config) else {
         bail!("no API server to ask: this is no pod of a cluster, and no kubeconfig was given (setting: kubeconfig)");
     };
     let (served, watching) = watch::channel(Arc::new(Served::default()));

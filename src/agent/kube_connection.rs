@@ -45,7 +45,7 @@ const MEND_EACH: Duration = Duration::from_secs(60);
 impl KubeConnection {
     /// Connects where the settings or the surroundings say so. What is wrong is said, and the node watched without.
     pub async fn open(config: &Config, clock: Clock) -> Self {
-        let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes);
+        let access = access(config).filter(|_| config.kubernetes);
         let Some(access) = access else {
             return Self { state: State::None, unreported: None, settled: false, config: config.clone() };
         };
@@ -191,6 +191,11 @@ pub(super) fn figures(api: &Api) -> ApiFigures {
     let requests = api.meter().requests().into_iter();
     let requests = requests.map(|((verb, code), count)| ((verb.name(), code), count));
     ApiFigures::of(requests, api.meter().received_bytes())
+}
+
+/// Where the settings, or the surroundings, say that the API server is.
+pub(super) fn access(config: &Config) -> Option<Access> {
+    Access::find(config.kubeconfig.as_deref(), config.kubeconfig_variable.as_deref(), config.context.as_deref())
 }
 
 /// The Node's name: as set, else the host's, which most kubelets use.

@@ -43,14 +43,15 @@ const EC2_PATIENCE: Duration = Duration::from_secs(10);
 /// A kind that this much more time confirms gets a second sample.
 const SECOND_SAMPLE_WITHIN: Duration = Duration::from_secs(2);
 
-struct Check<'a> {
+/// The sources of one check, and what was evaluated of them.
+struct Check {
     host_reader: HostReader,
     api: KubeConnection,
     ec2: Ec2Connection,
     kubelet: KubeletConnection,
     imds: ImdsConnection,
     clock: Clock,
-    engine: &'a mut Engine,
+    engine: Engine,
     boots: Peek,
     machine: Machine,
     /// Whether the Node of this name is this machine's.
@@ -61,16 +62,20 @@ struct Check<'a> {
     first: Vec<Observation>,
     /// What the last step asked for.
     lookups: Vec<Lookup>,
+    /// Whether the settings name the Node.
+    node_is_named: bool,
+    /// Whether `$KUBECONFIG` was left alone.
+    leaves_variable: bool,
 }
 
-impl Check<'_> {
+impl Check {
     /// Takes one sample; whether that led to a lookup that was not made before.
     async fn step(&mut self, due: SourceSet, each: &mut impl FnMut(NodeTime, &[Observation])) -> bool {
         let lookups = std::mem::take(&mut self.lookups);
         let of_api = lookups.iter().filter(|ask| ask.source().provider() == Provider::Api);
         let asked = self.api.look_up(of_api.cloned().collect());
         let of_ec2 = lookups.iter().filter(|ask| ask.source().provider() == Provider::Ec2);
-        let asked_ec2 = self.ec2.look_up(of_ec2.cloned().collect(), self.engine);
+        let asked_ec2 = self.ec2.look_up(of_ec2.cloned().collect(), &self.engine);
         let mut seen = self.host_reader.collect(self.clock, due, &lookups).await;
         seen.append(&mut self.first);
         seen.extend(if asked { self.api.settle(API_PATIENCE).await } else { self.api.take() });
@@ -124,75 +129,101 @@ impl Check<'_> {
 pub async fn run(
     config: &Config,
     long: Duration,
-    each: impl FnMut(NodeTime, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<Note>)> {
-    run_as(config, config, long, each).await.map(|(engine, notes, _)| (engine, notes))
+    mut each: impl FnMut(NodeTime, &[Observation]),
+) -> anyhow::Result<()> {
+    let mut check = Check::open(config, config).await?;
+    check.sample(long, &mut each).await
 }
 
-/// The same, where the machine's own sources may be read by other settings than the cluster's.
-async fn run_as(
-    config: &Config,
-    of_machine: &Config,
-    long: Duration,
-    mut each: impl FnMut(NodeTime, &[Observation]),
-) -> anyhow::Result<(Engine, Vec<Note>, Whose)> {
-    let (host_reader, clock) = super::host_reader(of_machine, None)?;
-    let started = clock.now();
-    let mut settings = config.detect.clone();
-    settings.oom_kill.show_old_kills = true;
-    let mut engine = Engine::new(settings, started, LedgerState::default());
-    let ids = MachineIds::read(super::root(of_machine)?).await;
-    let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started, &ids);
-    let mut api = KubeConnection::open(config, clock).await;
-    // It answers while the API server does.
-    let mut imds = ImdsConnection::open(of_machine, clock);
-    let first = api.settle(API_PATIENCE).await;
-    let machine = Machine::new(ids, started.boot);
-    let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
-    expect_this_machine(&node, &node_name, config.node_name.is_some())?;
-    let ec2 = Ec2Connection::open(config, clock, Pace::Person);
-    let kubelet = KubeletConnection::open(config, clock);
-    let mut first = first;
-    first.extend(imds.settle().await);
-    let mut check = Check {
-        host_reader,
-        api,
-        ec2,
-        kubelet,
-        imds,
-        clock,
-        engine: &mut engine,
-        boots,
-        machine,
-        node,
-        node_name,
-        first,
-        lookups: Vec::new(),
-    };
-    loop {
-        let new = check.step(SourceSet::periodic(), &mut each).await;
-        let passed = clock.now().since(&started).unwrap_or_default();
-        if passed < long {
-            sleep(BETWEEN.min(long - passed)).await;
-            continue;
-        }
-        if new {
-            check.follow_up(&mut each).await;
-        }
-        if let Some((wait, reads)) = check.engine.second_sample(SECOND_SAMPLE_WITHIN) {
-            sleep(wait).await;
-            let due = reads.iter().filter(|source| SourceSet::periodic().has(*source)).collect();
-            if check.step(due, &mut each).await {
-                check.follow_up(&mut each).await;
+/// The file of `$KUBECONFIG` is one of many clusters, and counts for this machine only where a Node or a context is named, or
+/// where a kubelet has its directory here.
+fn without_variable_of_others(config: &Config) -> anyhow::Result<Config> {
+    let is_named = config.node_name.is_some() || config.context.is_some();
+    let counts = config.kubeconfig_variable.is_none() || is_named || super::root(config)?.exists(&config.kubelet_root);
+    let variable = config.kubeconfig_variable.clone().filter(|_| counts);
+    Ok(Config { kubeconfig_variable: variable, ..config.clone() })
+}
+
+impl Check {
+    /// The machine's own sources may be read by other settings than the cluster's.
+    async fn open(config: &Config, of_machine: &Config) -> anyhow::Result<Self> {
+        let named = without_variable_of_others(config)?;
+        let leaves_variable = named.kubeconfig_variable != config.kubeconfig_variable;
+        let config = &named;
+        let (host_reader, clock) = super::host_reader(of_machine, None)?;
+        let started = clock.now();
+        let mut settings = config.detect.clone();
+        settings.oom_kill.show_old_kills = true;
+        let engine = Engine::new(settings, started, LedgerState::default()).with_interval(config.interval);
+        let ids = MachineIds::read(super::root(of_machine)?).await;
+        let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started, &ids);
+        let mut api = KubeConnection::open(config, clock).await;
+        // It answers while the API server does.
+        let mut imds = ImdsConnection::open(of_machine, clock);
+        let mut first = api.settle(API_PATIENCE).await;
+        let machine = Machine::new(ids, started.boot);
+        let (node, node_name) = (whose_in(&first, &machine), super::kube_connection::node_name(config));
+        let node_is_named = config.node_name.is_some();
+        expect_this_machine(&node, &node_name, node_is_named)?;
+        let ec2 = Ec2Connection::open(config, clock, Pace::Person);
+        let kubelet = KubeletConnection::open(config, clock);
+        first.extend(imds.settle().await);
+        let lookups = Vec::new();
+        Ok(Self {
+            host_reader,
+            api,
+            ec2,
+            kubelet,
+            imds,
+            clock,
+            engine,
+            boots,
+            machine,
+            node,
+            node_name,
+            first,
+            lookups,
+            node_is_named,
+            leaves_variable,
+        })
+    }
+
+    /// Takes samples for so long, at least one, and what they ask for.
+    async fn sample(&mut self, long: Duration, each: &mut impl FnMut(NodeTime, &[Observation])) -> anyhow::Result<()> {
+        let started = self.clock.now();
+        loop {
+            let new = self.step(SourceSet::periodic(), each).await;
+            let passed = self.clock.now().since(&started).unwrap_or_default();
+            if passed < long {
+                sleep(BETWEEN.min(long - passed)).await;
+                continue;
             }
+            if new {
+                self.follow_up(each).await;
+            }
+            if let Some((wait, reads)) = self.engine.second_sample(SECOND_SAMPLE_WITHIN) {
+                sleep(wait).await;
+                let due = reads.iter().filter(|source| SourceSet::periodic().has(*source)).collect();
+                if self.step(due, each).await {
+                    self.follow_up(each).await;
+                }
+            }
+            // Also where the API server answered late.
+            return expect_this_machine(&self.node, &self.node_name, self.node_is_named);
         }
-        // Also where the API server answered late.
-        expect_this_machine(&check.node, &check.node_name, config.node_name.is_some())?;
-        let mut notes = vec![check.api.note()];
-        notes.extend(check.ec2.note());
-        notes.extend(clock.note().map(|note| Note::new(About::Time, note)));
-        let node = std::mem::take(&mut check.node);
-        return Ok((engine, notes, node));
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let mut cluster = self.api.note();
+        if self.leaves_variable {
+            cluster.text.push_str(
+                "; KUBECONFIG is set, and counts with --node or --context, as no kubelet's directory is here",
+            );
+        }
+        let mut notes = vec![cluster];
+        notes.extend(self.ec2.note());
+        notes.extend(self.clock.note().map(|note| Note::new(About::Time, note)));
+        notes
     }
 }
 
@@ -224,30 +255,54 @@ fn expect_this_machine(node: &Whose, name: &str, is_given: bool) -> anyhow::Resu
 /// # Errors
 /// When the root cannot be opened, or the settings name the Node of another machine.
 pub async fn report(config: &Config, long: Duration) -> anyhow::Result<Report> {
-    // The machine goes by its own name here, until its Node has shown that it is the one that was named.
-    let own_name = Config { node_name: None, ..config.clone() };
-    let node_name = super::kube_connection::node_name(config);
-    let (engine, notes, node) = run_as(config, &own_name, long, |_, _| {}).await?;
-    let mut report = Report::of(&engine, Origin::Check);
-    report.notes.extend(notes);
-    let is_noted = match node {
-        Whose::This => false,
-        Whose::EarlierBoot => {
-            let note = format!("{node_name} is this machine, and its kubelet has not reported this boot yet");
-            report.notes.insert(0, Note::new(About::Node, note));
-            false
-        }
-        // Where the cluster was not asked, a name that was not given is none that needs to be shown.
-        Whose::NotRead => config.node_name.is_some() && report.node != node_name,
-        Whose::Other { .. } | Whose::NotShown(_) => true,
-    };
-    if node.is_this_machine() {
-        report.node = node_name;
-    } else if is_noted {
-        let note = format!("no source shows that this machine, {}, is {node_name}: {}", report.node, node.why());
-        report.notes.insert(0, Note::new(About::Node, note));
+    Watched::open(config).await?.report(long).await
+}
+
+/// A check that may be repeated: each sample is compared with those before it, so that rates and durations are evaluated.
+pub struct Watched {
+    check: Check,
+    node_is_given: bool,
+}
+
+impl Watched {
+    /// Opens what is read.
+    ///
+    /// # Errors
+    /// When the root cannot be opened, or the settings name the Node of another machine.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        // The machine goes by its own name here, until its Node has shown that it is the one that was named.
+        let own_name = Config { node_name: None, ..config.clone() };
+        Ok(Self { check: Check::open(config, &own_name).await?, node_is_given: config.node_name.is_some() })
     }
-    Ok(report)
+
+    /// Takes one more sample, or samples for so long, and reports.
+    ///
+    /// # Errors
+    /// When the Node turns out to be another machine's.
+    pub async fn report(&mut self, long: Duration) -> anyhow::Result<Report> {
+        self.check.sample(long, &mut |_, _| {}).await?;
+        let Check { engine, node, node_name, .. } = &self.check;
+        let mut report = Report::of(engine, Origin::Check);
+        report.notes.extend(self.check.notes());
+        let is_noted = match node {
+            Whose::This => false,
+            Whose::EarlierBoot => {
+                let note = format!("{node_name} is this machine, and its kubelet has not reported this boot yet");
+                report.notes.insert(0, Note::new(About::Node, note));
+                false
+            }
+            // Where the cluster was not asked, a name that was not given is none that needs to be shown.
+            Whose::NotRead => self.node_is_given && report.node != *node_name,
+            Whose::Other { .. } | Whose::NotShown(_) => true,
+        };
+        if node.is_this_machine() {
+            report.node.clone_from(node_name);
+        } else if is_noted {
+            let note = format!("no source shows that this machine, {}, is {node_name}: {}", report.node, node.why());
+            report.notes.insert(0, Note::new(About::Node, note));
+        }
+        Ok(report)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::collect::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
 use crate::config::Config;
 use crate::facts::region_of;
-use crate::kube_api::{Access, connect};
+use crate::kube_api::connect;
 use crate::report::sweep::SweepReport;
 use crate::report::text;
 
@@ -23,7 +23,7 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
     {
         bail!("{region:?} is no region: expected one such as eu-west-1");
     }
-    let access = Access::find(config.kubeconfig.as_deref()).filter(|_| config.kubernetes);
+    let access = super::kube_connection::access(config).filter(|_| config.kubernetes);
     if access.is_none() && region.is_none() {
         bail!(no_region(config.kubernetes));
     }
@@ -53,7 +53,7 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
 fn no_region(cluster: bool) -> String {
     let cluster = match cluster {
         true => {
-            "no cluster was asked for it: kubeconfig is not set (KUBECONFIG is not read), and this is no pod with a service account"
+            "no cluster was asked for it: neither kubeconfig nor KUBECONFIG is set, and this is no pod with a service account"
         }
         false => "no cluster was asked for it, as the setting kubernetes is off",
     };
@@ -80,6 +80,6 @@ mod tests {
         for part in ["--region", "AWS_REGION", "the setting kubernetes is off", "Give --kubeconfig FILE"] {
             assert!(why.contains(part), "{part}: {why}");
         }
-        assert!(no_region(true).contains("kubeconfig is not set"));
+        assert!(no_region(true).contains("neither kubeconfig nor KUBECONFIG is set"));
     }
 }

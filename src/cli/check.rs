@@ -1,26 +1,35 @@
 //! `barnacle check`: what is wrong on this machine, once.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use tokio::time::sleep;
+
+use crate::agent::stop::Stop;
 use crate::agent::{ask, local_check, process};
 use crate::config::{Config, Setting, parse_duration};
 use crate::facts::BootId;
 use crate::finding::Kind;
-use crate::report::coverage::Outcome;
+use crate::report::coverage::{Asked, Outcome};
 use crate::report::note::{About, Note};
-use crate::report::table;
+use crate::report::table::{self, Style};
 use crate::report::{Origin, Report, json, npd};
 
-use super::{FAILED, Failure, OK, flag, print, runtime, style};
+use super::{FAILED, Failure, OK, flag, print, print_all, progress, runtime, style};
+
+const OUTPUT: &str = "Output";
 
 pub(super) fn command() -> Command {
-    let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table");
+    let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table").help_heading(OUTPUT);
     let only = Arg::new("only").long("only").value_name("KIND").action(ArgAction::Append).value_delimiter(',');
     let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
+    let watch = flag("watch", "check again every 10 s (setting interval) until Ctrl-C").conflicts_with("for");
+    let verbose = flag("verbose", "a line for each check; evidence and advice with each finding").short('v');
+    let what = |arg: Arg| arg.help_heading("What to check");
     let names = PossibleValuesParser::new(Origin::Check.kinds().map(Kind::name));
     Command::new("check")
         .about("Report what is wrong on this machine")
@@ -34,24 +43,28 @@ pub(super) fn command() -> Command {
              0  all that applies to this machine was evaluated, and nothing above info was found\n  \
              1  a warning, or a suspicion of one, and nothing critical\n  \
              2  something critical\n  \
-             3  neither, and something that applies to this machine was not evaluated (with --only: any kind that was named), the \
+             3  neither, and something that applies to this machine was not evaluated (with --only: any kind that was named; with \
+             --strict: any kind, whatever the reason), the \
              agent that runs here does not answer or has not reported for 2 minutes, or check could not do what was asked\n  \
              64 wrong usage\n\
-             What this machine, profile or single check does not have does not count. With --format npd: 0 nothing, 1 problem, \
-             2 suspected or not evaluated.",
+             What this machine, profile or single check does not have does not count, but with --strict. With --format npd: 0 nothing, \
+             1 problem, 2 suspected or not evaluated. --watch ends with the code of its last report.",
         )
+        .arg(what(only.ignore_case(true).value_parser(names).hide_possible_values(true)).help("only these finding kinds"))
+        .arg(what(long).help("sample for this long (30s, 2m), so that rates and durations can be evaluated"))
+        .arg(what(watch))
+        .arg(what(flag("no-agent", "do not ask the agent that runs here")))
+        .arg(what(flag("strict", "exit code 3 where any kind was not evaluated, whatever the reason")))
         .arg(format.value_parser(["table", "json", "npd"]).help("output format"))
-        .arg(only.ignore_case(true).value_parser(names).hide_possible_values(true).help("only these finding kinds"))
-        .arg(long.help("sample for this long (30s, 2m), so that rates and durations can be evaluated"))
-        .arg(flag("no-agent", "do not ask the agent that runs here"))
-        .arg(flag("ascii", "ASCII output only"))
+        .arg(verbose.help_heading(OUTPUT))
+        .arg(flag("ascii", "ASCII output only").help_heading(OUTPUT))
 }
 
 /// Whether settings given here ask for a report other than the agent's. The environment is the agent's as well, as in its container, and
 /// its state directory says which agent is asked.
 fn has_own_settings(arguments: &ArgMatches) -> bool {
-    let mut about_the_node =
-        Setting::all().filter(|setting| !matches!(setting.name(), "listen" | "log" | "log-format" | "state-dir"));
+    let mut about_the_node = Setting::all()
+        .filter(|setting| !matches!(setting.name(), "listen" | "log" | "log-format" | "state-dir" | "interval"));
     about_the_node.any(|setting| super::given(arguments, setting).is_some())
         || arguments.value_source("config") == Some(ValueSource::CommandLine)
 }
@@ -68,21 +81,80 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let long = arguments.get_one::<Duration>("for").copied();
     let boot = local_check::live_boot(config);
     let own_check = reason_for_own_check(arguments, boot, long);
-    let mut report =
-        runtime()?.block_on(obtain(config, long.unwrap_or_default(), own_check, boot.unwrap_or_default()))?;
-    if !kinds.is_empty() {
-        report.keep_only(&kinds);
+    let shown = Shown {
+        asked: Asked { kinds: &kinds, strict: arguments.get_flag("strict") },
+        format: arguments.get_one::<String>("format").map(String::as_str).unwrap_or_default(),
+        style: style(arguments.get_flag("ascii")),
+        verbose: arguments.get_flag("verbose"),
+    };
+    let mut reports = Reports { config, own_check, boot: boot.unwrap_or_default(), own: None };
+    if arguments.get_flag("watch") {
+        return Ok(runtime()?.block_on(watch(&mut reports, &shown))?);
     }
-    match arguments.get_one::<String>("format").map(String::as_str) {
-        Some("json") => print(&json::to_json(&report)),
-        Some("npd") => {
-            let (line, code) = npd::line(&report, &kinds);
-            print(&format!("{line}\n"));
-            return Ok(code);
+    let report = reports.next(long.unwrap_or_default());
+    let report = runtime()?.block_on(progress::beside("checking", long, report))?;
+    let (text, code) = shown.of(report);
+    print(&text);
+    Ok(code)
+}
+
+/// What is printed of a report.
+struct Shown<'a> {
+    asked: Asked<'a>,
+    format: &'a str,
+    style: Style,
+    verbose: bool,
+}
+
+impl Shown<'_> {
+    /// The text, and the exit code that goes with it.
+    fn of(&self, mut report: Report) -> (String, u8) {
+        if !self.asked.kinds.is_empty() {
+            report.keep_only(self.asked.kinds);
         }
-        _ => print(&table::write(&report, style(arguments.get_flag("ascii")), &kinds)),
+        let text = match self.format {
+            "json" => json::to_json(&report),
+            "npd" => {
+                let (line, code) = npd::line(&report, self.asked);
+                return (format!("{line}\n"), code);
+            }
+            _ if self.verbose => table::write_verbose(&report, self.style, self.asked),
+            _ => table::write(&report, self.style, self.asked),
+        };
+        (text, code(report.outcome(self.asked)))
     }
-    Ok(code(report.outcome(&kinds)))
+}
+
+/// To the top of a terminal, which is empty then; what was written before stays in its history.
+const REDRAW: &str = "\x1b[H\x1b[2J";
+
+/// Reports again and again until a signal; the exit code is that of the last report.
+async fn watch(reports: &mut Reports<'_>, shown: &Shown<'_>) -> anyhow::Result<u8> {
+    let mut stop = Stop::listen()?;
+    let mut last = OK;
+    let mut is_first = true;
+    loop {
+        let report = tokio::select! {
+            () = stop.asked() => return Ok(last),
+            report = reports.next(Duration::ZERO) => report?,
+        };
+        let (text, code) = shown.of(report);
+        last = code;
+        let before = match (std::io::stdout().is_terminal(), is_first) {
+            (true, _) => REDRAW,
+            (false, true) => "",
+            (false, false) => "\n",
+        };
+        is_first = false;
+        // No reader is left.
+        if !print_all(&format!("{before}{text}")) {
+            return Ok(last);
+        }
+        tokio::select! {
+            () = stop.asked() => return Ok(last),
+            () = sleep(reports.config.interval) => {}
+        }
+    }
 }
 
 /// Why the agent is not asked, if it is not.
@@ -97,18 +169,33 @@ fn reason_for_own_check(arguments: &ArgMatches, boot: Option<BootId>, long: Opti
     }
 }
 
-async fn obtain(config: &Config, long: Duration, own_check: Option<&str>, boot: BootId) -> anyhow::Result<Report> {
-    let (why, is_hung) = match own_check {
-        Some(why) => (format!("the agent was not asked, {why}"), false),
-        None => match ask::ask(&ask::socket_path(config), boot).await {
-            Ok(report) => return Ok(report),
-            Err(why) => (why.to_string(), why.is_hung()),
-        },
-    };
-    let mut report = local_check::report(config, long).await?;
-    report.agent_trouble = is_hung.then(|| why.clone());
-    report.notes.insert(0, Note::new(About::Check, format!("by check itself: {why}")));
-    Ok(report)
+/// Where reports come from: the agent that runs here, or a check by the command itself.
+struct Reports<'a> {
+    config: &'a Config,
+    own_check: Option<&'static str>,
+    boot: BootId,
+    /// The command's own check, once it was needed: its next sample is compared with the one before.
+    own: Option<local_check::Watched>,
+}
+
+impl Reports<'_> {
+    async fn next(&mut self, long: Duration) -> anyhow::Result<Report> {
+        let (why, is_hung) = match self.own_check {
+            Some(why) => (format!("the agent was not asked, {why}"), false),
+            None => match ask::ask(&ask::socket_path(self.config), self.boot).await {
+                Ok(report) => return Ok(report),
+                Err(why) => (why.to_string(), why.is_hung()),
+            },
+        };
+        let own = match &mut self.own {
+            Some(own) => own,
+            none => none.insert(local_check::Watched::open(self.config).await?),
+        };
+        let mut report = own.report(long).await?;
+        report.agent_trouble = is_hung.then(|| why.clone());
+        report.notes.insert(0, Note::new(About::Check, format!("by check itself: {why}")));
+        Ok(report)
+    }
 }
 
 fn code(outcome: Outcome) -> u8 {

@@ -12,7 +12,7 @@ pub(super) fn command() -> Command {
         .long_about(
             "Remove barnacle's conditions from a Node, or from all.\n\n\
              An agent that was removed leaves its conditions on the Node: run this after `kubectl delete` of the DaemonSet, \
-             with --kubeconfig FILE and --node NAME or --all-nodes. Events go by themselves within an hour.",
+             with --kubeconfig FILE (or KUBECONFIG) and --node NAME or --all-nodes. Events go by themselves within an hour.",
         )
         .arg(flag("all-nodes", "of every Node in the cluster"))
 }

@@ -11,7 +11,7 @@ use crate::agent::stop::Stop;
 use crate::config::{Config, parse_duration};
 use crate::recording::{End, Writer};
 
-use super::{Failure, OK, runtime};
+use super::{Failure, OK, progress, runtime};
 
 pub(super) fn command() -> Command {
     let long = Arg::new("for").long("for").value_name("TIME").default_value("60s");
@@ -42,6 +42,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
         "-" => Box::new(std::io::stdout()),
         name => Box::new(std::fs::File::create_new(name).with_context(|| format!("{name} cannot be created"))?),
     };
+    let name = if name == "-" { "standard output" } else { name };
     let mut writer = Writer::new(file).with_context(|| format!("{name} cannot be written"))?;
     let (mut trouble, mut last) = (None, None);
     let recorded = local_check::run(config, long, |at, seen| {
@@ -54,7 +55,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
     let signal = runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         tokio::select! {
-            ended = recorded => ended.map(|_| None),
+            ended = progress::beside("recording", Some(long), recorded) => ended.map(|()| None),
             signal = stop.which() => Ok(Some(signal.to_owned())),
         }
     })?;

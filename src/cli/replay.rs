@@ -42,6 +42,7 @@ pub(super) fn main(arguments: &ArgMatches) -> Result<u8, Failure> {
         "-" => Box::new(std::io::stdin()),
         name => Box::new(std::fs::File::open(name).with_context(|| format!("{name} cannot be opened"))?),
     };
+    let name = if name == "-" { "standard input" } else { name };
     let mut reader = Reader::from_read(file).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => anyhow::anyhow!(cut_off(name, &error, 0, None)),
         _ => anyhow::Error::new(error)

@@ -193,6 +193,15 @@ const KUBERNETES: &[Key<Config>] = &[
     ),
     value!(
         Config,
+        "context",
+        "context",
+        "context of the kubeconfig (default: its current context)",
+        "a name, or nothing",
+        |config| config.context.clone().unwrap_or_default(),
+        |config, text| optional(text, context).map(|context| config.context = context)
+    ),
+    value!(
+        Config,
         "pod-name",
         "pod-name",
         "namespace/name of this pod; pod lists that do not contain it are rejected",
@@ -314,6 +323,15 @@ fn name(text: &str, longest: usize, marks: &str) -> Result<String, String> {
     match text.chars().find(strange) {
         Some(c) => Err(format!("it contains {c:?}")),
         None if text.len() > longest => Err(format!("it is longer than {longest} characters")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// As `kubectl config get-contexts` shows it; clouds make names with slashes and colons.
+fn context(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("it contains {c:?}")),
+        None if text.len() > 1024 => Err("it is longer than 1024 characters".to_owned()),
         None => Ok(text.to_owned()),
     }
 }

@@ -51,7 +51,15 @@ pub struct Node {
     /// `status.nodeInfo.machineID`: that of `/etc/machine-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
+    /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mute: Option<String>,
 }
+
+/// By it operators mute findings: `KIND[,KIND/OBJECT] until TIME`.
+pub const MUTE_ANNOTATION: &str = "barnacle.dev/mute";
+/// Bytes that it may have, there and in a line of the ConfigMap; a longer one mutes nothing.
+pub const MAX_MUTE: usize = 1024;
 
 impl Node {
     /// The instance type, such as `m5.large`, where a cloud provider said it.
@@ -163,6 +171,9 @@ pub struct Pod {
     /// What it says of its network: branch ENIs and its sandbox.
     #[serde(skip_serializing_if = "PodNetwork::is_empty")]
     pub network: PodNetwork,
+    /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mute: Option<String>,
 }
 
 /// What the kubelet ranks a pod by.
@@ -295,6 +306,9 @@ pub struct AgentConfigMap {
     pub exists: bool,
     /// `data.pause`: why nothing may be remedied in this cluster; absent or empty where it may.
     pub pause: Option<String>,
+    /// `data.mute`: what operators have muted on every node, a text on a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mute: Option<String>,
 }
 
 /// This node's CSINode: which CSI drivers are registered here.
@@ -428,6 +442,9 @@ pub struct PersistentVolume {
     pub phase: Option<String>,
     /// `metadata.deletionTimestamp`
     pub deleting: Option<Timestamp>,
+    /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mute: Option<String>,
 }
 
 /// A StorageClass or VolumeAttributesClass: what volumes of it are made like.

@@ -1,6 +1,6 @@
 //! Who we are to which server.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +20,33 @@ use tokio::time::Instant;
 pub enum Access {
     /// The pod's own service account.
     InCluster,
-    /// The current context of this file.
-    Kubeconfig(String),
+    /// A context of these files.
+    Kubeconfig {
+        /// The files, of which the first that has something counts; none is an error that says what to do.
+        paths: Vec<PathBuf>,
+        /// The context; the current one where absent.
+        context: Option<String>,
+    },
 }
 
 impl Access {
-    /// What was asked for, else the service account where this runs in a pod, else none.
+    /// What was asked for, else the files of `$KUBECONFIG` where they count, else the service account where this runs in a pod, else
+    /// none. A context without a file is asked for as well.
     #[must_use]
-    pub fn find(kubeconfig: Option<&str>) -> Option<Self> {
-        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| Self::InCluster);
-        kubeconfig.map(|path| Self::Kubeconfig(path.to_owned())).or_else(in_pod)
+    pub fn find(kubeconfig: Option<&str>, variable: Option<&str>, context: Option<&str>) -> Option<Self> {
+        let of_variable = || variable.map(|files| std::env::split_paths(files).collect::<Vec<_>>());
+        let paths = kubeconfig.map(|path| vec![PathBuf::from(path)]).or_else(of_variable).unwrap_or_default();
+        let paths: Vec<_> = paths.into_iter().filter(|path| !path.as_os_str().is_empty()).collect();
+        if !paths.is_empty() || context.is_some() {
+            return Some(Self::Kubeconfig { paths, context: context.map(str::to_owned) });
+        }
+        std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| Self::InCluster)
+    }
+
+    /// The current context of one file.
+    #[must_use]
+    pub fn kubeconfig(path: &str) -> Self {
+        Self::Kubeconfig { paths: vec![path.into()], context: None }
     }
 }
 
@@ -43,7 +60,7 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
             let why = format!("the pod's service account cannot be used: {}", super::chain(&error));
             ApiError::new(Cause::Failed, format!("{why} (is automountServiceAccountToken false?)"))
         })?,
-        Access::Kubeconfig(path) => kubeconfig(path).await?,
+        Access::Kubeconfig { paths, context } => kubeconfig(paths, context.as_deref()).await?,
     };
     expect_verified(&config)?;
     expect_header(&mut config.auth_info)?;
@@ -51,7 +68,7 @@ pub async fn connect(access: &Access, node: &str) -> Result<Api, ApiError> {
     config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     // Where the namespace is not known, it is the one of daemonset/.
-    let unreported = matches!(access, Access::Kubeconfig(_)) && config.default_namespace == "default";
+    let unreported = matches!(access, Access::Kubeconfig { .. }) && config.default_namespace == "default";
     let namespace = if unreported { "kube-system".to_owned() } else { config.default_namespace.clone() };
     let user_agent = HeaderValue::from_static(concat!("barnacle/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, user_agent));
@@ -94,18 +111,31 @@ fn build(config: &Config) -> Result<Client, kube::Error> {
     ClientBuilder::try_from(config.clone()).map(ClientBuilder::build)
 }
 
-async fn kubeconfig(path: &str) -> Result<Config, ApiError> {
-    let failed = |error: kube::config::KubeconfigError| {
+async fn kubeconfig(paths: &[PathBuf], context: Option<&str>) -> Result<Config, ApiError> {
+    let failed = |path: &str, error: kube::config::KubeconfigError| {
         ApiError::new(Cause::Failed, format!("kubeconfig {path} cannot be used: {}", super::chain(&error)))
     };
-    let file = Kubeconfig::read_from(Path::new(path)).map_err(failed)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
+    let mut merged: Option<Kubeconfig> = None;
+    for path in paths {
+        let name = path.display().to_string();
+        let file = Kubeconfig::read_from(path).map_err(|error| failed(&name, error))?;
+        // As kubectl merges them: what a file before it has counts.
+        let whole = merged.take().map_or(Ok(file.clone()), |before| before.merge(file));
+        merged = Some(whole.map_err(|error| failed(&name, error))?);
+    }
+    let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let Some(merged) = merged else {
+        let why = "a context was given, and no kubeconfig: give --kubeconfig FILE, or set KUBECONFIG";
+        return Err(ApiError::new(Cause::Failed, why));
+    };
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(merged, &options).await.map_err(|error| failed(&names.join(", "), error))
 }
 
 /// Why a kubeconfig cannot serve a process that may start no program, if its current context starts one for a token. What
 /// else is wrong with it is reported where it is used.
-pub async fn needs_program(path: &str) -> Option<String> {
-    let config = kubeconfig(path).await.ok()?;
+pub async fn needs_program(path: &str, context: Option<&str>) -> Option<String> {
+    let config = kubeconfig(&[path.into()], context).await.ok()?;
     let program = config.auth_info.exec?.command.unwrap_or_default();
     Some(format!(
         "kubeconfig {path} starts a program for each token (exec: {program}), and this command gives up the right to start \
@@ -169,12 +199,39 @@ mod tests {
             );
             std::fs::write(&path, text).unwrap();
         };
-        let needs = || needs_program(path.to_str().unwrap());
+        let needs = || needs_program(path.to_str().unwrap(), None);
         user("{token: abc}");
         assert_eq!(needs().await, None);
         user("{exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}}");
         let why = needs().await.unwrap();
         assert!(why.contains("exec: aws") && why.contains("Landlock"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_context_that_was_given_counts_and_files_are_merged() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, port: u16| {
+            let path = dir.path().join(name);
+            let text = format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
+                 contexts: [{{name: {name}, context: {{cluster: {name}, user: u}}}}]\n\
+                 clusters: [{{name: {name}, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let paths = std::env::join_paths([file("a", 1), PathBuf::new(), file("b", 2)]).unwrap();
+        let server = async |context: Option<&str>| {
+            let access = Access::find(None, paths.to_str(), context).unwrap();
+            connect(&access, "n").await.map(|api| api.server)
+        };
+        assert_eq!(server(None).await.as_deref(), Ok("http://127.0.0.1:1"), "the first file's current one");
+        assert_eq!(server(Some("b")).await.as_deref(), Ok("http://127.0.0.1:2"));
+        let why = server(Some("c")).await.unwrap_err().why;
+        assert!(why.contains("/a, ") && why.contains("/b cannot be used: ") && why.contains("context: c"), "{why}");
+        let alone = Access::find(None, None, Some("b")).unwrap();
+        let why = connect(&alone, "n").await.unwrap_err().why;
+        assert!(why.contains("no kubeconfig") && why.contains("KUBECONFIG"), "{why}");
     }
 
     fn refused(url: &str, change: impl FnOnce(&mut Config)) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::coverage;
+use super::mute;
 use super::note::{About, Note};
 use super::{
     KindState, LeftOut, NodeObject, Origin, Quiet, Report, ReportedFinding, ReportedHeadroom, ReportedUnknown, SCHEMA,
@@ -25,6 +26,14 @@ impl Report {
     pub fn of(engine: &Engine, origin: Origin) -> Self {
         let view = engine.view();
         let now = engine.now();
+        // An agent is installed on nodes, and a recording does not say that what it lacks was looked for.
+        let no_kubernetes_node = origin == Origin::Check && coverage::is_no_node(view);
+        let mut findings = findings(engine);
+        for finding in &mut findings {
+            finding.not_applicable = no_kubernetes_node && coverage::concerns_nodes(finding.kind);
+        }
+        let mut notes = notes(engine);
+        notes.extend(mute::apply(view, &mut findings));
         let boot = view.known::<sources::Boot>().ok();
         let ages = Source::ALL.iter().filter_map(|source| {
             let age = now.since(&view.seen_at(*source)?)?;
@@ -39,14 +48,15 @@ impl Report {
             up_seconds: now.up.as_secs(),
             boot: Some(now.boot).filter(|boot| *boot != BootId::default()),
             origin,
+            no_kubernetes_node,
             agent_trouble: None,
-            findings: findings(engine),
+            findings,
             unknown: unknowns(engine),
             headroom: headroom(engine),
             history: Vec::new(),
             volumes: volumes::of(view),
             kinds: origin.kinds().map(|kind| state_of(engine, kind)).collect(),
-            notes: notes(engine),
+            notes,
             seen: seen(engine),
             node_object: view.known::<sources::Node>().ok().map(|seen| NodeObject::of(seen.value)),
             pods: pods(engine),
@@ -95,6 +105,8 @@ impl ReportedFinding {
             evidence,
             advice,
             shown_under: engine.shown_under(entry).cloned(),
+            muted: None,
+            not_applicable: false,
             commands: Vec::new(),
         }
     }

@@ -47,6 +47,46 @@ impl KindState {
     }
 }
 
+/// What a person or script asks of a report.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// These kinds alone; every kind where there are none.
+    pub kinds: &'a [Kind],
+    /// Whether a kind that was not evaluated counts whatever the reason is.
+    pub strict: bool,
+}
+
+impl Asked<'_> {
+    /// Whether this kind is asked for.
+    #[must_use]
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// From which completeness on a kind counts as not evaluated.
+    fn least_lacking(&self) -> Completeness {
+        match (self.kinds.is_empty(), self.strict) {
+            // A person who names a kind wants to know of all of it.
+            (false, _) => Completeness::NotAsked,
+            // What is asked for only where something gives a reason is not missed where nothing does.
+            (true, true) => Completeness::NotApplicable,
+            (true, false) => Completeness::Lacking,
+        }
+    }
+}
+
+impl<'a> From<&'a [Kind]> for Asked<'a> {
+    fn from(kinds: &'a [Kind]) -> Self {
+        Self { kinds, strict: false }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Kind; N]> for Asked<'a> {
+    fn from(kinds: &'a [Kind; N]) -> Self {
+        Self { kinds, strict: false }
+    }
+}
+
 /// What a report comes to, from worst to best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -102,12 +142,12 @@ impl<'a> Unmet<'a> {
 impl Report {
     /// What it comes to; of kinds that were asked for by name, each must have been evaluated wholly.
     #[must_use]
-    pub fn outcome(&self, asked: &[Kind]) -> Outcome {
-        let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
-        let findings = || self.findings.iter().filter(|finding| wanted(finding.kind));
+    pub fn outcome<'a>(&self, asked: impl Into<Asked<'a>>) -> Outcome {
+        let asked = asked.into();
+        let findings = || self.findings.iter().filter(|finding| asked.wants(finding.kind));
         let confirmed = findings().filter(|finding| finding.state() == FindingState::Confirmed);
-        let is_unverified = |f: &ReportedFinding| f.state() == FindingState::Unverified && f.severity > Severity::Info;
-        match confirmed.map(|finding| finding.severity).max() {
+        let is_unverified = |f: &ReportedFinding| f.state() == FindingState::Unverified && f.weight() > Severity::Info;
+        match confirmed.map(ReportedFinding::weight).max() {
             Some(Severity::Critical) => Outcome::Critical,
             Some(Severity::Warning) => Outcome::Warning,
             _ if findings().any(is_suspicion) => Outcome::Suspected,
@@ -119,27 +159,25 @@ impl Report {
     }
 
     /// Kinds that count as not evaluated, or not wholly.
-    fn lacking(&self, asked: &[Kind]) -> usize {
-        // A person who names a kind wants to know of all of it.
-        let least = if asked.is_empty() { Completeness::Lacking } else { Completeness::NotAsked };
-        let of = |row: &&KindState| (asked.is_empty() || asked.contains(&row.kind)) && row.completeness() >= least;
-        self.kinds.iter().filter(of).count()
+    fn lacking(&self, asked: Asked<'_>) -> usize {
+        let least = asked.least_lacking();
+        self.kinds.iter().filter(|row| asked.wants(row.kind) && row.completeness() >= least).count()
     }
 
-    fn evaluated_nothing(&self, asked: &[Kind]) -> bool {
-        let mut kinds = self.kinds.iter().filter(|row| asked.is_empty() || asked.contains(&row.kind));
+    fn evaluated_nothing(&self, asked: Asked<'_>) -> bool {
+        let mut kinds = self.kinds.iter().filter(|row| asked.wants(row.kind));
         self.saw_nothing() || kinds.all(|row| row.state == State::NotEvaluated)
     }
 
     /// The whole report in one line.
     #[must_use]
-    pub fn outcome_words(&self, asked: &[Kind]) -> String {
-        let wanted = |kind: Kind| asked.is_empty() || asked.contains(&kind);
-        let findings: Vec<_> = self.findings.iter().filter(|finding| wanted(finding.kind)).collect();
-        if asked.is_empty() && findings.is_empty() && self.saw_nothing() {
+    pub fn outcome_words<'a>(&self, asked: impl Into<Asked<'a>>) -> String {
+        let asked = asked.into();
+        let findings: Vec<_> = self.findings.iter().filter(|finding| asked.wants(finding.kind)).collect();
+        if asked.kinds.is_empty() && findings.is_empty() && self.saw_nothing() {
             return "check failed: nothing could be read".to_owned();
         }
-        let all = self.kinds.iter().filter(|row| wanted(row.kind)).count();
+        let all = self.kinds.iter().filter(|row| asked.wants(row.kind)).count();
         let lacking = self.lacking(asked);
         let mut words = summary(&findings);
         if lacking > 0 {
@@ -218,7 +256,7 @@ impl Report {
 }
 
 fn is_suspicion(finding: &ReportedFinding) -> bool {
-    !finding.confirmed && finding.severity > Severity::Info
+    !finding.confirmed && finding.weight() > Severity::Info
 }
 
 /// A figure in [`Report::seen`].
@@ -259,8 +297,9 @@ fn counted_in(name: &str) -> Option<Source> {
 
 /// How many findings of each severity: "1 critical, 2 warnings; 1 suspected".
 fn summary(findings: &[&ReportedFinding]) -> String {
+    let (muted, findings): (Vec<&ReportedFinding>, Vec<_>) = findings.iter().partition(|f| f.muted.is_some());
     let of_state = |state| findings.iter().filter(move |f| f.state() == state);
-    let count = |severity| of_state(FindingState::Confirmed).filter(|f| f.severity == severity).count();
+    let count = |severity| of_state(FindingState::Confirmed).filter(|f| f.weight() == severity).count();
     let (critical, warning, info) = (count(Severity::Critical), count(Severity::Warning), count(Severity::Info));
     let mut confirmed = Vec::new();
     if critical > 0 {
@@ -272,7 +311,7 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     if info > 0 {
         confirmed.push(format!("{info} info"));
     }
-    let is_info = |finding: &&&ReportedFinding| finding.severity == Severity::Info;
+    let is_info = |finding: &&&ReportedFinding| finding.weight() == Severity::Info;
     let all = of_state(FindingState::Suspected).count();
     let info = of_state(FindingState::Suspected).filter(is_info).count();
     let parts = [(all.saturating_sub(info), "suspected"), (info, "suspected, info")];
@@ -281,6 +320,9 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     let unverified = of_state(FindingState::Unverified).count();
     if unverified > 0 {
         confirmed.push(format!("{unverified} unverified"));
+    }
+    if !muted.is_empty() {
+        confirmed.push(format!("{} muted", muted.len()));
     }
     match (confirmed.is_empty(), suspected.as_str()) {
         (true, "") => "nothing found".to_owned(),
@@ -317,6 +359,20 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
 pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
     let is_not_asked = |source: &Source| view.unknown(*source).is_some_and(|why| why.cause == Cause::NotAsked);
     detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
+}
+
+/// Kinds that are about what Kubernetes and AWS need of a node: found elsewhere, they are worth knowing and no more.
+const CONCERN_NODES: [Kind; 1] = [Kind::ClockDrift];
+
+/// Whether it is shown that this machine is no Kubernetes node: where that is not known, it is taken for one.
+pub(super) fn is_no_node(view: &View) -> bool {
+    let no_kubelet = view.known::<sources::KubeletConfig>().is_ok_and(|config| config.origin == ConfigOrigin::NoKubelet);
+    no_kubelet && !Here::of(view).has_kubelet
+}
+
+/// Whether a finding of this kind says something of Kubernetes nodes alone.
+pub(super) fn concerns_nodes(kind: Kind) -> bool {
+    CONCERN_NODES.contains(&kind)
 }
 
 /// Whether an unknown source is something that this machine, this profile or a single check does not have.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::history::Happened;
+use super::mute::Muted;
 use super::note::Note;
 use super::{ReportedVolume, text};
 use crate::catalogue::{self, Area, Scope};
@@ -35,6 +36,10 @@ pub struct Report {
     pub boot: Option<BootId>,
     /// How it was had.
     pub origin: Origin,
+    /// Whether it is shown that this machine is no Kubernetes node: no kubelet runs here, and nothing of one is left. Of a single
+    /// check alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_kubernetes_node: bool,
     /// Why the agent that runs here gave no report that could be used, where one runs: it may be hung.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_trouble: Option<String>,
@@ -150,6 +155,12 @@ pub struct ReportedFinding {
     /// The finding that it follows from, where that one stands: this one is shown under it, and published with it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_under: Option<FindingKey>,
+    /// Who muted it, and until when: it is shown, and published by no event and no condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<Muted>,
+    /// Whether it says something of Kubernetes nodes alone, and this machine is none: it counts as info.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_applicable: bool,
     /// Commands that show more, with its values: filled in by [`json`] and the page, which a person reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
@@ -346,11 +357,17 @@ impl ReportedFinding {
         }
     }
 
-    /// Whether it is published by itself. What follows from a finding that stands is published with that one, by events and
+    /// How severe it counts: no more than info where it is muted or does not concern this machine.
+    #[must_use]
+    pub fn weight(&self) -> Severity {
+        if self.not_applicable || self.muted.is_some() { Severity::Info } else { self.severity }
+    }
+
+    /// Whether it is published by itself. What is muted is not; what follows from a finding that stands is published with that one, by events and
     /// conditions; reports and metrics have both.
     #[must_use]
     pub fn stands_alone(&self) -> bool {
-        self.shown_under.is_none()
+        self.shown_under.is_none() && self.muted.is_none()
     }
 
     /// What it follows from, for people: `follows from DeadMount of device nvme1n1`.

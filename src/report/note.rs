@@ -23,11 +23,13 @@ pub enum About {
     Ec2,
     /// Which of the agent's addresses are not served.
     Addresses,
+    /// What is written to mute findings, and mutes nothing.
+    Mute,
 }
 
 impl About {
-    const ALL: [Self; 7] =
-        [Self::Check, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2, Self::Addresses];
+    const ALL: [Self; 8] =
+        [Self::Check, Self::Node, Self::Time, Self::Thresholds, Self::Cluster, Self::Ec2, Self::Addresses, Self::Mute];
 
     /// The word before the colon.
     #[must_use]
@@ -40,6 +42,7 @@ impl About {
             Self::Cluster => "cluster",
             Self::Ec2 => "EC2",
             Self::Addresses => "addresses",
+            Self::Mute => "mute",
         }
     }
 
@@ -47,7 +50,7 @@ impl About {
     #[must_use]
     pub fn sources(self) -> Option<SourceSet> {
         match self {
-            Self::Check | Self::Node | Self::Time | Self::Addresses => None,
+            Self::Check | Self::Node | Self::Time | Self::Addresses | Self::Mute => None,
             Self::Thresholds => Some(SourceSet::of(&[Source::KubeletConfig, Source::KubeletConfigz])),
             Self::Cluster => Some(SourceSet::of_provider(Provider::Api)),
             Self::Ec2 => Some(SourceSet::of_provider(Provider::Ec2)),

@@ -3,7 +3,7 @@
 //! Its contract: exit code 0 is well, 1 is a problem, anything else is unknown; of standard output it shows the
 //! first 80 bytes.
 
-use super::coverage::{Completeness, Outcome};
+use super::coverage::{Asked, Completeness, Outcome};
 use super::{FindingState, Report, ReportedFinding, text};
 use crate::finding::{Kind, Severity};
 
@@ -12,22 +12,22 @@ const MAX_BYTES: usize = 80;
 
 /// The line, without its line break, and the exit code; about these kinds where some are given.
 #[must_use]
-pub fn line(report: &Report, only: &[Kind]) -> (String, u8) {
-    let wanted = |kind: Kind| only.is_empty() || only.contains(&kind);
-    let is_problem = |f: &&ReportedFinding| wanted(f.kind) && f.severity >= Severity::Warning;
+pub fn line<'a>(report: &Report, asked: impl Into<Asked<'a>>) -> (String, u8) {
+    let asked = asked.into();
+    let is_problem = |f: &&ReportedFinding| asked.wants(f.kind) && f.weight() >= Severity::Warning;
     let of_state = |state| report.findings.iter().filter(is_problem).filter(move |f| f.state() == state);
     let problems: Vec<_> = of_state(FindingState::Confirmed).collect();
     let suspected: Vec<_> = of_state(FindingState::Suspected).collect();
     let alone = problems.iter().filter(|finding| finding.stands_alone()).count();
     let worst = problems.iter().rev().max_by_key(|finding| (finding.stands_alone(), finding.severity));
-    let (line, code) = match (report.outcome(only), worst, suspected.first()) {
+    let (line, code) = match (report.outcome(asked), worst, suspected.first()) {
         (Outcome::Critical | Outcome::Warning, Some(worst), _) => (problem(worst, alone), 1),
         // Neither healthy nor confirmed: more than one check would show.
         (Outcome::Suspected, _, Some(f)) => {
             (format!("suspected, use --for or run the agent: {}: {}", f.kind, f.message), 2)
         }
         (Outcome::Fine, ..) => ("nothing found".to_owned(), 0),
-        _ => (not_evaluated(report, wanted), 2),
+        _ => (not_evaluated(report, |kind| asked.wants(kind)), 2),
     };
     (text::cut_bytes(&text::clean(&line), MAX_BYTES, "..."), code)
 }

@@ -60,7 +60,7 @@ const NOT_EVALUATED: Mark = Mark { symbol: "–", class: "not-evaluated" };
 
 impl Mark {
     fn of(finding: &ReportedFinding) -> Self {
-        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.severity) } else { SUSPECTED }
+        if finding.state() == FindingState::Confirmed { Self::of_severity(finding.weight()) } else { SUSPECTED }
     }
 
     fn of_outcome(outcome: Outcome) -> Self {

@@ -44,6 +44,8 @@ fn finding(kind: Kind, severity: Severity, confirmed: bool, object: Object, mess
         evidence: vec![says(Source::Mounts, "the mount table has it", 2)],
         advice: crate::catalogue::row(kind).remediation.to_owned(),
         shown_under: None,
+        muted: None,
+        not_applicable: false,
         commands: Vec::new(),
     }
 }
@@ -74,6 +76,7 @@ pub fn healthy() -> Report {
         up_seconds: 273_600,
         boot: "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a".parse().ok(),
         origin: Origin::Agent,
+        no_kubernetes_node: false,
         agent_trouble: None,
         findings: Vec::new(),
         unknown: Vec::new(),

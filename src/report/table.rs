@@ -1,17 +1,21 @@
 //! The terminal: what `barnacle check` prints.
 
+mod each;
 pub(super) mod headroom;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::coverage::{Completeness, Outcome, Unmet};
+use super::coverage::{Asked, Completeness, Outcome, Unmet};
 use super::{FindingState, KindState, Origin, Report, ReportedFinding, State, text};
 use crate::catalogue::{self, Area};
 use crate::finding::{Kind, ObjectType, Severity};
 
 /// Findings of one kind that are listed; more of the same say nothing new on a terminal.
 const MAX_OF_A_KIND: usize = 10;
+
+/// What stands below the first line where it holds.
+const NO_NODE: &str = "No Kubernetes node: no kubelet runs here. What only a node has does not count.";
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ impl Mark {
     }
 
     fn of(finding: &ReportedFinding) -> Self {
-        match (finding.state(), finding.severity) {
+        match (finding.state(), finding.weight()) {
             (FindingState::Suspected | FindingState::Unverified, _) => Self::Suspected,
             (FindingState::Confirmed, Severity::Info) => Self::Info,
             (FindingState::Confirmed, Severity::Warning) => Self::Warning,
@@ -119,14 +123,26 @@ impl Style {
 struct Table<'a> {
     report: &'a Report,
     style: Style,
-    only: &'a [Kind],
+    asked: Asked<'a>,
+    /// Whether each check has a line, and each finding its evidence.
+    verbose: bool,
     out: String,
 }
 
 /// The whole report for a terminal; about these kinds where some are given.
 #[must_use]
-pub fn write(report: &Report, style: Style, only: &[Kind]) -> String {
-    let mut table = Table { report, style, only, out: String::new() };
+pub fn write<'a>(report: &'a Report, style: Style, asked: impl Into<Asked<'a>>) -> String {
+    written(Table { report, style, asked: asked.into(), verbose: false, out: String::new() })
+}
+
+/// The same with a line for each check, and the evidence and advice of each finding.
+#[must_use]
+pub fn write_verbose<'a>(report: &'a Report, style: Style, asked: impl Into<Asked<'a>>) -> String {
+    written(Table { report, style, asked: asked.into(), verbose: true, out: String::new() })
+}
+
+fn written(mut table: Table<'_>) -> String {
+    let style = table.style;
     table.head();
     for area in Area::ALL {
         table.area(area);
@@ -142,7 +158,7 @@ pub fn write(report: &Report, style: Style, only: &[Kind]) -> String {
 
 impl Table<'_> {
     fn wants(&self, kind: Kind) -> bool {
-        self.only.is_empty() || self.only.contains(&kind)
+        self.asked.wants(kind)
     }
 
     fn shows_headroom(&self) -> bool {
@@ -202,6 +218,9 @@ impl Table<'_> {
         }
         let line = self.style.bold(&line);
         self.line(&line);
+        if report.no_kubernetes_node {
+            text::wrap(NO_NODE, self.style.room(0)).iter().for_each(|line| self.line(line));
+        }
     }
 
     fn area(&mut self, area: Area) {
@@ -221,7 +240,11 @@ impl Table<'_> {
             self.same_kind(same, column);
             rest = others;
         }
-        self.clear(area, &kinds);
+        if self.verbose {
+            self.each(&kinds);
+        } else {
+            self.clear(area, &kinds);
+        }
     }
 
     /// Findings of one kind, and once below them how to learn more.
@@ -230,6 +253,9 @@ impl Table<'_> {
             let lead = format!("{:column$}", finding.kind.name());
             let body = self.sentence(finding);
             self.item(Mark::of(finding), &lead, &body);
+            if self.verbose {
+                self.evidence(finding);
+            }
         }
         let indent = " ".repeat(column + 2);
         if let Some(more) = findings.len().checked_sub(MAX_OF_A_KIND).filter(|more| *more > 0) {
@@ -245,13 +271,16 @@ impl Table<'_> {
         let object = self.object(finding);
         let ago = |then| format!("{} ago", text::duration(text::between(then, self.report.at)));
         let unverified = finding.unverified_since.map(|seen| format!("unverified, last seen {}", ago(seen)));
-        let mut sentence = match (finding.confirmed, finding.quiet, unverified) {
+        let muted = finding.muted.as_ref().map(|_| format!("muted {}: ", finding.severity.name())).unwrap_or_default();
+        let sentence = match (finding.confirmed, finding.quiet, unverified) {
+            (false, ..) if finding.not_applicable => "suspected info: ".to_owned(),
             (false, ..) => format!("suspected {}: ", finding.severity.name()),
             (true, Some(quiet), None) => format!("no longer raised ({quiet}); last: "),
             (true, Some(quiet), Some(unverified)) => format!("no longer raised ({quiet}); {unverified}: "),
             (true, None, Some(unverified)) => format!("{unverified}: "),
             (true, None, None) => String::new(),
         };
+        let mut sentence = muted + &sentence;
         if !object.is_empty() {
             let _ = write!(sentence, "{object}: ");
         }
@@ -271,6 +300,10 @@ impl Table<'_> {
             more.push(format!("{} then{since}", finding.severity.name()));
         }
         more.extend(finding.follows_from());
+        more.extend(finding.muted.as_ref().map(ToString::to_string));
+        if finding.not_applicable {
+            more.push(format!("a {} on a Kubernetes node, which this machine is not", finding.severity.name()));
+        }
         if !more.is_empty() {
             let _ = write!(sentence, " ({})", more.join(", "));
         }
@@ -296,7 +329,7 @@ impl Table<'_> {
     /// The one line that says what is well in an area.
     fn clear(&mut self, area: Area, kinds: &[&KindState]) {
         // What was asked for by name is counted; else nothing is missed of what nothing gave a reason to ask for.
-        let is_missed = |row: &&KindState| !self.only.is_empty() || row.completeness() != Completeness::NotAsked;
+        let is_missed = |row: &&KindState| !self.asked.kinds.is_empty() || row.completeness() != Completeness::NotAsked;
         let kinds: Vec<&KindState> = kinds.iter().copied().filter(is_missed).collect();
         let clear: Vec<_> = kinds.iter().filter(|row| row.is_clear()).collect();
         let not_evaluated = kinds.iter().filter(|row| row.completeness() != Completeness::Full).count();
@@ -304,6 +337,7 @@ impl Table<'_> {
         let body = match (clear.len(), kinds.len()) {
             (0, 0) => return,
             (0, _) if found => return,
+            (0, _) if self.is_short() => return self.item(Mark::Info, "", "nothing here applies: see -v"),
             (0, _) => return self.item(Mark::NotEvaluated, "", "nothing here was evaluated: see below"),
             (clear, all) if clear == all => format!("{} clear", text::counted(clear, "kind")),
             (clear, all) if not_evaluated == 0 => format!("{clear} of {} clear", text::counted(all, "kind")),
@@ -363,17 +397,16 @@ impl Table<'_> {
             self.item(Mark::NotEvaluated, "", &line);
         }
         let unasked: Vec<_> =
-            kinds.iter().filter(|row| !self.only.is_empty() && row.state == State::NotAsked).collect();
+            kinds.iter().filter(|row| !self.asked.kinds.is_empty() && row.state == State::NotAsked).collect();
+        if self.is_short() {
+            return self.not_applicable(&kinds);
+        }
         if waiting > 0 || !others.is_empty() || !unasked.is_empty() {
             self.heading("Not on this machine, or not in this profile or check");
         }
         if waiting > 0 {
             let compare = if waiting == 1 { "compares" } else { "compare" };
-            let hint = match report.origin {
-                Origin::Check => "use --for 30s",
-                Origin::Agent | Origin::Cluster => "the agent has just started",
-                Origin::Replay => "the recording has not shown two yet",
-            };
+            let hint = hint_of_time(report.origin);
             let body = format!("{} {compare} two samples: {hint}", text::counted(waiting, "kind"));
             self.item(Mark::Info, "", &body);
         }
@@ -382,6 +415,20 @@ impl Table<'_> {
             self.item(Mark::Info, "", &format!("{}: {why}", row.kind));
         }
         self.reasons(&others, Mark::Info);
+    }
+
+    /// Whether what this machine does not have is summed up: on one that is no Kubernetes node that is most.
+    fn is_short(&self) -> bool {
+        self.report.no_kubernetes_node && !self.verbose && self.asked.kinds.is_empty() && !self.asked.strict
+    }
+
+    fn not_applicable(&mut self, kinds: &[&KindState]) {
+        let count = kinds.iter().filter(|row| row.completeness() == Completeness::NotApplicable).count();
+        if count > 0 {
+            self.heading("Not on this machine, or not in this profile or check");
+            let count = text::counted(count, "kind");
+            self.item(Mark::Info, "", &format!("{count}, which do not count: -v has each of them with the reason"));
+        }
     }
 
     fn reasons(&mut self, reasons: &[&Unmet<'_>], mark: Mark) {
@@ -407,18 +454,27 @@ impl Table<'_> {
     /// The last line: it follows from what the exit code follows from.
     fn summary(&mut self) {
         let found = self.report.findings.iter().any(|finding| self.wants(finding.kind));
-        let mark = match Mark::of_outcome(self.report.outcome(self.only)) {
+        let mark = match Mark::of_outcome(self.report.outcome(self.asked)) {
             // What is found is nothing to worry about, and it is not nothing.
             Mark::Ok if found => Mark::Info,
             mark => mark,
         };
-        let words = self.report.outcome_words(self.only);
+        let words = self.report.outcome_words(self.asked);
         self.out.push('\n');
         for (i, line) in text::wrap(&words, self.style.room(2)).iter().enumerate() {
             let lead = if i == 0 { self.style.mark(mark) } else { " ".to_owned() };
             let line = self.style.bold(line);
             self.line(&format!("{lead} {line}"));
         }
+    }
+}
+
+/// How what compares two samples gets the second one.
+fn hint_of_time(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Check => "use --for 30s",
+        Origin::Agent | Origin::Cluster => "the agent has just started",
+        Origin::Replay => "the recording has not shown two yet",
     }
 }
 

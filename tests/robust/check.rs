@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::program::{Ended, barnacle};
+use super::program::{Ended, Program, barnacle, tested};
 use super::tree::Tree;
 use crate::world::api::{Api, node};
 use crate::world::scenario::{Edit, Scenario};
@@ -131,8 +132,28 @@ fn a_machine_without_a_kubelet_is_success() {
     apply(tree.path(), &[Edit::File("proc/1/mountinfo".into(), (own.join("\n") + "\n").into_bytes())]);
     let ended = check(tree.path(), &[]);
     ended.expect_code(0);
-    assert!(flat(&ended).contains("no kubepods group"), "{}", ended.stdout);
+    let line = "\nNo Kubernetes node: no kubelet runs here. What only a node has does not count.\n";
+    assert!(ended.stdout.contains(line), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("no kubepods group"), "{}", ended.stdout);
     assert_eq!(last_line(&ended), "√ nothing found");
+    let verbose = check(tree.path(), &["-v"]);
+    verbose.expect_code(0);
+    assert!(flat(&verbose).contains("PidExhaustion not here: ") && flat(&verbose).contains("no kubepods group"));
+    assert!(flat(&verbose).contains("√ ClockDrift clear by clock now"), "{}", verbose.stdout);
+    let strict = check(tree.path(), &["--strict"]);
+    strict.expect_code(3);
+    assert!(last_line(&strict).starts_with("– nothing found, but "), "{}", strict.stdout);
+    assert_eq!(check(tree.path(), &["--strict", "--format", "npd"]).code, Some(2));
+    // A laptop whose clock nothing keeps: on a node that is a warning.
+    let adrift = b"{\"synchronized\":false,\"max_error_us\":16000000,\"estimated_error_us\":16000000}";
+    apply(tree.path(), &[Edit::File("captured/adjtimex.json".into(), adrift.to_vec())]);
+    let ended = check(tree.path(), &[]);
+    ended.expect_code(0);
+    assert!(flat(&ended).contains("ClockDrift suspected info: "), "{}", ended.stdout);
+    assert!(flat(&ended).contains("(a warning on a Kubernetes node, which this machine is not)"), "{}", ended.stdout);
+    assert_eq!(check(tree.path(), &["--format", "npd"]).code, Some(0));
+    let report = json(tree.path(), &[]);
+    assert_eq!((&report["no_kubernetes_node"], &report["findings"][0]["not_applicable"]), (&json!(true), &json!(true)));
     // Where mounts show that a kubelet is here, the same missing group counts.
     apply(tree.path(), &[Edit::File("proc/1/mountinfo".into(), mountinfo.into_bytes())]);
     let ended = check(tree.path(), &["--only", "PidExhaustion,StuckUnmount", "--format", "npd"]);
@@ -178,6 +199,35 @@ fn a_finding_whose_cause_is_gone_says_that_it_resolves() {
     assert_eq!((quiet.seconds, quiet.resolves_after_seconds), (10, 20));
     let shown = table::write(&report, Style { color: false, width: 0, ascii: false }, &[]);
     assert!(shown.contains("no longer raised (not seen for 10s, resolves after 20s); last: "), "{shown}");
+}
+
+/// kubectl's file is one of other clusters, unless a Node or a context is named or a kubelet is here.
+#[test]
+fn the_kubeconfig_of_kubectl_counts_where_it_is_meant() {
+    let tree = Tree::whole();
+    let none = "/no/such/kubeconfig";
+    let run = |more: &[&str], variables: &[(&str, &str)]| {
+        let arguments = ["check", "--no-agent", "--only", "ClockDrift,StuckAttaching", "--host-root"];
+        let arguments = [&arguments, &[tree.path().to_str().unwrap()][..], more].concat();
+        let variables: Vec<_> = variables.iter().copied().chain([("COLUMNS", "0")]).collect();
+        Program::spawn_with(Command::new(tested()), &arguments, &variables, Stdio::null()).end_within(LONG)
+    };
+    let asked = format!("not asked: kubeconfig {none} cannot be used");
+    let ended = run(&[], &[("KUBECONFIG", none)]);
+    assert!(ended.stdout.contains(&asked), "a kubelet's directory is here: {}", ended.stdout);
+    let ended = run(&["--no-kubernetes"], &[("KUBECONFIG", none)]);
+    assert!(!ended.stdout.contains(none), "{}", ended.stdout);
+    let elsewhere = ["--kubelet-root", "/none"];
+    let ended = run(&elsewhere, &[("KUBECONFIG", none)]);
+    assert!(ended.stdout.contains("KUBECONFIG is set, and counts with --node or --context"), "{}", ended.stdout);
+    for more in [["--node", "n"], ["--context", "c"]] {
+        let ended = run(&[&elsewhere[..], &more].concat(), &[("KUBECONFIG", none)]);
+        assert!(ended.stdout.contains(&asked), "{more:?}: {}", ended.stdout);
+    }
+    let ended = run(&["--context", "c"], &[("HOME", "/none")]);
+    assert!(ended.stdout.contains("kubeconfig /none/.kube/config cannot be used"), "{}", ended.stdout);
+    let ended = run(&["--context", "c"], &[]);
+    assert!(ended.stdout.contains("a context was given, and no kubeconfig"), "{}", ended.stdout);
 }
 
 #[test]
@@ -272,6 +322,38 @@ fn a_node_whose_kubelet_did_not_start_after_a_reboot_is_this_machine() {
     let report = look_as_worker(&tree, &dir).json();
     assert_eq!((&report["node"], &report["node_object"]["name"]), (&json!("worker-2"), &json!("worker-2")));
     assert!(notes(&report).contains("its kubelet has not reported this boot yet"), "{}", notes(&report));
+}
+
+/// From the annotation on the Node to the exit code.
+#[test]
+fn what_the_nodes_annotation_mutes_is_shown_and_does_not_count() {
+    let tree = Tree::whole();
+    tree.remove("sys/dev/block/259:1");
+    tree.remove("sys/class/nvme/nvme1");
+    let (api, dir) = cluster(Some(HERE));
+    let kubeconfig = dir.path().join("kubeconfig");
+    let only = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--node", "worker-2", "--only", "DeadMount"];
+    check(tree.path(), &only).expect_code(2);
+    let annotate = |text: &str| {
+        let mut object = node("worker-2");
+        object["status"]["nodeInfo"]["bootID"] = json!(HERE);
+        object["metadata"]["annotations"] = json!({"barnacle.dev/mute": text});
+        api.put(object);
+    };
+    annotate("DeadMount until 2099-01-01");
+    let ended = check(tree.path(), &only);
+    ended.expect_code(0);
+    let shown = flat(&ended);
+    assert!(shown.contains("i DeadMount muted critical: "), "{shown}");
+    assert!(shown.contains("muted until 2099-01-01 00:00:00 UTC by the annotation of the Node"), "{shown}");
+    assert_eq!(last_line(&ended), "i 1 muted");
+    for text in ["DeadMount until 2020-01-01", "DeadMount", "StalledIo until 2099-01-01"] {
+        annotate(text);
+        let ended = check(tree.path(), &only);
+        ended.expect_code(2);
+        let says = flat(&ended).contains("mutes nothing: ");
+        assert_eq!(says, !text.starts_with("StalledIo"), "{text}: {}", ended.stdout);
+    }
 }
 
 #[test]

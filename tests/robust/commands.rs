@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::program::{Program, barnacle, eventually, free_address};
+use super::program::{Program, barnacle, eventually, free_address, tested};
 use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -137,13 +137,80 @@ fn a_copied_machine_is_recorded_and_played_back() {
     assert!(ended.stdout.contains("ip-10-0-0-7.ec2.internal"), "{}", ended.stdout);
 }
 
+/// As `kubectl exec POD -- /barnacle record -` takes one out of a pod, and a pipe brings it back.
+#[test]
+fn a_recording_leaves_by_standard_output_and_comes_back_by_standard_input() {
+    let (tree, dir) = (Tree::whole(), tempfile::tempdir().unwrap());
+    let recorded = barnacle(&["record", "-", "--for", "1s", "--host-root", tree.path().to_str().unwrap()], LONG);
+    recorded.expect_code(0);
+    assert_eq!(recorded.stderr, "", "progress is for terminals");
+    let file = dir.path().join("recording");
+    let replay = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let stdin = fs::File::open(&file).unwrap().into();
+        Program::spawn_with(Command::new(tested()), &["replay", "-", "--report"], &[], stdin).end_within(LONG)
+    };
+    let ended = replay(&recorded.bytes);
+    ended.expect_code(0);
+    assert!(
+        ended.stdout.contains("complete\n") && ended.stdout.contains("ip-10-0-0-7.ec2.internal"),
+        "{}",
+        ended.stdout
+    );
+    let ended = replay(&recorded.bytes[..recorded.bytes.len() / 2]);
+    ended.expect_code(3);
+    assert!(ended.stderr.starts_with("barnacle: standard input is cut off: "), "{}", ended.stderr);
+    let ended = replay(b"none");
+    ended.expect_code(3);
+    assert!(ended.stderr.contains("standard input is not a recording"), "{}", ended.stderr);
+}
+
+/// The exit code of a watch is that of its last report.
+#[test]
+fn a_watch_reports_until_a_signal() {
+    let tree = Tree::whole();
+    for (is_sick, code) in [(false, 0), (true, 2)] {
+        if is_sick {
+            tree.remove("sys/dev/block/259:1");
+            tree.remove("sys/class/nvme/nvme1");
+        }
+        let root = tree.path().to_str().unwrap();
+        let watch = Program::start(&["check", "--watch", "--no-agent", "--only", "DeadMount", "--host-root", root]);
+        let last = if is_sick { "× 1 critical\n" } else { "√ nothing found\n" };
+        eventually(LONG, "a report is there", || watch.stdout().ends_with(last));
+        watch.signal(Signal::SIGINT);
+        let ended = watch.end_within(LONG);
+        ended.expect_code(code);
+        assert!(!ended.stdout.contains('\u{1b}') && ended.stderr.is_empty(), "{}{}", ended.stdout, ended.stderr);
+    }
+    barnacle(&["check", "--watch", "--for", "30s"], LONG).expect_code(64);
+}
+
+#[test]
+fn shells_and_man_have_the_command_line() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = barnacle(&["completions", shell], LONG);
+        ended.expect_code(0);
+        assert!(ended.stdout.contains("barnacle") && ended.stdout.contains("strict"), "{shell}");
+        assert!(!ended.stdout.contains("/home"), "{shell}");
+    }
+    barnacle(&["completions", "none"], LONG).expect_code(64);
+    for (page, title) in [(&["man"][..], ".TH barnacle 1"), (&["man", "check"], ".TH barnacle-check 1")] {
+        let ended = barnacle(page, LONG);
+        ended.expect_code(0);
+        assert!(ended.stdout.contains(title), "{}", ended.stdout);
+    }
+}
+
 #[test]
 fn a_sweep_without_a_cluster_says_what_was_tried_and_what_to_do() {
     let mut sweep = Command::new(env!("CARGO_BIN_EXE_barnacle"));
     sweep.env("AWS_REGION", "").env_remove("KUBERNETES_SERVICE_HOST");
     let ended = Program::spawn(sweep, &["sweep"]).end_within(LONG);
     ended.expect_code(3);
-    for part in ["neither --region nor AWS_REGION", "kubeconfig is not set", "Give --kubeconfig FILE"] {
+    for part in
+        ["neither --region nor AWS_REGION", "neither kubeconfig nor KUBECONFIG is set", "Give --kubeconfig FILE"]
+    {
         assert!(ended.stderr.contains(part), "{}", ended.stderr);
     }
 }

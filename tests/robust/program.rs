@@ -33,6 +33,8 @@ pub struct Ended {
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub stdout: String,
+    /// Standard output as it was written.
+    pub bytes: Vec<u8>,
     pub stderr: String,
 }
 
@@ -78,17 +80,26 @@ impl Program {
         self.child.id()
     }
 
-    pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+    pub fn spawn(command: Command, arguments: &[&str]) -> Self {
+        Self::spawn_with(command, arguments, &[], Stdio::null())
+    }
+
+    /// With these variables and no others, and something on standard input.
+    pub fn spawn_with(mut command: Command, arguments: &[&str], variables: &[(&str, &str)], stdin: Stdio) -> Self {
         // Into files: a pipe without a reader would hold the program up.
         let out = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(out.path().join(name)).unwrap());
-        command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
+        command.args(arguments).env_clear().envs(variables.iter().copied()).current_dir("/").stdin(stdin);
         command.stdout(file("stdout")).stderr(file("stderr"));
         Self { child: command.spawn().unwrap(), out }
     }
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub fn stdout(&self) -> String {
+        self.written("stdout")
     }
 
     pub fn stderr(&self) -> String {
@@ -110,7 +121,8 @@ impl Program {
             sleep(Duration::from_millis(5));
         };
         let (stdout, stderr) = (self.written("stdout"), self.written("stderr"));
-        Ended { code: status.code(), signal: status.signal(), stdout, stderr }
+        let bytes = fs::read(self.out.path().join("stdout")).unwrap();
+        Ended { code: status.code(), signal: status.signal(), stdout, bytes, stderr }
     }
 
     /// Waits until an address answers a path with a status; the body of that answer.

@@ -15,8 +15,8 @@ use serde::de::IgnoredAny;
 use super::bounded::{AtMost, Names, Texts};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, NODE_LABELS, Node, NodeCondition, PersistentVolume,
-    Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition,
+    PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
 pub use network::{RawCniNode, cni_node_from};
@@ -26,6 +26,8 @@ use pod::NodeSelector;
 
 /// The longest text of others that is kept of one field.
 const MAX_TEXT: usize = 1024;
+/// The most that is kept of what the ConfigMap mutes: a line that is cut there is malformed, and says so.
+const MAX_CONFIG_MUTE: usize = 16 << 10;
 /// No name in the API is longer.
 const MAX_NAME: usize = 253;
 
@@ -90,6 +92,9 @@ struct Annotations {
     mirror: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
     pod_eni: Option<String>,
+    // facts::MUTE_ANNOTATION: an attribute takes no constant.
+    #[serde(rename = "barnacle.dev/mute")]
+    mute: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -122,6 +127,11 @@ impl ObjectMeta {
         self.owner().map(|owner| short(format!("{}/{}", owner.kind, owner.name)))
     }
 
+    /// What its annotation mutes; of one that is too long, so much that it is known to be.
+    fn mute(&self) -> Option<String> {
+        self.annotations.as_ref()?.mute.as_deref().map(|text| bytes_of(text, MAX_MUTE + 1))
+    }
+
     /// Of a static pod's mirror on this node: the UID of the Node that owns it, and the manifest's hash. Any client may write the
     /// annotation, so without that owner it says nothing.
     fn mirror(&self, node: Option<&str>) -> Result<Option<(String, String)>, Unknown> {
@@ -147,6 +157,11 @@ fn short(mut text: String) -> String {
     let end = text.char_indices().nth(MAX_TEXT).map_or(text.len(), |(at, _)| at);
     text.truncate(end);
     text
+}
+
+/// The first bytes of a text, and what else belongs to the last character of them.
+fn bytes_of(text: &str, most: usize) -> String {
+    text.get(..text.ceil_char_boundary(most)).unwrap_or_default().to_owned()
 }
 
 /// An object with its metadata.
@@ -241,6 +256,7 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let attached = status.volumes_attached.unwrap_or_default().0.into_iter();
     let capacity = status.capacity.unwrap_or_default().texts;
     Ok(Node {
+        mute: metadata.mute(),
         huge_pages: huge_pages(&capacity).into(),
         name: metadata.name,
         uid: metadata.uid,
@@ -306,7 +322,7 @@ struct ConfigData;
 
 impl Names for ConfigData {
     fn is_read(name: &str) -> bool {
-        name == "pause" || VPC_CNI_SETTINGS.contains(&name)
+        name == "pause" || name == "mute" || VPC_CNI_SETTINGS.contains(&name)
     }
 }
 
@@ -318,8 +334,10 @@ impl Object for RawConfigMap {
 
 pub fn config_from(raw: RawConfigMap) -> Result<AgentConfigMap, Unknown> {
     raw.metadata.expect_named("ConfigMap")?;
-    let pause = raw.data.unwrap_or_default().texts.remove("pause").map(short).filter(|why| !why.trim().is_empty());
-    Ok(AgentConfigMap { exists: true, pause })
+    let mut data = raw.data.unwrap_or_default().texts;
+    let mut text = |name: &str| data.remove(name).filter(|text| !text.trim().is_empty());
+    let (pause, mute) = (text("pause").map(short), text("mute").map(|text| bytes_of(&text, MAX_CONFIG_MUTE)));
+    Ok(AgentConfigMap { exists: true, pause, mute })
 }
 
 pub fn vpc_cni_from(raw: RawConfigMap) -> VpcCniConfig {
@@ -513,6 +531,7 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
         deleting: raw.metadata.deletion_timestamp,
+        mute: raw.metadata.mute(),
     }
 }
 

@@ -176,14 +176,26 @@ fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -
     let warnings = |state| kinds(published(area, report, state, Severity::Warning).map(|f| f.kind));
     let (warnings, unverified) = (warnings(FindingState::Confirmed), warnings(FindingState::Unverified));
     let unseen = kinds(not_evaluated.iter().map(|row| row.kind));
-    let mut said = "No critical finding.".to_owned();
-    let parts = [("Warnings", &warnings), ("Unverified warnings", &unverified), ("Not checked on this node", &unseen)];
+    let is_muted = |f: &ReportedFinding| f.muted.is_some() && f.severity == Severity::Critical;
+    let none = if report.in_area(area).any(is_muted) {
+        "No critical finding that is not muted."
+    } else {
+        "No critical finding."
+    };
+    let mut said = none.to_owned();
+    let muted = kinds(report.in_area(area).filter(|f| f.muted.is_some()).map(|f| f.kind));
+    let parts = [
+        ("Warnings", &warnings),
+        ("Unverified warnings", &unverified),
+        ("Muted", &muted),
+        ("Not checked on this node", &unseen),
+    ];
     for (what, names) in parts {
         if !names.is_empty() {
             said = format!("{said} {what}: {names}.");
         }
     }
-    Assessment::new(Status::False, Reason::NoCriticalFinding, said, &[&warnings, &unverified, &unseen])
+    Assessment::new(Status::False, Reason::NoCriticalFinding, said, &[&warnings, &unverified, &muted, &unseen])
 }
 
 /// What [`super::DEGRADED`] would say.

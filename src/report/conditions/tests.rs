@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::facts::{BootId, Cause, Source};
 use crate::finding::{FindingKey, Kind, Object, ObjectType, Severity};
+use crate::report::mute::Muted;
 use crate::report::{ReportedFinding, ReportedUnknown, State, samples};
 
 const VOLUMES: &str = "BarnacleVolumeProblem";
@@ -83,6 +84,8 @@ fn finding(kind: Kind, severity: Severity, message: &str) -> ReportedFinding {
         evidence: Vec::new(),
         advice: String::new(),
         shown_under: None,
+        muted: None,
+        not_applicable: false,
         commands: Vec::new(),
     }
 }
@@ -581,4 +584,22 @@ fn what_follows_from_another_finding_has_no_text_of_its_own() {
     assert!(said(vec![above, below.clone()]).contains("StalledIo"));
     assert!(said(vec![mild.clone()]).contains("Warnings: OrphanedStagingMount"));
     assert!(!said(vec![under(&mild)]).contains("OrphanedStagingMount"));
+}
+
+#[test]
+fn what_is_muted_sets_no_condition_and_is_named_in_it() {
+    let dead = finding(Kind::DeadMount, Severity::Critical, "the device is gone");
+    let muted = |finding: &ReportedFinding| {
+        let muted = Muted { by: "the annotation of the Node".into(), until: at(1000).wall };
+        ReportedFinding { muted: Some(muted), ..finding.clone() }
+    };
+    let assess = |findings| assessment::of_area(Area::Volumes, &with(findings), false);
+    assert_eq!(assess(vec![dead.clone()]).status.name(), "True");
+    let quiet = assess(vec![muted(&dead)]);
+    assert_eq!(quiet.status.name(), "False");
+    assert!(
+        quiet.said.starts_with("No critical finding that is not muted.") && quiet.said.contains("Muted: DeadMount.")
+    );
+    let both = assess(vec![dead, muted(&finding(Kind::SwappedVolume, Severity::Critical, "swapped"))]);
+    assert!(both.status.name() == "True" && !both.said.contains("SwappedVolume"), "{}", both.said);
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::facts::BootId;
 use crate::finding::{FindingKey, ObjectType};
+use crate::report::mute::Muted;
 use crate::report::samples;
 
 const UID: &str = "3f0d3a2e-6c1b-4c57-9f0f-0b8a1d2c3e4f";
@@ -40,6 +41,8 @@ fn finding(kind: Kind, severity: Severity, id: &str) -> ReportedFinding {
         evidence: Vec::new(),
         advice: catalogue::row(kind).remediation.clone(),
         shown_under: None,
+        muted: None,
+        not_applicable: false,
         commands: Vec::new(),
     }
 }
@@ -495,4 +498,23 @@ fn what_follows_from_another_finding_has_no_event_until_that_one_is_over() {
     // What was published before it was found to follow is still published to be over.
     assert_eq!(pass(&mut recorder, &report(vec![above(), below()]), 200).len(), 1);
     assert_eq!(kinds(&pass(&mut recorder, &report(vec![above()]), 300)), ["\"StalledIo\""]);
+}
+
+#[test]
+fn what_is_muted_has_no_event_until_the_time_is_over() {
+    let muted = || {
+        let muted = Muted { by: "the annotation of the Node".into(), until: at(1000).wall };
+        ReportedFinding { muted: Some(muted), ..finding(Kind::DeadMount, Severity::Critical, "nvme1n1") }
+    };
+    let open = || finding(Kind::DeadMount, Severity::Critical, "nvme1n1");
+    let mut recorder = Recorder::new(at(0));
+    for up in [0, 10, 3000] {
+        assert!(pass(&mut recorder, &report(vec![muted()]), up).is_empty());
+    }
+    assert!(pass(&mut recorder, &report(vec![]), 3010).is_empty(), "what was never published is not called over");
+    assert!(pass(&mut recorder, &report(vec![muted()]), 3020).is_empty());
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![open()]), 3030)), ["Confirmed"]);
+    // What was published before is not repeated while it is muted, and its end is still published.
+    assert!(pass(&mut recorder, &report(vec![muted()]), 9000).is_empty());
+    assert_eq!(actions(&pass(&mut recorder, &report(vec![]), 9010)), ["Resolved"]);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Families, MAX_FINDINGS, float, label_value, seconds};
 use crate::finding::{Kind, Severity};
-use crate::report::{FindingState, KindState, Report, ReportedFinding, State};
+use crate::report::{KindState, Report, ReportedFinding, State};
 
 /// Everything that a report has of kinds and findings.
 pub(super) fn add(families: &mut Families, report: &Report) {
@@ -15,13 +15,16 @@ pub(super) fn add(families: &mut Families, report: &Report) {
         series.set(&[("kind", row.kind.name())], state_number(row));
     }
     drop(series);
-    let mut counts: BTreeMap<(Kind, Severity, FindingState), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(Kind, Severity, &str), u64> = BTreeMap::new();
     for finding in &report.findings {
-        *counts.entry((finding.kind, finding.severity, finding.state())).or_default() += 1;
+        *counts.entry((finding.kind, finding.severity, state_name(finding))).or_default() += 1;
     }
-    let mut series = families.gauge("barnacle_findings", "Active findings; absent where there are none.");
+    let mut series = families.gauge(
+        "barnacle_findings",
+        "Active findings by state (suspected, confirmed, unverified, muted); absent where there are none.",
+    );
     for ((kind, severity, state), count) in counts {
-        let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state.name())];
+        let labels = [("kind", kind.name()), ("severity", severity.name()), ("state", state)];
         series.set(&labels, float(count));
     }
     drop(series);
@@ -32,6 +35,11 @@ pub(super) fn add(families: &mut Families, report: &Report) {
     families
         .gauge("barnacle_findings_left_out", "Findings without a barnacle_finding_info, as there are too many.")
         .set_where_any(left_out as u64);
+}
+
+/// What is muted has a state of its own: alerts ask for those that are not, and those that are can be counted.
+fn state_name(finding: &ReportedFinding) -> &'static str {
+    if finding.muted.is_some() { "muted" } else { finding.state().name() }
 }
 
 /// A kind that was not evaluated says so, whatever stands of it from before.
@@ -65,7 +73,7 @@ fn each_finding(families: &mut Families, findings: &[&ReportedFinding]) {
         let labels = [
             ("kind", finding.kind.name()),
             ("severity", finding.severity.name()),
-            ("state", finding.state().name()),
+            ("state", state_name(finding)),
             ("object_type", object.kind.name()),
             ("object", &object.id),
             ("pod", object.pod.as_deref().unwrap_or_default()),

@@ -38,6 +38,7 @@ pub(super) fn write(out: &mut String, report: &Report) {
 fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bool) {
     let mark = Mark::of(finding);
     let word = match finding.state() {
+        _ if finding.muted.is_some() => format!("muted {}", finding.severity.name()),
         FindingState::Confirmed => finding.severity.name().to_owned(),
         state => format!("{} {}", state.name(), finding.severity.name()),
     };
@@ -58,6 +59,9 @@ fn one(out: &mut String, report: &Report, finding: &ReportedFinding, is_open: bo
     add(out, format_args!("<p class=\"message\">{}</p>\n", Safe(&finding.message)));
     if let Some(follows) = finding.follows_from() {
         add(out, format_args!("<p class=\"quiet\">{}</p>\n", Safe(&follows)));
+    }
+    if let Some(muted) = &finding.muted {
+        add(out, format_args!("<p class=\"quiet\">{}</p>\n", Safe(&muted.to_string())));
     }
     object(out, finding);
     let key = format!("{}/{}", finding.kind, finding.object);

@@ -27,7 +27,12 @@ pub(super) fn write(table: &mut Table<'_>) {
     if report.headroom.is_empty() {
         return;
     }
-    let rows: Vec<_> = report.headroom.iter().map(|signal| Row::of(signal, style)).collect();
+    let mut rows: Vec<_> = report.headroom.iter().map(|signal| Row::of(signal, style)).collect();
+    if table.is_short() {
+        // No kubelet evicts here: what its signals would be made of, and why, interests no reader.
+        rows.retain(|row| row.figures.is_ok());
+        rows.iter_mut().flat_map(|row| row.figures.as_mut()).for_each(|figures| figures.notes.clear());
+    }
     let columns = Columns::of(&rows);
     let (full, hard) = if style.ascii { ('#', '|') } else { ('█', '┃') };
     let legend = style.dim(&format!("  {full} used  {hard} evicts"));

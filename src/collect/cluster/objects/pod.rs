@@ -359,8 +359,8 @@ impl Kept for KeptPod {
     }
 
     fn extra_bytes(&self) -> usize {
-        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, storage, .. } = &*self.pod;
-        let texts = [owner, wants, unscheduled].into_iter().flatten().map(String::len);
+        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, storage, mute, .. } = &*self.pod;
+        let texts = [owner, wants, unscheduled, mute].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
         let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
         let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
@@ -384,6 +384,7 @@ impl Kept for KeptPod {
             wants: None,
             unscheduled: None,
             storage: Part::Unknown(Box::new(why.clone())),
+            mute: None,
             network: network::without_enis(&self.pod.network, &why),
             ..Pod::clone(&self.pod)
         };
@@ -409,7 +410,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         read => read,
     };
     let network = network::pod_network(&metadata, &spec, &status);
-    let owner = metadata.controller();
+    let (owner, mute) = (metadata.controller(), metadata.mute());
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
         Ok(mirror) => (mirror, None),
@@ -450,6 +451,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         name: metadata.name,
         uid: metadata.uid,
         mirrors,
+        mute,
         node,
         phase: status.phase,
         created: metadata.creation_timestamp,

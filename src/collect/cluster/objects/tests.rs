@@ -299,3 +299,28 @@ proptest! {
         let _ = serde_json::from_str::<RawVolume>(&json).map(volume_from);
     }
 }
+
+/// As it is written, and no more of it than shows that it is too long.
+#[test]
+fn the_annotation_that_mutes_is_kept_unread_and_bounded() {
+    let text = "DeadMount until 2026-12-01";
+    let object = |text: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"a","namespace":"n","uid":"u","annotations":{{"barnacle.dev/mute":"{text}","x":"y"}}}}}}"#
+        )
+    };
+    let all = |text: &str| {
+        let object = object(text);
+        let node = node_from(read(&object)).unwrap().mute;
+        [node, pod_from(read(&object)).unwrap().mute, volume_from(read(&object)).mute]
+    };
+    assert_eq!(all(text), [const { Some(()) }; 3].map(|some| some.map(|()| text.to_owned())));
+    let long = all(&"ä".repeat(5000));
+    assert!(
+        long.iter().all(|text| text.as_ref().is_some_and(|text| (MAX_MUTE + 1..=MAX_MUTE + 4).contains(&text.len())))
+    );
+    assert_eq!(node_from(read(r#"{"metadata":{"name":"a","uid":"u"}}"#)).unwrap().mute, None);
+    let config =
+        config_from(read(r#"{"metadata":{"name":"a","uid":"u"},"data":{"mute":"a\nb","pause":" ","z":"y"}}"#)).unwrap();
+    assert_eq!((config.mute.as_deref(), config.pause), (Some("a\nb"), None));
+}
