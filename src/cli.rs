@@ -3,9 +3,11 @@
 mod check;
 mod cleanup;
 mod cluster;
+mod drill;
 mod explain;
 mod log_line;
 mod record;
+mod remedy;
 mod replay;
 mod run;
 mod sweep;
@@ -87,8 +89,10 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
         Some(("run", arguments)) => run::main(settings(arguments)?),
         Some(("cleanup", arguments)) => cleanup::main(arguments, &settings(arguments)?),
         Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
+        Some(("drill", _)) => drill::main(),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings(arguments)?),
+        Some(("remedy", arguments)) => remedy::main(arguments),
         Some(("replay", arguments)) => replay::main(arguments),
         Some(("sweep", arguments)) => sweep::main(arguments, &settings(arguments)?),
         _ => Ok(USAGE),
@@ -105,8 +109,10 @@ fn command() -> Command {
         .subcommand(with_settings(run::command()))
         .subcommand(with_settings(cluster::command()))
         .subcommand(with_settings(cleanup::command()))
+        .subcommand(drill::command())
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
+        .subcommand(remedy::command())
         .subcommand(replay::command())
         .subcommand(with_settings(sweep::command()))
 }

@@ -78,6 +78,12 @@ impl<T> std::ops::Deref for Seen<'_, T> {
 }
 
 impl<T> Seen<'_, T> {
+    /// Which source it is of.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
     /// A statement of this source, for a finding's evidence.
     pub fn says(&self, fact: impl Into<String>) -> Evidence {
         Evidence { source: self.source, fact: fact.into(), at: self.at.wall }

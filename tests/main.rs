@@ -26,6 +26,7 @@ mod imds;
 mod kubelet_api;
 mod manifests;
 mod mutation;
+mod remedy;
 mod restarts;
 mod robust;
 mod scenarios;
