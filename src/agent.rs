@@ -13,6 +13,7 @@ pub mod local_check;
 pub mod lock;
 pub mod process;
 mod publish;
+pub mod remedy;
 pub mod schedule;
 pub mod serve;
 pub mod state;

@@ -4,10 +4,12 @@ mod check;
 mod cleanup;
 mod cluster;
 mod completions;
+mod drill;
 mod explain;
 mod log_line;
 mod progress;
 mod record;
+mod remedy;
 mod replay;
 mod run;
 mod sweep;
@@ -91,8 +93,10 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
         Some(("cluster", arguments)) => cluster::main(settings(arguments)?),
         Some(("completions", arguments)) => Ok(completions::main(arguments)),
         Some(("man", arguments)) => completions::man(arguments),
+        Some(("drill", _)) => drill::main(),
         Some(("explain", arguments)) => Ok(explain::main(arguments)),
         Some(("record", arguments)) => record::main(arguments, &settings_of_person(arguments)?),
+        Some(("remedy", arguments)) => remedy::main(arguments),
         Some(("replay", arguments)) => replay::main(arguments),
         Some(("sweep", arguments)) => sweep::main(arguments, &settings_of_person(arguments)?),
         _ => Ok(USAGE),
@@ -116,8 +120,10 @@ fn command() -> Command {
         .subcommand(with_settings(run::command()))
         .subcommand(with_settings(cluster::command()))
         .subcommand(with_settings(cleanup::command()))
+        .subcommand(drill::command())
         .subcommand(explain::command())
         .subcommand(with_settings(record::command()))
+        .subcommand(remedy::command())
         .subcommand(replay::command())
         .subcommand(with_settings(sweep::command()))
         .subcommand(completions::command())

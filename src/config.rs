@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::detect;
+use crate::remedy;
 use crate::setting::{Group, Key};
 
 pub use crate::setting::parse_duration;
@@ -77,6 +78,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Thresholds of the detectors.
     pub detect: detect::Settings,
+    /// What `barnacle remedy` does.
+    pub remedy: remedy::Settings,
 }
 
 impl Default for Config {
@@ -111,6 +114,7 @@ impl Default for Config {
             log: LogLevel::Info,
             log_format: LogFormat::Auto,
             detect: detect::Settings::default(),
+            remedy: remedy::Settings::default(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Architecture overview; CONTRIBUTING.md walks through it. Dependencies point one way:
 //!
 //! ```text
-//! cli → agent → {collect, engine, report}
+//! cli → agent → {collect, engine, report, remedy}
+//! remedy → {engine, detect, ledger, view, finding, facts}
 //! engine → {view, detect, ledger} → {finding, catalogue} → facts
 //! collect → facts
 //! ```
@@ -24,6 +25,7 @@ pub mod kube_api;
 pub mod ledger;
 pub mod pacing;
 pub mod recording;
+pub mod remedy;
 pub mod report;
 pub mod setting;
 pub mod view;

@@ -15,20 +15,42 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ledger", &["finding", "catalogue", "facts"]),
     ("detect", &["view", "finding", "catalogue", "facts", "setting", "wording"]),
     ("engine", &["view", "detect", "ledger", "finding", "catalogue", "facts"]),
+    ("remedy", &["engine", "detect", "ledger", "view", "finding", "facts"]),
     ("pacing", &["facts"]),
     ("kube_api", &["facts"]),
     ("collect", &["kube_api", "pacing", "facts"]),
     ("recording", &["facts"]),
-    ("config", &["detect", "setting"]),
+    ("config", &["detect", "remedy", "setting"]),
     ("report", &["pacing", "engine", "detect", "ledger", "view", "finding", "catalogue", "facts", "wording"]),
     ("wake", &["collect", "facts"]),
-    ("agent", &["kube_api", "pacing", "config", "engine", "ledger", "collect", "report", "wake", "finding", "facts"]),
-    ("cli", &["agent", "config", "detect", "engine", "ledger", "collect", "recording", "report", "finding", "facts"]),
+    (
+        "agent",
+        &[
+            "kube_api", "pacing", "config", "engine", "ledger", "collect", "remedy", "report", "wake", "finding",
+            "facts",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "agent",
+            "config",
+            "detect",
+            "engine",
+            "ledger",
+            "collect",
+            "recording",
+            "remedy",
+            "report",
+            "finding",
+            "facts",
+        ],
+    ),
 ];
 
 /// modules that do no I/O and ask no clock.
 const PURE: &[&str] =
-    &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine", "setting", "wording", "pacing"];
+    &["facts", "finding", "catalogue", "view", "ledger", "detect", "engine", "remedy", "setting", "wording", "pacing"];
 
 /// What a pure module does not name.
 const IMPURE: &[&str] = &[

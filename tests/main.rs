@@ -28,6 +28,7 @@ mod kubelet_api;
 mod manifests;
 mod mutation;
 mod plugin;
+mod remedy;
 mod restarts;
 mod robust;
 mod scenarios;

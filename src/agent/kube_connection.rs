@@ -78,6 +78,14 @@ impl KubeConnection {
         }
     }
 
+    /// The connection itself, while there is one.
+    pub fn api(&self) -> Option<&Api> {
+        match &self.state {
+            State::Open { api, .. } => Some(api),
+            State::None | State::Broken { .. } => None,
+        }
+    }
+
     /// What came since the last time.
     pub fn take(&mut self) -> Vec<Observation> {
         match &self.state {

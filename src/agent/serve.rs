@@ -36,6 +36,17 @@ pub struct Served {
     json: OnceLock<Bytes>,
 }
 
+/// What another process than the agent has to show, ready made.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// At `/metrics`.
+    pub metrics: String,
+    /// At `/`.
+    pub page: String,
+    /// At `/api/v1/report`.
+    pub json: String,
+}
+
 impl Default for Served {
     fn default() -> Self {
         Self::new(None, AgentFigures::default())
@@ -50,17 +61,39 @@ impl Served {
         Self { report, figures, completed: Instant::now(), metrics, page, json }
     }
 
-    /// The text for Prometheus. Like the other two it is made for the first request of a cycle, and all requests share it.
-    fn metrics(&self, report: &Report) -> Bytes {
-        self.metrics.get_or_init(|| shared(metrics::render(report, &self.figures))).clone()
+    /// What a cycle that ends now has to show, in place of a report.
+    #[must_use]
+    pub fn of_texts(texts: Texts) -> Self {
+        let Texts { metrics, page, json } = texts;
+        let [metrics, page, json] = [metrics, page, json].map(|text| OnceLock::from(shared(text)));
+        Self { metrics, page, json, ..Self::default() }
     }
 
-    fn page(&self, report: &Report) -> Bytes {
-        self.page.get_or_init(|| shared(page::html(report))).clone()
+    /// Whether a cycle has ended.
+    fn is_ready(&self) -> bool {
+        self.report.is_some() || self.metrics.get().is_some()
     }
 
-    fn json(&self, report: &Report) -> Bytes {
-        self.json.get_or_init(|| shared(json::to_json(report))).clone()
+    /// The text for Prometheus; none before the first cycle. Like the other two it is made for the first request of a cycle, and all
+    /// requests share it.
+    fn metrics(&self) -> Option<Bytes> {
+        self.text(&self.metrics, |report| metrics::render(report, &self.figures))
+    }
+
+    fn page(&self) -> Option<Bytes> {
+        self.text(&self.page, page::html)
+    }
+
+    fn json(&self) -> Option<Bytes> {
+        self.text(&self.json, json::to_json)
+    }
+
+    fn text(&self, made: &OnceLock<Bytes>, make: impl FnOnce(&Report) -> String) -> Option<Bytes> {
+        match (made.get(), &self.report) {
+            (Some(made), _) => Some(made.clone()),
+            (None, Some(report)) => Some(made.get_or_init(|| shared(make(report))).clone()),
+            (None, None) => None,
+        }
     }
 }
 
@@ -155,10 +188,9 @@ mod tests {
     #[test]
     fn each_form_is_rendered_once_for_all_requests_and_not_before_one_asks() {
         let served = Served::new(Some(samples::sick()), AgentFigures::default());
-        let report = served.report.as_ref().unwrap();
         assert!(served.metrics.get().is_none() && served.page.get().is_none() && served.json.get().is_none());
         for render in [Served::metrics, Served::page, Served::json] {
-            let (first, second) = (render(&served, report), render(&served, report));
+            let (first, second) = (render(&served).unwrap(), render(&served).unwrap());
             assert!(!first.is_empty());
             assert_eq!(first.as_ptr(), second.as_ptr(), "both have the same bytes in memory");
         }

@@ -293,7 +293,8 @@ fn watch_pods(api: &Api, own_pod: Option<String>, node: NodeUid) -> Watch<object
 }
 
 /// What our DaemonSet is called, and with it our ConfigMap: the pod's name but for its last part.
-fn own_name(own_pod: Option<&str>) -> String {
+#[must_use]
+pub fn own_name(own_pod: Option<&str>) -> String {
     let pod = own_pod.and_then(|pod| pod.split_once('/'));
     pod.and_then(|(_, name)| name.rsplit_once('-')).map_or(OWN_NAME, |(daemonset, _)| daemonset).to_owned()
 }

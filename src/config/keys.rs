@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::{Config, LogFormat, LogLevel};
-use crate::setting::{self, Group, Key, number, switch, value, written};
+use crate::remedy::{Mode, read_namespaces};
+use crate::setting::{self, Group, Key, duration, number, switch, value, written};
 
 /// Seconds between two cycles. Below the shortest period of a source a shorter interval would change nothing.
 pub(super) const INTERVAL: RangeInclusive<u64> = 10..=60;
@@ -44,6 +45,7 @@ pub(super) const GROUPS: &[Group<Config>] = &[
     Group { name: "kubelet", keys: KUBELET },
     Group { name: "ec2", keys: EC2 },
     Group { name: "imds", keys: IMDS },
+    Group { name: "remedy", keys: REMEDY },
 ];
 
 const TOP: &[Key<Config>] = &[
@@ -295,6 +297,86 @@ const IMDS: &[Key<Config>] = &[
         "probe-v1",
         "send one request without a token at the start and each day, to see whether IMDSv1 is allowed; CloudWatch counts it in MetadataNoToken or MetadataNoTokenRejected",
         imds_probe_v1
+    ),
+];
+
+/// The mode of one sort of act.
+macro_rules! mode {
+    ($name:literal, $key:literal, $help:literal, $field:ident) => {
+        value!(
+            Config,
+            $name,
+            $key,
+            $help,
+            "report or dry-run",
+            |config| config.remedy.$field.name().to_owned(),
+            |config, text| Mode::parse(text).map(|mode| config.remedy.$field = mode)
+        )
+    };
+}
+
+const REMEDY: &[Key<Config>] = &[
+    mode!(
+        "remedy-stuck-unmount",
+        "stuck-unmount",
+        "what barnacle remedy does about paths of a pod that is gone: nothing, or plan and keep score without acting",
+        unmount
+    ),
+    mode!(
+        "remedy-orphaned-pod-directory",
+        "orphaned-pod-directory",
+        "what barnacle remedy does about empty directories of a pod that is gone: nothing, or plan and keep score without acting",
+        remove_directory
+    ),
+    number!(
+        Config,
+        "remedy-acts-per-hour",
+        "acts-per-hour",
+        "acts of this node in an hour, for the planner and again for the executor",
+        1..=60,
+        remedy.acts_per_hour
+    ),
+    duration!(
+        Config,
+        "remedy-quiet-after-start",
+        "quiet-after-start",
+        "time after its start in which barnacle remedy plan asks for nothing",
+        60..=86_400,
+        remedy.quiet_after_start
+    ),
+    duration!(
+        Config,
+        "remedy-quiet-after-kubelet",
+        "quiet-after-kubelet",
+        "time after a start of the kubelet in which barnacle remedy plan asks for nothing",
+        60..=86_400,
+        remedy.quiet_after_kubelet
+    ),
+    number!(
+        Config,
+        "remedy-slots",
+        "slots",
+        "Leases that all nodes of the cluster share, one for each act that is under way; 0 for none",
+        0..=64,
+        remedy.slots
+    ),
+    value!(
+        Config,
+        "remedy-never-namespaces",
+        "never-namespaces",
+        "namespaces of pods that barnacle remedy does nothing about",
+        "names of namespaces, with commas between, or nothing",
+        |config| config.remedy.never_namespaces.join(","),
+        |config, text| read_namespaces(text).map(|names| config.remedy.never_namespaces = names)
+    ),
+    value!(
+        Config,
+        "remedy-socket",
+        "socket",
+        "the socket at which barnacle remedy execute is asked",
+        "an absolute path",
+        |config| config.remedy.socket.clone(),
+        |config, text| absolute(text).map(|path| config.remedy.socket = path)
     ),
 ];
 

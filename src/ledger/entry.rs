@@ -105,6 +105,12 @@ impl Entry {
         self.unverified.then_some(self.last_raised)
     }
 
+    /// Whether the last evaluation covered and raised it, and was of this process.
+    #[must_use]
+    pub fn is_raised_now(&self) -> bool {
+        self.raised && !self.restored && self.not_evaluated_since.is_none()
+    }
+
     /// For how long it has been evaluated and not raised, if the last evaluation did not raise it.
     #[must_use]
     pub fn quiet_for(&self) -> Option<Duration> {

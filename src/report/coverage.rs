@@ -366,7 +366,8 @@ const CONCERN_NODES: [Kind; 1] = [Kind::ClockDrift];
 
 /// Whether it is shown that this machine is no Kubernetes node: where that is not known, it is taken for one.
 pub(super) fn is_no_node(view: &View) -> bool {
-    let no_kubelet = view.known::<sources::KubeletConfig>().is_ok_and(|config| config.origin == ConfigOrigin::NoKubelet);
+    let no_kubelet =
+        view.known::<sources::KubeletConfig>().is_ok_and(|config| config.origin == ConfigOrigin::NoKubelet);
     no_kubelet && !Here::of(view).has_kubelet
 }
 

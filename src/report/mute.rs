@@ -176,7 +176,7 @@ fn pod_of<'a>(pods: &'a Pods, finding: &ReportedFinding) -> Option<&'a crate::fa
 
 /// Marks what is muted, and says of each text that mutes nothing why.
 pub(super) fn apply(view: &View, findings: &mut [ReportedFinding]) -> Vec<Note> {
-    let now = view.now.wall;
+    let now = view.now().wall;
     let (mut muted, mut notes) = (vec![None; findings.len()], Vec::new());
     for (by, text, reach) in &Texts::of(view, findings).texts {
         let why = match Mute::parse(text) {

@@ -23,6 +23,9 @@ use barnacle::finding::Kind;
 use barnacle::kube_api::{self, Piece};
 use barnacle::ledger::LedgerState;
 use barnacle::recording::{Reader, Writer};
+use barnacle::remedy::Act;
+use barnacle::remedy::journal::{Journal, encode};
+use barnacle::remedy::request::{parse_answer, parse_request};
 use barnacle::report::metrics::{self, AgentFigures};
 use barnacle::report::table::{self, Style};
 use barnacle::report::timeline::Timeline;
@@ -72,6 +75,8 @@ checks![
     psi,
     quantity,
     recording,
+    remedy_journal,
+    remedy_request,
     replay,
     report,
     settings,
@@ -682,6 +687,34 @@ fn faces(report: &Report) {
 pub fn recording(bytes: &[u8]) {
     if let Ok(reader) = Reader::from_read(bytes) {
         play(reader);
+    }
+}
+
+/// A journal of remedies is read, refused or cut, and what can be relied on is read the same again.
+pub fn remedy_journal(bytes: &[u8]) {
+    if let Ok((journal, good)) = Journal::read(bytes) {
+        assert_eq!(Journal::read(&bytes[..good]), Ok((journal.clone(), good)));
+        let now = NodeTime { boot: BootId::default(), up: Duration::from_secs(9), wall: Timestamp::UNIX_EPOCH };
+        let lines: Vec<u8> =
+            journal.compacted(now).iter().flat_map(|record| encode(record).unwrap_or_default()).collect();
+        let (again, _) = Journal::read(&lines).expect("what was compacted is read");
+        assert_eq!(again.open().count(), journal.open().count());
+        let _ = journal.in_last_hour(&now);
+    }
+}
+
+/// What an executor takes for a request has one of its types, and names nothing outside of the pod.
+pub fn remedy_request(bytes: &[u8]) {
+    if let Ok(answer) = parse_answer(bytes) {
+        assert!(parse_answer(&answer.line()).is_ok());
+    }
+    let Ok(request) = parse_request(bytes) else { return };
+    assert_eq!(parse_request(&request.line().unwrap_or_default()).as_ref(), Ok(&request));
+    if request.act.check_form("/var/lib/kubelet").is_ok()
+        && let Act::UnmountPodPath(act) = &request.act
+    {
+        assert!(act.path.starts_with(&format!("/var/lib/kubelet/pods/{}/", act.pod)));
+        assert!(!act.path.split('/').any(|part| part == "..") && !act.path.chars().any(char::is_control));
     }
 }
 

@@ -13,7 +13,7 @@ pub const READ_ONLY: &str = "read-only";
 /// The one component that brings a right.
 pub const KUBELET_API: &str = "kubelet-api";
 
-const POLICIES: [&str; 1] = ["base/policies.yaml"];
+const POLICIES: [&str; 2] = ["base/policies.yaml", "remedy/policies.yaml"];
 
 /// The objects of a file.
 fn objects(name: &str) -> Vec<Value> {
@@ -83,7 +83,7 @@ fn the_roles_grant_what_is_documented_and_no_more() {
 #[test]
 fn no_role_has_the_kubelets_proxy() {
     const NEVER: [&str; 3] = ["nodes/proxy", "nodes/*", "*"];
-    for file in ["base/rbac.yaml", "cluster/rbac.yaml", "components/kubelet-api/rbac.yaml"] {
+    for file in ["base/rbac.yaml", "cluster/rbac.yaml", "components/kubelet-api/rbac.yaml", "remedy/rbac.yaml"] {
         for object in objects(file) {
             for rule in list(&object["rules"]) {
                 assert!(words(&rule["resources"]).iter().all(|name| !NEVER.contains(name)), "{file}: {rule}");
@@ -113,7 +113,7 @@ fn the_kubelets_right_is_bound_to_the_agent_and_comes_with_its_setting() {
 
 #[test]
 fn each_role_is_bound_to_its_account_alone() {
-    for (part, account) in [("base", "barnacle"), ("cluster", "barnacle-cluster")] {
+    for (part, account) in [("base", "barnacle"), ("cluster", "barnacle-cluster"), ("remedy", "barnacle-remedy")] {
         let objects = objects(&format!("{part}/rbac.yaml"));
         let subject = json!([{"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}]);
         for scope in ["Role", "ClusterRole"] {
@@ -159,7 +159,8 @@ fn each_policy_denies_and_fails_closed() {
 /// A policy looks at everything that a role lets an account write.
 #[test]
 fn each_right_to_write_has_its_policy() {
-    for (part, policies) in [("base", objects("base/policies.yaml")), ("cluster", Vec::new())] {
+    let parts = [("base", objects("base/policies.yaml")), ("cluster", Vec::new())];
+    for (part, policies) in parts.into_iter().chain([("remedy", objects("remedy/policies.yaml"))]) {
         let looked_at: BTreeSet<String> = of_kind(&policies, "ValidatingAdmissionPolicy")
             .iter()
             .flat_map(|policy| list(&policy["spec"]["matchConstraints"]["resourceRules"]))
@@ -239,4 +240,93 @@ fn the_cluster_s_pod_has_nothing_of_a_node() {
     let config = Config::load(None, env, []).unwrap();
     let port = container["ports"][0]["containerPort"].as_u64().unwrap();
     assert_eq!(config.metrics_listen.map(|address| u64::from(address.port())), Some(port));
+}
+
+/// The agent's own rights are what they were before there were remedies: by the text of its files, and by the test of what they grant.
+#[test]
+fn remedies_have_an_account_of_their_own_and_change_nothing_of_the_agents() {
+    let expected = [
+        "barnacle-remedy: get,list,watch /nodes",
+        "barnacle-remedy: get,list,watch /pods",
+        "barnacle-remedy: get /persistentvolumes",
+        "barnacle-remedy: get storage.k8s.io/csinodes",
+        "barnacle-remedy: get storage.k8s.io/volumeattachments",
+        "barnacle-remedy: get,list,watch /configmaps barnacle-remedy",
+        "barnacle-remedy: get,patch coordination.k8s.io/leases barnacle-remedy-slot-0,barnacle-remedy-slot-1",
+    ];
+    assert_eq!(granted("remedy/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
+    let documented = fs::read_to_string(path("../docs/remedies.md")).unwrap();
+    for line in expected {
+        let resource = line.split(['/', ' ']).nth(3).unwrap();
+        assert!(documented.contains(&format!("`{resource}")), "docs/remedies.md does not name {resource}");
+    }
+    for file in ["base", "cluster"] {
+        for entry in fs::read_dir(path(file)).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            assert!(!text.contains("remedy"), "{file} names remedies");
+        }
+    }
+    let kinds: Vec<_> = ["serviceaccount", "rbac", "policies", "configmap", "slots", "daemonset"]
+        .iter()
+        .flat_map(|file| objects(&format!("remedy/{file}.yaml")))
+        .collect();
+    for object in &kinds {
+        assert!(object["metadata"]["name"].as_str().unwrap().starts_with("barnacle-remedy"), "{object}");
+    }
+    let slots = of_kind(&kinds, "Lease").len();
+    assert_eq!(u64::try_from(slots).unwrap(), Config::default().remedy.slots, "as many Leases as the setting has");
+    assert_eq!(of_kind(&kinds, "ConfigMap")[0]["data"], json!({"pause": ""}));
+}
+
+/// This version does not act: neither container has a capability, and only the planner has a token.
+#[test]
+fn neither_container_of_the_remedies_can_act() {
+    let daemonset = yaml("remedy/daemonset.yaml");
+    let pod = pod(&daemonset);
+    for (key, value) in [
+        ("serviceAccountName", json!("barnacle-remedy")),
+        ("automountServiceAccountToken", json!(false)),
+        ("hostNetwork", json!(false)),
+        ("hostPID", json!(false)),
+        ("hostIPC", json!(false)),
+        ("initContainers", Value::Null),
+    ] {
+        assert_eq!(pod[key], value, "{key}");
+    }
+    let security = json!({
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "privileged": false,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    let containers = list(&pod["containers"]);
+    let names: Vec<_> = containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["planner", "executor"]);
+    let writable = |container: &Value| -> Vec<String> {
+        let mounts = list(&container["volumeMounts"]).iter().filter(|mount| mount["readOnly"] != true);
+        mounts.map(|mount| mount["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (container, args) in containers.iter().zip(["plan", "execute"]) {
+        assert_eq!(container["args"], json!(["remedy", args]));
+        assert_eq!(container["securityContext"], security, "{args}");
+        assert_eq!(container["image"], json!(format!("barnacle:{}", env!("CARGO_PKG_VERSION"))));
+        assert_eq!((&container["livenessProbe"], &container["startupProbe"]), (&Value::Null, &Value::Null));
+        let env = list(&container["env"]).iter().map(|item| {
+            let value = item["value"].as_str().unwrap_or("10.0.0.7").replace("$(POD_IP)", "10.0.0.7");
+            (item["name"].as_str().unwrap().to_owned(), value)
+        });
+        let config = Config::load(None, env, []).unwrap();
+        assert_eq!(config.remedy, Config::default().remedy, "off by default");
+        assert!(config.state_dir.unwrap().ends_with(container["name"].as_str().unwrap()));
+        let has_token = list(&container["volumeMounts"]).iter().any(|mount| mount["name"] == "token");
+        assert_eq!(has_token, args == "plan");
+        for mount in list(&container["volumeMounts"]) {
+            let follows = mount["mountPropagation"] == "HostToContainer";
+            assert_eq!(follows, ["plugins", "pods"].contains(&mount["name"].as_str().unwrap()), "{mount}");
+        }
+    }
+    assert_eq!(containers.iter().map(writable).collect::<Vec<_>>(), [["planner", "run"], ["executor", "run"]]);
 }

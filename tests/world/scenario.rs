@@ -131,6 +131,29 @@ impl Scenario {
         (world, all)
     }
 
+    /// Plays it through; `each` has the world after each pass, and what was observed in it.
+    pub fn follow(&self, base: &[Edit], mut each: impl FnMut(&mut World, u64, Vec<(NodeTime, Vec<Observation>)>)) {
+        let mut world = World::new(base);
+        let mut pass = |world: &mut World, second: u64| {
+            let mut seen = Vec::new();
+            world.rounds(second, |at, round| seen.push((at, round.to_vec())));
+            each(world, second, seen);
+        };
+        let mut next = 0;
+        for step in &self.steps {
+            while next < step.second {
+                pass(&mut world, next);
+                next += PASS;
+            }
+            world.edit(&step.edits);
+            if let Some((id, stopped)) = &step.reboot {
+                world.reboot(step.second, id, *stopped);
+            }
+            pass(&mut world, step.second);
+            next = step.second + PASS;
+        }
+    }
+
     /// Plays it through; what came out otherwise than it says.
     pub fn play(&self, base: &[Edit]) -> Result<(), String> {
         if self.purpose == Purpose::Negative {

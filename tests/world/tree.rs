@@ -119,6 +119,11 @@ impl World {
         self.latest.get(&source)
     }
 
+    /// What else than a detector is to be asked for.
+    pub fn ask(&mut self, lookups: Vec<Lookup>) {
+        self.lookups.extend(lookups);
+    }
+
     pub fn edit(&mut self, edits: &[Edit]) {
         apply(self.dir.path(), edits);
     }
@@ -196,6 +201,10 @@ impl World {
         if let Some(node) = file("node.json") {
             let Object::Node(node) = read_object(Source::Node, &node).unwrap() else { unreachable!() };
             seen.push(Observation::Node(Reading::Known { value: node, at }));
+        }
+        if let Some(config) = file("agent-configmap.json") {
+            let value = serde_json::from_slice(&config).unwrap();
+            seen.push(Observation::AgentConfigMap(Reading::Known { value, at }));
         }
         if let Some(node) = file("csinode.json") {
             let Object::CsiNode(node) = read_object(Source::CsiNode, &node).unwrap() else { unreachable!() };

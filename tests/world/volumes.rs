@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use super::scenario::Edit;
 
 const NODE: &str = "ip-10-0-0-1.ec2.internal";
+/// That of the scenarios' base.
+pub const BOOT: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a";
 const DRIVER: &str = "ebs.csi.aws.com";
 const KUBELET: &str = "/var/lib/kubelet";
 const KUBEPODS: &str = "sys/fs/cgroup/kubepods.slice";
@@ -265,7 +267,7 @@ impl Model {
             .collect();
         format!(
             "{{\"metadata\":{{\"name\":\"{NODE}\",\"uid\":\"0e0e0e0e-be53-45c4-a46f-3809d56e9a65\"}},\"spec\":{{}},\
-             \"status\":{{\"volumesInUse\":[{}],\"volumesAttached\":[{}]}}}}",
+             \"status\":{{\"nodeInfo\":{{\"bootID\":\"{BOOT}\"}},\"volumesInUse\":[{}],\"volumesAttached\":[{}]}}}}",
             in_use.join(","),
             attached.join(",")
         )
@@ -289,7 +291,7 @@ impl Volume {
         format!("pv-{}", self.number)
     }
 
-    fn uid(&self) -> String {
+    pub fn uid(&self) -> String {
         format!("{:08}-{:04}-4000-8000-000000000000", self.number, self.life)
     }
 

@@ -70,7 +70,7 @@ async fn answer<B>(request: &Request<B>, offer: Offer, watching: Watching) -> An
     }
     match path {
         "/healthz" => alive(&watching),
-        "/readyz" if watching.borrow().report.is_some() => text(StatusCode::OK, "ok\n"),
+        "/readyz" if watching.borrow().is_ready() => text(StatusCode::OK, "ok\n"),
         "/readyz" => not_yet(),
         path => of_report(path, watching).await,
     }
@@ -92,17 +92,20 @@ const JSON: &str = "application/json";
 
 async fn of_report(path: &str, watching: Watching) -> Answer {
     let Some(served) = latest(watching).await else { return not_yet() };
-    let Some(report) = &served.report else { return not_yet() };
-    match path {
-        "/metrics" => document(TEXT, served.metrics(report)),
-        "/api/v1/report" => document(JSON, served.json(report)),
-        _ => with(document(HTML, served.page(report)), [(header::CONTENT_SECURITY_POLICY, page::LIVE_POLICY)]),
-    }
+    let text = match path {
+        "/metrics" => served.metrics().map(|text| document(TEXT, text)),
+        "/api/v1/report" => served.json().map(|text| document(JSON, text)),
+        _ => {
+            let policy = [(header::CONTENT_SECURITY_POLICY, page::LIVE_POLICY)];
+            served.page().map(|text| with(document(HTML, text), policy))
+        }
+    };
+    text.unwrap_or_else(not_yet)
 }
 
 /// What the last cycle has to show; a request that comes before the first one waits for it a little.
 async fn latest(mut watching: Watching) -> Option<Arc<Served>> {
-    let first = watching.wait_for(|served| served.report.is_some());
+    let first = watching.wait_for(|served| served.is_ready());
     let served = timeout(FIRST_CYCLE, first).await.ok()?.ok()?;
     Some(Arc::clone(&served))
 }

@@ -58,7 +58,7 @@ pub struct Binder {
 
 /// What may become of a socket that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replace {
+pub(in crate::agent) enum Replace {
     /// The lock shows that its agent has ended.
     Stale,
     /// It may be another agent's.
@@ -91,7 +91,8 @@ impl Binder {
     }
 }
 
-fn make(path: &Path, replace: Replace) -> Bound {
+/// Makes a socket that its owner alone may connect to.
+pub(in crate::agent) fn make(path: &Path, replace: Replace) -> Bound {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() && replace == Replace::Stale => fs::remove_file(path)?,
         Ok(found) if found.file_type().is_socket() => {

@@ -34,7 +34,7 @@ use crate::view::input::{
 use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, reads, sources};
 
 use attachment::{Facts, Kubelet, Mounted, Order, Staging, State, Users, sources_of, states};
-use completion::{Fact, StateSet};
+use completion::{Fact, Missing, StateSet};
 pub(super) use evidence::whereabouts;
 pub use xen::nameless_disks;
 
@@ -444,6 +444,12 @@ impl<'v> Volume<'v> {
         let of_them = |known| of.contains(&attachment::classify(known));
         let missing = facts.deciding(of_them).first().map(|missing| missing.why.clone());
         Tri::Unknown(missing.unwrap_or_else(Unknown::not_asked))
+    }
+
+    /// The facts that are not known, whether or not its state rests on them: an act needs all of them.
+    #[must_use]
+    pub fn missing_facts(&self) -> Vec<&Missing> {
+        self.facts.missing()
     }
 
     /// That something is not so of it, by the source that says most of it.

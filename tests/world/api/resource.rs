@@ -32,6 +32,7 @@ pub static RESOURCES: &[Resource] = &[
     storage("StorageClass", "storageclasses"),
     storage("VolumeAttributesClass", "volumeattributesclasses"),
     Resource { group: "apps", ..core("DaemonSet", "daemonsets", true, NAMES) },
+    Resource { group: "coordination.k8s.io", ..core("Lease", "leases", true, NAMES) },
     Resource { group: "events.k8s.io", ..core("Event", "events", true, NAMES) },
     Resource {
         group: "vpcresources.k8s.aws",

@@ -24,7 +24,7 @@ impl Shared {
 
     pub fn patch(&self, target: &Target<'_>, name: &str, media_type: &str, body: &[u8]) -> Result<Answer, Refusal> {
         let resource = target.resource;
-        if !matches!((resource.plural, target.status), ("nodes", true) | ("events", false)) {
+        if !matches!((resource.plural, target.status), ("nodes", true) | ("events" | "leases", false)) {
             return Err(Refusal::not_served(&format!("PATCH of {} (status: {})", resource.plural, target.status)));
         }
         let key = Key::new(resource, target.namespace.unwrap_or_default(), name);
@@ -71,6 +71,7 @@ fn settle(before: &Value, after: &mut Value, resource: &Resource, name: &str) ->
     }
     match resource.plural {
         "events" => causes.extend(events::change(before, after)),
+        "leases" => {}
         _ => after["spec"] = before["spec"].clone(),
     }
     if !causes.is_empty() {

@@ -137,6 +137,15 @@ macro_rules! facts {
                 }
             }
 
+            /// Every missing fact, whether or not an answer rests on it.
+            pub fn missing(&self) -> Vec<&$crate::detect::volumes::state::completion::Missing> {
+                let mut missing = Vec::new();
+                $(if let Err(why) = &self.$field {
+                    missing.push(&**why);
+                })*
+                missing
+            }
+
             /// The answer, where every completion gives the same.
             ///
             /// # Errors

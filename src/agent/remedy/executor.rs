@@ -1,0 +1,284 @@
+//! `barnacle remedy execute`: asked over a unix socket, it reads the host itself, verifies, and answers whether it would act. This
+//! version does nothing else.
+//!
+//! It has no token and asks no one. What a request says is compared with what it read for ten minutes before.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::agent::lock::{Lock, in_time};
+use crate::agent::serve::socket::{Replace, is_trusted, make, peer};
+use crate::agent::stop::Stop;
+use crate::agent::watchdog::Watchdog;
+use crate::collect::HostReader;
+use crate::collect::clock::Clock;
+use crate::config::Config;
+use crate::facts::{
+    Cause, Lookup, MountHolders, Mounts, NodeTime, Observation, PodCgroups, Reading, Source, SourceSet, Unknown,
+};
+use crate::remedy::journal::{Intent, Record, Step};
+use crate::remedy::request::{Answer, MAX_LINE, parse_request};
+use crate::remedy::verify::{Contents, Fresh, Sightings, verify};
+use crate::remedy::{Act, Mode, Settings};
+
+use super::{JournalFile, directory, state_dir};
+
+/// Time between two looks.
+const LOOK_EACH: Duration = Duration::from_secs(10);
+/// For one request, from its first byte to its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For the disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+/// What each look reads. The kubelet's configuration comes first, as the others rest on it.
+const LOOK: SourceSet = SourceSet::of(&[Source::KubeletConfig, Source::Mounts, Source::PodCgroups]);
+
+/// What was made before Landlock was applied, which refuses sockets.
+#[derive(Debug)]
+pub struct Bound {
+    listener: StdListener,
+    _lock: Lock,
+}
+
+/// Takes the state directory and makes the socket.
+///
+/// # Errors
+/// When another executor has the directory, or something else is in the socket's place.
+pub async fn bind(config: &Config) -> anyhow::Result<Bound> {
+    let lock = Lock::take(Some(state_dir(config)?)).await?;
+    let path = Path::new(&config.remedy.socket);
+    let replace = if lock.is_held() { Replace::Stale } else { Replace::Nothing };
+    let listener = make(path, replace).with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    Ok(Bound { listener, _lock: lock })
+}
+
+/// Runs until a signal to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config, bound: Bound) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let watchdog = Watchdog::start();
+    let (host_reader, clock) = crate::agent::host_reader(&config, None)?;
+    let listener = UnixListener::from_std(bound.listener)?;
+    let mut executor = Executor::new(&config, host_reader, clock).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), socket = %config.remedy.socket, "executor started; this version does not act");
+    tokio::select! {
+        () = stop.asked() => {}
+        () = executor.serve(&listener, || watchdog.turned()) => {}
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// The executor without its socket.
+pub(super) struct Executor {
+    host_reader: HostReader,
+    clock: Clock,
+    settings: Settings,
+    kubelet_root: String,
+    /// The kubelet's `pods`, as this process has it.
+    pods: PathBuf,
+    sightings: Sightings,
+    journal: Option<JournalFile>,
+    /// Why there is none.
+    trouble: String,
+}
+
+/// One sample of the host.
+struct Look {
+    mounts: Reading<Mounts>,
+    groups: Reading<PodCgroups>,
+    holders: Reading<MountHolders>,
+}
+
+impl Look {
+    fn of(seen: Vec<Observation>) -> Self {
+        let not_asked = Unknown::not_asked;
+        let mut look = Self {
+            mounts: Reading::Unknown(not_asked()),
+            groups: Reading::Unknown(not_asked()),
+            holders: Reading::Unknown(not_asked()),
+        };
+        for observation in seen {
+            match observation {
+                Observation::Mounts(reading) => look.mounts = reading,
+                Observation::PodCgroups(reading) => look.groups = reading,
+                Observation::MountHolders(reading) => look.holders = reading,
+                _ => {}
+            }
+        }
+        look
+    }
+}
+
+impl Executor {
+    /// Reads its journal. One that cannot be used stops no start: every request is then refused.
+    pub async fn new(config: &Config, host_reader: HostReader, clock: Clock) -> anyhow::Result<Self> {
+        let (dir, now) = (state_dir(config)?.to_owned(), clock.now());
+        let opened = in_time(DISK_PATIENCE, move || JournalFile::open(&dir, now)).await;
+        let opened = opened.unwrap_or_else(|| Err("the journal's disk does not answer".to_owned()));
+        let (journal, trouble) = match opened {
+            Ok(journal) => (Some(journal), String::new()),
+            Err(why) => {
+                warn!(%why, "the journal cannot be used: every request is refused");
+                (None, why)
+            }
+        };
+        let below = config.kubelet_root.trim_start_matches('/');
+        Ok(Self {
+            host_reader,
+            clock,
+            settings: config.remedy.clone(),
+            kubelet_root: config.kubelet_root.clone(),
+            pods: Path::new(&config.host_root).join(below).join("pods"),
+            sightings: Sightings::default(),
+            journal,
+            trouble,
+        })
+    }
+
+    /// Looks at the host every ten seconds, and answers one request at a time.
+    async fn serve(&mut self, listener: &UnixListener, turned: impl Fn()) {
+        let mut look_at = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            let rest = look_at.since(&now).unwrap_or_default();
+            tokio::select! {
+                biased;
+                () = sleep(rest) => {
+                    self.look(&[]).await;
+                    look_at = self.clock.now().plus(LOOK_EACH);
+                    turned();
+                }
+                stream = listener.accept() => match stream {
+                    Ok((stream, _)) if peer(&stream).is_some_and(is_trusted) => {
+                        let _ = timeout(PATIENCE, self.converse(stream)).await;
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        warn!(%error, "no connection to the socket can be accepted; it is tried again");
+                        sleep(Duration::from_millis(500)).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes one sample, which is also remembered.
+    async fn look(&mut self, lookups: &[Lookup]) -> (NodeTime, Look) {
+        let seen = self.host_reader.collect(self.clock, LOOK, lookups).await;
+        let look = Look::of(seen);
+        let now = self.clock.now();
+        self.sightings.follow(now, look.mounts.known(), look.groups.known());
+        (now, look)
+    }
+
+    async fn converse(&mut self, mut stream: UnixStream) {
+        let answer = match read_line(&mut stream).await {
+            Ok(line) => match parse_request(&line) {
+                Ok(request) => self.answer(request.act).await,
+                Err(why) => Answer::Refused(why),
+            },
+            Err(why) => Answer::Refused(why),
+        };
+        let _ = stream.write_all(&answer.line()).await;
+    }
+
+    /// Whether it would do this act, by what it reads now and read before.
+    pub(super) async fn answer(&mut self, act: Act) -> Answer {
+        if let Err(why) = act.check_form(&self.kubelet_root) {
+            return Answer::Refused(why);
+        }
+        if self.settings.mode(act.kind()) == Mode::Report {
+            return Answer::Refused("the mode of this kind is report".to_owned());
+        }
+        let lookups = match &act {
+            Act::UnmountPodPath(act) => vec![Lookup::MountHolders(act.device)],
+            Act::RemoveEmptyPodDirectory(_) => Vec::new(),
+        };
+        let (now, look) = self.look(&lookups).await;
+        let contents = self.contents(&act).await;
+        let fresh = Fresh {
+            mounts: look.mounts.known(),
+            groups: look.groups.known(),
+            holders: look.holders.known(),
+            contents: contents.as_ref(),
+        };
+        let answer = verify(&act, &self.sightings, &fresh, &now, &self.kubelet_root);
+        match answer {
+            Answer::WouldAct => self.record(act, now).await,
+            refused => refused,
+        }
+    }
+
+    async fn contents(&self, act: &Act) -> Result<Contents, Unknown> {
+        let Act::RemoveEmptyPodDirectory(act) = act else { return Err(Unknown::not_asked()) };
+        let (pods, pod) = (self.pods.clone(), act.pod.clone());
+        let read = in_time(DISK_PATIENCE, move || directory::contents(&pods, &pod)).await;
+        read.unwrap_or_else(|| Err(Unknown::new(Cause::Stuck, "the pod's directory does not answer")))
+    }
+
+    /// Its own cap, by its own journal, whatever the planner says.
+    async fn record(&mut self, act: Act, now: NodeTime) -> Answer {
+        let Some(mut journal) = self.journal.take() else {
+            return Answer::Refused(format!("the executor's journal cannot be used: {}", self.trouble));
+        };
+        if journal.journal().in_last_hour(&now) >= self.settings.acts_per_hour {
+            let answer =
+                Answer::Refused(format!("{} acts in the last hour, which is the limit", self.settings.acts_per_hour));
+            self.journal = Some(journal);
+            return answer;
+        }
+        let written = in_time(DISK_PATIENCE, move || {
+            let written = note(&mut journal, act, now);
+            (journal, written)
+        });
+        match written.await {
+            Some((journal, Ok(()))) => {
+                self.journal = Some(journal);
+                Answer::WouldAct
+            }
+            Some((journal, Err(why))) => {
+                self.journal = Some(journal);
+                Answer::Refused(why)
+            }
+            None => {
+                "its disk does not answer".clone_into(&mut self.trouble);
+                Answer::Refused("the executor's journal does not answer".to_owned())
+            }
+        }
+    }
+}
+
+fn note(journal: &mut JournalFile, act: Act, now: NodeTime) -> Result<(), String> {
+    let case = journal.journal().next();
+    let pod = act.pod().clone();
+    let intent = Intent { act, pod, volume: None, kubelet_started: Duration::ZERO };
+    for step in [Step::Intended(intent), Step::Answered(Answer::WouldAct), Step::NotDone] {
+        journal.append(Record { case, at: now, step })?;
+    }
+    journal.keep_small(now)
+}
+
+/// One line of bounded length.
+pub(super) async fn read_line(stream: &mut UnixStream) -> Result<Vec<u8>, String> {
+    let (mut line, mut buffer) = (Vec::new(), [0u8; 1024]);
+    while !line.ends_with(b"\n") {
+        let read = stream.read(&mut buffer).await.map_err(|error| format!("the line cannot be read: {error}"))?;
+        if read == 0 {
+            return Err("the line has no end".to_owned());
+        }
+        line.extend(buffer.iter().take(read));
+        if line.len() > MAX_LINE {
+            return Err(format!("the line has more than {MAX_LINE} bytes"));
+        }
+    }
+    Ok(line)
+}

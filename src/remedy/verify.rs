@@ -1,0 +1,207 @@
+//! What an executor proves for itself before it would act: that the same mount was there for ten minutes, that the pod had no process
+//! meanwhile, and that nothing holds the filesystem. It reads these facts itself and believes nothing that a request says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::facts::{Cause, DevId, MountHolders, MountId, Mounts, NodeTime, NotAbsent, PodCgroups, PodUid, Unknown};
+
+use super::act::{Act, UnmountPodPath};
+use super::permit::{names_pod, unfit};
+use super::request::Answer;
+
+/// For so long a mount must have been the same, and a pod without a process.
+pub const SETTLED: Duration = Duration::from_secs(600);
+/// What happened in a longer time without a look is not known.
+const MAX_GAP: Duration = Duration::from_secs(60);
+/// Mounts of pods that are followed; a node with more is not acted on.
+const MAX_MOUNTS: usize = 10_000;
+/// Pods that had a process lately. A kubelet starts a few hundred at most.
+const MAX_PODS: usize = 4096;
+
+/// What was seen of mounts and processes, look by look.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    mounts: BTreeMap<MountId, (Identity, NodeTime)>,
+    /// Since when the pods' control groups were read, all of them and without a gap.
+    groups_since: Option<NodeTime>,
+    /// When a pod was last seen with a process.
+    busy: BTreeMap<PodUid, NodeTime>,
+    last: Option<NodeTime>,
+}
+
+/// What distinguishes a mount from another one of the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    point: Box<str>,
+    dev: DevId,
+    root: Box<str>,
+}
+
+impl Sightings {
+    /// Takes in one sample. What could not be read interrupts what was seen before.
+    pub fn follow(&mut self, at: NodeTime, mounts: Result<&Mounts, &Unknown>, groups: Result<&PodCgroups, &Unknown>) {
+        let gap = self.last.replace(at).and_then(|last| at.since(&last));
+        if gap.is_none_or(|gap| gap > MAX_GAP) {
+            *self = Self { last: Some(at), ..Self::default() };
+        }
+        self.follow_mounts(at, mounts.ok().filter(|mounts| mounts.incomplete().is_none()));
+        self.follow_groups(at, groups.ok().filter(|groups| groups.incomplete().is_none()));
+    }
+
+    fn follow_mounts(&mut self, at: NodeTime, mounts: Option<&Mounts>) {
+        let before = std::mem::take(&mut self.mounts);
+        let Some(mounts) = mounts else { return };
+        let of_pods = mounts.iter().filter(|(_, mount)| mount.volume.as_ref().is_some_and(|path| path.pod().is_some()));
+        for (id, mount) in of_pods {
+            let identity = Identity { point: mount.point.clone(), dev: mount.dev, root: (*mount.root).into() };
+            let since = before.get(id).filter(|(other, _)| *other == identity).map_or(at, |(_, since)| *since);
+            self.mounts.insert(*id, (identity, since));
+        }
+        if self.mounts.len() > MAX_MOUNTS {
+            self.mounts.clear();
+        }
+    }
+
+    fn follow_groups(&mut self, at: NodeTime, groups: Option<&PodCgroups>) {
+        let Some(groups) = groups else {
+            self.groups_since = None;
+            self.busy.clear();
+            return;
+        };
+        self.groups_since.get_or_insert(at);
+        self.busy.retain(|_, seen| at.since(seen).is_some_and(|age| age < SETTLED));
+        for (uid, group) in groups {
+            // A group that does not say how many it has may have some.
+            if group.cgroup.ids.pids.seen().ok().flatten() != Some(&0) {
+                self.busy.insert(uid.clone(), at);
+            }
+        }
+        if self.busy.len() > MAX_PODS {
+            self.groups_since = None;
+            self.busy.clear();
+        }
+    }
+
+    /// For how long this very mount was seen.
+    fn mounted_for(&self, act: &UnmountPodPath, now: &NodeTime) -> Duration {
+        let same = |identity: &Identity| {
+            *identity.point == *act.path && identity.dev == act.device && *identity.root == *act.root
+        };
+        let since = self.mounts.get(&act.mount_id).filter(|(identity, _)| same(identity)).map(|(_, since)| since);
+        since.and_then(|since| now.since(since)).unwrap_or_default()
+    }
+
+    /// For how long a pod was seen without a process.
+    fn quiet_for(&self, uid: &PodUid, now: &NodeTime) -> Duration {
+        let watched = self.groups_since.and_then(|since| now.since(&since)).unwrap_or_default();
+        match self.busy.get(uid) {
+            Some(seen) => now.since(seen).unwrap_or_default().min(watched),
+            None => watched,
+        }
+    }
+}
+
+/// What is in a pod's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing but directories.
+    OnlyDirectories,
+    /// Something else: its path.
+    Something(String),
+}
+
+/// What the executor has just read.
+#[derive(Clone, Debug)]
+pub struct Fresh<'a> {
+    /// The host's mount table.
+    pub mounts: Result<&'a Mounts, &'a Unknown>,
+    /// The pods' control groups.
+    pub groups: Result<&'a PodCgroups, &'a Unknown>,
+    /// Who holds the device that the act is about.
+    pub holders: Result<&'a MountHolders, &'a Unknown>,
+    /// What is in the directory that the act is about.
+    pub contents: Result<&'a Contents, &'a Unknown>,
+}
+
+/// Whether the executor would do it, by what it read itself.
+#[must_use]
+pub fn verify(act: &Act, sightings: &Sightings, fresh: &Fresh<'_>, now: &NodeTime, kubelet_root: &str) -> Answer {
+    match refusal(act, sightings, fresh, now, kubelet_root) {
+        Ok(()) => Answer::WouldAct,
+        Err(why) => Answer::Refused(why),
+    }
+}
+
+fn refusal(
+    act: &Act,
+    sightings: &Sightings,
+    fresh: &Fresh<'_>,
+    now: &NodeTime,
+    kubelet_root: &str,
+) -> Result<(), String> {
+    act.check_form(kubelet_root)?;
+    let mounts = fresh.mounts.map_err(not_known)?;
+    if let Some(why) = mounts.incomplete() {
+        return Err(not_known(why));
+    }
+    expect_no_process(act.pod(), fresh)?;
+    let quiet = sightings.quiet_for(act.pod(), now);
+    if quiet < SETTLED {
+        return Err(format!(
+            "the pod was seen without a process for {} s, expected {}",
+            quiet.as_secs(),
+            SETTLED.as_secs()
+        ));
+    }
+    match act {
+        Act::UnmountPodPath(act) => {
+            let gone = || format!("mount {} is not in the host's mount table", act.mount_id);
+            let mount = mounts.get(&act.mount_id).ok_or_else(gone)?;
+            if !act.is(act.mount_id, mount) {
+                return Err(format!("mount {} has another path, device or root by now", act.mount_id));
+            }
+            unfit(act.mount_id, mount, mounts).map_or(Ok(()), Err)?;
+            let age = sightings.mounted_for(act, now);
+            if age < SETTLED {
+                return Err(format!("the mount was seen for {} s, expected {}", age.as_secs(), SETTLED.as_secs()));
+            }
+            expect_no_holder(act.device, fresh)
+        }
+        Act::RemoveEmptyPodDirectory(act) => {
+            if let Some(mount) = mounts.values().find(|mount| names_pod(mount, &act.pod)) {
+                return Err(format!("{} is mounted", mount.point));
+            }
+            match fresh.contents.map_err(not_known)? {
+                Contents::OnlyDirectories => Ok(()),
+                Contents::Something(path) => Err(format!("{path} is no directory, and is not removed")),
+            }
+        }
+    }
+}
+
+fn expect_no_process(uid: &PodUid, fresh: &Fresh<'_>) -> Result<(), String> {
+    match fresh.groups.map_err(not_known)?.lacks(uid) {
+        Ok(_) => Ok(()),
+        Err(NotAbsent::Unknown(why)) => Err(not_known(why)),
+        Err(NotAbsent::Present(group)) => {
+            let absent = || Unknown::new(Cause::Incomplete, "the pod's group lacks pids.current");
+            match group.cgroup.ids.pids.needed(absent).map_err(|why| not_known(&why))? {
+                0 => Ok(()),
+                count => Err(format!("the pod's control group has {count} processes")),
+            }
+        }
+    }
+}
+
+fn expect_no_holder(device: DevId, fresh: &Fresh<'_>) -> Result<(), String> {
+    let holders = fresh.holders.map_err(not_known)?;
+    if let Some(holder) = holders.get(&device).ok_or("it was not asked who holds the device")?.first() {
+        return Err(format!("process {} holds the filesystem", holder.pid));
+    }
+    holders.incomplete().map_or(Ok(()), |why| Err(not_known(why)))
+}
+
+fn not_known(why: &Unknown) -> String {
+    format!("not known: {}", why.why)
+}
