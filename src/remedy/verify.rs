@@ -205,3 +205,243 @@ fn expect_no_holder(device: DevId, fresh: &Fresh<'_>) -> Result<(), String> {
 fn not_known(why: &Unknown) -> String {
     format!("not known: {}", why.why)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::act::RemoveEmptyPodDirectory;
+    use super::super::act::tests::{KUBELET, UID, unmount};
+    use super::*;
+    use crate::facts::{BootId, Cgroup, HeldBy, MountEntry, MountHolder, Part, PidCounts, PodCgroup, Qos, VolumePath};
+
+    fn at(seconds: u64) -> NodeTime {
+        NodeTime { boot: BootId::default(), up: Duration::from_secs(seconds), wall: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn entry(act: &UnmountPodPath) -> MountEntry {
+        MountEntry {
+            parent: 29,
+            dev: act.device,
+            root: (*act.root).into(),
+            point: act.path.clone().into(),
+            options: "rw".into(),
+            fstype: "ext4".into(),
+            source: "/dev/nvme1n1".into(),
+            super_options: "rw".into(),
+            deleted: false,
+            volume: VolumePath::parse(KUBELET, &act.path),
+            left_out: 0,
+        }
+    }
+
+    fn table(entries: &[(MountId, MountEntry)]) -> Mounts {
+        Mounts::whole(entries.iter().cloned())
+    }
+
+    fn groups(processes: Option<Part<u64>>) -> PodCgroups {
+        let of = |pids| PodCgroup {
+            path: String::new(),
+            qos: Qos::Burstable,
+            cgroup: Cgroup { ids: PidCounts { pids, ..PidCounts::default() }, ..Cgroup::default() },
+            containers: [].into(),
+            oom_unread: None,
+        };
+        PodCgroups::whole(processes.map(|pids| (UID.to_owned(), of(pids))))
+    }
+
+    fn unreadable() -> Unknown {
+        Unknown::new(Cause::Denied, "it may not be read")
+    }
+
+    /// Everything that lets the act go on.
+    struct Facts {
+        mounts: Result<Mounts, Unknown>,
+        groups: Result<PodCgroups, Unknown>,
+        holders: Result<MountHolders, Unknown>,
+        contents: Result<Contents, Unknown>,
+    }
+
+    impl Facts {
+        fn good() -> Self {
+            let act = unmount();
+            Self {
+                mounts: Ok(table(&[(act.mount_id, entry(&act))])),
+                groups: Ok(groups(Some(Part::Known(0)))),
+                holders: Ok(MountHolders::whole([(act.device, vec![])])),
+                contents: Ok(Contents::OnlyDirectories),
+            }
+        }
+
+        fn see(&self, sightings: &mut Sightings, from: u64, to: u64) {
+            for second in (from..=to).step_by(10) {
+                sightings.follow(at(second), self.mounts.as_ref(), self.groups.as_ref());
+            }
+        }
+
+        fn ask(&self, act: &Act, sightings: &Sightings, now: u64) -> Answer {
+            let fresh = Fresh {
+                mounts: self.mounts.as_ref(),
+                groups: self.groups.as_ref(),
+                holders: self.holders.as_ref(),
+                contents: self.contents.as_ref(),
+            };
+            verify(act, sightings, &fresh, &at(now), KUBELET)
+        }
+    }
+
+    fn seen(facts: &Facts, seconds: u64) -> Sightings {
+        let mut sightings = Sightings::default();
+        facts.see(&mut sightings, 0, seconds);
+        sightings
+    }
+
+    fn refused(answer: &Answer) -> &str {
+        match answer {
+            Answer::WouldAct => panic!("it would act"),
+            Answer::Refused(why) => why,
+        }
+    }
+
+    fn act() -> Act {
+        Act::UnmountPodPath(unmount())
+    }
+
+    #[test]
+    fn what_was_seen_for_ten_minutes_would_be_done() {
+        let facts = Facts::good();
+        assert_eq!(facts.ask(&act(), &seen(&facts, 600), 600), Answer::WouldAct);
+        assert!(refused(&facts.ask(&act(), &seen(&facts, 590), 590)).contains("590 s, expected 600"));
+        assert!(refused(&facts.ask(&act(), &Sightings::default(), 600)).contains("0 s"));
+    }
+
+    #[test]
+    fn a_sample_that_failed_or_is_missing_begins_the_time_again() {
+        let facts = Facts::good();
+        let failed: [fn(&mut Facts); 3] = [
+            |facts| facts.mounts = Err(unreadable()),
+            |facts| facts.groups = Err(unreadable()),
+            |facts| facts.mounts = Ok(facts.mounts.clone().unwrap().lacking(unreadable())),
+        ];
+        for fail in failed {
+            let mut sightings = seen(&facts, 300);
+            let mut broken = Facts::good();
+            fail(&mut broken);
+            broken.see(&mut sightings, 310, 310);
+            facts.see(&mut sightings, 320, 600);
+            refused(&facts.ask(&act(), &sightings, 600));
+            facts.see(&mut sightings, 610, 920);
+            assert_eq!(facts.ask(&act(), &sightings, 920), Answer::WouldAct);
+        }
+        let mut sightings = seen(&facts, 300);
+        facts.see(&mut sightings, 370, 600);
+        refused(&facts.ask(&act(), &sightings, 600));
+    }
+
+    #[test]
+    fn another_mount_of_the_same_number_begins_the_time_again() {
+        let facts = Facts::good();
+        let mut sightings = seen(&facts, 300);
+        let gone = Facts { mounts: Ok(table(&[])), ..Facts::good() };
+        gone.see(&mut sightings, 310, 310);
+        facts.see(&mut sightings, 320, 650);
+        assert!(refused(&facts.ask(&act(), &sightings, 650)).contains("the mount was seen for 330 s"));
+    }
+
+    #[test]
+    fn a_process_that_was_there_meanwhile_begins_the_time_again() {
+        let facts = Facts::good();
+        for busy in [Part::Known(1), Part::Absent, Part::Unknown(Box::new(unreadable()))] {
+            let mut sightings = seen(&facts, 300);
+            let running = Facts { groups: Ok(groups(Some(busy.clone()))), ..Facts::good() };
+            running.see(&mut sightings, 310, 310);
+            refused(&running.ask(&act(), &sightings, 310));
+            facts.see(&mut sightings, 320, 900);
+            assert!(refused(&facts.ask(&act(), &sightings, 900)).contains("without a process for 590 s"), "{busy:?}");
+            facts.see(&mut sightings, 910, 910);
+            assert_eq!(facts.ask(&act(), &sightings, 910), Answer::WouldAct);
+        }
+    }
+
+    #[test]
+    fn each_fact_refuses_by_itself() {
+        let holder = MountHolder {
+            pid: 77,
+            command: "x".into(),
+            cgroup: None,
+            pod: None,
+            point: "/x".into(),
+            by: HeldBy::Mount,
+        };
+        let device = unmount().device;
+        let with = |more: MountEntry| {
+            let act = unmount();
+            Ok(table(&[(act.mount_id, entry(&act)), (900, more)]))
+        };
+        let own = entry(&unmount());
+        let cases: Vec<(&str, Facts)> = vec![
+            ("not known", Facts { mounts: Err(unreadable()), ..Facts::good() }),
+            ("not known", Facts { groups: Err(unreadable()), ..Facts::good() }),
+            ("not known", Facts { holders: Err(unreadable()), ..Facts::good() }),
+            ("3 processes", Facts { groups: Ok(groups(Some(Part::Known(3)))), ..Facts::good() }),
+            ("lacks pids.current", Facts { groups: Ok(groups(Some(Part::Absent))), ..Facts::good() }),
+            ("process 77 holds", Facts { holders: Ok(MountHolders::whole([(device, vec![holder])])), ..Facts::good() }),
+            ("not asked", Facts { holders: Ok(MountHolders::whole([])), ..Facts::good() }),
+            (
+                "not known",
+                Facts { holders: Ok(MountHolders::whole([(device, vec![])]).lacking(unreadable())), ..Facts::good() },
+            ),
+            ("not in the host's mount table", Facts { mounts: Ok(table(&[])), ..Facts::good() }),
+            (
+                "another path, device or root",
+                Facts {
+                    mounts: Ok(table(&[(101, MountEntry { root: "/other".into(), ..own.clone() })])),
+                    ..Facts::good()
+                },
+            ),
+            ("same path", Facts { mounts: with(own.clone()), ..Facts::good() }),
+            (
+                "is mounted on it",
+                Facts { mounts: with(MountEntry { parent: 101, point: "/z".into(), ..own.clone() }), ..Facts::good() },
+            ),
+            (
+                "deleted underneath",
+                Facts { mounts: Ok(table(&[(101, MountEntry { deleted: true, ..own.clone() })])), ..Facts::good() },
+            ),
+        ];
+        for (why, facts) in cases {
+            let sightings = seen(&Facts::good(), 600);
+            let answer = facts.ask(&act(), &sightings, 600);
+            assert!(refused(&answer).contains(why), "{answer:?}, expected {why}");
+        }
+    }
+
+    #[test]
+    fn a_directory_must_hold_nothing_but_directories_and_no_mount() {
+        let act = Act::RemoveEmptyPodDirectory(RemoveEmptyPodDirectory { pod: UID.to_owned() });
+        let empty = || Facts { mounts: Ok(table(&[])), ..Facts::good() };
+        let sightings = seen(&empty(), 600);
+        assert_eq!(empty().ask(&act, &sightings, 600), Answer::WouldAct);
+        refused(&empty().ask(&act, &seen(&empty(), 590), 590));
+        assert!(refused(&Facts::good().ask(&act, &sightings, 600)).contains("is mounted"));
+        let full = Facts { contents: Ok(Contents::Something("/x".into())), ..empty() };
+        assert!(refused(&full.ask(&act, &sightings, 600)).contains("/x is no directory"));
+        let unread = Facts { contents: Err(unreadable()), ..empty() };
+        assert!(refused(&unread.ask(&act, &sightings, 600)).contains("not known"));
+    }
+
+    proptest! {
+        /// Whatever a request claims: what the mount table does not have in each part is refused.
+        #[test]
+        fn a_request_that_is_not_of_this_mount_is_refused(id in 0u32..300, minor in 0u32..5, root in "/[a-b]?", deeper: bool) {
+            let mut claimed = UnmountPodPath { mount_id: id, device: DevId { major: 259, minor }, root, ..unmount() };
+            if deeper {
+                claimed.path.push_str("/x");
+            }
+            let facts = Facts::good();
+            let is_it = claimed == unmount();
+            let answer = facts.ask(&Act::UnmountPodPath(claimed), &seen(&facts, 600), 600);
+            prop_assert_eq!(answer == Answer::WouldAct, is_it);
+        }
+    }
+}

@@ -137,7 +137,9 @@ impl Loop {
             askers
                 .entry(ask.clone())
                 .or_insert(Asker { severity: Severity::Warning, kind: ActKind::UnmountPodPath.finding() });
-            asks.push(ask);
+            if !asks.contains(&ask) {
+                asks.push(ask);
+            }
         }
         self.schedule.answer((&asks, &askers), self.clock.now(), &mut self.lookups);
         self.planner.follow(&self.engine, self.api.api(), self.clock).await;
