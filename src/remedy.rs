@@ -16,6 +16,10 @@ pub mod verify;
 
 use std::time::Duration;
 
+use crate::engine::Engine;
+use crate::facts::{AgentConfigMap, Unknown};
+use crate::view::sources;
+
 pub use act::{Act, ActKind, RemoveEmptyPodDirectory, UnmountPodPath};
 
 /// What is done about the findings of a kind.
@@ -97,6 +101,14 @@ impl Settings {
             ActKind::RemoveEmptyPodDirectory => self.remove_directory,
         }
     }
+}
+
+/// The agent's ConfigMap as it was read last: it pauses every remedy of the cluster.
+///
+/// # Errors
+/// Why it is not known.
+pub fn config_map(engine: &Engine) -> Result<&AgentConfigMap, &Unknown> {
+    engine.view().known::<sources::AgentConfigMap>().map(|seen| seen.value)
 }
 
 /// Reads names of namespaces with commas between.

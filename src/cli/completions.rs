@@ -31,7 +31,8 @@ pub(super) fn main(arguments: &ArgMatches) -> u8 {
 }
 
 /// The commands that have a page of their own.
-const PAGES: [&str; 8] = ["check", "run", "cluster", "cleanup", "explain", "record", "replay", "sweep"];
+const PAGES: [&str; 10] =
+    ["check", "run", "cluster", "cleanup", "drill", "explain", "record", "remedy", "replay", "sweep"];
 
 pub(super) fn man_command() -> Command {
     let command = Arg::new("command").value_name("COMMAND").value_parser(PossibleValuesParser::new(PAGES));

@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use barnacle::agent::{ask, state};
-use barnacle::collect::host::{block, cgroups, cpu, disk_usage, kernel, kmsg, memory, mount_holders, mountinfo};
+use barnacle::collect::host::{
+    block, cgroups, cpu, disk_usage, filesystems, kernel, kmsg, memory, mount_holders, mountinfo,
+};
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs, stats as kubelet_stats};
@@ -55,6 +57,7 @@ checks![
     configz,
     device_number,
     ebs_statistics,
+    error_stats,
     fdinfo,
     file_nr,
     go_duration,
@@ -417,6 +420,13 @@ pub fn single_number(bytes: &[u8]) {
         assert_eq!(cgroups::parse_number(format!("{number}\n").as_bytes()), Ok(number));
     }
     assert!(reason(cgroups::parse_limit(bytes)).flatten().is_none_or(|limit| limit < 1 << 62));
+}
+
+/// The counts of errors of a btrfs device
+pub fn error_stats(bytes: &[u8]) {
+    if let Some(sum) = reason(filesystems::parse_error_stats(bytes)) {
+        assert_eq!(filesystems::parse_error_stats(format!("all_errs {sum}\n").as_bytes()), Ok(sum));
+    }
 }
 
 /// The kubelet's configuration files

@@ -300,7 +300,7 @@ impl Planner {
             started: self.started,
             in_last_hour: file.journal().in_last_hour(&now),
             failed: &[],
-            config: engine.view().known::<crate::view::sources::AgentConfigMap>().map(|seen| seen.value),
+            config: crate::remedy::config_map(engine),
         };
         guard::before(permitted, &here, &self.config.remedy).map_err(Halt::Here)?;
         let silent = || Halt::Here(Stop::Unknown(Unknown::new(Cause::NotAsked, "the API server is not asked")));
