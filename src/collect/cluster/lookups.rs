@@ -161,7 +161,7 @@ async fn get<R: DeserializeOwned, T>(
     }
     let got = async {
         let name = name_in_path(name)?;
-        let path = path.replace("{namespace}", &namespace.map(name_in_path).transpose()?.unwrap_or_default());
+        let path = path.replace("{namespace}", namespace.map(name_in_path).transpose()?.unwrap_or_default());
         api.get::<R>(&format!("{path}{name}")).await
     };
     match got.await.map_err(|error: ApiError| error.unknown()).map(|raw| raw.map(convert)) {
