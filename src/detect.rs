@@ -31,6 +31,8 @@ pub struct Settings {
     pub burst: volumes::burst_forecast::Settings,
     /// [`instance::steal`]
     pub steal: instance::steal::Settings,
+    /// [`instance::cpu_credits`]
+    pub cpu_credits: instance::cpu_credits::Settings,
     /// [`instance::clock`]
     pub clock: instance::clock::Settings,
     /// [`instance::reboots`]

@@ -8,7 +8,7 @@ use crate::detect::{self, Detector, Settings};
 use crate::facts::{Lookup, NodeTime, Observation, Source, SourceSet, Unknown};
 use crate::finding::{Coverage, FindingKey, Headroom, Kind, KindEvaluation, Object, Severity, Share};
 use crate::ledger::{Entry, Ledger, LedgerState, Transition};
-use crate::view::{AttachedOnce, RecentPods, Trends, View};
+use crate::view::{AttachedOnce, CpuCredits, RecentPods, Trends, View};
 pub use crate::view::{input, sources};
 
 /// The detectors, what they see, and what became of their findings.
@@ -50,9 +50,10 @@ impl Engine {
     pub fn new(settings: Settings, now: NodeTime, mut memory: LedgerState) -> Self {
         let recent_pods = RecentPods::with(std::mem::take(&mut memory.pods));
         let attached_once = AttachedOnce::with(std::mem::take(&mut memory.attached));
+        let cpu_credits = CpuCredits::with(memory.credits.take());
         Self {
             settings,
-            view: View::remembering(now, recent_pods, attached_once),
+            view: View::remembering(now, recent_pods, attached_once, cpu_credits),
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
@@ -216,6 +217,11 @@ impl Engine {
     #[must_use]
     pub fn memory(&self) -> LedgerState {
         let view = &self.view;
-        LedgerState { pods: view.recent_pods().pods(), attached: view.attached_once().names(), ..self.ledger.memory() }
+        LedgerState {
+            pods: view.recent_pods().pods(),
+            attached: view.attached_once().names(),
+            credits: view.cpu_credits().balance().cloned(),
+            ..self.ledger.memory()
+        }
     }
 }

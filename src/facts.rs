@@ -6,6 +6,7 @@
 mod attachable;
 mod block;
 mod branch_eni;
+mod burstable;
 mod cgroup;
 mod cluster;
 mod cpu;
@@ -32,6 +33,7 @@ mod volume_path;
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use branch_eni::{POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble};
+pub use burstable::{Burstable, CreditBalance, CreditMode};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PidCounts,
     PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
@@ -59,8 +61,8 @@ pub use imds::{
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
-    Boot, BootHistory, BootRecord, ClockState, HungTaskReports, INCOMPLETE_FOR, KernelEvent, KernelLog, KernelRecord,
-    Limits, MemoryNodes, MissedBoots, Taint, TaintBit,
+    Boot, BootHistory, BootRecord, ClockState, HungTaskCount, HungTaskReports, INCOMPLETE_FOR, KernelEvent, KernelLog,
+    KernelRecord, Limits, MemoryNodes, MissedBoots, Taint, TaintBit, TaskState, Tasks,
 };
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions, KubeletVersion,
@@ -71,7 +73,8 @@ pub use kubelet_stats::{ContainerStats, DiskAmount, KubeletStats, PodStats};
 pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};
 pub use network::{
-    Conntrack, ElasticInterfaces, EnaAllowances, EnaStatistics, NeighborTable, Neighbors, PodIdentityAgent,
+    Conntrack, ElasticInterfaces, EnaAllowances, EnaStatistics, LinkLocal, NeighborTable, Neighbors, PodIdentityAgent,
+    Talker, Talkers,
 };
 pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;

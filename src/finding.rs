@@ -57,6 +57,7 @@ macro_rules! for_each_kind {
             kubelet::system_pod_starved => SystemPodStarved;
             kubelet::system_pod_evictable => SystemPodEvictable;
             instance::steal (SETTINGS) => CpuSteal;
+            instance::cpu_credits (SETTINGS) => CpuCreditForecast;
             network::branch_eni_exhaustion => BranchEniExhaustion;
             network::branch_eni_held => BranchEniHeldByCompletedPod;
             network::branch_eni_leak => BranchEniLeak;
@@ -71,6 +72,7 @@ macro_rules! for_each_kind {
             instance::ends => SpotInterruption, RebalanceRecommended, ScheduledMaintenance, AsgTermination;
             instance::imds => ImdsUnhealthy, ImdsV1Allowed;
             instance::credentials => CredentialRotationFailed;
+            instance::credential_storm => CredentialStorm;
             instance::pod_identity => PodIdentityAgentDown;
             network::eni_allowance => EniAllowanceExceeded;
         }

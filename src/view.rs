@@ -2,6 +2,7 @@
 
 mod attached_once;
 mod branch_history;
+mod cpu_credits;
 pub mod input;
 mod io_series;
 mod kill_history;
@@ -23,6 +24,7 @@ use crate::facts::{
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
 pub use branch_history::{BranchHistory, PodEni, Released, enis_of};
+pub use cpu_credits::{CpuCredits, CpuWindow};
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
@@ -264,6 +266,8 @@ macro_rules! view {
             branch_history: BranchHistory,
             /// What pods with a limit had on the node's own disk lately.
             storage_series: StorageSeries,
+            /// The CPU credits of the instance, where it is of a type that has them.
+            cpu_credits: CpuCredits,
             $(#[doc = $place] $field: Fact<$type>,)*
         }
 
@@ -284,6 +288,7 @@ macro_rules! view {
                     kill_history: KillHistory::default(),
                     branch_history: BranchHistory::default(),
                     storage_series: StorageSeries::default(),
+                    cpu_credits: CpuCredits::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
             }
@@ -310,7 +315,11 @@ macro_rules! view {
                         }
                         Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
-                        Observation::CpuTimes(Reading::Known { value, at }) => self.log_history.follow_blocked(value, at),
+                        Observation::HungTaskCount(Reading::Known { value, at }) => self.log_history.follow_hung(value, at),
+                        Observation::CpuTimes(Reading::Known { value, at }) => {
+                            self.log_history.follow_blocked(value, at);
+                            self.cpu_credits.follow_cpu(value, at);
+                        }
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
                         Observation::KubeletStats(Reading::Known { value, at }) => {
                             if let Some(pods) = self.pods.last() {
@@ -333,6 +342,7 @@ macro_rules! view {
                 $(self.$field.expire(now, self.interval); self.$field.begin_trouble(now);)*
                 self.hold_disks_against_controllers();
                 self.hold_disks_against_root();
+                self.follow_credits();
                 self.effective = kubelet::Effective::of(&self.kubelet_config, &self.kubelet_configz);
                 fresh
             }
@@ -385,6 +395,18 @@ impl View {
                 format!("controller {controller} has {disk}, which is not among the block devices that were read");
             *block = block.clone().lacking(Unknown::new(Cause::Incomplete, why));
         }
+    }
+
+    /// The rules by which CPU credits are counted are those of the instance's type.
+    fn follow_credits(&mut self) {
+        let Ok(cpu) = self.cpu.known() else { return };
+        let imds = self.imds_instance.known();
+        let of_node = self.node.known().ok().and_then(|node| node.value.instance_type());
+        let of_imds = || imds.ok().map(|imds| imds.value.instance_type.as_str());
+        let Some(instance_type) = of_node.or_else(of_imds) else { return };
+        let started = imds.map_err(Clone::clone).map(|imds| imds.value.started.clone());
+        let started = started.unwrap_or_else(|why| crate::facts::Part::Unknown(Box::new(why)));
+        self.cpu_credits.follow_type(cpu.value, &cpu.at, instance_type, &started);
     }
 
     /// The machine runs from the device that carries `/`: a list of block devices without it is not whole, whatever it says of itself.
@@ -462,8 +484,13 @@ impl RecentPods {
 impl View {
     /// The same, of an agent that remembers what an agent before it saw.
     #[must_use]
-    pub fn remembering(now: NodeTime, recent_pods: RecentPods, attached_once: AttachedOnce) -> Self {
-        Self { recent_pods, attached_once, ..Self::new(now) }
+    pub fn remembering(
+        now: NodeTime,
+        recent_pods: RecentPods,
+        attached_once: AttachedOnce,
+        cpu_credits: CpuCredits,
+    ) -> Self {
+        Self { recent_pods, attached_once, cpu_credits, ..Self::new(now) }
     }
 
     /// Cycles come at this interval.
@@ -502,6 +529,12 @@ impl View {
     #[must_use]
     pub fn recent_pods(&self) -> &RecentPods {
         &self.recent_pods
+    }
+
+    /// The CPU credits, which are to be remembered over a restart.
+    #[must_use]
+    pub fn cpu_credits(&self) -> &CpuCredits {
+        &self.cpu_credits
     }
 
     /// Volumes that are to be remembered over a restart.

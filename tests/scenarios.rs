@@ -297,7 +297,11 @@ fn the_healthy_node_is_seen_whole_and_nothing_is_found() {
         .filter(|source| source.provider() == Provider::Host)
         .filter_map(|s| Some(format!("{s}: {}", world.engine.view().unknown(*s)?.why)))
         // Asked only when a detector wants to know, or an operator.
-        .filter(|line| !["mount-holders", "xfs-probe", "ebs-statistics"].into_iter().any(|s| line.starts_with(s)))
+        .filter(|line| {
+            !["mount-holders", "tasks:", "talkers", "xfs-probe", "ebs-statistics"]
+                .into_iter()
+                .any(|s| line.starts_with(s))
+        })
         .collect();
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
     let found: Vec<_> = world.engine.entries().map(|e| e.finding.message.clone()).collect();

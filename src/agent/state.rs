@@ -18,12 +18,12 @@ use tracing::{info, warn};
 use crate::collect::clock::boots_alike;
 use crate::engine::{Engine, sources};
 use crate::facts::{
-    BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Observation, Reading, Source, Unknown,
+    BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Observation, Part, Reading, Source, Unknown,
 };
 use crate::ledger::LedgerState;
 use crate::report::events;
 
-use boots::{MAX_CLOCK_ERROR, begin, expect_same_machine};
+use boots::{MAX_CLOCK_ERROR, begin, expect_same_machine, follow_pods};
 use file::{Kept, VERSION, cause_of, read};
 use writer::{Handed, Writer};
 
@@ -85,10 +85,11 @@ impl StateDir {
             };
             info!(findings = memory.seen.len(), "{why}: what was found before is dropped");
         }
-        // A volume keeps its id over a boot: one that Kubernetes had attached does not become the machine's own by it.
+        // A volume keeps its id over a boot: one that Kubernetes had attached does not become the machine's own by it. The instance
+        // keeps its CPU credits.
         let memory = match same_boot {
             true => memory,
-            false => LedgerState { attached: memory.attached, ..LedgerState::default() },
+            false => LedgerState { attached: memory.attached, credits: memory.credits, ..LedgerState::default() },
         };
         kept.version = VERSION;
         kept.machine = here.or(std::mem::take(&mut kept.machine));
@@ -162,7 +163,10 @@ impl StateDir {
         self.settle(Duration::ZERO);
         let findings = engine.memory();
         let recent = self.written.and_then(|written| now.since(&written)).is_some_and(|age| age < EVERY);
-        if recent && findings.has_same_findings(&self.kept.findings) {
+        // A boot that ends within a minute must have its pods.
+        let has_new_pods = engine.view().known::<sources::Pods>().is_ok()
+            && self.this_boot(now).is_some_and(|this| this.pods == Part::Absent);
+        if recent && !has_new_pods && findings.has_same_findings(&self.kept.findings) {
             return;
         }
         if let Some(this) = self.this_boot(now) {
@@ -173,6 +177,9 @@ impl StateDir {
                 .ok()
                 .and_then(|boot| boot.taint.seen().ok()?.copied())
                 .unwrap_or(this.taint);
+            if let Ok(pods) = engine.view().known::<sources::Pods>() {
+                follow_pods(&mut self.kept.boots, pods.value);
+            }
         }
         self.kept.findings = findings;
         self.write(now);

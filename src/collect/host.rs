@@ -19,6 +19,8 @@ pub mod network;
 pub mod nvme;
 pub mod own_mounts;
 pub mod root;
+mod talkers;
+mod tasks;
 pub mod unrestricted_thread;
 pub mod xfs_probe;
 

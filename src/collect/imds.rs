@@ -135,6 +135,9 @@ impl Asker {
                 Read::Maintenance => {
                     self.notices.maintenance = self.part("events/maintenance/scheduled", parse::maintenance).await?;
                 }
+                Read::History => {
+                    self.notices.history = self.part("events/maintenance/history", parse::maintenance).await?;
+                }
                 Read::Autoscaling => {
                     self.notices.autoscaling =
                         self.part("autoscaling/target-lifecycle-state", parse::autoscaling).await?;
@@ -231,6 +234,7 @@ impl Asker {
                 Read::Spot => self.notices.spot = unknown(&why),
                 Read::Rebalance => self.notices.rebalance = unknown(&why),
                 Read::Maintenance => self.notices.maintenance = unknown(&why),
+                Read::History => self.notices.history = unknown(&why),
                 Read::Autoscaling => self.notices.autoscaling = unknown(&why),
                 Read::Credentials => self.publish(Observation::unknown(Source::ImdsCredentials, why.clone())),
                 Read::Instance if self.answered.is_none() => {
@@ -312,5 +316,11 @@ fn unknown<T>(why: &Unknown) -> Part<T> {
 }
 
 fn unknown_notices(why: &Unknown) -> ImdsNotices {
-    ImdsNotices { spot: unknown(why), rebalance: unknown(why), maintenance: unknown(why), autoscaling: unknown(why) }
+    ImdsNotices {
+        spot: unknown(why),
+        rebalance: unknown(why),
+        maintenance: unknown(why),
+        history: unknown(why),
+        autoscaling: unknown(why),
+    }
 }

@@ -1,7 +1,9 @@
 //! The instance itself.
 
 pub mod clock;
+pub mod cpu_credits;
 pub mod cpu_lockup;
+pub mod credential_storm;
 pub mod credentials;
 pub mod ends;
 pub mod hung_task;

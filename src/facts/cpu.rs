@@ -24,6 +24,12 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
+    /// Ticks in which something ran here: what CPU credits are spent on.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.user.saturating_add(self.system)
+    }
+
     /// All ticks.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -77,6 +77,9 @@ pub struct ImdsInstance {
     /// The VPC of its first network interface.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub vpc: Part<String>,
+    /// When it was last launched or started (`pendingTime`); a reboot leaves it as it is.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub started: Part<Timestamp>,
 }
 
 /// How an instance is paid for.
@@ -101,6 +104,9 @@ pub struct ImdsNotices {
     pub rebalance: Part<Timestamp>,
     /// `events/maintenance/scheduled`
     pub maintenance: Part<Vec<Maintenance>>,
+    /// `events/maintenance/history`: what is over.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub history: Part<Vec<Maintenance>>,
     /// `autoscaling/target-lifecycle-state`; absent where the instance is in no Auto Scaling group.
     pub autoscaling: Part<AutoscalingTarget>,
 }
@@ -138,6 +144,9 @@ pub struct Maintenance {
     pub code: String,
     /// Whether it is still ahead, or going on (`State` is `active`).
     pub active: bool,
+    /// Whether it has taken place (`State` is `completed`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub completed: bool,
     /// The earliest time at which it begins.
     pub not_before: Timestamp,
     /// The latest time at which it ends.

@@ -1,12 +1,13 @@
 //! The kernel: its boots, its clock, its limits, its log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, DeviceName, Part, Unknown};
+use super::{BootId, DeviceName, Inventory, Part, Unknown};
 
 /// Bits of `/proc/sys/kernel/tainted` that mean trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,10 @@ pub struct BootRecord {
     /// Taint bits when last seen.
     #[serde(default)]
     pub taint: Taint,
+    /// Pods that were on the node when last seen, as `namespace/name`, without those that each node has or that are its own; absent
+    /// where they were not known.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub pods: Part<BTreeSet<String>>,
 }
 
 /// The boots of this node that agents lived through, oldest first, this one last.
@@ -114,6 +119,37 @@ pub struct ClockState {
     /// Estimated error in microseconds.
     pub estimated_error_us: u64,
 }
+
+/// How many tasks the kernel found blocked since boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HungTaskCount {
+    /// `/proc/sys/kernel/hung_task_detect_count`; absent before Linux 6.13.
+    pub detected: Part<u64>,
+}
+
+/// What a task does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// There is none of this number.
+    Gone,
+    /// It waits in the kernel and takes no signal (state D).
+    Blocked {
+        /// Its name.
+        command: String,
+        /// The kernel's function that it waits in, where that may be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_in: Option<String>,
+    },
+    /// It is in another state.
+    Other {
+        /// Its name.
+        command: String,
+    },
+}
+
+/// The tasks that were asked about, by their number in the host's pid namespace.
+pub type Tasks = Inventory<u32, TaskState>;
 
 /// Limits of the whole machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -320,7 +356,8 @@ pub struct KernelLog {
 /// For so long after a loss the log does not show that something did not happen.
 pub const INCOMPLETE_FOR: Duration = Duration::from_secs(900);
 
-super::partial::read_whole!(Boot, BootHistory, ClockState);
+super::partial::read_whole!(Boot, BootHistory, ClockState, HungTaskCount);
+super::partial::entries_read_whole!(TaskState);
 
 impl super::Partial for Limits {
     fn incomplete(&self) -> Option<&Unknown> {

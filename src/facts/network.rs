@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, Part, Unknown};
+use super::{Inventory, Part, PodUid, Unknown};
 
 /// The connection tracking table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub struct PodIdentityAgent {
 }
 
 super::partial::read_whole!(ElasticInterfaces, PodIdentityAgent);
-super::partial::entries_read_whole!(Part<EnaAllowances>);
+super::partial::entries_read_whole!(Part<EnaAllowances>, Talker);
 
 impl super::Partial for Conntrack {
     fn incomplete(&self) -> Option<&Unknown> {
@@ -102,5 +102,60 @@ impl super::Partial for Neighbors {
 
     fn unread(&self) -> Option<&Unknown> {
         self.arp.unread().or(self.ndp.unread())
+    }
+}
+
+/// An address of the instance's own that AWS serves, or the Pod Identity agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLocal {
+    /// 169.254.169.254:80
+    Metadata,
+    /// 169.254.170.23:80
+    PodIdentity,
+    /// 169.254.169.253:53
+    Resolver,
+}
+
+/// Connections of one network namespace, those that were closed within the last minute among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Talker {
+    /// The pod that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodUid>,
+    /// To the metadata service.
+    pub metadata: u32,
+    /// To the Pod Identity agent.
+    pub pod_identity: u32,
+    /// To the VPC's resolver, by TCP.
+    pub resolver: u32,
+}
+
+/// Who talks to them: a pod's UID, `the host`, or a process.
+pub type Talkers = Inventory<String, Talker>;
+
+impl Talker {
+    /// All of them.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.metadata.saturating_add(self.pod_identity).saturating_add(self.resolver)
+    }
+
+    /// Counts a connection.
+    pub fn count(&mut self, to: Option<LinkLocal>) {
+        let counter = match to {
+            Some(LinkLocal::Metadata) => &mut self.metadata,
+            Some(LinkLocal::PodIdentity) => &mut self.pod_identity,
+            Some(LinkLocal::Resolver) => &mut self.resolver,
+            None => return,
+        };
+        *counter = counter.saturating_add(1);
+    }
+
+    /// Another namespace of the same owner.
+    pub fn add(&mut self, other: &Self) {
+        self.metadata = self.metadata.saturating_add(other.metadata);
+        self.pod_identity = self.pod_identity.saturating_add(other.pod_identity);
+        self.resolver = self.resolver.saturating_add(other.resolver);
     }
 }

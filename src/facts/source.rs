@@ -45,6 +45,9 @@ macro_rules! for_each_source {
             PodIdentityAgent, pod_identity_agent, crate::facts::PodIdentityAgent, "pod-identity-agent", 30, Host, Base, "/proc/net/tcp";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
+            HungTaskCount, hung_task_count, crate::facts::HungTaskCount, "hung-task-count", 10, Host, Base, "/proc/sys/kernel/hung_task_detect_count";
+            Talkers, talkers, crate::facts::Talkers, "talkers", 0, Host, Base, "/proc/PID/net/tcp";
+            Tasks, tasks, crate::facts::Tasks, "tasks", 0, Host, Base, "/proc/PID/stat";
             Boot, boot, crate::facts::Boot, "boot", 60, Host, Base, "/proc/sys/kernel";
             BootHistory, boots, crate::facts::BootHistory, "boots", 60, Host, Base, "the state directory";
             Node, node, crate::facts::Node, "node", 60, Api, Base, "the Node of this node (watched)";
@@ -236,7 +239,8 @@ impl SourceSet {
     pub const VOLUMES: Self =
         Self::of(&[Source::Mounts, Source::BlockDevices, Source::NvmeControllers, Source::Filesystems]);
     /// The same of killed processes.
-    pub const KILLS: Self = Self::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::KernelLog]);
+    pub const KILLS: Self =
+        Self::of(&[Source::Cgroups, Source::VmStat, Source::MemInfo, Source::HungTaskCount, Source::KernelLog]);
 
     /// This source alone.
     #[must_use]
@@ -339,6 +343,10 @@ pub enum Lookup {
     MountHolders(DevId),
     /// The pods' groups, now and not in half a minute.
     PodCgroups,
+    /// What the task of this number does.
+    Task(u32),
+    /// Which pods have connections to the metadata service and the like.
+    Talkers,
     /// The VolumeAttachment of this name.
     VolumeAttachment(String),
     /// The PersistentVolume of this name.
@@ -377,6 +385,8 @@ impl Lookup {
             Self::FormerPod { namespace, name } => Some((Some(namespace), name)),
             Self::MountHolders(_)
             | Self::PodCgroups
+            | Self::Task(_)
+            | Self::Talkers
             | Self::CsiNode
             | Self::CniNode
             | Self::Ec2Attached
@@ -390,6 +400,8 @@ impl Lookup {
         match self {
             Self::MountHolders(_) => Source::MountHolders,
             Self::PodCgroups => Source::PodCgroups,
+            Self::Task(_) => Source::Tasks,
+            Self::Talkers => Source::Talkers,
             Self::VolumeAttachment(_) => Source::VolumeAttachments,
             Self::PersistentVolume(_) => Source::PersistentVolumes,
             Self::StorageClass(_) => Source::StorageClasses,
@@ -408,6 +420,8 @@ impl fmt::Display for Lookup {
         match self {
             Self::MountHolders(dev) => write!(f, "which other mount namespaces have device {dev}"),
             Self::PodCgroups => f.write_str("the pods' control groups"),
+            Self::Talkers => f.write_str("connections to the metadata service, by pod"),
+            Self::Task(pid) => write!(f, "what task {pid} does"),
             Self::VolumeAttachment(name) => write!(f, "VolumeAttachment {name}"),
             Self::PersistentVolume(name) => write!(f, "PersistentVolume {name}"),
             Self::StorageClass(name) => write!(f, "StorageClass {name}"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{KnownPod, NodeTime};
+use crate::facts::{CreditBalance, KnownPod, NodeTime};
 use crate::finding::{Evidence, FindingKey, Kind, Object, Severity};
 
 /// What all remembered findings may take in the state file, in bytes: any container may choose long names.
@@ -20,6 +20,9 @@ pub struct LedgerState {
     /// Volumes that Kubernetes had attached here, as the Node names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<String>,
+    /// The CPU credits of the instance, where its type has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<CreditBalance>,
     /// When this was so: the last evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<NodeTime>,

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{
-    AttachedOnce, BranchHistory, Counted, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince, RawHandles,
-    RecentPods, Seen, StorageSeries, Trends, View, reads,
+    AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince,
+    RawHandles, RecentPods, Seen, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
     Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet, SourceType,
@@ -178,6 +178,12 @@ impl<'v, T> Remembered<'v, T> {
         self.0.pair()
     }
 
+    /// The last answer, however old, with its time.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Seen<'v, T>> {
+        self.0.last_seen()
+    }
+
     /// The last answer, however old: for what does not change by itself.
     #[must_use]
     pub fn last(&self) -> Option<&'v T> {
@@ -268,6 +274,36 @@ impl BesideTasks<'_> {
     }
 }
 
+/// How many tasks the kernel had found blocked when a record of its log came.
+pub struct LogBesideHung;
+
+impl Input for LogBesideHung {
+    type Of<'v> = BesideHung<'v>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::HungTaskCount]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(BesideHung(&view.log_history))
+    }
+}
+
+/// What [`LogBesideHung`] gives.
+#[derive(Clone, Copy)]
+pub struct BesideHung<'v>(&'v LogHistory);
+
+impl BesideHung<'_> {
+    /// Whether the kernel counted a blocked task when this record of one came.
+    pub fn counted(&self, record: &KernelRecord) -> Counted {
+        self.0.counted_hung(record)
+    }
+
+    /// Whether that is not known yet, as the kernel's count was not read since.
+    pub fn is_awaited(&self, record: &KernelRecord) -> bool {
+        self.0.awaits_hung(record)
+    }
+}
+
 /// Which disks there were when a record of the kernel's log came.
 pub struct LogBesideDisks;
 
@@ -347,6 +383,20 @@ impl Input for Io {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.block.known().map(|_| &view.io)
+    }
+}
+
+/// The CPU credits of the instance and what was used lately, by the counters of the CPUs.
+pub struct Credits;
+
+impl Input for Credits {
+    type Of<'v> = &'v CpuCredits;
+    const NEEDS: SourceSet = SourceSet::one(Source::CpuTimes);
+    const PARTS: SourceSet = SourceSet::of(&[Source::Node, Source::ImdsInstance]);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.cpu.known().map(|_| &view.cpu_credits)
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevices, BootId, CpuTimes, DeviceName, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime, VmStat,
+    BlockDevices, BootId, CpuTimes, DeviceName, HungTaskCount, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime,
+    Part, VmStat,
 };
 
 /// A node has fewer mounts of xfs and btrfs; of more than these it is not known when they came.
@@ -40,7 +41,7 @@ pub enum MountsSince {
     Unclear,
 }
 
-/// What the kernel's own count of kills shows of a line about one.
+/// What a count of the kernel's own shows of a line about what it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// It grew by as many as there are lines.
@@ -53,12 +54,52 @@ pub enum Counted {
     Unknown,
 }
 
-/// The count of kills, and between which readings it stood there.
+/// A count, and between which readings it was that.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    kills: u64,
+    so_many: u64,
     first: Duration,
     last: Duration,
+}
+
+/// What a count was lately.
+#[derive(Clone, Debug, Default)]
+struct Counts(VecDeque<Count>);
+
+impl Counts {
+    fn follow(&mut self, so_many: u64, up: Duration) {
+        match self.0.back_mut() {
+            Some(last) if last.so_many == so_many => last.last = up,
+            Some(last) if last.so_many > so_many => self.0.clear(),
+            _ => {}
+        }
+        if self.0.back().is_none_or(|last| last.so_many != so_many) {
+            if self.0.len() >= MAX_COUNTS {
+                self.0.pop_front();
+            }
+            self.0.push_back(Count { so_many, first: up, last: up });
+        }
+    }
+
+    /// Whether it grew by as many as there are lines that came then.
+    fn counted(&self, came: Came, lines: usize) -> Counted {
+        // The count begins at zero with the boot.
+        let before = match came.after {
+            Some(after) => self.0.iter().rev().find(|count| count.first <= after).map(|count| count.so_many),
+            None => Some(0),
+        };
+        let Some(before) = before else { return Counted::Unknown };
+        let settled = came.by.saturating_add(COUNTED_WITHIN);
+        // The count as it was soon after; the one now where it was not read since.
+        let after = self.0.iter().find(|count| count.last >= settled).or(self.0.back());
+        let Some(after) = after else { return Counted::Unknown };
+        match after.so_many.saturating_sub(before) {
+            grown if grown >= u64::try_from(lines).unwrap_or(u64::MAX) => Counted::Yes,
+            _ if after.last < settled => Counted::Unknown,
+            0 => Counted::No,
+            _ => Counted::Fewer,
+        }
+    }
 }
 
 /// What is remembered beside the log.
@@ -73,7 +114,8 @@ pub struct LogHistory {
     lost_by: Option<Duration>,
     mounts_read: Option<Duration>,
     mounts: BTreeMap<u32, Came>,
-    counts: VecDeque<Count>,
+    kills: Counts,
+    hung: Counts,
     devices_read: Option<Duration>,
     /// By name: the disk's number and when it came.
     devices: BTreeMap<DeviceName, (Option<u64>, Came)>,
@@ -174,17 +216,16 @@ impl LogHistory {
     /// Takes in how many processes the kernel has killed by now.
     pub fn follow_count(&mut self, now: &VmStat, at: &NodeTime) {
         self.of_boot(at);
-        let Some(kills) = now.oom_kill else { return };
-        match self.counts.back_mut() {
-            Some(last) if last.kills == kills => last.last = at.up,
-            Some(last) if last.kills > kills => self.counts.clear(),
-            _ => {}
+        if let Some(kills) = now.oom_kill {
+            self.kills.follow(kills, at.up);
         }
-        if self.counts.back().is_none_or(|last| last.kills != kills) {
-            if self.counts.len() >= MAX_COUNTS {
-                self.counts.pop_front();
-            }
-            self.counts.push_back(Count { kills, first: at.up, last: at.up });
+    }
+
+    /// Takes in how many tasks the kernel has found blocked by now.
+    pub fn follow_hung(&mut self, now: &HungTaskCount, at: &NodeTime) {
+        self.of_boot(at);
+        if let Part::Known(detected) = now.detected {
+            self.hung.follow(detected, at.up);
         }
     }
 
@@ -219,27 +260,27 @@ impl LogHistory {
 
     /// Whether the kernel counted a kill when this record of one came.
     pub fn counted(&self, record: &KernelRecord) -> Counted {
+        self.counted_by(&self.kills, record, |event| {
+            matches!(event, KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. })
+        })
+    }
+
+    /// Whether the kernel counted a blocked task when this record of one came.
+    pub fn counted_hung(&self, record: &KernelRecord) -> Counted {
+        self.counted_by(&self.hung, record, |event| matches!(event, KernelEvent::HungTask { .. }))
+    }
+
+    /// Whether the kernel has a count of blocked tasks that was read before this record of one and was not read since.
+    pub fn awaits_hung(&self, record: &KernelRecord) -> bool {
+        let settled = self.came(record).map(|came| came.by.saturating_add(COUNTED_WITHIN));
+        let last = self.hung.0.back().map(|count| count.last);
+        last.zip(settled).is_some_and(|(last, settled)| last < settled)
+    }
+
+    fn counted_by(&self, counts: &Counts, record: &KernelRecord, is_counted: impl Fn(&KernelEvent) -> bool) -> Counted {
         let Some(came) = self.came(record) else { return Counted::Unknown };
-        // The count begins at zero with the boot.
-        let before = match came.after {
-            Some(after) => self.counts.iter().rev().find(|count| count.first <= after).map(|count| count.kills),
-            None => Some(0),
-        };
-        let Some(before) = before else { return Counted::Unknown };
-        let settled = came.by.saturating_add(COUNTED_WITHIN);
-        // The count as it stood soon after; the one now where it was not read since.
-        let after = self.counts.iter().find(|count| count.last >= settled).or(self.counts.back());
-        let Some(after) = after else { return Counted::Unknown };
-        let is_kill = |record: &&KernelRecord| {
-            matches!(record.event, KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. })
-        };
         let of_that_look = |record: &&KernelRecord| self.came(record).is_some_and(|other| other.after == came.after);
-        let lines = self.shared.iter().flat_map(|shared| shared.iter()).filter(is_kill).filter(of_that_look).count();
-        match after.kills.saturating_sub(before) {
-            grown if grown >= u64::try_from(lines).unwrap_or(u64::MAX) => Counted::Yes,
-            _ if after.last < settled => Counted::Unknown,
-            0 => Counted::No,
-            _ => Counted::Fewer,
-        }
+        let lines = self.shared.iter().flat_map(|shared| shared.iter()).filter(|record| is_counted(&record.event));
+        counts.counted(came, lines.filter(of_that_look).count())
     }
 }

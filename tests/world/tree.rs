@@ -304,6 +304,7 @@ impl World {
             spot: meta!("spot/instance-action", parse::spot),
             rebalance: meta!("events/recommendations/rebalance", parse::rebalance),
             maintenance: meta!("events/maintenance/scheduled", parse::maintenance),
+            history: meta!("events/maintenance/history", parse::maintenance),
             autoscaling: meta!("autoscaling/target-lifecycle-state", parse::autoscaling),
         };
         seen.push(Observation::ImdsNotices(Reading::Known { value, at }));

@@ -2,14 +2,32 @@
 
 use std::time::Duration;
 
-use crate::facts::{BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Unknown};
+use crate::facts::{BootHistory, BootId, BootRecord, Cause, MissedBoots, NodeTime, Part, Pod, Pods, Unknown};
 
 /// Boots that are remembered.
 pub(super) const MAX_BOOTS: usize = 32;
 /// A boot takes less than this: where the last agent was seen longer before it, boots may have gone by without one.
 const MAX_BOOT: Duration = Duration::from_secs(600);
+/// Boots whose pods are remembered, and how many pods of each.
+const MAX_BOOTS_WITH_PODS: usize = 8;
+const MAX_PODS: usize = 64;
 /// Boots that were missed are forgotten after this time, the longest that a detector looks back.
 const MAX_NEWS: Duration = Duration::from_secs(7 * 86_400);
+
+/// Remembers which pods are on the node in this boot, where that is known as a whole, and forgets those of early boots.
+pub(super) fn follow_pods(history: &mut BootHistory, pods: &Pods) {
+    let is_of_all_nodes = |pod: &Pod| {
+        pod.mirrors.is_some()
+            || pod.wants.is_some()
+            || pod.owner.as_deref().is_some_and(|o| o.starts_with("DaemonSet/"))
+    };
+    let early = history.boots.len().saturating_sub(MAX_BOOTS_WITH_PODS);
+    history.boots.iter_mut().take(early).for_each(|boot| boot.pods = Part::Absent);
+    let came = pods.values().filter(|pod| !is_of_all_nodes(pod)).map(|pod| pod.full_name());
+    if let Some(this) = history.boots.last_mut().filter(|_| pods.incomplete().is_none()) {
+        this.pods = Part::Known(came.take(MAX_PODS).collect());
+    }
+}
 
 /// What no agent saw of the time between the last boot in the list and this one, if that was long.
 fn missed_between(history: &BootHistory, now: NodeTime) -> Option<MissedBoots> {
@@ -40,7 +58,14 @@ pub(super) fn begin(history: &mut BootHistory, now: NodeTime) {
             history.missed = missed.or(history.missed.take());
             let (first_seen, last_seen) = (now.wall, now.wall);
             let taint = crate::facts::Taint::default();
-            history.boots.push(BootRecord { id: now.boot, first_seen, last_seen, stopped: None, taint });
+            history.boots.push(BootRecord {
+                id: now.boot,
+                first_seen,
+                last_seen,
+                stopped: None,
+                taint,
+                pods: Part::Absent,
+            });
         }
     }
     let surplus = history.boots.len().saturating_sub(MAX_BOOTS);

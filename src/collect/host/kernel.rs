@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::root::{Root, quote};
-use crate::facts::{Boot, Cause, ClockState, HungTaskReports, Limits, Taint, Unknown};
+use crate::facts::{Boot, Cause, ClockState, HungTaskCount, HungTaskReports, Limits, Part, Taint, Unknown};
 
 /// A limit from here on is none in practice.
 const NO_LIMIT: u64 = 1 << 62;
@@ -94,6 +94,21 @@ pub fn parse_file_nr(bytes: &[u8]) -> Result<(u64, Option<u64>), String> {
     Ok((open, Some(max).filter(|max| *max < NO_LIMIT)))
 }
 
+/// Reads how many tasks the kernel found blocked.
+///
+/// # Errors
+/// When the count cannot be read.
+pub fn hung_tasks(root: &Root) -> Result<HungTaskCount, Unknown> {
+    match root.number_again("proc/sys/kernel/hung_task_detect_count") {
+        Ok(count) => Ok(HungTaskCount { detected: Part::Known(count) }),
+        // An older kernel, or one without the check: the directory is shown.
+        Err(unknown) if unknown.cause == Cause::Missing => {
+            root.number_again("proc/sys/kernel/tainted").map(|_| HungTaskCount { detected: Part::Absent })
+        }
+        Err(unknown) => Err(unknown),
+    }
+}
+
 /// Reads what this boot is. In a container the host name may be that of the container: a name that was given goes before it.
 ///
 /// # Errors
@@ -163,7 +178,7 @@ fn clock_state(clock: &libc::timex) -> Option<ClockState> {
     })
 }
 
-super::read_from_root! { Limits: limits; Clock: clock; }
+super::read_from_root! { Limits: limits; Clock: clock; HungTaskCount: hung_tasks; }
 
 super::read_from_host! { Boot: |host, _| boot(&host.root, host.settings.node_name.as_deref()); }
 
@@ -176,7 +191,6 @@ mod tests {
 
     use super::*;
     use crate::collect::host::root::tree_of;
-    use crate::facts::Part;
 
     const ID: &str = "3f5b6a52-0b7c-4c53-9d8a-1f2e3d4c5b6a\n";
 
@@ -276,6 +290,18 @@ mod tests {
         assert_eq!(boot(&root, None).unwrap().taint, Part::Known(Taint(512)));
         fs::write(dir.path().join("proc/sys/kernel/hostname"), "\n").unwrap();
         assert!(boot(&root, None).unwrap_err().why.contains("hostname: expected a name"));
+    }
+
+    #[test]
+    fn a_kernel_without_the_count_of_blocked_tasks_has_none() {
+        let (dir, root) = tree(&[("proc/sys/kernel/tainted", "0\n")]);
+        assert_eq!(hung_tasks(&root).unwrap().detected, Part::Absent);
+        fs::write(dir.path().join("proc/sys/kernel/hung_task_detect_count"), "3\n").unwrap();
+        assert_eq!(hung_tasks(&root).unwrap().detected, Part::Known(3));
+        fs::write(dir.path().join("proc/sys/kernel/hung_task_detect_count"), "-3\n").unwrap();
+        assert_eq!(hung_tasks(&root).unwrap_err().cause, Cause::Malformed);
+        let (_dir, empty) = tree(&[]);
+        assert_eq!(hung_tasks(&empty).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::facts::{
-    AutoscalingTarget, ImdsInstance, LifeCycle, Maintenance, Part, RoleCredentials, SpotAction, SpotNotice,
+    AutoscalingTarget, Cause, ImdsInstance, LifeCycle, Maintenance, Part, RoleCredentials, SpotAction, SpotNotice,
+    Unknown,
 };
 
 /// An instance has at most a few scheduled events.
@@ -25,8 +26,9 @@ pub fn document(body: &[u8]) -> Result<ImdsInstance, String> {
         instance_type: String,
         availability_zone: String,
         region: String,
+        pending_time: Option<String>,
     }
-    let Document { instance_id, instance_type, availability_zone, region } = json(body)?;
+    let Document { instance_id, instance_type, availability_zone, region, pending_time } = json(body)?;
     Ok(ImdsInstance {
         id: word("instanceId", &instance_id)?,
         instance_type: word("instanceType", &instance_type)?,
@@ -34,7 +36,17 @@ pub fn document(body: &[u8]) -> Result<ImdsInstance, String> {
         region: word("region", &region)?,
         life_cycle: Part::Absent,
         vpc: Part::Absent,
+        started: pending_time.map_or(Part::Absent, |time| started(&time)),
     })
+}
+
+/// A time that cannot be read leaves the rest of the document as it is.
+fn started(text: &str) -> Part<Timestamp> {
+    let malformed = |_| {
+        let why = "IMDS: the instance identity document has a pendingTime that is no time";
+        Unknown::new(Cause::Malformed, why)
+    };
+    text.parse::<Timestamp>().map_err(malformed).into()
 }
 
 /// Reads a path that has one word.
@@ -105,7 +117,7 @@ pub fn rebalance(body: &[u8]) -> Result<Timestamp, String> {
     json::<Notice>(body).map(|notice| notice.notice_time)
 }
 
-/// Reads `events/maintenance/scheduled`.
+/// Reads `events/maintenance/scheduled` and `events/maintenance/history`.
 ///
 /// # Errors
 /// When it is no such list, or one event of it is not understood.
@@ -134,6 +146,7 @@ pub fn maintenance(body: &[u8]) -> Result<Vec<Maintenance>, String> {
                 "completed" | "canceled" => false,
                 _ => return Err("State: expected active, completed or canceled".to_owned()),
             },
+            completed: event.state == "completed",
             not_before: time("NotBefore", &event.not_before)?,
             not_after: not_after.map(|text| time("NotAfter", &text)).transpose()?,
         })
@@ -227,6 +240,20 @@ mod tests {
     const SCHEDULED: &str = r#"[{"NotBefore":"1 Dec 2026 09:00:43 GMT","Code":"system-reboot","Description":"scheduled reboot","EventId":"instance-event-0d59937288b749b32","NotAfter":"21 Dec 2026 09:17:23 GMT","State":"active"},
         {"NotBefore":"21 Jan 2019 09:00:43 GMT","Code":"instance-stop","EventId":"instance-event-1","NotAfter":"","State":"completed"}]"#;
     const CREDENTIALS: &str = r#"{"Code":"Success","LastUpdated":"2026-11-21T00:00:00Z","Type":"AWS-HMAC","AccessKeyId":"ASIAHUNTER2","SecretAccessKey":"hunter2","Token":"hunter2hunter2","Expiration":"2026-11-21T06:12:34Z"}"#;
+
+    #[test]
+    fn the_document_has_when_the_instance_started() {
+        let started = |more: &str| {
+            let body = format!(
+                r#"{{"instanceId":"i-1","instanceType":"t3.medium","availabilityZone":"a","region":"r"{more}}}"#
+            );
+            document(body.as_bytes()).map(|document| document.started)
+        };
+        let time = "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap();
+        assert_eq!(started(r#","pendingTime":"2026-11-20T00:00:00Z""#), Ok(Part::Known(time)));
+        assert_eq!(started(""), Ok(Part::Absent));
+        assert!(started(r#","pendingTime":"soon""#).unwrap().unread().is_some());
+    }
 
     #[test]
     fn scheduled_events_are_understood_without_an_end() {

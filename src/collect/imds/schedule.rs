@@ -14,6 +14,8 @@ pub enum Read {
     Rebalance,
     /// What EC2 has scheduled.
     Maintenance,
+    /// What EC2 had scheduled, and is over: it explains a reboot.
+    History,
     /// What the Auto Scaling group wants.
     Autoscaling,
     /// Until when the credentials of the role are good.
@@ -23,11 +25,12 @@ pub enum Read {
 }
 
 impl Read {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Instance,
         Self::Spot,
         Self::Rebalance,
         Self::Maintenance,
+        Self::History,
         Self::Autoscaling,
         Self::Credentials,
         Self::V1,
@@ -36,7 +39,7 @@ impl Read {
     /// Time between two reads.
     fn every(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Instance => 3600,
+            Self::Instance | Self::History => 3600,
             // As EC2's documentation advises.
             Self::Spot => 5,
             Self::Rebalance => 10,
@@ -50,7 +53,7 @@ impl Read {
 
     /// Whether it is a part of the notices.
     pub fn is_notice(self) -> bool {
-        matches!(self, Self::Spot | Self::Rebalance | Self::Maintenance | Self::Autoscaling)
+        matches!(self, Self::Spot | Self::Rebalance | Self::Maintenance | Self::History | Self::Autoscaling)
     }
 
     /// Whether it is of spot instances alone.
@@ -135,7 +138,7 @@ mod tests {
         }
         assert_eq!(schedule.due(now, false), []);
         schedule.failed();
-        let due = [Read::Spot, Read::Rebalance, Read::Maintenance, Read::Autoscaling, Read::Credentials];
+        let due = [Read::Spot, Read::Rebalance, Read::Maintenance, Read::History, Read::Autoscaling, Read::Credentials];
         assert_eq!(schedule.due(now, false), due);
         assert_eq!(schedule.due(now, true), due[2..]);
     }

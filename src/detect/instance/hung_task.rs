@@ -1,19 +1,25 @@
 //! HungTask: is a task blocked in the kernel for minutes?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, NodeTime, Tri, Unknown,
+    Cause, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, Lookup, Mounts, NodeTime, TaskState,
+    Tasks, Tri, Unknown,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{BesideTasks, Context, Input, Known, LogBesideTasks, Maybe, Required};
-use crate::view::{Seen, sources};
+use crate::view::input::{
+    Asked, BesideHung, BesideTasks, Cited, Context, Input, Known, LogBesideHung, LogBesideTasks, Maybe, Remembered,
+    Required,
+};
+use crate::view::{Counted, Seen, sources};
 use crate::wording;
 
 const KIND: Kind = Kind::HungTask;
 
-/// The kernel reports a blocked task each two minutes, ten times at most: a report stands for so long.
+/// The kernel reports a blocked task each two minutes, ten times at most: a report counts for so long, and longer while the task is
+/// seen to wait.
 const STANDS_FOR: Duration = Duration::from_secs(600);
 
 /// A task that was blocked for the two minutes that the kernel waits keeps the load of one minute above this (1 - e^-2).
@@ -21,6 +27,8 @@ const LEAST_LOAD: f32 = 0.8;
 
 /// So many tasks are named.
 const NAMED: usize = 3;
+/// So many are looked at.
+const MAX_ASKED: usize = 16;
 
 /// The load is an average of each five seconds: a reading before this does not have the task.
 const LOAD_FOLLOWS: Duration = Duration::from_secs(5);
@@ -38,23 +46,27 @@ impl Detect for HungTask {
         Maybe<sources::Limits>,
         Context<sources::CpuTimes>,
         LogBesideTasks,
+        LogBesideHung,
+        Asked<sources::Tasks>,
+        Context<sources::Mounts>,
     );
 
     fn evaluate(
-        (log, load, limits, cpu, tasks): <Self::In as Input>::Of<'_>,
+        (log, load, limits, cpu, waiting, hung, tasks, mounts): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let decision = match (decide(log, &load, tasks, around.now), unreported(&limits)) {
+        let sight = Sight { log, hung, tasks, waiting, now: around.now };
+        let decision = match (decide(&sight, &load, |pid| out.ask(KIND, Lookup::Task(pid))), unreported(&limits)) {
             (Tri::No(_), Some(why)) => silent(&load, why),
             (decision, _) => decision,
         };
-        let decision = decision.map(|reports| {
+        let decision = decision.map(|(reports, awaited)| {
             let blocked = cpu.evidence(|cpu| {
                 let one = "task waits for I/O (procs_blocked)";
                 Some(cpu.says(wording::of(cpu.blocked.into(), one, "tasks wait for I/O (procs_blocked)")))
             });
-            finding(log, &reports, blocked)
+            Raised { awaited, ..finding(log, &reports, &mounts, blocked).into() }
         });
         out.decide(KIND, object, decision);
         out.incomplete(KIND, log.incomplete.as_ref());
@@ -90,58 +102,174 @@ fn silent<Y>(load: &Known<'_, LoadAvg>, why: Unknown) -> Tri<Y> {
     load.ask(|load| if load.one < LEAST_LOAD { Tri::No(load.no()) } else { Tri::Unknown(why) })
 }
 
-/// A record of the log that names a blocked task, and the task.
-type Report<'v> = (&'v KernelRecord, String);
-
-/// The kernel's reports that stand, the newest last.
-fn decide<'v>(
+/// What shows whether a report is true, and whether its task waits on.
+struct Sight<'v> {
     log: Seen<'v, KernelLog>,
-    load: &Known<'v, LoadAvg>,
-    tasks: BesideTasks<'_>,
+    hung: BesideHung<'v>,
+    tasks: Remembered<'v, Tasks>,
+    waiting: BesideTasks<'v>,
     now: NodeTime,
-) -> Tri<Vec<Report<'v>>> {
-    let all = log.value.records.iter().filter_map(|record| match &record.event {
-        KernelEvent::HungTask { command, pid } => Some((record, format!("{command} ({pid})"))),
-        _ => None,
-    });
-    let is_old = |(record, _): &Report<'_>| now.up.saturating_sub(record.up) > STANDS_FOR;
-    let (mut reports, recent): (Vec<Report<'_>>, Vec<Report<'_>>) = all.partition(is_old);
-    // Tasks that have waited ever since a report may be those that it named: the kernel stops reporting after ten.
-    match tasks.blocked_since() {
-        Ok(Some(since)) => reports.retain(|(record, _)| since <= record.up.saturating_add(STANDS_FOR)),
-        Err(why) if recent.is_empty() && !reports.is_empty() => return Tri::Unknown(why),
-        Ok(None) | Err(_) => reports.clear(),
+}
+
+/// A record of the log that names a blocked task.
+#[derive(Clone)]
+struct Report<'v> {
+    record: &'v KernelRecord,
+    command: &'v str,
+    pid: u32,
+    is_recent: bool,
+    /// What shows that it is so, beside the log.
+    shown: Vec<Evidence>,
+    /// The kernel's function that it waits in.
+    waits_in: Option<&'v str>,
+}
+
+/// What is known of a report.
+enum Stands<'v> {
+    /// Its task is blocked.
+    Yes(Report<'v>),
+    /// The kernel counted no blocked task, or this one goes on.
+    No,
+    /// The task was not looked at since: the report is true as far as is known.
+    Awaits(Report<'v>, Unknown),
+    /// The task cannot be looked at.
+    Unknown(Report<'v>, Unknown),
+}
+
+impl<'v> Sight<'v> {
+    /// The last report of each task, the newest first.
+    fn reports(&self) -> Vec<Report<'v>> {
+        let mut known = BTreeSet::new();
+        let all = self.log.value.records.iter().rev().filter_map(|record| match &record.event {
+            KernelEvent::HungTask { command, pid } if known.insert(*pid) => {
+                let is_recent = self.now.up.saturating_sub(record.up) <= STANDS_FOR;
+                Some(Report { record, command, pid: *pid, is_recent, shown: Vec::new(), waits_in: None })
+            }
+            _ => None,
+        });
+        all.take(MAX_ASKED).collect()
     }
-    reports.extend(recent);
-    let Some((newest, _)) = reports.last() else { return Tri::No(log.no()) };
+
+    fn stands(&self, mut report: Report<'v>) -> Stands<'v> {
+        // A line alone is no proof, as a process may have made the kernel write it.
+        let counted = self.hung.counted(report.record);
+        if counted == Counted::No {
+            return Stands::No;
+        }
+        if counted == Counted::Unknown && self.hung.is_awaited(report.record) {
+            let why = "kernel.hung_task_detect_count was not read since the kernel reported a blocked task";
+            return Stands::Awaits(report, Unknown::new(Cause::Baseline, why));
+        }
+        if counted == Counted::Yes {
+            let says = "the kernel's count of blocked tasks (kernel.hung_task_detect_count) grew then";
+            report.shown.push(self.log.reports(report.record, says));
+        }
+        // What it was last seen to do counts while it is not asked about.
+        let (answer, why) = match self.tasks.seen() {
+            Ok(seen) => (Some(seen), None),
+            Err(why) if why.cause == Cause::NotAsked => (self.tasks.last_seen(), None),
+            Err(why) => (None, Some(why)),
+        };
+        if let Some(why) = why {
+            return Stands::Unknown(report, why.clone());
+        }
+        let after = answer.filter(|answer| answer.at.boot == self.now.boot && answer.at.up >= report.record.up);
+        let state = after.and_then(|answer| Some((answer, answer.value.get(&report.pid)?)));
+        match (state, after.and_then(|answer| answer.value.incomplete())) {
+            (Some((answer, TaskState::Blocked { command, waits_in })), _) if is_named(command, report.command) => {
+                let place = waits_in.as_deref().map(|place| format!(", in {place}")).unwrap_or_default();
+                report.shown.push(answer.says(format!("task {command} ({}) is in state D{place}", report.pid)));
+                report.waits_in = waits_in.as_deref();
+                Stands::Yes(report)
+            }
+            (Some(_), _) => Stands::No,
+            (None, Some(why)) => Stands::Unknown(report, why.clone()),
+            (None, None) => {
+                let why = format!("task {} was not looked at since the kernel reported it", report.pid);
+                Stands::Awaits(report, Unknown::new(Cause::NotAsked, why))
+            }
+        }
+    }
+}
+
+/// Whether a task has the name of the log, which may be cut or escaped there; a worker of the kernel shows more than its name.
+fn is_named(command: &str, in_log: &str) -> bool {
+    let is_plain = in_log.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    !is_plain || command.starts_with(in_log)
+}
+
+/// The reports that stand, the newest first, and what is awaited for them.
+fn decide<'v>(
+    sight: &Sight<'v>,
+    load: &Known<'v, LoadAvg>,
+    mut ask: impl FnMut(u32),
+) -> Tri<(Vec<Report<'v>>, Option<Unknown>)> {
+    let (mut stand, mut may_stand, mut unknown, mut awaited) = (Vec::new(), Vec::new(), None, None);
+    for report in sight.reports() {
+        match sight.stands(report) {
+            Stands::No => {}
+            Stands::Yes(report) => {
+                ask(report.pid);
+                stand.push(report);
+            }
+            Stands::Awaits(report, why) => {
+                ask(report.pid);
+                awaited.get_or_insert(why.clone());
+                unknown.get_or_insert(why);
+                may_stand.extend(report.is_recent.then_some(report));
+            }
+            // Where tasks are not shown, it goes by the log and the load alone.
+            Stands::Unknown(report, why) => {
+                ask(report.pid);
+                match sight.waiting.blocked_since() {
+                    _ if report.is_recent => stand.push(report),
+                    Ok(Some(since)) if since <= report.record.up.saturating_add(STANDS_FOR) => stand.push(report),
+                    // On a machine that shows no tasks that is all there is to know.
+                    Ok(_) if matches!(why.cause, Cause::Missing | Cause::Unsupported) => {}
+                    Ok(_) | Err(_) => drop(unknown.get_or_insert(why)),
+                }
+            }
+        }
+    }
+    let (reports, awaited) = match (stand.is_empty(), may_stand.is_empty(), unknown) {
+        (false, ..) => (stand, None),
+        (true, false, _) => (may_stand, awaited),
+        (true, true, Some(why)) => return Tri::Unknown(why),
+        (true, true, None) => return Tri::No(sight.log.no()),
+    };
+    let Some(newest) = reports.first().map(|report| report.record.up) else { return Tri::No(sight.log.no()) };
     load.ask(|load| {
-        if load.at.up > newest.up.saturating_add(LOAD_FOLLOWS) && load.one < LEAST_LOAD {
+        if load.at.up > newest.saturating_add(LOAD_FOLLOWS) && load.one < LEAST_LOAD {
             return Tri::No(load.no());
         }
-        Tri::Yes(reports)
+        Tri::Yes((reports, awaited))
     })
 }
 
-fn finding(log: Seen<'_, KernelLog>, reports: &[Report<'_>], blocked: Option<Evidence>) -> Finding {
-    let mut names: Vec<&str> = Vec::new();
-    for (_, task) in reports {
-        if !names.contains(&task.as_str()) {
-            names.push(task);
-        }
-    }
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    let (task, have) = if names.len() + more == 1 { ("task", "has") } else { ("tasks", "have") };
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let names = names.join(", ");
+fn finding(
+    log: Seen<'_, KernelLog>,
+    reports: &[Report<'_>],
+    mounts: &Cited<'_, Mounts>,
+    blocked: Option<Evidence>,
+) -> Finding {
+    let named = reports.iter().rev().take(NAMED).map(|report| format!("{} ({})", report.command, report.pid));
+    let more = match reports.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (task, have) = if reports.len() == 1 { ("task", "has") } else { ("tasks", "have") };
+    let names = named.collect::<Vec<_>>().join(", ");
     let servers: Vec<&str> = log.value.records.iter().filter_map(silent_server).collect();
     let waits = match servers.as_slice() {
-        [] => String::new(),
+        [] => waits_for(reports, mounts).map(|what| format!(": {what}")).unwrap_or_default(),
         [server, ..] => format!(": NFS server {server} does not respond"),
     };
-    let last = reports.iter().rev().take(4);
-    let reported = |task: &str| format!("the kernel reported task {task} as blocked for minutes");
-    let mut evidence: Vec<Evidence> = last.map(|(record, task)| log.reports(record, reported(task))).collect();
+    let reported = |report: &Report<'_>| {
+        format!("the kernel reported task {} ({}) as blocked for minutes", report.command, report.pid)
+    };
+    let mut evidence: Vec<Evidence> =
+        reports.iter().take(4).map(|report| log.reports(report.record, reported(report))).collect();
+    evidence.extend(reports.iter().take(4).flat_map(|report| report.shown.iter().cloned()));
     evidence.extend(servers.iter().take(4).map(|server| log.says(format!("NFS server {server} does not respond"))));
     evidence.extend(blocked);
     Finding {
@@ -152,6 +280,33 @@ fn finding(log: Seen<'_, KernelLog>, reports: &[Report<'_>], blocked: Option<Evi
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
+}
+
+/// What the kernel's function that a task waits in is for, where that is shown.
+fn waits_for(reports: &[Report<'_>], mounts: &Cited<'_, Mounts>) -> Option<String> {
+    let function = reports.iter().find_map(|report| report.waits_in)?;
+    let begins = |names: &[&str]| names.iter().any(|name| function.starts_with(name));
+    let what = if begins(&["rpc_", "nfs_", "nfs4_", "nfs3_"]) {
+        let server = mounts.name(|mounts| only_server(mounts.value));
+        server.map_or_else(|| "an NFS or EFS server".to_owned(), |server| format!("NFS server {server}"))
+    } else if begins(&["fuse_", "request_wait_answer"]) {
+        "the program of a FUSE filesystem".to_owned()
+    } else if begins(&["io_schedule", "blk_", "bit_wait_io", "folio_wait", "wait_on_page", "submit_bio_wait"]) {
+        "a block device".to_owned()
+    } else if begins(&["xfs_", "xlog_", "jbd2_", "ext4_", "btrfs_"]) {
+        "a filesystem".to_owned()
+    } else {
+        return Some(format!("it waits in {function}"));
+    };
+    Some(format!("it waits in {function}, for {what}"))
+}
+
+/// The server of the NFS mounts, where they all have the same one.
+fn only_server(mounts: &Mounts) -> Option<&str> {
+    let of_nfs = mounts.values().filter(|mount| matches!(&*mount.fstype, "nfs" | "nfs4"));
+    let mut servers = of_nfs.filter_map(|mount| mount.source.rsplit_once(":/").map(|(server, _)| server));
+    let first = servers.next()?;
+    servers.all(|server| server == first).then_some(first)
 }
 
 fn silent_server(record: &KernelRecord) -> Option<&str> {

@@ -8,7 +8,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 /// Lost requests among the last thirty that are too many: one packet may be lost anywhere.
-const MANY_FAILED: u32 = 3;
+pub(super) const MANY_FAILED: u32 = 3;
 /// With fewer requests than this a share says little.
 const LEAST_SENT: u32 = 12;
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, BootHistory, BootRecord, MissedBoots, NodeTime, Tri};
+use crate::facts::{Boot, BootHistory, BootRecord, ImdsNotices, MissedBoots, NodeTime, Part, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::setting::{Group, duration, number};
 use crate::view::input::{Cited, Context, Input, Required};
@@ -58,6 +58,13 @@ pub(in crate::detect) const SETTINGS: &[Group<All>] = &[
     },
 ];
 
+/// Pods that are named in a message, and in the evidence.
+const MAX_NAMED: usize = 5;
+const MAX_PODS: usize = 20;
+
+/// An event without an end is of a reboot that is so near to its beginning.
+const MAINTENANCE_NEAR: Duration = Duration::from_secs(4 * 3600);
+
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<Reboots>();
 
@@ -65,16 +72,21 @@ struct Reboots;
 
 impl Detect for Reboots {
     const KINDS: &'static [Kind] = &[Kind::UnexpectedReboot, Kind::RebootLoop];
-    type In = (Required<sources::BootHistory>, Context<sources::Boot>);
+    type In = (Required<sources::BootHistory>, Context<sources::Boot>, Context<sources::ImdsNotices>);
 
-    fn evaluate((history, boot): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((history, boot, notices): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let settings = &around.settings.reboots;
-        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, &boot, around.now, settings));
+        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, (&boot, &notices), around.now, settings));
         out.decide(Kind::RebootLoop, Object::node, repeated(&history, &boot, around.now, settings));
     }
 }
 
-fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: NodeTime, settings: &Settings) -> Tri<Finding> {
+fn crash(
+    history: &Seen<'_, BootHistory>,
+    (boot, notices): (&Cited<'_, Boot>, &Cited<'_, ImdsNotices>),
+    now: NodeTime,
+    settings: &Settings,
+) -> Tri<Finding> {
     let (before, this) = match history.value.boots.as_slice() {
         [.., before, this] => (Some(before), Some(this)),
         boots => (None, boots.last()),
@@ -99,14 +111,21 @@ fn crash(history: &Seen<'_, BootHistory>, boot: &Cited<'_, Boot>, now: NodeTime,
     ];
     evidence
         .extend(before.taint.troubles().map(|trouble| history.says(format!("before, the kernel had seen {trouble}"))));
+    let maintenance = notices.evidence(|notices| {
+        let done = maintenance_between(notices.value, (before.last_seen, this.first_seen))?;
+        Some(notices.says(format!("events/maintenance/history: {done}, completed")))
+    });
+    let by_ec2 = maintenance.is_some();
+    evidence.extend(maintenance);
     evidence.extend(now_running(boot));
     let trouble = before.taint.troubles().next().map(|t| format!(" after {t}")).unwrap_or_default();
+    let by_ec2 = if by_ec2 { ": EC2 did maintenance that it had scheduled" } else { "" };
     Tri::Yes(Finding {
         kind: Kind::UnexpectedReboot,
         severity: Severity::Warning,
         object: Object::node(),
         message: format!(
-            "the machine went down without shutting down, some time after {:.0}{trouble}",
+            "the machine went down without shutting down, some time after {:.0}{trouble}{by_ec2}",
             before.last_seen
         ),
         evidence,
@@ -130,14 +149,69 @@ fn repeated(
     }
     let minutes = settings.loop_window.as_secs() / 60;
     let boots = recent.iter().map(|boot| history.says(format!("boot {} from {:.0} on", boot.id, boot.first_seen)));
+    let came_along = came_along(&recent);
+    let (mut message, mut advice) = (
+        format!("{} boots within {minutes} minutes", recent.len()),
+        crate::catalogue::row(Kind::RebootLoop).remediation.to_owned(),
+    );
+    if let Some((count, pods)) = came_along.as_ref().filter(|(_, pods)| !pods.is_empty()) {
+        let names = named(pods);
+        message.push_str(&format!("; in each of {count} of them these pods were here: {names}"));
+        advice.push_str(&format!(
+            "\nPods that were here in each of these boots: {names}. Give them limits, and topologySpreadConstraints (kubernetes.io/hostname), \
+             before they start elsewhere: where they bring a node down, they bring down the next one as well."
+        ));
+    }
+    let pods = came_along.into_iter().flat_map(|(count, pods)| {
+        let says = |pod: String| history.says(format!("pod {pod} was on this node in each of {count} of these boots"));
+        pods.into_iter().take(MAX_PODS).map(says).collect::<Vec<_>>()
+    });
     Tri::Yes(Finding {
         kind: Kind::RebootLoop,
         severity: Severity::Critical,
         object: Object::node(),
-        message: format!("{} boots within {minutes} minutes", recent.len()),
-        evidence: boots.chain(now_running(boot)).collect(),
-        advice: crate::catalogue::row(Kind::RebootLoop).remediation.to_owned(),
+        message,
+        evidence: boots.chain(pods).chain(now_running(boot)).collect(),
+        advice,
     })
+}
+
+/// Pods that were on the node in each of the last boots, with how many boots these are; `None` where the pods of fewer than two are known.
+fn came_along(recent: &[&BootRecord]) -> Option<(usize, Vec<String>)> {
+    let known = recent.iter().rev().filter_map(|boot| match &boot.pods {
+        Part::Known(pods) => Some(pods),
+        // Of a boot that was over before the API server was asked, nothing is known.
+        Part::Absent | Part::Unknown(_) => None,
+    });
+    let known: Vec<_> = known.collect();
+    let (last, earlier) = known.split_first()?;
+    if earlier.is_empty() {
+        return None;
+    }
+    let pods = last.iter().filter(|pod| earlier.iter().all(|pods| pods.contains(*pod))).cloned();
+    Some((known.len(), pods.collect()))
+}
+
+fn named(pods: &[String]) -> String {
+    let more = match pods.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// What EC2 did to the instance in this time, by what it had scheduled.
+fn maintenance_between(notices: &ImdsNotices, (from, to): (Timestamp, Timestamp)) -> Option<String> {
+    let Part::Known(history) = &notices.history else { return None };
+    let is_of_then = |not_before: Timestamp, not_after: Option<Timestamp>| {
+        not_before <= to && not_after.is_none_or(|end| end >= from)
+    };
+    // Without an end it may be of any time after its beginning: of those that began long before, nothing is said.
+    let is_near = |not_before: Timestamp| from.duration_since(not_before).unsigned_abs() <= MAINTENANCE_NEAR;
+    let done = history.iter().filter(|event| event.completed && event.code != "instance-stop");
+    let done = done.filter(|event| is_of_then(event.not_before, event.not_after));
+    let mut done = done.filter(|event| event.not_after.is_some() || is_near(event.not_before));
+    done.next().map(|event| format!("{} ({}) from {}", event.id, event.code, event.not_before))
 }
 
 /// A window that begins before all time has every boot in it.

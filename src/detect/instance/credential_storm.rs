@@ -1,0 +1,218 @@
+//! CredentialStorm: do pods ask the metadata service for credentials all the time?
+
+use std::time::Duration;
+
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{
+    Cause, EnaStatistics, Imds, ImdsCredentials, ImdsState, Lookup, Part, Pods, Talker, Talkers, Tri, Unknown,
+};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cited, Context, Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::{Seen, sources};
+use crate::wording;
+
+const KIND: Kind = Kind::CredentialStorm;
+
+/// SDKs refresh credentials that are good for less than this: with each request, where they get no better ones.
+const REFRESHED_BELOW: Duration = Duration::from_secs(900);
+
+/// Connections in a minute of one pod that are many: SDKs keep credentials for minutes at least.
+const MANY: u32 = 60;
+/// Talkers that are named.
+const NAMED: usize = 3;
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<CredentialStorm>();
+
+struct CredentialStorm;
+
+impl Detect for CredentialStorm {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        Maybe<sources::ImdsCredentials>,
+        Maybe<sources::Imds>,
+        MaybePair<sources::EnaStatistics>,
+        Maybe<sources::Talkers>,
+        Context<sources::Pods>,
+    );
+
+    fn evaluate(
+        (credentials, imds, ena, talkers, pods): <Self::In as Input>::Of<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let object = || Object::new(ObjectType::Resource, "credentials");
+        let short = short_credentials(&credentials);
+        let sign = short.or_else(|| pressed(&imds)).or_else(|| lost(&ena));
+        let decision = sign.and_then(|sign| {
+            out.ask(KIND, Lookup::Talkers);
+            decide(sign, &talkers, &pods, object())
+        });
+        out.decide(KIND, object, decision);
+    }
+}
+
+/// What shows that there may be a storm.
+struct Sign {
+    what: String,
+    evidence: Evidence,
+    /// SDKs ask with each request for sure.
+    is_certain: bool,
+}
+
+/// Whether the credentials that are handed out are good for so short a time that SDKs do not keep them.
+fn short_credentials(credentials: &Known<'_, ImdsCredentials>) -> Tri<Sign> {
+    credentials.ask(|seen| {
+        let role = match &seen.value.role {
+            Part::Known(role) => role,
+            Part::Absent => return Tri::No(seen.no()),
+            Part::Unknown(why) => return Tri::Unknown((**why).clone()),
+        };
+        // By the time of the reading: there may be newer ones since.
+        let left = role.expires.map(|expires| expires.duration_since(seen.at.wall));
+        let left = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| *left < REFRESHED_BELOW);
+        match left {
+            Some(left) if role.code == "Success" => {
+                let left = wording::duration(left);
+                Tri::Yes(Sign {
+                    what: format!("the credentials of role {} are good for {left} more, less than the 15 minutes below which SDKs fetch them again with each request", role.role),
+                    evidence: seen.says(format!("iam/security-credentials/{}: good for {left} more", role.role)),
+                    is_certain: true,
+                })
+            }
+            _ => Tri::No(seen.no()),
+        }
+    })
+}
+
+/// Whether IMDS throttles, or fails at times.
+fn pressed(imds: &Known<'_, Imds>) -> Tri<Sign> {
+    imds.ask(|seen| {
+        let what = match seen.value.state {
+            ImdsState::Throttled => "IMDS throttles this instance",
+            ImdsState::Answers if seen.value.recent.failed >= super::imds::MANY_FAILED => "IMDS fails at times",
+            _ => return Tri::No(seen.no()),
+        };
+        Tri::Yes(Sign { what: what.to_owned(), evidence: seen.says(seen.value.why.clone()), is_certain: false })
+    })
+}
+
+/// Whether packets to link-local addresses were lost since the reading before.
+fn lost(ena: &KnownPair<'_, EnaStatistics>) -> Tri<Sign> {
+    let paired = match ena.seen() {
+        Ok(paired) => paired,
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    let mut unknown = None;
+    for (name, _) in paired.now.value {
+        let linklocal = |all: &EnaStatistics| match all.get(name) {
+            Some(Part::Known(now)) => Some(now.linklocal),
+            _ => None,
+        };
+        match paired.delta(linklocal) {
+            Ok(delta) if delta.by > 0 => {
+                let by = wording::number(delta.by, "packet");
+                return Tri::Yes(Sign {
+                    what: format!("EC2 drops packets to DNS, IMDS and time sync on {name}"),
+                    evidence: paired.now.says(format!(
+                        "linklocal_allowance_exceeded of {name} grew by {by} in {} s",
+                        delta.over.as_secs()
+                    )),
+                    is_certain: false,
+                });
+            }
+            Ok(_) => {}
+            Err(why) => drop(unknown.get_or_insert(why)),
+        }
+    }
+    match unknown.or_else(|| paired.now.value.incomplete().cloned()) {
+        Some(why) => Tri::Unknown(why),
+        None => Tri::No(paired.now.no()),
+    }
+}
+
+fn decide(sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, object: Object) -> Tri<Raised> {
+    let finding = |severity, message, more: Vec<Evidence>| Finding {
+        kind: KIND,
+        severity,
+        object: object.clone(),
+        message,
+        evidence: std::iter::once(sign.evidence.clone()).chain(more).collect(),
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    };
+    let what = &sign.what;
+    let seen = match talkers.seen() {
+        Ok(seen) => seen,
+        Err(why) if sign.is_certain => {
+            let message = format!("{what}; which pods do is not known");
+            let raised = finding(Severity::Info, message, Vec::new()).into();
+            return Tri::Yes(Raised { severity_unknown: Some(why.clone()), ..raised });
+        }
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    let mut busy: Vec<(&String, &Talker)> =
+        seen.value.iter().filter(|(_, talker)| talker.connections() >= MANY).collect();
+    busy.sort_by_key(|(_, talker)| std::cmp::Reverse(talker.connections()));
+    if !busy.is_empty() {
+        let named: Vec<String> = busy.iter().take(NAMED).map(|(who, talker)| says(who, talker, pods)).collect();
+        let more = busy.iter().take(8).map(|(who, talker)| seen.says(says(who, talker, pods)));
+        let more = more.chain(proxy(pods)).collect();
+        return Tri::Yes(finding(Severity::Warning, format!("{what}: {}", named.join("; ")), more).into());
+    }
+    let not_attributable = || {
+        format!(
+            "not attributable: each pod has made fewer than {MANY} connections to it within a minute (what is sent over one connection, by \
+             UDP, or on the host's network shows in none of their tables)"
+        )
+    };
+    match (sign.is_certain, seen.value.incomplete()) {
+        (true, None) => {
+            let more = proxy(pods).into_iter().collect();
+            Tri::Yes(finding(Severity::Info, format!("{what}; {}", not_attributable()), more).into())
+        }
+        (true, Some(why)) => {
+            let raised = finding(Severity::Info, format!("{what}; which pods do is not known"), Vec::new()).into();
+            Tri::Yes(Raised { severity_unknown: Some(why.clone()), ..raised })
+        }
+        (false, Some(why)) => Tri::Unknown(why.clone()),
+        (false, None) => {
+            Tri::Unknown(Unknown::new(Cause::Unsupported, format!("{what}; who causes it is {}", not_attributable())))
+        }
+    }
+}
+
+fn says(who: &str, talker: &Talker, pods: &Cited<'_, Pods>) -> String {
+    let pod = talker.pod.as_ref().and_then(|uid| pods.name(|pods| pods.value.get(uid).map(|pod| pod.full_name())));
+    let who = match (pod, &talker.pod) {
+        (Some(name), _) => format!("pod {name}"),
+        (None, Some(uid)) => format!("pod {uid}"),
+        (None, None) => who.to_owned(),
+    };
+    let to = [
+        (talker.metadata, "the metadata service"),
+        (talker.pod_identity, "the Pod Identity agent"),
+        (talker.resolver, "the VPC's resolver"),
+    ];
+    let to = to
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, to)| format!("{} to {to}", wording::count((*count).into())));
+    format!(
+        "{who} made {} within a minute",
+        to.collect::<Vec<_>>().join(" and ").replacen(" to ", " connections to ", 1)
+    )
+}
+
+/// A proxy before IMDS, by the names of the pods that it is known under.
+fn proxy(pods: &Cited<'_, Pods>) -> Option<Evidence> {
+    pods.evidence(|pods: Seen<'_, Pods>| {
+        let is_proxy = |name: &str| ["kube2iam", "kiam"].iter().any(|proxy| name.starts_with(proxy));
+        let pod = pods.value.values().find(|pod| is_proxy(&pod.name))?;
+        Some(
+            pods.says(format!(
+                "pod {} is a proxy before IMDS: its sessions are 15 minutes by default",
+                pod.full_name()
+            )),
+        )
+    })
+}
