@@ -106,11 +106,11 @@ fn dispatch(matches: &ArgMatches) -> Result<u8, Failure> {
 fn command() -> Command {
     Command::new("barnacle")
         .version(VERSION)
-        .about("Finds stale volumes, pressure and instance trouble on a Kubernetes node on EC2")
+        .about("Finds stuck volumes, resource pressure and instance faults on a Kubernetes node on EC2")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .after_help(
-            "Most wanted:\n  \
+            "Common commands:\n  \
              barnacle check                    report on this machine; -v for a line per check\n  \
              barnacle check --watch            the same, again and again\n  \
              barnacle explain DeadMount        what a finding means and what to do\n  \

@@ -10,6 +10,7 @@ const KUBECTL: &str = r#"#!/bin/sh
 for argument in "$@"; do printf '%s\n' "<$argument>" >> "$DIR/calls"; done
 printf 'end\n' >> "$DIR/calls"
 case " $* " in
+    *' exec '*' --version '*) exit "$(cat "$DIR/probe")" ;;
     *' exec '*) cat "$DIR/exec"; exit "$(cat "$DIR/code")" ;;
     *' nodes '*) cat "$DIR/nodes" ;;
     *) cat "$DIR/pods" ;;
@@ -27,6 +28,7 @@ impl Fake {
             ("nodes", ""),
             ("exec", "the report\n"),
             ("code", "0"),
+            ("probe", "0"),
         ] {
             fake.put(name, text);
         }
@@ -70,11 +72,11 @@ fn a_node_is_checked_in_its_own_pod_with_the_codes_of_check() {
         assert_eq!((ended.status.code(), stdout(&ended).as_str()), (Some(code), "the report\n"));
     }
     let calls = fake.calls();
-    let [get, exec] = calls.as_slice() else { panic!("{calls:?}") };
+    let [get, probe, exec] = calls.as_slice() else { panic!("{calls:?}") };
     let context = "--context=arn:aws:eks:eu-west-1:1:cluster/a b";
     assert_eq!((&get[0], &exec[0]), (&context.to_owned(), &context.to_owned()));
     for part in [
-        "--all-namespaces",
+        "--namespace=kube-system",
         "--selector=app.kubernetes.io/name=barnacle",
         "--field-selector=spec.nodeName=ip-10-0-1-7.ec2.internal",
     ] {
@@ -84,8 +86,25 @@ fn a_node_is_checked_in_its_own_pod_with_the_codes_of_check() {
         exec[1..],
         ["exec", "--namespace=kube-system", "barnacle-x7k2p", "-c", "barnacle", "--", "/barnacle", "check", "-v"]
     );
+    assert_eq!(probe[6..], ["--", "/barnacle", "--version"]);
     fake.run(&["-n", "monitoring", "n"]);
     assert!(fake.calls()[0].contains(&"--namespace=monitoring".to_owned()), "{:?}", fake.calls());
+}
+
+/// kubectl's own failures end with 1, which would read as a warning.
+#[test]
+fn what_kubectl_cannot_run_is_no_finding() {
+    let fake = Fake::new();
+    fake.put("probe", "1");
+    let ended = fake.run(&["n"]);
+    assert_eq!((ended.status.code(), fake.calls().len()), (Some(3), 2));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("cannot run barnacle in pod kube-system/barnacle-x7k2p"), "{said}");
+    fake.put("probe", "0");
+    fake.put("pods", "kube-system barnacle-a\nkube-system barnacle-b\n");
+    let ended = fake.run(&["n"]);
+    assert_eq!((ended.status.code(), fake.calls().len()), (Some(3), 1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("more than one pod"));
 }
 
 /// What is given goes to check as it is, and no name becomes an option, another selector or a command.
@@ -119,7 +138,7 @@ fn the_table_of_the_cluster_has_the_worst_first_and_what_is_stale() {
     let time =
         |seconds: u64| (now - std::time::Duration::from_secs(seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let condition = |node: &str, of: &str, status: &str, age: u64, reason: &str| {
-        format!("{node}\t{of}\t{status}\t{}\t{reason}\n", time(age))
+        format!("{node}\t{of:?}\t{status:?}\t\"{}\"\t{reason:?}\n", time(age))
     };
     let node = |name: &str| format!("{name}\tNode\t\t\t\n");
     let rows = [
@@ -128,7 +147,7 @@ fn the_table_of_the_cluster_has_the_worst_first_and_what_is_stale() {
         node("b-none"),
         node("c-dead"),
         condition("c-dead", "BarnacleVolumeProblem", "True", 60, "DeadMount"),
-        condition("c-dead", "BarnacleInstanceProblem", "True", 60, "Clock\u{1b}[2JDrift"),
+        condition("c-dead", "BarnacleInstanceProblem", "True", 60, "Clock[2J\nDrift"),
         condition("c-dead", "BarnacleDegraded", "True", 60, "SourceUnreadable"),
         node("d-stale"),
         condition("d-stale", "BarnacleVolumeProblem", "False", 1000, "NoCriticalFinding"),
@@ -150,7 +169,7 @@ fn the_table_of_the_cluster_has_the_worst_first_and_what_is_stale() {
     assert_eq!(
         found,
         [
-            ("problem", "c-dead", "DeadMount, Clock?[2JDrift"),
+            ("problem", "c-dead", "DeadMount, Clock[2J\\nDrift"),
             ("problem, stale", "g-both", "DeadMount; no agent reports"),
             ("stale", "d-stale", "no agent reports"),
             ("no agent", "b-none", "no condition of barnacle on the Node"),

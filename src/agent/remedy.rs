@@ -30,11 +30,14 @@ fn state_dir(config: &Config) -> anyhow::Result<&Path> {
 /// The journal in the state directory, for a reader.
 ///
 /// # Errors
-/// When it cannot be read, or is damaged.
+/// When there is none, it cannot be read, or is damaged.
 pub fn read_journal(config: &Config) -> anyhow::Result<Journal> {
-    match journal_file::read(state_dir(config)?) {
+    let dir = state_dir(config)?;
+    match journal_file::read(dir) {
         Ok(Some((journal, _))) => Ok(journal),
-        Ok(None) => Ok(Journal::default()),
+        Ok(None) => {
+            bail!("{} has no journal (remedy.journal): no planner has run with this state directory", dir.display())
+        }
         Err(why) => bail!(why),
     }
 }

@@ -41,12 +41,12 @@ pub(super) fn command() -> Command {
              longer: use --for.\n\n\
              Exit codes:\n  \
              0  all that applies to this machine was evaluated, and nothing above info was found\n  \
-             1  a warning, or a suspicion of one, and nothing critical\n  \
-             2  something critical\n  \
+             1  a warning is confirmed, or a warning or critical finding is suspected\n  \
+             2  a critical finding is confirmed\n  \
              3  neither, and something that applies to this machine was not evaluated (with --only: any kind that was named; with \
              --strict: any kind, whatever the reason), the \
              agent that runs here does not answer or has not reported for 2 minutes, or check could not do what was asked\n  \
-             64 wrong usage\n\
+             64 wrong usage\n\n\
              What this machine, profile or single check does not have does not count, but with --strict. With --format npd: 0 nothing, \
              1 problem, 2 suspected or not evaluated. --watch ends with the code of its last report.",
         )

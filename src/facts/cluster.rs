@@ -194,8 +194,8 @@ pub struct PodStorage {
     /// The sum of its containers' limits of `ephemeral-storage`; absent where none of them has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// The limits of `ephemeral-storage` of its containers that have one, without sidecars: kubelets before 1.37 do not hold
-    /// these against a limit of their own.
+    /// The limits of `ephemeral-storage` of its containers that have one, without init containers: kubelets hold none of these against
+    /// a limit of its own, but from 1.37 on sidecars.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, u64>,
     /// `sizeLimit` of its emptyDir volumes that have one.

@@ -323,7 +323,7 @@ pub(super) fn unfit(id: MountId, mount: &MountEntry, mounts: &Mounts) -> Option<
 }
 
 /// Whether a mount point names a pod in any of its parts.
-pub(super) fn names_pod(mount: &MountEntry, uid: &str) -> bool {
+pub fn names_pod(mount: &MountEntry, uid: &str) -> bool {
     mount.point.split('/').any(|part| part == uid)
 }
 

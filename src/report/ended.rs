@@ -4,7 +4,7 @@ use crate::facts::NodeTime;
 use crate::finding::Finding;
 use crate::report::text;
 
-/// What ended, and when it was last seen: `device nvme1n1 is no longer mounted without its device; last seen at …`.
+/// What ended, and when it was last seen: `device nvme1n1 has no dead mount any more; last seen at …`.
 #[must_use]
 pub fn of(finding: &Finding, last_raised: NodeTime) -> String {
     let object = finding.object.to_string();
@@ -36,7 +36,7 @@ mod tests {
             };
             of(&finding, at)
         };
-        let dead = "device nvme1n1 is no longer mounted without its device; last seen at 1970-01-01 00:00:00 UTC";
+        let dead = "device nvme1n1 has no dead mount any more; last seen at 1970-01-01 00:00:00 UTC";
         assert_eq!(ended(Kind::DeadMount, "nvme1n1"), dead);
         assert!(ended(Kind::StuckUnmount, "a\nb").starts_with("device a\\nb is no longer mounted for a pod"));
     }

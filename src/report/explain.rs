@@ -15,7 +15,7 @@ use crate::finding::Kind;
 pub fn explain(kind: Kind, style: Style) -> String {
     let row = catalogue::row(kind);
     let area = row.condition().map_or_else(
-        || format!("{}, never a condition", row.area.title()),
+        || format!("{}, sets no condition", row.area.title()),
         |condition| format!("{}, condition {condition}", row.area.title()),
     );
     let mut out = format!("{}{}{}\n", style.bold(kind.name()), style.dot(), style.dim(&area));

@@ -75,7 +75,7 @@ impl Mute {
 fn time(text: &str) -> Option<Timestamp> {
     let of_day = || text.parse::<Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp());
     // A day is no moment for the first, and a moment would be cut to its day by the second.
-    if text.contains('T') { text.parse().ok() } else { of_day() }
+    if text.len() > "2026-12-01".len() { text.parse().ok() } else { of_day() }
 }
 
 fn item(text: &str) -> Result<(Kind, Option<String>), String> {
@@ -111,8 +111,11 @@ enum Reach<'a> {
 }
 
 impl Reach<'_> {
-    fn covers(self, object: &Object) -> bool {
+    fn covers(self, finding: &ReportedFinding) -> bool {
+        let object = &finding.object;
         match self {
+            // Other pods wait for the branch ENI.
+            Self::Pod(_) if finding.kind == Kind::BranchEniHeldByCompletedPod => false,
             Self::Node => true,
             Self::Volume(name) => {
                 let is_volumes = [ObjectType::Mount, ObjectType::Device, ObjectType::Volume, ObjectType::Filesystem]
@@ -183,7 +186,7 @@ pub(super) fn apply(view: &View, findings: &mut [ReportedFinding]) -> Vec<Note> 
             Ok(mute) if mute.until <= now => format!("expired at {}", text::time(mute.until)),
             Ok(mute) => {
                 for (finding, muted) in findings.iter().zip(&mut muted) {
-                    if reach.covers(&finding.object) && mute.names(finding) {
+                    if reach.covers(finding) && mute.names(finding) {
                         let longer = Muted { by: by.clone(), until: mute.until };
                         let is_longer = muted.as_ref().is_none_or(|other: &Muted| other.until < longer.until);
                         *muted = if is_longer { Some(longer) } else { muted.take() };
@@ -198,12 +201,31 @@ pub(super) fn apply(view: &View, findings: &mut [ReportedFinding]) -> Vec<Note> 
     for (finding, muted) in findings.iter_mut().zip(muted) {
         finding.muted = muted;
     }
+    mute_what_follows(findings);
     let more = notes.len().saturating_sub(MAX_NOTES);
     notes.truncate(MAX_NOTES);
     if more > 0 {
         notes.push(format!("and {more} more texts that mute nothing"));
     }
     notes.into_iter().map(|note| Note::new(About::Mute, text::cut_bytes(&note, 600, "..."))).collect()
+}
+
+/// What is shown under a muted finding is muted with it, to any depth.
+fn mute_what_follows(findings: &mut [ReportedFinding]) {
+    let key = |finding: &ReportedFinding| (finding.kind, finding.object.clone());
+    let mut muted: BTreeMap<(Kind, Object), Muted> =
+        findings.iter().filter_map(|finding| Some((key(finding), finding.muted.clone()?))).collect();
+    let mut before = 0;
+    while muted.len() > before {
+        before = muted.len();
+        for finding in findings.iter_mut().filter(|finding| finding.muted.is_none()) {
+            let above = finding.shown_under.as_ref().map(|above| (above.kind, above.object.clone()));
+            finding.muted = above.and_then(|above| muted.get(&above).cloned());
+            if let Some(by) = &finding.muted {
+                muted.insert(key(finding), by.clone());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +245,13 @@ mod tests {
     use crate::finding::Severity;
 
     const UNTIL: &str = "2027-01-01T00:00:00Z";
+
+    #[test]
+    fn a_time_with_a_blank_is_read_whole() {
+        let until = |text: &str| Mute::parse(&format!("DeadMount until {text}")).map(|mute| mute.until.to_string());
+        assert_eq!(until("2026-12-01 20:00:00+02:00"), Ok("2026-12-01T18:00:00Z".to_owned()));
+        assert_eq!(until("2026-12-01"), Ok("2026-12-01T00:00:00Z".to_owned()));
+    }
 
     #[test]
     fn the_form_is_read_and_anything_else_is_refused_with_the_reason() {
@@ -324,8 +353,11 @@ mod tests {
         assert_eq!(muted(vec![pods.clone()]).0, [], "a mount of the pod is the node's");
         let own = |kind: ObjectType, id: &str, uid: Option<&str>| {
             let object = Object { pod: uid.map(Into::into), ..Object::new(kind, id) };
-            Reach::Pod(&pod).covers(&object)
+            Reach::Pod(&pod).covers(&ReportedFinding { object, ..dead.clone() })
         };
+        let held = Object::new(ObjectType::Pod, "shop/db-0");
+        let held = ReportedFinding { kind: Kind::BranchEniHeldByCompletedPod, object: held, ..dead.clone() };
+        assert!(!Reach::Pod(&pod).covers(&held), "other pods wait for its branch ENI");
         let uid = pod.uid.to_string();
         assert!(own(ObjectType::Pod, "shop/db-0", None) && own(ObjectType::Cgroup, "/kubepods/x", Some(&uid)));
         for kind in

@@ -8,7 +8,7 @@ use crate::facts::{ContainerStats, DiskAmount, KubeletStats, NodeTime, Part, Pod
 /// Half an hour at a sample a minute.
 const SAMPLES: usize = 30;
 /// More limits are not followed, and of one pod no more than a few, so that no pod takes the room of others.
-const MAX_SERIES: usize = 512;
+const MAX_SERIES: usize = 1024;
 const MAX_OF_A_POD: usize = 16;
 /// Samples that come closer say the same again.
 const CLOSEST: Duration = Duration::from_secs(30);
@@ -70,7 +70,8 @@ impl Limited {
 impl StorageSeries {
     /// Takes in the kubelet's figures of the pods that there are now. What has no limit is not followed, nor what is gone.
     pub fn follow(&mut self, stats: &KubeletStats, pods: &Pods, at: &NodeTime) {
-        self.series.retain(|(uid, _), _| pods.get(uid).is_some());
+        // Gone is what a whole list lacks.
+        self.series.retain(|(uid, _), _| pods.lacks(uid).is_err());
         for (uid, pod) in pods {
             let (Part::Known(storage), Some(stats)) = (&pod.storage, stats.get(uid)) else { continue };
             for (limited, _) in Limited::of(storage).take(MAX_OF_A_POD) {
@@ -96,6 +97,14 @@ impl StorageSeries {
             series.pop_front();
         }
         series.push_back((*at, used));
+    }
+
+    /// Whether a limit is followed, or will be.
+    #[must_use]
+    pub fn has_room_for(&self, uid: &PodUid, limited: &Limited) -> bool {
+        let of_pod = self.series.keys().filter(|(other, _)| other == uid).count();
+        let has_room = self.series.len() < MAX_SERIES && of_pod < MAX_OF_A_POD;
+        has_room || self.series.contains_key(&(uid.clone(), limited.clone()))
     }
 
     /// The samples of one limit, oldest first.

@@ -15,7 +15,9 @@ use crate::facts::{Cause, PodUid, Unknown};
 use crate::remedy::verify::Contents;
 
 /// Directories in it; a kubelet's has a few dozen.
-const MAX_DIRECTORIES: usize = 1000;
+const MAX_DIRECTORIES: usize = 200;
+/// Longer paths below a pod are not looked through: each directory that waits for its turn holds its own.
+const MAX_PATH: usize = 4096;
 /// Names that are read of it.
 const MAX_NAMES: usize = 10_000;
 
@@ -52,6 +54,9 @@ pub(super) fn contents(pods: &Path, pod: &PodUid) -> Result<Contents, Unknown> {
         }
         for (name, kind) in found {
             let below = format!("{path}/{}", name.to_string_lossy());
+            if below.len() > MAX_PATH {
+                return Err(Unknown::new(Cause::TooLarge, format!("{} has too long a path in it", top.display())));
+            }
             if kind != FileType::Directory {
                 return Ok(Contents::Something(format!("{}{below}", top.display())));
             }

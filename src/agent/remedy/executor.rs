@@ -24,6 +24,7 @@ use crate::facts::{
     Cause, Lookup, MountHolders, Mounts, NodeTime, Observation, PodCgroups, Reading, Source, SourceSet, Unknown,
 };
 use crate::remedy::journal::{Intent, Record, Step};
+use crate::remedy::permit::names_pod;
 use crate::remedy::request::{Answer, MAX_LINE, parse_request};
 use crate::remedy::verify::{Contents, Fresh, Sightings, verify};
 use crate::remedy::{Act, Mode, Settings};
@@ -32,7 +33,7 @@ use super::{JournalFile, directory, state_dir};
 
 /// Time between two looks.
 const LOOK_EACH: Duration = Duration::from_secs(10);
-/// For one request, from its first byte to its answer.
+/// For a request to come, and for its answer to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
@@ -159,7 +160,7 @@ impl Executor {
                 }
                 stream = listener.accept() => match stream {
                     Ok((stream, _)) if peer(&stream).is_some_and(is_trusted) => {
-                        let _ = timeout(PATIENCE, self.converse(stream)).await;
+                        self.converse(stream).await;
                     }
                     Ok(_) => {}
                     Err(error) => {
@@ -181,14 +182,16 @@ impl Executor {
     }
 
     async fn converse(&mut self, mut stream: UnixStream) {
-        let answer = match read_line(&mut stream).await {
+        // The answer itself has limits of its own: what it holds meanwhile must not be dropped.
+        let line = timeout(PATIENCE, read_line(&mut stream)).await;
+        let answer = match line.unwrap_or_else(|_| Err("the line did not end in time".to_owned())) {
             Ok(line) => match parse_request(&line) {
                 Ok(request) => self.answer(request.act).await,
                 Err(why) => Answer::Refused(why),
             },
             Err(why) => Answer::Refused(why),
         };
-        let _ = stream.write_all(&answer.line()).await;
+        let _ = timeout(PATIENCE, stream.write_all(&answer.line())).await;
     }
 
     /// Whether it would do this act, by what it reads now and read before.
@@ -204,7 +207,11 @@ impl Executor {
             Act::RemoveEmptyPodDirectory(_) => Vec::new(),
         };
         let (now, look) = self.look(&lookups).await;
-        let contents = self.contents(&act).await;
+        // Nothing is listed where something may be mounted below it.
+        let is_free = look.mounts.known().is_ok_and(|mounts| {
+            mounts.incomplete().is_none() && !mounts.values().any(|mount| names_pod(mount, act.pod()))
+        });
+        let contents = if is_free { self.contents(&act).await } else { Err(Unknown::not_asked()) };
         let fresh = Fresh {
             mounts: look.mounts.known(),
             groups: look.groups.known(),

@@ -355,7 +355,11 @@ impl Planner {
         let mut file = self.journal.take().ok_or_else(|| self.trouble.clone())?;
         let at = record.at;
         let written = in_time(DISK_PATIENCE, move || {
-            let written = file.append(record).and_then(|()| file.keep_small(at));
+            let written = file.append(record);
+            // What was written stands, also where the file cannot be made smaller.
+            if let Err(why) = file.keep_small(at) {
+                warn!(%why, "the journal cannot be made smaller");
+            }
             (file, written)
         });
         match written.await {

@@ -109,6 +109,16 @@ pub fn parse_stats(bytes: &[u8]) -> Result<KubeletStats, String> {
 fn pod_stats(pod: RawPod) -> PodStats {
     let amount = |raw: Option<RawAmount>| Ok(raw.and_then(RawAmount::amount)).into();
     let containers = pod.containers.unwrap_or_default();
+    // A sum over a part of them would be too low.
+    if containers.left_out > 0 {
+        let why = format!("figures of a pod with more than {MAX_CONTAINERS} containers are not kept");
+        let unknown = Unknown::new(Cause::TooLarge, why);
+        return PodStats {
+            storage: Err::<DiskAmount, _>(unknown.clone()).into(),
+            processes: Err::<u64, _>(unknown).into(),
+            ..PodStats::default()
+        };
+    }
     let volumes = pod.volumes.unwrap_or_default();
     let containers = containers.items.into_iter().filter(|container| container.name.len() <= MAX_NAME);
     let volumes = volumes.items.into_iter().filter(|volume| volume.pvc_ref.is_none() && volume.name.len() <= MAX_NAME);

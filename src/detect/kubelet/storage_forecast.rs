@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, KubeletStats, Pod, PodStats, Pods, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required, StorageTrends};
@@ -74,7 +74,7 @@ fn decide(
     stats: &Seen<'_, KubeletStats>,
     part: Result<&DiskPart, &Unknown>,
     trends: &StorageSeries,
-) -> Tri<Finding> {
+) -> Tri<Raised> {
     // The kubelet evicts no critical pod, and has no figures of a pod without a running container.
     if pod.is_over() || pod.is_critical() {
         return Tri::No(pods.no());
@@ -102,7 +102,11 @@ fn decide(
         }
     }
     match (worst, unknown) {
-        (Some(worst), _) => Tri::Yes(finding(pod, &worst, stats, pods)),
+        (Some(worst), unknown) => {
+            // What is not known may be worse.
+            let severity_unknown = unknown.filter(|_| worst.severity() < Severity::Warning);
+            Tri::Yes(Raised { severity_unknown, ..finding(pod, &worst, stats, pods).into() })
+        }
         (None, Some(why)) => Tri::Unknown(why),
         (None, None) => Tri::No(stats.no()),
     }
@@ -117,6 +121,12 @@ fn nears(
     part: Result<&DiskPart, &Unknown>,
     trends: &StorageSeries,
 ) -> Result<Option<Nears>, Unknown> {
+    // The kubelet compares the containers that it has figures of: one that has ended has none.
+    if let Limited::Container(name) = &limited
+        && !stats.containers.contains_key(name)
+    {
+        return Ok(None);
+    }
     let name = pod.full_name();
     let counted = |used: Used| match (&limited, part) {
         (Limited::Volume(_), _) | (_, Ok(DiskPart::All)) => Ok(used.all),
@@ -142,6 +152,10 @@ fn nears(
     match crossing(&samples, 0.0, Past::default()) {
         Ok(in_steps) => found(Stands::Reached(in_steps.slower(SLOWER))),
         Err(_) if used / NEAR >= limit / 10 => found(Stands::Near),
+        Err(Silence::TooShort) if !trends.has_room_for(pod.node_uid(), &limited) => {
+            let why = format!("{} is not followed: more limits than barnacle follows", part_of(&limited, &name));
+            Err(Unknown::new(Cause::TooLarge, why))
+        }
         Err(Silence::TooShort) => {
             let why = format!("{} has not been followed for long enough to show a trend", part_of(&limited, &name));
             Err(Unknown::new(Cause::Baseline, why))
@@ -195,20 +209,21 @@ fn setting(limited: &Limited) -> &'static str {
 fn finding(pod: &Pod, nears: &Nears, stats: &Seen<'_, KubeletStats>, pods: &Seen<'_, Pods>) -> Finding {
     let Nears { limited, limit, used, stands } = nears;
     let (what, setting) = (part_of(limited, &pod.full_name()), setting(limited));
+    // An emptyDir may be in memory, and has its limit there as well.
+    let place = if matches!(limited, Limited::Volume(_)) { "" } else { " on the node's disk" };
     let message = match stands {
         Stands::Exceeded => format!(
-            "{what} has {} on the node's disk, more than the {} that it may have ({setting}): the kubelet evicts the pod \
-             within minutes",
+            "{what} has {}{place}, more than the {} that it may have ({setting}): the kubelet evicts the pod within minutes",
             bytes(*used),
             bytes(*limit)
         ),
         Stands::Reached(crossing) => format!(
-            "{what} reaches the {} that it may have on the node's disk ({setting}) in {}; then the kubelet evicts the pod",
+            "{what} reaches the {} that it may have{place} ({setting}) in {}; then the kubelet evicts the pod",
             bytes(*limit),
             interval(crossing)
         ),
         Stands::Near => format!(
-            "{what} has {} of the {} that it may have on the node's disk ({setting}); beyond that the kubelet evicts the pod",
+            "{what} has {} of the {} that it may have{place} ({setting}); beyond that the kubelet evicts the pod",
             bytes(*used),
             bytes(*limit)
         ),

@@ -186,6 +186,12 @@ impl<'v> Mounted<'v> {
         }
         Self { by_dev: mounted, by_source }
     }
+
+    /// Whether a btrfs is mounted by a name that is no device's own.
+    fn has_btrfs_by_a_link(&self) -> bool {
+        let is_link = |source: &str| source.strip_prefix("/dev/").is_some_and(|name| name.contains('/'));
+        self.by_source.keys().any(|(fstype, source)| *fstype == FsType::Btrfs && is_link(source))
+    }
 }
 
 /// What `/sys/fs` has of an ext4 filesystem.
@@ -259,6 +265,11 @@ impl<'v> Sources<'v> {
         self.mounts.ask(|mounts| match (found, mounts.value.incomplete()) {
             (Some(found), _) => Tri::Yes(found),
             (None, Some(why)) => Tri::Unknown(why.clone()),
+            // The kernel lists dm-0 where the mount table has /dev/mapper/NAME.
+            (None, None) if mounted.has_btrfs_by_a_link() => {
+                let why = "btrfs is mounted by a link below /dev: which filesystem that is is not known";
+                Tri::Unknown(Unknown::new(Cause::Missing, why))
+            }
             (None, None) => Tri::No(mounts.no()),
         })
     }

@@ -135,9 +135,12 @@ fn it_is_published_once_when_worse_and_when_over() {
     let over = pass(&mut recorder, &report(vec![]), 50);
     assert_eq!(actions(&over), ["Resolved"]);
     assert_eq!(over[0].body["type"], "Normal");
-    assert!(over[0].body["note"].as_str().unwrap().starts_with(
-        "Resolved: StalledIo (device a): it no longer has requests in flight while it completes none. Active since "
-    ));
+    assert!(
+        over[0].body["note"]
+            .as_str()
+            .unwrap()
+            .starts_with("Resolved: StalledIo (device a): it has completed requests again. Active since ")
+    );
     assert_eq!(pass(&mut recorder, &report(vec![]), 60), []);
     assert_eq!(actions(&pass(&mut recorder, &mild, 70)), ["Confirmed"], "it is back");
 }

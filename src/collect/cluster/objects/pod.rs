@@ -288,12 +288,15 @@ fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
     let limit = |container: &Container| Amounts::bytes(limits(container.resources.as_ref()), Resource::Storage);
     let mut storage = PodStorage { request: pod_sum(spec, Resource::Storage, request)?, ..PodStorage::default() };
     let mut has_limit = false;
-    for container in whole(spec.containers.as_ref())?.iter().chain(whole(spec.init_containers.as_ref())?) {
+    for container in whole(spec.containers.as_ref())? {
         let Some(bytes) = limit(container)?.filter(|bytes| *bytes > 0) else { continue };
         has_limit = true;
-        if container.name.len() <= MAX_NAME && !container.is_sidecar() {
+        if container.name.len() <= MAX_NAME {
             storage.containers.insert(container.name.clone(), bytes);
         }
+    }
+    for container in whole(spec.init_containers.as_ref())? {
+        has_limit |= limit(container)?.is_some_and(|bytes| bytes > 0);
     }
     if has_limit {
         storage.limit = Some(container_sum(spec, |container| Ok(limit(container)?.unwrap_or_default()))?);
