@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, Lookup, Mounts, NodeTime, TaskState,
-    Tasks, Tri, Unknown,
+    Cause, HungTaskCount, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, Lookup, Mounts,
+    NodeTime, TaskState, Tasks, Tri, Unknown,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{
@@ -47,16 +47,17 @@ impl Detect for HungTask {
         Context<sources::CpuTimes>,
         LogBesideTasks,
         LogBesideHung,
+        Maybe<sources::HungTaskCount>,
         Asked<sources::Tasks>,
         Context<sources::Mounts>,
     );
 
     fn evaluate(
-        (log, load, limits, cpu, waiting, hung, tasks, mounts): <Self::In as Input>::Of<'_>,
+        (log, load, limits, cpu, waiting, hung, count, tasks, mounts): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let sight = Sight { log, hung, tasks, waiting, now: around.now };
+        let sight = Sight { log, hung, count, tasks, waiting, now: around.now };
         let decision = match (decide(&sight, &load, |pid| out.ask(KIND, Lookup::Task(pid))), unreported(&limits)) {
             (Tri::No(_), Some(why)) => silent(&load, why),
             (decision, _) => decision,
@@ -106,6 +107,7 @@ fn silent<Y>(load: &Known<'_, LoadAvg>, why: Unknown) -> Tri<Y> {
 struct Sight<'v> {
     log: Seen<'v, KernelLog>,
     hung: BesideHung<'v>,
+    count: Known<'v, HungTaskCount>,
     tasks: Remembered<'v, Tasks>,
     waiting: BesideTasks<'v>,
     now: NodeTime,
@@ -118,6 +120,8 @@ struct Report<'v> {
     command: &'v str,
     pid: u32,
     is_recent: bool,
+    /// Whether the kernel counted it.
+    is_counted: bool,
     /// What shows that it is so, beside the log.
     shown: Vec<Evidence>,
     /// The kernel's function that it waits in.
@@ -143,11 +147,33 @@ impl<'v> Sight<'v> {
         let all = self.log.value.records.iter().rev().filter_map(|record| match &record.event {
             KernelEvent::HungTask { command, pid } if known.insert(*pid) => {
                 let is_recent = self.now.up.saturating_sub(record.up) <= STANDS_FOR;
-                Some(Report { record, command, pid: *pid, is_recent, shown: Vec::new(), waits_in: None })
+                Some(Report {
+                    record,
+                    command,
+                    pid: *pid,
+                    is_recent,
+                    is_counted: false,
+                    shown: Vec::new(),
+                    waits_in: None,
+                })
             }
             _ => None,
         });
         all.take(MAX_ASKED).collect()
+    }
+
+    /// Why it is not known whether a report that the kernel did not count, as far as is known, is true: what could contradict it is not read.
+    fn uncertain(&self, report: &Report<'_>, why: &Unknown) -> Option<Unknown> {
+        if report.is_counted {
+            return None;
+        }
+        // On a machine that shows no tasks it goes by the count, and where there is none by the log and the load.
+        if !matches!(why.cause, Cause::Missing | Cause::Unsupported) {
+            return Some(why.clone());
+        }
+        let count = self.count.seen().map(|count| count.value.detected.unread());
+        let unread = count.unwrap_or_else(|why| (why.cause != Cause::NotAsked).then_some(why));
+        unread.cloned()
     }
 
     fn stands(&self, mut report: Report<'v>) -> Stands<'v> {
@@ -161,6 +187,7 @@ impl<'v> Sight<'v> {
             return Stands::Awaits(report, Unknown::new(Cause::Baseline, why));
         }
         if counted == Counted::Yes {
+            report.is_counted = true;
             let says = "the kernel's count of blocked tasks (kernel.hung_task_detect_count) grew then";
             report.shown.push(self.log.reports(report.record, says));
         }
@@ -218,15 +245,16 @@ fn decide<'v>(
                 unknown.get_or_insert(why);
                 may_stand.extend(report.is_recent.then_some(report));
             }
-            // Where tasks are not shown, it goes by the log and the load alone.
             Stands::Unknown(report, why) => {
                 ask(report.pid);
-                match sight.waiting.blocked_since() {
-                    _ if report.is_recent => stand.push(report),
-                    Ok(Some(since)) if since <= report.record.up.saturating_add(STANDS_FOR) => stand.push(report),
-                    // On a machine that shows no tasks that is all there is to know.
-                    Ok(_) if matches!(why.cause, Cause::Missing | Cause::Unsupported) => {}
-                    Ok(_) | Err(_) => drop(unknown.get_or_insert(why)),
+                match (sight.uncertain(&report, &why), sight.waiting.blocked_since()) {
+                    (Some(why), _) => drop(unknown.get_or_insert(why)),
+                    (None, _) if report.is_recent => stand.push(report),
+                    (None, Ok(Some(since))) if since <= report.record.up.saturating_add(STANDS_FOR) => {
+                        stand.push(report)
+                    }
+                    (None, Ok(_)) => {}
+                    (None, Err(why)) => drop(unknown.get_or_insert(why)),
                 }
             }
         }
