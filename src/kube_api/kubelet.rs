@@ -15,22 +15,13 @@ use tokio::time::timeout;
 use super::{ApiError, chain, short_message};
 use crate::facts::Cause;
 
-/// What is asked: where, how long it may take to its last byte, how large its answer may be, and the right that it takes.
+/// What is asked: where, how long it may take to its last byte, how large its answer may be, and what HTTP 403 means of it.
 #[derive(Clone, Copy)]
 struct Question {
     path: &'static str,
     patience: Duration,
     max_bytes: usize,
-    right: &'static str,
-    /// What is to be said of a refusal beside the right.
-    without: &'static str,
-}
-
-impl Question {
-    /// Whether kubelets before 1.33 know no right for it alone.
-    fn is_fine_grained(self) -> bool {
-        self.right == CONFIGZ.right
-    }
+    forbidden: &'static str,
 }
 
 /// A configuration has some 6 KiB.
@@ -38,8 +29,8 @@ const CONFIGZ: Question = Question {
     path: "/configz",
     patience: Duration::from_secs(2),
     max_bytes: 1 << 20,
-    right: "nodes/configz",
-    without: "there only the files are used",
+    forbidden: "expected the permission nodes/configz, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
+        nodes/proxy, which runs commands in every pod and barnacle never has it: there only the files are used",
 };
 
 /// Some 5 KiB for each pod; the kubelet lists containers and walks the directories of their logs for it.
@@ -47,8 +38,8 @@ const STATS: Question = Question {
     path: "/stats/summary",
     patience: Duration::from_secs(5),
     max_bytes: 4 << 20,
-    right: "nodes/stats",
-    without: "there the kubelet's figures of each pod are not read",
+    forbidden: "expected the permission nodes/stats, which the component kubelet-api grants: there the kubelet's figures of each \
+        pod are not read",
 };
 
 /// Files of a service account.
@@ -231,23 +222,13 @@ async fn body(name: &str, question: Question, answer: Response<Body>) -> Result<
 
 /// The kubelet's own text, and where that comes from.
 fn refusal(name: &str, question: Question, status: u16, text: &str) -> ApiError {
-    let Question { path, right, without, .. } = question;
+    let Question { path, forbidden, .. } = question;
     let (cause, hint) = match status {
         401 => (
             Cause::Denied,
             " (the kubelet does not accept tokens: authentication.webhook.enabled is false there)".into(),
         ),
-        403 if question.is_fine_grained() => (
-            Cause::Denied,
-            format!(
-                " (expected the permission {right}, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
-                 nodes/proxy, which runs commands in every pod and barnacle never has it: {without})"
-            ),
-        ),
-        403 => (
-            Cause::Denied,
-            format!(" (expected the permission {right}, which the component kubelet-api grants: {without})"),
-        ),
+        403 => (Cause::Denied, format!(" ({forbidden})")),
         404 => {
             (Cause::Unsupported, format!(" (this kubelet serves no {path}: enableDebuggingHandlers is false there)"))
         }

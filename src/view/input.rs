@@ -191,23 +191,38 @@ impl<'v, T> Remembered<'v, T> {
     }
 }
 
-/// Which mounts were there when a record of the kernel's log came.
-pub struct LogBesideMounts;
+/// Inputs of what was kept of another source when records of the kernel's log came: `NAME gives WHAT beside SOURCE`.
+macro_rules! log_beside {
+    ($($(#[$doc:meta])* $input:ident gives $gives:ident beside $source:ident;)*) => {$(
+        $(#[$doc])*
+        pub struct $input;
 
-impl Input for LogBesideMounts {
-    type Of<'v> = BesideMounts<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::Mounts]);
-    const CONTEXT: SourceSet = SourceSet::NONE;
+        impl Input for $input {
+            type Of<'v> = $gives<'v>;
+            const NEEDS: SourceSet = SourceSet::NONE;
+            const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::$source]);
+            const CONTEXT: SourceSet = SourceSet::NONE;
 
-    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(BesideMounts(&view.log_history))
-    }
+            fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+                Ok($gives(&view.log_history))
+            }
+        }
+
+        #[doc = concat!("What [`", stringify!($input), "`] gives.")]
+        #[derive(Clone, Copy)]
+        pub struct $gives<'v>(&'v LogHistory);
+    )*};
 }
-
-/// What [`LogBesideMounts`] gives.
-#[derive(Clone, Copy)]
-pub struct BesideMounts<'v>(&'v LogHistory);
+log_beside! {
+    /// Which mounts were there when a record of the kernel's log came.
+    LogBesideMounts gives BesideMounts beside Mounts;
+    /// What the kernel counted when a record of its log came.
+    LogBesideCount gives BesideCount beside VmStat;
+    /// How many tasks the kernel had found blocked when a record of its log came.
+    LogBesideHung gives BesideHung beside HungTaskCount;
+    /// Which disks there were when a record of the kernel's log came.
+    LogBesideDisks gives BesideDisks beside BlockDevices;
+}
 
 impl BesideMounts<'_> {
     /// Whether these mounts of a filesystem are those that there were when the record came.
@@ -220,24 +235,6 @@ impl BesideMounts<'_> {
         self.0.mounts_since_loss(ids)
     }
 }
-
-/// What the kernel counted when a record of its log came.
-pub struct LogBesideCount;
-
-impl Input for LogBesideCount {
-    type Of<'v> = BesideCount<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::VmStat]);
-    const CONTEXT: SourceSet = SourceSet::NONE;
-
-    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(BesideCount(&view.log_history))
-    }
-}
-
-/// What [`LogBesideCount`] gives.
-#[derive(Clone, Copy)]
-pub struct BesideCount<'v>(&'v LogHistory);
 
 impl BesideCount<'_> {
     /// Whether the kernel counted a kill when this record of one came.
@@ -274,24 +271,6 @@ impl BesideTasks<'_> {
     }
 }
 
-/// How many tasks the kernel had found blocked when a record of its log came.
-pub struct LogBesideHung;
-
-impl Input for LogBesideHung {
-    type Of<'v> = BesideHung<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::HungTaskCount]);
-    const CONTEXT: SourceSet = SourceSet::NONE;
-
-    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(BesideHung(&view.log_history))
-    }
-}
-
-/// What [`LogBesideHung`] gives.
-#[derive(Clone, Copy)]
-pub struct BesideHung<'v>(&'v LogHistory);
-
 impl BesideHung<'_> {
     /// Whether the kernel counted a blocked task when this record of one came.
     pub fn counted(&self, record: &KernelRecord) -> Counted {
@@ -303,24 +282,6 @@ impl BesideHung<'_> {
         self.0.awaits_hung(record)
     }
 }
-
-/// Which disks there were when a record of the kernel's log came.
-pub struct LogBesideDisks;
-
-impl Input for LogBesideDisks {
-    type Of<'v> = BesideDisks<'v>;
-    const NEEDS: SourceSet = SourceSet::NONE;
-    const PARTS: SourceSet = SourceSet::of(&[Source::KernelLog, Source::BlockDevices]);
-    const CONTEXT: SourceSet = SourceSet::NONE;
-
-    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
-        Ok(BesideDisks(&view.log_history))
-    }
-}
-
-/// What [`LogBesideDisks`] gives.
-#[derive(Clone, Copy)]
-pub struct BesideDisks<'v>(&'v LogHistory);
 
 impl BesideDisks<'_> {
     /// Whether the disk of this name came after the record, so that the record is of another one.
