@@ -156,7 +156,11 @@ fn flags_of(setting: Setting) -> Vec<Arg> {
             let long = flag.get_help().cloned().unwrap_or_default();
             flag.help_heading("Cluster").value_name(*value).help(*short).long_help(long)
         }
-        None => flag.help_heading("Settings").hide_short_help(true),
+        None => {
+            // The manual page leaves out the help of what the short help hides.
+            let long = flag.get_help().cloned().unwrap_or_default();
+            flag.help_heading("Settings").hide_short_help(true).long_help(long)
+        }
     };
     if setting.is_switch() {
         let off = off(name);

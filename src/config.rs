@@ -257,7 +257,7 @@ pub enum ConfigError {
         hint: String,
     },
     /// The value is not allowed.
-    #[error("{place}: {name} cannot be {value:?}: {why}; expected {allowed}")]
+    #[error("{} cannot be {value:?}: {why}; expected {allowed}", setting_at(place, name))]
     BadValue {
         /// File and line, variable or flag.
         place: String,
@@ -392,6 +392,11 @@ fn is_service_link(name: &str) -> bool {
     }
 }
 
+/// A setting and where it was given; a flag names both.
+fn setting_at(place: &str, name: &str) -> String {
+    if place.strip_prefix("--") == Some(name) { place.to_owned() } else { format!("{place}: {name}") }
+}
+
 /// The setting whose name shares most with this one, if it is close.
 fn nearest(name: &str, names: impl Fn(Setting) -> String) -> Option<String> {
     let start = |known: &String| known.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
@@ -471,12 +476,12 @@ mod tests {
         let error = file("kubernetes: {enabled: maybe}").unwrap_err().to_string();
         assert_eq!(
             error,
-            "barnacle.yaml:1: kubernetes.enabled cannot be \"maybe\": it is neither; expected true or false"
+            "barnacle.yaml:1: kubernetes.enabled cannot be \"maybe\": it is neither true nor false; expected true or false"
         );
         let error = Config::load(None, [], [("reboot-loop-window", "0s")]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "--reboot-loop-window: reboot-loop-window cannot be \"0s\": it is below 1m; expected a time from 1m to 24h, such as 90s, 10m or 1h"
+            "--reboot-loop-window cannot be \"0s\": it is below 1m; expected a time from 1m to 24h, such as 90s, 10m or 1h"
         );
     }
 
@@ -488,7 +493,7 @@ mod tests {
         for (value, why) in [("0s", below), ("1s", below), ("2s", below), ("9s", below), ("61s", above), ("2m", above)]
         {
             let error = Config::load(None, [], [("interval", value)]).unwrap_err().to_string();
-            assert_eq!(error, format!("--interval: interval cannot be \"{value}\": {why}; {expected}"));
+            assert_eq!(error, format!("--interval cannot be \"{value}\": {why}; {expected}"));
         }
         for (value, seconds) in [("10s", 10), ("60s", 60), ("1m", 60)] {
             let config = Config::load(None, [], [("interval", value)]).unwrap();

@@ -103,13 +103,13 @@ macro_rules! value {
 pub(crate) use value;
 
 pub(crate) fn read_number(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    let number: u64 = text.parse().map_err(|_| "it is no whole number".to_owned())?;
+    let number: u64 = text.parse().map_err(|_| "it is not a whole number".to_owned())?;
     within(number, range, |limit| limit.to_string())?;
     Ok(number)
 }
 
 pub(crate) fn read_time(text: &str, range: &RangeInclusive<u64>) -> Result<Duration, String> {
-    let time = parse_duration(text).ok_or("it is no whole number with s, m or h")?;
+    let time = parse_duration(text).ok_or("it is not a whole number followed by s, m or h")?;
     within(time.as_secs(), range, |limit| written(Duration::from_secs(limit)))?;
     Ok(time)
 }
@@ -123,7 +123,7 @@ fn within(number: u64, range: &RangeInclusive<u64>, words: impl Fn(u64) -> Strin
 }
 
 pub(crate) fn read_switch(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "it is neither".to_owned())
+    text.parse().map_err(|_| "it is neither true nor false".to_owned())
 }
 
 pub(crate) fn allowed_time(range: &RangeInclusive<u64>) -> String {
@@ -162,13 +162,15 @@ mod tests {
     #[test]
     fn a_value_that_is_refused_has_its_reason() {
         assert_eq!(read_number("7", &(1..=100)), Ok(7));
-        for (text, why) in [("0", "it is below 1"), ("101", "it is above 100"), ("1.5", "it is no whole number")] {
+        for (text, why) in [("0", "it is below 1"), ("101", "it is above 100"), ("1.5", "it is not a whole number")] {
             assert_eq!(read_number(text, &(1..=100)), Err(why.to_owned()), "{text}");
         }
         assert_eq!(read_time("2m", &(60..=3600)), Ok(Duration::from_secs(120)));
-        for (text, why) in
-            [("59s", "it is below 1m"), ("2h", "it is above 1h"), ("1d", "it is no whole number with s, m or h")]
-        {
+        for (text, why) in [
+            ("59s", "it is below 1m"),
+            ("2h", "it is above 1h"),
+            ("1d", "it is not a whole number followed by s, m or h"),
+        ] {
             assert_eq!(read_time(text, &(60..=3600)), Err(why.to_owned()), "{text}");
         }
         assert_eq!((read_switch("true"), read_switch("yes").is_err()), (Ok(true), true));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// Binary units from 1024 up.
 pub const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -29,6 +31,12 @@ pub fn bytes(n: u64) -> String {
 /// The name of 1024 to the power `at`.
 fn unit_name(at: usize) -> &'static str {
     UNITS.get(at.saturating_sub(1)).copied().unwrap_or("EiB")
+}
+
+/// Date and time, in UTC, to the second.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A count with separators: "1,234,567".

@@ -13,7 +13,7 @@ use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::attachment::ROWS;
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::{PodPhase, Source};
-use barnacle::finding::Kind;
+use barnacle::finding::{Kind, Severity};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures, Histogram, ImdsFigures};
 use barnacle::report::{Origin, Report, ReportedHeadroom, explain};
 
@@ -368,9 +368,23 @@ fn page(kind: Kind) -> String {
         |condition| format!("Condition on the Node, while a critical finding is confirmed: `{condition}`"),
     );
     write!(text, "\n## Reports\n\n- {condition}\n").unwrap();
+    let can_be = |wanted| row.severities.iter().any(|(severity, _)| *severity == wanted);
+    let published = match (can_be(Severity::Warning), can_be(Severity::Critical)) {
+        (true, true) => Some("a warning or a critical finding"),
+        (true, false) => Some("a warning"),
+        (false, true) => Some("a critical finding"),
+        (false, false) => None,
+    };
     let on = if row.concerns_pod_owner { "the Node and the pod" } else { "the Node" };
-    writeln!(text, "- Event, for a warning or a critical finding: `{kind}` on {on}").unwrap();
-    text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: `BarnacleCriticalFinding`, `BarnacleWarningFinding`, `BarnacleCheckNotEvaluated`\n");
+    match published {
+        Some(what) => writeln!(text, "- Event, for {what}: `{kind}` on {on}").unwrap(),
+        None => text.push_str("- Event: none, as this kind is only for information\n"),
+    }
+    text.push_str("- Metrics: `barnacle_finding_info`, `barnacle_findings`\n- Alerts: ");
+    let alerts =
+        [(Severity::Critical, "`BarnacleCriticalFinding`, "), (Severity::Warning, "`BarnacleWarningFinding`, ")];
+    alerts.iter().filter(|(severity, _)| can_be(*severity)).for_each(|(_, alert)| text.push_str(alert));
+    text.push_str("`BarnacleCheckNotEvaluated`\n");
     text.push_str("\n## Commands\n\nThe status page and `barnacle check --format json` fill in `{names}`. Every command that changes anything is a comment.\n");
     write!(text, "\n```sh\n{}\n```\n", row.commands).unwrap();
     text.push_str("\n## Remediation\n\n");

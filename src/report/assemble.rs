@@ -114,7 +114,7 @@ impl ReportedFinding {
 
 fn findings(engine: &Engine) -> Vec<ReportedFinding> {
     let mut findings: Vec<_> = engine.entries().map(|entry| ReportedFinding::of(entry, engine)).collect();
-    findings.sort_by_key(|f| (std::cmp::Reverse((f.state(), f.severity)), f.kind));
+    findings.sort_by_key(|f| (std::cmp::Reverse((f.state(), f.severity)), f.shown_under.is_some(), f.kind));
     findings
 }
 

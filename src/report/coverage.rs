@@ -324,11 +324,16 @@ fn summary(findings: &[&ReportedFinding]) -> String {
     if !muted.is_empty() {
         confirmed.push(format!("{} muted", muted.len()));
     }
-    match (confirmed.is_empty(), suspected.as_str()) {
+    let words = match (confirmed.is_empty(), suspected.as_str()) {
         (true, "") => "nothing found".to_owned(),
         (true, suspected) => format!("{suspected}, nothing confirmed"),
         (false, "") => confirmed.join(", "),
         (false, suspected) => format!("{}; {suspected}", confirmed.join(", ")),
+    };
+    match findings.iter().filter(|finding| finding.shown_under.is_some()).count() {
+        0 => words,
+        1 => format!("{words} (1 of them follows from another)"),
+        n => format!("{words} ({n} of them follow from others)"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::wording::UNITS;
-pub use crate::wording::{bytes, count, duration};
+pub use crate::wording::{bytes, count, duration, time};
 
 /// A count with its noun: "1 warning", "3 warnings".
 #[must_use]
@@ -44,12 +44,6 @@ pub fn percent(part: u64, whole: u64) -> String {
         1_000 if part < whole => ">99%".to_owned(),
         _ => format!("{}%", (share + 5) / 10),
     }
-}
-
-/// Date and time, in UTC, to the second.
-#[must_use]
-pub fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// The text with every character made visible that could move a cursor, start an escape sequence, forge a line or

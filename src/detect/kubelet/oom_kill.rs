@@ -11,6 +11,8 @@ mod wording;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::names::Names;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
@@ -100,6 +102,8 @@ struct Kills {
     nodes: Option<MemoryNodes>,
     /// What is known of the place, where the limit is not.
     place: Option<String>,
+    /// When the last of them was, where a line of the log dates it.
+    last: Option<Timestamp>,
     evidence: Vec<Evidence>,
     proof: Proof,
 }
@@ -116,6 +120,7 @@ impl Kills {
             limit_bytes: None,
             nodes: None,
             place: None,
+            last: None,
             evidence: Vec::new(),
             proof,
         }
@@ -244,6 +249,7 @@ fn add(found: &mut Found, id: String, more: Kills) {
     kills.victims.extend(more.victims);
     kills.counted = kills.counted.max(more.counted);
     kills.limit_bytes = kills.limit_bytes.or(more.limit_bytes);
+    kills.last = kills.last.max(more.last);
     kills.evidence.extend(more.evidence);
 }
 

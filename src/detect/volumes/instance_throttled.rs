@@ -75,15 +75,15 @@ fn finding(
     let user = names.name_user(&mut Object::node(), worst.device());
     let others = match all.len().saturating_sub(1) {
         0 => String::new(),
-        1 => "; 1 more volume is, too".to_owned(),
-        n => format!("; {n} more volumes are, too"),
+        1 => "; so is 1 more volume".to_owned(),
+        n => format!("; so are {n} more volumes"),
     };
     Finding {
         kind: KIND,
         severity: Severity::Warning,
         object: Object::node(),
         message: format!(
-            "the instance throttles EBS: {}{user} is above {}{others}",
+            "the instance throttles EBS: {} is above {}{others}{user}",
             worst.name(),
             worst.limits("the instance's")
         ),

@@ -70,8 +70,9 @@ fn finding(volume: &Volume<'_>) -> Raised {
     let id = volume.id.as_str();
     if let Tri::Yes(()) = volume.is(&[State::Kept]) {
         let busy = volume.busy_with().unwrap_or_else(|| "something on this machine uses it".to_owned());
-        let message =
-            format!("Kubernetes had {id} attached here, its VolumeAttachment does not exist any more, and {busy}");
+        let message = format!(
+            "{id} is attached here, the VolumeAttachment that Kubernetes had for it does not exist any more, and {busy}"
+        );
         return finding_of(volume, Severity::Warning, message, evidence).into();
     }
     let (severity, message) = match volume.is(&[State::Unclaimed]) {
@@ -80,7 +81,7 @@ fn finding(volume: &Volume<'_>) -> Raised {
             let busy = volume.busy_with().map(|busy| format!(" ({busy})")).unwrap_or_default();
             let going = leaving.as_ref().map(|(_, sign)| format!(", and this node is about to be removed ({sign})"));
             let message = format!(
-                "the kubelet does not use {id} any more{busy}, and the attach-detach controller has not requested its detach{}",
+                "{id} is attached here, but the kubelet does not use it any more{busy}, and the attach-detach controller has not requested its detach{}",
                 going.unwrap_or_default()
             );
             (if leaving.is_some() { Severity::Warning } else { Severity::Info }, message)

@@ -155,7 +155,7 @@ impl Look<'_, '_> {
         let finding = Finding {
             kind: KIND,
             severity,
-            message: format!("pod {name} {why}, but {what}{volume} of it is still mounted{held}{waits}{cause}"),
+            message: format!("pod {name} {why}, but {what}{volume} is still mounted for it{held}{waits}{cause}"),
             object,
             evidence,
             advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
@@ -257,12 +257,12 @@ fn also<'v>(others: impl Iterator<Item = (&'v MountEntry, &'v Object)>) -> Strin
     let names: Vec<_> = names.collect();
     match names.as_slice() {
         [] => String::new(),
-        [one] => format!("; so is {one}"),
+        [one] => format!("; still mounted, too: {one}"),
         [..] => {
             let more = names.len().saturating_sub(MAX_NAMED);
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             let first: Vec<_> = names.into_iter().take(MAX_NAMED).collect();
-            format!("; so are {}{more}", first.join(", "))
+            format!("; still mounted, too: {}{more}", first.join(", "))
         }
     }
 }

@@ -124,7 +124,7 @@ fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>
                 Ok(Life::Lives) => "is running",
                 Err(_) => "is in a state that is not known",
             };
-            format!("{}, of pod {}, which {is}", mount.point, holders.pod_name(pod))
+            format!("{} of pod {}, which {is}, is mounted", mount.point, holders.pod_name(pod))
         }
         (None, Some(mount)) => format!("{} is mounted without a pod", mount.point),
         (None, None) => {

@@ -34,9 +34,9 @@ impl Sources<'_> {
         let Ok(logged) = self.log(&mut old, |age| age > NEWS) else { return Vec::new() };
         self.unnamed(&logged, false, &mut old, &mut Unclear::new());
         let old = old.into_iter().filter(|(id, _)| !fresh.contains_key(id)).map(|(id, kills)| {
-            let last = kills.evidence.iter().map(|seen| seen.at).max();
-            let age = last.and_then(|last| Duration::try_from(self.now.wall.duration_since(last)).ok());
-            let finding = finding(&id, kills, &self.names).finding;
+            let age = kills.last.and_then(|last| Duration::try_from(self.now.wall.duration_since(last)).ok());
+            // Its age says when it was.
+            let finding = finding(&id, Kills { last: None, ..kills }, &self.names).finding;
             let message = format!("{} ago: {}", duration(age.unwrap_or_default()), finding.message);
             Finding { severity: Severity::Info, message, ..finding }
         });
@@ -73,7 +73,9 @@ impl Sources<'_> {
                     kills.containers.extend(container.and_then(container_id_of).map(str::to_owned));
                     kills.pod = pod;
                     (kills.limit_bytes, kills.nodes) = (*limit_bytes, nodes.clone());
-                    kills.evidence.push(evidence(format!("killed {command} ({pid}) in {victim}")));
+                    let evidence = evidence(format!("killed {command} ({pid}) in {victim}"));
+                    kills.last = Some(evidence.at);
+                    kills.evidence.push(evidence);
                     kills.victims.push(Victim { command: command.clone(), pid: *pid, group: Some(victim.clone()) });
                     add(found, id, kills);
                 }
@@ -148,6 +150,7 @@ fn of(unnamed: &Unnamed) -> Kills {
     let mut kills = Kills::new(None, unnamed.proof.clone());
     let Victim { command, pid, group } = &unnamed.victim;
     kills.victims.push(Victim { command: command.clone(), pid: *pid, group: group.clone() });
+    kills.last = Some(unnamed.evidence.at);
     kills.evidence.push(unnamed.evidence.clone());
     kills
 }

@@ -20,6 +20,7 @@ pub(super) fn object(id: &str, pod: Option<String>) -> Object {
 pub(super) fn finding(id: &str, kills: Kills, names: &Names<'_>) -> Raised {
     let (severity, message) = message(id, &kills, names);
     let may_be_reserved = kills.level == Some(CgroupLevel::Other);
+    let when = kills.last.map(|last| format!(", at {}", wording::time(last))).unwrap_or_default();
     let object = object(id, kills.pod);
     let (severity, severity_unknown, note) = match kills.proof {
         Proof::Counted => (severity, kills.level_unknown.filter(|_| may_be_reserved), ""),
@@ -32,7 +33,7 @@ pub(super) fn finding(id: &str, kills: Kills, names: &Names<'_>) -> Raised {
         kind: KIND,
         severity,
         object,
-        message: format!("{message}{note}"),
+        message: format!("{message}{when}{note}"),
         evidence: kills.evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
