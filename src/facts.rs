@@ -43,7 +43,7 @@ pub use cluster::{
     MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, PodStorage, Pods,
     VolumeAttachment, VolumeClass, VpcCniConfig,
 };
-pub use cpu::{CpuTimes, LoadAvg};
+pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use ebs::{
     EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, Page, StatisticsPage, VolumeStatistics,
 };
@@ -62,7 +62,7 @@ pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};
 pub use kernel::{
     Boot, BootHistory, BootRecord, ClockState, HungTaskCount, HungTaskReports, INCOMPLETE_FOR, KernelEvent, KernelLog,
-    KernelRecord, Limits, MemoryNodes, MissedBoots, Taint, TaintBit, TaskState, Tasks,
+    KernelRecord, Limits, MemoryNodes, MissedBoots, Taint, TaintBit, TaskState, Tasks, fault_flag,
 };
 pub use kubelet::{
     ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions, KubeletVersion,

@@ -99,6 +99,12 @@ impl OomCounts {
         grown(self.killed, old.killed).max(grown(self.killed_here, old.killed_here))
     }
 
+    /// Whether the limit that was reached since an earlier reading was above this group, where it counts the limits of groups below it.
+    #[must_use]
+    pub fn is_limit_above(&self, old: &Self) -> Option<bool> {
+        Some(self.limit_hit_below?.saturating_sub(old.limit_hit_below?) == 0)
+    }
+
     /// How often its own limit was reached since an earlier reading.
     #[must_use]
     pub fn limit_hit_since(&self, old: &Self) -> u64 {

@@ -218,6 +218,12 @@ impl Pod {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// Since when it has been bound to its node; since it was created where that is not known.
+    #[must_use]
+    pub fn here_since(&self) -> Option<Timestamp> {
+        self.network.scheduled.or(self.created)
+    }
+
     /// The name of a container of this id.
     #[must_use]
     pub fn container(&self, id: &str) -> Option<&str> {
@@ -440,6 +446,9 @@ pub struct PersistentVolume {
     pub zone: Option<String>,
     /// `status.phase`
     pub phase: Option<String>,
+    /// Whether pods have it as a device, not as a filesystem (`spec.volumeMode` is `Block`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_block: bool,
     /// `metadata.deletionTimestamp`
     pub deleting: Option<Timestamp>,
     /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Cause, Unknown};
+
 /// `/proc/stat`: time since boot by state, summed over all CPUs, in clock ticks (100 a second).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuTimes {
@@ -35,6 +37,15 @@ impl CpuTimes {
     pub fn total(&self) -> u64 {
         [self.user, self.system, self.idle, self.iowait, self.steal].iter().fold(0, |sum, t| sum.saturating_add(*t))
     }
+}
+
+/// The share of these ticks in all of the same time, in percent.
+///
+/// # Errors
+/// Where no time is counted: counters of a hypervisor have run over (Xen's steal).
+pub fn percent_of_ticks(part: u64, all: u64) -> Result<u64, Unknown> {
+    let none = || Unknown::new(Cause::Malformed, "/proc/stat counts no time between two samples, expected some");
+    part.saturating_mul(100).checked_div(all).ok_or_else(none)
 }
 
 /// `/proc/loadavg`.

@@ -273,6 +273,11 @@ pub enum KernelEvent {
         /// `READ`, `WRITE`, `FLUSH`, …; empty where the kernel does not say.
         operation: String,
     },
+    /// `nvme nvmeN: pci function …` or `blkfront: xvdX: …`: a disk came under this name, which was another one's before.
+    DiskFound {
+        /// Controller of NVMe, or disk.
+        name: DeviceName,
+    },
     /// `nvme nvmeN: I/O … timeout, …`
     NvmeTimeout {
         /// Controller.
@@ -325,6 +330,54 @@ pub enum KernelEvent {
         /// Device.
         device: DeviceName,
     },
+}
+
+/// How the kernel begins to report a fault of its own, or of the machine (4.14 to 6.18, x86 and arm64), and the flag that it sets
+/// with it: none of a corrected error.
+const FAULTS: [(&str, Option<TaintBit>); 15] = [
+    ("BUG: kernel NULL pointer dereference", Some(TaintBit::Died)),
+    ("BUG: unable to handle ", Some(TaintBit::Died)),
+    ("kernel BUG at ", Some(TaintBit::Died)),
+    ("Oops: ", Some(TaintBit::Died)),
+    ("Internal error: ", Some(TaintBit::Died)),
+    ("general protection fault", Some(TaintBit::Died)),
+    ("Unable to handle kernel ", Some(TaintBit::Died)),
+    ("BUG: Bad page ", Some(TaintBit::BadPage)),
+    ("BUG: KFENCE: ", Some(TaintBit::BadPage)),
+    ("BUG: KASAN: ", Some(TaintBit::BadPage)),
+    ("BUG: Bad rss-counter state", None),
+    ("mce: [Hardware Error]: Machine check events logged", None),
+    ("mce: [Hardware Error]: ", Some(TaintBit::MachineCheck)),
+    ("mce: Uncorrected hardware memory error", Some(TaintBit::MachineCheck)),
+    ("Memory failure: 0x", None),
+];
+
+/// Whether a line of the kernel's log reports a fault, and which flag the kernel sets with it.
+#[must_use]
+pub fn fault_flag(line: &str) -> Option<Option<TaintBit>> {
+    let listed = FAULTS.iter().find(|(begin, _)| line.starts_with(begin)).map(|(_, flag)| *flag);
+    let died = || is_die(line).then_some(Some(TaintBit::Died));
+    let slab = || is_slab(line).then_some(Some(TaintBit::BadPage));
+    listed.or_else(died).or_else(slab)
+}
+
+/// `divide error: 0000 [#1] SMP PTI`: how x86 up to 6.9 reports any exception that kills the kernel's task.
+fn is_die(line: &str) -> bool {
+    let Some((what, rest)) = line.split_once(": ") else { return false };
+    let Some((code, rest)) = rest.split_once(" [#") else { return false };
+    let count = rest.split(']').next().unwrap_or_default();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == ' ' || c == '-';
+    what.chars().all(is_word)
+        && code.len() == 4
+        && code.bytes().all(|b| b.is_ascii_hexdigit())
+        && count.parse::<u32>().is_ok()
+}
+
+/// `BUG kmalloc-64 (Not tainted): Poison overwritten`: the allocator found memory that was overwritten.
+fn is_slab(line: &str) -> bool {
+    let Some(rest) = line.strip_prefix("BUG ") else { return false };
+    let Some((cache, state)) = rest.split_once(" (") else { return false };
+    !cache.contains(' ') && (state.starts_with("Not tainted)") || state.starts_with("Tainted: "))
 }
 
 /// One message with its header.

@@ -31,6 +31,9 @@ pub struct NeighborTable {
     pub limit: u64,
     /// Times an entry was refused because the table was full, since boot; absent before 4.4.
     pub table_fulls: Option<u64>,
+    /// Times entries were collected because the table has more than `gc_thresh2` that may be, since boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_gc_runs: Option<u64>,
 }
 
 /// Both tables; absent where the protocol is not there.

@@ -117,9 +117,20 @@ pub struct LogHistory {
     kills: Counts,
     hung: Counts,
     devices_read: Option<Duration>,
+    /// By the name of a controller or disk: when the kernel last found one under it, by its log.
+    found: BTreeMap<DeviceName, Duration>,
     /// By name: the disk's number and when it came.
     devices: BTreeMap<DeviceName, (Option<u64>, Came)>,
     blocked_since: Option<Duration>,
+}
+
+/// Under which name the kernel reports that it found the disk of a device: `nvme1` of `nvme1n1p1`, `xvdf` of `xvdf1`.
+fn found_as(name: &str) -> &str {
+    match name.strip_prefix("nvme") {
+        Some(rest) => name.strip_suffix(rest.trim_start_matches(|c: char| c.is_ascii_digit())).unwrap_or(name),
+        None if name.starts_with("xvd") => name.trim_end_matches(|c: char| c.is_ascii_digit()),
+        None => name,
+    }
 }
 
 impl LogHistory {
@@ -141,7 +152,11 @@ impl LogHistory {
             return;
         }
         let mut records = BTreeMap::new();
+        self.found.clear();
         for record in log.records.iter() {
+            if let KernelEvent::DiskFound { name } = &record.event {
+                self.found.insert(name.clone(), record.up);
+            }
             // What was there at the first look is as old as it says.
             let dated = record.up.saturating_add(CLOCKS_APART).saturating_add(record.up / 1_000);
             let new = Came { after, by: if after.is_none() { dated.min(at.up) } else { at.up } };
@@ -206,9 +221,13 @@ impl LogHistory {
         self.blocked_since
     }
 
-    /// Whether a disk of this name came after the record, so that the record is of another one.
+    /// Whether a disk of this name came after the record, so that the record is of another one: by the block devices that were seen
+    /// since, or by the log itself. A process that can write to the log can hide what is older by that, and nothing else.
     #[must_use]
     pub fn is_of_another_disk(&self, record: &KernelRecord, name: &str) -> bool {
+        if self.found.get(found_as(name)).is_some_and(|found| *found > record.up) {
+            return true;
+        }
         let device = self.devices.get(name).and_then(|(_, came)| came.after);
         device.zip(self.came(record)).is_some_and(|(after, came)| after >= came.by)
     }

@@ -308,6 +308,7 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::BtrfsError { device }
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
+        Some(Event::DiskFound { name }) => assert!(!name.is_empty() && name.len() <= 32),
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
         Some(Event::NfsServer { server, .. }) => {
             assert!(!server.is_empty() && server.len() <= 255 && server.is_ascii())

@@ -28,6 +28,8 @@ pub enum Purpose {
     Negative,
     /// The kind is confirmed, and gone at the end.
     Clear,
+    /// The state of a node, of which its `!!` lines are right and nothing else above info is found.
+    State,
 }
 
 #[derive(Clone, Debug)]
@@ -172,7 +174,7 @@ impl Scenario {
         })?;
         let stands = confirmed(&world, self.kind).is_some();
         match (self.purpose, ever, stands) {
-            (Purpose::Raise, _, true) | (Purpose::Clear, true, false) => Ok(()),
+            (Purpose::State, ..) | (Purpose::Raise, _, true) | (Purpose::Clear, true, false) => Ok(()),
             (Purpose::Negative, false, _) => {
                 self.ends_without(&world)?;
                 self.twins.iter().try_for_each(|twin| self.play_twin(twin, base))
@@ -188,7 +190,9 @@ impl Scenario {
     fn nothing_else(&self, world: &World, also: &[Kind]) -> Result<(), String> {
         let is_other = |e: &&Entry| {
             let f = &e.finding;
-            f.kind != self.kind && !also.contains(&f.kind) && f.severity > Severity::Info
+            (self.purpose == Purpose::State || f.kind != self.kind)
+                && !also.contains(&f.kind)
+                && f.severity > Severity::Info
         };
         match world.engine.entries().find(is_other) {
             Some(entry) => Err(format!("also {}: {}", entry.finding.kind, entry.finding.message)),

@@ -142,6 +142,7 @@ impl ObjectMeta {
             owner.api_version == "v1" && owner.kind == "Node" && Some(owner.name.as_str()) == node
         };
         let Some(owner) = self.owner().filter(is_node) else { return Ok(None) };
+        // A manifest's own UID is not taken for it: a pod could have that of another one.
         if owner.uid.len() > MAX_NAME || hash.len() != 32 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let why = format!(
                 "pod {}/{} belongs to the Node as a static pod's mirror, and names no manifest's hash",
@@ -455,6 +456,7 @@ pub struct VolumeSpec {
     csi: Option<CsiSource>,
     aws_elastic_block_store: Option<InTreeSource>,
     storage_class_name: Option<String>,
+    volume_mode: Option<String>,
     volume_attributes_class_name: Option<String>,
     claim_ref: Option<ClaimRef>,
     access_modes: Option<AtMost<String, 64>>,
@@ -530,6 +532,7 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
         capacity: spec.capacity.and_then(|mut capacity| capacity.texts.remove("storage")),
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
+        is_block: spec.volume_mode.as_deref() == Some("Block"),
         deleting: raw.metadata.deletion_timestamp,
         mute: raw.metadata.mute(),
     }

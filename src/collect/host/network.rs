@@ -74,7 +74,8 @@ pub fn neighbors(root: &Root) -> Result<Neighbors, Unknown> {
 
 /// `None` where the kernel has no such table.
 fn neighbor_table(root: &Root, name: &str, limit: &str) -> Result<Option<NeighborTable>, Unknown> {
-    let Some([entries, table_fulls]) = statistics(root, name, ["entries", "table_fulls"])? else {
+    let columns = ["entries", "table_fulls", "forced_gc_runs"];
+    let Some([entries, table_fulls, forced_gc_runs]) = statistics(root, name, columns)? else {
         return Ok(None);
     };
     let path = format!("proc/1/net/stat/{name}");
@@ -84,6 +85,7 @@ fn neighbor_table(root: &Root, name: &str, limit: &str) -> Result<Option<Neighbo
         entries: entries.first,
         limit: root.number(limit)?,
         table_fulls: table_fulls.map(|column| column.sum),
+        forced_gc_runs: forced_gc_runs.map(|column| column.sum),
     }))
 }
 
@@ -227,7 +229,7 @@ mod tests {
     #[test]
     fn our_own_namespace_stands_in_for_the_first_process() {
         let (_dir, root) = tree_of(&[("proc/net/stat/arp_cache", ARP), (ARP_LIMIT, b"1024\n")]);
-        let arp = NeighborTable { entries: 0x1a, limit: 1024, table_fulls: Some(5) };
+        let arp = NeighborTable { entries: 0x1a, limit: 1024, table_fulls: Some(5), forced_gc_runs: Some(7) };
         assert_eq!(neighbors(&root), Ok(Neighbors { arp: Part::Known(arp), ndp: Part::Absent }));
     }
 

@@ -287,7 +287,10 @@ fn finding(
     };
     let (task, have) = if reports.len() == 1 { ("task", "has") } else { ("tasks", "have") };
     let names = named.collect::<Vec<_>>().join(", ");
-    let servers: Vec<&str> = log.value.records.iter().filter_map(silent_server).collect();
+    // The function that a task waits in shows more than a line of the log about a server that may be another task's.
+    let function = reports.iter().find_map(|report| report.waits_in);
+    let may_be_nfs = function.is_none_or(|function| is_of(function, OF_NFS));
+    let servers: Vec<&str> = log.value.records.iter().filter_map(silent_server).filter(|_| may_be_nfs).collect();
     let waits = match servers.as_slice() {
         [] => waits_for(reports, mounts).map(|what| format!(": {what}")).unwrap_or_default(),
         [server, ..] => format!(": NFS server {server} does not respond"),
@@ -310,11 +313,18 @@ fn finding(
     }
 }
 
+/// How the kernel's functions begin that wait for an NFS server.
+const OF_NFS: &[&str] = &["rpc_", "nfs_", "nfs4_", "nfs3_"];
+
+fn is_of(function: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| function.starts_with(name))
+}
+
 /// What the kernel's function that a task waits in is for, where that is shown.
 fn waits_for(reports: &[Report<'_>], mounts: &Cited<'_, Mounts>) -> Option<String> {
     let function = reports.iter().find_map(|report| report.waits_in)?;
-    let begins = |names: &[&str]| names.iter().any(|name| function.starts_with(name));
-    let what = if begins(&["rpc_", "nfs_", "nfs4_", "nfs3_"]) {
+    let begins = |names: &[&str]| is_of(function, names);
+    let what = if begins(OF_NFS) {
         let server = mounts.name(|mounts| only_server(mounts.value));
         server.map_or_else(|| "an NFS or EFS server".to_owned(), |server| format!("NFS server {server}"))
     } else if begins(&["fuse_", "request_wait_answer"]) {

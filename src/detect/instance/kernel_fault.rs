@@ -1,7 +1,7 @@
 //! KernelFault: has the kernel, or the machine, reported a fault in this boot?
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, KernelEvent, KernelLog, KernelRecord, MemInfo, TaintBit, Tri};
+use crate::facts::{Boot, KernelEvent, KernelLog, KernelRecord, MemInfo, TaintBit, Tri, fault_flag};
 use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -19,7 +19,7 @@ struct KernelFault;
 /// The flags that show a fault, and what each reports.
 const FLAGS: [(TaintBit, &str, &str); 3] = [
     (TaintBit::Died, "D", "an oops or BUG"),
-    (TaintBit::BadPage, "B", "a page of memory in a bad state"),
+    (TaintBit::BadPage, "B", "memory in a bad state (a bad page, or a use that the kernel's own checks found)"),
     (TaintBit::MachineCheck, "M", "a machine check (hardware error)"),
 ];
 
@@ -51,6 +51,7 @@ fn decide(boot: &Seen<'_, Boot>, memory: &Known<'_, MemInfo>, log: &Cited<'_, Ke
         let flags: Vec<&str> = set.iter().map(|(_, letter, _)| *letter).collect();
         evidence.push(boot.says(format!("/proc/sys/kernel/tainted is {}: {}", taint.0, flags.join(", "))));
     }
+    let defective = matches!(corrupted, Tri::Yes(_));
     match corrupted {
         Tri::Yes((corrupted, memory)) => {
             reported.push(format!("{} of memory with defective hardware, which it took out of use", bytes(corrupted)));
@@ -60,8 +61,13 @@ fn decide(boot: &Seen<'_, Boot>, memory: &Known<'_, MemInfo>, log: &Cited<'_, Ke
         Tri::Unknown(why) if reported.is_empty() => return Tri::Unknown(why),
         Tri::No(_) | Tri::Unknown(_) => {}
     }
-    evidence.extend(log.evidence(|log| fault(&log).map(|(record, text)| log.reports(record, text))));
-    let what = log.text(|log| Some(format!(": {}", fault(&log)?.1)));
+    // A corrected error in the log is not what set a flag.
+    let is_shown = |text: &str| match fault_flag(text).flatten() {
+        Some(flag) => set.iter().any(|(bit, ..)| *bit == flag),
+        None => defective && text.starts_with("Memory failure: "),
+    };
+    evidence.extend(log.evidence(|log| fault(&log, is_shown).map(|(record, text)| log.reports(record, text))));
+    let what = log.text(|log| Some(format!(": {}", fault(&log, is_shown)?.1)));
     Tri::Yes(Finding {
         kind: KIND,
         severity: Severity::Warning,
@@ -72,10 +78,10 @@ fn decide(boot: &Seen<'_, Boot>, memory: &Known<'_, MemInfo>, log: &Cited<'_, Ke
     })
 }
 
-/// The first fault that the log reports: the others may follow from it.
-fn fault<'v>(log: &Seen<'v, KernelLog>) -> Option<(&'v KernelRecord, &'v str)> {
+/// The first such fault that the log reports: the others may follow from it.
+fn fault<'v>(log: &Seen<'v, KernelLog>, is_shown: impl Fn(&str) -> bool) -> Option<(&'v KernelRecord, &'v str)> {
     log.value.records.iter().find_map(|record| match &record.event {
-        KernelEvent::Fault { text } => Some((record, text.as_str())),
+        KernelEvent::Fault { text } if is_shown(text) => Some((record, text.as_str())),
         _ => None,
     })
 }

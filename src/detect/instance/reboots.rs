@@ -111,7 +111,11 @@ fn crash(
     ];
     evidence
         .extend(before.taint.troubles().map(|trouble| history.says(format!("before, the kernel had seen {trouble}"))));
+    // What the kernel had reported before is the nearer cause.
     let maintenance = notices.evidence(|notices| {
+        if before.taint.troubles().next().is_some() {
+            return None;
+        }
         let done = maintenance_between(notices.value, (before.last_seen, this.first_seen))?;
         Some(notices.says(format!("events/maintenance/history: {done}, completed")))
     });

@@ -2,7 +2,7 @@
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{CpuTimes, Tri, Unknown};
+use crate::facts::{CpuTimes, Tri, Unknown, percent_of_ticks};
 use crate::finding::{Finding, Kind, Object, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Pair, Paired};
@@ -53,7 +53,7 @@ impl Detect for CpuSteal {
 fn decide(cpu: &Paired<'_, CpuTimes>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
     let steal = cpu.delta(|c| Some(c.steal))?;
     let total = cpu.delta(|c| Some(c.total()))?;
-    let percent = steal.by.saturating_mul(100).checked_div(total.by).unwrap_or(0);
+    let percent = percent_of_ticks(steal.by, total.by)?;
     if percent < settings.warn_percent {
         return Ok(Tri::No(cpu.now.no()));
     }

@@ -109,9 +109,15 @@ fn stalled<'v>(pressure: Seen<'v, Pressure>, settings: &Settings) -> Result<Tri<
     Ok(if stalled { Tri::Yes((full, pressure)) } else { Tri::No(pressure.no()) })
 }
 
+/// With so much available the machine is not short of memory, however large it is, in bytes: who waits is at a limit of its own.
+const MOST_SHORT: u64 = 16 << 30;
+
 fn short<'v>(memory: Seen<'v, MemInfo>, settings: &Settings) -> Tri<(u64, Seen<'v, MemInfo>)> {
     let available = memory.available.unwrap_or(memory.free);
-    let short = available < percent_of(memory.total, settings.short_percent);
+    // Huge pages are reserved: they are never available, and nothing is short for it.
+    let reserved = memory.huge_pages.seen().ok().flatten().copied().unwrap_or(0);
+    let part = percent_of(memory.total.saturating_sub(reserved), settings.short_percent).min(MOST_SHORT);
+    let short = available < part;
     if short { Tri::Yes((available, memory)) } else { Tri::No(memory.no()) }
 }
 
@@ -130,7 +136,7 @@ fn kubepods(cgroups: &Seen<'_, Cgroups>, settings: &Settings) -> Result<Tri<Find
     Ok(stalled.and(|| at_limit(cgroups, group).into()).map(|(full, (used, limit))| {
         let evidence = vec![
             cgroups.says(format!("all tasks of kubepods waited for memory for {full} % of the last 10 s")),
-            cgroups.says(format!("kubepods uses {used} of {limit} bytes")),
+            cgroups.says(format!("kubepods uses {used} of {limit} bytes, without page cache that was not used lately")),
         ];
         let message = format!("pods wait for memory {full:.0} % of the time: together they are at node allocatable");
         finding(pods(), message, evidence)
@@ -148,8 +154,11 @@ fn stalled_group(cgroups: &Seen<'_, Cgroups>, group: &Cgroup, settings: &Setting
 fn at_limit(cgroups: &Seen<'_, Cgroups>, group: &Cgroup) -> Result<Tri<(u64, u64)>, Unknown> {
     // Without a limit there is none to be at.
     let Some(limit) = group.memory_max.seen()? else { return Ok(Tri::No(cgroups.no())) };
-    let used = group.memory.seen()?.filter(|used| **used >= percent_of(*limit, 95));
-    Ok(used.map_or(Tri::No(cgroups.no()), |used| Tri::Yes((*used, *limit))))
+    // Page cache fills every group up to its limit, and goes when it must: who waits then waits at a limit of its own.
+    let cache = group.inactive_file.seen()?.copied().unwrap_or(0);
+    let used = group.memory.seen()?.map(|used| used.saturating_sub(cache));
+    let used = used.filter(|used| *used >= percent_of(*limit, 95));
+    Ok(used.map_or(Tri::No(cgroups.no()), |used| Tri::Yes((used, *limit))))
 }
 
 fn percent_of(whole: u64, percent: u64) -> u64 {

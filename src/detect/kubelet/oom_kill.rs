@@ -100,6 +100,8 @@ struct Kills {
     counted: u64,
     limit_bytes: Option<u64>,
     nodes: Option<MemoryNodes>,
+    /// Whether it was the limit of some service of this group.
+    in_a_service: bool,
     /// What is known of the place, where the limit is not.
     place: Option<String>,
     /// When the last of them was, where a line of the log dates it.
@@ -119,6 +121,7 @@ impl Kills {
             counted: 0,
             limit_bytes: None,
             nodes: None,
+            in_a_service: false,
             place: None,
             last: None,
             evidence: Vec::new(),
@@ -172,7 +175,7 @@ impl Sources<'_> {
         let logged = self.log(&mut found, |age| age <= NEWS);
         let counted = self.levels(&mut found);
         let total = self.vmstat.seen().map_err(Unknown::clone).and_then(|both| both.delta(|v| v.oom_kill));
-        let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().copied().unwrap_or(0));
+        let killed = total.as_ref().map_or(0, |delta| delta.by).max(counted.as_ref().map_or(0, |levels| levels.killed));
         let pods = self.pods(&mut found, &mut unclear, killed > 0, &counted);
         if let (Err(_), Err(why), Err(_)) = (&logged, &counted, &total) {
             return out.nothing(KIND, why);
@@ -186,9 +189,31 @@ impl Sources<'_> {
         if let Ok(logged) = &logged {
             self.unnamed(logged, behind, &mut found, &mut unclear);
         }
+        // The log names what each kill was; without it the counters are all there is, whatever they show of other kills.
+        let mut is_awaited = false;
+        let is_alone = found.is_empty() || self.kmsg.seen().is_err();
+        if let Ok(levels) = &counted
+            && is_alone
+            && !behind
+        {
+            let is_of =
+                |kills: &Kills, wanted: &[CgroupLevel]| kills.level.as_ref().is_some_and(|l| wanted.contains(l));
+            if levels.of_machine > 0 && !found.values().any(|kills| is_of(kills, &[CgroupLevel::Node])) {
+                self.of_machine(levels.of_machine, &mut found);
+            }
+            let in_pods =
+                |kills: &Kills| kills.pod.is_some() || is_of(kills, &[CgroupLevel::Kubepods, CgroupLevel::Qos]);
+            if levels.in_pods > 0 && !found.values().any(in_pods) {
+                self.replaced(levels.in_pods, &pods, &mut found, &mut unclear);
+            }
+            is_awaited = found.is_empty() && unclear.iter().any(|(id, _)| id == "kubepods");
+            let beyond = self.beyond(levels);
+            if beyond > 0 && !found.is_empty() {
+                self.unexplained(beyond, None, &mut found, &mut unclear);
+            }
+        }
         match (&counted, &total) {
-            _ if behind || !found.is_empty() => {}
-            (Ok(in_groups), _) if *in_groups > 0 => self.replaced(*in_groups, &pods, &mut found, &mut unclear),
+            _ if behind || !found.is_empty() || is_awaited => {}
             (_, Ok(delta)) if delta.by > 0 => {
                 self.unexplained(delta.by, counted.as_ref().err(), &mut found, &mut unclear);
             }

@@ -2,7 +2,7 @@
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown};
+use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown, percent_of_ticks};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
@@ -98,7 +98,7 @@ fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Sett
     let cpu = cpu.seen()?;
     let idle = cpu.delta(|c| Some(c.idle.saturating_add(c.iowait)))?;
     let total = cpu.delta(|c| Some(c.total()))?;
-    let share = idle.by.saturating_mul(100).checked_div(total.by).unwrap_or(100);
+    let share = percent_of_ticks(idle.by, total.by)?;
     let cpu = cpu.now;
     if share >= settings.idle_percent {
         return Ok(Tri::No(cpu.no()));

@@ -100,7 +100,11 @@ fn decide(table: &Paired<'_, Conntrack>, settings: &Settings) -> Tri<Raised> {
     }
     // Losses make a full table worse. While they are not known it is at least as bad as it is full.
     let (dropped, unknown) = match table.grew(|t| Some(t.drop?.saturating_add(t.early_drop?))) {
-        Tri::Yes(delta) => (delta.by, None),
+        // Two packets that race for one entry count as a drop and as a failed insertion: no entry was lacking.
+        Tri::Yes(delta) => {
+            let races = table.delta(|t| t.insert_failed).map_or(0, |races| races.by);
+            (delta.by.saturating_sub(races), None)
+        }
         Tri::No(_) => (0, None),
         // Where the kernel does not count, the table alone decides.
         Tri::Unknown(why) if why.cause == Cause::Unsupported && now.unread.is_none() => (0, None),

@@ -62,6 +62,20 @@ type Of = fn(&Neighbors) -> &Part<NeighborTable>;
 /// Name of a table, and how to find it.
 const TABLES: [(&str, Of); 2] = [("arp", |n| &n.arp), ("ndp", |n| &n.ndp)];
 
+/// Whether the entries may be ones that count for the limit, as those of VXLAN and other permanent ones do not (from 5.0 on): the kernel
+/// collects them then, each time that one is added.
+fn may_be_collected(tables: &Paired<'_, Neighbors>, of: Of) -> bool {
+    match tables.grew(|n| of(n).seen().ok()??.forced_gc_runs) {
+        Tri::Yes(_) => true,
+        Tri::No(_) => false,
+        // Before a second sample the count since boot shows whether that was ever so; where the kernel does not count it, the size decides.
+        Tri::Unknown(_) => {
+            let now = of(tables.now.value).seen().ok().flatten().and_then(|table| table.forced_gc_runs);
+            now.is_none_or(|runs| runs > 0)
+        }
+    }
+}
+
 fn full(tables: &Paired<'_, Neighbors>, settings: &Settings, name: &str, of: Of) -> Result<Tri<Raised>, Unknown> {
     let seen = tables.now;
     // A kernel without this protocol has no table of it.
@@ -75,7 +89,9 @@ fn full(tables: &Paired<'_, Neighbors>, settings: &Settings, name: &str, of: Of)
             return Ok(Tri::No(seen.no()));
         }
         Tri::Unknown(why) if percent < settings.warn_percent => return Ok(Tri::Unknown(why)),
+        Tri::No(no) if !may_be_collected(tables, of) => return Ok(Tri::No(no)),
         Tri::No(_) => (0, None),
+        Tri::Unknown(_) if !may_be_collected(tables, of) => return Ok(Tri::No(seen.no())),
         Tri::Unknown(why) if why.cause == Cause::Unsupported => (0, None),
         Tri::Unknown(why) => (0, Some(why)),
     };

@@ -44,19 +44,29 @@ impl Detect for DeviceError {
     ) {
         let is_news = |record: &&KernelRecord| around.now.up.saturating_sub(record.up) <= NEWS_FOR;
         let recent: Vec<&KernelRecord> = log.value.records.iter().filter(is_news).collect();
-        out.each(KIND, &block, object, |dev, device| {
+        let errors_of = |device: &BlockDevice| -> Vec<&KernelRecord> {
             let about = |record: &&KernelRecord| match &record.event {
-                KernelEvent::IoError { device: name, .. } => {
-                    *name == device.name && !disks.is_of_another_disk(record, name)
+                KernelEvent::IoError { device: name, operation } => {
+                    *name == device.name && !disks.is_of_another_disk(record, name) && is_of_data(operation)
                 }
                 _ => false,
             };
-            let errors: Vec<&KernelRecord> = recent.iter().copied().filter(about).collect();
+            recent.iter().copied().filter(about).collect()
+        };
+        out.each(KIND, &block, object, |dev, device| {
+            let errors = if is_of_no_disk(&device.name) { Vec::new() } else { errors_of(device) };
             match errors.last() {
                 None => Tri::No(log.no()),
                 Some(last) => {
                     let on_it = filesystem(&mounts, &block, *dev, &device.name);
+                    let below = block.value.iter().find(|(_, below)| {
+                        below.name != device.name
+                            && !errors_of(below).is_empty()
+                            && stack::on_top_of(block.value, &below.name).contains(dev)
+                    });
+                    let below = below.map(|(dev, below)| FindingKey { kind: KIND, object: object(dev, below) });
                     let shown_under = match &on_it {
+                        _ if below.is_some() => below.map_or(Tri::No(()), Tri::Yes),
                         Ok(None) => Tri::No(()),
                         Ok(Some(on_it)) => follows(on_it, &mounts, &block, nvme),
                         Err(why) => Tri::Unknown(why.clone()),
@@ -70,6 +80,19 @@ impl Detect for DeviceError {
         // What was lost may have been an error.
         out.incomplete(KIND, log.value.incomplete.as_ref());
     }
+}
+
+/// Whether data may be lost by the error: a discard only tells the device what is free, and the kernel
+/// writes zeroes itself where the device does not.
+fn is_of_data(operation: &str) -> bool {
+    !matches!(operation, "DISCARD" | "SECURE_ERASE" | "WRITE_ZEROES")
+}
+
+/// Loop devices and their like come and go with what reads them. An error of a disk below one is reported of the disk.
+fn is_of_no_disk(name: &str) -> bool {
+    ["loop", "zram", "ram", "sr", "fd"].iter().any(|begin| {
+        name.strip_prefix(begin).is_some_and(|rest| rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit()))
+    })
 }
 
 fn object(_: &DevId, device: &BlockDevice) -> Object {

@@ -9,11 +9,14 @@ use crate::facts::{
     BlockDevices, Cause, DevId, Filesystem, FilesystemKey, Filesystems, FsType, KernelEvent, KernelLog, KernelRecord,
     MountEntry, MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{BesideMounts, Input, Known, LogBesideMounts, Maybe, MaybePair, Paired};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::view::input::{
+    BesideDisks, BesideMounts, Input, Known, LogBesideDisks, LogBesideMounts, Maybe, MaybePair, Paired,
+};
 use crate::view::{MountsSince, Seen, sources};
 
 use super::Names;
+use super::dead_mount::DeadDevices;
 
 const KIND: Kind = Kind::FilesystemError;
 
@@ -30,31 +33,45 @@ impl Detect for FilesystemError {
         Maybe<sources::BlockDevices>,
         Maybe<sources::KernelLog>,
         Maybe<sources::XfsProbe>,
+        Maybe<sources::NvmeControllers>,
         LogBesideMounts,
+        LogBesideDisks,
         Names<'static>,
     );
 
     fn evaluate(
-        (filesystems, mounts, block, kmsg, probes, history, names): <Self::In as Input>::Of<'_>,
+        (filesystems, mounts, block, kmsg, probes, nvme, history, disks, names): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
-        let sources = Sources { mounts, block, kmsg, probes, history, now: around.now };
+        let sources = Sources { mounts, block, kmsg, probes, history, disks, now: around.now };
+        let dead = mounts.seen().ok().map(|mounts| DeadDevices::of(&mounts, block.seen(), nvme));
+        // A device that is gone takes its filesystem with it: that finding has the cause and what to do.
+        let follows = |dev: Option<DevId>| match (&dead, dev) {
+            (Some(dead), Some(dev)) => dead.finding_of(dev),
+            _ => Tri::No(()),
+        };
         let both = filesystems.seen();
         let filesystems = both.map(|both| both.now);
         match both {
             Ok(both) => {
                 for (key, entry) in both.now.value {
                     let entry = both.now.with(entry);
-                    let decision = match key.fstype {
-                        FsType::Ext4 => sources.ext4(key, Entry::Seen(entry), sources.mount_of(&mut mounted, key)),
-                        FsType::Xfs => sources.xfs(key, sources.mount_of(&mut mounted, key)),
-                        FsType::Btrfs => {
-                            sources.btrfs((key, entry), &both, sources.mount_of_btrfs(&mut mounted, entry.value))
-                        }
+                    let mount = match key.fstype {
+                        FsType::Ext4 | FsType::Xfs => sources.mount_of(&mut mounted, key),
+                        FsType::Btrfs => sources.mount_of_btrfs(&mut mounted, entry.value),
                     };
-                    decide(key, decision, names, out);
+                    let dev = match &mount {
+                        Tri::Yes(of) if of.first.has_device() => Some(of.first.dev),
+                        _ => None,
+                    };
+                    let decision = match key.fstype {
+                        FsType::Ext4 => sources.ext4(key, Entry::Seen(entry), mount),
+                        FsType::Xfs => sources.xfs(key, mount),
+                        FsType::Btrfs => sources.btrfs((key, entry), &both, mount),
+                    };
+                    decide(key, decision, || follows(dev), names, out);
                 }
             }
             Err(why) => out.rest(KIND, why),
@@ -75,7 +92,7 @@ impl Detect for FilesystemError {
                 Tri::No(_) => Tri::Unknown(why()),
                 other => other,
             };
-            decide(&key, decision, names, out);
+            decide(&key, decision, || follows(Some(*dev)), names, out);
         }
         out.incomplete(KIND, incomplete);
         // A filesystem that /sys/fs does not list is known by its mount alone.
@@ -83,12 +100,18 @@ impl Detect for FilesystemError {
     }
 }
 
-fn decide(key: &FilesystemKey, decision: Tri<Signs>, names: Names<'_>, out: &mut Evaluation) {
+fn decide(
+    key: &FilesystemKey,
+    decision: Tri<Signs>,
+    follows: impl Fn() -> Tri<FindingKey, ()>,
+    names: Names<'_>,
+    out: &mut Evaluation,
+) {
     let object = || Object {
         volume: names.volume(&key.device),
         ..Object::new(ObjectType::Filesystem, format!("{}/{}", key.fstype, key.device))
     };
-    let decision = decision.map(|signs| raised(key, object(), signs, names));
+    let decision = decision.map(|signs| Raised { shown_under: follows(), ..raised(key, object(), signs, names) });
     out.decide(KIND, object, decision);
 }
 
@@ -206,6 +229,7 @@ struct Sources<'v> {
     kmsg: Known<'v, KernelLog>,
     probes: Known<'v, XfsProbes>,
     history: BesideMounts<'v>,
+    disks: BesideDisks<'v>,
     now: NodeTime,
 }
 
@@ -326,6 +350,9 @@ impl<'v> Sources<'v> {
                 KernelEvent::BtrfsError { device } if !made_read_only => of.devices.contains(device),
                 _ => false,
             };
+            let about = |record: &&KernelRecord| {
+                about(record) && !of.devices.iter().any(|device| self.disks.is_of_another_disk(record, device))
+            };
             let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
             if self.history.since(record, ids.iter().copied()) == MountsSince::New {
                 return self.no_by_mounts();
@@ -341,15 +368,23 @@ impl<'v> Sources<'v> {
     /// ext4: its own count of errors, and what the options of its mounts show.
     fn ext4(&self, key: &FilesystemKey, entry: Entry<'v>, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
         let stopped = mount.clone().and_then(|of| self.option(key, of.first, &["shutdown", "emergency_ro"]));
-        let count = match entry {
-            Entry::Seen(entry) => counted(self.now, key, entry),
-            Entry::Unknown(why) => Tri::Unknown(why),
+        let count = match &entry {
+            Entry::Seen(entry) => counted(self.now, key, *entry),
+            Entry::Unknown(why) => Tri::Unknown(why.clone()),
         };
         match (count, stopped) {
             (Tri::Yes((count, unknown)), stopped) => {
-                // `ro` alone may be meant, so it only adds to a count of errors.
-                let stopped = stopped.or_else(|| mount.and_then(|of| self.option(key, of.first, &["ro"])));
-                let logged = self.made_read_only(key);
+                // `ro` alone may be meant, so it only adds to a count of errors, below a mount that was meant for writing.
+                let read_only = |of: OnDevice<'v>| match of.writable {
+                    Some(writable) => self.option(key, writable, &["ro"]),
+                    None => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+                };
+                let stopped = stopped.or_else(|| mount.and_then(read_only));
+                let last_error = match &entry {
+                    Entry::Seen(entry) => last_error(entry.value).ok().flatten(),
+                    Entry::Unknown(_) => None,
+                };
+                let logged = self.made_read_only(key, last_error);
                 let mut more_unknown = unknown;
                 let mut signs = Vec::new();
                 for sign in [stopped, logged] {
@@ -395,16 +430,23 @@ impl<'v> Sources<'v> {
     }
 
     /// Kernels from 6.12 until emergency_ro show a remount after an error in the log alone. The count of errors, which
-    /// e2fsck clears, keeps an old line from speaking of a filesystem that was mended since.
-    fn made_read_only(&self, key: &FilesystemKey) -> Tri<Sign> {
-        let about =
-            |event: &KernelEvent| matches!(event, KernelEvent::RemountedReadOnly { device } if *device == key.device);
-        let found = self.kmsg.ask(|kmsg| match kmsg.value.records.iter().rev().find(|record| about(&record.event)) {
-            Some(record) => {
-                let evidence = kmsg.reports(record, format!("EXT4-fs ({}) was remounted read-only", key.device));
-                Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
+    /// e2fsck clears, keeps an old line from speaking of a filesystem that was mended since; that the kernel dates an error before it
+    /// writes the line, one from speaking of another filesystem.
+    fn made_read_only(&self, key: &FilesystemKey, last_error: Option<Timestamp>) -> Tri<Sign> {
+        let found = self.kmsg.ask(|kmsg| {
+            let latest = last_error.and_then(|last| last.checked_add(CLOCKS_APART).ok());
+            let about = |record: &&KernelRecord| {
+                matches!(&record.event, KernelEvent::RemountedReadOnly { device } if *device == key.device)
+                    && !self.disks.is_of_another_disk(record, &key.device)
+                    && latest.is_none_or(|latest| kmsg.at.wall_at(record.up) <= latest)
+            };
+            match kmsg.value.records.iter().rev().find(about) {
+                Some(record) => {
+                    let evidence = kmsg.reports(record, format!("EXT4-fs ({}) was remounted read-only", key.device));
+                    Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
+                }
+                None => not_logged(&kmsg),
             }
-            None => not_logged(&kmsg),
         });
         match found {
             // Where there is no log, the other signs are all there are.
@@ -433,15 +475,30 @@ impl<'v> Sources<'v> {
     /// Whether the log reports corruption of this filesystem since it was mounted.
     fn corrupt(&self, name: &str, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
         self.kmsg.ask(|kmsg| {
-            let about =
-                |record: &&KernelRecord| matches!(&record.event, KernelEvent::XfsCorruption { device } if device == name);
+            let about = |record: &&KernelRecord| {
+                matches!(&record.event, KernelEvent::XfsCorruption { device } if device == name)
+                    && !self.disks.is_of_another_disk(record, name)
+            };
             let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
             let ids = match mount {
                 Tri::Yes(of) => of.ids.as_slice(),
                 Tri::No(_) | Tri::Unknown(_) => &[],
             };
-            if self.history.since(record, ids.iter().copied()) == MountsSince::New {
-                return self.no_by_mounts();
+            let mounted = |later: &KernelRecord| {
+                later.up > record.up
+                    && matches!(&later.event, KernelEvent::XfsMountChanged { device } if device == name)
+            };
+            match self.history.since(record, ids.iter().copied()) {
+                MountsSince::New => return self.no_by_mounts(),
+                // Another filesystem may have the name by then.
+                MountsSince::Unclear if kmsg.value.records.iter().any(mounted) => {
+                    let why = format!(
+                        "the kernel's log reports corruption of {name} and that it was mounted or unmounted afterwards, which the mount \
+                         table does not confirm"
+                    );
+                    return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+                }
+                MountsSince::Same | MountsSince::Unclear => {}
             }
             let evidence = kmsg.reports(record, format!("XFS ({name}) detected corruption"));
             Tri::Yes((Severity::Warning, "has found corruption in its metadata".to_owned(), evidence))
@@ -497,7 +554,9 @@ impl<'v> Sources<'v> {
                 Tri::No(_) | Tri::Unknown(_) => &[],
             };
             let is_about = |record: &&KernelRecord| match &record.event {
-                KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => device == name,
+                KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => {
+                    device == name && !self.disks.is_of_another_disk(record, name)
+                }
                 _ => false,
             };
             let mut about = kmsg.value.records.iter().rev().filter(is_about).peekable();
@@ -549,6 +608,14 @@ fn is_not_offered(why: &Unknown) -> bool {
     matches!(why.cause, Cause::NotAsked | Cause::Unsupported)
 }
 
+/// The machine's clock may have been set between an error and now by so much.
+const CLOCKS_APART: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// When ext4 found its last error, where its superblock dates that.
+fn last_error(of: &Filesystem) -> Result<Option<Timestamp>, &Unknown> {
+    Ok(of.last_error.seen()?.and_then(|last| Timestamp::from_second(*last).ok()))
+}
+
 /// ext4's own count, which the superblock keeps until e2fsck runs; and why it may be news, where that is not known.
 fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> Tri<(Sign, Option<Unknown>)> {
     let errors = match &entry.value.errors {
@@ -561,11 +628,9 @@ fn counted(now: NodeTime, key: &FilesystemKey, entry: Seen<'_, Filesystem>) -> T
         Part::Unknown(why) => return Tri::Unknown(Unknown::clone(why)),
     };
     let undated = || Unknown::new(Cause::Missing, format!("the kernel does not date the errors of {}", key.device));
-    let (last, unknown) = match entry.value.last_error.seen() {
-        Ok(last) => match last.and_then(|last| Timestamp::from_second(*last).ok()) {
-            Some(last) => (Some(last), None),
-            None => (None, Some(undated())),
-        },
+    let (last, unknown) = match last_error(entry.value) {
+        Ok(Some(last)) => (Some(last), None),
+        Ok(None) => (None, Some(undated())),
         Err(why) => (None, Some(why.clone())),
     };
     let booted = now.wall.checked_sub(now.up).ok();

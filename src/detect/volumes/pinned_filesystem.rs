@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Mounts, NotAbsent, Tri, Unknown,
+    VolumePath,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required};
@@ -58,6 +59,8 @@ impl Detect for PinnedFilesystem {
             let decision = match (mounts.value.lacks_found(mount), &found) {
                 (Err(NotAbsent::Present(_)), _) => Tri::No(mounts.no()),
                 (Err(NotAbsent::Unknown(why)), _) => Tri::Unknown(why.clone()),
+                // A pod that has the disk as a raw block volume may make a filesystem on it and mount that itself.
+                (Ok(_), _) if is_raw_block(mounts.value, &key.device) => Tri::No(mounts.no()),
                 // By another name it may be mounted.
                 (Ok(_), Tri::Unknown(why)) => Tri::Unknown(why.clone()),
                 (Ok(absent), Tri::Yes(_) | Tri::No(_)) => {
@@ -84,6 +87,11 @@ impl Detect for PinnedFilesystem {
         }
         out.incomplete(KIND, filesystems.value.incomplete());
     }
+}
+
+/// Whether the kubelet gave a device to a pod as a raw block volume.
+fn is_raw_block(mounts: &Mounts, device: &str) -> bool {
+    mounts.of_node(device).any(|(_, mount)| matches!(mount.volume, Some(VolumePath::RawBlock { .. })))
 }
 
 /// A mount of each source, as it was named at mount time.

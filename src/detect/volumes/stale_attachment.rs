@@ -1,9 +1,9 @@
 //! StaleAttachment: is a volume attached here that nothing of Kubernetes and nothing of this machine uses?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{Lookup, Tri};
+use crate::facts::{BlockDevices, IoStat, Lookup, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::{Input, Required};
+use crate::view::input::{Input, KnownPair, MaybePair, Required};
 use crate::view::sources;
 
 use super::mounted_at_shutdown::leaving;
@@ -22,7 +22,7 @@ struct StaleAttachment;
 impl DetectVolumes for StaleAttachment {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
-    type In = ();
+    type In = MaybePair<sources::BlockDevices>;
     type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
@@ -37,7 +37,7 @@ impl DetectVolumes for StaleAttachment {
         Busy,
     );
 
-    fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(disks: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
             let decision = volume.decide(out, KIND, STATES);
             // EC2 adds nothing about a volume that Kubernetes has attached.
@@ -51,6 +51,8 @@ impl DetectVolumes for StaleAttachment {
                 Err(why) if failed(&why) && !matches!(volume.is(&[State::Unclaimed]), Tri::Yes(())) => {
                     Tri::Unknown(why)
                 }
+                // A database or Ceph may have the disk open without a mount: a detach would lose data.
+                _ if is_in_use(volume, &disks) => Tri::No(volume.no()),
                 _ => Tri::Yes(finding(volume)),
             });
             out.decide(KIND, || volume.object(), decision);
@@ -102,6 +104,15 @@ fn finding(volume: &Volume<'_>) -> Raised {
         }
     };
     Raised { severity_unknown, ..finding_of(volume, severity, message, evidence).into() }
+}
+
+/// Whether its disk, which nothing here has mounted, completed requests since the previous sample.
+fn is_in_use(volume: &Volume<'_>, disks: &KnownPair<'_, BlockDevices>) -> bool {
+    let (Some((dev, _)), Tri::Yes(()), Ok(both)) = (volume.device(), volume.is(&[State::Stale]), disks.seen()) else {
+        return false;
+    };
+    let completed = |disks: &BlockDevices| disks.get(&dev)?.io.seen().ok()?.map(IoStat::completed);
+    both.delta(completed).is_ok_and(|delta| delta.by > 0)
 }
 
 fn finding_of(volume: &Volume<'_>, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {

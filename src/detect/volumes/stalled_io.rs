@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, NvmeController,
-    NvmeControllers, StatisticsPage, Tri, Unknown,
+    BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, KernelRecord,
+    NvmeController, NvmeControllers, StatisticsPage, Tri, Unknown,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair};
@@ -180,12 +180,14 @@ impl Beside<'_> {
     fn log(&self, device: &BlockDevice) -> Option<Evidence> {
         use crate::facts::KernelEvent::{HungTask, IoError, NvmeTimeout};
         self.kmsg.evidence(|kmsg| {
-            let about = kmsg.records.iter().rev().find(|record| match &record.event {
+            // The name may have been another disk's before.
+            let recent = |record: &&KernelRecord| kmsg.at.up.saturating_sub(record.up).as_secs() < 300;
+            let about = kmsg.records.iter().rev().filter(recent).find(|record| match &record.event {
                 IoError { device: name, .. } => *name == device.name,
                 NvmeTimeout { controller } => {
                     device.name.strip_prefix(controller.as_str()).is_some_and(|r| r.starts_with('n'))
                 }
-                HungTask { .. } => kmsg.at.up.saturating_sub(record.up).as_secs() < 300,
+                HungTask { .. } => true,
                 _ => false,
             })?;
             Some(kmsg.says(match &about.event {

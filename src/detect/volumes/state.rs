@@ -116,12 +116,26 @@ impl<'v> Parts<'v> {
         self.raw_handles.get(pv)
     }
 
-    /// The pod of this name that was created elsewhere and does not run, and where, with what says so.
-    pub(super) fn waits_elsewhere(&self, uid: &PodUid, full: &str) -> Result<Option<(String, Evidence)>, Unknown> {
+    /// The pod of this name that was created elsewhere and does not run, and where, with what says so; of a volume that has a claim, only
+    /// a pod with that claim.
+    pub(super) fn waits_elsewhere(
+        &self,
+        uid: &PodUid,
+        full: &str,
+        claim: Option<&str>,
+    ) -> Result<Option<(String, Evidence)>, Unknown> {
         let answers = self.former_pods.seen().map_err(Clone::clone)?;
         let Some(pod) = answers.value.get(full)? else { return Ok(None) };
         let here = self.node.seen().ok().map(|node| node.value.name.as_str());
-        if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending {
+        if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending || pod.deleting.is_some() {
+            return Ok(None);
+        }
+        // A pod of the same name may need another volume.
+        let has = |claim: &str| {
+            let named = claim.strip_prefix(&pod.namespace).and_then(|rest| rest.strip_prefix('/'));
+            named.is_some_and(|name| pod.claims.iter().any(|claim| claim == name))
+        };
+        if claim.is_some_and(|claim| !has(claim)) {
             return Ok(None);
         }
         let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));
@@ -659,11 +673,24 @@ impl<'v> Volume<'v> {
         if let Some(incomplete) = pods.incomplete() {
             return Err(incomplete.clone());
         }
-        let Some(pv) = self.pv_object()? else { return Ok(Vec::new()) };
-        let Some((namespace, claim)) = pv.claim.as_deref().and_then(|claim| claim.split_once('/')) else {
+        let Some((namespace, claim)) = self.claim()?.and_then(|claim| claim.split_once('/')) else {
             return Ok(Vec::new());
         };
-        Ok(self.parts.index.users(namespace, claim).to_vec())
+        // The kubelet does not start a pod that is being deleted.
+        let is_user = |pod: &&Pod| pod.phase != PodPhase::Pending || pod.deleting.is_none();
+        Ok(self.parts.index.users(namespace, claim).iter().copied().filter(is_user).collect())
+    }
+
+    /// The claim that has it, as `namespace/name`. A PersistentVolume names its claim also after that was deleted, and another one may
+    /// have its name by then; another volume may have the name of its PersistentVolume.
+    ///
+    /// # Errors
+    /// When its PersistentVolume is not known.
+    pub fn claim(&self) -> Result<Option<&'v str>, Unknown> {
+        let Some(pv) = self.pv_object()? else { return Ok(None) };
+        let of_another = pv.handle.as_deref().and_then(VolumeId::of_handle).is_some_and(|id| id != self.id);
+        let is_bound = !matches!(pv.phase.as_deref(), Some("Released" | "Failed" | "Available"));
+        Ok(pv.claim.as_deref().filter(|_| is_bound && !of_another))
     }
 
     /// It as the object of a finding, with the pod that uses it or waits for it, where that is known.

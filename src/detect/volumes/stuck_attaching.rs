@@ -1,7 +1,7 @@
 //! StuckAttaching, VolumeNotFound: does the kubelet wait for a volume that is not attached, and why?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::VolumeAttachment;
+use crate::facts::{VolumeAttachment, VolumeId};
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
@@ -49,18 +49,18 @@ impl DetectVolumes for StuckAttaching {
 
 fn why(volume: &Volume<'_>) -> String {
     match volume.attachment() {
-        Ok(Some(attachment)) => why_by(attachment.value),
+        Ok(Some(attachment)) => why_by(&volume.id, attachment.value),
         Ok(None) => "its VolumeAttachment does not exist, as when another node still has the volume".to_owned(),
         Err(_) => "the state of its VolumeAttachment is not known yet".to_owned(),
     }
 }
 
-fn why_by(attachment: &VolumeAttachment) -> String {
+fn why_by(volume: &VolumeId, attachment: &VolumeAttachment) -> String {
     if let Some(since) = attachment.deleting {
         return format!("its VolumeAttachment from before is still being deleted, since {since}");
     }
     match attachment.attach_error.as_deref() {
-        Some(error) if csi::is_unknown_to_ec2(error) => {
+        Some(error) if csi::is_unknown_to_ec2(error, volume) => {
             format!("the EBS CSI driver reports that EC2 does not know it: {error}")
         }
         Some(error) if csi::is_over_the_limit(error) => {

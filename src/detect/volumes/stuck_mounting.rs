@@ -7,7 +7,7 @@ use crate::facts::{
     KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, Pods, Tri, VolumePath,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Cited, Cites, Context, Input, Required};
+use crate::view::input::{BesideDisks, Cited, Cites, Context, Input, LogBesideDisks, Required};
 use crate::view::{Seen, sources};
 
 use super::state::attachment::{Mounted, State};
@@ -25,7 +25,7 @@ struct StuckMounting;
 impl DetectVolumes for StuckMounting {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
-    type In = Context<sources::KernelLog>;
+    type In = (Context<sources::KernelLog>, LogBesideDisks);
     type Asks = (
         Required<sources::Node>,
         Required<sources::Mounts>,
@@ -39,12 +39,17 @@ impl DetectVolumes for StuckMounting {
         DeviceSays,
     );
 
-    fn evaluate(log: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (log, disks): <Self::In as Input>::Of<'_>,
+        volumes: &Volumes<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         for volume in volumes.iter() {
             let not_mounted = volume.decide(out, KIND, STATES).map(|()| {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::CsiNode);
-                not_mounted(volume, volumes, &log)
+                not_mounted(volume, volumes, &log, disks)
             });
             let decision = not_mounted.or_else(|| changes_files(volume).map(Raised::from));
             out.decide(KIND, || volume.object(), decision);
@@ -53,12 +58,17 @@ impl DetectVolumes for StuckMounting {
 }
 
 /// What keeps the kubelet from mounting it, as far as this node shows that.
-fn not_mounted(volume: &Volume<'_>, volumes: &Volumes<'_>, log: &Cited<'_, KernelLog>) -> Raised {
+fn not_mounted(
+    volume: &Volume<'_>,
+    volumes: &Volumes<'_>,
+    log: &Cited<'_, KernelLog>,
+    disks: BesideDisks<'_>,
+) -> Raised {
     let pod = volume.waits_long();
     let driver = volumes.missing_driver(&volume.id);
     let mut evidence = volume.evidence();
     evidence.extend(volume.device_says());
-    let refused = log.name(|log| refused(log, volume, pod));
+    let refused = log.name(|log| refused(log, disks, volume, pod));
     let why = match (&driver, &refused) {
         (Tri::Yes(driver), _) => {
             evidence.push(driver.evidence.clone());
@@ -89,25 +99,31 @@ fn not_mounted(volume: &Volume<'_>, volumes: &Volumes<'_>, log: &Cited<'_, Kerne
 
 fn who(volume: &Volume<'_>, pod: Option<&Pod>) -> String {
     let Some(pod) = pod else { return String::new() };
-    let since = pod.created.map(|created| format!(" since {created}")).unwrap_or_default();
+    let since = pod.here_since().map(|since| format!(" since {since}")).unwrap_or_default();
     let pv = volume.pv().map(|pv| format!(" for {pv}")).unwrap_or_default();
     format!("; pod {} waits{pv}{since}", pod.full_name())
 }
 
-/// The kernel's last refusal to mount its disk, or a partition of it, since the pod was created. A device's name may have been
+/// The kernel's last refusal to mount its disk, or a partition of it, since the pod was bound to this node. A device's name may have been
 /// another volume's before.
-fn refused(log: Seen<'_, KernelLog>, volume: &Volume<'_>, pod: Option<&Pod>) -> Option<(String, Evidence)> {
+fn refused(
+    log: Seen<'_, KernelLog>,
+    disks: BesideDisks<'_>,
+    volume: &Volume<'_>,
+    pod: Option<&Pod>,
+) -> Option<(String, Evidence)> {
     let parts = volume.disk_and_partitions();
     let of_it = |name: &str| parts.iter().any(|part| part.name == name);
     let recent = |record: &KernelRecord| {
         let ago = log.at.up.checked_sub(record.up).and_then(|ago| SignedDuration::try_from(ago).ok());
         let at = ago.and_then(|ago| log.at.wall.checked_sub(ago).ok());
-        at.zip(pod.and_then(|pod| pod.created)).is_some_and(|(at, created)| at >= created)
+        at.zip(pod.and_then(Pod::here_since)).is_some_and(|(at, since)| at >= since)
     };
     let mut last = None;
     for record in log.value.records.iter().filter(|record| recent(record)) {
         if let KernelEvent::MountRefused { device, why } = &record.event
             && of_it(device)
+            && !disks.is_of_another_disk(record, device)
         {
             last = Some((why.clone(), log.says(format!("{device}: {why}"))));
         }

@@ -135,7 +135,12 @@ impl Look<'_, '_> {
         let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
-        let waits = waits_elsewhere(self.parts, pod, &mut evidence).ok().flatten();
+        let volume = object.volume.as_ref().and_then(|id| self.volumes.iter().find(|volume| volume.id == *id));
+        let waits = match volume.map(Volume::claim) {
+            Some(Ok(None)) => None,
+            Some(Ok(claim)) => waits_elsewhere(self.parts, pod, claim, &mut evidence).ok().flatten(),
+            Some(Err(_)) | None => waits_elsewhere(self.parts, pod, None, &mut evidence).ok().flatten(),
+        };
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
         let driver = match &object.volume {
             Some(id) => self.volumes.missing_driver(id),
@@ -280,6 +285,7 @@ pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
 pub(super) fn waits_elsewhere(
     parts: &Parts<'_>,
     uid: &PodUid,
+    claim: Option<&str>,
     evidence: &mut Vec<Evidence>,
 ) -> Result<Option<String>, Unknown> {
     let nameless = || {
@@ -288,7 +294,7 @@ pub(super) fn waits_elsewhere(
     };
     let (namespace, name) = parts.former_name(uid).ok_or_else(nameless)?;
     let full = format!("{namespace}/{name}");
-    let Some((waits, says)) = parts.waits_elsewhere(uid, &full)? else { return Ok(None) };
+    let Some((waits, says)) = parts.waits_elsewhere(uid, &full, claim)? else { return Ok(None) };
     evidence.push(says);
     Ok(Some(waits))
 }

@@ -161,6 +161,7 @@ struct PodVolume {
 #[serde(rename_all = "camelCase", default)]
 struct EmptyDir {
     size_limit: Option<String>,
+    medium: Option<String>,
 }
 
 impl PodVolume {
@@ -209,6 +210,7 @@ pub struct PodStatus {
     pub(super) conditions: Option<AtMost<RawCondition, 256>>,
     pub(super) container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
     init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
+    ephemeral_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
 }
 
 /// A list whose items are all kept.
@@ -303,7 +305,9 @@ fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
     }
     let volumes = spec.volumes.iter().flat_map(|volumes| &volumes.items);
     for volume in volumes.filter(|volume| volume.name.len() <= MAX_NAME) {
-        let size = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_deref()).map(parse_quantity).transpose();
+        // One in memory cannot grow beyond its limit: writes fail, and the kubelet does not evict for it.
+        let on_disk = volume.empty_dir.as_ref().filter(|dir| dir.medium.as_deref().is_none_or(str::is_empty));
+        let size = on_disk.and_then(|dir| dir.size_limit.as_deref()).map(parse_quantity).transpose();
         let size = size.map_err(|why| Unknown::new(Cause::Malformed, format!("sizeLimit of an emptyDir: {why}")))?;
         storage.volumes.extend(size.filter(|size| *size > 0).map(|size| (volume.name.clone(), size)));
     }
@@ -443,7 +447,9 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     let (mirror_owner, mirrors) = mirror.unzip();
     let scheduled = |c: &RawCondition| c.type_ == "PodScheduled" && c.status == "False";
     let unscheduled = status.conditions.unwrap_or_default().0.into_iter().find(scheduled);
-    let containers = [status.container_statuses, status.init_container_statuses].into_iter().flatten();
+    let containers = [status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses]
+        .into_iter()
+        .flatten();
     let ids = |status: ContainerStatus| {
         let name = short(status.name.clone());
         status.ids().map(|id| (id.to_owned(), name.clone())).collect::<Vec<_>>()

@@ -23,18 +23,11 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
     let mut found: Vec<(String, PidCounts)> = Vec::new();
     let mut incomplete: Option<Unknown> = None;
     for slice in slices {
-        let listed = root.folder(&below(tree.pids, slice)).and_then(|folder| {
-            let mut names = Vec::new();
-            folder.each_directory(|name| names.extend(name.ends_with(".service").then(|| name.to_owned())))?;
-            for name in names {
-                if found.len() >= MAX {
-                    return Err(Unknown::new(Cause::TooLarge, format!("{slice} has more than {MAX} services")));
-                }
-                let ids = Group::Within(&folder, &name).pids_if_limited();
-                found.extend(ids.map(|ids| (format!("{slice}/{name}"), ids)));
-            }
-            Ok(())
-        });
+        let mut inner = Vec::new();
+        let mut listed = of_slice(root, tree.pids, slice, &mut found, &mut inner);
+        for slice in inner {
+            listed = listed.and_then(|()| of_slice(root, tree.pids, &slice, &mut found, &mut Vec::new()));
+        }
         if let Err(why) = listed
             && why.cause != Cause::Missing
         {
@@ -42,4 +35,34 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
         }
     }
     Ok(Inventory::with_incomplete(found, incomplete))
+}
+
+/// The services of one slice, and the slices in it: systemd puts the instances of a template (`admin@1.service`) into one of their own.
+fn of_slice(
+    root: &Root,
+    pids: &str,
+    slice: &str,
+    found: &mut Vec<(String, PidCounts)>,
+    inner: &mut Vec<String>,
+) -> Result<(), Unknown> {
+    let folder = root.folder(&below(pids, slice))?;
+    let (mut names, mut slices) = (Vec::new(), 0usize);
+    folder.each_directory(|name| {
+        names.extend(name.ends_with(".service").then(|| name.to_owned()));
+        if name.ends_with(".slice") {
+            slices = slices.saturating_add(1);
+            inner.extend((slices <= MAX).then(|| format!("{slice}/{name}")));
+        }
+    })?;
+    if slices > MAX {
+        return Err(Unknown::new(Cause::TooLarge, format!("{slice} has more than {MAX} slices")));
+    }
+    for name in names {
+        if found.len() >= MAX {
+            return Err(Unknown::new(Cause::TooLarge, format!("{slice} has more than {MAX} services")));
+        }
+        let ids = Group::Within(&folder, &name).pids_if_limited();
+        found.extend(ids.map(|ids| (format!("{slice}/{name}"), ids)));
+    }
+    Ok(())
 }

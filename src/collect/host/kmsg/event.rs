@@ -3,7 +3,7 @@
 //! The forms are those of kernels 4.14 to 6.18. A command name is whatever its process set, commas, colons and
 //! blanks included, so texts that hold one are taken apart from the parts that are the kernel's own.
 
-use crate::facts::{KernelEvent, MemoryNodes};
+use crate::facts::{KernelEvent, MemoryNodes, fault_flag};
 
 /// What the text of a kernel message reports, where some detector reads that. Its first line counts: what stands behind an end of line
 /// was put into a name by a process.
@@ -26,7 +26,11 @@ pub fn recognize(text: &str) -> Option<KernelEvent> {
     } else if let Some(rest) = line.strip_prefix("BTRFS") {
         btrfs(rest)
     } else if let Some(rest) = line.strip_prefix("nvme ") {
-        nvme_timeout(rest)
+        nvme(rest)
+    } else if let Some(rest) = line.strip_prefix("blkfront: ") {
+        Some(KernelEvent::DiskFound { name: name(rest.split_once(": ")?.0)? })
+    } else if let Some(rest) = line.strip_prefix("Buffer I/O error on dev") {
+        buffer_error(rest)
     } else if let Some(rest) = line.strip_prefix("INFO: task ") {
         hung_task(rest)
     } else if let Some(rest) = line.strip_prefix("nfs: server ") {
@@ -59,30 +63,13 @@ fn lockup(line: &str) -> Option<KernelEvent> {
         return Some(KernelEvent::HardLockup { cpu: rest.trim_end().parse().ok()? });
     }
     let (flavor, stall) = line.strip_prefix("INFO: rcu_")?.split_once(' ')?;
-    let known = ["sched", "preempt", "bh", "tasks"].contains(&flavor);
+    let known = ["sched", "preempt", "bh", "tasks", "tasks_trace", "tasks_rude"].contains(&flavor);
     let stalls = ["self-detected stall on CPU", "detected stalls on ", "detected expedited stalls on "];
     (known && stalls.iter().any(|begin| stall.starts_with(begin))).then_some(KernelEvent::RcuStall)
 }
 
-/// How the kernel begins to report a fault of its own, or of the machine (4.14 to 6.18, x86 and arm64).
-const FAULTS: [&str; 12] = [
-    "BUG: kernel NULL pointer dereference",
-    "BUG: unable to handle ",
-    "BUG: Bad page ",
-    "BUG: Bad rss-counter state",
-    "kernel BUG at ",
-    "Oops: ",
-    "Internal error: ",
-    "general protection fault",
-    "Unable to handle kernel ",
-    "mce: [Hardware Error]: ",
-    "mce: Uncorrected hardware memory error",
-    "Memory failure: 0x",
-];
-
 fn fault(line: &str) -> Option<KernelEvent> {
-    let is_one = FAULTS.iter().any(|begin| line.starts_with(begin));
-    is_one.then(|| KernelEvent::Fault { text: cut(line) })
+    fault_flag(line).map(|_| KernelEvent::Fault { text: cut(line) })
 }
 
 /// `X not responding, still trying`, `X not responding, timed out` and `X OK`.
@@ -210,6 +197,8 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
         Some(KernelEvent::XfsMountChanged { device })
     } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
         Some(KernelEvent::XfsShutdown { device })
+    } else if said.starts_with("writeback error on ") && is_built(&device) {
+        Some(KernelEvent::IoError { device, operation: "WRITE".to_owned() })
     } else if CORRUPT.iter().any(|begin| said.starts_with(begin)) {
         Some(KernelEvent::XfsCorruption { device })
     } else {
@@ -217,13 +206,14 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
     }
 }
 
-/// ` error (device X): …`, `: error (device X) in …`, ` info (device X state EA): forced readonly`. From 5.18 on letters for the state
-/// of the filesystem follow the name.
+/// ` error (device X): …`, `: error (device X) in …`, ` info (device X: state EA): forced readonly`. From 5.18 on letters for the state
+/// of the filesystem follow the name, in some versions without the colon.
 fn btrfs(rest: &str) -> Option<KernelEvent> {
     const REFUSED: [&str; 3] = ["open_ctree failed", "failed to read ", "superblock "];
     let (level, rest) = rest.trim_start_matches(": ").trim_start().split_once(" (device ")?;
     let (device, said) = rest.split_once(')')?;
-    let device = name(device.split_once(" state ").map_or(device, |(device, _)| device))?;
+    let device = device.split_once(" state ").map_or(device, |(device, _)| device);
+    let device = name(device.strip_suffix(':').unwrap_or(device))?;
     let said = said.strip_prefix(": ").unwrap_or(said);
     match level {
         "info" if said.starts_with("forced readonly") => Some(KernelEvent::RemountedReadOnly { device }),
@@ -276,13 +266,39 @@ fn io_error(text: &str) -> Option<KernelEvent> {
     Some(KernelEvent::IoError { device: name(device)?, operation })
 }
 
-/// `nvme0: I/O 29 QID 1 timeout, aborting`, `nvme0: I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, …`
-fn nvme_timeout(rest: &str) -> Option<KernelEvent> {
+/// ` dm-0, logical block 5, lost async page write`, up to 4.x `ice dm-0, …`: of what device mapper and md build, where the block layer
+/// writes no line of its own. Of a disk it writes one for each request.
+fn buffer_error(rest: &str) -> Option<KernelEvent> {
+    let rest = rest.strip_prefix("ice ").or_else(|| rest.strip_prefix(' '))?;
+    let (device, said) = rest.split_once(", logical block ")?;
+    let device = name(device).filter(|device| is_built(device))?;
+    let operation = match said {
+        said if said.contains(", lost ") => "WRITE",
+        said if said.ends_with(" read") => "READ",
+        _ => "",
+    };
+    Some(KernelEvent::IoError { device, operation: operation.to_owned() })
+}
+
+/// Whether device mapper or md built the device of this name.
+fn is_built(device: &str) -> bool {
+    device.starts_with("dm-") || device.starts_with("md")
+}
+
+/// `nvme0: pci function 0000:00:1f.0`, which a probe writes and a reset does not; `nvme0: I/O 29 QID 1 timeout, aborting`,
+/// `nvme0: I/O tag 5 (a005) opcode 0x1 (I/O Cmd) QID 3 timeout, …`
+fn nvme(rest: &str) -> Option<KernelEvent> {
     let (controller, said) = rest.split_once(": ")?;
     let number = controller.strip_prefix("nvme")?;
     let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let timeout = said.starts_with("I/O ") && said.contains(" timeout");
-    (numbered && timeout).then(|| KernelEvent::NvmeTimeout { controller: controller.to_owned() })
+    if !numbered || controller.len() > MAX_NAME {
+        return None;
+    }
+    let controller = controller.to_owned();
+    if said.starts_with("pci function ") {
+        return Some(KernelEvent::DiskFound { name: controller });
+    }
+    (said.starts_with("I/O ") && said.contains(" timeout")).then_some(KernelEvent::NvmeTimeout { controller })
 }
 
 /// `COMM:PID blocked for more than N seconds.`, or from 6.18 on `blocked in I/O wait for more than`. That a task is
@@ -296,9 +312,12 @@ fn hung_task(rest: &str) -> Option<KernelEvent> {
     Some(KernelEvent::HungTask { command: command.to_owned(), pid: pid.parse().ok()? })
 }
 
+/// The longest name of a disk (DISK_NAME_LEN), in bytes.
+const MAX_NAME: usize = 32;
+
 /// A device's name: not empty, and nothing that no name could hold.
 fn name(device: &str) -> Option<String> {
-    let plausible = !device.is_empty() && device.len() <= 32 && device.bytes().all(|b| b.is_ascii_graphic());
+    let plausible = !device.is_empty() && device.len() <= MAX_NAME && device.bytes().all(|b| b.is_ascii_graphic());
     plausible.then(|| device.to_owned())
 }
 

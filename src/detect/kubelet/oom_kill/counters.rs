@@ -1,13 +1,27 @@
 //! Kills that counters show, above the pods and in them, joined with what the log named.
 
 use super::{Found, Kills, NEWS, Proof, READ_TOGETHER, Sources, Unclear, add, is_not_offered};
-use crate::facts::{Cause, CgroupLevel, LimitHit, NodeTime, OomCounts, Unknown};
+use crate::facts::{Cause, CgroupLevel, CgroupVersion, Cgroups, LimitHit, NodeTime, OomCounts, Unknown};
 use crate::finding::Evidence;
+use crate::view::Seen;
 use crate::wording;
 
+/// What the counters above the pods show beyond the limits that are their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Levels {
+    /// The most that one of them saw killed, whether or not it was for its own limit.
+    pub killed: u64,
+    /// What all of them together saw killed, each process once.
+    pub sum: u64,
+    /// Processes that were killed in pods, for a limit at or below the pods'.
+    pub in_pods: u64,
+    /// Processes that were killed where no limit of these groups or below them was reached: the machine's was.
+    pub of_machine: u64,
+}
+
 impl Sources<'_> {
-    /// Counters above the pods: how many they saw killed, whether or not it was for their own limit.
-    pub(super) fn levels(&self, found: &mut Found) -> Result<u64, Unknown> {
+    /// Counters above the pods.
+    pub(super) fn levels(&self, found: &mut Found) -> Result<Levels, Unknown> {
         let both = self.cgroups.seen().map_err(Unknown::clone)?;
         let (now, (before, _)) = (both.now, both.before()?);
         // Counters are compared: both samples must have them.
@@ -19,15 +33,28 @@ impl Sources<'_> {
         if counts.all(|counts| *counts == OomCounts::default()) {
             return Err(Unknown::new(Cause::Unsupported, "the control groups here do not count OOM kills"));
         }
+        let mut levels = Levels::default();
         let mut hit = |id: String, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
             let limit = new.limit_hit_since(old);
             let killed = new.killed_since(old);
-            if limit == 0 || killed == 0 {
-                return killed;
+            levels.killed = levels.killed.max(killed);
+            levels.sum = levels.sum.saturating_add(killed);
+            if killed == 0 {
+                return;
+            }
+            if limit == 0 {
+                match (new.is_limit_above(old), level) {
+                    (Some(true), _) => levels.of_machine = levels.of_machine.saturating_add(killed),
+                    (_, CgroupLevel::Kubepods) => levels.in_pods = levels.in_pods.saturating_add(killed),
+                    (Some(false), _) => in_a_service(found, id, level, killed, &now),
+                    // It counts what was killed in the group itself.
+                    (None, _) => levels.in_pods = levels.in_pods.saturating_add(killed),
+                }
+                return;
             }
             if let Some(kills) = found.get_mut(&id) {
                 kills.proof = Proof::Counted;
-                return killed;
+                return;
             }
             let (times, processes) =
                 (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
@@ -35,18 +62,38 @@ impl Sources<'_> {
             kills.counted = killed;
             kills.evidence.push(now.says(format!("{id}: its limit was hit {times}, {processes} killed")));
             add(found, id, kills);
-            killed
         };
-        let mut killed = match (&now.value.kubepods, &before.kubepods) {
-            (Some(new), Some(old)) => hit(now.value.kubepods_name(), &CgroupLevel::Kubepods, &new.oom, &old.oom),
-            _ => 0,
-        };
+        if let (Some(new), Some(old)) = (&now.value.kubepods, &before.kubepods) {
+            hit(now.value.kubepods_name(), &CgroupLevel::Kubepods, &new.oom, &old.oom);
+        }
         for (path, (level, new)) in &now.value.others {
             if let Some((_, old)) = before.others.get(path) {
-                killed = killed.max(hit(format!("/{path}"), level, &new.oom, &old.oom));
+                hit(format!("/{path}"), level, &new.oom, &old.oom);
             }
         }
-        Ok(killed)
+        Ok(levels)
+    }
+
+    /// The machine's own memory ran out: a group counts a kill, and no limit of it or below it was reached.
+    pub(super) fn of_machine(&self, killed: u64, found: &mut Found) {
+        let Ok(cgroups) = self.cgroups.seen() else { return };
+        let mut kills = Kills::new(Some(CgroupLevel::Node), Proof::Counted);
+        kills.counted = killed;
+        let fact = format!("{killed} killed below kubepods or a slice of the system, where no limit was reached");
+        kills.evidence.push(cgroups.now.says(fact));
+        add(found, "node".to_owned(), kills);
+    }
+
+    /// Kills that the machine counts beyond those of the groups that are watched, in the time between the same two looks.
+    pub(super) fn beyond(&self, levels: &Levels) -> u64 {
+        let (Ok(total), Ok(groups)) = (self.vmstat.seen(), self.cgroups.seen()) else { return 0 };
+        let Ok(all) = total.delta(|v| v.oom_kill) else { return 0 };
+        let Ok((_, over)) = groups.before() else { return 0 };
+        let apart = all.over.abs_diff(over).max(groups.now.at.up.abs_diff(total.now.at.up));
+        if apart > READ_TOGETHER {
+            return 0;
+        }
+        all.by.saturating_sub(levels.sum)
     }
 
     /// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
@@ -57,7 +104,7 @@ impl Sources<'_> {
         found: &mut Found,
         unclear: &mut Unclear,
         fresh: bool,
-        levels: &Result<u64, Unknown>,
+        levels: &Result<Levels, Unknown>,
     ) -> Result<(), Unknown> {
         let both = self.pods.seen().map_err(Unknown::clone)?;
         let (now, (before, _)) = (both.now, both.before()?);
@@ -185,9 +232,15 @@ impl Sources<'_> {
         unclear: &mut Unclear,
     ) {
         let (Ok(vmstat), id) = (self.vmstat.seen(), "node".to_owned()) else { return };
+        let counts_alone = self.cgroups.seen().is_ok_and(|groups| groups.now.value.version == CgroupVersion::V1);
         let (fact, place) = match uncounted {
-            None => (
+            // In version 1 each group counts for itself, and a container's goes with it.
+            None if counts_alone => (
                 format!("oom_kill grew by {killed}, and that of each watched group stayed"),
+                "in a container that does not exist any more, or under a limit above the pods or outside kubepods".to_owned(),
+            ),
+            None => (
+                format!("oom_kill grew by {killed}, and that of each watched group did not grow with it"),
                 "under a limit that is not known: the machine's own, or that of a group outside kubepods and the system's slices"
                     .to_owned(),
             ),
@@ -218,9 +271,27 @@ impl Sources<'_> {
     }
 }
 
+/// A group of services counts a kill and a limit below it that was reached: that of one of them.
+fn in_a_service(found: &mut Found, id: String, level: &CgroupLevel, killed: u64, now: &Seen<'_, Cgroups>) {
+    let inside = format!("{id}/");
+    // The log names the service.
+    if let Some((_, kills)) = found.iter_mut().find(|(named, _)| named.starts_with(&inside)) {
+        kills.proof = Proof::Counted;
+        return;
+    }
+    let mut kills = Kills::new(Some(level.clone()), Proof::Counted);
+    kills.counted = killed;
+    kills.in_a_service = true;
+    kills.evidence.push(now.says(format!("{killed} killed below {id}, where a limit was reached")));
+    add(found, id, kills);
+}
+
 /// The limit was above the pod: its loss is evidence for what else was found.
-fn attribute(found: &mut Found, unclear: &mut Unclear, text: String, seen: Evidence, levels: &Result<u64, Unknown>) {
-    let id = found.keys().find(|id| !id.starts_with("pod/")).cloned();
+fn attribute(found: &mut Found, unclear: &mut Unclear, text: String, seen: Evidence, levels: &Result<Levels, Unknown>) {
+    let is_above = |kills: &Kills| {
+        matches!(kills.level, Some(CgroupLevel::Kubepods | CgroupLevel::Qos | CgroupLevel::Node) | None)
+    };
+    let id = found.iter().find(|(id, kills)| !id.starts_with("pod/") && is_above(kills)).map(|(id, _)| id.clone());
     let level = match (&id, levels) {
         (Some(_), _) => None,
         (None, Ok(_)) => Some(CgroupLevel::Node),

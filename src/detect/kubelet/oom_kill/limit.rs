@@ -24,7 +24,10 @@ pub(super) fn level_of(path: &str, reserved: &BTreeMap<String, CgroupLevel>) -> 
     let own = parts.join("/");
     let has = |group: &str| own == group || is_below(&own, group);
     let known = reserved.iter().filter(|(group, _)| has(group)).max_by_key(|(group, _)| group.len());
+    // Docker, podman and others put a container that is not the kubelet's beside the services, as a scope.
+    let in_scope = parts.last().is_some_and(|part| part.ends_with(".scope"));
     let usual = match *top {
+        "system.slice" if in_scope => CgroupLevel::Other,
         "runtime.slice" | "kube.slice" | "kubelet.slice" | "podruntime.slice" | "runtime" | "kubelet"
         | "podruntime" => CgroupLevel::Runtime,
         "system.slice" | "system" => CgroupLevel::System,

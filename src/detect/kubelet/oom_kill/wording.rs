@@ -68,6 +68,14 @@ fn message(id: &str, kills: &Kills, names: &Names<'_>) -> (Severity, String) {
             let place = kills.place.as_deref().unwrap_or("under a limit that is not known");
             (Severity::Warning, format!("{}{then} for lack of memory, {place}", killed(Some(names))))
         }
+        (Some(level), _) if kills.in_a_service => {
+            let (of, severity) = match level {
+                CgroupLevel::Runtime => (", of the kubelet and runtime,", Severity::Critical),
+                CgroupLevel::System => (", of the system's services,", Severity::Critical),
+                _ => ("", Severity::Warning),
+            };
+            reached(&format!("a group below {id}{of} reached its memory limit"), severity)
+        }
         (Some(level), _) => match level {
             CgroupLevel::Qos => {
                 reached(&format!("the quality-of-service group {id} reached its memory limit{of}"), Severity::Critical)

@@ -143,7 +143,7 @@ fn order_of(volume: &Volume<'_>, attachment: &VolumeAttachment) -> Order {
         (_, Some(error)) if attachment.deleting.is_some() && csi::lacks_persistent_volume(error) => Order::Undeletable,
         _ if attachment.deleting.is_some() => Order::Detaching,
         _ if attachment.attached => Order::Attached,
-        (Some(error), _) if csi::is_unknown_to_ec2(error) && !is_there_by_now(volume) => Order::NotFound,
+        (Some(error), _) if csi::is_unknown_to_ec2(error, &volume.id) && !is_there_by_now(volume) => Order::NotFound,
         (Some(_), _) => Order::Refused,
         (None, _) => Order::Pending,
     }
@@ -173,7 +173,7 @@ fn users(volume: &Volume<'_>) -> Fact<Users> {
 impl<'v> Volume<'v> {
     /// Whether an attachment would be done by now for a pod that waits.
     pub fn has_waited_long(&self, pod: &Pod) -> bool {
-        pod.created.is_some_and(|created| self.parts.now.wall.duration_since(created) >= LONG_WAIT)
+        pod.here_since().is_some_and(|since| self.parts.now.wall.duration_since(since) >= LONG_WAIT)
     }
 
     /// A pod that has waited for it for long.
@@ -221,6 +221,11 @@ impl<'v> Volume<'v> {
             mounts.says_absent(absent, format!("no mount of {pv} for pod {uid}")),
         ];
         let Some((dev, disk)) = self.device() else { return Tri::Yes(evidence) };
+        // The runtime makes a device node of its own for the container, which is no mount and outlives the kubelet's.
+        if matches!(self.pv_object(), Ok(Some(pv)) if pv.is_block) {
+            let why = "whether a container has a device node of a raw block volume is not visible from this node";
+            return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+        }
         // Of a disk with partitions it is one of these that is mounted.
         if self.disk_and_partitions().len() > 1 {
             return Tri::No(());
