@@ -26,8 +26,8 @@ const MAX_LINE: usize = 24 << 10;
 pub const MAX_CASES: usize = 64;
 /// Bytes of a reason that is kept.
 const MAX_REASON: usize = 500;
-/// Times of acts that are kept for the caps.
-const MAX_TAKEN: usize = 256;
+/// Times of acts that are kept for the caps: more than the highest cap, and all of them fit into a line.
+const MAX_TAKEN: usize = 128;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One line.
@@ -329,11 +329,7 @@ impl Journal {
     /// Acts of the last hour. Those of another boot count by the wall clock, also where that was set back.
     #[must_use]
     pub fn in_last_hour(&self, now: &NodeTime) -> u64 {
-        let recent = |at: &NodeTime| match now.since(at) {
-            Some(age) => age < HOUR,
-            None => now.wall.duration_since(at.wall).as_secs() < 3600,
-        };
-        let count = self.totals.taken.iter().filter(|(_, at)| recent(at)).count();
+        let count = self.totals.taken.iter().filter(|(_, at)| is_recent(at, now)).count();
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
@@ -347,7 +343,8 @@ impl Journal {
     #[must_use]
     pub fn compacted(&self, now: NodeTime) -> Vec<Record> {
         let mut totals = self.totals.clone();
-        totals.taken.retain(|(_, at)| now.since(at).is_none_or(|age| age < HOUR));
+        totals.taken.retain(|(_, at)| is_recent(at, &now));
+        totals.taken.drain(..totals.taken.len().saturating_sub(MAX_TAKEN));
         // What open cases count they count again when they are read.
         let open: Vec<NodeTime> = self.cases.values().filter_map(|case| case.taken).collect();
         totals.taken.retain(|(_, at)| !open.contains(at));
@@ -362,6 +359,13 @@ impl Journal {
             records
         };
         std::iter::once(first).chain(self.cases.iter().flat_map(of_case)).collect()
+    }
+}
+
+fn is_recent(at: &NodeTime, now: &NodeTime) -> bool {
+    match now.since(at) {
+        Some(age) => age < HOUR,
+        None => now.wall.duration_since(at.wall).as_secs() < 3600,
     }
 }
 
@@ -631,6 +635,25 @@ pub(super) mod tests {
             let (mut journal, _) = Journal::read(&written(&acts[..before])).unwrap();
             assert!(journal.apply(record(1, 500, step.clone())).is_err(), "{step:?} after {before}");
         }
+    }
+
+    /// A totals line that is too long could not be written, and the journal not be opened.
+    #[test]
+    fn as_many_acts_as_are_kept_fit_into_a_line() {
+        let mut journal = Journal::default();
+        let boot = |n: u64| format!("00000000-0000-4000-8000-{n:012}").parse().unwrap();
+        for case in 1..=1000u64 {
+            let at = NodeTime { boot: boot(case), ..at(case) };
+            for step in [intent(101), Step::Answered(Answer::WouldAct), Step::NotDone] {
+                journal.apply(Record { case, at, step }).unwrap();
+            }
+        }
+        let now = NodeTime { boot: boot(2000), ..at(1001) };
+        let (again, _) = Journal::read(&written(&journal.compacted(now))).unwrap();
+        assert_eq!(again.in_last_hour(&now), u64::try_from(MAX_TAKEN).unwrap());
+        let later = NodeTime { boot: boot(2000), ..at(9000) };
+        let (again, _) = Journal::read(&written(&again.compacted(later))).unwrap();
+        assert_eq!(again.totals.taken, [], "what counts no more is not kept, of whatever boot");
     }
 
     #[test]

@@ -224,16 +224,15 @@ fn a_process_that_kills_itself() {
 #[expect(clippy::disallowed_types, reason = "a test runs a part of itself as a process that may be killed")]
 fn killed_after(steps: u64, root: &str, dir: &Path) -> bool {
     use std::os::unix::process::ExitStatusExt;
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "agent::remedy::crash::a_process_that_kills_itself", "--test-threads=1", "-q"])
         .env(CRASH, format!("{root}|{}|{steps}", dir.display()))
-        .stdout(std::process::Stdio::null())
-        .status()
+        .output()
         .unwrap();
-    match status.signal() {
+    match output.status.signal() {
         Some(9) => true,
-        None if status.success() => false,
-        _ => panic!("expected a kill or an end: {status}"),
+        None if output.status.success() => false,
+        _ => panic!("expected a kill or an end: {}", String::from_utf8_lossy(&output.stdout)),
     }
 }
 
