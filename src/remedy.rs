@@ -1,9 +1,10 @@
 //! Remedies, without I/O: which act a finding permits, what keeps it from being done, the record of what was planned, and what an
 //! executor verifies. What reads, writes and listens is in `agent/remedy`.
 //!
-//! No version before the one that issues acts does any of this: `dry-run` keeps score of what would have been done.
+//! Off by default. `dry-run` keeps score of what would have been done; `act` does it.
 
 pub mod act;
+pub mod call;
 pub mod guard;
 pub mod journal;
 pub mod permit;
@@ -30,6 +31,8 @@ pub enum Mode {
     Report,
     /// Acts are planned, verified and recorded, and not done.
     DryRun,
+    /// Acts are done.
+    Act,
 }
 
 impl Mode {
@@ -39,6 +42,7 @@ impl Mode {
         match self {
             Self::Report => "report",
             Self::DryRun => "dry-run",
+            Self::Act => "act",
         }
     }
 
@@ -50,7 +54,7 @@ impl Mode {
         match text {
             "report" => Ok(Self::Report),
             "dry-run" => Ok(Self::DryRun),
-            "act" => Err("this version plans, verifies and keeps score, and does not act".to_owned()),
+            "act" => Ok(Self::Act),
             _ => Err("there is no such mode".to_owned()),
         }
     }
@@ -93,6 +97,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether something is ever done.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        ActKind::ALL.iter().any(|kind| self.mode(*kind) == Mode::Act)
+    }
+
     /// What is done about a sort of act.
     #[must_use]
     pub fn mode(&self, kind: ActKind) -> Mode {
@@ -109,6 +119,14 @@ impl Settings {
 /// Why it is not known.
 pub fn config_map(engine: &Engine) -> Result<&AgentConfigMap, &Unknown> {
     engine.view().known::<sources::AgentConfigMap>().map(|seen| seen.value)
+}
+
+/// The UID of this machine's Node, as it was read last: events are about it.
+///
+/// # Errors
+/// Why it is not known.
+pub fn node_uid(engine: &Engine) -> Result<&str, &Unknown> {
+    engine.view().known::<sources::Node>().map(|seen| &*seen.value.uid)
 }
 
 /// Reads names of namespaces with commas between.
@@ -133,10 +151,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mode_that_acts_is_refused_with_its_reason() {
-        assert_eq!(Mode::parse("dry-run"), Ok(Mode::DryRun));
-        assert_eq!(Mode::parse(Mode::Report.name()), Ok(Mode::Report));
-        assert!(Mode::parse("act").unwrap_err().contains("does not act"));
+    fn each_kind_is_off_by_default_and_has_three_modes() {
+        for mode in [Mode::Report, Mode::DryRun, Mode::Act] {
+            assert_eq!(Mode::parse(mode.name()), Ok(mode));
+        }
         assert_eq!(Mode::parse("on"), Err("there is no such mode".to_owned()));
         assert_eq!(Settings::default().mode(ActKind::UnmountPodPath), Mode::Report, "off by default");
         assert_eq!(Settings::default().mode(ActKind::RemoveEmptyPodDirectory), Mode::Report, "off by default");

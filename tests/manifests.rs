@@ -302,7 +302,7 @@ fn no_probe_over_the_network_ends_the_program() {
 
 #[test]
 fn what_is_listed_is_there() {
-    for file in ["base", "cluster", "example", "cleanup", "remedy"] {
+    for file in ["base", "cluster", "example", "cleanup", "remedy", "remedy/act"] {
         let listed = yaml(&format!("{file}/kustomization.yaml"));
         let names: BTreeSet<&str> = ["resources", "components", "configurations"]
             .iter()

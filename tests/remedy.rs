@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use barnacle::agent::remedy::planner::Planner as Real;
@@ -14,13 +14,17 @@ use barnacle::collect::clock::Clock;
 use barnacle::collect::host::root::Root;
 use barnacle::config::Config;
 use barnacle::engine::Engine;
-use barnacle::facts::{Cause, NodeTime, Observation, Source, Unknown};
+use barnacle::facts::{AgentConfigMap, Cause, NodeTime, Observation, Source, Unknown};
 use barnacle::kube_api::{Access, Api, connect};
 use barnacle::ledger::LedgerState;
+use barnacle::remedy::guard::{self, Here};
+use barnacle::remedy::journal::Progress;
+use barnacle::remedy::permit::Permitted;
 use barnacle::remedy::plan::plan;
-use barnacle::remedy::request::{Answer, parse_answer, parse_request};
+use barnacle::remedy::request::{Answer, Ask, parse_answer, parse_request};
+use barnacle::remedy::score::Ending;
 use barnacle::remedy::twice::Twice;
-use barnacle::remedy::{Mode, Settings};
+use barnacle::remedy::{ActKind, Mode, Settings};
 use serde_json::{Value, json};
 
 use crate::world::api::{Api as Fake, Fault, On, pod};
@@ -37,6 +41,8 @@ pub struct Planner {
     twice: Twice,
     /// What became ready, as text.
     pub ready: BTreeSet<String>,
+    /// What of it would be done with every kind on `act`, and nothing of the guard but its modes in the way.
+    pub acts: BTreeSet<String>,
     /// Why not, as text.
     pub held: BTreeSet<String>,
 }
@@ -51,6 +57,21 @@ impl Planner {
         let plan = plan(engine, &Config::default().detect.ebs);
         let ready = self.twice.follow(engine.now(), &plan.permitted);
         self.ready.extend(ready.iter().map(|(_, permitted)| permitted.act.to_string()));
+        let goes_on = |permitted: &Permitted| {
+            let config = AgentConfigMap { exists: true, ..AgentConfigMap::default() };
+            let now = engine.now();
+            let here = Here { now, started: now, in_last_hour: 0, failed: &[], config: Ok(&config) };
+            let on = Settings {
+                unmount: Mode::Act,
+                remove_directory: Mode::Act,
+                quiet_after_start: Duration::ZERO,
+                quiet_after_kubelet: Duration::ZERO,
+                ..Settings::default()
+            };
+            guard::before(permitted, &here, &on).is_ok()
+        };
+        let acts = ready.iter().filter(|(_, permitted)| goes_on(permitted));
+        self.acts.extend(acts.map(|(_, permitted)| permitted.act.to_string()));
         self.held.extend(plan.held.iter().map(|(key, why)| format!("{}: {why}", key.kind)));
         plan.asks
     }
@@ -208,6 +229,7 @@ struct Ready {
     world: World,
     planner: Real,
     clock: Clock,
+    config: Config,
     dir: tempfile::TempDir,
     second: u64,
 }
@@ -236,7 +258,7 @@ impl Ready {
         world.edit(&[Edit::File("api/agent-configmap.json".into(), br#"{"exists":true}"#.to_vec())]);
         let clock = Clock::new(&Root::open(world.path()).unwrap());
         let planner = Real::new(&config, clock.now(), true).await.unwrap();
-        let mut ready = Self { world, planner, clock, dir, second: 0 };
+        let mut ready = Self { world, planner, clock, config, dir, second: 0 };
         ready.pass(&mut |_| {});
         let group = format!(
             "sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/pids.current",
@@ -489,7 +511,7 @@ fn two_planners_do_not_share_a_slot() {
 struct Executor {
     child: Child,
     dir: tempfile::TempDir,
-    _world: World,
+    world: World,
 }
 
 impl Drop for Executor {
@@ -511,7 +533,7 @@ impl Executor {
             .args(["--remedy-socket", &dir.path().join("execute.sock").display().to_string()])
             .spawn()
             .unwrap();
-        let executor = Self { child, dir, _world: world };
+        let executor = Self { child, dir, world };
         for _ in 0..600 {
             if executor.dir.path().join("execute.sock").exists() {
                 return executor;
@@ -559,7 +581,7 @@ fn the_executor_refuses_what_it_has_not_seen_itself_and_what_is_no_request() {
         // What is closed before it is read to its end may be reset.
         match executor.ask(&line) {
             Ok(Answer::Refused(found)) => assert!(found.contains(why), "{found}, expected {why}"),
-            Ok(Answer::WouldAct) => panic!("it would act: {}", String::from_utf8_lossy(&line)),
+            Ok(other) => panic!("{other:?}: {}", String::from_utf8_lossy(&line)),
             Err(_) => assert!(line.len() > 16 << 10),
         }
     }
@@ -573,14 +595,33 @@ fn the_drill_passes() {
 }
 
 #[test]
-fn a_mode_that_acts_stops_the_start() {
+fn a_mode_that_is_none_stops_the_start() {
     let output = Command::new(env!("CARGO_BIN_EXE_barnacle"))
-        .args(["remedy", "plan", "--remedy-stuck-unmount", "act"])
+        .args(["remedy", "plan", "--remedy-stuck-unmount", "force"])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64));
-    assert!(text.contains("does not act; expected report or dry-run"), "{text}");
+    assert!(text.contains("there is no such mode; expected report, dry-run or act"), "{text}");
+}
+
+/// Without the capabilities of the component `daemonset/remedy/act`.
+#[test]
+fn an_executor_that_shall_act_and_cannot_says_so_and_does_not_start() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root may give capabilities away");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_barnacle")])
+        .args(["remedy", "execute", "--remedy-stuck-unmount", "act", "--state-dir"])
+        .arg(dir.path().join("state"))
+        .args(["--remedy-socket", &dir.path().join("execute.sock").display().to_string()])
+        .output();
+    let Ok(output) = output else { return println!("skipped: no setpriv") };
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("add the component daemonset/remedy/act"), "{text}");
+    assert!(!dir.path().join("execute.sock").exists());
 }
 
 /// Of this process alone: the agent's scrape has none of them.
@@ -602,9 +643,386 @@ fn every_metric_of_the_planner_is_documented() {
     let scrape = shown.metrics();
     let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let types: Vec<_> = types.collect();
-    assert_eq!(types.len(), 7);
+    assert_eq!(types.len(), 9);
     for (name, kind) in types {
         assert!(documented.contains(&format!("| `{name}` | {kind} |")), "{name}");
         assert!(!of_agent.contains(name), "{name}");
+    }
+}
+
+/// An executor that treats its mounts as the kernel does, and counts what it does.
+#[derive(Default)]
+struct Model {
+    begun: std::collections::BTreeMap<u32, u32>,
+    done: std::collections::BTreeMap<u32, u32>,
+    /// What it answers instead, by what is asked.
+    begins: Option<Answer>,
+    finishes: Option<Answer>,
+    /// It takes a request, does it, and ends without an answer.
+    silent: bool,
+}
+
+type Shared = std::sync::Arc<std::sync::Mutex<Model>>;
+
+fn mount_of(request: &barnacle::remedy::request::Request) -> u32 {
+    match &request.act {
+        barnacle::remedy::Act::UnmountPodPath(act) => act.mount_id,
+        barnacle::remedy::Act::RemoveEmptyPodDirectory(_) => 0,
+    }
+}
+
+/// Mounts that were begun, and unmounts that were done.
+fn counts(model: &Shared) -> (usize, usize) {
+    let model = model.lock().unwrap();
+    (model.begun.len(), model.done())
+}
+
+impl Model {
+    fn answer(&mut self, line: &[u8]) -> Answer {
+        let request = parse_request(line).unwrap();
+        let mount = mount_of(&request);
+        match request.ask {
+            Ask::Verify => Answer::WouldAct,
+            Ask::Begin => self.begins.clone().unwrap_or_else(|| {
+                *self.begun.entry(mount).or_default() += 1;
+                Answer::Marked
+            }),
+            Ask::Finish => self.finishes.clone().unwrap_or_else(|| {
+                *self.done.entry(mount).or_default() += 1;
+                Answer::Done
+            }),
+        }
+    }
+
+    fn done(&self) -> usize {
+        self.done.values().map(|count| *count as usize).sum()
+    }
+}
+
+impl Ready {
+    async fn acting() -> (Self, Fake, Api, Shared) {
+        let fake = cluster();
+        let api = client(&fake, NODE).await;
+        let ready = Self::new(|settings| settings.unmount = Mode::Act).await;
+        let model = Shared::default();
+        let listener = std::os::unix::net::UnixListener::bind(ready.dir.path().join("execute.sock")).unwrap();
+        let answers = model.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut line = vec![0; 4096];
+                // A planner that was killed sends nothing, or takes no answer.
+                let Ok(length @ 1..) = stream.read(&mut line) else { continue };
+                let answer = answers.lock().unwrap().answer(&line[..length]);
+                if !answers.lock().unwrap().silent {
+                    let _ = stream.write_all(&answer.line());
+                }
+            }
+        });
+        (ready, fake, api, model)
+    }
+
+    /// The machine's clock goes with the engine's.
+    fn set_clock(&mut self) {
+        let up = self.world.node_time(self.second).up.as_secs() + 1;
+        self.world.edit(&[Edit::File("proc/uptime".into(), format!("{up}.00 1.00\n").into_bytes())]);
+        self.clock = Clock::new(&Root::open(self.world.path()).unwrap());
+    }
+
+    async fn round(&mut self, api: Option<&Api>) {
+        self.set_clock();
+        self.pass(&mut |_| {});
+        self.planner.follow(&self.world.engine, api, self.clock).await;
+    }
+
+    /// Rounds until something is true.
+    async fn until(&mut self, api: Option<&Api>, most: usize, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..most {
+            if is_so(self) {
+                return;
+            }
+            self.round(api).await;
+        }
+        assert!(is_so(self), "{:?} {:?}", self.planner.stopped(), self.planner.journal());
+    }
+
+    fn acted(&self, ending: Ending) -> u64 {
+        self.planner.journal().unwrap().score().acted(ActKind::UnmountPodPath, ending)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.planner.journal().unwrap().acting().any(|(_, case)| case.progress == Progress::Marked)
+    }
+
+    /// The mounts of the pod go, as an act does it.
+    fn unmount(&mut self, ids: &[u32]) {
+        let path = self.world.path().join("proc/1/mountinfo");
+        let text = std::fs::read_to_string(path).unwrap();
+        let is_one = |line: &&str| !ids.iter().any(|id| line.starts_with(&format!("{id} ")));
+        let left: String = text.lines().filter(is_one).map(|line| format!("{line}\n")).collect();
+        self.world.edit(&[Edit::File("proc/1/mountinfo".into(), left.into_bytes())]);
+    }
+}
+
+fn events(fake: &Fake) -> Vec<String> {
+    fake.all("events").iter().map(|event| event["reason"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_act_is_begun_finished_half_a_minute_later_and_done_when_it_was_read_again() {
+    run(async {
+        let (mut ready, fake, api, model) = Ready::acting().await;
+        ready.until(Some(&api), 90, Ready::is_marked).await;
+        assert_eq!(counts(&model), (1, 0));
+        assert_eq!(ready.stops(), ["under-way"].into(), "one at a time");
+        let held = |number| fake.get("leases", "kube-system", &format!("barnacle-remedy-slot-{number}")).unwrap();
+        let holders = (0..2).filter(|number| held(*number)["spec"]["holderIdentity"] == NODE).count();
+        assert_eq!(holders, 1, "a slot is held until the act has ended");
+        for _ in 0..2 {
+            ready.round(Some(&api)).await;
+            assert_eq!(counts(&model).1, 0, "less than 30 s");
+        }
+        ready.until(Some(&api), 3, |_| counts(&model).1 == 1).await;
+        assert_eq!(ready.acted(Ending::Done), 0, "what the executor says is not enough");
+        let id = *model.lock().unwrap().done.keys().next().unwrap();
+        ready.unmount(&[id]);
+        ready.until(Some(&api), 2, |ready| ready.acted(Ending::Done) == 1).await;
+        assert_eq!(events(&fake), ["RemedyDone"]);
+        // Then the other path of the same pod, and nothing else ever.
+        ready.until(Some(&api), 60, |_| counts(&model).1 == 2).await;
+        let ids: Vec<u32> = model.lock().unwrap().done.keys().copied().collect();
+        assert_eq!(ids, [40, 46]);
+        ready.unmount(&ids);
+        ready.until(Some(&api), 2, |ready| ready.acted(Ending::Done) == 2).await;
+        for _ in 0..10 {
+            ready.round(Some(&api)).await;
+        }
+        assert_eq!(counts(&model), (2, 2));
+        let holders = (0..2).filter(|number| held(*number)["spec"]["holderIdentity"] == NODE).count();
+        assert_eq!(holders, 0);
+    });
+}
+
+/// Each of these alone, between the two calls: the second one is never asked for.
+#[test]
+fn whatever_changes_between_the_two_calls_stops_the_act() {
+    type Change<'a> = (&'static str, &'a dyn Fn(&mut Ready, &Fake));
+    let veto = json!({"barnacle.dev/no-remedy": ""});
+    let group = format!(
+        "sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/pids.current",
+        UID.replace('-', "_")
+    );
+    let cases: [Change<'_>; 8] = [
+        ("the kill switch", &|_, fake| drop(fake.put(config_map("incident 7")))),
+        ("a veto on the Node", &|_, fake| drop(fake.put(node(&veto)))),
+        ("a veto on the PersistentVolume", &|_, fake| drop(fake.put(volume(&veto)))),
+        ("a pod of the same name", &|_, fake| drop(fake.put(pod("default", "db", NODE)))),
+        ("an API server that is gone", &|_, fake| fake.stop()),
+        ("a process of the pod", &|ready, _| ready.world.edit(&[Edit::File(group.clone(), b"1\n".to_vec())])),
+        ("a mount table that cannot be read", &|ready, _| {
+            ready.world.edit(&[Edit::File("proc/1/mountinfo".into(), b"garbage\n".to_vec())]);
+        }),
+        ("a second mount at the path", &|ready, _| {
+            let path = ready.world.path().join("proc/1/mountinfo");
+            let text = std::fs::read_to_string(path).unwrap();
+            let more: String =
+                text.lines().filter(|line| line.contains(UID)).map(|line| format!("9{line}\n")).collect();
+            ready.world.edit(&[Edit::File("proc/1/mountinfo".into(), format!("{text}{more}").into_bytes())]);
+        }),
+    ];
+    for (what, change) in cases {
+        run(async {
+            let (mut ready, fake, api, model) = Ready::acting().await;
+            ready.until(Some(&api), 90, Ready::is_marked).await;
+            change(&mut ready, &fake);
+            ready.until(Some(&api), 5, |ready| ready.acted(Ending::Stopped) == 1).await;
+            assert_eq!(counts(&model).1, 0, "{what}");
+        });
+    }
+}
+
+#[test]
+fn a_failure_stops_its_kind_over_restarts_until_its_mode_was_another_one() {
+    run(async {
+        let (mut ready, fake, api, model) = Ready::acting().await;
+        model.lock().unwrap().begins = Some(Answer::Failed("EPERM".into()));
+        ready.until(Some(&api), 90, |ready| ready.acted(Ending::Failed) == 1).await;
+        assert_eq!(events(&fake), ["RemedyFailed"]);
+        let mut config = ready.config.clone();
+        ready.planner = Real::new(&config, ready.clock.now(), true).await.unwrap();
+        model.lock().unwrap().begins = None;
+        ready.until(Some(&api), 60, |ready| ready.stops().contains("failed")).await;
+        assert_eq!(counts(&model).0, 0);
+        config.remedy.unmount = Mode::DryRun;
+        drop(Real::new(&config, ready.clock.now(), true).await.unwrap());
+        config.remedy.unmount = Mode::Act;
+        ready.planner = Real::new(&config, ready.clock.now(), true).await.unwrap();
+        ready.until(Some(&api), 60, |_| counts(&model).0 == 1).await;
+    });
+}
+
+#[test]
+fn an_executor_that_says_it_is_done_and_did_nothing_is_a_failure() {
+    run(async {
+        let (mut ready, _fake, api, _model) = Ready::acting().await;
+        ready.until(Some(&api), 120, |ready| ready.acted(Ending::Failed) == 1).await;
+        ready.until(Some(&api), 30, |ready| ready.stops().contains("failed")).await;
+    });
+}
+
+/// An answer that does not come is no answer: what is there is read, and nothing is asked for again meanwhile.
+#[test]
+fn what_has_no_answer_is_read_again_and_not_done_again() {
+    for went in [false, true] {
+        run(async {
+            let (mut ready, _fake, api, model) = Ready::acting().await;
+            ready.until(Some(&api), 90, Ready::is_marked).await;
+            model.lock().unwrap().silent = true;
+            ready.until(Some(&api), 5, |_| counts(&model).1 == 1).await;
+            let id = *model.lock().unwrap().done.keys().next().unwrap();
+            if went {
+                ready.unmount(&[id]);
+                ready.until(Some(&api), 2, |ready| ready.acted(Ending::Done) == 1).await;
+            } else {
+                ready.until(Some(&api), 20, |ready| ready.acted(Ending::Interrupted) == 1).await;
+            }
+            assert_eq!(model.lock().unwrap().done[&id], 1);
+        });
+    }
+}
+
+/// The planner is killed wherever it waits: for the disk, the API server, the executor.
+#[test]
+fn a_planner_that_is_killed_at_any_wait_does_nothing_twice_and_loses_nothing() {
+    let most: u64 = std::env::var("CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let (mut kills, mut acts) = (0, 0);
+    for seed in 1..=most {
+        run(async {
+            let (mut ready, _fake, api, model) = Ready::acting().await;
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut below = |n: u64| {
+                random ^= random >> 12;
+                random ^= random << 25;
+                random ^= random >> 27;
+                (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+            };
+            for _ in 0..150 {
+                ready.set_clock();
+                ready.pass(&mut |_| {});
+                let polls = below(40);
+                let ended = {
+                    let follow = ready.planner.follow(&ready.world.engine, Some(&api), ready.clock);
+                    let mut follow = std::pin::pin!(follow);
+                    let mut left = polls;
+                    std::future::poll_fn(|context| match follow.as_mut().poll(context) {
+                        std::task::Poll::Ready(()) => std::task::Poll::Ready(true),
+                        std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(false),
+                        std::task::Poll::Pending => {
+                            left -= 1;
+                            std::task::Poll::Pending
+                        }
+                    })
+                    .await
+                };
+                if !ended {
+                    kills += 1;
+                    // What was under way on its threads ends before the next one opens the file.
+                    while ready.planner.journal().is_none() && std::sync::Arc::strong_count(&model) > 2 {
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                    ready.planner = Real::new(&ready.config, ready.clock.now(), true).await.unwrap();
+                }
+                // What the executor did shows in the mount table.
+                let done: Vec<u32> = model.lock().unwrap().done.keys().copied().collect();
+                ready.unmount(&done);
+            }
+            ready.until(Some(&api), 40, |ready| ready.planner.journal().unwrap().acting().count() == 0).await;
+            let model = model.lock().unwrap();
+            assert!(model.done.values().all(|count| *count == 1), "seed {seed}: twice: {:?}", model.done);
+            let done = ready.acted(Ending::Done);
+            assert!(done >= model.done() as u64, "seed {seed}: an act is lost: {:?}", ready.planner.journal());
+            acts += model.done();
+        });
+    }
+    assert!(kills > 0 && acts > 0, "{kills} kills, {acts} acts: nothing is tested");
+}
+
+/// With the capabilities of the component and no others: one thread enters the host's mount namespace, and none has a network.
+#[test]
+fn an_executor_that_acts_enters_the_hosts_mounts_with_one_thread_and_leaves_the_network() {
+    // Stands for the host's first process, which is in another namespace than the executor's container.
+    let first = First(Command::new("sleep").arg("600").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let at = format!("/proc/{}", first.0.id());
+    let host = std::fs::read_link(format!("{at}/ns/mnt")).unwrap();
+    crate::robust::mounts::in_own_namespace(move || {
+        let base = Scenario::base(&tests().join("scenarios/base.txt"));
+        let world = World::new(&base);
+        nix::mount::mount(
+            Some(&*at),
+            &world.path().join("proc/1"),
+            None::<&str>,
+            nix::mount::MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
+        if !Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            return println!("skipped: no setpriv");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("execute.sock");
+        let child = Command::new("setpriv")
+            .args(["--bounding-set=-all,+sys_admin,+sys_chroot,+sys_ptrace", "--inh-caps=-all"])
+            .arg(env!("CARGO_BIN_EXE_barnacle"))
+            .args(["remedy", "execute", "--remedy-stuck-unmount", "act", "--log", "error", "--host-root"])
+            .arg(world.path())
+            .args(["--state-dir", &dir.path().join("state").display().to_string()])
+            .args(["--remedy-socket", &socket.display().to_string()])
+            .spawn()
+            .unwrap();
+        let mut executor = Executor { child, dir, world };
+        for _ in 0..600 {
+            if socket.exists() {
+                break;
+            }
+            assert!(executor.child.try_wait().unwrap().is_none(), "it ended");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let proc = PathBuf::from(format!("/proc/{}", executor.child.id()));
+        let status = std::fs::read_to_string(proc.join("status")).unwrap();
+        assert!(status.contains("CapEff:\t00000000002c0000\n"), "{status}");
+        let link = |path: PathBuf| std::fs::read_link(path).unwrap();
+        let (ours, net) = (link("/proc/thread-self/ns/mnt".into()), link("/proc/self/ns/net".into()));
+        assert_ne!(host, ours);
+        let mut in_host = 0;
+        for thread in std::fs::read_dir(proc.join("task")).unwrap() {
+            let thread = thread.unwrap().path();
+            let name = std::fs::read_to_string(thread.join("comm")).unwrap();
+            assert_ne!(link(thread.join("ns/net")), net, "{name} has a network");
+            let mounts = link(thread.join("ns/mnt"));
+            assert!(mounts == host || mounts == ours);
+            assert_eq!(mounts == host, name.trim() == "barnacle-acts", "{name}");
+            in_host += usize::from(mounts == host);
+        }
+        assert_eq!(in_host, 1);
+        // It answers, and has not watched for ten minutes.
+        let act = json!({"unmount-pod-path": {"pod": UID, "path": format!("/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~csi/pv-a/mount"),
+            "mount-id": 40, "device": "259:2", "root": "/"}});
+        for ask in ["verify", "begin", "finish"] {
+            let line = format!("{}\n", json!({"version": 1, "ask": ask, "act": act}));
+            assert!(matches!(executor.ask(line.as_bytes()), Ok(Answer::Refused(_))), "{ask}");
+        }
+        let _ = executor.child.kill();
+        nix::mount::umount2(&executor.world.path().join("proc/1"), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    });
+}
+
+/// A process that ends with its test.
+struct First(Child);
+
+impl Drop for First {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

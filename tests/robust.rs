@@ -11,6 +11,6 @@ mod hang;
 mod hostile;
 mod input;
 mod memory;
-mod mounts;
+pub mod mounts;
 pub mod program;
 mod tree;

@@ -77,7 +77,7 @@ fn base() -> Vec<Edit> {
 /// What was confirmed above info, with its message; of the faulty ones also what is for information.
 type Found = BTreeMap<String, String>;
 
-/// What a planner would have done.
+/// What a planner does with every kind on `act`.
 type Acts = BTreeSet<String>;
 
 /// Plays one sequence to its end. `wrong` is what the first of the volumes comes to.
@@ -152,7 +152,7 @@ fn play(base: &[Edit], seed: u64, wrong: Option<Wrong>) -> (Found, Acts) {
         }
         second += 1;
     }
-    (found, planner.ready)
+    (found, planner.acts)
 }
 
 fn step(volume: &mut Volume, second: u64, end: u64) {

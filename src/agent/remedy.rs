@@ -1,10 +1,17 @@
 //! `barnacle remedy`: what reads, writes and listens for the remedies. What is decided is in `crate::remedy`.
 
+mod acting_thread;
+#[cfg(test)]
+mod crash;
 mod directory;
 pub mod drill;
+mod events;
 pub mod executor;
 mod journal_file;
 mod live;
+#[cfg(test)]
+mod namespace;
+mod performer;
 pub mod planner;
 pub mod slots;
 

@@ -1,4 +1,4 @@
-//! `barnacle remedy`: plan and keep score, verify, print the record.
+//! `barnacle remedy`: plan and keep score, verify and act, print the record.
 
 use std::path::Path;
 
@@ -16,16 +16,16 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("text");
     let format = format.value_parser(["text", "json"]).help("output format");
     Command::new("remedy")
-        .about("Plan remedies and keep score of them, without acting")
+        .about("Plan remedies, keep score of them, and act where that is switched on")
         .long_about(
-            "Plan remedies and keep score of them, without acting. docs/remedies.md says what, when and with which rights.\n\n\
+            "Plan remedies, keep score of them, and act where that is switched on. docs/remedies.md says what, when and with which rights.\n\n\
              `plan` and `execute` run as two containers of one pod (daemonset/remedy), apart from the agent.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("plan").about("Run the planner: what would be done, and what becomes of it")))
         .subcommand(with_settings(
-            Command::new("execute").about("Run the executor: verify requests of the planner, without acting"),
+            Command::new("execute").about("Run the executor: verify requests of the planner, and act where the mode of a kind is act"),
         ))
         .subcommand(with_settings(
             Command::new("score").about("Print the record: what would have been done, and what became of it").arg(format),
@@ -56,13 +56,14 @@ fn plan(config: Config) -> Result<u8, Failure> {
 fn execute(config: Config) -> Result<u8, Failure> {
     start_log(&config);
     process::hide_from_others();
+    // Landlock refuses to unmount, and to make a socket: both are done before it.
+    let acts = executor::prepare_to_act(&config)?;
     let runtime = runtime()?;
-    // Landlock refuses to make a socket, and to unmount: what acts will need a thread that began before it.
     let bound = runtime.block_on(executor::bind(&config))?;
     if let Err(why) = landlock::restrict(config.state_dir.as_deref().map(Path::new), None) {
         warn!(%why, "Landlock not applied");
     }
-    runtime.block_on(executor::run(config, bound))?;
+    runtime.block_on(executor::run(config, bound, acts))?;
     Ok(OK)
 }
 

@@ -308,7 +308,7 @@ macro_rules! mode {
             $name,
             $key,
             $help,
-            "report or dry-run",
+            "report, dry-run or act",
             |config| config.remedy.$field.name().to_owned(),
             |config, text| Mode::parse(text).map(|mode| config.remedy.$field = mode)
         )
@@ -319,13 +319,13 @@ const REMEDY: &[Key<Config>] = &[
     mode!(
         "remedy-stuck-unmount",
         "stuck-unmount",
-        "what barnacle remedy does about paths of a pod that is gone: nothing, or plan and keep score without acting",
+        "what barnacle remedy does about paths of a pod that is gone: nothing, plan and keep score without acting, or unmount them",
         unmount
     ),
     mode!(
         "remedy-orphaned-pod-directory",
         "orphaned-pod-directory",
-        "what barnacle remedy does about empty directories of a pod that is gone: nothing, or plan and keep score without acting",
+        "what barnacle remedy does about empty directories of a pod that is gone: nothing, plan and keep score without acting, or remove them",
         remove_directory
     ),
     number!(

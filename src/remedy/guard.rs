@@ -45,6 +45,8 @@ pub enum Stop {
     Unknown(Unknown),
     /// No slot of the cluster is free.
     NoSlot(String),
+    /// Another act has not ended yet.
+    UnderWay(String),
 }
 
 impl Stop {
@@ -65,6 +67,7 @@ impl Stop {
             Self::Changed(_) => "changed",
             Self::Unknown(_) => "unknown",
             Self::NoSlot(_) => "no-slot",
+            Self::UnderWay(_) => "under-way",
         }
     }
 }
@@ -81,7 +84,10 @@ impl fmt::Display for Stop {
                 write!(f, "the kubelet was started a short time ago: {} s are left", left.as_secs())
             }
             Self::Cap(cap) => write!(f, "{cap} acts were taken in the last hour, which is the limit"),
-            Self::Failed => f.write_str("an act of this kind failed before: this kind is stopped until a restart"),
+            Self::Failed => {
+                f.write_str("an act of this kind failed: it is stopped until a start with another mode of it")
+            }
+            Self::UnderWay(act) => write!(f, "another act is under way: {act}"),
             Self::Paused(why) => write!(f, "the ConfigMap pauses remedies: {why}"),
             Self::NoConfigMap => f.write_str("the ConfigMap that permits remedies is not there"),
             Self::Vetoed(of, annotation) => write!(f, "{of} has the annotation {annotation}"),

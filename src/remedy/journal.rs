@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use crate::facts::{NodeTime, VolumeId};
 
 use super::act::{Act, ActKind};
+use super::call::Call;
 use super::request::Answer;
-use super::score::{Outcome, Score};
+use super::score::{Ending, Outcome, Score};
 
 /// A journal is compacted when it is larger, and is not read where it is larger than four of these.
 pub const COMPACT_BYTES: u64 = 256 << 10;
@@ -25,8 +26,8 @@ const MAX_LINE: usize = 24 << 10;
 pub const MAX_CASES: usize = 64;
 /// Bytes of a reason that is kept.
 const MAX_REASON: usize = 500;
-/// Times of acts that are kept for the caps.
-const MAX_TAKEN: usize = 256;
+/// Times of acts that are kept for the caps: more than the highest cap, and all of them fit into a line.
+const MAX_TAKEN: usize = 128;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One line.
@@ -52,8 +53,18 @@ pub enum Step {
     Ended(Outcome),
     /// The program was killed before the answer was written.
     Interrupted,
-    /// The executor took it no further: this version does nothing.
+    /// The executor took it no further: its mode, or the planner's, is dry-run.
     NotDone,
+    /// A call that changes the host is about to be made, or to be asked for.
+    Calls(Call),
+    /// The first call marked the mount.
+    Marked,
+    /// The executor says that it is done; the planner has not read that yet.
+    Claimed,
+    /// The act ended.
+    Acted(Acted),
+    /// The failure that stopped this kind counts no more: its mode was not `act` at a start.
+    Cleared(ActKind),
     /// All that is kept of cases that ended: the first line of a compacted journal.
     Totals(Totals),
 }
@@ -72,6 +83,24 @@ pub struct Intent {
     pub kubelet_started: Duration,
 }
 
+/// How an act ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acted {
+    /// How.
+    pub ending: Ending,
+    /// Why; empty where it was done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+impl Acted {
+    /// With its reason.
+    #[must_use]
+    pub fn new(ending: Ending, why: impl Into<String>) -> Self {
+        Self { ending, why: why.into() }
+    }
+}
+
 /// All that is kept of cases that ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -85,6 +114,9 @@ pub struct Totals {
     /// Cases with lower numbers that follow, as they are open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<u64>,
+    /// Kinds of which an act failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<ActKind>,
 }
 
 /// One act from its intent on.
@@ -94,8 +126,27 @@ pub struct Case {
     pub intent: Intent,
     /// When it was intended.
     pub since: NodeTime,
-    /// The executor's answer, once there is one: only that it would act leaves a case open.
-    pub answer: Option<NodeTime>,
+    /// How far it came.
+    pub progress: Progress,
+    /// When it came there.
+    pub at: NodeTime,
+    /// When it was counted for the caps.
+    pub taken: Option<NodeTime>,
+}
+
+/// How far an act came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The executor was not asked yet, or has not answered.
+    Intended,
+    /// The executor would act, and does not: what becomes of it is followed.
+    WouldAct,
+    /// This call was about to be made: whether it was is not known.
+    Calls(Call),
+    /// The mount is marked.
+    Marked,
+    /// The executor says that it is done.
+    Claimed,
 }
 
 /// What a journal amounts to.
@@ -154,48 +205,76 @@ impl Journal {
                     return Err("the act is intended twice");
                 }
                 again.map(|at| self.totals.open.remove(at));
-                self.cases.insert(number, Case { intent, since: at, answer: None });
+                let case = Case { intent, since: at, progress: Progress::Intended, at, taken: None };
+                self.cases.insert(number, case);
                 self.totals.next = self.totals.next.max(number.saturating_add(1));
             }
-            Step::Answered(Answer::WouldAct) => {
-                let case = self.cases.get_mut(&number).ok_or("no such act is open")?;
-                if case.answer.replace(at).is_some() {
-                    return Err("the act is answered twice");
-                }
-                let kind = case.intent.act.kind();
-                self.totals.taken.push((kind, at));
-                if self.totals.taken.len() > MAX_TAKEN {
-                    self.totals.taken.remove(0);
-                }
-            }
+            Step::Answered(Answer::WouldAct) => self.advance(number, at, Progress::WouldAct)?,
             Step::Answered(Answer::Refused(_)) => {
-                let kind = self.close(number, false)?;
-                self.totals.score.refuse(kind.0);
+                let case = self.close(number, |progress| {
+                    matches!(progress, Progress::Intended | Progress::Calls(Call::Mark | Call::Remove))
+                })?;
+                // An executor that refuses has called nothing.
+                self.totals.taken.retain(|(kind, at)| (*kind, Some(*at)) != (case.intent.act.kind(), case.taken));
+                self.totals.score.refuse(case.intent.act.kind());
             }
+            Step::Answered(_) => return Err("this answer is no step of its own"),
             Step::Interrupted => {
-                let kind = self.close(number, false)?;
-                self.totals.score.interrupt(kind.0);
+                let case = self.close(number, |progress| progress == Progress::Intended)?;
+                self.totals.score.interrupt(case.intent.act.kind());
             }
             Step::NotDone => {
-                self.close(number, true)?;
+                self.close(number, |progress| progress == Progress::WouldAct)?;
             }
             Step::Ended(outcome) => {
-                let (kind, since) = self.close(number, true)?;
-                let minutes = at.since(&since).unwrap_or_default().as_secs() / 60;
-                self.totals.score.end(kind, outcome, minutes);
+                let case = self.close(number, |progress| progress == Progress::WouldAct)?;
+                let minutes = at.since(&case.since).unwrap_or_default().as_secs() / 60;
+                self.totals.score.end(case.intent.act.kind(), outcome, minutes);
+            }
+            Step::Calls(call) => self.advance(number, at, Progress::Calls(call))?,
+            Step::Marked => self.advance(number, at, Progress::Marked)?,
+            Step::Claimed => self.advance(number, at, Progress::Claimed)?,
+            Step::Acted(Acted { ending, .. }) => {
+                let is_acting = |progress| !matches!(progress, Progress::Intended | Progress::WouldAct);
+                let kind = self.close(number, is_acting)?.intent.act.kind();
+                self.totals.score.act(kind, ending);
+                if ending == Ending::Failed && !self.totals.failed.contains(&kind) {
+                    self.totals.failed.push(kind);
+                }
+            }
+            Step::Cleared(kind) => self.totals.failed.retain(|failed| *failed != kind),
+        }
+        Ok(())
+    }
+
+    /// Takes a case one step further. What may be an act counts for the caps from its first step on.
+    fn advance(&mut self, number: u64, at: NodeTime, to: Progress) -> Result<(), &'static str> {
+        let case = self.cases.get_mut(&number).ok_or("no such act is open")?;
+        match (case.progress, to) {
+            (Progress::Intended, Progress::WouldAct)
+            | (Progress::Calls(Call::Mark), Progress::Marked)
+            | (Progress::Marked, Progress::Calls(Call::Unmount))
+            | (Progress::Calls(_), Progress::Claimed) => {}
+            (Progress::Intended, Progress::Calls(call)) if call == Call::first(&case.intent.act) => {}
+            _ => return Err("the act is not that far, or is further"),
+        }
+        (case.progress, case.at) = (to, at);
+        if case.taken.is_none() {
+            case.taken = Some(at);
+            self.totals.taken.push((case.intent.act.kind(), at));
+            if self.totals.taken.len() > MAX_TAKEN {
+                self.totals.taken.remove(0);
             }
         }
         Ok(())
     }
 
-    fn close(&mut self, number: u64, answered: bool) -> Result<(ActKind, NodeTime), &'static str> {
+    fn close(&mut self, number: u64, is_so_far: impl Fn(Progress) -> bool) -> Result<Case, &'static str> {
         match self.cases.get(&number) {
-            None => return Err("no such act is open"),
-            Some(case) if case.answer.is_some() != answered => return Err("the act is not that far, or is further"),
-            Some(_) => {}
+            None => Err("no such act is open"),
+            Some(case) if !is_so_far(case.progress) => Err("the act is not that far, or is further"),
+            Some(_) => self.cases.remove(&number).ok_or("no such act is open"),
         }
-        let case = self.cases.remove(&number).ok_or("no such act is open")?;
-        Ok((case.intent.act.kind(), case.since))
     }
 
     /// The number of the next case.
@@ -206,12 +285,33 @@ impl Journal {
 
     /// Acts that the executor would have taken and of which it is not known yet what becomes.
     pub fn open(&self) -> impl Iterator<Item = (u64, &Case)> {
-        self.cases.iter().filter(|(_, case)| case.answer.is_some()).map(|(number, case)| (*number, case))
+        self.at(|progress| progress == Progress::WouldAct)
+    }
+
+    /// Acts of which a call was about to be made, and that have not ended.
+    pub fn acting(&self) -> impl Iterator<Item = (u64, &Case)> {
+        self.at(|progress| !matches!(progress, Progress::Intended | Progress::WouldAct))
+    }
+
+    fn at(&self, is_so_far: impl Fn(Progress) -> bool) -> impl Iterator<Item = (u64, &Case)> {
+        self.cases.iter().filter(move |(_, case)| is_so_far(case.progress)).map(|(number, case)| (*number, case))
+    }
+
+    /// One of the open acts.
+    #[must_use]
+    pub fn case(&self, number: u64) -> Option<&Case> {
+        self.cases.get(&number)
+    }
+
+    /// Kinds of which an act failed: no further one is done.
+    #[must_use]
+    pub fn failed(&self) -> &[ActKind] {
+        &self.totals.failed
     }
 
     /// Acts that were intended and have no answer: after a start, those in which the program was killed.
     pub fn unanswered(&self) -> impl Iterator<Item = (u64, &Case)> {
-        self.cases.iter().filter(|(_, case)| case.answer.is_none()).map(|(number, case)| (*number, case))
+        self.at(|progress| progress == Progress::Intended)
     }
 
     /// Whether this act is open.
@@ -229,11 +329,7 @@ impl Journal {
     /// Acts of the last hour. Those of another boot count by the wall clock, also where that was set back.
     #[must_use]
     pub fn in_last_hour(&self, now: &NodeTime) -> u64 {
-        let recent = |at: &NodeTime| match now.since(at) {
-            Some(age) => age < HOUR,
-            None => now.wall.duration_since(at.wall).as_secs() < 3600,
-        };
-        let count = self.totals.taken.iter().filter(|(_, at)| recent(at)).count();
+        let count = self.totals.taken.iter().filter(|(_, at)| is_recent(at, now)).count();
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
@@ -247,18 +343,42 @@ impl Journal {
     #[must_use]
     pub fn compacted(&self, now: NodeTime) -> Vec<Record> {
         let mut totals = self.totals.clone();
-        totals.taken.retain(|(_, at)| now.since(at).is_none_or(|age| age < HOUR));
+        totals.taken.retain(|(_, at)| is_recent(at, &now));
+        totals.taken.drain(..totals.taken.len().saturating_sub(MAX_TAKEN));
         // What open cases count they count again when they are read.
-        let open: Vec<NodeTime> = self.cases.values().filter_map(|case| case.answer).collect();
+        let open: Vec<NodeTime> = self.cases.values().filter_map(|case| case.taken).collect();
         totals.taken.retain(|(_, at)| !open.contains(at));
         totals.open = self.cases.keys().copied().collect();
         let first = Record { case: 0, at: now, step: Step::Totals(totals) };
         let of_case = |(number, case): (&u64, &Case)| {
             let intended = Record { case: *number, at: case.since, step: Step::Intended(case.intent.clone()) };
-            let answered = |at| Record { case: *number, at, step: Step::Answered(Answer::WouldAct) };
-            [Some(intended), case.answer.map(answered)]
+            let at = case.taken.unwrap_or(case.since);
+            let steps = steps_to(case).into_iter().map(move |step| Record { case: *number, at, step });
+            let mut records: Vec<_> = std::iter::once(intended).chain(steps).collect();
+            records.last_mut().into_iter().for_each(|last| last.at = case.at);
+            records
         };
-        std::iter::once(first).chain(self.cases.iter().flat_map(of_case).flatten()).collect()
+        std::iter::once(first).chain(self.cases.iter().flat_map(of_case)).collect()
+    }
+}
+
+fn is_recent(at: &NodeTime, now: &NodeTime) -> bool {
+    match now.since(at) {
+        Some(age) => age < HOUR,
+        None => now.wall.duration_since(at.wall).as_secs() < 3600,
+    }
+}
+
+/// The steps after its intent by which a case came where it is.
+fn steps_to(case: &Case) -> Vec<Step> {
+    let first = || Step::Calls(Call::first(&case.intent.act));
+    match case.progress {
+        Progress::Intended => vec![],
+        Progress::WouldAct => vec![Step::Answered(Answer::WouldAct)],
+        Progress::Calls(Call::Mark | Call::Remove) => vec![first()],
+        Progress::Marked => vec![first(), Step::Marked],
+        Progress::Calls(Call::Unmount) => vec![first(), Step::Marked, Step::Calls(Call::Unmount)],
+        Progress::Claimed => vec![first(), Step::Claimed],
     }
 }
 
@@ -278,7 +398,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, String> {
 /// A reason is of other programs' making, and may be long.
 fn shortened(record: &Record) -> Record {
     let mut record = record.clone();
-    if let Step::Answered(Answer::Refused(why)) = &mut record.step {
+    if let Step::Answered(Answer::Refused(why)) | Step::Acted(Acted { why, .. }) = &mut record.step {
         *why = why.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
     }
     record
@@ -343,6 +463,48 @@ pub(super) mod tests {
             record(4, 800, intent(104)),
             record(4, 801, Step::Answered(Answer::WouldAct)),
         ]
+    }
+
+    /// Acts that are done, and how far others came.
+    fn acts() -> Vec<Record> {
+        let acted = |ending, why: &str| Step::Acted(Acted::new(ending, why));
+        vec![
+            record(1, 10, intent(101)),
+            record(1, 11, Step::Calls(Call::Mark)),
+            record(1, 12, Step::Marked),
+            record(1, 43, Step::Calls(Call::Unmount)),
+            record(1, 44, Step::Claimed),
+            record(1, 50, acted(Ending::Done, "")),
+            record(2, 60, intent(102)),
+            record(2, 61, Step::Calls(Call::Mark)),
+            record(2, 62, acted(Ending::Stopped, "in use")),
+            record(3, 70, intent(103)),
+            record(3, 71, Step::Calls(Call::Mark)),
+            record(3, 72, Step::Answered(Answer::Refused("the mount is young".into()))),
+            record(4, 80, intent(104)),
+            record(4, 81, Step::Calls(Call::Mark)),
+            record(4, 82, Step::Marked),
+            record(5, 90, intent(105)),
+            record(5, 91, Step::Calls(Call::Mark)),
+            record(5, 92, Step::Marked),
+            record(5, 123, Step::Calls(Call::Unmount)),
+            record(6, 130, removal()),
+            record(6, 131, Step::Calls(Call::Remove)),
+            record(6, 132, acted(Ending::Failed, "EPERM")),
+            record(7, 140, removal()),
+            record(7, 141, Step::Calls(Call::Remove)),
+            record(7, 142, Step::Claimed),
+        ]
+    }
+
+    fn removal() -> Step {
+        let act = super::super::RemoveEmptyPodDirectory { pod: unmount().pod };
+        Step::Intended(Intent {
+            act: Act::RemoveEmptyPodDirectory(act),
+            pod: "default/db-0".into(),
+            volume: None,
+            kubelet_started: Duration::ZERO,
+        })
     }
 
     /// One act that resolved by itself.
@@ -418,6 +580,80 @@ pub(super) mod tests {
         assert_eq!(again.open().collect::<Vec<_>>(), journal.open().collect::<Vec<_>>());
         assert_eq!(again.in_last_hour(&at(900)), journal.in_last_hour(&at(900)));
         assert_eq!(Journal::read(&written(&again.compacted(at(900)))).unwrap().0, again);
+    }
+
+    #[test]
+    fn a_journal_says_how_far_each_act_came() {
+        let bytes = written(&acts());
+        let (journal, good) = Journal::read(&bytes).unwrap();
+        assert_eq!(good, bytes.len());
+        let progress: Vec<_> = journal.acting().map(|(number, case)| (number, case.progress)).collect();
+        let expected = [(4, Progress::Marked), (5, Progress::Calls(Call::Unmount)), (7, Progress::Claimed)];
+        assert_eq!(progress, expected);
+        assert_eq!(journal.failed(), [ActKind::RemoveEmptyPodDirectory]);
+        let score = journal.score();
+        let count = |kind, ending| score.acted(kind, ending);
+        assert_eq!(count(ActKind::UnmountPodPath, Ending::Done), 1);
+        assert_eq!(count(ActKind::UnmountPodPath, Ending::Stopped), 1);
+        assert_eq!(count(ActKind::RemoveEmptyPodDirectory, Ending::Failed), 1);
+        assert_eq!(score.refused, [(ActKind::UnmountPodPath, 1)]);
+        assert_eq!(journal.in_last_hour(&at(200)), 6, "what the executor refused counts no more");
+        // Compacted it is the same.
+        let (again, _) = Journal::read(&written(&journal.compacted(at(200)))).unwrap();
+        let far = |journal: &Journal| journal.acting().map(|(n, case)| (n, case.clone())).collect::<Vec<_>>();
+        assert_eq!(far(&again), far(&journal));
+        assert_eq!((again.score(), again.failed()), (journal.score(), journal.failed()));
+        assert_eq!(again.in_last_hour(&at(200)), 6);
+        let mut journal = journal;
+        journal.apply(record(0, 210, Step::Cleared(ActKind::RemoveEmptyPodDirectory))).unwrap();
+        assert_eq!(journal.failed(), []);
+    }
+
+    /// A step out of its order is damage: no record can make an act be done twice.
+    #[test]
+    fn a_step_that_does_not_follow_is_refused() {
+        let acts = acts();
+        let acted = || Step::Acted(Acted::new(Ending::Done, ""));
+        for (before, step) in [
+            (1, Step::Marked),
+            (1, Step::Claimed),
+            (1, Step::Calls(Call::Unmount)),
+            (1, Step::Calls(Call::Remove)),
+            (1, acted()),
+            (2, Step::Calls(Call::Mark)),
+            (2, Step::Calls(Call::Unmount)),
+            (2, Step::Interrupted),
+            (2, Step::Ended(Outcome::ByItself)),
+            (3, Step::Marked),
+            (3, Step::Answered(Answer::WouldAct)),
+            (4, Step::Calls(Call::Unmount)),
+            (4, Step::Answered(Answer::Refused(String::new()))),
+            (5, Step::Calls(Call::Unmount)),
+            (6, acted()),
+            (6, Step::Answered(Answer::Done)),
+        ] {
+            let (mut journal, _) = Journal::read(&written(&acts[..before])).unwrap();
+            assert!(journal.apply(record(1, 500, step.clone())).is_err(), "{step:?} after {before}");
+        }
+    }
+
+    /// A totals line that is too long could not be written, and the journal not be opened.
+    #[test]
+    fn as_many_acts_as_are_kept_fit_into_a_line() {
+        let mut journal = Journal::default();
+        let boot = |n: u64| format!("00000000-0000-4000-8000-{n:012}").parse().unwrap();
+        for case in 1..=1000u64 {
+            let at = NodeTime { boot: boot(case), ..at(case) };
+            for step in [intent(101), Step::Answered(Answer::WouldAct), Step::NotDone] {
+                journal.apply(Record { case, at, step }).unwrap();
+            }
+        }
+        let now = NodeTime { boot: boot(2000), ..at(1001) };
+        let (again, _) = Journal::read(&written(&journal.compacted(now))).unwrap();
+        assert_eq!(again.in_last_hour(&now), u64::try_from(MAX_TAKEN).unwrap());
+        let later = NodeTime { boot: boot(2000), ..at(9000) };
+        let (again, _) = Journal::read(&written(&again.compacted(later))).unwrap();
+        assert_eq!(again.totals.taken, [], "what counts no more is not kept, of whatever boot");
     }
 
     #[test]

@@ -305,7 +305,8 @@ pub(super) fn kubelet_start(view: &View) -> Result<Duration, Unknown> {
 }
 
 /// Why a mount is none that is ever unmounted, by the mount table.
-pub(super) fn unfit(id: MountId, mount: &MountEntry, mounts: &Mounts) -> Option<String> {
+#[must_use]
+pub fn unfit(id: MountId, mount: &MountEntry, mounts: &Mounts) -> Option<String> {
     if !mount.has_device() {
         return Some(format!("{} has no block device", mount.point));
     }

@@ -15,25 +15,61 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Request {
     version: u32,
+    /// What is asked of it.
+    #[serde(default, skip_serializing_if = "Ask::is_verify")]
+    pub ask: Ask,
     /// The act.
     pub act: Act,
+}
+
+/// What is asked of an act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Whether it would be done.
+    #[default]
+    Verify,
+    /// To make the first call.
+    Begin,
+    /// To make the second call of what was begun.
+    Finish,
+}
+
+impl Ask {
+    fn is_verify(&self) -> bool {
+        *self == Self::Verify
+    }
 }
 
 /// What the executor says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// It would do it: everything that it reads itself permits it. This version does nothing.
+    /// It would do it: everything that it reads itself permits it.
     WouldAct,
+    /// The first call marked the mount: it is asked for the second one later.
+    Marked,
+    /// It is done, and what it was about is gone.
+    Done,
+    /// It was begun and is given up: what it is about is in use, or another one.
+    Stopped(String),
+    /// It failed, and no further act of its kind is done.
+    Failed(String),
     /// It would not, and why.
     Refused(String),
 }
 
 impl Request {
-    /// A request for this act.
+    /// Whether this act would be done.
     #[must_use]
     pub fn new(act: Act) -> Self {
-        Self { version: VERSION, act }
+        Self::of(Ask::Verify, act)
+    }
+
+    /// A request for this act.
+    #[must_use]
+    pub fn of(ask: Ask, act: Act) -> Self {
+        Self { version: VERSION, ask, act }
     }
 
     /// As a line.
@@ -49,7 +85,12 @@ impl Answer {
     /// As a line. A reason that is too long is cut.
     #[must_use]
     pub fn line(&self) -> Vec<u8> {
-        let short = || Self::Refused("the reason is too long to be given".to_owned());
+        let short = || "the reason is too long to be given".to_owned();
+        let short = || match self {
+            Self::Failed(_) => Self::Failed(short()),
+            Self::Stopped(_) => Self::Stopped(short()),
+            _ => Self::Refused(short()),
+        };
         line(self).or_else(|_| line(&short())).unwrap_or_default()
     }
 }
@@ -97,13 +138,25 @@ mod tests {
 
     #[test]
     fn both_sides_read_back_what_they_write() {
-        let request = Request::new(Act::UnmountPodPath(unmount()));
-        assert_eq!(parse_request(&request.line().unwrap()), Ok(request));
-        for answer in [Answer::WouldAct, Answer::Refused("a\nb".into())] {
+        for ask in [Ask::Verify, Ask::Begin, Ask::Finish] {
+            let request = Request::of(ask, Act::UnmountPodPath(unmount()));
+            assert_eq!(parse_request(&request.line().unwrap()), Ok(request));
+        }
+        let why = || "a\nb".to_owned();
+        for answer in [
+            Answer::WouldAct,
+            Answer::Refused(why()),
+            Answer::Marked,
+            Answer::Done,
+            Answer::Stopped(why()),
+            Answer::Failed(why()),
+        ] {
             assert_eq!(parse_answer(&answer.line()), Ok(answer));
         }
         let long = Answer::Refused("x".repeat(MAX_LINE));
         assert!(matches!(parse_answer(&long.line()), Ok(Answer::Refused(why)) if why.contains("too long")));
+        let long = Answer::Failed("x".repeat(MAX_LINE));
+        assert!(matches!(parse_answer(&long.line()), Ok(Answer::Failed(why)) if why.contains("too long")));
     }
 
     #[test]
@@ -117,6 +170,7 @@ mod tests {
             good.trim().to_owned(),
             of("\"version\":1", "\"version\":2"),
             of("\"version\":1", "\"version\":1,\"force\":true"),
+            of("\"version\":1", "\"version\":1,\"ask\":\"detach\""),
             of("\"mount-id\":101", "\"mount-id\":-1"),
             of("\"mount-id\":101", "\"mount-id\":4294967296"),
             of("\"mount-id\":101", "\"mount-id\":101,\"lazy\":true"),

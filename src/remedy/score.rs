@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
-use crate::facts::{NotAbsent, Unknown};
+use crate::facts::{NodeTime, NotAbsent, Unknown};
 use crate::finding::Kind;
 
 use crate::view::sources;
@@ -44,6 +44,47 @@ impl Outcome {
     }
 }
 
+/// How an act that was begun ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// What it was about is gone, as was read again.
+    Done,
+    /// It was in use, or not what was planned for any more; nothing was changed.
+    Stopped,
+    /// It failed: no further act of its kind is done.
+    Failed,
+    /// The program was killed, or the executor's answer did not come, and what it was about is still there.
+    Interrupted,
+}
+
+impl Ending {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Stopped, Self::Failed, Self::Interrupted];
+
+    /// The name in metrics and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// One row of the record of acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActTally {
+    /// Which act.
+    pub act: ActKind,
+    /// How it ended.
+    pub ending: Ending,
+    /// How often.
+    pub count: u64,
+}
+
 /// One row of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -67,6 +108,9 @@ pub struct Score {
     pub refused: Vec<(ActKind, u64)>,
     /// Acts that were begun when this program was killed, by kind.
     pub interrupted: Vec<(ActKind, u64)>,
+    /// Acts that were begun, by how they ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acted: Vec<ActTally>,
 }
 
 impl Score {
@@ -86,6 +130,19 @@ impl Score {
 
     pub(super) fn interrupt(&mut self, act: ActKind) {
         count(&mut self.interrupted, act);
+    }
+
+    pub(super) fn act(&mut self, act: ActKind, ending: Ending) {
+        match self.acted.iter_mut().find(|tally| (tally.act, tally.ending) == (act, ending)) {
+            Some(tally) => tally.count = tally.count.saturating_add(1),
+            None => self.acted.push(ActTally { act, ending, count: 1 }),
+        }
+    }
+
+    /// How often an act ended so.
+    #[must_use]
+    pub fn acted(&self, act: ActKind, ending: Ending) -> u64 {
+        self.acted.iter().find(|tally| (tally.act, tally.ending) == (act, ending)).map_or(0, |tally| tally.count)
     }
 
     /// How often an outcome was that of an act.
@@ -119,18 +176,7 @@ pub fn outcome(case: &Case, engine: &Engine) -> Result<Option<Outcome>, Unknown>
             return Ok(Some(Outcome::PodCameBack));
         }
     }
-    let is_there = match &case.intent.act {
-        Act::UnmountPodPath(act) => is_mounted(act, engine)?,
-        Act::RemoveEmptyPodDirectory(act) => {
-            let dirs = &view.known::<sources::KubeletDirs>()?.value.pods;
-            match dirs.lacks(&act.pod) {
-                Ok(_) => false,
-                Err(NotAbsent::Present(_)) => true,
-                Err(NotAbsent::Unknown(why)) => return Err(why.clone()),
-            }
-        }
-    };
-    if is_there {
+    if is_there(&case.intent.act, engine)? {
         return Ok(None);
     }
     let of_volume = |finding: &crate::finding::Finding| {
@@ -141,6 +187,33 @@ pub fn outcome(case: &Case, engine: &Engine) -> Result<Option<Outcome>, Unknown>
     let pinned = engine.entries().any(|entry| of_volume(&entry.finding));
     let restarted = super::permit::kubelet_start(view)? != case.intent.kubelet_started;
     Ok(Some(if pinned || restarted { Outcome::ByAPerson } else { Outcome::ByItself }))
+}
+
+/// Whether what an act is about is there, by what was read last.
+///
+/// # Errors
+/// Why that is not known.
+pub fn is_there(act: &Act, engine: &Engine) -> Result<bool, Unknown> {
+    match act {
+        Act::UnmountPodPath(act) => is_mounted(act, engine),
+        Act::RemoveEmptyPodDirectory(act) => {
+            match engine.view().known::<sources::KubeletDirs>()?.value.pods.lacks(&act.pod) {
+                Ok(_) => Ok(false),
+                Err(NotAbsent::Present(_)) => Ok(true),
+                Err(NotAbsent::Unknown(why)) => Err(why.clone()),
+            }
+        }
+    }
+}
+
+/// When what [`is_there`] rests on was read; `None` where it is not known.
+#[must_use]
+pub fn read_at(act: &Act, engine: &Engine) -> Option<NodeTime> {
+    let view = engine.view();
+    match act {
+        Act::UnmountPodPath(_) => view.known::<sources::Mounts>().ok().map(|seen| seen.at),
+        Act::RemoveEmptyPodDirectory(_) => view.known::<sources::KubeletDirs>().ok().map(|seen| seen.at),
+    }
 }
 
 fn is_mounted(act: &UnmountPodPath, engine: &Engine) -> Result<bool, Unknown> {

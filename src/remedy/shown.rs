@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::act::ActKind;
-use super::journal::Journal;
+use super::journal::{Case, Intent, Journal, Progress};
 use super::permit::Hold;
-use super::score::{Outcome, Score};
+use super::score::{Ending, Outcome, Score};
 use crate::facts::NodeTime;
 use crate::finding::FindingKey;
 
@@ -36,7 +36,7 @@ pub struct Shown<'a> {
 }
 
 /// Names of reasons for which an act is stopped, so that each counter is there from the start.
-pub const STOPS: [&str; 14] = [
+pub const STOPS: [&str; 15] = [
     "mode",
     "never-touched",
     "started",
@@ -50,6 +50,7 @@ pub const STOPS: [&str; 14] = [
     "changed",
     "unknown",
     "no-slot",
+    "under-way",
     "journal",
 ];
 
@@ -88,6 +89,23 @@ impl Shown<'_> {
         for act in ActKind::ALL {
             let count = of(&journal.score().refused, act);
             series(&mut text, "barnacle_remedy_refused_total", &format!("act=\"{}\"", act.name()), count);
+        }
+        head(&mut text, "barnacle_remedy_acts_total", "counter", "Acts that were begun, by how they ended.");
+        for act in ActKind::ALL {
+            for ending in Ending::ALL {
+                let labels = format!("act=\"{}\",ending=\"{}\"", act.name(), ending.name());
+                series(&mut text, "barnacle_remedy_acts_total", &labels, journal.score().acted(act, ending));
+            }
+        }
+        head(
+            &mut text,
+            "barnacle_remedy_kind_stopped",
+            "gauge",
+            "Whether an act of this kind failed, so that no further one is done.",
+        );
+        for act in ActKind::ALL {
+            let stopped = u64::from(journal.failed().contains(&act));
+            series(&mut text, "barnacle_remedy_kind_stopped", &format!("act=\"{}\"", act.name()), stopped);
         }
         head(
             &mut text,
@@ -156,7 +174,11 @@ impl Shown<'_> {
     #[must_use]
     pub fn page(&self) -> String {
         let mut text = format!("barnacle remedy on {} at {}\n", self.node, self.now.wall);
-        text.push_str("This version plans, verifies and keeps score. It does not act.\n\n");
+        let does = match self.settings.acts() {
+            true => "It acts on the kinds whose mode is act.",
+            false => "It plans, verifies and keeps score. It does not act.",
+        };
+        let _ = writeln!(text, "{does}\n");
         for act in ActKind::ALL {
             let _ = writeln!(text, "{}: {} ({})", act.finding(), self.settings.mode(act).name(), act.name());
         }
@@ -196,7 +218,27 @@ pub fn of_journal(journal: &Journal) -> Value {
     let open = journal.open().map(|(number, case)| {
         json!({"case": number, "act": case.intent.act, "pod": case.intent.pod, "since": case.since.wall.to_string()})
     });
-    json!({"score": journal.score(), "open": open.collect::<Vec<_>>()})
+    let acting = journal.acting().map(|(number, case)| {
+        let Intent { act, pod, .. } = &case.intent;
+        json!({"case": number, "act": act, "pod": pod, "since": case.since.wall.to_string(), "progress": progress(case)})
+    });
+    let failed: Vec<&str> = journal.failed().iter().map(|kind| kind.name()).collect();
+    json!({
+        "score": journal.score(),
+        "open": open.collect::<Vec<_>>(),
+        "acting": acting.collect::<Vec<_>>(),
+        "failed": failed,
+    })
+}
+
+fn progress(case: &Case) -> &'static str {
+    match case.progress {
+        Progress::Intended => "intended",
+        Progress::WouldAct => "would-act",
+        Progress::Calls(_) => "calling",
+        Progress::Marked => "marked",
+        Progress::Claimed => "claimed",
+    }
 }
 
 /// What `barnacle remedy score` prints.
@@ -218,6 +260,19 @@ pub fn table(journal: &Journal) -> String {
         if open > 0 {
             let _ = writeln!(text, "  {open:>5}  still there");
         }
+        for ending in Ending::ALL {
+            let count = score.acted(act, ending);
+            if count > 0 {
+                let _ = writeln!(text, "  {count:>5}  {}", words_of_act(ending));
+            }
+        }
+        let begun = journal.acting().filter(|(_, case)| case.intent.act.kind() == act).count();
+        if begun > 0 {
+            let _ = writeln!(text, "  {begun:>5}  begun, and not ended yet");
+        }
+        if journal.failed().contains(&act) {
+            let _ = writeln!(text, "         STOPPED by a failure, until a start with another mode");
+        }
         for (count, what) in [
             (of(&score.refused, act), "the executor refused"),
             (of(&score.interrupted, act), "interrupted by a restart"),
@@ -228,6 +283,15 @@ pub fn table(journal: &Journal) -> String {
         }
     }
     text
+}
+
+fn words_of_act(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Done => "done",
+        Ending::Stopped => "begun and stopped: in use, or another one by then",
+        Ending::Failed => "FAILED",
+        Ending::Interrupted => "interrupted, and not done again",
+    }
 }
 
 fn words(outcome: Outcome) -> &'static str {
@@ -287,7 +351,7 @@ mod tests {
         shown(|shown| {
             let text = shown.metrics();
             let series = text.lines().filter(|line| !line.starts_with('#')).count();
-            assert_eq!(series, 2 * 5 + 2 + 2 + STOPS.len() + 2 + 1 + 1);
+            assert_eq!(series, 2 * 5 + 2 + 2 + 2 * 4 + 2 + STOPS.len() + 2 + 1 + 1);
             for line in [
                 "barnacle_remedy_dry_run_ended_total{act=\"unmount-pod-path\",outcome=\"by-itself\"} 1",
                 "barnacle_remedy_dry_run_ended_total{act=\"unmount-pod-path\",outcome=\"pod-came-back\"} 0",

@@ -298,8 +298,8 @@ mod tests {
 
     fn refused(answer: &Answer) -> &str {
         match answer {
-            Answer::WouldAct => panic!("it would act"),
             Answer::Refused(why) => why,
+            other => panic!("expected a refusal: {other:?}"),
         }
     }
 

@@ -13,7 +13,7 @@ pub const READ_ONLY: &str = "read-only";
 /// The one component that brings a right.
 pub const KUBELET_API: &str = "kubelet-api";
 
-const POLICIES: [&str; 2] = ["base/policies.yaml", "remedy/policies.yaml"];
+const POLICIES: [&str; 3] = ["base/policies.yaml", "remedy/policies.yaml", "remedy/act/policies.yaml"];
 
 /// The objects of a file.
 fn objects(name: &str) -> Vec<Value> {
@@ -83,7 +83,13 @@ fn the_roles_grant_what_is_documented_and_no_more() {
 #[test]
 fn no_role_has_the_kubelets_proxy() {
     const NEVER: [&str; 3] = ["nodes/proxy", "nodes/*", "*"];
-    for file in ["base/rbac.yaml", "cluster/rbac.yaml", "components/kubelet-api/rbac.yaml", "remedy/rbac.yaml"] {
+    for file in [
+        "base/rbac.yaml",
+        "cluster/rbac.yaml",
+        "components/kubelet-api/rbac.yaml",
+        "remedy/rbac.yaml",
+        "remedy/act/rbac.yaml",
+    ] {
         for object in objects(file) {
             for rule in list(&object["rules"]) {
                 assert!(words(&rule["resources"]).iter().all(|name| !NEVER.contains(name)), "{file}: {rule}");
@@ -159,8 +165,8 @@ fn each_policy_denies_and_fails_closed() {
 /// A policy looks at everything that a role lets an account write.
 #[test]
 fn each_right_to_write_has_its_policy() {
-    let parts = [("base", objects("base/policies.yaml")), ("cluster", Vec::new())];
-    for (part, policies) in parts.into_iter().chain([("remedy", objects("remedy/policies.yaml"))]) {
+    let of = |part| (part, objects(&format!("{part}/policies.yaml")));
+    for (part, policies) in [of("base"), ("cluster", Vec::new()), of("remedy"), of("remedy/act")] {
         let looked_at: BTreeSet<String> = of_kind(&policies, "ValidatingAdmissionPolicy")
             .iter()
             .flat_map(|policy| list(&policy["spec"]["matchConstraints"]["resourceRules"]))
@@ -278,9 +284,43 @@ fn remedies_have_an_account_of_their_own_and_change_nothing_of_the_agents() {
     assert_eq!(of_kind(&kinds, "ConfigMap")[0]["data"], json!({"pause": ""}));
 }
 
-/// This version does not act: neither container has a capability, and only the planner has a token.
+/// What acts is in a component of its own: three capabilities of one container, and the right to events. It switches nothing on.
 #[test]
-fn neither_container_of_the_remedies_can_act() {
+fn the_component_that_acts_gives_the_executor_three_capabilities_and_the_planner_events() {
+    let component = yaml("remedy/act/kustomization.yaml");
+    let keys: Vec<&String> = component.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["apiVersion", "kind", "patches", "resources"]);
+    assert_eq!(
+        (&component["kind"], &component["resources"]),
+        (&json!("Component"), &json!(["rbac.yaml", "policies.yaml"]))
+    );
+    let [patch] = list(&component["patches"]) else { panic!("{component}") };
+    assert_eq!(patch["target"], json!({"kind": "DaemonSet", "name": "barnacle-remedy"}));
+    let security = "/spec/template/spec/containers/1/securityContext";
+    let expected = json!([
+        {"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "executor"},
+        {"op": "add", "path": format!("{security}/capabilities/add"), "value": ["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"]},
+        {"op": "add", "path": format!("{security}/appArmorProfile"), "value": {"type": "Unconfined"}},
+    ]);
+    assert_eq!(parse(patch["patch"].as_str().unwrap(), "remedy/act"), expected);
+    let daemonset = yaml("remedy/daemonset.yaml");
+    assert_eq!(list(&pod(&daemonset)["containers"])[1]["name"], "executor");
+    let granted = granted("remedy/act/rbac.yaml");
+    assert_eq!(granted, BTreeSet::from(["barnacle-remedy-events: create events.k8s.io/events".to_owned()]));
+    let objects = objects("remedy/act/rbac.yaml");
+    let binding = of_kind(&objects, "ClusterRoleBinding")[0];
+    assert_eq!(binding["roleRef"]["name"], "barnacle-remedy-events");
+    let subject = json!([{"kind": "ServiceAccount", "name": "barnacle-remedy", "namespace": "kube-system"}]);
+    assert_eq!(binding["subjects"], subject);
+    let documented = fs::read_to_string(path("../docs/remedies.md")).unwrap();
+    for word in ["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "`events`", "daemonset/remedy/act"] {
+        assert!(documented.contains(word), "docs/remedies.md does not name {word}");
+    }
+}
+
+/// Without that component neither container has a capability, and only the planner has a token.
+#[test]
+fn neither_container_of_the_remedies_can_act_by_itself() {
     let daemonset = yaml("remedy/daemonset.yaml");
     let pod = pod(&daemonset);
     for (key, value) in [

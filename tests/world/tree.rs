@@ -337,7 +337,7 @@ impl World {
         attached.into_iter().chain(volumes).chain(sweep)
     }
 
-    fn node_time(&self, second: u64) -> NodeTime {
+    pub fn node_time(&self, second: u64) -> NodeTime {
         node_time(self.dir.path(), second, self.boot)
     }
 }

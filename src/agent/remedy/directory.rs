@@ -1,5 +1,5 @@
-//! Whether nothing but directories is in a pod's directory. It is listed without following a link or entering another filesystem, and
-//! only where no mount is below it.
+//! Whether nothing but directories is in a pod's directory, and their removal. It is listed without following a link or entering another
+//! filesystem, and only where no mount is below it. Removed are empty directories, and never a file.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -9,15 +9,19 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use rustix::fs::{FileType, RawDir};
 
 use crate::facts::{Cause, PodUid, Unknown};
+use crate::remedy::call::CallEnd;
 use crate::remedy::verify::Contents;
 
 /// Directories in it; a kubelet's has a few dozen.
 const MAX_DIRECTORIES: usize = 200;
 /// Longer paths below a pod are not looked through: each directory that waits for its turn holds its own.
 const MAX_PATH: usize = 4096;
+/// Directories in one another; a kubelet's are six deep. Each that is emptied is held open.
+const MAX_DEPTH: usize = 32;
 /// Names that are read of it.
 const MAX_NAMES: usize = 10_000;
 
@@ -26,32 +30,28 @@ const MAX_NAMES: usize = 10_000;
 /// # Errors
 /// When something in it cannot be read, or there is more than is looked through.
 pub(super) fn contents(pods: &Path, pod: &PodUid) -> Result<Contents, Unknown> {
-    let top = pods.join(pod);
-    let unknown = |path: &str, error: Errno| {
-        let cause = if error == Errno::ENOENT { Cause::Missing } else { Cause::Failed };
-        Unknown::new(cause, format!("{}{path} cannot be listed: {}", top.display(), error.desc()))
-    };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(pods, flags, Mode::empty()).map_err(|error| unknown("", error))?;
+    let root = open(pods, flags, Mode::empty()).map_err(|error| unlisted(pods, "", error))?;
+    contents_of(&root, &pods.join(pod), pod)
+}
+
+fn unlisted(top: &Path, path: &str, error: Errno) -> Unknown {
+    let cause = if error == Errno::ENOENT { Cause::Missing } else { Cause::Failed };
+    Unknown::new(cause, format!("{}{path} cannot be listed: {}", top.display(), error.desc()))
+}
+
+fn contents_of(root: &OwnedFd, top: &Path, pod: &PodUid) -> Result<Contents, Unknown> {
+    let unknown = |path: &str, error: Errno| unlisted(top, path, error);
     let name = CString::new(pod.as_str()).map_err(|_| unknown("", Errno::EINVAL))?;
-    let first = enter(&root, &name).map_err(|error| unknown("", error))?;
+    let first = enter(root, &name).map_err(|error| unknown("", error))?;
     let mut open = vec![(String::new(), first)];
     let (mut directories, mut names) = (0usize, 0usize);
     while let Some((path, dir)) = open.pop() {
-        let mut found = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(&dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|error| unknown(&path, Errno::from_raw(error.raw_os_error())))?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            names = names.saturating_add(1);
-            if names > MAX_NAMES {
-                return Err(Unknown::new(Cause::TooLarge, format!("{} has too many names", top.display())));
-            }
-            found.push((entry.file_name().to_owned(), entry.file_type()));
-        }
+        let found = list(&dir, MAX_NAMES.saturating_sub(names)).map_err(|error| match error {
+            Errno::E2BIG => Unknown::new(Cause::TooLarge, format!("{} has too many names", top.display())),
+            error => unknown(&path, error),
+        })?;
+        names = names.saturating_add(found.len());
         for (name, kind) in found {
             let below = format!("{path}/{}", name.to_string_lossy());
             if below.len() > MAX_PATH {
@@ -69,6 +69,89 @@ pub(super) fn contents(pods: &Path, pod: &PodUid) -> Result<Contents, Unknown> {
         }
     }
     Ok(Contents::OnlyDirectories)
+}
+
+/// The names in a directory, with what each is; E2BIG where there are more.
+fn list(dir: &OwnedFd, max: usize) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut found = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        if found.len() >= max {
+            return Err(Errno::E2BIG);
+        }
+        found.push((entry.file_name().to_owned(), entry.file_type()));
+    }
+    Ok(found)
+}
+
+/// Removes `POD` below the kubelet's `pods`, the lowest directory first, where nothing but directories is in it.
+pub(super) fn remove(pods: &OwnedFd, pod: &PodUid) -> CallEnd {
+    let Ok(name) = CString::new(pod.as_str()) else {
+        return CallEnd::NotIt("the UID has a NUL".to_owned());
+    };
+    // All of it is looked at before, so that a file keeps its neighbors.
+    match contents_of(pods, Path::new(pod), pod) {
+        Ok(Contents::OnlyDirectories) => {}
+        Ok(Contents::Something(path)) => return CallEnd::NotIt(format!("{path} is no directory")),
+        Err(why) => return CallEnd::NotIt(why.why.to_string()),
+    }
+    let mut left = MAX_DIRECTORIES;
+    match empty(pods, &name, 0, &mut left).and_then(|()| remove_one(pods, &name)) {
+        Ok(()) => CallEnd::Done,
+        Err(end) => end,
+    }
+}
+
+/// Removes everything in a directory.
+fn empty(parent: &OwnedFd, name: &CStr, depth: usize, left: &mut usize) -> Result<(), CallEnd> {
+    let shown = || name.to_string_lossy().into_owned();
+    if depth > MAX_DEPTH || *left == 0 {
+        return Err(CallEnd::NotIt(format!("more directories than are removed: {}", shown())));
+    }
+    *left = left.saturating_sub(1);
+    let dir = match enter(parent, name) {
+        Ok(dir) => dir,
+        // It went meanwhile.
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(error @ (Errno::ELOOP | Errno::ENOTDIR | Errno::EXDEV)) => {
+            return Err(CallEnd::NotIt(format!("{} is no directory of this filesystem: {}", shown(), error.desc())));
+        }
+        Err(error) => return Err(CallEnd::Failed(format!("{} cannot be opened: {}", shown(), error.desc()))),
+    };
+    let names = list(&dir, MAX_NAMES)
+        .map_err(|error| CallEnd::NotIt(format!("{} cannot be listed: {}", shown(), error.desc())))?;
+    if let Some((other, _)) = names.iter().find(|(_, kind)| *kind != FileType::Directory) {
+        return Err(CallEnd::NotIt(format!("{} in {} is no directory", other.to_string_lossy(), shown())));
+    }
+    for (name, _) in &names {
+        empty(&dir, name, depth.saturating_add(1), left)?;
+    }
+    names.iter().try_for_each(|(name, _)| remove_one(&dir, name))
+}
+
+/// `AT_REMOVEDIR` removes an empty directory and nothing else.
+fn remove_one(parent: &OwnedFd, name: &CStr) -> Result<(), CallEnd> {
+    let why = |error: Errno| format!("{}: {}", name.to_string_lossy(), error.desc());
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error @ (Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY)) => Err(CallEnd::InUse(why(error))),
+        Err(error @ Errno::ENOTDIR) => Err(CallEnd::NotIt(why(error))),
+        Err(error) => Err(CallEnd::Failed(format!("unlinkat of {}", why(error)))),
+    }
+}
+
+/// Whether a pod has a directory.
+pub(super) fn is_there(pods: &Path, pod: &PodUid) -> Result<bool, String> {
+    match std::fs::symlink_metadata(pods.join(pod)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!("{}/{pod}: {error}", pods.display())),
+    }
 }
 
 /// Opens a directory in another one: no link, and on the same filesystem.

@@ -127,6 +127,7 @@ impl Drill<'_> {
             &match answer {
                 Answer::WouldAct => "would act".to_owned(),
                 Answer::Refused(why) => format!("refuses: {why}"),
+                other => format!("{other:?}"),
             },
         );
     }

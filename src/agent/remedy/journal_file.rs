@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::facts::NodeTime;
-use crate::remedy::journal::{COMPACT_BYTES, Journal, Record, Step, encode};
-use crate::remedy::score::Outcome;
+use crate::remedy::journal::{Acted, COMPACT_BYTES, Case, Journal, Record, Step, encode};
+use crate::remedy::score::{Ending, Outcome};
 
 /// Its name in the state directory.
 const FILE: &str = "remedy.journal";
@@ -27,7 +27,7 @@ pub struct JournalFile {
 
 impl JournalFile {
     /// Opens it and says what became of what was under way: an intent without an answer was interrupted, and what an earlier boot had
-    /// mounted is gone.
+    /// mounted is gone. What was begun in this boot stays open until it is read again.
     ///
     /// # Errors
     /// When it cannot be read or written, or is damaged: then nothing may be done.
@@ -76,6 +76,13 @@ impl JournalFile {
         Ok(())
     }
 
+    /// Another way to write, which may fail or not come back.
+    #[cfg(test)]
+    pub(super) fn write_with(mut self, write: fn(&mut File, &[u8]) -> io::Result<()>) -> Self {
+        self.write = write;
+        self
+    }
+
     /// Makes it small where it is large.
     ///
     /// # Errors
@@ -106,10 +113,14 @@ impl JournalFile {
     fn recover(&mut self, now: NodeTime) -> Result<(), String> {
         let steps = |cases: Vec<u64>, step: Step| cases.into_iter().map(move |case| (case, step.clone()));
         let interrupted = self.journal.unanswered().map(|(case, _)| case).collect();
-        let of_earlier_boots = self.journal.open().filter(|(_, case)| case.since.boot != now.boot);
-        let booted = of_earlier_boots.map(|(case, _)| case).collect();
-        let all: Vec<_> =
-            steps(interrupted, Step::Interrupted).chain(steps(booted, Step::Ended(Outcome::Boot))).collect();
+        let of_earlier_boots = |(_, case): &(u64, &Case)| case.since.boot != now.boot;
+        let booted = self.journal.open().filter(of_earlier_boots).map(|(case, _)| case).collect();
+        let begun = self.journal.acting().filter(of_earlier_boots).map(|(case, _)| case).collect();
+        let acted = Step::Acted(Acted::new(Ending::Interrupted, "the machine was booted"));
+        let all: Vec<_> = steps(interrupted, Step::Interrupted)
+            .chain(steps(booted, Step::Ended(Outcome::Boot)))
+            .chain(steps(begun, acted))
+            .collect();
         all.into_iter().try_for_each(|(case, step)| self.append(Record { case, at: now, step }))
     }
 }

@@ -1,5 +1,7 @@
 //! `barnacle remedy plan`: the agent's engine on observations of its own, the acts that it permits, and what keeps them from being done.
 
+mod acting;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,19 +34,21 @@ use crate::remedy::guard::{self, Here, Stop};
 use crate::remedy::journal::{Intent, Journal, Record, Step};
 use crate::remedy::permit::Permitted;
 use crate::remedy::plan::{Plan, plan};
-use crate::remedy::request::{Answer, Request, parse_answer};
+use crate::remedy::request::{Answer, Ask, Request, parse_answer};
 use crate::remedy::score::{Outcome, outcome};
 use crate::remedy::shown::Shown;
 use crate::remedy::twice::Twice;
-use crate::remedy::{Act, ActKind};
+use crate::remedy::{Act, ActKind, Mode};
 use crate::wake::Waker;
 
+use super::events::Events;
 use super::executor::read_line;
 use super::slots::Slots;
 use super::{JournalFile, live, state_dir};
+use acting::UnderWay;
 
-/// For the executor, which reads the host before it answers.
-const EXECUTOR_PATIENCE: Duration = Duration::from_secs(15);
+/// For the executor, which reads the host before it answers, and may make a call.
+const EXECUTOR_PATIENCE: Duration = Duration::from_secs(45);
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// An act that was stopped or refused is tried again after this time, then after twice as long, and so on.
 const RETRY: Duration = Duration::from_secs(60);
@@ -70,7 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         lock = Lock::take(Some(state_dir(&config)?)) => lock?,
     };
     let mut agent = Loop::new(&config, !lock.hangs).await?;
-    info!(version = env!("CARGO_PKG_VERSION"), "planner started; this version does not act");
+    info!(version = env!("CARGO_PKG_VERSION"), acts = config.remedy.acts(), "planner started");
     loop {
         tokio::select! {
             () = signals.asked() => break,
@@ -190,6 +194,8 @@ pub struct Planner {
     trouble: String,
     stopped: Vec<(String, &'static str, String)>,
     stops_total: BTreeMap<&'static str, u64>,
+    under_way: Option<UnderWay>,
+    events: Events,
 }
 
 /// Why an act was not taken further.
@@ -222,7 +228,7 @@ impl Planner {
             warn!(why = %trouble, "the journal cannot be used: nothing is asked for");
         }
         let name = own_name(config.pod_name.as_deref());
-        Ok(Self {
+        let mut planner = Self {
             node: crate::agent::kube_connection::node_name(config),
             started: now,
             plan: Plan::default(),
@@ -235,8 +241,24 @@ impl Planner {
             trouble,
             stopped: Vec::new(),
             stops_total: BTreeMap::new(),
+            under_way: None,
+            events: Events::default(),
             config: config.clone(),
-        })
+        };
+        planner.clear_failures(now).await;
+        Ok(planner)
+    }
+
+    /// A failure of a kind counts until the program is started with another mode of it.
+    async fn clear_failures(&mut self, now: NodeTime) {
+        let Some(file) = &self.journal else { return };
+        let is_off = |kind: &ActKind| self.config.remedy.mode(*kind) != Mode::Act;
+        let cleared: Vec<ActKind> = file.journal().failed().iter().copied().filter(is_off).collect();
+        for kind in cleared {
+            if let Err(why) = self.write(Record { case: 0, at: now, step: Step::Cleared(kind) }).await {
+                warn!(%why, "a failure still counts");
+            }
+        }
     }
 
     /// Plans by what the engine holds; returns what it has to know for that.
@@ -249,6 +271,7 @@ impl Planner {
     /// Asks the executor for what is ready and not stopped, and looks what became of what was not done.
     pub async fn follow(&mut self, engine: &Engine, api: Option<&Api>, clock: Clock) {
         self.stopped.clear();
+        self.go_on(engine, api, clock).await;
         self.tried.retain(|act, _| self.plan.permitted.iter().any(|(_, permitted)| permitted.act == *act));
         for (_, permitted) in std::mem::take(&mut self.ready) {
             if self.rests(&permitted.act, &clock.now()) {
@@ -271,6 +294,10 @@ impl Planner {
             self.stopped.push((permitted.act.to_string(), name, why));
         }
         self.settle(engine, clock).await;
+        self.settle_acts(engine, clock).await;
+        if let Some(api) = api {
+            self.events.send(engine, api).await;
+        }
     }
 
     /// Whether an act is open, or was tried a short time ago.
@@ -299,13 +326,20 @@ impl Planner {
             now,
             started: self.started,
             in_last_hour: file.journal().in_last_hour(&now),
-            failed: &[],
+            failed: file.journal().failed(),
             config: crate::remedy::config_map(engine),
         };
         guard::before(permitted, &here, &self.config.remedy).map_err(Halt::Here)?;
+        let acts = self.config.remedy.mode(permitted.act.kind()) == Mode::Act;
+        if acts {
+            self.expect_free().map_err(Halt::Here)?;
+        }
         let silent = || Halt::Here(Stop::Unknown(Unknown::new(Cause::NotAsked, "the API server is not asked")));
         let api = api.ok_or_else(silent)?;
         let slot = self.slots.take(api, now).await.map_err(Halt::Asked)?;
+        if acts {
+            return self.begin(permitted, api, clock, slot).await;
+        }
         let asked = self.ask(permitted, api, clock).await;
         self.slots.release(api, slot).await;
         asked
@@ -320,10 +354,15 @@ impl Planner {
         let pod = format!("{namespace}/{pod}");
         let intent = Intent { act: act.clone(), pod, volume, kubelet_started };
         self.write(Record { case, at: clock.now(), step: Step::Intended(intent) }).await.map_err(Halt::Journal)?;
-        let answer = ask_executor(Path::new(&self.config.remedy.socket), &act).await;
+        let answer = ask_executor(Path::new(&self.config.remedy.socket), Ask::Verify, &act).await;
+        let answer = match answer {
+            Ok(answer @ (Answer::WouldAct | Answer::Refused(_))) => answer,
+            Ok(other) => Answer::Refused(format!("the executor answers another request: {other:?}")),
+            Err(unasked) => Answer::Refused(unasked.why),
+        };
         match &answer {
             Answer::WouldAct => info!(%act, case, "dry-run: this would have been done"),
-            Answer::Refused(why) => info!(%act, case, %why, "dry-run: the executor refuses"),
+            other => info!(%act, case, answer = ?other, "dry-run: the executor refuses"),
         }
         self.write(Record { case, at: clock.now(), step: Step::Answered(answer) }).await.map_err(Halt::Journal)
     }
@@ -352,6 +391,7 @@ impl Planner {
     }
 
     async fn write(&mut self, record: Record) -> Result<(), String> {
+        let event = self.event_of(&record);
         let mut file = self.journal.take().ok_or_else(|| self.trouble.clone())?;
         let at = record.at;
         let written = in_time(DISK_PATIENCE, move || {
@@ -365,6 +405,9 @@ impl Planner {
         match written.await {
             Some((file, written)) => {
                 self.journal = Some(file);
+                if written.is_ok() {
+                    event.into_iter().for_each(|event| self.events.push(event));
+                }
                 written
             }
             None => {
@@ -400,22 +443,34 @@ impl Planner {
     }
 }
 
-/// The executor's answer. One that cannot be asked would not act.
-pub(super) async fn ask_executor(socket: &Path, act: &Act) -> Answer {
-    let asked = timeout(EXECUTOR_PATIENCE, converse(socket, act)).await;
-    let late = || Err(format!("{} did not answer within {} s", socket.display(), EXECUTOR_PATIENCE.as_secs()));
-    asked
-        .unwrap_or_else(|_| late())
-        .unwrap_or_else(|why| Answer::Refused(format!("the executor cannot be asked: {why}")))
+/// Why there is no answer of the executor.
+#[derive(Debug)]
+pub(super) struct Unasked {
+    /// Whether it may have the request.
+    sent: bool,
+    why: String,
 }
 
-async fn converse(socket: &Path, act: &Act) -> Result<Answer, String> {
-    let line = Request::new(act.clone()).line()?;
+/// The executor's answer.
+///
+/// # Errors
+/// Why there is none, and whether it may have the request all the same.
+pub(super) async fn ask_executor(socket: &Path, ask: Ask, act: &Act) -> Result<Answer, Unasked> {
+    let mut sent = false;
+    let asked = timeout(EXECUTOR_PATIENCE, converse(socket, ask, act, &mut sent)).await;
+    let late = || Err(format!("{} did not answer within {} s", socket.display(), EXECUTOR_PATIENCE.as_secs()));
+    let asked = asked.unwrap_or_else(|_| late());
+    asked.map_err(|why| Unasked { sent, why: format!("the executor cannot be asked: {why}") })
+}
+
+async fn converse(socket: &Path, ask: Ask, act: &Act, sent: &mut bool) -> Result<Answer, String> {
+    let line = Request::of(ask, act.clone()).line()?;
     let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
     let mut stream = UnixStream::connect(socket).await.map_err(failed)?;
     if !peer(&stream).is_some_and(is_trusted) {
         return Err(format!("{} belongs to another user", socket.display()));
     }
+    *sent = true;
     stream.write_all(&line).await.map_err(failed)?;
     parse_answer(&read_line(&mut stream).await?)
 }
