@@ -10,6 +10,7 @@ mod kubelet;
 mod log_history;
 mod raw_handles;
 pub mod reads;
+mod status_lag;
 mod storage_series;
 mod trends;
 
@@ -29,6 +30,7 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSo
 pub use kill_history::KillHistory;
 pub use log_history::{Counted, LogHistory, MountsSince};
 pub use raw_handles::RawHandles;
+pub use status_lag::{LATE, Reports, StatusLag};
 pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
 
@@ -266,6 +268,8 @@ macro_rules! view {
             branch_history: BranchHistory,
             /// What pods with a limit had on the node's own disk lately.
             storage_series: StorageSeries,
+            /// How late the API server shows what happens to pods.
+            status_lag: StatusLag,
             /// The CPU credits of the instance, where it is of a type that has them.
             cpu_credits: CpuCredits,
             $(#[doc = $place] $field: Fact<$type>,)*
@@ -288,6 +292,7 @@ macro_rules! view {
                     kill_history: KillHistory::default(),
                     branch_history: BranchHistory::default(),
                     storage_series: StorageSeries::default(),
+                    status_lag: StatusLag::default(),
                     cpu_credits: CpuCredits::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
@@ -304,6 +309,9 @@ macro_rules! view {
                         Observation::Pods(Reading::Known { value, at }) => {
                             self.recent_pods.follow(value);
                             self.branch_history.follow(value, at);
+                            if let Reading::Known { value: before, at: then } = &self.pods.now {
+                                self.status_lag.follow((before, *then), value, *at);
+                            }
                         }
                         Observation::Pods(Reading::Unknown(_)) => self.branch_history.interrupt(),
                         Observation::Node(Reading::Known { value, .. }) => {

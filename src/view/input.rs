@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince,
-    RawHandles, RecentPods, Seen, StorageSeries, Trends, View, reads,
+    RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
     Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet, SourceType,
@@ -330,6 +330,20 @@ impl Input for StorageTrends {
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.pods.known()?;
         view.kubelet_stats.known().map(|_| &view.storage_series)
+    }
+}
+
+/// How late the API server shows what happens to the pods, and how many come and go.
+pub struct StatusReports;
+
+impl Input for StatusReports {
+    type Of<'v> = &'v StatusLag;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::Pods);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.status_lag)
     }
 }
 
