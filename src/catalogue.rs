@@ -18,6 +18,8 @@ pub enum Area {
     Volumes,
     /// What makes the kubelet evict pods.
     Eviction,
+    /// The kubelet itself.
+    Kubelet,
     /// Network interfaces, addresses and tables.
     Network,
     /// The instance itself.
@@ -26,7 +28,7 @@ pub enum Area {
 
 impl Area {
     /// All of them, in the order in which reports list them.
-    pub const ALL: [Self; 4] = [Self::Volumes, Self::Eviction, Self::Network, Self::Instance];
+    pub const ALL: [Self; 5] = [Self::Volumes, Self::Eviction, Self::Kubelet, Self::Network, Self::Instance];
 
     /// Heading in reports.
     #[must_use]
@@ -34,6 +36,7 @@ impl Area {
         match self {
             Self::Volumes => "Volumes",
             Self::Eviction => "Kubelet and eviction",
+            Self::Kubelet => "Kubelet health",
             Self::Network => "Network",
             Self::Instance => "Instance",
         }
@@ -44,6 +47,7 @@ impl Area {
         match () {
             () if text::is(name, "volumes") => Some(Self::Volumes),
             () if text::is(name, "eviction") => Some(Self::Eviction),
+            () if text::is(name, "kubelet") => Some(Self::Kubelet),
             () if text::is(name, "network") => Some(Self::Network),
             () if text::is(name, "instance") => Some(Self::Instance),
             () => None,
@@ -56,6 +60,7 @@ impl Area {
         match self {
             Self::Volumes => "BarnacleVolumeProblem",
             Self::Eviction => "BarnacleEvictionRisk",
+            Self::Kubelet => "BarnacleKubeletProblem",
             Self::Network => "BarnacleNetworkInterfaceProblem",
             Self::Instance => "BarnacleInstanceProblem",
         }
@@ -333,7 +338,10 @@ mod tests {
     fn each_area_has_a_condition_of_its_own_that_is_ours() {
         // Controllers terminate nodes on StorageReady, NetworkingReady, KernelReady and the like.
         let ours = Area::ALL.map(|area| area.condition().strip_prefix("Barnacle").unwrap());
-        assert_eq!(ours, ["VolumeProblem", "EvictionRisk", "NetworkInterfaceProblem", "InstanceProblem"]);
+        assert_eq!(
+            ours,
+            ["VolumeProblem", "EvictionRisk", "KubeletProblem", "NetworkInterfaceProblem", "InstanceProblem"]
+        );
         let used: BTreeSet<_> = Kind::ALL.iter().map(|kind| row(*kind).area).collect();
         assert_eq!(used, BTreeSet::from(Area::ALL), "an area without a kind has a condition that is never set");
     }

@@ -18,6 +18,7 @@ mod instance_type;
 mod inventory;
 mod kernel;
 mod kubelet;
+mod kubelet_metrics;
 mod kubelet_stats;
 mod memory;
 mod mounts;
@@ -65,10 +66,11 @@ pub use kernel::{
     KernelRecord, Limits, MemoryNodes, MissedBoots, Taint, TaintBit, TaskState, Tasks, fault_flag,
 };
 pub use kubelet::{
-    ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions, KubeletVersion,
-    MemoryReservation, PodDir, StagingDir, Threshold, ThresholdValue, Thresholds, VolumeData, VolumeDir,
-    default_thresholds,
+    ClientLimits, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletDirs, KubeletOptions,
+    KubeletVersion, MemoryReservation, PodDir, StagingDir, Threshold, ThresholdValue, Thresholds, VolumeData,
+    VolumeDir, default_thresholds, leaks_memory,
 };
+pub use kubelet_metrics::{KubeletMetrics, NodeLease, RuntimeCalls, Timing};
 pub use kubelet_stats::{ContainerStats, DiskAmount, KubeletStats, PodStats};
 pub use memory::{MemInfo, MemoryUse, Pressure, PressureFile, Stall, VmStat};
 pub use mounts::{DevId, HeldBy, MAX_HOLDERS, MountEntry, MountHolder, MountHolders, MountId, Mounts};

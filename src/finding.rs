@@ -56,6 +56,8 @@ macro_rules! for_each_kind {
             kubelet::saturation (SETTINGS) => NodeSaturated;
             kubelet::system_pod_starved => SystemPodStarved;
             kubelet::system_pod_evictable => SystemPodEvictable;
+            kubelet::kubelet_slow => KubeletSlow;
+            kubelet::kubelet_restarted => KubeletRestarted;
             instance::steal (SETTINGS) => CpuSteal;
             instance::cpu_credits (SETTINGS) => CpuCreditForecast;
             network::branch_eni_exhaustion => BranchEniExhaustion;

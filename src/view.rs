@@ -7,9 +7,11 @@ pub mod input;
 mod io_series;
 mod kill_history;
 mod kubelet;
+mod kubelet_starts;
 mod log_history;
 mod raw_handles;
 pub mod reads;
+mod status_lag;
 mod storage_series;
 mod trends;
 
@@ -27,8 +29,10 @@ pub use branch_history::{BranchHistory, PodEni, Released, enis_of};
 pub use cpu_credits::{CpuCredits, CpuWindow};
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;
+pub use kubelet_starts::{KubeletProcess, KubeletStarts};
 pub use log_history::{Counted, LogHistory, MountsSince};
 pub use raw_handles::RawHandles;
+pub use status_lag::{LATE, Reports, StatusLag};
 pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
 
@@ -266,6 +270,10 @@ macro_rules! view {
             branch_history: BranchHistory,
             /// What pods with a limit had on the node's own disk lately.
             storage_series: StorageSeries,
+            /// How late the API server shows what happens to pods.
+            status_lag: StatusLag,
+            /// Which processes were the kubelet in this boot.
+            kubelet_starts: KubeletStarts,
             /// The CPU credits of the instance, where it is of a type that has them.
             cpu_credits: CpuCredits,
             $(#[doc = $place] $field: Fact<$type>,)*
@@ -288,6 +296,8 @@ macro_rules! view {
                     kill_history: KillHistory::default(),
                     branch_history: BranchHistory::default(),
                     storage_series: StorageSeries::default(),
+                    status_lag: StatusLag::default(),
+                    kubelet_starts: KubeletStarts::default(),
                     cpu_credits: CpuCredits::default(),
                     $($field: Fact::new(Source::$variant),)*
                 }
@@ -304,6 +314,9 @@ macro_rules! view {
                         Observation::Pods(Reading::Known { value, at }) => {
                             self.recent_pods.follow(value);
                             self.branch_history.follow(value, at);
+                            if let Reading::Known { value: before, at: then } = &self.pods.now {
+                                self.status_lag.follow((before, *then), value, *at);
+                            }
                         }
                         Observation::Pods(Reading::Unknown(_)) => self.branch_history.interrupt(),
                         Observation::Node(Reading::Known { value, .. }) => {
@@ -321,6 +334,7 @@ macro_rules! view {
                             self.cpu_credits.follow_cpu(value, at);
                         }
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
+                        Observation::KubeletConfig(Reading::Known { value, at }) => self.kubelet_starts.follow(value, at),
                         Observation::KubeletStats(Reading::Known { value, at }) => {
                             if let Some(pods) = self.pods.last() {
                                 self.storage_series.follow(value, pods, at);

@@ -8,16 +8,17 @@ use crate::world::kubelet::{
     Answer, BY_ADDRESS, BY_NAME, BY_OTHER_CA, CA, Kubelet, NODE, OF_ANOTHER_NODE, SELF_SIGNED, Serves,
 };
 use barnacle::collect::clock::Clock;
+use barnacle::collect::kubelet::metrics::{is_read, parse_metrics};
 use barnacle::collect::kubelet::provider::Kubelet as Provider;
 use barnacle::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletStats, Observation, Part, Reading,
-    Thresholds, Unknown,
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletConfigz, KubeletMetrics, KubeletStats, Observation,
+    Part, Reading, Thresholds, Unknown,
 };
 use barnacle::kube_api::{ApiError, KubeletApi, ServiceAccount};
 use tokio::time::{Instant, timeout};
 
 const TOKEN: &str = "eyJhbGciOi.the-agents-token";
-/// What answers both requests.
+/// What answers the requests for JSON.
 const BOTH: &str = r#"{"kubeletconfig":{"evictionHard":{"memory.available":"100Mi"},"evictionPressureTransitionPeriod":"5m0s"},
     "pods":[{"podRef":{"uid":"u"},"process_stats":{"process_count":3}}]}"#;
 const EKS: &str = include_str!("fuzz/seeds/configz/eks.json");
@@ -167,20 +168,27 @@ fn running(clock: &Clock, pid: u32) -> Observation {
     Observation::KubeletConfig(Reading::Known { value, at: clock.now() })
 }
 
-/// The answers to both requests: the first settles what is kept of `/configz`, the second of `/stats/summary`.
-async fn next(provider: &Provider) -> (Result<KubeletConfigz, Unknown>, Result<KubeletStats, Unknown>) {
-    let (mut configz, mut stats) = (None, None);
+/// The answers to all requests.
+async fn next(
+    provider: &Provider,
+) -> (Result<KubeletConfigz, Unknown>, Result<KubeletStats, Unknown>, Result<KubeletMetrics, Unknown>) {
+    let (mut configz, mut stats, mut metrics) = (None, None, None);
     loop {
         timeout(Duration::from_secs(60), provider.news()).await.unwrap();
         for observation in provider.take() {
             match observation {
                 Observation::KubeletConfigz(reading) => configz = Some(reading),
                 Observation::KubeletStats(reading) => stats = Some(reading),
+                Observation::KubeletMetrics(reading) => metrics = Some(reading),
                 other => panic!("{other:?}"),
             }
         }
-        if let (Some(configz), Some(stats)) = (&configz, &stats) {
-            return (configz.known().map_err(Clone::clone).cloned(), stats.known().map_err(Clone::clone).cloned());
+        if let (Some(configz), Some(stats), Some(metrics)) = (&configz, &stats, &metrics) {
+            return (
+                configz.known().map_err(Clone::clone).cloned(),
+                stats.known().map_err(Clone::clone).cloned(),
+                metrics.known().map_err(Clone::clone).cloned(),
+            );
         }
     }
 }
@@ -192,20 +200,46 @@ async fn the_collector_asks_once_and_again_after_the_kubelet_was_started_again()
     let mut provider = Provider::start(kubelet.address, NODE.to_owned(), account.files(), clock);
     assert_eq!(provider.follow(&[], clock.now()), 0);
     let begun = clock.now();
-    assert_eq!(provider.follow(&[running(&clock, 812)], clock.now()), 2);
-    let (configz, stats) = next(&provider).await;
+    assert_eq!(provider.follow(&[running(&clock, 812)], clock.now()), 3);
+    let (configz, stats, metrics) = next(&provider).await;
+    assert!(metrics.unwrap_err().why.contains("/metrics: expected"));
     assert_eq!(configz.unwrap().hard[&EvictionSignal::Memory].to_string(), "100Mi");
     assert_eq!(stats.unwrap().get(&"u".to_owned()).unwrap().processes, Part::Known(3));
     assert!(provider.follow(&[running(&clock, 812)], clock.now()) == 0 && clock.now().since(&begun).is_some());
     kubelet.answer(Answer::ok(r#"{"kubeletconfig": "hunter2", "pods": "hunter2"}"#));
-    assert_eq!(provider.follow(&[running(&clock, 900)], clock.now()), 2);
-    let (configz, stats) = next(&provider).await;
+    assert_eq!(provider.follow(&[running(&clock, 900)], clock.now()), 3);
+    let (configz, stats, metrics) = next(&provider).await;
+    assert!(!metrics.unwrap_err().why.contains("hunter2"));
     for (why, path) in [(configz.unwrap_err(), "/configz"), (stats.unwrap_err(), "/stats/summary")] {
         assert!(why.cause == Cause::Malformed && why.why.contains(&format!("{path}: expected")), "{why}");
         assert!(!why.why.contains("hunter2") && !why.why.contains(TOKEN), "{why}");
     }
     let paths: Vec<_> = kubelet.requests().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
-    assert_eq!(paths, ["/configz", "/stats/summary", "/configz", "/stats/summary"]);
+    assert_eq!(paths, ["/configz", "/stats/summary", "/metrics", "/configz", "/stats/summary", "/metrics"]);
+}
+
+#[tokio::test]
+async fn of_the_kubelets_metrics_only_what_is_read_is_kept() {
+    const METRICS: &str = include_str!("fuzz/seeds/metrics/kubelet.txt");
+    let account = Account::new();
+    let much = format!("{METRICS}{}", "a_series_of_no_use{pod=\"hunter2\"} 1\n".repeat(100_000));
+    let kubelet = Kubelet::start(BY_ADDRESS, Answer::ok(much));
+    let api = KubeletApi::new(kubelet.address, NODE.to_owned(), account.files());
+    let kept = api.metrics(is_read).await.unwrap();
+    assert!(kept.len() < METRICS.len() && !String::from_utf8_lossy(&kept).contains("hunter2"), "{}", kept.len());
+    assert_eq!(parse_metrics(&kept), parse_metrics(METRICS.as_bytes()));
+    assert!(kubelet.requests()[0].starts_with("GET /metrics "));
+    kubelet.answer(Answer::ok("a".repeat((8 << 20) + 1)));
+    let error = api.metrics(is_read).await.unwrap_err();
+    assert!(error.cause == Cause::TooLarge && error.why.contains("8 MiB"), "{error}");
+    kubelet.answer(Answer::ok("process_resident_memory_bytes 1\n".repeat(20_000)));
+    let error = api.metrics(is_read).await.unwrap_err();
+    assert!(error.cause == Cause::TooLarge && error.why.contains("256 KiB of the lines"), "{error}");
+    kubelet.answer(Answer::CutOff(METRICS.to_owned()));
+    assert_eq!(api.metrics(is_read).await.unwrap_err().cause, Cause::Torn);
+    kubelet.answer(Answer::Status(403, "Forbidden".into()));
+    let error = api.metrics(is_read).await.unwrap_err();
+    assert!(error.cause == Cause::Denied && error.why.contains("the permission nodes/metrics"), "{error}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 
 use crate::collect::clock::Clock;
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiNode, Lookup, Node, Observation, PersistentVolume, Pod, Pods,
-    Reading, Source, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiNode, Lookup, Node, NodeLease, Observation, PersistentVolume,
+    Pod, Pods, Reading, Source, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 use crate::kube_api::{Api, ApiError, short_message};
 
@@ -248,6 +248,8 @@ objects! {
     Class(VolumeClass),
     /// A pod.
     Pod(Pod),
+    /// The Lease of a Node.
+    NodeLease(NodeLease),
 }
 
 /// The UID of our Node, once the watch of it has it: the watch of pods compares the mirrors' owner with it.

@@ -225,7 +225,7 @@ const KUBELET: &[Key<Config>] = &[
         Config,
         "kubelet-address",
         "address",
-        "address of this node at which its kubelet is asked for its configuration (/configz) and its figures of each pod (/stats/summary), with the pod's service account: needs the rights nodes/configz and nodes/stats and a serving certificate that the cluster's CA signed (default: it is not asked)",
+        "address of this node at which its kubelet is asked for its configuration (/configz), its figures of each pod (/stats/summary) and of its own work (/metrics), with the pod's service account: needs the rights nodes/configz, nodes/stats and nodes/metrics, and a serving certificate that the cluster's CA signed (default: it is not asked)",
         "an IP address such as 10.0.0.7, with a port where that is not 10250, or nothing",
         |config| config.kubelet_address.map(|a| a.to_string()).unwrap_or_default(),
         |config, text| optional(text, kubelet_address).map(|address| config.kubelet_address = address)

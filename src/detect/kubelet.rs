@@ -7,6 +7,8 @@ pub mod eviction_threshold;
 pub mod filesystem_unwatched;
 pub mod forecast;
 pub mod in_force;
+pub mod kubelet_restarted;
+pub mod kubelet_slow;
 pub mod memory_stall;
 mod names;
 pub mod oom_kill;

@@ -168,6 +168,9 @@ pub struct Pod {
     /// What it may have on the node's own disk; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub storage: Part<PodStorage>,
+    /// When a container of it was last started or ended, by the status that the kubelet reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
     /// What it says of its network: branch ENIs and its sandbox.
     #[serde(skip_serializing_if = "PodNetwork::is_empty")]
     pub network: PodNetwork,

@@ -287,6 +287,18 @@ pub struct KubeletOptions {
     /// `memoryReservationPolicy`, from 1.37.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub memory_reservation: Part<MemoryReservation>,
+    /// The limits of the kubelet's own client of the API server, where the kubelet's answer has them: files are not read for them.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub client: Part<ClientLimits>,
+}
+
+/// The limits of the kubelet's own client of the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientLimits {
+    /// `kubeAPIQPS`: requests a second; a negative number is no limit.
+    pub qps: i64,
+    /// `kubeAPIBurst`: requests at once.
+    pub burst: i64,
 }
 
 impl KubeletOptions {
@@ -299,6 +311,7 @@ impl KubeletOptions {
             huge_page_aware: Part::Unknown(boxed()),
             pressure_transition: Part::Unknown(boxed()),
             memory_reservation: Part::Unknown(boxed()),
+            client: Part::Unknown(boxed()),
         }
     }
 
@@ -340,6 +353,14 @@ impl KubeletVersion {
         let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
         Some(Self(major.parse().ok()?, minor.parse().ok()?))
     }
+}
+
+/// Whether a kubelet of this version (`v1.36.2-eks-1234567`) leaks memory at each sync of a pod: 1.36.0 to 1.36.2 do
+/// (kubernetes/kubernetes#139850).
+#[must_use]
+pub fn leaks_memory(version: &str) -> bool {
+    let patch = version.strip_prefix("v1.36.").map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    matches!(patch.flatten(), Some("0" | "1" | "2"))
 }
 
 /// What the kubelet says of its own configuration (`/configz`): flags, files and defaults together. Only the settings
@@ -496,6 +517,22 @@ mod tests {
         );
         assert!(of("v1.9.0") < Some(KubeletVersion::MERGES_DEFAULTS));
         assert_eq!((of(""), of("1.37"), of("v1"), of("v1.x")), (None, None, None, None));
+    }
+
+    #[test]
+    fn three_versions_leak() {
+        for (version, leaks) in [
+            ("v1.36.2-eks-1234567", true),
+            ("v1.36.0", true),
+            ("v1.36.3", false),
+            ("v1.36.20", false),
+            ("v1.35.2", false),
+            ("v1.37.0", false),
+            ("v1.36.", false),
+            ("", false),
+        ] {
+            assert_eq!(leaks_memory(version), leaks, "{version}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ macro_rules! for_each_source {
             KubeletConfig, kubelet_config, crate::facts::KubeletConfig, "kubelet-config", 300, Host, Distribution, "the kubelet's configuration";
             KubeletConfigz, kubelet_configz, crate::facts::KubeletConfigz, "kubelet-configz", 600, Kubelet, KubeletApi, "the kubelet's /configz";
             KubeletStats, kubelet_stats, crate::facts::KubeletStats, "kubelet-stats", 60, Kubelet, KubeletApi, "the kubelet's /stats/summary";
+            KubeletMetrics, kubelet_metrics, crate::facts::KubeletMetrics, "kubelet-metrics", 60, Kubelet, KubeletApi, "the kubelet's /metrics";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";
@@ -61,6 +62,7 @@ macro_rules! for_each_source {
             PersistentVolumes, pvs, crate::facts::Answers<crate::facts::PersistentVolume>, "persistent-volumes", 0, Api, Base, "PersistentVolumes by name";
             StorageClasses, storage_classes, crate::facts::Answers<crate::facts::VolumeClass>, "storage-classes", 0, Api, Base, "StorageClasses by name";
             AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, Base, "VolumeAttributesClasses by name";
+            NodeLeases, node_leases, crate::facts::Answers<crate::facts::NodeLease>, "node-leases", 0, Api, KubeletApi, "the Lease of this node, by name";
             PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, Cluster, "pods without a node (watched by barnacle cluster)";
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
@@ -362,6 +364,8 @@ pub enum Lookup {
         /// Its name.
         name: String,
     },
+    /// The Lease of this node by its name: when did the kubelet renew it?
+    NodeLease(String),
     /// Our own CSINode, now and not in an hour.
     CsiNode,
     /// Our own CNINode, now and not in an hour.
@@ -381,7 +385,8 @@ impl Lookup {
             Self::VolumeAttachment(name)
             | Self::PersistentVolume(name)
             | Self::StorageClass(name)
-            | Self::AttributesClass(name) => Some((None, name)),
+            | Self::AttributesClass(name)
+            | Self::NodeLease(name) => Some((None, name)),
             Self::FormerPod { namespace, name } => Some((Some(namespace), name)),
             Self::MountHolders(_)
             | Self::PodCgroups
@@ -407,6 +412,7 @@ impl Lookup {
             Self::StorageClass(_) => Source::StorageClasses,
             Self::AttributesClass(_) => Source::AttributesClasses,
             Self::FormerPod { .. } => Source::FormerPods,
+            Self::NodeLease(_) => Source::NodeLeases,
             Self::CsiNode => Source::CsiNode,
             Self::CniNode => Source::CniNode,
             Self::Ec2Attached => Source::Ec2Attached,
@@ -427,6 +433,7 @@ impl fmt::Display for Lookup {
             Self::StorageClass(name) => write!(f, "StorageClass {name}"),
             Self::AttributesClass(name) => write!(f, "VolumeAttributesClass {name}"),
             Self::FormerPod { namespace, name } => write!(f, "pod {namespace}/{name}"),
+            Self::NodeLease(name) => write!(f, "Lease {name}"),
             Self::CsiNode => f.write_str("the CSINode of this node"),
             Self::CniNode => f.write_str("the CNINode of this node"),
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),

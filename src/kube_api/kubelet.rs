@@ -22,6 +22,8 @@ struct Question {
     patience: Duration,
     max_bytes: usize,
     forbidden: &'static str,
+    /// Which of its lines are kept, of an answer in lines; the whole answer otherwise.
+    keeps: Option<fn(&[u8]) -> bool>,
 }
 
 /// A configuration has some 6 KiB.
@@ -31,6 +33,7 @@ const CONFIGZ: Question = Question {
     max_bytes: 1 << 20,
     forbidden: "expected the permission nodes/configz, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
         nodes/proxy, which runs commands in every pod and barnacle never has it: there only the files are used",
+    keeps: None,
 };
 
 /// Some 5 KiB for each pod; the kubelet lists containers and walks the directories of their logs for it.
@@ -40,7 +43,22 @@ const STATS: Question = Question {
     max_bytes: 4 << 20,
     forbidden: "expected the permission nodes/stats, which the component kubelet-api grants: there the kubelet's figures of each \
         pod are not read",
+    keeps: None,
 };
+
+/// Some 300 KiB, of which a few KiB are kept; more where many pods and volumes have series of their own.
+const METRICS: Question = Question {
+    path: "/metrics",
+    patience: Duration::from_secs(5),
+    max_bytes: 8 << 20,
+    forbidden: "expected the permission nodes/metrics, which the component kubelet-api grants: there it is not read how fast the \
+        kubelet works",
+    keeps: None,
+};
+/// Of lines that are kept.
+const MAX_KEPT: usize = 256 << 10;
+/// No line that is kept is longer.
+const MAX_LINE: usize = 4 << 10;
 
 /// Files of a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +120,14 @@ impl KubeletApi {
     /// As [`ApiError`] says, with what to do about it.
     pub async fn stats(&self) -> Result<Vec<u8>, ApiError> {
         self.ask(STATS).await
+    }
+
+    /// What the kubelet counts of its own work, in Prometheus's text format: only the lines that are to be kept, as they arrive.
+    ///
+    /// # Errors
+    /// As [`ApiError`] says, with what to do about it.
+    pub async fn metrics(&self, keeps: fn(&[u8]) -> bool) -> Result<Vec<u8>, ApiError> {
+        self.ask(Question { keeps: Some(keeps), ..METRICS }).await
     }
 
     async fn ask(&self, question: Question) -> Result<Vec<u8>, ApiError> {
@@ -206,18 +232,82 @@ fn refused(name: &str, why: &str) -> Refused {
 
 async fn body(name: &str, question: Question, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
     let status = answer.status().as_u16();
+    if let (200, Some(keeps)) = (status, question.keeps) {
+        return lines(name, question, answer, keeps).await;
+    }
     let read = Limited::new(answer.into_body(), question.max_bytes).collect().await;
     if status != 200 {
         let text = read.map(|body| body.to_bytes()).unwrap_or_default();
         return Err(refusal(name, question, status, &String::from_utf8_lossy(&text)));
     }
-    let body = read.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+    let body = read.map_err(|error| broken(name, question, &*error))?;
+    Ok(body.to_bytes().into())
+}
+
+fn broken(name: &str, question: Question, error: &(dyn std::error::Error + Send + Sync + 'static)) -> ApiError {
+    match error.is::<http_body_util::LengthLimitError>() {
         true => {
             ApiError::new(Cause::TooLarge, format!("{name}: an answer of more than {} MiB", question.max_bytes >> 20))
         }
-        false => ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(&*error))),
-    })?;
-    Ok(body.to_bytes().into())
+        false => ApiError::new(Cause::Torn, format!("{name}: the answer broke off: {}", chain(error))),
+    }
+}
+
+/// The lines of an answer that are kept. No more of the others is held than one piece, as it arrives.
+async fn lines(
+    name: &str,
+    question: Question,
+    answer: Response<Body>,
+    keeps: fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, ApiError> {
+    let mut body = Limited::new(answer.into_body(), question.max_bytes);
+    let mut kept = Kept { keeps, lines: Vec::new(), rest: Vec::new(), is_skipped: false };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(name, question, &*error))?;
+        if let Some(data) = frame.data_ref() {
+            kept.take(data);
+        }
+        if kept.lines.len() > MAX_KEPT {
+            let why = format!("{name}: more than {} KiB of the lines that are read", MAX_KEPT >> 10);
+            return Err(ApiError::new(Cause::TooLarge, why));
+        }
+    }
+    Ok(kept.end())
+}
+
+/// Lines that are kept, and the beginning of one that has not ended.
+struct Kept {
+    keeps: fn(&[u8]) -> bool,
+    lines: Vec<u8>,
+    rest: Vec<u8>,
+    /// The line that has not ended is too long to be kept.
+    is_skipped: bool,
+}
+
+impl Kept {
+    fn take(&mut self, data: &[u8]) {
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            if !self.is_skipped && self.rest.len().saturating_add(piece.len()) <= MAX_LINE {
+                self.rest.extend_from_slice(piece);
+            } else {
+                self.is_skipped = true;
+                self.rest.clear();
+            }
+            if piece.ends_with(b"\n") {
+                if (self.keeps)(&self.rest) {
+                    self.lines.extend_from_slice(&self.rest);
+                }
+                self.rest.clear();
+                self.is_skipped = false;
+            }
+        }
+    }
+
+    /// What is kept; with it a line that has no end, so that the answer is seen to be cut off.
+    fn end(mut self) -> Vec<u8> {
+        self.lines.append(&mut self.rest);
+        self.lines
+    }
 }
 
 /// The kubelet's own text, and where that comes from.
@@ -237,4 +327,39 @@ fn refusal(name: &str, question: Question, status: u16, text: &str) -> ApiError 
     let text = short_message(text.trim());
     let text = if text.is_empty() { String::new() } else { format!(": {text}") };
     ApiError { cause, code: Some(status), why: format!("{name}: HTTP {status}{text}{hint}"), retry_after: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kept(pieces: &[&[u8]]) -> Vec<u8> {
+        let keeps = |line: &[u8]| line.starts_with(b"a");
+        let mut kept = Kept { keeps, lines: Vec::new(), rest: Vec::new(), is_skipped: false };
+        for piece in pieces {
+            kept.take(piece);
+            assert!(kept.rest.len() <= MAX_LINE);
+        }
+        kept.end()
+    }
+
+    #[test]
+    fn a_line_is_kept_however_it_arrives_and_no_long_one() {
+        assert_eq!(kept(&[b"a 1\nb", b" 2\na", b" 3\n"]), b"a 1\na 3\n");
+        let long = [b"a".repeat(MAX_LINE), b"\nb\na 4\n".to_vec()].concat();
+        assert_eq!(kept(&[&long]), b"a 4\n");
+        assert_eq!(kept(&[&long[..10], &long[10..MAX_LINE], &long[MAX_LINE..]]), b"a 4\n");
+        assert_eq!(kept(&[b"a 1\nb 2"]), b"a 1\nb 2", "it is seen to be cut off");
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(text in "[ab\n]{0,60}", at in 0..60usize) {
+            let bytes = text.as_bytes();
+            let at = at.min(bytes.len());
+            prop_assert_eq!(kept(&[&bytes[..at], &bytes[at..]]), kept(&[bytes]));
+        }
+    }
 }

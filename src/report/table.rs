@@ -361,7 +361,7 @@ impl Table<'_> {
                 ("filesystems", "live filesystem"),
             ],
             Area::Eviction => &[("pods", "pod")],
-            Area::Network | Area::Instance => &[],
+            Area::Kubelet | Area::Network | Area::Instance => &[],
         };
         let seen = nouns.iter().filter_map(|(name, noun)| Some((self.report.seen.get(*name)?, noun)));
         let seen = seen.map(|(n, noun)| text::counted(usize::try_from(*n).unwrap_or(usize::MAX), noun));

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::{
-    AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, LogHistory, MountsSince,
-    RawHandles, RecentPods, Seen, StorageSeries, Trends, View, reads,
+    AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, KubeletStarts, LogHistory,
+    MountsSince, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
     Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet, SourceType,
@@ -330,6 +330,34 @@ impl Input for StorageTrends {
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.pods.known()?;
         view.kubelet_stats.known().map(|_| &view.storage_series)
+    }
+}
+
+/// Which processes were the kubelet in this boot.
+pub struct KubeletProcesses;
+
+impl Input for KubeletProcesses {
+    type Of<'v> = &'v KubeletStarts;
+    const NEEDS: SourceSet = SourceSet::one(Source::KubeletConfig);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.kubelet_config.known().map(|_| &view.kubelet_starts)
+    }
+}
+
+/// How late the API server shows what happens to the pods, and how many come and go.
+pub struct StatusReports;
+
+impl Input for StatusReports {
+    type Of<'v> = &'v StatusLag;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::Pods);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(&view.status_lag)
     }
 }
 

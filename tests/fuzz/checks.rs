@@ -12,7 +12,9 @@ use barnacle::collect::host::{
 };
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::collect::imds::parse as imds_paths;
-use barnacle::collect::kubelet::{config, configz as kubelet_configz, dirs, stats as kubelet_stats};
+use barnacle::collect::kubelet::{
+    config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, stats as kubelet_stats,
+};
 use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
@@ -68,6 +70,7 @@ checks![
     loadavg,
     meminfo,
     memory_stat,
+    metrics,
     mountinfo,
     name,
     nvme_identify,
@@ -154,6 +157,7 @@ pub fn api_object(bytes: &[u8]) {
         Source::PersistentVolumes,
         Source::StorageClasses,
         Source::FormerPods,
+        Source::NodeLeases,
     ];
     for source in sources {
         if let Err(why) = cluster::read_object(source, bytes) {
@@ -486,6 +490,13 @@ pub fn stats(bytes: &[u8]) {
     let Some(stats) = reason(kubelet_stats::parse_stats(bytes)) else { return };
     let kept = serde_json::to_string(&stats).unwrap();
     assert_eq!(serde_json::from_str::<barnacle::facts::KubeletStats>(&kept).unwrap(), stats);
+}
+
+/// The kubelet's answer to `/metrics`
+pub fn metrics(bytes: &[u8]) {
+    let Some(metrics) = reason(kubelet_metrics::parse_metrics(bytes)) else { return };
+    let kept = serde_json::to_string(&metrics).unwrap();
+    assert_eq!(serde_json::from_str::<barnacle::facts::KubeletMetrics>(&kept).unwrap(), metrics);
 }
 
 /// When a process was started

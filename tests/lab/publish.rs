@@ -24,11 +24,12 @@ pub use numbers::numbers;
 const DAEMONSET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset");
 /// The pod whose volumes the base of all scenarios has.
 const BASE_POD: &str = "74dcc96c-be53-45c4-a46f-3809d56e9a65";
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     "BarnacleVolumeProblem",
     "BarnacleEvictionRisk",
     "BarnacleNetworkInterfaceProblem",
     "BarnacleInstanceProblem",
+    "BarnacleKubeletProblem",
     "BarnacleDegraded",
 ];
 

@@ -69,8 +69,10 @@ fn the_roles_grant_what_is_documented_and_no_more() {
     assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
     let of_cluster = ["barnacle-cluster: list,watch /pods", "barnacle-cluster: list /persistentvolumes"];
     assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(of_cluster.map(str::to_owned)));
-    let of_kubelet_api = ["configz", "stats"].map(|right| format!("barnacle-kubelet-api: get /nodes/{right}"));
-    let of_kubelet_api = BTreeSet::from(of_kubelet_api);
+    let of_kubelet_api =
+        ["configz", "stats", "metrics"].map(|right| format!("barnacle-kubelet-api: get /nodes/{right}"));
+    let mut of_kubelet_api = BTreeSet::from(of_kubelet_api);
+    of_kubelet_api.insert("barnacle-kubelet-api: get coordination.k8s.io/leases".to_owned());
     assert_eq!(granted("components/kubelet-api/rbac.yaml"), of_kubelet_api);
     let documented = fs::read_to_string(path("../docs/rbac.md")).unwrap();
     for line in granted("base/rbac.yaml").union(&granted("cluster/rbac.yaml")).chain(&of_kubelet_api) {
@@ -101,13 +103,16 @@ fn no_role_has_the_kubelets_proxy() {
 #[test]
 fn the_kubelets_right_is_bound_to_the_agent_and_comes_with_its_setting() {
     let objects = objects("components/kubelet-api/rbac.yaml");
-    assert_eq!(objects.len(), 2);
-    let binding = of_kind(&objects, "ClusterRoleBinding")[0];
-    assert_eq!(binding["roleRef"]["name"], "barnacle-kubelet-api");
-    assert_eq!(
-        binding["subjects"],
-        json!([{"kind": "ServiceAccount", "name": "barnacle", "namespace": "kube-system"}])
-    );
+    assert_eq!(objects.len(), 4);
+    for (role, scope) in [("Role", json!("kube-node-lease")), ("ClusterRole", json!(null))] {
+        let (role, binding) = (of_kind(&objects, role)[0], of_kind(&objects, &format!("{role}Binding"))[0]);
+        assert_eq!((&role["metadata"]["namespace"], &binding["metadata"]["namespace"]), (&scope, &scope));
+        assert_eq!(binding["roleRef"]["name"], "barnacle-kubelet-api");
+        assert_eq!(
+            binding["subjects"],
+            json!([{"kind": "ServiceAccount", "name": "barnacle", "namespace": "kube-system"}])
+        );
+    }
     let component = yaml("components/kubelet-api/kustomization.yaml");
     assert_eq!(component["resources"], json!(["rbac.yaml"]));
     let patch = parse(component["patches"][0]["patch"].as_str().unwrap(), "kubelet-api");

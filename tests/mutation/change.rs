@@ -168,6 +168,7 @@ fn is_answers(source: Source) -> bool {
             | Source::StorageClasses
             | Source::AttributesClasses
             | Source::FormerPods
+            | Source::NodeLeases
             | Source::Ec2Volumes
     )
 }

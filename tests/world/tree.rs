@@ -18,8 +18,8 @@ use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Answer, Answers, Cause, ImdsCredentials, ImdsNotices, Lookup, NodeTime, Observation, Part, PersistentVolume, Pod,
-    Provider, Reading, Source, SourceSet, Unknown, VolumeAttachment, VolumeClass,
+    Answer, Answers, Cause, ImdsCredentials, ImdsNotices, Lookup, NodeLease, NodeTime, Observation, Part,
+    PersistentVolume, Pod, Provider, Reading, Source, SourceSet, Unknown, VolumeAttachment, VolumeClass,
 };
 use barnacle::ledger::LedgerState;
 use serde::de::DeserializeOwned;
@@ -42,7 +42,7 @@ pub struct World {
     /// Scenario second at which this boot began to be counted, and its uptime then.
     boot: (u64, u64),
     /// When the kubelet is asked.
-    paces: [(Endpoint, Pace); 2],
+    paces: Paces,
     /// What the API server was asked so far.
     answers: RefCell<Said>,
     /// What each source returned when it was read last.
@@ -57,9 +57,12 @@ struct Said {
     storage_classes: Answers<VolumeClass>,
     attributes_classes: Answers<VolumeClass>,
     pods: Answers<Pod>,
+    leases: Answers<NodeLease>,
 }
 
-fn paces() -> [(Endpoint, Pace); 2] {
+type Paces = [(Endpoint, Pace); Endpoint::ALL.len()];
+
+fn paces() -> Paces {
     Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint)))
 }
 
@@ -83,6 +86,7 @@ impl Said {
             Source::PersistentVolumes => say!(volumes, PersistentVolume, PersistentVolumes),
             Source::StorageClasses => say!(storage_classes, Class, StorageClasses),
             Source::AttributesClasses => say!(attributes_classes, Class, AttributesClasses),
+            Source::NodeLeases => say!(leases, NodeLease, NodeLeases),
             _ => say!(pods, Pod, FormerPods),
         }
     }
@@ -231,6 +235,7 @@ impl World {
                 Lookup::PersistentVolume(name) => ("persistentvolumes", name.clone()),
                 Lookup::StorageClass(name) => ("storageclasses", name.clone()),
                 Lookup::AttributesClass(name) => ("volumeattributesclasses", name.clone()),
+                Lookup::NodeLease(name) => ("leases", name.clone()),
                 Lookup::FormerPod { namespace, name } => ("pods", format!("{namespace}/{name}")),
                 _ => continue,
             };
@@ -242,8 +247,8 @@ impl World {
         seen
     }
 
-    /// What the kubelet answers, where the scenario has one that is asked (`kubelet/`): `configz.json` and `stats.json` as it
-    /// writes them, else the text of `refused`; without that one it is not asked for what is not there.
+    /// What the kubelet answers, where the scenario has one that is asked (`kubelet/`): `configz.json`, `stats.json` and
+    /// `metrics.txt` as it writes them, else the text of `refused`; without that one it is not asked for what is not there.
     fn kubelet(&mut self, at: NodeTime, seen: &[Observation]) -> Vec<Observation> {
         let dir = self.dir.path().join("kubelet");
         if !dir.is_dir() {
@@ -257,6 +262,7 @@ impl World {
                 let name = match endpoint {
                     Endpoint::Configz => "configz.json",
                     Endpoint::Stats => "stats.json",
+                    Endpoint::Metrics => "metrics.txt",
                 };
                 let answer = fs::read(dir.join(name));
                 if answer.is_err() && !dir.join("refused").exists() {

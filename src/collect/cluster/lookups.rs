@@ -9,12 +9,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::hourly::{self, LastReads};
 use super::mailbox::Mailbox;
-use super::objects::{self, RawAttachment, RawClass, RawPod, RawVolume};
+use super::objects::{self, RawAttachment, RawClass, RawLease, RawPod, RawVolume};
 use super::{Object, parse};
 use crate::collect::clock::Clock;
 use crate::facts::{
-    Answer, Answers, Lookup, NodeTime, Observation, PersistentVolume, Pod, Reading, Source, Unknown, VolumeAttachment,
-    VolumeClass,
+    Answer, Answers, Lookup, NodeLease, NodeTime, Observation, PersistentVolume, Pod, Reading, Source, Unknown,
+    VolumeAttachment, VolumeClass,
 };
 use crate::kube_api::{Api, ApiError, name_in_path};
 use crate::pacing::TokenBucket;
@@ -83,6 +83,8 @@ by_name! {
         "/apis/storage.k8s.io/v1/volumeattributesclasses/";
     FormerPods: former_pods, Pod, RawPod, objects::pod_from,
         "/api/v1/namespaces/{namespace}/pods/";
+    NodeLeases: node_leases, NodeLease, RawLease, |raw| Ok(objects::lease_from(raw)),
+        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/";
 }
 
 /// The budget of requests to the API server, full at this time since boot.

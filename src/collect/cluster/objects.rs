@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use super::bounded::{AtMost, Names, Texts};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition,
+    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition, NodeLease,
     PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
@@ -306,6 +306,18 @@ fn condition(raw: RawCondition) -> NodeCondition {
         heartbeat: raw.last_heartbeat_time,
         transition: raw.last_transition_time,
     }
+}
+
+pub type RawLease = Raw<LeaseSpec, IgnoredAny>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaseSpec {
+    renew_time: Option<Timestamp>,
+}
+
+pub fn lease_from(raw: RawLease) -> NodeLease {
+    NodeLease { renewed: raw.spec.and_then(|spec| spec.renew_time) }
 }
 
 /// A ConfigMap: its data is not below a `spec`.

@@ -115,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_of_the_kubelets_client_are_read_where_both_are_there() {
+        let of = |fields: &str| {
+            let text = format!(r#"{{"kubeletconfig":{{"evictionPressureTransitionPeriod":"5m0s"{fields}}}}}"#);
+            parse_configz(text.as_bytes()).unwrap().options.client
+        };
+        let limits = crate::facts::ClientLimits { qps: 5, burst: 10 };
+        assert_eq!(of(r#","kubeAPIQPS":5,"kubeAPIBurst":10"#), Part::Known(limits));
+        assert_eq!((of(""), of(r#","kubeAPIQPS":5"#)), (Part::Absent, Part::Absent));
+    }
+
+    #[test]
     fn no_secret_is_kept() {
         let kept = serde_json::to_string(&parse_configz(SOFT.as_bytes()).unwrap()).unwrap();
         assert!(SOFT.contains("hunter2") && !kept.contains("hunter2"), "{kept}");

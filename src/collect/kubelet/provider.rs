@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
 
 use super::configz::parse_configz;
+use super::metrics::{is_read, parse_metrics};
 use super::stats::parse_stats;
 use crate::collect::clock::Clock;
 use crate::collect::cluster::mailbox::Mailbox;
@@ -21,11 +22,13 @@ pub enum Endpoint {
     Configz,
     /// `GET /stats/summary`
     Stats,
+    /// `GET /metrics`
+    Metrics,
 }
 
 impl Endpoint {
     /// All of them, in the order in which they are asked.
-    pub const ALL: [Self; 2] = [Self::Configz, Self::Stats];
+    pub const ALL: [Self; 3] = [Self::Configz, Self::Stats, Self::Metrics];
 
     /// The source that it answers. Its seconds are the time between two requests to the same kubelet.
     #[must_use]
@@ -33,6 +36,7 @@ impl Endpoint {
         match self {
             Self::Configz => Source::KubeletConfigz,
             Self::Stats => Source::KubeletStats,
+            Self::Metrics => Source::KubeletMetrics,
         }
     }
 
@@ -42,6 +46,7 @@ impl Endpoint {
         let path = match self {
             Self::Configz => "/configz",
             Self::Stats => "/stats/summary",
+            Self::Metrics => "/metrics",
         };
         let malformed = |reason| Unknown::new(Cause::Malformed, format!("GET {server}{path}: {reason}"));
         match self {
@@ -53,6 +58,10 @@ impl Endpoint {
                 let value = answer.and_then(|bytes| parse_stats(bytes).map_err(malformed));
                 Observation::KubeletStats(Reading::of(value, at))
             }
+            Self::Metrics => {
+                let value = answer.and_then(|bytes| parse_metrics(bytes).map_err(malformed));
+                Observation::KubeletMetrics(Reading::of(value, at))
+            }
         }
     }
 
@@ -60,6 +69,7 @@ impl Endpoint {
         match self {
             Self::Configz => api.configz().await,
             Self::Stats => api.stats().await,
+            Self::Metrics => api.metrics(is_read).await,
         }
     }
 }
@@ -138,7 +148,7 @@ fn process(origin: &ConfigOrigin) -> Result<(u32, Duration), Unknown> {
 #[derive(Debug)]
 pub struct Kubelet {
     mailbox: Arc<Mailbox>,
-    paces: [(Endpoint, Pace); 2],
+    paces: [(Endpoint, Pace); Endpoint::ALL.len()],
     asks: mpsc::UnboundedSender<Endpoint>,
     _tasks: JoinSet<()>,
 }

@@ -140,12 +140,12 @@ fn a_node_that_is_well_says_so_once_and_then_each_five_minutes() {
     assert_eq!(node.times()[0], 10);
     let all: Vec<_> =
         node.conditions.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str())).collect();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 6);
     assert!(all.iter().all(|(of, status)| of.starts_with(PREFIX) && *status == "False"), "{all:?}");
     let gaps: Vec<_> = node.times().windows(2).map(|two| two[1] - two[0]).collect();
     assert!(gaps.iter().all(|gap| (240..=370).contains(gap)), "{gaps:?}");
     assert_eq!(node.of(VOLUMES).transition, Some(at(10).wall));
-    assert!(node.patches.iter().all(|(_, plan)| plan.len() == 5), "one request has them all");
+    assert!(node.patches.iter().all(|(_, plan)| plan.len() == 6), "one request has them all");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn without_a_whole_pass_it_is_unknown_after_a_minute() {
     assert_eq!(node.patches, []);
     node.passes(&begun(), 60..70);
     assert!(
-        node.conditions.len() == 5 && node.conditions.iter().all(|c| c.status == "Unknown"),
+        node.conditions.len() == 6 && node.conditions.iter().all(|c| c.status == "Unknown"),
         "{:#?}",
         node.conditions
     );
@@ -400,8 +400,8 @@ fn a_list_replaced_by_another_writer_is_mended_at_once() {
     node.conditions = vec![ready()];
     node.pass(&stalled(), 51);
     assert_eq!((node.status(VOLUMES), node.of(VOLUMES).transition), ("True", transition));
-    assert_eq!(node.mine.counts().reasserted, 5);
-    assert_eq!(node.conditions.len(), 6, "the others' conditions stay");
+    assert_eq!(node.mine.counts().reasserted, 6);
+    assert_eq!(node.conditions.len(), 7, "the others' conditions stay");
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn a_new_node_of_the_same_name_gets_its_conditions() {
     node.passes(&stalled(), 0..50);
     node.conditions.clear();
     node.pass(&stalled(), 60);
-    assert_eq!(node.conditions.len(), 5);
+    assert_eq!(node.conditions.len(), 6);
     assert_eq!(node.status(VOLUMES), "True");
 }
 

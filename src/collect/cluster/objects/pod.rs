@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::super::bounded::{AtMost, First};
 use super::super::store::Kept;
@@ -90,9 +89,15 @@ pub(super) struct Ended {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Begun {
+    started_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ContainerState {
-    running: Option<IgnoredAny>,
+    running: Option<Begun>,
     pub(super) terminated: Option<Ended>,
 }
 
@@ -347,6 +352,17 @@ impl ContainerStatus {
     }
 }
 
+/// The last time at which a container of a pod was started or ended, by its status.
+fn last_change(status: &PodStatus) -> Option<Timestamp> {
+    let all = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
+    let states = all.flat_map(|first| &first.items).filter_map(|status| status.state.as_ref());
+    let times = states.flat_map(|state| {
+        let started = state.running.as_ref().and_then(|begun| begun.started_at);
+        [started, state.terminated.as_ref().and_then(|ended| ended.finished_at)]
+    });
+    times.flatten().max()
+}
+
 /// Statuses of this many containers are kept of one pod.
 pub(super) const MAX_CONTAINERS: usize = 32;
 
@@ -417,6 +433,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         read => read,
     };
     let network = network::pod_network(&metadata, &spec, &status);
+    let changed = last_change(&status);
     let (owner, mute) = (metadata.controller(), metadata.mute());
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
@@ -475,6 +492,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
         storage: storage.into(),
+        changed,
         network,
     };
     Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })

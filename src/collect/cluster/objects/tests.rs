@@ -324,3 +324,24 @@ fn the_annotation_that_mutes_is_kept_unread_and_bounded() {
         config_from(read(r#"{"metadata":{"name":"a","uid":"u"},"data":{"mute":"a\nb","pause":" ","z":"y"}}"#)).unwrap();
     assert_eq!((config.mute.as_deref(), config.pause), (Some("a\nb"), None));
 }
+
+#[test]
+fn nothing_of_a_pods_environment_is_kept_and_its_last_change_is() {
+    let text = r#"{"metadata":{"name":"a","namespace":"n","uid":"u","annotations":{"token":"hunter2"}},
+        "spec":{"containers":[{"name":"c","command":["hunter2"],"args":["hunter2"],"env":[{"name":"SECRET","value":"hunter2"}],
+          "envFrom":[{"secretRef":{"name":"hunter2"}}]}],"volumes":[{"name":"v","secret":{"secretName":"hunter2"}}]},
+        "status":{"phase":"Running","containerStatuses":[
+          {"name":"c","state":{"running":{"startedAt":"2026-11-20T10:00:00Z"}}},
+          {"name":"d","state":{"terminated":{"startedAt":"2026-11-20T10:30:00Z","finishedAt":"2026-11-20T11:00:00Z","message":"hunter2"}}}]}}"#;
+    let pod = pod_from(serde_json::from_str(text).unwrap()).unwrap();
+    assert_eq!(pod.changed, Some("2026-11-20T11:00:00Z".parse().unwrap()));
+    let recorded = serde_json::to_string(&pod).unwrap();
+    assert!(!recorded.contains("hunter2"), "{recorded}");
+}
+
+#[test]
+fn of_a_lease_the_time_of_its_renewal_is_kept() {
+    let text = r#"{"metadata":{"name":"node-1"},"spec":{"holderIdentity":"node-1","renewTime":"2026-11-21T00:00:25.123456Z"}}"#;
+    let lease = lease_from(serde_json::from_str(text).unwrap());
+    assert_eq!(lease.renewed, Some("2026-11-21T00:00:25.123456Z".parse().unwrap()));
+}

@@ -50,6 +50,12 @@ pub struct ConfigFile {
     pub feature_gates: Field<BTreeMap<String, Option<bool>>>,
     /// `memoryReservationPolicy`, 1.37 and later
     pub memory_reservation_policy: Field<String>,
+    /// `kubeAPIQPS`
+    #[serde(rename = "kubeAPIQPS")]
+    pub client_qps: Option<i64>,
+    /// `kubeAPIBurst`
+    #[serde(rename = "kubeAPIBurst")]
+    pub client_burst: Option<i64>,
 }
 
 /// What aliases may repeat of a file, in all: some hundred bytes of them can stand for millions of values.

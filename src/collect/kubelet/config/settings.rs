@@ -11,7 +11,7 @@ use super::duration::parse_go_duration;
 use super::file::{ConfigFile, Field, FileMap};
 use super::quantity::parse_quantity;
 use crate::collect::host::root::quote;
-use crate::facts::{EvictionSignal, KubeletOptions, MemoryReservation, Part, Threshold, ThresholdValue};
+use crate::facts::{ClientLimits, EvictionSignal, KubeletOptions, MemoryReservation, Part, Threshold, ThresholdValue};
 
 /// The kubelet's own hard thresholds on Linux, the same from 1.31 to 1.38.
 const DEFAULT_HARD: [(&str, &str); 5] = [
@@ -39,6 +39,8 @@ pub(in crate::collect::kubelet) struct Settings {
     gates: BTreeMap<String, bool>,
     transition: Option<String>,
     reservation: Option<String>,
+    /// What the kubelet says is in force; files and flags are not read for it.
+    client: Option<ClientLimits>,
 }
 
 impl Default for Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             gates: BTreeMap::new(),
             transition: None,
             reservation: None,
+            client: None,
         }
     }
 }
@@ -80,6 +83,7 @@ impl Settings {
             gates: gates(file.feature_gates).unwrap_or_default(),
             transition: text(file.eviction_pressure_transition_period),
             reservation: text(file.memory_reservation_policy),
+            client: None,
             soft: statements(file.eviction_soft).unwrap_or_default(),
             grace: statements(file.eviction_soft_grace_period).unwrap_or_default(),
             reclaim: statements(file.eviction_minimum_reclaim).unwrap_or_default(),
@@ -106,6 +110,7 @@ impl Settings {
             gates: gates(file.feature_gates).unwrap_or_default(),
             transition: text(file.eviction_pressure_transition_period),
             reservation: text(file.memory_reservation_policy),
+            client: file.client_qps.zip(file.client_burst).map(|(qps, burst)| ClientLimits { qps, burst }),
         }
     }
 
@@ -199,6 +204,7 @@ impl Settings {
             huge_page_aware: self.gate("HugepageAwareEviction").map_or(Part::Absent, Part::Known),
             pressure_transition: transition.map_or(Part::Absent, Part::Known),
             memory_reservation: reservation.map_or(Part::Absent, Part::Known),
+            client: self.client.map_or(Part::Absent, Part::Known),
         })
     }
 

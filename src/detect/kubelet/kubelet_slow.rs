@@ -1,0 +1,101 @@
+//! KubeletSlow: does the kubelet keep up with its work?
+//!
+//! Four questions, each an object of its own: PLEG (`pleg`), calls to the container runtime (`runtime`), the lease by which the
+//! kubelet shows that it lives (`lease`), and how late pods' statuses reach the API server (`status`).
+
+mod cause;
+mod lease;
+mod pleg;
+mod runtime;
+mod status;
+
+use std::time::Duration;
+
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, KubeletMetrics, Node, NodeCondition, Part, Timing, Unknown};
+use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cites, Input, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
+use crate::view::sources;
+
+const KIND: Kind = Kind::KubeletSlow;
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<KubeletSlow>();
+
+struct KubeletSlow;
+
+impl Detect for KubeletSlow {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (
+        MaybePair<sources::KubeletMetrics>,
+        Maybe<sources::Node>,
+        Maybe<sources::NodeLeases>,
+        Maybe<sources::Pods>,
+        StatusReports,
+        Cites<MaybeKubeletConfig>,
+    );
+
+    fn evaluate(
+        (metrics, node, leases, pods, reports, config): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
+        let reports = reports.within(status::WINDOW, around.now);
+        let causes = cause::Causes { metrics: &metrics, reports: &reports, config: &config };
+        out.decide(KIND, || object("pleg"), pleg::decide(&metrics, &node, &causes));
+        out.decide(KIND, || object("runtime"), runtime::decide(&metrics));
+        let (lookup, decision) = lease::decide(&metrics, &node, &leases, around.now);
+        if let Some(lookup) = lookup {
+            out.ask(KIND, lookup);
+        }
+        out.decide(KIND, || object("lease"), decision);
+        out.decide(KIND, || object("status"), status::decide(&pods, &causes));
+    }
+}
+
+fn object(part: &str) -> Object {
+    Object::new(ObjectType::Resource, part)
+}
+
+fn finding(part: &str, severity: Severity, message: String, evidence: Vec<Evidence>) -> Finding {
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity, object: object(part), message, evidence, advice }
+}
+
+/// The condition by which the kubelet, or the node lifecycle controller in its place, says whether pods may run here.
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    node.conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Whether the kubelet is not asked for its metrics here, so that nothing was ever found by them.
+fn is_not_asked(metrics: &KnownPair<'_, KubeletMetrics>) -> bool {
+    metrics.seen().is_err_and(|why| why.cause == Cause::NotAsked)
+}
+
+/// The sample before, where it is of the same process.
+fn before<'v>(metrics: &Paired<'v, KubeletMetrics>) -> Result<(&'v KubeletMetrics, Duration), Unknown> {
+    let (before, over) = metrics.before()?;
+    if before.started == metrics.now.started {
+        return Ok((before, over));
+    }
+    Err(Unknown::new(Cause::Baseline, "the kubelet was started again between two samples of its metrics"))
+}
+
+/// The work of one kind between two samples.
+fn work(
+    metrics: &Paired<'_, KubeletMetrics>,
+    of: fn(&KubeletMetrics) -> &Part<Timing>,
+    name: &str,
+) -> Result<Timing, Unknown> {
+    let (before, _) = before(metrics)?;
+    let absent = || Unknown::new(Cause::Unsupported, format!("this kubelet does not count {name}"));
+    let baseline = || Unknown::baseline(name);
+    let now = *of(metrics.now.value).needed(absent)?;
+    let Some(before) = of(before).seen().map_err(Clone::clone)? else { return Err(baseline()) };
+    now.since(before).ok_or_else(baseline)
+}
+
+/// Seconds as people read them: of short times the tenths matter.
+fn seconds(of: f64) -> String {
+    if of < 10.0 { format!("{of:.1} s") } else { format!("{of:.0} s") }
+}
