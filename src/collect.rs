@@ -7,6 +7,7 @@ pub mod host;
 mod host_reader;
 pub mod imds;
 pub mod kubelet;
+pub mod netlink;
 mod task;
 pub mod terminal;
 

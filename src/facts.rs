@@ -6,6 +6,7 @@
 mod attachable;
 mod block;
 mod branch_eni;
+mod branch_links;
 mod burstable;
 mod cgroup;
 mod cluster;
@@ -26,6 +27,7 @@ mod network;
 mod node_time;
 mod partial;
 mod paths;
+mod pod_addresses;
 mod reading;
 mod source;
 mod tri;
@@ -34,6 +36,10 @@ mod volume_path;
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
 pub use branch_eni::{POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble};
+pub use branch_links::{
+    BranchLinks, Link, MAIN_TABLE, MAX_VLAN, MacAddress, PodVlan, Route, RoutingRule, VLAN_TABLES, vlan_link,
+    vlan_of_link, vlan_of_table,
+};
 pub use burstable::{Burstable, CreditBalance, CreditMode};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PidCounts,
@@ -81,6 +87,7 @@ pub use network::{
 pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;
 pub use paths::{is_at_or_below, is_below};
+pub use pod_addresses::PodAddresses;
 pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub(crate) use source::for_each_source;
 pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet, SourceType, sources};

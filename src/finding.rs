@@ -63,6 +63,9 @@ macro_rules! for_each_kind {
             network::branch_eni_exhaustion => BranchEniExhaustion;
             network::branch_eni_held => BranchEniHeldByCompletedPod;
             network::branch_eni_leak => BranchEniLeak;
+            network::branch_link_mismatch => BranchLinkMismatch;
+            network::orphan_vlan_link => OrphanVlanLink;
+            network::pod_ip_exhaustion => PodIpExhaustion;
             network::pod_stuck_without_ip => PodStuckWithoutIp;
             network::conntrack (SETTINGS) => ConntrackPressure;
             network::neighbors (SETTINGS) => NeighborTableFull;

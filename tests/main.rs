@@ -15,6 +15,7 @@
 )]
 
 mod architecture;
+mod branch_links;
 mod cluster;
 mod dashboard;
 mod docs;

@@ -1,6 +1,7 @@
 //! The host: `/proc`, `/sys`, cgroups, mounts, block devices. One file for each collector.
 
 pub mod block;
+mod branch_links;
 pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
@@ -9,6 +10,7 @@ mod elastic_interfaces;
 pub mod ena_statistics;
 pub mod failures;
 pub mod filesystems;
+pub mod ipamd;
 pub mod kernel;
 pub mod kmsg;
 mod listeners;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Part;
+use super::{Part, PodVlan};
 
 /// The resource that a pod with a security group of its own requests, one for each branch ENI.
 pub const POD_ENI: &str = "vpc.amazonaws.com/pod-eni";
@@ -21,6 +21,9 @@ pub struct PodNetwork {
     /// Ids of the branch ENIs that its annotation names, in its order. The annotation outlives the ENIs.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub branch_enis: Part<Vec<String>>,
+    /// The VLAN of the first of them.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub vlan: Part<Box<PodVlan>>,
     /// Its condition `PodReadyToStartContainers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxCondition>,

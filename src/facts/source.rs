@@ -43,6 +43,8 @@ macro_rules! for_each_source {
             Neighbors, neighbors, crate::facts::Neighbors, "neighbors", 30, Host, Base, "/proc/net/stat";
             ElasticInterfaces, elastic_interfaces, crate::facts::ElasticInterfaces, "elastic-interfaces", 60, Host, Base, "/sys/bus/pci/devices";
             EnaStatistics, ena_statistics, crate::facts::EnaStatistics, "ena-statistics", 30, Host, Base, "SIOCETHTOOL";
+            BranchLinks, branch_links, crate::facts::BranchLinks, "branch-links", 0, Host, Base, "links, rules and routes (netlink)";
+            PodAddresses, pod_addresses, crate::facts::PodAddresses, "pod-addresses", 0, Host, Base, "the VPC CNI's ipamd (127.0.0.1:61679)";
             PodIdentityAgent, pod_identity_agent, crate::facts::PodIdentityAgent, "pod-identity-agent", 30, Host, Base, "/proc/net/tcp";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
@@ -349,6 +351,10 @@ pub enum Lookup {
     Task(u32),
     /// Which pods have connections to the metadata service and the like.
     Talkers,
+    /// What the VPC CNI made for pods with branch ENIs.
+    BranchLinks,
+    /// Which addresses of pods the VPC CNI has.
+    PodAddresses,
     /// The VolumeAttachment of this name.
     VolumeAttachment(String),
     /// The PersistentVolume of this name.
@@ -392,6 +398,8 @@ impl Lookup {
             | Self::PodCgroups
             | Self::Task(_)
             | Self::Talkers
+            | Self::BranchLinks
+            | Self::PodAddresses
             | Self::CsiNode
             | Self::CniNode
             | Self::Ec2Attached
@@ -407,6 +415,8 @@ impl Lookup {
             Self::PodCgroups => Source::PodCgroups,
             Self::Task(_) => Source::Tasks,
             Self::Talkers => Source::Talkers,
+            Self::BranchLinks => Source::BranchLinks,
+            Self::PodAddresses => Source::PodAddresses,
             Self::VolumeAttachment(_) => Source::VolumeAttachments,
             Self::PersistentVolume(_) => Source::PersistentVolumes,
             Self::StorageClass(_) => Source::StorageClasses,
@@ -427,6 +437,8 @@ impl fmt::Display for Lookup {
             Self::MountHolders(dev) => write!(f, "which other mount namespaces have device {dev}"),
             Self::PodCgroups => f.write_str("the pods' control groups"),
             Self::Talkers => f.write_str("connections to the metadata service, by pod"),
+            Self::BranchLinks => f.write_str("links, rules and routes of pods with branch ENIs"),
+            Self::PodAddresses => f.write_str("the addresses of pods that the VPC CNI has"),
             Self::Task(pid) => write!(f, "what task {pid} does"),
             Self::VolumeAttachment(name) => write!(f, "VolumeAttachment {name}"),
             Self::PersistentVolume(name) => write!(f, "PersistentVolume {name}"),

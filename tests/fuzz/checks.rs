@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use barnacle::agent::{ask, state};
 use barnacle::collect::host::{
-    block, cgroups, cpu, disk_usage, filesystems, kernel, kmsg, memory, mount_holders, mountinfo,
+    block, cgroups, cpu, disk_usage, filesystems, ipamd, kernel, kmsg, memory, mount_holders, mountinfo,
 };
 use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
 use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{
     config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, stats as kubelet_stats,
 };
+use barnacle::collect::netlink::message as netlink_messages;
 use barnacle::collect::{clock, cluster};
 use barnacle::config::{Config, File, Setting};
 use barnacle::detect::Settings;
@@ -64,6 +65,7 @@ checks![
     file_nr,
     go_duration,
     imds,
+    ipamd_enis,
     kernel_event,
     kmsg,
     kubelet_config,
@@ -73,6 +75,7 @@ checks![
     metrics,
     mountinfo,
     name,
+    netlink,
     nvme_identify,
     nvme_namespace,
     proc_cgroup,
@@ -117,6 +120,34 @@ fn reason<T>(result: Result<T, String>) -> Option<T> {
     };
     assert!(!why.is_empty() && why.len() < 1024, "{} bytes of reason", why.len());
     None
+}
+
+/// A list of links, rules or routes of the kernel's, and each message of it.
+pub fn netlink(bytes: &[u8]) {
+    use netlink_messages::{Table, datagram, link, route, rule};
+    let sequence = bytes.get(8..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    for table in [Table::Links, Table::Rules, Table::Routes] {
+        let read = datagram(bytes, table, sequence, |payload| match table {
+            Table::Links => {
+                if let Some(Some((name, _))) = reason(link(payload)) {
+                    assert!((1..=15).contains(&name.chars().count()), "{name}");
+                }
+            }
+            Table::Rules => drop(reason(rule(payload))),
+            Table::Routes => drop(reason(route(payload))),
+        });
+        if let Some(read) = reason(read) {
+            assert_eq!(read.bytes, bytes.len());
+        }
+    }
+}
+
+/// An answer of ipamd's, and its body.
+pub fn ipamd_enis(bytes: &[u8]) {
+    let _ = reason(ipamd::body(bytes));
+    if let Some(read) = reason(ipamd::parse_enis(bytes, Timestamp::UNIX_EPOCH)) {
+        assert!(read.free() <= read.total);
+    }
 }
 
 /// A list of the API server, in whatever pieces it comes, and its pods.

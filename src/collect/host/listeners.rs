@@ -23,8 +23,8 @@ pub fn pod_identity_agent(root: &Root) -> Result<PodIdentityAgent, Unknown> {
     }
     let mut listens = false;
     for (path, address) in ADDRESSES {
-        match has(root, path, address) {
-            Ok(found) => listens |= found,
+        match owner(root, path, address) {
+            Ok(found) => listens |= found.is_some(),
             // A kernel without the protocol.
             Err(unknown) if unknown.cause == Cause::Missing && path.ends_with('6') => {}
             Err(unknown) if unknown.cause == Cause::Missing => {
@@ -36,8 +36,12 @@ pub fn pod_identity_agent(root: &Root) -> Result<PodIdentityAgent, Unknown> {
     Ok(PodIdentityAgent { listens })
 }
 
-fn has(root: &Root, path: &str, address: &str) -> Result<bool, Unknown> {
-    let (mut found, mut strange, mut is_first) = (false, None, true);
+/// The user who listens at an address; absent where none does.
+///
+/// # Errors
+/// When the table cannot be read.
+pub(super) fn owner(root: &Root, path: &str, address: &str) -> Result<Option<u32>, Unknown> {
+    let (mut found, mut strange, mut is_first) = (None, None, true);
     let file = root.file(path)?;
     let on_line = |line: TextLine<'_>| {
         let (TextLine::Whole(line) | TextLine::Cut(line) | TextLine::TooLong(line)) = line;
@@ -49,9 +53,9 @@ fn has(root: &Root, path: &str, address: &str) -> Result<bool, Unknown> {
             return strange.is_none();
         }
         match listener(&lossy(line)) {
-            Some(Some(local)) => {
-                found |= local == address;
-                !found
+            Some(Some((local, user))) => {
+                found = Some(user).filter(|_| local == address);
+                found.is_none()
             }
             Some(None) => false,
             None => {
@@ -71,12 +75,18 @@ fn has(root: &Root, path: &str, address: &str) -> Result<bool, Unknown> {
     }
 }
 
-/// The local address of a row; `Some(None)` where it does not listen.
-fn listener(row: &str) -> Option<Option<String>> {
+/// The local address of a row, and the user; `Some(None)` where it does not listen.
+fn listener(row: &str) -> Option<Option<(String, u32)>> {
     let mut words = row.split_whitespace();
     let (number, local, _, state) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let is_row = number.ends_with(':') && local.contains(':') && state.len() == 2;
-    is_row.then(|| (state == LISTEN).then(|| local.to_owned()))
+    // Queues, a timer and retransmissions are in between.
+    let user = words.nth(3).and_then(|user| user.parse().ok());
+    match (is_row, state == LISTEN) {
+        (false, _) => None,
+        (true, false) => Some(None),
+        (true, true) => user.map(|user| Some((local.to_owned(), user))),
+    }
 }
 
 super::read_from_root! { PodIdentityAgent: pod_identity_agent; }
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn a_socket_that_listens_there_is_found() {
         let head6 = HEAD.to_owned();
-        let six = "   0: C20E00FD000000000000000023000000:0050 00000000000000000000000000000000:0000 0A 0\n";
+        let six = "   0: C20E00FD000000000000000023000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19 1 0\n";
         assert_eq!(read(&[("tcp", format!("{HEAD}{SSH}{AGENT}")), ("tcp6", head6.clone())]), Ok(true));
         assert_eq!(read(&[("tcp", format!("{HEAD}{SSH}")), ("tcp6", format!("{head6}{six}"))]), Ok(true));
         assert_eq!(read(&[("tcp", format!("{HEAD}{SSH}{OPEN}{AGENT}"))]), Ok(false), "a connection is no listener");
@@ -141,7 +151,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("proc/net")).unwrap();
         fs::write(dir.path().join("proc/net/tcp"), b"\xff\xfe\n").unwrap();
         let root = Root::open(dir.path()).unwrap();
-        assert_eq!(has(&root, "proc/net/tcp", ADDRESSES[0].1).unwrap_err().cause, Cause::Malformed);
+        assert_eq!(owner(&root, "proc/net/tcp", ADDRESSES[0].1).unwrap_err().cause, Cause::Malformed);
     }
 
     proptest! {

@@ -98,7 +98,7 @@ pub(super) fn cannot_trunk(node: &Node) -> bool {
 ///
 /// # Errors
 /// That it does not, as unsupported; or why that is not known.
-fn expect_controller(capacity: Option<u64>, cni: &Known<'_, CniNode>) -> Result<(), Unknown> {
+pub(super) fn expect_controller(capacity: Option<u64>, cni: &Known<'_, CniNode>) -> Result<(), Unknown> {
     let absent = |why: &str| {
         let why = format!("not present: {why}, and only the VPC resource controller gives pods branch ENIs");
         Err(Unknown::new(Cause::Unsupported, why))
@@ -116,7 +116,7 @@ fn expect_controller(capacity: Option<u64>, cni: &Known<'_, CniNode>) -> Result<
 }
 
 /// A whole number of ENIs.
-fn amount(amounts: &std::collections::BTreeMap<String, String>) -> Result<Option<u64>, Unknown> {
+pub(super) fn amount(amounts: &std::collections::BTreeMap<String, String>) -> Result<Option<u64>, Unknown> {
     let Some(text) = amounts.get(POD_ENI) else { return Ok(None) };
     let malformed =
         || Unknown::new(Cause::Malformed, format!("the Node's {POD_ENI}: expected a number, found {text:?}"));

@@ -8,12 +8,12 @@ use crate::facts::{
     Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::Seen;
-use crate::view::input::{Input, Known};
+use crate::view::input::{Input, Known, Maybe};
+use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::branch::{Count, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
-use super::{branch_eni_exhaustion, branch_eni_leak};
+use super::{branch_eni_exhaustion, branch_eni_leak, pod_ip_exhaustion};
 
 const KIND: Kind = Kind::PodStuckWithoutIp;
 
@@ -27,16 +27,19 @@ struct PodStuckWithoutIp;
 
 impl Detect for PodStuckWithoutIp {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = Inputs;
+    type In = (Inputs, Maybe<sources::PodAddresses>);
 
-    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((input, addresses): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (_, pods, _, config, _) = input;
         let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
         for pod in pods.value.values().map(AsRef::as_ref).filter(waits) {
             let decision = match waits_for(pod) {
                 Err(why) => Tri::Unknown(why.clone()),
-                Ok(None) => without_sandbox(pod, &pods, around.now).map(Raised::from),
+                Ok(None) => without_sandbox(pod, &pods, around.now).map(|finding| {
+                    let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
+                    Raised { shown_under, ..finding.into() }
+                }),
                 Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
                     let other = something_else_than_cool_downs(&count, &pods);
                     other.map(|()| without_branch_eni(pod, &pods, around.now, enis, longest, &count))

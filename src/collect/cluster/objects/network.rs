@@ -6,7 +6,7 @@ use super::super::bounded::{AtMost, First};
 use super::pod::{Amounts, PodSpec, PodStatus, whole};
 use super::{ObjectMeta, Raw, short};
 use crate::collect::kubelet::config::parse_quantity;
-use crate::facts::{Cause, CniNode, Part, PodNetwork, SandboxCondition, Unknown};
+use crate::facts::{Cause, CniNode, MAX_VLAN, Part, PodNetwork, PodVlan, SandboxCondition, Unknown};
 
 /// Branch ENIs of one pod that are kept: the controller gives each pod one.
 const MAX_ENIS: usize = 16;
@@ -25,6 +25,18 @@ struct RawEni {
     id: String,
 }
 
+/// Where the CNI finds the ENI: of the annotation's first entry, whatever the others hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawVlan {
+    if_address: String,
+    private_ip: String,
+    ipv6_addr: String,
+    // The CNI itself writes this one, and reads both.
+    #[serde(alias = "vlanID")]
+    vlan_id: u16,
+}
+
 /// What a pod says of its network.
 pub(super) fn pod_network(metadata: &ObjectMeta, spec: &PodSpec, status: &PodStatus) -> PodNetwork {
     let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.pod_eni.as_deref());
@@ -39,6 +51,7 @@ pub(super) fn pod_network(metadata: &ObjectMeta, spec: &PodSpec, status: &PodSta
     PodNetwork {
         requests: requests(spec).into(),
         branch_enis: annotation.map(enis_of).transpose().into(),
+        vlan: annotation.map(vlan_of).transpose().map(|vlan| vlan.flatten().map(Box::new)).into(),
         sandbox,
         scheduled: bound.and_then(|condition| condition.last_transition_time),
         finished: finished(status),
@@ -91,6 +104,31 @@ fn enis_of(annotation: &str) -> Result<Vec<String>, Unknown> {
     Ok(ids)
 }
 
+/// The VLAN of the first ENI; none where the annotation names no ENI.
+fn vlan_of(annotation: &str) -> Result<Option<PodVlan>, Unknown> {
+    let malformed = |why: &str| Unknown::new(Cause::Malformed, format!("the annotation pod-eni of a pod: {why}"));
+    let list: First<RawVlan, 1> =
+        serde_json::from_str(annotation).map_err(|_| malformed("expected a list of ENIs with their VLANs"))?;
+    let Some(first) = list.items.first() else { return Ok(None) };
+    if !(1..=MAX_VLAN).contains(&first.vlan_id) {
+        return Err(malformed("expected a vlanId from 1 to 120"));
+    }
+    let mac = first.if_address.parse().map_err(|_| malformed("expected an Ethernet address as ifAddress"))?;
+    let (ipv4, ipv6) = (address(&first.private_ip), address(&first.ipv6_addr));
+    let (Ok(ipv4), Ok(ipv6)) = (ipv4, ipv6) else {
+        return Err(malformed("expected addresses as privateIp and ipv6Addr"));
+    };
+    if ipv4.is_none() && ipv6.is_none() {
+        return Err(malformed("expected an address as privateIp or ipv6Addr"));
+    }
+    Ok(Some(PodVlan { vlan: first.vlan_id, mac, ipv4, ipv6 }))
+}
+
+/// An address, where there is one.
+fn address<A: std::str::FromStr>(text: &str) -> Result<Option<A>, A::Err> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
 /// When the last container ended; absent where one has not, or does not say when.
 fn finished(status: &PodStatus) -> Option<jiff::Timestamp> {
     let list = status.container_statuses.as_ref().filter(|list| list.left_out == 0)?;
@@ -111,6 +149,7 @@ pub(super) fn without_enis(network: &PodNetwork, why: &Unknown) -> PodNetwork {
     let mut rest = network.clone();
     if !enis(network).is_empty() {
         rest.branch_enis = Err::<Vec<String>, _>(why.clone()).into();
+        rest.vlan = Err::<Box<PodVlan>, _>(why.clone()).into();
     }
     rest
 }
@@ -205,6 +244,27 @@ mod tests {
     }
 
     #[test]
+    fn the_vlan_is_that_of_the_first_eni() {
+        let of = |text: &str| network(text, REQUEST, "").vlan;
+        let full = r#"[{"eniId":"eni-1","ifAddress":"0E:12:34:56:78:9a","privateIp":"10.0.0.7","ipv6Addr":"","vlanId":7},{"vlanId":"x"}]"#;
+        let mac = "0e:12:34:56:78:9a".parse().unwrap();
+        let vlan = PodVlan { vlan: 7, mac, ipv4: Some([10, 0, 0, 7].into()), ipv6: None };
+        assert_eq!(of(full), Part::Known(Box::new(vlan)));
+        let of_cni = full.replace("vlanId\":7", "vlanID\":7").replace("10.0.0.7", "");
+        let of_six = of_cni.replace("Addr\":\"\"", "Addr\":\"fd00::7\"");
+        let vlan = PodVlan { ipv4: None, ipv6: Some("fd00::7".parse().unwrap()), ..vlan };
+        assert_eq!(of(&of_six), Part::Known(Box::new(vlan)));
+        assert_eq!(of("[]"), Part::Absent);
+        for (from, to) in
+            [("7}", "0}"), ("7}", "121}"), ("7}", "-1}"), ("0E:", ""), ("10.0.0.7", ""), ("10.0.0.7", "x")]
+        {
+            let bad = full.replacen(from, to, 1);
+            assert_eq!(of(&bad).unread().map(|why| why.cause), Some(Cause::Malformed), "{bad}");
+            assert_eq!(network(&bad, REQUEST, "").branch_enis.unread(), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn an_annotation_that_cannot_be_read_is_unknown_and_not_absent() {
         let many = format!("[{}]", ["{}"; MAX_ENIS + 1].join(","));
         let long = format!(r#"[{{"eniId":"{}"}}]"#, "e".repeat(MAX_ID + 1));
@@ -226,6 +286,7 @@ mod tests {
         fn no_annotation_panics_or_takes_room(text in ".{0,200}", ids in proptest::collection::vec(".{0,80}", 0..20)) {
             let list: Vec<_> = ids.iter().map(|id| serde_json::json!({ "eniId": id })).collect();
             for text in [text, serde_json::to_string(&list).unwrap()] {
+                let _ = vlan_of(&text);
                 if let Ok(ids) = enis_of(&text) {
                     proptest::prop_assert!(ids.len() <= MAX_ENIS && ids.iter().all(|id| id.len() <= MAX_ID));
                 }

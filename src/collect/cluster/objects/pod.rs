@@ -10,7 +10,7 @@ use super::super::bounded::{AtMost, First};
 use super::super::store::Kept;
 use super::{MAX_NAME, Raw, RawCondition, network, short};
 use crate::collect::kubelet::config::parse_quantity;
-use crate::facts::{CONTAINER_ID, Cause, Part, Pod, PodPhase, PodResources, PodStorage, Unknown};
+use crate::facts::{CONTAINER_ID, Cause, Part, Pod, PodNetwork, PodPhase, PodResources, PodStorage, Unknown};
 
 /// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
 pub(super) const MAX_VOLUMES: usize = 256;
@@ -385,7 +385,8 @@ impl Kept for KeptPod {
         let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, storage, mute, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled, mute].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
-        let unread = [self.pod.network.branch_enis.unread(), self.pod.network.requests.unread()];
+        let PodNetwork { branch_enis, vlan, requests, .. } = &self.pod.network;
+        let unread = [branch_enis.unread(), vlan.unread(), requests.unread()];
         let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
         let limits = match storage {
             Part::Known(storage) => Some(storage),

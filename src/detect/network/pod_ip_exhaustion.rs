@@ -1,0 +1,109 @@
+//! PodIpExhaustion: does a pod wait for its network while the VPC CNI has no free address?
+
+use std::time::Duration;
+
+use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::facts::{Cause, Lookup, NodeTime, Pod, PodAddresses, PodPhase, Pods, Tri, Unknown};
+use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
+use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::{Seen, sources};
+use crate::wording;
+
+use super::branch::waited;
+
+const KIND: Kind = Kind::PodIpExhaustion;
+
+/// The CNI gives an address within seconds; a pod that has no sandbox for longer may wait for one, or for its volumes.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The detector.
+pub const DETECTOR: Detector = Detector::typed::<PodIpExhaustion>();
+
+struct PodIpExhaustion;
+
+impl Detect for PodIpExhaustion {
+    const KINDS: &'static [Kind] = &[KIND];
+    type In = (Required<sources::Pods>, Maybe<sources::PodAddresses>);
+
+    fn evaluate((pods, addresses): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let (waiting, unread) = waiting(&pods, around.now);
+        let decision = match (waiting.first(), unread) {
+            (Some(longest), _) => {
+                out.ask(KIND, Lookup::PodAddresses);
+                lacks(&addresses).map(|seen| finding(&pods, &seen, (longest, waiting.len() as u64), around.now))
+            }
+            (None, Some(why)) => Tri::Unknown(why),
+            (None, None) => Tri::No(pods.no()),
+        };
+        out.decide(KIND, Object::node, decision);
+    }
+}
+
+/// Pods that may wait for an address, the longest wait first, and why there may be others. One that requests a branch ENI waits for that.
+fn waiting<'v>(pods: &Seen<'v, Pods>, now: NodeTime) -> (Vec<&'v Pod>, Option<Unknown>) {
+    let mut unread = pods.value.incomplete().cloned();
+    let mut waiting = Vec::new();
+    for pod in pods.value.values().filter(|pod| may_wait(pod) && waited(pod, now) >= SOON) {
+        match pod.network.requests.seen() {
+            Ok(Some(_)) => {}
+            Ok(None) => waiting.push(pod.as_ref()),
+            Err(why) => unread = unread.or_else(|| Some(why.clone())),
+        }
+    }
+    waiting.sort_by_key(|pod| std::cmp::Reverse(waited(pod, now)));
+    (waiting, unread)
+}
+
+/// Kubelets before 1.29 do not say whether a sandbox is ready.
+fn may_wait(pod: &Pod) -> bool {
+    let is_ready = pod.network.sandbox.as_ref().is_some_and(|sandbox| sandbox.ready == Some(true));
+    pod.phase == PodPhase::Pending && pod.deleting.is_none() && !is_ready
+}
+
+/// Yes where the CNI has not one address to give.
+fn lacks<'v>(addresses: &Known<'v, PodAddresses>) -> Tri<Seen<'v, PodAddresses>> {
+    match addresses.seen() {
+        Err(why) => Tri::Unknown(why.clone()),
+        Ok(seen) if seen.value.free() == 0 => Tri::Yes(seen),
+        Ok(seen) => Tri::No(seen.no()),
+    }
+}
+
+/// The finding that a pod's wait follows from, where it is raised.
+pub(super) fn above(addresses: &Known<'_, PodAddresses>, waited: Duration) -> Tri<FindingKey, ()> {
+    match lacks(addresses) {
+        Tri::Yes(_) if waited >= SOON => Tri::Yes(FindingKey { kind: KIND, object: Object::node() }),
+        Tri::Yes(_) | Tri::No(_) => Tri::No(()),
+        // Where it cannot be known it explains nothing.
+        Tri::Unknown(why) if why.cause == Cause::Unsupported => Tri::No(()),
+        Tri::Unknown(why) => Tri::Unknown(why),
+    }
+}
+
+fn finding(
+    pods: &Seen<'_, Pods>,
+    addresses: &Seen<'_, PodAddresses>,
+    (longest, count): (&Pod, u64),
+    now: NodeTime,
+) -> Finding {
+    let PodAddresses { total, assigned, cooling, interfaces } = *addresses.value;
+    let (pod, wait) = (longest.full_name(), wording::duration(waited(longest, now)));
+    let waits = wording::of(count, "pod waits", "pods wait");
+    let of = format!("of {total} addresses on {} {assigned} are assigned", wording::number(interfaces, "interface"));
+    let message = format!(
+        "{waits} for an address ({pod} for {wait}), and the VPC CNI has none to give: {of}, {}",
+        wording::of(cooling, "cools down", "cool down")
+    );
+    let object = Object { pod: Some(longest.node_uid().clone()), ..Object::node() };
+    Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        object,
+        message,
+        evidence: vec![
+            addresses.says(format!("ipamd: {of}, and {cooling} were given back within 30 s")),
+            pods.says(format!("pod {pod} is Pending, and its sandbox is not ready")),
+        ],
+        advice: crate::catalogue::row(KIND).remediation.clone(),
+    }
+}
