@@ -218,6 +218,7 @@ macro_rules! objects {
     ($($(#[$doc:meta])* $object:ident($type:ty),)*) => {
         /// What [`read_object`] reads.
         #[derive(Clone, Debug)]
+        #[expect(clippy::large_enum_variant, reason = "one is made for each answer, and taken apart at once")]
         pub enum Object {
             $($(#[$doc])* $object($type),)*
         }

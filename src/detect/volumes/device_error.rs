@@ -82,8 +82,8 @@ impl Detect for DeviceError {
     }
 }
 
-/// Whether data may be lost by the error: a discard only tells the device what is free, and the kernel
-/// writes zeroes itself where the device does not.
+/// Whether data may be lost by the error. A discard only marks what is free, and the kernel writes zeroes itself where the device
+/// does not.
 fn is_of_data(operation: &str) -> bool {
     !matches!(operation, "DISCARD" | "SECURE_ERASE" | "WRITE_ZEROES")
 }

@@ -130,12 +130,12 @@ impl<'v> Parts<'v> {
         if pod.uid == *uid || pod.node.as_deref() == here || pod.phase != PodPhase::Pending || pod.deleting.is_some() {
             return Ok(None);
         }
-        // A pod of the same name may need another volume.
+        // A pod of the same name may need another volume. Of one that names no claim at all that is not known.
         let has = |claim: &str| {
             let named = claim.strip_prefix(&pod.namespace).and_then(|rest| rest.strip_prefix('/'));
             named.is_some_and(|name| pod.claims.iter().any(|claim| claim == name))
         };
-        if claim.is_some_and(|claim| !has(claim)) {
+        if !pod.claims.is_empty() && claim.is_some_and(|claim| !has(claim)) {
             return Ok(None);
         }
         let place = pod.node.as_deref().map_or("no node yet".to_owned(), |node| format!("node {node}"));

@@ -79,7 +79,9 @@ impl Sources<'_> {
         let Ok(cgroups) = self.cgroups.seen() else { return };
         let mut kills = Kills::new(Some(CgroupLevel::Node), Proof::Counted);
         kills.counted = killed;
-        let fact = format!("{killed} killed below kubepods or a slice of the system, where no limit was reached");
+        let fact = format!(
+            "{killed} killed below kubepods or a slice of the system, whose counts of reached limits stayed as they were"
+        );
         kills.evidence.push(cgroups.now.says(fact));
         add(found, "node".to_owned(), kills);
     }
