@@ -160,6 +160,12 @@ pub fn reads(kind: Kind) -> SourceSet {
     of_kind(kind).map(Detector::reads).unwrap_or_default()
 }
 
+/// Every source that a kind is decided by, or else by in its place.
+#[must_use]
+pub fn decides(kind: Kind) -> SourceSet {
+    of_kind(kind).map(|detector| detector.decides_by().with(detector.alternatives)).unwrap_or_default()
+}
+
 /// What is read early for a decision on a kind.
 #[must_use]
 pub fn awaits(kind: Kind) -> SourceSet {

@@ -140,7 +140,8 @@ impl Engine {
     fn enter(&mut self, at: NodeTime, evaluation: KindEvaluation) -> Vec<Transition> {
         self.coverage.insert(evaluation.kind, evaluation.coverage.clone());
         self.lookups.insert(evaluation.kind, evaluation.urgency.clone());
-        let longest_gap = self.view.longest_gap(detect::reads(evaluation.kind));
+        // What only adds evidence may be read more often than what decides.
+        let longest_gap = self.view.longest_gap(detect::decides(evaluation.kind));
         let view = &self.view;
         let namespace = |object: &Object| view.namespace_of(object.pod.as_ref()?);
         self.ledger.update(at, evaluation, longest_gap, &namespace)
