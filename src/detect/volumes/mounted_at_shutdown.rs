@@ -91,7 +91,8 @@ fn finding(
     let mut evidence: Vec<Evidence> = vec![node.says(sign)];
     let mut count: u32 = 0;
     let (mut first, mut missing) = (None, Tri::No(()));
-    for volume in volumes.iter() {
+    // A subpath of an emptyDir or a ConfigMap is a bind of the machine's own disk.
+    for volume in volumes.iter().filter(|volume| !volume.is_of_the_machine()) {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
         let on_it = volume.mounts().iter().copied().filter(of_kubernetes);
         let Some(best) = on_it.max_by_key(|mount| super::specificity(mount)) else { continue };

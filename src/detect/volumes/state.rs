@@ -600,6 +600,11 @@ impl<'v> Volume<'v> {
         &self.mounts
     }
 
+    /// Whether the machine itself runs from it, whatever else is mounted of it.
+    pub fn is_of_the_machine(&self) -> bool {
+        self.mounts().iter().any(|mount| find::is_of_the_system(mount))
+    }
+
     /// What asks for its VolumeAttachment, by the name that each driver would give it.
     pub fn ask(&self) -> Vec<Lookup> {
         self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment).collect()

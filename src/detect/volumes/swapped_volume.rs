@@ -11,6 +11,7 @@ use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
+use super::dead_mount::btrfs_disk;
 use super::state::attachment::{Kubelet, Staging, State};
 use super::state::parts::{ApiSays, Cluster, Listed, Named, OnMachine, RawHandle};
 use super::state::{Volume, Volumes};
@@ -102,7 +103,9 @@ impl<'v> Look<'v, '_> {
         // One that is gone is a dead mount.
         let device = match &expected_volume {
             ExpectedVolume::RawBlock { device, .. } => named(block, device),
-            ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) => block.get(&mount.dev),
+            ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) => {
+                block.get(&mount.dev).or_else(|| named(block, btrfs_disk(mount)?))
+            }
         };
         let Some(device) = device else { return };
         let object = || mount_object(mount, Some(block));

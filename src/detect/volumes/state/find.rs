@@ -130,7 +130,8 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
     for mount in mounts.value.values() {
         let places = match mount.raw_block_device() {
             Some(name) => by_name.get(name),
-            None => by_dev.get(&mount.dev),
+            // Mounts of btrfs have a number that no device has.
+            None => by_dev.get(&mount.dev).or_else(|| by_name.get(btrfs_source(mount)?)),
         };
         for place in places.into_iter().flatten() {
             if let Some(volume) = all.get_mut(*place) {
@@ -141,6 +142,12 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
     all.iter_mut().for_each(Volume::forget_mirrors);
 }
 
+/// The device that a btrfs was mounted by. A name with a slash is a link, or of device mapper.
+fn btrfs_source(mount: &MountEntry) -> Option<&str> {
+    let is_one = &*mount.fstype == "btrfs" && !mount.has_device();
+    is_one.then(|| mount.source.strip_prefix("/dev/")).flatten().filter(|name| !name.contains('/'))
+}
+
 /// Whether a device is this disk, or a partition of it.
 pub(super) fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
     device.name == disk.name || device.disk.as_deref() == Some(&disk.name)
@@ -149,7 +156,8 @@ pub(super) fn is_part_of(device: &BlockDevice, disk: &BlockDevice) -> bool {
 /// Whether a mount is of something that the machine itself runs from: never a volume of Kubernetes.
 pub(super) fn is_of_the_system(mount: &MountEntry) -> bool {
     let point = &*mount.point;
-    matches!(point, "/" | "/usr" | "/var") || point == "/boot" || point.starts_with("/boot/")
+    let of_the_kubelet = matches!(point, "/var/lib" | "/var/lib/kubelet" | "/var/lib/containerd");
+    of_the_kubelet || matches!(point, "/" | "/usr" | "/var") || point == "/boot" || point.starts_with("/boot/")
 }
 
 /// Whether no device of this machine shows the volume that it is.
