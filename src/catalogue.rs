@@ -273,6 +273,8 @@ mod tests {
         "chronyc tracking",
         "conntrack -S",
         "crictl ps",
+        "curl -s http://127.0.0.1:61678/metrics",
+        "curl -s http://127.0.0.1:61679/v1/enis",
         "ip -d -br link show",
         "ip route show",
         "ip rule show",
