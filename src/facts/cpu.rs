@@ -39,13 +39,16 @@ impl CpuTimes {
     }
 }
 
-/// The share of these ticks in all of the same time, in percent.
+/// The share of these ticks in all of the same time, in percent; absent where no time passed.
 ///
 /// # Errors
 /// Where no time is counted: counters of a hypervisor have run over (Xen's steal).
-pub fn percent_of_ticks(part: u64, all: u64) -> Result<u64, Unknown> {
+pub fn percent_of_ticks(part: u64, all: u64) -> Result<Option<u64>, Unknown> {
+    if part == 0 && all == 0 {
+        return Ok(None);
+    }
     let none = || Unknown::new(Cause::Malformed, "/proc/stat counts no time between two samples, expected some");
-    part.saturating_mul(100).checked_div(all).ok_or_else(none)
+    part.saturating_mul(100).checked_div(all).ok_or_else(none).map(Some)
 }
 
 /// `/proc/loadavg`.

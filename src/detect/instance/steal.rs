@@ -53,7 +53,7 @@ impl Detect for CpuSteal {
 fn decide(cpu: &Paired<'_, CpuTimes>, settings: &Settings) -> Result<Tri<Finding>, Unknown> {
     let steal = cpu.delta(|c| Some(c.steal))?;
     let total = cpu.delta(|c| Some(c.total()))?;
-    let percent = percent_of_ticks(steal.by, total.by)?;
+    let percent = percent_of_ticks(steal.by, total.by)?.unwrap_or(0);
     if percent < settings.warn_percent {
         return Ok(Tri::No(cpu.now.no()));
     }

@@ -98,7 +98,7 @@ fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Sett
     let cpu = cpu.seen()?;
     let idle = cpu.delta(|c| Some(c.idle.saturating_add(c.iowait)))?;
     let total = cpu.delta(|c| Some(c.total()))?;
-    let share = percent_of_ticks(idle.by, total.by)?;
+    let share = percent_of_ticks(idle.by, total.by)?.unwrap_or(100);
     let cpu = cpu.now;
     if share >= settings.idle_percent {
         return Ok(Tri::No(cpu.no()));
