@@ -190,28 +190,14 @@ impl Sources<'_> {
             self.unnamed(logged, behind, &mut found, &mut unclear);
         }
         // The log names what each kill was; without it the counters are all there is, whatever they show of other kills.
-        let mut is_awaited = false;
         let is_alone = found.is_empty() || self.kmsg.seen().is_err();
-        if let Ok(levels) = &counted
+        if let Ok(levels) = counted.as_ref()
             && is_alone
             && !behind
         {
-            let is_of =
-                |kills: &Kills, wanted: &[CgroupLevel]| kills.level.as_ref().is_some_and(|l| wanted.contains(l));
-            if levels.of_machine > 0 && !found.values().any(|kills| is_of(kills, &[CgroupLevel::Node])) {
-                self.of_machine(levels.of_machine, &mut found);
-            }
-            let in_pods =
-                |kills: &Kills| kills.pod.is_some() || is_of(kills, &[CgroupLevel::Kubepods, CgroupLevel::Qos]);
-            if levels.in_pods > 0 && !found.values().any(in_pods) {
-                self.replaced(levels.in_pods, &pods, &mut found, &mut unclear);
-            }
-            is_awaited = found.is_empty() && unclear.iter().any(|(id, _)| id == "kubepods");
-            let beyond = self.beyond(levels);
-            if beyond > 0 && !found.is_empty() {
-                self.unexplained(beyond, None, &mut found, &mut unclear);
-            }
+            self.alone(levels, &pods, &mut found, &mut unclear);
         }
+        let is_awaited = unclear.iter().any(|(id, _)| id == "kubepods");
         match (&counted, &total) {
             _ if behind || !found.is_empty() || is_awaited => {}
             (_, Ok(delta)) if delta.by > 0 => {

@@ -82,9 +82,14 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
     by_device
 }
 
-/// The disk of a btrfs volume, whose mounts have a number that no device has. A name with a slash is a link, or of device mapper.
+/// The disk of a btrfs volume.
 pub(super) fn btrfs_disk(mount: &MountEntry) -> Option<&str> {
-    let is_one = &*mount.fstype == "btrfs" && !mount.has_device() && mount.volume.is_some();
+    btrfs_source(mount).filter(|_| mount.volume.is_some())
+}
+
+/// The device that a btrfs was mounted by: its mounts have a number that no device has. A name with a slash is a link, or of device mapper.
+pub(super) fn btrfs_source(mount: &MountEntry) -> Option<&str> {
+    let is_one = &*mount.fstype == "btrfs" && !mount.has_device();
     is_one.then(|| mount.source.strip_prefix("/dev/")).flatten().filter(|name| !name.contains('/'))
 }
 

@@ -64,12 +64,11 @@ impl Detect for DeviceError {
                             && !errors_of(below).is_empty()
                             && stack::on_top_of(block.value, &below.name).contains(dev)
                     });
-                    let below = below.map(|(dev, below)| FindingKey { kind: KIND, object: object(dev, below) });
-                    let shown_under = match &on_it {
-                        _ if below.is_some() => below.map_or(Tri::No(()), Tri::Yes),
-                        Ok(None) => Tri::No(()),
-                        Ok(Some(on_it)) => follows(on_it, &mounts, &block, nvme),
-                        Err(why) => Tri::Unknown(why.clone()),
+                    let shown_under = match (below, &on_it) {
+                        (Some((dev, below)), _) => Tri::Yes(FindingKey { kind: KIND, object: object(dev, below) }),
+                        (None, Ok(None)) => Tri::No(()),
+                        (None, Ok(Some(on_it))) => follows(on_it, &mounts, &block, nvme),
+                        (None, Err(why)) => Tri::Unknown(why.clone()),
                     };
                     let mount = on_it.ok().flatten().map(|on_it| on_it.mount);
                     let finding = finding((device, mount), object(dev, device), &errors, last, log, names);

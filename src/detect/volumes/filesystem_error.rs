@@ -1,5 +1,6 @@
 //! FilesystemError: has a filesystem found errors, or stopped accepting writes?
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -46,11 +47,11 @@ impl Detect for FilesystemError {
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
         let sources = Sources { mounts, block, kmsg, probes, history, disks, now: around.now };
-        let dead = mounts.seen().ok().map(|mounts| DeadDevices::of(&mounts, block.seen(), nvme));
+        let dead = LazyCell::new(|| mounts.seen().ok().map(|mounts| DeadDevices::of(&mounts, block.seen(), nvme)));
         // A device that is gone takes its filesystem with it: that finding has the cause and what to do.
-        let follows = |dev: Option<DevId>| match (&dead, dev) {
-            (Some(dead), Some(dev)) => dead.finding_of(dev),
-            _ => Tri::No(()),
+        let follows = |dev: Option<DevId>| match dev.and_then(|dev| Some((dead.as_ref()?, dev))) {
+            Some((dead, dev)) => dead.finding_of(dev),
+            None => Tri::No(()),
         };
         let both = filesystems.seen();
         let filesystems = both.map(|both| both.now);

@@ -373,6 +373,16 @@ impl<'v> Volumes<'v> {
         self.all.iter()
     }
 
+    /// The one of this id.
+    pub fn get(&self, id: &VolumeId) -> Option<&Volume<'v>> {
+        parts::note::<parts::Listed>();
+        self.find(id)
+    }
+
+    fn find(&self, id: &VolumeId) -> Option<&Volume<'v>> {
+        self.all.get(self.all.binary_search_by(|volume| volume.id.cmp(id)).ok()?)
+    }
+
     /// Those that the Node names.
     pub fn wanted(&self) -> impl Iterator<Item = &Volume<'v>> {
         self.all.iter().filter(|volume| volume.is_wanted())
@@ -389,10 +399,7 @@ impl<'v> Volumes<'v> {
         if let Err(why) = self.parts.node.seen() {
             return Tri::Unknown(why.clone());
         }
-        let place = self.all.binary_search_by(|volume| volume.id.cmp(id)).ok();
-        let Some(volume) = place.and_then(|place| self.all.get(place)).filter(|volume| volume.is_wanted()) else {
-            return Tri::No(());
-        };
+        let Some(volume) = self.find(id).filter(|volume| volume.is_wanted()) else { return Tri::No(()) };
         let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
         missing(&self.parts.csi_node, self.parts.now, driver)
     }

@@ -135,12 +135,8 @@ impl Look<'_, '_> {
         let says = |(_, mount): &(MountId, &MountEntry)| self.mounts.says(format!("{} is mounted", mount.point));
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
-        let volume = object.volume.as_ref().and_then(|id| self.volumes.iter().find(|volume| volume.id == *id));
-        let waits = match volume.map(Volume::claim) {
-            Some(Ok(None)) => None,
-            Some(Ok(claim)) => waits_elsewhere(self.parts, pod, claim, &mut evidence).ok().flatten(),
-            Some(Err(_)) | None => waits_elsewhere(self.parts, pod, None, &mut evidence).ok().flatten(),
-        };
+        let volume = object.volume.as_ref().and_then(|id| self.volumes.get(id));
+        let waits = waits_elsewhere(self.parts, pod, volume, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
         let driver = match &object.volume {
             Some(id) => self.volumes.missing_driver(id),
@@ -285,9 +281,15 @@ pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
 pub(super) fn waits_elsewhere(
     parts: &Parts<'_>,
     uid: &PodUid,
-    claim: Option<&str>,
+    volume: Option<&Volume<'_>>,
     evidence: &mut Vec<Evidence>,
 ) -> Result<Option<String>, Unknown> {
+    let claim = match volume.map(Volume::claim) {
+        // No claim has it any more, so no pod waits for it, whatever it is called.
+        Some(Ok(None)) => return Ok(None),
+        Some(Ok(claim)) => claim,
+        Some(Err(_)) | None => None,
+    };
     let nameless = || {
         let why = format!("the name of pod {uid}, which was here before the agent watched, is not known");
         Unknown::new(Cause::Missing, why)

@@ -61,11 +61,8 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     let mut evidence = volume.evidence();
     let pod = of_a_pod(volume).map(|(pod, _)| pod);
     pod.and_then(|pod| stuck_unmount::former(volume.parts(), pod)).into_iter().for_each(|lookup| out.ask(KIND, lookup));
-    let waits = match (pod, volume.claim()) {
-        // No claim has it any more, so no pod waits for it, whatever it is called.
-        (None, _) | (_, Ok(None)) => Ok(None),
-        (Some(pod), claim) => stuck_unmount::waits_elsewhere(volume.parts(), pod, claim.ok().flatten(), &mut evidence),
-    };
+    let waits =
+        pod.map_or(Ok(None), |pod| stuck_unmount::waits_elsewhere(volume.parts(), pod, Some(volume), &mut evidence));
     // The controller takes it off the Node before it deletes the VolumeAttachment: an answer of an earlier time says more.
     let deleting = match volume.asked_back() {
         Tri::Yes(since) => Ok(Some(since)),

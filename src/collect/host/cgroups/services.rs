@@ -23,11 +23,9 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
     let mut found: Vec<(String, PidCounts)> = Vec::new();
     let mut incomplete: Option<Unknown> = None;
     for slice in slices {
-        let mut inner = Vec::new();
-        let mut listed = of_slice(root, tree.pids, slice, &mut found, &mut inner);
-        for slice in inner {
-            listed = listed.and_then(|()| of_slice(root, tree.pids, &slice, &mut found, &mut Vec::new()));
-        }
+        let listed = of_slice(root, tree.pids, slice, &mut found).and_then(|inner| {
+            inner.iter().try_for_each(|slice| of_slice(root, tree.pids, slice, &mut found).map(drop))
+        });
         if let Err(why) = listed
             && why.cause != Cause::Missing
         {
@@ -37,16 +35,15 @@ pub fn services(root: &Root, groups: &Groups) -> Result<ServiceCgroups, Unknown>
     Ok(Inventory::with_incomplete(found, incomplete))
 }
 
-/// The services of one slice, and the slices in it: systemd puts the instances of a template (`admin@1.service`) into one of their own.
+/// Takes in the services of one slice; gives the slices in it: systemd puts the instances of a template (`admin@1.service`) into one of their own.
 fn of_slice(
     root: &Root,
     pids: &str,
     slice: &str,
     found: &mut Vec<(String, PidCounts)>,
-    inner: &mut Vec<String>,
-) -> Result<(), Unknown> {
+) -> Result<Vec<String>, Unknown> {
     let folder = root.folder(&below(pids, slice))?;
-    let (mut names, mut slices) = (Vec::new(), 0usize);
+    let (mut names, mut inner, mut slices) = (Vec::new(), Vec::new(), 0usize);
     folder.each_directory(|name| {
         names.extend(name.ends_with(".service").then(|| name.to_owned()));
         if name.ends_with(".slice") {
@@ -64,5 +61,5 @@ fn of_slice(
         let ids = Group::Within(&folder, &name).pids_if_limited();
         found.extend(ids.map(|ids| (format!("{slice}/{name}"), ids)));
     }
-    Ok(())
+    Ok(inner)
 }

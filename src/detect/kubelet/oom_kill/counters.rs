@@ -45,10 +45,11 @@ impl Sources<'_> {
             if limit == 0 {
                 match (new.is_limit_above(old), level) {
                     (Some(true), _) => levels.of_machine = levels.of_machine.saturating_add(killed),
-                    (_, CgroupLevel::Kubepods) => levels.in_pods = levels.in_pods.saturating_add(killed),
-                    (Some(false), _) => in_a_service(found, id, level, killed, &now),
-                    // It counts what was killed in the group itself.
-                    (None, _) => levels.in_pods = levels.in_pods.saturating_add(killed),
+                    (Some(false), level) if *level != CgroupLevel::Kubepods => {
+                        in_a_service(found, id, level, killed, &now);
+                    }
+                    // A group that does not count what is below it may be anywhere.
+                    _ => levels.in_pods = levels.in_pods.saturating_add(killed),
                 }
                 return;
             }
@@ -74,8 +75,26 @@ impl Sources<'_> {
         Ok(levels)
     }
 
+    /// What the counters above the pods show beyond what was found, where the log does not name it.
+    pub(super) fn alone(&self, levels: &Levels, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+        let of_machine = |kills: &Kills| kills.level == Some(CgroupLevel::Node);
+        let in_pods = |kills: &Kills| {
+            kills.pod.is_some() || matches!(kills.level, Some(CgroupLevel::Kubepods | CgroupLevel::Qos))
+        };
+        if levels.of_machine > 0 && !found.values().any(of_machine) {
+            self.of_machine(levels.of_machine, found);
+        }
+        if levels.in_pods > 0 && !found.values().any(in_pods) {
+            self.replaced(levels.in_pods, pods, found, unclear);
+        }
+        let beyond = self.beyond(levels);
+        if beyond > 0 && !found.is_empty() {
+            self.unexplained(beyond, None, found, unclear);
+        }
+    }
+
     /// The machine's own memory ran out: a group counts a kill, and no limit of it or below it was reached.
-    pub(super) fn of_machine(&self, killed: u64, found: &mut Found) {
+    fn of_machine(&self, killed: u64, found: &mut Found) {
         let Ok(cgroups) = self.cgroups.seen() else { return };
         let mut kills = Kills::new(Some(CgroupLevel::Node), Proof::Counted);
         kills.counted = killed;
@@ -87,7 +106,7 @@ impl Sources<'_> {
     }
 
     /// Kills that the machine counts beyond those of the groups that are watched, in the time between the same two looks.
-    pub(super) fn beyond(&self, levels: &Levels) -> u64 {
+    fn beyond(&self, levels: &Levels) -> u64 {
         let (Ok(total), Ok(groups)) = (self.vmstat.seen(), self.cgroups.seen()) else { return 0 };
         let Ok(all) = total.delta(|v| v.oom_kill) else { return 0 };
         let Ok((_, over)) = groups.before() else { return 0 };
@@ -203,7 +222,7 @@ impl Sources<'_> {
     }
 
     /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
-    pub(super) fn replaced(&self, killed: u64, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+    fn replaced(&self, killed: u64, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
         let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
         let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
         let place = match pods.clone().map_or_else(Some, |()| incomplete()) {

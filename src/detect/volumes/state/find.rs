@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::attachment::Facts;
 use super::{Parts, Volume, facts, xen};
 use crate::detect::volumes::Settings;
+use crate::detect::volumes::dead_mount::btrfs_source;
 use crate::detect::volumes::stack::Below;
 use crate::facts::{AttachableName, BlockDevice, BlockDevices, DevId, MountEntry, Unknown, VolumeId};
 
@@ -140,12 +141,6 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
         }
     }
     all.iter_mut().for_each(Volume::forget_mirrors);
-}
-
-/// The device that a btrfs was mounted by. A name with a slash is a link, or of device mapper.
-fn btrfs_source(mount: &MountEntry) -> Option<&str> {
-    let is_one = &*mount.fstype == "btrfs" && !mount.has_device();
-    is_one.then(|| mount.source.strip_prefix("/dev/")).flatten().filter(|name| !name.contains('/'))
 }
 
 /// Whether a device is this disk, or a partition of it.
