@@ -222,8 +222,27 @@ impl Log {
         if message.unclear {
             self.lose(1, message.up);
         }
-        if let Some(event) = self.oom.event(message) {
-            self.remember(KernelRecord { seq: message.seq, up: message.up, event });
+        match self.oom.said(message) {
+            Some(oom::Said::Event(event)) => {
+                self.remember(KernelRecord { seq: message.seq, up: message.up, event });
+            }
+            Some(oom::Said::OfGroup { pid, group }) => self.name_group(pid, group, message.up),
+            None => {}
+        }
+    }
+
+    /// The kernel names the group that it kills as a whole after its first process.
+    fn name_group(&mut self, killed: u32, of: String, up: Duration) {
+        let near = |record: &KernelRecord| up.saturating_sub(record.up) <= ONE_KILL;
+        let last = self.records.iter_mut().rev().take_while(|record| near(record)).find_map(|record| match &mut record
+            .event
+        {
+            KernelEvent::OomKilled { pid, group, .. } if *pid == killed => Some(group),
+            _ => None,
+        });
+        if let Some(group) = last {
+            *group = Some(of);
+            self.shared = None;
         }
     }
 

@@ -149,13 +149,22 @@ fn oom_killed(how: &str, rest: &str) -> Option<KernelEvent> {
 }
 
 /// How ext4 begins to say that it does not mount (6.1 and 6.12).
-const REFUSED: [&str; 6] = [
+const REFUSED: [&str; 15] = [
     "VFS: Can't find ext4 filesystem",
     "couldn't mount",
     "bad geometry",
     "error loading journal",
     "unable to read superblock",
     "get root inode failed",
+    "group descriptors corrupted",
+    "can't read group descriptor ",
+    "corrupt root inode",
+    "filesystem too large to mount",
+    "unsupported inode size",
+    "no journal found",
+    "required journal recovery suppressed",
+    "write access unavailable, cannot proceed",
+    "Unrecognized mount option ",
 ];
 
 /// `error (device X): …`, `error (device X) in …` and `(X): Remounting filesystem read-only`.

@@ -15,6 +15,8 @@ use crate::facts::KernelEvent;
 
 /// The records of one kill come within this time.
 const TOGETHER: Duration = Duration::from_secs(1);
+/// The kernel kills a group's processes one after the other; a serial console of 9,600 baud takes as long for a line.
+const NEXT_OF_GROUP: Duration = Duration::from_millis(200);
 /// The kernel writes no longer line, cut into parts or not.
 const LONGEST: usize = 8 << 10;
 /// v1 and v2 write a limit from here on where there is none, in KiB.
@@ -25,8 +27,10 @@ const NO_LIMIT: u64 = 1 << 52;
 pub(super) struct Context {
     /// The limit that was reached, in bytes.
     limit: Option<(u64, Duration)>,
-    /// The group that is killed as a whole.
+    /// The group that is killed as a whole, and when a line of it was written last.
     group: Option<(String, Duration)>,
+    /// The process that was killed last.
+    killed: Option<(u32, Duration)>,
     /// An `oom-kill:` line up to where another CPU wrote.
     begun: Option<(String, Duration)>,
     /// Up to 4.19: the group of the task, and the one whose limit was reached.
@@ -35,9 +39,30 @@ pub(super) struct Context {
     chosen: Option<(bool, Duration)>,
 }
 
+/// What a message is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Event(KernelEvent),
+    /// The process that was killed last was the first of this group.
+    OfGroup {
+        pid: u32,
+        group: String,
+    },
+}
+
 impl Context {
-    /// The event of a kernel message, with what those before it add.
-    pub(super) fn event(&mut self, message: &Message<'_>) -> Option<KernelEvent> {
+    /// What a kernel message says, with what those before it add.
+    pub(super) fn said(&mut self, message: &Message<'_>) -> Option<Said> {
+        if let Some(group) = group(&message.text) {
+            self.group = Some((group.to_owned(), message.up));
+            let first = self.killed.take().filter(|(_, at)| message.up.saturating_sub(*at) <= NEXT_OF_GROUP);
+            return first.map(|(pid, _)| Said::OfGroup { pid, group: group.to_owned() });
+        }
+        self.event(message).map(Said::Event)
+    }
+
+    /// The event of a kernel message.
+    fn event(&mut self, message: &Message<'_>) -> Option<KernelEvent> {
         let (text, up) = (&*message.text, message.up);
         if let Some((begun, at)) = self.begun.take().filter(|(_, at)| is_near(*at, up)) {
             if message.continues {
@@ -60,8 +85,6 @@ impl Context {
         }
         if let Some(limit) = reached_limit(text) {
             self.limit = Some((limit, up)).filter(|(limit, _)| *limit < NO_LIMIT << 10);
-        } else if let Some(group) = group(text) {
-            self.group = Some((group.to_owned(), up));
         } else if let Some((task, limit)) = task_and_limit(text) {
             self.groups = Some(((task.to_owned(), limit.to_owned()), up));
         } else if let Some(in_group) = chosen(text) {
@@ -90,7 +113,10 @@ impl Context {
                 KernelEvent::OomKill { limit, victim, command, pid, nodes, limit_bytes }
             }
             KernelEvent::OomKilled { command, pid, in_group, .. } => {
-                let group = self.group.as_ref().filter(|(_, at)| is_near(*at, up)).map(|(group, _)| group.clone());
+                self.killed = Some((pid, up));
+                let next = |at: &Duration| up.saturating_sub(*at) <= NEXT_OF_GROUP;
+                self.group = self.group.take().filter(|(_, at)| next(at)).map(|(group, _)| (group, up));
+                let group = self.group.as_ref().map(|(group, _)| group.clone());
                 KernelEvent::OomKilled { command, pid, in_group, group }
             }
             other => other,
@@ -194,6 +220,20 @@ mod tests {
         let all = events(&[oom_kill(7), killed(7), group, killed(7), killed(8), oom_kill(9), killed(10)]);
         let in_group = format!("{POD}/a");
         assert_eq!(all, [named(7, None), unnamed(8, Some(&in_group)), named(9, None), unnamed(10, None)]);
+    }
+
+    #[test]
+    fn a_burst_of_groups_names_each_process_by_its_own() {
+        let group = |of: &str| format!("1000,-;Tasks in {POD}/{of} are going to be killed due to memory.oom.group set");
+        let [a, b] = ["a", "b"].map(|of| format!("{POD}/{of}"));
+        // The header of the second was left out: its first process stands before the name of its group.
+        let all = events(&[oom_kill(7), killed(7), group("a"), killed(8), killed(9), group("b"), killed(10)]);
+        let expected = [(8, &a), (9, &b), (10, &b)].map(|(pid, group)| unnamed(pid, Some(group)));
+        assert_eq!(all, [[named(7, None)].as_slice(), &expected].concat());
+        // What comes later is another kill.
+        let late = killed(9).replacen("1000", "301000", 1);
+        let all = events(&[oom_kill(7), killed(7), group("a"), killed(8), late]);
+        assert_eq!(all, [named(7, None), unnamed(8, Some(&a)), unnamed(9, None)]);
     }
 
     #[test]
