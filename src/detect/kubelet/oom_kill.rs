@@ -99,6 +99,8 @@ struct Kills {
     /// How many there were by counters.
     counted: u64,
     limit_bytes: Option<u64>,
+    /// Whether it was the limit of a group that was made inside the container.
+    inside_container: bool,
     nodes: Option<MemoryNodes>,
     /// Whether it was the limit of some service of this group.
     in_a_service: bool,
@@ -120,6 +122,7 @@ impl Kills {
             victims: Vec::new(),
             counted: 0,
             limit_bytes: None,
+            inside_container: false,
             nodes: None,
             in_a_service: false,
             place: None,
@@ -260,6 +263,7 @@ fn add(found: &mut Found, id: String, more: Kills) {
     kills.victims.extend(more.victims);
     kills.counted = kills.counted.max(more.counted);
     kills.limit_bytes = kills.limit_bytes.or(more.limit_bytes);
+    kills.inside_container |= more.inside_container;
     kills.last = kills.last.max(more.last);
     kills.evidence.extend(more.evidence);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::{CgroupLevel, PodUid, is_below, pod_of_scope, pod_uid_of};
+use crate::facts::{CgroupLevel, PodUid, container_id_of, is_below, pod_of_scope, pod_uid_of};
 
 /// Below these any user may make groups, under any name.
 const OF_USERS: [&str; 2] = ["user.slice", "machine.slice"];
@@ -34,6 +34,14 @@ pub(super) fn level_of(path: &str, reserved: &BTreeMap<String, CgroupLevel>) -> 
         _ => CgroupLevel::Other,
     };
     (known.map_or(usual, |(_, level)| level.clone()), None)
+}
+
+/// Whether a group was made inside a container, as a runtime or systemd does that runs there: its limit is not the container's.
+pub(super) fn is_inside_container(path: &str) -> bool {
+    let Some(id) = container_id_of(path) else { return false };
+    let inside = path.rsplit_once(id).and_then(|(_, rest)| rest.split_once('/')).map(|(_, inside)| inside);
+    // With crun the container is in a group of this name, below the one that has its id.
+    inside.is_some_and(|inside| !inside.is_empty() && inside != "container")
 }
 
 /// Whether a group is the one of all pods, at the top or below a `cgroupRoot` (`k8s.slice/k8s-kubepods.slice`, `k8s/kubepods`).
@@ -69,6 +77,20 @@ fn below_kubepods(path: &str, below: &[&str]) -> (CgroupLevel, Option<PodUid>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_that_a_container_made_has_a_limit_of_its_own() {
+        let pod = "/kubepods/pod74dcc96c-be53-45c4-a46f-3809d56e9a65";
+        for (below, inside) in [
+            ("", false),
+            ("/aaaabbbbcccc", false),
+            ("/aaaabbbbcccc/container", false),
+            ("/aaaabbbbcccc/docker/ffff", true),
+            ("/crio-aaaabbbbcccc.scope/system.slice/x.service", true),
+        ] {
+            assert_eq!(is_inside_container(&format!("{pod}{below}")), inside, "{below}");
+        }
+    }
 
     #[test]
     fn the_level_of_a_limit_is_read_from_its_path() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::limit::level_of;
+use super::limit::{is_inside_container, level_of};
 use super::wording::finding;
 use super::{Found, Kills, NEWS, Proof, Sources, Unclear, Victim, add};
 use crate::facts::{Cause, CgroupLevel, KernelEvent, KernelRecord, MemoryNodes, Unknown, container_id_of, pod_uid_of};
@@ -71,6 +71,7 @@ impl Sources<'_> {
                     let mut kills = Kills::new(Some(level), self.proof(record));
                     kills.level_unknown = reserved_unread.clone();
                     kills.containers.extend(container.and_then(container_id_of).map(str::to_owned));
+                    kills.inside_container = container.is_some_and(is_inside_container);
                     kills.pod = pod;
                     (kills.limit_bytes, kills.nodes) = (*limit_bytes, nodes.clone());
                     let evidence = evidence(format!("killed {command} ({pid}) in {victim}"));

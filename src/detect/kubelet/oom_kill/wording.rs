@@ -57,6 +57,9 @@ fn message(id: &str, kills: &Kills, names: &Names<'_>) -> (Severity, String) {
                 several => format!(", containers {}", several.join(" and ")),
             };
             let whose = match (&kills.level, containers.is_empty()) {
+                (Some(CgroupLevel::Container), _) if kills.inside_container => {
+                    format!("at the memory limit{of} of a group that was made inside the container")
+                }
                 (Some(CgroupLevel::Container), true) => format!("at the memory limit{of} of a container"),
                 (Some(CgroupLevel::Container), false) => format!("at its memory limit{of}"),
                 (Some(_), _) => format!("at the pod's memory limit{of}"),
