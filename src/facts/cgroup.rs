@@ -231,6 +231,10 @@ pub struct ContainerCgroup {
     /// Its process ids; how many are in use is absent where it has no limit on them.
     #[serde(flatten)]
     pub ids: PidCounts,
+    /// Path below the root of the hierarchy, where it is not below its pod's group: among the services, with another cgroup driver than
+    /// the kubelet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
 }
 
 impl Cgroups {
@@ -277,6 +281,13 @@ pub struct PodCgroup {
 }
 
 impl PodCgroup {
+    /// The group that its processes are in: its own, or that of a container elsewhere.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        let elsewhere = self.containers.values().find_map(|container| container.elsewhere.as_deref());
+        elsewhere.unwrap_or(&self.path)
+    }
+
     /// The same pod when it was made.
     #[must_use]
     pub fn newborn(&self) -> Self {
@@ -376,7 +387,10 @@ pub fn container_id_of(path: &str) -> Option<&str> {
     }
     names.find(|name| pod_uid_of(name).is_some())?;
     let name = names.next()?;
-    let id = name.strip_suffix(".scope").map_or(name, |scope| scope.rsplit_once('-').map_or(scope, |(_, id)| id));
+    let id = match name.strip_suffix(".scope") {
+        Some(scope) => scope.rsplit_once('-').map_or(scope, |(_, id)| id),
+        None => name.strip_prefix("crio-").unwrap_or(name),
+    };
     Some(id).filter(|id| id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 

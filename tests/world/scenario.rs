@@ -172,6 +172,7 @@ impl Scenario {
             let mut expects = step.into_iter().flat_map(|step| &step.expects);
             expects.try_for_each(|expect| expect.check(world).map_err(|why| format!("at {second} s: {why}")))
         })?;
+        self.names_all(&world)?;
         let stands = confirmed(&world, self.kind).is_some();
         match (self.purpose, ever, stands) {
             (Purpose::State, ..) | (Purpose::Raise, _, true) | (Purpose::Clear, true, false) => Ok(()),
@@ -196,6 +197,28 @@ impl Scenario {
         };
         match world.engine.entries().find(is_other) {
             Some(entry) => Err(format!("also {}: {}", entry.finding.kind, entry.finding.message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where it names findings of a kind that it raises or allows, it names all of them that stand at its end.
+    fn names_all(&self, world: &World) -> Result<(), String> {
+        if !matches!(self.purpose, Purpose::Raise | Purpose::State) {
+            return Ok(());
+        }
+        let expects = || self.steps.iter().flat_map(|step| &step.expects);
+        let is_unnamed = |entry: &&Entry| {
+            let mut about = expects().filter_map(|expect| expect.text_about(entry.finding.kind)).peekable();
+            entry.confirmed.is_some()
+                && entry.finding.severity > Severity::Info
+                && about.peek().is_some()
+                && !about.any(|text| is_about(entry, text))
+        };
+        match world.engine.entries().find(is_unnamed) {
+            Some(entry) => {
+                let finding = &entry.finding;
+                Err(format!("also {} of {}, which no `!!` names: {}", finding.kind, finding.object, finding.message))
+            }
             None => Ok(()),
         }
     }

@@ -249,7 +249,10 @@ const RUNTIMES: [RuntimeDirs; 3] = [
     },
     RuntimeDirs {
         file: "etc/containers/storage.conf",
-        root_of: |bytes| toml_string(bytes, "storage", "graphroot"),
+        root_of: |bytes| match toml_string(bytes, "storage", "imagestore")?.filter(|store| !store.is_empty()) {
+            Some(store) => Ok(Some(store)),
+            None => toml_string(bytes, "storage", "graphroot"),
+        },
         images: "overlay",
         defaults: &["/var/lib/containers/storage"],
     },

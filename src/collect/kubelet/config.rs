@@ -554,6 +554,10 @@ fn base_file(root: &Root, path: String, files: &mut Vec<String>) -> Result<Setti
 
 /// Every `*.conf` in the directory and below it, in the order in which the kubelet walks.
 fn apply_drop_ins(root: &Root, dir: &str, settings: &mut Settings, files: &mut Vec<String>) -> Result<(), Unknown> {
+    // The kubelet walks the directory without following links: one that is itself a link, without a slash behind it, is passed over.
+    if !dir.ends_with('/') && root.link(relative(dir)).is_ok() {
+        return Ok(());
+    }
     let mut found = Vec::new();
     find_drop_ins(root, dir.trim_end_matches('/'), DEEPEST_DROP_IN, &mut found)?;
     for path in found {

@@ -183,8 +183,11 @@ impl Sources<'_> {
         if let (Err(_), Err(why), Err(_)) = (&logged, &counted, &total) {
             return out.nothing(KIND, why);
         }
-        self.count(&mut found, logged.as_ref().map_or(0, |logged| logged.lines));
         let behind = killed > 0 && self.pods_are_behind();
+        if let Ok(levels) = &counted {
+            self.services(levels, &pods, behind, &mut found, &mut unclear);
+        }
+        self.count(&mut found, logged.as_ref().map_or(0, |logged| logged.lines));
         // Counters that are read twice a minute show where it was: ask before saying that it was nowhere.
         if behind {
             out.ask(KIND, Lookup::PodCgroups);

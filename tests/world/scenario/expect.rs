@@ -118,6 +118,16 @@ pub(super) fn describe(world: &World) -> String {
 }
 
 impl Expect {
+    /// The text by which it names a confirmed finding of a kind.
+    pub fn text_about(&self, of: Kind) -> Option<&str> {
+        match self {
+            Self::Found { kind, confirmed: true, text, .. } | Self::Under { kind, text, .. } if *kind == of => {
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+
     pub fn check(&self, world: &World) -> Result<(), String> {
         match self {
             Self::Found { kind, confirmed, severity, text, evidence } => {

@@ -30,7 +30,8 @@ pub fn container_id(name: &str) -> Option<&str> {
     let id = match name.strip_suffix(".scope") {
         // RUNTIME-ID.scope: cri-containerd-, crio-, docker-.
         Some(scope) => scope.rsplit_once('-').map_or(scope, |(_, id)| id),
-        None => name,
+        // CRI-O with the driver cgroupfs: crio-ID.
+        None => name.strip_prefix("crio-").unwrap_or(name),
     };
     let hex = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     Some(id).filter(|_| hex && !name.starts_with("crio-conmon-"))

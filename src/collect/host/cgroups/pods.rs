@@ -76,9 +76,10 @@ impl Walk<'_> {
             let Some((_, id)) = pod_of_scope(&name) else { continue };
             let path = below(runtime, &name);
             let mut oom_unread = None;
-            let Some(container) = self.container(&Group::Within(&folder, &name), &path, &mut oom_unread)? else {
+            let Some(mut container) = self.container(&Group::Within(&folder, &name), &path, &mut oom_unread)? else {
                 continue;
             };
+            container.elsewhere = Some(path.clone());
             let pod = match self.pods.iter().position(|(known, _)| *known == uid) {
                 Some(at) => self.pods.get_mut(at),
                 None => {

@@ -53,8 +53,10 @@ fn image_dir(line: &Line<'_>) -> Option<(Runtime, String)> {
     if line.fstype != b"overlay" {
         return None;
     }
-    let upper = line.super_options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="))?;
-    let (point, upper) = (decode(line.point), decode(upper));
+    let option = |name: &[u8]| {
+        line.super_options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(name)).map(decode)
+    };
+    let (point, upper) = (decode(line.point), option(b"upperdir=")?);
     if point.contains("/io.containerd.runtime.v") {
         // ROOT/io.containerd.snapshotter.v1.overlayfs/snapshots/13/fs
         let (dir, _) = upper.rsplit_once("/snapshots/").filter(|_| point.contains("/k8s.io/"))?;
@@ -67,5 +69,9 @@ fn image_dir(line: &Line<'_>) -> Option<(Runtime, String)> {
         Some(root) => (root, Runtime::Docker),
         None => (dir.strip_suffix("/overlay")?, Runtime::Crio),
     };
+    // CRI-O can keep images apart from what containers write (`imagestore`): the lowest layer is the image's.
+    let lower = option(b"lowerdir=").filter(|_| runtime == Runtime::Crio);
+    let lowest = lower.as_deref().and_then(|lower| lower.rsplit(':').next()).filter(|lowest| lowest.starts_with('/'));
+    let root = lowest.and_then(|lowest| lowest.split_once("/overlay/l/")).map_or(root, |(store, _)| store);
     root.starts_with('/').then(|| (runtime, root.to_owned()))
 }

@@ -127,6 +127,20 @@ fn drop_ins_below_directories_are_walked_in_lexical_order() {
     assert_eq!(count(&config), 6, "without --config the defaults stand below the drop-ins");
 }
 
+/// `filepath.WalkDir` does not follow its root, which is a link unless a slash follows its name.
+#[test]
+fn drop_ins_behind_a_link_are_read_as_the_kubelet_walks() {
+    for (flag, percentage) in [("--config-dir=/d", 0.1), ("--config-dir=/d/", 0.01), ("--config-dir=/e/real", 0.01)] {
+        let tree = Tree::new();
+        tree.process(812, "kubelet", &[flag])
+            .write("other/real/b.conf", format!("{KIND}evictionHard: {{nodefs.available: 1%}}\n"));
+        std::os::unix::fs::symlink("/other/real", tree.0.path().join("d")).unwrap();
+        std::os::unix::fs::symlink("/other", tree.0.path().join("e")).unwrap();
+        let config = tree.read().unwrap();
+        assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(percentage)), "{flag}");
+    }
+}
+
 #[test]
 fn a_kubelet_without_settings_has_the_defaults_and_is_named() {
     let tree = Tree::new();

@@ -1,13 +1,15 @@
 //! Kills that counters show, above the pods and in them, joined with what the log named.
 
 use super::{Found, Kills, NEWS, Proof, READ_TOGETHER, Sources, Unclear, add, is_not_offered};
-use crate::facts::{Cause, CgroupLevel, CgroupVersion, Cgroups, LimitHit, NodeTime, OomCounts, Unknown};
+use crate::facts::{
+    Cause, CgroupLevel, CgroupVersion, Cgroups, LimitHit, NodeTime, OomCounts, Unknown, is_below, pod_uid_of,
+};
 use crate::finding::Evidence;
 use crate::view::Seen;
 use crate::wording;
 
 /// What the counters above the pods show beyond the limits that are their own.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Levels {
     /// The most that one of them saw killed, whether or not it was for its own limit.
     pub killed: u64,
@@ -17,6 +19,61 @@ pub(super) struct Levels {
     pub in_pods: u64,
     /// Processes that were killed where no limit of these groups or below them was reached: the machine's was.
     pub of_machine: u64,
+    /// Processes that were killed below a group of services, for a limit below it.
+    services: Vec<OfServices>,
+}
+
+/// Processes that were killed below a group of services.
+#[derive(Clone, Debug)]
+struct OfServices {
+    id: String,
+    level: CgroupLevel,
+    /// How many, without those of the groups that are watched below it.
+    killed: u64,
+    /// Those groups.
+    within: Vec<String>,
+}
+
+/// What a group that is watched counted between two samples.
+struct Watched<'a> {
+    path: &'a str,
+    level: &'a CgroupLevel,
+    killed: u64,
+    /// How often its own limit was reached.
+    own: u64,
+    /// Whether the limit is above it; absent where the group does not count that.
+    is_above: Option<bool>,
+}
+
+/// Groups that are watched. In version 2 each counts what is below it, too.
+struct Nested<'a> {
+    all: Vec<Watched<'a>>,
+    is_nested: bool,
+}
+
+impl<'a> Nested<'a> {
+    fn above<'s>(&'s self, group: &'s Watched<'a>) -> impl Iterator<Item = &'s Watched<'a>> {
+        self.all.iter().filter(|other| self.is_nested && is_below(group.path, other.path))
+    }
+
+    /// The first groups below one that are watched, not those below them.
+    fn next_below<'s>(&'s self, group: &'s Watched<'a>) -> impl Iterator<Item = &'s Watched<'a>> {
+        let below = |other: &&Watched<'a>| self.is_nested && is_below(other.path, group.path);
+        let is_next = move |other: &&Watched<'a>| !self.above(other).any(|between| is_below(between.path, group.path));
+        self.all.iter().filter(below).filter(is_next)
+    }
+}
+
+/// What pods were seen to have lost: the path of a pod's group, and how many processes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lost(Vec<(String, u64)>);
+
+impl Lost {
+    /// How many processes, of the pods whose path is one of these.
+    fn of(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
+        let wanted = self.0.iter().filter(|(path, _)| is_wanted(path));
+        wanted.map(|(_, killed)| *killed).fold(0, u64::saturating_add)
+    }
 }
 
 impl Sources<'_> {
@@ -33,50 +90,66 @@ impl Sources<'_> {
         if counts.all(|counts| *counts == OomCounts::default()) {
             return Err(Unknown::new(Cause::Unsupported, "the control groups here do not count OOM kills"));
         }
+        let kubepods_path = now.value.kubepods_name();
+        let kubepods = now.value.kubepods.as_ref().zip(before.kubepods.as_ref());
+        let kubepods = kubepods.map(|(new, old)| (kubepods_path.as_str(), &CgroupLevel::Kubepods, &new.oom, &old.oom));
+        let others = now.value.others.iter().filter_map(|(path, (level, new))| {
+            let (_, old) = before.others.get(path)?;
+            Some((path.as_str(), level, &new.oom, &old.oom))
+        });
+        let watched = kubepods.into_iter().chain(others).map(|(path, level, new, old)| Watched {
+            path: path.trim_start_matches('/'),
+            level,
+            killed: new.killed_since(old),
+            own: new.limit_hit_since(old),
+            is_above: new.is_limit_above(old),
+        });
+        let watched = Nested { all: watched.collect(), is_nested: now.value.version == CgroupVersion::V2 };
         let mut levels = Levels::default();
-        let mut hit = |id: String, level: &CgroupLevel, new: &OomCounts, old: &OomCounts| {
-            let limit = new.limit_hit_since(old);
-            let killed = new.killed_since(old);
-            levels.killed = levels.killed.max(killed);
-            levels.sum = levels.sum.saturating_add(killed);
-            if killed == 0 {
-                return;
+        for group in &watched.all {
+            levels.killed = levels.killed.max(group.killed);
+            if watched.above(group).next().is_none() {
+                levels.sum = levels.sum.saturating_add(group.killed);
             }
-            if limit == 0 {
-                match (new.is_limit_above(old), level) {
-                    (Some(true), _) => levels.of_machine = levels.of_machine.saturating_add(killed),
-                    (Some(false), level) if *level != CgroupLevel::Kubepods => {
-                        in_a_service(found, id, level, killed, &now);
-                    }
-                    // A group that does not count what is below it may be anywhere.
-                    _ => levels.in_pods = levels.in_pods.saturating_add(killed),
+            if group.killed == 0 {
+                continue;
+            }
+            let id = format!("/{}", group.path);
+            if group.own > 0 {
+                reached(found, id, group, &now);
+                continue;
+            }
+            match (group.is_above, group.level) {
+                // A group above it has reached its limit, or counts the same for the machine.
+                (Some(true), _) if watched.above(group).any(|above| above.own > 0 || above.is_above == Some(true)) => {}
+                (Some(true), _) => levels.of_machine = levels.of_machine.saturating_add(group.killed),
+                // The pods' own counters say which, and those of kubepods that it was one of them.
+                (Some(false), CgroupLevel::Qos) if watched.above(group).next().is_some() => {}
+                (Some(false), level) if !matches!(level, CgroupLevel::Kubepods | CgroupLevel::Qos) => {
+                    let within: Vec<&Watched<'_>> = watched.next_below(group).collect();
+                    let counted = within.iter().map(|below| below.killed).fold(0, u64::saturating_add);
+                    levels.services.push(OfServices {
+                        id,
+                        level: level.clone(),
+                        killed: group.killed.saturating_sub(counted),
+                        within: within.into_iter().map(|below| below.path.to_owned()).collect(),
+                    });
                 }
-                return;
-            }
-            if let Some(kills) = found.get_mut(&id) {
-                kills.proof = Proof::Counted;
-                return;
-            }
-            let (times, processes) =
-                (wording::number(limit, "time"), wording::of(killed, "process was", "processes were"));
-            let mut kills = Kills::new(Some(level.clone()), Proof::Counted);
-            kills.counted = killed;
-            kills.evidence.push(now.says(format!("{id}: its limit was hit {times}, {processes} killed")));
-            add(found, id, kills);
-        };
-        if let (Some(new), Some(old)) = (&now.value.kubepods, &before.kubepods) {
-            hit(now.value.kubepods_name(), &CgroupLevel::Kubepods, &new.oom, &old.oom);
-        }
-        for (path, (level, new)) in &now.value.others {
-            if let Some((_, old)) = before.others.get(path) {
-                hit(format!("/{path}"), level, &new.oom, &old.oom);
+                // A group that does not count what is below it may be anywhere.
+                _ => levels.in_pods = levels.in_pods.saturating_add(group.killed),
             }
         }
         Ok(levels)
     }
 
     /// What the counters above the pods show beyond what was found, where the log does not name it.
-    pub(super) fn alone(&self, levels: &Levels, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+    pub(super) fn alone(
+        &self,
+        levels: &Levels,
+        pods: &Result<Lost, Unknown>,
+        found: &mut Found,
+        unclear: &mut Unclear,
+    ) {
         let of_machine = |kills: &Kills| kills.level == Some(CgroupLevel::Node);
         let in_pods = |kills: &Kills| {
             kills.pod.is_some() || matches!(kills.level, Some(CgroupLevel::Kubepods | CgroupLevel::Qos))
@@ -87,7 +160,7 @@ impl Sources<'_> {
         if levels.in_pods > 0 && !found.values().any(in_pods) {
             self.replaced(levels.in_pods, pods, found, unclear);
         }
-        let beyond = self.beyond(levels);
+        let beyond = self.beyond(levels, pods.as_ref().ok());
         if beyond > 0 && !found.is_empty() {
             self.unexplained(beyond, None, found, unclear);
         }
@@ -106,7 +179,7 @@ impl Sources<'_> {
     }
 
     /// Kills that the machine counts beyond those of the groups that are watched, in the time between the same two looks.
-    fn beyond(&self, levels: &Levels) -> u64 {
+    fn beyond(&self, levels: &Levels, lost: Option<&Lost>) -> u64 {
         let (Ok(total), Ok(groups)) = (self.vmstat.seen(), self.cgroups.seen()) else { return 0 };
         let Ok(all) = total.delta(|v| v.oom_kill) else { return 0 };
         let Ok((_, over)) = groups.before() else { return 0 };
@@ -114,7 +187,49 @@ impl Sources<'_> {
         if apart > READ_TOGETHER {
             return 0;
         }
-        all.by.saturating_sub(levels.sum)
+        // In version 1 no group counts what is below it.
+        let lost = lost.filter(|_| groups.now.value.version == CgroupVersion::V1).map_or(0, |lost| lost.of(|_| true));
+        all.by.saturating_sub(levels.sum.saturating_add(lost))
+    }
+
+    /// Kills below groups of services which no pod lost that is there: with another cgroup driver than the kubelet's, a runtime puts
+    /// containers among the services.
+    pub(super) fn services(
+        &self,
+        levels: &Levels,
+        pods: &Result<Lost, Unknown>,
+        behind: bool,
+        found: &mut Found,
+        unclear: &mut Unclear,
+    ) {
+        let Ok(cgroups) = self.cgroups.seen() else { return };
+        let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
+        let unseen = pods.as_ref().map_or_else(|why| Some(why.clone()), |_| incomplete());
+        let unseen = unseen.filter(|why| !is_not_offered(why));
+        for OfServices { id, level, killed, within } in &levels.services {
+            let is_in = |path: &str| {
+                is_below(path, id.trim_start_matches('/')) && !within.iter().any(|group| is_below(path, group))
+            };
+            let has_pods = || {
+                let pods = self.pods.seen().ok();
+                pods.is_some_and(|pods| pods.now.value.values().any(|pod| is_in(pod.place())))
+            };
+            if behind && has_pods() {
+                continue;
+            }
+            let rest = killed.saturating_sub(pods.as_ref().map_or(0, |lost| lost.of(is_in)));
+            if rest == 0 {
+                continue;
+            }
+            let is_named = || found.keys().any(|named| is_below(named, id));
+            if let Some(Unknown { cause, why, .. }) = unseen.as_ref().filter(|_| !is_named()) {
+                let processes = wording::of(rest, "process was", "processes were");
+                let why = format!("{processes} killed below {id}, whether in a service or a pod is not known: {why}");
+                unclear.push((id.clone(), Unknown::new(*cause, why)));
+            } else {
+                in_a_service(found, id.clone(), level, rest, &cgroups.now);
+            }
+        }
     }
 
     /// Counters of pods and containers. They are read less often than those above them: a loss that those no longer
@@ -126,9 +241,10 @@ impl Sources<'_> {
         unclear: &mut Unclear,
         fresh: bool,
         levels: &Result<Levels, Unknown>,
-    ) -> Result<(), Unknown> {
+    ) -> Result<Lost, Unknown> {
         let both = self.pods.seen().map_err(Unknown::clone)?;
         let (now, (before, _)) = (both.now, both.before()?);
+        let mut lost = Lost::default();
         for (uid, new, old) in now.value.beside(before) {
             let id = format!("pod/{uid}");
             // A pod that was not there the last time began to count at zero then.
@@ -144,11 +260,20 @@ impl Sources<'_> {
                 unclear.push((id, Unknown::clone(why)));
                 continue;
             }
-            let killed = new.killed_since(old);
+            let mut killed = new.killed_since(old);
+            if killed > 0 {
+                lost.0.push((new.place().to_owned(), killed));
+            }
+            let limit = new.limit_hit_since(old);
+            // Version 1 counts where the victim was, and the log may have named it under the limit that was reached.
+            if matches!(limit, LimitHit::Unknown) {
+                let others = found.iter().filter(|(other, _)| **other != id).flat_map(|(_, kills)| &kills.victims);
+                let named = others.filter_map(|victim| pod_uid_of(victim.group.as_deref()?)).filter(|pod| pod == uid);
+                killed = killed.saturating_sub(u64::try_from(named.count()).unwrap_or(u64::MAX));
+            }
             if killed == 0 {
                 continue;
             }
-            let limit = new.limit_hit_since(old);
             let place = match &limit {
                 LimitHit::Container(Some((container, _))) => format!("container {container} of "),
                 _ => String::new(),
@@ -180,7 +305,7 @@ impl Sources<'_> {
             kills.evidence.push(seen);
             add(found, id, kills);
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// The number is the counters': of a burst the log names some alone. Where none was read before, a pod's count since it was made
@@ -222,10 +347,10 @@ impl Sources<'_> {
     }
 
     /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
-    fn replaced(&self, killed: u64, pods: &Result<(), Unknown>, found: &mut Found, unclear: &mut Unclear) {
+    fn replaced(&self, killed: u64, pods: &Result<Lost, Unknown>, found: &mut Found, unclear: &mut Unclear) {
         let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
         let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
-        let place = match pods.clone().map_or_else(Some, |()| incomplete()) {
+        let place = match pods.as_ref().map_or_else(|why| Some(why.clone()), |_| incomplete()) {
             None => "that does not exist any more".to_owned(),
             Some(why) if is_not_offered(&why) => format!("whose counters could not be read ({why})"),
             Some(Unknown { cause, why, .. }) => {
@@ -290,6 +415,20 @@ impl Sources<'_> {
         let newer = |at: NodeTime| at.since(&pods.now.at).is_some_and(|behind| behind > READ_TOGETHER);
         levels.is_some_and(newer) || total.is_some_and(newer)
     }
+}
+
+/// A group's own limit was reached.
+fn reached(found: &mut Found, id: String, group: &Watched<'_>, now: &Seen<'_, Cgroups>) {
+    if let Some(kills) = found.get_mut(&id) {
+        kills.proof = Proof::Counted;
+        return;
+    }
+    let (times, processes) =
+        (wording::number(group.own, "time"), wording::of(group.killed, "process was", "processes were"));
+    let mut kills = Kills::new(Some(group.level.clone()), Proof::Counted);
+    kills.counted = group.killed;
+    kills.evidence.push(now.says(format!("{id}: its limit was hit {times}, {processes} killed")));
+    add(found, id, kills);
 }
 
 /// A group of services counts a kill and a limit below it that was reached: that of one of them.
