@@ -34,7 +34,7 @@ mod tri;
 mod volume_path;
 
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
-pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, NvmeController, NvmeControllers, VolumeId};
+pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, Mapped, NvmeController, NvmeControllers, VolumeId};
 pub use branch_eni::{POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble};
 pub use branch_links::{
     BranchLinks, Link, MAIN_TABLE, MAX_VLAN, MacAddress, PodVlan, Route, RoutingRule, VLAN_TABLES, vlan_link,

@@ -63,6 +63,24 @@ impl IoStat {
     }
 }
 
+/// What device mapper has of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// `dm/name`, below `/dev/mapper`.
+    pub name: String,
+    /// `dm/uuid`, which begins with who made it (`LVM-`, `CRYPT-`, `mpath-`); empty where that has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+}
+
+impl Mapped {
+    /// Whether it is several paths to one disk.
+    #[must_use]
+    pub fn is_multipath(&self) -> bool {
+        self.uuid.starts_with("mpath-")
+    }
+}
+
 /// A block device or partition that has a device number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockDevice {
@@ -91,6 +109,9 @@ pub struct BlockDevice {
     /// For a loop device, the file behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loop_file: Option<String>,
+    /// For one of device mapper, what it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapped: Option<Mapped>,
     /// `queue/io_timeout` in milliseconds; 4294967288 and above means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_timeout_ms: Option<u64>,

@@ -61,6 +61,7 @@ impl Detect for DeviceError {
                     let on_it = filesystem(&mounts, &block, *dev, &device.name);
                     let below = block.value.iter().find(|(_, below)| {
                         below.name != device.name
+                            && multipath(block.value, below).is_none()
                             && !errors_of(below).is_empty()
                             && stack::on_top_of(block.value, &below.name).contains(dev)
                     });
@@ -71,7 +72,12 @@ impl Detect for DeviceError {
                         (None, Err(why)) => Tri::Unknown(why.clone()),
                     };
                     let mount = on_it.ok().flatten().map(|on_it| on_it.mount);
-                    let finding = finding((device, mount), object(dev, device), &errors, last, log, names);
+                    let mut finding = finding((device, mount), object(dev, device), &errors, last, log, names);
+                    if let Some(of) = multipath(block.value, device) {
+                        finding.severity = Severity::Info;
+                        finding.message =
+                            format!("{}; it is a path of {of}, and another path is tried", finding.message);
+                    }
                     Tri::Yes(Raised { shown_under, ..finding.into() })
                 }
             }
@@ -91,6 +97,14 @@ fn is_of_data(operation: &str) -> bool {
 fn is_of_no_disk(name: &str) -> bool {
     ["loop", "zram", "ram", "sr", "fd"].iter().any(|begin| {
         name.strip_prefix(begin).is_some_and(|rest| rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit()))
+    })
+}
+
+/// The multipath device of which it is a path: device mapper sends a request that failed again over another one.
+fn multipath(block: &BlockDevices, path: &BlockDevice) -> Option<String> {
+    path.holders.iter().find_map(|holder| {
+        let mapped = block.named(holder)?.1.mapped.as_ref()?;
+        mapped.is_multipath().then(|| format!("{} ({holder})", mapped.name))
     })
 }
 

@@ -7,7 +7,7 @@ use crate::view::input::{Input, Required};
 use crate::view::sources;
 
 use super::state::attachment::{Order, State};
-use super::state::parts::{ApiSays, Ec2ById, Listed, Named};
+use super::state::parts::{ApiSays, DeviceSays, Ec2ById, Listed, Named};
 use super::state::{Volume, Volumes, csi, whereabouts};
 
 const STUCK: Kind = Kind::StuckAttaching;
@@ -23,7 +23,8 @@ impl DetectVolumes for StuckAttaching {
     const KINDS: &'static [Kind] = &[STUCK, NOT_FOUND];
     const STATES: &'static [State] = &[State::NotAttached, State::NotFound];
     type In = ();
-    type Asks = (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays);
+    type Asks =
+        (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays, DeviceSays);
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
@@ -73,9 +74,13 @@ fn why_by(volume: &VolumeId, attachment: &VolumeAttachment) -> String {
 
 fn finding(kind: Kind, volume: &Volume<'_>) -> Finding {
     let id = volume.id.as_str();
-    let (severity, what) = match kind {
-        Kind::VolumeNotFound => (Severity::Critical, "cannot be attached"),
-        _ => (Severity::Warning, "is required by a pod here but not attached"),
+    let (severity, what) = match (kind, volume.device()) {
+        (Kind::VolumeNotFound, _) => (Severity::Critical, "cannot be attached".to_owned()),
+        (_, Some((_, disk))) => {
+            let what = format!("is here as {}, and Kubernetes does not have it as attached", disk.name);
+            (Severity::Warning, what)
+        }
+        _ => (Severity::Warning, "is required by a pod here but not attached".to_owned()),
     };
     let ec2 = match volume.ec2_by_id() {
         Ok(None) => "; EC2 answers that the volume does not exist".to_owned(),
@@ -84,6 +89,7 @@ fn finding(kind: Kind, volume: &Volume<'_>) -> Finding {
     };
     let mut evidence = volume.evidence();
     evidence.extend(volume.ec2_by_id_says());
+    evidence.extend(volume.device_says());
     Finding {
         kind,
         severity,

@@ -78,7 +78,10 @@ fn not_mounted(
             evidence.push(says.clone());
             format!("the kernel refuses to mount it: {why}")
         }
-        _ => "this node does not show why; the kubelet's events on the pod may".to_owned(),
+        _ => match volume.built_on() {
+            Some(built) => format!("{built}, and a disk that is in use cannot be mounted"),
+            None => "this node does not show why; the kubelet's events on the pod may".to_owned(),
+        },
     };
     let (id, who) = (volume.id.as_str(), who(volume, pod));
     let name = volume.device().map(|(_, disk)| format!(" as {}", disk.name)).unwrap_or_default();

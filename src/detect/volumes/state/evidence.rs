@@ -212,8 +212,8 @@ impl<'v> Volume<'v> {
         if let Some(part) = parts.iter().find(|part| part.swap) {
             return Some(format!("{} is swap space", part.name));
         }
-        if let Some(holder) = parts.iter().find_map(|part| part.holders.first()) {
-            return Some(format!("{holder} is built on it"));
+        if let Some(built) = self.built_on() {
+            return Some(built);
         }
         let file = |device: &&BlockDevice| device.loop_file.as_deref().is_some_and(|file| self.is_its_node(file, disk));
         if let Some(device) = block.values().find(file) {
@@ -221,6 +221,20 @@ impl<'v> Volume<'v> {
         }
         let alive = self.live_filesystem()?;
         Some(format!("its {} filesystem is still active although the host does not mount it", alive.fstype))
+    }
+
+    /// What device mapper or md builds on it, for a message.
+    pub fn built_on(&self) -> Option<String> {
+        let block = self.parts.block.seen().ok()?.value;
+        let holder = self.disk_and_partitions().into_iter().find_map(|part| part.holders.first())?;
+        let mapped = block.named(holder).and_then(|(_, device)| device.mapped.as_ref());
+        Some(match mapped {
+            Some(mapped) if mapped.is_multipath() => {
+                format!("multipathd has taken it for {} ({holder})", mapped.name)
+            }
+            Some(mapped) => format!("{holder} ({}) is built on it", mapped.name),
+            None => format!("{holder} is built on it"),
+        })
     }
 
     /// A loop device's file that is this disk's node, or the kubelet's bind of it.
