@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::flood::flooded;
 use super::memory::Limited;
-use super::program::{Program, eventually, free_address, get, is_shipped};
+use super::program::{Program, barnacle, eventually, free_address, get, is_shipped};
 use super::tree::{POD, Tree};
 use crate::world::api::Api;
 
@@ -180,6 +180,47 @@ fn a_dozen_pods_of_1_4_mb_from_a_server_that_does_not_stream_are_read() {
     expect_in_time("12 pods of 1.4 MB", time);
     cpu.print("12 pods of 1.4 MB", &agent);
     limited.expect_within_budget("12 pods of 1.4 MB");
+}
+
+/// An escape sequence, an end of line, a change of direction and markup in a name, as the kernel writes it in a mount table.
+const HOSTILE: &str = "x\\033[2J\\012FORGED\u{202e}<script>alert(1)</script>\"";
+
+/// Whether a terminal, a log or a browser shows it as it is written.
+fn expect_inert(what: &str, text: &str) {
+    let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!text.contains(acts), "{what}: {text:?}");
+    assert!(!text.lines().any(|line| line.trim_start().starts_with("FORGED")), "{what}: {text}");
+}
+
+#[test]
+fn a_name_that_a_pod_chose_is_inert_in_each_output() {
+    let (tree, state, address) = (Tree::whole(), tempfile::tempdir().unwrap(), free_address());
+    let table = fs::read_to_string(tree.at("proc/1/mountinfo")).unwrap();
+    assert!(table.contains("/pv-a/"), "{table}");
+    tree.write("proc/1/mountinfo", table.replace("/pv-a/", &format!("/{HOSTILE}/")).as_bytes());
+    lose_a_device(&tree);
+    let root = tree.path().to_str().unwrap();
+    for more in [&["-v"][..], &["--ascii"], &["--format", "json"], &["--format", "npd"]] {
+        let ended = barnacle(&[&["check", "--no-agent", "--host-root", root], more].concat(), PATIENCE);
+        ended.expect_no_crash();
+        assert!(ended.stdout.contains("DeadMount"), "{more:?}: {}", ended.stdout);
+        expect_inert(&format!("{more:?}"), &ended.stdout);
+        expect_inert(&format!("{more:?}"), &ended.stderr);
+    }
+    let (dir, listen) = (state.path().to_str().unwrap(), address.to_string());
+    let log = ["--log-format", "human"];
+    let mut agent =
+        Program::start(&[&["run", "--host-root", root, "--state-dir", dir, "--listen", &listen], &log[..]].concat());
+    agent.answers(address, "/readyz", 200, PATIENCE);
+    eventually(PATIENCE, "DeadMount is confirmed", || is_dead_mount_confirmed(address));
+    for path in ["/", "/metrics", "/api/v1/report"] {
+        let (_, body) = get(address, path).unwrap();
+        expect_inert(path, &body);
+        assert!(path == "/api/v1/report" || !body.contains("<script>alert"), "{path}: {body}");
+    }
+    assert!(report(address).to_string().contains("script>alert"), "the report names it");
+    assert!(agent.stderr().contains("DeadMount"), "{}", agent.stderr());
+    expect_inert("the log", &agent.stderr());
 }
 
 /// A recording of these steps, ten seconds apart.
