@@ -25,8 +25,8 @@ use crate::facts::{Cause, Unknown};
 
 pub use access::{Access, connect, needs_program};
 pub use head::{MAX_OBJECT_BYTES, Piece, first_value};
-pub use items::take_apart;
-pub use kubelet::{KubeletApi, ServiceAccount};
+pub use items::{Items, take_apart};
+pub use kubelet::{KubeletApi, MAX_POD_BYTES, ServiceAccount};
 pub use lines::{Lines, WatchLine};
 pub use meter::{Meter, Verb};
 
@@ -170,7 +170,7 @@ impl Api {
     ) -> Result<Vec<u8>, ApiError> {
         let answer = self.answer(Verb::List, name, request);
         let mut body = self.within(PATIENCE, Verb::List, name, answer).await?.into_body();
-        let mut items = items::Items::new();
+        let mut items = Items::of_list();
         let next = async |body: &mut Body| Ok(body.frame().await);
         while let Some(frame) = self.within(PATIENCE, Verb::List, name, next(&mut body)).await? {
             let frame = frame.map_err(|error| {

@@ -246,10 +246,19 @@ async fn of_the_kubelets_metrics_only_what_is_read_is_kept() {
 async fn a_refusal_of_the_figures_of_pods_names_the_right() {
     let (account, kubelet) = (Account::new(), Kubelet::start(BY_ADDRESS, Answer::Status(403, "Forbidden".into())));
     let api = KubeletApi::new(kubelet.address, NODE.to_owned(), account.files());
-    let error = api.stats().await.unwrap_err();
+    let mut pods = 0;
+    let error = api.stats(&mut |_| pods += 1).await.unwrap_err();
     assert!(error.cause == Cause::Denied && error.why.contains("the permission nodes/stats"), "{error}");
     assert!(!error.why.contains("nodes/proxy"), "kubelets of every version know the right: {error}");
-    kubelet.answer(Answer::ok(" ".repeat((4 << 20) + 1)));
-    let error = api.stats().await.unwrap_err();
-    assert!(error.cause == Cause::TooLarge && error.why.contains("4 MiB"), "{error}");
+    kubelet.answer(Answer::Status(500, "x".repeat(1 << 20)));
+    let error = api.stats(&mut |_| pods += 1).await.unwrap_err();
+    assert!(error.code == Some(500) && error.why.len() < 1000, "{}", error.why.len());
+    // Larger than all of it may be in memory, and read all the same.
+    let pod = format!(r#"{{"podRef":{{"uid":"u"}},"x":"{}"}}"#, "x".repeat(900_000));
+    kubelet.answer(Answer::ok(format!(r#"{{"node":{{}},"pods":[{}]}}"#, vec![pod.as_str(); 20].join(","))));
+    assert_eq!(api.stats(&mut |_| pods += 1).await.unwrap(), br#"{"node":{},"pods":[]}"#);
+    assert_eq!(pods, 20);
+    kubelet.answer(Answer::ok(" ".repeat((256 << 10) + 1)));
+    let error = api.stats(&mut |_| pods += 1).await.unwrap_err();
+    assert!(error.cause == Cause::TooLarge && error.why.contains("outside its items"), "{error}");
 }

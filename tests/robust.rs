@@ -14,3 +14,4 @@ mod memory;
 pub mod mounts;
 pub mod program;
 mod tree;
+mod watchdog;

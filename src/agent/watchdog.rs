@@ -130,4 +130,32 @@ mod tests {
         standstill.look(0, Duration::from_secs(3600).min(every * 2));
         assert!(standstill.time < LIMIT);
     }
+
+    const HANGS: &str = "BARNACLE_TEST_HANGS";
+
+    /// What the test below runs as a process of its own; without the variable it does nothing.
+    #[test]
+    fn a_process_that_hangs() {
+        if std::env::var_os(HANGS).is_none() {
+            return;
+        }
+        let _watchdog = Watchdog::start_with(Duration::from_millis(300), Duration::from_millis(20), end);
+        // As a read of a dead disk: this thread never comes back.
+        loop {
+            std::thread::park();
+        }
+    }
+
+    #[expect(clippy::disallowed_types, reason = "a test runs a part of itself as a process that ends itself")]
+    #[test]
+    fn a_process_that_hangs_is_ended_with_its_code_and_says_why_last() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "agent::watchdog::tests::a_process_that_hangs", "--test-threads=1", "-q"])
+            .env(HANGS, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(EXIT_CODE), "{said}");
+        assert!(said.ends_with("the agent's loop has not turned for 0 s: it ends to be started again\n"), "{said}");
+    }
 }

@@ -16,7 +16,7 @@ pub fn take_apart(
     piece: std::num::NonZeroUsize,
     mut on_item: impl FnMut(Piece<'_>),
 ) -> Result<Vec<u8>, ApiError> {
-    let mut items = Items::new();
+    let mut items = Items::of_list();
     for piece in list.chunks(piece.get()) {
         items.take("a list", piece, |item| {
             on_item(item);
@@ -39,7 +39,11 @@ enum Place {
 
 /// Takes the items out of a list, whatever pieces it comes in.
 #[derive(Debug)]
-pub(super) struct Items {
+pub struct Items {
+    /// The key whose array they are.
+    key: &'static [u8],
+    /// The largest that is kept.
+    most: usize,
     place: Place,
     /// Objects and arrays that are open, within the item or the list.
     depth: usize,
@@ -55,12 +59,18 @@ pub(super) struct Items {
     rest: Vec<u8>,
 }
 
-/// The longest key that is compared.
-const KEY: &[u8] = b"items";
-
 impl Items {
-    pub(super) fn new() -> Self {
+    /// Those of a list of the API server.
+    pub(super) fn of_list() -> Self {
+        Self::of("items", MAX_OBJECT_BYTES)
+    }
+
+    /// The objects in the array with this key, each of so many bytes at most.
+    #[must_use]
+    pub fn of(key: &'static str, most: usize) -> Self {
         Self {
+            key: key.as_bytes(),
+            most,
             place: Place::List,
             depth: 0,
             in_string: false,
@@ -74,7 +84,10 @@ impl Items {
     }
 
     /// Takes the next piece, and hands on each item that it ends.
-    pub(super) fn take(
+    ///
+    /// # Errors
+    /// When it is no such list, when what is beside the items is too long, and what `on_item` says.
+    pub fn take(
         &mut self,
         name: &str,
         piece: &[u8],
@@ -94,7 +107,8 @@ impl Items {
     }
 
     /// The list without its items.
-    pub(super) fn into_rest(self) -> Vec<u8> {
+    #[must_use]
+    pub fn into_rest(self) -> Vec<u8> {
         self.rest
     }
 
@@ -127,7 +141,7 @@ impl Items {
     }
 
     fn keep_of_item(&mut self, byte: u8) {
-        if self.item.len() >= MAX_OBJECT_BYTES {
+        if self.item.len() >= self.most {
             self.is_too_large = true;
             self.item.truncate(HEAD_BYTES);
             self.item.shrink_to_fit();
@@ -145,7 +159,7 @@ impl Items {
                 b'"' => self.in_string = false,
                 _ => {}
             }
-            if self.in_string && self.string.len() <= KEY.len() {
+            if self.in_string && self.string.len() <= self.key.len() {
                 self.string.push(byte);
             }
             return;
@@ -165,7 +179,7 @@ impl Items {
             _ => {}
         }
         if !byte.is_ascii_whitespace() {
-            self.is_items = byte == b':' && self.place == Place::List && self.depth == 1 && self.string == KEY;
+            self.is_items = byte == b':' && self.place == Place::List && self.depth == 1 && self.string == self.key;
         }
     }
 }
@@ -178,7 +192,7 @@ mod tests {
     use super::*;
 
     fn split(text: &[u8], size: usize) -> Result<(Vec<Value>, Value), ApiError> {
-        let (mut items, mut all) = (Items::new(), Vec::new());
+        let (mut items, mut all) = (Items::of_list(), Vec::new());
         for piece in text.chunks(size) {
             items.take("GET /x", piece, |item| {
                 all.push(match item {
@@ -207,12 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn another_key_has_items_of_its_own_size() {
+        let (mut items, mut all) = (Items::of("pods", 9), Vec::new());
+        let text = br#"{"items":[{"a":1}],"pods":[{"a":1},{"a":"too long"},{"b":2}]}"#;
+        let on_item = |item: Piece<'_>| {
+            all.push(item == Piece::Whole(b"{\"a\":1}"));
+            Ok(())
+        };
+        items.take("x", text, on_item).unwrap();
+        assert_eq!(all, [true, false, false]);
+        assert_eq!(items.into_rest(), br#"{"items":[{"a":1}],"pods":[]}"#);
+    }
+
+    #[test]
     fn of_an_item_that_is_too_large_the_beginning_is_kept_and_others_are_read() {
         let large = [br#"{"items":[{"a":1},{"a":""#.as_slice(), &vec![b'{'; MAX_OBJECT_BYTES * 2], br#""},{"a":2}]}"#];
         let (items, rest) = split(&large.concat(), 4096).unwrap();
         assert_eq!(items, [json!({"a": 1}), json!({"head": HEAD_BYTES}), json!({"a": 2})]);
         assert_eq!(rest, json!({"items": []}));
-        let mut items = Items::new();
+        let mut items = Items::of_list();
         items.take("GET /x", &large[..2].concat(), |_| Ok(())).unwrap();
         assert!(items.item.capacity() < MAX_OBJECT_BYTES, "one without an end takes no memory");
         let text = [br#"{"metadata":{"a":""#.as_slice(), &vec![b'x'; MAX_REST_BYTES + 1]].concat();
@@ -231,7 +258,7 @@ mod tests {
 
         #[test]
         fn no_bytes_upset_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Items::new().take("x", &bytes, |_| Ok(()));
+            let _ = Items::of_list().take("x", &bytes, |_| Ok(()));
         }
     }
 }

@@ -12,7 +12,8 @@ use kube::config::{AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeco
 use kube::config::{NamedAuthInfo, NamedCluster, NamedContext};
 use tokio::time::timeout;
 
-use super::{ApiError, chain, short_message};
+use super::items::Items;
+use super::{ApiError, Piece, chain, short_message};
 use crate::facts::Cause;
 
 /// What is asked: where, how long it may take to its last byte, how large its answer may be, and what HTTP 403 means of it.
@@ -22,8 +23,15 @@ struct Question {
     patience: Duration,
     max_bytes: usize,
     forbidden: &'static str,
-    /// Which of its lines are kept, of an answer in lines; the whole answer otherwise.
-    keeps: Option<fn(&[u8]) -> bool>,
+}
+
+/// What is kept of an answer.
+enum Keep<'a> {
+    Whole,
+    /// Those of its lines.
+    Lines(fn(&[u8]) -> bool),
+    /// All but its pods, which are handed on one by one.
+    AllButPods(&'a mut (dyn FnMut(Piece<'_>) + Send)),
 }
 
 /// A configuration has some 6 KiB.
@@ -33,18 +41,19 @@ const CONFIGZ: Question = Question {
     max_bytes: 1 << 20,
     forbidden: "expected the permission nodes/configz, which kubelets check from Kubernetes 1.33 on. An earlier one checks \
         nodes/proxy, which runs commands in every pod and barnacle never has it: there only the files are used",
-    keeps: None,
 };
 
-/// Some 5 KiB for each pod; the kubelet lists containers and walks the directories of their logs for it.
+/// Some 5 KiB for each pod; the kubelet lists containers and walks the directories of their logs for it. A pod may have tens of
+/// thousands of volumes, each with 230 bytes.
 const STATS: Question = Question {
     path: "/stats/summary",
     patience: Duration::from_secs(5),
-    max_bytes: 4 << 20,
+    max_bytes: 64 << 20,
     forbidden: "expected the permission nodes/stats, which the component kubelet-api grants: there the kubelet's figures of each \
         pod are not read",
-    keeps: None,
 };
+/// Of one pod.
+pub const MAX_POD_BYTES: usize = 1 << 20;
 
 /// Some 300 KiB, of which a few KiB are kept; more where many pods and volumes have series of their own.
 const METRICS: Question = Question {
@@ -53,8 +62,9 @@ const METRICS: Question = Question {
     max_bytes: 8 << 20,
     forbidden: "expected the permission nodes/metrics, which the component kubelet-api grants: there it is not read how fast the \
         kubelet works",
-    keeps: None,
 };
+/// The text of an error.
+const MAX_REFUSAL: usize = 64 << 10;
 /// Of lines that are kept.
 const MAX_KEPT: usize = 256 << 10;
 /// No line that is kept is longer.
@@ -111,15 +121,15 @@ impl KubeletApi {
     /// # Errors
     /// As [`ApiError`] says, with what to do about it.
     pub async fn configz(&self) -> Result<Vec<u8>, ApiError> {
-        self.ask(CONFIGZ).await
+        self.ask(CONFIGZ, Keep::Whole).await
     }
 
-    /// What the kubelet measures of each pod, in JSON.
+    /// What the kubelet measures of each pod, in JSON, one by one as they arrive; what is beside them is returned.
     ///
     /// # Errors
     /// As [`ApiError`] says, with what to do about it.
-    pub async fn stats(&self) -> Result<Vec<u8>, ApiError> {
-        self.ask(STATS).await
+    pub async fn stats(&self, on_pod: &mut (dyn FnMut(Piece<'_>) + Send)) -> Result<Vec<u8>, ApiError> {
+        self.ask(STATS, Keep::AllButPods(on_pod)).await
     }
 
     /// What the kubelet counts of its own work, in Prometheus's text format: only the lines that are to be kept, as they arrive.
@@ -127,26 +137,26 @@ impl KubeletApi {
     /// # Errors
     /// As [`ApiError`] says, with what to do about it.
     pub async fn metrics(&self, keeps: fn(&[u8]) -> bool) -> Result<Vec<u8>, ApiError> {
-        self.ask(Question { keeps: Some(keeps), ..METRICS }).await
+        self.ask(METRICS, Keep::Lines(keeps)).await
     }
 
-    async fn ask(&self, question: Question) -> Result<Vec<u8>, ApiError> {
+    async fn ask(&self, question: Question, keep: Keep<'_>) -> Result<Vec<u8>, ApiError> {
         let name = format!("GET {}{}", self.server(), question.path);
-        timeout(question.patience, self.get(&name, question)).await.unwrap_or_else(|_| {
+        timeout(question.patience, self.get(&name, question, keep)).await.unwrap_or_else(|_| {
             let why = format!("{name}: the kubelet did not answer within {} s", question.patience.as_secs());
             Err(ApiError::new(Cause::Stuck, why))
         })
     }
 
     /// A certificate for the address counts, and one for the Node's name.
-    async fn get(&self, name: &str, question: Question) -> Result<Vec<u8>, ApiError> {
+    async fn get(&self, name: &str, question: Question, keep: Keep<'_>) -> Result<Vec<u8>, ApiError> {
         let refused = match self.send(name, question.path, None).await {
-            Ok(answer) => return body(name, question, answer).await,
+            Ok(answer) => return body(name, question, answer, keep).await,
             Err(Refused::Other(error)) => return Err(error),
             Err(Refused::Name(why)) => why,
         };
         match self.send(name, question.path, Some(self.node.clone()).filter(|node| !node.is_empty())).await {
-            Ok(answer) => body(name, question, answer).await,
+            Ok(answer) => body(name, question, answer, keep).await,
             Err(Refused::Other(error)) => Err(error),
             Err(Refused::Name(_)) => {
                 let ip = self.address.ip();
@@ -230,18 +240,33 @@ fn refused(name: &str, why: &str) -> Refused {
     }
 }
 
-async fn body(name: &str, question: Question, answer: Response<Body>) -> Result<Vec<u8>, ApiError> {
+async fn body(name: &str, question: Question, answer: Response<Body>, keep: Keep<'_>) -> Result<Vec<u8>, ApiError> {
     let status = answer.status().as_u16();
-    if let (200, Some(keeps)) = (status, question.keeps) {
-        return lines(name, question, answer, keeps).await;
-    }
-    let read = Limited::new(answer.into_body(), question.max_bytes).collect().await;
     if status != 200 {
+        let read = Limited::new(answer.into_body(), MAX_REFUSAL).collect().await;
         let text = read.map(|body| body.to_bytes()).unwrap_or_default();
         return Err(refusal(name, question, status, &String::from_utf8_lossy(&text)));
     }
-    let body = read.map_err(|error| broken(name, question, &*error))?;
-    Ok(body.to_bytes().into())
+    match keep {
+        Keep::Whole => {
+            let read = Limited::new(answer.into_body(), question.max_bytes).collect().await;
+            Ok(read.map_err(|error| broken(name, question, &*error))?.to_bytes().into())
+        }
+        Keep::Lines(keeps) => lines(name, question, answer, keeps).await,
+        Keep::AllButPods(on_pod) => {
+            let mut body = Limited::new(answer.into_body(), question.max_bytes);
+            let mut pods = Items::of("pods", MAX_POD_BYTES);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| broken(name, question, &*error))?;
+                let data = frame.into_data().unwrap_or_default();
+                pods.take(name, &data, |pod| {
+                    on_pod(pod);
+                    Ok(())
+                })?;
+            }
+            Ok(pods.into_rest())
+        }
+    }
 }
 
 fn broken(name: &str, question: Question, error: &(dyn std::error::Error + Send + Sync + 'static)) -> ApiError {

@@ -365,7 +365,10 @@ pub fn kernel_event(bytes: &[u8]) {
 /// `/proc/PID/mountinfo`
 pub fn mountinfo(bytes: &[u8]) {
     const KUBELET: &str = "/var/lib/kubelet";
+    let mut passed = 0;
+    let streamed = mountinfo::parse_from(bytes, KUBELET, |piece| passed += piece.len());
     if let Some(mounts) = reason(mountinfo::parse(bytes, KUBELET)) {
+        assert!(passed == bytes.len() && streamed.as_ref() == Ok(&mounts), "as it is read it says the same");
         // Of two lines with one number the last is kept; then there is a gap.
         assert!(mounts.incomplete().is_some() || mounts.values().any(|mount| &*mount.point == "/"));
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count();

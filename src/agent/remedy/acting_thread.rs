@@ -5,8 +5,9 @@
 //! a mount that was put in its place since has no mark of the first call, so that the second one unmounts nothing.
 
 use std::ffi::{CString, OsStr};
+use std::fmt::Display;
 use std::fs::File;
-use std::io::Read;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use nix::unistd::{chdir, fchdir};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::directory;
+use crate::collect::host::mountinfo;
 use crate::facts::{MountEntry, Mounts, PodUid};
 use crate::remedy::act::{Act, UnmountPodPath};
 use crate::remedy::call::{Call, CallEnd};
@@ -31,8 +33,6 @@ use crate::remedy::permit::{names_pod, unfit};
 
 /// For one call. A device that stalls may hold one for ever.
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of a mount table, as the host's is bounded.
-const MAX_TABLE: u64 = 128 << 20;
 /// Reads before a table that never holds still is given up.
 const TRIES: usize = 3;
 
@@ -244,34 +244,33 @@ fn remove(pod: &PodUid, pods: &Path, kubelet_root: &str) -> CallEnd {
     }
 }
 
-/// The mount table of this thread's namespace, read while nothing changed in it.
+/// The mount table of this thread's namespace, read while nothing changed in it. It is not held as text: a pod's mounts can make it
+/// larger than the memory that we may have.
 fn table(kubelet_root: &str) -> Result<Mounts, String> {
-    let mut before = read_table()?;
-    for _ in 0..TRIES {
-        let now = read_table()?;
-        if now == before {
-            let mounts = crate::collect::host::mountinfo::parse(&now, kubelet_root)?;
+    let hashes = RandomState::new();
+    let mut before = None;
+    for _ in 0..=TRIES {
+        let (hash, mounts) = read_table(kubelet_root, &hashes)?;
+        if before == Some(hash) {
             return match mounts.incomplete() {
                 Some(why) => Err(format!("the mount table is not known: {}", why.why)),
                 None => Ok(mounts),
             };
         }
-        before = now;
+        before = Some(hash);
     }
     Err("the mount table changed each time it was read".to_owned())
 }
 
-fn read_table() -> Result<Vec<u8>, String> {
+/// What it says, and a hash of its text.
+fn read_table(kubelet_root: &str, hashes: &RandomState) -> Result<(u64, Mounts), String> {
     // Not of the process, whose first thread is in another namespace.
     const PATH: &str = "/proc/thread-self/mountinfo";
-    let failed = |error: std::io::Error| format!("{PATH} cannot be read: {error}");
-    let mut bytes = Vec::new();
-    let file = File::open(PATH).map_err(failed)?;
-    file.take(MAX_TABLE.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    match u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_TABLE) {
-        true => Ok(bytes),
-        false => Err(format!("{PATH} has more than {MAX_TABLE} bytes")),
-    }
+    let failed = |why: &dyn Display| format!("{PATH} cannot be read: {why}");
+    let mut hasher = hashes.build_hasher();
+    let file = File::open(PATH).map_err(|error| failed(&error))?;
+    let mounts = mountinfo::parse_from(file, kubelet_root, |bytes| hasher.write(bytes)).map_err(|why| failed(&why))?;
+    Ok((hasher.finish(), mounts))
 }
 
 #[cfg(test)]

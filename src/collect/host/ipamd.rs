@@ -1,18 +1,21 @@
 //! Which addresses of pods the VPC CNI has, by the HTTP endpoint of its ipamd on the loopback interface. It logs each request, so it
 //! is asked only while a pod waits, once a minute.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::listeners;
 use super::network::is_hosts_network;
 use super::root::Root;
+use crate::collect::cluster::bounded::Values;
 use crate::facts::{Cause, Lookup, PodAddresses, Unknown};
 
 const PORT: u16 = 61_679;
@@ -24,10 +27,8 @@ const REQUEST: &[u8] = b"GET /v1/enis HTTP/1.0\r\nHost: localhost\r\n\r\n";
 const SIDE_FILE: &str = "captured/ipamd-enis.json";
 /// A pod's address takes some 350 bytes.
 const MAX_BYTES: u64 = 2 << 20;
-const TIMEOUT: Duration = Duration::from_millis(700);
-/// Reads of an answer: each may take as long as the timeout.
-const MAX_READS: usize = 512;
-const MAX_SLOW: usize = 2;
+/// From the connection to the last byte: other sources wait meanwhile, and a byte at a time is no answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long ipamd keeps an address back (`IP_COOLDOWN_PERIOD`), where it is not set.
 const COOLDOWN: i64 = 30;
 
@@ -68,34 +69,35 @@ pub fn pod_addresses(root: &Root, now: Timestamp) -> Result<PodAddresses, Unknow
         }
     }
     let failed = |why: String| Unknown::new(Cause::Failed, format!("ipamd of the VPC CNI (127.0.0.1:{PORT}): {why}"));
-    let answer = ask(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))).map_err(failed)?;
+    let answer = ask(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), PATIENCE).map_err(failed)?;
     let body = body(&answer).map_err(failed)?;
     let malformed = |why| Unknown::new(Cause::Malformed, format!("ipamd of the VPC CNI (/v1/enis): {why}"));
     parse_enis(body, now).map_err(malformed)
 }
 
 /// The whole answer, header and body.
-fn ask(address: SocketAddr) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| error.kind().to_string();
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(said)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(said)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(said)?;
+fn ask(address: SocketAddr, patience: Duration) -> Result<Vec<u8>, String> {
+    let late = || format!("the answer did not end within {} ms", patience.as_millis());
+    let said = |error: std::io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => late(),
+        kind => kind.to_string(),
+    };
+    let until = Instant::now().checked_add(patience).ok_or_else(late)?;
+    let left = || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or_else(late);
+    let mut stream = TcpStream::connect_timeout(&address, left()?).map_err(said)?;
+    stream.set_write_timeout(Some(left()?)).map_err(said)?;
     stream.write_all(REQUEST).map_err(said)?;
-    let (mut answer, mut piece, mut slow) = (Vec::new(), vec![0; 64 << 10], 0usize);
-    for _ in 0..MAX_READS {
-        match stream.read(&mut piece) {
-            Ok(0) => return Ok(answer),
-            Ok(length) => answer.extend(piece.get(..length).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && slow < MAX_SLOW => {
-                slow = slow.saturating_add(1)
-            }
-            Err(error) => return Err(said(error)),
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        stream.set_read_timeout(Some(left()?)).map_err(said)?;
+        match stream.read(&mut piece).map_err(said)? {
+            0 => return Ok(answer),
+            length => answer.extend(piece.get(..length).unwrap_or_default()),
         }
         if answer.len() as u64 > MAX_BYTES {
             return Err(format!("the answer has more than {} MiB", MAX_BYTES >> 20));
         }
     }
-    Err("the answer has no end".to_owned())
 }
 
 /// The body of an answer of HTTP/1.0 with status 200.
@@ -122,6 +124,43 @@ pub fn body(answer: &[u8]) -> Result<&[u8], String> {
     }
 }
 
+/// The answer by its first names alone: one network card, or each by its number.
+#[derive(Default)]
+struct Cards<'a> {
+    /// Whether it is one card itself.
+    is_pool: bool,
+    /// The one with the lowest number.
+    first: Option<(u32, &'a RawValue)>,
+}
+
+impl<'de> Deserialize<'de> for Cards<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Cards<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("network cards")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut cards = Cards::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    cards.is_pool |= name == "TotalIPs";
+                    match name.parse::<u32>() {
+                        Ok(card) if cards.first.is_none_or(|(first, _)| card < first) => {
+                            cards.first = Some((card, map.next_value()?));
+                        }
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(cards)
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
+}
+
 /// Of one network card.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -131,23 +170,39 @@ struct RawPool {
     #[serde(rename = "AssignedIPs")]
     assigned: u64,
     #[serde(rename = "ENIs", default)]
-    enis: BTreeMap<String, RawEni>,
+    enis: Values<RawEni>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawEni {
     #[serde(rename = "AvailableIPv4Cidrs")]
-    ipv4: Option<BTreeMap<String, RawCidr>>,
+    ipv4: Option<Values<RawCidr>>,
     #[serde(rename = "IPv6Cidrs")]
-    ipv6: Option<BTreeMap<String, RawCidr>>,
+    ipv6: Option<Values<RawCidr>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawCidr {
     #[serde(rename = "IPAddresses")]
-    addresses: Option<BTreeMap<String, RawAddress>>,
+    addresses: Option<Values<Address>>,
+}
+
+/// What is kept of an address: an answer may have a hundred thousand.
+#[derive(Deserialize)]
+#[serde(from = "RawAddress")]
+struct Address {
+    is_assigned: bool,
+    /// In seconds since 1970.
+    unassigned: Option<i64>,
+}
+
+impl From<RawAddress> for Address {
+    fn from(raw: RawAddress) -> Self {
+        let is_assigned = !raw.key.network_name.is_empty() || !raw.metadata.k8s_pod_name.is_empty();
+        Self { is_assigned, unassigned: raw.unassigned.map(Timestamp::as_second) }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -174,12 +229,6 @@ struct RawMetadata {
     k8s_pod_name: String,
 }
 
-impl RawAddress {
-    fn is_assigned(&self) -> bool {
-        !self.key.network_name.is_empty() || !self.metadata.k8s_pod_name.is_empty()
-    }
-}
-
 /// The answer to `/v1/enis`, in each of its shapes: of one card up to 1.19, by the number of each card from 1.20 on.
 ///
 /// # Errors
@@ -189,32 +238,24 @@ pub fn parse_enis(bytes: &[u8], now: Timestamp) -> Result<PodAddresses, String> 
     let expected = |error: serde_json::Error| {
         format!("expected ENIs with their addresses (line {}, column {})", error.line(), error.column())
     };
-    let all: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).map_err(expected)?;
-    let pool: RawPool = if all.contains_key("TotalIPs") {
-        serde_json::from_slice(bytes).map_err(expected)?
-    } else {
-        let cards = all.iter().filter_map(|(card, pool)| Some((card.parse::<u32>().ok()?, pool)));
-        let (_, first) =
-            cards.min_by_key(|(card, _)| *card).ok_or("expected TotalIPs, or the numbers of network cards")?;
-        serde_json::from_str(first.get()).map_err(expected)?
+    let cards: Cards<'_> = serde_json::from_slice(bytes).map_err(expected)?;
+    let pool: RawPool = match cards {
+        Cards { is_pool: true, .. } => serde_json::from_slice(bytes).map_err(expected)?,
+        Cards { first: Some((_, first)), .. } => serde_json::from_str(first.get()).map_err(expected)?,
+        Cards { first: None, .. } => return Err("expected TotalIPs, or the numbers of network cards".to_owned()),
     };
-    let cidrs = |eni: &RawEni| eni.ipv4.iter().chain(&eni.ipv6).map(BTreeMap::len).sum::<usize>();
-    let interfaces = pool.enis.values().filter(|eni| cidrs(eni) > 0).count();
-    let cidrs = pool.enis.values().flat_map(|eni| eni.ipv4.iter().chain(&eni.ipv6)).flat_map(BTreeMap::values);
-    let addresses = cidrs.filter_map(|cidr| cidr.addresses.as_ref()).flat_map(BTreeMap::values);
-    let (mut assigned, mut cooling) = (0u64, 0u64);
-    for address in addresses {
-        let ago = address.unassigned.map(|at| now.as_second().saturating_sub(at.as_second()));
-        let is_cooling = ago.is_some_and(|ago| (0..=COOLDOWN).contains(&ago));
-        assigned = assigned.saturating_add(u64::from(address.is_assigned()));
-        cooling = cooling.saturating_add(u64::from(!address.is_assigned() && is_cooling));
+    let (mut assigned, mut cooling, mut interfaces) = (0u64, 0u64, 0u64);
+    for eni in &pool.enis.0 {
+        let mut cidrs = eni.ipv4.iter().chain(&eni.ipv6).flat_map(|cidrs| &cidrs.0).peekable();
+        interfaces = interfaces.saturating_add(u64::from(cidrs.peek().is_some()));
+        for address in cidrs.filter_map(|cidr| cidr.addresses.as_ref()).flat_map(|addresses| &addresses.0) {
+            let ago = address.unassigned.map(|at| now.as_second().saturating_sub(at));
+            let is_cooling = ago.is_some_and(|ago| (0..=COOLDOWN).contains(&ago));
+            assigned = assigned.saturating_add(u64::from(address.is_assigned));
+            cooling = cooling.saturating_add(u64::from(!address.is_assigned && is_cooling));
+        }
     }
-    Ok(PodAddresses {
-        total: pool.total,
-        assigned: pool.assigned.max(assigned),
-        cooling,
-        interfaces: interfaces as u64,
-    })
+    Ok(PodAddresses { total: pool.total, assigned: pool.assigned.max(assigned), cooling, interfaces })
 }
 
 super::read_from_host! {
@@ -290,24 +331,47 @@ mod tests {
         }
     }
 
+    /// Answers one request by `write`.
+    fn serve(write: impl FnOnce(&mut TcpStream) + Send + 'static) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; REQUEST.len()];
+            stream.read_exact(&mut request).unwrap();
+            write(&mut stream);
+            request
+        });
+        (address, server)
+    }
+
     #[test]
     fn it_is_asked_over_http_and_an_endless_answer_ends() {
-        let serve = |answer: Vec<u8>| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let address = listener.local_addr().unwrap();
-            let server = thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = vec![0; REQUEST.len()];
-                stream.read_exact(&mut request).unwrap();
-                let _ = stream.write_all(&answer);
-                request
-            });
-            let answer = ask(address);
-            (answer, server.join().unwrap())
-        };
-        let (answer, request) = serve([b"HTTP/1.0 200 OK\r\n\r\n", BY_CARD].concat());
-        assert_eq!((request.as_slice(), body(&answer.unwrap())), (REQUEST, Ok(BY_CARD)));
-        let (answer, _) = serve(vec![b' '; 3 << 20]);
-        assert!(answer.unwrap_err().contains("more than 2 MiB"));
+        let answers = |answer: Vec<u8>| serve(move |stream| drop(stream.write_all(&answer)));
+        let (address, server) = answers([b"HTTP/1.0 200 OK\r\n\r\n", BY_CARD].concat());
+        let answer = ask(address, PATIENCE).unwrap();
+        assert_eq!((server.join().unwrap().as_slice(), body(&answer)), (REQUEST, Ok(BY_CARD)));
+        let (address, _server) = answers(vec![b' '; 3 << 20]);
+        assert!(ask(address, PATIENCE).unwrap_err().contains("more than 2 MiB"));
+    }
+
+    #[test]
+    fn an_answer_of_a_byte_at_a_time_is_not_waited_for() {
+        let (address, _server) = serve(|stream| {
+            for _ in 0..100 {
+                let _ = stream.write_all(b" ");
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(ask(address, Duration::from_millis(200)).unwrap_err(), "the answer did not end within 200 ms");
+    }
+
+    #[test]
+    fn of_a_hundred_thousand_addresses_little_is_kept() {
+        let addresses: Vec<String> =
+            (0..100_000).map(|n| format!(r#""{n}":{{"IPAMKey":{{"networkName":"n"}}}}"#)).collect();
+        let eni = format!(r#"{{"AvailableIPv4Cidrs":{{"c":{{"IPAddresses":{{{}}}}}}}}}"#, addresses.join(","));
+        let text = format!(r#"{{"TotalIPs":9,"AssignedIPs":1,"ENIs":{{"e":{eni}}}}}"#);
+        assert_eq!(parse_enis(text.as_bytes(), now()).map(|read| (read.assigned, read.interfaces)), Ok((100_000, 1)));
     }
 }

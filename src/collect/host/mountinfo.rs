@@ -21,8 +21,8 @@ use crate::collect::kubelet::place::KubeletPaths;
 pub use images::ImageDirs;
 pub(super) use line::Line;
 pub use line::decode;
-pub use table::parse;
 use table::{BOUNDS, Table};
+pub use table::{parse, parse_from};
 
 /// The first process's table is the host's.
 const PATH: &str = "proc/1/mountinfo";

@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use super::configz::parse_configz;
 use super::metrics::{is_read, parse_metrics};
-use super::stats::parse_stats;
+use super::stats::{Summary, parse_stats};
 use crate::collect::clock::Clock;
 use crate::collect::cluster::mailbox::Mailbox;
 use crate::facts::{Cause, ConfigOrigin, NodeTime, Observation, Part, Reading, Source, Unknown};
-use crate::kube_api::{ApiError, KubeletApi, ServiceAccount};
+use crate::kube_api::{KubeletApi, ServiceAccount};
 
 /// What a kubelet is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +40,18 @@ impl Endpoint {
         }
     }
 
-    /// The observation that an answer makes.
-    #[must_use]
-    pub fn observation(self, answer: Result<&[u8], Unknown>, at: NodeTime, server: &str) -> Observation {
-        let path = match self {
+    fn path(self) -> &'static str {
+        match self {
             Self::Configz => "/configz",
             Self::Stats => "/stats/summary",
             Self::Metrics => "/metrics",
-        };
-        let malformed = |reason| Unknown::new(Cause::Malformed, format!("GET {server}{path}: {reason}"));
+        }
+    }
+
+    /// The observation that a whole answer makes.
+    #[must_use]
+    pub fn observation(self, answer: Result<&[u8], Unknown>, at: NodeTime, server: &str) -> Observation {
+        let malformed = |reason: String| self.malformed(server, &reason);
         match self {
             Self::Configz => {
                 let value = answer.and_then(|bytes| parse_configz(bytes).map_err(malformed));
@@ -65,12 +68,26 @@ impl Endpoint {
         }
     }
 
-    async fn ask(self, api: &KubeletApi) -> Result<Vec<u8>, ApiError> {
-        match self {
+    fn malformed(self, server: &str, reason: &str) -> Unknown {
+        Unknown::new(Cause::Malformed, format!("GET {server}{}: {reason}", self.path()))
+    }
+
+    /// Asks a kubelet.
+    async fn ask(self, api: &KubeletApi, at: NodeTime) -> Observation {
+        let answer = match self {
             Self::Configz => api.configz().await,
-            Self::Stats => api.stats().await,
             Self::Metrics => api.metrics(is_read).await,
-        }
+            // Its pods are read as they arrive: all of them at once may take more memory than there is.
+            Self::Stats => {
+                let mut summary = Summary::default();
+                let rest = api.stats(&mut |pod| summary.take(pod)).await.map_err(|error| error.unknown());
+                let value =
+                    rest.and_then(|rest| summary.end(&rest).map_err(|reason| self.malformed(&api.server(), &reason)));
+                return Observation::KubeletStats(Reading::of(value, at));
+            }
+        };
+        let answer = answer.map_err(|error| error.unknown());
+        self.observation(answer.as_deref().map_err(Clone::clone), at, &api.server())
     }
 }
 
@@ -196,9 +213,7 @@ async fn answer(api: KubeletApi, clock: Clock, mailbox: Arc<Mailbox>, mut asked:
     while let Some(endpoint) = asked.recv().await {
         // The time before the request: a kubelet that was started later did not answer it.
         let at = clock.now();
-        let answer = endpoint.ask(&api).await.map_err(|error| error.unknown());
-        let answer = answer.as_deref().map_err(Clone::clone);
-        mailbox.put(endpoint.observation(answer, at, &api.server()));
+        mailbox.put(endpoint.ask(&api, at).await);
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::collect::cluster::bounded::First;
-use crate::facts::{Cause, ContainerStats, DiskAmount, KubeletStats, PodStats, Unknown};
+use crate::collect::cluster::bounded::{AtMost, First};
+use crate::facts::{Cause, ContainerStats, DiskAmount, KubeletStats, PodStats, PodUid, Unknown};
+use crate::kube_api::{Items, MAX_POD_BYTES, Piece};
 
 /// Pods of one node that are kept: more than any instance takes.
 const MAX_PODS: usize = 2048;
@@ -15,11 +16,85 @@ const MAX_CONTAINERS: usize = 32;
 const MAX_VOLUMES: usize = 64;
 /// A longer name is none that the API server has.
 const MAX_NAME: usize = 253;
+/// What the figures that are kept may take in memory, by a rough count.
+const MAX_KEPT: usize = 6 << 20;
+/// What a pod, a container and a volume take beside their names, roughly.
+const OF_ONE: usize = 160;
 
-/// The whole answer, of which the node's own figures are not read: barnacle reads them where the kubelet does.
+/// The answer without its pods. The node's own figures are not read: barnacle reads them where the kubelet does.
 #[derive(Deserialize)]
-struct Summary {
-    pods: First<RawPod, MAX_PODS>,
+struct Rest {
+    #[serde(rename = "pods")]
+    _pods: AtMost<serde::de::IgnoredAny, 0>,
+}
+
+/// Reads an answer of `/stats/summary`, pod by pod.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pods: BTreeMap<PodUid, PodStats>,
+    kept: usize,
+    left_out: usize,
+    malformed: Option<String>,
+}
+
+impl Summary {
+    /// The next pod.
+    pub fn take(&mut self, pod: Piece<'_>) {
+        let pod = match pod {
+            Piece::Whole(bytes) => serde_json::from_slice::<RawPod>(bytes),
+            Piece::TooLarge(_) => return self.leave_out(),
+        };
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(error) => {
+                self.malformed.get_or_insert_with(|| expected(&error));
+                return;
+            }
+        };
+        let uid = pod.pod_ref.uid.clone();
+        if uid.is_empty() || uid.len() > MAX_NAME {
+            return self.leave_out();
+        }
+        let stats = pod_stats(pod);
+        let names = stats.containers.keys().chain(stats.volumes.keys());
+        let takes = names.fold(OF_ONE, |sum, name| sum.saturating_add(OF_ONE).saturating_add(name.len()));
+        let kept = self.kept.saturating_add(takes);
+        if kept > MAX_KEPT || self.pods.len() >= MAX_PODS && !self.pods.contains_key(&uid) {
+            return self.leave_out();
+        }
+        self.kept = kept;
+        self.pods.insert(uid, stats);
+    }
+
+    fn leave_out(&mut self) {
+        self.left_out = self.left_out.saturating_add(1);
+    }
+
+    /// What the answer says, with what is beside its pods.
+    ///
+    /// # Errors
+    /// When it is no such answer. The reason quotes nothing of it.
+    pub fn end(self, rest: &[u8]) -> Result<KubeletStats, String> {
+        let whole: Result<Rest, _> = serde_json::from_slice(rest);
+        if let Some(why) = self.malformed.or(whole.err().map(|error| expected(&error))) {
+            return Err(why);
+        }
+        let lacks = self.left_out;
+        let incomplete = (lacks > 0).then(|| {
+            let why = format!(
+                "{lacks} pods of /stats/summary are not kept: more than {MAX_PODS}, more than {} MiB of one or {} MiB of all, or without a UID",
+                MAX_POD_BYTES >> 20,
+                MAX_KEPT >> 20
+            );
+            Unknown::new(Cause::TooLarge, why)
+        });
+        Ok(KubeletStats::with_incomplete(self.pods, incomplete))
+    }
+}
+
+/// serde_json's own message quotes what it found.
+fn expected(error: &serde_json::Error) -> String {
+    format!("expected {{\"pods\": […]}} in JSON (line {}, column {})", error.line(), error.column())
 }
 
 #[derive(Deserialize)]
@@ -82,28 +157,18 @@ impl RawAmount {
     }
 }
 
-/// Reads an answer of `/stats/summary`.
+/// Reads a whole answer of `/stats/summary`.
 ///
 /// # Errors
 /// When it is no such answer. The reason quotes nothing of it.
 pub fn parse_stats(bytes: &[u8]) -> Result<KubeletStats, String> {
-    // serde_json's own message quotes what it found.
-    let summary: Summary = serde_json::from_slice(bytes).map_err(|error| {
-        format!("expected {{\"pods\": […]}} in JSON (line {}, column {})", error.line(), error.column())
-    })?;
-    let First { items, left_out } = summary.pods;
-    let nameless = items.iter().filter(|pod| pod.pod_ref.uid.is_empty() || pod.pod_ref.uid.len() > MAX_NAME).count();
-    let lacks = left_out.saturating_add(nameless);
-    let incomplete = (lacks > 0).then(|| {
-        let why = format!("{lacks} pods of /stats/summary are not kept: more than {MAX_PODS}, or without a UID");
-        Unknown::new(Cause::TooLarge, why)
+    let (mut summary, mut pods) = (Summary::default(), Items::of("pods", MAX_POD_BYTES));
+    let taken = pods.take("/stats/summary", bytes, |pod| {
+        summary.take(pod);
+        Ok(())
     });
-    let pods: BTreeMap<_, _> = items
-        .into_iter()
-        .filter(|pod| !pod.pod_ref.uid.is_empty() && pod.pod_ref.uid.len() <= MAX_NAME)
-        .map(|pod| (pod.pod_ref.uid.clone(), pod_stats(pod)))
-        .collect();
-    Ok(KubeletStats::with_incomplete(pods, incomplete))
+    taken.map_err(|_| "expected {\"pods\": […]} in JSON, with objects in the list".to_owned())?;
+    summary.end(&pods.into_rest())
 }
 
 fn pod_stats(pod: RawPod) -> PodStats {
@@ -199,6 +264,26 @@ mod tests {
         assert!(stats.incomplete().unwrap().why.starts_with("1 pods of /stats/summary are not kept"));
         let nameless = parse_stats(br#"{"pods":[{"podRef":{"uid":""}}]}"#).unwrap();
         assert!(nameless.is_empty() && nameless.incomplete().is_some());
+    }
+
+    /// Each user who may create a pod decides how many volumes it has.
+    #[test]
+    fn a_pod_with_tens_of_thousands_of_volumes_takes_no_figures_of_the_others() {
+        let volumes: Vec<String> = (0..40_000).map(|n| format!(r#"{{"name":"v{n}","usedBytes":4096}}"#)).collect();
+        let large = format!(r#"{{"podRef":{{"uid":"large"}},"volume":[{}]}}"#, volumes.join(","));
+        let text = format!(r#"{{"pods":[{{"podRef":{{"uid":"a"}}}},{large},{{"podRef":{{"uid":"b"}}}}]}}"#);
+        let stats = parse_stats(text.as_bytes()).unwrap();
+        assert_eq!(stats.iter().map(|(uid, _)| uid.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(stats.incomplete().unwrap().why.starts_with("1 pods of /stats/summary are not kept"));
+        // Many of fewer volumes: what is kept of them is bounded, too.
+        let name = "n".repeat(200);
+        let pod = |n: usize| {
+            let volumes: Vec<String> = (0..60).map(|v| format!(r#"{{"name":"{name}{v}","usedBytes":1}}"#)).collect();
+            format!(r#"{{"podRef":{{"uid":"{n}"}},"volume":[{}]}}"#, volumes.join(","))
+        };
+        let text = format!(r#"{{"pods":[{}]}}"#, (0..500).map(pod).collect::<Vec<_>>().join(","));
+        let stats = parse_stats(text.as_bytes()).unwrap();
+        assert!(stats.len() < 300 && stats.len() > 200 && stats.incomplete().is_some(), "{}", stats.len());
     }
 
     proptest! {

@@ -125,7 +125,8 @@ fn nears(
     if let Limited::Container(name) = &limited
         && !stats.containers.contains_key(name)
     {
-        return Ok(None);
+        // Of a pod with more containers than are kept none is.
+        return stats.storage.seen().map(|_| None).map_err(Clone::clone);
     }
     let name = pod.full_name();
     let counted = |used: Used| match (&limited, part) {

@@ -1,6 +1,7 @@
 //! A mount table, line by line, and what was wrong in it.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use super::images::ImageDirs;
 use super::kept::{Kept, Outcome};
@@ -21,9 +22,17 @@ const MAX_STACKED: usize = 8;
 /// # Errors
 /// The reason, where this is no mount table at all: it has no line for `/`.
 pub fn parse(bytes: &[u8], kubelet_root: &str) -> Result<Mounts, String> {
+    parse_from(bytes, kubelet_root, |_| {})
+}
+
+/// The same as it is read: it is never held as text. `on_bytes` gets all of it, in pieces.
+///
+/// # Errors
+/// The reason, where this is no mount table at all, or cannot be read.
+pub fn parse_from(from: impl Read, kubelet_root: &str, on_bytes: impl FnMut(&[u8])) -> Result<Mounts, String> {
     let paths = KubeletPaths::plain(kubelet_root);
     let mut table = Table::new(&paths);
-    let end = each_line(bytes, BOUNDS, |_| {}, |line| table.line(line)).map_err(|_| "it cannot be read".to_owned())?;
+    let end = each_line(from, BOUNDS, on_bytes, |line| table.line(line)).map_err(|_| "it cannot be read".to_owned())?;
     table.finish(end, "the mount table").map(|(mounts, _)| mounts)
 }
 
