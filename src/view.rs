@@ -334,6 +334,9 @@ macro_rules! view {
                             self.cpu_credits.follow_cpu(value, at);
                         }
                         Observation::BlockDevices(Reading::Known { value, at }) => self.log_history.follow_devices(value, at),
+                        Observation::Filesystems(Reading::Known { value, at }) => {
+                            self.log_history.follow_filesystems(value, at);
+                        }
                         Observation::KubeletConfig(Reading::Known { value, at }) => self.kubelet_starts.follow(value, at),
                         Observation::KubeletStats(Reading::Known { value, at }) => {
                             if let Some(pods) = self.pods.last() {

@@ -78,7 +78,7 @@ impl HostSettings {
 pub struct Host {
     root: std::sync::Arc<Root>,
     settings: HostSettings,
-    mounts: mountinfo::MountTable,
+    mounts: mountinfo::HostMounts,
     block: block::BlockTable,
     kmsg: kmsg::Kmsg,
     ena: ena_statistics::Ena,
@@ -100,7 +100,7 @@ impl Host {
             set_root: settings.kubelet_root.clone(),
             root,
             settings,
-            mounts: mountinfo::MountTable::default(),
+            mounts: mountinfo::HostMounts::default(),
             block: block::BlockTable::default(),
             kmsg: kmsg::Kmsg::default(),
             ena: ena_statistics::Ena::default(),

@@ -76,6 +76,9 @@ pub struct Filesystem {
     /// btrfs: its devices, by their names now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceName>,
+    /// Another number for each time that the kernel made its directory: one that was unmounted and mounted has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u64>,
 }
 
 /// All live ext4, xfs and btrfs filesystems.

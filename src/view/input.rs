@@ -9,8 +9,8 @@ use super::{
     MountsSince, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
-    Absent, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet, SourceType,
-    Tri, Unknown,
+    Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet,
+    SourceType, Tri, Unknown,
 };
 use crate::finding::Evidence;
 
@@ -222,6 +222,21 @@ log_beside! {
     LogBesideHung gives BesideHung beside HungTaskCount;
     /// Which disks there were when a record of the kernel's log came.
     LogBesideDisks gives BesideDisks beside BlockDevices;
+    /// Which filesystems were mounted when a record of the kernel's log came.
+    LogBesideFilesystems gives BesideFilesystems beside Filesystems;
+}
+
+impl BesideFilesystems<'_> {
+    /// Whether a filesystem is the one that there was when the record came; `None` where nothing is known of it. `instance` is the number
+    /// of its directory below `/sys/fs`.
+    pub fn since(&self, record: &KernelRecord, key: &FilesystemKey, instance: Option<u64>) -> Option<MountsSince> {
+        self.0.filesystem_since(record, key, instance)
+    }
+
+    /// Whether a filesystem came after records were lost.
+    pub fn since_loss(&self, key: &FilesystemKey, instance: Option<u64>) -> Option<MountsSince> {
+        self.0.filesystem_since_loss(key, instance)
+    }
 }
 
 impl BesideMounts<'_> {

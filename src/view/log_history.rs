@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevices, BootId, CpuTimes, DeviceName, HungTaskCount, KernelEvent, KernelLog, KernelRecord, Mounts, NodeTime,
-    Part, VmStat,
+    BlockDevices, BootId, CpuTimes, DeviceName, FilesystemKey, Filesystems, FsType, HungTaskCount, KernelEvent,
+    KernelLog, KernelRecord, Mounts, NodeTime, Part, VmStat,
 };
 
 /// A node has fewer mounts of xfs and btrfs; of more than these it is not known when they came.
@@ -121,7 +121,26 @@ pub struct LogHistory {
     found: BTreeMap<DeviceName, Duration>,
     /// By name: the disk's number and when it came.
     devices: BTreeMap<DeviceName, (Option<u64>, Came)>,
+    filesystems_read: Option<Duration>,
+    /// The number of each filesystem's directory and when it came.
+    filesystems: BTreeMap<FilesystemName, (Option<u64>, Came)>,
     blocked_since: Option<Duration>,
+}
+
+/// What a filesystem keeps while it is mounted: of btrfs, whose first device may be taken out, the number of its directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum FilesystemName {
+    Device(FsType, DeviceName),
+    Btrfs(u64),
+}
+
+impl FilesystemName {
+    fn of(key: &FilesystemKey, instance: Option<u64>) -> Self {
+        match (key.fstype, instance) {
+            (FsType::Btrfs, Some(instance)) => Self::Btrfs(instance),
+            (fstype, _) => Self::Device(fstype, key.device.clone()),
+        }
+    }
 }
 
 /// Under which name the kernel reports that it found the disk of a device: `nvme1` of `nvme1n1p1`, `xvdf` of `xvdf1`.
@@ -205,6 +224,28 @@ impl LogHistory {
         }
     }
 
+    /// Takes in which filesystems are alive now.
+    pub fn follow_filesystems(&mut self, now: &Filesystems, at: &NodeTime) {
+        self.of_boot(at);
+        let after = self.filesystems_read;
+        let current: BTreeMap<FilesystemName, Option<u64>> =
+            now.iter().map(|(key, found)| (FilesystemName::of(key, found.instance), found.instance)).collect();
+        if now.incomplete().is_none() {
+            self.filesystems.retain(|name, _| current.contains_key(name));
+            self.filesystems_read = Some(at.up);
+        }
+        for (name, instance) in current {
+            let has_room = self.filesystems.len() < MAX_DEVICES;
+            let came = Came { after, by: at.up };
+            match self.filesystems.get_mut(&name) {
+                Some((known, _)) if *known == instance => {}
+                Some(entry) => *entry = (instance, came),
+                None if has_room => drop(self.filesystems.insert(name, (instance, came))),
+                None => {}
+            }
+        }
+    }
+
     /// Takes in how many tasks wait for I/O now.
     pub fn follow_blocked(&mut self, now: &CpuTimes, at: &NodeTime) {
         self.of_boot(at);
@@ -262,6 +303,33 @@ impl LogHistory {
     pub fn mounts_since_loss(&self, ids: impl Iterator<Item = u32>) -> MountsSince {
         let lost = self.lost_by.map(|by| Came { after: None, by });
         lost.map_or(MountsSince::Unclear, |came| self.mounts_since_time(came, ids))
+    }
+
+    /// Whether a filesystem is the one that was mounted when the record came, by its directory below `/sys/fs`; `None` where nothing
+    /// is known of it. Numbers of mounts are given again.
+    pub fn filesystem_since(
+        &self,
+        record: &KernelRecord,
+        key: &FilesystemKey,
+        instance: Option<u64>,
+    ) -> Option<MountsSince> {
+        self.filesystem_since_time(self.came(record)?, key, instance)
+    }
+
+    /// Whether a filesystem was mounted after the last loss of records, by its directory below `/sys/fs`.
+    pub fn filesystem_since_loss(&self, key: &FilesystemKey, instance: Option<u64>) -> Option<MountsSince> {
+        self.filesystem_since_time(Came { after: None, by: self.lost_by? }, key, instance)
+    }
+
+    fn filesystem_since_time(&self, came: Came, key: &FilesystemKey, instance: Option<u64>) -> Option<MountsSince> {
+        let (_, mounted) = self.filesystems.get(&FilesystemName::of(key, instance))?;
+        match mounted.after {
+            Some(after) if after >= came.by => Some(MountsSince::New),
+            _ if came.after.is_some_and(|after| mounted.by <= after) => Some(MountsSince::Same),
+            // It was not there at an earlier look, and whether it came before the record is not known.
+            Some(_) => Some(MountsSince::Unclear),
+            None => None,
+        }
     }
 
     fn mounts_since_time(&self, came: Came, ids: impl Iterator<Item = u32>) -> MountsSince {

@@ -22,26 +22,27 @@ pub fn live(root: &Root) -> Result<Filesystems, Unknown> {
     let mut failures = Failures::default();
     let mut found = Vec::new();
     for (fstype, others) in TYPES {
-        let name = fstype.to_string();
-        if !present.iter().any(|(present, _)| *present == name) {
+        let of_type = fstype.to_string();
+        if !present.iter().any(|(present, _)| *present == of_type) {
             continue;
         }
-        let dir = format!("sys/fs/{name}");
+        let dir = format!("sys/fs/{of_type}");
         // The directory is the module's: it goes with it.
-        for (device, _) in failures.optional(root.list(&dir)).unwrap_or_default() {
-            if others.contains(&&*device) {
+        for (name, _) in failures.optional(root.list(&dir)).unwrap_or_default() {
+            if others.contains(&&*name) {
                 continue;
             }
             let (state, device) = match fstype {
-                FsType::Ext4 => (ext4(root, &below(&dir, &device)), Some(device)),
-                FsType::Xfs => (Some(Filesystem::default()), Some(device)),
+                FsType::Ext4 => (ext4(root, &below(&dir, &name)), Some(name.clone())),
+                FsType::Xfs => (Some(Filesystem::default()), Some(name.clone())),
                 FsType::Btrfs => {
-                    let state = failures.optional(btrfs(root, &below(&dir, &device)));
+                    let state = failures.optional(btrfs(root, &below(&dir, &name)));
                     let first = state.as_ref().and_then(|state| state.devices.first().cloned());
                     (state, first)
                 }
             };
             let key = device.map(|device| FilesystemKey { fstype, device: plain_name(&device) });
+            let state = state.map(|state| Filesystem { instance: root.instance(&below(&dir, &name)), ..state });
             found.extend(key.zip(state));
         }
     }
@@ -164,7 +165,7 @@ mod tests {
             errors: errors.map_or(Part::Absent, Part::Known),
             last_error: part(last_error),
             last_error_function: function.map(str::to_owned),
-            devices: Vec::new(),
+            ..Filesystem::default()
         };
         for (key, expected) in [
             (key(FsType::Ext4, "nvme0n1"), state(Some(0), None, None)),
@@ -172,7 +173,7 @@ mod tests {
             (key(FsType::Ext4, "cciss/c0d0p1"), state(Some(1), None, None)),
             (key(FsType::Xfs, "dm-0"), state(None, None, None)),
         ] {
-            assert_eq!(found.get(&key), Some(&expected), "{key:?}");
+            assert_eq!(bare(&found, &key), Some(expected), "{key:?}");
         }
     }
 
@@ -205,7 +206,7 @@ mod tests {
             devices: vec!["nvme1n1".into(), "nvme2n1".into()],
             ..Filesystem::default()
         };
-        assert_eq!((found.len(), found.get(&key)), (1, Some(&expected)));
+        assert_eq!((found.len(), bare(&found, &key)), (1, Some(expected)));
         let stats_of_one = dir.path().join("sys/fs").join(at("devinfo/1/error_stats"));
         fs::write(&stats_of_one, "write_errs 2\nread_er").unwrap();
         assert!(live(&root).unwrap().get(&key).unwrap().errors.unread().is_some());
@@ -220,14 +221,33 @@ mod tests {
         let (_dir, root) = machine(&[("ext4/nvme1n1/delayed_allocation_blocks", "0")]);
         let found = live(&root).unwrap();
         assert_eq!(
-            (found.get(&key(FsType::Ext4, "nvme1n1")), found.incomplete()),
-            (Some(&Filesystem::default()), None)
+            (bare(&found, &key(FsType::Ext4, "nvme1n1")), found.incomplete()),
+            (Some(Filesystem::default()), None)
         );
         let (_dir, root) = machine(&[("ext4/nvme1n1/errors_count", "many"), ("ext4/nvme2n1/errors_count", "0\n")]);
         let found = live(&root).unwrap();
         let errors = |device| &found.get(&key(FsType::Ext4, device)).unwrap().errors;
         assert!(errors("nvme1n1").unread().unwrap().why.contains("nvme1n1/errors_count"), "{found:?}");
         assert_eq!((errors("nvme2n1"), found.incomplete()), (&Part::Known(0), None));
+    }
+
+    /// Without the number of its directory, which is another one in each run.
+    fn bare(found: &Filesystems, key: &FilesystemKey) -> Option<Filesystem> {
+        found.get(key).map(|found| Filesystem { instance: None, ..found.clone() })
+    }
+
+    #[test]
+    fn a_filesystem_that_was_mounted_again_is_another_one() {
+        let (dir, root) = machine(&[("xfs/nvme1n1/stats/stats", "x"), ("ext4/nvme2n1/errors_count", "0\n")]);
+        let instance = |fstype, name| live(&root).unwrap().get(&key(fstype, name)).unwrap().instance;
+        let all = || (instance(FsType::Xfs, "nvme1n1"), instance(FsType::Ext4, "nvme2n1"));
+        let before = all();
+        assert_eq!((before.0.is_some(), all()), (true, before));
+        fs::remove_dir_all(dir.path().join("sys/fs/xfs/nvme1n1")).unwrap();
+        fs::create_dir_all(dir.path().join("sys/fs/xfs/nvme1n1")).unwrap();
+        fs::write(dir.path().join("sys/fs/ext4/nvme2n1/errors_count"), "1\n").unwrap();
+        let after = all();
+        assert!(after.0 != before.0 && after.1 == before.1, "{before:?} {after:?}");
     }
 
     #[test]

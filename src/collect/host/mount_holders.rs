@@ -28,6 +28,8 @@ pub use files::mount_of;
 use mounts::Point;
 pub use process::{from_root, parse_cgroup};
 
+/// The process that has the host's mounts.
+const FIRST: u32 = 1;
 /// More processes than this are not looked at.
 const MAX_PROCESSES: usize = 50_000;
 /// Bytes of all mount tables but the host's, and for how long namespaces, tables and files are each read.
@@ -45,11 +47,12 @@ fn later(after: Duration) -> Instant {
     now().checked_add(after).unwrap_or_else(now)
 }
 
-/// Looks for the devices that are asked about in the mount namespaces of all processes.
+/// Looks for the devices that are asked about in the mount namespaces of all processes. `kubelet` is the kubelet's process where it
+/// has a namespace of its own: what is mounted there is among the host's mounts, and no holder.
 ///
 /// # Errors
 /// When nothing was asked, the processes cannot be listed, or the host's own mounts cannot be distinguished from others'.
-pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
+pub fn find(root: &Root, lookups: &[Lookup], kubelet: Option<u32>) -> Result<MountHolders, Unknown> {
     let devices = lookups.iter().filter_map(|ask| match ask {
         Lookup::MountHolders(dev) => Some((*dev, Vec::new())),
         _ => None,
@@ -58,8 +61,11 @@ pub fn find(root: &Root, lookups: &[Lookup]) -> Result<MountHolders, Unknown> {
     if search.held.is_empty() {
         return Err(Unknown::not_asked());
     }
-    search.pass_over_the_host()?;
+    search.pass_over(FIRST)?;
     let mut failures = Failures::default();
+    if let Some(why) = kubelet.and_then(|pid| search.pass_over(pid).err()) {
+        failures.note(why);
+    }
     let pids = processes(root, &mut failures)?;
     search.mounts(&pids, &mut failures);
     search.until = later(MAX_TIME);
@@ -132,7 +138,8 @@ impl<'a> Search<'a> {
 super::read_from_host! {
     MountHolders: |host, look| {
         let (there, asked) = (std::sync::Arc::clone(&host.root), look.lookups.to_vec());
-        let find = move || find(&there, &asked);
+        let kubelet = host.mounts.kubelet_apart();
+        let find = move || find(&there, &asked, kubelet);
         match &host.settings.unrestricted_thread {
             Some(unrestricted_thread) => unrestricted_thread
                 .run(find)
@@ -180,7 +187,7 @@ mod tests {
         }
 
         fn find(&self) -> MountHolders {
-            find(&self.1, &[Lookup::MountHolders(DEV), Lookup::PodCgroups, Lookup::MountHolders(OTHER)]).unwrap()
+            find(&self.1, &[Lookup::MountHolders(DEV), Lookup::PodCgroups, Lookup::MountHolders(OTHER)], None).unwrap()
         }
     }
 
@@ -285,7 +292,7 @@ mod tests {
             return;
         };
         let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
-        let held = find(&root, &[Lookup::MountHolders(shm)]).unwrap();
+        let held = find(&root, &[Lookup::MountHolders(shm)], None).unwrap();
         let ours = held.get(&shm).unwrap().iter().find(|holder| holder.pid == std::process::id());
         let ours = ours.map(|holder| (holder.by, holder.point.as_str()));
         assert_eq!(ours, Some((HeldBy::OpenFile, file.path().to_str().unwrap())));
@@ -298,6 +305,18 @@ mod tests {
         machine.process(2, &format!("{HOST}39 29 259:1 / /mnt rw - ext4 /dev/nvme1n1 rw\n"), "kthreadd", "0::/\n");
         machine.process(3, "39 29 259:1 / / rw - ext4 /dev/nvme1n1 rw\n", "in-a-chroot", "0::/\n");
         assert_eq!(machine.find().get(&DEV), Some(&vec![]));
+    }
+
+    #[test]
+    fn a_kubelet_in_a_namespace_of_its_own_is_no_holder_either() {
+        let machine = Machine::new();
+        machine.process(812, &namespace(500), "kubelet", "0::/\n");
+        machine.process(813, &namespace(500), "crio", "0::/\n");
+        let held = find(&machine.1, &[Lookup::MountHolders(DEV)], Some(812)).unwrap();
+        assert_eq!((held.get(&DEV), held.incomplete()), (Some(&vec![]), None));
+        assert_eq!(machine.find().get(&DEV).map(Vec::len), Some(1));
+        let gone = find(&machine.1, &[Lookup::MountHolders(DEV)], Some(900)).unwrap();
+        assert!(gone.incomplete().unwrap().why.contains("proc/900/mountinfo"));
     }
 
     #[test]
@@ -318,10 +337,10 @@ mod tests {
         let machine = Machine::new();
         machine.process(1, "", "systemd", "0::/\n");
         let ask = [Lookup::MountHolders(DEV)];
-        assert_eq!(find(&machine.1, &ask).unwrap_err().cause, Cause::Malformed);
+        assert_eq!(find(&machine.1, &ask, None).unwrap_err().cause, Cause::Malformed);
         fs::remove_dir_all(machine.0.path().join("proc/1")).unwrap();
-        assert_eq!(find(&machine.1, &ask).unwrap_err().cause, Cause::Missing);
-        assert_eq!(find(&machine.1, &[Lookup::PodCgroups]).unwrap_err().cause, Cause::NotAsked);
+        assert_eq!(find(&machine.1, &ask, None).unwrap_err().cause, Cause::Missing);
+        assert_eq!(find(&machine.1, &[Lookup::PodCgroups], None).unwrap_err().cause, Cause::NotAsked);
     }
 
     /// A namespace of so many mounts with paths as long as they can be.
@@ -393,7 +412,7 @@ mod tests {
             machine.process(pid, &namespace(5000), "holder", "0::/\n");
         }
         let mut search = Search::new(&machine.1, BTreeMap::from([(DEV, Vec::new())]));
-        search.pass_over_the_host().unwrap();
+        search.pass_over(FIRST).unwrap();
         let mut failures = Failures::default();
         let mut turns = search.namespaces(&[1, 100, 101], &mut failures);
         fs::remove_dir_all(machine.0.path().join("proc/100")).unwrap();
@@ -420,7 +439,7 @@ mod tests {
         }
         let find = |files_left: usize, time: Duration| {
             let mut search = Search::new(&machine.1, BTreeMap::from([(DEV, Vec::new())]));
-            search.pass_over_the_host().unwrap();
+            search.pass_over(FIRST).unwrap();
             (search.files_left, search.until) = (files_left, later(time));
             let mut failures = Failures::default();
             search.files(&[1, 700, 701, 702], &mut failures);

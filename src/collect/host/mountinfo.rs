@@ -1,7 +1,8 @@
-//! The host's mount table, `/proc/1/mountinfo`.
+//! The host's mount table, `/proc/1/mountinfo`, and that of a kubelet in a mount namespace of its own.
 
 mod images;
 mod kept;
+mod kubelets;
 mod line;
 mod strings;
 mod table;
@@ -19,20 +20,25 @@ use crate::facts::{Cause, Mounts, Unknown};
 use super::root::Root;
 use crate::collect::kubelet::place::KubeletPaths;
 pub use images::ImageDirs;
+pub use kubelets::{HostMounts, first_mount_of};
 pub(super) use line::Line;
 pub use line::decode;
 use table::{BOUNDS, Table};
 pub use table::{parse, parse_from};
 
-/// The first process's table is the host's.
+/// The process that has the host's table.
+const FIRST: u32 = 1;
+#[cfg(test)]
 const PATH: &str = "proc/1/mountinfo";
 
 /// Reads before a table that never holds still is given up.
 const TRIES: usize = 3;
 
-/// The mount table with its descriptor, and what it last was.
+/// The mount table of one process with its descriptor, and what it last was.
 #[derive(Debug, Default)]
 pub struct MountTable {
+    /// The first process, unless it is another.
+    pid: Option<u32>,
     file: Option<File>,
     /// Another one in each process, so that no user can make two tables that look alike.
     hashes: RandomState,
@@ -50,6 +56,21 @@ struct Parsed {
 }
 
 impl MountTable {
+    /// The table of a process.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        Self { pid: Some(pid), ..Self::default() }
+    }
+
+    /// The process that has the table.
+    fn pid(&self) -> u32 {
+        self.pid.unwrap_or(FIRST)
+    }
+
+    fn path(&self) -> String {
+        format!("proc/{}/mountinfo", self.pid())
+    }
+
     /// Reads the table while nothing changes in it.
     ///
     /// # Errors
@@ -60,7 +81,7 @@ impl MountTable {
         let before = self.parsed.take().filter(|parsed| parsed.paths == *paths);
         let other = self.read_other(root, paths, before.as_ref().map(|parsed| parsed.hash))?;
         // Most of a cycle would go into parsing what the last one parsed.
-        let parsed = other.or(before).ok_or_else(|| root.malformed(PATH, "expected a mount table"))?;
+        let parsed = other.or(before).ok_or_else(|| root.malformed(&self.path(), "expected a mount table"))?;
         Ok(self.parsed.insert(parsed).mounts.clone())
     }
 
@@ -86,7 +107,7 @@ impl MountTable {
     /// The table where it is not the one of this hash.
     fn read_other(&mut self, root: &Root, paths: &KubeletPaths, known: Option<u64>) -> Result<Option<Parsed>, Unknown> {
         if !root.is_live() {
-            return self.parse_other(root, &root.file(PATH)?, paths, known);
+            return self.parse_other(root, &root.file(&self.path())?, paths, known);
         }
         let kept = self.file.is_some();
         match self.read_while_still(root, paths, known) {
@@ -102,9 +123,10 @@ impl MountTable {
         paths: &KubeletPaths,
         known: Option<u64>,
     ) -> Result<Option<Parsed>, Unknown> {
+        let path = self.path();
         let file = match self.file.take() {
             Some(file) => file,
-            None => root.file(PATH)?,
+            None => root.file(&path)?,
         };
         let mut parsed = None;
         let read = || {
@@ -113,8 +135,8 @@ impl MountTable {
             parsed = self.parse_other(root, &file, paths, known)?;
             Ok(())
         };
-        if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(PATH, e)))? {
-            let why = format!("{} changed during each of {TRIES} reads", root.name(PATH));
+        if !read_while_still(read, || changed(&file).map_err(|e| root.unknown(&path, e)))? {
+            let why = format!("{} changed during each of {TRIES} reads", root.name(&path));
             return Err(Unknown::new(Cause::Torn, why));
         }
         self.file = Some(file);
@@ -129,14 +151,15 @@ impl MountTable {
         paths: &KubeletPaths,
         known: Option<u64>,
     ) -> Result<Option<Parsed>, Unknown> {
+        let path = self.path();
         let rewind = || {
             let mut file = file;
-            file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(PATH, errno(&e)))
+            file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(&path, errno(&e)))
         };
         if known.is_some() {
             rewind()?;
             let mut hasher = self.hashes.build_hasher();
-            match root.digest(PATH, file, BOUNDS.bytes, &mut hasher) {
+            match root.digest(&path, file, BOUNDS.bytes, &mut hasher) {
                 Ok(()) if known == Some(hasher.finish()) => return Ok(None),
                 Ok(()) => {}
                 // The parser says how much of it was read.
@@ -147,8 +170,8 @@ impl MountTable {
         rewind()?;
         let mut hasher = self.hashes.build_hasher();
         let mut table = Table::new(paths);
-        let end = root.each_line(PATH, file, BOUNDS, |bytes| hasher.write(bytes), |line| table.line(line))?;
-        let (mounts, images) = table.finish(end, &root.name(PATH)).map_err(|reason| root.malformed(PATH, reason))?;
+        let end = root.each_line(&path, file, BOUNDS, |bytes| hasher.write(bytes), |line| table.line(line))?;
+        let (mounts, images) = table.finish(end, &root.name(&path)).map_err(|reason| root.malformed(&path, reason))?;
         Ok(Some(Parsed { mounts, images, paths: paths.clone(), hash: hasher.finish() }))
     }
 }
@@ -180,7 +203,12 @@ fn read_while_still(
     Ok(false)
 }
 
-super::read_from_host! { Mounts: |host, _| host.mounts.read(&host.root, &host.paths); }
+super::read_from_host! {
+    Mounts: |host, _| {
+        let kubelet = host.kubelet.running(&host.root, &host.set_root, host.mounts.is_apart());
+        host.mounts.read(&host.root, &host.paths, kubelet)
+    };
+}
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::facts::{Cause, Unknown};
 pub use folder::Folder;
@@ -297,6 +298,17 @@ impl Root {
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.open_at(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// A number that distinguishes a directory from others that had its name before. `None` where that is not known.
+    #[must_use]
+    pub fn instance(&self, path: &str) -> Option<u64> {
+        let handle = self.open_at(path, OFlag::O_PATH).ok()?;
+        let stat = statx(&handle, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME).ok()?;
+        // The kernel's own files have no time of birth, and numbers that are not given again soon.
+        let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME).then_some(stat.stx_btime);
+        let born = born.map_or(0, |born| born.tv_sec.unsigned_abs().rotate_left(32) ^ u64::from(born.tv_nsec));
+        Some(stat.stx_ino ^ born)
     }
 
     /// A handle on a file or directory that is neither opened nor read, for `fstat` and `fstatfs`.

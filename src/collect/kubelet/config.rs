@@ -16,13 +16,13 @@ pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::time::Duration;
 
 use crate::collect::host::disk_usage::KUBEPODS;
+use crate::collect::host::mountinfo::first_mount_of;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
 use crate::facts::{
-    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletOptions, Threshold, Thresholds, Unknown,
+    Cause, ConfigOrigin, EvictionSignal, KubeletConfig, KubeletOptions, MountId, Threshold, Thresholds, Unknown,
     default_thresholds, pod_uid_of,
 };
 pub(super) use settings::Settings;
@@ -99,6 +99,18 @@ impl Finder {
         }
     }
 
+    /// The process that is the kubelet now: the one that was found, as long as it runs. Another one is looked for where `search` says
+    /// so, as that costs a look at each process.
+    pub fn running(&mut self, root: &Root, set_root: &str, search: bool) -> Option<u32> {
+        let runs = |pid: &u32| Processes::of(root).kubelet(*pid).ok().flatten().is_some();
+        let known = self.pid.filter(runs);
+        if known.is_none() && search {
+            self.pid = self.find(root, set_root, &mut Others::default()).ok().flatten().map(|running| running.pid);
+            return self.pid;
+        }
+        known
+    }
+
     fn find(&self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
         let mut look = Processes::of(root);
         if let Some(pid) = self.pid
@@ -161,10 +173,8 @@ fn believed(root: &Root, running: Running, kubelet_root: &str, others: &mut Othe
 }
 
 /// The number of the first mount that a process sees, which distinguishes one mount namespace from another.
-fn first_mount(root: &Root, pid: u32) -> Option<u64> {
-    let mut head = Vec::new();
-    root.file(&format!("proc/{pid}/mountinfo")).ok()?.take(32).read_to_end(&mut head).ok()?;
-    String::from_utf8_lossy(&head).split(' ').next()?.parse().ok()
+fn first_mount(root: &Root, pid: u32) -> Option<MountId> {
+    first_mount_of(root, pid).ok()
 }
 
 /// The one candidate, or the one of several that fits its own files.

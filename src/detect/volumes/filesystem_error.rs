@@ -12,7 +12,8 @@ use crate::facts::{
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{
-    BesideDisks, BesideMounts, Input, Known, LogBesideDisks, LogBesideMounts, Maybe, MaybePair, Paired,
+    BesideDisks, BesideFilesystems, BesideMounts, Input, Known, LogBesideDisks, LogBesideFilesystems, LogBesideMounts,
+    Maybe, MaybePair, Paired,
 };
 use crate::view::{MountsSince, Seen, sources};
 
@@ -37,16 +38,19 @@ impl Detect for FilesystemError {
         Maybe<sources::NvmeControllers>,
         LogBesideMounts,
         LogBesideDisks,
+        LogBesideFilesystems,
         Names<'static>,
     );
 
     fn evaluate(
-        (filesystems, mounts, block, kmsg, probes, nvme, history, disks, names): <Self::In as Input>::Of<'_>,
+        (filesystems, mounts, block, kmsg, probes, nvme, history, disks, superblocks, names): <Self::In as Input>::Of<
+            '_,
+        >,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
-        let sources = Sources { mounts, block, kmsg, probes, history, disks, now: around.now };
+        let sources = Sources { mounts, block, kmsg, probes, history, disks, superblocks, now: around.now };
         let dead = LazyCell::new(|| mounts.seen().ok().map(|mounts| DeadDevices::of(&mounts, block.seen(), nvme)));
         // A device that is gone takes its filesystem with it: that finding has the cause and what to do.
         let follows = |dev: Option<DevId>| match dev.and_then(|dev| Some((dead.as_ref()?, dev))) {
@@ -231,10 +235,35 @@ struct Sources<'v> {
     probes: Known<'v, XfsProbes>,
     history: BesideMounts<'v>,
     disks: BesideDisks<'v>,
+    superblocks: BesideFilesystems<'v>,
     now: NodeTime,
 }
 
+/// What the numbers of its mounts say of a filesystem, which are given again, and its directory below `/sys/fs`.
+fn both(mounts: MountsSince, superblock: Option<MountsSince>) -> MountsSince {
+    match (superblock, mounts) {
+        (Some(MountsSince::New), _) => MountsSince::New,
+        (Some(MountsSince::Unclear), MountsSince::Same) => MountsSince::Unclear,
+        (_, mounts) => mounts,
+    }
+}
+
 impl<'v> Sources<'v> {
+    /// Whether a filesystem, given the numbers of its mounts, is the one that there was when the record came.
+    fn since(
+        &self,
+        record: &KernelRecord,
+        (key, instance): (&FilesystemKey, Option<u64>),
+        ids: &[MountId],
+    ) -> MountsSince {
+        both(self.history.since(record, ids.iter().copied()), self.superblocks.since(record, key, instance))
+    }
+
+    /// The same of the last loss of records.
+    fn since_loss(&self, key: &FilesystemKey, ids: &[MountId]) -> MountsSince {
+        both(self.history.since_loss(ids.iter().copied()), self.superblocks.since_loss(key, None))
+    }
+
     /// The device that has this name now.
     fn dev(&self, name: &str) -> Tri<DevId> {
         self.block.ask(|block| block.has(block.value.named(name)).map(|(dev, _)| dev))
@@ -316,11 +345,12 @@ impl<'v> Sources<'v> {
             Tri::Yes(of) => of.ids.as_slice(),
             Tri::No(_) | Tri::Unknown(_) => &[],
         };
-        let logged = [true, false].map(|made_read_only| match self.btrfs_logged(entry.value, made_read_only, ids) {
-            // Where there is no log, the other signs are all there are.
-            Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
-            logged => logged,
-        });
+        let logged =
+            [true, false].map(|made_read_only| match self.btrfs_logged((key, entry.value), made_read_only, ids) {
+                // Where there is no log, the other signs are all there are.
+                Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+                logged => logged,
+            });
         let [read_only, reported] = logged;
         let (counted, mut unknown) = match btrfs_counted(key, entry, both) {
             Tri::Yes((sign, unknown)) => (Tri::Yes(sign), unknown),
@@ -344,7 +374,12 @@ impl<'v> Sources<'v> {
     }
 
     /// What the log reports of a btrfs filesystem since it was mounted.
-    fn btrfs_logged(&self, of: &Filesystem, made_read_only: bool, ids: &[MountId]) -> Tri<Sign> {
+    fn btrfs_logged(
+        &self,
+        (key, of): (&FilesystemKey, &Filesystem),
+        made_read_only: bool,
+        ids: &[MountId],
+    ) -> Tri<Sign> {
         self.kmsg.ask(|kmsg| {
             let about = |record: &&KernelRecord| match &record.event {
                 KernelEvent::RemountedReadOnly { device } if made_read_only => of.devices.contains(device),
@@ -355,7 +390,7 @@ impl<'v> Sources<'v> {
                 about(record) && !of.devices.iter().any(|device| self.disks.is_of_another_disk(record, device))
             };
             let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
-            if self.history.since(record, ids.iter().copied()) == MountsSince::New {
+            if self.since(record, (key, of.instance), ids) == MountsSince::New {
                 return self.no_by_mounts();
             }
             let (severity, text, fact) = match made_read_only {
@@ -442,6 +477,10 @@ impl<'v> Sources<'v> {
                     && latest.is_none_or(|latest| kmsg.at.wall_at(record.up) <= latest)
             };
             match kmsg.value.records.iter().rev().find(about) {
+                Some(record) if self.superblocks.since(record, key, None) == Some(MountsSince::New) => {
+                    Tri::No(kmsg.no())
+                }
+                None if self.superblocks.since_loss(key, None) == Some(MountsSince::New) => Tri::No(kmsg.no()),
                 Some(record) => {
                     let evidence = kmsg.reports(record, format!("EXT4-fs ({}) was remounted read-only", key.device));
                     Tri::Yes((Severity::Critical, "was made read-only by the kernel".to_owned(), evidence))
@@ -459,7 +498,7 @@ impl<'v> Sources<'v> {
     /// xfs: what it says when it is asked, and what the log says. The options of its mounts never show it.
     fn xfs(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
         // Corruption that it survives shows in the log alone.
-        let corrupt = self.corrupt(&key.device, &mount);
+        let corrupt = self.corrupt(key, &mount);
         match (self.alive(key, mount), corrupt) {
             (Tri::Yes(mut signs), Tri::Yes(sign)) => {
                 signs.signs.push(sign);
@@ -474,7 +513,8 @@ impl<'v> Sources<'v> {
     }
 
     /// Whether the log reports corruption of this filesystem since it was mounted.
-    fn corrupt(&self, name: &str, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
+    fn corrupt(&self, key: &FilesystemKey, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
+        let name = key.device.as_str();
         self.kmsg.ask(|kmsg| {
             let about = |record: &&KernelRecord| {
                 matches!(&record.event, KernelEvent::XfsCorruption { device } if device == name)
@@ -489,7 +529,7 @@ impl<'v> Sources<'v> {
                 later.up > record.up
                     && matches!(&later.event, KernelEvent::XfsMountChanged { device } if device == name)
             };
-            match self.history.since(record, ids.iter().copied()) {
+            match self.since(record, (key, None), ids) {
                 MountsSince::New => return self.no_by_mounts(),
                 // Another filesystem may have the name by then.
                 MountsSince::Unclear if kmsg.value.records.iter().any(mounted) => {
@@ -508,7 +548,7 @@ impl<'v> Sources<'v> {
 
     /// Whether an xfs filesystem shut down, by what it answers and by the log.
     fn alive(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
-        let logged = self.shut_down(&key.device, mount);
+        let logged = self.shut_down(key, mount);
         match (self.asked(key), logged) {
             (Some(Tri::Yes((XfsState::ShutDown, evidence))), logged) => {
                 let mut signs = match logged {
@@ -548,7 +588,8 @@ impl<'v> Sources<'v> {
 
     /// Whether an xfs filesystem shut down by the log. That it was mounted since is shown by the mount table, never by a line of the
     /// log alone.
-    fn shut_down(&self, name: &str, mount: Tri<OnDevice<'v>>) -> Tri<Sign> {
+    fn shut_down(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Sign> {
+        let name = key.device.as_str();
         self.kmsg.ask(|kmsg| {
             let ids = || match &mount {
                 Tri::Yes(of) => of.ids.as_slice(),
@@ -565,10 +606,10 @@ impl<'v> Sources<'v> {
                 matches!(about.peek(), Some(KernelRecord { event: KernelEvent::XfsMountChanged { .. }, .. }));
             let is_shutdown = |record: &&KernelRecord| matches!(record.event, KernelEvent::XfsShutdown { .. });
             let Some(record) = about.find(is_shutdown) else {
-                let mounted_since = self.history.since_loss(ids().iter().copied()) == MountsSince::New;
+                let mounted_since = self.since_loss(key, ids()) == MountsSince::New;
                 return if mounted_since { self.no_by_mounts() } else { not_logged(&kmsg) };
             };
-            match self.history.since(record, ids().iter().copied()) {
+            match self.since(record, (key, None), ids()) {
                 MountsSince::New => self.no_by_mounts(),
                 MountsSince::Unclear if is_mounted_by_the_log => {
                     let why = format!(

@@ -60,10 +60,11 @@ struct Found {
 }
 
 impl Search<'_> {
-    /// Notes every mount of the host and not its first alone: a process in a chroot sees the host's table from
-    /// some later line on.
-    pub(super) fn pass_over_the_host(&mut self) -> Result<(), Unknown> {
-        let path = "proc/1/mountinfo";
+    /// Notes every mount of the host, given its first process, and not its first mount alone: a process in a chroot sees the host's table
+    /// from some later line on.
+    pub(super) fn pass_over(&mut self, pid: u32) -> Result<(), Unknown> {
+        let path = format!("proc/{pid}/mountinfo");
+        let path = path.as_str();
         let file = self.root.file(path)?;
         let mut numbers = Vec::new();
         let mut found = Found::default();
