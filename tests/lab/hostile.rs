@@ -14,6 +14,8 @@ use crate::watch::Watch;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// DeadMount on a running machine: raised 2 s after the kernel's event, confirmed after 1 s, and an attack may delay it by 2 s.
 const PROMISE: f64 = 2.0 + 1.0 + 2.0;
+/// An emulated machine that shares its processors is several times slower than a node: it gets so many times what is promised.
+const SLOWER: u32 = 2;
 /// Tests of the built program that make such a group for themselves.
 const TESTS: &[&str] = &[
     "robust::hostile::beside_a_hundred_thousand_mounts",
@@ -32,11 +34,14 @@ pub fn proofs() -> Result<()> {
     vm.sh("kill $(cat /tmp/barnacle.pid); until_true 30 gone $(cat /tmp/barnacle.pid)")?;
     for test in TESTS {
         let program = barnacle()?.display();
-        let command =
-            format!("BARNACLE_TEST_PROGRAM={program} {} {test} --test-threads 1 --nocapture", tests.display());
+        let command = format!(
+            "BARNACLE_TEST_SLOWER={SLOWER} BARNACLE_TEST_PROGRAM={program} {} {test} --test-threads 1 --nocapture",
+            tests.display()
+        );
         let said = vm.sh(&command)?;
         ensure!(!said.contains("skipped: ") && !said.contains(" 0 passed"), "{test}: {said}");
-        let figures = said.lines().filter(|line| line.contains("MiB") || line.contains(" after "));
+        let is_figure = |line: &&str| ["MiB", " after ", " of a processor "].iter().any(|word| line.contains(word));
+        let figures = said.lines().filter(is_figure);
         figures.for_each(|line| println!("   {line}"));
     }
     Ok(())
@@ -59,7 +64,8 @@ fn many_mounts(vm: &mut Vm) -> Result<()> {
     println!(
         "   {mounts} mounts: DeadMount in /metrics {late:.1} s after the kernel's event, confirmed after {confirmed:.1} s"
     );
-    ensure!(late.max(confirmed) <= PROMISE, "expected {PROMISE} s at most");
+    let promise = PROMISE * f64::from(SLOWER);
+    ensure!(late.max(confirmed) <= promise, "expected {promise} s at most");
     vm.expect_within_budget()
 }
 

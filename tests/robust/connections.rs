@@ -154,7 +154,13 @@ fn no_number_of_connections_of_any_kind_ends_or_blinds_the_agent() {
             }
             let files = open_files(&agent);
             assert!(files <= quiet + 34, "{kind}: {files} open files, {quiet} before");
-            println!("{kind}: {count} connections in {:?}, {files} open files, {}", begun.elapsed(), limited.figures());
+            if round < kinds.len() {
+                println!(
+                    "{kind}: {count} connections in {:?}, {files} open files, {}",
+                    begun.elapsed(),
+                    limited.figures()
+                );
+            }
             drop(held);
         }
         expect_in_time("connections", confirmed.unwrap());
