@@ -52,7 +52,14 @@ const DEEPEST_DROP_IN: usize = 8;
 #[derive(Debug, Default)]
 pub struct Finder {
     pid: Option<u32>,
+    /// Why it is not known which process it is.
+    unclear: Option<Unknown>,
+    /// Looks at the kubelet's process since all processes were looked at.
+    looks: u32,
 }
+
+/// Where no kubelet is known, all processes are looked at again after so many looks: about once a minute.
+const SEARCH_EVERY: u32 = 6;
 
 /// A running kubelet.
 struct Running {
@@ -88,8 +95,7 @@ impl Finder {
     ) -> Result<KubeletConfig, Unknown> {
         let mut others = Others::default();
         let kubelet_root = kubelet_root.trim_end_matches('/');
-        let found = self.find(root, kubelet_root, &mut others)?;
-        self.pid = found.as_ref().map(|running| running.pid);
+        let found = self.search(root, kubelet_root, &mut others)?;
         let of_embedder = others.embedded_root.take().filter(|_| found.is_none());
         let kubelet_root = of_embedder.as_deref().unwrap_or(kubelet_root);
         match (found, config_file) {
@@ -100,15 +106,31 @@ impl Finder {
     }
 
     /// The process that is the kubelet now: the one that was found, as long as it runs. Another one is looked for where `search` says
-    /// so, as that costs a look at each process.
-    pub fn running(&mut self, root: &Root, set_root: &str, search: bool) -> Option<u32> {
+    /// so, and now and then, as that costs a look at each process.
+    ///
+    /// # Errors
+    /// When it is not known which process it is: one of them cannot be read, or several may be it.
+    pub fn running(&mut self, root: &Root, set_root: &str, search: bool) -> Result<Option<u32>, Unknown> {
         let runs = |pid: &u32| Processes::of(root).kubelet(*pid).ok().flatten().is_some();
-        let known = self.pid.filter(runs);
-        if known.is_none() && search {
-            self.pid = self.find(root, set_root, &mut Others::default()).ok().flatten().map(|running| running.pid);
-            return self.pid;
+        if let Some(known) = self.pid.filter(runs) {
+            return Ok(Some(known));
         }
-        known
+        self.looks = self.looks.saturating_add(1);
+        if search || self.looks >= SEARCH_EVERY {
+            return self.search(root, set_root, &mut Others::default()).map(|found| found.map(|running| running.pid));
+        }
+        self.unclear.clone().map_or(Ok(None), Err)
+    }
+
+    /// Looks for the kubelet's process, and remembers it.
+    fn search(&mut self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {
+        self.looks = 0;
+        let found = self.find(root, set_root, others);
+        self.unclear = found.as_ref().err().cloned();
+        if let Ok(found) = &found {
+            self.pid = found.as_ref().map(|running| running.pid);
+        }
+        found
     }
 
     fn find(&self, root: &Root, set_root: &str, others: &mut Others) -> Result<Option<Running>, Unknown> {

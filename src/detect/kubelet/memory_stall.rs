@@ -3,7 +3,7 @@
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, Cgroup, Cgroups, MemInfo, Pressure, Tri, Unknown, VmStat};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
@@ -97,6 +97,20 @@ fn machine(
         );
         finding(Object::node(), message, evidence)
     })
+}
+
+/// The finding that all tasks wait for memory, where it is so: pages that are read again for lack of it are I/O as well.
+pub(super) fn finding_of_machine(
+    pressure: &Known<'_, Pressure>,
+    memory: &Known<'_, MemInfo>,
+    settings: &Settings,
+) -> Tri<FindingKey, ()> {
+    let stalled: Tri<_> = pressure.ask(|pressure| stalled(pressure, settings).into());
+    match stalled.and(|| memory.ask(|memory| short(memory, settings))) {
+        Tri::Yes(_) => Tri::Yes(FindingKey { kind: KIND, object: Object::node() }),
+        Tri::No(_) => Tri::No(()),
+        Tri::Unknown(why) => Tri::Unknown(why),
+    }
 }
 
 fn stalled<'v>(pressure: Seen<'v, Pressure>, settings: &Settings) -> Result<Tri<(f32, Seen<'v, Pressure>)>, Unknown> {

@@ -187,7 +187,8 @@ impl Sources<'_> {
         if let Ok(levels) = &counted {
             self.services(levels, &pods, behind, &mut found, &mut unclear);
         }
-        self.count(&mut found, logged.as_ref().map_or(0, |logged| logged.lines));
+        let lines = logged.as_ref().map_or(0, |logged| logged.lines);
+        self.count(&mut found, lines);
         // Counters that are read twice a minute show where it was: ask before saying that it was nowhere.
         if behind {
             out.ask(KIND, Lookup::PodCgroups);
@@ -195,13 +196,13 @@ impl Sources<'_> {
         if let Ok(logged) = &logged {
             self.unnamed(logged, behind, &mut found, &mut unclear);
         }
-        // The log names what each kill was; without it the counters are all there is, whatever they show of other kills.
-        let is_alone = found.is_empty() || self.kmsg.seen().is_err();
+        // A whole log names what each kill was; else the counters are all there is, whatever they show of other kills.
+        let is_alone = found.is_empty() || self.kmsg.seen().map_or(true, |kmsg| kmsg.value.incomplete.is_some());
         if let Ok(levels) = counted.as_ref()
             && is_alone
             && !behind
         {
-            self.alone(levels, &pods, &mut found, &mut unclear);
+            self.alone(levels, lines, &pods, &mut found, &mut unclear);
         }
         let is_awaited = unclear.iter().any(|(id, _)| id == "kubepods");
         match (&counted, &total) {

@@ -1,13 +1,15 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
 use crate::detect::Settings as All;
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown, percent_of_ticks};
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording;
+
+use super::memory_stall;
 
 const KIND: Kind = Kind::NodeSaturated;
 
@@ -76,16 +78,24 @@ struct NodeSaturated;
 
 impl Detect for NodeSaturated {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (MaybePair<sources::CpuTimes>, Maybe<sources::LoadAvg>, Maybe<sources::Pressure>, Maybe<sources::Limits>);
+    type In = (
+        MaybePair<sources::CpuTimes>,
+        Maybe<sources::LoadAvg>,
+        Maybe<sources::Pressure>,
+        Maybe<sources::Limits>,
+        Maybe<sources::MemInfo>,
+    );
 
     fn evaluate(
-        (cpu_times, load, pressure, limits): <Self::In as Input>::Of<'_>,
+        (cpu_times, load, pressure, limits, memory): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.saturation;
         out.decide(KIND, || object("cpu"), cpu(&cpu_times, &load, settings).into());
-        out.decide(KIND, || object("io"), io(&cpu_times, &load, &pressure, settings).into());
+        let io: Tri<Finding> = io(&cpu_times, &load, &pressure, settings).into();
+        let follows = || memory_stall::finding_of_machine(&pressure, &memory, &around.settings.memory_stall);
+        out.decide(KIND, || object("io"), io.map(|io| Raised { shown_under: follows(), ..io.into() }));
         out.decide(KIND, || object("files"), limits.ask(|limits| files(&limits, settings).into()));
     }
 }

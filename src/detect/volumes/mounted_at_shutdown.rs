@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, Tri};
+use crate::facts::{Cause, ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, SpotNotice, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
-use crate::view::input::{Cited, Cites, Context, Input, Required};
+use crate::view::input::{Cites, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
@@ -47,7 +47,7 @@ impl DetectVolumes for VolumesMountedAtShutdown {
         Required<sources::Node>,
         Required<sources::Mounts>,
         Required<sources::BlockDevices>,
-        Context<sources::ImdsNotices>,
+        Maybe<sources::ImdsNotices>,
     );
     type Asks = (Listed, OnMachine, Cites<Driver>, PodNames<'static>);
 
@@ -61,8 +61,16 @@ impl DetectVolumes for VolumesMountedAtShutdown {
             None => Tri::No(node.no()),
             Some((severity, sign)) => {
                 let missing = mounts.value.incomplete().or(block.value.incomplete());
-                match (finding(&node, &mounts, volumes, severity, (&sign, &left(notices, around.now))), missing) {
-                    (Some(finding), _) => Tri::Yes(finding),
+                let notice = spot(&notices);
+                let left = left(notice.as_ref().ok().copied().flatten(), around.now);
+                // What a controller only means to do EC2 does by itself once it wants the instance back.
+                let (severity, severity_unknown) = match notice {
+                    Ok(Some(_)) => (severity.max(Severity::Warning), None),
+                    Err(why) if severity < Severity::Warning => (severity, Some(why)),
+                    Ok(None) | Err(_) => (severity, None),
+                };
+                match (finding(&node, &mounts, volumes, severity, (&sign, &left)), missing) {
+                    (Some(finding), _) => Tri::Yes(Raised { severity_unknown, ..finding }),
                     (None, Some(why)) => Tri::Unknown(why.clone()),
                     (None, None) => Tri::No(mounts.no()),
                 }
@@ -72,13 +80,20 @@ impl DetectVolumes for VolumesMountedAtShutdown {
     }
 }
 
-/// How long it is until EC2 takes a spot instance back, by IMDS.
-fn left(notices: Cited<'_, ImdsNotices>, now: NodeTime) -> String {
-    notices.text(|notices| {
-        let notice = notices.value.spot.seen().ok().flatten()?;
-        let left = Duration::try_from(notice.at.duration_since(now.wall)).ok()?;
-        Some(format!(", in {}", wording::duration(left)))
-    })
+/// That EC2 takes a spot instance back, by IMDS. A node without IMDS has no such notice.
+fn spot(notices: &Known<'_, ImdsNotices>) -> Result<Option<SpotNotice>, Unknown> {
+    let is_not_offered = |why: &Unknown| matches!(why.cause, Cause::NotAsked | Cause::Unsupported);
+    let read = notices.seen().and_then(|notices| notices.value.spot.seen());
+    match read {
+        Ok(notice) => Ok(notice.copied()),
+        Err(why) if is_not_offered(why) || why.component.is_some() => Ok(None),
+        Err(why) => Err(why.clone()),
+    }
+}
+
+fn left(notice: Option<SpotNotice>, now: NodeTime) -> String {
+    let left = notice.and_then(|notice| Duration::try_from(notice.at.duration_since(now.wall)).ok());
+    left.map(|left| format!(", in {}", wording::duration(left))).unwrap_or_default()
 }
 
 fn finding(

@@ -38,7 +38,12 @@ impl HostMounts {
     ///
     /// # Errors
     /// When the host's table cannot be read.
-    pub fn read(&mut self, root: &Root, paths: &KubeletPaths, kubelet: Option<u32>) -> Result<Mounts, Unknown> {
+    pub fn read(
+        &mut self,
+        root: &Root,
+        paths: &KubeletPaths,
+        kubelet: Result<Option<u32>, Unknown>,
+    ) -> Result<Mounts, Unknown> {
         self.all = None;
         let hosts = self.hosts.read(root, paths)?;
         let all = match self.seen(root, &hosts, kubelet) {
@@ -73,7 +78,14 @@ impl HostMounts {
         self.kubelets.as_ref().map(MountTable::pid)
     }
 
-    fn seen(&mut self, root: &Root, hosts: &Mounts, kubelet: Option<u32>) -> Seen {
+    fn seen(&mut self, root: &Root, hosts: &Mounts, kubelet: Result<Option<u32>, Unknown>) -> Seen {
+        let kubelet = match kubelet {
+            Ok(kubelet) => kubelet,
+            Err(why) => {
+                let text = format!("{}: so what the kubelet has mounted is not known", why.why);
+                return Seen::Unknown(Unknown { why: text, ..why });
+            }
+        };
         let Some(pid) = kubelet else {
             if !self.is_apart {
                 return Seen::Hosts;
@@ -213,7 +225,7 @@ mod tests {
 
     fn read(first: &str, own: &str) -> Mounts {
         let (_dir, root) = tree_of(&[("proc/1/mountinfo", first.as_bytes()), ("proc/812/mountinfo", own.as_bytes())]);
-        HostMounts::default().read(&root, &KubeletPaths::plain(KUBELET), Some(812)).unwrap()
+        HostMounts::default().read(&root, &KubeletPaths::plain(KUBELET), Ok(Some(812))).unwrap()
     }
 
     #[test]
@@ -269,20 +281,20 @@ mod tests {
         let own = kubelets(&volume(140, 129));
         let (_dir, root) = tree_of(&[("proc/1/mountinfo", HOST.as_bytes()), ("proc/812/mountinfo", own.as_bytes())]);
         let (mut mounts, paths) = (HostMounts::default(), KubeletPaths::plain(KUBELET));
-        assert_eq!(mounts.read(&root, &paths, None).unwrap().incomplete(), None, "none was ever seen");
-        assert_eq!(mounts.read(&root, &paths, Some(812)).unwrap().len(), 3);
+        assert_eq!(mounts.read(&root, &paths, Ok(None)).unwrap().incomplete(), None, "none was ever seen");
+        assert_eq!(mounts.read(&root, &paths, Ok(Some(812))).unwrap().len(), 3);
         assert!(mounts.is_apart() && mounts.kubelet_apart() == Some(812));
-        let without = mounts.read(&root, &paths, None).unwrap();
+        let without = mounts.read(&root, &paths, Ok(None)).unwrap();
         assert!(without.incomplete().unwrap().why.contains("is not running"));
         assert!(mounts.is_apart() && mounts.points_below(&paths).is_none());
-        assert_eq!(mounts.read(&root, &paths, Some(812)).unwrap().incomplete(), None);
+        assert_eq!(mounts.read(&root, &paths, Ok(Some(812))).unwrap().incomplete(), None);
         assert_eq!(mounts.points_below(&paths).unwrap().len(), 1);
     }
 
     #[test]
     fn a_copy_of_a_machine_may_be_without_the_kubelets_table() {
         let (_dir, root) = tree_of(&[("proc/1/mountinfo", HOST.as_bytes())]);
-        let all = HostMounts::default().read(&root, &KubeletPaths::plain(KUBELET), Some(812)).unwrap();
+        let all = HostMounts::default().read(&root, &KubeletPaths::plain(KUBELET), Ok(Some(812))).unwrap();
         assert_eq!((all.len(), all.incomplete()), (2, None));
     }
 

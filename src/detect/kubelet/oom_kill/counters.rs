@@ -66,12 +66,16 @@ impl<'a> Nested<'a> {
 
 /// What pods were seen to have lost: the path of a pod's group, and how many processes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lost(Vec<(String, u64)>);
+pub(super) struct Lost {
+    by_path: Vec<(String, u64)>,
+    /// Why it is not all of it, the first reason.
+    unread: Option<Unknown>,
+}
 
 impl Lost {
     /// How many processes, of the pods whose path is one of these.
     fn of(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
-        let wanted = self.0.iter().filter(|(path, _)| is_wanted(path));
+        let wanted = self.by_path.iter().filter(|(path, _)| is_wanted(path));
         wanted.map(|(_, killed)| *killed).fold(0, u64::saturating_add)
     }
 }
@@ -146,6 +150,7 @@ impl Sources<'_> {
     pub(super) fn alone(
         &self,
         levels: &Levels,
+        lines: u64,
         pods: &Result<Lost, Unknown>,
         found: &mut Found,
         unclear: &mut Unclear,
@@ -160,9 +165,12 @@ impl Sources<'_> {
         if levels.in_pods > 0 && !found.values().any(in_pods) {
             self.replaced(levels.in_pods, pods, found, unclear);
         }
-        let beyond = self.beyond(levels, pods.as_ref().ok());
+        // What a log names that is not whole is known.
+        let beyond = self.beyond(levels, pods).saturating_sub(lines);
         if beyond > 0 && !found.is_empty() {
-            self.unexplained(beyond, None, found, unclear);
+            // In version 1 a pod's own counters alone show what it lost.
+            let unseen = self.unseen(pods).filter(|_| self.counts_alone());
+            self.unexplained(beyond, unseen.as_ref(), found, unclear);
         }
     }
 
@@ -179,7 +187,7 @@ impl Sources<'_> {
     }
 
     /// Kills that the machine counts beyond those of the groups that are watched, in the time between the same two looks.
-    fn beyond(&self, levels: &Levels, lost: Option<&Lost>) -> u64 {
+    fn beyond(&self, levels: &Levels, pods: &Result<Lost, Unknown>) -> u64 {
         let (Ok(total), Ok(groups)) = (self.vmstat.seen(), self.cgroups.seen()) else { return 0 };
         let Ok(all) = total.delta(|v| v.oom_kill) else { return 0 };
         let Ok((_, over)) = groups.before() else { return 0 };
@@ -187,9 +195,25 @@ impl Sources<'_> {
         if apart > READ_TOGETHER {
             return 0;
         }
-        // In version 1 no group counts what is below it.
-        let lost = lost.filter(|_| groups.now.value.version == CgroupVersion::V1).map_or(0, |lost| lost.of(|_| true));
+        let lost = match pods {
+            Ok(lost) if self.counts_alone() => lost.of(|_| true),
+            _ => 0,
+        };
         all.by.saturating_sub(levels.sum.saturating_add(lost))
+    }
+
+    /// Whether no group counts what is below it.
+    fn counts_alone(&self) -> bool {
+        self.cgroups.seen().is_ok_and(|groups| groups.now.value.version == CgroupVersion::V1)
+    }
+
+    /// Why pods may have lost processes that are not known of.
+    fn unseen(&self, pods: &Result<Lost, Unknown>) -> Option<Unknown> {
+        match pods {
+            Err(why) => Some(why.clone()),
+            Ok(Lost { unread: Some(why), .. }) => Some(why.clone()),
+            Ok(_) => self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned()),
+        }
     }
 
     /// Kills below groups of services which no pod lost that is there: with another cgroup driver than the kubelet's, a runtime puts
@@ -203,9 +227,7 @@ impl Sources<'_> {
         unclear: &mut Unclear,
     ) {
         let Ok(cgroups) = self.cgroups.seen() else { return };
-        let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
-        let unseen = pods.as_ref().map_or_else(|why| Some(why.clone()), |_| incomplete());
-        let unseen = unseen.filter(|why| !is_not_offered(why));
+        let unseen = self.unseen(pods).filter(|why| !is_not_offered(why));
         for OfServices { id, level, killed, within } in &levels.services {
             let is_in = |path: &str| {
                 is_below(path, id.trim_start_matches('/')) && !within.iter().any(|group| is_below(path, group))
@@ -252,17 +274,19 @@ impl Sources<'_> {
                 (Some(old), _) => old,
                 (None, None) => &new.newborn(),
                 (None, Some(why)) => {
+                    lost.unread.get_or_insert_with(|| why.clone());
                     unclear.push((id, why.clone()));
                     continue;
                 }
             };
             if let Some(why) = new.oom_unread.as_ref().or(old.oom_unread.as_ref()) {
+                lost.unread.get_or_insert_with(|| Unknown::clone(why));
                 unclear.push((id, Unknown::clone(why)));
                 continue;
             }
             let mut killed = new.killed_since(old);
             if killed > 0 {
-                lost.0.push((new.place().to_owned(), killed));
+                lost.by_path.push((new.place().to_owned(), killed));
             }
             let limit = new.limit_hit_since(old);
             // Version 1 counts where the victim was, and the log may have named it under the limit that was reached.
@@ -349,8 +373,7 @@ impl Sources<'_> {
     /// Groups above saw a kill, and no pod that is there did: it is gone, where all that are there were seen.
     fn replaced(&self, killed: u64, pods: &Result<Lost, Unknown>, found: &mut Found, unclear: &mut Unclear) {
         let (Ok(cgroups), id) = (self.cgroups.seen(), "kubepods".to_owned()) else { return };
-        let incomplete = || self.pods.seen().ok().and_then(|pods| pods.now.value.incomplete().cloned());
-        let place = match pods.as_ref().map_or_else(|why| Some(why.clone()), |_| incomplete()) {
+        let place = match self.unseen(pods) {
             None => "that does not exist any more".to_owned(),
             Some(why) if is_not_offered(&why) => format!("whose counters could not be read ({why})"),
             Some(Unknown { cause, why, .. }) => {
@@ -378,10 +401,9 @@ impl Sources<'_> {
         unclear: &mut Unclear,
     ) {
         let (Ok(vmstat), id) = (self.vmstat.seen(), "node".to_owned()) else { return };
-        let counts_alone = self.cgroups.seen().is_ok_and(|groups| groups.now.value.version == CgroupVersion::V1);
         let (fact, place) = match uncounted {
             // In version 1 each group counts for itself, and a container's goes with it.
-            None if counts_alone => (
+            None if self.counts_alone() => (
                 format!("oom_kill grew by {killed}, and that of each watched group stayed"),
                 "in a container that does not exist any more, or under a limit above the pods or outside kubepods".to_owned(),
             ),
