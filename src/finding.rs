@@ -1,7 +1,7 @@
 //! What detectors say: kinds, findings with their evidence, evaluations, headroom.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -408,6 +408,8 @@ pub struct KindEvaluation {
     pub awaited: BTreeMap<Object, Unknown>,
     /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
     pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
+    /// Raised objects whose finding does not become critical, however long it stands.
+    pub stays_as_severe: BTreeSet<Object>,
 }
 
 impl KindEvaluation {
@@ -423,6 +425,7 @@ impl KindEvaluation {
             severity_unknown: BTreeMap::new(),
             awaited: BTreeMap::new(),
             shown_under: BTreeMap::new(),
+            stays_as_severe: BTreeSet::new(),
         }
     }
 

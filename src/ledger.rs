@@ -204,7 +204,9 @@ impl Ledger {
         namespace: &dyn Fn(&Object) -> Option<String>,
     ) -> Vec<Transition> {
         let longest_gap = longest_gap.min(MAX_ABSENCE);
-        let KindEvaluation { kind, raised, coverage, severity_unknown, awaited, mut shown_under, .. } = evaluation;
+        let KindEvaluation {
+            kind, raised, coverage, severity_unknown, awaited, mut shown_under, stays_as_severe, ..
+        } = evaluation;
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Object, Finding> = BTreeMap::new();
         for finding in raised {
@@ -218,6 +220,7 @@ impl Ledger {
             if let Some(finding) = unseen.remove(object) {
                 entry.follows(shown_under.remove(object).unwrap_or(Tri::No(())));
                 entry.awaits_answer = awaited.contains_key(object);
+                entry.escalates = !stays_as_severe.contains(object);
                 entry.stands(at, longest_gap, (finding, severity_unknown.get(object)), &mut changes);
             } else if coverage.why_not(object).is_some() {
                 // An agent that was started without this source will not have it later.

@@ -56,11 +56,13 @@ pub struct Raised {
     pub awaited: Option<Unknown>,
     /// The finding that it follows from, under which it is shown for as long as that one stands.
     pub shown_under: Tri<FindingKey, ()>,
+    /// It does not become critical, however long it stands.
+    pub stays_as_severe: bool,
 }
 
 impl From<Finding> for Raised {
     fn from(finding: Finding) -> Self {
-        Self { finding, severity_unknown: None, awaited: None, shown_under: Tri::No(()) }
+        Self { finding, severity_unknown: None, awaited: None, shown_under: Tri::No(()), stays_as_severe: false }
     }
 }
 
@@ -147,7 +149,10 @@ impl Evaluation {
         let Decisions { evaluation, decided, .. } = decisions;
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(Raised { finding, severity_unknown, awaited, shown_under }) => {
+            Tri::Yes(Raised { finding, severity_unknown, awaited, shown_under, stays_as_severe }) => {
+                if stays_as_severe {
+                    evaluation.stays_as_severe.insert(finding.object.clone());
+                }
                 if !matches!(shown_under, Tri::No(())) {
                     evaluation.shown_under.insert(finding.object.clone(), shown_under);
                 }

@@ -3,6 +3,7 @@
 pub mod attachment_limit;
 mod burst_bucket;
 pub mod burst_forecast;
+mod causes;
 pub mod dead_mount;
 pub mod device_error;
 pub(super) mod ebs_type;
@@ -37,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::detect::Settings as All;
+use crate::facts::is_at_or_below;
 use crate::facts::{
     Absent, BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod,
     PodUid, Pods, Unknown, VolumeId, VolumePath,
@@ -92,7 +94,8 @@ fn mount_object(mount: &MountEntry, block: Option<&BlockDevices>) -> Object {
         object.pod = path.pod().cloned();
         object.pv = pv_of(path).map(str::to_owned);
     }
-    let device = |block| match mount.raw_block_device() {
+    // Mounts of btrfs have a number that no device has.
+    let device = |block| match mount.raw_block_device().or_else(|| dead_mount::btrfs_source(mount)) {
         Some(name) => named(block, name),
         None => block.get(&mount.dev),
     };
@@ -138,6 +141,21 @@ fn pv_of(path: &VolumePath) -> Option<&str> {
 /// Whether its path names a pod.
 fn is_of_a_pod(mount: &MountEntry) -> bool {
     mount.volume.as_ref().is_some_and(|path| path.pod().is_some())
+}
+
+/// Whether a path of a pod only shows a directory of a disk that the node itself has mounted: of a hostPath, of an emptyDir, or of a
+/// local PersistentVolume. Kubernetes did not attach that disk.
+fn is_of_the_nodes_disk(mounts: &Mounts, mount: &MountEntry) -> bool {
+    let is_attached = |path: &VolumePath| match path {
+        VolumePath::Pod { plugin, .. } => ["kubernetes.io~csi", "kubernetes.io~aws-ebs"].contains(&plugin.as_str()),
+        VolumePath::Subpath { .. } => false,
+        _ => true,
+    };
+    let may_be = mount.has_device() && mount.volume.as_ref().is_some_and(|path| !is_attached(path));
+    let of_it = || mounts.of_device(mount.dev).map(|(_, other)| other);
+    may_be
+        && of_it().any(|other| other.volume.is_none() && is_at_or_below(&mount.root, &other.root))
+        && !of_it().any(|other| other.volume.as_ref().is_some_and(is_attached))
 }
 
 /// Proof that no pod's path has a filesystem.

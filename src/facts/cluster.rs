@@ -449,6 +449,9 @@ pub struct PersistentVolume {
     pub zone: Option<String>,
     /// `status.phase`
     pub phase: Option<String>,
+    /// `metadata.creationTimestamp`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
     /// Whether pods have it as a device, not as a filesystem (`spec.volumeMode` is `Block`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_block: bool,
@@ -467,6 +470,9 @@ pub struct VolumeClass {
     pub driver: String,
     /// `parameters`: for EBS `type`, `iops`, `throughput`.
     pub parameters: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
 }
 
 super::partial::read_whole!(AgentConfigMap, AgentDaemonSet, CniNode, CsiNode, Node, VpcCniConfig);

@@ -10,7 +10,7 @@ use super::PodUid;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "place")]
 pub enum VolumePath {
-    /// `plugins/kubernetes.io/csi/DRIVER/HASH/globalmount`: the device itself is mounted here.
+    /// `plugins/kubernetes.io/csi/DRIVER/HASH/globalmount`, or a directory in it: the device itself is mounted here.
     Staging {
         /// CSI driver name.
         driver: String,
@@ -92,7 +92,10 @@ impl VolumePath {
             }
             ["volumeDevices", "publish" | "staging", pv] => Some(Self::RawBlock { pod: None, pv: pv.into() }),
             ["pv", pv, "globalmount"] => Some(Self::LegacyStaging { pv: pv.into() }),
-            [driver, hash, "globalmount"] => Some(Self::Staging { driver: driver.into(), handle_hash: hash.into() }),
+            // Some drivers mount into a directory of their own in it (that of Ceph RBD).
+            [driver, hash, "globalmount"] | [driver, hash, "globalmount", _] => {
+                Some(Self::Staging { driver: driver.into(), handle_hash: hash.into() })
+            }
             _ => None,
         }
     }
@@ -138,6 +141,15 @@ mod tests {
         assert_eq!(parse(&format!("plugins/kubernetes.io/csi/volumeDevices/publish/pv-b/{UID}")), raw);
         assert_eq!(parse(&format!("plugins/kubernetes.io/csi/volumeDevices/pv-b/dev/{UID}")), raw);
         assert_eq!(parse(&format!("pods/{UID}/volumeDevices/kubernetes.io~csi/pv-b")), raw);
+    }
+
+    #[test]
+    fn a_directory_that_a_driver_makes_in_its_staging_directory_is_staging_too() {
+        let hash = "aa11bb22cc33dd44ee55ff66aa11bb22cc33dd44ee55ff66aa11bb22cc33dd44";
+        let staging = VolumePath::Staging { driver: "rook-ceph.rbd.csi.ceph.com".into(), handle_hash: hash.into() };
+        let below = format!("plugins/kubernetes.io/csi/rook-ceph.rbd.csi.ceph.com/{hash}/globalmount");
+        assert_eq!(parse(&format!("{below}/0001-0009-rook-ceph-0000000000000002-img")), Some(staging));
+        assert_eq!(parse(&format!("{below}/a/b")), None);
     }
 
     #[test]

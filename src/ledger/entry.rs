@@ -39,6 +39,8 @@ pub struct Entry {
     pub(super) restored: bool,
     /// Whether it rests on a lookup that has no answer yet: time alone does not confirm it.
     pub(super) awaits_answer: bool,
+    /// It becomes critical once it has stood for as long as its kind says.
+    pub(super) escalates: bool,
     /// The finding that it follows from, whether or not that one stands.
     pub(super) shown_under: Option<FindingKey>,
 }
@@ -79,6 +81,7 @@ impl Entry {
             unverified: stood.unverified,
             restored: true,
             awaits_answer: false,
+            escalates: true,
             shown_under,
         }
     }
@@ -138,6 +141,7 @@ impl Entry {
             unverified: false,
             restored: false,
             awaits_answer,
+            escalates: true,
             shown_under: None,
         };
         changes.push(entry.change(Change::Suspected));
@@ -189,7 +193,7 @@ impl Entry {
 
     fn escalate(&mut self) {
         let row = catalogue::row(self.finding.kind);
-        if row.critical_after().is_some_and(|after| self.raised_for >= after) {
+        if self.escalates && row.critical_after().is_some_and(|after| self.raised_for >= after) {
             self.finding.severity = Severity::Critical;
         }
     }

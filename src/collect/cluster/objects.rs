@@ -544,6 +544,7 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
         capacity: spec.capacity.and_then(|mut capacity| capacity.texts.remove("storage")),
         zone: spec.node_affinity.and_then(VolumeAffinity::zone),
         phase: raw.status.unwrap_or_default().phase,
+        created: raw.metadata.creation_timestamp,
         is_block: spec.volume_mode.as_deref() == Some("Block"),
         deleting: raw.metadata.deletion_timestamp,
         mute: raw.metadata.mute(),
@@ -554,6 +555,7 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RawClass {
+    metadata: ObjectMeta,
     provisioner: Option<String>,
     driver_name: Option<String>,
     parameters: Option<Texts<ClassParameters>>,
@@ -571,7 +573,8 @@ impl Names for ClassParameters {
 pub fn class_from(raw: RawClass) -> VolumeClass {
     let driver = raw.provisioner.or(raw.driver_name).unwrap_or_default();
     let parameters = raw.parameters.unwrap_or_default().texts.into_iter();
-    VolumeClass { driver, parameters: parameters.map(|(name, value)| (name, short(value))).collect() }
+    let parameters = parameters.map(|(name, value)| (name, short(value))).collect();
+    VolumeClass { driver, parameters, created: raw.metadata.creation_timestamp }
 }
 
 #[cfg(test)]

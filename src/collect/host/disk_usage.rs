@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
 use super::HostSettings;
-use super::own_mounts::OwnMounts;
+use super::own_mounts::{OwnMounts, mount_at};
 use super::root::Root;
 use super::root::relative;
 use crate::facts::{Cause, Component, DevId, DiskUsage, Mounts, OtherFilesystems, Unknown, is_below};
@@ -25,9 +26,9 @@ const SIDE_FILE: &str = "captured/statfs.json";
 pub fn nodefs(root: &Root, settings: &HostSettings, host: Option<&Mounts>) -> Result<DiskUsage, Unknown> {
     let kubelet = settings.kubelet_root.trim_end_matches('/');
     if root.is_partial() {
-        return nodefs_from_inside(&Places::of(root)?, settings, &OwnMounts::read(root, host)?);
+        return nodefs_from_inside(&Places::of(root, host)?, settings, &OwnMounts::read(root, host)?);
     }
-    let places = Places::of(root)?;
+    let places = Places::of(root, host)?;
     if let Some(state) = settings.state_dir.as_deref().filter(|state| is_below(state, kubelet))
         && places.has(state)?
     {
@@ -67,7 +68,7 @@ fn nodefs_from_inside(places: &Places<'_>, settings: &HostSettings, own: &OwnMou
         return Err(Unknown::new(Cause::Missing, why));
     };
     // By our own path: it is not below the root.
-    let (handle, _) = Places { root: &Root::own()?, captured: None }.directory(state)?;
+    let (handle, _) = Places { root: &Root::own()?, captured: None, host: None }.directory(state)?;
     let dev = own.expect_same_device(state, &handle, kubelet)?;
     let why = format!("{state} is on the filesystem of {kubelet} (device {dev})");
     usage_of(&handle, state, Some(why), dev)
@@ -98,12 +99,12 @@ const OTHERS: [&str; 2] = ["/", "/tmp"];
 ///
 /// # Errors
 /// In a container, which has neither of the host's; or when the root cannot be read.
-pub fn others(root: &Root) -> Result<OtherFilesystems, Unknown> {
+pub fn others(root: &Root, host: Option<&Mounts>) -> Result<OtherFilesystems, Unknown> {
     if root.is_partial() {
         let why = "the agent's container does not have the host's / and /tmp: barnacle check on the host reads them";
         return Err(Unknown::new(Cause::Unsupported, why));
     }
-    let places = Places::of(root)?;
+    let places = Places::of(root, host)?;
     let mut found = Vec::new();
     let mut unread = None;
     for path in OTHERS {
@@ -132,7 +133,7 @@ pub fn imagefs(
     host: Option<&Mounts>,
     used: &[&str],
 ) -> Result<DiskUsage, Unknown> {
-    let places = Places::of(root)?;
+    let places = Places::of(root, host)?;
     let own = if root.is_partial() { Some(OwnMounts::read(root, host)?) } else { None };
     if let Some(path) = settings.image_root.as_deref() {
         own.as_ref().map_or(Ok(()), |own| places.shown(path, own))?;
@@ -328,12 +329,14 @@ fn json_data_root(bytes: &[u8]) -> Result<Option<String>, String> {
 struct Places<'a> {
     root: &'a Root,
     captured: Option<BTreeMap<String, DiskUsage>>,
+    /// The host's mounts.
+    host: Option<&'a Mounts>,
 }
 
 impl<'a> Places<'a> {
-    fn of(root: &'a Root) -> Result<Self, Unknown> {
+    fn of(root: &'a Root, host: Option<&'a Mounts>) -> Result<Self, Unknown> {
         if root.is_live() {
-            return Ok(Self { root, captured: None });
+            return Ok(Self { root, captured: None, host });
         }
         let bytes = root.bytes(SIDE_FILE).map_err(|unknown| match unknown.cause {
             Cause::Missing => Unknown::new(
@@ -343,7 +346,7 @@ impl<'a> Places<'a> {
             _ => unknown,
         })?;
         let captured = parse_captured(&bytes).map_err(|reason| root.malformed(SIDE_FILE, reason))?;
-        Ok(Self { root, captured: Some(captured) })
+        Ok(Self { root, captured: Some(captured), host })
     }
 
     /// Whether a directory stands there. In a copy, one of which something was captured did, whether it was
@@ -390,7 +393,9 @@ impl<'a> Places<'a> {
                     let why = format!("{} has no figures of {path}", self.root.name(SIDE_FILE));
                     Unknown::new(Cause::Unsupported, why)
                 })?;
-                DiskUsage { path: path.to_owned(), instead_of: instead_of.or(usage.instead_of), ..usage }
+                let usage = DiskUsage { path: path.to_owned(), instead_of: instead_of.or(usage.instead_of), ..usage };
+                // What was captured does not say which type it is.
+                if usage.dev.major == 0 { self.by_superblock(usage)? } else { usage }
             }
             None => self.live(path, instead_of)?,
         };
@@ -399,7 +404,30 @@ impl<'a> Places<'a> {
 
     fn live(&self, path: &str, instead_of: Option<String>) -> Result<DiskUsage, Unknown> {
         let (handle, dev) = self.directory(path)?;
-        usage_of(&handle, path, instead_of, dev).map_err(|error| self.root.unknown(relative(path), error))
+        let failed = |error| self.root.unknown(relative(path), error);
+        let is_btrfs = fstatfs(&handle).map_err(failed)?.filesystem_type() == BTRFS_SUPER_MAGIC;
+        let usage = usage_of(&handle, path, instead_of, dev).map_err(failed)?;
+        if is_btrfs { self.by_superblock(usage) } else { Ok(usage) }
+    }
+
+    /// Files of btrfs have the device number of their subvolume, each another one. What distinguishes filesystems is the one that the
+    /// mount table has.
+    fn by_superblock(&self, usage: DiskUsage) -> Result<DiskUsage, Unknown> {
+        let not_known = |why: &str| {
+            let why = format!("{} may be on a subvolume of btrfs (device {}), and {why}", usage.path, usage.dev);
+            Unknown::new(Cause::Incomplete, why)
+        };
+        let host = self.host.ok_or_else(|| not_known("the host's mount table is not known"))?;
+        if host.of_device(usage.dev).next().is_some() {
+            return Ok(usage);
+        }
+        if let Some(why) = host.incomplete() {
+            return Err(not_known(&why.why));
+        }
+        match mount_at(host, &usage.path).filter(|mount| &*mount.fstype == "btrfs") {
+            Some(mount) => Ok(DiskUsage { dev: mount.dev, ..usage }),
+            None => Ok(usage),
+        }
     }
 }
 
@@ -430,14 +458,13 @@ pub fn parse_captured(bytes: &[u8]) -> Result<BTreeMap<String, DiskUsage>, Strin
 }
 
 super::read_from_host! {
+    OtherFilesystems: |host, _| others(&host.root, host.mounts.mounts());
     NodeFs: |host, _| nodefs(&host.root, &host.settings, host.mounts.mounts());
     ImageFs: |host, _| {
         let used = host.mounts.image_dirs().map(super::mountinfo::ImageDirs::of_the_runtime);
         imagefs(&host.root, &host.settings, host.mounts.mounts(), used.as_deref().unwrap_or_default())
     };
 }
-
-super::read_from_root! { OtherFilesystems: others; }
 
 #[cfg(test)]
 mod tests {

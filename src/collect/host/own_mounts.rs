@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::facts::{Cause, DevId, MountId, Mounts, Unknown, is_at_or_below};
+use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown, is_at_or_below};
 
 use super::mountinfo::Line;
 use super::root::{Bounds, End, Root, TextLine};
@@ -149,22 +149,28 @@ impl<'a> OwnMounts<'a> {
     }
 }
 
-/// The device of the filesystem at a path: the way goes down from `/`, and into each mount that it meets.
+/// The device of the filesystem at a path.
 #[must_use]
 pub fn device_at(mounts: &Mounts, path: &str) -> Option<DevId> {
+    mount_at(mounts, path).map(|mount| mount.dev)
+}
+
+/// The mount at a path: the way goes down from `/`, and into each mount that it meets.
+#[must_use]
+pub fn mount_at<'m>(mounts: &'m Mounts, path: &str) -> Option<&'m MountEntry> {
     let path = format!("/{}", path.trim_matches('/'));
     let holds = |point: &str| is_at_or_below(&path, point);
-    let top = |(id, mount): &(&MountId, &crate::facts::MountEntry)| {
+    let top = |(id, mount): &(&MountId, &MountEntry)| {
         &*mount.point == "/" && mounts.get(&mount.parent).is_none_or(|_| mount.parent == **id)
     };
-    let (mut id, mut dev) = mounts.iter().find(top).map(|(id, mount)| (*id, mount.dev))?;
+    let (mut id, mut found) = mounts.iter().find(top).map(|(id, mount)| (*id, mount))?;
     // Each step goes to a mount that stands on the one before; there are no more steps than mounts.
     for _ in 0..mounts.iter().count() {
         let on_it = mounts.iter().filter(|(child, mount)| mount.parent == id && **child != id && holds(&mount.point));
         let Some((next, mount)) = on_it.min_by_key(|(_, mount)| mount.point.len()) else { break };
-        (id, dev) = (*next, mount.dev);
+        (id, found) = (*next, mount);
     }
-    Some(dev)
+    Some(found)
 }
 
 /// Our own table while it is read.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, HungTaskCount, HungTaskReports, KernelEvent, KernelLog, KernelRecord, Limits, LoadAvg, Lookup, Mounts,
-    NodeTime, TaskState, Tasks, Tri, Unknown,
+    Cause, HungTaskCount, HungTaskReports, KernelEvent, KernelLog, KernelRecord, KubeletDirs, Limits, LoadAvg, Lookup,
+    MountEntry, Mounts, NodeTime, TaskState, Tasks, Tri, Unknown, VolumePath,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{
@@ -50,10 +50,11 @@ impl Detect for HungTask {
         Maybe<sources::HungTaskCount>,
         Asked<sources::Tasks>,
         Context<sources::Mounts>,
+        Context<sources::KubeletDirs>,
     );
 
     fn evaluate(
-        (log, load, limits, cpu, waiting, hung, count, tasks, mounts): <Self::In as Input>::Of<'_>,
+        (log, load, limits, cpu, waiting, hung, count, tasks, mounts, dirs): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -67,7 +68,7 @@ impl Detect for HungTask {
                 let one = "task waits for I/O (procs_blocked)";
                 Some(cpu.says(wording::of(cpu.blocked.into(), one, "tasks wait for I/O (procs_blocked)")))
             });
-            Raised { awaited, ..finding(log, &reports, &mounts, blocked).into() }
+            Raised { awaited, ..finding(log, &reports, (&mounts, &dirs), blocked).into() }
         });
         out.decide(KIND, object, decision);
         out.incomplete(KIND, log.incomplete.as_ref());
@@ -277,7 +278,7 @@ fn decide<'v>(
 fn finding(
     log: Seen<'_, KernelLog>,
     reports: &[Report<'_>],
-    mounts: &Cited<'_, Mounts>,
+    (mounts, dirs): (&Cited<'_, Mounts>, &Cited<'_, KubeletDirs>),
     blocked: Option<Evidence>,
 ) -> Finding {
     let named = reports.iter().rev().take(NAMED).map(|report| format!("{} ({})", report.command, report.pid));
@@ -288,13 +289,21 @@ fn finding(
     let (task, have) = if reports.len() == 1 { ("task", "has") } else { ("tasks", "have") };
     let names = named.collect::<Vec<_>>().join(", ");
     // The function that a task waits in shows more than a line of the log about a server that may be another task's.
-    let function = reports.iter().find_map(|report| report.waits_in);
-    let may_be_nfs = function.is_none_or(|function| is_of(function, OF_NFS));
+    let functions: Vec<&str> = reports.iter().filter_map(|report| report.waits_in).collect();
+    let may_be_nfs = functions.is_empty() || functions.iter().any(|function| is_of(function, OF_NFS));
     let servers: Vec<&str> = log.value.records.iter().filter_map(silent_server).filter(|_| may_be_nfs).collect();
-    let waits = match servers.as_slice() {
-        [] => waits_for(reports, mounts).map(|what| format!(": {what}")).unwrap_or_default(),
-        [server, ..] => format!(": NFS server {server} does not respond"),
-    };
+    let mut causes: Vec<String> = Vec::new();
+    if let Some(server) = servers.first() {
+        causes.push(format!("NFS server {} does not respond", with_efs(server, mounts, dirs)));
+    }
+    // Tasks may wait for several things at once.
+    for function in functions.into_iter().filter(|function| servers.is_empty() || !is_of(function, OF_NFS)) {
+        let cause = waits_for(function, mounts);
+        if !causes.contains(&cause) && causes.len() < NAMED {
+            causes.push(cause);
+        }
+    }
+    let waits = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
     let reported = |report: &Report<'_>| {
         format!("the kernel reported task {} ({}) as blocked for minutes", report.command, report.pid)
     };
@@ -321,8 +330,7 @@ fn is_of(function: &str, names: &[&str]) -> bool {
 }
 
 /// What the kernel's function that a task waits in is for, where that is shown.
-fn waits_for(reports: &[Report<'_>], mounts: &Cited<'_, Mounts>) -> Option<String> {
-    let function = reports.iter().find_map(|report| report.waits_in)?;
+fn waits_for(function: &str, mounts: &Cited<'_, Mounts>) -> String {
     let begins = |names: &[&str]| is_of(function, names);
     let what = if begins(OF_NFS) {
         let server = mounts.name(|mounts| only_server(mounts.value));
@@ -334,9 +342,39 @@ fn waits_for(reports: &[Report<'_>], mounts: &Cited<'_, Mounts>) -> Option<Strin
     } else if begins(&["xfs_", "xlog_", "jbd2_", "ext4_", "btrfs_"]) {
         "a filesystem".to_owned()
     } else {
-        return Some(format!("it waits in {function}"));
+        return format!("it waits in {function}");
     };
-    Some(format!("it waits in {function}, for {what}"))
+    format!("it waits in {function}, for {what}")
+}
+
+/// A server with the filesystem of EFS that it stands for: efs-utils mounts through a proxy on this node, by its address.
+fn with_efs(server: &str, mounts: &Cited<'_, Mounts>, dirs: &Cited<'_, KubeletDirs>) -> String {
+    let is_proxy = server.starts_with("127.") || server == "localhost" || server == "::1" || server == "[::1]";
+    if !is_proxy {
+        return server.to_owned();
+    }
+    let handles = mounts.name(|mounts| {
+        dirs.name(|dirs| {
+            let of_it = |mount: &&MountEntry| {
+                matches!(&*mount.fstype, "nfs" | "nfs4")
+                    && mount.source.rsplit_once(":/").is_some_and(|(of, _)| of == server)
+            };
+            let handles: BTreeSet<&str> =
+                mounts.value.values().filter(of_it).filter_map(|mount| handle(dirs.value, mount)).collect();
+            (!handles.is_empty()).then(|| handles.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
+        })
+    });
+    match handles {
+        Some(handles) => format!("{server} (the proxy of efs-utils on this node, for {handles})"),
+        None => format!("{server} (a proxy on this node, such as that of efs-utils)"),
+    }
+}
+
+/// The handle of a volume that the kubelet wrote beside its mount.
+fn handle<'v>(dirs: &'v KubeletDirs, mount: &MountEntry) -> Option<&'v str> {
+    let Some(VolumePath::Pod { pod, name, .. }) = &mount.volume else { return None };
+    let volume = dirs.pods.get(pod)?.volumes.iter().find(|volume| volume.name == *name)?;
+    Some(&volume.data.as_ref()?.handle)
 }
 
 /// The server of the NFS mounts, where they all have the same one.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Pod, PodUid, Pods, Tri};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
@@ -29,21 +29,33 @@ fn object(pod: &Pod) -> Object {
     Object { pod: Some(pod.uid.clone()), ..Object::new(ObjectType::Pod, pod.full_name()) }
 }
 
-fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Finding> {
+/// How the scheduler says that a pod's own rules about other pods that run keep it from a node.
+const OF_REPLICAS: [&str; 3] = [
+    "didn't match pod anti-affinity rules",
+    "didn't match pod affinity/anti-affinity",
+    "didn't match pod topology spread constraints",
+];
+
+fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Raised> {
     if !pod.is_of_the_system() || pod.deleting.is_some() {
         return Tri::No(pods.no());
     }
     let (name, why) = (pod.full_name(), pod.unscheduled.as_deref().unwrap_or("the scheduler does not say why"));
     let place = pod.wants.as_ref().map_or("a node".to_owned(), |node| format!("node {node}"));
     let owner = pod.owner.as_ref().map_or(String::new(), |owner| format!(" of {owner}"));
-    Tri::Yes(Finding {
+    // A pod that its own rules keep away from its replicas waits where one of them runs: the system has what it needs.
+    let beside_another =
+        pod.unscheduled.as_deref().is_some_and(|why| OF_REPLICAS.iter().any(|rule| why.contains(rule)));
+    let others = if beside_another { "; the rule is about pods that run, such as its other replicas" } else { "" };
+    let finding = Finding {
         kind: KIND,
         severity: Severity::Warning,
         object: object(pod),
-        message: format!("{name}{owner} waits for {place}: {why}"),
+        message: format!("{name}{owner} waits for {place}: {why}{others}"),
         evidence: vec![
             pods.says(format!("{name} is Pending, priority {}, and its spec.nodeName is empty", pod.priority)),
         ],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    })
+    };
+    Tri::Yes(Raised { stays_as_severe: beside_another, ..finding.into() })
 }

@@ -295,7 +295,7 @@ mod tests {
             let mut seen = vec![Observation::PersistentVolumes(known(pvs, up))];
             if let Some(of) = class {
                 let parameters = BTreeMap::from([("type".to_owned(), of.to_owned())]);
-                let class = VolumeClass { driver: "ebs.csi.aws.com".into(), parameters };
+                let class = VolumeClass { driver: "ebs.csi.aws.com".into(), parameters, created: None };
                 let classes = Answers(BTreeMap::from([("made".to_owned(), Answer::Found(class))]));
                 seen.push(Observation::StorageClasses(known(classes, up)));
             }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, KubeletDirs, MountEntry, Mounts, Node, NotAbsent,
-    NvmeController, NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
+    Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, Filesystems, KubeletDirs, MountEntry, Mounts,
+    Node, NotAbsent, NvmeController, NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
@@ -33,19 +33,21 @@ impl Detect for DeadMount {
         Required<sources::Mounts>,
         Required<sources::BlockDevices>,
         Maybe<sources::NvmeControllers>,
+        Maybe<sources::Filesystems>,
         Context<sources::KubeletDirs>,
         Context<sources::Node>,
         PodNames<'static>,
     );
 
     fn evaluate(
-        (mounts, block, nvme, dirs, node, pods): <Self::In as Input>::Of<'_>,
+        (mounts, block, nvme, filesystems, dirs, node, pods): <Self::In as Input>::Of<'_>,
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
         for (device, on_it) in by_device(&mounts) {
             let object = || object(&device, &on_it, &dirs, &node);
-            let decision = match fate(&device, &on_it, &block, &nvme) {
+            let fate = fate(&device, &on_it, &block, &nvme).or_else(|| of_btrfs(&on_it, &block, &filesystems));
+            let decision = match fate {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
                 Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, (&on_it, pods), object(), &mounts, &block)),
@@ -70,16 +72,20 @@ enum Device<'a> {
 fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v MountEntry>> {
     let mut by_device: BTreeMap<Device<'_>, Vec<&MountEntry>> = BTreeMap::new();
     for mount in mounts.value.values() {
-        // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
-        let raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. })).then(|| mount.raw_block_device()).flatten();
-        let device = match raw.or_else(|| btrfs_disk(mount)) {
-            Some(name) => Device::Name(name),
-            None if mount.has_device() => Device::Number(mount.dev),
-            None => continue,
-        };
-        by_device.entry(device).or_default().push(mount);
+        if let Some(device) = device_of(mount) {
+            by_device.entry(device).or_default().push(mount);
+        }
     }
     by_device
+}
+
+fn device_of(mount: &MountEntry) -> Option<Device<'_>> {
+    // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
+    let raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. })).then(|| mount.raw_block_device()).flatten();
+    match raw.or_else(|| btrfs_disk(mount)) {
+        Some(name) => Some(Device::Name(name)),
+        None => mount.has_device().then_some(Device::Number(mount.dev)),
+    }
 }
 
 /// The disk of a btrfs volume.
@@ -148,6 +154,41 @@ fn fate<'v>(
     }
     match (first, unclear) {
         (Some(says), _) => Tri::Yes(Fate::GivenUp { disks, of: below.here.len(), says }),
+        (None, Some(why)) => Tri::Unknown(why),
+        (None, None) => Tri::No(()),
+    }
+}
+
+/// What became of the other disks of a btrfs: its mounts name one of them.
+fn of_btrfs<'v>(
+    on_it: &[&MountEntry],
+    block: &Seen<'v, BlockDevices>,
+    filesystems: &Known<'v, Filesystems>,
+) -> Tri<Fate<'v>, ()> {
+    let Some(source) = on_it.iter().find_map(|mount| btrfs_disk(mount)) else { return Tri::No(()) };
+    let filesystems = match filesystems.seen() {
+        Ok(filesystems) => filesystems,
+        // Where it is never read, its other disks are not known of.
+        Err(why) if matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => return Tri::No(()),
+        Err(why) => return Tri::Unknown(why.clone()),
+    };
+    let mut all = filesystems.value.values();
+    let Some(found) = all.find(|found| found.devices.iter().any(|device| device == source)) else {
+        return filesystems.value.incomplete().map_or(Tri::No(()), |why| Tri::Unknown(why.clone()));
+    };
+    let (mut gone, mut proof, mut unclear) = (Vec::new(), None, None);
+    for name in &found.devices {
+        match block.value.lacks_named(name) {
+            Ok(absent) => {
+                gone.push(name.as_str());
+                proof = Some(absent);
+            }
+            Err(NotAbsent::Present(_)) => {}
+            Err(NotAbsent::Unknown(why)) => unclear = Some(why.clone()),
+        }
+    }
+    match (proof, unclear) {
+        (Some(absent), _) => Tri::Yes(Fate::StandsOnGone { gone, of: found.devices.len(), absent }),
         (None, Some(why)) => Tri::Unknown(why),
         (None, None) => Tri::No(()),
     }
@@ -329,14 +370,33 @@ impl<'v> DeadDevices<'v> {
 
     /// The finding of a filesystem's device, where that is dead: what is found of its mounts follows from it.
     pub(super) fn finding_of(&self, dev: DevId) -> Tri<FindingKey, ()> {
+        self.finding_of_device(&Device::Number(dev))
+    }
+
+    /// The same of the device of a mount: of a filesystem, or of a raw-block volume.
+    pub(super) fn finding_of_mount(&self, mount: &MountEntry) -> Tri<FindingKey, ()> {
+        device_of(mount).map_or(Tri::No(()), |device| self.finding_of_device(&device))
+    }
+
+    /// The same of the device that pods have as a PersistentVolume.
+    pub(super) fn finding_of_pv(&self, pv: &str) -> Tri<FindingKey, ()> {
+        let of_it = |mount: &&MountEntry| mount.volume.as_ref().and_then(pv_of) == Some(pv);
+        let devices = self.by_device.iter().filter(|(_, on_it)| on_it.iter().any(&of_it));
+        let mut answer = Tri::No(());
+        for (device, _) in devices {
+            answer = answer.or_else(|| self.finding_of_device(device));
+        }
+        answer
+    }
+
+    fn finding_of_device(&self, device: &Device<'_>) -> Tri<FindingKey, ()> {
         let block = match &self.block {
             Ok(block) => block,
             Err(why) => return Tri::Unknown(Unknown::clone(why)),
         };
-        let device = Device::Number(dev);
-        let on_it = self.by_device.get(&device).map_or(&[][..], Vec::as_slice);
-        let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(&device, on_it)) };
-        fate(&device, on_it, block, &self.nvme).map(|_| key())
+        let on_it = self.by_device.get(device).map_or(&[][..], Vec::as_slice);
+        let key = || FindingKey { kind: KIND, object: Object::new(ObjectType::Device, name_of(device, on_it)) };
+        fate(device, on_it, block, &self.nvme).map(|_| key())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The type of an EBS volume, from the cluster, or from EC2 where the cluster does not have it. It is never guessed: without an
 //! answer it is not known.
 
+use jiff::Timestamp;
+
 use crate::detect::Settings;
 use crate::facts::{
     Answers, BlockDevice, Cause, EbsType, Ec2Attached, Lookup, Mounts, NodeTime, PersistentVolume, SourceSet, Unknown,
@@ -148,28 +150,34 @@ fn by_class(
     }
     let mut whose = None;
     if let Some(class) = object.attributes_class.as_deref().filter(|class| !class.is_empty()) {
-        whose = in_class(types.attributes_classes.seen(), class, "VolumeAttributesClass", Lookup::AttributesClass)?;
+        whose =
+            in_class(types.attributes_classes.seen(), (class, "VolumeAttributesClass"), Lookup::AttributesClass, None)?;
     }
     if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
-        whose = in_class(types.storage_classes.seen(), class, "StorageClass", Lookup::StorageClass)?;
+        // A class of the same name that came later did not make it; parameters of a class never change.
+        let made = Some(object.created);
+        whose = in_class(types.storage_classes.seen(), (class, "StorageClass"), Lookup::StorageClass, made)?;
     }
     let (of, class) = whose
         .ok_or_else(|| TypeUnknown::never(format!("the classes of PersistentVolume {pv} do not name its type")))?;
     Ok((of, pvs.says(format!("PersistentVolume {pv} is of {class}, whose volumes are {}", of.name()))))
 }
 
-/// The type that a class names, and the class; `None` where it names none.
+/// The type that a class names, and the class; `None` where it names none. `made` is when the volume was, where the class made it.
 fn in_class(
     answers: Result<Seen<'_, Answers<VolumeClass>>, &Unknown>,
-    name: &str,
-    sort: &str,
+    (name, sort): (&str, &str),
     lookup: fn(String) -> Lookup,
+    made: Option<Option<Timestamp>>,
 ) -> Result<Option<(EbsType, String)>, Box<TypeUnknown>> {
     let answer = answers.map_err(Unknown::clone).and_then(|answers| Ok(answers.value.get(name)?.cloned()));
     let class = answer.map_err(|why| TypeUnknown::yet(why, lookup(name.to_owned())))?;
     let Some(class) = class else {
         return Err(TypeUnknown::never(format!("the API server answers that {sort} {name} does not exist")));
     };
+    if made.flatten().zip(class.created).is_some_and(|(made, created)| created > made) {
+        return Err(TypeUnknown::never(format!("{sort} {name} is younger than the volume, so it did not make it")));
+    }
     let Some(text) = class.parameters.get(TYPE) else { return Ok(None) };
     match EbsType::of_name(text) {
         Some(of) => Ok(Some((of, format!("{sort} {name}")))),
@@ -201,13 +209,14 @@ mod tests {
         let mut view = View::new(at);
         let answers = Answers(answer.map(|answer| ("made".to_owned(), answer)).into_iter().collect());
         view.take(at, vec![Observation::StorageClasses(Reading::Known { value: answers, at })]);
-        let read = in_class(view.known::<sources::StorageClasses>(), "made", "StorageClass", Lookup::StorageClass);
+        let read =
+            in_class(view.known::<sources::StorageClasses>(), ("made", "StorageClass"), Lookup::StorageClass, None);
         read.map_err(|type_unknown| (type_unknown.why.cause, type_unknown.lookup.is_some()))
     }
 
     fn of_type(text: Option<&str>) -> Read {
         let parameters: BTreeMap<_, _> = text.map(|text| (TYPE.to_owned(), text.to_owned())).into_iter().collect();
-        class(Some(Answer::Found(VolumeClass { driver: "ebs.csi.aws.com".into(), parameters })))
+        class(Some(Answer::Found(VolumeClass { driver: "ebs.csi.aws.com".into(), parameters, created: None })))
     }
 
     #[test]

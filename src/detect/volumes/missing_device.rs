@@ -1,13 +1,14 @@
 //! MissingDevice: does Kubernetes report a volume as attached here that this machine does not have?
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::Lookup;
-use crate::finding::{Finding, Kind, Severity};
+use crate::facts::{Lookup, Tri, VolumeId};
+use crate::finding::{Finding, FindingKey, Kind, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::sources;
 
+use super::causes::Causes;
 use super::state::attachment::{Order, State};
-use super::state::parts::{ApiSays, DeviceSays, Ec2Here, Listed, Named};
+use super::state::parts::{ApiSays, DeviceSays, Ec2Here, Listed, Named, Pv, RawHandle};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::MissingDevice;
@@ -22,7 +23,7 @@ struct MissingDevice;
 impl DetectVolumes for MissingDevice {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
-    type In = ();
+    type In = Causes<'static>;
     type Asks = (
         Required<sources::Node>,
         Required<sources::BlockDevices>,
@@ -32,9 +33,10 @@ impl DetectVolumes for MissingDevice {
         Named,
         ApiSays,
         DeviceSays,
+        Cites<(Pv, RawHandle)>,
     );
 
-    fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(causes: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         for volume in volumes.iter() {
             // The Node says that it is attached: a suspicion until the lookups say whether a pod runs without it, or another
             // volume stands in its place.
@@ -44,10 +46,19 @@ impl DetectVolumes for MissingDevice {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::Ec2Attached);
             }
-            let raised = |awaited| Raised { awaited, ..finding(volume).into() };
+            let raised = |awaited| Raised { awaited, shown_under: follows(volume, &causes), ..finding(volume).into() };
             out.decide(KIND, || volume.object(), decision.map(raised));
         }
     }
+}
+
+/// The finding that its device disappeared under a mount, by the PersistentVolume that both have: what pods have as a device node is not
+/// staged.
+fn follows(volume: &Volume<'_>, causes: &Causes<'_>) -> Tri<FindingKey, ()> {
+    let Some(pv) = volume.pv() else { return Tri::No(()) };
+    // Another volume may have the name of its PersistentVolume.
+    let of_another = volume.parts().raw_handle(pv).and_then(VolumeId::of_handle).is_some_and(|id| id != volume.id);
+    if of_another { Tri::No(()) } else { causes.of_gone(pv) }
 }
 
 fn finding(volume: &Volume<'_>) -> Finding {

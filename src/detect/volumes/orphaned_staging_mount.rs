@@ -12,7 +12,7 @@ use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
-use super::dead_mount::DeadDevices;
+use super::dead_mount::{DeadDevices, btrfs_source};
 use super::holders::Holders;
 use super::state::completion::Fact;
 use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
@@ -45,7 +45,7 @@ impl Detect for OrphanedStagingMount {
         let devices = block.seen().ok().map(|block| block.value);
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();
-        for mount in mounts.value.values().filter(|mount| is_staging(mount) && mount.has_device()) {
+        for mount in mounts.value.values().filter(|mount| is_staging(mount) && is_of_a_disk(mount)) {
             let facts = Facts {
                 device: device(&block, mount),
                 pods: pods(&mounts, &with_pods, mount),
@@ -63,7 +63,7 @@ impl Detect for OrphanedStagingMount {
                     finding.evidence.extend(part.evidence);
                     finding.advice = part.advice.unwrap_or(finding.advice);
                     // A device mapper or md device stays when the disk below it is gone.
-                    let shown_under = match dead.finding_of(mount.dev) {
+                    let shown_under = match dead.finding_of_mount(mount) {
                         Tri::No(()) => part.shown_under,
                         dead => dead,
                     };
@@ -78,8 +78,17 @@ impl Detect for OrphanedStagingMount {
     }
 }
 
+fn is_of_a_disk(mount: &MountEntry) -> bool {
+    mount.has_device() || btrfs_source(mount).is_some()
+}
+
 fn device(block: &Known<'_, BlockDevices>, mount: &MountEntry) -> Fact<Device> {
-    match block.ask(|block| block.find(&mount.dev).map(drop)) {
+    // Mounts of btrfs have a number that no device has.
+    let here = block.ask(|block| match btrfs_source(mount) {
+        Some(name) => block.has(block.value.named(name)).map(drop),
+        None => block.find(&mount.dev).map(drop),
+    });
+    match here {
         Tri::Yes(()) => Ok(Device::Here),
         Tri::No(_) => Ok(Device::Gone),
         Tri::Unknown(why) => Err(why.into()),

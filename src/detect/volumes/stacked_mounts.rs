@@ -8,6 +8,7 @@ use crate::finding::{Finding, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
+use super::dead_mount::btrfs_source;
 use super::{PodNames, describe, mount_object};
 
 const KIND: Kind = Kind::StackedMounts;
@@ -86,9 +87,23 @@ fn finding(
 /// The volume's mount that this one covers: it stands on the same path and shows something else.
 fn covered_volume<'v>(mounts: &'v Mounts, mount: &MountEntry) -> Option<&'v MountEntry> {
     let below = mounts.get(&mount.parent)?;
-    let covers = below.volume.is_some() && below.point == mount.point && below.has_device();
+    let is_volume = below.has_device() || btrfs_source(below).is_some() || is_of_the_network(below);
+    let covers = below.volume.is_some() && below.point == mount.point && is_volume;
     // A raw-block bind over its placeholder, and a volume over itself, are no other thing.
-    (covers && (below.dev != mount.dev || below.root != mount.root)).then_some(below)
+    (covers && !is_same(below, mount)).then_some(below)
+}
+
+/// Filesystems of a server. What FUSE mounts is mounted over by its own program when that recovers.
+const OF_THE_NETWORK: [&str; 7] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "9p"];
+
+fn is_of_the_network(mount: &MountEntry) -> bool {
+    OF_THE_NETWORK.contains(&&*mount.fstype)
+}
+
+/// Whether both show the same: each mount of one export of a server may have a device number of its own.
+fn is_same(one: &MountEntry, other: &MountEntry) -> bool {
+    let of_one_server = is_of_the_network(one) && one.fstype == other.fstype && one.source == other.source;
+    (one.dev == other.dev || of_one_server) && one.root == other.root
 }
 
 fn covered(
@@ -119,7 +134,7 @@ fn covered(
 /// kubelet's directory is bound onto itself, each mount below it shows twice, with two parents.
 fn is_stacked(mounts: &Mounts, mount: &MountEntry) -> bool {
     let below = mounts.get(&mount.parent);
-    below.is_some_and(|b| b.point == mount.point && b.dev == mount.dev && b.root == mount.root)
+    below.is_some_and(|below| below.point == mount.point && is_same(below, mount))
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, KernelRecord,
     NvmeController, NvmeControllers, StatisticsPage, Tri, Unknown,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair, Paired};
 use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::Names;
+use super::stack::Below;
 
 const KIND: Kind = Kind::StalledIo;
 
@@ -35,10 +36,15 @@ impl Detect for StalledIo {
         Maybe<sources::NvmeControllers>,
         Context<sources::KernelLog>,
         ContextPair<sources::EbsStatistics>,
+        Maybe<sources::CpuTimes>,
         Names<'static>,
     );
 
-    fn evaluate((block, nvme, kmsg, pages, names): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (block, nvme, kmsg, pages, cpu, names): <Self::In as Input>::Of<'_>,
+        _: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         let (before, over) = match block.before() {
             Ok(before) => before,
             Err(why) => return out.nothing(KIND, &why),
@@ -56,6 +62,13 @@ impl Detect for StalledIo {
                 let stalled = |(dev, below): (DevId, &BlockDevice)| is_frozen(below, before.get(&dev));
                 if below(block.value, device).any(stalled) {
                     return Ok(Tri::No(block.no()));
+                }
+                // A count that md or device mapper did not take back goes on for ever.
+                if let Ok(cpu) = cpu.seen()
+                    && cpu.value.blocked == 0
+                    && is_idle_below(block.value, device)
+                {
+                    return Ok(Tri::No(cpu.no()));
                 }
                 let fact = format!(
                     "{} in flight and none completed for {} s (completed so far: {})",
@@ -86,8 +99,45 @@ fn frozen(device: &BlockDevice, now: &IoStat, old: Option<&BlockDevice>) -> Resu
     Ok(then.in_flight > 0 && now.completed() == then.completed())
 }
 
+/// Whether a device stands on disks that are all here and have no request: what it still counts, it does not wait for.
+fn is_idle_below(block: &BlockDevices, device: &BlockDevice) -> bool {
+    let below = Below::of(block, device);
+    let idle = |disk: &&BlockDevice| disk.io.seen().ok().flatten().is_some_and(|io| io.in_flight == 0);
+    !device.slaves.is_empty() && below.gone.is_empty() && !below.here.is_empty() && below.here.iter().all(idle)
+}
+
 fn is_frozen(device: &BlockDevice, old: Option<&BlockDevice>) -> bool {
     device.io.seen().ok().flatten().is_some_and(|io| frozen(device, io, old) == Ok(true))
+}
+
+/// The finding of this kind of a device or of a disk that it stands on, for those that follow from it.
+pub(super) fn finding_of(block: Paired<'_, BlockDevices>, device: &BlockDevice) -> Tri<FindingKey, ()> {
+    let (before, _) = match block.before() {
+        Ok(before) => before,
+        Err(why) => return Tri::Unknown(why),
+    };
+    let mut answer = Tri::No(());
+    // The disk is named, and not what stands on it.
+    for device in Below::of(block.now.value, device).here.into_iter().chain([device]) {
+        let old = block.now.value.named(&device.name).and_then(|(dev, _)| before.get(&dev));
+        let io = match device.io.seen() {
+            Ok(Some(io)) => io,
+            Ok(None) => continue,
+            Err(why) => {
+                answer = answer.or_else(|| Tri::Unknown(why.clone()));
+                continue;
+            }
+        };
+        match frozen(device, io, old) {
+            Ok(true) => {
+                let object = Object::new(ObjectType::Device, &*device.name);
+                return Tri::Yes(FindingKey { kind: KIND, object });
+            }
+            Ok(false) => {}
+            Err(why) => answer = answer.or_else(|| Tri::Unknown(why)),
+        }
+    }
+    answer
 }
 
 fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (DevId, &'a BlockDevice)> {

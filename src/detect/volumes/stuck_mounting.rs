@@ -6,10 +6,11 @@ use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, Pods, Tri, VolumePath,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{BesideDisks, Cited, Cites, Context, Input, LogBesideDisks, Required};
 use crate::view::{Seen, sources};
 
+use super::causes::Causes;
 use super::state::attachment::{Mounted, State};
 use super::state::parts::{ApiSays, DeviceSays, Driver, Listed, Named, OnMachine, PodLife};
 use super::state::{Volume, Volumes};
@@ -25,7 +26,7 @@ struct StuckMounting;
 impl DetectVolumes for StuckMounting {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
-    type In = (Context<sources::KernelLog>, LogBesideDisks);
+    type In = (Context<sources::KernelLog>, LogBesideDisks, Causes<'static>);
     type Asks = (
         Required<sources::Node>,
         Required<sources::Mounts>,
@@ -40,7 +41,7 @@ impl DetectVolumes for StuckMounting {
     );
 
     fn evaluate(
-        (log, disks): <Self::In as Input>::Of<'_>,
+        (log, disks, causes): <Self::In as Input>::Of<'_>,
         volumes: &Volumes<'_>,
         _: &Around<'_>,
         out: &mut Evaluation,
@@ -49,7 +50,7 @@ impl DetectVolumes for StuckMounting {
             let not_mounted = volume.decide(out, KIND, STATES).map(|()| {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::CsiNode);
-                not_mounted(volume, volumes, &log, disks)
+                not_mounted(volume, volumes, &log, disks, &causes)
             });
             let decision = not_mounted.or_else(|| changes_files(volume).map(Raised::from));
             out.decide(KIND, || volume.object(), decision);
@@ -63,12 +64,14 @@ fn not_mounted(
     volumes: &Volumes<'_>,
     log: &Cited<'_, KernelLog>,
     disks: BesideDisks<'_>,
+    causes: &Causes<'_>,
 ) -> Raised {
     let pod = volume.waits_long();
     let driver = volumes.missing_driver(&volume.id);
     let mut evidence = volume.evidence();
     evidence.extend(volume.device_says());
     let refused = log.name(|log| refused(log, disks, volume, pod));
+    let stalled = stalled(volume, causes);
     let why = match (&driver, &refused) {
         (Tri::Yes(driver), _) => {
             evidence.push(driver.evidence.clone());
@@ -77,6 +80,9 @@ fn not_mounted(
         (_, Some((why, says))) => {
             evidence.push(says.clone());
             format!("the kernel refuses to mount it: {why}")
+        }
+        _ if let Tri::Yes(above) = &stalled => {
+            format!("{} has requests in flight and completes none", above.object.id)
         }
         _ => match volume.built_on() {
             Some(built) => format!("{built}, and a disk that is in use cannot be mounted"),
@@ -97,7 +103,12 @@ fn not_mounted(
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Raised { shown_under: driver.map(|driver| driver.finding()), ..finding.into() }
+    Raised { shown_under: driver.map(|driver| driver.finding()).or_else(|| stalled), ..finding.into() }
+}
+
+/// The finding that its disk, or a partition of it, completes nothing: the kernel waits for the superblock then.
+fn stalled(volume: &Volume<'_>, causes: &Causes<'_>) -> Tri<FindingKey, ()> {
+    volume.disk_and_partitions().into_iter().fold(Tri::No(()), |so_far, part| so_far.or_else(|| causes.of_device(part)))
 }
 
 fn who(volume: &Volume<'_>, pod: Option<&Pod>) -> String {

@@ -8,6 +8,7 @@ use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::{Seen, sources};
 
+use super::causes::Causes;
 use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
@@ -30,17 +31,24 @@ struct StuckUnmount;
 impl DetectVolumes for StuckUnmount {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
-    type In = (Required<sources::Mounts>, Holders<'static>);
+    type In = (Required<sources::Mounts>, Holders<'static>, Causes<'static>);
     type Asks =
         (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Cites<RecordedDriver>, Named, ApiSays);
 
     fn evaluate(
-        (mounts, holders): <Self::In as Input>::Of<'_>,
+        (mounts, holders, causes): <Self::In as Input>::Of<'_>,
         volumes: &Volumes<'_>,
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let look = Look { mounts, holders, volumes, parts: volumes.parts(), children: children(mounts.value) };
+        let look = Look {
+            mounts,
+            holders,
+            causes: &causes,
+            volumes,
+            parts: volumes.parts(),
+            children: children(mounts.value),
+        };
         // A subpath belongs to its volume, and goes with it.
         let mut left: BTreeMap<&PodUid, BTreeMap<&str, Left<'_>>> = BTreeMap::new();
         for (id, mount) in mounts.value {
@@ -75,21 +83,26 @@ fn best<'v>(left: &Left<'v>) -> Option<(MountId, &'v MountEntry)> {
 type Left<'v> = Vec<(MountId, &'v MountEntry)>;
 
 /// What every part of the look needs.
-struct Look<'v, 'a> {
+struct Look<'v, 'a, 'c> {
     mounts: Seen<'v, Mounts>,
     holders: Holders<'v>,
+    causes: &'a Causes<'c>,
     volumes: &'a Volumes<'v>,
     parts: &'a Parts<'v>,
     children: BTreeMap<MountId, &'v MountEntry>,
 }
 
-impl Look<'_, '_> {
+impl Look<'_, '_, '_> {
     /// What is left of the volumes of a pod: the finding of the first names them all, and the others are shown under it.
     fn of_a_pod(&self, pod: &PodUid, volumes: &[Left<'_>], out: &mut Evaluation) {
         // The volume's own path says more than a subpath.
         let block = self.parts.block.seen().ok().map(|block| block.value);
         let firsts: Vec<_> = volumes.iter().filter_map(|left| Some((left, best(left)?))).collect();
-        let objects: Vec<Object> = firsts.iter().map(|(_, (_, first))| mount_object(first, block)).collect();
+        let object = |first: &MountEntry| {
+            let of_node = super::is_of_the_nodes_disk(self.mounts.value, first);
+            mount_object(first, block.filter(|_| !of_node))
+        };
+        let objects: Vec<Object> = firsts.iter().map(|(_, (_, first))| object(first)).collect();
         for (place, (left, first)) in firsts.iter().enumerate() {
             let facts = PodFacts::of(self.parts, pod);
             let Some(object) = objects.get(place) else { continue };
@@ -144,7 +157,11 @@ impl Look<'_, '_> {
         };
         let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
         evidence.extend(says);
+        let shown_under = self.causes.of_mount(first).or_else(|| shown_under);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
+        let of_node = super::is_of_the_nodes_disk(self.mounts.value, first);
+        // The disk is the node's own, and no volume of the pod's.
+        let (volume, whose) = if of_node { (" of it".to_owned(), "") } else { (volume, " for it") };
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match life {
             Life::Terminating => (Severity::Warning, "is terminating and without a process"),
@@ -156,7 +173,7 @@ impl Look<'_, '_> {
         let finding = Finding {
             kind: KIND,
             severity,
-            message: format!("pod {name} {why}, but {what}{volume} is still mounted for it{held}{waits}{cause}"),
+            message: format!("pod {name} {why}, but {what}{volume} is still mounted{whose}{held}{waits}{cause}"),
             object,
             evidence,
             advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
@@ -211,6 +228,7 @@ impl Look<'_, '_> {
         let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
         let DriverPart { cause, evidence: says, advice, shown_under } = self.volumes.missing_driver(&volume.id).into();
         evidence.extend(says);
+        let shown_under = self.causes.of_mount(first).or_else(|| shown_under);
         let id = volume.id.as_str();
         let what = match first.volume {
             Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),

@@ -115,7 +115,10 @@ fn uses<'v>(
 ) -> BTreeMap<&'v str, Uses<'v>> {
     let mut all: BTreeMap<&str, Uses<'_>> = BTreeMap::new();
     for mount in mounts.value.values() {
-        if let Some(VolumePath::Staging { driver, .. }) = &mount.volume {
+        // What a driver mounts in a directory of its own there, its pods show.
+        if let Some(VolumePath::Staging { driver, .. }) = &mount.volume
+            && mount.point.ends_with("/globalmount")
+        {
             let uses = all.entry(driver).or_default();
             uses.staged.push(mount);
             if uses.staged.len() <= MAX_NAMED {

@@ -219,7 +219,14 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
 /// of the filesystem follow the name, in some versions without the colon.
 fn btrfs(rest: &str) -> Option<KernelEvent> {
     const REFUSED: [&str; 3] = ["open_ctree failed", "failed to read ", "superblock "];
-    let (level, rest) = rest.trim_start_matches(": ").trim_start().split_once(" (device ")?;
+    const DUPLICATE: &str = "duplicate device ";
+    let rest = rest.trim_start_matches(": ").trim_start();
+    // Another filesystem of the same id is mounted: it names no filesystem, and the device that was refused.
+    if let Some(said) = rest.strip_prefix("warning: ").filter(|said| said.starts_with(DUPLICATE)) {
+        let device = said.strip_prefix(DUPLICATE)?.strip_prefix("/dev/")?.split(' ').next()?;
+        return Some(KernelEvent::MountRefused { device: name(device)?, why: cut(said) });
+    }
+    let (level, rest) = rest.split_once(" (device ")?;
     let (device, said) = rest.split_once(')')?;
     let device = device.split_once(" state ").map_or(device, |(device, _)| device);
     let device = name(device.strip_suffix(':').unwrap_or(device))?;
@@ -383,6 +390,14 @@ mod tests {
                 "BTRFS error (device nvme1n1): open_ctree failed: -22",
                 Some(KernelEvent::MountRefused { device: device("nvme1n1"), why: "open_ctree failed: -22".to_owned() }),
             ),
+            (
+                "BTRFS warning: duplicate device /dev/nvme2n1 devid 1 generation 8 scanned by mount (4711)",
+                Some(KernelEvent::MountRefused {
+                    device: device("nvme2n1"),
+                    why: "duplicate device /dev/nvme2n1 devid 1 generation 8 scanned by mount (4711)".to_owned(),
+                }),
+            ),
+            ("BTRFS warning: duplicate device ", None),
             ("BTRFS info (device nvme1n1): using crc32c (crc32c-intel) checksum algorithm", None),
             ("BTRFS warning (device nvme1n1): Skipping commit of aborted transaction.", None),
             ("BTRFS: Transaction aborted (error -28)", None),

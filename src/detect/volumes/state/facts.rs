@@ -11,8 +11,8 @@ use super::completion::{Fact, Missing};
 use super::pod::{Life, PodFacts};
 use super::{Parts, Volume, csi, find, xen};
 use crate::facts::{
-    Cause, Ec2VolumeState, MAX_HOLDERS, NotAbsent, Pod, PodPhase, PodUid, Tri, Unknown, VolumeAttachment, VolumePath,
-    handle_hash,
+    Cause, Ec2VolumeState, MAX_HOLDERS, MountEntry, Mounts, NotAbsent, Pod, PodPhase, PodUid, Tri, Unknown,
+    VolumeAttachment, VolumePath, handle_hash,
 };
 use crate::finding::Evidence;
 use crate::view::input::{Input, reads_of};
@@ -78,6 +78,16 @@ fn staging(volume: &Volume<'_>) -> Fact<Staging> {
     if volume.parts.index.is_staged(&volume.id, &handle_hash(volume.id.as_str())) {
         return Ok(Staging::Staged);
     }
+    if volume.parts.index.has_legacy_staging() {
+        match (volume.pv(), volume.attachment()) {
+            (Some(pv), _) if volume.parts.index.is_staged_as(pv) => return Ok(Staging::Staged),
+            // What is staged by the name of a PersistentVolume may be this one.
+            (None, Err(why)) => {
+                return Err(Box::new(Missing { why, lookup: volume.ask().into_iter().next() }));
+            }
+            _ => {}
+        }
+    }
     mounts.incomplete().map_or(Ok(Staging::Unstaged), |why| Err(why.into()))
 }
 
@@ -121,10 +131,49 @@ fn beneath(volume: &Volume<'_>) -> Fact<Beneath> {
         return Err(incomplete.into());
     }
     let holder = parts.iter().any(|part| !part.holders.is_empty());
+    if volume.parts.mounts.seen().is_ok_and(|mounts| parts.iter().any(|part| is_log_of_one(mounts.value, &part.name))) {
+        return Ok(Beneath::BuiltOn);
+    }
     if holder || volume.parts.index.loops().iter().any(|device| volume.is_loop_over_it(device, disk)) {
         return Ok(Beneath::BuiltOn);
     }
+    if let Some(why) = link_of_a_log(&volume.parts).or_else(|| in_a_pool(&volume.parts)) {
+        return Err(why.into());
+    }
     block.incomplete().map_or(Ok(Beneath::Unused), |incomplete| Err(incomplete.into()))
+}
+
+/// That ZFS is in use: it leaves no holder on its disks.
+fn in_a_pool(parts: &Parts<'_>) -> Option<Unknown> {
+    let mounted = parts.mounts.seen().is_ok_and(|mounts| mounts.value.values().any(|mount| &*mount.fstype == "zfs"));
+    let is_zvol = |name: &str| {
+        name.strip_prefix("zd").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let has_zvol = || parts.block.seen().is_ok_and(|block| block.value.values().any(|device| is_zvol(&device.name)));
+    let why = "ZFS is in use here, and which disks its pools stand on is not visible";
+    (mounted || has_zvol()).then(|| Unknown::new(Cause::Unsupported, why))
+}
+
+/// Options of an xfs that name a second device: of its log, and of its real-time part. It has no mount of its own.
+const SECOND_DEVICES: [&str; 2] = ["logdev=", "rtdev="];
+
+fn second_devices(mount: &MountEntry) -> impl Iterator<Item = &str> {
+    let of_xfs = (&*mount.fstype == "xfs").then_some(&*mount.super_options);
+    let options = of_xfs.into_iter().flat_map(|options| options.split(','));
+    options.filter_map(|option| SECOND_DEVICES.iter().find_map(|name| option.strip_prefix(name)))
+}
+
+fn is_log_of_one(mounts: &Mounts, device: &str) -> bool {
+    mounts.values().flat_map(second_devices).any(|path| path.strip_prefix("/dev/") == Some(device))
+}
+
+/// That the log of an xfs is on a device that is named by a link: it may be any.
+fn link_of_a_log(parts: &Parts<'_>) -> Option<Unknown> {
+    let (mounts, block) = (parts.mounts.seen().ok()?, parts.block.seen().ok()?);
+    let is_known = |path: &&str| path.strip_prefix("/dev/").is_some_and(|name| block.value.named(name).is_some());
+    let path = mounts.value.values().flat_map(second_devices).find(|path| !is_known(path))?;
+    let why = format!("an xfs has its log or its real-time part on {path}, and which disk that is is not known");
+    Some(Unknown::new(Cause::Incomplete, why))
 }
 
 fn order(volume: &Volume<'_>) -> Fact<Order> {
@@ -268,6 +317,10 @@ impl<'v> Volume<'v> {
             return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
         }
         match xen::name_of(self) {
+            Some(name) if find::disk_named(block.value, &name).is_some() => {
+                let volume = self.id.as_str();
+                Tri::Yes(block.says(format!("{volume} was attached as {name}, which is another volume's name now")))
+            }
             Some(name) => {
                 let volume = self.id.as_str();
                 Tri::Yes(

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use super::attachment::Facts;
 use super::{Parts, Volume, facts, xen};
-use crate::detect::volumes::Settings;
 use crate::detect::volumes::dead_mount::btrfs_source;
 use crate::detect::volumes::stack::Below;
+use crate::detect::volumes::{Settings, is_of_the_nodes_disk};
 use crate::facts::{AttachableName, BlockDevice, BlockDevices, DevId, MountEntry, Unknown, VolumeId};
 
 /// Every volume that the Node names, and every EBS device that is here.
@@ -141,6 +141,9 @@ fn find_mounts<'v>(parts: &Parts<'v>, all: &mut [Volume<'v>]) {
         }
     }
     all.iter_mut().for_each(Volume::forget_mirrors);
+    for volume in all.iter_mut().filter(|volume| !volume.in_use && !volume.attached) {
+        volume.mounts.retain(|mount| !is_of_the_nodes_disk(mounts.value, mount));
+    }
 }
 
 /// Whether a device is this disk, or a partition of it.

@@ -12,6 +12,8 @@ pub(super) struct Index<'v> {
     staged: BTreeSet<String>,
     /// Volumes that are staged by their ids.
     staged_in_tree: BTreeSet<VolumeId>,
+    /// PersistentVolumes that are staged by their names.
+    staged_legacy: BTreeSet<&'v str>,
     /// A mount of each volume that pods have mounted, by PersistentVolume and pod. Older kubelets have one bind of a raw block volume for all pods.
     of_pods: BTreeMap<&'v str, BTreeMap<Option<&'v str>, &'v MountEntry>>,
     /// Live filesystems by device.
@@ -31,6 +33,9 @@ impl<'v> Index<'v> {
             match &mount.volume {
                 Some(VolumePath::Staging { handle_hash, .. }) => {
                     index.staged.insert(handle_hash.to_ascii_lowercase());
+                }
+                Some(VolumePath::LegacyStaging { pv }) => {
+                    index.staged_legacy.insert(pv);
                 }
                 Some(VolumePath::InTree { plugin, volume }) if plugin == IN_TREE_EBS => {
                     index.staged_in_tree.extend(VolumeId::from_serial(volume));
@@ -74,6 +79,17 @@ impl<'v> Index<'v> {
     pub fn is_staged(&self, id: &VolumeId, hash: &str) -> bool {
         reads::note(Source::Mounts);
         self.staged.contains(&hash.to_ascii_lowercase()) || self.staged_in_tree.contains(id)
+    }
+
+    /// Whether anything is staged by the name of its PersistentVolume.
+    pub fn has_legacy_staging(&self) -> bool {
+        reads::note(Source::Mounts);
+        !self.staged_legacy.is_empty()
+    }
+
+    pub fn is_staged_as(&self, pv: &str) -> bool {
+        reads::note(Source::Mounts);
+        self.staged_legacy.contains(pv)
     }
 
     /// A mount of a PersistentVolume that a pod has.

@@ -37,9 +37,9 @@ rests_on! {
     Kubelet: Maybe<sources::Node>;
     Controller: Maybe<sources::Node>;
     Device: (Maybe<sources::BlockDevices>, OnXen);
-    Staging: Maybe<sources::Mounts>;
+    Staging: (Maybe<sources::Mounts>, Pv, Attachment);
     Mounted: (Maybe<sources::Mounts>, Device, PodLife);
-    Beneath: (Maybe<sources::Filesystems>, Device, Pv);
+    Beneath: (Maybe<sources::Filesystems>, Maybe<sources::Mounts>, Device, Pv);
     Order: (Attachment, Fallback<sources::Ec2Volumes>);
     Users: (Maybe<sources::Pods>, Maybe<sources::PersistentVolumes>, Maybe<sources::VolumeAttachments>, Pv);
     PodSide: (Users, Maybe<sources::PodCgroups>, Maybe<sources::Mounts>, Maybe<sources::MountHolders>, Device);

@@ -26,10 +26,21 @@ pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &[&'v str], all: 
             all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id.clone(), drivers.to_vec()));
         }
     }
-    // A name may have gone to another volume since EC2 was asked: what the Node names comes first.
-    let (wanted, others): (Vec<_>, Vec<_>) = all.values_mut().partition(|volume| volume.in_use || volume.attached);
+    // A name may have gone to another volume since EC2 was asked, or since a VolumeAttachment was to be deleted: what the controller
+    // has attached comes first, then what the kubelet wants.
+    let rank = |volume: &Volume<'_>| {
+        let is_deleting = || volume.attachment().ok().flatten().is_some_and(|seen| seen.value.deleting.is_some());
+        match (volume.attached, volume.in_use) {
+            (true, _) if !is_deleting() => 0,
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        }
+    };
+    let mut ranked: Vec<_> = all.values_mut().map(|volume| (rank(volume), volume)).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
     let mut taken = BTreeSet::new();
-    for volume in wanted.into_iter().chain(others) {
+    for (_, volume) in ranked {
         volume.is_on_xen = true;
         let Some(name) = name_of(volume) else { continue };
         volume.device = disk_named(block.value, &name).filter(|(dev, _)| taken.insert(*dev));
