@@ -187,6 +187,13 @@ impl Evaluation {
         }
     }
 
+    /// Of all objects that are there something was said: another one is gone, and its finding with it.
+    pub fn others_are_gone(&mut self, kind: Kind) {
+        if let Some(decisions) = self.of(kind) {
+            decisions.decided = true;
+        }
+    }
+
     /// Asks for something that costs too much to be read always: for as long as it is asked for, it is read again.
     pub fn ask(&mut self, kind: Kind, lookup: Lookup) {
         let Some(Decisions { evaluation, asked, undecided, .. }) = self.of(kind) else { return };

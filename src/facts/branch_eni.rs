@@ -33,6 +33,9 @@ pub struct PodNetwork {
     /// When the last of its containers ended, where all have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
+    /// That it needs no address any more: it has one (`status.podIP`), or that of its node (`spec.hostNetwork`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_address: bool,
 }
 
 impl PodNetwork {

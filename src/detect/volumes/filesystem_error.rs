@@ -101,7 +101,11 @@ impl Detect for FilesystemError {
         }
         out.incomplete(KIND, incomplete);
         // A filesystem that /sys/fs does not list is known by its mount alone.
-        out.incomplete(KIND, mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete()));
+        let unmounted = mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete());
+        out.incomplete(KIND, unmounted);
+        if incomplete.is_none() && unmounted.is_none() {
+            out.others_are_gone(KIND);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub struct PodSpec {
     init_containers: Option<First<Container, MAX_CONTAINERS>>,
     resources: Option<ContainerResources>,
     overhead: Option<Amounts>,
+    pub(super) host_network: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -216,6 +217,8 @@ pub struct PodStatus {
     pub(super) container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
     init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
     ephemeral_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: Option<String>,
 }
 
 /// A list whose items are all kept.
