@@ -202,11 +202,13 @@ const ON_6_1: &[Proof] = &[
     Proof {
         kind: "NeighborTableFull",
         words: "NeighborTableFull",
-        // The kernel collects entries only when one is added, so one is added each second.
+        // The kernel collects entries only when one is added, so one is added each second, for longer than a slow machine takes.
         setup: "modprobe dummy && ip link add d0 type dummy && ip address add 10.8.0.1/16 dev d0 && ip link set d0 up
                 echo 60 >/proc/sys/net/ipv4/neigh/default/gc_thresh2
                 for n in {2..61}; do echo neigh add 10.8.0.$n lladdr 02:00:00:00:00:01 dev d0 nud stale; done | ip -batch -
-                (for n in {2..250}; do ip neigh replace 10.8.1.$n lladdr 02:00:00:00:00:02 dev d0 nud stale; sleep 1; done) >/dev/null 2>&1 &",
+                (for m in {1..20}; do for n in {2..250}; do
+                    ip neigh replace 10.8.$m.$n lladdr 02:00:00:00:00:02 dev d0 nud stale; sleep 1
+                done; done) >/dev/null 2>&1 &",
         near: "echo 80 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
         raise: "echo 64 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
         clear: "echo 1024 >/proc/sys/net/ipv4/neigh/default/gc_thresh3",
