@@ -1,7 +1,7 @@
 //! Remedies, without I/O: which act a finding permits, what keeps it from being done, the record of what was planned, and what an
 //! executor verifies. What reads, writes and listens is in `agent/remedy`.
 //!
-//! Off by default. `dry-run` keeps score of what would have been done; `act` does it.
+//! Off by default. `dry-run` records what would have been done; `act` does it.
 
 pub mod act;
 pub mod call;

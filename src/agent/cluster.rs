@@ -37,7 +37,9 @@ const BEAT: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let Some(access) = super::kube_connection::access(&config) else {
-        bail!("no API server to ask: this is no pod of a cluster, and no kubeconfig was given (setting: kubeconfig)");
+        bail!(
+            "no API server to ask: this is no pod of a cluster, and no kubeconfig was given: give --kubeconfig FILE (`cluster` does not read KUBECONFIG)"
+        );
     };
     let (served, watching) = watch::channel(Arc::new(Served::default()));
     let (server, watchdog) = (super::serve_all(&config, watching), Watchdog::start());

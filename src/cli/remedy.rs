@@ -1,4 +1,4 @@
-//! `barnacle remedy`: plan and keep score, verify and act, print the record.
+//! `barnacle remedy`: plan and record, verify and act, print the record.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("text");
     let format = format.value_parser(["text", "json"]).help("output format");
     Command::new("remedy")
-        .about("Plan remedies, keep score of them, and act where that is switched on")
+        .about("Plan remedies, record what became of each, and act where that is switched on")
         .long_about(
-            "Plan remedies, keep score of them, and act where that is switched on. docs/remedies.md says what, when and with which rights.\n\n\
+            "Plan remedies, record what became of each, and act where that is switched on. docs/remedies.md says what, when and with which rights.\n\n\
              `plan` and `execute` run as two containers of one pod (daemonset/remedy), apart from the agent.",
         )
         .subcommand_required(true)

@@ -319,13 +319,13 @@ const REMEDY: &[Key<Config>] = &[
     mode!(
         "remedy-stuck-unmount",
         "stuck-unmount",
-        "what barnacle remedy does about paths of a pod that is gone: nothing, plan and keep score without acting, or unmount them",
+        "what barnacle remedy does about paths of a pod that is gone: nothing, plan and record without acting, or unmount them",
         unmount
     ),
     mode!(
         "remedy-orphaned-pod-directory",
         "orphaned-pod-directory",
-        "what barnacle remedy does about empty directories of a pod that is gone: nothing, plan and keep score without acting, or remove them",
+        "what barnacle remedy does about empty directories of a pod that is gone: nothing, plan and record without acting, or remove them",
         remove_directory
     ),
     number!(

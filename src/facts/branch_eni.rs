@@ -33,9 +33,12 @@ pub struct PodNetwork {
     /// When the last of its containers ended, where all have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
-    /// That it needs no address any more: it has one (`status.podIP`), or that of its node (`spec.hostNetwork`).
+    /// That it has an address (`status.podIP`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_address: bool,
+    /// That it uses the network of its node (`spec.hostNetwork`), and needs nothing of the CNI.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_host: bool,
 }
 
 impl PodNetwork {

@@ -176,7 +176,7 @@ impl Shown<'_> {
         let mut text = format!("barnacle remedy on {} at {}\n", self.node, self.now.wall);
         let does = match self.settings.acts() {
             true => "It acts on the kinds whose mode is act.",
-            false => "It plans, verifies and keeps score. It does not act.",
+            false => "It plans, verifies and keeps a record. It does not act.",
         };
         let _ = writeln!(text, "{does}\n");
         for act in ActKind::ALL {

@@ -57,7 +57,8 @@ fn waiting<'v>(pods: &Seen<'v, Pods>, now: NodeTime) -> (Vec<&'v Pod>, Option<Un
 /// Kubelets before 1.29 do not say whether a sandbox is ready.
 fn may_wait(pod: &Pod) -> bool {
     let is_ready = pod.network.sandbox.as_ref().is_some_and(|sandbox| sandbox.ready == Some(true));
-    pod.phase == PodPhase::Pending && pod.deleting.is_none() && !is_ready && !pod.network.has_address
+    let needs_one = !pod.network.has_address && !pod.network.of_host;
+    pod.phase == PodPhase::Pending && pod.deleting.is_none() && !is_ready && needs_one
 }
 
 /// Yes where the CNI has not one address to give.

@@ -141,7 +141,9 @@ fn without_branch_eni(
 }
 
 fn without_sandbox(pod: &Pod, pods: &Seen<'_, Pods>, now: NodeTime) -> Tri<Finding> {
-    let Some(sandbox) = &pod.network.sandbox else { return Tri::No(pods.no()) };
+    let Some(sandbox) = pod.network.sandbox.as_ref().filter(|_| !pod.network.of_host) else {
+        return Tri::No(pods.no());
+    };
     let waits = waits_without(sandbox, pod, now);
     if sandbox.ready == Some(true) || waits < STUCK {
         return Tri::No(pods.no());

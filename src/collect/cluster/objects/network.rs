@@ -55,7 +55,8 @@ pub(super) fn pod_network(metadata: &ObjectMeta, spec: &PodSpec, status: &PodSta
         sandbox,
         scheduled: bound.and_then(|condition| condition.last_transition_time),
         finished: finished(status),
-        has_address: spec.host_network || status.pod_ip.as_ref().is_some_and(|address| !address.is_empty()),
+        has_address: status.pod_ip.as_ref().is_some_and(|address| !address.is_empty()),
+        of_host: spec.host_network,
     }
 }
 
