@@ -74,6 +74,12 @@ impl<K: Ord, V> Inventory<K, V> {
         self
     }
 
+    /// Whether both are one list that a collector gave out again.
+    #[must_use]
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.items, &other.items) && self.incomplete == other.incomplete
+    }
+
     /// What stands under this key.
     pub fn get(&self, key: &K) -> Option<&V> {
         let place = self.items.binary_search_by(|(other, _)| other.cmp(key)).ok()?;

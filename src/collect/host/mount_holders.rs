@@ -22,14 +22,13 @@ use tokio::time::Instant;
 use crate::facts::{Cause, DevId, Lookup, MountHolder, MountHolders, MountId, Unknown};
 
 use super::failures::Failures;
+use super::mountinfo::FIRST;
 use super::root::Root;
 use files::MAX_FILES_OF_ALL;
 pub use files::mount_of;
 use mounts::Point;
 pub use process::{from_root, parse_cgroup};
 
-/// The process that has the host's mounts.
-const FIRST: u32 = 1;
 /// More processes than this are not looked at.
 const MAX_PROCESSES: usize = 50_000;
 /// Bytes of all mount tables but the host's, and for how long namespaces, tables and files are each read.

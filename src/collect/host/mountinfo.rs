@@ -27,9 +27,15 @@ use table::{BOUNDS, Table};
 pub use table::{parse, parse_from};
 
 /// The process that has the host's table.
-const FIRST: u32 = 1;
+pub(super) const FIRST: u32 = 1;
 #[cfg(test)]
 const PATH: &str = "proc/1/mountinfo";
+
+/// Mount points below the kubelet's directory; `None` where the table is not whole.
+fn points_below<'m>(mounts: &'m Mounts, paths: &KubeletPaths) -> Option<Vec<&'m str>> {
+    let whole = Some(mounts).filter(|mounts| mounts.incomplete().is_none())?;
+    Some(whole.values().map(|mount| &*mount.point).filter(|point| paths.has(point)).collect())
+}
 
 /// Reads before a table that never holds still is given up.
 const TRIES: usize = 3;
@@ -83,19 +89,6 @@ impl MountTable {
         // Most of a cycle would go into parsing what the last one parsed.
         let parsed = other.or(before).ok_or_else(|| root.malformed(&self.path(), "expected a mount table"))?;
         Ok(self.parsed.insert(parsed).mounts.clone())
-    }
-
-    /// Mount points below the kubelet's directory, as the latest read saw them; `None` where that was not whole.
-    #[must_use]
-    pub fn points_below(&self, paths: &KubeletPaths) -> Option<Vec<&str>> {
-        let whole = self.mounts().filter(|mounts| mounts.incomplete().is_none())?;
-        Some(whole.values().map(|mount| &*mount.point).filter(|point| paths.has(point)).collect())
-    }
-
-    /// All mounts, as the latest read saw them.
-    #[must_use]
-    pub fn mounts(&self) -> Option<&Mounts> {
-        self.parsed.as_ref().map(|parsed| &parsed.mounts)
     }
 
     /// The directories of the images of which containers run, as the latest read saw them.
@@ -389,15 +382,15 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
         let write = |bytes: &[u8]| std::fs::write(dir.path().join(PATH), bytes).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        let mut table = MountTable::default();
+        let mut table = HostMounts::default();
         assert_eq!(table.points_below(&KubeletPaths::plain(KUBELET)), None);
         write(NODE);
-        table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap();
+        table.read(&root, &KubeletPaths::plain(KUBELET), Ok(None)).unwrap();
         let points = table.points_below(&KubeletPaths::plain(KUBELET)).unwrap();
         assert_eq!(points.len(), 5, "{points:?}");
         assert!(points.iter().all(|point| point.starts_with("/var/lib/kubelet/p")));
         write(&[NODE, b"torn"].concat());
-        table.read(&root, &KubeletPaths::plain(KUBELET)).unwrap();
+        table.read(&root, &KubeletPaths::plain(KUBELET), Ok(None)).unwrap();
         assert_eq!(table.points_below(&KubeletPaths::plain(KUBELET)), None, "an incomplete table may lack a volume");
     }
 
@@ -482,7 +475,7 @@ mod tests {
         let again = table.read(&root, &KubeletPaths::plain("/proc")).unwrap();
         assert_eq!((first.incomplete(), again.incomplete()), (None, None));
         assert!(first.values().any(|mount| &*mount.fstype == "proc"));
-        assert!(table.points_below(&KubeletPaths::plain(KUBELET)).is_some());
+        assert!(points_below(&again, &KubeletPaths::plain(KUBELET)).is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 
-use super::{FIRST, ImageDirs, MountTable, errno};
+use super::{FIRST, ImageDirs, MountTable, errno, points_below};
 use crate::collect::host::root::{Root, quote};
 use crate::collect::kubelet::place::KubeletPaths;
 use crate::facts::{Cause, DevId, MountEntry, MountId, Mounts, Unknown};
@@ -21,8 +21,17 @@ pub struct HostMounts {
     kubelets: Option<MountTable>,
     /// The latest kubelet that was seen had a mount namespace of its own.
     is_apart: bool,
-    /// Both tables in one, as the latest read saw them.
+    both: Option<Both>,
+    /// What the latest read gave.
     all: Option<Mounts>,
+}
+
+/// Both tables in one, and what they were.
+#[derive(Debug)]
+struct Both {
+    hosts: Mounts,
+    kubelets: Mounts,
+    all: Mounts,
 }
 
 /// Which table the kubelet sees.
@@ -45,6 +54,7 @@ impl HostMounts {
         kubelet: Result<Option<u32>, Unknown>,
     ) -> Result<Mounts, Unknown> {
         self.all = None;
+        let before = self.both.take();
         let hosts = self.hosts.read(root, paths)?;
         let all = match self.seen(root, &hosts, kubelet) {
             Seen::Hosts => {
@@ -58,7 +68,17 @@ impl HostMounts {
             Seen::Own(pid) => {
                 let same = self.kubelets.take().filter(|table| table.pid() == pid);
                 match self.kubelets.insert(same.unwrap_or_else(|| MountTable::of(pid))).read(root, paths) {
-                    Ok(kubelets) => both(hosts, &kubelets, paths),
+                    Ok(kubelets) => {
+                        // What did not change is the same list again.
+                        let is_same =
+                            |before: &Both| before.hosts.is_clone_of(&hosts) && before.kubelets.is_clone_of(&kubelets);
+                        let both = before.filter(is_same).unwrap_or_else(|| Both {
+                            all: in_one(&hosts, &kubelets, paths),
+                            hosts,
+                            kubelets,
+                        });
+                        self.both.insert(both).all.clone()
+                    }
                     Err(why) => hosts.lacking(not_seen(pid, why)),
                 }
             }
@@ -93,28 +113,31 @@ impl HostMounts {
             let why = "the kubelet, which ran in a mount namespace of its own, is not running: what is mounted there is not known";
             return Seen::Unknown(Unknown::new(Cause::Missing, why));
         };
-        match (first_line(root, pid), first_mount_of(root, FIRST)) {
-            (Ok((id, parent)), Ok(first)) => {
-                // A process in a chroot has the host's table from some later line on. A mount's parent is in its own namespace.
-                let is_hosts = id == first || [id, parent].iter().any(|known| hosts.get(known).is_some());
+        let is_hosts = first_line(root, pid).and_then(|(id, parent)| {
+            // A process in a chroot has the host's table from some later line on. A mount's parent is in its own namespace.
+            let is_hosts = [id, parent].iter().any(|known| hosts.get(known).is_some())
+                || id == first_mount_of(root, FIRST)?
                 // A copy may have the file's beginning alone, which distinguishes no namespace.
-                let is_hosts = is_hosts || !root.is_live() && !has_root(root, pid);
+                || !root.is_live() && !has_root(root, pid);
+            Ok(is_hosts)
+        });
+        match is_hosts {
+            Ok(is_hosts) => {
                 self.is_apart = !is_hosts;
                 if is_hosts { Seen::Hosts } else { Seen::Own(pid) }
             }
             // A copy of a machine may be without it.
-            (Err(why), _) if why.cause == Cause::Missing && !root.is_live() => Seen::Hosts,
+            Err(why) if why.cause == Cause::Missing && !root.is_live() => Seen::Hosts,
             // It ended meanwhile.
-            (Err(why), _) if why.cause == Cause::Missing && !self.is_apart => Seen::Hosts,
-            (Err(why), _) | (_, Err(why)) => Seen::Unknown(not_seen(pid, why)),
+            Err(why) if why.cause == Cause::Missing && !self.is_apart => Seen::Hosts,
+            Err(why) => Seen::Unknown(not_seen(pid, why)),
         }
     }
 
     /// Mount points below the kubelet's directory, as the latest read saw them; `None` where that was not whole.
     #[must_use]
     pub fn points_below(&self, paths: &KubeletPaths) -> Option<Vec<&str>> {
-        let whole = self.mounts().filter(|mounts| mounts.incomplete().is_none())?;
-        Some(whole.values().map(|mount| &*mount.point).filter(|point| paths.has(point)).collect())
+        points_below(self.mounts()?, paths)
     }
 
     /// All mounts, as the latest read saw them.
@@ -173,10 +196,10 @@ fn place(mount: &MountEntry) -> Place<'_> {
 
 /// The host's mounts with those that only the kubelet sees: below its directory, and of filesystems that the host has not mounted.
 /// What both have at one place counts once, by the host's number.
-fn both(hosts: Mounts, kubelets: &Mounts, paths: &KubeletPaths) -> Mounts {
+fn in_one(hosts: &Mounts, kubelets: &Mounts, paths: &KubeletPaths) -> Mounts {
     let mut same: HashMap<Place<'_>, VecDeque<MountId>> = HashMap::new();
     let mut mounted: HashSet<DevId> = HashSet::new();
-    for (id, mount) in &hosts {
+    for (id, mount) in hosts {
         same.entry(place(mount)).or_default().push_back(*id);
         mounted.insert(mount.dev);
     }
@@ -292,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn two_tables_that_did_not_change_are_one_list_again() {
+        let own = kubelets(&volume(140, 129));
+        let (dir, root) = tree_of(&[("proc/1/mountinfo", HOST.as_bytes()), ("proc/812/mountinfo", own.as_bytes())]);
+        let (mut mounts, paths) = (HostMounts::default(), KubeletPaths::plain(KUBELET));
+        let mut read = || mounts.read(&root, &paths, Ok(Some(812))).unwrap();
+        let first = read();
+        assert!(read().is_clone_of(&first));
+        std::fs::write(dir.path().join("proc/812/mountinfo"), kubelets(&volume(141, 129))).unwrap();
+        let other = read();
+        assert!(!other.is_clone_of(&first) && other.get(&141).is_some());
+    }
+
+    #[test]
     fn a_copy_of_a_machine_may_be_without_the_kubelets_table() {
         let (_dir, root) = tree_of(&[("proc/1/mountinfo", HOST.as_bytes())]);
         let all = HostMounts::default().read(&root, &KubeletPaths::plain(KUBELET), Ok(Some(812))).unwrap();
@@ -307,7 +343,7 @@ mod tests {
             let paths = KubeletPaths::plain(KUBELET);
             let hosts = parse(HOST.as_bytes(), KUBELET).unwrap();
             let kubelets = parse(kubelets(&lines).as_bytes(), KUBELET).unwrap();
-            let all = both(hosts.clone(), &kubelets, &paths);
+            let all = in_one(&hosts, &kubelets, &paths);
             prop_assert!(all.len() <= hosts.len() + kubelets.len());
             prop_assert!(hosts.iter().all(|(id, mount)| all.get(id) == Some(mount)));
         }
