@@ -1,6 +1,7 @@
 //! Between which looks each record of the kernel's log came, and what else was so then: a line of the log alone proves nothing, as a
 //! process may have made the kernel write it.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,50 @@ impl Counts {
     }
 }
 
+/// What has a name that may be another one's by then: the number of what has it now, and when that came.
+#[derive(Clone, Debug)]
+struct Dated<K> {
+    read: Option<Duration>,
+    came: BTreeMap<K, (Option<u64>, Came)>,
+}
+
+impl<K> Default for Dated<K> {
+    fn default() -> Self {
+        Self { read: None, came: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Dated<K> {
+    /// Takes in what there is now; where that is the whole of it, what is not in it is gone.
+    fn follow<Q>(&mut self, now: &BTreeMap<&Q, Option<u64>>, is_whole: bool, at: &NodeTime)
+    where
+        K: Borrow<Q>,
+        Q: Ord + ToOwned<Owned = K> + ?Sized,
+    {
+        let came = Came { after: self.read, by: at.up };
+        if is_whole {
+            self.came.retain(|name, _| now.contains_key(<K as Borrow<Q>>::borrow(name)));
+            self.read = Some(at.up);
+        }
+        for (name, number) in now {
+            let has_room = self.came.len() < MAX_DEVICES;
+            match self.came.get_mut(*name) {
+                Some((known, _)) if known == number => {}
+                Some(entry) => *entry = (*number, came),
+                None if has_room => drop(self.came.insert((*name).to_owned(), (*number, came))),
+                None => {}
+            }
+        }
+    }
+
+    fn get<Q: Ord + ?Sized>(&self, name: &Q) -> Option<Came>
+    where
+        K: Borrow<Q>,
+    {
+        self.came.get(name).map(|(_, came)| *came)
+    }
+}
+
 /// What is remembered beside the log.
 #[derive(Clone, Debug, Default)]
 pub struct LogHistory {
@@ -116,14 +161,12 @@ pub struct LogHistory {
     mounts: BTreeMap<u32, Came>,
     kills: Counts,
     hung: Counts,
-    devices_read: Option<Duration>,
     /// By the name of a controller or disk: when the kernel last found one under it, by its log.
     found: BTreeMap<DeviceName, Duration>,
-    /// By name: the disk's number and when it came.
-    devices: BTreeMap<DeviceName, (Option<u64>, Came)>,
-    filesystems_read: Option<Duration>,
-    /// The number of each filesystem's directory and when it came.
-    filesystems: BTreeMap<FilesystemName, (Option<u64>, Came)>,
+    /// By the numbers of disks.
+    devices: Dated<DeviceName>,
+    /// By the numbers of their directories.
+    filesystems: Dated<FilesystemName>,
     blocked_since: Option<Duration>,
 }
 
@@ -205,45 +248,17 @@ impl LogHistory {
     /// Takes in which disks there are now: a name may be another disk's by then.
     pub fn follow_devices(&mut self, now: &BlockDevices, at: &NodeTime) {
         self.of_boot(at);
-        let after = self.devices_read;
-        let current: BTreeMap<&str, Option<u64>> =
-            now.values().map(|device| (device.name.as_str(), device.diskseq)).collect();
-        if now.incomplete().is_none() {
-            self.devices.retain(|name, (seq, _)| current.get(name.as_str()) == Some(seq));
-            self.devices_read = Some(at.up);
-        }
-        for (name, seq) in current {
-            let has_room = self.devices.len() < MAX_DEVICES;
-            let came = Came { after, by: at.up };
-            match self.devices.get_mut(name) {
-                Some((known, _)) if *known == seq => {}
-                Some(entry) => *entry = (seq, came),
-                None if has_room => drop(self.devices.insert(name.to_owned(), (seq, came))),
-                None => {}
-            }
-        }
+        let current = now.values().map(|device| (device.name.as_str(), device.diskseq)).collect();
+        self.devices.follow(&current, now.incomplete().is_none(), at);
     }
 
     /// Takes in which filesystems are alive now.
     pub fn follow_filesystems(&mut self, now: &Filesystems, at: &NodeTime) {
         self.of_boot(at);
-        let after = self.filesystems_read;
-        let current: BTreeMap<FilesystemName, Option<u64>> =
+        let named: Vec<(FilesystemName, Option<u64>)> =
             now.iter().map(|(key, found)| (FilesystemName::of(key, found.instance), found.instance)).collect();
-        if now.incomplete().is_none() {
-            self.filesystems.retain(|name, _| current.contains_key(name));
-            self.filesystems_read = Some(at.up);
-        }
-        for (name, instance) in current {
-            let has_room = self.filesystems.len() < MAX_DEVICES;
-            let came = Came { after, by: at.up };
-            match self.filesystems.get_mut(&name) {
-                Some((known, _)) if *known == instance => {}
-                Some(entry) => *entry = (instance, came),
-                None if has_room => drop(self.filesystems.insert(name, (instance, came))),
-                None => {}
-            }
-        }
+        let current = named.iter().map(|(name, instance)| (name, *instance)).collect();
+        self.filesystems.follow(&current, now.incomplete().is_none(), at);
     }
 
     /// Takes in how many tasks wait for I/O now.
@@ -269,7 +284,7 @@ impl LogHistory {
         if self.found.get(found_as(name)).is_some_and(|found| *found > record.up) {
             return true;
         }
-        let device = self.devices.get(name).and_then(|(_, came)| came.after);
+        let device = self.devices.get(name).and_then(|came| came.after);
         device.zip(self.came(record)).is_some_and(|(after, came)| after >= came.by)
     }
 
@@ -322,7 +337,7 @@ impl LogHistory {
     }
 
     fn filesystem_since_time(&self, came: Came, key: &FilesystemKey, instance: Option<u64>) -> Option<MountsSince> {
-        let (_, mounted) = self.filesystems.get(&FilesystemName::of(key, instance))?;
+        let mounted = self.filesystems.get(&FilesystemName::of(key, instance))?;
         match mounted.after {
             Some(after) if after >= came.by => Some(MountsSince::New),
             _ if came.after.is_some_and(|after| mounted.by <= after) => Some(MountsSince::Same),
