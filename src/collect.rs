@@ -1,5 +1,6 @@
 //! The collectors: they answer with observations. I/O lives here, decisions do not.
 
+mod bounded;
 pub mod clock;
 pub mod cluster;
 pub mod ec2;

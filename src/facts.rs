@@ -43,7 +43,8 @@ pub use branch_links::{
 pub use burstable::{Burstable, CreditBalance, CreditMode};
 pub use cgroup::{
     Cgroup, CgroupDriver, CgroupLevel, CgroupVersion, Cgroups, ContainerCgroup, LimitHit, OomCounts, PidCounts,
-    PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, pod_of_scope, pod_uid_of,
+    PodCgroup, PodCgroups, PodUid, Qos, RootMemory, ServiceCgroups, container_id_of, id_of_group, pod_of_scope,
+    pod_uid_of,
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, MAX_MUTE,

@@ -4,7 +4,6 @@
 //! fetched in the background: a cycle never waits for the network, so an API server that is away costs nothing but
 //! its own readings, which grow old and then turn Unknown.
 
-pub(super) mod bounded;
 mod hourly;
 pub mod lookups;
 pub(super) mod mailbox;

@@ -38,10 +38,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::detect::Settings as All;
-use crate::facts::is_at_or_below;
 use crate::facts::{
     Absent, BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod,
-    PodUid, Pods, Unknown, VolumeId, VolumePath,
+    PodUid, Pods, Unknown, VolumeId, VolumePath, is_at_or_below,
 };
 use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
@@ -94,13 +93,16 @@ fn mount_object(mount: &MountEntry, block: Option<&BlockDevices>) -> Object {
         object.pod = path.pod().cloned();
         object.pv = pv_of(path).map(str::to_owned);
     }
-    // Mounts of btrfs have a number that no device has.
-    let device = |block| match mount.raw_block_device().or_else(|| dead_mount::btrfs_source(mount)) {
+    object.volume = block.and_then(|block| volume_of(block, device_of(block, mount)?));
+    object
+}
+
+/// The device of a mount. Those of btrfs have a number that no device has.
+fn device_of<'v>(block: &'v BlockDevices, mount: &MountEntry) -> Option<&'v BlockDevice> {
+    match mount.raw_block_device().or_else(|| dead_mount::btrfs_source(mount)) {
         Some(name) => named(block, name),
         None => block.get(&mount.dev),
-    };
-    object.volume = block.and_then(|block| volume_of(block, device(block)?));
-    object
+    }
 }
 
 /// The EBS volume that a device is, or the only one that it stands on: a partition has no serial of its own, nor has what device mapper

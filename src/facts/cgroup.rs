@@ -387,8 +387,16 @@ pub fn container_id_of(path: &str) -> Option<&str> {
     }
     names.find(|name| pod_uid_of(name).is_some())?;
     let name = names.next()?;
+    id_of_group(name)
+}
+
+/// The id in the name of a container's group.
+#[must_use]
+pub fn id_of_group(name: &str) -> Option<&str> {
     let id = match name.strip_suffix(".scope") {
+        // RUNTIME-ID.scope: cri-containerd-, crio-, docker-.
         Some(scope) => scope.rsplit_once('-').map_or(scope, |(_, id)| id),
+        // CRI-O with the driver cgroupfs: crio-ID.
         None => name.strip_prefix("crio-").unwrap_or(name),
     };
     Some(id).filter(|id| id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))

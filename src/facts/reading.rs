@@ -39,6 +39,12 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether the source is not there to be read: the kernel or this profile does not offer it, or it was not asked.
+    #[must_use]
+    pub fn is_not_offered(self) -> bool {
+        matches!(self, Self::NotAsked | Self::Unsupported)
+    }
+
     /// The name used in metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -99,6 +105,12 @@ impl Unknown {
     #[must_use]
     pub fn in_component(self, component: Component) -> Self {
         Self { component: Some(component), ..self }
+    }
+
+    /// Whether this installation does not have the source: it is not offered, or a component would show it.
+    #[must_use]
+    pub fn is_not_installed(&self) -> bool {
+        self.cause.is_not_offered() || self.component.is_some()
     }
 
     /// This source was not asked yet.

@@ -244,7 +244,7 @@ fn notes(engine: &Engine) -> Vec<Note> {
         };
         let text = match engine.view().why_no_configz() {
             // What is not asked, or not where it runs, is no news.
-            Some(why) if !matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {
+            Some(why) if !why.cause.is_not_offered() => {
                 format!("{text}; the kubelet's own answer does not count: {why}")
             }
             _ => text,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::bounded::{AtMost, Names, Texts};
+use crate::collect::bounded::{AtMost, Names, Texts};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition, NodeLease,

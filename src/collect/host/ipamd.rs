@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::listeners;
 use super::network::is_hosts_network;
 use super::root::Root;
-use crate::collect::cluster::bounded::Values;
+use crate::collect::bounded::Values;
 use crate::facts::{Cause, Lookup, PodAddresses, Unknown};
 
 const PORT: u16 = 61_679;

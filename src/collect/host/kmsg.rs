@@ -234,9 +234,8 @@ impl Log {
     /// The kernel names the group that it kills as a whole after its first process.
     fn name_group(&mut self, killed: u32, of: String, up: Duration) {
         let near = |record: &KernelRecord| up.saturating_sub(record.up) <= ONE_KILL;
-        let last = self.records.iter_mut().rev().take_while(|record| near(record)).find_map(|record| match &mut record
-            .event
-        {
+        let near = self.records.iter_mut().rev().take_while(|record| near(record));
+        let last = near.map(|record| &mut record.event).find_map(|event| match event {
             KernelEvent::OomKilled { pid, group, .. } if *pid == killed => Some(group),
             _ => None,
         });

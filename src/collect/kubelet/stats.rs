@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::collect::cluster::bounded::{AtMost, First};
+use crate::collect::bounded::{AtMost, First};
 use crate::facts::{Cause, ContainerStats, DiskAmount, KubeletStats, PodStats, PodUid, Unknown};
 use crate::kube_api::{Items, MAX_POD_BYTES, Piece};
 

@@ -67,7 +67,7 @@ impl Detect for FilesystemUnwatched {
                 out.incomplete(KIND, others.value.incomplete());
             }
             // A container never has them.
-            Err(why) if matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => {}
+            Err(why) if why.cause.is_not_offered() => {}
             Err(why) => out.rest(KIND, why),
         }
         out.incomplete(KIND, mounts.value.incomplete());

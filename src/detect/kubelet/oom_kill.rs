@@ -240,7 +240,7 @@ impl Sources<'_> {
 
 /// This profile, kernel or machine does not have it: what others show decides.
 fn is_not_offered(why: &Unknown) -> bool {
-    matches!(why.cause, Cause::NotAsked | Cause::Unsupported | Cause::Missing) || why.component.is_some()
+    why.is_not_installed() || why.cause == Cause::Missing
 }
 
 /// Kills may be missing for it. A first sample is a baseline.

@@ -2,13 +2,13 @@
 
 use std::cell::OnceCell;
 
-use crate::facts::{BlockDevice, BlockDevices, MountEntry, Mounts, NvmeControllers, Tri};
+use crate::facts::{BlockDevice, MountEntry, Mounts, NvmeControllers, Tri};
 use crate::finding::FindingKey;
 use crate::view::input::{Compound, Input, Known, Maybe, MaybePair};
 use crate::view::sources;
 
-use super::dead_mount::{DeadDevices, btrfs_source};
-use super::stalled_io;
+use super::dead_mount::DeadDevices;
+use super::{device_of, stalled_io};
 
 /// What devices do to what stands on them.
 pub(super) struct Causes<'v> {
@@ -57,13 +57,5 @@ impl<'v> Causes<'v> {
             Err(why) => Tri::Unknown(why.clone()),
             Ok(block) => stalled_io::finding_of(block, device),
         }
-    }
-}
-
-/// The device of a mount.
-fn device_of<'v>(block: &'v BlockDevices, mount: &MountEntry) -> Option<&'v BlockDevice> {
-    match mount.raw_block_device().or_else(|| btrfs_source(mount)) {
-        Some(name) => super::named(block, name),
-        None => block.get(&mount.dev),
     }
 }

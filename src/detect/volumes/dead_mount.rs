@@ -169,7 +169,7 @@ fn of_btrfs<'v>(
     let filesystems = match filesystems.seen() {
         Ok(filesystems) => filesystems,
         // Where it is never read, its other disks are not known of.
-        Err(why) if matches!(why.cause, Cause::NotAsked | Cause::Unsupported) => return Tri::No(()),
+        Err(why) if why.cause.is_not_offered() => return Tri::No(()),
         Err(why) => return Tri::Unknown(why.clone()),
     };
     let mut all = filesystems.value.values();

@@ -352,7 +352,7 @@ impl<'v> Sources<'v> {
         let logged =
             [true, false].map(|made_read_only| match self.btrfs_logged((key, entry.value), made_read_only, ids) {
                 // Where there is no log, the other signs are all there are.
-                Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+                Tri::Unknown(why) if why.cause.is_not_offered() => self.mounts.ask(|mounts| Tri::No(mounts.no())),
                 logged => logged,
             });
         let [read_only, reported] = logged;
@@ -494,7 +494,7 @@ impl<'v> Sources<'v> {
         });
         match found {
             // Where there is no log, the other signs are all there are.
-            Tri::Unknown(why) if is_not_offered(&why) => self.mounts.ask(|mounts| Tri::No(mounts.no())),
+            Tri::Unknown(why) if why.cause.is_not_offered() => self.mounts.ask(|mounts| Tri::No(mounts.no())),
             found => found,
         }
     }
@@ -511,7 +511,7 @@ impl<'v> Sources<'v> {
             (Tri::Unknown(why), Tri::Yes(sign)) => Tri::Yes(Signs { more_unknown: Some(why), signs: vec![sign] }),
             (Tri::No(_), Tri::Yes(sign)) => Tri::Yes(sign.into()),
             // What answers may be corrupt all the same. Where there is no log, the other signs are all there are.
-            (Tri::No(_), Tri::Unknown(why)) if !is_not_offered(&why) => Tri::Unknown(why),
+            (Tri::No(_), Tri::Unknown(why)) if !why.cause.is_not_offered() => Tri::Unknown(why),
             (alive, Tri::No(_) | Tri::Unknown(_)) => alive,
         }
     }
@@ -577,7 +577,7 @@ impl<'v> Sources<'v> {
     fn asked(&self, key: &FilesystemKey) -> Option<Tri<(XfsState, Evidence)>> {
         let probes = match self.probes.seen() {
             Ok(probes) => probes,
-            Err(why) if is_not_offered(why) => return None,
+            Err(why) if why.cause.is_not_offered() => return None,
             Err(why) => return Some(Tri::Unknown(why.clone())),
         };
         let state = self.dev(&key.device).and_then(|dev| probes.find(&dev));
@@ -647,11 +647,6 @@ fn not_logged<Y>(kmsg: &Seen<'_, KernelLog>) -> Tri<Y> {
         Some(why) => Tri::Unknown(why.clone()),
         None => Tri::No(kmsg.no()),
     }
-}
-
-/// This profile or kernel does not have the source: what others show decides.
-fn is_not_offered(why: &Unknown) -> bool {
-    matches!(why.cause, Cause::NotAsked | Cause::Unsupported)
 }
 
 /// The machine's clock may have been set between an error and now by so much.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{Cause, ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, SpotNotice, Tri, Unknown};
+use crate::facts::{ImdsNotices, MountEntry, Mounts, Node, NodeCondition, NodeTime, SpotNotice, Tri, Unknown};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Cites, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
@@ -82,11 +82,9 @@ impl DetectVolumes for VolumesMountedAtShutdown {
 
 /// That EC2 takes a spot instance back, by IMDS. A node without IMDS has no such notice.
 fn spot(notices: &Known<'_, ImdsNotices>) -> Result<Option<SpotNotice>, Unknown> {
-    let is_not_offered = |why: &Unknown| matches!(why.cause, Cause::NotAsked | Cause::Unsupported);
-    let read = notices.seen().and_then(|notices| notices.value.spot.seen());
-    match read {
+    match notices.seen().and_then(|notices| notices.value.spot.seen()) {
         Ok(notice) => Ok(notice.copied()),
-        Err(why) if is_not_offered(why) || why.component.is_some() => Ok(None),
+        Err(why) if why.is_not_installed() => Ok(None),
         Err(why) => Err(why.clone()),
     }
 }

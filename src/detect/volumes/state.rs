@@ -207,7 +207,7 @@ impl<'v> Parts<'v> {
 
 /// Whether a lookup was put and has no answer, in a profile that has its source.
 pub(super) fn failed(why: &Unknown) -> bool {
-    !matches!(why.cause, Cause::NotAsked | Cause::Unsupported | Cause::Baseline)
+    !why.cause.is_not_offered() && why.cause != Cause::Baseline
 }
 
 /// Every EBS volume that the Node names or that is here.

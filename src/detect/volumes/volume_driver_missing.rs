@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
 use crate::facts::{
-    AttachableName, Cause, KubeletDirs, Lookup, MountEntry, Mounts, Node, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri,
-    Unknown, VolumeDir, VolumePath, is_hash_of,
+    AttachableName, KubeletDirs, Lookup, MountEntry, Mounts, Node, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri,
+    VolumeDir, VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
@@ -56,18 +56,15 @@ impl DetectVolumes for VolumeDriverMissing {
             node.seen().err(),
             pods.seen().map_or_else(Some, |pods| pods.value.incomplete()),
             // Without the directories volumes that are neither attached nor staged are not seen, which the text for people says.
-            dirs.seen()
-                .map_or_else(|why| Some(why).filter(|why| !is_not_offered(why)), |dirs| dirs.value.pods.incomplete()),
+            dirs.seen().map_or_else(
+                |why| Some(why).filter(|why| !why.is_not_installed()),
+                |dirs| dirs.value.pods.incomplete(),
+            ),
         ];
         for why in unread.into_iter().flatten() {
             out.rest(KIND, why);
         }
     }
-}
-
-/// This profile does not have the source.
-fn is_not_offered(why: &Unknown) -> bool {
-    matches!(why.cause, Cause::NotAsked | Cause::Unsupported) || why.component.is_some()
 }
 
 /// What of one driver is here.

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::super::bounded::{AtMost, First};
 use super::pod::{Amounts, PodSpec, PodStatus, whole};
 use super::{ObjectMeta, Raw, short};
+use crate::collect::bounded::{AtMost, First};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{Cause, CniNode, MAX_VLAN, Part, PodNetwork, PodVlan, SandboxCondition, Unknown};
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::super::bounded::{AtMost, First};
 use super::super::store::Kept;
 use super::{MAX_NAME, Raw, RawCondition, network, short};
+use crate::collect::bounded::{AtMost, First};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{CONTAINER_ID, Cause, Part, Pod, PodNetwork, PodPhase, PodResources, PodStorage, Unknown};
 

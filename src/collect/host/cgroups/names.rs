@@ -1,6 +1,6 @@
 //! What the name of a group's directory says.
 
-use crate::facts::{CgroupDriver, PodUid};
+use crate::facts::{CgroupDriver, PodUid, id_of_group};
 
 /// The UID of the pod whose group has this name, as the API writes it.
 ///
@@ -27,14 +27,7 @@ pub fn pod_uid(driver: CgroupDriver, name: &str) -> Option<PodUid> {
 /// (`crio-conmon-ID.scope`, a group that a container made in a group of its pod).
 #[must_use]
 pub fn container_id(name: &str) -> Option<&str> {
-    let id = match name.strip_suffix(".scope") {
-        // RUNTIME-ID.scope: cri-containerd-, crio-, docker-.
-        Some(scope) => scope.rsplit_once('-').map_or(scope, |(_, id)| id),
-        // CRI-O with the driver cgroupfs: crio-ID.
-        None => name.strip_prefix("crio-").unwrap_or(name),
-    };
-    let hex = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some(id).filter(|_| hex && !name.starts_with("crio-conmon-"))
+    id_of_group(name).filter(|_| !name.starts_with("crio-conmon-"))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Context {
     pub(super) fn said(&mut self, message: &Message<'_>) -> Option<Said> {
         if let Some(group) = group(&message.text) {
             self.group = Some((group.to_owned(), message.up));
-            let first = self.killed.take().filter(|(_, at)| message.up.saturating_sub(*at) <= NEXT_OF_GROUP);
+            let first = self.killed.take().filter(|(_, at)| is_next(*at, message.up));
             return first.map(|(pid, _)| Said::OfGroup { pid, group: group.to_owned() });
         }
         self.event(message).map(Said::Event)
@@ -114,8 +114,7 @@ impl Context {
             }
             KernelEvent::OomKilled { command, pid, in_group, .. } => {
                 self.killed = Some((pid, up));
-                let next = |at: &Duration| up.saturating_sub(*at) <= NEXT_OF_GROUP;
-                self.group = self.group.take().filter(|(_, at)| next(at)).map(|(group, _)| (group, up));
+                self.group = self.group.take().filter(|(_, at)| is_next(*at, up)).map(|(group, _)| (group, up));
                 let group = self.group.as_ref().map(|(group, _)| group.clone());
                 KernelEvent::OomKilled { command, pid, in_group, group }
             }
@@ -126,6 +125,10 @@ impl Context {
 
 fn is_near(earlier: Duration, later: Duration) -> bool {
     later.saturating_sub(earlier) <= TOGETHER
+}
+
+fn is_next(earlier: Duration, later: Duration) -> bool {
+    later.saturating_sub(earlier) <= NEXT_OF_GROUP
 }
 
 /// `memory: usage 524288kB, limit 524288kB, failcnt 25`, in bytes.
