@@ -152,7 +152,7 @@ pub struct Begun {
 /// When it cannot start: another agent holds the state directory, or the root cannot be opened.
 pub async fn run(config: Config, begun: Begun) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let watchdog = Watchdog::start();
+    let watchdog = Watchdog::start()?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
     // Served before the disk is asked for anything, and before the first cycle: a client learns that the agent has begun.
     let server = serve_all(&config, watching);

@@ -42,7 +42,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
     };
     let (served, watching) = watch::channel(Arc::new(Served::default()));
-    let (server, watchdog) = (super::serve_all(&config, watching), Watchdog::start());
+    let (server, watchdog) = (super::serve_all(&config, watching), Watchdog::start()?);
     let api = connect(&access, "cluster").await?;
     info!(version = env!("CARGO_PKG_VERSION"), server = %api.server, "watching what is pending in this cluster");
     let cycles = cycle_for_ever(&config, api, &served, &server, &watchdog);

@@ -3,17 +3,16 @@
 //! A liveness probe cannot do that: with the loopback interface down none comes through, not even to the node's own address,
 //! and an agent that works would be killed just when it has something to report.
 
-use std::io::stderr;
+use std::io::{self, stderr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::warn;
-
 use crate::collect::clock::monotonic;
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A loop that has not turned for so long will not: every read has its own, shorter, limit, and so has every wait.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -28,12 +27,14 @@ pub struct Watchdog(Arc<AtomicU64>);
 
 impl Watchdog {
     /// Begins to watch.
-    #[must_use]
-    pub fn start() -> Self {
-        Self::start_with(LIMIT, EVERY, end)
+    ///
+    /// # Errors
+    /// When its thread cannot be started: a loop that nothing watches may hang for ever.
+    pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(LIMIT, EVERY, end).context("the thread that watches the agent's loop cannot be started")
     }
 
-    fn start_with(limit: Duration, every: Duration, end: impl FnOnce(Duration) + Send + 'static) -> Self {
+    fn start_with(limit: Duration, every: Duration, end: impl FnOnce(Duration) + Send + 'static) -> io::Result<Self> {
         let watchdog = Self::default();
         let turns = Arc::clone(&watchdog.0);
         let watch = move || {
@@ -47,11 +48,8 @@ impl Watchdog {
             }
             end(standstill.time);
         };
-        if let Err(error) = std::thread::Builder::new().name("barnacle-watch".into()).stack_size(64 << 10).spawn(watch)
-        {
-            warn!(%error, "no thread watches the agent's loop");
-        }
-        watchdog
+        std::thread::Builder::new().name("barnacle-watch".into()).stack_size(64 << 10).spawn(watch)?;
+        Ok(watchdog)
     }
 
     /// The loop has turned.
@@ -110,7 +108,7 @@ mod tests {
     fn it_ends_a_program_whose_runtime_is_blocked_and_no_other() {
         let (limit, every) = (Duration::from_millis(600), Duration::from_millis(20));
         let (ended, end) = channel();
-        let watchdog = Watchdog::start_with(limit, every, move |time| ended.send(time).unwrap());
+        let watchdog = Watchdog::start_with(limit, every, move |time| ended.send(time).unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for _ in 0..40 {
@@ -139,7 +137,7 @@ mod tests {
         if std::env::var_os(HANGS).is_none() {
             return;
         }
-        let _watchdog = Watchdog::start_with(Duration::from_millis(300), Duration::from_millis(20), end);
+        let _watchdog = Watchdog::start_with(Duration::from_millis(300), Duration::from_millis(20), end).unwrap();
         // As a read of a dead disk: this thread never comes back.
         loop {
             std::thread::park();

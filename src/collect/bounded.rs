@@ -76,21 +76,21 @@ impl fmt::Display for TooMany {
     }
 }
 
-/// The values of a map whose names are not read. How many there are is bounded by what the text may have.
+/// The values of a map whose names are not read. A map that has more than it may is no such map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Values<T>(pub Vec<T>);
+pub struct Values<T, const N: usize>(pub Vec<T>);
 
-impl<T> Default for Values<T> {
+impl<T, const N: usize> Default for Values<T, N> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Values<T> {
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Values<T, N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Values<T>;
+        struct Entries<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Entries<T, N> {
+            type Value = Values<T, N>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("a map")
@@ -99,6 +99,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Values<T> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut values = Vec::new();
                 while let Some((IgnoredAny, value)) = map.next_entry()? {
+                    if values.len() >= N {
+                        return Err(A::Error::custom(format_args!("expected at most {N} entries in a map")));
+                    }
                     values.push(value);
                 }
                 Ok(Values(values))
@@ -178,6 +181,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<AtMost<u8, 3>>("[1,2,3]").unwrap().0, [1, 2, 3]);
         let error = serde_json::from_str::<AtMost<u8, 3>>("[1,2,3,4,5]").unwrap_err().to_string();
         assert!(error.contains("at most 3 items in a list, found 5"), "{error}");
+    }
+
+    #[test]
+    fn a_map_with_more_than_it_may_have_is_none() {
+        assert_eq!(serde_json::from_str::<Values<u8, 2>>(r#"{"a":1,"b":2}"#).unwrap().0, [1, 2]);
+        let error = serde_json::from_str::<Values<u8, 2>>(r#"{"a":1,"b":2,"c":3}"#).unwrap_err().to_string();
+        assert!(error.contains("at most 2 entries in a map"), "{error}");
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub struct PodStats {
     /// Bytes of its volumes that are of no claim, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, u64>,
+    /// Volumes of it that are not kept, as it has too many: of which claims there may be some.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub volumes_left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 super::partial::entries_read_whole!(PodStats);

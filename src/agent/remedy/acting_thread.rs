@@ -25,6 +25,7 @@ use nix::unistd::{chdir, fchdir};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::directory;
+use crate::collect::clock::monotonic;
 use crate::collect::host::mountinfo;
 use crate::facts::{MountEntry, Mounts, PodUid};
 use crate::remedy::act::{Act, UnmountPodPath};
@@ -48,6 +49,22 @@ pub(super) trait Calls: Send {
 }
 
 type Job = Box<dyn FnOnce() + Send>;
+
+/// When the answer to a call is no longer waited for.
+#[derive(Clone, Copy, Debug)]
+struct Deadline(Duration);
+
+impl Deadline {
+    fn after(patience: Duration) -> Self {
+        Self(monotonic().saturating_add(patience))
+    }
+
+    /// What was held up on its way, as by a disk that did not answer, must not change anything after its failure was reported.
+    fn check(self) -> Result<(), CallEnd> {
+        let late = || CallEnd::Failed("the time for the call was over before it was made".to_owned());
+        if monotonic() < self.0 { Ok(()) } else { Err(late()) }
+    }
+}
 
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -116,9 +133,10 @@ impl ActingThread {
 impl Calls for ActingThread {
     fn call(&mut self, act: &Act, call: Call) -> CallEnd {
         let (act, kubelet_root, pods) = (act.clone(), self.kubelet_root.clone(), self.pods());
+        let deadline = Deadline::after(self.patience);
         let run = self.run(move || match (act, call) {
-            (Act::UnmountPodPath(act), Call::Mark | Call::Unmount) => expire(&act, &kubelet_root),
-            (Act::RemoveEmptyPodDirectory(act), Call::Remove) => remove(&act.pod, &pods, &kubelet_root),
+            (Act::UnmountPodPath(act), Call::Mark | Call::Unmount) => expire(&act, &kubelet_root, deadline),
+            (Act::RemoveEmptyPodDirectory(act), Call::Remove) => remove(&act.pod, &pods, &kubelet_root, deadline),
             (act, call) => CallEnd::Failed(format!("{call:?} is no call of this act: {act}")),
         });
         run.unwrap_or_else(CallEnd::Failed)
@@ -154,7 +172,7 @@ pub fn leave_network() -> Result<(), String> {
 }
 
 /// One of the two calls of an unmount: they are the same one.
-fn expire(act: &UnmountPodPath, kubelet_root: &str) -> CallEnd {
+fn expire(act: &UnmountPodPath, kubelet_root: &str, deadline: Deadline) -> CallEnd {
     let path = Path::new(&act.path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return CallEnd::NotIt(format!("{} has no parent", act.path));
@@ -166,7 +184,8 @@ fn expire(act: &UnmountPodPath, kubelet_root: &str) -> CallEnd {
     if let Err(error) = fchdir(&pinned) {
         return CallEnd::Failed(format!("fchdir to {}: {}", parent.display(), error.desc()));
     }
-    let end = compare(act, &pinned, kubelet_root).map_or_else(CallEnd::NotIt, |()| unmount(name, &act.path));
+    let is_it = compare(act, &pinned, kubelet_root).map_err(CallEnd::NotIt).and_then(|()| deadline.check());
+    let end = is_it.map_or_else(|end| end, |()| unmount(name, &act.path));
     // Nothing of the pod is held between two calls.
     drop(pinned);
     match chdir("/") {
@@ -229,7 +248,7 @@ fn unmount(name: &OsStr, path: &str) -> CallEnd {
 }
 
 /// Removes a pod's directories where nothing is mounted in them.
-fn remove(pod: &PodUid, pods: &Path, kubelet_root: &str) -> CallEnd {
+fn remove(pod: &PodUid, pods: &Path, kubelet_root: &str, deadline: Deadline) -> CallEnd {
     match table(kubelet_root) {
         Err(why) => return CallEnd::NotIt(why),
         Ok(mounts) => {
@@ -238,10 +257,8 @@ fn remove(pod: &PodUid, pods: &Path, kubelet_root: &str) -> CallEnd {
             }
         }
     }
-    match open_plain(pods) {
-        Ok(pods) => directory::remove(&pods, pod),
-        Err(end) => end,
-    }
+    let opened = open_plain(pods).and_then(|pods| deadline.check().map(|()| pods));
+    opened.map_or_else(|end| end, |pods| directory::remove(&pods, pod))
 }
 
 /// The mount table of this thread's namespace, read while nothing changed in it. It is not held as text: a pod's mounts can make it
@@ -472,6 +489,45 @@ mod tests {
             assert_eq!(thread.call(&act, Call::Remove), CallEnd::Done);
             assert_eq!(thread.is_left(&act), Ok(false));
             assert!(!pod.exists() && node.path("kubelet/pods").is_dir());
+        });
+    }
+
+    #[test]
+    fn what_comes_to_its_call_too_late_changes_nothing() {
+        in_own_namespace(|| {
+            let Some(node) = Node::new() else { return };
+            let (act, over) = (node.unmount(), Deadline::after(Duration::ZERO));
+            let is_late = |end: &CallEnd| matches!(end, CallEnd::Failed(why) if why.contains("was over"));
+            let end = expire(&act, &node.kubelet_root(), over);
+            assert!(is_late(&end), "{end:?}");
+            // It was not marked either: the call that marks comes first.
+            let later = || Deadline::after(Duration::from_secs(60));
+            assert_eq!(expire(&act, &node.kubelet_root(), later()), CallEnd::Again);
+            umount2(&node.pod_path(), MntFlags::UMOUNT_NOFOLLOW).unwrap();
+            let (pods, pod) = (node.path("kubelet/pods"), node.path(&format!("kubelet/pods/{UID}")));
+            let end = remove(&UID.to_owned(), &pods, &node.kubelet_root(), over);
+            assert!(is_late(&end) && pod.exists(), "{end:?}");
+            assert_eq!(remove(&UID.to_owned(), &pods, &node.kubelet_root(), later()), CallEnd::Done);
+        });
+    }
+
+    /// A pod decides how many mounts it has, and their table is larger than the executor's memory if held as text.
+    #[test]
+    fn a_large_mount_table_is_compared() {
+        in_own_namespace(|| {
+            let Some(node) = Node::new() else { return };
+            let many = node.path("many");
+            fs::create_dir(&many).unwrap();
+            bind(&many, &many);
+            for n in 0..3000 {
+                let at = many.join(format!("{}-{n}", "x".repeat(200)));
+                fs::create_dir(&at).unwrap();
+                bind(&at, &at);
+            }
+            assert!(fs::read("/proc/thread-self/mountinfo").unwrap().len() > 1 << 20);
+            let (mut thread, act) = (node.thread(), Act::UnmountPodPath(node.unmount()));
+            assert_eq!(thread.call(&act, Call::Mark), CallEnd::Again);
+            assert_eq!(thread.call(&act, Call::Unmount), CallEnd::Done);
         });
     }
 

@@ -85,7 +85,7 @@ pub fn prepare_to_act(config: &Config) -> anyhow::Result<Option<ActingThread>> {
 /// When it cannot start.
 pub async fn run(config: Config, bound: Bound, acts: Option<ActingThread>) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
-    let watchdog = Watchdog::start();
+    let watchdog = Watchdog::start()?;
     let (host_reader, clock) = crate::agent::host_reader(&config, None)?;
     let listener = UnixListener::from_std(bound.listener)?;
     let acts_on = acts.is_some();

@@ -66,7 +66,7 @@ const BEAT: Duration = Duration::from_secs(10);
 /// When it cannot start.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let watchdog = Watchdog::start();
+    let watchdog = Watchdog::start()?;
     let (served, watching) = watch::channel(Arc::new(Served::default()));
     let _server: Server = crate::agent::serve_all(&config, watching);
     let lock = tokio::select! {

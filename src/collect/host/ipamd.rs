@@ -29,6 +29,10 @@ const SIDE_FILE: &str = "captured/ipamd-enis.json";
 const MAX_BYTES: u64 = 2 << 20;
 /// From the connection to the last byte: other sources wait meanwhile, and a byte at a time is no answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Interfaces of one network card, prefixes of one interface and addresses of one prefix that are read: several times what EC2 gives.
+const MAX_ENIS: usize = 128;
+const MAX_CIDRS: usize = 1024;
+const MAX_ADDRESSES: usize = 4096;
 /// How long ipamd keeps an address back (`IP_COOLDOWN_PERIOD`), where it is not set.
 const COOLDOWN: i64 = 30;
 
@@ -170,23 +174,23 @@ struct RawPool {
     #[serde(rename = "AssignedIPs")]
     assigned: u64,
     #[serde(rename = "ENIs", default)]
-    enis: Values<RawEni>,
+    enis: Values<RawEni, MAX_ENIS>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawEni {
     #[serde(rename = "AvailableIPv4Cidrs")]
-    ipv4: Option<Values<RawCidr>>,
+    ipv4: Option<Values<RawCidr, MAX_CIDRS>>,
     #[serde(rename = "IPv6Cidrs")]
-    ipv6: Option<Values<RawCidr>>,
+    ipv6: Option<Values<RawCidr, MAX_CIDRS>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawCidr {
     #[serde(rename = "IPAddresses")]
-    addresses: Option<Values<Address>>,
+    addresses: Option<Values<Address, MAX_ADDRESSES>>,
 }
 
 /// What is kept of an address: an answer may have a hundred thousand.
@@ -369,9 +373,19 @@ mod tests {
     #[test]
     fn of_a_hundred_thousand_addresses_little_is_kept() {
         let addresses: Vec<String> =
-            (0..100_000).map(|n| format!(r#""{n}":{{"IPAMKey":{{"networkName":"n"}}}}"#)).collect();
-        let eni = format!(r#"{{"AvailableIPv4Cidrs":{{"c":{{"IPAddresses":{{{}}}}}}}}}"#, addresses.join(","));
+            (0..4_000).map(|n| format!(r#""{n}":{{"IPAMKey":{{"networkName":"n"}}}}"#)).collect();
+        let prefix = |n| format!(r#""{n}":{{"IPAddresses":{{{}}}}}"#, addresses.join(","));
+        let prefixes: Vec<String> = (0..25).map(prefix).collect();
+        let eni = format!(r#"{{"AvailableIPv4Cidrs":{{{}}}}}"#, prefixes.join(","));
         let text = format!(r#"{{"TotalIPs":9,"AssignedIPs":1,"ENIs":{{"e":{eni}}}}}"#);
         assert_eq!(parse_enis(text.as_bytes(), now()).map(|read| (read.assigned, read.interfaces)), Ok((100_000, 1)));
+    }
+
+    #[test]
+    fn an_answer_of_nothing_but_empty_interfaces_is_refused() {
+        let enis: Vec<String> = (0..200_000).map(|n| format!(r#""{n}":{{}}"#)).collect();
+        let text = format!(r#"{{"TotalIPs":9,"AssignedIPs":1,"ENIs":{{{}}}}}"#, enis.join(","));
+        assert!(text.len() as u64 > MAX_BYTES, "no larger answer is read");
+        assert!(parse_enis(text.as_bytes(), now()).is_err());
     }
 }

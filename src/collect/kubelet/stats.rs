@@ -1,6 +1,6 @@
 //! What the running kubelet measures of each pod: `GET /stats/summary` on this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -31,7 +31,9 @@ struct Rest {
 /// Reads an answer of `/stats/summary`, pod by pod.
 #[derive(Debug, Default)]
 pub struct Summary {
-    pods: BTreeMap<PodUid, PodStats>,
+    pods: BTreeMap<PodUid, (usize, PodStats)>,
+    /// What each of them takes.
+    sizes: BTreeSet<(usize, PodUid)>,
     kept: usize,
     left_out: usize,
     malformed: Option<String>,
@@ -58,12 +60,28 @@ impl Summary {
         let stats = pod_stats(pod);
         let names = stats.containers.keys().chain(stats.volumes.keys());
         let takes = names.fold(OF_ONE, |sum, name| sum.saturating_add(OF_ONE).saturating_add(name.len()));
-        let kept = self.kept.saturating_add(takes);
-        if kept > MAX_KEPT || self.pods.len() >= MAX_PODS && !self.pods.contains_key(&uid) {
+        self.give_up(&uid);
+        if self.pods.len() >= MAX_PODS {
             return self.leave_out();
         }
-        self.kept = kept;
-        self.pods.insert(uid, stats);
+        // The largest give way, so that pods of one tenant with hundreds of volumes displace no others.
+        while self.kept.saturating_add(takes) > MAX_KEPT {
+            match self.sizes.last().cloned() {
+                Some((largest, of)) if largest > takes => self.give_up(&of),
+                _ => return self.leave_out(),
+            }
+            self.leave_out();
+        }
+        self.kept = self.kept.saturating_add(takes);
+        self.sizes.insert((takes, uid.clone()));
+        self.pods.insert(uid, (takes, stats));
+    }
+
+    fn give_up(&mut self, uid: &str) {
+        if let Some((takes, _)) = self.pods.remove(uid) {
+            self.kept = self.kept.saturating_sub(takes);
+            self.sizes.remove(&(takes, uid.to_owned()));
+        }
     }
 
     fn leave_out(&mut self) {
@@ -88,7 +106,8 @@ impl Summary {
             );
             Unknown::new(Cause::TooLarge, why)
         });
-        Ok(KubeletStats::with_incomplete(self.pods, incomplete))
+        let pods = self.pods.into_iter().map(|(uid, (_, stats))| (uid, stats));
+        Ok(KubeletStats::with_incomplete(pods, incomplete))
     }
 }
 
@@ -185,6 +204,7 @@ fn pod_stats(pod: RawPod) -> PodStats {
         };
     }
     let volumes = pod.volumes.unwrap_or_default();
+    let volumes_left_out = volumes.left_out;
     let containers = containers.items.into_iter().filter(|container| container.name.len() <= MAX_NAME);
     let volumes = volumes.items.into_iter().filter(|volume| volume.pvc_ref.is_none() && volume.name.len() <= MAX_NAME);
     PodStats {
@@ -194,6 +214,7 @@ fn pod_stats(pod: RawPod) -> PodStats {
             .map(|raw| (raw.name, ContainerStats { layer: amount(raw.rootfs), logs: amount(raw.logs) }))
             .collect(),
         volumes: volumes.filter_map(|volume| Some((volume.name, volume.used_bytes?))).collect(),
+        volumes_left_out,
     }
 }
 
@@ -284,6 +305,27 @@ mod tests {
         let text = format!(r#"{{"pods":[{}]}}"#, (0..500).map(pod).collect::<Vec<_>>().join(","));
         let stats = parse_stats(text.as_bytes()).unwrap();
         assert!(stats.len() < 300 && stats.len() > 200 && stats.incomplete().is_some(), "{}", stats.len());
+        // And they take no figures of smaller ones, whichever comes first.
+        let small = |n: usize| format!(r#"{{"podRef":{{"uid":"small-{n}"}},"ephemeral-storage":{{"usedBytes":1}}}}"#);
+        let pods = (0..500).map(pod).chain((0..700).map(small));
+        let stats = parse_stats(format!(r#"{{"pods":[{}]}}"#, pods.collect::<Vec<_>>().join(",")).as_bytes()).unwrap();
+        assert_eq!(stats.iter().filter(|(uid, _)| uid.starts_with("small")).count(), 700);
+        let left_out = format!("{} pods of", 1200 - stats.len());
+        assert!(stats.incomplete().unwrap().why.starts_with(&left_out), "{left_out}");
+    }
+
+    #[test]
+    fn more_volumes_or_containers_than_are_kept_are_not_taken_for_none() {
+        let list = |count: usize| (0..count).map(|n| format!(r#"{{"name":"n{n}","usedBytes":1}}"#)).collect::<Vec<_>>();
+        let pod = |part: &str, count: usize| {
+            let text = format!(r#"{{"pods":[{{"podRef":{{"uid":"u"}},"{part}":[{}]}}]}}"#, list(count).join(","));
+            parse_stats(text.as_bytes()).unwrap().get(&"u".to_owned()).cloned().unwrap()
+        };
+        assert_eq!(pod("volume", MAX_VOLUMES).volumes_left_out, 0);
+        let more = pod("volume", MAX_VOLUMES + 3);
+        assert_eq!((more.volumes.len(), more.volumes_left_out), (MAX_VOLUMES, 3));
+        assert_eq!(pod("containers", MAX_CONTAINERS).storage, Part::Absent);
+        assert!(pod("containers", MAX_CONTAINERS + 1).storage.seen().is_err());
     }
 
     proptest! {

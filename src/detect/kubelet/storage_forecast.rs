@@ -136,8 +136,13 @@ fn nears(
         (_, Err(_)) if used.layers == 0 => Ok(used.all),
         (_, Err(why)) => Err(why.clone()),
     };
-    let unmeasured =
-        || Unknown::new(Cause::Missing, format!("the kubelet has not measured {} yet", part_of(&limited, &name)));
+    let unmeasured = || match (&limited, stats.volumes_left_out) {
+        (Limited::Volume(_), more @ 1..) => {
+            let why = format!("figures of {more} more volumes of pod {name} are not kept");
+            Unknown::new(Cause::TooLarge, why)
+        }
+        _ => Unknown::new(Cause::Missing, format!("the kubelet has not measured {} yet", part_of(&limited, &name))),
+    };
     let used = counted(limited.used(stats).ok_or_else(unmeasured)?)?;
     let found = |stands| Ok(Some(Nears { limited: limited.clone(), limit, used, stands }));
     if used > limit {
