@@ -47,9 +47,9 @@ pub use cgroup::{
     pod_uid_of,
 };
 pub use cluster::{
-    AgentConfigMap, AgentDaemonSet, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver, CsiNode, KnownPod, MAX_MUTE,
-    MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodPhase, PodResources, PodStorage, Pods,
-    VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
+    CsiNode, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodPhase,
+    PodResources, PodStorage, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use ebs::{

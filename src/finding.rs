@@ -55,7 +55,9 @@ macro_rules! for_each_kind {
             kubelet::memory_stall (SETTINGS) => MemoryStall;
             kubelet::saturation (SETTINGS) => NodeSaturated;
             kubelet::system_pod_starved => SystemPodStarved;
+            kubelet::system_pod_rejected => SystemPodRejected;
             kubelet::system_pod_evictable => SystemPodEvictable;
+            kubelet::agent_not_reporting => AgentNotReporting;
             kubelet::kubelet_slow => KubeletSlow;
             kubelet::kubelet_restarted => KubeletRestarted;
             instance::steal (SETTINGS) => CpuSteal;
@@ -158,7 +160,7 @@ impl Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectType {
-    /// The machine.
+    /// The machine or, of `barnacle cluster`, a Node by name.
     Node,
     /// A mount point of the host.
     Mount,
@@ -202,6 +204,9 @@ impl ObjectType {
     }
 }
 
+/// The id of the machine that is looked at. `barnacle cluster` finds other Nodes, by their names.
+const OWN_NODE: &str = "node";
+
 /// What a finding is about. Its type and id are the key of the finding; the rest helps the reader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Object {
@@ -230,7 +235,7 @@ impl Object {
     /// The machine itself.
     #[must_use]
     pub fn node() -> Self {
-        Self::new(ObjectType::Node, "node")
+        Self::new(ObjectType::Node, OWN_NODE)
     }
 
     fn key(&self) -> (ObjectType, &str) {
@@ -261,7 +266,7 @@ impl Ord for Object {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            ObjectType::Node => f.write_str("node"),
+            ObjectType::Node if self.id == OWN_NODE => f.write_str(OWN_NODE),
             kind => write!(f, "{} {}", kind.name(), self.id),
         }
     }

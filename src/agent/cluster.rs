@@ -27,6 +27,9 @@ use crate::report::{Origin, Report};
 /// The first sweep of volumes begins within twice this time: a pod that starts again and again must not ask each time.
 const FIRST_SWEEP: Duration = Duration::from_secs(600);
 
+/// What it reads.
+const SOURCES: [Source; 3] = [Source::PendingPods, Source::AgentReports, Source::VolumeSweep];
+
 /// Findings are confirmed and resolved by time, so it passes also when nothing comes.
 const BEAT: Duration = Duration::from_secs(10);
 
@@ -106,6 +109,6 @@ fn report(engine: &Engine, api: &Api, sweeps: bool) -> Report {
     report.notes.clear();
     // Who did not ask for the sweep does not miss it.
     report.kinds.retain(|row| sweeps || row.kind != Kind::OrphanedVolume);
-    report.unknown.retain(|unknown| matches!(unknown.source, Source::PendingPods | Source::VolumeSweep));
+    report.unknown.retain(|unknown| SOURCES.contains(&unknown.source));
     report
 }

@@ -4,6 +4,7 @@
 //! fetched in the background: a cycle never waits for the network, so an API server that is away costs nothing but
 //! its own readings, which grow old and then turn Unknown.
 
+mod agent_reports;
 mod hourly;
 pub mod lookups;
 pub(super) mod mailbox;
@@ -24,6 +25,7 @@ use crate::facts::{
 };
 use crate::kube_api::{Api, ApiError, short_message};
 
+pub use agent_reports::read_agent_reports;
 use mailbox::Mailbox;
 use objects::KeptPod;
 use store::Store;
@@ -83,7 +85,8 @@ impl Cluster {
     }
 }
 
-/// Pods without a node, in the whole cluster: one replica of `barnacle cluster` watches them, and no agent does.
+/// Pods without a node and when each agent last reported, in the whole cluster: one replica of `barnacle cluster` asks, and no agent
+/// does.
 #[derive(Debug)]
 pub struct Pending {
     mailbox: Arc<Mailbox>,
@@ -110,6 +113,7 @@ impl Pending {
             }),
         };
         tasks.spawn(watch.run(api.clone(), clock, Arc::clone(&mailbox)));
+        tasks.spawn(agent_reports::repeat(api.clone(), clock, Arc::clone(&mailbox)));
         Self { mailbox, _tasks: tasks }
     }
 

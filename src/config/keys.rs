@@ -218,7 +218,7 @@ const KUBELET: &[Key<Config>] = &[
     optional_path!(
         "kubelet-config",
         "config",
-        "the kubelet's configuration file (KubeletConfiguration), on the host, without its drop-ins: for k3s, MicroK8s and others where no process is called kubelet (default: what the running kubelet names)",
+        "the kubelet's configuration file (KubeletConfiguration), on the host, without its drop-ins, or a directory of drop-ins alone, as k3s and RKE2 have: for these, MicroK8s and others where no process is called kubelet (default: what the running kubelet names)",
         kubelet_config
     ),
     value!(

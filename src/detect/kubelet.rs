@@ -1,5 +1,6 @@
 //! What makes the kubelet evict, and what makes the node slow.
 
+pub mod agent_not_reporting;
 pub mod eviction_blind;
 pub mod eviction_cannot_save;
 pub mod eviction_forecast;
@@ -17,6 +18,7 @@ pub mod saturation;
 pub mod signals;
 pub mod storage_forecast;
 pub mod system_pod_evictable;
+pub mod system_pod_rejected;
 pub mod system_pod_starved;
 pub mod threshold_missing;
 pub mod victims;

@@ -12,3 +12,4 @@ pub mod orphan_vlan_link;
 pub mod pod_ip_exhaustion;
 pub mod pod_stuck_without_ip;
 mod vlan;
+mod waiting;

@@ -117,6 +117,35 @@ pub struct NodeCondition {
     pub transition: Option<Timestamp>,
 }
 
+/// Every Node of the cluster by its name, as `barnacle cluster` lists them.
+pub type AgentReports = Inventory<String, AgentReport>;
+
+/// What the agent of one Node last wrote there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentReport {
+    /// The latest `lastHeartbeatTime` of barnacle's conditions; absent where there is none with a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// The status of the condition Ready, which the kubelet writes and the node controller sets to `Unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+}
+
+/// Types of conditions that barnacle writes begin with this.
+const CONDITION_PREFIX: &str = "Barnacle";
+
+impl From<&Node> for AgentReport {
+    fn from(node: &Node) -> Self {
+        let ours = node.conditions.iter().filter(|condition| condition.type_.starts_with(CONDITION_PREFIX));
+        let ready = node.conditions.iter().find(|condition| condition.type_ == "Ready");
+        Self {
+            last: ours.filter_map(|condition| condition.heartbeat).max(),
+            ready: ready.map(|condition| condition.status.clone()),
+        }
+    }
+}
+
 /// The priorities of system-cluster-critical and system-node-critical begin here; no user's class may.
 const SYSTEM_PRIORITY: i64 = 2_000_000_000;
 
@@ -162,6 +191,10 @@ pub struct Pod {
     pub wants: Option<String>,
     /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
     pub unscheduled: Option<String>,
+    /// Why the kubelet did not let it run here: `status.reason` and `status.message` of a Failed pod, where the reason is that the node
+    /// lacks room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
     /// What it requests and runs; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub resources: Part<PodResources>,
@@ -476,7 +509,7 @@ pub struct VolumeClass {
 }
 
 super::partial::read_whole!(AgentConfigMap, AgentDaemonSet, CniNode, CsiNode, Node, VpcCniConfig);
-super::partial::entries_read_whole!(std::sync::Arc<Pod>);
+super::partial::entries_read_whole!(AgentReport, std::sync::Arc<Pod>);
 
 #[cfg(test)]
 mod tests {

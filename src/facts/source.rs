@@ -66,6 +66,7 @@ macro_rules! for_each_source {
             AttributesClasses, attributes_classes, crate::facts::Answers<crate::facts::VolumeClass>, "volume-attributes-classes", 0, Api, Base, "VolumeAttributesClasses by name";
             NodeLeases, node_leases, crate::facts::Answers<crate::facts::NodeLease>, "node-leases", 0, Api, KubeletApi, "the Lease of this node, by name";
             PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, Cluster, "pods without a node (watched by barnacle cluster)";
+            AgentReports, agent_reports, crate::facts::AgentReports, "agent-reports", 600, Api, Cluster, "Nodes: when agents last reported (listed by barnacle cluster)";
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
             Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";

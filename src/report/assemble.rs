@@ -176,7 +176,10 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
             let reason = format!("not asked: no finding needed it ({})", source.place());
             (worst, why) = (State::NotAsked, Some(reason));
         }
-        None => (worst, why) = (State::NotEvaluated, Some("its detector has not run yet".to_owned())),
+        None => {
+            let unasked = coverage::needs_unasked(engine.view(), kind);
+            (worst, why) = (State::NotEvaluated, unasked.or_else(|| Some("its detector has not run yet".to_owned())));
+        }
         Some(Coverage::None(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
         Some(Coverage::Except(objects)) => {
             why = objects.iter().next().map(|(object, unknown)| format!("not evaluated for {object}: {unknown}"));

@@ -30,7 +30,7 @@ fn values<'a>(report: &'a Report, finding: &'a ReportedFinding) -> Values<'a> {
         ("{driver}", id(ObjectType::Driver)),
         ("{mount}", id(ObjectType::Mount)),
         ("{namespace}", full_name.map(|(namespace, _)| namespace)),
-        ("{node}", report.node_object.as_ref().map(|node| node.name.as_str())),
+        ("{node}", report.node_object.as_ref().map(|node| node.name.as_str()).or_else(|| id(ObjectType::Node))),
         ("{pod}", full_name.map(|(_, name)| name)),
         ("{pod-uid}", object.pod.as_deref().or_else(|| id(ObjectType::PodDirectory))),
         ("{pv}", object.pv.as_deref()),

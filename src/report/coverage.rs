@@ -366,6 +366,12 @@ pub(super) fn waits_for(view: &View, kind: Kind) -> Option<Source> {
     detect::of_kind(kind)?.needs.iter().find(|source| source.every().is_zero() && is_not_asked(source))
 }
 
+/// Why the detector of a kind has not run, if it is for a source that it needs and that was not asked for.
+pub(super) fn needs_unasked(view: &View, kind: Kind) -> Option<String> {
+    let mut unknown = detect::of_kind(kind)?.needs.iter().filter_map(|source| view.unknown(source));
+    unknown.find(|why| why.cause == Cause::NotAsked).map(|why| why.why.clone())
+}
+
 /// Kinds that are about what Kubernetes and AWS need of a node: found elsewhere, they are worth knowing and no more.
 const CONCERN_NODES: [Kind; 1] = [Kind::ClockDrift];
 

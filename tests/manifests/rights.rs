@@ -67,7 +67,11 @@ fn the_roles_grant_what_is_documented_and_no_more() {
         "barnacle-reports: create events.k8s.io/events",
     ];
     assert_eq!(granted("base/rbac.yaml"), BTreeSet::from(expected.map(str::to_owned)));
-    let of_cluster = ["barnacle-cluster: list,watch /pods", "barnacle-cluster: list /persistentvolumes"];
+    let of_cluster = [
+        "barnacle-cluster: list,watch /pods",
+        "barnacle-cluster: list /nodes",
+        "barnacle-cluster: list /persistentvolumes",
+    ];
     assert_eq!(granted("cluster/rbac.yaml"), BTreeSet::from(of_cluster.map(str::to_owned)));
     let of_kubelet_api =
         ["configz", "stats", "metrics"].map(|right| format!("barnacle-kubelet-api: get /nodes/{right}"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use barnacle::agent::schedule::Schedule;
 use barnacle::agent::state::{MachineIds, StateDir};
-use barnacle::collect::cluster::{Object, read_object, read_pods};
+use barnacle::collect::cluster::{Object, read_agent_reports, read_object, read_pods};
 use barnacle::collect::host::root::Root;
 use barnacle::collect::imds::{self, Answer as Answered, parse};
 use barnacle::collect::kubelet::provider::{Due, Endpoint, Pace};
@@ -202,6 +202,8 @@ impl World {
         let pods = |name: &str| file(name).map(|list| Reading::of(read_pods(&list), at));
         seen.extend(pods("pods.json").map(Observation::Pods));
         seen.extend(pods("pending.json").map(Observation::PendingPods));
+        let reports = file("nodes.json").map(|list| Reading::of(read_agent_reports(&list), at));
+        seen.extend(reports.map(Observation::AgentReports));
         if let Some(node) = file("node.json") {
             let Object::Node(node) = read_object(Source::Node, &node).unwrap() else { unreachable!() };
             seen.push(Observation::Node(Reading::Known { value: node, at }));

@@ -524,7 +524,8 @@ mod tests {
                 fs::create_dir(&at).unwrap();
                 bind(&at, &at);
             }
-            assert!(fs::read("/proc/thread-self/mountinfo").unwrap().len() > 1 << 20);
+            let table = std::io::read_to_string(File::open("/proc/thread-self/mountinfo").unwrap()).unwrap();
+            assert!(table.len() > 1 << 20);
             let (mut thread, act) = (node.thread(), Act::UnmountPodPath(node.unmount()));
             assert_eq!(thread.call(&act, Call::Mark), CallEnd::Again);
             assert_eq!(thread.call(&act, Call::Unmount), CallEnd::Done);

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
@@ -298,6 +299,16 @@ impl Root {
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.open_at(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// When a file or directory was last written, by the clock of the machine that wrote it.
+    ///
+    /// # Errors
+    /// When it is not there, or its filesystem does not say.
+    pub fn modified(&self, path: &str) -> Result<SystemTime, Unknown> {
+        let handle = self.handle(path)?;
+        let failed = |error: std::io::Error| Unknown::new(Cause::Failed, format!("stat {}: {error}", self.name(path)));
+        File::from(handle).metadata().and_then(|of| of.modified()).map_err(failed)
     }
 
     /// A number that distinguishes a directory from others that had its name before. `None` where that is not known.

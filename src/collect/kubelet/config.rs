@@ -16,8 +16,9 @@ pub use quantity::parse_quantity;
 pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::collect::clock::parse_boot_time;
 use crate::collect::host::disk_usage::KUBEPODS;
 use crate::collect::host::mountinfo::first_mount_of;
 use crate::collect::host::root::{EntryKind, Root, SMALL, relative};
@@ -56,6 +57,8 @@ pub struct Finder {
     unclear: Option<Unknown>,
     /// Looks at the kubelet's process since all processes were looked at.
     looks: u32,
+    /// What the running one was started with.
+    kept: Option<Kept>,
 }
 
 /// Where no kubelet is known, all processes are looked at again after so many looks: about once a minute.
@@ -99,10 +102,25 @@ impl Finder {
         let of_embedder = others.embedded_root.take().filter(|_| found.is_none());
         let kubelet_root = of_embedder.as_deref().unwrap_or(kubelet_root);
         match (found, config_file) {
-            (Some(running), _) => of_process(root, &running, kubelet_root),
+            (Some(running), _) => self.of_running(root, &running, kubelet_root),
             (None, Some(path)) => of_setting(root, kubelet_root, path),
             (None, None) => without_process(root, kubelet_root, others),
         }
+    }
+
+    /// What the process was started with: a kubelet reads its files once, and what is written to them while it runs is not in force.
+    fn of_running(&mut self, root: &Root, running: &Running, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
+        let started = started(root, running.pid);
+        let kept = self.kept.as_ref().filter(|kept| kept.is_of(running, started.as_ref().ok()));
+        if let Some(kept) = kept {
+            return Ok(kept.config.clone());
+        }
+        let config = of_process(root, running, kubelet_root, started.clone())?;
+        if let Ok(started) = started {
+            let is_whole = config.hard.why_assumed().is_none();
+            self.kept = is_whole.then(|| Kept::new(running, started, config.clone()));
+        }
+        Ok(config)
     }
 
     /// The process that is the kubelet now: the one that was found, as long as it runs. Another one is looked for where `search` says
@@ -311,7 +329,12 @@ impl<'a> Processes<'a> {
 }
 
 /// Flags win over files, and the directory is a flag: a file that cannot be read hides neither.
-fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<KubeletConfig, Unknown> {
+fn of_process(
+    root: &Root,
+    running: &Running,
+    kubelet_root: &str,
+    started: Result<Duration, Unknown>,
+) -> Result<KubeletConfig, Unknown> {
     let pid = running.pid;
     let cmdline = format!("proc/{pid}/cmdline");
     let flags = parse_cmdline(&running.cmdline).map_err(|reason| root.malformed(&cmdline, reason))?;
@@ -332,6 +355,8 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
             Err(why) => drop(unread.get_or_insert(why)),
         }
     }
+    let unread =
+        unread.or_else(|| started.as_ref().ok().and_then(|started| written_since(root, *started, &files, &flags)));
     settings.override_with(&flags);
     let (thresholds, unread) = match settings.thresholds() {
         Ok(thresholds) => (thresholds, unread),
@@ -361,8 +386,49 @@ fn of_process(root: &Root, running: &Running, kubelet_root: &str) -> Result<Kube
         hard: unless_assumed(hard, why.as_ref(), |signal| flags.settle_hard(signal)),
         soft: unless_assumed(soft, why.as_ref(), |_| flags.settle_soft()),
         enforces_pods: settings.enforces_pods(),
-        origin: ConfigOrigin::Process { pid, started: started(root, pid).into(), files },
+        origin: ConfigOrigin::Process { pid, started: started.into(), files },
     })
+}
+
+/// What a kubelet was started with.
+#[derive(Debug)]
+struct Kept {
+    pid: u32,
+    started: Duration,
+    cmdline: Vec<u8>,
+    config: KubeletConfig,
+}
+
+impl Kept {
+    fn new(running: &Running, started: Duration, config: KubeletConfig) -> Self {
+        Self { pid: running.pid, started, cmdline: running.cmdline.clone(), config }
+    }
+
+    /// Whether it is this process's.
+    fn is_of(&self, running: &Running, started: Option<&Duration>) -> bool {
+        self.pid == running.pid && started == Some(&self.started) && self.cmdline == running.cmdline
+    }
+}
+
+/// A file that was written so short a time after the kubelet's start may have been written before it: a machine's clock is set while it
+/// boots.
+const MAY_BE_BEFORE: Duration = Duration::from_secs(60);
+
+/// Why files do not show what the kubelet was started with: one of them was written since. Of a copy of a machine times of files are those
+/// of the copy.
+fn written_since(root: &Root, started: Duration, files: &[String], flags: &Flags) -> Option<Unknown> {
+    if !root.is_live() {
+        return None;
+    }
+    let boot = root.read("proc/stat", parse_boot_time).ok()?;
+    let read = SystemTime::from(boot).checked_add(started)?.checked_add(MAY_BE_BEFORE)?;
+    let is_written = |path: &&str| root.modified(relative(path)).is_ok_and(|at| at > read);
+    let path = files.iter().map(String::as_str).chain(flags.config_dir.as_deref()).find(is_written)?;
+    let why = format!(
+        "{path} was written after the kubelet was started, which reads its files only then: what is in force is not known \
+         (restart the kubelet, or let barnacle ask it with the component kubelet-api)"
+    );
+    Some(Unknown::new(Cause::Stale, why))
 }
 
 /// When a process was started, since boot.
@@ -409,10 +475,30 @@ fn absolute(root: &Root, pid: u32, path: &str) -> Result<String, Unknown> {
     Ok(format!("{}/{path}", directory.trim_end_matches('/')))
 }
 
+/// The directory of drop-ins that a path names: itself, or where it is one of them. k3s (from 1.32 on) and RKE2 give their kubelet nothing
+/// but such a directory, and drop-ins change the built-in defaults where a configuration file replaces them.
+fn drop_ins_of<'a>(root: &Root, path: &'a str) -> Option<&'a str> {
+    let path = path.trim_end_matches('/');
+    if root.list(relative(path)).is_ok() {
+        return Some(path);
+    }
+    let (dir, name) = path.rsplit_once('/')?;
+    (dir.ends_with(".d") && name.ends_with(".conf")).then_some(dir)
+}
+
+/// What a path that an operator names says.
+fn base_of_setting(root: &Root, path: &str, files: &mut Vec<String>) -> Result<Settings, Unknown> {
+    let Some(dir) = drop_ins_of(root, path) else { return base_file(root, path.to_owned(), files) };
+    let mut settings = Settings::default();
+    settings.before_drop_ins();
+    apply_drop_ins(root, &format!("{dir}/"), &mut settings, files)?;
+    Ok(settings)
+}
+
 /// The file of a kubelet that no process shows, as inside k3s: its operator names it.
 fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConfig, Unknown> {
     let mut files = Vec::new();
-    let read = base_file(root, path.to_owned(), &mut files).and_then(|settings| {
+    let read = base_of_setting(root, path, &mut files).and_then(|settings| {
         let (hard, soft) = settings.thresholds().map_err(|reason| malformed(&files, &reason))?;
         let options = settings.options().map_err(|reason| malformed(&files, &reason))?;
         Ok((Thresholds::Read(hard), Thresholds::Read(soft), settings.enforces_pods(), options))
@@ -420,7 +506,7 @@ fn of_setting(root: &Root, kubelet_root: &str, path: &str) -> Result<KubeletConf
     let (hard, soft, enforces_pods, options) = read.map_err(|unknown| {
         let must = if root.is_partial() { " that is mounted below host-root" } else { "" };
         let why = format!(
-            "{} (the setting kubelet-config names it: expected a KubeletConfiguration file{must})",
+            "{} (the setting kubelet-config names it: expected a KubeletConfiguration file or a directory of drop-ins{must})",
             unknown.why
         );
         Unknown::new(unknown.cause, why)
@@ -434,7 +520,7 @@ fn without_process(root: &Root, kubelet_root: &str, others: Others) -> Result<Ku
     let not_found = |sign: &str| {
         let why = format!(
             "{sign}, and the configuration of its kubelet was not found: set kubelet-config to a KubeletConfiguration \
-             file with its eviction thresholds"
+             file with its eviction thresholds, or to its directory of drop-ins"
         );
         without_thresholds(
             ConfigOrigin::NotFound,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{KubeletConfig, KubeletMetrics, Node, NodeTime, Tri, leaks_memory};
+use crate::facts::{Cause, ConfigOrigin, KubeletConfig, KubeletMetrics, Node, NodeTime, Tri, Unknown, leaks_memory};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Cited, Context, Input, KubeletProcesses, Required};
 use crate::view::{KubeletProcess, KubeletStarts, Seen, sources};
@@ -33,6 +33,9 @@ impl Detect for KubeletRestarted {
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
+        if config.value.origin == ConfigOrigin::NoKubelet && starts.restarts().next().is_none() {
+            return out.nothing(KIND, &Unknown::new(Cause::Unsupported, "no kubelet runs here"));
+        }
         out.decide(KIND, Object::node, decide(&config, starts, (&node, &metrics), around.now));
     }
 }

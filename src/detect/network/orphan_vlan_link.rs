@@ -12,7 +12,7 @@ use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::Seen;
 use crate::view::input::Input;
 
-use super::vlan::{Here, Inputs, here, vlan_of};
+use super::vlan::{Here, Inputs, STRICT_RULES, here, vlan_of};
 
 const KIND: Kind = Kind::OrphanVlanLink;
 
@@ -80,7 +80,8 @@ fn left<'v>(links: &Seen<'v, BranchLinks>) -> BTreeMap<u16, Left<'v>> {
             all.entry(vlan).or_default().link = Some(link);
         }
     }
-    for rule in links.value.rules.values() {
+    // Others may use tables of these numbers: the CNI's rules for a link have one priority.
+    for rule in links.value.rules.values().filter(|rule| rule.priority == STRICT_RULES) {
         if let (Some(vlan), Some(link)) = (vlan_of_table(rule.table), rule.link.as_deref()) {
             all.entry(vlan).or_default().rules.push(link);
         }

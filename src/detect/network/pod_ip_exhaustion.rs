@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, Lookup, NodeTime, Pod, PodAddresses, PodPhase, Pods, Tri, Unknown};
+use crate::facts::{Cause, Lookup, Mounts, NodeTime, Pod, PodAddresses, PodPhase, Pods, Tri, Unknown};
 use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::branch::waited;
+use super::waiting::has_volumes;
 
 const KIND: Kind = Kind::PodIpExhaustion;
 
@@ -23,10 +24,10 @@ struct PodIpExhaustion;
 
 impl Detect for PodIpExhaustion {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Pods>, Maybe<sources::PodAddresses>);
+    type In = (Required<sources::Pods>, Maybe<sources::PodAddresses>, Maybe<sources::Mounts>);
 
-    fn evaluate((pods, addresses): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let (waiting, unread) = waiting(&pods, around.now);
+    fn evaluate((pods, addresses, mounts): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let (waiting, unread) = waiting(&pods, &mounts, around.now);
         let decision = match (waiting.first(), unread) {
             (Some(longest), _) => {
                 out.ask(KIND, Lookup::PodAddresses);
@@ -39,14 +40,19 @@ impl Detect for PodIpExhaustion {
     }
 }
 
-/// Pods that may wait for an address, the longest wait first, and why there may be others. One that requests a branch ENI waits for that.
-fn waiting<'v>(pods: &Seen<'v, Pods>, now: NodeTime) -> (Vec<&'v Pod>, Option<Unknown>) {
+/// Pods that may wait for an address, the longest wait first, and why there may be others. One that requests a branch ENI waits for that,
+/// and one whose volumes are not mounted yet does not ask for an address.
+fn waiting<'v>(pods: &Seen<'v, Pods>, mounts: &Known<'_, Mounts>, now: NodeTime) -> (Vec<&'v Pod>, Option<Unknown>) {
     let mut unread = pods.value.incomplete().cloned();
     let mut waiting = Vec::new();
     for pod in pods.value.values().filter(|pod| may_wait(pod) && waited(pod, now) >= SOON) {
         match pod.network.requests.seen() {
             Ok(Some(_)) => {}
-            Ok(None) => waiting.push(pod.as_ref()),
+            Ok(None) => match has_volumes(pod, mounts, pod.as_ref()) {
+                Tri::Yes(pod) => waiting.push(pod),
+                Tri::No(_) => {}
+                Tri::Unknown(why) => unread = unread.or(Some(why)),
+            },
             Err(why) => unread = unread.or_else(|| Some(why.clone())),
         }
     }
@@ -89,7 +95,8 @@ fn finding(
 ) -> Finding {
     let PodAddresses { total, assigned, cooling, interfaces } = *addresses.value;
     let (pod, wait) = (longest.full_name(), wording::duration(waited(longest, now)));
-    let waits = wording::of(count, "pod waits", "pods wait");
+    // A pod without claims may also wait for a ConfigMap or an image volume: its status does not say.
+    let waits = wording::of(count, "pod may wait", "pods may wait");
     let of = format!("of {total} addresses on {} {assigned} are assigned", wording::number(interfaces, "interface"));
     let message = format!(
         "{waits} for an address ({pod} for {wait}), and the VPC CNI has none to give: {of}, {}",

@@ -1,13 +1,11 @@
 //! PodStuckWithoutIp: has a pod waited for its network for longer than that takes?
 
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, Mounts, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VolumePath,
-    VpcCniConfig,
+    Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
 use crate::view::input::{Input, Known, Maybe};
@@ -15,6 +13,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::branch::{Count, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
+use super::waiting::has_volumes;
 use super::{branch_eni_exhaustion, branch_eni_leak, pod_ip_exhaustion};
 
 const KIND: Kind = Kind::PodStuckWithoutIp;
@@ -53,42 +52,6 @@ impl Detect for PodStuckWithoutIp {
         }
         out.incomplete(KIND, pods.value.incomplete());
     }
-}
-
-/// A pod's network is made after its volumes are mounted: while one of them is not, what it waits for is not known. Volumes of some
-/// sorts are never mounted (hostPath), so that one is missing is no proof that it waits for that.
-fn has_volumes(pod: &Pod, mounts: &Known<'_, Mounts>, finding: Finding) -> Tri<Finding> {
-    if pod.claims.is_empty() {
-        return Tri::Yes(finding);
-    }
-    let mounts = match mounts.seen() {
-        Ok(mounts) => mounts,
-        Err(why) => return Tri::Unknown(why.clone()),
-    };
-    let of_pod = mounts.value.values().filter_map(|mount| match &mount.volume {
-        Some(VolumePath::Pod { pod: uid, name, plugin }) if uid == pod.node_uid() && is_persistent(plugin) => {
-            Some(name)
-        }
-        Some(VolumePath::RawBlock { pod: Some(uid), pv }) if uid == pod.node_uid() => Some(pv),
-        _ => None,
-    });
-    let (mounted, claims) = (of_pod.collect::<BTreeSet<_>>().len(), pod.claims.iter().collect::<BTreeSet<_>>().len());
-    if mounted >= claims {
-        return Tri::Yes(finding);
-    }
-    let why = format!(
-        "pod {} has {mounted} of the volumes of its {} mounted, so whether it waits for its network or for a volume is not known",
-        pod.full_name(),
-        wording::number(u64::try_from(claims).unwrap_or(u64::MAX), "claim")
-    );
-    Tri::Unknown(Unknown::new(Cause::Incomplete, why))
-}
-
-/// Volumes of the pod itself (its token, a ConfigMap) have no claim.
-fn is_persistent(plugin: &str) -> bool {
-    !["projected", "configmap", "secret", "downward-api", "empty-dir"]
-        .iter()
-        .any(|own| plugin == format!("kubernetes.io~{own}"))
 }
 
 /// Whether a pod has waited for longer than for one cool-down, and how long that is.

@@ -44,7 +44,7 @@ pub(super) fn vlan_of(pod: &Pod) -> Result<Option<&PodVlan>, &Unknown> {
 }
 
 /// The rules that the CNI makes: of a priority, for a link or an address.
-const STRICT_RULES: u32 = 10;
+pub(super) const STRICT_RULES: u32 = 10;
 const TO_POD: u32 = 512;
 const FROM_POD: u32 = 1536;
 /// In strict mode the host's end of a pod's veth pair is called so; in standard mode as that of any other pod.

@@ -213,6 +213,8 @@ struct Claim {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     phase: PodPhase,
+    reason: Option<String>,
+    message: Option<String>,
     pub(super) conditions: Option<AtMost<RawCondition, 256>>,
     pub(super) container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
     init_container_statuses: Option<First<ContainerStatus, MAX_CONTAINERS>>,
@@ -385,8 +387,9 @@ impl Kept for KeptPod {
     }
 
     fn extra_bytes(&self) -> usize {
-        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, storage, mute, .. } = &*self.pod;
-        let texts = [owner, wants, unscheduled, mute].into_iter().flatten().map(String::len);
+        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, rejected, storage, mute, .. } =
+            &*self.pod;
+        let texts = [owner, wants, unscheduled, rejected, mute].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
         let PodNetwork { branch_enis, vlan, requests, .. } = &self.pod.network;
         let unread = [branch_enis.unread(), vlan.unread(), requests.unread()];
@@ -410,6 +413,7 @@ impl Kept for KeptPod {
             owner: None,
             wants: None,
             unscheduled: None,
+            rejected: None,
             storage: Part::Unknown(Box::new(why.clone())),
             mute: None,
             network: network::without_enis(&self.pod.network, &why),
@@ -467,6 +471,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     });
     let (mirror_owner, mirrors) = mirror.unzip();
     let scheduled = |c: &RawCondition| c.type_ == "PodScheduled" && c.status == "False";
+    let rejected = rejected(&status);
     let unscheduled = status.conditions.unwrap_or_default().0.into_iter().find(scheduled);
     let containers = [status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses]
         .into_iter()
@@ -493,6 +498,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         claims,
         inline_drivers: inline_drivers.into_iter().collect(),
         containers,
+        rejected,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
         storage: storage.into(),
@@ -500,6 +506,15 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         network,
     };
     Ok(KeptPod { pod: Arc::new(pod), mirror_owner, lacks: no_mirror.or(cut) })
+}
+
+/// Why the kubelet rejected a pod, where it is for the node's room. Its reasons are `OutOf` and the resource and, of a critical pod for
+/// which it found none to preempt, `UnexpectedAdmissionError`.
+fn rejected(status: &PodStatus) -> Option<String> {
+    let (reason, message) = (status.reason.as_deref()?, status.message.as_deref().unwrap_or_default());
+    let lacks_room = reason.starts_with("OutOf") || reason == "UnexpectedAdmissionError" && message.contains("preempt");
+    let is_said = status.phase == PodPhase::Failed && lacks_room;
+    is_said.then(|| short(if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") }))
 }
 
 /// A pod by itself.

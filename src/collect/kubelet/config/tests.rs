@@ -467,7 +467,9 @@ fn a_lone_kubelet_that_does_not_fit_its_files_is_named_and_not_believed() {
         let running = look.kubelet(20).ok().flatten().unwrap();
         let mut others = Others { first: true, ..Others::default() };
         match believed(&root, running, ROOT, &mut others) {
-            Some(running) => of_process(&root, &running, ROOT).map(|config| config.root_dir),
+            Some(running) => {
+                of_process(&root, &running, ROOT, started(&root, running.pid)).map(|config| config.root_dir)
+            }
             None => without_process(&root, ROOT, others).map(|config| config.root_dir),
         }
     };
@@ -492,4 +494,77 @@ fn a_lone_kubelet_that_does_not_fit_its_files_is_named_and_not_believed() {
     assert_eq!(read().unwrap(), ROOT);
     fs::remove_dir_all(tree.0.path().join("var")).unwrap();
     assert!(read().unwrap_err().why.contains("/var/lib/kubelet is not there"));
+}
+
+#[test]
+fn what_is_written_while_the_kubelet_runs_is_not_in_force() {
+    let tree = Tree::new();
+    let stat = |start: u32| format!("812 (kubelet) S {} {start} {}\n", "0 ".repeat(18), "0 ".repeat(29));
+    let config =
+        |at: &str| format!(r#"{{"kind":"KubeletConfiguration","evictionHard":{{"memory.available":"{at}"}}}}"#);
+    let memory = |finder: &mut Finder| {
+        let config = finder.read(&tree.root(), ROOT, None).unwrap();
+        value(&config, Memory)
+    };
+    let mut finder = Finder::default();
+    tree.process(812, "kubelet", &["--config=/etc/k/config.json"]).write("etc/k/config.json", config("100Mi"));
+    let before = memory(&mut finder);
+    assert_eq!(before, value(&tree.read().unwrap(), Memory));
+    tree.write("etc/k/config.json", config("1Gi"));
+    assert_eq!(memory(&mut finder), before);
+    // One that cannot be read any more changes nothing either.
+    tree.write("etc/k/config.json", "{");
+    assert_eq!(memory(&mut finder), before);
+    // Another process has read what is there now.
+    tree.write("etc/k/config.json", config("1Gi")).write("proc/812/stat", stat(90_000));
+    assert_ne!(memory(&mut finder), before);
+}
+
+#[test]
+fn files_that_were_written_after_the_kubelets_start_do_not_show_what_is_in_force() {
+    let tree = Tree::new();
+    tree.process(812, "kubelet", &["--config=/etc/k/config.json"])
+        .write("etc/k/config.json", KIND)
+        .write("proc/812/status", "Uid:\t0\t0\t0\t0\n")
+        .write("var/lib/kubelet/cpu_manager_state", "")
+        .write("proc/stat", "cpu 0\nbtime 1795132800\n");
+    let written = |at: u64| {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_132_800 + at);
+        fs::File::open(tree.0.path().join("etc/k/config.json")).unwrap().set_modified(at).unwrap();
+    };
+    let read = |root: &Root| Finder::default().read(root, ROOT, None).unwrap();
+    let machine = || tree.root().into_machine();
+    // It was started 15 s after the boot.
+    written(70);
+    assert!(read(&machine()).hard.why_assumed().is_none(), "the clock may have been set meanwhile");
+    written(80);
+    let config = read(&machine());
+    let why = config.hard.why_assumed().unwrap();
+    assert!(why.cause == Cause::Stale && why.why.contains("/etc/k/config.json was written after"), "{why:?}");
+    assert!(read(&tree.root()).hard.why_assumed().is_none(), "of a copy the times are those of the copy");
+    // Who saw it before knows what it was started with.
+    written(70);
+    let (mut finder, root) = (Finder::default(), machine());
+    let before = finder.read(&root, ROOT, None).unwrap();
+    written(80);
+    assert_eq!(finder.read(&root, ROOT, None).unwrap(), before);
+}
+
+/// As k3s from 1.32 on gives its kubelet: no file, and a directory.
+#[test]
+fn a_directory_of_drop_ins_changes_the_built_in_defaults() {
+    let tree = Tree::new();
+    let dir = "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d";
+    let k3s = "kind: KubeletConfiguration\nevictionHard: {imagefs.available: 5%, nodefs.available: 5%}\n\
+        evictionMinimumReclaim: {imagefs.available: 10%, nodefs.available: 10%}\n";
+    tree.write(&format!("{dir}/00-k3s-defaults.conf"), k3s).write(&format!("{dir}/README"), "no drop-in");
+    for named in [dir.to_owned(), format!("{dir}/"), format!("{dir}/00-k3s-defaults.conf")] {
+        let config = Finder::default().read(&tree.root(), ROOT, Some(&named)).unwrap();
+        assert_eq!(value(&config, Memory), Some(ThresholdValue::Quantity(100 << 20)), "{named}");
+        assert_eq!(value(&config, NodeFs), Some(ThresholdValue::Percentage(0.05)), "{named}");
+    }
+    // A file of its own replaces them all.
+    tree.write("/etc/k3s.yaml", k3s);
+    let config = Finder::default().read(&tree.root(), ROOT, Some("/etc/k3s.yaml")).unwrap();
+    assert_eq!(value(&config, Memory), None);
 }
