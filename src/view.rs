@@ -418,9 +418,9 @@ impl View {
     fn follow_credits(&mut self) {
         let Ok(cpu) = self.cpu.known() else { return };
         let imds = self.imds_instance.known();
-        let of_node = self.node.known().ok().and_then(|node| node.value.instance_type());
-        let of_imds = || imds.ok().map(|imds| imds.value.instance_type.as_str());
-        let Some(instance_type) = of_node.or_else(of_imds) else { return };
+        let of_node = || self.node.known().ok().and_then(|node| node.value.instance_type());
+        let of_imds = imds.ok().map(|imds| imds.value.instance_type.as_str()).filter(|name| !name.is_empty());
+        let Some(instance_type) = of_imds.or_else(of_node) else { return };
         let started = imds.map_err(Clone::clone).map(|imds| imds.value.started.clone());
         let started = started.unwrap_or_else(|why| crate::facts::Part::Unknown(Box::new(why)));
         self.cpu_credits.follow_type(cpu.value, &cpu.at, instance_type, &started);

@@ -263,22 +263,21 @@ impl<'v> Names<'v> {
     }
 }
 
-/// The instance's type: by the Node's label, else by IMDS. None where neither has it. A label that is none of EC2's types (k3s and RKE2
-/// write their own names) counts only where IMDS does not answer.
+/// The instance's type: by the Node's label or by IMDS. None where neither has it. The label stays where an instance is stopped and
+/// started as another type, so that IMDS counts where they differ.
 fn instance_type<'v>(node: Option<Seen<'v, Node>>, imds: Known<'v, ImdsInstance>) -> Option<(&'v str, Evidence)> {
     let by_label = node.and_then(|node| {
         let name = node.value.instance_type()?;
         Some((name, node.says(format!("the Node's instance type is {name}"))))
     });
     let by_imds = || {
-        let imds = imds.seen().ok()?;
+        let imds = imds.seen().ok().filter(|imds| !imds.value.instance_type.is_empty())?;
         let name = imds.value.instance_type.as_str();
         Some((name, imds.says(format!("the instance type is {name}"))))
     };
-    match by_label {
-        Some((name, _)) if !name.contains('.') => by_imds().or(by_label),
-        Some(_) => by_label,
-        None => by_imds(),
+    match (by_label, by_imds()) {
+        (Some((label, _)), Some((name, says))) if label != name => Some((name, says)),
+        (by_label, by_imds) => by_label.or(by_imds),
     }
 }
 

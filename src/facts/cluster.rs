@@ -62,10 +62,10 @@ pub const MUTE_ANNOTATION: &str = "barnacle.dev/mute";
 pub const MAX_MUTE: usize = 1024;
 
 impl Node {
-    /// The instance type, such as `m5.large`, where a cloud provider said it.
+    /// The instance type, such as `m5.large`, where a cloud provider said it. k3s and RKE2 write their own names in its place.
     #[must_use]
     pub fn instance_type(&self) -> Option<&str> {
-        self.labels.get(INSTANCE_TYPE_LABEL).map(String::as_str)
+        self.labels.get(INSTANCE_TYPE_LABEL).map(String::as_str).filter(|name| name.contains('.'))
     }
 
     /// The kubelet's version, where the Node has one that can be read.

@@ -83,6 +83,9 @@ pub struct NodeLease {
     /// `spec.renewTime`, by the node's own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed: Option<Timestamp>,
+    /// `spec.leaseDurationSeconds`, above 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<u32>,
 }
 
 super::partial::read_whole!(KubeletMetrics);

@@ -314,10 +314,12 @@ pub type RawLease = Raw<LeaseSpec, IgnoredAny>;
 #[serde(rename_all = "camelCase", default)]
 pub struct LeaseSpec {
     renew_time: Option<Timestamp>,
+    lease_duration_seconds: Option<u32>,
 }
 
 pub fn lease_from(raw: RawLease) -> NodeLease {
-    NodeLease { renewed: raw.spec.and_then(|spec| spec.renew_time) }
+    let spec = raw.spec.unwrap_or_default();
+    NodeLease { renewed: spec.renew_time, lasts: spec.lease_duration_seconds.filter(|seconds| *seconds > 0) }
 }
 
 /// A ConfigMap: its data is not below a `spec`.

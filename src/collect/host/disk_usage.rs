@@ -131,7 +131,7 @@ pub fn imagefs(
     root: &Root,
     settings: &HostSettings,
     host: Option<&Mounts>,
-    used: &[&str],
+    used: Option<&[&str]>,
 ) -> Result<DiskUsage, Unknown> {
     let places = Places::of(root, host)?;
     let own = if root.is_partial() { Some(OwnMounts::read(root, host)?) } else { None };
@@ -142,6 +142,11 @@ pub fn imagefs(
     let is_shown = |path: &str| -> Result<bool, Unknown> {
         Ok(places.has(path)? && own.as_ref().is_none_or(|own| places.shown(path, own).is_ok()))
     };
+    // Without the mount table it is not known that no container runs: its images may be elsewhere.
+    let used = used.ok_or_else(|| {
+        let why = "where the running containers' images are is not known, as the mount table could not be read";
+        Unknown::new(Cause::Incomplete, why)
+    })?;
     if !used.is_empty() {
         return in_use(&places, used, is_shown);
     }
@@ -462,7 +467,7 @@ super::read_from_host! {
     NodeFs: |host, _| nodefs(&host.root, &host.settings, host.mounts.mounts());
     ImageFs: |host, _| {
         let used = host.mounts.image_dirs().map(super::mountinfo::ImageDirs::of_the_runtime);
-        imagefs(&host.root, &host.settings, host.mounts.mounts(), used.as_deref().unwrap_or_default())
+        imagefs(&host.root, &host.settings, host.mounts.mounts(), used.as_deref())
     };
 }
 
@@ -512,7 +517,7 @@ mod tests {
         assert_eq!((usage.path.as_str(), usage.instead_of.as_deref()), (PATH, None));
         assert!(usage.capacity >= usage.available && usage.capacity > 0);
         let images =
-            imagefs(&root, &HostSettings { image_root: Some(PATH.into()), ..settings("/") }, None, &[]).unwrap();
+            imagefs(&root, &HostSettings { image_root: Some(PATH.into()), ..settings("/") }, None, Some(&[])).unwrap();
         // Another process may write to it between the two.
         let still = DiskUsage { available: usage.available, inodes_free: usage.inodes_free, ..images };
         assert_eq!(still, usage);
@@ -550,11 +555,11 @@ mod tests {
     #[test]
     fn no_images_directory_is_said_with_the_places() {
         let (_dir, root) = copy(Some("{}"));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, &[]).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, Some(&[])).unwrap_err();
         assert_eq!(unknown.cause, Cause::Missing);
         assert!(unknown.why.contains("var/lib/containers/storage") && unknown.why.contains("set container-image-root"));
         let given = HostSettings { image_root: Some("/no-such-place".into()), ..settings("/") };
-        assert_eq!(imagefs(&machine(&[]).1, &given, None, &[]).unwrap_err().cause, Cause::Missing);
+        assert_eq!(imagefs(&machine(&[]).1, &given, None, Some(&[])).unwrap_err().cause, Cause::Missing);
     }
 
     #[test]
@@ -588,7 +593,7 @@ mod tests {
     #[test]
     fn a_filesystem_without_size_is_malformed() {
         let (_dir, root) = copy(Some(STATFS));
-        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, &[]).unwrap_err();
+        let unknown = imagefs(&root, &settings("/var/lib/kubelet"), None, Some(&[])).unwrap_err();
         assert_eq!(unknown.cause, Cause::Malformed);
         assert!(unknown.why.contains("var/lib/containerd"));
     }
@@ -606,7 +611,7 @@ mod tests {
             usage("/same/overlayfs", "259:9", 20),
         ];
         let (dir, root) = copy(Some(&format!("{{{}}}", places.join(","))));
-        let found = |used: &[&str]| imagefs(&root, &settings("/var/lib/kubelet"), None, used);
+        let found = |used: &[&str]| imagefs(&root, &settings("/var/lib/kubelet"), None, Some(used));
         let guess = found(&[]).unwrap();
         assert_eq!((guess.path.as_str(), guess.available), ("/var/lib/containerd", 900));
         assert!(guess.assumed.unwrap().contains("/var/lib/containerd is assumed, as by default"));
@@ -648,7 +653,7 @@ mod tests {
         let statfs = r#"{"/var/lib/docker": {"path": "/var/lib/docker", "dev": "259:1", "capacity": 1000, "available": 900,
             "inodes": 9, "inodes_free": 9}}"#;
         let (dir, root) = copy(Some(statfs));
-        let found = || imagefs(&root, &settings("/var/lib/kubelet"), None, &[]);
+        let found = || imagefs(&root, &settings("/var/lib/kubelet"), None, Some(&[]));
         let write = |path: &str, text: &str| {
             let file = dir.path().join(path);
             fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -18,10 +18,12 @@ use crate::facts::{Cause, Component, INCOMPLETE_FOR, KernelEvent, KernelLog, Ker
 mod event;
 mod message;
 mod oom;
+mod stamps;
 mod syslog;
 
 pub use event::recognize;
 pub use message::{Message, parse_record};
+use stamps::Stamps;
 pub use syslog::{parse_syslog, parse_syslog_lines};
 
 const PATH: &str = "dev/kmsg";
@@ -63,7 +65,7 @@ impl Kmsg {
         if root.is_live() {
             self.read_device(root, at)?;
         } else {
-            self.log = log_of_copy(root)?;
+            self.log = log_of_copy(root, self.log.stamps.clone(), at.up)?;
         }
         Ok(self.log.log(at))
     }
@@ -92,7 +94,8 @@ impl Kmsg {
         if news.lost {
             log.lose(1, at.up);
         }
-        let heard = syslog.each(news.lines(), |message| log.hear(message));
+        let heard = syslog.each(news.lines(), |message| log.hear(message, at.up));
+        log.stamps.end(log.next, at.up);
         heard.map_err(|why| Unknown::new(Cause::Malformed, format!("syslog: {why}")))
     }
 }
@@ -118,10 +121,13 @@ fn counted(records: u64) -> String {
     if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }
 
-fn log_of_copy(root: &Root) -> Result<Log, Unknown> {
+fn log_of_copy(root: &Root, stamps: Stamps, now: Duration) -> Result<Log, Unknown> {
     let mut bytes = Vec::new();
     root.read_into(PATH, MAX_COPY, &mut bytes)?;
-    parse_kmsg(&bytes).map_err(|why| root.malformed(PATH, why))
+    let mut log = Log { stamps, ..Log::default() };
+    log.hear_all(&bytes, now).map_err(|why| root.malformed(PATH, why))?;
+    log.stamps.end(log.next, now);
+    Ok(log)
 }
 
 /// Parses records that stand one on a line, oldest first, as `cat /dev/kmsg` writes them.
@@ -130,14 +136,8 @@ fn log_of_copy(root: &Root) -> Result<Log, Unknown> {
 /// Says what was expected of the first line that is no record, or that there is none: a kernel's log begins with
 /// its boot and is never empty.
 pub fn parse_kmsg(bytes: &[u8]) -> Result<Log, String> {
-    let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected the kernel's records")?;
     let mut log = Log::default();
-    for line in whole.split(|b| *b == b'\n') {
-        // Lines that begin with a blank belong to the record above and hold nothing that is kept.
-        if !line.is_empty() && !line.starts_with(b" ") {
-            log.hear(&parse_record(line)?);
-        }
-    }
+    log.hear_all(bytes, Duration::MAX)?;
     Ok(log)
 }
 
@@ -155,6 +155,7 @@ pub struct Log {
     /// How many they are and when it was, once that is dated.
     loss: Option<Unknown>,
     oom: oom::Context,
+    stamps: Stamps,
 }
 
 impl Log {
@@ -176,17 +177,30 @@ impl Log {
         self.loss = None;
     }
 
+    fn hear_all(&mut self, bytes: &[u8], now: Duration) -> Result<(), String> {
+        let whole = bytes.strip_suffix(b"\n").ok_or("ends before the end of a line, expected the kernel's records")?;
+        for line in whole.split(|b| *b == b'\n') {
+            // Lines that begin with a blank belong to the record above and hold nothing that is kept.
+            if !line.is_empty() && !line.starts_with(b" ") {
+                self.hear(&parse_record(line)?, now);
+            }
+        }
+        Ok(())
+    }
+
     fn follow(&mut self, root: &Root, mut device: &File, at: NodeTime) -> Result<(), Unknown> {
         let mut buffer = [0; RECORD];
-        for _ in 0..MAX_PER_LOOK {
+        let mut left = MAX_PER_LOOK;
+        while left > 0 {
+            left = left.saturating_sub(1);
             match device.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => break,
                 Ok(length) => {
                     let record = buffer.get(..length).unwrap_or_default();
-                    self.hear(&parse_record(record).map_err(|why| root.malformed(PATH, why))?);
+                    self.hear(&parse_record(record).map_err(|why| root.malformed(PATH, why))?, at.up);
                 }
                 Err(error) => match error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw) {
-                    Errno::EAGAIN => return Ok(()),
+                    Errno::EAGAIN => break,
                     // Overwritten before it was read: the next read gives the oldest that is left, and its number
                     // shows how many are gone.
                     Errno::EPIPE | Errno::EINTR => {}
@@ -199,10 +213,14 @@ impl Log {
                 },
             }
         }
+        match left {
+            0 => self.stamps.go_on(),
+            _ => self.stamps.end(self.next, at.up),
+        }
         Ok(())
     }
 
-    fn hear(&mut self, message: &Message<'_>) {
+    fn hear(&mut self, message: &Message<'_>, now: Duration) {
         // The oldest record that is left is none of the boot's: those before it were overwritten, or cleared.
         if self.next.is_none() && message.up > BEGINNING {
             self.lose(1, message.up);
@@ -211,8 +229,9 @@ impl Log {
         if message.seq < expected {
             return; // read already, before the device was opened again
         }
+        let up = self.stamps.date(message.seq, message.up, now);
         if message.seq > expected {
-            self.lose(message.seq.saturating_sub(expected), message.up);
+            self.lose(message.seq.saturating_sub(expected), up);
         }
         self.next = Some(message.seq.saturating_add(1));
         if !message.from_kernel {
@@ -220,13 +239,13 @@ impl Log {
         }
         // One of its lines may be a record of its own that has the same stamp.
         if message.unclear {
-            self.lose(1, message.up);
+            self.lose(1, up);
         }
         match self.oom.said(message) {
             Some(oom::Said::Event(event)) => {
-                self.remember(KernelRecord { seq: message.seq, up: message.up, event });
+                self.remember(KernelRecord { seq: message.seq, up, event });
             }
-            Some(oom::Said::OfGroup { pid, group }) => self.name_group(pid, group, message.up),
+            Some(oom::Said::OfGroup { pid, group }) => self.name_group(pid, group, up),
             None => {}
         }
     }
@@ -475,8 +494,8 @@ mod tests {
     #[test]
     fn what_was_heard_before_is_not_heard_again() {
         let mut log = parse_kmsg(io_error(5).as_bytes()).unwrap();
-        log.hear(&parse_record(io_error(5).as_bytes()).unwrap());
-        log.hear(&parse_record(io_error(8).as_bytes()).unwrap());
+        log.hear(&parse_record(io_error(5).as_bytes()).unwrap(), Duration::MAX);
+        log.hear(&parse_record(io_error(8).as_bytes()).unwrap(), Duration::MAX);
         let log = log.log(at(1));
         assert_eq!((log.records.len(), log.lost, log.incomplete.is_some()), (2, 2, true));
     }
@@ -554,7 +573,7 @@ mod tests {
                     4 => shutdown(seq, &format!("dm-{device}")),
                     _ => mounting(seq, &format!("dm-{device}")),
                 };
-                log.hear(&parse_record(record.as_bytes()).unwrap());
+                log.hear(&parse_record(record.as_bytes()).unwrap(), Duration::MAX);
             }
             let log = log.log(at(1));
             prop_assert!(log.records.len() <= MAX);

@@ -79,11 +79,13 @@ impl Detect for CpuCreditForecast {
     }
 }
 
-/// The burstable type of the instance: by the Node's label, else by IMDS. No where its type has no CPU credits.
+/// The burstable type of the instance: by IMDS, else by the Node's label, which stays where an instance is started again as another type.
+/// No where its type has no CPU credits.
 fn instance_type<'v>(node: &Known<'v, Node>, imds: &Known<'v, ImdsInstance>) -> Tri<(&'v str, Burstable, Evidence)> {
-    let of_node = node.seen().ok().and_then(|node| Some((node.value.instance_type()?, node.no(), node.says(""))));
-    let of_imds = || imds.seen().ok().map(|imds| (imds.value.instance_type.as_str(), imds.no(), imds.says("")));
-    match (of_node.or_else(of_imds), node.seen()) {
+    let of_node = || node.seen().ok().and_then(|node| Some((node.value.instance_type()?, node.no(), node.says(""))));
+    let imds = imds.seen().ok().filter(|imds| !imds.value.instance_type.is_empty());
+    let of_imds = imds.map(|imds| (imds.value.instance_type.as_str(), imds.no(), imds.says("")));
+    match (of_imds.or_else(of_node), node.seen()) {
         (Some((name, no, says)), _) => match Burstable::of(name) {
             Some(of) => Tri::Yes((name, of, Evidence { fact: format!("the instance type is {name}"), ..says })),
             None => Tri::No(no),

@@ -4,12 +4,13 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Pod, PodCgroups, PodUid, Tri, Unknown};
+use crate::facts::{EvictionSignal, Pod, PodCgroups, PodUid, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
 use crate::wording::bytes;
 
+use super::in_force::InForce;
 use super::victims::{Candidate, MemoryVictims, resources, working_set};
 
 const KIND: Kind = Kind::SystemPodEvictable;
@@ -21,13 +22,18 @@ struct SystemPodEvictable;
 
 impl Detect for SystemPodEvictable {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Pods>, Required<sources::PodCgroups>, MemoryVictims<'static>);
+    type In = (Required<sources::Pods>, Required<sources::PodCgroups>, MemoryVictims<'static>, InForce<'static>);
 
-    fn evaluate((pods, groups, victims): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((pods, groups, victims, in_force): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         // Most nodes have no such pod, and then nothing is ranked.
         let order = LazyCell::new(|| victims.order());
         let object = |_: &PodUid, pod: &Arc<Pod>| object(pod);
-        out.each(KIND, &pods, object, |_, pod| decide(&pods, &groups, pod, || order.as_deref()));
+        // Without a threshold the kubelet evicts no pod for memory; where that is not known it may.
+        let evicts = !matches!(in_force.lacks(EvictionSignal::Memory), Tri::Yes(_));
+        out.each(KIND, &pods, object, |_, pod| match evicts {
+            true => decide(&pods, &groups, pod, || order.as_deref()),
+            false => Tri::No(pods.no()),
+        });
     }
 }
 

@@ -36,8 +36,12 @@ const OF_REPLICAS: [&str; 3] = [
     "didn't match pod topology spread constraints",
 ];
 
+/// How the scheduler says that it does not try a pod, as its `spec.schedulingGates` ask.
+const GATED: &str = "due to non-empty scheduling gates";
+
 fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Raised> {
-    if !pod.is_of_the_system() || pod.deleting.is_some() {
+    let is_gated = pod.unscheduled.as_deref().is_some_and(|why| why.contains(GATED));
+    if !pod.is_of_the_system() || pod.deleting.is_some() || is_gated {
         return Tri::No(pods.no());
     }
     let (name, why) = (pod.full_name(), pod.unscheduled.as_deref().unwrap_or("the scheduler does not say why"));

@@ -214,6 +214,19 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
     let kept = if room.says.is_some() { ", places are kept for interfaces to come" } else { "" };
     let (severity, message) = match said.cmp(&right) {
         std::cmp::Ordering::Equal => return None,
+        // With one interface alone no more would fit: no count of interfaces explains it.
+        std::cmp::Ordering::Greater
+            if said > (room.volumes + room.interfaces).saturating_sub(others) && room.interfaces > 0 =>
+        {
+            (
+                Severity::Warning,
+                format!(
+                    "CSINode says {said} volumes fit, and {right} do: {of}; {driver} needs a lower --volume-attach-limit, or \
+                 --reserved-volume-attachments={}",
+                    others + room.interfaces
+                ),
+            )
+        }
         std::cmp::Ordering::Greater if room.interfaces == 0 => (
             Severity::Warning,
             format!(

@@ -178,7 +178,7 @@ pub fn parse_syslog(line: &[u8], seq: u64) -> Result<Message<'_>, String> {
 /// Says what was expected of the first line that is none.
 pub fn parse_syslog_lines(bytes: &[u8]) -> Result<super::Log, String> {
     let mut log = super::Log::default();
-    Syslog::default().each(bytes, |message| log.hear(message))?;
+    Syslog::default().each(bytes, |message| log.hear(message, std::time::Duration::MAX))?;
     Ok(log)
 }
 

@@ -10,10 +10,28 @@ use crate::wording::duration;
 
 use super::{finding, pleg, ready};
 
-/// Two renewals are missing.
-const LATE: Duration = Duration::from_secs(20);
-/// The lease has ended: the node lifecycle controller sets Ready to Unknown within seconds.
-const ENDED: Duration = Duration::from_secs(40);
+/// How long a lease lasts where it does not say (`spec.leaseDurationSeconds`; the kubelet's `nodeLeaseDurationSeconds`).
+const LASTS: Duration = Duration::from_secs(40);
+
+/// How old a lease is, and what that means.
+struct Age {
+    age: Duration,
+    lasts: Duration,
+    renewed: String,
+}
+
+impl Age {
+    /// The kubelet renews it at a quarter of its duration: two renewals are missing.
+    fn is_late(&self) -> bool {
+        self.age >= self.lasts / 2
+    }
+
+    /// It has ended. The node lifecycle controller waits for a time of its own, 40 s unless it is set: for no shorter one.
+    fn is_over(&self) -> bool {
+        self.age >= self.lasts.max(LASTS)
+    }
+}
+
 /// An answer says how it is now for so long: the next one comes meanwhile, at first.
 const STANDS: Duration = Duration::from_secs(90);
 
@@ -36,20 +54,18 @@ pub(super) fn decide(
         return (None, Tri::Yes(finding("lease", Severity::Critical, message, evidence)));
     }
     let answer = match leases.seen() {
-        Ok(leases) => age(&leases, &node.name).map(|age| age.map(|(age, renewed)| (leases, age, renewed))),
+        Ok(leases) => age(&leases, &node.name).map(|age| age.map(|age| (leases, age))),
         Err(why) if why.cause == Cause::NotAsked => Ok(None),
         Err(why) => Err(why.clone()),
     };
-    let was_late = matches!(&answer, Ok(Some((_, age, _))) if *age >= LATE);
+    let was_late = matches!(&answer, Ok(Some((_, age))) if age.is_late());
     let asked = (may_be_late(metrics) || was_late || answer.is_err()).then_some(lookup);
     let decision = match answer {
         Err(why) => Tri::Unknown(why),
         Ok(None) if asked.is_some() => Tri::Unknown(Unknown::not_asked()),
         // The Node shows what follows from a lease that is not renewed.
         Ok(None) => Tri::No(node.no()),
-        Ok(Some((leases, age, renewed))) if now.since(&leases.at).is_some_and(|old| old <= STANDS) => {
-            by_age(&leases, age, &renewed)
-        }
+        Ok(Some((leases, age))) if now.since(&leases.at).is_some_and(|old| old <= STANDS) => by_age(&leases, &age),
         Ok(Some(_)) if asked.is_some() => {
             Tri::Unknown(Unknown::new(Cause::Stale, "the lease is to be asked for again"))
         }
@@ -67,7 +83,7 @@ fn may_be_late(metrics: &KnownPair<'_, KubeletMetrics>) -> bool {
 }
 
 /// How old the lease was when it was read, and since when.
-fn age(leases: &Seen<'_, Answers<NodeLease>>, node: &str) -> Result<Option<(Duration, String)>, Unknown> {
+fn age(leases: &Seen<'_, Answers<NodeLease>>, node: &str) -> Result<Option<Age>, Unknown> {
     let missing = |what: &str| Unknown::new(Cause::Missing, format!("Lease kube-node-lease/{node} {what}"));
     let lease = match leases.value.get(node) {
         Ok(Some(lease)) => lease,
@@ -78,16 +94,21 @@ fn age(leases: &Seen<'_, Answers<NodeLease>>, node: &str) -> Result<Option<(Dura
     let renewed = lease.renewed.ok_or_else(|| missing("lacks spec.renewTime"))?;
     // Both are by this node's own clock.
     let age = Duration::try_from(leases.at.wall.duration_since(renewed)).unwrap_or_default();
-    Ok(Some((age, renewed.to_string())))
+    let lasts = lease.lasts.map_or(LASTS, |seconds| Duration::from_secs(seconds.into()));
+    Ok(Some(Age { age, lasts, renewed: renewed.to_string() }))
 }
 
-fn by_age(leases: &Seen<'_, Answers<NodeLease>>, age: Duration, renewed: &str) -> Tri<Finding> {
-    let (severity, then) = match age {
-        age if age >= ENDED => (Severity::Critical, "the node lifecycle controller sets Ready to Unknown"),
-        age if age >= LATE => (Severity::Warning, "after 40 s the node lifecycle controller may set Ready to Unknown"),
-        _ => return Tri::No(leases.no()),
+fn by_age(leases: &Seen<'_, Answers<NodeLease>>, age: &Age) -> Tri<Finding> {
+    let (severity, then) = if age.is_over() {
+        (Severity::Critical, "the node lifecycle controller sets Ready to Unknown".to_owned())
+    } else if age.is_late() {
+        let over = duration(age.lasts.max(LASTS));
+        (Severity::Warning, format!("after {over} the node lifecycle controller may set Ready to Unknown"))
+    } else {
+        return Tri::No(leases.no());
     };
-    let evidence = vec![leases.says(format!("spec.renewTime is {renewed}"))];
-    let message = format!("the kubelet has not renewed its lease for {}: {then}", duration(age));
+    let evidence =
+        vec![leases.says(format!("spec.renewTime is {}, and the lease lasts {}", age.renewed, duration(age.lasts)))];
+    let message = format!("the kubelet has not renewed its lease for {}: {then}", duration(age.age));
     Tri::Yes(finding("lease", severity, message, evidence))
 }
