@@ -376,6 +376,8 @@ pub enum Coverage {
     Full,
     /// It saw nothing that it could decide by.
     None(Unknown),
+    /// It could evaluate none of these objects, and there are no others: what was found of another one is over.
+    NoneOf(BTreeMap<Object, Unknown>),
     /// It could not evaluate these objects.
     Except(BTreeMap<Object, Unknown>),
     /// It saw what it raised, and not enough to say that nothing else is so.
@@ -389,7 +391,17 @@ impl Coverage {
         match self {
             Self::Full => None,
             Self::None(why) | Self::Partial(why) => Some(why),
-            Self::Except(objects) => objects.get(object),
+            Self::NoneOf(objects) | Self::Except(objects) => objects.get(object),
+        }
+    }
+
+    /// Why not one object could be evaluated, if so.
+    #[must_use]
+    pub fn why_nothing(&self) -> Option<&Unknown> {
+        match self {
+            Self::None(why) => Some(why),
+            Self::NoneOf(objects) => objects.values().next(),
+            Self::Full | Self::Except(_) | Self::Partial(_) => None,
         }
     }
 }
@@ -443,7 +455,7 @@ impl KindEvaluation {
     /// One object could not be evaluated.
     pub fn not_evaluated(&mut self, object: Object, why: &Unknown) {
         match &mut self.coverage {
-            Coverage::Except(objects) => {
+            Coverage::NoneOf(objects) | Coverage::Except(objects) => {
                 objects.entry(object).or_insert_with(|| why.clone());
             }
             Coverage::Full => self.coverage = Coverage::Except(BTreeMap::from([(object, why.clone())])),

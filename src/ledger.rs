@@ -239,7 +239,7 @@ impl Ledger {
             }
         }
         // What could not be evaluated was not counted either: what was left out before still is.
-        if !matches!(coverage, Coverage::None(_)) {
+        if coverage.why_nothing().is_none() {
             self.admit((at, kind), (unseen, shown_under, &awaited), namespace, &mut changes);
         }
         if !young {
@@ -346,5 +346,5 @@ impl Ledger {
 type New<'a> = (BTreeMap<Object, Finding>, BTreeMap<Object, Tri<FindingKey, ()>>, &'a BTreeMap<Object, Unknown>);
 
 fn is_unsupported(coverage: &Coverage) -> bool {
-    matches!(coverage, Coverage::None(why) if why.cause == Cause::Unsupported)
+    coverage.why_nothing().is_some_and(|why| why.cause == Cause::Unsupported)
 }

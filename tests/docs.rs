@@ -10,7 +10,7 @@ use crate::world::tree::World;
 use barnacle::catalogue::profile::{Profile, Visibility, visibility};
 use barnacle::catalogue::{self, Area, Scope, scope};
 use barnacle::config::{Config, File, Setting};
-use barnacle::detect::volumes::state::attachment::ROWS;
+use barnacle::detect::volumes::state::{attachment, mount};
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::{PodPhase, Source};
 use barnacle::finding::{Kind, Severity};
@@ -30,22 +30,32 @@ fn generated(name: &str, expected: &str) {
     assert!(found == expected, "{name} is out of date: UPDATE_GOLDEN=1 cargo test --features ec2 --test it docs::");
 }
 
-/// The table of decision 0006 is the one that the code reads.
+/// The tables of decision 0006 are those that the code reads.
 #[test]
-fn the_table_of_attachments_is_that_of_the_code() {
+fn the_tables_of_mounts_and_attachments_are_those_of_the_code() {
     const DECISION: &str = "docs/decisions/0006-attachments.md";
-    const BEGIN: &str = "<!-- made by tests/docs.rs of src/detect/volumes/state/attachment.rs -->\n";
     const END: &str = "<!-- end of what is made -->";
-    let found = fs::read_to_string(path(DECISION)).unwrap();
-    let (before, rest) = found.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let mut text = "| facts | state | kind |\n|---|---|---|\n".to_owned();
-    for (facts, state) in ROWS {
-        let facts: Vec<_> = facts.iter().map(|(fact, values)| format!("{fact}: {}", values.join(" or "))).collect();
-        let facts = if facts.is_empty() { "all others".to_owned() } else { facts.join(", ") };
-        writeln!(text, "| {facts} | {state:?} | {} |", state.kind().map_or("", Kind::name)).unwrap();
+    type Row<S> = (&'static [(&'static str, &'static [&'static str])], S);
+    fn table<S: Copy + std::fmt::Debug>(rows: &[Row<S>], kind: fn(S) -> Option<Kind>) -> String {
+        let mut text = "| facts | state | kind |\n|---|---|---|\n".to_owned();
+        for (facts, state) in rows {
+            let facts: Vec<_> = facts.iter().map(|(fact, values)| format!("{fact}: {}", values.join(" or "))).collect();
+            let facts = if facts.is_empty() { "all others".to_owned() } else { facts.join(", ") };
+            writeln!(text, "| {facts} | {state:?} | {} |", kind(*state).map_or("", Kind::name)).unwrap();
+        }
+        text
     }
-    generated(DECISION, &format!("{before}{BEGIN}{text}{END}{after}"));
+    let mut text = fs::read_to_string(path(DECISION)).unwrap();
+    for (file, table) in [
+        ("attachment.rs", table(attachment::ROWS, attachment::State::kind)),
+        ("mount.rs", table(mount::ROWS, mount::MountState::kind)),
+    ] {
+        let begin = format!("<!-- made by tests/docs.rs of src/detect/volumes/state/{file} -->\n");
+        let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{DECISION} has no {begin}"));
+        let (_, after) = rest.split_once(END).unwrap();
+        text = format!("{before}{begin}{table}{END}{after}");
+    }
+    generated(DECISION, &text);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a detector returns: one decision for each object, or the reason why there is none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::volumes::state::attachment::{State, alternatives_of, parts_of};
 use super::volumes::state::{Parts, Volumes};
@@ -76,6 +76,8 @@ struct Decisions {
     evaluation: KindEvaluation,
     /// Whether any of them is a yes or a no.
     decided: bool,
+    /// Whether they are of all objects that there are.
+    is_whole: bool,
     /// What was asked for so far: a gone pod with thousands of mounts asks as often.
     asked: BTreeSet<Lookup>,
     /// What was asked for since the last decision: it is for the next one.
@@ -115,6 +117,7 @@ impl Evaluation {
         let none = |kind: &Kind| Decisions {
             evaluation: KindEvaluation::new(*kind),
             decided: false,
+            is_whole: false,
             asked: BTreeSet::new(),
             undecided: Vec::new(),
         };
@@ -125,17 +128,19 @@ impl Evaluation {
         self.0.iter_mut().find(|decisions| decisions.evaluation.kind == kind)
     }
 
-    /// Where not one object could be evaluated, the kind was not.
+    /// Where not one object could be evaluated, the kind was not. What a whole list does not have is gone all the same.
     fn into_evaluations(self) -> Vec<KindEvaluation> {
         let whole = |mut decisions: Decisions| {
             decisions.asked_for(worst(decisions.evaluation.kind));
-            let Decisions { mut evaluation, decided, .. } = decisions;
-            if let Coverage::Except(objects) = &evaluation.coverage
-                && !decided
-                && let Some(why) = objects.values().next()
-            {
-                evaluation.coverage = Coverage::None(why.clone());
-            }
+            let Decisions { mut evaluation, decided, is_whole, .. } = decisions;
+            evaluation.coverage = match evaluation.coverage {
+                Coverage::Except(objects) if !decided && is_whole => Coverage::NoneOf(objects),
+                Coverage::Except(objects) if !decided => match objects.into_values().next() {
+                    Some(why) => Coverage::None(why),
+                    None => Coverage::Full,
+                },
+                coverage => coverage,
+            };
             evaluation
         };
         self.0.into_iter().map(whole).collect()
@@ -177,20 +182,22 @@ impl Evaluation {
         for (key, item) in list.value {
             self.decide(kind, || object(key, item), decide(key, item));
         }
-        self.incomplete(kind, list.value.incomplete());
+        self.listed(kind, list.value.incomplete());
     }
 
-    /// What a list does not have is not evaluated, where a part of it could not be read.
-    pub fn incomplete(&mut self, kind: Kind, incomplete: Option<&Unknown>) {
-        if let Some(why) = incomplete {
-            self.rest(kind, why);
+    /// All objects of a list were decided. What it does not have is gone, also where nothing is known of the others; where a part of
+    /// the list could not be read, what it does not have is not evaluated.
+    pub fn listed(&mut self, kind: Kind, incomplete: Option<&Unknown>) {
+        match incomplete {
+            Some(why) => self.rest(kind, why),
+            None => self.of(kind).into_iter().for_each(|decisions| decisions.is_whole = true),
         }
     }
 
-    /// Of all objects that are there something was said: another one is gone, and its finding with it.
-    pub fn others_are_gone(&mut self, kind: Kind) {
-        if let Some(decisions) = self.of(kind) {
-            decisions.decided = true;
+    /// What was not raised is not evaluated, where a part of what was read is missing.
+    pub fn incomplete(&mut self, kind: Kind, incomplete: Option<&Unknown>) {
+        if let Some(why) = incomplete {
+            self.rest(kind, why);
         }
     }
 
@@ -210,10 +217,21 @@ impl Evaluation {
         }
     }
 
+    /// None of these objects could be evaluated, and there are no others; where there is none at all, nothing could be evaluated.
+    pub fn none_of(&mut self, kind: Kind, objects: impl IntoIterator<Item = Object>, why: &Unknown) {
+        let objects = objects.into_iter().map(|object| (object, why.clone())).collect::<BTreeMap<_, _>>();
+        if let Some(decisions) = self.of(kind) {
+            decisions.evaluation = KindEvaluation::nothing(kind, why);
+            if !objects.is_empty() {
+                decisions.evaluation.coverage = Coverage::NoneOf(objects);
+            }
+        }
+    }
+
     /// What was not raised is not evaluated.
     pub fn rest(&mut self, kind: Kind, why: &Unknown) {
         if let Some(Decisions { evaluation, .. }) = self.of(kind)
-            && !matches!(evaluation.coverage, Coverage::None(_))
+            && !matches!(evaluation.coverage, Coverage::None(_) | Coverage::NoneOf(_))
         {
             evaluation.coverage = Coverage::Partial(why.clone());
         }
@@ -335,6 +353,23 @@ mod tests {
         let half = coverage([unknown(), no()]);
         assert!(half.why_not(&object("cpu")).is_some() && half.why_not(&object("io")).is_none(), "{half:?}");
         assert!(matches!(coverage([unknown(), unknown()]), Coverage::None(_)));
+    }
+
+    #[test]
+    fn what_a_whole_list_does_not_have_is_over_also_where_all_that_it_has_is_unknown() {
+        let incomplete = Unknown::new(Cause::Incomplete, "half of it");
+        for (incomplete, is_over) in [(None, true), (Some(&incomplete), false)] {
+            let mut out = Evaluation::new(&[KIND]);
+            out.decide(KIND, || object("cpu"), unknown());
+            out.listed(KIND, incomplete);
+            let coverage = out.into_evaluations().remove(0).coverage;
+            assert!(coverage.why_not(&object("cpu")).is_some(), "{coverage:?}");
+            assert_eq!(coverage.why_not(&object("io")).is_none(), is_over, "{coverage:?}");
+            assert_eq!(coverage.why_nothing().is_some(), is_over, "{coverage:?}");
+        }
+        let mut out = Evaluation::new(&[KIND]);
+        out.listed(KIND, None);
+        assert_eq!(out.into_evaluations().remove(0).coverage, Coverage::Full, "an empty list");
     }
 
     #[test]

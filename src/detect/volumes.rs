@@ -7,6 +7,7 @@ mod causes;
 pub mod dead_mount;
 pub mod device_error;
 pub(super) mod ebs_type;
+mod elsewhere;
 pub mod filesystem_error;
 mod holders;
 mod instance_burst;
@@ -323,3 +324,57 @@ fn unlisted<'v>(
 
 /// EC2's answers disagree for seconds after a change: one alone proves nothing.
 const EC2_APART: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str = "/var/lib/kubelet/pods/74dcc96c-be53-45c4-a46f-3809d56e9a65/volumes";
+    const STAGING: &str = "/var/lib/kubelet/plugins/kubernetes.io/csi/ebs.csi.aws.com/\
+                           0716741166d0850117b90c3d6688532ba1540f0e1a0a88abb39e4599625e4fb7/globalmount";
+
+    fn mount(minor: u32, root: &str, point: &str) -> MountEntry {
+        MountEntry {
+            parent: 1,
+            dev: DevId { major: if minor == 0 { 0 } else { 259 }, minor },
+            root: root.into(),
+            point: point.into(),
+            options: "rw".into(),
+            fstype: "ext4".into(),
+            source: "/dev/nvme1n1".into(),
+            super_options: "rw".into(),
+            deleted: false,
+            volume: VolumePath::parse("/var/lib/kubelet", point),
+            left_out: 0,
+        }
+    }
+
+    #[test]
+    fn a_directory_of_the_nodes_own_disk_is_no_volume_that_kubernetes_attached() {
+        let local = |name: &str| format!("{POD}/kubernetes.io~local-volume/{name}");
+        let csi = |name: &str| format!("{POD}/kubernetes.io~csi/{name}/mount");
+        let table = [
+            (mount(1, "/", "/"), None),
+            (mount(2, "/", "/mnt/disks/a"), None),
+            (mount(6, "/data", "/mnt/disks/b"), None),
+            (mount(4, "/", STAGING), Some(false)),
+            (mount(1, "/srv/cache", &local("of-the-root")), Some(true)),
+            (mount(2, "/", &local("of-a-disk")), Some(true)),
+            (mount(6, "/data/one", &local("below-what-is-mounted")), Some(true)),
+            (mount(6, "/other", &local("beside-what-is-mounted")), Some(false)),
+            (mount(3, "/", &local("not-mounted-elsewhere")), Some(false)),
+            (mount(4, "/", &local("of-a-staged-disk")), Some(false)),
+            (mount(7, "/", "/mnt/disks/c"), None),
+            (mount(7, "/srv/csi", &csi("by-a-driver")), Some(false)),
+            (mount(7, "/srv/in-tree", &format!("{POD}/kubernetes.io~aws-ebs/pv-a")), Some(false)),
+            (mount(0, "/", &local("without-a-disk")), Some(false)),
+        ];
+        let numbered = (10u32..).zip(&table).map(|(id, (mount, _))| (id, mount.clone()));
+        let mounts = Mounts::whole(numbered);
+        for (mount, expected) in &table {
+            let Some(expected) = expected else { continue };
+            assert!(mount.volume.is_some(), "{}", mount.point);
+            assert_eq!(is_of_the_nodes_disk(&mounts, mount), *expected, "{}", mount.point);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, DeviceName, Inventory, Part, Unknown};
+use super::{BootId, DevId, DeviceName, Inventory, Part, Unknown};
 
 /// Bits of `/proc/sys/kernel/tainted` that mean trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +239,16 @@ pub enum KernelEvent {
         /// Device.
         device: DeviceName,
     },
+    /// `EXT4-fs (X): Delayed block allocation failed for inode …`: data that was written has no place on the disk, and is lost.
+    Ext4DataLost {
+        /// Device.
+        device: DeviceName,
+    },
+    /// `device-mapper: verity: M:N: data block … is corrupted`: what was read does not match its hash.
+    VerityCorruption {
+        /// The device that was read, on which device mapper's stands.
+        device: DevId,
+    },
     /// `BTRFS error (device X): …`, `BTRFS critical (device X): …` or `BTRFS: error (device X) in …`
     BtrfsError {
         /// Device.
@@ -283,12 +293,28 @@ pub enum KernelEvent {
         /// Controller.
         controller: DeviceName,
     },
+    /// `nvme nvmeN: Device not ready; aborting initialisation, …` and the like: the controller came, and the driver does not use it.
+    NvmeGivenUp {
+        /// Controller.
+        controller: DeviceName,
+        /// The kernel's text, cut.
+        why: String,
+    },
     /// `INFO: task X:N blocked for more than S seconds.`
     HungTask {
         /// Command name.
         command: String,
         /// Process id in the host's namespace.
         pid: u32,
+    },
+    /// `XFS: X(N) possible memory allocation deadlock size S in …`, which it writes each few seconds while it waits (up to 6.8).
+    XfsWaitsForMemory {
+        /// Command name.
+        command: String,
+        /// Process id in the host's namespace.
+        pid: u32,
+        /// Bytes that it needs in one piece.
+        bytes: u64,
     },
     /// `watchdog: BUG: soft lockup - CPU#N stuck for Ns! [X:N]`
     SoftLockup {

@@ -26,6 +26,10 @@ pub struct MemInfo {
     /// What compressed swap takes of memory: `mm_stat` of `/sys/block/zram*`; absent where there is no such swap.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub zram: Part<u64>,
+    /// What the cache of ZFS (its ARC, `/proc/spl/kstat/zfs/arcstats`) can give back: `size` without `c_min`. `/proc/meminfo` has it in no
+    /// line; absent where ZFS is not loaded.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub arc: Part<u64>,
     /// HardwareCorrupted: memory that the kernel has taken out of use since the boot, as its hardware is defective; absent where the
     /// kernel is built without.
     #[serde(default, skip_serializing_if = "Part::is_absent")]

@@ -68,6 +68,25 @@ fn changes(ledger: &mut Ledger, up: u64, evaluation: KindEvaluation) -> Vec<Chan
 }
 
 #[test]
+fn what_stays_as_severe_does_not_become_critical_for_as_long_as_its_detector_says_so() {
+    let stays = |ids: &[&str]| {
+        let stays_as_severe = ids.iter().map(|id| object(id)).collect();
+        KindEvaluation { stays_as_severe, ..raised(&["a", "b"]) }
+    };
+    let mut ledger = Ledger::default();
+    for up in (0..=120).step_by(10) {
+        changes(&mut ledger, up, stays(&["a"]));
+    }
+    let severity = |ledger: &Ledger, id: &str| {
+        ledger.entries().find(|entry| entry.finding.object == object(id)).map(|entry| entry.finding.severity)
+    };
+    assert_eq!(severity(&ledger, "a"), Some(Severity::Warning));
+    assert_eq!(severity(&ledger, "b"), Some(Severity::Critical), "the other one has stood for as long");
+    changes(&mut ledger, 130, stays(&[]));
+    assert_eq!(severity(&ledger, "a"), Some(Severity::Critical), "its detector says no more that it stays");
+}
+
+#[test]
 fn a_finding_is_suspected_then_confirmed_then_worse_then_resolved() {
     let mut ledger = Ledger::default();
     assert_eq!(changes(&mut ledger, 0, raised(&["a"])), [Change::Suspected]);

@@ -232,7 +232,7 @@ impl<'a> Look<'a> {
                 None => return Err(Unknown::not_asked().into()),
                 Some(Coverage::Full) => {}
                 Some(Coverage::None(why) | Coverage::Partial(why)) => return Err(why.into()),
-                Some(Coverage::Except(objects)) => {
+                Some(Coverage::NoneOf(objects) | Coverage::Except(objects)) => {
                     if let Some((_, why)) = objects.iter().find(|(other, _)| is_about(other)) {
                         return Err(why.into());
                     }

@@ -180,7 +180,9 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
             let unasked = coverage::needs_unasked(engine.view(), kind);
             (worst, why) = (State::NotEvaluated, unasked.or_else(|| Some("its detector has not run yet".to_owned())));
         }
-        Some(Coverage::None(unknown)) => (worst, why) = (unseen(unknown), Some(unknown.why.clone())),
+        Some(coverage) if let Some(unknown) = coverage.why_nothing() => {
+            (worst, why) = (unseen(unknown), Some(unknown.why.clone()));
+        }
         Some(Coverage::Except(objects)) => {
             why = objects.iter().next().map(|(object, unknown)| format!("not evaluated for {object}: {unknown}"));
         }
@@ -188,7 +190,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         Some(Coverage::Partial(unknown)) => {
             (worst, why) = (unseen(unknown), Some(format!("partially evaluated: {unknown}")))
         }
-        Some(Coverage::Full) => {}
+        Some(Coverage::Full | Coverage::None(_) | Coverage::NoneOf(_)) => {}
     }
     for entry in engine.entries().filter(|entry| entry.finding.kind == kind) {
         let unverified = entry.unverified_since();
@@ -203,7 +205,7 @@ fn state_of(engine: &Engine, kind: Kind) -> KindState {
         });
     }
     let waits = matches!(worst, State::NeedsTime | State::NotAsked);
-    let not_evaluated = matches!(engine.coverage(kind), None | Some(Coverage::None(_))) && !waits;
+    let not_evaluated = engine.coverage(kind).is_none_or(|coverage| coverage.why_nothing().is_some()) && !waits;
     let not_run = engine.coverage(kind).is_none() && waits_for.is_none();
     let not_applicable = why.is_some() && coverage::is_not_applicable(engine, kind);
     let source = coverage::source_of_reason(engine, kind);

@@ -356,7 +356,7 @@ pub(super) fn is_not_applicable(engine: &Engine, kind: Kind) -> bool {
             let missing = all.iter().filter_map(|s| Some((s, view.unknown(s).or_else(|| view.incomplete_list(s))?)));
             excuses(why) && missing.into_iter().all(|(source, why)| here.excuses(Some(source), why))
         }
-        Some(Coverage::Except(objects)) => objects.values().all(excuses),
+        Some(Coverage::NoneOf(objects) | Coverage::Except(objects)) => objects.values().all(excuses),
     }
 }
 
@@ -396,7 +396,7 @@ pub(super) fn is_absent_here(view: &View, source: Source, why: &Unknown) -> bool
 pub(super) fn source_of_reason(engine: &Engine, kind: Kind) -> Option<Source> {
     let why = match engine.coverage(kind)? {
         Coverage::None(why) | Coverage::Partial(why) => why,
-        Coverage::Except(objects) => objects.values().next()?,
+        Coverage::NoneOf(objects) | Coverage::Except(objects) => objects.values().next()?,
         Coverage::Full => return None,
     };
     source_of(engine.view(), detect::of_kind(kind)?, why)

@@ -54,6 +54,8 @@ pub struct ContextPair<S>(PhantomData<S>);
 pub struct Pair<S>(PhantomData<S>);
 /// As [`Maybe`], with the value before it.
 pub struct MaybePair<S>(PhantomData<S>);
+/// As [`Pair`], for a detector that knows by another source what is gone: where it is unknown, what was found of that is over.
+pub struct NeededPair<S>(PhantomData<S>);
 
 impl<S: Viewed> Input for Required<S> {
     type Of<'v> = Seen<'v, S::Value>;
@@ -133,6 +135,17 @@ impl<S: Viewed> Input for MaybePair<S> {
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         let fact = S::fact(view);
         Ok(KnownPair(fact.known().map(|now| Paired { now, fact })))
+    }
+}
+
+impl<S: Viewed> Input for NeededPair<S> {
+    type Of<'v> = KnownPair<'v, S::Value>;
+    const NEEDS: SourceSet = SourceSet::one(S::SOURCE);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        MaybePair::<S>::extract(view)
     }
 }
 
@@ -713,7 +726,7 @@ impl<'v, T> Paired<'v, T> {
     }
 }
 
-/// What [`MaybePair`] gives.
+/// What [`MaybePair`] and [`NeededPair`] give.
 pub struct KnownPair<'v, T>(Result<Paired<'v, T>, &'v Unknown>);
 
 impl<'v, T> KnownPair<'v, T> {

@@ -218,8 +218,9 @@ pub fn uptime(bytes: &[u8]) {
     }
 }
 
-/// `/proc/meminfo`, and `mm_stat` of zram devices
+/// `/proc/meminfo`, `mm_stat` of zram devices, and `arcstats` of ZFS
 pub fn meminfo(bytes: &[u8]) {
+    let _ = reason(memory::parse_arcstats(bytes));
     if let Some(used) = reason(memory::parse_mm_stat(bytes)) {
         assert_eq!(memory::parse_mm_stat(format!("1 1 {used} 0\n").as_bytes()), Ok(used));
     }
@@ -336,6 +337,7 @@ pub fn kernel_event(bytes: &[u8]) {
         Some(Event::MountRefused { why, .. }) => assert!(why.chars().count() <= 120, "{why}"),
         Some(
             Event::Ext4Error { device }
+            | Event::Ext4DataLost { device }
             | Event::RemountedReadOnly { device }
             | Event::XfsShutdown { device }
             | Event::XfsMountChanged { device }
@@ -344,6 +346,9 @@ pub fn kernel_event(bytes: &[u8]) {
             | Event::IoError { device, .. },
         ) => assert!(!device.is_empty() && device.len() <= 32 && device.is_ascii()),
         Some(Event::DiskFound { name }) => assert!(!name.is_empty() && name.len() <= 32),
+        Some(Event::NvmeGivenUp { controller, why }) => {
+            assert!(controller.starts_with("nvme") && why.chars().count() <= 120, "{why}");
+        }
         Some(Event::NvmeTimeout { controller }) => assert!(controller.starts_with("nvme")),
         Some(Event::NfsServer { server, .. }) => {
             assert!(!server.is_empty() && server.len() <= 255 && server.is_ascii())
@@ -353,9 +358,11 @@ pub fn kernel_event(bytes: &[u8]) {
             Event::OomKill { .. }
             | Event::OomKilled { .. }
             | Event::HungTask { .. }
+            | Event::XfsWaitsForMemory { .. }
             | Event::SoftLockup { .. }
             | Event::HardLockup { .. }
             | Event::RcuStall
+            | Event::VerityCorruption { .. }
             | Event::WorkqueueLockup { .. },
         )
         | None => {}

@@ -291,7 +291,7 @@ fn falls_back(kind: Kind, wrong: Wrong, target: &Target) -> bool {
 fn is_not_evaluated_for(engine: &Engine, (kind, object): &Key) -> bool {
     match engine.coverage(*kind) {
         None => true,
-        Some(coverage @ (Coverage::None(_) | Coverage::Partial(_) | Coverage::Except(_))) => {
+        Some(coverage @ (Coverage::None(_) | Coverage::NoneOf(_) | Coverage::Partial(_) | Coverage::Except(_))) => {
             coverage.why_not(object).is_some()
         }
         Some(Coverage::Full) => false,

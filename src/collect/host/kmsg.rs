@@ -329,6 +329,7 @@ impl Log {
         let counts = match &forgotten.event {
             KernelEvent::XfsShutdown { .. }
             | KernelEvent::XfsCorruption { .. }
+            | KernelEvent::Ext4DataLost { .. }
             | KernelEvent::BtrfsError { .. }
             | KernelEvent::RemountedReadOnly { .. } => true,
             KernelEvent::OomKill { .. } | KernelEvent::OomKilled { .. } => {

@@ -18,7 +18,26 @@ pub fn meminfo(root: &Root) -> Result<MemInfo, Unknown> {
     if memory.swap_total > 0 {
         memory.zram = zram(root).into();
     }
+    memory.arc = match root.read("proc/spl/kstat/zfs/arcstats", parse_arcstats) {
+        Err(why) if why.cause == Cause::Missing => Part::Absent,
+        arc => arc.map(Some).into(),
+    };
     Ok(memory)
+}
+
+/// Parses `arcstats` of ZFS: lines such as `size 4 2793416704`, a name, the type of its value, and bytes. What the cache can give back.
+///
+/// # Errors
+/// When `size` or `c_min` is not there.
+pub fn parse_arcstats(bytes: &[u8]) -> Result<u64, String> {
+    let value = |name: &[u8]| {
+        let mut found = lines(bytes).filter_map(|line| {
+            let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+            (fields.next()? == name).then(|| fields.nth(1).and_then(decimal)).flatten()
+        });
+        found.next().ok_or_else(|| format!("expected a line {} TYPE BYTES, found none", String::from_utf8_lossy(name)))
+    };
+    Ok(value(b"size")?.saturating_sub(value(b"c_min")?))
 }
 
 /// What the zram devices take of memory; none where there is no such device.
@@ -126,6 +145,7 @@ pub fn parse_meminfo(bytes: &[u8]) -> Result<MemInfo, String> {
         used_for: used_for().map_or(Part::Absent, Part::Known),
         huge_pages: huge_pages.map_or(Part::Absent, Part::Known),
         zram: Part::Absent,
+        arc: Part::Absent,
         corrupted: corrupted.map_or(Part::Absent, Part::Known),
         free: free.ok_or("expected a line MemFree")?,
         available,
@@ -257,6 +277,7 @@ mod tests {
             }),
             huge_pages: Part::Known(0),
             zram: Part::Absent,
+            arc: Part::Absent,
             corrupted: Part::Absent,
         };
         assert_eq!(parse_meminfo(MEMINFO), Ok(expected.clone()));
@@ -286,6 +307,25 @@ mod tests {
         let swapless = b"MemTotal: 4 kB\nMemFree: 2 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
         fs::write(dir.path().join("proc/meminfo"), swapless).unwrap();
         assert_eq!(super::meminfo(&root).unwrap().zram, Part::Absent);
+    }
+
+    #[test]
+    fn what_the_cache_of_zfs_gives_back_is_its_size_without_its_least() {
+        let meminfo = b"MemTotal: 4 kB\nMemFree: 2 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
+        let (dir, root) = tree("proc/meminfo", meminfo);
+        assert_eq!(super::meminfo(&root).unwrap().arc, Part::Absent);
+        fs::create_dir_all(dir.path().join("proc/spl/kstat/zfs")).unwrap();
+        let write = |stats: &str| fs::write(dir.path().join("proc/spl/kstat/zfs/arcstats"), stats).unwrap();
+        let head = "9 1 0x01 123 33456 5270000000 86400000000000\nname type data\nsize_target 4 9\n";
+        write(&format!("{head}size                            4    5000\nc_min                           4    2000\n"));
+        assert_eq!(super::meminfo(&root).unwrap().arc, Part::Known(3000));
+        write(&format!("{head}size 4 1000\nc_min 4 2000\n"));
+        assert_eq!(super::meminfo(&root).unwrap().arc, Part::Known(0));
+        for torn in [format!("{head}size 4 1000\n"), format!("{head}size 4\nc_min 4 2000\n"), String::new()] {
+            write(&torn);
+            let unread = super::meminfo(&root).unwrap();
+            assert!(unread.arc.unread().is_some_and(|why| why.why.contains("arcstats")), "{unread:?}");
+        }
     }
 
     #[test]
@@ -396,6 +436,7 @@ mod tests {
             }
             let _ = parse_vmstat(&bytes);
             let _ = parse_mm_stat(&bytes);
+            let _ = parse_arcstats(&bytes);
             let _ = parse_pressure(&bytes);
         }
 

@@ -63,6 +63,7 @@ impl Detect for HungTask {
             (Tri::No(_), Some(why)) => silent(&load, why),
             (decision, _) => decision,
         };
+        let waits_for_memory = || xfs_waits(log, &load, around.now);
         let decision = decision.map(|(reports, awaited)| {
             let blocked = cpu.evidence(|cpu| {
                 let one = "task waits for I/O (procs_blocked)";
@@ -70,9 +71,39 @@ impl Detect for HungTask {
             });
             Raised { awaited, ..finding(log, &reports, (&mounts, &dirs), blocked).into() }
         });
+        let decision = decision.or_else(|| waits_for_memory().map(Raised::from));
         out.decide(KIND, object, decision);
         out.incomplete(KIND, log.incomplete.as_ref());
     }
+}
+
+/// Whether tasks wait in XFS for memory that is not there in one piece. They look for it again and again, so that the kernel does not report
+/// them as blocked, and they are not in state D at each moment.
+fn xfs_waits(log: Seen<'_, KernelLog>, load: &Known<'_, LoadAvg>, now: NodeTime) -> Tri<Finding> {
+    let is_recent = |record: &&KernelRecord| now.up.saturating_sub(record.up) <= STANDS_FOR;
+    let mut waits = log.value.records.iter().rev().filter(is_recent).filter_map(|record| match &record.event {
+        KernelEvent::XfsWaitsForMemory { command, pid, bytes } => Some((record, command, pid, *bytes)),
+        _ => None,
+    });
+    let Some((record, command, pid, needed)) = waits.next() else { return Tri::No(log.no()) };
+    let fact = format!("XFS: {command}({pid}) possible memory allocation deadlock size {needed}");
+    let finding = Finding {
+        kind: KIND,
+        severity: Severity::Warning,
+        object: object(),
+        message: format!(
+            "task {command} ({pid}) waits in the kernel until XFS has {} of memory in one piece: memory is fragmented",
+            wording::bytes(needed)
+        ),
+        evidence: vec![log.reports(record, fact)],
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+    };
+    load.ask(|load| {
+        if load.at.up > record.up.saturating_add(LOAD_FOLLOWS) && load.one < LEAST_LOAD {
+            return Tri::No(load.no());
+        }
+        Tri::Yes(finding)
+    })
 }
 
 fn object() -> Object {

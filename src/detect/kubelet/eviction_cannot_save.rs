@@ -111,6 +111,11 @@ impl Machine<'_> {
         self.memory.value.used_for.needed(missing)
     }
 
+    /// What the cache of ZFS gives back when memory runs out: no line of `/proc/meminfo` has it.
+    fn arc(&self) -> Result<u64, Unknown> {
+        Ok(self.memory.value.arc.seen()?.copied().unwrap_or_default())
+    }
+
     fn min_free(&self) -> Result<u64, Unknown> {
         let missing = || Unknown::new(Cause::Unsupported, "the kernel does not show vm.min_free_kbytes");
         Ok(*self.limits.seen()?.value.min_free.needed(missing)?)
@@ -141,6 +146,7 @@ impl Machine<'_> {
         let threshold = of(Hardness::Hard)?.max(of(Hardness::Soft)?);
         let huge_pages = self.in_force.huge_pages(self.memory.value)?;
         let unreclaimable = unreclaimable(self.memory.value, self.used_for()?).saturating_sub(huge_pages);
+        let unreclaimable = unreclaimable.saturating_sub(self.arc()?);
         let left = [self.min_free()?, self.kept_cache()?].into_iter().fold(unreclaimable, u64::saturating_add);
         if threshold.is_some_and(|threshold| left <= threshold) {
             return Ok(Tri::No(self.memory.no()));
@@ -164,7 +170,7 @@ impl Machine<'_> {
         let (pods, pods_give) = (kubepods.memory.needed(no_figure)?, kubepods.reclaimable.needed(no_figure)?);
         let memory = self.memory.value;
         let others_give = self.used_for()?.reclaimable().saturating_sub(*pods_give);
-        let used = [memory.free, *pods, others_give].into_iter().fold(memory.total, u64::saturating_sub);
+        let used = [memory.free, *pods, others_give, self.arc()?].into_iter().fold(memory.total, u64::saturating_sub);
         let outside = Outside {
             used: used.saturating_add(self.kept_cache()?),
             min_free: self.min_free()?,
@@ -207,7 +213,7 @@ impl Machine<'_> {
         let mut evidence =
             vec![self.memory.says(format!("MemTotal is {} and MemFree {} bytes", memory.total, memory.free))];
         if let Ok(used) = self.used_for() {
-            let unreclaimable = unreclaimable(memory, used);
+            let unreclaimable = unreclaimable(memory, used).saturating_sub(self.arc().unwrap_or_default());
             evidence.push(self.memory.says(format!("the kernel uses {unreclaimable} bytes that it cannot give back")));
         }
         if let Ok(Some(pool)) = memory.zram.seen() {

@@ -63,3 +63,48 @@ fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Raised> {
     };
     Tri::Yes(Raised { stays_as_severe: beside_another, ..finding.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::detect::Settings;
+    use crate::facts::{BootId, NodeTime, Observation, PodPhase, Reading, Source, SourceSet};
+    use crate::view::View;
+
+    /// The objects that wait, and those of them that do not become critical.
+    fn evaluated(reasons: &[Option<&str>]) -> (usize, usize) {
+        let now = NodeTime { boot: BootId::default(), up: Duration::from_secs(60), wall: Timestamp::UNIX_EPOCH };
+        let pods = reasons.iter().zip(0..).map(|(why, number)| {
+            let pod = Pod {
+                namespace: "kube-system".to_owned(),
+                name: format!("coredns-{number}"),
+                uid: format!("{number}"),
+                phase: PodPhase::Pending,
+                priority: 2_000_000_000,
+                unscheduled: why.map(str::to_owned),
+                ..Pod::default()
+            };
+            (pod.uid.clone(), Arc::new(pod))
+        });
+        let mut view = View::new(now);
+        view.take(now, vec![Observation::PendingPods(Reading::Known { value: Pods::whole(pods), at: now })]);
+        let all = SourceSet::of(&[Source::PendingPods]);
+        let evaluated = crate::detect::evaluate(&view, &Settings::default(), all, &mut |_, _| {});
+        let evaluation = evaluated.into_iter().find(|evaluation| evaluation.kind == KIND).unwrap();
+        (evaluation.raised.len(), evaluation.stays_as_severe.len())
+    }
+
+    #[test]
+    fn a_pod_that_its_own_rules_keep_from_a_node_stays_a_warning() {
+        for why in OF_REPLICAS {
+            let why = format!("0/3 nodes are available: 3 node(s) {why}.");
+            assert_eq!(evaluated(&[Some(&why)]), (1, 1), "{why}");
+        }
+        assert_eq!(evaluated(&[Some("0/3 nodes are available: 3 Insufficient memory.")]), (1, 0));
+        assert_eq!(evaluated(&[None]), (1, 0), "the scheduler does not say why");
+    }
+}

@@ -28,7 +28,7 @@ impl Detect for BranchEniHeldByCompletedPod {
         }
         // What cools down by now is not known without the cool-down.
         out.incomplete(KIND, count.finished_unread.as_ref());
-        out.incomplete(KIND, count.pods.value.incomplete());
+        out.listed(KIND, count.pods.value.incomplete());
     }
 }
 

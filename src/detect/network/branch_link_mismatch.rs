@@ -40,7 +40,7 @@ impl Detect for BranchLinkMismatch {
             };
             out.decide(KIND, || pod_object(pod), decision);
         }
-        out.incomplete(KIND, pods.value.incomplete());
+        out.listed(KIND, pods.value.incomplete());
     }
 }
 

@@ -47,7 +47,7 @@ impl Detect for OrphanVlanLink {
             };
             out.decide(KIND, || object(vlan), decision);
         }
-        out.incomplete(KIND, links.value.links.incomplete().or(links.value.rules.incomplete()));
+        out.listed(KIND, links.value.links.incomplete().or(links.value.rules.incomplete()));
     }
 }
 

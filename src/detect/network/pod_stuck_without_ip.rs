@@ -50,7 +50,7 @@ impl Detect for PodStuckWithoutIp {
             };
             out.decide(KIND, || pod_object(pod), decision);
         }
-        out.incomplete(KIND, pods.value.incomplete());
+        out.listed(KIND, pods.value.incomplete());
     }
 }
 

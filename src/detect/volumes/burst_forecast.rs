@@ -100,7 +100,7 @@ impl Detect for EbsBurstForecast {
         let instance =
             instance_burst::evaluate(io, (node, imds), types.names, &block, around.settings.burst.info_within);
         out.decide(KIND, Object::node, instance);
-        out.incomplete(KIND, block.value.incomplete());
+        out.listed(KIND, block.value.incomplete());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, Filesystems, KubeletDirs, MountEntry, Mounts,
     Node, NotAbsent, NvmeController, NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
@@ -44,20 +44,70 @@ impl Detect for DeadMount {
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
+        let (mut decisions, mut on_one_disk) = (Vec::new(), BTreeMap::<_, OnOneDisk>::new());
         for (device, on_it) in by_device(&mounts) {
-            let object = || object(&device, &on_it, &dirs, &node);
+            let object = object(&device, &on_it, &dirs, &node);
             let fate = fate(&device, &on_it, &block, &nvme).or_else(|| of_btrfs(&on_it, &block, &filesystems));
-            let decision = match fate {
+            let decision = fate.map(|fate| {
+                let finding = finding(&device, &fate, (&on_it, pods), object.clone(), &mounts, &block);
+                let below = fate.disk_below(name_of(&device, &on_it));
+                if let Some(below) = below {
+                    on_one_disk.entry(below).or_default().add(&finding, best(&on_it).map(|best| describe(best, pods)));
+                }
+                (finding, below)
+            });
+            decisions.push((object, decision));
+        }
+        for (object, decision) in decisions {
+            let decision = match decision {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
-                Tri::Yes(fate) => Tri::Yes(finding(&device, &fate, (&on_it, pods), object(), &mounts, &block)),
+                Tri::Yes((finding, below)) => Tri::Yes(match below.and_then(|below| on_one_disk.get(below)) {
+                    Some(together) => together.with(finding),
+                    None => finding.into(),
+                }),
             };
-            out.decide(KIND, object, decision);
+            out.decide::<Raised>(KIND, || object, decision);
         }
         // A mount that was not read may be dead.
-        if let Some(why) = mounts.value.incomplete().or(block.value.incomplete()) {
-            out.rest(KIND, why);
+        out.listed(KIND, mounts.value.incomplete().or(block.value.incomplete()));
+    }
+}
+
+/// What is built on one disk that is gone: the finding of the first of the most severe names all of it, and the others are shown under it.
+#[derive(Default)]
+struct OnOneDisk {
+    /// Their objects, how severe each is, and what it is to people.
+    all: Vec<(Object, Severity, String)>,
+}
+
+impl OnOneDisk {
+    fn add(&mut self, finding: &Finding, is: Option<String>) {
+        let id = &finding.object.id;
+        let is = is.map_or_else(|| id.clone(), |is| format!("{id} ({is})"));
+        self.all.push((finding.object.clone(), finding.severity, is));
+    }
+
+    fn with(&self, mut finding: Finding) -> Raised {
+        let worst = self.all.iter().map(|(_, severity, _)| *severity).max();
+        let Some((first, ..)) = self.all.iter().find(|(_, severity, _)| Some(*severity) == worst) else {
+            return finding.into();
+        };
+        if *first != finding.object {
+            let above = FindingKey { kind: KIND, object: first.clone() };
+            return Raised { shown_under: Tri::Yes(above), ..finding.into() };
         }
+        let others: Vec<&str> =
+            self.all.iter().filter(|(object, ..)| object != first).map(|(.., is)| is.as_str()).collect();
+        if !others.is_empty() {
+            let more = match others.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let names = others.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+            finding.message.push_str(&format!("; built on it, too: {names}{more}"));
+        }
+        finding.into()
     }
 }
 
@@ -109,6 +159,23 @@ enum Fate<'v> {
     GivenUp { disks: Vec<&'v str>, of: usize, says: Evidence },
     /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
     NameTaken(&'v BlockDevice),
+}
+
+impl<'v> Fate<'v> {
+    /// The disk below a device of this name that is gone or given up, by the first name where there are several.
+    fn disk_below(&self, name: &str) -> Option<&'v str> {
+        let disks = match self {
+            Self::StandsOnGone { gone, .. } => gone,
+            Self::GivenUp { disks, .. } => disks,
+            Self::Gone(_) | Self::NameTaken(_) => return None,
+        };
+        disks.first().copied().filter(|disk| *disk != name)
+    }
+}
+
+/// The mount that says most: the pod's own says more than the staging that every volume has.
+fn best<'v>(on_it: &[&'v MountEntry]) -> Option<&'v MountEntry> {
+    on_it.iter().rev().max_by_key(|mount| super::specificity(mount)).copied()
 }
 
 /// What became of a device, if anything did.
@@ -274,9 +341,7 @@ fn finding(
         Some(volume) => format!("{} ({})", volume.as_str(), object.id),
         None => object.id.clone(),
     };
-    // The pod's own mount says more than the staging that every volume has.
-    let best = on_it.iter().rev().max_by_key(|mount| super::specificity(mount));
-    let whose = best.map(|mount| match &mount.volume {
+    let whose = best(on_it).map(|mount| match &mount.volume {
         Some(_) => describe(mount, pods),
         None => format!("{} at {}", describe(mount, pods), mount.point),
     });

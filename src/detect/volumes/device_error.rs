@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, MountEntry, Mounts,
+    BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, Mapped, MountEntry, Mounts,
     NvmeControllers, Tri, Unknown,
 };
 use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
@@ -49,6 +49,7 @@ impl Detect for DeviceError {
                 KernelEvent::IoError { device: name, operation } => {
                     *name == device.name && !disks.is_of_another_disk(record, name) && is_of_data(operation)
                 }
+                KernelEvent::VerityCorruption { device: read } => is_verified(block.value, device, read),
                 _ => false,
             };
             recent.iter().copied().filter(about).collect()
@@ -91,6 +92,14 @@ impl Detect for DeviceError {
 /// does not.
 fn is_of_data(operation: &str) -> bool {
     !matches!(operation, "DISCARD" | "SECURE_ERASE" | "WRITE_ZEROES")
+}
+
+/// Whether a device is the one of device mapper that checks what is read of another.
+fn is_verified(block: &BlockDevices, device: &BlockDevice, read: &DevId) -> bool {
+    let is_below = || block.get(read).is_some_and(|read| device.slaves.contains(&read.name));
+    let may_verify = |mapped: &Mapped| mapped.uuid.is_empty() || mapped.uuid.contains("VERITY");
+    device.mapped.as_ref().is_some_and(may_verify)
+        && (is_below() || block.named(&device.name).is_some_and(|(dev, _)| dev == *read))
 }
 
 /// Loop devices and their like come and go with what reads them. An error of a disk below one is reported of the disk.
@@ -185,6 +194,11 @@ fn finding(
         0 => String::new(),
         _ => format!(" ({})", operations.into_iter().collect::<Vec<_>>().join(", ")),
     };
+    let is_corrupted = |record: &&KernelRecord| matches!(record.event, KernelEvent::VerityCorruption { .. });
+    let corrupted = match errors.iter().any(is_corrupted) {
+        true => "; what was read does not match its hash (dm-verity): the data below it was changed or is damaged",
+        false => "",
+    };
     let count = wording::number(errors.len() as u64, "I/O error");
     let what = match &device.volume {
         Some(volume) => format!("{} ({})", volume.as_str(), device.name),
@@ -202,7 +216,7 @@ fn finding(
         kind: KIND,
         severity: Severity::Warning,
         object,
-        message: format!("{what} returns I/O errors: {count}{of}, the last at {when:.0}{user}{unseen}"),
+        message: format!("{what} returns I/O errors: {count}{of}, the last at {when:.0}{user}{corrupted}{unseen}"),
         evidence: vec![log.reports(last, fact)],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }

@@ -72,7 +72,7 @@ impl Detect for FilesystemError {
                         _ => None,
                     };
                     let decision = match key.fstype {
-                        FsType::Ext4 => sources.ext4(key, Entry::Seen(entry), mount),
+                        FsType::Ext4 => sources.ext4_and_lost(key, Entry::Seen(entry), mount),
                         FsType::Xfs => sources.xfs(key, mount),
                         FsType::Btrfs => sources.btrfs((key, entry), &both, mount),
                     };
@@ -87,7 +87,7 @@ impl Detect for FilesystemError {
             let key = of.key(sources.name(*dev, of));
             let why = || incomplete.cloned().unwrap_or_else(|| unlisted(&key));
             let decision = match key.fstype {
-                FsType::Ext4 => sources.ext4(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
+                FsType::Ext4 => sources.ext4_and_lost(&key, Entry::Unknown(why()), Tri::Yes(of.clone())),
                 FsType::Xfs => sources.xfs(&key, Tri::Yes(of.clone())),
                 // A link to a device of device mapper is not the name that /sys/fs has.
                 FsType::Btrfs if key.device.contains('/') => continue,
@@ -99,13 +99,9 @@ impl Detect for FilesystemError {
             };
             decide(&key, decision, || follows(Some(*dev)), names, out);
         }
-        out.incomplete(KIND, incomplete);
         // A filesystem that /sys/fs does not list is known by its mount alone.
-        let unmounted = mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete());
-        out.incomplete(KIND, unmounted);
-        if incomplete.is_none() && unmounted.is_none() {
-            out.others_are_gone(KIND);
-        }
+        let unmounted = || mounts.seen().map_or_else(Some, |mounts| mounts.value.incomplete());
+        out.listed(KIND, incomplete.or_else(unmounted));
     }
 }
 
@@ -405,6 +401,52 @@ impl<'v> Sources<'v> {
         })
     }
 
+    /// ext4: what it shows itself, and data that it lost without an error of its metadata, which the log alone shows.
+    fn ext4_and_lost(&self, key: &FilesystemKey, entry: Entry<'v>, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
+        let lost = self.lost(key, &mount);
+        self.with_logged(self.ext4(key, entry, mount), lost)
+    }
+
+    /// What a filesystem shows itself, with a sign that the log alone has.
+    fn with_logged(&self, shown: Tri<Signs>, logged: Tri<Sign>) -> Tri<Signs> {
+        match (shown, logged) {
+            (Tri::Yes(mut signs), Tri::Yes(sign)) => {
+                signs.signs.push(sign);
+                Tri::Yes(signs)
+            }
+            (Tri::Unknown(why), Tri::Yes(sign)) => Tri::Yes(Signs { more_unknown: Some(why), signs: vec![sign] }),
+            (Tri::No(_), Tri::Yes(sign)) => Tri::Yes(sign.into()),
+            // Where there is no log, the other signs are all there are.
+            (Tri::No(_), Tri::Unknown(why)) if !why.cause.is_not_offered() => Tri::Unknown(why),
+            (shown, Tri::No(_) | Tri::Unknown(_)) => shown,
+        }
+    }
+
+    /// Whether the log reports that data of this filesystem was lost since it was mounted.
+    fn lost(&self, key: &FilesystemKey, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
+        let name = key.device.as_str();
+        let ids = match mount {
+            Tri::Yes(of) => of.ids.as_slice(),
+            Tri::No(_) | Tri::Unknown(_) => &[],
+        };
+        self.kmsg.ask(|kmsg| {
+            let about = |record: &&KernelRecord| {
+                matches!(&record.event, KernelEvent::Ext4DataLost { device } if device == name)
+                    && !self.disks.is_of_another_disk(record, name)
+            };
+            match kmsg.value.records.iter().rev().find(about) {
+                Some(record) if self.since(record, (key, None), ids) == MountsSince::New => self.no_by_mounts(),
+                Some(record) => {
+                    let fact = format!("EXT4-fs ({name}) could not allocate blocks for data that was written");
+                    let text = "has lost data that was written, as it could not allocate blocks for it".to_owned();
+                    Tri::Yes((Severity::Warning, text, kmsg.reports(record, fact)))
+                }
+                None if self.since_loss(key, ids) == MountsSince::New => self.no_by_mounts(),
+                None => not_logged(&kmsg),
+            }
+        })
+    }
+
     /// ext4: its own count of errors, and what the options of its mounts show.
     fn ext4(&self, key: &FilesystemKey, entry: Entry<'v>, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
         let stopped = mount.clone().and_then(|of| self.option(key, of.first, &["shutdown", "emergency_ro"]));
@@ -503,17 +545,7 @@ impl<'v> Sources<'v> {
     fn xfs(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Signs> {
         // Corruption that it survives shows in the log alone.
         let corrupt = self.corrupt(key, &mount);
-        match (self.alive(key, mount), corrupt) {
-            (Tri::Yes(mut signs), Tri::Yes(sign)) => {
-                signs.signs.push(sign);
-                Tri::Yes(signs)
-            }
-            (Tri::Unknown(why), Tri::Yes(sign)) => Tri::Yes(Signs { more_unknown: Some(why), signs: vec![sign] }),
-            (Tri::No(_), Tri::Yes(sign)) => Tri::Yes(sign.into()),
-            // What answers may be corrupt all the same. Where there is no log, the other signs are all there are.
-            (Tri::No(_), Tri::Unknown(why)) if !why.cause.is_not_offered() => Tri::Unknown(why),
-            (alive, Tri::No(_) | Tri::Unknown(_)) => alive,
-        }
+        self.with_logged(self.alive(key, mount), corrupt)
     }
 
     /// Whether the log reports corruption of this filesystem since it was mounted.

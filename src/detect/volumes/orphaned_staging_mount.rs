@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
-use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     AttachableName, BlockDevices, Cause, CsiNode, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node,
     NodeTime, Tri, VolumePath, is_hash_of,
@@ -15,18 +15,18 @@ use crate::view::{Seen, sources};
 use super::dead_mount::{DeadDevices, btrfs_source};
 use super::holders::Holders;
 use super::state::completion::Fact;
-use super::state::mount::{Device, Facts, KubeletHas, PodPaths, StagingState};
-use super::state::{DriverPart, MissingDriver, missing};
-use super::{Settings, describe_without_pod, is_of_a_pod, mount_object};
+use super::state::mount::{Device, Facts, KubeletHas, MountState, PodPaths};
+use super::state::{DriverPart, MissingDriver, Volumes, missing};
+use super::{Settings, describe_without_pod, is_of_a_pod, mount_object, wanted_elsewhere};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
 
 /// The detector.
-pub const DETECTOR: Detector = Detector::typed::<OrphanedStagingMount>();
+pub const DETECTOR: Detector = Detector::of_volumes::<OrphanedStagingMount>();
 
 struct OrphanedStagingMount;
 
-impl Detect for OrphanedStagingMount {
+impl DetectVolumes for OrphanedStagingMount {
     const KINDS: &'static [Kind] = &[KIND];
     type In = (
         Required<sources::Mounts>,
@@ -37,8 +37,9 @@ impl Detect for OrphanedStagingMount {
         Context<sources::KubeletDirs>,
         Holders<'static>,
     );
+    type Asks = wanted_elsewhere::Above;
 
-    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let (mounts, block, nvme, node, csi_node, dirs, holders) = input;
         // Of a healthy node nothing is asked of it.
         let dead = LazyCell::new(|| DeadDevices::of(&mounts, block.seen(), nvme));
@@ -46,25 +47,27 @@ impl Detect for OrphanedStagingMount {
         let with_pods: BTreeSet<DevId> =
             mounts.value.values().filter(|mount| is_of_a_pod(mount)).map(|mount| mount.dev).collect();
         for mount in mounts.value.values().filter(|mount| is_staging(mount) && is_of_a_disk(mount)) {
-            let facts = Facts {
-                device: device(&block, mount),
-                pods: pods(&mounts, &with_pods, mount),
-                kubelet: kubelet(&node, &around.settings.ebs, mount),
-            };
+            let facts = Facts::of_staging(
+                device(&block, mount),
+                pods(&mounts, &with_pods, mount),
+                kubelet(&node, &around.settings.ebs, mount),
+            );
             let decision = match facts.state() {
                 Err(missing) => Tri::Unknown(missing.why),
-                Ok(StagingState::InUse | StagingState::Dead) => Tri::No(mounts.no()),
-                Ok(state @ (StagingState::Forgotten | StagingState::WithoutPods)) => {
+                Ok(state) if state.kind() != Some(KIND) => Tri::No(mounts.no()),
+                Ok(state) => {
                     out.ask(KIND, Lookup::MountHolders(mount.dev));
-                    let forgotten = node.seen().ok().filter(|_| state == StagingState::Forgotten);
+                    let forgotten = node.seen().ok().filter(|_| state == MountState::Forgotten);
                     let mut finding = finding(&mounts, mount, devices, forgotten, &dirs, holders);
                     let part = DriverPart::from(missing_driver(mount, &csi_node, around.now));
                     finding.message.push_str(&part.cause);
                     finding.evidence.extend(part.evidence);
                     finding.advice = part.advice.unwrap_or(finding.advice);
+                    let volume = finding.object.volume.as_ref().and_then(|id| volumes.get(id));
+                    let wanted = || volume.map_or(Tri::No(()), wanted_elsewhere::finding_of);
                     // A device mapper or md device stays when the disk below it is gone.
                     let shown_under = match dead.finding_of_mount(mount) {
-                        Tri::No(()) => part.shown_under,
+                        Tri::No(()) => part.shown_under.or_else(wanted),
                         dead => dead,
                     };
                     Tri::Yes(Raised { shown_under, ..finding.into() })
@@ -72,9 +75,7 @@ impl Detect for OrphanedStagingMount {
             };
             out.decide(KIND, || mount_object(mount, devices), decision);
         }
-        if let Some(why) = mounts.value.incomplete() {
-            out.rest(KIND, why);
-        }
+        out.listed(KIND, mounts.value.incomplete());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, FilesystemKey, Lookup, MountEntry, Mounts, NotAbsent, Tri, Unknown,
     VolumePath,
@@ -12,21 +12,25 @@ use crate::view::input::{Input, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::holders::Holders;
+use super::state::Volumes;
+use super::wanted_elsewhere;
 
 const KIND: Kind = Kind::PinnedFilesystem;
 
 /// The detector.
-pub const DETECTOR: Detector = Detector::typed::<PinnedFilesystem>();
+pub const DETECTOR: Detector = Detector::of_volumes::<PinnedFilesystem>();
 
 struct PinnedFilesystem;
 
-impl Detect for PinnedFilesystem {
+impl DetectVolumes for PinnedFilesystem {
     const KINDS: &'static [Kind] = &[KIND];
     type In =
         (Required<sources::Mounts>, Required<sources::Filesystems>, Maybe<sources::BlockDevices>, Holders<'static>);
+    type Asks = wanted_elsewhere::Above;
 
     fn evaluate(
         (mounts, filesystems, block, holders): <Self::In as Input>::Of<'_>,
+        volumes: &Volumes<'_>,
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -80,12 +84,14 @@ impl Detect for PinnedFilesystem {
                         );
                         Unknown::new(Cause::Missing, why)
                     });
-                    Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
+                    let held = volume.as_ref().and_then(|id| volumes.get(id));
+                    let shown_under = held.map_or(Tri::No(()), wanted_elsewhere::finding_of);
+                    Tri::Yes(Raised { severity_unknown: unknown, shown_under, ..finding.into() })
                 }
             };
             out.decide(KIND, object, decision);
         }
-        out.incomplete(KIND, filesystems.value.incomplete());
+        out.listed(KIND, filesystems.value.incomplete());
     }
 }
 

@@ -55,9 +55,7 @@ impl Detect for StackedMounts {
             };
             out.decide::<Finding>(KIND, || mount_object(mount, block), decision);
         }
-        if let Some(why) = mounts.value.incomplete() {
-            out.rest(KIND, why);
-        }
+        out.listed(KIND, mounts.value.incomplete());
     }
 }
 

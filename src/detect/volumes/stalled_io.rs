@@ -83,7 +83,7 @@ impl Detect for StalledIo {
         for (object, why) in super::unlisted(&nvme, block) {
             out.decide(KIND, || object, Tri::<Finding>::Unknown(why));
         }
-        out.incomplete(KIND, block.value.incomplete());
+        out.listed(KIND, block.value.incomplete());
     }
 }
 

@@ -420,7 +420,9 @@ impl<'v> Volumes<'v> {
     pub fn rest(&self, out: &mut Evaluation, kind: Kind) {
         match self.parts.block.seen() {
             Err(why) => out.rest(kind, why),
-            Ok(block) => block.value.incomplete().into_iter().for_each(|why| out.rest(kind, why)),
+            // Those that only the Node names are not known of without it.
+            Ok(block) if self.parts.node.seen().is_err() => out.incomplete(kind, block.value.incomplete()),
+            Ok(block) => out.listed(kind, block.value.incomplete()),
         }
     }
 }
@@ -685,12 +687,24 @@ impl<'v> Volume<'v> {
         if let Some(incomplete) = pods.incomplete() {
             return Err(incomplete.clone());
         }
-        let Some((namespace, claim)) = self.claim()?.and_then(|claim| claim.split_once('/')) else {
-            return Ok(Vec::new());
+        let by_claim = match self.claim()?.and_then(|claim| claim.split_once('/')) {
+            Some((namespace, claim)) => self.parts.index.users(namespace, claim),
+            None => &[],
         };
+        // A pod may have the volume by another PersistentVolume, or by none, than the one for which it was attached.
+        let recorded = self.parts.index.recorded_pods(&self.id).filter_map(|(uid, _)| pods.get(uid));
+        let recorded = recorded
+            .map(AsRef::as_ref)
+            .filter(|pod| !pod.is_over() && !by_claim.iter().any(|user| user.node_uid() == pod.node_uid()));
         // The kubelet does not start a pod that is being deleted.
         let is_user = |pod: &&Pod| pod.phase != PodPhase::Pending || pod.deleting.is_none();
-        Ok(self.parts.index.users(namespace, claim).iter().copied().filter(is_user).collect())
+        Ok(by_claim.iter().copied().chain(recorded).filter(is_user).collect())
+    }
+
+    /// The name by which a pod has it, in the kubelet's directories.
+    fn name_for(&self, uid: &PodUid) -> Option<&'v str> {
+        let recorded = self.parts.index.recorded_pods(&self.id).find(|(pod, _)| *pod == uid);
+        recorded.map(|(_, name)| name).or_else(|| self.pv())
     }
 
     /// The claim that has it, as `namespace/name`. A PersistentVolume names its claim also after that was deleted, and another one may

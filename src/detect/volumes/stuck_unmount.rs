@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{Cause, Lookup, MountEntry, MountId, Mounts, PodUid, Tri, Unknown};
+use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri};
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::{Seen, sources};
@@ -12,10 +12,11 @@ use super::causes::Causes;
 use super::holders::Holders;
 use super::state::attachment::State;
 use super::state::completion::Missing;
+use super::state::mount::MountState;
 use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver};
-use super::state::pod::{Life, PodFacts};
+use super::state::pod::PodFacts;
 use super::state::{DriverPart, Parts, Volume, Volumes};
-use super::{describe_without_pod, mount_object, pv_of};
+use super::{describe_without_pod, elsewhere, mount_object, pv_of, wanted_elsewhere};
 
 const KIND: Kind = Kind::StuckUnmount;
 const STATES: &[State] = &[State::StillMounted];
@@ -32,8 +33,18 @@ impl DetectVolumes for StuckUnmount {
     const KINDS: &'static [Kind] = &[KIND];
     const STATES: &'static [State] = STATES;
     type In = (Required<sources::Mounts>, Holders<'static>, Causes<'static>);
-    type Asks =
-        (Listed, OnMachine, Cluster, PodLife, Cites<Elsewhere>, Cites<Driver>, Cites<RecordedDriver>, Named, ApiSays);
+    type Asks = (
+        Listed,
+        OnMachine,
+        Cluster,
+        PodLife,
+        Cites<Elsewhere>,
+        Cites<Driver>,
+        Cites<RecordedDriver>,
+        Named,
+        ApiSays,
+        wanted_elsewhere::Above,
+    );
 
     fn evaluate(
         (mounts, holders, causes): <Self::In as Input>::Of<'_>,
@@ -64,9 +75,7 @@ impl DetectVolumes for StuckUnmount {
             look.still_mounted(volume, out);
         }
         look.of_unknown_volumes(out);
-        if let Some(why) = mounts.value.incomplete() {
-            out.rest(KIND, why);
-        }
+        out.listed(KIND, mounts.value.incomplete());
     }
 }
 
@@ -106,21 +115,26 @@ impl Look<'_, '_, '_> {
         for (place, (left, first)) in firsts.iter().enumerate() {
             let facts = PodFacts::of(self.parts, pod);
             let Some(object) = objects.get(place) else { continue };
-            let decision = match facts.life() {
-                Ok(Life::Lives) => Tri::No(self.mounts.no()),
-                Ok(life) => {
+            let decision = match facts.mount() {
+                Ok(state) if state.kind() != Some(KIND) => Tri::No(self.mounts.no()),
+                Ok(state) => {
                     // A pod that was started just now has mounts before the list of groups is read again.
                     out.ask(KIND, Lookup::PodCgroups);
                     if first.1.has_device() {
                         out.ask(KIND, Lookup::MountHolders(first.1.dev));
                     }
                     self.ask_driver(out);
-                    former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
-                    let mut raised = self.left_by_a_pod((pod, life), facts.evidence, left, *first, object.clone());
+                    elsewhere::former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
+                    let mut raised = self.left_by_a_pod((pod, state), facts.evidence, left, *first, object.clone());
                     let others = firsts.iter().zip(&objects).skip(1);
                     match objects.first().filter(|_| place > 0) {
-                        None => raised.finding.message.push_str(&also(others.map(|((_, (_, first)), o)| (*first, o)))),
-                        Some(main) if matches!(raised.shown_under, Tri::No(())) => {
+                        None => {
+                            let volume = object.volume.as_ref().and_then(|id| self.volumes.get(id));
+                            let wanted = || volume.map_or(Tri::No(()), wanted_elsewhere::finding_of);
+                            raised.shown_under = raised.shown_under.or_else(wanted);
+                            raised.finding.message.push_str(&also(others.map(|((_, (_, first)), o)| (*first, o))));
+                        }
+                        Some(main) if !matches!(raised.shown_under, Tri::Yes(_)) => {
                             raised.shown_under = Tri::Yes(FindingKey { kind: KIND, object: main.clone() });
                         }
                         Some(_) => {}
@@ -139,7 +153,7 @@ impl Look<'_, '_, '_> {
 
     fn left_by_a_pod(
         &self,
-        (pod, life): (&PodUid, Life),
+        (pod, state): (&PodUid, MountState),
         mut evidence: Vec<Evidence>,
         left: &[(MountId, &MountEntry)],
         (id, first): (MountId, &MountEntry),
@@ -149,7 +163,7 @@ impl Look<'_, '_, '_> {
         evidence.extend(left.iter().take(MAX_NAMED).map(says));
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let volume = object.volume.as_ref().and_then(|id| self.volumes.get(id));
-        let waits = waits_elsewhere(self.parts, pod, volume, &mut evidence).ok().flatten();
+        let waits = elsewhere::waits(self.parts, pod, volume, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
         let driver = match &object.volume {
             Some(id) => self.volumes.missing_driver(id),
@@ -163,12 +177,16 @@ impl Look<'_, '_, '_> {
         // The disk is the node's own, and no volume of the pod's.
         let (volume, whose) = if of_node { (" of it".to_owned(), "") } else { (volume, " for it") };
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
-        let (severity, why) = match life {
-            Life::Terminating => (Severity::Warning, "is terminating and without a process"),
-            Life::Gone => (Severity::Warning, "is gone"),
-            Life::Over => (Severity::Warning, "has ended"),
+        let (severity, why) = match state {
+            MountState::OfTerminatingPod => (Severity::Warning, "is terminating and without a process"),
+            MountState::OfGonePod => (Severity::Warning, "is gone"),
+            MountState::OfEndedPod => (Severity::Warning, "has ended"),
             // A pod may wait for its start: only the API server knows.
-            Life::Lives | Life::NoProcess => (Severity::Info, "does not run on this node"),
+            MountState::OfPodWithoutProcess
+            | MountState::InUse
+            | MountState::Dead
+            | MountState::Forgotten
+            | MountState::WithoutPods => (Severity::Info, "does not run on this node"),
         };
         let finding = Finding {
             kind: KIND,
@@ -284,37 +302,4 @@ fn also<'v>(others: impl Iterator<Item = (&'v MountEntry, &'v Object)>) -> Strin
             format!("; still mounted, too: {}{more}", first.join(", "))
         }
     }
-}
-
-/// What asks where the pod is now.
-pub(super) fn former(parts: &Parts<'_>, uid: &PodUid) -> Option<Lookup> {
-    let (namespace, name) = parts.former_name(uid)?;
-    Some(Lookup::FormerPod { namespace: namespace.to_owned(), name: name.to_owned() })
-}
-
-/// The pod of the same name that was created elsewhere and does not run, and where: it may wait for what is held here.
-///
-/// # Errors
-/// Why it is not known where the pod of this name is now; also where its name is not known.
-pub(super) fn waits_elsewhere(
-    parts: &Parts<'_>,
-    uid: &PodUid,
-    volume: Option<&Volume<'_>>,
-    evidence: &mut Vec<Evidence>,
-) -> Result<Option<String>, Unknown> {
-    let claim = match volume.map(Volume::claim) {
-        // No claim has it any more, so no pod waits for it, whatever it is called.
-        Some(Ok(None)) => return Ok(None),
-        Some(Ok(claim)) => claim,
-        Some(Err(_)) | None => None,
-    };
-    let nameless = || {
-        let why = format!("the name of pod {uid}, which was here before the agent watched, is not known");
-        Unknown::new(Cause::Missing, why)
-    };
-    let (namespace, name) = parts.former_name(uid).ok_or_else(nameless)?;
-    let full = format!("{namespace}/{name}");
-    let Some((waits, says)) = parts.waits_elsewhere(uid, &full, claim)? else { return Ok(None) };
-    evidence.push(says);
-    Ok(Some(waits))
 }

@@ -68,9 +68,7 @@ impl DetectVolumes for SwappedVolume {
         for volume in volumes.iter() {
             in_its_place(in_place, volume, out);
         }
-        if let Some(why) = mounts.value.incomplete().or(block.value.incomplete()) {
-            out.rest(KIND, why);
-        }
+        out.listed(KIND, mounts.value.incomplete().or(block.value.incomplete()));
     }
 }
 
@@ -171,6 +169,25 @@ impl<'v> Look<'v, '_> {
             }
         };
         if kept { Tri::Yes(()) } else { Tri::No(()) }
+    }
+}
+
+/// The finding that pods have another volume as a device node where this one belongs: that of the first bind. What pods have so is not
+/// staged.
+pub(super) fn finding_of_raw(volume: &Volume<'_>, pv: &str) -> Tri<FindingKey, ()> {
+    let parts = volume.parts();
+    let (mounts, block) = match (parts.mounts.seen(), parts.block.seen()) {
+        (Ok(mounts), Ok(block)) => (mounts.value, block.value),
+        (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why.clone()),
+    };
+    let shows_another = |mount: &&MountEntry| {
+        let is_its_bind = matches!(&mount.volume, Some(VolumePath::RawBlock { pv: of, .. }) if of == pv);
+        let shown = || carried(block, named(block, mount.raw_block_device()?)?);
+        is_its_bind && !mount.shows_deleted_node() && shown().is_some_and(|shown| shown != volume.id)
+    };
+    match mounts.values().find(shows_another) {
+        Some(mount) => Tri::Yes(FindingKey { kind: KIND, object: mount_object(mount, Some(block)) }),
+        None => Tri::No(()),
     }
 }
 

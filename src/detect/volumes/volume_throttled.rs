@@ -2,10 +2,10 @@
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{EbsStatistics, Tri};
+use crate::facts::{DeviceName, EbsStatistics, NvmeController, NvmeControllers, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
-use crate::view::input::{Input, Pair};
+use crate::view::input::{Fallback, Input, Known, NeededPair};
 use crate::view::{Seen, sources};
 
 use super::Names;
@@ -33,9 +33,13 @@ struct VolumeThrottled;
 
 impl Detect for VolumeThrottled {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Pair<sources::EbsStatistics>, Names<'static>);
+    type In = (NeededPair<sources::EbsStatistics>, Fallback<sources::NvmeControllers>, Names<'static>);
 
-    fn evaluate((pages, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((pages, nvme, names): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+        let pages = match pages.seen() {
+            Ok(pages) => pages,
+            Err(why) => return without_pages(&nvme, why, out),
+        };
         let seen = pages.now;
         let all = match share(&pages, |ebs| ebs.volume) {
             Ok(all) => all,
@@ -52,7 +56,20 @@ impl Detect for VolumeThrottled {
             };
             out.decide(KIND, object, decision);
         }
-        out.incomplete(KIND, seen.value.incomplete());
+        out.listed(KIND, seen.value.incomplete());
+    }
+}
+
+/// Where no controller gives its page, a volume that is not here any more is not held back either.
+fn without_pages(nvme: &Known<'_, NvmeControllers>, why: &Unknown, out: &mut Evaluation) {
+    match nvme.seen() {
+        Ok(nvme) if nvme.value.incomplete().is_none() => {
+            let device = |(name, controller): (&DeviceName, &NvmeController)| {
+                Object::new(ObjectType::Device, controller.namespaces.first().unwrap_or(name).as_str())
+            };
+            out.none_of(KIND, nvme.value.iter().map(device), why);
+        }
+        Ok(_) | Err(_) => out.nothing(KIND, why),
     }
 }
 

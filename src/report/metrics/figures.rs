@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::finding::{Coverage, KindEvaluation};
+use crate::finding::KindEvaluation;
 use crate::report::{conditions, events};
 
 /// What the agent counts about itself.
@@ -88,7 +88,7 @@ impl DetectorFigures {
     pub fn ran(&mut self, took: std::time::Duration, evaluations: &[KindEvaluation]) {
         self.runs_total += 1;
         self.duration_seconds_sum += took.as_secs_f64();
-        if evaluations.iter().all(|evaluation| matches!(evaluation.coverage, Coverage::None(_))) {
+        if evaluations.iter().all(|evaluation| evaluation.coverage.why_nothing().is_some()) {
             self.not_evaluated_total += 1;
         }
     }

@@ -49,14 +49,19 @@ pub(super) fn not_evaluated(world: &World, kind: Kind) -> Option<String> {
     };
     match world.engine.coverage(kind) {
         None => Some(format!("{kind} was not evaluated yet")),
+        Some(coverage) if let Some(why) = coverage.why_nothing() => {
+            Some(format!("{kind} was not evaluated: {}", why.why))
+        }
         Some(Coverage::None(why) | Coverage::Partial(why)) => Some(format!("{kind} was not evaluated: {}", why.why)),
         // A typed detector says itself what it could not evaluate; of the others each source that decides must be known.
-        Some(Coverage::Full | Coverage::Except(_))
+        Some(Coverage::Full | Coverage::NoneOf(_) | Coverage::Except(_))
             if matches!(detector.evaluate, Evaluate::Typed(_) | Evaluate::OfVolumes(_)) =>
         {
             detector.needs.iter().find_map(unread)
         }
-        Some(Coverage::Full | Coverage::Except(_)) => detector.decides_by().iter().find_map(unread),
+        Some(Coverage::Full | Coverage::NoneOf(_) | Coverage::Except(_)) => {
+            detector.decides_by().iter().find_map(unread)
+        }
     }
 }
 
@@ -110,9 +115,9 @@ pub(super) fn describe(world: &World) -> String {
             e.finding.message
         )
     });
-    let not_evaluated = Kind::ALL.iter().filter_map(|kind| match world.engine.coverage(*kind) {
-        Some(Coverage::None(why)) => Some(format!("{kind} is not evaluated: {why}")),
-        _ => None,
+    let not_evaluated = Kind::ALL.iter().filter_map(|kind| {
+        let why = world.engine.coverage(*kind)?.why_nothing()?;
+        Some(format!("{kind} is not evaluated: {why}"))
     });
     found.chain(not_evaluated).collect::<Vec<_>>().join("; ")
 }
@@ -161,7 +166,11 @@ impl Expect {
             Self::Evaluated(negative) => negative.check(world),
             Self::NotEvaluated(kind, text) => match world.engine.coverage(*kind) {
                 Some(Coverage::None(why) | Coverage::Partial(why)) if why.why.contains(text.as_str()) => Ok(()),
-                Some(Coverage::Except(of)) if of.values().any(|why| why.why.contains(text.as_str())) => Ok(()),
+                Some(Coverage::NoneOf(of) | Coverage::Except(of))
+                    if of.values().any(|why| why.why.contains(text.as_str())) =>
+                {
+                    Ok(())
+                }
                 other => Err(format!("expected {kind} not to be evaluated ({text}), found {other:?}")),
             },
         }

@@ -23,6 +23,8 @@ pub fn recognize(text: &str) -> Option<KernelEvent> {
         ext4(rest)
     } else if let Some(rest) = line.strip_prefix("XFS (") {
         xfs(rest)
+    } else if let Some(rest) = line.strip_prefix("XFS: ") {
+        xfs_waits_for_memory(rest)
     } else if let Some(rest) = line.strip_prefix("BTRFS") {
         btrfs(rest)
     } else if let Some(rest) = line.strip_prefix("nvme ") {
@@ -31,6 +33,8 @@ pub fn recognize(text: &str) -> Option<KernelEvent> {
         Some(KernelEvent::DiskFound { name: name(rest.split_once(": ")?.0)? })
     } else if let Some(rest) = line.strip_prefix("Buffer I/O error on dev") {
         buffer_error(rest)
+    } else if let Some(rest) = line.strip_prefix("device-mapper: ") {
+        verity(rest)
     } else if let Some(rest) = line.strip_prefix("INFO: task ") {
         hung_task(rest)
     } else if let Some(rest) = line.strip_prefix("nfs: server ") {
@@ -167,7 +171,7 @@ const REFUSED: [&str; 15] = [
     "Unrecognized mount option ",
 ];
 
-/// `error (device X): …`, `error (device X) in …` and `(X): Remounting filesystem read-only`.
+/// `error (device X): …`, `error (device X) in …`, `(X): Remounting filesystem read-only` and `(X): Delayed block allocation failed …`.
 fn ext4(rest: &str) -> Option<KernelEvent> {
     if let Some(rest) = rest.strip_prefix("error (device ") {
         let (device, _) = rest.split_once(')')?;
@@ -177,6 +181,10 @@ fn ext4(rest: &str) -> Option<KernelEvent> {
     let device = name(device)?;
     if said.starts_with("Remounting filesystem read-only") {
         return Some(KernelEvent::RemountedReadOnly { device });
+    }
+    // "This should not happen!! Data will be lost" follows it.
+    if said.starts_with("Delayed block allocation failed for inode ") {
+        return Some(KernelEvent::Ext4DataLost { device });
     }
     refused(device, said, &REFUSED)
 }
@@ -213,6 +221,16 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
     } else {
         refused(device, said, &REFUSED)
     }
+}
+
+/// `COMM(PID) possible memory allocation deadlock size N in FUNCTION (mode:0x250)`
+fn xfs_waits_for_memory(rest: &str) -> Option<KernelEvent> {
+    // From the end: a command may hold these words.
+    let (task, rest) = rest.rsplit_once(") possible memory allocation deadlock size ")?;
+    let (command, pid) = task.rsplit_once('(')?;
+    let (bytes, _) = rest.split_once(" in ")?;
+    let (pid, bytes) = (pid.parse().ok()?, bytes.parse().ok()?);
+    Some(KernelEvent::XfsWaitsForMemory { command: command.to_owned(), pid, bytes })
 }
 
 /// ` error (device X): …`, `: error (device X) in …`, ` info (device X: state EA): forced readonly`. From 5.18 on letters for the state
@@ -314,7 +332,29 @@ fn nvme(rest: &str) -> Option<KernelEvent> {
     if said.starts_with("pci function ") {
         return Some(KernelEvent::DiskFound { name: controller });
     }
+    if GIVEN_UP.iter().any(|begin| said.starts_with(begin)) {
+        return Some(KernelEvent::NvmeGivenUp { controller, why: cut(said) });
+    }
     (said.starts_with("I/O ") && said.contains(" timeout")).then_some(KernelEvent::NvmeTimeout { controller })
+}
+
+/// How the driver begins to say that it does not use a controller.
+const GIVEN_UP: [&str; 5] = [
+    "Device not ready; aborting ",
+    "Identify Controller failed",
+    "Minimum device page size ",
+    "Removing after probe failure",
+    "Disabling device after reset failure",
+];
+
+/// `M:N: data block N is corrupted` or `metadata block`, behind `device-mapper: verity: `: the number is that of the device that was read,
+/// below the one of device mapper.
+fn verity(rest: &str) -> Option<KernelEvent> {
+    let rest = rest.strip_prefix("verity: ")?;
+    let (device, said) = rest.split_once(": ")?;
+    let is_one = ["data block ", "metadata block "].iter().any(|begin| said.starts_with(begin));
+    let is_one = is_one && said.trim_end().ends_with(" is corrupted");
+    is_one.then(|| device.parse().ok()).flatten().map(|device| KernelEvent::VerityCorruption { device })
 }
 
 /// `COMM:PID blocked for more than N seconds.`, or from 6.18 on `blocked in I/O wait for more than`. That a task is
@@ -363,6 +403,47 @@ mod tests {
             limit_bytes: None,
         };
         assert_eq!(recognize(&text), Some(expected));
+    }
+
+    #[test]
+    fn lost_data_a_controller_that_is_given_up_a_wrong_hash_and_a_wait_for_memory_are_recognized() {
+        let given_up = |why: &str| Some(KernelEvent::NvmeGivenUp { controller: device("nvme2"), why: why.to_owned() });
+        for (line, event) in [
+            (
+                "EXT4-fs (nvme1n1): Delayed block allocation failed for inode 14680073 at logical offset 4096 with max blocks \
+                 2048 with error 5",
+                Some(KernelEvent::Ext4DataLost { device: device("nvme1n1") }),
+            ),
+            ("EXT4-fs (nvme1n1): This should not happen!! Data will be lost", None),
+            (
+                "nvme nvme2: Device not ready; aborting initialisation, CSTS=0x0",
+                given_up("Device not ready; aborting initialisation, CSTS=0x0"),
+            ),
+            (
+                "nvme nvme2: Removing after probe failure status: -19",
+                given_up("Removing after probe failure status: -19"),
+            ),
+            ("nvme nvme2: Shutdown timeout set to 8 seconds", None),
+            ("nvme x: Removing after probe failure status: -19", None),
+            (
+                "device-mapper: verity: 259:1: data block 47032 is corrupted",
+                Some(KernelEvent::VerityCorruption { device: "259:1".parse().unwrap() }),
+            ),
+            (
+                "device-mapper: verity: 7:0: metadata block 3 is corrupted",
+                Some(KernelEvent::VerityCorruption { device: "7:0".parse().unwrap() }),
+            ),
+            ("device-mapper: verity: sha256 using implementation \"sha256-avx2\"", None),
+            ("device-mapper: verity: x: data block 3 is corrupted", None),
+            ("device-mapper: multipath: 253:0: Failing path 8:16.", None),
+            (
+                "XFS: a (b)(3211) possible memory allocation deadlock size 65552 in kmem_alloc_large (mode:0x250)",
+                Some(KernelEvent::XfsWaitsForMemory { command: "a (b)".to_owned(), pid: 3211, bytes: 65_552 }),
+            ),
+            ("XFS: possible memory allocation deadlock in kmem_alloc (mode:0x250)", None),
+        ] {
+            assert_eq!(recognize(line), event, "{line}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an EBS volume's attachment to this node amounts to: one state, by one table (decision 0006).
 
-use super::completion::{Fact, StateSet, facts};
+use super::completion::{Fact, StateSet, facts, table};
 use crate::facts::{SourceSet, Unknown};
 use crate::finding::Kind;
 use crate::view::input::Input;
@@ -116,36 +116,23 @@ facts! {
     }
 }
 
-/// Declares the table: the rows in their order, of which the first that matches decides. The compiler holds that it is total.
-macro_rules! table {
-    ($($number:literal: { $($fact:ident: $first:ident $(| $other:ident)*),* } => $state:ident,)*) => {
-        /// The row of the table that decides, by its place.
-        #[must_use]
-        pub fn row(known: Known) -> usize {
-            match known {
-                $(Known { $($fact: table!(@$fact $first $($other)*),)* .. } => $number,)*
-            }
-        }
-
-        /// The rows: what each asks for, in words of the facts, and the state.
-        pub const ROWS: &[(&[(&str, &[&str])], State)] = &[
-            $((&[$((stringify!($fact), &[stringify!($first) $(, stringify!($other))*])),*], State::$state)),*
-        ];
-    };
-    (@kubelet $($value:ident)*) => { $(Kubelet::$value)|* };
-    (@controller $($value:ident)*) => { $(Controller::$value)|* };
-    (@device $($value:ident)*) => { $(Device::$value)|* };
-    (@staging $($value:ident)*) => { $(Staging::$value)|* };
-    (@mounts $($value:ident)*) => { $(Mounted::$value)|* };
-    (@beneath $($value:ident)*) => { $(Beneath::$value)|* };
-    (@order $($value:ident)*) => { $(Order::$value)|* };
-    (@users $($value:ident)*) => { $(Users::$value)|* };
-    (@pod $($value:ident)*) => { $(PodSide::$value)|* };
-    (@place $($value:ident)*) => { $(Place::$value)|* };
-    (@past $($value:ident)*) => { $(Past::$value)|* };
+/// A pattern of some values of a fact.
+macro_rules! values {
+    (kubelet $($value:ident)*) => { $(Kubelet::$value)|* };
+    (controller $($value:ident)*) => { $(Controller::$value)|* };
+    (device $($value:ident)*) => { $(Device::$value)|* };
+    (staging $($value:ident)*) => { $(Staging::$value)|* };
+    (mounts $($value:ident)*) => { $(Mounted::$value)|* };
+    (beneath $($value:ident)*) => { $(Beneath::$value)|* };
+    (order $($value:ident)*) => { $(Order::$value)|* };
+    (users $($value:ident)*) => { $(Users::$value)|* };
+    (pod $($value:ident)*) => { $(PodSide::$value)|* };
+    (place $($value:ident)*) => { $(Place::$value)|* };
+    (past $($value:ident)*) => { $(Past::$value)|* };
 }
 
 table! {
+    State by values;
     // The machine's own.
     0: { mounts: System } => Own,
 

@@ -190,3 +190,26 @@ macro_rules! facts {
     };
 }
 pub(super) use facts;
+
+/// Declares a table of states: the rows in their order, of which the first that matches decides. The compiler holds that it is total.
+/// `$values` is a macro that makes a pattern of a fact's name and of some of its values.
+macro_rules! table {
+    (
+        $State:ident by $values:ident;
+        $($number:literal: { $($fact:ident: $first:ident $(| $other:ident)*),* } => $state:ident,)*
+    ) => {
+        /// The row of the table that decides, by its place.
+        #[must_use]
+        pub fn row(known: Known) -> usize {
+            match known {
+                $(Known { $($fact: $values!($fact $first $($other)*),)* .. } => $number,)*
+            }
+        }
+
+        /// The rows: what each asks for, in words of the facts, and the state.
+        pub const ROWS: &[(&[(&str, &[&str])], $State)] = &[
+            $((&[$((stringify!($fact), &[stringify!($first) $(, stringify!($other))*])),*], $State::$state)),*
+        ];
+    };
+}
+pub(super) use table;

@@ -8,7 +8,8 @@ use super::attachment::{
     Beneath, Controller, Device, Facts, Kubelet, Mounted, Order, Past, Place, PodSide, Staging, Users,
 };
 use super::completion::{Fact, Missing};
-use super::pod::{Life, PodFacts};
+use super::mount::MountState;
+use super::pod::PodFacts;
 use super::{Parts, Volume, csi, find, xen};
 use crate::facts::{
     Cause, Ec2VolumeState, MAX_HOLDERS, MountEntry, Mounts, NotAbsent, Pod, PodPhase, PodUid, Tri, Unknown,
@@ -100,9 +101,9 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     let mut missing = table.value.incomplete().or(block.value.incomplete()).map(Box::<Missing>::from);
     let mut gone = false;
     for pod in volume.mounts().iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
-        match PodFacts::of(&volume.parts, pod).life() {
+        match PodFacts::of(&volume.parts, pod).mount() {
             // One pod that lives is reason enough.
-            Ok(Life::Lives) => return Ok(Mounted::LivePod),
+            Ok(MountState::InUse) => return Ok(Mounted::LivePod),
             Ok(_) => gone = true,
             Err(why) => missing = missing.or(Some(why)),
         }
@@ -248,7 +249,7 @@ impl<'v> Volume<'v> {
     /// That neither the host nor a process of the pod has it mounted, while the pod runs.
     fn is_without(&self, pod: &Pod) -> Tri<Vec<Evidence>, ()> {
         let uid = pod.node_uid();
-        let (Some(pv), cgroups) = (self.pv(), self.parts.cgroups.seen()) else {
+        let (Some(pv), cgroups) = (self.name_for(uid), self.parts.cgroups.seen()) else {
             return Tri::Unknown(Unknown::not_asked());
         };
         let (cgroups, pids) = match (cgroups, self.parts.processes(uid)) {

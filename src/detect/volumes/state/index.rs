@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Parts;
-use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, MountEntry, Pod, Source, VolumeId, VolumePath};
+use crate::facts::{BlockDevice, FilesystemKey, IN_TREE_EBS, MountEntry, Pod, PodUid, Source, VolumeId, VolumePath};
 use crate::view::reads;
 
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(super) struct Index<'v> {
     users: BTreeMap<&'v str, BTreeMap<&'v str, Vec<&'v Pod>>>,
     /// The PersistentVolume that the kubelet wrote beside a handle first.
     recorded: BTreeMap<VolumeId, Option<&'v str>>,
+    /// Pods in whose directories the kubelet wrote a handle, with the name of the volume's directory there.
+    recorded_pods: BTreeMap<VolumeId, BTreeMap<&'v PodUid, &'v str>>,
     /// Loop devices that have a file.
     loops: Vec<&'v BlockDevice>,
 }
@@ -60,10 +62,13 @@ impl<'v> Index<'v> {
                 index.users.entry(&pod.namespace).or_default().entry(claim).or_default().push(pod);
             }
         }
-        let dirs = parts.kubelet_dirs.seen().ok().into_iter().flat_map(|dirs| dirs.value.pods.values());
-        for data in dirs.flat_map(|pod| &pod.volumes).filter_map(|volume| volume.data.as_ref()) {
+        let dirs = parts.kubelet_dirs.seen().ok().into_iter().flat_map(|dirs| dirs.value.pods.iter());
+        let volumes = dirs.flat_map(|(pod, dir)| dir.volumes.iter().map(move |volume| (pod, volume)));
+        for (pod, volume) in volumes {
+            let Some(data) = &volume.data else { continue };
             if let Some(id) = VolumeId::of_handle(&data.handle) {
-                index.recorded.entry(id).or_insert(data.pv.as_deref());
+                index.recorded.entry(id.clone()).or_insert(data.pv.as_deref());
+                index.recorded_pods.entry(id).or_default().insert(pod, &volume.name);
             }
         }
         let block = parts.block.seen().ok().into_iter().flat_map(|block| block.value.values());
@@ -108,6 +113,12 @@ impl<'v> Index<'v> {
     pub fn users(&self, namespace: &str, claim: &str) -> &[&'v Pod] {
         reads::note(Source::Pods);
         self.users.get(namespace).and_then(|users| users.get(claim)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Pods in whose directories the kubelet wrote a volume's handle, with the name of the volume's directory there.
+    pub fn recorded_pods(&self, id: &VolumeId) -> impl Iterator<Item = (&'v PodUid, &'v str)> {
+        reads::note(Source::KubeletDirs);
+        self.recorded_pods.get(id).into_iter().flatten().map(|(pod, name)| (*pod, *name))
     }
 
     pub fn recorded_pv(&self, id: &VolumeId) -> Option<&'v str> {

@@ -109,7 +109,111 @@ pub fn nameless_disks(all: &Volumes<'_>) -> Option<Unknown> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::detect::volumes::Settings;
+    use crate::facts::{
+        Answer, Answers, BootId, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Inventory, Node, NodeTime,
+        Observation, Reading, VolumeAttachment, attachment_name,
+    };
+    use crate::view::View;
+    use crate::view::input::Input;
+
+    const DRIVER: &str = "ebs.csi.aws.com";
+    const NODE: &str = "ip-10-0-0-1";
+
+    fn id(letter: char) -> VolumeId {
+        VolumeId::from_serial(&format!("vol-0123456789abcde0{letter}")).unwrap()
+    }
+
+    /// What claims the name of one disk.
+    #[derive(Clone, Copy, Debug)]
+    enum Claims {
+        Attached,
+        AttachedAndDeleted,
+        InUse,
+        Ec2,
+    }
+
+    /// The volumes that claim the name `xvdba`, and which of them gets the disk.
+    fn holder(claims: &[(char, Claims)]) -> Option<char> {
+        let at = NodeTime { boot: BootId::default(), up: Duration::from_secs(60), wall: Timestamp::UNIX_EPOCH };
+        let mut node = Node { name: NODE.to_owned(), ..Node::default() };
+        let (mut attachments, mut ec2) = (Answers(BTreeMap::new()), Vec::new());
+        for (letter, claims) in claims {
+            let (id, name) = (id(*letter), format!("kubernetes.io/csi/{DRIVER}^{}", id(*letter).as_str()));
+            let attachment = |deleting| {
+                let device_path = Some("/dev/xvdba".to_owned());
+                let attachment =
+                    VolumeAttachment { attached: true, device_path, deleting, ..VolumeAttachment::default() };
+                (attachment_name(id.as_str(), DRIVER, NODE), Answer::Found(attachment))
+            };
+            match claims {
+                Claims::Attached => {
+                    node.volumes_attached.insert(name, String::new());
+                    attachments.0.extend([attachment(None)]);
+                }
+                Claims::AttachedAndDeleted => {
+                    node.volumes_attached.insert(name, String::new());
+                    attachments.0.extend([attachment(Some(Timestamp::UNIX_EPOCH))]);
+                }
+                Claims::InUse => {
+                    node.volumes_in_use.push(name);
+                    attachments.0.extend([attachment(None)]);
+                }
+                Claims::Ec2 => {
+                    let attachment = Ec2Attachment {
+                        instance: "i-0a".to_owned(),
+                        device: "/dev/sdba".to_owned(),
+                        state: Ec2AttachmentState::Attached,
+                        attached_at: None,
+                        delete_on_termination: false,
+                    };
+                    ec2.push((id, Ec2Volume { attachments: vec![attachment], ..Ec2Volume::default() }));
+                }
+            }
+        }
+        let disk = |name: &str| BlockDevice { name: name.to_owned(), size: 8, ..BlockDevice::default() };
+        let disks = [(DevId { major: 202, minor: 0 }, disk("xvda")), (DevId { major: 202, minor: 1 }, disk("xvdba"))];
+        let attached = Ec2Attached { instance: "i-0a".to_owned(), volumes: Inventory::whole(ec2) };
+        let mut view = View::new(at);
+        view.take(
+            at,
+            vec![
+                Observation::Node(Reading::Known { value: node, at }),
+                Observation::BlockDevices(Reading::Known { value: BlockDevices::whole(disks), at }),
+                Observation::VolumeAttachments(Reading::Known { value: attachments, at }),
+                Observation::Ec2Attached(Reading::Known { value: attached, at }),
+            ],
+        );
+        let settings = Settings::default();
+        let volumes = Volumes::of(Parts::extract(&view).unwrap(), &settings);
+        let with_disk: Vec<char> = claims
+            .iter()
+            .map(|(letter, _)| *letter)
+            .filter(|letter| volumes.get(&id(*letter)).is_some_and(|volume| volume.device().is_some()))
+            .collect();
+        assert!(with_disk.len() <= 1, "one disk is one volume: {with_disk:?} of {claims:?}");
+        with_disk.first().copied()
+    }
+
+    #[test]
+    fn a_name_that_several_volumes_claim_is_that_of_the_one_that_is_most_surely_here() {
+        use Claims::{Attached, AttachedAndDeleted, Ec2, InUse};
+        let by_rank = [Attached, AttachedAndDeleted, InUse, Ec2];
+        for (rank, claims) in by_rank.iter().enumerate() {
+            assert_eq!(holder(&[('a', *claims)]), Some('a'), "{claims:?} alone");
+            for less in &by_rank[rank + 1..] {
+                // Whatever the order of their ids.
+                assert_eq!(holder(&[('a', *claims), ('b', *less)]), Some('a'), "{claims:?} before {less:?}");
+                assert_eq!(holder(&[('a', *less), ('b', *claims)]), Some('b'), "{claims:?} before {less:?}");
+            }
+        }
+        assert_eq!(holder(&[]), None);
+    }
 
     #[test]
     fn a_path_is_the_kernels_name_or_none() {
