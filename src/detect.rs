@@ -1,5 +1,6 @@
 //! The detectors: one file for each kind. They are pure: a view in, evaluations out.
 
+mod causes;
 mod evaluation;
 pub mod instance;
 pub mod kubelet;

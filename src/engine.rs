@@ -199,7 +199,7 @@ impl Engine {
 
     /// The finding under which this one is shown and published, where that one stands.
     #[must_use]
-    pub fn shown_under<'a>(&'a self, entry: &'a Entry) -> Option<&'a FindingKey> {
+    pub fn shown_under(&self, entry: &Entry) -> Option<FindingKey> {
         self.ledger.shown_under(entry)
     }
 

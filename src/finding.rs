@@ -369,6 +369,37 @@ pub struct FindingKey {
     pub object: Object,
 }
 
+/// What another finding may follow from: the finding of a kind about one object, or about any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Above {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it is about; absent where that does not matter.
+    pub object: Option<Object>,
+    /// Whether it counts only while it is more severe: of two that show one fault it is the one that says less.
+    pub only_if_worse: bool,
+}
+
+impl Above {
+    /// The finding of a kind about this object.
+    #[must_use]
+    pub fn of(kind: Kind, object: Object) -> Self {
+        Self { kind, object: Some(object), only_if_worse: false }
+    }
+
+    /// The same, while it is more severe: the other way round that one is shown under this.
+    #[must_use]
+    pub fn if_worse(kind: Kind, object: Object) -> Self {
+        Self { only_if_worse: true, ..Self::of(kind, object) }
+    }
+
+    /// The finding of a kind about whatever object, the most severe first.
+    #[must_use]
+    pub fn any(kind: Kind) -> Self {
+        Self { kind, object: None, only_if_worse: false }
+    }
+}
+
 /// What a detector could not see.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Coverage {
@@ -425,6 +456,10 @@ pub struct KindEvaluation {
     pub awaited: BTreeMap<Object, Unknown>,
     /// Raised objects whose finding follows from another one, or for which that is not known. What has no entry stands by itself.
     pub shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
+    /// What the finding of a raised object follows from, where a finding of that stands: the first that does.
+    pub follows: BTreeMap<Object, Vec<Above>>,
+    /// Raised objects whose finding says what is still to come: nothing follows from it yet.
+    pub ahead: BTreeSet<Object>,
     /// Raised objects whose finding does not become critical, however long it stands.
     pub stays_as_severe: BTreeSet<Object>,
 }
@@ -442,6 +477,8 @@ impl KindEvaluation {
             severity_unknown: BTreeMap::new(),
             awaited: BTreeMap::new(),
             shown_under: BTreeMap::new(),
+            follows: BTreeMap::new(),
+            ahead: BTreeSet::new(),
             stays_as_severe: BTreeSet::new(),
         }
     }

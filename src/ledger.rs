@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Cause, NodeTime, Tri, Unknown};
-use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Share};
+use crate::finding::{Above, Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Share};
 use admission::{Candidate, LeftOut};
-use entry::Outlook;
+use entry::{Follows, Outlook};
 
 pub use admission::{MAX_OBJECTS, MAX_PER_NAMESPACE, RESERVED};
 pub use entry::Entry;
@@ -153,7 +153,8 @@ impl Ledger {
     #[must_use]
     pub fn memory(&self) -> LedgerState {
         let standing = self.entries.iter().filter(|(_, entry)| entry.confirmed.is_some() || entry.known_before);
-        let mut seen: BTreeMap<_, _> = standing.map(|(key, entry)| (key, entry.remember(key))).collect();
+        let mut seen: BTreeMap<_, _> =
+            standing.map(|(key, entry)| (key, entry.remember(key, self.shown_under(entry)))).collect();
         for (key, first_seen) in &self.remembered {
             let (kind, object) = key.clone();
             let known = Remembered { kind, object, first_seen: *first_seen, stood: None };
@@ -170,23 +171,47 @@ impl Ledger {
 
     /// The finding under which this one is shown and published: one that stands, is known to stand, and is no less severe.
     #[must_use]
-    pub fn shown_under<'a>(&'a self, entry: &'a Entry) -> Option<&'a FindingKey> {
-        let (key, mut above) = self.above(entry)?;
+    pub fn shown_under(&self, entry: &Entry) -> Option<FindingKey> {
+        let first = self.above(entry)?;
+        let mut above = first;
         // What is shown under itself, over however many others, stands by itself: else it would be published nowhere.
         for _ in 0..MAX_DEPTH {
             match self.above(above) {
-                Some((_, next)) => above = next,
-                None => return Some(key),
+                Some(next) => above = next,
+                None => {
+                    let Finding { kind, object, .. } = &first.finding;
+                    return Some(FindingKey { kind: *kind, object: object.clone() });
+                }
             }
         }
         None
     }
 
-    fn above<'a>(&'a self, entry: &'a Entry) -> Option<(&'a FindingKey, &'a Entry)> {
-        let key = entry.shown_under.as_ref()?;
-        let above = self.entries.get(&(key.kind, key.object.clone()))?;
-        let holds = above.unverified_since().is_none() && above.finding.severity >= entry.finding.severity;
-        holds.then_some((key, above))
+    fn above<'a>(&'a self, entry: &'a Entry) -> Option<&'a Entry> {
+        let holds = |above: &&Entry| {
+            let is_other = (above.finding.kind, &above.finding.object) != (entry.finding.kind, &entry.finding.object);
+            is_other && above.is_shown() && above.finding.severity >= entry.finding.severity
+        };
+        let follows = entry.shown_under.as_ref().and_then(|key| self.entry(key.kind, &key.object)).filter(holds);
+        follows.or_else(|| {
+            let has_come = |above: &&Entry| holds(above) && !above.is_ahead;
+            entry.may_follow.iter().find_map(|Above { kind, object, only_if_worse }| {
+                let counts = |above: &&Entry| {
+                    has_come(above) && !(*only_if_worse && above.finding.severity == entry.finding.severity)
+                };
+                match object {
+                    Some(object) => self.entry(*kind, object).filter(counts),
+                    None => {
+                        let of_kind = self.entries.iter().filter(|((k, _), _)| k == kind).map(|(_, above)| above);
+                        of_kind.filter(counts).max_by_key(|above| above.finding.severity)
+                    }
+                }
+            })
+        })
+    }
+
+    fn entry(&self, kind: Kind, object: &Object) -> Option<&Entry> {
+        self.entries.get(&(kind, object.clone()))
     }
 
     /// How many objects of a kind were omitted (limit reached), by owner.
@@ -205,8 +230,18 @@ impl Ledger {
     ) -> Vec<Transition> {
         let longest_gap = longest_gap.min(MAX_ABSENCE);
         let KindEvaluation {
-            kind, raised, coverage, severity_unknown, awaited, mut shown_under, stays_as_severe, ..
+            kind,
+            raised,
+            coverage,
+            severity_unknown,
+            awaited,
+            shown_under,
+            follows,
+            ahead,
+            stays_as_severe,
+            ..
         } = evaluation;
+        let mut links = Links { shown_under, follows, ahead };
         let mut changes = Vec::new();
         let mut unseen: BTreeMap<Object, Finding> = BTreeMap::new();
         for finding in raised {
@@ -218,7 +253,7 @@ impl Ledger {
         let mut over = Vec::new();
         for ((_, object), entry) in self.entries.iter_mut().filter(|((k, _), _)| *k == kind) {
             if let Some(finding) = unseen.remove(object) {
-                entry.follows(shown_under.remove(object).unwrap_or(Tri::No(())));
+                entry.follows(links.of(object));
                 entry.awaits_answer = awaited.contains_key(object);
                 entry.escalates = !stays_as_severe.contains(object);
                 entry.stands(at, longest_gap, (finding, severity_unknown.get(object)), &mut changes);
@@ -240,7 +275,7 @@ impl Ledger {
         }
         // What could not be evaluated was not counted either: what was left out before still is.
         if coverage.why_nothing().is_none() {
-            self.admit((at, kind), (unseen, shown_under, &awaited), namespace, &mut changes);
+            self.admit((at, kind), (unseen, links, &awaited), namespace, &mut changes);
         }
         if !young {
             self.remembered.retain(|(k, object), _| *k != kind || coverage.why_not(object).is_some());
@@ -284,7 +319,7 @@ impl Ledger {
     fn admit(
         &mut self,
         (at, kind): (NodeTime, Kind),
-        (mut new, mut shown_under, awaited): New<'_>,
+        (mut new, mut links, awaited): New<'_>,
         namespace: &dyn Fn(&Object) -> Option<String>,
         changes: &mut Vec<Transition>,
     ) {
@@ -326,7 +361,7 @@ impl Ledger {
             }
         }
         for (object, finding) in new {
-            let follows = shown_under.remove(&object).unwrap_or(Tri::No(()));
+            let follows = links.of(&object);
             let key = (kind, object);
             let known = self.remembered.remove(&key).or_else(|| before.known_since(&key.1));
             let awaits_answer = awaited.contains_key(&key.1);
@@ -343,7 +378,24 @@ impl Ledger {
 }
 
 /// What is raised for the first time, what each follows from, and which of it rests on a lookup without an answer.
-type New<'a> = (BTreeMap<Object, Finding>, BTreeMap<Object, Tri<FindingKey, ()>>, &'a BTreeMap<Object, Unknown>);
+type New<'a> = (BTreeMap<Object, Finding>, Links, &'a BTreeMap<Object, Unknown>);
+
+/// What the findings of one evaluation follow from.
+struct Links {
+    shown_under: BTreeMap<Object, Tri<FindingKey, ()>>,
+    follows: BTreeMap<Object, Vec<Above>>,
+    ahead: BTreeSet<Object>,
+}
+
+impl Links {
+    fn of(&mut self, object: &Object) -> Follows {
+        Follows {
+            under: self.shown_under.remove(object).unwrap_or(Tri::No(())),
+            may_follow: self.follows.remove(object).unwrap_or_default(),
+            is_ahead: self.ahead.contains(object),
+        }
+    }
+}
 
 fn is_unsupported(coverage: &Coverage) -> bool {
     coverage.why_nothing().is_some_and(|why| why.cause == Cause::Unsupported)

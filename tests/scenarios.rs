@@ -249,6 +249,19 @@ fn a_scenario_that_comes_out_otherwise_fails() {
     }
 }
 
+/// One cause, one headline.
+#[test]
+fn a_state_with_two_headlines_names_the_second() {
+    let text = "== 0\n-- captured/adjtimex.json\n{\"synchronized\":false,\"max_error_us\":16000000,\"estimated_error_us\":200}\n\
+        -- sed proc/sys/net/netfilter/nf_conntrack_count | 1200 | 131072\n!! also ClockDrift\n!! also ConntrackPressure\n== 400\n";
+    let two = play(Purpose::State, Kind::ClockDrift, text);
+    assert!(two.as_ref().is_err_and(|why| why.contains("both stand alone")), "{two:?}");
+    let named = format!("{text}!! alone ConntrackPressure\n");
+    assert_eq!(play(Purpose::State, Kind::ClockDrift, &named), Ok(()));
+    let other = format!("{text}!! alone ConntrackPressure of another table\n");
+    assert!(play(Purpose::State, Kind::ClockDrift, &other).is_err());
+}
+
 /// `every` is what one would write out.
 #[test]
 fn what_is_repeated_is_what_is_written_out() {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::volumes::state::attachment::{State, alternatives_of, parts_of};
 use super::volumes::state::{Parts, Volumes};
-use super::{Detector, Evaluate, Settings};
+use super::{Detector, Evaluate, Settings, causes};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
-use crate::finding::{Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Severity};
+use crate::finding::{Above, Coverage, Finding, FindingKey, Kind, KindEvaluation, Object, Severity};
 use crate::view::input::{Input, reads_of};
 use crate::view::{Seen, View, reads};
 
@@ -56,13 +56,25 @@ pub struct Raised {
     pub awaited: Option<Unknown>,
     /// The finding that it follows from, under which it is shown for as long as that one stands.
     pub shown_under: Tri<FindingKey, ()>,
+    /// What it may follow from beside that and what [`causes`] says of each finding of its kind: it is shown under the first that stands.
+    pub follows: Vec<Above>,
+    /// It says what is still to come: nothing follows from it yet.
+    pub is_ahead: bool,
     /// It does not become critical, however long it stands.
     pub stays_as_severe: bool,
 }
 
 impl From<Finding> for Raised {
     fn from(finding: Finding) -> Self {
-        Self { finding, severity_unknown: None, awaited: None, shown_under: Tri::No(()), stays_as_severe: false }
+        Self {
+            finding,
+            severity_unknown: None,
+            awaited: None,
+            shown_under: Tri::No(()),
+            follows: Vec::new(),
+            is_ahead: false,
+            stays_as_severe: false,
+        }
     }
 }
 
@@ -154,7 +166,16 @@ impl Evaluation {
         let Decisions { evaluation, decided, .. } = decisions;
         *decided |= !matches!(decision, Tri::Unknown(_));
         match decision {
-            Tri::Yes(Raised { finding, severity_unknown, awaited, shown_under, stays_as_severe }) => {
+            Tri::Yes(raised) => {
+                let Raised { finding, severity_unknown, awaited, shown_under, follows, is_ahead, stays_as_severe } =
+                    raised;
+                let follows: Vec<Above> = causes::of(kind, &finding.object).into_iter().chain(follows).collect();
+                if !follows.is_empty() {
+                    evaluation.follows.insert(finding.object.clone(), follows);
+                }
+                if is_ahead {
+                    evaluation.ahead.insert(finding.object.clone());
+                }
                 if stays_as_severe {
                     evaluation.stays_as_severe.insert(finding.object.clone());
                 }

@@ -18,7 +18,7 @@ pub mod orphaned_pod_directory;
 pub mod orphaned_staging_mount;
 pub mod orphaned_volume;
 pub mod pinned_filesystem;
-mod stack;
+pub(super) mod stack;
 pub mod stacked_mounts;
 pub mod stale_attachment;
 pub mod stalled_io;
@@ -122,6 +122,13 @@ fn volume_of(block: &BlockDevices, device: &BlockDevice) -> Option<VolumeId> {
 
 fn named<'a>(block: &'a BlockDevices, name: &str) -> Option<&'a BlockDevice> {
     block.named(name).map(|(_, device)| device)
+}
+
+/// The names of the disks that what the machine itself has mounted stands on: the root, the kubelet's directory, the images.
+pub(super) fn disks_of_the_machine<'v>(mounts: &Mounts, block: &'v BlockDevices) -> BTreeSet<&'v str> {
+    let own = mounts.values().filter(|mount| mount.volume.is_none());
+    let devices = own.filter_map(|mount| device_of(block, mount));
+    devices.flat_map(|device| stack::Below::of(block, device).here).map(|disk| disk.name.as_str()).collect()
 }
 
 /// The first mount of each block device: of thousands of mounts most have none.

@@ -32,10 +32,11 @@ impl CpuTimes {
         self.user.saturating_add(self.system)
     }
 
-    /// All ticks.
+    /// All ticks. A counter that a hypervisor has let run over (Xen's steal) is near the end of its range for good: the sum wraps, so that
+    /// what it grows by is right.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.user, self.system, self.idle, self.iowait, self.steal].iter().fold(0, |sum, t| sum.saturating_add(*t))
+        [self.user, self.system, self.idle, self.iowait, self.steal].iter().fold(0, |sum, t| sum.wrapping_add(*t))
     }
 }
 
@@ -65,3 +66,14 @@ pub struct LoadAvg {
 }
 
 super::partial::read_whole!(CpuTimes, LoadAvg);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_that_has_run_over_does_not_hide_the_others() {
+        let of = |user| CpuTimes { user, idle: 5, steal: u64::MAX - 2, ..CpuTimes::default() };
+        assert_eq!(of(2100).total().checked_sub(of(100).total()), Some(2000));
+    }
+}

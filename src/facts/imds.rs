@@ -147,6 +147,9 @@ pub struct Maintenance {
     /// Whether it has taken place (`State` is `completed`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub completed: bool,
+    /// Whether `State` is one that this version does not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// The earliest time at which it begins.
     pub not_before: Timestamp,
     /// The latest time at which it ends.

@@ -8,7 +8,7 @@ use super::memory::{Remembered, Stood};
 use super::{Change, EXPIRES_AFTER, RESTART_GRACE, Transition, UNVERIFIED_AFTER};
 use crate::catalogue;
 use crate::facts::{NodeTime, Tri, Unknown};
-use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
+use crate::finding::{Above, Finding, FindingKey, Kind, Object, Severity};
 
 /// What a finding's history needs.
 #[derive(Clone, Debug)]
@@ -43,6 +43,17 @@ pub struct Entry {
     pub(super) escalates: bool,
     /// The finding that it follows from, whether or not that one stands.
     pub(super) shown_under: Option<FindingKey>,
+    /// What it may follow from beside that, the first of which counts that stands.
+    pub(super) may_follow: Vec<Above>,
+    /// It says what is still to come: of what may follow from it nothing does yet.
+    pub(super) is_ahead: bool,
+}
+
+/// What a finding follows from, and whether others may follow from it.
+pub(super) struct Follows {
+    pub(super) under: Tri<FindingKey, ()>,
+    pub(super) may_follow: Vec<Above>,
+    pub(super) is_ahead: bool,
 }
 
 /// What time makes of a finding that is not evaluated.
@@ -83,10 +94,13 @@ impl Entry {
             awaits_answer: false,
             escalates: true,
             shown_under,
+            may_follow: Vec::new(),
+            is_ahead: false,
         }
     }
 
-    pub(super) fn remember(&self, (kind, object): &(Kind, Object)) -> Remembered {
+    /// What is kept of it, with the finding under which it is shown.
+    pub(super) fn remember(&self, (kind, object): &(Kind, Object), above: Option<FindingKey>) -> Remembered {
         let Finding { severity, message, evidence, advice, .. } = &self.finding;
         let stood = self.confirmed.map(|_| Stood {
             severity: *severity,
@@ -97,7 +111,7 @@ impl Entry {
             last_raised: self.last_raised,
             not_evaluated_since: self.not_evaluated_since,
             unverified: self.unverified,
-            shown_under: self.shown_under.clone(),
+            shown_under: above.or_else(|| self.shown_under.clone()),
         });
         Remembered { kind: *kind, object: object.clone(), first_seen: self.first_seen, stood }
     }
@@ -143,18 +157,28 @@ impl Entry {
             awaits_answer,
             escalates: true,
             shown_under: None,
+            may_follow: Vec::new(),
+            is_ahead: false,
         };
         changes.push(entry.change(Change::Suspected));
         entry.confirm(at, changes);
         entry
     }
 
-    /// The finding that it follows from now. What followed from one goes on to until that one is over: where a cause is mended,
+    /// What it follows from now. What followed from one finding goes on to until that one is over: where a cause is mended,
     /// what followed from it takes time to end.
-    pub(super) fn follows(&mut self, above: Tri<FindingKey, ()>) {
-        if let Tri::Yes(key) = above {
+    pub(super) fn follows(&mut self, Follows { under, may_follow, is_ahead }: Follows) {
+        if let Tri::Yes(key) = under {
             self.shown_under = Some(key);
         }
+        self.may_follow = may_follow;
+        self.is_ahead = is_ahead;
+    }
+
+    /// Whether others are shown under it: it is known to stand. A suspicion that waits for an answer may never be published.
+    pub(super) fn is_shown(&self) -> bool {
+        let will_be_decided = !self.awaits_answer && self.not_evaluated_since.is_none();
+        !self.unverified && (self.confirmed.is_some() || will_be_decided)
     }
 
     /// It is raised again. While `severity_unknown` it stays as severe as it was: what made it so may go on.

@@ -631,6 +631,104 @@ fn what_follows_from_a_finding_is_shown_under_it_for_as_long_as_it_stands() {
     assert_eq!(shown_under(&ledger, KIND), None, "it does not follow from this one");
 }
 
+/// One finding of a kind about `id`, which may follow from these.
+fn may_follow(kind: Kind, id: &str, severity: Severity, follows: Vec<Above>) -> KindEvaluation {
+    KindEvaluation { follows: [(object(id), follows)].into(), ..following(kind, id, severity, Tri::No(())) }
+}
+
+#[test]
+fn of_what_a_finding_may_follow_from_the_first_that_stands_counts() {
+    const FIRST: Kind = Kind::DeadMount;
+    const SECOND: Kind = Kind::FilesystemError;
+    let below = || may_follow(KIND, "b", Severity::Warning, vec![Above::of(FIRST, object("a")), Above::any(SECOND)]);
+    let above = |kind, severity| following(kind, "a", severity, Tri::No(()));
+    let mut ledger = Ledger::default();
+    changes(&mut ledger, 0, below());
+    assert_eq!(shown_under(&ledger, KIND), None, "neither stands");
+    changes(&mut ledger, 10, above(SECOND, Severity::Critical));
+    assert_eq!(shown_under(&ledger, KIND), Some(SECOND));
+    changes(&mut ledger, 20, above(FIRST, Severity::Info));
+    assert_eq!(shown_under(&ledger, KIND), Some(SECOND), "the first is less severe");
+    changes(&mut ledger, 30, above(FIRST, Severity::Critical));
+    assert_eq!(shown_under(&ledger, KIND), Some(FIRST));
+    for up in [40, 500] {
+        changes(&mut ledger, up, KindEvaluation::new(FIRST));
+        changes(&mut ledger, up, above(SECOND, Severity::Critical));
+        changes(&mut ledger, up, below());
+    }
+    assert_eq!(shown_under(&ledger, KIND), Some(SECOND), "the first is resolved");
+    for up in [510, 1000] {
+        changes(&mut ledger, up, KindEvaluation::new(SECOND));
+        changes(&mut ledger, up, below());
+    }
+    assert_eq!(shown_under(&ledger, KIND), None, "both are resolved: it is published again");
+}
+
+/// Of two findings of one fault the more severe stands, and of equal ones always the same.
+#[test]
+fn of_two_that_show_one_fault_one_is_published() {
+    const OTHER: Kind = Kind::DeadMount;
+    let mut ledger = Ledger::default();
+    for (one, other) in [
+        (Severity::Warning, Severity::Warning),
+        (Severity::Critical, Severity::Warning),
+        (Severity::Warning, Severity::Critical),
+    ] {
+        changes(&mut ledger, 0, may_follow(KIND, "a", one, vec![Above::of(OTHER, object("a"))]));
+        changes(&mut ledger, 0, may_follow(OTHER, "a", other, vec![Above::if_worse(KIND, object("a"))]));
+        let shown = (shown_under(&ledger, KIND), shown_under(&ledger, OTHER));
+        let expected = if one > other { (None, Some(KIND)) } else { (Some(OTHER), None) };
+        assert_eq!(shown, expected, "{one:?} {other:?}");
+    }
+}
+
+#[test]
+fn of_any_object_the_most_severe_is_above() {
+    let mut ledger = Ledger::default();
+    let of = |id: &str, severity| Finding { kind: Kind::FilesystemError, severity, ..finding(id) };
+    let raised = vec![of("a", Severity::Warning), of("b", Severity::Critical), of("c", Severity::Info)];
+    changes(&mut ledger, 0, KindEvaluation { raised, ..KindEvaluation::new(Kind::FilesystemError) });
+    changes(&mut ledger, 0, may_follow(KIND, "x", Severity::Warning, vec![Above::any(Kind::FilesystemError)]));
+    let entry = ledger.entries().find(|entry| entry.finding.kind == KIND).unwrap();
+    assert_eq!(ledger.shown_under(entry), Some(FindingKey { kind: Kind::FilesystemError, object: object("b") }));
+}
+
+/// What is not known to stand, or is still to come, hides nothing.
+#[test]
+fn a_forecast_an_unanswered_suspicion_and_what_is_not_evaluated_hide_nothing() {
+    // Confirmed after five minutes.
+    const ABOVE: Kind = Kind::NodeSaturated;
+    let below = || may_follow(KIND, "b", Severity::Warning, vec![Above::of(ABOVE, object("a"))]);
+    let above = || following(ABOVE, "a", Severity::Critical, Tri::No(()));
+    let mut ledger = Ledger::default();
+    changes(&mut ledger, 0, below());
+    let ahead = BTreeSet::from([object("a")]);
+    changes(&mut ledger, 0, KindEvaluation { ahead, ..above() });
+    assert_eq!(shown_under(&ledger, KIND), None, "it is a forecast");
+    changes(&mut ledger, 10, above());
+    assert_eq!(shown_under(&ledger, KIND), Some(ABOVE), "it has come");
+    let mut ledger = Ledger::default();
+    changes(&mut ledger, 0, below());
+    let awaited = BTreeMap::from([(object("a"), Unknown::new(Cause::NotAsked, "no answer"))]);
+    changes(&mut ledger, 0, KindEvaluation { awaited, ..above() });
+    assert_eq!(shown_under(&ledger, KIND), None, "it may never be confirmed");
+    changes(&mut ledger, 10, above());
+    assert_eq!(shown_under(&ledger, KIND), Some(ABOVE));
+    changes(&mut ledger, 20, KindEvaluation::nothing(ABOVE, &Unknown::new(Cause::Denied, "no")));
+    assert_eq!(shown_under(&ledger, KIND), None, "a suspicion that is not evaluated");
+}
+
+#[test]
+fn what_is_shown_under_another_stays_so_over_a_restart() {
+    let mut ledger = Ledger::default();
+    for up in [0, 10, 40] {
+        changes(&mut ledger, up, following(Kind::DeadMount, "a", Severity::Critical, Tri::No(())));
+        changes(&mut ledger, up, may_follow(KIND, "b", Severity::Warning, vec![Above::any(Kind::DeadMount)]));
+    }
+    let again = Ledger::with_memory(ledger.memory(), at(50));
+    assert_eq!(shown_under(&again, KIND), Some(Kind::DeadMount));
+}
+
 #[test]
 fn what_is_above_itself_is_published_all_the_same() {
     let mut ledger = Ledger::default();

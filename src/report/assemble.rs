@@ -104,7 +104,7 @@ impl ReportedFinding {
             message,
             evidence,
             advice,
-            shown_under: engine.shown_under(entry).cloned(),
+            shown_under: engine.shown_under(entry),
             muted: None,
             not_applicable: false,
             commands: Vec::new(),

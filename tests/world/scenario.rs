@@ -165,6 +165,7 @@ impl Scenario {
         let mut evaluated = false;
         let (world, _) = play(&self.steps, base, |world, second, step| {
             self.nothing_else(world, &self.also).map_err(|why| format!("at {second} s {why}"))?;
+            self.one_headline(world).map_err(|why| format!("at {second} s {why}"))?;
             ever |= confirmed(world, self.kind).is_some();
             if self.purpose == Purpose::Negative {
                 self.stays_evaluated(world, &mut evaluated).map_err(|why| format!("at {second} s {why}"))?;
@@ -199,6 +200,31 @@ impl Scenario {
             Some(entry) => Err(format!("also {}: {}", entry.finding.kind, entry.finding.message)),
             None => Ok(()),
         }
+    }
+
+    /// Of one state one finding above info is published, and each further one is named by `!! alone`.
+    fn one_headline(&self, world: &World) -> Result<(), String> {
+        if self.purpose != Purpose::State {
+            return Ok(());
+        }
+        let expects = || self.steps.iter().flat_map(|step| &step.expects);
+        let is_published = |entry: &&Entry| {
+            let is_shown = entry.confirmed.is_some() && entry.finding.severity > Severity::Info;
+            is_shown && world.engine.shown_under(entry).is_none()
+        };
+        let is_unnamed = |entry: &&Entry| {
+            let mut alone = expects().filter_map(|expect| expect.text_alone(entry.finding.kind));
+            !alone.any(|text| is_about(entry, text))
+        };
+        let unnamed: Vec<&Entry> = world.engine.entries().filter(is_published).filter(is_unnamed).collect();
+        let [first, second, ..] = unnamed.as_slice() else { return Ok(()) };
+        let name =
+            |entry: &Entry| format!("{} of {} ({})", entry.finding.kind, entry.finding.object, entry.finding.message);
+        Err(format!(
+            "{} and {} both stand alone: expected `!! under KIND ABOVE` or `!! alone KIND TEXT`",
+            name(first),
+            name(second)
+        ))
     }
 
     /// Where it names findings of a kind that it raises or allows, it names all of them that stand at its end.

@@ -195,7 +195,6 @@ mod tests {
             );
             if let Ok(seen) = parse_stat(text.as_bytes()) {
                 prop_assert!(seen.cpus as usize >= cpus.max(1));
-                prop_assert!(seen.total() >= seen.user);
             }
         }
 

@@ -67,7 +67,16 @@ pub fn find(root: &Root) -> Result<Talkers, Unknown> {
                 false => owner(root, pid, &first),
             };
             talker.pod = pod;
-            talkers.entry(who).and_modify(|known: &mut Talker| known.add(&talker)).or_insert(talker);
+            // In a copy each file has a number of its own, so that one table is seen once for each process: the containers of a pod share it.
+            let is_one_table = !root.is_live();
+            talkers
+                .entry(who)
+                .and_modify(|known: &mut Talker| match is_one_table {
+                    true if known.connections() >= talker.connections() => {}
+                    true => *known = talker.clone(),
+                    false => known.add(&talker),
+                })
+                .or_insert(talker);
         }
     }
     let mut talkers: Vec<(String, Talker)> = talkers.into_iter().collect();

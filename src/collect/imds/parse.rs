@@ -141,12 +141,10 @@ pub fn maintenance(body: &[u8]) -> Result<Vec<Maintenance>, String> {
         Ok(Maintenance {
             id: word("EventId", &event.event_id)?,
             code: word("Code", &event.code)?,
-            active: match event.state.as_str() {
-                "active" => true,
-                "completed" | "canceled" => false,
-                _ => return Err("State: expected active, completed or canceled".to_owned()),
-            },
+            active: event.state == "active",
             completed: event.state == "completed",
+            // The others of the list are understood all the same.
+            unknown: !matches!(event.state.as_str(), "active" | "completed" | "canceled"),
             not_before: time("NotBefore", &event.not_before)?,
             not_after: not_after.map(|text| time("NotAfter", &text)).transpose()?,
         })
@@ -264,6 +262,9 @@ mod tests {
         assert_eq!(first.not_after.unwrap().to_string(), "2026-12-21T09:17:23Z");
         assert_eq!((second.active, second.not_after), (false, None));
         assert_eq!(maintenance(b"[]"), Ok(Vec::new()));
+        let of_another_form = maintenance(SCHEDULED.replacen("active", "rescheduled", 1).as_bytes()).unwrap();
+        let states: Vec<_> = of_another_form.iter().map(|event| (event.active, event.unknown)).collect();
+        assert_eq!(states, [(false, true), (false, false)]);
         for torn in ["", "{}", "[{}]", "[{\"NotBefore\":\"soon\"}]", "null"] {
             assert!(maintenance(torn.as_bytes()).is_err(), "{torn}");
         }

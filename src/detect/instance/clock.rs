@@ -13,13 +13,15 @@ const KIND: Kind = Kind::ClockDrift;
 /// Thresholds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Warning when the kernel's bound on the error reaches this, in milliseconds. At 500 ppm, 1 s is half an hour without a source.
+    /// Warning when the kernel's bound on the error reaches this, in milliseconds. The kernel adds 500 us each second from one answer of
+    /// a source to the next, so that a clock that is kept in step has up to 1024 ms: systemd-timesyncd asks each 2048 s at most
+    /// (PollIntervalMaxSec), chronyd and ntpd each 1024 s. The rest is 150 s in which an answer that was lost is asked for again.
     pub max_error_ms: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_error_ms: 1000 }
+        Self { max_error_ms: 1100 }
     }
 }
 

@@ -215,7 +215,9 @@ impl Forecast<'_> {
             evidence,
             advice: crate::catalogue::row(KIND).remediation.to_owned(),
         };
-        Raised { severity_unknown: self.severity_unknown, ..finding.into() }
+        // Until it is held, time is withheld for another reason.
+        let is_ahead = self.outlook != Outlook::Held;
+        Raised { severity_unknown: self.severity_unknown, is_ahead, ..finding.into() }
     }
 
     fn words(&self) -> String {

@@ -6,7 +6,7 @@ use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     Cause, EnaStatistics, Imds, ImdsCredentials, ImdsState, Lookup, Part, Pods, Talker, Talkers, Tri, Unknown,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -41,7 +41,6 @@ impl Detect for CredentialStorm {
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let object = || Object::new(ObjectType::Resource, "credentials");
         let short = short_credentials(&credentials);
         let sign = short.or_else(|| pressed(&imds)).or_else(|| lost(&ena));
         let decision = sign.and_then(|sign| {
@@ -58,6 +57,13 @@ struct Sign {
     evidence: Evidence,
     /// SDKs ask with each request for sure.
     is_certain: bool,
+    /// What it may follow from.
+    follows: Vec<Above>,
+}
+
+/// The object of its findings.
+fn object() -> Object {
+    Object::new(ObjectType::Resource, "credentials")
 }
 
 /// Whether the credentials that are handed out are good for so short a time that SDKs do not keep them.
@@ -78,6 +84,8 @@ fn short_credentials(credentials: &Known<'_, ImdsCredentials>) -> Tri<Sign> {
                     what: format!("the credentials of role {} are good for {left} more, less than the 15 minutes below which SDKs fetch them again with each request", role.role),
                     evidence: seen.says(format!("iam/security-credentials/{}: good for {left} more", role.role)),
                     is_certain: true,
+                    // Of credentials that are not renewed less and less is left.
+                    follows: vec![Above::any(Kind::CredentialRotationFailed)],
                 })
             }
             _ => Tri::No(seen.no()),
@@ -93,7 +101,12 @@ fn pressed(imds: &Known<'_, Imds>) -> Tri<Sign> {
             ImdsState::Answers if seen.value.recent.failed >= super::imds::MANY_FAILED => "IMDS fails at times",
             _ => return Tri::No(seen.no()),
         };
-        Tri::Yes(Sign { what: what.to_owned(), evidence: seen.says(seen.value.why.clone()), is_certain: false })
+        Tri::Yes(Sign {
+            what: what.to_owned(),
+            evidence: seen.says(seen.value.why.clone()),
+            is_certain: false,
+            follows: Vec::new(),
+        })
     })
 }
 
@@ -119,6 +132,7 @@ fn lost(ena: &KnownPair<'_, EnaStatistics>) -> Tri<Sign> {
                         delta.over.as_secs()
                     )),
                     is_certain: false,
+                    follows: Vec::new(),
                 });
             }
             Ok(_) => {}
@@ -131,21 +145,25 @@ fn lost(ena: &KnownPair<'_, EnaStatistics>) -> Tri<Sign> {
     }
 }
 
-fn decide(sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, object: Object) -> Tri<Raised> {
-    let finding = |severity, message, more: Vec<Evidence>| Finding {
-        kind: KIND,
-        severity,
-        object: object.clone(),
-        message,
-        evidence: std::iter::once(sign.evidence.clone()).chain(more).collect(),
-        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+fn decide(mut sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, object: Object) -> Tri<Raised> {
+    let follows = std::mem::take(&mut sign.follows);
+    let finding = |severity, message, more: Vec<Evidence>| {
+        let finding = Finding {
+            kind: KIND,
+            severity,
+            object: object.clone(),
+            message,
+            evidence: std::iter::once(sign.evidence.clone()).chain(more).collect(),
+            advice: crate::catalogue::row(KIND).remediation.to_owned(),
+        };
+        Raised { follows: follows.clone(), ..finding.into() }
     };
     let what = &sign.what;
     let seen = match talkers.seen() {
         Ok(seen) => seen,
         Err(why) if sign.is_certain => {
             let message = format!("{what}; which pods do is not known");
-            let raised = finding(Severity::Info, message, Vec::new()).into();
+            let raised = finding(Severity::Info, message, Vec::new());
             return Tri::Yes(Raised { severity_unknown: Some(why.clone()), ..raised });
         }
         Err(why) => return Tri::Unknown(why.clone()),
@@ -157,7 +175,7 @@ fn decide(sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, obje
         let named: Vec<String> = busy.iter().take(NAMED).map(|(who, talker)| says(who, talker, pods)).collect();
         let more = busy.iter().take(8).map(|(who, talker)| seen.says(says(who, talker, pods)));
         let more = more.chain(proxy(pods)).collect();
-        return Tri::Yes(finding(Severity::Warning, format!("{what}: {}", named.join("; ")), more).into());
+        return Tri::Yes(finding(Severity::Warning, format!("{what}: {}", named.join("; ")), more));
     }
     let not_attributable = || {
         format!(
@@ -168,10 +186,10 @@ fn decide(sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, obje
     match (sign.is_certain, seen.value.incomplete()) {
         (true, None) => {
             let more = proxy(pods).into_iter().collect();
-            Tri::Yes(finding(Severity::Info, format!("{what}; {}", not_attributable()), more).into())
+            Tri::Yes(finding(Severity::Info, format!("{what}; {}", not_attributable()), more))
         }
         (true, Some(why)) => {
-            let raised = finding(Severity::Info, format!("{what}; which pods do is not known"), Vec::new()).into();
+            let raised = finding(Severity::Info, format!("{what}; which pods do is not known"), Vec::new());
             Tri::Yes(Raised { severity_unknown: Some(why.clone()), ..raised })
         }
         (false, Some(why)) => Tri::Unknown(why.clone()),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
-    AutoscalingTarget, BlockDevices, ImdsNotices, Maintenance, Mounts, Part, SpotAction, Tri, VolumeId,
+    AutoscalingTarget, BlockDevices, Cause, ImdsNotices, Maintenance, Mounts, Part, SpotAction, Tri, Unknown, VolumeId,
 };
 use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Required};
@@ -98,7 +98,7 @@ impl End<'_> {
                 AutoscalingTarget::Stays => return Tri::No(self.notices.no()),
                 AutoscalingTarget::Other => {
                     let why = "autoscaling/target-lifecycle-state is one that this version does not know";
-                    return Tri::Unknown(crate::facts::Unknown::new(crate::facts::Cause::Unsupported, why));
+                    return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
                 }
             };
             let says = format!("autoscaling/target-lifecycle-state: {state}");
@@ -108,6 +108,10 @@ impl End<'_> {
     }
 
     fn maintenance(&self, event: &Maintenance) -> Tri<Finding> {
+        if event.unknown {
+            let why = format!("the State of event {} is one that this version does not know", event.id);
+            return Tri::Unknown(Unknown::new(Cause::Unsupported, why));
+        }
         if !event.active {
             return Tri::No(self.notices.no());
         }

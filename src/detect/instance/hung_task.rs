@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::detect::volumes::stack::Below;
+use crate::detect::volumes::stalled_io;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, HungTaskCount, HungTaskReports, KernelEvent, KernelLog, KernelRecord, KubeletDirs, Limits, LoadAvg, Lookup,
-    MountEntry, Mounts, NodeTime, TaskState, Tasks, Tri, Unknown, VolumePath,
+    BlockDevices, Cause, HungTaskCount, HungTaskReports, KernelEvent, KernelLog, KernelRecord, KubeletDirs, Limits,
+    LoadAvg, Lookup, MountEntry, Mounts, NodeTime, TaskState, Tasks, Tri, Unknown, VolumePath,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{
     Asked, BesideHung, BesideTasks, Cited, Context, Input, Known, LogBesideHung, LogBesideTasks, Maybe, Remembered,
     Required,
@@ -17,6 +19,12 @@ use crate::view::{Counted, Seen, sources};
 use crate::wording;
 
 const KIND: Kind = Kind::HungTask;
+
+/// A task was blocked for two minutes before the kernel reports it, and the kernel looks each two.
+const BLOCKED_FOR: Duration = Duration::from_secs(240);
+
+/// Bytes that the kernel keeps of the name of a task.
+const LONGEST_NAME: usize = 15;
 
 /// The kernel reports a blocked task each two minutes, ten times at most: a report counts for so long, and longer while the task is
 /// seen to wait.
@@ -51,10 +59,11 @@ impl Detect for HungTask {
         Asked<sources::Tasks>,
         Context<sources::Mounts>,
         Context<sources::KubeletDirs>,
+        Context<sources::BlockDevices>,
     );
 
     fn evaluate(
-        (log, load, limits, cpu, waiting, hung, count, tasks, mounts, dirs): <Self::In as Input>::Of<'_>,
+        (log, load, limits, cpu, waiting, hung, count, tasks, mounts, dirs, block): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -69,7 +78,8 @@ impl Detect for HungTask {
                 let one = "task waits for I/O (procs_blocked)";
                 Some(cpu.says(wording::of(cpu.blocked.into(), one, "tasks wait for I/O (procs_blocked)")))
             });
-            Raised { awaited, ..finding(log, &reports, (&mounts, &dirs), blocked).into() }
+            let follows = causes(log, &reports, &block);
+            Raised { awaited, follows, ..finding(log, &reports, (&mounts, &dirs), blocked).into() }
         });
         let decision = decision.or_else(|| waits_for_memory().map(Raised::from));
         out.decide(KIND, object, decision);
@@ -306,6 +316,54 @@ fn decide<'v>(
     })
 }
 
+/// What blocks the tasks, where it is found by itself: a disk that completes nothing, or a CPU that is stuck. A task that waits for a server
+/// or for a program waits for neither.
+fn causes(log: Seen<'_, KernelLog>, reports: &[Report<'_>], block: &Cited<'_, BlockDevices>) -> Vec<Above> {
+    let functions = || reports.iter().filter_map(|report| report.waits_in);
+    if functions().any(|function| is_of(function, OF_NFS) || is_of(function, OF_FUSE)) {
+        return Vec::new();
+    }
+    let disks: BTreeSet<&str> = block
+        .name(|block| Some(reports.iter().flat_map(|report| disks_of(block.value, report.command)).collect()))
+        .unwrap_or_default();
+    let any = functions().any(|function| is_of(function, OF_DISKS) || is_of(function, OF_FILESYSTEMS));
+    let disks = disks.into_iter().map(stalled_io::above).chain(any.then(|| Above::any(Kind::StalledIo)));
+    let is_stuck = reports.iter().any(|report| was_stuck(log.value, report.record.up));
+    disks.chain(is_stuck.then(|| Above::of(Kind::CpuLockup, Object::node()))).collect()
+}
+
+/// Whether the kernel reported a CPU as stuck while a task was blocked that it reported then.
+fn was_stuck(log: &KernelLog, reported: Duration) -> bool {
+    let meanwhile = reported.saturating_sub(BLOCKED_FOR)..=reported.saturating_add(BLOCKED_FOR);
+    log.records.iter().filter(|record| meanwhile.contains(&record.up)).any(|record| {
+        matches!(
+            record.event,
+            KernelEvent::SoftLockup { .. }
+                | KernelEvent::HardLockup { .. }
+                | KernelEvent::WorkqueueLockup { .. }
+                | KernelEvent::RcuStall
+        )
+    })
+}
+
+/// The disks of a filesystem's own thread, which has the device in its name: `jbd2/nvme1n1-8`, `xfsaild/dm-0`. The kernel cuts names.
+fn disks_of<'v>(block: &'v BlockDevices, command: &str) -> Vec<&'v str> {
+    let named = command.strip_prefix("jbd2/").or_else(|| command.strip_prefix("xfsaild/"));
+    let Some(named) = named else { return Vec::new() };
+    // The number is that of the inode of the journal.
+    let name = named.rsplit_once('-').map_or(named, |(name, inode)| match inode.bytes().all(|b| b.is_ascii_digit()) {
+        true if block.named(named).is_none() => name,
+        _ => named,
+    });
+    let is_cut = command.len() >= LONGEST_NAME;
+    let device = block.values().find(|device| device.name == name).or_else(|| {
+        let mut begin = block.values().filter(|device| is_cut && device.name.starts_with(name));
+        begin.next().filter(|_| begin.next().is_none())
+    });
+    let disks = device.map(|device| Below::of(block, device).here).unwrap_or_default();
+    disks.into_iter().map(|disk| disk.name.as_str()).collect()
+}
+
 fn finding(
     log: Seen<'_, KernelLog>,
     reports: &[Report<'_>],
@@ -355,6 +413,12 @@ fn finding(
 
 /// How the kernel's functions begin that wait for an NFS server.
 const OF_NFS: &[&str] = &["rpc_", "nfs_", "nfs4_", "nfs3_"];
+/// Those that wait for the program of a FUSE filesystem.
+const OF_FUSE: &[&str] = &["fuse_", "request_wait_answer"];
+/// Those that wait for a block device.
+const OF_DISKS: &[&str] = &["io_schedule", "blk_", "bit_wait_io", "folio_wait", "wait_on_page", "submit_bio_wait"];
+/// Those that wait for a filesystem of a block device.
+const OF_FILESYSTEMS: &[&str] = &["xfs_", "xlog_", "jbd2_", "ext4_", "btrfs_"];
 
 fn is_of(function: &str, names: &[&str]) -> bool {
     names.iter().any(|name| function.starts_with(name))
@@ -366,11 +430,11 @@ fn waits_for(function: &str, mounts: &Cited<'_, Mounts>) -> String {
     let what = if begins(OF_NFS) {
         let server = mounts.name(|mounts| only_server(mounts.value));
         server.map_or_else(|| "an NFS or EFS server".to_owned(), |server| format!("NFS server {server}"))
-    } else if begins(&["fuse_", "request_wait_answer"]) {
+    } else if begins(OF_FUSE) {
         "the program of a FUSE filesystem".to_owned()
-    } else if begins(&["io_schedule", "blk_", "bit_wait_io", "folio_wait", "wait_on_page", "submit_bio_wait"]) {
+    } else if begins(OF_DISKS) {
         "a block device".to_owned()
-    } else if begins(&["xfs_", "xlog_", "jbd2_", "ext4_", "btrfs_"]) {
+    } else if begins(OF_FILESYSTEMS) {
         "a filesystem".to_owned()
     } else {
         return format!("it waits in {function}");
@@ -420,5 +484,49 @@ fn silent_server(record: &KernelRecord) -> Option<&str> {
     match &record.event {
         KernelEvent::NfsServer { server, answers: false } => Some(server),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{BlockDevice, DevId};
+
+    fn disks() -> BlockDevices {
+        let device = |name: &str, disk: Option<&str>, slaves: &[&str]| BlockDevice {
+            name: name.to_owned(),
+            disk: disk.map(str::to_owned),
+            slaves: slaves.iter().map(|slave| (*slave).to_owned()).collect(),
+            ..BlockDevice::default()
+        };
+        let all = [
+            device("nvme0n1", None, &[]),
+            device("nvme0n1p1", Some("nvme0n1"), &[]),
+            device("nvme10n1", None, &[]),
+            device("nvme10n1p128", Some("nvme10n1"), &[]),
+            device("dm-0", None, &["nvme0n1p1"]),
+        ];
+        BlockDevices::whole((1..).zip(all).map(|(minor, device)| (DevId { major: 259, minor }, device)))
+    }
+
+    #[test]
+    fn a_thread_of_a_filesystem_names_its_disk() {
+        let of = |command: &str| disks_of(&disks(), command).join(" ");
+        assert_eq!(of("jbd2/nvme0n1p1-"), "nvme0n1");
+        assert_eq!(of("jbd2/nvme0n1-8"), "nvme0n1");
+        assert_eq!(of("jbd2/dm-0-8"), "nvme0n1");
+        assert_eq!(of("xfsaild/dm-0"), "nvme0n1");
+        assert_eq!(of("jbd2/nvme10n1p1"), "nvme10n1", "the kernel has cut it");
+        assert_eq!(of("jbd2/nvme9n1-8"), "", "it is not here");
+        assert_eq!(of("containerd"), "");
+        assert_eq!(of("jbd2/"), "");
+    }
+
+    #[test]
+    fn a_cpu_counts_that_was_stuck_while_the_task_was_blocked() {
+        let record = |up| KernelRecord { seq: 1, up: Duration::from_secs(up), event: KernelEvent::RcuStall };
+        let log = |up| KernelLog { records: [record(up)].into(), ..KernelLog::default() };
+        let stuck = |up| was_stuck(&log(up), Duration::from_secs(1000));
+        assert_eq!([700, 800, 1000, 1200, 1300].map(stuck), [false, true, true, true, false]);
     }
 }

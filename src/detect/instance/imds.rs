@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, Ec2Place, ElasticInterfaces, Imds, ImdsState, Node, Part, Tri, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -38,19 +38,26 @@ fn unhealthy(
         let mut evidence = vec![imds.says(imds.value.why.clone())];
         evidence.extend(more);
         let advice = crate::catalogue::row(Kind::ImdsUnhealthy).remediation.to_owned();
-        Finding { kind: Kind::ImdsUnhealthy, severity, object: object.clone(), message, evidence, advice }
+        let finding =
+            Finding { kind: Kind::ImdsUnhealthy, severity, object: object.clone(), message, evidence, advice };
+        // Who asks too much is what to mend.
+        let is_pressed = matches!(imds.value.state, ImdsState::Throttled | ImdsState::Answers);
+        Raised {
+            follows: is_pressed.then(|| Above::any(Kind::CredentialStorm)).into_iter().collect(),
+            ..finding.into()
+        }
     };
     let what = match what(imds.value.state) {
         None => {
             return intermittent(imds.value)
-                .map_or(Tri::No(imds.no()), |message| Tri::Yes(finding(Severity::Warning, message, None).into()));
+                .map_or(Tri::No(imds.no()), |message| Tri::Yes(finding(Severity::Warning, message, None)));
         }
         Some(what) => what,
     };
     if let Some(answered) = imds.value.answered {
         let last = answered.wall.strftime("%H:%M:%SZ");
         let message = format!("{what}: {}; it answered last at {last}", imds.value.why);
-        return Tri::Yes(finding(Severity::Warning, message, None).into());
+        return Tri::Yes(finding(Severity::Warning, message, None));
     }
     is_on_ec2(interfaces, node).map(|shown| {
         let message = format!("{what}; it has not answered since the agent started: {}", imds.value.why);
@@ -60,7 +67,7 @@ fn unhealthy(
             ImdsState::Throttled | ImdsState::ServerError => Severity::Warning,
             _ => Severity::Info,
         };
-        Raised { severity_unknown: Some(why), ..finding(severity, message, Some(shown)).into() }
+        Raised { severity_unknown: Some(why), ..finding(severity, message, Some(shown)) }
     })
 }
 

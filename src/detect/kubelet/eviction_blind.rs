@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     Cause, ConfigOrigin, EvictionSignal as Signal, KubeletConfig, Node, NodeCondition, NodeTime, Threshold, Tri,
     Unknown,
@@ -36,6 +36,7 @@ impl Detect for EvictionBlind {
 
     fn evaluate((config, signals, node): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let mut evaluated = false;
+        let mut all = Vec::new();
         for figures in signals.headroom() {
             let (signal, decision) = match figures {
                 Err((signal, why)) => match signals.in_force.of(Hardness::Hard, signal) {
@@ -45,6 +46,10 @@ impl Detect for EvictionBlind {
                 Ok(figures) => (figures.signal, decide(&signals, &config, &node, &figures, around.now)),
             };
             evaluated |= !matches!(decision, Tri::Unknown(_));
+            all.push((signal, decision.map(Raised::from)));
+        }
+        signals.under_one(KIND, &mut all);
+        for (signal, decision) in all {
             out.decide(KIND, || object(signal), decision);
         }
         // Of several reasons the thresholds' own says more than that of one signal.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, EvictionSignal as Signal, KubeletConfig, Threshold, Tri, Unknown};
-use crate::finding::{Evidence, Finding, FindingKey, Headroom, Kind, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Headroom, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
 use crate::wording;
@@ -178,21 +178,12 @@ fn raise(
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     // Two signals of one resource have one cause.
-    let under = first.filter(|first| is_of_one(signals, signal, *first));
+    let under = first.filter(|first| signals.is_of_one(signal, *first));
     let shown_under = under.map_or(Tri::No(()), |first| Tri::Yes(FindingKey { kind: KIND, object: object(first) }));
-    Raised { shown_under, ..finding.into() }
-}
-
-/// Whether two signals measure one resource.
-fn is_of_one(signals: &Signals<'_>, a: Signal, b: Signal) -> bool {
-    use Signal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes};
-    match (a, b) {
-        (Memory, AllocatableMemory) | (AllocatableMemory, Memory) => true,
-        (NodeFs, ImageFs) | (ImageFs, NodeFs) | (NodeFsInodes, ImageFsInodes) | (ImageFsInodes, NodeFsInodes) => {
-            signals.is_one_disk() == Some(true)
-        }
-        _ => false,
-    }
+    // One of them is below its threshold already.
+    let of_one = Signal::ALL.into_iter().filter(|other| signals.is_of_one(signal, *other) && *other != signal);
+    let follows = of_one.map(|other| Above::of(Kind::EvictionThresholdMet, object(other))).collect();
+    Raised { shown_under, follows, is_ahead: true, ..finding.into() }
 }
 
 fn evidence(found: &Forecast<'_>, signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>) -> Vec<Evidence> {

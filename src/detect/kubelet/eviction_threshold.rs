@@ -26,6 +26,7 @@ impl Detect for EvictionThresholdMet {
     fn evaluate((config, signals): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let mut evaluated = false;
         let mut first = None;
+        let mut all = Vec::new();
         for headroom in signals.headroom() {
             let (signal, decision) = match headroom {
                 Err((signal, why)) => (signal, Tri::Unknown(why)),
@@ -38,6 +39,10 @@ impl Detect for EvictionThresholdMet {
                     first.get_or_insert_with(|| config.value.hard.why_assumed().unwrap_or(why).clone());
                 }
             }
+            all.push((signal, decision));
+        }
+        signals.under_one(KIND, &mut all);
+        for (signal, decision) in all {
             out.decide(KIND, || object(signal), decision);
         }
         if let Some(why) = first.filter(|_| !evaluated) {

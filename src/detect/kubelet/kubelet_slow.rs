@@ -11,9 +11,9 @@ mod status;
 
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, KubeletMetrics, Node, NodeCondition, Part, Timing, Unknown};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{Cause, KubeletMetrics, Node, NodeCondition, Part, Timing, Tri, Unknown};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cites, Input, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
 use crate::view::sources;
 
@@ -42,14 +42,28 @@ impl Detect for KubeletSlow {
     ) {
         let reports = reports.within(status::WINDOW, around.now);
         let causes = cause::Causes { metrics: &metrics, reports: &reports, config: &config };
-        out.decide(KIND, || object("pleg"), pleg::decide(&metrics, &node, &causes));
-        out.decide(KIND, || object("runtime"), runtime::decide(&metrics));
+        let (mut pleg, mut runtime) =
+            (pleg::decide(&metrics, &node, &causes), runtime::decide(&metrics).map(Raised::from));
+        under_one(&mut pleg, &mut runtime);
+        out.decide(KIND, || object("pleg"), pleg);
+        out.decide(KIND, || object("runtime"), runtime);
         let (lookup, decision) = lease::decide(&metrics, &node, &leases, around.now);
         if let Some(lookup) = lookup {
             out.ask(KIND, lookup);
         }
         out.decide(KIND, || object("lease"), decision);
         out.decide(KIND, || object("status"), status::decide(&pods, &causes));
+    }
+}
+
+/// PLEG lists what the runtime answers: late for one that is slow it follows from that, and the Node that is not Ready for it says most.
+fn under_one(pleg: &mut Tri<Raised>, runtime: &mut Tri<Raised>) {
+    let (Tri::Yes(pleg), Tri::Yes(runtime)) = (pleg, runtime) else { return };
+    let above = |raised: &Raised| Above::of(KIND, raised.finding.object.clone());
+    if pleg.finding.severity > runtime.finding.severity {
+        runtime.follows.push(above(pleg));
+    } else {
+        pleg.follows.push(above(runtime));
     }
 }
 
@@ -98,4 +112,26 @@ fn work(
 /// Seconds as people read them: of short times the tenths matter.
 fn seconds(of: f64) -> String {
     if of < 10.0 { format!("{of:.1} s") } else { format!("{of:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_slow_runtime_and_a_late_list_one_stands() {
+        let raised = |part, severity| Tri::Yes(finding(part, severity, String::new(), Vec::new()).into());
+        let under = |severity| {
+            let (mut pleg, mut runtime) = (raised("pleg", severity), raised("runtime", Severity::Warning));
+            under_one(&mut pleg, &mut runtime);
+            let follows = |decision| match decision {
+                Tri::Yes(Raised { follows, .. }) => follows,
+                Tri::No(_) | Tri::Unknown(_) => Vec::new(),
+            };
+            (follows(pleg), follows(runtime))
+        };
+        let above = |part| vec![Above::of(KIND, object(part))];
+        assert_eq!(under(Severity::Warning), (above("runtime"), Vec::new()));
+        assert_eq!(under(Severity::Critical), (Vec::new(), above("pleg")));
+    }
 }

@@ -11,7 +11,7 @@ use crate::facts::{
     Cause, CgroupLevel, Cgroups, Limits, LoadAvg, Part, PidCounts, PodCgroup, PodCgroups, ServiceCgroups, Tri, Unknown,
     is_below,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{self, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::Seen;
 use crate::view::input::{Context, Input, Known, KnownPair, Maybe, MaybePair};
@@ -83,11 +83,15 @@ impl Detect for PidExhaustion {
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.pids;
-        out.decide(KIND, Object::node, machine(&limits, &load, settings).into());
+        let machine: Tri<Finding> = machine(&limits, &load, settings).into();
+        let is_of_pods = cgroups.seen().is_ok_and(|cgroups| is_of_pods(cgroups.now.value, &load));
+        // Where most of the machine's tasks are the pods', their limit is what to look at.
+        let follows: Vec<_> = is_of_pods.then(|| finding::Above::of(KIND, kubepods())).into_iter().collect();
+        out.decide(KIND, Object::node, machine.map(|machine| Raised { follows, ..machine.into() }));
         let names = Names(names);
         let groups = Groups { settings, cgroups: &cgroups, names: &names };
         let above = groups.pods(&pod_cgroups, out);
-        groups.kubepods(&above, out);
+        groups.kubepods(&above, pod_cgroups.seen().ok().map(|pods| pods.now), out);
         let above = groups.services(&services, out);
         groups.slices(&above, out);
     }
@@ -216,9 +220,29 @@ struct Groups<'a> {
     names: &'a Names<'a>,
 }
 
+/// The group of all pods, as the object of a finding.
+fn kubepods() -> Object {
+    Object::new(ObjectType::Cgroup, KUBEPODS)
+}
+
+/// Whether more than half of the machine's tasks are in pods.
+fn is_of_pods(cgroups: &Cgroups, load: &Known<'_, LoadAvg>) -> bool {
+    let of_pods = cgroups.kubepods.as_ref().and_then(|group| group.ids.pids.seen().ok().flatten().copied());
+    let all = load.seen().ok().map(|load| load.value.tasks);
+    of_pods.zip(all).is_some_and(|(of_pods, all)| of_pods > all / 2)
+}
+
 impl Groups<'_> {
-    fn kubepods(&self, above: &Above, out: &mut Evaluation) {
-        let object = || Object::new(ObjectType::Cgroup, "kubepods");
+    /// The pod that has more than half of the ids of all pods.
+    fn most(&self, counts: &PidCounts, pods: &Seen<'_, PodCgroups>) -> Option<(String, u64)> {
+        let all = counts.pids.seen().ok().flatten().copied()?;
+        let each = pods.value.iter().filter_map(|(uid, pod)| Some((uid, *pod.cgroup.ids.pids.seen().ok().flatten()?)));
+        let (uid, most) = each.max_by_key(|(_, ids)| *ids).filter(|(_, ids)| *ids > all / 2)?;
+        Some((self.names.pod(uid), most))
+    }
+
+    fn kubepods(&self, above: &Above, pods: Option<Seen<'_, PodCgroups>>, out: &mut Evaluation) {
+        let object = kubepods;
         let cgroups = match self.cgroups.seen() {
             Ok(cgroups) => cgroups,
             Err(why) => return out.decide(KIND, object, Tri::<Finding>::Unknown(why.clone())),
@@ -238,9 +262,17 @@ impl Groups<'_> {
             (Err(_), more @ 1.., _) => Ok(more),
             (refused, ..) => refused,
         };
-        let whose = "all pods together".to_owned();
+        let whose = ALL_PODS.to_owned();
         let group = Looked { counts, refused, whose, at_most: Severity::Critical };
-        out.decide(KIND, object, self.decide(&[group], &cgroups.now, evidence, object));
+        let decision = self.decide(&[group], &cgroups.now, evidence, object).map(|mut raised| {
+            let most = pods.and_then(|pods| Some((self.most(counts, &pods)?, pods)));
+            if let Some(((pod, ids), pods)) = most {
+                raised.finding.message.push_str(&format!("; {pod} has {} of these ids", wording::count(ids)));
+                raised.finding.evidence.push(pods.says(format!("{pod}: {ids} ids are in use")));
+            }
+            raised
+        });
+        out.decide(KIND, object, decision);
     }
 
     /// Each pod, with its containers: forks that were refused for the limit of all pods are given back.
@@ -453,12 +485,12 @@ impl Groups<'_> {
             evidence.push(seen.says(format!("{whose}: {forks} refused since the previous sample")));
             let message = match (known, limit) {
                 (Some((used, limit)), _) => {
-                    format!("{whose} has {used} of {limit} process ids in use, and {forks} refused")
+                    format!("{whose} {} {used} of {limit} process ids in use, and {forks} refused", has(whose))
                 }
                 (None, Ok(Some(limit))) => format!("{whose} may have {limit} process ids, and {forks} refused"),
                 (None, Ok(None) | Err(_)) => format!("{whose} reached a limit of process ids, and {forks} refused"),
             };
-            return Ok(Some(finding(*at_most, object(), message, evidence).into()));
+            return Ok(Some(raised(*at_most, object(), message, evidence).into()));
         }
         // Without a limit none can be reached.
         let Some(limit) = limit.map_err(Clone::clone)? else { return Ok(None) };
@@ -474,6 +506,14 @@ impl Groups<'_> {
             Raised { severity_unknown, ..finding.into() }
         }))
     }
+}
+
+/// All pods, as the subject of a message.
+const ALL_PODS: &str = "all pods together";
+
+/// The verb of that subject.
+fn has(whose: &str) -> &'static str {
+    if whose == ALL_PODS { "have" } else { "has" }
 }
 
 /// The name under which refused forks for the limit of all pods are kept.
@@ -492,8 +532,9 @@ struct Ids<'a> {
 impl Ids<'_> {
     fn of(&self, limit: u64, object: impl Fn() -> Object) -> Option<Finding> {
         let (severity, percent) = severity(self.settings, self.used, limit)?;
-        let message = format!("{} has {} of {limit} process ids in use ({percent} %)", self.whose, self.used);
-        Some(finding(severity, object(), message, Vec::new()))
+        let Self { whose, used, .. } = self;
+        let message = format!("{whose} {} {used} of {limit} process ids in use ({percent} %)", has(whose));
+        Some(raised(severity, object(), message, Vec::new()))
     }
 }
 
@@ -506,7 +547,7 @@ fn severity(settings: &Settings, used: u64, limit: u64) -> Option<(Severity, u64
     }
 }
 
-fn finding(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
+fn raised(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
     Finding {
         kind: KIND,
         severity,

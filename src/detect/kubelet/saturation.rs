@@ -1,17 +1,21 @@
 //! NodeSaturated: is a resource of the whole machine used up?
 
 use crate::detect::Settings as All;
+use crate::detect::volumes::disks_of_the_machine;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, CpuTimes, Limits, LoadAvg, Pressure, Tri, Unknown, percent_of_ticks};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::facts::{BlockDevices, Cause, CpuTimes, Limits, LoadAvg, Mounts, Pressure, Tri, Unknown, percent_of_ticks};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
-use crate::view::input::{Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::input::{Cited, Context, Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::memory_stall;
 
 const KIND: Kind = Kind::NodeSaturated;
+
+/// CPU time that the hypervisor withholds, in percent, from which on the CPUs are not used up by what runs here.
+const WITHHELD: u64 = 33;
 
 /// Thresholds.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,18 +88,26 @@ impl Detect for NodeSaturated {
         Maybe<sources::Pressure>,
         Maybe<sources::Limits>,
         Maybe<sources::MemInfo>,
+        Context<sources::Mounts>,
+        Context<sources::BlockDevices>,
     );
 
     fn evaluate(
-        (cpu_times, load, pressure, limits, memory): <Self::In as Input>::Of<'_>,
+        (cpu_times, load, pressure, limits, memory, mounts, block): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let settings = &around.settings.saturation;
-        out.decide(KIND, || object("cpu"), cpu(&cpu_times, &load, settings).into());
+        let steals = || Vec::from_iter(is_withheld(&cpu_times).then(|| Above::of(Kind::CpuSteal, Object::node())));
+        let cpu: Tri<Finding> = cpu(&cpu_times, &load, settings).into();
+        out.decide(KIND, || object("cpu"), cpu.map(|cpu| Raised { follows: steals(), ..cpu.into() }));
         let io: Tri<Finding> = io(&cpu_times, &load, &pressure, settings).into();
         let follows = || memory_stall::finding_of_machine(&pressure, &memory, &around.settings.memory_stall);
-        out.decide(KIND, || object("io"), io.map(|io| Raised { shown_under: follows(), ..io.into() }));
+        out.decide(
+            KIND,
+            || object("io"),
+            io.map(|io| Raised { shown_under: follows(), follows: slow_disks(&mounts, &block), ..io.into() }),
+        );
         out.decide(KIND, || object("files"), limits.ask(|limits| files(&limits, settings).into()));
     }
 }
@@ -123,6 +135,33 @@ fn cpu(cpu: &KnownPair<'_, CpuTimes>, load: &Known<'_, LoadAvg>, settings: &Sett
     ];
     let message = format!("the CPUs are used up: {share} % idle, load {:.1} on {}", load.one, cpus(&cpu));
     Ok(Tri::Yes(finding("cpu", message, evidence)))
+}
+
+/// Whether a third of the time and more is the hypervisor's: what is withheld is not used up.
+fn is_withheld(cpu: &KnownPair<'_, CpuTimes>) -> bool {
+    let share = || {
+        let cpu = cpu.seen().ok()?;
+        let steal = cpu.delta(|c| Some(c.steal)).ok()?;
+        percent_of_ticks(steal.by, cpu.delta(|c| Some(c.total())).ok()?.by).ok()?
+    };
+    share().is_some_and(|percent| percent >= WITHHELD)
+}
+
+/// What everything may wait for: a disk of the machine's own, or what holds all of them back. A disk that completes nothing counts
+/// whosever it is, as its tasks do nothing else.
+fn slow_disks(mounts: &Cited<'_, Mounts>, block: &Cited<'_, BlockDevices>) -> Vec<Above> {
+    let of_machine = mounts.name(|mounts| block.name(|block| Some(disks_of_the_machine(mounts.value, block.value))));
+    let of_disk = |kind| {
+        let disks = of_machine.iter().flatten();
+        disks.map(move |disk| Above::of(kind, Object::new(ObjectType::Device, *disk)))
+    };
+    let kubepods = Above::of(Kind::MemoryStall, Object::new(ObjectType::Cgroup, "kubepods"));
+    [kubepods, Above::any(Kind::StalledIo)]
+        .into_iter()
+        .chain(of_disk(Kind::EbsBurstForecast))
+        .chain(of_disk(Kind::VolumeThrottled))
+        .chain([Above::of(Kind::InstanceEbsThrottled, Object::node())])
+        .collect()
 }
 
 /// Whether so much work waits that it is more than one task's own trouble. Blocked tasks count in the load.

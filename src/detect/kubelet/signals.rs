@@ -3,11 +3,12 @@
 //! Sources in Kubernetes: `pkg/kubelet/eviction/helpers.go` and `pkg/kubelet/stats`; the same from 1.31 to
 //! 1.38, but for the huge pages that the kubelet subtracts from `memory.available` from 1.37 on.
 
+use crate::detect::Raised;
 use crate::facts::{
     Cause, Cgroups, ConfigOrigin, DiskUsage, EvictionSignal, Limits, LoadAvg, MemInfo, No, NodeTime, Part, Threshold,
-    Unknown,
+    Tri, Unknown,
 };
-use crate::finding::{Evidence, Headroom, Object, ObjectType};
+use crate::finding::{Evidence, FindingKey, Headroom, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Compound, Input, Known, Maybe, SignalTrends};
 use crate::view::{Seen, Trends, sources};
 use crate::wording::{bytes, count};
@@ -56,6 +57,15 @@ impl Compound for Signals<'_> {
 /// A signal as the object of a finding.
 pub(super) fn object(signal: Signal) -> Object {
     Object::new(ObjectType::Signal, signal.name())
+}
+
+/// The signal of one resource that stands for the others: the most severe, of equal ones that of the bytes of the machine or of the
+/// kubelet's own directory.
+fn first(of_one: impl Iterator<Item = (Signal, Severity)>) -> Option<Signal> {
+    use Signal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes, Pid};
+    const ORDER: [Signal; 7] = [Memory, AllocatableMemory, NodeFs, ImageFs, NodeFsInodes, ImageFsInodes, Pid];
+    let rank = |signal| ORDER.iter().position(|other| *other == signal);
+    of_one.min_by_key(|(signal, severity)| (std::cmp::Reverse(*severity), rank(*signal))).map(|(signal, _)| signal)
 }
 
 /// So much of what a signal counts, in words.
@@ -280,6 +290,33 @@ impl<'v> Signals<'v> {
         imagefs.assumed.is_none().then_some(nodefs.dev == imagefs.dev)
     }
 
+    /// Whether two signals measure one resource, so that one cause is behind both. Where the place of the images is only assumed, it is so
+    /// as far as what is said of them is.
+    pub(super) fn is_of_one(&self, a: Signal, b: Signal) -> bool {
+        use Signal::{AllocatableMemory, Memory};
+        let disk = |signal| self.disk(signal).map(|disk| disk.value.dev);
+        match (disk(a), disk(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => matches!((a, b), (Memory, AllocatableMemory) | (AllocatableMemory, Memory)),
+        }
+    }
+
+    /// Of findings of one kind those of one resource are shown under one of them.
+    pub(super) fn under_one(&self, kind: Kind, all: &mut [(Signal, Tri<Raised>)]) {
+        let found = all.iter().filter_map(|(signal, decision)| match decision {
+            Tri::Yes(raised) => Some((*signal, raised.finding.severity)),
+            Tri::No(_) | Tri::Unknown(_) => None,
+        });
+        let found: Vec<(Signal, Severity)> = found.collect();
+        for (signal, decision) in all {
+            let Tri::Yes(raised) = decision else { continue };
+            let of_one = found.iter().copied().filter(|(other, _)| other == signal || self.is_of_one(*signal, *other));
+            if let Some(first) = first(of_one).filter(|first| first != signal) {
+                raised.shown_under = Tri::Yes(FindingKey { kind, object: object(first) });
+            }
+        }
+    }
+
     /// Why it is only assumed that the filesystem of a signal is the one that was asked, if so.
     pub(super) fn assumed_place(&self, signal: Signal) -> Option<&'v str> {
         self.disk(signal)?.value.assumed.as_deref()
@@ -362,6 +399,17 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn of_one_resource_the_most_severe_stands_and_of_equal_ones_that_of_bytes() {
+        use Severity::{Critical, Warning};
+        let of = |all: &[(Signal, Severity)]| first(all.iter().copied());
+        assert_eq!(of(&[(Signal::NodeFsInodes, Critical), (Signal::NodeFs, Critical)]), Some(Signal::NodeFs));
+        assert_eq!(of(&[(Signal::ImageFs, Critical), (Signal::NodeFs, Warning)]), Some(Signal::ImageFs));
+        assert_eq!(of(&[(Signal::AllocatableMemory, Critical), (Signal::Memory, Critical)]), Some(Signal::Memory));
+        assert_eq!(of(&[]), None);
+    }
+
     use crate::facts::{
         BootId, Cgroup, KubeletConfig, KubeletOptions, Node, Observation, Reading, RootMemory, Thresholds,
         default_thresholds,

@@ -1,13 +1,18 @@
 //! EniAllowanceExceeded: does EC2 drop or hold back packets of this instance, as they are more than it allows?
+//!
+//! The allowance for link-local addresses is each interface's. The others are the instance's: each interface counts what it lost of them.
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{EnaAllowances, EnaStatistics, Part, Tri, Unknown};
-use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
 use crate::wording;
 
 const KIND: Kind = Kind::EniAllowanceExceeded;
+
+/// Interfaces that are named.
+const NAMED: usize = 4;
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<EniAllowanceExceeded>();
@@ -19,7 +24,29 @@ impl Detect for EniAllowanceExceeded {
     type In = Pair<sources::EnaStatistics>;
 
     fn evaluate(statistics: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        out.each(KIND, &statistics.now, |name, _| object(name), |name, now| decide(&statistics, name, now));
+        let mut instance = Instance::default();
+        for (name, now) in statistics.now.value {
+            let decision = match growth(&statistics, name, now) {
+                Err(why) => {
+                    instance.unread.get_or_insert(why.clone());
+                    Tri::Unknown(why)
+                }
+                Ok(by) => {
+                    instance.add(&statistics, name, &by);
+                    linklocal(&statistics, name, by.linklocal)
+                }
+            };
+            out.decide(KIND, || object(name), decision);
+        }
+        let incomplete = statistics.now.value.incomplete();
+        let unread = instance.unread.take().or_else(|| incomplete.cloned());
+        let decision = match (instance.finding(), unread) {
+            (Some(finding), _) => Tri::Yes(finding),
+            (None, Some(why)) => Tri::Unknown(why),
+            (None, None) => Tri::No(statistics.now.no()),
+        };
+        out.decide(KIND, Object::node, decision);
+        out.incomplete(KIND, incomplete);
     }
 }
 
@@ -52,42 +79,92 @@ fn growth(
     })
 }
 
-fn decide(statistics: &Paired<'_, EnaStatistics>, name: &String, now: &Part<EnaAllowances>) -> Tri<Finding> {
-    let by = match growth(statistics, name, now) {
-        Ok(by) => by,
-        Err(why) => return Tri::Unknown(why),
-    };
-    // What is lost for sure comes first.
-    let exceeded: Vec<(&str, &str, u64)> = [
-        ("linklocal", "DNS, IMDS and time sync (1024 packets a second for each interface)", by.linklocal),
-        ("conntrack", "connections that security groups track", by.conntrack),
-        ("pps", "packets a second", by.packets),
-        ("bw_in", "bandwidth in", by.bandwidth_in),
-        ("bw_out", "bandwidth out", by.bandwidth_out),
-    ]
-    .into_iter()
-    .filter(|(.., by)| *by > 0)
-    .collect();
-    if exceeded.is_empty() {
+fn grew(statistics: &Paired<'_, EnaStatistics>, counter: &str, name: &str, by: u64) -> Evidence {
+    let over = statistics.before().map(|(_, over)| over.as_secs()).unwrap_or_default();
+    let packets = wording::number(by, "packet");
+    statistics.now.says(format!("{counter}_allowance_exceeded of {name} grew by {packets} in {over} s"))
+}
+
+/// The allowance of one interface.
+fn linklocal(statistics: &Paired<'_, EnaStatistics>, name: &str, by: u64) -> Tri<Raised> {
+    if by == 0 {
         return Tri::No(statistics.now.no());
     }
-    let is_lost = by.linklocal > 0 || by.conntrack > 0;
-    let (severity, does) = match is_lost {
-        true => (Severity::Warning, "drops packets"),
-        false => (Severity::Info, "holds back or drops packets"),
-    };
-    let which: Vec<&str> = exceeded.iter().map(|(_, what, _)| *what).collect();
-    let over = statistics.before().map(|(_, over)| over.as_secs()).unwrap_or_default();
-    let evidence = exceeded.iter().map(|(counter, _, by)| {
-        let packets = wording::number(*by, "packet");
-        statistics.now.says(format!("{counter}_allowance_exceeded of {name} grew by {packets} in {over} s"))
-    });
-    Tri::Yes(Finding {
-        kind: KIND,
-        severity,
-        object: object(name),
-        message: format!("EC2 {does} of {name}, which exceeds its allowance for {}", which.join(", ")),
-        evidence: evidence.collect(),
-        advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    })
+    let message = format!(
+        "EC2 drops packets of {name}, which exceeds its allowance for DNS, IMDS and time sync (1024 packets a second for each interface)"
+    );
+    let evidence = vec![grew(statistics, "linklocal", name, by)];
+    // Which pods send them is what to mend.
+    let follows = vec![Above::any(Kind::CredentialStorm)];
+    Tri::Yes(Raised { follows, ..finding(Severity::Warning, object(name), message, evidence).into() })
+}
+
+/// The allowances of the instance, each with how much of it is lost for sure: that comes first.
+const OF_INSTANCE: [Allowance; 4] = [
+    Allowance {
+        counter: "conntrack",
+        what: "connections that security groups track",
+        of: |by| by.conntrack,
+        is_lost: true,
+    },
+    Allowance { counter: "pps", what: "packets a second", of: |by| by.packets, is_lost: false },
+    Allowance { counter: "bw_in", what: "bandwidth in", of: |by| by.bandwidth_in, is_lost: false },
+    Allowance { counter: "bw_out", what: "bandwidth out", of: |by| by.bandwidth_out, is_lost: false },
+];
+
+/// One allowance of the instance.
+struct Allowance {
+    counter: &'static str,
+    what: &'static str,
+    of: fn(&EnaAllowances) -> u64,
+    /// Packets above it are dropped; else they wait first.
+    is_lost: bool,
+}
+
+/// What all interfaces lost together.
+#[derive(Default)]
+struct Instance<'v> {
+    interfaces: Vec<&'v str>,
+    exceeded: [Vec<Evidence>; OF_INSTANCE.len()],
+    /// Why another interface may have lost some.
+    unread: Option<Unknown>,
+}
+
+impl<'v> Instance<'v> {
+    fn add(&mut self, statistics: &Paired<'_, EnaStatistics>, name: &'v str, by: &EnaAllowances) {
+        let mut any = false;
+        for (allowance, evidence) in OF_INSTANCE.iter().zip(&mut self.exceeded) {
+            let by = (allowance.of)(by);
+            if by > 0 {
+                any = true;
+                evidence.push(grew(statistics, allowance.counter, name, by));
+            }
+        }
+        self.interfaces.extend(any.then_some(name));
+    }
+
+    fn finding(self) -> Option<Finding> {
+        let exceeded: Vec<(&Allowance, Vec<Evidence>)> =
+            OF_INSTANCE.iter().zip(self.exceeded).filter(|(_, evidence)| !evidence.is_empty()).collect();
+        let is_lost = exceeded.first()?.0.is_lost;
+        let (severity, does) = match is_lost {
+            true => (Severity::Warning, "drops packets"),
+            false => (Severity::Info, "holds back or drops packets"),
+        };
+        let which: Vec<&str> = exceeded.iter().map(|(allowance, _)| allowance.what).collect();
+        let named = self.interfaces.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = match self.interfaces.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message =
+            format!("EC2 {does} of {named}{more}: the instance exceeds its allowance for {}", which.join(", "));
+        let evidence = exceeded.into_iter().flat_map(|(_, evidence)| evidence).collect();
+        Some(finding(severity, Object::node(), message, evidence))
+    }
+}
+
+fn finding(severity: Severity, object: Object, message: String, evidence: Vec<Evidence>) -> Finding {
+    let advice = crate::catalogue::row(KIND).remediation.to_owned();
+    Finding { kind: KIND, severity, object, message, evidence, advice }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation, Settings as All};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised, Settings as All};
 use crate::facts::{BlockDevice, BlockDevices, Cause, Lookup, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, duration};
@@ -165,6 +165,11 @@ impl Forecast {
         Some(made(lasts, Severity::Info, false))
     }
 
+    /// Whether the bucket is empty, however EBS counts.
+    fn is_empty(&self) -> bool {
+        self.for_sure && self.lasts.is_zero()
+    }
+
     fn words(&self) -> String {
         let bucket = &self.bucket;
         let left = if self.for_sure { self.balance.most } else { self.balance.if_each_counts };
@@ -207,18 +212,19 @@ fn finding(
     mut object: Object,
     forecast: &Forecast,
     known: KnownType,
-) -> Finding {
+) -> Raised {
     let user = names.name_user(&mut object, &device.name);
     let volume = device.volume.as_ref().map(|volume| format!("{}, ", volume.as_str())).unwrap_or_default();
     let size = wording::bytes(device.size);
-    Finding {
+    let finding = Finding {
         kind: KIND,
         severity: forecast.severity,
         object,
         message: format!("{} ({volume}{} of {size}) {}{user}", device.name, known.volume_type.name(), forecast.words()),
         evidence: vec![block.says(forecast.fact()), known.by],
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    }
+    };
+    Raised { is_ahead: !forecast.is_empty(), ..finding.into() }
 }
 
 #[cfg(test)]

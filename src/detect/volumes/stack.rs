@@ -17,7 +17,7 @@ pub(super) fn on_top_of(block: &BlockDevices, name: &str) -> BTreeSet<DevId> {
 
 /// The disks that a device stands on.
 #[derive(Default)]
-pub(super) struct Below<'v> {
+pub(in crate::detect) struct Below<'v> {
     /// Those that this machine has.
     pub here: Vec<&'v BlockDevice>,
     /// Names of devices that it has not.

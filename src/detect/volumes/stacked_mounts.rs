@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, MountEntry, Mounts, PodUid, Tri, Unknown};
-use crate::finding::{Finding, Kind, Object, Severity};
+use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Context, Input, Required};
 use crate::view::{Seen, sources};
 
 use super::dead_mount::btrfs_source;
-use super::{PodNames, describe, mount_object};
+use super::{PodNames, describe, is_of_a_pod, mount_object};
 
 const KIND: Kind = Kind::StackedMounts;
 
@@ -31,7 +31,12 @@ impl Detect for StackedMounts {
         }
         for (times, first) in stacks.values() {
             let finding = finding(&mounts, *times, (first, pods), mount_object(first, block));
-            out.decide(KIND, || mount_object(first, block), Tri::Yes(finding));
+            // A bind over a pod's path shows on the staging path as well, where both are one group of peers: the pod's is the one that was made.
+            let is_copied = |other: &&MountEntry| !is_of_a_pod(first) && is_of_a_pod(other) && is_same(first, other);
+            let made = stacks.values().map(|(_, other)| *other).find(is_copied);
+            let shown_under =
+                made.map_or(Tri::No(()), |made| Tri::Yes(FindingKey { kind: KIND, object: mount_object(made, block) }));
+            out.decide(KIND, || mount_object(first, block), Tri::Yes(Raised { shown_under, ..finding.into() }));
         }
         for mount in mounts.value.values() {
             let Some(below) = covered_volume(&mounts, mount) else { continue };

@@ -8,7 +8,7 @@ use crate::facts::{
     BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, KernelRecord,
     NvmeController, NvmeControllers, StatisticsPage, Tri, Unknown,
 };
-use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair, Paired};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -138,6 +138,11 @@ pub(super) fn finding_of(block: Paired<'_, BlockDevices>, device: &BlockDevice) 
         }
     }
     answer
+}
+
+/// The finding of this kind of a disk, for what may follow from it.
+pub(in crate::detect) fn above(disk: &str) -> Above {
+    Above::of(KIND, Object::new(ObjectType::Device, disk))
 }
 
 fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (DevId, &'a BlockDevice)> {

@@ -12,7 +12,8 @@ use super::super::tree::World;
 pub(super) enum Expect {
     /// `!! KIND suspected|confirmed [SEVERITY] [TEXT…] [evidence TEXT…]`: the first text is looked for in object or message.
     Found { kind: Kind, confirmed: bool, severity: Option<Severity>, text: String, evidence: String },
-    /// `!! under KIND ABOVE [TEXT…]`: it stands, and is shown under a finding of the kind ABOVE. `!! alone KIND [TEXT…]`: under none.
+    /// `!! under KIND ABOVE [TEXT…]`: it stands, and is shown under a finding of the kind ABOVE. `!! alone KIND [TEXT…]`: under none, so
+    /// that a state may have it beside another one.
     Under { kind: Kind, above: Option<Kind>, text: String },
     /// `!! no KIND`
     Not(Kind),
@@ -129,6 +130,14 @@ impl Expect {
             Self::Found { kind, confirmed: true, text, .. } | Self::Under { kind, text, .. } if *kind == of => {
                 Some(text)
             }
+            _ => None,
+        }
+    }
+
+    /// The text by which it names a finding of a kind that stands beside another one.
+    pub fn text_alone(&self, of: Kind) -> Option<&str> {
+        match self {
+            Self::Under { kind, above: None, text } if *kind == of => Some(text),
             _ => None,
         }
     }

@@ -1,0 +1,109 @@
+//! What a finding follows from where its kind and its object alone show that: one table for all kinds. Where figures are needed, the
+//! detector names it (`Raised::follows`); of volumes and devices, `volumes/causes.rs` does.
+//!
+//! A cause counts while it stands, is not less severe, and has come: a forecast explains nothing (`Raised::is_ahead`). The ledger holds that.
+
+use crate::facts::EvictionSignal as Signal;
+use crate::finding::{Above, Kind, Object, ObjectType};
+
+/// What a finding of this kind about this object is shown under, the first that stands.
+pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
+    let node = |kind| Above::of(kind, Object::node());
+    let same = |kind| Above::of(kind, object.clone());
+    match kind {
+        // EC2 takes the instance, whatever the Auto Scaling group and the node's controllers do about it.
+        Kind::AsgTermination => vec![node(Kind::SpotInterruption)],
+        Kind::RebalanceRecommended | Kind::VolumesMountedAtShutdown => {
+            vec![node(Kind::SpotInterruption), node(Kind::AsgTermination)]
+        }
+        // What an instance without credits does not get is withheld.
+        Kind::CpuSteal => vec![node(Kind::CpuCreditForecast)],
+        Kind::NodeSaturated if object.id == "cpu" => vec![node(Kind::CpuCreditForecast), node(Kind::CpuLockup)],
+        Kind::VolumeThrottled => vec![same(Kind::EbsBurstForecast)],
+        // What is measured says more than what may be so.
+        Kind::EbsBurstForecast if *object == Object::node() => vec![node(Kind::InstanceEbsThrottled)],
+        // The kernel counts a stall of the pods' tasks as one of the machine, too.
+        Kind::MemoryStall => {
+            let is_of_pods = *object != Object::node();
+            let met = [Signal::Memory, Signal::AllocatableMemory].map(|signal| {
+                // The kubelet's threshold is critical at once, and a stall once it lasts.
+                Above::if_worse(Kind::EvictionThresholdMet, Object::new(ObjectType::Signal, signal.name()))
+            });
+            is_of_pods.then(|| node(Kind::MemoryStall)).into_iter().chain(met).collect()
+        }
+        Kind::EvictionThresholdMet => {
+            let stalls = || vec![node(Kind::MemoryStall), kubepods(Kind::MemoryStall)];
+            let of_signal = match Signal::ALL.into_iter().find(|signal| signal.name() == object.id) {
+                Some(Signal::Memory | Signal::AllocatableMemory) => stalls(),
+                Some(Signal::Pid) => vec![kubepods(Kind::PidExhaustion), node(Kind::PidExhaustion)],
+                _ => Vec::new(),
+            };
+            std::iter::once(same(Kind::EvictionBlind)).chain(of_signal).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The finding of a kind about all pods together.
+fn kubepods(kind: Kind) -> Above {
+    Above::of(kind, Object::new(ObjectType::Cgroup, "kubepods"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn signal(name: &str) -> Object {
+        Object::new(ObjectType::Signal, name)
+    }
+
+    fn kinds(kind: Kind, object: &Object) -> Vec<Kind> {
+        of(kind, object).into_iter().map(|above| above.kind).collect()
+    }
+
+    #[test]
+    fn a_signal_follows_from_what_uses_up_its_resource() {
+        let met = |name: &str| kinds(Kind::EvictionThresholdMet, &signal(name));
+        assert_eq!(met("memory.available"), [Kind::EvictionBlind, Kind::MemoryStall, Kind::MemoryStall]);
+        assert_eq!(met("pid.available"), [Kind::EvictionBlind, Kind::PidExhaustion, Kind::PidExhaustion]);
+        assert_eq!(met("nodefs.available"), [Kind::EvictionBlind]);
+        let blind = of(Kind::EvictionThresholdMet, &signal("nodefs.available"));
+        assert_eq!(blind, [Above::of(Kind::EvictionBlind, signal("nodefs.available"))]);
+    }
+
+    #[test]
+    fn what_is_about_another_object_does_not_follow() {
+        let disk = Object::new(ObjectType::Device, "nvme1n1");
+        assert_eq!(kinds(Kind::EbsBurstForecast, &disk), []);
+        assert_eq!(kinds(Kind::EbsBurstForecast, &Object::node()), [Kind::InstanceEbsThrottled]);
+        assert_eq!(of(Kind::VolumeThrottled, &disk), [Above::of(Kind::EbsBurstForecast, disk)]);
+        assert_eq!(kinds(Kind::NodeSaturated, &Object::new(ObjectType::Resource, "files")), []);
+        let stall = of(Kind::MemoryStall, &Object::node());
+        assert!(stall.iter().all(|above| above.only_if_worse && above.kind == Kind::EvictionThresholdMet), "{stall:?}");
+    }
+
+    /// No finding is above itself over however many others: then none of them would be published. Above one that counts only while it is
+    /// more severe nothing leads back, as no step leads to a finding that is less severe.
+    #[test]
+    fn causes_end() {
+        let objects = || {
+            let resources = ["cpu", "io", "tasks"].map(|name| Object::new(ObjectType::Resource, name));
+            let signals = Signal::ALL.map(|signal| Object::new(ObjectType::Signal, signal.name()));
+            let others = [Object::node(), Object::new(ObjectType::Cgroup, "kubepods")];
+            resources.into_iter().chain(signals).chain(others)
+        };
+        for kind in Kind::ALL {
+            for object in objects() {
+                let (mut open, mut seen) = (vec![Above::of(*kind, object.clone())], BTreeSet::new());
+                while let Some(Above { kind: next, object: Some(about), .. }) = open.pop() {
+                    assert!(seen.is_empty() || (next, &about) != (*kind, &object), "{kind} of {object}");
+                    if seen.insert((next, about.clone())) {
+                        open.extend(of(next, &about).into_iter().filter(|above| !above.only_if_worse));
+                    }
+                }
+            }
+        }
+    }
+}
