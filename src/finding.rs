@@ -46,6 +46,7 @@ macro_rules! for_each_kind {
             kubelet::eviction_threshold => EvictionThresholdMet;
             kubelet::eviction_forecast => EvictionForecast;
             kubelet::storage_forecast => EphemeralStorageForecast;
+            kubelet::deleted_files_held => DeletedFilesHeld;
             kubelet::eviction_blind => EvictionBlind;
             kubelet::eviction_cannot_save => EvictionCannotSaveNode;
             kubelet::threshold_missing => ThresholdMissing;

@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod network;
 pub mod nvme;
 pub mod own_mounts;
+pub mod pstore;
 pub mod root;
 mod talkers;
 mod tasks;
