@@ -12,6 +12,7 @@ mod cgroup;
 mod cluster;
 mod cpu;
 mod deleted_files;
+mod dns;
 mod ebs;
 mod ec2;
 mod filesystem;
@@ -55,6 +56,7 @@ pub use cluster::{
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};
+pub use dns::{DnsOutcome, DnsProbes, DnsServer, DnsTarget, MAX_OUTCOMES};
 pub use ebs::{
     EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, Page, StatisticsPage, VolumeStatistics,
 };

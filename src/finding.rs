@@ -72,6 +72,7 @@ macro_rules! for_each_kind {
             network::pod_stuck_without_ip => PodStuckWithoutIp;
             network::conntrack (SETTINGS) => ConntrackPressure;
             network::neighbors (SETTINGS) => NeighborTableFull;
+            network::dns_slow (SETTINGS) => DnsSlow;
             instance::clock (SETTINGS) => ClockDrift;
             instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
             instance::hung_task => HungTask;

@@ -338,6 +338,7 @@ fn the_healthy_node_is_seen_whole_and_nothing_is_found() {
             ![
                 "mount-holders",
                 "deleted-files",
+                "dns:",
                 "tasks:",
                 "talkers",
                 "branch-links",

@@ -18,6 +18,8 @@ pub enum Profile {
     Holders,
     /// What the kernel saved when it died.
     Pstore,
+    /// How DNS servers answer.
+    Dns,
     /// Statistics of NVMe controllers; privileged, so that the kernel's log comes with it.
     NvmeStats,
     /// The kubelet's own configuration, as it answers it.
@@ -28,13 +30,14 @@ pub enum Profile {
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Observe,
         Self::Distribution,
         Self::Directories,
         Self::Kmsg,
         Self::Holders,
         Self::Pstore,
+        Self::Dns,
         Self::NvmeStats,
         Self::KubeletApi,
         Self::Ec2,
@@ -48,6 +51,7 @@ impl Profile {
             ShownBy::Kmsg => matches!(self, Self::Kmsg | Self::NvmeStats),
             ShownBy::Holders => self == Self::Holders,
             ShownBy::Pstore => self == Self::Pstore,
+            ShownBy::Dns => self == Self::Dns,
             ShownBy::NvmeStats => self == Self::NvmeStats,
             ShownBy::KubeletApi => self == Self::KubeletApi,
             ShownBy::Ec2 => self == Self::Ec2,
@@ -75,6 +79,7 @@ impl Profile {
             ShownBy::Kmsg => Some("component kmsg"),
             ShownBy::Holders => Some("component holders"),
             ShownBy::Pstore => Some("component pstore"),
+            ShownBy::Dns => Some("component dns"),
             ShownBy::NvmeStats => Some("component nvme-stats"),
             ShownBy::KubeletApi => Some("component kubelet-api"),
             ShownBy::Ec2 => Some("component ec2"),
@@ -91,6 +96,7 @@ impl Profile {
             Self::Kmsg => "+ `kmsg`",
             Self::Holders => "+ `holders`",
             Self::Pstore => "+ `pstore`",
+            Self::Dns => "+ `dns`",
             Self::NvmeStats => "+ `nvme-stats`",
             Self::KubeletApi => "+ `kubelet-api`",
             Self::Ec2 => "+ `ec2`",

@@ -82,6 +82,8 @@ pub enum Component {
     Holders,
     /// `pstore`: what the kernel saved when it died.
     Pstore,
+    /// `dns`: how DNS servers answer.
+    Dns,
 }
 
 /// Something that is not known, and why. Never the same as nothing being there.

@@ -46,6 +46,7 @@ macro_rules! for_each_source {
             EnaStatistics, ena_statistics, crate::facts::EnaStatistics, "ena-statistics", 30, Host, Base, "SIOCETHTOOL";
             BranchLinks, branch_links, crate::facts::BranchLinks, "branch-links", 0, Host, Base, "links, rules and routes (netlink)";
             PodAddresses, pod_addresses, crate::facts::PodAddresses, "pod-addresses", 0, Host, Base, "the VPC CNI's ipamd (127.0.0.1:61679)";
+            DnsProbes, dns_probes, crate::facts::DnsProbes, "dns", 30, Host, Dns, "DNS servers (UDP port 53)";
             PodIdentityAgent, pod_identity_agent, crate::facts::PodIdentityAgent, "pod-identity-agent", 30, Host, Base, "/proc/net/tcp";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
@@ -222,6 +223,8 @@ pub enum ShownBy {
     Holders,
     /// The component `pstore`.
     Pstore,
+    /// The component `dns`.
+    Dns,
     /// The component `nvme-stats`.
     NvmeStats,
     /// The component `kubelet-api`.

@@ -10,7 +10,7 @@ use barnacle::agent::{ask, state};
 use barnacle::collect::host::{
     block, cgroups, cpu, disk_usage, filesystems, ipamd, kernel, kmsg, memory, mount_holders, mountinfo,
 };
-use barnacle::collect::host::{ebs_statistics as statistics, network, nvme, pstore as saved};
+use barnacle::collect::host::{dns as dns_servers, ebs_statistics as statistics, network, nvme, pstore as saved};
 use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{
     config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, stats as kubelet_stats,
@@ -59,6 +59,7 @@ checks![
     cmdline,
     configz,
     device_number,
+    dns,
     ebs_statistics,
     error_stats,
     fdinfo,
@@ -210,6 +211,17 @@ pub fn pstore(bytes: &[u8]) {
     if let Some(name) = saved::DumpName::parse(&text(bytes)) {
         assert!(!name.backend.is_empty());
     }
+}
+
+/// A datagram from a DNS server, `resolv.conf`, and what a copy of a machine has in their place
+pub fn dns(bytes: &[u8]) {
+    let query = dns_servers::message::query(0x6261, "kubernetes.default.svc.cluster.local").expect("it is a name");
+    if let Some(reply) = dns_servers::message::reply_to(&query, bytes) {
+        assert!(bytes.starts_with(b"ba") && reply.code < 16);
+    }
+    let conf = dns_servers::ResolvConf::parse(&text(bytes));
+    assert!(conf.region.is_none_or(|region| region.ends_with("internal")));
+    reason(dns_servers::parse_captured(bytes));
 }
 
 /// `/proc/PID/fdinfo/N`

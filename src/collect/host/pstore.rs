@@ -94,7 +94,7 @@ struct SavedFile {
     was_moved: bool,
 }
 
-/// The files below a directory whose names are of dumps, the newest of UEFI first.
+/// The files of dumps below a directory, by their names, the newest of UEFI first.
 fn list(root: &Root, dir: &str, was_moved: bool, failures: &mut Failures) -> Result<Vec<SavedFile>, Unknown> {
     let (mut files, mut level, mut directories) = (Vec::new(), vec![dir.to_owned()], 0usize);
     for depth in 0..MAX_LEVELS {

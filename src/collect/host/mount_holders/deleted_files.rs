@@ -30,6 +30,8 @@ use crate::facts::{
 const GONE: &str = " (deleted)";
 /// What a deleted file costs beside its link, as files.
 const FILE_COST: usize = 3;
+/// Descriptors of one process that are read before it is another's turn.
+const SLICE: usize = 1_024;
 /// Mounts of the filesystems that are asked about, in all namespaces.
 const MAX_MOUNTS: usize = 65_536;
 /// Overlays of the host: a node has one for each container.
@@ -86,6 +88,25 @@ struct Carrier {
     dev: DevId,
     /// The mount's own.
     own: DevId,
+}
+
+/// Descriptors of a process that wait to be read.
+struct Turn {
+    pid: u32,
+    /// The first one that was not read.
+    next: u32,
+    /// How many were.
+    read: usize,
+}
+
+/// How far a process was read.
+enum Slice {
+    /// To its end.
+    Whole,
+    /// There are more.
+    More(Turn),
+    /// Not to the end of the slice.
+    Cut,
 }
 
 struct OpenFiles<'a> {
@@ -217,17 +238,19 @@ impl<'a> OpenFiles<'a> {
             if now() >= self.search.until {
                 break;
             }
-            turns.push(self.search.owner(*pid), *pid);
+            turns.push(self.search.owner(*pid), Turn { pid: *pid, next: 0, read: 0 });
         }
         let mut unread = pids.len().saturating_sub(turns.len());
-        while let Some((owner, pid)) = turns.pop() {
+        while let Some((owner, turn)) = turns.pop() {
             if self.search.files_left == 0 || now() >= self.search.until {
                 unread = unread.saturating_add(turns.len()).saturating_add(1);
                 break;
             }
             let before = self.search.files_left;
-            if !self.process(pid, failures) {
-                unread = unread.saturating_add(1);
+            match self.slice(turn, failures) {
+                Slice::Whole => {}
+                Slice::More(rest) if rest.read < MAX_FILES => turns.push(owner, rest),
+                Slice::More(_) | Slice::Cut => unread = unread.saturating_add(1),
             }
             turns.spend(owner, before.saturating_sub(self.search.files_left).saturating_add(PROCESS_COST));
         }
@@ -237,13 +260,14 @@ impl<'a> OpenFiles<'a> {
         }
     }
 
-    /// The descriptors of one process; says whether all of them were read.
-    fn process(&mut self, pid: u32, failures: &mut Failures) -> bool {
-        let room = self.search.files_left.min(MAX_FILES);
-        let mut descriptors = Vec::new();
+    /// Some descriptors of one process, from a number on.
+    fn slice(&mut self, turn: Turn, failures: &mut Failures) -> Slice {
+        let Turn { pid, next, read } = turn;
+        let mut descriptors: Vec<u32> = Vec::new();
         let listed = self.search.root.each(&format!("proc/{pid}/fd"), |name, _| {
-            if descriptors.len() <= room {
-                descriptors.extend(name.parse::<u32>());
+            // The kernel gives them in order.
+            if descriptors.len() <= MAX_FILES {
+                descriptors.extend(name.parse().ok().filter(|number| *number >= next));
             }
         });
         match listed {
@@ -251,22 +275,21 @@ impl<'a> OpenFiles<'a> {
             // A process that has ended, and one that has more than can be listed.
             Ok(()) | Err(_) => {}
         }
-        let mut is_whole = descriptors.len() <= room;
         descriptors.sort_unstable();
-        descriptors.truncate(room);
+        let rest = descriptors.get(SLICE).map(|next| Turn { pid, next: *next, read: read.saturating_add(SLICE) });
+        descriptors.truncate(SLICE);
         // Read once, and only where something was deleted.
         let mut table_is_read = false;
         for (count, descriptor) in descriptors.into_iter().enumerate() {
             if count.is_multiple_of(FILES_A_LOOK) && now() >= self.search.until || self.search.files_left == 0 {
-                is_whole = false;
-                break;
+                return Slice::Cut;
             }
             self.search.files_left = self.search.files_left.saturating_sub(1);
             let path = match self.search.root.link(&format!("proc/{pid}/fd/{descriptor}")) {
                 Ok(path) => path,
                 Err(why) if why.cause == Cause::Denied => {
                     self.denied = self.denied.saturating_add(1);
-                    return is_whole;
+                    return Slice::Whole;
                 }
                 Err(_) => continue,
             };
@@ -289,7 +312,7 @@ impl<'a> OpenFiles<'a> {
                 Err(why) => failures.note(why),
             }
         }
-        is_whole
+        rest.map_or(Slice::Whole, Slice::More)
     }
 
     /// Notes the mounts of a process's namespace, where that was not read yet.
