@@ -267,7 +267,7 @@ impl<'a> OpenFiles<'a> {
         let listed = self.search.root.each(&format!("proc/{pid}/fd"), |name, _| {
             // The kernel gives them in order.
             if descriptors.len() <= MAX_FILES {
-                descriptors.extend(name.parse().ok().filter(|number| *number >= next));
+                descriptors.extend(name.parse::<u32>().ok().filter(|number| *number >= next));
             }
         });
         match listed {
