@@ -32,6 +32,7 @@ use tracing::{debug, info, warn};
 
 use crate::collect::clock::Clock;
 use crate::collect::ec2::Pace;
+use crate::collect::host::dns::{DnsSettings, tenth_of};
 use crate::collect::host::ebs_statistics::Controllers;
 use crate::collect::host::root::Root;
 use crate::collect::host::unrestricted_thread::UnrestrictedThread;
@@ -102,10 +103,17 @@ pub fn host_reader(
         node_name: config.node_name.clone(),
         probe_xfs: config.probe_xfs,
         nvme_stats: config.nvme_stats.then(Controllers::default),
+        dns: config.dns_probe.then(|| dns_servers(config)),
         unrestricted_thread,
     };
     let root = Arc::new(root);
     Ok((HostReader::new(move || Host::new(Arc::clone(&root), settings.clone())), clock))
+}
+
+/// The DNS servers that are asked: the cluster's is where the API server's address says, unless it is set.
+fn dns_servers(config: &Config) -> DnsSettings {
+    let by_convention = || tenth_of(std::env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()?);
+    DnsSettings { cluster: config.dns_cluster_server.or_else(by_convention), domain: config.dns_cluster_domain.clone() }
 }
 
 /// The agent: what it collects with, what it evaluates with, and what it publishes.

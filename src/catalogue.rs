@@ -280,6 +280,7 @@ mod tests {
         "ip rule show",
         "crictl stats",
         "df -",
+        "dig +",
         "du -",
         "ethtool -S ",
         "find ",
@@ -294,10 +295,13 @@ mod tests {
         "kubectl top ",
         "ls ",
         "lsblk",
+        "lsof -",
         "lspci",
         "ps ",
+        "sort -",
         "ss -s",
         "sysctl ",
+        "tail -",
         "timedatectl status",
     ];
 

@@ -7,7 +7,7 @@ mod file;
 mod keys;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::detect;
@@ -72,6 +72,12 @@ pub struct Config {
     pub probe_xfs: bool,
     /// Whether NVMe controllers are asked for the statistics of their EBS volumes.
     pub nvme_stats: bool,
+    /// Whether DNS servers are asked.
+    pub dns_probe: bool,
+    /// The cluster's DNS server; by convention where absent.
+    pub dns_cluster_server: Option<IpAddr>,
+    /// The cluster's DNS domain.
+    pub dns_cluster_domain: String,
     /// Least severe log lines that are written.
     pub log: LogLevel,
     /// How log lines are written.
@@ -111,6 +117,9 @@ impl Default for Config {
             state_dir: None,
             probe_xfs: false,
             nvme_stats: false,
+            dns_probe: false,
+            dns_cluster_server: None,
+            dns_cluster_domain: "cluster.local".into(),
             log: LogLevel::Info,
             log_format: LogFormat::Auto,
             detect: detect::Settings::default(),

@@ -50,6 +50,8 @@ pub struct Settings {
     pub conntrack: network::conntrack::Settings,
     /// [`network::neighbors`]
     pub neighbors: network::neighbors::Settings,
+    /// [`network::dns_slow`]
+    pub dns_slow: network::dns_slow::Settings,
 }
 
 /// One detector.

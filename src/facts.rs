@@ -11,6 +11,8 @@ mod burstable;
 mod cgroup;
 mod cluster;
 mod cpu;
+mod deleted_files;
+mod dns;
 mod ebs;
 mod ec2;
 mod filesystem;
@@ -29,6 +31,7 @@ mod partial;
 mod paths;
 mod pod_addresses;
 mod reading;
+mod saved_logs;
 mod source;
 mod tri;
 mod volume_path;
@@ -52,6 +55,8 @@ pub use cluster::{
     PodResources, PodStorage, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
+pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};
+pub use dns::{DnsOutcome, DnsProbes, DnsServer, DnsTarget, MAX_OUTCOMES};
 pub use ebs::{
     EbsFigures, EbsStatistics, EbsType, Exceeded, LatencyBin, OperationCount, Page, StatisticsPage, VolumeStatistics,
 };
@@ -90,6 +95,7 @@ pub use partial::Partial;
 pub use paths::{is_at_or_below, is_below};
 pub use pod_addresses::PodAddresses;
 pub use reading::{Cause, Component, Part, Reading, Unknown};
+pub use saved_logs::{SavedLog, SavedLogs};
 pub(crate) use source::for_each_source;
 pub use source::{Lookup, Observation, Provider, ShownBy, Source, SourceSet, SourceType, sources};
 pub use tri::{No, Tri};

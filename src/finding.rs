@@ -46,6 +46,7 @@ macro_rules! for_each_kind {
             kubelet::eviction_threshold => EvictionThresholdMet;
             kubelet::eviction_forecast => EvictionForecast;
             kubelet::storage_forecast => EphemeralStorageForecast;
+            kubelet::deleted_files_held => DeletedFilesHeld;
             kubelet::eviction_blind => EvictionBlind;
             kubelet::eviction_cannot_save => EvictionCannotSaveNode;
             kubelet::threshold_missing => ThresholdMissing;
@@ -71,6 +72,7 @@ macro_rules! for_each_kind {
             network::pod_stuck_without_ip => PodStuckWithoutIp;
             network::conntrack (SETTINGS) => ConntrackPressure;
             network::neighbors (SETTINGS) => NeighborTableFull;
+            network::dns_slow (SETTINGS) => DnsSlow;
             instance::clock (SETTINGS) => ClockDrift;
             instance::reboots (SETTINGS) => UnexpectedReboot, RebootLoop;
             instance::hung_task => HungTask;

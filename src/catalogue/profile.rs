@@ -14,6 +14,12 @@ pub enum Profile {
     Directories,
     /// The kernel's log.
     Kmsg,
+    /// Files of other processes.
+    Holders,
+    /// What the kernel saved when it died.
+    Pstore,
+    /// How DNS servers answer.
+    Dns,
     /// Statistics of NVMe controllers; privileged, so that the kernel's log comes with it.
     NvmeStats,
     /// The kubelet's own configuration, as it answers it.
@@ -24,11 +30,14 @@ pub enum Profile {
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Observe,
         Self::Distribution,
         Self::Directories,
         Self::Kmsg,
+        Self::Holders,
+        Self::Pstore,
+        Self::Dns,
         Self::NvmeStats,
         Self::KubeletApi,
         Self::Ec2,
@@ -40,6 +49,9 @@ impl Profile {
             ShownBy::Distribution => self == Self::Distribution,
             ShownBy::Directories => self == Self::Directories,
             ShownBy::Kmsg => matches!(self, Self::Kmsg | Self::NvmeStats),
+            ShownBy::Holders => self == Self::Holders,
+            ShownBy::Pstore => self == Self::Pstore,
+            ShownBy::Dns => self == Self::Dns,
             ShownBy::NvmeStats => self == Self::NvmeStats,
             ShownBy::KubeletApi => self == Self::KubeletApi,
             ShownBy::Ec2 => self == Self::Ec2,
@@ -65,6 +77,9 @@ impl Profile {
             ShownBy::Distribution => Some("the component of the distribution"),
             ShownBy::Directories => Some("component directories"),
             ShownBy::Kmsg => Some("component kmsg"),
+            ShownBy::Holders => Some("component holders"),
+            ShownBy::Pstore => Some("component pstore"),
+            ShownBy::Dns => Some("component dns"),
             ShownBy::NvmeStats => Some("component nvme-stats"),
             ShownBy::KubeletApi => Some("component kubelet-api"),
             ShownBy::Ec2 => Some("component ec2"),
@@ -79,6 +94,9 @@ impl Profile {
             Self::Distribution => "+ distribution",
             Self::Directories => "+ `directories`",
             Self::Kmsg => "+ `kmsg`",
+            Self::Holders => "+ `holders`",
+            Self::Pstore => "+ `pstore`",
+            Self::Dns => "+ `dns`",
             Self::NvmeStats => "+ `nvme-stats`",
             Self::KubeletApi => "+ `kubelet-api`",
             Self::Ec2 => "+ `ec2`",
@@ -117,6 +135,10 @@ pub fn visibility(profile: Profile, source: Source) -> Visibility {
             "the thresholds in the kubelet's configuration file are not read",
             &[Kind::EvictionThresholdMet, Kind::EvictionForecast, Kind::EvictionBlind],
         ),
+        // What it adds to a threshold that is met is a name.
+        (false, Source::DeletedFiles) => {
+            Visibility::Partial("deleted files that are open are not read", &[Kind::DeletedFilesHeld])
+        }
         (false, Source::XfsProbe) => {
             Visibility::Partial("of xfs, only the kubelet's own filesystem is probed", &[Kind::FilesystemError])
         }

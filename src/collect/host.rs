@@ -5,6 +5,7 @@ mod branch_links;
 pub mod cgroups;
 pub mod cpu;
 pub mod disk_usage;
+pub mod dns;
 pub mod ebs_statistics;
 mod elastic_interfaces;
 pub mod ena_statistics;
@@ -20,6 +21,7 @@ pub mod mountinfo;
 pub mod network;
 pub mod nvme;
 pub mod own_mounts;
+pub mod pstore;
 pub mod root;
 mod talkers;
 mod tasks;
@@ -53,6 +55,8 @@ pub struct HostSettings {
     pub probe_xfs: bool,
     /// The NVMe controllers that are asked for their statistics by an admin command each 10 s, where that is wished.
     pub nvme_stats: Option<ebs_statistics::Controllers>,
+    /// The DNS servers that are asked, where that is wished.
+    pub dns: Option<dns::DnsSettings>,
     /// Who looks for other processes' files, where Landlock keeps us from it.
     pub unrestricted_thread: Option<unrestricted_thread::UnrestrictedThread>,
 }
@@ -69,6 +73,7 @@ impl HostSettings {
             node_name: None,
             probe_xfs: false,
             nvme_stats: None,
+            dns: None,
             unrestricted_thread: None,
         }
     }
@@ -82,6 +87,7 @@ pub struct Host {
     block: block::BlockTable,
     kmsg: kmsg::Kmsg,
     ena: ena_statistics::Ena,
+    dns: dns::DnsProber,
     kubelet: kubelet::config::Finder,
     /// The kubelet's directory as it was set.
     set_root: String,
@@ -104,6 +110,7 @@ impl Host {
             block: block::BlockTable::default(),
             kmsg: kmsg::Kmsg::default(),
             ena: ena_statistics::Ena::default(),
+            dns: dns::DnsProber::default(),
             kubelet: kubelet::config::Finder::default(),
             groups: kubelet::groups::Groups::default(),
         }

@@ -45,6 +45,7 @@ pub(super) const GROUPS: &[Group<Config>] = &[
     Group { name: "kubelet", keys: KUBELET },
     Group { name: "ec2", keys: EC2 },
     Group { name: "imds", keys: IMDS },
+    Group { name: "dns", keys: DNS },
     Group { name: "remedy", keys: REMEDY },
 ];
 
@@ -297,6 +298,35 @@ const IMDS: &[Key<Config>] = &[
         "probe-v1",
         "send one request without a token at the start and each day, to see whether IMDSv1 is allowed; CloudWatch counts it in MetadataNoToken or MetadataNoTokenRejected",
         imds_probe_v1
+    ),
+];
+
+const DNS: &[Key<Config>] = &[
+    switch!(
+        Config,
+        "dns-probe",
+        "probe",
+        "send one small query in 30 s to each of the cluster's DNS server, the node's own and the VPC's resolver; the component dns switches it on",
+        dns_probe
+    ),
+    value!(
+        Config,
+        "dns-cluster-server",
+        "cluster-server",
+        "address of the cluster's DNS server (default: the tenth of the services' range, by the API server's address KUBERNETES_SERVICE_HOST)",
+        "an IP address, or nothing",
+        |config| config.dns_cluster_server.map(|ip| ip.to_string()).unwrap_or_default(),
+        |config, text| optional(text, |text| text.parse().map_err(|_| "it is no IP address".to_owned()))
+            .map(|ip| config.dns_cluster_server = ip)
+    ),
+    value!(
+        Config,
+        "dns-cluster-domain",
+        "cluster-domain",
+        "the cluster's DNS domain",
+        "a name of letters, digits, dots and dashes",
+        |config| config.dns_cluster_domain.clone(),
+        |config, text| name(text, 200, ".-").map(|name| config.dns_cluster_domain = name)
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! What makes the kubelet evict, and what makes the node slow.
 
 pub mod agent_not_reporting;
+pub mod deleted_files_held;
 pub mod eviction_blind;
 pub mod eviction_cannot_save;
 pub mod eviction_forecast;

@@ -6,6 +6,7 @@ pub mod branch_eni_held;
 pub mod branch_eni_leak;
 pub mod branch_link_mismatch;
 pub mod conntrack;
+pub mod dns_slow;
 pub mod eni_allowance;
 pub mod neighbors;
 pub mod orphan_vlan_link;

@@ -78,6 +78,12 @@ pub enum Component {
     Distribution,
     /// `nvme-stats`: EBS's statistics.
     NvmeStats,
+    /// `holders`: files of other processes.
+    Holders,
+    /// `pstore`: what the kernel saved when it died.
+    Pstore,
+    /// `dns`: how DNS servers answer.
+    Dns,
 }
 
 /// Something that is not known, and why. Never the same as nothing being there.

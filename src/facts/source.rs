@@ -26,6 +26,7 @@ macro_rules! for_each_source {
             KubeletMetrics, kubelet_metrics, crate::facts::KubeletMetrics, "kubelet-metrics", 60, Kubelet, KubeletApi, "the kubelet's /metrics";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
+            DeletedFiles, deleted_files, crate::facts::DeletedFiles, "deleted-files", 0, Host, Holders, "/proc/PID/fd";
             BlockDevices, block, crate::facts::BlockDevices, "block", 10, Host, Base, "/sys/dev/block";
             NvmeControllers, nvme, crate::facts::NvmeControllers, "nvme", 10, Host, Base, "/sys/class/nvme";
             EbsStatistics, ebs_statistics, crate::facts::EbsStatistics, "ebs-statistics", 10, Host, NvmeStats, "the statistics of NVMe controllers";
@@ -45,10 +46,12 @@ macro_rules! for_each_source {
             EnaStatistics, ena_statistics, crate::facts::EnaStatistics, "ena-statistics", 30, Host, Base, "SIOCETHTOOL";
             BranchLinks, branch_links, crate::facts::BranchLinks, "branch-links", 0, Host, Base, "links, rules and routes (netlink)";
             PodAddresses, pod_addresses, crate::facts::PodAddresses, "pod-addresses", 0, Host, Base, "the VPC CNI's ipamd (127.0.0.1:61679)";
+            DnsProbes, dns_probes, crate::facts::DnsProbes, "dns", 30, Host, Dns, "DNS servers (UDP port 53)";
             PodIdentityAgent, pod_identity_agent, crate::facts::PodIdentityAgent, "pod-identity-agent", 30, Host, Base, "/proc/net/tcp";
             Clock, clock, crate::facts::ClockState, "clock", 30, Host, Base, "adjtimex";
             KernelLog, kmsg, crate::facts::KernelLog, "kmsg", 10, Host, Kmsg, "/dev/kmsg";
             HungTaskCount, hung_task_count, crate::facts::HungTaskCount, "hung-task-count", 10, Host, Base, "/proc/sys/kernel/hung_task_detect_count";
+            SavedLogs, saved_logs, crate::facts::SavedLogs, "pstore", 600, Host, Pstore, "/sys/fs/pstore";
             Talkers, talkers, crate::facts::Talkers, "talkers", 0, Host, Base, "/proc/PID/net/tcp";
             Tasks, tasks, crate::facts::Tasks, "tasks", 0, Host, Base, "/proc/PID/stat";
             Boot, boot, crate::facts::Boot, "boot", 60, Host, Base, "/proc/sys/kernel";
@@ -216,6 +219,12 @@ pub enum ShownBy {
     Directories,
     /// The component `kmsg`; `nvme-stats` as well, which is privileged.
     Kmsg,
+    /// The component `holders`.
+    Holders,
+    /// The component `pstore`.
+    Pstore,
+    /// The component `dns`.
+    Dns,
     /// The component `nvme-stats`.
     NvmeStats,
     /// The component `kubelet-api`.
@@ -346,6 +355,8 @@ impl fmt::Debug for SourceSet {
 pub enum Lookup {
     /// Which other mount namespaces hold this device mounted.
     MountHolders(DevId),
+    /// What deleted files that are open hold of the filesystem of this device.
+    DeletedFiles(DevId),
     /// The pods' groups, now and not in half a minute.
     PodCgroups,
     /// What the task of this number does.
@@ -396,6 +407,7 @@ impl Lookup {
             | Self::NodeLease(name) => Some((None, name)),
             Self::FormerPod { namespace, name } => Some((Some(namespace), name)),
             Self::MountHolders(_)
+            | Self::DeletedFiles(_)
             | Self::PodCgroups
             | Self::Task(_)
             | Self::Talkers
@@ -413,6 +425,7 @@ impl Lookup {
     pub fn source(&self) -> Source {
         match self {
             Self::MountHolders(_) => Source::MountHolders,
+            Self::DeletedFiles(_) => Source::DeletedFiles,
             Self::PodCgroups => Source::PodCgroups,
             Self::Task(_) => Source::Tasks,
             Self::Talkers => Source::Talkers,
@@ -436,6 +449,7 @@ impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MountHolders(dev) => write!(f, "which other mount namespaces have device {dev}"),
+            Self::DeletedFiles(dev) => write!(f, "which processes have deleted files of device {dev} open"),
             Self::PodCgroups => f.write_str("the pods' control groups"),
             Self::Talkers => f.write_str("connections to the metadata service, by pod"),
             Self::BranchLinks => f.write_str("links, rules and routes of pods with branch ENIs"),

@@ -10,7 +10,7 @@ use barnacle::agent::{ask, state};
 use barnacle::collect::host::{
     block, cgroups, cpu, disk_usage, filesystems, ipamd, kernel, kmsg, memory, mount_holders, mountinfo,
 };
-use barnacle::collect::host::{ebs_statistics as statistics, network, nvme};
+use barnacle::collect::host::{dns as dns_servers, ebs_statistics as statistics, network, nvme, pstore as saved};
 use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{
     config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, stats as kubelet_stats,
@@ -59,6 +59,7 @@ checks![
     cmdline,
     configz,
     device_number,
+    dns,
     ebs_statistics,
     error_stats,
     fdinfo,
@@ -78,10 +79,12 @@ checks![
     netlink,
     nvme_identify,
     nvme_namespace,
+    open_files,
     proc_cgroup,
     process_start,
     provider_id,
     psi,
+    pstore,
     quantity,
     recording,
     remedy_journal,
@@ -197,10 +200,42 @@ pub fn api_object(bytes: &[u8]) {
     }
 }
 
+/// `/sys/fs/pstore/dmesg-BACKEND-NUMBER`, and its name
+pub fn pstore(bytes: &[u8]) {
+    if let Some(part) = reason(saved::parse_part(bytes)) {
+        assert!(!part.reason.is_empty());
+        // What was read has no priority and no time any more; a line may look like one that has.
+        let again = format!("{}#{} Part{}\n", part.reason, part.count, part.part);
+        assert_eq!(saved::parse_part(again.as_bytes()).map(|again| again.part), Ok(part.part));
+    }
+    if let Some(name) = saved::DumpName::parse(&text(bytes)) {
+        assert!(!name.backend.is_empty());
+    }
+}
+
+/// A datagram from a DNS server, `resolv.conf`, and what a copy of a machine has in their place
+pub fn dns(bytes: &[u8]) {
+    let query = dns_servers::message::query(0x6261, "kubernetes.default.svc.cluster.local").expect("it is a name");
+    if let Some(reply) = dns_servers::message::reply_to(&query, bytes) {
+        assert!(bytes.starts_with(b"ba") && reply.code < 16);
+    }
+    let conf = dns_servers::ResolvConf::parse(&text(bytes));
+    assert!(conf.region.is_none_or(|region| region.ends_with("internal")));
+    reason(dns_servers::parse_captured(bytes));
+}
+
 /// `/proc/PID/fdinfo/N`
 pub fn fdinfo(bytes: &[u8]) {
     if let Some(mount) = mount_holders::mount_of(bytes) {
         assert_eq!(mount_holders::mount_of(format!("pos:\t0\nmnt_id:\t{mount}\n").as_bytes()), Some(mount));
+    }
+}
+
+/// What a copy of a machine has instead of its open files.
+pub fn open_files(bytes: &[u8]) {
+    if let Ok(files) = mount_holders::parse_open_files(bytes) {
+        let again = serde_json::to_vec(&files).expect("numbers and text");
+        assert_eq!(mount_holders::parse_open_files(&again), Ok(files));
     }
 }
 

@@ -89,6 +89,9 @@ fn component(profile: Profile) -> Option<&'static str> {
         Profile::Distribution => Some("kubeadm"),
         Profile::Directories => Some("directories"),
         Profile::Kmsg => Some("kmsg"),
+        Profile::Holders => Some("holders"),
+        Profile::Pstore => Some("pstore"),
+        Profile::Dns => Some("dns"),
         Profile::NvmeStats => Some("nvme-stats"),
         Profile::KubeletApi => Some("kubelet-api"),
         // There is no EC2 in the lab.

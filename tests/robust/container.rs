@@ -241,7 +241,9 @@ fn a_container_reads_what_the_machine_reads_or_says_why_not() {
             (Source::EbsStatistics, "the component nvme-stats"),
             (Source::ImageFs, "the component of the distribution"),
             (Source::KubeletDirs, "the component directories"),
+            (Source::DnsProbes, "the component dns"),
             (Source::KernelLog, "CAP_SYSLOG"),
+            (Source::SavedLogs, "the component pstore"),
         ];
         let of_host = |source: &Source| source.provider() == Provider::Host;
         let told = |source: &Source| of_host(source) && visibility(Profile::Observe, *source) == Visibility::Hidden;

@@ -9,6 +9,7 @@
 //! points. A mapped file that is no more open is not seen (`/proc/PID/maps` waits for a lock that a process in trouble may
 //! hold), nor is one on a mount that was detached lazily: no table has that mount.
 
+mod deleted_files;
 mod files;
 mod mounts;
 mod process;
@@ -24,6 +25,7 @@ use crate::facts::{Cause, DevId, Lookup, MountHolder, MountHolders, MountId, Unk
 use super::failures::Failures;
 use super::mountinfo::FIRST;
 use super::root::Root;
+pub use deleted_files::parse_captured as parse_open_files;
 use files::MAX_FILES_OF_ALL;
 pub use files::mount_of;
 use mounts::Point;

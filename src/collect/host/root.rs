@@ -26,7 +26,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use crate::facts::{Cause, Unknown};
+use crate::facts::{Cause, DevId, OpenFile, Unknown};
 pub use folder::Folder;
 use held::Held;
 pub use lines::{Bounds, End, TextLine, each_line};
@@ -57,7 +57,10 @@ pub struct Root {
     held: Mutex<Held>,
 }
 
-/// What stands for `/sys`, but for the control groups in it: a container has its own, which shows the host's devices.
+/// What of `/sys` is taken from the host: a container's own has other control groups, and nothing that the kernel saved.
+const HOSTS_OWN: [&str; 2] = ["/fs/cgroup", "/fs/pstore"];
+
+/// What stands for `/sys`, but for [`HOSTS_OWN`]: a container has its own, which shows the host's devices.
 #[derive(Debug)]
 struct Sys {
     dir: OwnedFd,
@@ -114,7 +117,7 @@ impl Root {
         Self::open(Path::new("/")).map_err(|e| Unknown::new(Cause::Failed, format!("/ could not be opened: {e}")))
     }
 
-    /// Takes what is below `sys`, but not the control groups, from another directory.
+    /// Takes what is below `sys`, but not the control groups and pstore, from another directory.
     ///
     /// # Errors
     /// When it cannot be opened as a directory.
@@ -172,7 +175,7 @@ impl Root {
     fn place<'a>(&'a self, path: &'a str) -> (&'a OwnedFd, &'a Path, &'a str) {
         let of_sys = |sys| Some((sys, path.strip_prefix("sys").filter(|below| is_end_or_slash(below))?));
         match self.sys.as_ref().and_then(of_sys) {
-            Some((sys, below)) if !below.strip_prefix("/fs/cgroup").is_some_and(is_end_or_slash) => {
+            Some((sys, below)) if !HOSTS_OWN.iter().any(|own| below.strip_prefix(own).is_some_and(is_end_or_slash)) => {
                 (&sys.dir, &sys.path, below.trim_start_matches('/'))
             }
             _ => (&self.dir, &self.path, path),
@@ -320,6 +323,26 @@ impl Root {
         let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME).then_some(stat.stx_btime);
         let born = born.map_or(0, |born| born.tv_sec.unsigned_abs().rotate_left(32) ^ u64::from(born.tv_nsec));
         Some(stat.stx_ino ^ born)
+    }
+
+    /// What a process's open file is. The descriptor is followed to the file itself, wherever that is, which may wait for a server: so
+    /// only for one that is known to be on a disk of the node, and on a running machine.
+    ///
+    /// # Errors
+    /// When it is not open any more, or may not be looked at.
+    pub fn open_file(&self, pid: u32, descriptor: u32) -> Result<OpenFile, Unknown> {
+        let dir = format!("proc/{pid}/fd");
+        let failed =
+            |e: rustix::io::Errno| self.unknown(&format!("{dir}/{descriptor}"), Errno::from_raw(e.raw_os_error()));
+        let descriptors = self.open_at(&dir, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(|e| self.unknown(&dir, e))?;
+        let wanted = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::BLOCKS;
+        let stat = statx(&descriptors, descriptor.to_string(), AtFlags::STATX_DONT_SYNC, wanted).map_err(failed)?;
+        Ok(OpenFile {
+            dev: DevId { major: stat.stx_dev_major, minor: stat.stx_dev_minor },
+            inode: stat.stx_ino,
+            links: stat.stx_nlink.into(),
+            blocks: stat.stx_blocks,
+        })
     }
 
     /// A handle on a file or directory that is neither opened nor read, for `fstat` and `fstatfs`.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Boot, BootHistory, BootRecord, ImdsNotices, MissedBoots, NodeTime, Part, Tri};
+use crate::facts::{Boot, BootHistory, BootRecord, ImdsNotices, MissedBoots, NodeTime, Part, SavedLog, SavedLogs, Tri};
 use crate::finding::{Evidence, Finding, Kind, Object, Severity};
 use crate::setting::{Group, duration, number};
 use crate::view::input::{Cited, Context, Input, Required};
@@ -65,6 +65,9 @@ const MAX_PODS: usize = 20;
 /// An event without an end is of a reboot that is so near to its beginning.
 const MAINTENANCE_NEAR: Duration = Duration::from_secs(4 * 3600);
 
+/// How far the clock that dated a dump, and the agent's, may differ.
+const CLOCK_ERROR: Duration = Duration::from_secs(60);
+
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<Reboots>();
 
@@ -72,18 +75,31 @@ struct Reboots;
 
 impl Detect for Reboots {
     const KINDS: &'static [Kind] = &[Kind::UnexpectedReboot, Kind::RebootLoop];
-    type In = (Required<sources::BootHistory>, Context<sources::Boot>, Context<sources::ImdsNotices>);
+    type In = (
+        Required<sources::BootHistory>,
+        Context<sources::Boot>,
+        Context<sources::ImdsNotices>,
+        Context<sources::SavedLogs>,
+    );
 
-    fn evaluate((history, boot, notices): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (history, boot, notices, saved): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         let settings = &around.settings.reboots;
-        out.decide(Kind::UnexpectedReboot, Object::node, crash(&history, (&boot, &notices), around.now, settings));
+        out.decide(
+            Kind::UnexpectedReboot,
+            Object::node,
+            crash(&history, (&boot, &notices, &saved), around.now, settings),
+        );
         out.decide(Kind::RebootLoop, Object::node, repeated(&history, &boot, around.now, settings));
     }
 }
 
 fn crash(
     history: &Seen<'_, BootHistory>,
-    (boot, notices): (&Cited<'_, Boot>, &Cited<'_, ImdsNotices>),
+    (boot, notices, saved): (&Cited<'_, Boot>, &Cited<'_, ImdsNotices>, &Cited<'_, SavedLogs>),
     now: NodeTime,
     settings: &Settings,
 ) -> Tri<Finding> {
@@ -111,30 +127,95 @@ fn crash(
     ];
     evidence
         .extend(before.taint.troubles().map(|trouble| history.says(format!("before, the kernel had seen {trouble}"))));
+    let end = saved.name(|saved| last_words(&saved, before, now)).unwrap_or_default();
     // What the kernel had reported before is the nearer cause.
     let maintenance = notices.evidence(|notices| {
-        if before.taint.troubles().next().is_some() {
+        if before.taint.troubles().next().is_some() || end.what.is_some() {
             return None;
         }
         let done = maintenance_between(notices.value, (before.last_seen, this.first_seen))?;
         Some(notices.says(format!("events/maintenance/history: {done}, completed")))
     });
     let by_ec2 = maintenance.is_some();
+    evidence.extend(end.evidence);
     evidence.extend(maintenance);
     evidence.extend(now_running(boot));
     let trouble = before.taint.troubles().next().map(|t| format!(" after {t}")).unwrap_or_default();
+    let end = end.what.map(|what| format!(": {what}")).unwrap_or_default();
     let by_ec2 = if by_ec2 { ": EC2 did maintenance that it had scheduled" } else { "" };
     Tri::Yes(Finding {
         kind: Kind::UnexpectedReboot,
         severity: Severity::Warning,
         object: Object::node(),
         message: format!(
-            "the machine went down without shutting down, some time after {:.0}{trouble}{by_ec2}",
+            "the machine went down without shutting down, some time after {:.0}{trouble}{end}{by_ec2}",
             before.last_seen
         ),
         evidence,
         advice: crate::catalogue::row(Kind::UnexpectedReboot).remediation.to_owned(),
     })
+}
+
+/// What the kernel saved when it went down.
+#[derive(Default)]
+struct LastWords {
+    /// How it ended, where that is known to be of this reboot.
+    what: Option<String>,
+    evidence: Vec<Evidence>,
+}
+
+/// What was saved at the end of the boot before. A dump is of that end where it was made since the boot was last seen and before this one
+/// began; an earlier one is of an earlier end, and one without a time may be of any.
+fn last_words(saved: &Seen<'_, SavedLogs>, before: &BootRecord, now: NodeTime) -> Option<LastWords> {
+    let booted = now.wall_at(Duration::ZERO);
+    let made = |log: &SavedLog| {
+        // A file that the kernel could not date has the time of the boot that lists it.
+        log.stamped.or(log.modified.filter(|modified| *modified < booted))
+    };
+    let is_of_the_end = |at: Timestamp| {
+        at >= before.last_seen.checked_sub(CLOCK_ERROR).unwrap_or(Timestamp::MIN)
+            && at <= booted.checked_add(CLOCK_ERROR).unwrap_or(Timestamp::MAX)
+    };
+    let rank = |log: &SavedLog| (log.reason.as_deref() == Some("Panic"), log.panic.is_some(), log.fault.is_some());
+    let all = saved.value.iter().map(|(file, log)| (file, log, made(log)));
+    let (dated, undated): (Vec<_>, Vec<_>) = all.partition(|(.., at)| at.is_some());
+    let of_the_end =
+        dated.into_iter().filter_map(|(file, log, at)| Some((file, log, at.filter(|at| is_of_the_end(*at))?)));
+    if let Some((file, log, at)) = of_the_end.max_by_key(|(_, log, at)| (rank(log), *at)) {
+        let mut evidence = vec![Evidence { at, ..saved.says(format!("{file}: {}", dump(log))) }];
+        let lines = [&log.fault, &log.panic].into_iter().flatten();
+        evidence.extend(lines.map(|line| Evidence { at, ..saved.says(line.clone()) }));
+        return Some(LastWords { what: ended(log), evidence });
+    }
+    let (file, log, _) = undated.into_iter().max_by_key(|(_, log, _)| rank(log))?;
+    let says = format!("{file}: {}; it is not dated, so which reboot it is of is not known", dump(log));
+    Some(LastWords { what: None, evidence: vec![saved.says(says)] })
+}
+
+/// What a dump is.
+fn dump(log: &SavedLog) -> String {
+    match &log.reason {
+        Some(reason) => format!("the kernel saved its log ({reason})"),
+        None => "the kernel saved its log, which it could not unpack".to_owned(),
+    }
+}
+
+/// How the kernel ended, by a dump.
+fn ended(log: &SavedLog) -> Option<String> {
+    let line = log.panic.as_deref().or(log.fault.as_deref());
+    let what = match (log.reason.as_deref(), line) {
+        (_, Some(line)) => format!("the kernel's last report was \"{line}\""),
+        (Some("Panic"), None) => "the kernel panicked".to_owned(),
+        _ => return None,
+    };
+    let task = log.task.as_ref().map(|(name, pid)| format!("task {name} ({pid})"));
+    let place = match (&log.function, &log.module) {
+        (Some(function), Some(module)) => Some(format!("{function} of module {module}")),
+        (Some(function), None) => Some(function.clone()),
+        (None, _) => None,
+    };
+    let parts: Vec<String> = task.into_iter().chain(place).collect();
+    Some(if parts.is_empty() { what } else { format!("{what} in {}", parts.join(", ")) })
 }
 
 fn repeated(
@@ -225,4 +306,66 @@ fn earlier(now: NodeTime, window: Duration) -> Timestamp {
 
 fn now_running(boot: &Cited<'_, Boot>) -> Option<Evidence> {
     boot.evidence(|boot| Some(boot.says(format!("running: boot {}, kernel {}", boot.id, boot.kernel))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{BootId, Observation, Reading, Taint};
+    use crate::view::View;
+
+    fn wall(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// What is said of these dumps in a boot that began at second 1000, where the one before was last seen at second 900.
+    fn said(logs: &[(&str, SavedLog)]) -> Option<(Option<String>, usize)> {
+        let now = NodeTime { boot: BootId::default(), up: Duration::from_secs(50), wall: wall(1050) };
+        let before = BootRecord {
+            id: BootId::default(),
+            first_seen: wall(100),
+            last_seen: wall(900),
+            stopped: None,
+            taint: Taint::default(),
+            pods: Part::Absent,
+        };
+        let value = SavedLogs::whole(logs.iter().map(|(file, log)| ((*file).to_owned(), log.clone())));
+        let mut view = View::new(now);
+        view.take(now, vec![Observation::SavedLogs(Reading::Known { value, at: now })]);
+        let saved = view.known::<sources::SavedLogs>().unwrap();
+        last_words(&saved, &before, now).map(|end| (end.what, end.evidence.len()))
+    }
+
+    fn panic(line: &str, stamped: Option<i64>, modified: Option<i64>) -> SavedLog {
+        let (stamped, modified) = (stamped.map(wall), modified.map(wall));
+        SavedLog { reason: Some("Panic".into()), panic: Some(line.into()), stamped, modified, ..SavedLog::default() }
+    }
+
+    #[test]
+    fn a_dump_counts_for_the_reboot_in_whose_time_it_was_made() {
+        let of = |stamped, modified| said(&[("f", panic("x", stamped, modified))]).map(|(what, _)| what);
+        let so = Some(Some("the kernel's last report was \"x\"".to_owned()));
+        for second in [840, 900, 999, 1060] {
+            assert_eq!(of(Some(second), None), so, "{second}");
+        }
+        for second in [0, 839, 1061] {
+            assert_eq!(of(Some(second), Some(950)), None, "{second}: an older or a newer one");
+        }
+        assert_eq!(of(None, Some(950)), so);
+        assert_eq!(of(None, Some(500)), None);
+        // The time of the boot that lists it is no time of the dump.
+        assert_eq!((of(None, Some(1000)), of(None, None)), (Some(None), Some(None)));
+    }
+
+    #[test]
+    fn of_several_dumps_the_panic_of_that_time_is_named() {
+        let oops = SavedLog { reason: Some("Oops".into()), panic: None, ..panic("", Some(990), None) };
+        let oops = SavedLog { fault: Some("BUG: y".into()), ..oops };
+        let all = [("a", oops.clone()), ("b", panic("x", Some(980), None)), ("c", panic("old", Some(1), None))];
+        assert_eq!(said(&all), Some((Some("the kernel's last report was \"x\"".into()), 2)));
+        assert_eq!(said(&[("a", oops)]), Some((Some("the kernel's last report was \"BUG: y\"".into()), 2)));
+        let packed = SavedLog { stamped: Some(wall(990)), packed: 3, ..SavedLog::default() };
+        assert_eq!(said(&[("a", packed)]), Some((None, 1)));
+        assert_eq!(said(&[]), None);
+    }
 }

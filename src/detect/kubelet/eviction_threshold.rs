@@ -9,6 +9,7 @@ use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
 use crate::wording::duration;
 
+use super::deleted_files_held::HeldByDeleted;
 use super::in_force::Hardness;
 use super::signals::{Signals, amount, object};
 
@@ -21,16 +22,16 @@ struct EvictionThresholdMet;
 
 impl Detect for EvictionThresholdMet {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (EffectiveKubeletConfig, Signals<'static>);
+    type In = (EffectiveKubeletConfig, Signals<'static>, HeldByDeleted<'static>);
 
-    fn evaluate((config, signals): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((config, signals, deleted): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let mut evaluated = false;
         let mut first = None;
         let mut all = Vec::new();
         for headroom in signals.headroom() {
             let (signal, decision) = match headroom {
                 Err((signal, why)) => (signal, Tri::Unknown(why)),
-                Ok(headroom) => (headroom.signal, met(&signals, &config, &headroom, around.now)),
+                Ok(headroom) => (headroom.signal, met(&signals, &config, &deleted, (&headroom, around.now))),
             };
             match &decision {
                 Tri::Yes(_) | Tri::No(_) => evaluated = true,
@@ -52,7 +53,12 @@ impl Detect for EvictionThresholdMet {
 }
 
 /// What is met of a signal's thresholds. That the soft one is met is known without the hard one, and the other way round.
-fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headroom, now: NodeTime) -> Tri<Raised> {
+fn met(
+    signals: &Signals<'_>,
+    config: &Seen<'_, KubeletConfig>,
+    deleted: &HeldByDeleted<'_>,
+    (headroom, now): (&Headroom, NodeTime),
+) -> Tri<Raised> {
     let (hard, soft) = (signals.met(Hardness::Hard, headroom), signals.met(Hardness::Soft, headroom));
     let unknown = hard.as_ref().err().cloned();
     let (threshold, hardness, severity, then) = match (hard, soft) {
@@ -88,11 +94,16 @@ fn met(signals: &Signals<'_>, config: &Seen<'_, KubeletConfig>, headroom: &Headr
         let lasts = duration(lasts);
         config.says(format!("the Node's condition of pressure lasts for {lasts} after the signal has recovered"))
     }));
+    let mut message = format!("{signal} is {left}, {still} the {hardness} threshold of {limit}: {then}");
+    if let Some((cause, says)) = deleted.cause(signals, headroom, threshold) {
+        message.push_str(&format!("; {cause}"));
+        evidence.push(says);
+    }
     let finding = Finding {
         kind: KIND,
         severity,
         object: object(*signal),
-        message: format!("{signal} is {left}, {still} the {hardness} threshold of {limit}: {then}"),
+        message,
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
@@ -152,7 +163,9 @@ mod tests {
         let mut view = View::new(now);
         view.take(now, vec![Observation::KubeletConfig(Reading::Known { value: config, at: now })]);
         let signals = Signals::extract(&view).unwrap();
-        match met(&signals, &view.known::<crate::view::sources::KubeletConfig>().unwrap(), &headroom, now) {
+        let deleted = HeldByDeleted::extract(&view).unwrap();
+        let config = view.known::<crate::view::sources::KubeletConfig>().unwrap();
+        match met(&signals, &config, &deleted, (&headroom, now)) {
             Tri::Yes(Raised { finding, .. }) => Ok(Some((finding.severity, finding.message))),
             Tri::No(_) => Ok(None),
             Tri::Unknown(why) => Err(why),

@@ -323,7 +323,7 @@ impl<'v> Signals<'v> {
     }
 
     /// The filesystem of a signal.
-    fn disk(&self, signal: Signal) -> Option<Seen<'v, DiskUsage>> {
+    pub(super) fn disk(&self, signal: Signal) -> Option<Seen<'v, DiskUsage>> {
         let usage = match signal {
             Signal::ImageFs | Signal::ImageFsInodes => self.imagefs,
             Signal::NodeFs | Signal::NodeFsInodes => self.nodefs,

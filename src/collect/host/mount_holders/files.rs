@@ -12,9 +12,9 @@ use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unkn
 pub(super) const MAX_FILES: usize = 16_384;
 pub(super) const MAX_FILES_OF_ALL: usize = 100_000;
 /// Files between two looks at the clock.
-const FILES_A_LOOK: usize = 64;
+pub(super) const FILES_A_LOOK: usize = 64;
 /// What a process costs beside its files, as files of its owner.
-const PROCESS_COST: usize = 8;
+pub(super) const PROCESS_COST: usize = 8;
 /// What a process uses, by the links of `/proc/PID`.
 const LINKS: [(&str, HeldBy); 3] =
     [("cwd", HeldBy::WorkingDirectory), ("root", HeldBy::RootDirectory), ("exe", HeldBy::Program)];

@@ -21,8 +21,8 @@ use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unkn
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 pub(super) const HEAD: u64 = 64;
 /// Bytes of the host's table, and of a line of any.
-const HOST_BYTES: usize = 128 << 20;
-const LINE_BYTES: usize = 256 << 10;
+pub(super) const HOST_BYTES: usize = 128 << 20;
+pub(super) const LINE_BYTES: usize = 256 << 10;
 /// Bytes of a namespace's table: at first, at the end, and by how much the bound grows between.
 const SMALL_BYTES: usize = 64 << 10;
 const GROWTH: usize = 4;
@@ -338,7 +338,7 @@ fn is_at_or_below_one(path: &str, those: &BTreeSet<&str>) -> bool {
     above.chain([path]).any(|at| those.contains(if at.is_empty() { "/" } else { at }))
 }
 
-fn errno(error: &std::io::Error) -> Errno {
+pub(super) fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 

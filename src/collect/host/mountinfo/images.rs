@@ -56,7 +56,7 @@ fn image_dir(line: &Line<'_>) -> Option<(Runtime, String)> {
     let option = |name: &[u8]| {
         line.super_options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(name)).map(decode)
     };
-    let (point, upper) = (decode(line.point), option(b"upperdir=")?);
+    let (point, upper) = (decode(line.point), line.upper_directory()?);
     if point.contains("/io.containerd.runtime.v") {
         // ROOT/io.containerd.snapshotter.v1.overlayfs/snapshots/13/fs
         let (dir, _) = upper.rsplit_once("/snapshots/").filter(|_| point.contains("/k8s.io/"))?;

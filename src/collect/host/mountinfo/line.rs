@@ -68,6 +68,15 @@ impl<'a> Line<'a> {
         self.dev.major != 0 || self.source.starts_with(b"/dev/") || (self.fstype == b"devtmpfs" && self.root != b"/")
     }
 
+    /// The directory that an overlay writes to, by the path in the options of its mount.
+    pub(in crate::collect::host) fn upper_directory(&self) -> Option<Cow<'a, str>> {
+        if self.fstype != b"overlay" {
+            return None;
+        }
+        let mut options = self.super_options.split(|byte| *byte == b',');
+        options.find_map(|option| option.strip_prefix(b"upperdir=")).map(decode)
+    }
+
     /// Where it is mounted, and whether that was deleted underneath.
     pub(in crate::collect::host) fn mount_point(&self) -> (Cow<'a, str>, bool) {
         let point = decode(self.point);
