@@ -149,12 +149,20 @@ fn count(root: &Root, path: &str, talker: &mut Talker, rows: &mut usize) -> Resu
     }
 }
 
+/// States of a connection that ends or has ended within a minute (`include/net/tcp_states.h`): FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE,
+/// CLOSE_WAIT, LAST_ACK, CLOSING.
+const ENDING: [&str; 7] = ["04", "05", "06", "07", "08", "09", "0B"];
+
 /// To which of the addresses a row is; `Some(None)` where to none, or where it only listens.
 fn remote(row: &str) -> Option<Option<LinkLocal>> {
     let mut words = row.split_whitespace();
     let (number, _, remote, state) = (words.next()?, words.next()?, words.next()?, words.next()?);
     if !number.ends_with(':') || !remote.contains(':') || state.len() != 2 {
         return None;
+    }
+    // One that is open may be hours old: only those that end were made lately.
+    if !ENDING.contains(&state) {
+        return Some(None);
     }
     let four = remote.strip_prefix(MAPPED).unwrap_or(remote);
     Some(ADDRESSES.iter().find(|(_, of_four, of_six)| four == *of_four || remote == *of_six).map(|(of, ..)| *of))
@@ -198,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_connections_of_each_pod_are_counted_once() {
-        let busy = format!("{HEAD}{}{}", row("FEA9FEA9:0050", "06").repeat(3), row("17AAFEA9:0050", "01"));
+        let busy = format!("{HEAD}{}{}", row("FEA9FEA9:0050", "06").repeat(3), row("17AAFEA9:0050", "04"));
         let host = format!("{HEAD}{}", row("FDA9FEA9:0035", "06"));
         let idle = format!("{HEAD}{}", row("00000000:0000", "0A"));
         let cgroup = format!("0::/kubepods.slice/kubepods-pod{}.slice/cri-containerd-1.scope\n", UID.replace('-', "_"));

@@ -18,6 +18,9 @@ const REFRESHED_BELOW: Duration = Duration::from_secs(900);
 
 /// Connections in a minute of one pod that are many: SDKs keep credentials for minutes at least.
 const MANY: u32 = 60;
+/// Connections in a minute that may be why an interface sends more than its 1,024 packets a second to link-local addresses: a tenth of
+/// them, at five to six packets each.
+const MANY_PACKETS: u32 = 1000;
 /// Talkers that are named.
 const NAMED: usize = 3;
 
@@ -57,8 +60,21 @@ struct Sign {
     evidence: Evidence,
     /// SDKs ask with each request for sure.
     is_certain: bool,
+    /// The connections of a pod that can be its cause, and how many of them are many.
+    counts: fn(&Talker) -> u32,
+    many: u32,
     /// What it may follow from.
     follows: Vec<Above>,
+}
+
+/// The Pod Identity agent hands out other credentials, and neither it nor the resolver is IMDS.
+fn to_metadata(talker: &Talker) -> u32 {
+    talker.metadata
+}
+
+/// The Pod Identity agent has an address of the node itself, whose packets leave by no interface.
+fn through_interface(talker: &Talker) -> u32 {
+    talker.metadata.saturating_add(talker.resolver)
 }
 
 /// The object of its findings.
@@ -84,6 +100,8 @@ fn short_credentials(credentials: &Known<'_, ImdsCredentials>) -> Tri<Sign> {
                     what: format!("the credentials of role {} are good for {left} more, less than the 15 minutes below which SDKs fetch them again with each request", role.role),
                     evidence: seen.says(format!("iam/security-credentials/{}: good for {left} more", role.role)),
                     is_certain: true,
+                    counts: to_metadata,
+                    many: MANY,
                     // Of credentials that are not renewed less and less is left.
                     follows: vec![Above::any(Kind::CredentialRotationFailed)],
                 })
@@ -105,6 +123,8 @@ fn pressed(imds: &Known<'_, Imds>) -> Tri<Sign> {
             what: what.to_owned(),
             evidence: seen.says(seen.value.why.clone()),
             is_certain: false,
+            counts: to_metadata,
+            many: MANY,
             follows: Vec::new(),
         })
     })
@@ -132,6 +152,8 @@ fn lost(ena: &KnownPair<'_, EnaStatistics>) -> Tri<Sign> {
                         delta.over.as_secs()
                     )),
                     is_certain: false,
+                    counts: through_interface,
+                    many: MANY_PACKETS,
                     follows: Vec::new(),
                 });
             }
@@ -168,9 +190,9 @@ fn decide(mut sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, 
         }
         Err(why) => return Tri::Unknown(why.clone()),
     };
-    let mut busy: Vec<(&String, &Talker)> =
-        seen.value.iter().filter(|(_, talker)| talker.connections() >= MANY).collect();
-    busy.sort_by_key(|(_, talker)| std::cmp::Reverse(talker.connections()));
+    let Sign { counts, many, .. } = sign;
+    let mut busy: Vec<(&String, &Talker)> = seen.value.iter().filter(|(_, talker)| counts(talker) >= many).collect();
+    busy.sort_by_key(|(_, talker)| std::cmp::Reverse(counts(talker)));
     if !busy.is_empty() {
         let named: Vec<String> = busy.iter().take(NAMED).map(|(who, talker)| says(who, talker, pods)).collect();
         let more = busy.iter().take(8).map(|(who, talker)| seen.says(says(who, talker, pods)));
@@ -179,7 +201,7 @@ fn decide(mut sign: Sign, talkers: &Known<'_, Talkers>, pods: &Cited<'_, Pods>, 
     }
     let not_attributable = || {
         format!(
-            "not attributable: each pod has made fewer than {MANY} connections to it within a minute (what is sent over one connection, by \
+            "not attributable: each pod has made fewer than {many} connections to it within a minute (what is sent over one connection, by \
              UDP, or on the host's network shows in none of their tables)"
         )
     };

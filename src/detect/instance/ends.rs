@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{
@@ -17,6 +17,8 @@ use crate::wording;
 
 /// Volumes that are named in the evidence.
 const MAX_NAMED: usize = 20;
+/// A notice whose time has passed for so long was left behind.
+const LEFT_BEHIND: SignedDuration = SignedDuration::from_secs(600);
 
 /// A scheduled event that is nearer than this is a warning.
 const SOON: Duration = Duration::from_secs(86_400);
@@ -78,7 +80,10 @@ impl End<'_> {
             };
             let says = format!("spot/instance-action: EC2 {does} the instance at {}", notice.at);
             let message = format!("EC2 {does} this spot instance {}", self.when(notice.at));
-            self.finding(Kind::SpotInterruption, Severity::Warning, message, says)
+            // EC2 may fail to take it, or have started it again, and leave the notice.
+            let is_over = self.now.duration_since(notice.at) > LEFT_BEHIND;
+            let severity = if is_over { Severity::Info } else { Severity::Warning };
+            self.finding(Kind::SpotInterruption, severity, message, says)
         })
     }
 
