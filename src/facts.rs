@@ -15,6 +15,7 @@ mod deleted_files;
 mod dns;
 mod ebs;
 mod ec2;
+mod ec2_interface;
 mod filesystem;
 mod imds;
 mod instance_type;
@@ -63,6 +64,10 @@ pub use ebs::{
 pub use ec2::{
     CLUSTER_TAG, CSI_NAME_TAG, ETCD_TAG, Ec2Attached, Ec2Attachment, Ec2AttachmentState, Ec2Place, Ec2Volume,
     Ec2VolumeState, OLD_CLUSTER_TAG, PV_NAME_TAG, ROLE_TAG, VolumeSweep, names_owner, region_of,
+};
+pub use ec2_interface::{
+    BRANCH_DESCRIPTION, CNI_DESCRIPTION, ENI_INSTANCE_TAG, Ec2Interface, Ec2Interfaces, EniUse, InterfaceSweep,
+    TRUNK_DESCRIPTION, is_ec2_id, names_eni_owner,
 };
 pub use filesystem::{
     DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, OtherFilesystems, XfsProbes, XfsState,

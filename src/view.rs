@@ -25,7 +25,7 @@ use crate::facts::{
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
-pub use branch_history::{BranchHistory, PodEni, Released, enis_of};
+pub use branch_history::{BranchHistory, PodEni, Released, enis_of, is_our_own};
 pub use cpu_credits::{CpuCredits, CpuWindow};
 pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSource, VolumeSeries};
 pub use kill_history::KillHistory;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::robust::program::{Program, eventually, free_address, get};
 use crate::world::api::{Api, node};
-use crate::world::ec2::{Ec2 as Fake, Fault, volume};
+use crate::world::ec2::{Ec2 as Fake, Fault, branch, secondary, trunk, volume};
 use barnacle::collect::Ec2;
 use barnacle::collect::clock::Clock;
-use barnacle::collect::ec2::{About, Daily, Hints, Outcome, Pace, Settings};
+use barnacle::collect::ec2::{About, Daily, Hints, Operation, Outcome, Pace, Settings};
 use barnacle::engine::Engine;
 use barnacle::facts::{
     Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, Lookup, Observation, Reading, Source, Unknown,
@@ -50,7 +50,7 @@ fn start(fake: &Fake, pace: Pace) -> Ec2 {
 
 fn about() -> About {
     let place = Ec2Place { instance: INSTANCE.into(), region: "eu-west-1".into() };
-    About { place: Ok(place), agents: Some(3) }
+    About { place: Ok(place), vpc: Ok("vpc-0a".to_owned()), agents: Some(3) }
 }
 
 fn id(id: &str) -> VolumeId {
@@ -81,7 +81,7 @@ async fn trouble(fault: Fault) -> (Unknown, Vec<Outcome>, usize) {
     fake.always(fault);
     let ec2 = start(&fake, Pace::Person);
     let why = answer(&ec2, &[Lookup::Ec2Attached]).await.why_unknown().unwrap().clone();
-    let outcomes = ec2.meter().calls().into_keys().collect();
+    let outcomes = ec2.meter().calls().into_keys().map(|(_, outcome)| outcome).collect();
     (why, outcomes, fake.calls().len())
 }
 
@@ -119,7 +119,10 @@ fn what_is_attached_here_is_asked_by_one_filter_in_one_signed_call() {
         assert_eq!(calls.len(), 1);
         assert!(calls[0].signed);
         assert_eq!(calls[0].filters.keys().collect::<Vec<_>>(), ["attachment.instance-id"]);
-        assert_eq!(ec2.meter().calls().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 1)]);
+        assert_eq!(
+            ec2.meter().calls().into_iter().collect::<Vec<_>>(),
+            [((Operation::DescribeVolumes, Outcome::Ok), 1)]
+        );
     });
 }
 
@@ -218,7 +221,7 @@ fn a_closed_port_is_distinguished_from_a_slow_server() {
         let settings = Settings { endpoint: Some("http://127.0.0.1:1".into()), clusters: 1, pace: Pace::Person };
         let ec2 = Ec2::start(settings, Clock::here());
         let said = answer(&ec2, &[Lookup::Ec2Attached]).await;
-        let outcomes: Vec<_> = ec2.meter().calls().into_keys().collect();
+        let outcomes: Vec<_> = ec2.meter().calls().into_keys().map(|(_, outcome)| outcome).collect();
         assert_eq!((said.why_unknown().unwrap().cause, outcomes), (Cause::Failed, vec![Outcome::NoAnswer]), "{said:?}");
         let slow = Fake::start(vec![volume("vol-0000000a").attached(INSTANCE, "/dev/xvdba", "attached")]);
         slow.always(Fault::Latency(Duration::from_secs(2)));
@@ -250,10 +253,109 @@ fn a_node_that_is_no_instance_asks_nothing() {
         let fake = Fake::start(Vec::new());
         let ec2 = start(&fake, Pace::Person);
         let why = Unknown::new(Cause::Unsupported, "no instance");
-        ec2.look_up(vec![Lookup::Ec2Attached], About { place: Err(why.clone()), agents: None });
+        ec2.look_up(vec![Lookup::Ec2Attached], About { place: Err(why.clone()), vpc: Err(why.clone()), agents: None });
         timeout(PATIENCE, ec2.news()).await.unwrap();
         assert_eq!(ec2.take()[0].why_unknown(), Some(&why));
         assert_eq!(fake.calls().len(), 0);
+    });
+}
+
+const INTERFACES: &[Lookup] = &[Lookup::Ec2Interfaces { apart_seconds: 120 }];
+
+/// The trunk of this instance and its branch ENIs, and what belongs to others.
+fn interfaces() -> Fake {
+    let fake = Fake::start(Vec::new());
+    let of_branches = (1..=6).map(|n| branch(&format!("eni-{n:08x}"), INSTANCE).tag("password", "hunter2"));
+    let others =
+        [branch("eni-0000000a", ELSEWHERE), secondary("eni-0000000b", INSTANCE), trunk("eni-0000000c", INSTANCE)];
+    fake.interfaces(of_branches.chain(others).collect());
+    fake
+}
+
+#[test]
+fn the_interfaces_of_an_instance_are_asked_by_its_tag_and_vpc_to_the_last_page() {
+    run(async {
+        let fake = interfaces();
+        fake.page(3);
+        fake.fault(Fault::EmptyPage);
+        let ec2 = start(&fake, Pace::Person);
+        let Observation::Ec2Interfaces(Reading::Known { value, .. }) = answer(&ec2, INTERFACES).await else { panic!() };
+        assert_eq!((value.instance.as_str(), value.vpc.as_str()), (INSTANCE, "vpc-0a"));
+        assert_eq!((value.interfaces.len(), value.interfaces.incomplete()), (8, None));
+        let on_trunk = value.interfaces.values().filter(|interface| interface.is_on_trunk());
+        assert_eq!(on_trunk.count(), 6);
+        let first = value.interfaces.get(&"eni-00000001".to_owned()).unwrap();
+        assert_eq!(
+            (first.subnet.as_str(), first.security_groups.as_slice()),
+            ("subnet-0a", ["sg-0a".to_owned()].as_slice())
+        );
+        assert_eq!((first.instance(), first.tags.len()), (Some(INSTANCE), 2), "what is private is not kept");
+        let calls = fake.calls();
+        assert_eq!(calls.len(), 4, "one page is empty, and three have the rest");
+        for call in &calls {
+            assert!(call.signed && call.action == "DescribeNetworkInterfaces");
+            let filters: Vec<_> = call.filters.keys().map(String::as_str).collect();
+            assert_eq!(filters, ["tag:node.k8s.amazonaws.com/instance_id", "vpc-id"]);
+            assert_eq!(call.max_results, Some(1000));
+        }
+        let calls: Vec<_> = ec2.meter().calls().into_iter().collect();
+        assert_eq!(calls, [((Operation::DescribeNetworkInterfaces, Outcome::Ok), 4)]);
+    });
+}
+
+#[test]
+fn an_answer_about_interfaces_of_which_a_page_is_missing_is_none() {
+    run(async {
+        let refused = || Fault::Refuse(503, "RequestLimitExceeded", "Request limit exceeded.");
+        for (fault, outcome) in [
+            (refused(), Outcome::Throttled),
+            (Fault::CutOff, Outcome::Malformed),
+            (Fault::BrokenXml, Outcome::Malformed),
+            (Fault::Garbage, Outcome::Malformed),
+            (Fault::HalfAnswer, Outcome::Malformed),
+        ] {
+            let fake = interfaces();
+            fake.page(3);
+            fake.fault(Fault::Latency(Duration::ZERO));
+            fake.fault(fault.clone());
+            let ec2 = start(&fake, Pace::Person);
+            let said = answer(&ec2, INTERFACES).await;
+            let why = said.why_unknown().unwrap_or_else(|| panic!("{fault:?}: {said:?}"));
+            assert!(why.why.starts_with("EC2 DescribeNetworkInterfaces (http://127.0.0.1:"), "{fault:?}: {why}");
+            let calls = ec2.meter().calls();
+            assert_eq!(calls.get(&(Operation::DescribeNetworkInterfaces, outcome)), Some(&1), "{fault:?}: {calls:?}");
+            assert_eq!(fake.calls().len(), 2, "{fault:?}");
+        }
+        let endless = interfaces();
+        endless.always(Fault::Loop);
+        let ec2 = start(&endless, Pace::Person);
+        let Observation::Ec2Interfaces(Reading::Known { value, .. }) = answer(&ec2, INTERFACES).await else { panic!() };
+        assert!(value.interfaces.incomplete().is_some_and(|why| why.why.contains("only 10 pages")));
+        assert_eq!(endless.calls().len(), 10);
+    });
+}
+
+#[test]
+fn without_the_right_to_see_interfaces_that_right_is_named_and_volumes_are_read() {
+    run(async {
+        let fake = interfaces();
+        fake.deny("DescribeNetworkInterfaces");
+        let ec2 = start(&fake, Pace::Person);
+        let why = answer(&ec2, INTERFACES).await.why_unknown().unwrap().clone();
+        assert_eq!(why.cause, Cause::Denied);
+        assert!(why.why.contains("allow the action ec2:DescribeNetworkInterfaces"), "{why}");
+        assert!(answer(&ec2, &[Lookup::Ec2Attached]).await.why_unknown().is_none());
+    });
+}
+
+#[test]
+fn where_the_vpc_is_not_known_no_interface_is_asked_for() {
+    run(async {
+        let fake = interfaces();
+        let ec2 = start(&fake, Pace::Person);
+        let why = Unknown::new(Cause::Missing, "IMDS does not name it");
+        let said = asked(&ec2, INTERFACES, &About { vpc: Err(why.clone()), ..about() }).await;
+        assert_eq!((said.why_unknown(), fake.calls().len()), (Some(&why), 0));
     });
 }
 
@@ -322,7 +424,7 @@ fn a_healthy_node_makes_no_call() {
     eventually(bound, "passes", || get(address, "/metrics").is_ok_and(|(_, metrics)| passes(&metrics) >= 4.0));
     let (_, metrics) = get(address, "/metrics").unwrap();
     let calls: Vec<&str> = metrics.lines().filter(|line| line.starts_with("barnacle_ec2_calls_total{")).collect();
-    assert_eq!(calls.len(), Outcome::ALL.len(), "{metrics}");
+    assert_eq!(calls.len(), Operation::OF_AGENTS.len() * Outcome::ALL.len(), "{metrics}");
     assert!(calls.iter().all(|line| line.ends_with(" 0")), "{calls:?}");
     assert!(!metrics.contains("barnacle_ec2_budget_paused"), "{metrics}");
     let report: Value = serde_json::from_str(&get(address, "/api/v1/report").unwrap().1).unwrap();
@@ -377,8 +479,106 @@ fn a_sweep_has_three_groups_and_changes_nothing() {
     assert_eq!((gp3["volumes"].as_u64(), gp3["tib"].as_f64()), (Some(6), Some(1.05)));
     let calls = fake.calls();
     assert!(calls.iter().all(|call| call.signed && !call.filters.is_empty()), "{calls:?}");
-    let swept = calls.iter().filter(|call| call.filters.contains_key("status"));
+    let swept = calls.iter().filter(|call| call.action == "DescribeVolumes" && call.filters.contains_key("status"));
     assert!(swept.clone().count() >= 4 && swept.clone().all(|call| call.max_results == Some(500)), "{calls:?}");
+}
+
+/// What two clusters and a service left behind in a VPC, and what is in use there or is of another VPC.
+fn left_behind() -> Fake {
+    const CREATED: &str = "node.k8s.amazonaws.com/createdAt";
+    let fake = account();
+    let now = jiff::Timestamp::now().to_string();
+    let mut elsewhere = branch("eni-00000006", ELSEWHERE).available();
+    elsewhere.vpc = "vpc-0b";
+    let mut service = secondary("eni-00000007", INSTANCE).available();
+    service.description = "ELB app/web".to_owned();
+    fake.interfaces(vec![
+        branch("eni-00000001", ELSEWHERE).available().tag("kubernetes.io/cluster/prod", "owned"),
+        branch("eni-00000002", INSTANCE),
+        secondary("eni-00000003", ELSEWHERE)
+            .available()
+            .tag(CREATED, "2026-01-02T03:04:05Z")
+            .tag("cluster.k8s.amazonaws.com/name", "test"),
+        secondary("eni-00000004", INSTANCE).available().tag(CREATED, &now),
+        secondary("eni-00000005", INSTANCE),
+        elsewhere,
+        service,
+    ]);
+    fake.instance(INSTANCE, "vpc-0a");
+    fake
+}
+
+/// Which interfaces a report lists, those of unknown age behind the others; or why it lists none.
+fn listed(report: &Value) -> Result<Vec<String>, String> {
+    let ids = |group: &str| -> Result<Vec<String>, String> {
+        let list = report[group].as_array().ok_or_else(|| report["interfaces_unknown"].as_str().unwrap().to_owned())?;
+        Ok(list.iter().map(|interface| interface["id"].as_str().unwrap().to_owned()).collect())
+    };
+    Ok([ids("interfaces")?, ids("interfaces_of_unknown_age")?].concat())
+}
+
+#[test]
+fn a_sweep_lists_the_interfaces_that_pods_left_behind_in_the_clusters_vpc() {
+    let (fake, api, dir) = (left_behind(), Api::start(), tempfile::tempdir().unwrap());
+    fake.page(1);
+    let mut node = node("a");
+    node["spec"]["providerID"] = json!(format!("aws:///eu-west-1a/{INSTANCE}"));
+    api.put(node);
+    api.put(persistent_volume("pv-a", "vol-0000000a"));
+    let (kubeconfig, endpoint) = (kubeconfig(dir.path(), &api), fake.url());
+    let arguments = ["sweep", "--kubeconfig", &kubeconfig, "--ec2-endpoint", &endpoint, "--format", "json"];
+    let report = program(&arguments, true).end_within(LONG).json();
+    assert_eq!(listed(&report).unwrap(), ["eni-00000003", "eni-00000001"], "{report}");
+    assert_eq!(report["vpcs"], json!(["vpc-0a"]));
+    let expected = json!({"id": "eni-00000003", "use": "secondary", "vpc": "vpc-0a", "subnet": "subnet-0a", "zone": "eu-west-1a",
+        "security_groups": ["sg-0a"], "created": "2026-01-02T03:04:05Z", "clusters": ["test"], "made_by": "amazon-vpc-cni",
+        "instance": ELSEWHERE});
+    assert_eq!(report["interfaces"][0], expected);
+    assert_eq!(report["left_out"]["interface created within the last hour"], 1);
+    let calls = fake.calls();
+    let of = |action: &str| calls.iter().filter(|call| call.action == action).collect::<Vec<_>>();
+    assert_eq!((of("DescribeInstances").len(), of("DescribeNetworkInterfaces").len()), (1, 3), "a page has one");
+    for call in of("DescribeNetworkInterfaces") {
+        assert_eq!(
+            (&call.filters["vpc-id"], &call.filters["status"]),
+            (&vec!["vpc-0a".into()], &vec!["available".into()])
+        );
+    }
+    let note =
+        report["notes"].as_array().unwrap().iter().find(|note| note.as_str().unwrap().contains("nothing was changed"));
+    assert!(
+        note.unwrap().as_str().unwrap().contains("1 call of DescribeInstances, 3 calls of DescribeNetworkInterfaces")
+    );
+}
+
+#[test]
+fn a_sweep_says_why_it_lists_no_interfaces_and_lists_volumes_all_the_same() {
+    let sweep = |fake: &Fake, more: &[&str]| {
+        let endpoint = fake.url();
+        let mut arguments = vec!["sweep", "--ec2-endpoint", &endpoint, "--region", "eu-west-1", "--format", "json"];
+        arguments.extend(more);
+        let report = program(&arguments, true).end_within(LONG).json();
+        assert!(!report["likely_other_owner"].as_array().unwrap().is_empty());
+        listed(&report)
+    };
+    assert!(sweep(&left_behind(), &[]).unwrap_err().contains("give --kubeconfig FILE, or --vpc VPC"));
+    assert_eq!(sweep(&left_behind(), &["--vpc", "vpc-0b"]).unwrap(), ["eni-00000006"]);
+    let denied = left_behind();
+    denied.deny("DescribeNetworkInterfaces");
+    let why = sweep(&denied, &["--vpc", "vpc-0a"]).unwrap_err();
+    assert!(why.contains("allow the action ec2:DescribeNetworkInterfaces"), "{why}");
+    let (denied, api, dir) = (left_behind(), Api::start(), tempfile::tempdir().unwrap());
+    let kubeconfig = kubeconfig(dir.path(), &api);
+    let why = sweep(&denied, &["--kubeconfig", &kubeconfig]).unwrap_err();
+    assert!(why.contains("no Node of this cluster is an instance of EC2 in eu-west-1"), "{why}");
+    let mut node = node("a");
+    node["spec"]["providerID"] = json!(format!("aws:///eu-west-1a/{INSTANCE}"));
+    api.put(node);
+    denied.deny("DescribeInstances");
+    let why = sweep(&denied, &["--kubeconfig", &kubeconfig]).unwrap_err();
+    assert!(why.contains("ec2:DescribeInstances") && why.contains("daemonset/iam/sweep.json"), "{why}");
+    let ended = program(&["sweep", "--region", "eu-west-1", "--vpc", "mine"], true).end_within(LONG);
+    assert!(ended.stderr.contains("\"mine\" is no VPC"), "{}", ended.stderr);
 }
 
 #[test]
@@ -517,11 +717,31 @@ fn moto_answers_what_we_ask() {
             sdk.attach_volume().volume_id(&id).instance_id(&instance).device(device).send().await.unwrap();
             made.push(id);
         }
+        // Of branch ENIs moto knows nothing: it has the call, its filters and its pages.
+        let subnet = started.instances()[0].subnet_id().unwrap().to_owned();
+        let tag = aws_sdk_ec2::types::Tag::builder().key("node.k8s.amazonaws.com/instance_id").value(&instance).build();
+        let tags = aws_sdk_ec2::types::TagSpecification::builder()
+            .resource_type(aws_sdk_ec2::types::ResourceType::NetworkInterface)
+            .tags(tag)
+            .build();
+        let call =
+            sdk.create_network_interface().subnet_id(&subnet).description("aws-K8S-i-0").tag_specifications(tags);
+        let made_interface = call.send().await.unwrap();
+        let made_interface = made_interface.network_interface().unwrap().network_interface_id().unwrap().to_owned();
         let ec2 = Ec2::start(Settings { endpoint: Some(url), clusters: 1, pace: Pace::Person }, Clock::here());
-        let about =
-            About { place: Ok(Ec2Place { instance: instance.clone(), region: "eu-west-1".into() }), agents: None };
+        let place = Ec2Place { instance: instance.clone(), region: "eu-west-1".into() };
+        let vpc = started.instances()[0].vpc_id().unwrap().to_owned();
+        let about = About { place: Ok(place), vpc: Ok(vpc.clone()), agents: None };
         let said = asked(&ec2, &[Lookup::Ec2Attached], &about).await;
         let Observation::Ec2Attached(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
+        let said = asked(&ec2, INTERFACES, &about).await;
+        let Observation::Ec2Interfaces(Reading::Known { value: interfaces, .. }) = said else { panic!("{said:?}") };
+        let ours: Vec<_> = interfaces.interfaces.iter().collect();
+        assert_eq!((ours.len(), ours[0].0), (1, &made_interface));
+        assert_eq!(
+            (ours[0].1.subnet.as_str(), ours[0].1.is_available(), ours[0].1.instance()),
+            (subnet.as_str(), true, Some(instance.as_str()))
+        );
         for made in &made {
             let volume = value.volumes.get(&id(made)).unwrap();
             assert_eq!((volume.size_gib, volume.volume_type.as_str(), volume.state), (7, "gp3", Ec2VolumeState::InUse));
@@ -535,6 +755,9 @@ fn moto_answers_what_we_ask() {
         let Observation::Ec2Volumes(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
         assert_eq!(value.get(&made[0]).unwrap().unwrap().state, Ec2VolumeState::Available);
         assert_eq!(value.get(gone.as_str()), Ok(None));
-        assert_eq!(ec2.meter().calls().into_iter().collect::<Vec<_>>(), [(Outcome::Ok, 2)]);
+        assert_eq!(
+            ec2.meter().calls().into_iter().collect::<Vec<_>>(),
+            [((Operation::DescribeVolumes, Outcome::Ok), 2), ((Operation::DescribeNetworkInterfaces, Outcome::Ok), 1),]
+        );
     });
 }

@@ -273,12 +273,17 @@ fn every_setting_in_them_is_a_setting() {
     }
 }
 
-/// EC2 knows no narrower form of this one action, and nothing else is needed.
+/// EC2 knows no narrower form of these actions, and nothing else is needed.
 #[test]
-fn the_role_may_describe_volumes_and_nothing_else() {
-    let policy: Value = serde_json::from_str(&fs::read_to_string(path("iam/policy.json")).unwrap()).unwrap();
-    let [statement] = list(&policy["Statement"]) else { panic!("{policy}") };
-    assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Allow"), &json!("ec2:DescribeVolumes")));
+fn the_roles_may_describe_what_they_read_and_nothing_else() {
+    for (file, actions) in [
+        ("iam/policy.json", json!(["ec2:DescribeVolumes", "ec2:DescribeNetworkInterfaces"])),
+        ("iam/sweep.json", json!(["ec2:DescribeVolumes", "ec2:DescribeNetworkInterfaces", "ec2:DescribeInstances"])),
+    ] {
+        let policy: Value = serde_json::from_str(&fs::read_to_string(path(file)).unwrap()).unwrap();
+        let [statement] = list(&policy["Statement"]) else { panic!("{policy}") };
+        assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Allow"), &actions), "{file}");
+    }
 }
 
 /// The kubelet asks the port of the second address, and that is what Prometheus is given.

@@ -14,7 +14,7 @@ use super::sweep::hints;
 use super::watchdog::Watchdog;
 use crate::collect::clock::Clock;
 use crate::collect::cluster::Pending;
-use crate::collect::ec2::{DESCRIBE_VOLUMES, Daily, Outcome};
+use crate::collect::ec2::{Daily, Operation};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::facts::Source;
@@ -95,10 +95,7 @@ async fn cycle_for_ever(
 }
 
 fn swept(daily: &Daily) -> Ec2Figures {
-    let calls = daily.meter().calls();
-    let count = |outcome: Outcome| calls.get(&outcome).copied().unwrap_or_default();
-    let calls_total = Outcome::ALL.map(|outcome| ((DESCRIBE_VOLUMES, outcome.name()), count(outcome)));
-    Ec2Figures { calls_total: calls_total.into(), paused: false }
+    Ec2Figures { calls_total: daily.meter().figures(&[Operation::DescribeVolumes]), paused: false }
 }
 
 /// Of the cluster: what concerns a node is left out, as none was read.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::collect::Ec2;
 use crate::collect::clock::Clock;
-use crate::collect::ec2::{About, DESCRIBE_VOLUMES, Outcome, Pace, Settings};
+use crate::collect::ec2::{About, Operation, Pace, Settings};
 use crate::config::Config;
 use crate::engine::input::{Input, Maybe};
 use crate::engine::{Engine, sources};
@@ -111,10 +111,8 @@ impl Ec2Connection {
     /// What was asked so far, in numbers; none where it never is.
     pub fn figures(&self) -> Option<Ec2Figures> {
         let ec2 = self.collector.as_ref()?;
-        let calls = ec2.meter().calls();
-        let count = |outcome: Outcome| calls.get(&outcome).copied().unwrap_or_default();
-        let calls_total = Outcome::ALL.map(|outcome| ((DESCRIBE_VOLUMES, outcome.name()), count(outcome)));
-        Some(Ec2Figures { calls_total: calls_total.into(), paused: ec2.paused_until().is_some() })
+        let calls_total = ec2.meter().figures(&Operation::OF_AGENTS);
+        Some(Ec2Figures { calls_total, paused: ec2.paused_until().is_some() })
     }
 }
 
@@ -132,5 +130,13 @@ fn about((node, imds, agents): <Reads as Input>::Of<'_>) -> About {
         let imds = imds.seen().map_err(|_| why.clone())?;
         Ec2Place::of_provider_id(&format!("aws:///{}/{}", imds.zone, imds.id)).ok_or(why)
     });
-    About { place, agents: agents.seen().ok().map(|agents| agents.desired) }
+    let vpc = imds.seen().map_err(Clone::clone).and_then(|imds| {
+        let absent = || Unknown::new(Cause::Missing, "IMDS does not name the VPC of this instance");
+        imds.vpc.seen().map_err(Clone::clone).and_then(|vpc| vpc.cloned().ok_or_else(absent))
+    });
+    let because = |why: Unknown| {
+        let text = format!("EC2 is not asked for network interfaces, as the VPC is not known: {}", why.why);
+        Unknown { why: text, ..why }
+    };
+    About { place, vpc: vpc.map_err(because), agents: agents.seen().ok().map(|agents| agents.desired) }
 }

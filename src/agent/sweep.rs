@@ -6,22 +6,25 @@ use std::sync::Arc;
 use anyhow::bail;
 use jiff::Timestamp;
 
-use crate::collect::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Sweep};
+use crate::collect::ec2::{BUILT_IN, Hints, Meter, NOT_BUILT_IN, Operation, Sweep};
 use crate::config::Config;
-use crate::facts::region_of;
+use crate::facts::{is_ec2_id, region_of};
 use crate::kube_api::connect;
 use crate::report::sweep::SweepReport;
 use crate::report::text;
 
-/// Sweeps the region of the cluster, or another one.
+/// Sweeps the region of the cluster, or another one; and the VPC of the cluster, or another one.
 ///
 /// # Errors
 /// When EC2 or the cluster that was asked for does not answer.
-pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<SweepReport> {
+pub async fn run(config: &Config, region: Option<String>, vpc: Option<String>) -> anyhow::Result<SweepReport> {
     if let Some(region) = &region
         && region_of(region) != Some(region.as_str())
     {
         bail!("{region:?} is no region: expected one such as eu-west-1");
+    }
+    if let Some(vpc) = vpc.as_deref().filter(|vpc| !is_ec2_id(vpc, "vpc")) {
+        bail!("{vpc:?} is no VPC: expected one such as vpc-0123456789abcdef0");
     }
     let access = super::kube_connection::access(config).filter(|_| config.kubernetes);
     if access.is_none() && region.is_none() {
@@ -42,11 +45,19 @@ pub async fn run(config: &Config, region: Option<String>) -> anyhow::Result<Swee
         notes.push(format!("how much the account has in all is not known: {error}"));
         BTreeMap::new()
     });
-    notes.push(format!(
-        "{} of DescribeVolumes, and nothing was changed",
-        text::counted(usize::try_from(meter.total()).unwrap_or(usize::MAX), "call")
-    ));
-    Ok(SweepReport::of(&sweep.found, &sizes, notes, Timestamp::now()))
+    let interfaces = sweep.interfaces(api.as_ref(), vpc.as_deref()).await;
+    notes.push(format!("{}, and nothing was changed", calls(&meter)));
+    Ok(SweepReport::of(&sweep.found, &sizes, notes, Timestamp::now()).with_interfaces(&interfaces))
+}
+
+/// What was called, and how often.
+fn calls(meter: &Meter) -> String {
+    let all = [Operation::DescribeVolumes, Operation::DescribeInstances, Operation::DescribeNetworkInterfaces];
+    let made = all.into_iter().map(|of| (of, usize::try_from(meter.of(of)).unwrap_or(usize::MAX)));
+    let words = made
+        .filter(|(_, calls)| *calls > 0)
+        .map(|(of, calls)| format!("{} of {}", text::counted(calls, "call"), of.name()));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Why it is not known which region to list, what was tried, and what to do.
@@ -76,7 +87,7 @@ mod tests {
     fn without_a_cluster_and_a_region_it_says_what_was_tried_and_what_to_do() {
         let config = Config { kubernetes: false, ..Config::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let why = runtime.block_on(run(&config, None)).unwrap_err().to_string();
+        let why = runtime.block_on(run(&config, None, None)).unwrap_err().to_string();
         for part in ["--region", "AWS_REGION", "the setting kubernetes is off", "Give --kubeconfig FILE"] {
             assert!(why.contains(part), "{part}: {why}");
         }

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 
 use crate::collect::clock::Clock;
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiNode, Lookup, Node, NodeLease, Observation, PersistentVolume,
-    Pod, Pods, Reading, Source, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Cause, CniNode, CsiNode, Ec2Place, Lookup, Node, NodeLease, Observation,
+    PersistentVolume, Pod, Pods, Reading, Source, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 use crate::kube_api::{Api, ApiError, short_message};
 
@@ -180,6 +180,28 @@ pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, 
         }
         tokio::time::sleep(BETWEEN_PAGES).await;
     }
+}
+
+/// Nodes that are asked for where any of them will do.
+const SOME_NODES: u32 = 50;
+
+/// The instances of some nodes of the cluster: for a sweep, never for an agent.
+///
+/// # Errors
+/// As the API server says.
+pub async fn list_instances(api: &Api) -> Result<Vec<Ec2Place>, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        kind: String,
+        items: Vec<objects::RawNode>,
+    }
+    let page: Page = api.list(&format!("/api/v1/nodes?limit={SOME_NODES}")).await?;
+    if page.kind != "NodeList" {
+        let what = format!("expected a NodeList, found {:?}", short_message(&page.kind));
+        return Err(ApiError::malformed("the list of Nodes", &what));
+    }
+    let nodes = page.items.into_iter().filter_map(|raw| objects::node_from(raw).ok());
+    Ok(nodes.filter_map(|node| Ec2Place::of_provider_id(node.provider_id.as_deref()?)).collect())
 }
 
 /// The pods of a list, as the API server and `kubectl get pods -o json` write it.

@@ -20,14 +20,15 @@ use super::clock::Clock;
 use super::cluster::mailbox::Mailbox;
 use super::task::Task;
 use crate::facts::{
-    Answer, Answers, Cause, Ec2Attached, Ec2Place, Ec2Volume, Inventory, Lookup, NodeTime, Observation, Reading,
-    Source, Unknown, VolumeId,
+    Answer, Answers, Cause, Ec2Attached, Ec2Interfaces, Ec2Place, Ec2Volume, Inventory, Lookup, NodeTime, Observation,
+    Reading, Source, Unknown, VolumeId,
 };
 use crate::pacing::random;
+use client::Call;
 use schedule::Ec2Schedule;
 
-pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which};
-pub use meter::{DESCRIBE_VOLUMES, Meter, Outcome};
+pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which, WhichInstances, WhichInterfaces};
+pub use meter::{Meter, Operation, Outcome};
 pub use schedule::turn;
 pub use sweep::{Daily, Hints, Sweep};
 
@@ -41,6 +42,12 @@ const ASSUMED_AGENTS: u64 = 1000;
 const BETWEEN: Duration = Duration::from_secs(61);
 /// An instance has at most some hundred volumes: more pages are a mistake of the server.
 const MAX_PAGES: u32 = 3;
+/// The same of network interfaces, of which a page may be short or empty before the last one.
+const MAX_INTERFACE_PAGES: u32 = 10;
+/// Interfaces of a page: as many as EC2 gives. Without a size of pages it searches the account at once, or refuses.
+const INTERFACES: i32 = 1000;
+/// An instance has some 135 interfaces at most: more are a mistake of the server.
+const MAX_INTERFACES: usize = 1000;
 /// A filter takes so many values.
 const MAX_IDS: usize = 200;
 
@@ -69,6 +76,8 @@ pub enum Pace {
 pub struct About {
     /// Our instance, or why it is not known.
     pub place: Result<Ec2Place, Unknown>,
+    /// Its VPC, without which EC2 is not asked for network interfaces, or why it is not known.
+    pub vpc: Result<String, Unknown>,
     /// How many agents there are, where that is known.
     pub agents: Option<u64>,
 }
@@ -222,7 +231,35 @@ impl Answerer {
     }
 
     fn is_waited_for(&self) -> bool {
-        !self.wanted.is_empty() && matches!(&self.about, Some(About { place: Ok(_), .. }))
+        self.open().next().is_some()
+    }
+
+    /// What is wanted and can be asked: of whom, and how urgently.
+    fn open(&self) -> impl Iterator<Item = (Source, &Wanted)> {
+        let wanted = self.wanted.iter().map(|(lookup, wanted)| (lookup.source(), wanted));
+        wanted.filter(|(source, _)| self.why_never(*source).is_none())
+    }
+
+    /// Why there can be no call about a source.
+    fn why_never(&self, source: Source) -> Option<&Unknown> {
+        let about = self.about.as_ref()?;
+        let of_vpc = about.vpc.as_ref().err().filter(|_| source == Source::Ec2Interfaces);
+        about.place.as_ref().err().or(of_vpc)
+    }
+
+    /// How long after an answer the next one is to come, where a conclusion needs more time between two than any two calls have.
+    fn apart(&self, source: Source) -> Duration {
+        let seconds = self.wanted.keys().filter(|lookup| lookup.source() == source).map(|lookup| match lookup {
+            Lookup::Ec2Interfaces { apart_seconds } => *apart_seconds,
+            _ => 0,
+        });
+        Duration::from_secs(seconds.max().unwrap_or_default())
+    }
+
+    /// Before this time no call about a source is of use.
+    fn due(&self, source: Source) -> Duration {
+        let answer = self.last.get(&source).filter(|(_, read)| read.why_unknown().is_none());
+        answer.map_or(Duration::ZERO, |(at, _)| at.up.saturating_add(self.apart(source)))
     }
 
     /// How long until the next call may be made.
@@ -235,7 +272,12 @@ impl Answerer {
         match self.settings.pace {
             Pace::Fleet => {
                 let agents = self.about.as_ref().and_then(|about| about.agents).unwrap_or(ASSUMED_AGENTS);
-                self.schedule.next(now.up, turn(agents, self.settings.clusters), random())
+                let next = self.schedule.next(now.up, turn(agents, self.settings.clusters), random());
+                // The second call of a turn waits for its time, unless the turn is over by then.
+                let second =
+                    self.second().map(|source| self.due(source)).filter(|due| *due < self.schedule.turn_ends());
+                let first = || self.open().map(|(source, _)| self.due(source)).min();
+                next.max(second.or_else(first).unwrap_or_default())
             }
             Pace::Person => {
                 // A call about what was not asked yet, another a minute later, and again only when that is old.
@@ -244,10 +286,18 @@ impl Answerer {
                     Some((at, _)) if self.twice.contains(&lookup.source()) => at.up.saturating_add(KEPT),
                     Some((at, _)) => at.up.saturating_add(BETWEEN),
                 };
-                let first = self.wanted.keys().map(due).min().unwrap_or(now.up.saturating_add(KEPT));
+                let due = |lookup: &Lookup| due(lookup).max(self.due(lookup.source()));
+                let open = self.wanted.keys().filter(|lookup| self.why_never(lookup.source()).is_none());
+                let first = open.map(due).min().unwrap_or(now.up.saturating_add(KEPT));
                 first.max(self.schedule.paused_until(now.up).unwrap_or(now.up))
             }
         }
+    }
+
+    /// What the second call of a turn is about.
+    fn second(&self) -> Option<Source> {
+        let first = self.first.filter(|_| self.settings.pace == Pace::Fleet)?;
+        self.open().any(|(source, _)| source == first).then_some(first)
     }
 
     async fn call_if_due(&mut self) {
@@ -256,9 +306,12 @@ impl Answerer {
         if self.next(now) > now.up {
             return;
         }
-        let Some(source) = self.choose() else { return };
-        let Some(About { place: Ok(place), .. }) = self.about.clone() else { return };
-        let read = self.read(source, &place).await;
+        let Some(source) = self.choose(now) else { return };
+        let Some(About { place: Ok(place), vpc, .. }) = self.about.clone() else { return };
+        let read = match source {
+            Source::Ec2Interfaces => self.read_interfaces(place, vpc).await,
+            _ => self.read(source, &place).await,
+        };
         // The first call may wait for credentials: what counts is the time between two answers.
         let (now, is_answer) = (self.clock.now(), read.why_unknown().is_none());
         let is_recent = |(before, read): (NodeTime, Observation)| !is_old(before, now) && read.why_unknown().is_none();
@@ -272,13 +325,14 @@ impl Answerer {
 
     /// What the next call is about: once more what the last one was, else what is most urgent or has waited for turns, and of
     /// equal ones what was read longest ago or never.
-    fn choose(&mut self) -> Option<Source> {
+    fn choose(&mut self, now: NodeTime) -> Option<Source> {
         let mut urgency: BTreeMap<Source, Urgency> = BTreeMap::new();
-        for (lookup, wanted) in &self.wanted {
-            let most = urgency.entry(lookup.source()).or_default();
+        for (source, wanted) in self.open().filter(|(source, _)| self.due(*source) <= now.up) {
+            let most = urgency.entry(source).or_default();
             *most = wanted.urgency.max(*most);
         }
-        let again = self.first.take().filter(|_| self.settings.pace == Pace::Fleet);
+        let again = self.second();
+        self.first = None;
         if let Some(again) = again.filter(|first| urgency.contains_key(first)) {
             return Some(again);
         }
@@ -304,18 +358,39 @@ impl Answerer {
         volumes.into_iter().take(MAX_IDS).map(|(id, _)| id.clone()).collect()
     }
 
-    async fn read(&mut self, source: Source, place: &Ec2Place) -> Observation {
-        if self.client.as_ref().is_none_or(|client| client.region() != place.region) {
+    fn connect(&mut self, region: &str) {
+        if self.client.as_ref().is_none_or(|client| client.region() != region) {
             let endpoint = self.settings.endpoint.as_deref();
-            self.client = Some(Client::new(&place.region, endpoint, Arc::clone(&self.meter)));
+            self.client = Some(Client::new(region, endpoint, Arc::clone(&self.meter)));
         }
+    }
+
+    async fn read_interfaces(&mut self, place: Ec2Place, vpc: Result<String, Unknown>) -> Observation {
+        self.connect(&place.region);
+        let vpc = match vpc {
+            Ok(vpc) => vpc,
+            Err(why) => return Observation::unknown(Source::Ec2Interfaces, why),
+        };
+        let which = WhichInterfaces::Of { instance: place.instance.clone(), vpc: vpc.clone() };
+        match self.pages(&which, (MAX_INTERFACE_PAGES, MAX_INTERFACES), Some(INTERFACES)).await {
+            Err(error) => Observation::unknown(Source::Ec2Interfaces, error.unknown()),
+            Ok((interfaces, incomplete)) => {
+                let interfaces = Inventory::with_incomplete(interfaces, incomplete);
+                let value = Ec2Interfaces { instance: place.instance, vpc, interfaces };
+                Observation::Ec2Interfaces(Reading::Known { value, at: self.clock.now() })
+            }
+        }
+    }
+
+    async fn read(&mut self, source: Source, place: &Ec2Place) -> Observation {
+        self.connect(&place.region);
         let ids = self.ids();
         // One call of EC2 answers both sources: by ids, or by what is attached here.
         let which = match source {
             Source::Ec2Volumes => Which::Ids(ids.clone()),
             _ => Which::Of(place.instance.clone()),
         };
-        let (volumes, incomplete) = match self.pages(&which).await {
+        let (volumes, incomplete) = match self.pages(&which, (MAX_PAGES, usize::MAX), None).await {
             Ok(read) => read,
             Err(error) => return Observation::unknown(source, error.unknown()),
         };
@@ -334,21 +409,27 @@ impl Answerer {
     }
 
     /// What a filter finds, each page a call of its own; and what was not read of it.
-    async fn pages(&mut self, which: &Which) -> Result<(Vec<(VolumeId, Ec2Volume)>, Option<Unknown>), Ec2Error> {
-        let (mut volumes, mut next) = (Vec::new(), None);
-        for _ in 0..MAX_PAGES {
+    async fn pages<C: Call>(
+        &mut self,
+        which: &C,
+        (max_pages, max_items): (u32, usize),
+        size: Option<i32>,
+    ) -> Result<(Vec<C::Item>, Option<Unknown>), Ec2Error> {
+        let (mut items, mut next, mut pages) = (Vec::new(), None, 0_u32);
+        while pages < max_pages && items.len() <= max_items {
             let Some(client) = &self.client else { break };
-            let page = client.page(which, None, next).await;
+            let page = client.page(which, size, next).await;
             self.learn(page.as_ref().err().map(|error| error.outcome));
             let mut page = page?;
-            volumes.append(&mut page.volumes);
+            items.append(&mut page.items);
+            pages = pages.saturating_add(1);
             next = page.next;
             if next.is_none() {
-                return Ok((volumes, None));
+                return Ok((items, None));
             }
         }
-        let why = format!("EC2 DescribeVolumes: only {MAX_PAGES} pages were read");
-        Ok((volumes, Some(Unknown::new(Cause::Incomplete, why))))
+        let why = format!("EC2 {}: only {pages} pages were read", C::OPERATION.name());
+        Ok((items, Some(Unknown::new(Cause::Incomplete, why))))
     }
 
     fn learn(&mut self, error: Option<Outcome>) {
@@ -366,10 +447,10 @@ impl Answerer {
     /// Publishes what is known of a source, unless that was published before.
     fn publish(&mut self, source: Source) {
         let now = self.clock.now();
-        let published = match (&self.about, self.last.get(&source)) {
-            (Some(About { place: Err(why), .. }), _) => Observation::unknown(source, why.clone()),
-            (_, Some((at, read))) if !is_old(*at, now) => read.clone(),
-            _ => Observation::unknown(source, self.not_yet(now)),
+        let published = match (self.why_never(source), self.last.get(&source)) {
+            (Some(why), _) => Observation::unknown(source, why.clone()),
+            (None, Some((at, read))) if !is_old(*at, now) => read.clone(),
+            _ => Observation::unknown(source, self.not_yet(source, now)),
         };
         if self.published.get(&source) != Some(&published) {
             self.published.insert(source, published.clone());
@@ -377,8 +458,8 @@ impl Answerer {
         }
     }
 
-    fn not_yet(&mut self, now: NodeTime) -> Unknown {
-        let next = self.next(now);
+    fn not_yet(&mut self, source: Source, now: NodeTime) -> Unknown {
+        let next = self.next(now).max(self.due(source));
         let at = now.plus(next.saturating_sub(now.up)).wall.strftime("%H:%M:%SZ").to_string();
         let why = match self.schedule.paused_until(now.up) {
             Some(_) => format!("not asked: the account's calls of EC2 are throttled; asked again at {at}"),
@@ -411,10 +492,75 @@ fn answers(ids: &[VolumeId], volumes: Vec<(VolumeId, Ec2Volume)>, incomplete: Op
 mod tests {
     use super::*;
 
+    /// One that knows its instance.
+    fn answerer(pace: Pace) -> Answerer {
+        let settings = Settings { endpoint: None, clusters: 1, pace };
+        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let place = Ec2Place { instance: "i-0123456789abcdef0".into(), region: "eu-west-1".into() };
+        answerer.about = Some(About { place: Ok(place), vpc: Ok("vpc-0a".into()), agents: Some(1) });
+        answerer
+    }
+
+    fn no_interfaces() -> Ec2Interfaces {
+        Ec2Interfaces { instance: String::new(), vpc: String::new(), interfaces: Inventory::whole([]) }
+    }
+
+    /// With an agent alone a turn lasts five minutes: the second call is in the same one.
+    #[test]
+    fn the_second_answer_about_interfaces_comes_a_cool_down_and_a_minute_later() {
+        for pace in [Pace::Fleet, Pace::Person] {
+            let mut answerer = answerer(pace);
+            let now = Clock::here().now();
+            let interfaces = Lookup::Ec2Interfaces { apart_seconds: 120 };
+            answerer.wanted.insert(interfaces, Wanted { urgency: 1, first: now, last: now });
+            let first = now.plus(answerer.next(now).saturating_sub(now.up));
+            assert_eq!(answerer.choose(first), Some(Source::Ec2Interfaces));
+            answerer.schedule.made(first.up);
+            let answer = Reading::Known { value: no_interfaces(), at: first };
+            answerer.last.insert(Source::Ec2Interfaces, (first, Observation::Ec2Interfaces(answer)));
+            assert_eq!(answerer.next(first), first.up + Duration::from_secs(120), "{pace:?}");
+            let early = first.plus(Duration::from_secs(119));
+            assert_eq!(answerer.choose(early), None);
+            answerer.first = Some(Source::Ec2Interfaces);
+            let second = first.plus(Duration::from_secs(120));
+            assert_eq!((answerer.next(second), answerer.choose(second)), (second.up, Some(Source::Ec2Interfaces)));
+        }
+    }
+
+    #[test]
+    fn a_long_cool_down_keeps_the_turn_from_none() {
+        let mut answerer = answerer(Pace::Fleet);
+        let now = Clock::here().now();
+        let (interfaces, of_volumes) = (Lookup::Ec2Interfaces { apart_seconds: 3600 }, Lookup::Ec2Attached);
+        answerer.wanted.insert(interfaces, Wanted { urgency: 2, first: now, last: now });
+        let first = now.plus(answerer.next(now).saturating_sub(now.up));
+        assert_eq!(answerer.choose(first), Some(Source::Ec2Interfaces));
+        answerer.schedule.made(first.up);
+        let answer = Reading::Known { value: no_interfaces(), at: first };
+        answerer.last.insert(Source::Ec2Interfaces, (first, Observation::Ec2Interfaces(answer)));
+        answerer.wanted.insert(of_volumes, Wanted { urgency: 1, first: now, last: now });
+        let second = first.plus(Duration::from_secs(60));
+        assert_eq!((answerer.next(first), answerer.choose(second)), (second.up, Some(Source::Ec2Attached)));
+    }
+
+    #[test]
+    fn without_its_vpc_interfaces_are_not_asked_for_and_volumes_are() {
+        let mut answerer = answerer(Pace::Person);
+        let why = Unknown::new(Cause::Missing, "no VPC");
+        answerer.about.as_mut().unwrap().vpc = Err(why.clone());
+        let now = Clock::here().now();
+        let wanted = Wanted { urgency: 1, first: now, last: now };
+        answerer.wanted.insert(Lookup::Ec2Interfaces { apart_seconds: 120 }, wanted);
+        assert!(!answerer.is_waited_for() && answerer.choose(now).is_none());
+        answerer.publish(Source::Ec2Interfaces);
+        assert_eq!(answerer.published[&Source::Ec2Interfaces].why_unknown(), Some(&why));
+        answerer.wanted.insert(Lookup::Ec2Attached, wanted);
+        assert_eq!((answerer.next(now), answerer.choose(now)), (now.up, Some(Source::Ec2Attached)));
+    }
+
     #[test]
     fn a_turns_second_call_is_about_what_the_first_one_was_about() {
-        let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Fleet };
-        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let mut answerer = answerer(Pace::Fleet);
         let volume = Lookup::Ec2Volume(VolumeId::from_serial("vol-00000001").unwrap());
         let mut now = Clock::here().now();
         for lookup in [Lookup::Ec2Attached, volume] {
@@ -422,7 +568,7 @@ mod tests {
         }
         let mut asked = Vec::new();
         for _ in 0..6 {
-            let source = answerer.choose().unwrap();
+            let source = answerer.choose(now).unwrap();
             now = now.plus(Duration::from_secs(60));
             answerer.last.insert(source, (now, Observation::unknown(source, Unknown::not_asked())));
             asked.push(source);
@@ -430,13 +576,12 @@ mod tests {
         use Source::{Ec2Attached as Here, Ec2Volumes as Volumes};
         assert_eq!(asked, [Here, Here, Volumes, Volumes, Here, Here]);
         answerer.wanted.clear();
-        assert_eq!(answerer.choose(), None);
+        assert_eq!(answerer.choose(now), None);
     }
 
     #[test]
     fn the_turn_is_for_what_is_most_urgent_and_for_what_has_waited() {
-        let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Fleet };
-        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let mut answerer = answerer(Pace::Fleet);
         let mut now = Clock::here().now();
         let wanted = |urgency, now| Wanted { urgency, first: now, last: now };
         let id = |n: usize| VolumeId::from_serial(&format!("vol-{n:08x}")).unwrap();
@@ -450,7 +595,7 @@ mod tests {
         answerer.wanted.insert(Lookup::Ec2Attached, wanted(1, now));
         let mut asked = Vec::new();
         for _ in 0..8 {
-            let source = answerer.choose().unwrap();
+            let source = answerer.choose(now).unwrap();
             now = now.plus(Duration::from_secs(60));
             answerer.last.insert(source, (now, Observation::unknown(source, Unknown::not_asked())));
             asked.push(source);
@@ -461,8 +606,7 @@ mod tests {
 
     #[test]
     fn a_person_has_an_answer_at_once_and_again_a_minute_later() {
-        let settings = Settings { endpoint: None, clusters: 1, pace: Pace::Person };
-        let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
+        let mut answerer = answerer(Pace::Person);
         let now = Clock::here().now();
         answerer.wanted.insert(Lookup::Ec2Attached, Wanted { urgency: 1, first: now, last: now });
         assert_eq!(answerer.next(now), now.up);

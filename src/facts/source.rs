@@ -73,6 +73,7 @@ macro_rules! for_each_source {
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
             Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";
+            Ec2Interfaces, ec2_interfaces, crate::facts::Ec2Interfaces, "ec2-interfaces", 0, Ec2, Ec2, "EC2: branch ENIs of this instance";
             Imds, imds, crate::facts::Imds, "imds", 60, Imds, Base, "IMDS: how it answers";
             ImdsInstance, imds_instance, crate::facts::ImdsInstance, "imds-instance", 3600, Imds, Base, "IMDS: which instance this is";
             ImdsNotices, imds_notices, crate::facts::ImdsNotices, "imds-notices", 60, Imds, Base, "IMDS: how the instance may end";
@@ -392,6 +393,11 @@ pub enum Lookup {
     Ec2Attached,
     /// What EC2 says of this volume, wherever it is attached.
     Ec2Volume(VolumeId),
+    /// Which branch ENIs EC2 has of this instance: one answer, and a later one that may confirm it.
+    Ec2Interfaces {
+        /// How long after the first answer the second one is to come, in seconds.
+        apart_seconds: u64,
+    },
 }
 
 // A question has its own words: which source answers it, and by which name, no list of sources can say.
@@ -416,7 +422,8 @@ impl Lookup {
             | Self::CsiNode
             | Self::CniNode
             | Self::Ec2Attached
-            | Self::Ec2Volume(_) => None,
+            | Self::Ec2Volume(_)
+            | Self::Ec2Interfaces { .. } => None,
         }
     }
 
@@ -441,6 +448,7 @@ impl Lookup {
             Self::CniNode => Source::CniNode,
             Self::Ec2Attached => Source::Ec2Attached,
             Self::Ec2Volume(_) => Source::Ec2Volumes,
+            Self::Ec2Interfaces { .. } => Source::Ec2Interfaces,
         }
     }
 }
@@ -465,6 +473,7 @@ impl fmt::Display for Lookup {
             Self::CniNode => f.write_str("the CNINode of this node"),
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
             Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
+            Self::Ec2Interfaces { .. } => f.write_str("EC2: branch ENIs of this instance"),
         }
     }
 }

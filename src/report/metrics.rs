@@ -311,10 +311,8 @@ mod tests {
         let requests =
             codes.into_iter().flat_map(|code| ["get", "list", "patch", "watch"].map(|verb| ((verb, code), 1)));
         figures.api = ApiFigures::of(requests, 1);
-        let operations = ["DescribeVolumes", "DescribeInstances"];
-        let outcomes = ["ok", "throttled", "denied", "failed", "refused"];
-        let calls = operations.into_iter().flat_map(|of| outcomes.map(|outcome| ((of, outcome), 0)));
-        figures.ec2 = Some(Ec2Figures { calls_total: calls.collect(), paused: false });
+        let calls_total = crate::collect::ec2::Meter::default().figures(&crate::collect::ec2::Operation::OF_AGENTS);
+        figures.ec2 = Some(Ec2Figures { calls_total, paused: false });
         let count = |report: &Report| parse(&render(report, &figures)).unwrap().len();
         let fixed = count(&report);
         assert!(fixed <= 220, "{fixed}");

@@ -1,13 +1,13 @@
-//! What `barnacle sweep` says of volumes that are attached nowhere: a table for people, or JSON.
+//! What `barnacle sweep` says of volumes and network interfaces that are attached nowhere: a table for people, or JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::detect::volumes::orphaned_volume::{sort, usd_a_month};
-use crate::facts::{CSI_NAME_TAG, Ec2Volume, VolumeId, VolumeSweep};
+use crate::facts::{CSI_NAME_TAG, Ec2Interface, Ec2Volume, EniUse, InterfaceSweep, Unknown, VolumeId, VolumeSweep};
 use crate::report::text;
 
 /// Version of the JSON form.
@@ -36,6 +36,16 @@ pub struct SweepReport {
     pub likely_other_owner: Vec<SweptVolume>,
     /// Without a tag.
     pub unknown_owner: Vec<SweptVolume>,
+    /// The VPCs of which interfaces are listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vpcs: Vec<String>,
+    /// Interfaces of pods that were made more than an hour ago and are attached nowhere. Absent where they could not be listed.
+    pub interfaces: Option<Vec<SweptInterface>>,
+    /// The same of those of which EC2 does not say when they were made.
+    pub interfaces_of_unknown_age: Option<Vec<SweptInterface>>,
+    /// Why they could not be listed, then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interfaces_unknown: Option<String>,
     /// Attached nowhere as well, and not listed: why, and how many.
     pub left_out: BTreeMap<&'static str, usize>,
     /// All volumes of the account in this region by type, which is what its quotas count.
@@ -63,6 +73,37 @@ pub struct SweptVolume {
     /// What its tags say.
     pub hint: String,
 }
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SweptInterface {
+    /// Its id.
+    pub id: String,
+    /// What it was made for.
+    #[serde(rename = "use")]
+    pub made_for: EniUse,
+    /// Its VPC.
+    pub vpc: String,
+    /// Its subnet, which cannot be deleted before it.
+    pub subnet: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its security groups, which cannot be deleted before it.
+    pub security_groups: Vec<String>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// The clusters that its tags name.
+    pub clusters: Vec<String>,
+    /// What made it, by its tag.
+    pub made_by: Option<String>,
+    /// The instance that it was made for, by its tag.
+    pub instance: Option<String>,
+}
+
+/// What makes interfaces for pods attaches them within seconds, and deletes what is left within an hour.
+const YOUNG: SignedDuration = SignedDuration::from_hours(1);
+const INTERFACE_TOO_YOUNG: &str = "interface created within the last hour";
+const INTERFACE_MANAGED: &str = "interface that an AWS service manages";
 
 /// Volumes of one type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,6 +149,10 @@ impl SweepReport {
             owned_unknown: sweep.nameless.as_ref().map(|why| why.why.clone()),
             likely_other_owner: reported(&sorted.other_owner),
             unknown_owner: reported(&sorted.unknown),
+            vpcs: Vec::new(),
+            interfaces: None,
+            interfaces_of_unknown_age: None,
+            interfaces_unknown: None,
             left_out: BTreeMap::from([
                 ("a PersistentVolume of this cluster has it", sorted.claimed),
                 ("of etcd or the control plane", sorted.control_plane),
@@ -116,6 +161,32 @@ impl SweepReport {
             totals: sizes.iter().map(|(of, (volumes, gib))| Total::of(of, *volumes, *gib)).collect(),
             notes,
         }
+    }
+
+    /// The same with what is left behind of network interfaces, or why that is not known.
+    #[must_use]
+    pub fn with_interfaces(mut self, swept: &Result<InterfaceSweep, Unknown>) -> Self {
+        let swept = match swept {
+            Ok(swept) => swept,
+            Err(why) => return Self { interfaces_unknown: Some(why.why.clone()), ..self },
+        };
+        if let Some(incomplete) = swept.interfaces.incomplete() {
+            self.notes.push(format!("not all network interfaces were seen: {incomplete}"));
+        }
+        self.vpcs.clone_from(&swept.vpcs);
+        let (mut old, mut undated, mut young, mut managed) = (Vec::new(), Vec::new(), 0, 0);
+        for (id, interface) in swept.interfaces.iter().filter(|(_, interface)| interface.is_available()) {
+            let Some(made_for) = interface.of_pods() else { continue };
+            match interface.created() {
+                _ if interface.managed_by.is_some() => managed += 1,
+                Some(created) if self.at.duration_since(created) < YOUNG => young += 1,
+                Some(_) => old.push(SweptInterface::of(id, made_for, interface)),
+                None => undated.push(SweptInterface::of(id, made_for, interface)),
+            }
+        }
+        self.left_out.extend([(INTERFACE_TOO_YOUNG, young), (INTERFACE_MANAGED, managed)]);
+        (self.interfaces, self.interfaces_of_unknown_age) = (Some(old), Some(undated));
+        self
     }
 
     /// As JSON, with a line break at the end.
@@ -138,6 +209,7 @@ impl SweepReport {
             Ok(&self.likely_other_owner),
         );
         group(&mut out, "Unknown owner: no tag names an owner", Ok(&self.unknown_owner));
+        self.table_of_interfaces(&mut out);
         let left_out: Vec<_> = self.left_out.iter().filter(|(_, count)| **count > 0).collect();
         if !left_out.is_empty() {
             out.push_str("\nLeft out\n");
@@ -157,6 +229,60 @@ impl SweepReport {
             let _ = writeln!(out, "{}", text::clean(note));
         }
         out
+    }
+}
+
+impl SweepReport {
+    fn table_of_interfaces(&self, out: &mut String) {
+        let vpcs = if self.vpcs.is_empty() { String::new() } else { format!(" in {}", self.vpcs.join(", ")) };
+        let title = format!(
+            "Network interfaces of pods{vpcs} that are attached nowhere: they block their subnets and security groups"
+        );
+        let _ = writeln!(out, "\n{}", text::clean(&title));
+        if let Some(why) = &self.interfaces_unknown {
+            let _ = writeln!(out, "  ? cannot be evaluated: {}", text::clean(why));
+        }
+        let undated = "of unknown age: EC2 does not say it, and the VPC resource controller removes what is left within an hour, so list again then";
+        for (title, interfaces) in
+            [("made more than an hour ago", &self.interfaces), (undated, &self.interfaces_of_unknown_age)]
+        {
+            let Some(interfaces) = interfaces else { continue };
+            let none = if interfaces.is_empty() { ": none" } else { "" };
+            let _ = writeln!(out, "  {title}{none}");
+            for interface in interfaces {
+                let _ = writeln!(out, "    {}", text::clean(&interface.line()));
+            }
+        }
+    }
+}
+
+impl SweptInterface {
+    fn of(id: &str, made_for: EniUse, interface: &Ec2Interface) -> Self {
+        let mut clusters: Vec<String> = interface.clusters().map(str::to_owned).collect();
+        clusters.sort_unstable();
+        clusters.dedup();
+        Self {
+            id: id.to_owned(),
+            made_for,
+            vpc: interface.vpc.clone(),
+            subnet: interface.subnet.clone(),
+            zone: interface.zone.clone(),
+            security_groups: interface.security_groups.clone(),
+            created: interface.created(),
+            clusters,
+            made_by: interface.made_by().map(str::to_owned),
+            instance: interface.instance().map(str::to_owned),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { id, made_for, subnet, security_groups, created, clusters, made_by, instance, .. } = self;
+        let created = created.map_or("?".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
+        let mut hints: Vec<String> = clusters.iter().map(|name| format!("cluster {name}")).collect();
+        hints.extend(made_by.as_ref().map(|by| format!("of {by}")));
+        hints.extend(instance.as_ref().map(|instance| format!("for {instance}")));
+        let (groups, hints) = (security_groups.join(","), hints.join(", "));
+        format!("{id:<21}  {:<9}  {subnet:<24}  {groups}  made {created}  {hints}", made_for.name())
     }
 }
 
@@ -318,6 +444,51 @@ mod tests {
         }
         assert!(!table.contains('\u{1b}'), "a tag does not write to the terminal");
         assert!(!table.to_lowercase().contains("delete"), "{table}");
+    }
+
+    #[test]
+    fn interfaces_that_are_left_behind_have_their_owner_and_what_they_block() {
+        let interface = |description: &str, tags: &[(&str, &str)]| Ec2Interface {
+            status: "available".into(),
+            description: description.into(),
+            subnet: "subnet-0a".into(),
+            security_groups: vec!["sg-0a".into(), "sg-0b".into()],
+            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Ec2Interface::default()
+        };
+        let created =
+            |at| [("node.k8s.amazonaws.com/createdAt", at), ("cluster.k8s.amazonaws.com/name", "x\u{1b}[31m")];
+        let branch = interface("aws-k8s-branch-eni", &[("kubernetes.io/cluster/prod", "owned")]);
+        let of_service = Ec2Interface { managed_by: Some("eks.amazonaws.com".into()), ..branch.clone() };
+        let in_use = Ec2Interface { status: "in-use".into(), ..branch.clone() };
+        let interfaces = [
+            ("eni-00000001", branch),
+            ("eni-00000002", interface("aws-K8S-i-0", &created("2026-11-21T10:00:00Z"))),
+            ("eni-00000003", interface("aws-K8S-i-0", &created("2026-11-21T11:30:00Z"))),
+            ("eni-00000004", interface("ELB app/web", &[])),
+            ("eni-00000005", of_service),
+            ("eni-00000006", in_use),
+        ];
+        let interfaces = Inventory::whole(interfaces.map(|(id, interface)| (id.to_owned(), interface)));
+        let swept = Ok(InterfaceSweep { vpcs: vec!["vpc-0a".into()], interfaces });
+        let with = report().with_interfaces(&swept);
+        let table = with.to_table();
+        for line in [
+            "Network interfaces of pods in vpc-0a that are attached nowhere: they block their subnets and security groups",
+            "  made more than an hour ago\n    eni-00000002           secondary  subnet-0a                 sg-0a,sg-0b  made 2026-11-21  cluster x",
+            "list again then\n    eni-00000001           branch     subnet-0a                 sg-0a,sg-0b  made ?  cluster prod",
+            "      1  interface created within the last hour",
+            "      1  interface that an AWS service manages",
+        ] {
+            assert!(table.contains(line), "{line}\n{table}");
+        }
+        assert!(
+            !table.contains('\u{1b}') && !["04", "05", "06"].iter().any(|n| table.contains(&format!("eni-000000{n}"))),
+            "{table}"
+        );
+        let unknown = report().with_interfaces(&Err(Unknown::new(crate::facts::Cause::Denied, "no right")));
+        assert_eq!((&unknown.interfaces, unknown.interfaces_unknown.as_deref()), (&None, Some("no right")));
+        assert!(unknown.to_table().contains("  ? cannot be evaluated: no right"));
     }
 
     #[test]

@@ -78,6 +78,12 @@ pub fn enis_of(pod: &Pod) -> Vec<PodEni> {
     }
 }
 
+/// Whether an ENI has only an id of ours, as the annotation does not name it.
+#[must_use]
+pub fn is_our_own(id: &str) -> bool {
+    id.contains('/')
+}
+
 /// ENIs that a pod requests and that its annotation does not name yet. The controller may have made them all the same.
 fn awaited_by(pod: &Pod) -> impl Iterator<Item = String> {
     let requests = pod.network.requests.seen().ok().flatten().copied().unwrap_or_default().min(MAX_ENIS as u64);
@@ -171,6 +177,12 @@ impl BranchHistory {
     #[must_use]
     pub fn since(&self) -> Option<Duration> {
         self.since
+    }
+
+    /// Branch ENIs that pods hold now, and held at that time.
+    pub fn held_by(&self, then: Duration) -> impl Iterator<Item = &str> {
+        let held = self.held.iter().filter(move |(id, held)| held.first <= then && !is_our_own(id));
+        held.map(|(id, _)| id.as_str())
     }
 
     /// Branch ENIs that pods held until they finished or were deleted.

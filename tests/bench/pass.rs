@@ -21,6 +21,7 @@
 
 mod change;
 mod floor;
+mod netlink;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -384,6 +385,9 @@ fn tables(wanted: &str) {
         }
         bench_sources(dir.path());
         bench_faces(dir.path());
+    }
+    if "netlink".contains(wanted) {
+        netlink::bench();
     }
     if "live".contains(wanted) {
         let root = PathBuf::from("/");

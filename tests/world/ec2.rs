@@ -1,6 +1,7 @@
-//! An EC2 for tests: the query protocol over real HTTP on a loopback port, DescribeVolumes and nothing else, and faults on
-//! demand. What it shows that moto does not: `attaching`, `detaching`, `busy`, pages, throttling, answers that are none.
-//! It refuses what we promise never to ask: volumes without a filter.
+//! An EC2 for tests: the query protocol over real HTTP on a loopback port, the operations that we call and nothing else, and
+//! faults on demand. What it shows that moto does not: `attaching`, `detaching`, `busy`, branch ENIs, pages, throttling, answers
+//! that are none. It refuses what we promise never to ask: anything without a filter, and network interfaces of no VPC or without
+//! a size of pages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -51,6 +52,58 @@ impl Volume {
     }
 }
 
+/// A network interface as EC2 has it.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub id: String,
+    pub of: &'static str,
+    pub status: &'static str,
+    pub description: String,
+    pub subnet: &'static str,
+    pub vpc: &'static str,
+    pub groups: Vec<&'static str>,
+    pub tags: Vec<(String, String)>,
+}
+
+/// A branch ENI that is associated with the trunk of this instance.
+pub fn branch(id: &str, instance: &str) -> Interface {
+    let tags = [("node.k8s.amazonaws.com/instance_id", instance), ("eks:eni:owner", "eks-vpc-resource-controller")];
+    Interface {
+        id: id.to_owned(),
+        of: "branch",
+        status: "in-use",
+        description: "aws-k8s-branch-eni".to_owned(),
+        subnet: "subnet-0a",
+        vpc: "vpc-0a",
+        groups: vec!["sg-0a"],
+        tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    }
+}
+
+/// The trunk of this instance.
+pub fn trunk(id: &str, instance: &str) -> Interface {
+    Interface { of: "trunk", description: "aws-k8s-trunk-eni".to_owned(), ..branch(id, instance) }
+}
+
+/// An interface of the VPC CNI, which is attached to this instance.
+pub fn secondary(id: &str, instance: &str) -> Interface {
+    let description = format!("aws-K8S-{instance}");
+    let mut tags = branch(id, instance).tags;
+    tags[1].1 = "amazon-vpc-cni".to_owned();
+    Interface { of: "interface", description, tags, ..branch(id, instance) }
+}
+
+impl Interface {
+    pub fn tag(mut self, name: &str, value: &str) -> Self {
+        self.tags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn available(self) -> Self {
+        Self { status: "available", ..self }
+    }
+}
+
 /// What becomes of a call.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -64,12 +117,14 @@ pub enum Fault {
     Garbage,
     /// 200, and XML that ends after the beginning of its list.
     CutOff,
-    /// 200, and a response that has no list of volumes.
+    /// 200, and a response that has no list.
     NoList,
     /// Each page leads to the first one.
     Loop,
     /// Half of what was announced, then the end of the connection.
     HalfAnswer,
+    /// An empty page that is not the last one: the items begin on the next.
+    EmptyPage,
     Latency(Duration),
     /// Nothing is said, and the connection stays.
     Hang,
@@ -78,6 +133,7 @@ pub enum Fault {
 /// A call as it came.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub action: String,
     pub filters: BTreeMap<String, Vec<String>>,
     pub max_results: Option<usize>,
     pub token: Option<String>,
@@ -94,10 +150,15 @@ pub struct Ec2 {
 #[derive(Default)]
 struct State {
     volumes: Vec<Volume>,
+    interfaces: Vec<Interface>,
+    /// Instances with their VPC.
+    instances: Vec<(String, String)>,
+    /// Actions that the caller's role does not allow.
+    denied: Vec<&'static str>,
     faults: VecDeque<Fault>,
     always: Option<Fault>,
     calls: Vec<Call>,
-    /// Volumes of a page, whatever is asked.
+    /// Items of a page, whatever is asked.
     page: Option<usize>,
 }
 
@@ -120,6 +181,21 @@ impl Ec2 {
         format!("http://{}", self.address)
     }
 
+    /// The network interfaces from now on.
+    pub fn interfaces(&self, interfaces: Vec<Interface>) {
+        self.state.lock().unwrap().interfaces = interfaces;
+    }
+
+    /// An instance, and its VPC.
+    pub fn instance(&self, id: &str, vpc: &str) {
+        self.state.lock().unwrap().instances.push((id.to_owned(), vpc.to_owned()));
+    }
+
+    /// The caller's role does not allow this action.
+    pub fn deny(&self, action: &'static str) {
+        self.state.lock().unwrap().denied.push(action);
+    }
+
     /// The next call, or the one after those that already have a fate.
     pub fn fault(&self, fault: Fault) {
         self.state.lock().unwrap().faults.push_back(fault);
@@ -131,8 +207,8 @@ impl Ec2 {
     }
 
     /// Pages are no longer than this, also where none were asked for.
-    pub fn page(&self, volumes: usize) {
-        self.state.lock().unwrap().page = Some(volumes);
+    pub fn page(&self, items: usize) {
+        self.state.lock().unwrap().page = Some(items);
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -158,7 +234,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let form = form(&String::from_utf8(body).unwrap());
+    let action = form.get("Action").cloned().unwrap_or_default();
+    let set = set_of(&action);
     let call = Call {
+        action,
         filters: filters(&form),
         max_results: form.get("MaxResults").map(|n| n.parse().unwrap()),
         token: form.get("NextToken").cloned(),
@@ -169,16 +248,19 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
         state.calls.push(call.clone());
         state.faults.pop_front().or_else(|| state.always.clone())
     };
-    let (status, text) = answer(&form, &call, &state.lock().unwrap());
+    let (status, text) = answer(&call, &state.lock().unwrap());
+    let (begin, end) = (format!("<{set}>"), format!("</{set}>"));
     match fault {
         None => send(stream, status, &text, text.len()),
         Some(Fault::Refuse(status, code, why)) => send(stream, status, &error(code, why), 0),
         Some(Fault::Html(status)) => send(stream, status, "<html><body>no</body></html>", 0),
         Some(Fault::BrokenXml) => send(stream, 200, text.get(..text.len() / 2)?, 0),
-        Some(Fault::CutOff) => send(stream, 200, text.get(..text.find("<volumeSet>")? + "<volumeSet>".len())?, 0),
-        Some(Fault::NoList) => send(stream, 200, &text.replace("<volumeSet></volumeSet>", ""), 0),
-        Some(Fault::Loop) => {
-            send(stream, 200, &text.replace("</volumeSet>", "</volumeSet><nextToken>0</nextToken>"), 0)
+        Some(Fault::CutOff) => send(stream, 200, text.get(..text.find(&begin)? + begin.len())?, 0),
+        Some(Fault::NoList) => send(stream, 200, &text.replace(&format!("{begin}{end}"), ""), 0),
+        Some(Fault::Loop) => send(stream, 200, &text.replace(&end, &format!("{end}<nextToken>0</nextToken>")), 0),
+        Some(Fault::EmptyPage) => {
+            let (head, tail) = (text.get(..text.find(&begin)?)?, text.get(text.rfind("</")?..)?);
+            send(stream, 200, &format!("{head}{begin}{end}<nextToken>0</nextToken>{tail}"), 0)
         }
         Some(Fault::Garbage) => send(stream, 200, "{\"volumes\": []}", 0),
         Some(Fault::HalfAnswer) => send(stream, 200, text.get(..text.len() / 2)?, text.len()),
@@ -234,21 +316,47 @@ fn filters(form: &BTreeMap<String, String>) -> BTreeMap<String, Vec<String>> {
     names.collect()
 }
 
-fn answer(form: &BTreeMap<String, String>, call: &Call, state: &State) -> (u16, String) {
-    if form.get("Action").map(String::as_str) != Some("DescribeVolumes") {
-        return (400, error("InvalidAction", "this is a fake, which has no such action"));
+/// The list in an answer.
+fn set_of(action: &str) -> &'static str {
+    match action {
+        "DescribeNetworkInterfaces" => "networkInterfaceSet",
+        "DescribeInstances" => "reservationSet",
+        _ => "volumeSet",
     }
+}
+
+fn answer(call: &Call, state: &State) -> (u16, String) {
+    let known: &[&str] = match call.action.as_str() {
+        "DescribeVolumes" => &["attachment.instance-id", "volume-id", "status"],
+        "DescribeNetworkInterfaces" => &["tag:node.k8s.amazonaws.com/instance_id", "vpc-id", "status", "description"],
+        "DescribeInstances" => &["instance-id"],
+        _ => return (400, error("InvalidAction", "this is a fake, which has no such action")),
+    };
     if !call.signed {
         return (401, error("AuthFailure", "not signed"));
     }
     if call.filters.is_empty() {
-        return (400, error("InvalidRequest", "volumes without a filter: no policy may allow that"));
+        return (400, error("InvalidRequest", "no filter: no policy may allow that"));
     }
     for name in call.filters.keys() {
-        if !["attachment.instance-id", "volume-id", "status"].contains(&name.as_str()) {
+        if !known.contains(&name.as_str()) {
             return (400, error("InvalidParameterValue", "this is a fake, which has no such filter"));
         }
     }
+    if state.denied.contains(&call.action.as_str()) {
+        return (403, error("UnauthorizedOperation", "You are not authorized to perform this operation."));
+    }
+    match call.action.as_str() {
+        "DescribeVolumes" => page(call, state, &volumes(call, state)),
+        "DescribeInstances" => page(call, state, &instances(call, state)),
+        _ if !call.filters.contains_key("vpc-id") || !call.max_results.is_some_and(|n| (5..=1000).contains(&n)) => {
+            (400, error("InvalidRequest", "network interfaces of no VPC, or without a size of pages"))
+        }
+        _ => page(call, state, &interfaces(call, state)),
+    }
+}
+
+fn volumes(call: &Call, state: &State) -> Vec<String> {
     let fits = |volume: &&Volume| {
         call.filters.iter().all(|(name, values)| match name.as_str() {
             "volume-id" => values.contains(&volume.id),
@@ -256,16 +364,52 @@ fn answer(form: &BTreeMap<String, String>, call: &Call, state: &State) -> (u16, 
             _ => volume.attached.iter().any(|(instance, ..)| values.contains(instance)),
         })
     };
-    let found: Vec<&Volume> = state.volumes.iter().filter(fits).collect();
+    state.volumes.iter().filter(fits).map(item).collect()
+}
+
+fn instances(call: &Call, state: &State) -> Vec<String> {
+    let fits = |(id, _): &&(String, String)| call.filters["instance-id"].contains(id);
+    let item = |(id, vpc): &(String, String)| {
+        format!(
+            "<item><reservationId>r-0a</reservationId><instancesSet><item><instanceId>{id}</instanceId>\
+             <vpcId>{vpc}</vpcId></item></instancesSet></item>"
+        )
+    };
+    state.instances.iter().filter(fits).map(item).collect()
+}
+
+fn interfaces(call: &Call, state: &State) -> Vec<String> {
+    let is_like = |value: &str, like: &String| match like.strip_suffix('*') {
+        Some(begin) => value.starts_with(begin),
+        None => value == like,
+    };
+    let fits = |interface: &&Interface| {
+        call.filters.iter().all(|(name, values)| match name.strip_prefix("tag:") {
+            Some(tag) => interface.tags.iter().any(|(name, value)| name == tag && values.contains(value)),
+            None => {
+                let value = match name.as_str() {
+                    "vpc-id" => interface.vpc,
+                    "status" => interface.status,
+                    _ => &interface.description,
+                };
+                values.iter().any(|like| is_like(value, like))
+            }
+        })
+    };
+    state.interfaces.iter().filter(fits).map(interface_item).collect()
+}
+
+fn page(call: &Call, state: &State, found: &[String]) -> (u16, String) {
     let from: usize = call.token.as_deref().map_or(0, |token| token.parse().unwrap());
     let size = state.page.or(call.max_results).unwrap_or(usize::MAX);
-    let items: String = found.iter().skip(from).take(size).map(|volume| item(volume)).collect();
+    let items: String = found.iter().skip(from).take(size).map(String::as_str).collect();
     let to = from.saturating_add(size);
     let next = if to < found.len() { format!("<nextToken>{to}</nextToken>") } else { String::new() };
     let space = "http://ec2.amazonaws.com/doc/2016-11-15/";
+    let (action, set) = (&call.action, set_of(&call.action));
     let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DescribeVolumesResponse xmlns=\"{space}\"><requestId>r</requestId>\
-         <volumeSet>{items}</volumeSet>{next}</DescribeVolumesResponse>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"{space}\"><requestId>r</requestId>\
+         <{set}>{items}</{set}>{next}</{action}Response>"
     );
     (200, text)
 }
@@ -287,6 +431,21 @@ fn item(volume: &Volume) -> String {
          <status>{state}</status><createTime>{created}</createTime><attachmentSet>{attachments}</attachmentSet>\
          <tagSet>{tags}</tagSet><volumeType>{of}</volumeType><iops>3000</iops><throughput>125</throughput>\
          <multiAttachEnabled>false</multiAttachEnabled></item>"
+    )
+}
+
+fn interface_item(interface: &Interface) -> String {
+    let Interface { id, of, status, description, subnet, vpc, groups, tags } = interface;
+    let tags: String =
+        tags.iter().map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>")).collect();
+    let groups: String =
+        groups.iter().map(|id| format!("<item><groupId>{id}</groupId><groupName>{id}</groupName></item>")).collect();
+    format!(
+        "<item><networkInterfaceId>{id}</networkInterfaceId><subnetId>{subnet}</subnetId><vpcId>{vpc}</vpcId>\
+         <availabilityZone>eu-west-1a</availabilityZone><description>{description}</description><ownerId>1</ownerId>\
+         <requesterManaged>false</requesterManaged><status>{status}</status><macAddress>02:00:00:00:00:01</macAddress>\
+         <privateIpAddress>10.0.0.1</privateIpAddress><sourceDestCheck>true</sourceDestCheck><groupSet>{groups}</groupSet>\
+         <tagSet>{tags}</tagSet><interfaceType>{of}</interfaceType></item>"
     )
 }
 

@@ -327,7 +327,7 @@ impl World {
         seen
     }
 
-    /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json` and `ec2/sweep.json`, as a
+    /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json`, `ec2/interfaces.json` and `ec2/sweep.json`, as a
     /// recording has them. Each is said once.
     fn ec2(&self, at: NodeTime) -> impl Iterator<Item = Observation> {
         let once = |name: &str| {
@@ -342,7 +342,10 @@ impl World {
             .map(|text| Observation::Ec2Volumes(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
         let sweep = once("sweep.json")
             .map(|text| Observation::VolumeSweep(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
-        attached.into_iter().chain(volumes).chain(sweep)
+        let interfaces = once("interfaces.json").map(|text| {
+            Observation::Ec2Interfaces(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at })
+        });
+        attached.into_iter().chain(volumes).chain(interfaces).chain(sweep)
     }
 
     pub fn node_time(&self, second: u64) -> NodeTime {

@@ -5,13 +5,13 @@ mod absent;
 #[cfg(feature = "ec2")]
 mod sdk;
 
-use super::meter::Outcome;
-use crate::facts::{Cause, Ec2Volume, Ec2VolumeState, Unknown, VolumeId};
+use super::meter::{Operation, Outcome};
+use crate::facts::{Cause, Ec2Interface, Ec2Volume, Ec2VolumeState, Unknown, VolumeId};
 
 #[cfg(not(feature = "ec2"))]
-pub use absent::Client;
+pub use absent::{Call, Client};
 #[cfg(feature = "ec2")]
-pub use sdk::Client;
+pub use sdk::{Call, Client};
 
 /// Whether this build can ask EC2 at all.
 pub const BUILT_IN: bool = cfg!(feature = "ec2");
@@ -30,16 +30,58 @@ pub enum Which {
     State(Ec2VolumeState),
 }
 
-/// Volumes of a page, and where the next one begins.
+/// Which network interfaces a call is about. Each names its VPC: by a tag alone EC2 would search the whole account.
+#[derive(Clone, Debug)]
+pub enum WhichInterfaces {
+    /// Tagged with this instance.
+    Of {
+        /// The instance.
+        instance: String,
+        /// Its VPC.
+        vpc: String,
+    },
+    /// Of the VPC CNI and of the VPC resource controller, and attached nowhere, in these VPCs.
+    Available(Vec<String>),
+}
+
+/// The instances of these ids: in which VPC each of them is.
+#[derive(Clone, Debug)]
+pub struct WhichInstances(pub Vec<String>);
+
+/// What is asked of EC2: the operation, and what of it comes back.
+pub trait Request {
+    /// One of many.
+    type Item: Send;
+    /// What is called.
+    const OPERATION: Operation;
+}
+
+impl Request for Which {
+    type Item = (VolumeId, Ec2Volume);
+    const OPERATION: Operation = Operation::DescribeVolumes;
+}
+
+impl Request for WhichInterfaces {
+    type Item = (String, Ec2Interface);
+    const OPERATION: Operation = Operation::DescribeNetworkInterfaces;
+}
+
+/// An instance has its VPC.
+impl Request for WhichInstances {
+    type Item = (String, String);
+    const OPERATION: Operation = Operation::DescribeInstances;
+}
+
+/// Items of a page, and where the next one begins.
 #[derive(Debug)]
-pub struct Page {
-    /// The volumes that could be read.
-    pub volumes: Vec<(VolumeId, Ec2Volume)>,
+pub struct Page<T> {
+    /// What could be read.
+    pub items: Vec<T>,
     /// Where the next page begins; none after the last one.
     pub next: Option<String>,
 }
 
-/// Why a call did not come to volumes.
+/// Why a call did not come to what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Ec2Error {

@@ -74,6 +74,12 @@ impl Ec2Schedule {
         next.max(self.paused_until(now).unwrap_or_default())
     }
 
+    /// When the turn that was drawn last is over.
+    #[must_use]
+    pub fn turn_ends(&self) -> Duration {
+        self.turn.map(|turn| turn.ends).unwrap_or_default()
+    }
+
     /// The turn that goes on or is about to begin, else a new one. A node that goes on asking keeps the place that was drawn.
     fn current(&self, now: Duration, length: Duration, draw: f64) -> Turn {
         match self.turn {

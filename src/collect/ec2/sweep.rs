@@ -7,21 +7,25 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::client::{Client, Ec2Error, Which};
+use super::client::{Call, Client, Ec2Error, Which, WhichInstances, WhichInterfaces};
 use super::meter::{Meter, Outcome};
 use crate::collect::clock::Clock;
-use crate::collect::cluster::list_volumes;
 use crate::collect::cluster::mailbox::Mailbox;
+use crate::collect::cluster::{list_instances, list_volumes};
 use crate::collect::task::Task;
 use crate::facts::{
-    CSI_NAME_TAG, Cause, Ec2Volume, Ec2VolumeState, Inventory, Observation, PV_NAME_TAG, Reading, Source, Unknown,
-    VolumeId, VolumeSweep, region_of,
+    CSI_NAME_TAG, Cause, Ec2Volume, Ec2VolumeState, InterfaceSweep, Inventory, Observation, PV_NAME_TAG, Reading,
+    Source, Unknown, VolumeId, VolumeSweep, region_of,
 };
 use crate::kube_api::Api;
 use crate::pacing::{Backoff, spread};
 
 /// Volumes of a page: as many as EC2 gives.
 const PAGE: i32 = 500;
+/// The same of network interfaces.
+const INTERFACES: i32 = 1000;
+/// So many instances show in which VPC the cluster is.
+const INSTANCES: usize = 50;
 /// More volumes than any account may have; a server that never ends is none of EC2's.
 const MAX_PAGES: usize = 400;
 /// Time between two calls: a twentieth of what the account is given back.
@@ -80,7 +84,7 @@ impl Sweep {
         let name = cluster_name(&client, claims.as_ref(), hints.cluster.as_deref()).await;
         let name = name.map_err(|error| error.unknown())?;
         let which = Which::State(Ec2VolumeState::Available);
-        let (volumes, incomplete) = all(&client, &which).await.map_err(|error| error.unknown())?;
+        let (volumes, incomplete) = all(&client, &which, PAGE).await.map_err(|error| error.unknown())?;
         let claimed = claims.map(|claims| claims.by_volume);
         let (cluster, nameless) = (name.as_ref().ok().cloned(), name.err());
         let found = VolumeSweep {
@@ -99,7 +103,7 @@ impl Sweep {
     /// As EC2 says, and where not all of them were read.
     pub async fn sizes(&self) -> Result<BTreeMap<String, (u64, u64)>, Unknown> {
         sleep(BETWEEN).await;
-        let attached = all(&self.client, &Which::State(Ec2VolumeState::InUse)).await;
+        let attached = all(&self.client, &Which::State(Ec2VolumeState::InUse), PAGE).await;
         let (attached, incomplete) = attached.map_err(|error| error.unknown())?;
         if let Some(incomplete) = incomplete.as_ref().or(self.found.volumes.incomplete()) {
             return Err(incomplete.clone());
@@ -111,6 +115,46 @@ impl Sweep {
             *gib = gib.saturating_add(volume.size_gib);
         }
         Ok(sizes)
+    }
+}
+
+impl Sweep {
+    /// Lists the interfaces of pods that are attached nowhere: in this VPC, or in those of the cluster's instances.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn interfaces(&self, api: Option<&Api>, vpc: Option<&str>) -> Result<InterfaceSweep, Unknown> {
+        let vpcs = match (vpc, api) {
+            (Some(vpc), _) => vec![vpc.to_owned()],
+            (None, Some(api)) => self.vpcs(api).await?,
+            (None, None) => {
+                let why = "no cluster was asked in which VPC it is (give --kubeconfig FILE, or --vpc VPC)";
+                return Err(Unknown::new(Cause::Missing, why));
+            }
+        };
+        sleep(BETWEEN).await;
+        let which = WhichInterfaces::Available(vpcs.clone());
+        let (interfaces, incomplete) = all(&self.client, &which, INTERFACES).await.map_err(|error| error.unknown())?;
+        Ok(InterfaceSweep { vpcs, interfaces: Inventory::with_incomplete(interfaces, incomplete) })
+    }
+
+    /// The VPCs of the cluster's instances in this region.
+    async fn vpcs(&self, api: &Api) -> Result<Vec<String>, Unknown> {
+        let region = self.client.region();
+        let places = list_instances(api).await.map_err(|error| error.unknown())?;
+        let here = places.into_iter().filter(|place| place.region == region).map(|place| place.instance);
+        let ids: Vec<String> = here.take(INSTANCES).collect();
+        let unknown = |why: &str| Err(Unknown::new(Cause::Missing, format!("{why} (give --vpc VPC)")));
+        if ids.is_empty() {
+            return unknown(&format!("no Node of this cluster is an instance of EC2 in {region}"));
+        }
+        sleep(BETWEEN).await;
+        let page = self.client.page(&WhichInstances(ids), None, None).await.map_err(|error| error.unknown())?;
+        let vpcs: BTreeSet<String> = page.items.into_iter().map(|(_, vpc)| vpc).collect();
+        if vpcs.is_empty() {
+            return unknown("EC2 knows the VPC of no instance of this cluster");
+        }
+        Ok(vpcs.into_iter().collect())
     }
 }
 
@@ -147,8 +191,7 @@ async fn cluster_name(
         let pv = claims.by_volume.get(id);
         [CSI_NAME_TAG, PV_NAME_TAG].iter().any(|tag| volume.tags.contains_key(*tag) && volume.tags.get(*tag) == pv)
     };
-    let names: BTreeSet<&str> =
-        page.volumes.iter().filter(made_for).flat_map(|(_, volume)| volume.clusters()).collect();
+    let names: BTreeSet<&str> = page.items.iter().filter(made_for).flat_map(|(_, volume)| volume.clusters()).collect();
     let said = names.iter().copied().collect::<Vec<_>>().join(", ");
     match (given, names.len()) {
         (Some(given), _) if names.contains(given) => Ok(Ok(given.to_owned())),
@@ -167,25 +210,26 @@ async fn cluster_name(
     }
 }
 
-type Found = (Vec<(VolumeId, Ec2Volume)>, Option<Unknown>);
+/// What was found, and why there may be more.
+type Found<T> = (Vec<T>, Option<Unknown>);
 
 /// Every page, one after another.
-async fn all(client: &Client, which: &Which) -> Result<Found, Ec2Error> {
-    let (mut volumes, mut next) = (Vec::new(), None);
+async fn all<C: Call>(client: &Client, which: &C, size: i32) -> Result<Found<C::Item>, Ec2Error> {
+    let (mut items, mut next) = (Vec::new(), None);
     for _ in 0..MAX_PAGES {
-        let mut page = client.page(which, Some(PAGE), next.clone()).await?;
-        volumes.append(&mut page.volumes);
+        let mut page = client.page(which, Some(size), next.clone()).await?;
+        items.append(&mut page.items);
         if page.next.is_none() {
-            return Ok((volumes, None));
+            return Ok((items, None));
         }
         if page.next == next {
-            return Err(client.error(Outcome::Malformed, "a page that leads to itself"));
+            return Err(client.error(C::OPERATION, Outcome::Malformed, "a page that leads to itself"));
         }
         next = page.next;
         sleep(BETWEEN).await;
     }
-    let why = format!("EC2 DescribeVolumes: only {MAX_PAGES} pages were read");
-    Ok((volumes, Some(Unknown::new(Cause::Incomplete, why))))
+    let why = format!("EC2 {}: only {MAX_PAGES} pages were read", C::OPERATION.name());
+    Ok((items, Some(Unknown::new(Cause::Incomplete, why))))
 }
 
 /// A sweep each day: a task that ends when this is dropped.

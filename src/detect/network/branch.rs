@@ -9,7 +9,7 @@ use crate::facts::{
 };
 use crate::finding::Object;
 use crate::view::input::{BranchEnis, Input, Known, Maybe, Required};
-use crate::view::{BranchHistory, Seen, enis_of, sources};
+use crate::view::{BranchHistory, Seen, enis_of, is_our_own, sources};
 use crate::wording;
 
 /// What detectors of branch ENIs read.
@@ -45,6 +45,8 @@ pub(super) struct Waiting<'v> {
 pub(super) struct Finished<'v> {
     pub pod: &'v Pod,
     pub enis: Vec<String>,
+    /// It had finished by then, as time since boot; absent where it had before the first sample, and its containers do not say when.
+    by: Option<Duration>,
 }
 
 /// The CNINode, and ids that it lists.
@@ -266,9 +268,11 @@ impl<'v> Count<'v> {
             }
             // A pod that finished before the first sample: its containers show when.
             let ended = pod.network.finished.and_then(|at| Duration::try_from(self.now.wall.duration_since(at)).ok());
-            match ended.map(|ended| self.now.up.saturating_sub(ended)).filter(|by| self.may_cool(*by)) {
+            let ended = ended.map(|ended| self.now.up.saturating_sub(ended));
+            let released = enis.iter().filter_map(|id| self.history.release_of(id)).map(|released| released.by).max();
+            match ended.filter(|by| self.may_cool(*by)) {
                 Some(by) => self.may_cool.extend(enis.iter().map(|_| by)),
-                None => self.finished.push(Finished { pod, enis }),
+                None => self.finished.push(Finished { pod, enis, by: released.or(ended) }),
             }
         }
     }
@@ -327,6 +331,11 @@ impl<'v> Count<'v> {
     /// Whether there was room for so long that a pod that was refused before has been tried again since: by all that is known to
     /// be held or to cool down, and without what finished pods may hold.
     pub fn had_room(&self, capacity: u64) -> Tri<()> {
+        self.had_room_by(capacity, self.now.up)
+    }
+
+    /// The same of an earlier time, and since.
+    fn had_room_by(&self, capacity: u64, then: Duration) -> Tri<()> {
         let cooldown = match &self.cooldown {
             Ok(cooldown) => *cooldown,
             Err(why) => return Tri::Unknown(why.clone()),
@@ -334,7 +343,7 @@ impl<'v> Count<'v> {
         if let Some(why) = &self.others {
             return Tri::Unknown(why.clone());
         }
-        let begin = self.now.up.saturating_sub(cooldown + RETRY);
+        let begin = then.saturating_sub(cooldown + RETRY);
         if self.history.since().is_none_or(|since| since + cooldown + QUEUE > begin) {
             let why = "pods have not been watched for long enough to know how many branch ENIs cooled down before";
             return Tri::Unknown(Unknown::new(Cause::Baseline, why));
@@ -364,14 +373,32 @@ impl<'v> Count<'v> {
     pub fn unexplained(&self) -> Result<Option<Unexplained<'v>>, Unknown> {
         let cni = self.cni.seen().map_err(Clone::clone)?;
         let Some(ids) = cni.value.branches.seen().map_err(Clone::clone)? else { return Ok(None) };
+        let (rest, nameless) = self.explain(ids.iter().map(String::as_str), cni.at, "CNINode")?;
+        // A pod that waits may have one that its annotation does not name yet.
+        match rest.len() as u64 {
+            enis if enis == 0 || enis > nameless.saturating_add(self.awaited()) => Ok(Some((cni, rest))),
+            _ => {
+                Err(Unknown::new(Cause::Baseline, "a branch ENI without a pod may be one that is being made for a pod"))
+            }
+        }
+    }
+
+    /// Of the branch ENIs that were on the trunk then, those that no pod explains; and of how many pods with an ENI it is not known
+    /// which one they have or had.
+    fn explain<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i str>,
+        at: NodeTime,
+        by: &str,
+    ) -> Result<(Vec<&'i str>, u64), Unknown> {
         let cooldown = *self.cooldown.as_ref().map_err(Clone::clone)?;
-        // What was released after this may have been there when CNINode was read.
-        let begin = cni.at.up.saturating_sub(cooldown + QUEUE);
+        // What was released after this may have been there when they were listed.
+        let begin = at.up.saturating_sub(cooldown + QUEUE);
         if let Some(why) = &self.unread {
             return Err(why.clone());
         }
         if self.history.since().is_none_or(|since| since > begin) {
-            let why = "CNINode was read before it was known which branch ENIs cool down";
+            let why = format!("{by} was read before it was known which branch ENIs cool down");
             return Err(Unknown::new(Cause::Baseline, why));
         }
         let released: BTreeSet<&str> =
@@ -385,35 +412,30 @@ impl<'v> Count<'v> {
         let is_explained = |id: &str| {
             self.live.contains(id) || finished.contains(id) || released.contains(id) || departed.contains(id)
         };
-        let rest: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !is_explained(id)).collect();
-        // A pod that waits, or went before its annotation came, may have one whose id is not known yet.
-        let nameless = self.history.released().filter(|(_, one)| one.by > begin && !one.is_certain).count() as u64;
-        match rest.len() as u64 {
-            0 => Ok(Some((cni, rest))),
-            enis if enis > nameless.saturating_add(self.awaited()) => Ok(Some((cni, rest))),
-            _ => {
-                Err(Unknown::new(Cause::Baseline, "a branch ENI without a pod may be one that is being made for a pod"))
-            }
-        }
+        // A pod that went before its annotation came may have had one, and of an annotation that cannot be read the id is not known.
+        let went = self.history.released().filter(|(_, one)| one.by > begin && !one.is_certain).count();
+        let unread = self.live.iter().filter(|id| is_our_own(id)).count();
+        Ok((ids.filter(|id| !is_explained(id)).collect(), went.saturating_add(unread) as u64))
     }
 
     /// What is counted, in words.
     pub fn words(&self, capacity: u64) -> String {
         let cooling = match (&self.others, self.may_cool.len() as u64) {
-            (Some(_), 0) => "how many cool down is not known yet".to_owned(),
-            (Some(_), most) => format!("{} or more cool down", self.cooling.min(most)),
-            (None, most) if most == self.cooling => wording::of(most, "cools down", "cool down"),
-            (None, most) => format!("{} to {most} cool down", self.cooling),
+            (Some(_), 0) => "an unknown number".to_owned(),
+            (Some(_), most) => format!("{} or more", self.cooling.min(most)),
+            (None, most) if most == self.cooling => most.to_string(),
+            (None, most) => format!("{} to {most}", self.cooling),
         };
-        let possible = match self.possible() {
+        let finished = match self.possible() {
             0 => String::new(),
-            enis => format!(", completed pods may hold {enis}{}", self.names()),
+            enis => format!("up to {enis} by finished pods{}, ", self.names()),
         };
         let free = match self.free(capacity) {
-            (least, most) if least == most => wording::of(most, "is free", "are free"),
-            (least, most) => format!("{least} to {most} are free"),
+            (least, most) if least == most => most.to_string(),
+            (least, most) => format!("{least} to {most}"),
         };
-        format!("of {capacity} branch ENIs {} are held by running pods, {cooling}{possible}, {free}", self.held)
+        let (all, held) = (wording::number(capacity, "branch ENI"), self.held);
+        format!("the node has {all}: {held} held by running pods, {finished}{cooling} cooling down; {free} free")
     }
 
     fn names(&self) -> String {
@@ -449,6 +471,10 @@ pub(super) fn pod_object(pod: &Pod) -> Object {
 pub(super) fn frees_completed(cni: &CniNode) -> bool {
     cni.managed_by.is_some() || matches!(cni.branches, Part::Known(_))
 }
+
+mod ec2;
+
+pub(super) use ec2::{Ec2Answers, Leaked, named};
 
 #[cfg(test)]
 mod tests;

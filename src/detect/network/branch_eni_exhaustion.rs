@@ -103,7 +103,7 @@ fn before_pods_wait(count: &Count<'_>, capacity: u64) -> Tri<Raised> {
         return count.others.clone().map_or(Tri::No(count.pods.no()), Tri::Unknown);
     }
     let message = format!(
-        "the next pod that requests a branch ENI waits, and the scheduler may place {may_come} here: {}",
+        "the next pod that requests a branch ENI waits, and the scheduler may place {may_come} here; {}",
         count.words(capacity)
     );
     Tri::Yes(finding(Severity::Info, message, evidence(count, capacity)).into())
@@ -120,7 +120,7 @@ fn waiting(count: &Count<'_>, capacity: u64) -> Raised {
         Tri::No(()) => (Severity::Info, None, ""),
         Tri::Unknown(why) => (Severity::Info, Some(why), ""),
     };
-    let message = format!("{}: {}{served}{words}", count.waiting_words(), count.words(capacity));
+    let message = format!("{}; {}{served}{words}", count.waiting_words(), count.words(capacity));
     let mut finding = finding(severity, message, evidence(count, capacity));
     // Its owner gets an event, too: the controller writes none.
     finding.object.pod = count.waiting.first().map(|longest| longest.pod.node_uid().clone());

@@ -3,9 +3,10 @@
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Part, Tri};
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::Input;
+use crate::view::input::{Asked, Input};
+use crate::view::sources;
 
-use super::branch::{Count, Finished, Inputs, frees_completed, pod_object};
+use super::branch::{Count, Ec2Answers, Finished, Inputs, frees_completed, pod_object};
 
 const KIND: Kind = Kind::BranchEniHeldByCompletedPod;
 
@@ -16,15 +17,15 @@ struct BranchEniHeldByCompletedPod;
 
 impl Detect for BranchEniHeldByCompletedPod {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = Inputs;
+    type In = (Inputs, Asked<sources::Ec2Interfaces>);
 
-    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((input, ec2): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let count = match Count::of(input, around.now) {
             Ok(count) => count,
             Err(why) => return out.nothing(KIND, &why),
         };
         for finished in &count.finished {
-            out.decide(KIND, || pod_object(finished.pod), decide(&count, finished));
+            out.decide(KIND, || pod_object(finished.pod), decide(&count, finished, &ec2));
         }
         // What cools down by now is not known without the cool-down.
         out.incomplete(KIND, count.finished_unread.as_ref());
@@ -32,7 +33,7 @@ impl Detect for BranchEniHeldByCompletedPod {
     }
 }
 
-fn decide(count: &Count<'_>, finished: &Finished<'_>) -> Tri<Finding> {
+fn decide<'v>(count: &Count<'v>, finished: &Finished<'v>, ec2: &Ec2Answers<'v>) -> Tri<Finding> {
     // Where no pod lacks one it does no harm.
     let lacks = count.lacks_some(count.capacity.unwrap_or_default());
     let pod = count.waiting.first().map(|longest| longest.pod.full_name()).unwrap_or_default();
@@ -43,7 +44,11 @@ fn decide(count: &Count<'_>, finished: &Finished<'_>) -> Tri<Finding> {
                 Tri::Yes(("holds", Some(cni.says("the CNINode lists its branch ENI"))))
             }
             _ if frees_completed(cni.value) => Tri::No(cni.no()),
-            _ => Tri::Yes(("may hold", None)),
+            _ => match count.is_still_there(ec2, finished) {
+                Some(Tri::Yes(ec2)) => Tri::Yes(("holds", Some(ec2.says("EC2 lists its branch ENI on this node")))),
+                Some(Tri::No(no)) => Tri::No(no),
+                Some(Tri::Unknown(_)) | None => Tri::Yes(("may hold", None)),
+            },
         },
     };
     lacks.and(holds).map(|((), (known, more))| finding(count, finished, known, &pod, more))

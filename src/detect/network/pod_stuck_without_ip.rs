@@ -8,11 +8,11 @@ use crate::facts::{
     Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::{Input, Known, Maybe};
+use crate::view::input::{Asked, Cites, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::branch::{Count, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
+use super::branch::{Count, Ec2Answers, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
 use super::waiting::has_volumes;
 use super::{branch_eni_exhaustion, branch_eni_leak, pod_ip_exhaustion};
 
@@ -28,9 +28,13 @@ struct PodStuckWithoutIp;
 
 impl Detect for PodStuckWithoutIp {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Inputs, Maybe<sources::PodAddresses>, Maybe<sources::Mounts>);
+    type In = (Inputs, Maybe<sources::PodAddresses>, Maybe<sources::Mounts>, Cites<Asked<sources::Ec2Interfaces>>);
 
-    fn evaluate((input, addresses, mounts): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (input, addresses, mounts, ec2): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         let (_, pods, _, config, _) = input;
         let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
@@ -45,7 +49,7 @@ impl Detect for PodStuckWithoutIp {
                     }),
                 Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
                     let other = something_else_than_cool_downs(&count, &pods);
-                    other.map(|()| without_branch_eni(pod, &pods, around.now, enis, longest, &count))
+                    other.map(|()| without_branch_eni(pod, &pods, around.now, (enis, longest), (&count, &ec2)))
                 }),
             };
             out.decide(KIND, || pod_object(pod), decision);
@@ -79,16 +83,19 @@ fn something_else_than_cool_downs(count: &Result<Count<'_>, Unknown>, pods: &See
     }
 }
 
-fn without_branch_eni(
+fn without_branch_eni<'v>(
     pod: &Pod,
-    pods: &Seen<'_, Pods>,
+    pods: &Seen<'v, Pods>,
     now: NodeTime,
-    enis: u64,
-    longest: Duration,
-    count: &Result<Count<'_>, Unknown>,
+    (enis, longest): (u64, Duration),
+    (count, ec2): (&Result<Count<'v>, Unknown>, &Ec2Answers<'v>),
 ) -> Raised {
     let of = wording::number(enis, "branch ENI");
-    let evidence = vec![pods.says(format!("it requests {of}, and lacks the annotation that names them"))];
+    let mut evidence = vec![pods.says(format!("it requests {of}, and lacks the annotation that names them"))];
+    let explained = count.as_ref().ok().and_then(|count| count.ec2_explains_all(ec2, waited(pod, now)));
+    evidence.extend(
+        explained.map(|ec2| ec2.says("EC2 lists no branch ENI here that a pod or a cool-down does not explain")),
+    );
     let why = match count {
         Err(_) => format!("it requests {of}, which this node cannot give"),
         Ok(_) => format!(
@@ -97,7 +104,7 @@ fn without_branch_eni(
         ),
     };
     let shown_under = match count {
-        Ok(count) => branch_eni_exhaustion::above(count).or_else(|| branch_eni_leak::above(count)),
+        Ok(count) => branch_eni_exhaustion::above(count).or_else(|| branch_eni_leak::above(count, ec2)),
         Err(_) => Tri::No(()),
     };
     Raised { shown_under, ..finding(pod, waited(pod, now), &why, evidence).into() }

@@ -2,8 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::meter::{Meter, Outcome};
-use super::{Ec2Error, NOT_BUILT_IN, Page, Which};
+use super::super::meter::{Meter, Operation, Outcome};
+use super::{Ec2Error, NOT_BUILT_IN, Page, Request, Which, WhichInstances, WhichInterfaces};
+
+/// What may be asked.
+pub trait Call: Request {}
+
+impl Call for Which {}
+impl Call for WhichInterfaces {}
+impl Call for WhichInstances {}
 
 /// Takes the place of the client and makes no call.
 #[derive(Debug)]
@@ -29,13 +36,18 @@ impl Client {
     /// # Errors
     /// Always, with what to do.
     #[expect(clippy::unused_async, reason = "it replaces a client that waits for the network")]
-    pub async fn page(&self, _which: &Which, _size: Option<i32>, _token: Option<String>) -> Result<Page, Ec2Error> {
-        Err(self.error(Outcome::Error, NOT_BUILT_IN))
+    pub async fn page<C: Call>(
+        &self,
+        _which: &C,
+        _size: Option<i32>,
+        _token: Option<String>,
+    ) -> Result<Page<C::Item>, Ec2Error> {
+        Err(self.error(C::OPERATION, Outcome::Error, NOT_BUILT_IN))
     }
 
     /// An answer that cannot be used.
-    pub(in crate::collect::ec2) fn error(&self, outcome: Outcome, what: &str) -> Ec2Error {
-        Ec2Error { outcome, why: format!("EC2 DescribeVolumes ({}): {what}", self.region) }
+    pub(in crate::collect::ec2) fn error(&self, operation: Operation, outcome: Outcome, what: &str) -> Ec2Error {
+        Ec2Error { outcome, why: format!("EC2 {} ({}): {what}", operation.name(), self.region) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one call: DescribeVolumes with a filter, in one attempt, with an end. In a build with the feature `ec2`.
+//! The calls: each reads, with a filter, in one attempt, with an end. In a build with the feature `ec2`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,10 @@ use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::describe_instances::{DescribeInstancesError, DescribeInstancesOutput};
+use aws_sdk_ec2::operation::describe_network_interfaces::{
+    DescribeNetworkInterfacesError, DescribeNetworkInterfacesOutput,
+};
 use aws_sdk_ec2::operation::describe_volumes::{DescribeVolumesError, DescribeVolumesOutput};
 use aws_sdk_ec2::types::Filter;
 use aws_smithy_http_client::{Builder, tls};
@@ -18,15 +22,155 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::super::meter::{Meter, Outcome};
-use super::{Ec2Error, Page, Which};
-use crate::facts::{Ec2Attachment, Ec2AttachmentState, Ec2Volume, Ec2VolumeState, VolumeId, names_owner};
+use super::super::meter::{Meter, Operation, Outcome};
+use super::{Ec2Error, Page, Request, Which, WhichInstances, WhichInterfaces};
+use crate::facts::{
+    BRANCH_DESCRIPTION, CNI_DESCRIPTION, ENI_INSTANCE_TAG, Ec2Attachment, Ec2AttachmentState, Ec2Interface, Ec2Volume,
+    Ec2VolumeState, TRUNK_DESCRIPTION, VolumeId, is_ec2_id, names_eni_owner, names_owner,
+};
 use crate::kube_api::{chain, short_message};
 
 /// How long a call may take, with the credentials that it may have to fetch first.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(15);
+
+/// An interface has at most so many security groups.
+const MAX_GROUPS: usize = 16;
+
+/// A request as the SDK sends it.
+pub trait Call: Request + Sync {
+    /// What is answered.
+    type Output: Send;
+    /// How it is refused.
+    type Error: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static;
+
+    /// One page.
+    fn send(
+        &self,
+        sdk: &Sdk,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Self::Output, SdkError<Self::Error>>> + Send;
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// Why it is no answer.
+    fn read(output: Self::Output) -> Result<Page<Self::Item>, String>;
+}
+
+impl Call for Which {
+    type Output = DescribeVolumesOutput;
+    type Error = DescribeVolumesError;
+
+    fn send(
+        &self,
+        sdk: &Sdk,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Self::Output, SdkError<Self::Error>>> + Send {
+        let (name, values) = match self {
+            Self::Of(instance) => ("attachment.instance-id", vec![instance.clone()]),
+            Self::Ids(ids) => ("volume-id", ids.iter().map(|id| id.as_str().to_owned()).collect()),
+            Self::State(state) => ("status", vec![state.name().to_owned()]),
+        };
+        sdk.describe_volumes().filters(filter(name, values)).set_max_results(size).set_next_token(token).send()
+    }
+
+    fn read(output: DescribeVolumesOutput) -> Result<Page<Self::Item>, String> {
+        let next = next(output.next_token());
+        // A list without volumes is a list all the same.
+        let listed = output.volumes.as_ref().ok_or("the answer has no list of volumes (volumeSet)")?;
+        let volumes = listed.iter().map(|volume| {
+            let id = volume.volume_id().unwrap_or_default();
+            let known = VolumeId::from_serial(id);
+            Ok((known.ok_or_else(|| format!("{:?} is no volume id", short_message(id)))?, convert(volume)))
+        });
+        Ok(Page { items: volumes.collect::<Result<_, String>>()?, next })
+    }
+}
+
+impl Call for WhichInterfaces {
+    type Output = DescribeNetworkInterfacesOutput;
+    type Error = DescribeNetworkInterfacesError;
+
+    fn send(
+        &self,
+        sdk: &Sdk,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Self::Output, SdkError<Self::Error>>> + Send {
+        let filters = match self {
+            Self::Of { instance, vpc } => vec![
+                filter(&format!("tag:{ENI_INSTANCE_TAG}"), vec![instance.clone()]),
+                filter("vpc-id", vec![vpc.clone()]),
+            ],
+            Self::Available(vpcs) => {
+                let cni = format!("{CNI_DESCRIPTION}*");
+                let descriptions = vec![BRANCH_DESCRIPTION.to_owned(), TRUNK_DESCRIPTION.to_owned(), cni];
+                vec![
+                    filter("status", vec!["available".to_owned()]),
+                    filter("vpc-id", vpcs.clone()),
+                    filter("description", descriptions),
+                ]
+            }
+        };
+        let call = sdk.describe_network_interfaces().set_filters(Some(filters));
+        call.set_max_results(size).set_next_token(token).send()
+    }
+
+    fn read(output: DescribeNetworkInterfacesOutput) -> Result<Page<Self::Item>, String> {
+        let next = next(output.next_token());
+        let listed = output.network_interfaces.as_ref();
+        let listed = listed.ok_or("the answer has no list of network interfaces (networkInterfaceSet)")?;
+        let interfaces = listed.iter().map(|interface| {
+            let id = interface.network_interface_id().unwrap_or_default();
+            if is_ec2_id(id, "eni") {
+                Ok((id.to_owned(), interface_of(interface)))
+            } else {
+                Err(format!("{:?} is no id of a network interface", short_message(id)))
+            }
+        });
+        Ok(Page { items: interfaces.collect::<Result<_, String>>()?, next })
+    }
+}
+
+impl Call for WhichInstances {
+    type Output = DescribeInstancesOutput;
+    type Error = DescribeInstancesError;
+
+    fn send(
+        &self,
+        sdk: &Sdk,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Self::Output, SdkError<Self::Error>>> + Send {
+        // By a filter: one id that is gone would fail the call for all of them.
+        let call = sdk.describe_instances().filters(filter("instance-id", self.0.clone()));
+        call.set_max_results(size).set_next_token(token).send()
+    }
+
+    fn read(output: DescribeInstancesOutput) -> Result<Page<Self::Item>, String> {
+        let next = next(output.next_token());
+        let listed = output.reservations.as_ref().ok_or("the answer has no list of instances (reservationSet)")?;
+        let instances = listed.iter().flat_map(|reservation| reservation.instances());
+        // One that is terminated has no VPC any more.
+        let known = |vpc: &&str| is_ec2_id(vpc, "vpc");
+        let items = instances.filter_map(|instance| {
+            Some((instance.instance_id()?.to_owned(), instance.vpc_id().filter(known)?.to_owned()))
+        });
+        Ok(Page { items: items.collect(), next })
+    }
+}
+
+fn filter(name: &str, values: Vec<String>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+fn next(token: Option<&str>) -> Option<String> {
+    token.filter(|token| !token.is_empty()).map(str::to_owned)
+}
 
 /// EC2 of one region. Nothing is built before the first call: most nodes never make one.
 #[derive(Debug)]
@@ -51,32 +195,40 @@ impl Client {
         &self.region
     }
 
-    /// One page of volumes: one call, counted.
+    /// One page: one call, counted.
     ///
     /// # Errors
     /// As [`Ec2Error`] says.
-    pub async fn page(&self, which: &Which, size: Option<i32>, token: Option<String>) -> Result<Page, Ec2Error> {
+    pub async fn page<C: Call>(
+        &self,
+        which: &C,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> Result<Page<C::Item>, Ec2Error> {
         let call = async {
             let sdk = self.sdk.get_or_init(|| connect(self.region.clone(), self.endpoint.clone())).await;
-            let call = sdk.describe_volumes().filters(filter(which));
-            call.set_max_results(size).set_next_token(token).send().await
+            which.send(sdk, size, token).await
         };
+        let error = |outcome, what: &str| self.error(C::OPERATION, outcome, what);
         let result = match timeout(PATIENCE, call).await {
-            Ok(Ok(output)) => page(output).map_err(|what| self.error(Outcome::Malformed, &what)),
-            Ok(Err(error)) => Err(self.refusal(&error)),
-            Err(_) => Err(self.error(Outcome::Timeout, &format!("no answer within {} s", PATIENCE.as_secs()))),
+            Ok(Ok(output)) => C::read(output).map_err(|what| error(Outcome::Malformed, &what)),
+            Ok(Err(refused)) => Err(self.refusal(C::OPERATION, &refused)),
+            Err(_) => Err(error(Outcome::Timeout, &format!("no answer within {} s", PATIENCE.as_secs()))),
         };
-        self.meter.count(result.as_ref().map_or_else(|error| error.outcome, |_| Outcome::Ok));
+        self.meter.count(C::OPERATION, result.as_ref().map_or_else(|error| error.outcome, |_| Outcome::Ok));
         result
     }
 
     /// An answer that is none, or none at all.
-    pub(in crate::collect::ec2) fn error(&self, outcome: Outcome, what: &str) -> Ec2Error {
+    pub(in crate::collect::ec2) fn error(&self, operation: Operation, outcome: Outcome, what: &str) -> Ec2Error {
         let whom = self.endpoint.as_deref().unwrap_or(&self.region);
-        Ec2Error { outcome, why: format!("EC2 DescribeVolumes ({whom}): {what}") }
+        Ec2Error { outcome, why: format!("EC2 {} ({whom}): {what}", operation.name()) }
     }
 
-    fn refusal(&self, error: &SdkError<DescribeVolumesError>) -> Ec2Error {
+    fn refusal<E>(&self, operation: Operation, error: &SdkError<E>) -> Ec2Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let code = error.code().filter(|code| !code.is_empty());
         let outcome = outcome(error, code, status);
@@ -85,7 +237,7 @@ impl Client {
         if said.contains("cargo feature") {
             let why = "the profile takes its credentials from SSO or another program, which is not understood here; give \
                        them in the environment: eval \"$(aws configure export-credentials --format env)\"";
-            return self.error(Outcome::Denied, why);
+            return self.error(operation, Outcome::Denied, why);
         }
         let said = match (code, status) {
             (Some(code), _) => {
@@ -96,9 +248,7 @@ impl Client {
             (None, None) => short_message(&said),
         };
         let hint = match (outcome, code) {
-            (Outcome::Denied, Some("UnauthorizedOperation")) => {
-                "; allow the action ec2:DescribeVolumes to the agent's role (daemonset/iam/policy.json)"
-            }
+            (Outcome::Denied, Some("UnauthorizedOperation")) => right(operation),
             (Outcome::Denied, Some(_)) => "; are the credentials current, and is the clock right?",
             (Outcome::Denied, None) => {
                 "; give the agent a role: the node's, of IRSA or of a pod identity; by hand, AWS_ACCESS_KEY_ID and \
@@ -108,7 +258,22 @@ impl Client {
             (Outcome::Throttled, _) => "; the account exceeds its API rate, so the agent pauses",
             _ => "",
         };
-        self.error(outcome, &format!("{said}{hint}"))
+        self.error(operation, outcome, &format!("{said}{hint}"))
+    }
+}
+
+/// Which right is missing, and to whom.
+fn right(operation: Operation) -> &'static str {
+    match operation {
+        Operation::DescribeVolumes => {
+            "; allow the action ec2:DescribeVolumes to the agent's role (daemonset/iam/policy.json)"
+        }
+        Operation::DescribeNetworkInterfaces => {
+            "; allow the action ec2:DescribeNetworkInterfaces to the agent's role (daemonset/iam/policy.json)"
+        }
+        Operation::DescribeInstances => {
+            "; allow the action ec2:DescribeInstances to the role that runs barnacle sweep (daemonset/iam/sweep.json)"
+        }
     }
 }
 
@@ -159,15 +324,6 @@ impl Intercept for ToTheEnd {
     }
 }
 
-fn filter(which: &Which) -> Filter {
-    let (name, values) = match which {
-        Which::Of(instance) => ("attachment.instance-id", vec![instance.clone()]),
-        Which::Ids(ids) => ("volume-id", ids.iter().map(|id| id.as_str().to_owned()).collect()),
-        Which::State(state) => ("status", vec![state.name().to_owned()]),
-    };
-    Filter::builder().name(name).set_values(Some(values)).build()
-}
-
 const THROTTLED: [&str; 4] = ["RequestLimitExceeded", "Throttling", "ThrottlingException", "EC2ThrottledException"];
 const DENIED: [&str; 8] = [
     "UnauthorizedOperation",
@@ -180,7 +336,7 @@ const DENIED: [&str; 8] = [
     "SignatureDoesNotMatch",
 ];
 
-fn outcome(error: &SdkError<DescribeVolumesError>, code: Option<&str>, status: Option<u16>) -> Outcome {
+fn outcome<E>(error: &SdkError<E>, code: Option<&str>, status: Option<u16>) -> Outcome {
     match (error, code, status) {
         // A server that has no time for us says so in more ways than one.
         (_, Some(code), _) if THROTTLED.contains(&code) => Outcome::Throttled,
@@ -202,16 +358,22 @@ fn plain(message: &str) -> &str {
     message.split("Encoded authorization failure message").next().unwrap_or(message).trim_end()
 }
 
-fn page(output: DescribeVolumesOutput) -> Result<Page, String> {
-    let next = output.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-    // A list without volumes is a list all the same.
-    let listed = output.volumes.as_ref().ok_or("the answer has no list of volumes (volumeSet)")?;
-    let volumes = listed.iter().map(|volume| {
-        let id = volume.volume_id().unwrap_or_default();
-        let known = VolumeId::from_serial(id);
-        Ok((known.ok_or_else(|| format!("{:?} is no volume id", short_message(id)))?, convert(volume)))
-    });
-    Ok(Page { volumes: volumes.collect::<Result<_, String>>()?, next })
+fn interface_of(interface: &aws_sdk_ec2::types::NetworkInterface) -> Ec2Interface {
+    let tags = interface.tag_set().iter().filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+    let ours = tags.filter(|(name, _)| names_eni_owner(name));
+    let groups = interface.groups().iter().filter_map(|group| group.group_id()).take(MAX_GROUPS);
+    let text = |text: Option<&str>| short_message(text.unwrap_or_default());
+    Ec2Interface {
+        interface_type: text(interface.interface_type().map(|of| of.as_str())),
+        status: text(interface.status().map(|status| status.as_str())),
+        description: text(interface.description()),
+        subnet: text(interface.subnet_id()),
+        vpc: text(interface.vpc_id()),
+        zone: text(interface.availability_zone()),
+        security_groups: groups.map(short_message).collect(),
+        tags: ours.map(|(name, value)| (name.to_owned(), short_message(value))).collect(),
+        managed_by: interface.operator().and_then(|operator| operator.principal()).map(short_message),
+    }
 }
 
 fn convert(volume: &aws_sdk_ec2::types::Volume) -> Ec2Volume {
