@@ -146,8 +146,9 @@ fn the_whole_machine_is_healthy_and_known() {
     let report = look(&Tree::whole(), None);
     assert_eq!(findings(&report), BTreeSet::new());
     let unknown: Vec<_> = report["unknown"].as_array().unwrap().iter().map(|item| &item["source"]).collect();
-    // These need what a look at a tree of files does not have: the profile nvme-stats, a state directory, IMDS.
-    let lacks = ["ebs-statistics", "boots", "imds", "imds-instance", "imds-notices", "imds-credentials"];
+    // These need what a look at a tree of files does not have: EBS statistics, DNS queries, a store for panics, a state directory, IMDS.
+    let lacks =
+        ["ebs-statistics", "dns", "pstore", "boots", "imds", "imds-instance", "imds-notices", "imds-credentials"];
     assert_eq!(unknown, lacks, "{}", reasons(&report));
 }
 
