@@ -70,7 +70,7 @@ const CLUSTER: &[Row] = &[
     row("pods", "/api/v1/pods", "", "", &["list", "watch"]),
     row("pods", "/api/v1/namespaces/kube-system/pods", "any", "", &["list", "watch"]),
     row("persistentvolumes", "/api/v1/persistentvolumes", "any", "", &["list"]),
-    row("nodes", "/api/v1/nodes", "a", "", &[]),
+    row("nodes", "/api/v1/nodes", "a", "", &["list"]),
     row("nodes/status", "/api/v1/nodes/a/status", "", "", &[]),
     row("configmaps", CONFIGMAPS, "barnacle", "fieldSelector=metadata.name%3Dbarnacle", &[]),
     row("secrets", "/api/v1/namespaces/kube-system/secrets", "any", "", &[]),
@@ -203,7 +203,7 @@ const AGENT_RULES_AT_HOME: &[&str] = &[
     "list configmaps barnacle",
     "watch configmaps barnacle",
 ];
-const CLUSTER_RULES: &[&str] = &["list persistentvolumes", "list pods", "watch pods"];
+const CLUSTER_RULES: &[&str] = &["list nodes", "list persistentvolumes", "list pods", "watch pods"];
 
 /// As `kubectl auth can-i --list` prints it, without what every account may do.
 pub fn golden(ground: &Ground) -> Result<()> {
