@@ -74,7 +74,7 @@ pub use filesystem::{
 };
 pub use imds::{
     AutoscalingTarget, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, ImdsRequests, ImdsState, LifeCycle,
-    Maintenance, RoleCredentials, SpotAction, SpotNotice,
+    Maintenance, RoleCredentials, SpotAction, SpotNotice, instance_type,
 };
 pub use instance_type::{EbsRate, InstanceType, VolumePlaces};
 pub use inventory::{Absent, Inventory, NotAbsent};

@@ -418,9 +418,8 @@ impl View {
     fn follow_credits(&mut self) {
         let Ok(cpu) = self.cpu.known() else { return };
         let imds = self.imds_instance.known();
-        let of_node = || self.node.known().ok().and_then(|node| node.value.instance_type());
-        let of_imds = imds.ok().map(|imds| imds.value.instance_type.as_str()).filter(|name| !name.is_empty());
-        let Some(instance_type) = of_imds.or_else(of_node) else { return };
+        let of = (self.node.known().ok().map(|node| node.value), imds.ok().map(|imds| imds.value));
+        let Some(instance_type) = crate::facts::instance_type(of.0, of.1) else { return };
         let started = imds.map_err(Clone::clone).map(|imds| imds.value.started.clone());
         let started = started.unwrap_or_else(|why| crate::facts::Part::Unknown(Box::new(why)));
         self.cpu_credits.follow_type(cpu.value, &cpu.at, instance_type, &started);

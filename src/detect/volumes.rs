@@ -271,22 +271,14 @@ impl<'v> Names<'v> {
     }
 }
 
-/// The instance's type: by the Node's label or by IMDS. None where neither has it. The label stays where an instance is stopped and
-/// started as another type, so that IMDS counts where they differ.
+/// The instance's type, and what says so: the Node's label where it is the same. None where neither it nor IMDS has one.
 fn instance_type<'v>(node: Option<Seen<'v, Node>>, imds: Known<'v, ImdsInstance>) -> Option<(&'v str, Evidence)> {
-    let by_label = node.and_then(|node| {
-        let name = node.value.instance_type()?;
-        Some((name, node.says(format!("the Node's instance type is {name}"))))
-    });
-    let by_imds = || {
-        let imds = imds.seen().ok().filter(|imds| !imds.value.instance_type.is_empty())?;
-        let name = imds.value.instance_type.as_str();
-        Some((name, imds.says(format!("the instance type is {name}"))))
-    };
-    match (by_label, by_imds()) {
-        (Some((label, _)), Some((name, says))) if label != name => Some((name, says)),
-        (by_label, by_imds) => by_label.or(by_imds),
-    }
+    let imds = imds.seen().ok();
+    let name = crate::facts::instance_type(node.map(|node| node.value), imds.map(|imds| imds.value))?;
+    let by_label = node.filter(|node| node.value.instance_type() == Some(name));
+    let by_label = by_label.map(|node| node.says(format!("the Node's instance type is {name}")));
+    let says = by_label.or_else(|| Some(imds?.says(format!("the instance type is {name}"))))?;
+    Some((name, says))
 }
 
 /// What a mount point is to people: the part of the pod or of the staging that it plays.

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Node;
 use super::{NodeTime, Part};
 
 /// How IMDS answered lately.
@@ -193,6 +194,13 @@ pub struct RoleCredentials {
     /// Until when they are good; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+}
+
+/// The type of the instance: by IMDS, else by the Node's label. The label stays where an instance is stopped and started as another type.
+#[must_use]
+pub fn instance_type<'a>(node: Option<&'a Node>, imds: Option<&'a ImdsInstance>) -> Option<&'a str> {
+    let by_imds = imds.map(|imds| imds.instance_type.as_str()).filter(|name| !name.is_empty());
+    by_imds.or_else(|| node?.instance_type())
 }
 
 super::partial::read_whole!(Imds, ImdsCredentials, ImdsInstance, ImdsNotices);

@@ -82,11 +82,13 @@ impl Detect for CpuCreditForecast {
 /// The burstable type of the instance: by IMDS, else by the Node's label, which stays where an instance is started again as another type.
 /// No where its type has no CPU credits.
 fn instance_type<'v>(node: &Known<'v, Node>, imds: &Known<'v, ImdsInstance>) -> Tri<(&'v str, Burstable, Evidence)> {
-    let of_node = || node.seen().ok().and_then(|node| Some((node.value.instance_type()?, node.no(), node.says(""))));
-    let imds = imds.seen().ok().filter(|imds| !imds.value.instance_type.is_empty());
-    let of_imds = imds.map(|imds| (imds.value.instance_type.as_str(), imds.no(), imds.says("")));
-    match (of_imds.or_else(of_node), node.seen()) {
-        (Some((name, no, says)), _) => match Burstable::of(name) {
+    let (of_node, of_imds) = (node.seen(), imds.seen().ok());
+    let name = crate::facts::instance_type(of_node.ok().map(|node| node.value), of_imds.map(|imds| imds.value));
+    let by_imds = of_imds.filter(|imds| Some(imds.value.instance_type.as_str()) == name);
+    let by_node = || of_node.ok().map(|node| (node.no(), node.says("")));
+    let by = by_imds.map(|imds| (imds.no(), imds.says(""))).or_else(by_node);
+    match (name.zip(by), of_node) {
+        (Some((name, (no, says))), _) => match Burstable::of(name) {
             Some(of) => Tri::Yes((name, of, Evidence { fact: format!("the instance type is {name}"), ..says })),
             None => Tri::No(no),
         },
