@@ -150,6 +150,14 @@ pub async fn list_nodes(api: &Api, only: Option<&str>) -> Result<Vec<Node>, ApiE
     }
 }
 
+/// An answer that is no such list names nothing, which must not be taken for an empty one.
+fn expect_kind(list: &str, expected: &str, found: &str) -> Result<(), ApiError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ApiError::malformed(list, format!("expected a {expected}, found {:?}", short_message(found))))
+}
+
 /// No user waits for a sweep, and other clients wait for the API server.
 const BETWEEN_PAGES: Duration = Duration::from_millis(200);
 
@@ -165,14 +173,11 @@ pub async fn list_volumes(api: &Api) -> Result<Vec<(String, PersistentVolume)>, 
         metadata: watch::ListMeta,
         items: Vec<objects::RawVolume>,
     }
-    let malformed = |what: &str| ApiError::malformed("the list of PersistentVolumes", what);
     let mut volumes = Vec::new();
     let (mut pages, mut next) = (Pages::default(), String::new());
     loop {
         let page: Page = api.list(&format!("/api/v1/persistentvolumes?limit=250{next}")).await?;
-        if page.kind != "PersistentVolumeList" {
-            return Err(malformed(&format!("expected a PersistentVolumeList, found {:?}", short_message(&page.kind))));
-        }
+        expect_kind("the list of PersistentVolumes", "PersistentVolumeList", &page.kind)?;
         volumes.extend(page.items.into_iter().map(|raw| (raw.metadata.name.clone(), objects::volume_from(raw))));
         match pages.next(&page.metadata)? {
             Some(token) => next = token,
@@ -196,10 +201,7 @@ pub async fn list_instances(api: &Api) -> Result<Vec<Ec2Place>, ApiError> {
         items: Vec<objects::RawNode>,
     }
     let page: Page = api.list(&format!("/api/v1/nodes?limit={SOME_NODES}")).await?;
-    if page.kind != "NodeList" {
-        let what = format!("expected a NodeList, found {:?}", short_message(&page.kind));
-        return Err(ApiError::malformed("the list of Nodes", &what));
-    }
+    expect_kind("the list of Nodes", "NodeList", &page.kind)?;
     let nodes = page.items.into_iter().filter_map(|raw| objects::node_from(raw).ok());
     Ok(nodes.filter_map(|node| Ec2Place::of_provider_id(node.provider_id.as_deref()?)).collect())
 }

@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use super::mailbox::Mailbox;
 use super::objects::{RawNode, node_from};
 use super::watch::{ListMeta, Pages};
-use super::{BETWEEN_PAGES, parse};
+use super::{BETWEEN_PAGES, expect_kind, parse};
 use crate::collect::clock::Clock;
 use crate::facts::{AgentReport, AgentReports, Cause, Observation, Reading, Source, Unknown};
-use crate::kube_api::{Api, ApiError, Piece, short_message, take_apart};
+use crate::kube_api::{Api, ApiError, Piece, take_apart};
 use crate::pacing::{Backoff, spread};
 
 /// A heartbeat is written each five minutes, and missed after fifteen. A Node has some 15 KiB.
@@ -32,19 +32,6 @@ struct Page {
     kind: String,
     #[serde(default)]
     metadata: ListMeta,
-}
-
-impl Page {
-    /// An answer that is no such list names no Node, which would resolve what was found.
-    fn expect_nodes(self) -> Result<ListMeta, ApiError> {
-        match self.kind.as_str() {
-            "NodeList" | "List" => Ok(self.metadata),
-            kind => {
-                let why = format!("expected a NodeList, found {:?}", short_message(kind));
-                Err(ApiError::malformed("the list of Nodes", why))
-            }
-        }
-    }
 }
 
 /// The Nodes that were read so far.
@@ -108,7 +95,8 @@ async fn read(api: &Api) -> Result<AgentReports, ApiError> {
         };
         let path = format!("/api/v1/nodes?limit=250&resourceVersion=0{next}");
         let page: Page = api.list_items(&path, take).await?;
-        match pages.next(&page.expect_nodes()?)? {
+        expect_kind("the list of Nodes", "NodeList", &page.kind)?;
+        match pages.next(&page.metadata)? {
             Some(token) => next = token,
             None => return Ok(reports.end()),
         }
@@ -123,7 +111,10 @@ async fn read(api: &Api) -> Result<AgentReports, ApiError> {
 pub fn read_agent_reports(list: &[u8]) -> Result<AgentReports, Unknown> {
     let mut reports = Reports::default();
     let rest = take_apart(list, WHOLE, |node| reports.take(node)).map_err(|error| error.unknown())?;
-    parse::<Page>(&rest)?.expect_nodes().map_err(|error| error.unknown())?;
+    // kubectl calls each list so.
+    let kind = parse::<Page>(&rest)?.kind;
+    let expected = if kind == "List" { "List" } else { "NodeList" };
+    expect_kind("the list of Nodes", expected, &kind).map_err(|error| error.unknown())?;
     Ok(reports.end())
 }
 
