@@ -11,6 +11,7 @@
 //! Which descriptors other processes have takes CAP_SYS_PTRACE (the component `holders`). A mapped file that is no longer open is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 use super::files::{FILES_A_LOOK, MAX_FILES, PROCESS_COST, mount_of};
@@ -109,6 +110,24 @@ enum Slice {
     Cut,
 }
 
+/// Each mount of the host's table, from its beginning.
+fn each_mount(
+    root: &Root,
+    path: &str,
+    file: &mut File,
+    mut on: impl FnMut(Result<Line<'_>, &'static str>),
+) -> Result<End, Unknown> {
+    file.seek(SeekFrom::Start(0)).map_err(|error| root.unknown(path, super::mounts::errno(&error)))?;
+    let bounds = Bounds { bytes: HOST_BYTES, line: LINE_BYTES };
+    let on_line = |line: TextLine<'_>| {
+        if let Some(line) = whole(line) {
+            on(Line::parse(line));
+        }
+        true
+    };
+    root.each_line(path, &*file, bounds, |_| {}, on_line)
+}
+
 struct OpenFiles<'a> {
     search: Search<'a>,
     sums: BTreeMap<DevId, Sum>,
@@ -141,29 +160,18 @@ impl<'a> OpenFiles<'a> {
         let (path, mut file, first) = self.search.first_mount_of(FIRST)?;
         let mut uppers: BTreeMap<DevId, String> = BTreeMap::new();
         let (mut is_cut, mut malformed) = (false, None);
-        let bounds = Bounds { bytes: HOST_BYTES, line: LINE_BYTES };
         let root = self.search.root;
-        let end = root.each_line(
-            &path,
-            &file,
-            bounds,
-            |_| {},
-            |line| {
-                match whole(line).map(Line::parse) {
-                    Some(Ok(line)) => {
-                        if let Some(upper) = line.upper_directory() {
-                            is_cut |= uppers.len() >= MAX_OVERLAYS;
-                            if uppers.len() < MAX_OVERLAYS {
-                                uppers.entry(line.dev).or_insert_with(|| upper.into_owned());
-                            }
-                        }
+        let end = each_mount(root, &path, &mut file, |line| match line {
+            Ok(line) => {
+                if let Some(upper) = line.upper_directory() {
+                    is_cut |= uppers.len() >= MAX_OVERLAYS;
+                    if uppers.len() < MAX_OVERLAYS {
+                        uppers.entry(line.dev).or_insert_with(|| upper.into_owned());
                     }
-                    Some(Err(reason)) => malformed = Some(reason),
-                    None => {}
                 }
-                true
-            },
-        )?;
+            }
+            Err(reason) => malformed = Some(reason),
+        })?;
         if let Some(reason) = malformed {
             return Err(root.malformed(&path, reason));
         }
@@ -174,23 +182,15 @@ impl<'a> OpenFiles<'a> {
         // The filesystem of each directory above an upper one.
         let mut places: BTreeMap<String, Option<DevId>> =
             uppers.values().flat_map(|upper| above(upper)).map(|place| (place.to_owned(), None)).collect();
-        file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(&path, super::mounts::errno(&e)))?;
-        root.each_line(
-            &path,
-            &file,
-            bounds,
-            |_| {},
-            |line| {
-                if let Some(Ok(line)) = whole(line).map(Line::parse) {
-                    // Of mounts on one point the last covers the others.
-                    if let Some(place) = places.get_mut(&*line.mount_point().0) {
-                        *place = Some(line.dev);
-                    }
-                    self.keep(&line);
+        each_mount(root, &path, &mut file, |line| {
+            if let Ok(line) = line {
+                // Of mounts on one point the last covers the others.
+                if let Some(place) = places.get_mut(&*line.mount_point().0) {
+                    *place = Some(line.dev);
                 }
-                true
-            },
-        )?;
+                self.keep(&line);
+            }
+        })?;
         let carrier = |upper: &str| above(upper).filter_map(|place| *places.get(place)?).last();
         let of_asked = uppers.iter().filter_map(|(own, upper)| Some((*own, carrier(upper)?)));
         self.overlays = of_asked.filter(|(_, dev)| self.sums.contains_key(dev)).collect();
@@ -202,19 +202,11 @@ impl<'a> OpenFiles<'a> {
             }
         }
         // The overlays, which are known only now.
-        file.seek(SeekFrom::Start(0)).map_err(|e| root.unknown(&path, super::mounts::errno(&e)))?;
-        root.each_line(
-            &path,
-            &file,
-            bounds,
-            |_| {},
-            |line| {
-                if let Some(Ok(line)) = whole(line).map(Line::parse) {
-                    self.keep(&line);
-                }
-                true
-            },
-        )?;
+        each_mount(root, &path, &mut file, |line| {
+            if let Ok(line) = line {
+                self.keep(&line);
+            }
+        })?;
         self.read.insert(first);
         Ok(())
     }
