@@ -327,6 +327,7 @@ macro_rules! view {
                             self.raw_handles.follow_mounts(value);
                         }
                         Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
+                        Observation::XfsProbe(Reading::Known { value, at }) => self.log_history.follow_probes(value, at),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
                         Observation::HungTaskCount(Reading::Known { value, at }) => self.log_history.follow_hung(value, at),
                         Observation::CpuTimes(Reading::Known { value, at }) => {

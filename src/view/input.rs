@@ -237,6 +237,15 @@ log_beside! {
     LogBesideDisks gives BesideDisks beside BlockDevices;
     /// Which filesystems were mounted when a record of the kernel's log came.
     LogBesideFilesystems gives BesideFilesystems beside Filesystems;
+    /// Which xfs filesystems answered after a record of the kernel's log came.
+    LogBesideProbes gives BesideProbes beside XfsProbe;
+}
+
+impl BesideProbes<'_> {
+    /// Whether the xfs filesystem of a device answered after the record came.
+    pub fn answered_since(&self, record: &KernelRecord, device: &str) -> bool {
+        self.0.answered_since(record, device)
+    }
 }
 
 impl BesideFilesystems<'_> {
@@ -256,6 +265,11 @@ impl BesideMounts<'_> {
     /// Whether these mounts of a filesystem are those that there were when the record came.
     pub fn since(&self, record: &KernelRecord, ids: impl Iterator<Item = MountId>) -> MountsSince {
         self.0.mounts_since(record, ids)
+    }
+
+    /// The mounts of a device as they were last read.
+    pub fn last(&self, device: &str) -> Vec<MountId> {
+        self.0.last_mounts(device)
     }
 
     /// Whether these mounts came after records were lost.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::facts::{
-    BlockDevices, BootId, CpuTimes, DeviceName, FilesystemKey, Filesystems, FsType, HungTaskCount, KernelEvent,
-    KernelLog, KernelRecord, Mounts, NodeTime, Part, VmStat,
+    BlockDevices, BootId, CpuTimes, DevId, DeviceName, FilesystemKey, Filesystems, FsType, HungTaskCount, KernelEvent,
+    KernelLog, KernelRecord, MountId, Mounts, NodeTime, Part, VmStat, XfsProbes, XfsState,
 };
 
 /// A node has fewer mounts of xfs and btrfs; of more than these it is not known when they came.
@@ -147,6 +147,14 @@ impl<K: Ord> Dated<K> {
     }
 }
 
+/// A mount of a filesystem whose lines are settled by that it came later.
+#[derive(Clone, Debug)]
+struct DatedMount {
+    came: Came,
+    dev: DevId,
+    source: Arc<str>,
+}
+
 /// What is remembered beside the log.
 #[derive(Clone, Debug, Default)]
 pub struct LogHistory {
@@ -158,13 +166,17 @@ pub struct LogHistory {
     lost: u64,
     lost_by: Option<Duration>,
     mounts_read: Option<Duration>,
-    mounts: BTreeMap<u32, Came>,
+    mounts: BTreeMap<MountId, DatedMount>,
     kills: Counts,
     hung: Counts,
     /// By the name of a controller or disk: when the kernel last found one under it, by its log.
     found: BTreeMap<DeviceName, Duration>,
     /// By the numbers of disks.
     devices: Dated<DeviceName>,
+    /// Which device had a name when that was last read.
+    numbers: BTreeMap<DeviceName, DevId>,
+    /// When an xfs filesystem last answered, by its device.
+    answered: BTreeMap<DevId, Duration>,
     /// By the numbers of their directories.
     filesystems: Dated<FilesystemName>,
     blocked_since: Option<Duration>,
@@ -238,9 +250,26 @@ impl LogHistory {
             self.mounts_read = Some(at.up);
         }
         let is_dated = |fstype: &str, has_device: bool| fstype == "btrfs" || fstype == "xfs" && has_device;
-        for (id, _) in now.iter().filter(|(_, mount)| is_dated(&mount.fstype, mount.has_device())) {
+        for (id, mount) in now.iter().filter(|(_, mount)| is_dated(&mount.fstype, mount.has_device())) {
             if self.mounts.len() < MAX_MOUNTS {
-                self.mounts.entry(*id).or_insert(Came { after, by: at.up });
+                let came = Came { after, by: at.up };
+                let new = || DatedMount { came, dev: mount.dev, source: Arc::clone(&mount.source) };
+                self.mounts.entry(*id).or_insert_with(new);
+            }
+        }
+    }
+
+    /// Takes in which xfs filesystems answer now.
+    pub fn follow_probes(&mut self, now: &XfsProbes, at: &NodeTime) {
+        self.of_boot(at);
+        if now.incomplete().is_none() {
+            self.answered.retain(|dev, _| now.get(dev).is_some());
+        }
+        for (dev, state) in now {
+            match state {
+                XfsState::ShutDown => drop(self.answered.remove(dev)),
+                XfsState::Answers if self.answered.len() < MAX_MOUNTS => drop(self.answered.insert(*dev, at.up)),
+                XfsState::Answers => {}
             }
         }
     }
@@ -250,6 +279,12 @@ impl LogHistory {
         self.of_boot(at);
         let current = now.values().map(|device| (device.name.as_str(), device.diskseq)).collect();
         self.devices.follow(&current, now.incomplete().is_none(), at);
+        if now.incomplete().is_none() {
+            self.numbers.clear();
+        }
+        for (dev, device) in now.iter().take(MAX_DEVICES) {
+            self.numbers.insert(device.name.clone(), *dev);
+        }
     }
 
     /// Takes in which filesystems are alive now.
@@ -309,13 +344,29 @@ impl LogHistory {
         self.records.get(&record.up).copied()
     }
 
+    /// The mounts of a device as they were last read: what was true of them then stays true of older lines, whatever becomes of the
+    /// mount table.
+    pub fn last_mounts(&self, device: &str) -> Vec<MountId> {
+        let dev = self.numbers.get(device);
+        let is_its = |mount: &DatedMount| {
+            Some(&mount.dev) == dev || mount.source.strip_prefix("/dev/").is_some_and(|name| name == device)
+        };
+        self.mounts.iter().filter(|(_, mount)| is_its(mount)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the xfs filesystem of a device answered after the record came.
+    pub fn answered_since(&self, record: &KernelRecord, device: &str) -> bool {
+        let answered = self.numbers.get(device).and_then(|dev| self.answered.get(dev));
+        answered.zip(self.came(record)).is_some_and(|(answered, came)| *answered > came.by)
+    }
+
     /// Whether these mounts are those that there were when the record came.
-    pub fn mounts_since(&self, record: &KernelRecord, ids: impl Iterator<Item = u32>) -> MountsSince {
+    pub fn mounts_since(&self, record: &KernelRecord, ids: impl Iterator<Item = MountId>) -> MountsSince {
         self.came(record).map_or(MountsSince::Unclear, |came| self.mounts_since_time(came, ids))
     }
 
     /// Whether these mounts came after the last loss of records.
-    pub fn mounts_since_loss(&self, ids: impl Iterator<Item = u32>) -> MountsSince {
+    pub fn mounts_since_loss(&self, ids: impl Iterator<Item = MountId>) -> MountsSince {
         let lost = self.lost_by.map(|by| Came { after: None, by });
         lost.map_or(MountsSince::Unclear, |came| self.mounts_since_time(came, ids))
     }
@@ -347,10 +398,10 @@ impl LogHistory {
         }
     }
 
-    fn mounts_since_time(&self, came: Came, ids: impl Iterator<Item = u32>) -> MountsSince {
+    fn mounts_since_time(&self, came: Came, ids: impl Iterator<Item = MountId>) -> MountsSince {
         let mut new = false;
         let mut unclear = false;
-        for mount in ids.map(|id| self.mounts.get(&id)) {
+        for mount in ids.map(|id| self.mounts.get(&id).map(|mount| mount.came)) {
             match mount {
                 Some(mount) if came.after.is_some_and(|after| mount.by <= after) => return MountsSince::Same,
                 Some(mount) if mount.after.is_some_and(|after| after >= came.by) => new = true,

@@ -2,18 +2,19 @@
 
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
+use std::slice;
 
 use jiff::Timestamp;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevices, Cause, DevId, Filesystem, FilesystemKey, Filesystems, FsType, KernelEvent, KernelLog, KernelRecord,
-    MountEntry, MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
+    BlockDevices, Cause, DevId, DeviceName, Filesystem, FilesystemKey, Filesystems, FsType, KernelEvent, KernelLog,
+    KernelRecord, MountEntry, MountId, Mounts, NodeTime, Part, Tri, Unknown, XfsProbes, XfsState,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{
-    BesideDisks, BesideFilesystems, BesideMounts, Input, Known, LogBesideDisks, LogBesideFilesystems, LogBesideMounts,
-    Maybe, MaybePair, Paired,
+    BesideDisks, BesideFilesystems, BesideMounts, BesideProbes, Input, Known, LogBesideDisks, LogBesideFilesystems,
+    LogBesideMounts, LogBesideProbes, Maybe, MaybePair, Paired,
 };
 use crate::view::{MountsSince, Seen, sources};
 
@@ -39,18 +40,19 @@ impl Detect for FilesystemError {
         LogBesideMounts,
         LogBesideDisks,
         LogBesideFilesystems,
+        LogBesideProbes,
         Names<'static>,
     );
 
     fn evaluate(
-        (filesystems, mounts, block, kmsg, probes, nvme, history, disks, superblocks, names): <Self::In as Input>::Of<
+        (filesystems, mounts, block, kmsg, probes, nvme, history, disks, superblocks, answers, names): <Self::In as Input>::Of<
             '_,
         >,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let mut mounted = mounts.seen().map(|mounts| Mounted::of(&mounts)).unwrap_or_default();
-        let sources = Sources { mounts, block, kmsg, probes, history, disks, superblocks, now: around.now };
+        let sources = Sources { mounts, block, kmsg, probes, history, disks, superblocks, answers, now: around.now };
         let dead = LazyCell::new(|| mounts.seen().ok().map(|mounts| DeadDevices::of(&mounts, block.seen(), nvme)));
         // A device that is gone takes its filesystem with it: that finding has the cause and what to do.
         let follows = |dev: Option<DevId>| match dev.and_then(|dev| Some((dead.as_ref()?, dev))) {
@@ -236,6 +238,7 @@ struct Sources<'v> {
     history: BesideMounts<'v>,
     disks: BesideDisks<'v>,
     superblocks: BesideFilesystems<'v>,
+    answers: BesideProbes<'v>,
     now: NodeTime,
 }
 
@@ -262,6 +265,15 @@ impl<'v> Sources<'v> {
     /// The same of the last loss of records.
     fn since_loss(&self, key: &FilesystemKey, ids: &[MountId]) -> MountsSince {
         both(self.history.since_loss(ids.iter().copied()), self.superblocks.since_loss(key, None))
+    }
+
+    /// The mounts of a filesystem that is on these devices; those that were last seen where they cannot be read now.
+    fn ids(&self, devices: &[DeviceName], mount: &Tri<OnDevice<'v>>) -> Vec<MountId> {
+        match mount {
+            Tri::Yes(of) => of.ids.clone(),
+            Tri::No(_) => Vec::new(),
+            Tri::Unknown(_) => devices.iter().flat_map(|device| self.history.last(device)).collect(),
+        }
     }
 
     /// The device that has this name now.
@@ -341,12 +353,9 @@ impl<'v> Sources<'v> {
             Some(writable) => self.option(key, writable, &["ro"]),
             None => self.mounts.ask(|mounts| Tri::No(mounts.no())),
         });
-        let ids = match &mount {
-            Tri::Yes(of) => of.ids.as_slice(),
-            Tri::No(_) | Tri::Unknown(_) => &[],
-        };
+        let ids = self.ids(&entry.value.devices, &mount);
         let logged =
-            [true, false].map(|made_read_only| match self.btrfs_logged((key, entry.value), made_read_only, ids) {
+            [true, false].map(|made_read_only| match self.btrfs_logged((key, entry.value), made_read_only, &ids) {
                 // Where there is no log, the other signs are all there are.
                 Tri::Unknown(why) if why.cause.is_not_offered() => self.mounts.ask(|mounts| Tri::No(mounts.no())),
                 logged => logged,
@@ -425,10 +434,8 @@ impl<'v> Sources<'v> {
     /// Whether the log reports that data of this filesystem was lost since it was mounted.
     fn lost(&self, key: &FilesystemKey, mount: &Tri<OnDevice<'v>>) -> Tri<Sign> {
         let name = key.device.as_str();
-        let ids = match mount {
-            Tri::Yes(of) => of.ids.as_slice(),
-            Tri::No(_) | Tri::Unknown(_) => &[],
-        };
+        let ids = self.ids(slice::from_ref(&key.device), mount);
+        let ids = ids.as_slice();
         self.kmsg.ask(|kmsg| {
             let about = |record: &&KernelRecord| {
                 matches!(&record.event, KernelEvent::Ext4DataLost { device } if device == name)
@@ -557,15 +564,12 @@ impl<'v> Sources<'v> {
                     && !self.disks.is_of_another_disk(record, name)
             };
             let Some(record) = kmsg.value.records.iter().rev().find(about) else { return not_logged(&kmsg) };
-            let ids = match mount {
-                Tri::Yes(of) => of.ids.as_slice(),
-                Tri::No(_) | Tri::Unknown(_) => &[],
-            };
+            let ids = self.ids(slice::from_ref(&key.device), mount);
             let mounted = |later: &KernelRecord| {
                 later.up > record.up
                     && matches!(&later.event, KernelEvent::XfsMountChanged { device } if device == name)
             };
-            match self.since(record, (key, None), ids) {
+            match self.since(record, (key, None), &ids) {
                 MountsSince::New => return self.no_by_mounts(),
                 // Another filesystem may have the name by then.
                 MountsSince::Unclear if kmsg.value.records.iter().any(mounted) => {
@@ -627,13 +631,13 @@ impl<'v> Sources<'v> {
     fn shut_down(&self, key: &FilesystemKey, mount: Tri<OnDevice<'v>>) -> Tri<Sign> {
         let name = key.device.as_str();
         self.kmsg.ask(|kmsg| {
-            let ids = || match &mount {
-                Tri::Yes(of) => of.ids.as_slice(),
-                Tri::No(_) | Tri::Unknown(_) => &[],
-            };
+            let ids = self.ids(slice::from_ref(&key.device), &mount);
+            let ids = ids.as_slice();
             let is_about = |record: &&KernelRecord| match &record.event {
                 KernelEvent::XfsShutdown { device } | KernelEvent::XfsMountChanged { device } => {
-                    device == name && !self.disks.is_of_another_disk(record, name)
+                    device == name
+                        && !self.disks.is_of_another_disk(record, name)
+                        && !self.answers.answered_since(record, name)
                 }
                 _ => false,
             };
@@ -642,10 +646,10 @@ impl<'v> Sources<'v> {
                 matches!(about.peek(), Some(KernelRecord { event: KernelEvent::XfsMountChanged { .. }, .. }));
             let is_shutdown = |record: &&KernelRecord| matches!(record.event, KernelEvent::XfsShutdown { .. });
             let Some(record) = about.find(is_shutdown) else {
-                let mounted_since = self.since_loss(key, ids()) == MountsSince::New;
+                let mounted_since = self.since_loss(key, ids) == MountsSince::New;
                 return if mounted_since { self.no_by_mounts() } else { not_logged(&kmsg) };
             };
-            match self.since(record, (key, None), ids()) {
+            match self.since(record, (key, None), ids) {
                 MountsSince::New => self.no_by_mounts(),
                 MountsSince::Unclear if is_mounted_by_the_log => {
                     let why = format!(
