@@ -246,6 +246,13 @@ pub enum ConfigOrigin {
         /// Files read, in the order of their precedence.
         files: Vec<String>,
     },
+    /// From a kubelet that ran here and has ended, where no other has taken its place: what the next one is started with is assumed.
+    Stopped {
+        /// The process id that it had.
+        pid: u32,
+        /// Files read, in the order of their precedence.
+        files: Vec<String>,
+    },
     /// A kubelet runs here, and what it was started with was not found. Recordings of earlier versions call it `defaults`.
     #[serde(alias = "defaults")]
     NotFound,
@@ -287,6 +294,9 @@ pub struct KubeletOptions {
     /// `memoryReservationPolicy`, from 1.37.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub memory_reservation: Part<MemoryReservation>,
+    /// The feature gate `EventedPLEG`, which is alpha.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub evented_pleg: Part<bool>,
     /// The limits of the kubelet's own client of the API server, where the kubelet's answer has them: files are not read for them.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub client: Part<ClientLimits>,
@@ -311,6 +321,7 @@ impl KubeletOptions {
             huge_page_aware: Part::Unknown(boxed()),
             pressure_transition: Part::Unknown(boxed()),
             memory_reservation: Part::Unknown(boxed()),
+            evented_pleg: Part::Unknown(boxed()),
             client: Part::Unknown(boxed()),
         }
     }
@@ -343,6 +354,8 @@ pub struct KubeletVersion(pub u32, pub u32);
 impl KubeletVersion {
     /// From this version on `mergeDefaultEvictionSettings` counts.
     pub const MERGES_DEFAULTS: Self = Self(1, 33);
+    /// From here on PLEG lists each second also with the feature gate `EventedPLEG`.
+    pub const LISTS_EACH_SECOND: Self = Self(1, 37);
     /// From this version on huge pages are subtracted from `memory.available`.
     pub const KNOWS_HUGE_PAGES: Self = Self(1, 37);
 

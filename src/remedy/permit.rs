@@ -290,9 +290,10 @@ fn started(origin: &ConfigOrigin) -> Result<Duration, Hold> {
             Ok(*started.needed(absent)?)
         }
         ConfigOrigin::Configz { started, .. } => Ok(*started),
-        ConfigOrigin::Files { .. } | ConfigOrigin::NotFound | ConfigOrigin::NoKubelet => {
-            Err(Hold::no("no running kubelet was found"))
-        }
+        ConfigOrigin::Files { .. }
+        | ConfigOrigin::Stopped { .. }
+        | ConfigOrigin::NotFound
+        | ConfigOrigin::NoKubelet => Err(Hold::no("no running kubelet was found")),
     }
 }
 

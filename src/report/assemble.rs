@@ -245,7 +245,7 @@ fn notes(engine: &Engine) -> Vec<Note> {
             ConfigOrigin::Files { files } => {
                 format!("from {}; no process called kubelet runs here", files.join(", "))
             }
-            ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
+            ConfigOrigin::Stopped { .. } | ConfigOrigin::NotFound => "the kubelet's are not known".to_owned(),
         };
         let text = match engine.view().why_no_configz() {
             // What is not asked, or not where it runs, is no news.

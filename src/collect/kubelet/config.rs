@@ -104,8 +104,27 @@ impl Finder {
         match (found, config_file) {
             (Some(running), _) => self.of_running(root, &running, kubelet_root),
             (None, Some(path)) => of_setting(root, kubelet_root, path),
-            (None, None) => without_process(root, kubelet_root, others),
+            (None, None) => {
+                let stopped = self.stopped(&others);
+                let found = without_process(root, kubelet_root, others)?;
+                let is_unclear = found.origin != ConfigOrigin::NoKubelet && found.hard.why_assumed().is_some();
+                Ok(stopped.filter(|_| is_unclear).unwrap_or(found))
+            }
         }
+    }
+
+    /// What the kubelet that ran here was started with, where every process was looked at and none of them is a kubelet: it ended.
+    fn stopped(&self, others: &Others) -> Option<KubeletConfig> {
+        let Kept { pid, config, .. } = self.kept.as_ref()?;
+        let ConfigOrigin::Process { files, .. } = &config.origin else { return None };
+        if !others.first || others.hidden.is_some() || others.embedder.is_some() {
+            return None;
+        }
+        let why = format!(
+            "the kubelet (process {pid}) has ended, and no other runs: what it is started with next is not known"
+        );
+        let config = assumed(config.clone(), Unknown::new(Cause::Missing, why));
+        Some(KubeletConfig { origin: ConfigOrigin::Stopped { pid: *pid, files: files.clone() }, ..config })
     }
 
     /// What the process was started with: a kubelet reads its files once, and what is written to them while it runs is not in force.
@@ -420,10 +439,23 @@ fn written_since(root: &Root, started: Duration, files: &[String], flags: &Flags
     if !root.is_live() {
         return None;
     }
-    let boot = root.read("proc/stat", parse_boot_time).ok()?;
+    let boot = match root.read("proc/stat", parse_boot_time) {
+        Ok(boot) => boot,
+        Err(why) => {
+            let text = format!("whether its files were written after its start is not known: {}", why.why);
+            return Some(Unknown::new(why.cause, text));
+        }
+    };
     let read = SystemTime::from(boot).checked_add(started)?.checked_add(MAY_BE_BEFORE)?;
-    let is_written = |path: &&str| root.modified(relative(path)).is_ok_and(|at| at > read);
-    let path = files.iter().map(String::as_str).chain(flags.config_dir.as_deref()).find(is_written)?;
+    let paths = files.iter().map(String::as_str).chain(flags.config_dir.as_deref());
+    let mut written = paths.map(|path| (path, root.modified(relative(path)))).filter(|(_, at)| {
+        let is_before = at.as_ref().is_ok_and(|at| *at <= read);
+        !is_before
+    });
+    let (path, at) = written.next()?;
+    if let Err(why) = at {
+        return Some(why);
+    }
     let why = format!(
         "{path} was written after the kubelet was started, which reads its files only then: what is in force is not known \
          (restart the kubelet, or let barnacle ask it with the component kubelet-api)"
@@ -590,7 +622,11 @@ fn not_shown_to_use(config: KubeletConfig, why: &Unknown) -> KubeletConfig {
         why.why,
         files.join(", ")
     );
-    let why = Unknown::new(why.cause, text);
+    assumed(config, Unknown::new(why.cause, text))
+}
+
+/// The same configuration where no source shows that it is in force.
+fn assumed(config: KubeletConfig, why: Unknown) -> KubeletConfig {
     let assumed = |thresholds| match thresholds {
         Thresholds::Read(guess) => Thresholds::Assumed { read: BTreeMap::new(), guess, why: why.clone() },
         known @ Thresholds::Assumed { .. } => known,

@@ -110,7 +110,7 @@ impl Groups {
     fn of_config(&mut self, root: &Root, origin: &ConfigOrigin, configured: &mut Configured) {
         let (pid, files) = match origin {
             ConfigOrigin::Process { pid, files, .. } => (Some(*pid), files.as_slice()),
-            ConfigOrigin::Files { files } => (None, files.as_slice()),
+            ConfigOrigin::Files { files } | ConfigOrigin::Stopped { files, .. } => (None, files.as_slice()),
             // Collectors read the files; only the view has this.
             ConfigOrigin::Configz { pid, .. } => (Some(*pid), [].as_slice()),
             ConfigOrigin::NotFound | ConfigOrigin::NoKubelet => (None, [].as_slice()),

@@ -120,7 +120,10 @@ fn running_since(config: &KubeletConfig, since: NodeTime) -> Result<NodeTime, Un
     let started = match &config.origin {
         ConfigOrigin::Process { started, .. } => *started.needed(not_found)?,
         ConfigOrigin::Configz { started, .. } => *started,
-        ConfigOrigin::Files { .. } | ConfigOrigin::NotFound | ConfigOrigin::NoKubelet => return Err(not_found()),
+        ConfigOrigin::Files { .. }
+        | ConfigOrigin::Stopped { .. }
+        | ConfigOrigin::NotFound
+        | ConfigOrigin::NoKubelet => return Err(not_found()),
     };
     Ok(since.plus(started.saturating_sub(since.up)))
 }

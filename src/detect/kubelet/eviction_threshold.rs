@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, NodeTime, Threshold, Tri};
+use crate::facts::{ConfigOrigin, EvictionSignal, KubeletConfig, NodeTime, Threshold, Thresholds, Tri};
 use crate::finding::{Finding, Headroom, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::{EffectiveKubeletConfig, Input};
 use crate::wording::duration;
 
 use super::deleted_files_held::HeldByDeleted;
-use super::in_force::Hardness;
+use super::in_force::{Hardness, in_force};
 use super::signals::{Signals, amount, object};
 
 const KIND: Kind = Kind::EvictionThresholdMet;
@@ -66,6 +66,8 @@ fn met(
         (_, Ok(Some((limit, Threshold { grace, .. })))) => {
             (limit, "soft", Severity::Warning, after_grace(signals, headroom.signal, limit, *grace, now))
         }
+        // A kubelet that has ended evicts nothing, and does not where what is available is above what it was started with.
+        (Err(_), _) | (_, Err(_)) if is_above_the_last(config, headroom) => return Tri::No(config.no()),
         (Err(why), _) | (_, Err(why)) => return Tri::Unknown(why),
         (Ok(None), Ok(None)) => return Tri::No(config.no()),
     };
@@ -108,6 +110,15 @@ fn met(
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
     Tri::Yes(Raised { severity_unknown: unknown, ..finding.into() })
+}
+
+/// Whether a signal is above both thresholds that the kubelet had which ran here and has ended.
+fn is_above_the_last(config: &KubeletConfig, headroom: &Headroom) -> bool {
+    let is_above = |thresholds: &Thresholds| {
+        let last = thresholds.assumed(headroom.signal).and_then(|last| in_force(last.value, headroom.capacity));
+        last.is_none_or(|limit| headroom.available >= limit)
+    };
+    matches!(config.origin, ConfigOrigin::Stopped { .. }) && is_above(&config.hard) && is_above(&config.soft)
 }
 
 /// What the kubelet does about a soft threshold that is met: it begins to count its grace period when it first sees that.

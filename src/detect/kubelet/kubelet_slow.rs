@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, KubeletMetrics, Node, NodeCondition, Part, Timing, Tri, Unknown};
 use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Cites, Input, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
+use crate::view::input::{Input, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
 use crate::view::sources;
 
 const KIND: Kind = Kind::KubeletSlow;
@@ -32,7 +32,7 @@ impl Detect for KubeletSlow {
         Maybe<sources::NodeLeases>,
         Maybe<sources::Pods>,
         StatusReports,
-        Cites<MaybeKubeletConfig>,
+        MaybeKubeletConfig,
     );
 
     fn evaluate(

@@ -178,6 +178,11 @@ impl Settings {
         self.gates.extend(flags.gates.iter().map(|(gate, on)| (gate.clone(), *on)));
     }
 
+    /// The same of a gate that is alpha.
+    fn alpha(&self, name: &str) -> Option<bool> {
+        self.gates.get(name).or_else(|| self.gates.get("AllAlpha")).copied()
+    }
+
     /// A gate, if something sets it: by its name, or as one of all that are beta.
     fn gate(&self, name: &str) -> Option<bool> {
         self.gates.get(name).or_else(|| self.gates.get("AllBeta")).copied()
@@ -204,6 +209,7 @@ impl Settings {
             huge_page_aware: self.gate("HugepageAwareEviction").map_or(Part::Absent, Part::Known),
             pressure_transition: transition.map_or(Part::Absent, Part::Known),
             memory_reservation: reservation.map_or(Part::Absent, Part::Known),
+            evented_pleg: self.alpha("EventedPLEG").map_or(Part::Absent, Part::Known),
             client: self.client.map_or(Part::Absent, Part::Known),
         })
     }

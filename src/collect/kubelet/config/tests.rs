@@ -273,6 +273,31 @@ fn a_file_of_a_usual_place_is_not_that_of_a_kubelet_that_may_run() {
 }
 
 #[test]
+fn of_a_kubelet_that_ended_the_thresholds_are_assumed_until_another_runs() {
+    let tree = Tree::new();
+    tree.process(1, "systemd", &[]).process(812, "kubelet", &["--eviction-hard=memory.available<1Gi"]);
+    fs::create_dir_all(tree.0.path().join(ROOT.trim_start_matches('/'))).unwrap();
+    fs::create_dir_all(tree.0.path().join("sys/fs/cgroup/kubepods")).unwrap();
+    let mut finder = Finder::default();
+    let mut read = || finder.read(&tree.root(), ROOT, None);
+    let running = read().unwrap();
+    assert_eq!(value(&running, Memory), Some(ThresholdValue::Quantity(1 << 30)));
+    fs::remove_dir_all(tree.0.path().join("proc/812")).unwrap();
+    let ended = read().unwrap();
+    assert_eq!(ended.origin, ConfigOrigin::Stopped { pid: 812, files: Vec::new() });
+    let (why, guess) = assumed(&ended);
+    assert_eq!(guess[&Memory].value, ThresholdValue::Quantity(1 << 30));
+    assert!(why.why.contains("the kubelet (process 812) has ended"), "{why}");
+    // Whether another one runs is not known.
+    tree.write("proc/900/comm", vec![b'x'; SMALL + 1]);
+    assert!(read().is_err());
+    // A machine without pods has no kubelet any more.
+    fs::remove_dir_all(tree.0.path().join("proc/900")).unwrap();
+    fs::remove_dir_all(tree.0.path().join("sys/fs/cgroup/kubepods")).unwrap();
+    assert_eq!(read().unwrap().origin, ConfigOrigin::NoKubelet);
+}
+
+#[test]
 fn a_machine_without_a_kubelet_has_no_thresholds() {
     let tree = Tree::new();
     let unknown = tree.read().unwrap_err();
