@@ -19,6 +19,18 @@ pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
         // What an instance without credits does not get is withheld.
         Kind::CpuSteal => vec![node(Kind::CpuCreditForecast)],
         Kind::NodeSaturated if object.id == "cpu" => vec![node(Kind::CpuCreditForecast), node(Kind::CpuLockup)],
+        // Three reboots within the hour are one incident.
+        Kind::UnexpectedReboot => vec![node(Kind::RebootLoop)],
+        // A disk that is short is the headline; while it is only near its threshold, what holds it is the cause.
+        Kind::DeletedFilesHeld => vec![same(Kind::EvictionThresholdMet)],
+        Kind::EvictionForecast => vec![same(Kind::DeletedFilesHeld)],
+        // A kubelet that waits for memory, a disk, a process id or a CPU is late with all its work.
+        Kind::KubeletSlow => {
+            let resource = |name| Above::of(Kind::NodeSaturated, Object::new(ObjectType::Resource, name));
+            let stalls = [node(Kind::MemoryStall), kubepods(Kind::MemoryStall), Above::any(Kind::StalledIo)];
+            let others = [node(Kind::PidExhaustion), node(Kind::CpuLockup), resource("cpu"), resource("io")];
+            stalls.into_iter().chain(others).collect()
+        }
         Kind::VolumeThrottled => vec![same(Kind::EbsBurstForecast)],
         // What is measured says more than what may be so.
         Kind::EbsBurstForecast if *object == Object::node() => vec![node(Kind::InstanceEbsThrottled)],

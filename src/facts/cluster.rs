@@ -130,6 +130,12 @@ pub struct AgentReport {
     /// The status of the condition Ready, which the kubelet writes and the node controller sets to `Unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
+    /// `lastHeartbeatTime` of the condition Ready: by the Node's clock while the kubelet writes it, as barnacle's is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<Timestamp>,
+    /// `lastTransitionTime` of the condition Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Timestamp>,
 }
 
 /// Types of conditions that barnacle writes begin with this.
@@ -142,6 +148,8 @@ impl From<&Node> for AgentReport {
         Self {
             last: ours.filter_map(|condition| condition.heartbeat).max(),
             ready: ready.map(|condition| condition.status.clone()),
+            kubelet: ready.and_then(|condition| condition.heartbeat),
+            ready_since: ready.and_then(|condition| condition.transition),
         }
     }
 }

@@ -141,7 +141,12 @@ mod tests {
             condition("BarnacleDegraded", "2026-11-21T00:02:00Z"),
         ];
         let reports = read_agent_reports(list(&[node("a", &conditions.join(",")), node("b", "")]).as_bytes()).unwrap();
-        let of_a = AgentReport { last: "2026-11-21T00:02:00Z".parse().ok(), ready: Some("True".to_owned()) };
+        let of_a = AgentReport {
+            last: "2026-11-21T00:02:00Z".parse().ok(),
+            ready: Some("True".to_owned()),
+            kubelet: "2026-11-21T00:09:00Z".parse().ok(),
+            ready_since: None,
+        };
         assert_eq!(reports.get(&"a".to_owned()), Some(&of_a));
         assert_eq!(reports.get(&"b".to_owned()), Some(&AgentReport::default()));
         assert_eq!(reports.incomplete(), None);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{AgentReport, AgentReports, NodeTime, Tri};
+use crate::facts::{AgentReport, AgentReports, Cause, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
@@ -23,36 +25,56 @@ impl Detect for AgentNotReporting {
     const KINDS: &'static [Kind] = &[KIND];
     type In = Required<sources::AgentReports>;
 
-    fn evaluate(reports: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(reports: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let object = |name: &String, _: &AgentReport| Object::new(ObjectType::Node, name.clone());
-        out.each(KIND, &reports, object, |name, report| decide(&reports, name, report, around.now));
+        out.each(KIND, &reports, object, |name, report| decide(&reports, name, report));
     }
 }
 
-fn decide(reports: &Seen<'_, AgentReports>, name: &str, report: &AgentReport, now: NodeTime) -> Tri<Finding> {
+fn decide(reports: &Seen<'_, AgentReports>, name: &str, report: &AgentReport) -> Tri<Finding> {
     // Where no agent ever reported none is missed: the DaemonSet may not be for that Node.
     let Some(last) = report.last else { return Tri::No(reports.no()) };
-    // What was listed is as old as the list: time since then has shown nothing.
-    let silent = u64::try_from(reports.at.wall.as_second().saturating_sub(last.as_second())).unwrap_or_default();
-    if silent <= MISSED.as_secs() {
-        return Tri::No(reports.no());
-    }
-    let since = now.wall.as_second().saturating_sub(last.as_second());
-    let ago = duration(Duration::from_secs(u64::try_from(since).unwrap_or_default()));
-    let (severity, ready) = match report.ready.as_deref() {
-        Some("True") => (Severity::Warning, "the Node is Ready".to_owned()),
+    let silent = |now: Timestamp| Duration::try_from(now.duration_since(last)).unwrap_or_default();
+    let (silent, severity, ready) = match report.ready.as_deref() {
+        // The kubelet and the agent write by one clock, which may be another than that of this program.
+        Some("True") => match by_kubelet(report, name) {
+            // An agent starts after its node: it can report since then.
+            Ok(now) if report.ready_since.is_some_and(|since| is_just_ready(since, now)) => {
+                return Tri::No(reports.no());
+            }
+            Ok(now) => (silent(now), Severity::Warning, "the Node is Ready".to_owned()),
+            Err(why) => return Tri::Unknown(why),
+        },
         // Kubernetes reports that itself.
         Some(status) => {
-            (Severity::Info, format!("the Node's condition Ready is {status}, so its kubelet does not work either"))
+            let ready = format!("the Node's condition Ready is {status}, so its kubelet does not work either");
+            (silent(reports.at.wall), Severity::Info, ready)
         }
-        None => (Severity::Warning, "whether the Node is Ready is not known".to_owned()),
+        None => (silent(reports.at.wall), Severity::Warning, "whether the Node is Ready is not known".to_owned()),
     };
+    if silent <= MISSED {
+        return Tri::No(reports.no());
+    }
+    let mut evidence =
+        vec![reports.says(format!("the latest heartbeat of barnacle's conditions on {name} is of {last}"))];
+    evidence.extend(report.kubelet.map(|at| reports.says(format!("the heartbeat of its condition Ready is of {at}"))));
     Tri::Yes(Finding {
         kind: KIND,
         severity,
         object: Object::new(ObjectType::Node, name),
-        message: format!("barnacle's agent last reported {ago} ago; {ready}"),
-        evidence: vec![reports.says(format!("the latest heartbeat of barnacle's conditions on {name} is of {last}"))],
+        message: format!("barnacle's agent has not reported for {}; {ready}", duration(silent)),
+        evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     })
+}
+
+/// When the kubelet last reported.
+fn by_kubelet(report: &AgentReport, name: &str) -> Result<Timestamp, Unknown> {
+    let missing =
+        || Unknown::new(Cause::Missing, format!("the condition Ready of Node {name} lacks lastHeartbeatTime"));
+    report.kubelet.ok_or_else(missing)
+}
+
+fn is_just_ready(since: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(since)).is_ok_and(|ready| ready <= MISSED)
 }

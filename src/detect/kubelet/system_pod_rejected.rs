@@ -40,7 +40,16 @@ fn workloads(pods: &Pods) -> BTreeMap<String, Vec<&Pod>> {
     all
 }
 
+/// Whether a pod is for this node alone: one of a DaemonSet, a static one, and one that nothing replaces.
+fn is_bound(pod: &Pod) -> bool {
+    pod.mirrors.is_some() || pod.owner.as_deref().is_none_or(|owner| owner.starts_with("DaemonSet/"))
+}
+
 fn decide(pods: &Seen<'_, Pods>, of: &[&Pod], object: Object, now: NodeTime) -> Tri<Finding> {
+    // Of other owners the replacement may run on another node, of which this one's pods show nothing.
+    if !of.iter().any(|pod| is_bound(pod)) {
+        return Tri::No(pods.no());
+    }
     // A pod that takes its place is here, whether or not it runs yet.
     if of.iter().any(|pod| !pod.is_over() && pod.deleting.is_none()) {
         return Tri::No(pods.no());

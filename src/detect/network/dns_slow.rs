@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::detect::Settings as All;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Cause, Conntrack, DnsOutcome, DnsProbes, DnsServer, DnsTarget, EnaStatistics, Imds, ImdsState, Part, Pods,
-    Pressure, Tri, Unknown,
+    self, Conntrack, DnsOutcome, DnsProbes, DnsServer, DnsTarget, EnaStatistics, Imds, ImdsState, Part, Pods, Pressure,
+    Tri, Unknown,
 };
-use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Required};
 use crate::view::{Seen, sources};
@@ -109,11 +109,11 @@ fn state(target: &DnsTarget, slow: Duration) -> Result<Option<Wrong>, Unknown> {
             "{} has not answered since the agent started: a server that is down, and one that cannot be reached from here, look the same",
             target.address
         );
-        return Err(Unknown::new(Cause::Unsupported, why));
+        return Err(Unknown::new(facts::Cause::Unsupported, why));
     }
     if count < FEWEST {
         return Err(Unknown::new(
-            Cause::Baseline,
+            facts::Cause::Baseline,
             format!("{count} queries were sent to {}, expected {FEWEST}", target.address),
         ));
     }
@@ -148,8 +148,8 @@ fn raised(signs: &Signs<'_>, server: DnsServer, target: &DnsTarget, wrong: &Wron
         Wrong::Fails(failed) => format!("{} {failed} of the last {count} queries", how(target)),
         Wrong::Slow(median) => format!("takes {} to answer (the middle of the last {count} answers)", millis(*median)),
     };
-    let (cause, evidence) = cause(signs, server).unwrap_or_default();
-    let cause = if cause.is_empty() { String::new() } else { format!(": {cause}") };
+    let Cause { text, evidence, follows } = cause(signs, server).unwrap_or_default();
+    let cause = if text.is_empty() { text } else { format!(": {text}") };
     let outcomes: Vec<String> = target.recent.iter().map(|outcome| outcome_text(*outcome)).collect();
     let asked = format!("{address} was asked for {} each 30 s: {}", target.name, outcomes.join(", "));
     let strange = (target.strange > 0).then(|| {
@@ -166,7 +166,7 @@ fn raised(signs: &Signs<'_>, server: DnsServer, target: &DnsTarget, wrong: &Wron
     };
     // The node's own server asks the VPC's.
     let above = || Tri::Yes(FindingKey { kind: KIND, object: object(DnsServer::Vpc) });
-    Raised { shown_under: if server == DnsServer::Node { above() } else { Tri::No(()) }, ..finding.into() }
+    Raised { shown_under: if server == DnsServer::Node { above() } else { Tri::No(()) }, follows, ..finding.into() }
 }
 
 /// How it failed most of the time.
@@ -200,8 +200,26 @@ fn millis(of: Duration) -> String {
     }
 }
 
+/// Why a server is slow, and the findings that say more about it.
+#[derive(Default)]
+struct Cause {
+    text: String,
+    evidence: Vec<Evidence>,
+    follows: Vec<Above>,
+}
+
+impl Cause {
+    fn new(text: impl Into<String>, evidence: Evidence) -> Self {
+        Self { text: text.into(), evidence: vec![evidence], follows: Vec::new() }
+    }
+
+    fn after(self, follows: impl IntoIterator<Item = Above>) -> Self {
+        Self { follows: follows.into_iter().collect(), ..self }
+    }
+}
+
 /// Why, as far as other sources show it.
-fn cause(signs: &Signs<'_>, server: DnsServer) -> Option<(String, Vec<Evidence>)> {
+fn cause(signs: &Signs<'_>, server: DnsServer) -> Option<Cause> {
     let of_resolver = (server != DnsServer::Cluster).then(|| packets_dropped(signs)).flatten();
     of_resolver.or_else(|| busy(signs)).or_else(|| match server {
         DnsServer::Cluster => of_cluster(signs),
@@ -210,7 +228,7 @@ fn cause(signs: &Signs<'_>, server: DnsServer) -> Option<(String, Vec<Evidence>)
 }
 
 /// EC2 lets 1024 packets a second through to the resolver, IMDS and time sync.
-fn packets_dropped(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
+fn packets_dropped(signs: &Signs<'_>) -> Option<Cause> {
     signs.ena.evidence(|paired| {
         let grew = paired.now.value.iter().find_map(|(name, now)| {
             let now = now.seen().ok()??;
@@ -236,7 +254,7 @@ fn packets_dropped(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
                 )))
             }));
         }
-        Some((text, evidence))
+        Some(Cause { text, evidence, follows: Vec::new() })
     })
 }
 
@@ -248,24 +266,37 @@ fn dns_pods(pods: &Seen<'_, Pods>) -> Vec<String> {
 }
 
 /// Whether the machine is short of CPU, so that everything on it is late.
-fn busy(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
+fn busy(signs: &Signs<'_>) -> Option<Cause> {
     let evidence = signs.pressure.evidence(|pressure| {
         let cpu = pressure.value.cpu.seen().ok()??;
         (cpu.some.avg60 >= BUSY_PERCENT)
             .then(|| pressure.says(format!("cpu: some task waited in {:.0} % of the last minute", cpu.some.avg60)))
     })?;
-    Some(("the machine is short of CPU".to_owned(), vec![evidence]))
+    let of_node = |kind| Above::of(kind, Object::node());
+    let cpu = Above::of(Kind::NodeSaturated, Object::new(ObjectType::Resource, "cpu"));
+    let follows = [of_node(Kind::CpuCreditForecast), of_node(Kind::CpuSteal), cpu];
+    Some(Cause::new("the machine is short of CPU", evidence).after(follows))
 }
 
 /// Of the cluster's server: connection tracking, or else the server itself and the way to it.
-fn of_cluster(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
+fn of_cluster(signs: &Signs<'_>) -> Option<Cause> {
+    let full = signs.conntrack.evidence(|paired| {
+        let table = paired.now.value;
+        let evicts = paired.delta(|table| table.early_drop).is_ok_and(|delta| delta.by > 0);
+        let is_full = evicts || table.max > 0 && table.count >= table.max;
+        is_full.then(|| paired.now.says(format!("{} of {} connections are tracked", table.count, table.max)))
+    });
+    if let Some(evidence) = full {
+        let text = "the table of connection tracking is full, so new connections are dropped";
+        return Some(Cause::new(text, evidence).after([Above::any(Kind::ConntrackPressure)]));
+    }
     let raced = signs.conntrack.evidence(|paired| {
         let by = paired.delta(|table| table.insert_failed).ok().filter(|delta| delta.by > 0)?;
         Some(paired.now.says(format!("insert_failed grew by {} in {} s", wording::count(by.by), by.over.as_secs())))
     });
     if let Some(evidence) = raced {
         let text = "connection tracking lost entries in a race, as two queries of one socket make it (A and AAAA)";
-        return Some((text.to_owned(), vec![evidence]));
+        return Some(Cause::new(text, evidence));
     }
     let answers = |server| match signs.probes.value.get(&server) {
         Some(Part::Known(target)) => matches!(state(target, signs.slow), Ok(None)).then_some(target),
@@ -274,19 +305,17 @@ fn of_cluster(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
     let vpc = answers(DnsServer::Vpc).or_else(|| answers(DnsServer::Node))?;
     let text = "the servers that it asks itself answer in time, so it is the server's pods or the way to them (kube-proxy, the pod network)";
     let took = vpc.median().map(millis).unwrap_or_default();
-    Some((text.to_owned(), vec![signs.probes.says(format!("{} answers in {took}", vpc.address))]))
+    Some(Cause::new(text, signs.probes.says(format!("{} answers in {took}", vpc.address))))
 }
 
 /// The metadata service goes the same way.
-fn interface(signs: &Signs<'_>) -> Option<(String, Vec<Evidence>)> {
+fn interface(signs: &Signs<'_>) -> Option<Cause> {
     let evidence = signs.imds.evidence(|imds| {
         let is_silent = matches!(imds.value.state, ImdsState::NoAnswer | ImdsState::HopLimit);
         is_silent.then(|| imds.says(imds.value.why.clone()))
     })?;
-    Some((
-        "the metadata service does not answer either: it is the network interface or its way".to_owned(),
-        vec![evidence],
-    ))
+    let text = "the metadata service does not answer either: it is the network interface or its way";
+    Some(Cause::new(text, evidence).after([Above::any(Kind::ImdsUnhealthy)]))
 }
 
 #[cfg(test)]

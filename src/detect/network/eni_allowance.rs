@@ -3,7 +3,7 @@
 //! The allowance for link-local addresses is each interface's. The others are the instance's: each interface counts what it lost of them.
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{EnaAllowances, EnaStatistics, Part, Tri, Unknown};
+use crate::facts::{DnsServer, EnaAllowances, EnaStatistics, Part, Tri, Unknown};
 use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Pair, Paired};
 use crate::view::sources;
@@ -94,8 +94,10 @@ fn linklocal(statistics: &Paired<'_, EnaStatistics>, name: &str, by: u64) -> Tri
         "EC2 drops packets of {name}, which exceeds its allowance for DNS, IMDS and time sync (1024 packets a second for each interface)"
     );
     let evidence = vec![grew(statistics, "linklocal", name, by)];
-    // Which pods send them is what to mend.
-    let follows = vec![Above::any(Kind::CredentialStorm)];
+    // Which pods send them is what to mend; a resolver that does not answer is what they notice.
+    let resolver = |name| Above::of(Kind::DnsSlow, Object::new(ObjectType::Resource, name));
+    let servers = [DnsServer::Vpc, DnsServer::Node].map(|server| resolver(server.name()));
+    let follows = std::iter::once(Above::any(Kind::CredentialStorm)).chain(servers).collect();
     Tri::Yes(Raised { follows, ..finding(Severity::Warning, object(name), message, evidence).into() })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{VolumeAttachment, VolumeId};
-use crate::finding::{Finding, Kind, Severity};
+use crate::finding::{Above, Finding, Kind, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
 
@@ -41,11 +41,17 @@ impl DetectVolumes for StuckAttaching {
                 }
             }
             for (kind, decision) in [(STUCK, stuck), (NOT_FOUND, not_found)] {
-                let raised = |awaited| Raised { awaited, ..finding(kind, volume).into() };
+                let raised = |awaited| Raised { awaited, follows: follows(volume), ..finding(kind, volume).into() };
                 out.decide(kind, || volume.object(), decision.map(raised));
             }
         }
     }
+}
+
+/// What says why an instance takes no more volumes than it has.
+fn follows(volume: &Volume<'_>) -> Vec<Above> {
+    let error = volume.attachment().ok().flatten().and_then(|attachment| attachment.value.attach_error.as_deref());
+    Vec::from_iter(error.is_some_and(csi::is_over_the_limit).then(|| Above::any(Kind::AttachmentLimit)))
 }
 
 fn why(volume: &Volume<'_>) -> String {

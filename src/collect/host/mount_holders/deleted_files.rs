@@ -110,6 +110,13 @@ enum Slice {
     Cut,
 }
 
+/// A descriptor that was closed meanwhile is none; any other that could not be read may hold what is asked for.
+fn note_unless_closed(why: Unknown, failures: &mut Failures) {
+    if why.cause != Cause::Missing {
+        failures.note(why);
+    }
+}
+
 /// Each mount of the host's table, from its beginning.
 fn each_mount(
     root: &Root,
@@ -264,7 +271,8 @@ impl<'a> OpenFiles<'a> {
         });
         match listed {
             Err(why) if why.cause == Cause::Denied => self.denied = self.denied.saturating_add(1),
-            // A process that has ended, and one that has more than can be listed.
+            // A process that has ended.
+            Err(why) if why.cause != Cause::Missing => failures.note(why),
             Ok(()) | Err(_) => {}
         }
         descriptors.sort_unstable();
@@ -283,12 +291,25 @@ impl<'a> OpenFiles<'a> {
                     self.denied = self.denied.saturating_add(1);
                     return Slice::Whole;
                 }
-                Err(_) => continue,
+                Err(why) => {
+                    note_unless_closed(why, failures);
+                    continue;
+                }
             };
             let Some(path) = path.strip_suffix(GONE) else { continue };
             self.search.files_left = self.search.files_left.saturating_sub(FILE_COST);
-            let Ok(info) = self.search.root.bytes(&format!("proc/{pid}/fdinfo/{descriptor}")) else { continue };
-            let Some(mount) = mount_of(&info) else { continue };
+            let info = format!("proc/{pid}/fdinfo/{descriptor}");
+            let mount = self.search.root.bytes(&info).and_then(|bytes| {
+                let malformed = || self.search.root.malformed(&info, "expected a line mnt_id:".to_owned());
+                mount_of(&bytes).ok_or_else(malformed)
+            });
+            let mount = match mount {
+                Ok(mount) => mount,
+                Err(why) => {
+                    note_unless_closed(why, failures);
+                    continue;
+                }
+            };
             if !self.mounts.contains_key(&mount) && !table_is_read {
                 table_is_read = true;
                 if let Err(why) = self.namespace(pid)
@@ -300,8 +321,7 @@ impl<'a> OpenFiles<'a> {
             let Some(carrier) = self.mounts.get(&mount).copied() else { continue };
             match self.file(pid, descriptor) {
                 Ok(file) => self.count(carrier, file, pid, (descriptor, path)),
-                Err(why) if why.cause == Cause::Missing => {}
-                Err(why) => failures.note(why),
+                Err(why) => note_unless_closed(why, failures),
             }
         }
         rest.map_or(Slice::Whole, Slice::More)
