@@ -3,6 +3,8 @@
 //!
 //! A cause counts while it stands, is not less severe, and has come: a forecast explains nothing (`Raised::is_ahead`). The ledger holds that.
 
+use jiff::Timestamp;
+
 use crate::facts::EvictionSignal as Signal;
 use crate::finding::{Above, Kind, Object, ObjectType};
 
@@ -56,6 +58,29 @@ pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
     }
 }
 
+/// Findings of one kind that have one cause elsewhere, such as a controller that does not work: the oldest is shown, the others under it.
+pub(super) struct OldestFirst {
+    kind: Kind,
+    first: Option<Object>,
+}
+
+impl OldestFirst {
+    /// Of the objects that wait, each with the time since when; those of which that is not known come last.
+    pub(super) fn of(kind: Kind, waiting: impl Iterator<Item = (Option<Timestamp>, Object)>) -> Self {
+        let first = waiting.min_by(|(a, one), (b, other)| {
+            let order = |at: &Option<Timestamp>| at.map_or((true, Timestamp::MAX), |at| (false, at));
+            order(a).cmp(&order(b)).then_with(|| one.cmp(other))
+        });
+        Self { kind, first: first.map(|(_, object)| object) }
+    }
+
+    /// What a finding about this object is shown under, unless it is the first.
+    pub(super) fn above(&self, object: &Object) -> Option<Above> {
+        let first = self.first.as_ref().filter(|first| *first != object)?;
+        Some(Above::of(self.kind, first.clone()))
+    }
+}
+
 /// The finding of a kind about all pods together.
 fn kubepods(kind: Kind) -> Above {
     Above::of(kind, Object::new(ObjectType::Cgroup, "kubepods"))
@@ -83,6 +108,18 @@ mod tests {
         assert_eq!(met("nodefs.available"), [Kind::EvictionBlind]);
         let blind = of(Kind::EvictionThresholdMet, &signal("nodefs.available"));
         assert_eq!(blind, [Above::of(Kind::EvictionBlind, signal("nodefs.available"))]);
+    }
+
+    #[test]
+    fn of_many_that_wait_the_oldest_is_first() {
+        let object = |id: &str| Object::new(ObjectType::Volume, id);
+        let at = |second| Some(Timestamp::constant(second, 0));
+        let all = || [(at(9), object("b")), (None, object("a")), (at(7), object("d")), (at(7), object("c"))].into_iter();
+        let oldest = OldestFirst::of(Kind::StuckAttaching, all());
+        assert_eq!(oldest.above(&object("c")), None);
+        assert_eq!(oldest.above(&object("a")), Some(Above::of(Kind::StuckAttaching, object("c"))));
+        assert_eq!(OldestFirst::of(Kind::StuckAttaching, all().skip(3)).above(&object("c")), None);
+        assert_eq!(OldestFirst::of(Kind::StuckAttaching, std::iter::empty()).above(&object("c")), None);
     }
 
     #[test]

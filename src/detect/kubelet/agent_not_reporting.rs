@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::causes::OldestFirst;
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{AgentReport, AgentReports, Cause, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
@@ -15,6 +16,9 @@ const KIND: Kind = Kind::AgentNotReporting;
 
 /// An agent writes its conditions at least each five minutes; this is two that are missed, and some delay.
 const MISSED: Duration = Duration::from_secs(900);
+
+/// So many silent agents, and a tenth of them all, have one cause.
+const MANY: usize = 3;
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::typed::<AgentNotReporting>();
@@ -27,7 +31,27 @@ impl Detect for AgentNotReporting {
 
     fn evaluate(reports: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let object = |name: &String, _: &AgentReport| Object::new(ObjectType::Node, name.clone());
-        out.each(KIND, &reports, object, |name, report| decide(&reports, name, report));
+        let of = |name: &String, report: &AgentReport| decide(&reports, name, report);
+        let watched = reports.value.values().filter(|report| report.last.is_some()).count();
+        let silent = reports.value.iter().filter_map(|(name, report)| match of(name, report) {
+            Tri::Yes(finding) if finding.severity >= Severity::Warning => Some((report.last, object(name, report))),
+            _ => None,
+        });
+        let silent: Vec<_> = silent.collect();
+        // An image that cannot be pulled, or a right that is missing, is one fault of many nodes.
+        let is_of_all = silent.len() >= MANY && silent.len().saturating_mul(10) >= watched;
+        let count = format!("; {} of {watched} agents do not report", silent.len());
+        let first = is_of_all.then(|| OldestFirst::of(KIND, silent.into_iter()));
+        out.each(KIND, &reports, object, |name, report| {
+            of(name, report).map(|mut finding| {
+                let above = first.as_ref().filter(|_| finding.severity >= Severity::Warning);
+                let above = above.map(|first| first.above(&finding.object));
+                if let Some(None) = above {
+                    finding.message.push_str(&count);
+                }
+                Raised { follows: above.flatten().into_iter().collect(), ..finding.into() }
+            })
+        });
     }
 }
 

@@ -1,7 +1,9 @@
 //! SystemPodStarved: does a pod of the system wait for a node?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Pod, PodUid, Pods, Tri};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
@@ -20,9 +22,31 @@ impl Detect for SystemPodStarved {
     type In = Required<sources::PendingPods>;
 
     fn evaluate(pods: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let object = |_: &PodUid, pod: &Arc<Pod>| object(pod);
-        out.each(KIND, &pods, object, |_, pod| decide(&pods, pod));
+        let object_of = |_: &PodUid, pod: &Arc<Pod>| object(pod);
+        // A DaemonSet has such a pod for each node that it does not fit on.
+        let mut owned: BTreeMap<(&str, &str), Vec<&Pod>> = BTreeMap::new();
+        for pod in pods.value.values().filter(|pod| matches!(decide(&pods, pod), Tri::Yes(_))) {
+            if let Some(owner) = owner(pod) {
+                owned.entry(owner).or_default().push(pod);
+            }
+        }
+        let first: BTreeMap<_, _> = owned
+            .into_iter()
+            .map(|(owner, of_one)| {
+                let waiting = of_one.into_iter().map(|pod| (pod.created, object(pod)));
+                (owner, OldestFirst::of(KIND, waiting))
+            })
+            .collect();
+        out.each(KIND, &pods, object_of, |_, pod| {
+            let above = owner(pod).and_then(|owner| first.get(&owner)?.above(&object(pod)));
+            decide(&pods, pod).map(|raised| Raised { follows: above.into_iter().collect(), ..raised })
+        });
     }
+}
+
+/// Namespace, kind and name of what makes the pod.
+fn owner(pod: &Pod) -> Option<(&str, &str)> {
+    Some((&pod.namespace, pod.owner.as_deref()?))
 }
 
 fn object(pod: &Pod) -> Object {

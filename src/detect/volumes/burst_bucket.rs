@@ -16,6 +16,11 @@ const TIB: f64 = 1024.0 * GIB;
 /// A rate is taken over this time at least: what lasts a minute empties no bucket.
 const SHORTEST: Duration = Duration::from_secs(300);
 
+/// What a volume does in a shorter time disproves no type: EBS does not count by the second.
+const DISPROVES: Duration = Duration::from_secs(60);
+/// So many times of what it had is more than EBS lets through.
+const MORE: f64 = 1.5;
+
 /// A larger request of an SSD counts as several.
 pub(super) const LARGEST: f64 = 262_144.0;
 /// Operations a second that a gp2 volume bursts to, and what its bucket holds.
@@ -113,6 +118,24 @@ impl Bucket {
             last = next;
         }
         Some(balance)
+    }
+
+    /// Whether a volume of this type and size cannot have done what these samples show: it did more than it had credits for, however EBS
+    /// counts. Its type was changed since, and no class of the cluster shows that.
+    pub fn is_disproved(&self, samples: impl Iterator<Item = IoTotal>) -> bool {
+        let mut seen: Vec<IoTotal> = Vec::new();
+        for next in samples {
+            let at_hand = seen.last().zip(self.balance(seen.iter().copied()));
+            if let Some((last, balance)) = at_hand {
+                let over = next.up.saturating_sub(last.up);
+                let had = balance.most + self.base * over.as_secs_f64();
+                if over >= DISPROVES && self.spent(*last, next).least > had * MORE {
+                    return true;
+                }
+            }
+            seen.push(next);
+        }
+        false
     }
 
     fn within(&self, credits: f64) -> f64 {
@@ -215,6 +238,21 @@ mod tests {
         let balance = bucket.balance([total(86_400, 1_000, 4_096_000)].into_iter()).unwrap();
         assert_eq!((balance.least, balance.most), (0.0, GP2_BUCKET));
         assert_eq!(bucket.balance(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn what_an_empty_bucket_cannot_give_disproves_its_type() {
+        let bucket = Bucket::of(EbsType::Gp2, gib(4)).unwrap();
+        // Requests of 256 KiB count as one each.
+        let does = |a_second: u64| {
+            let at = |up: u64| total(up, a_second * up, a_second * up * 262_144);
+            bucket.is_disproved((0..=100).map(|n| at(100 * n)))
+        };
+        // A full bucket gives 540 more each second for 10,000 s.
+        assert!(!does(100) && !does(300) && !does(600));
+        assert!(does(1_500), "the credits of an hour are spent within the half of it");
+        let of_each_second = |up: u64| total(up, 3_000 * up, 3_000 * up * 262_144);
+        assert!(!bucket.is_disproved((3_600..3_650).map(of_each_second)), "no two samples are a minute apart");
     }
 
     #[test]

@@ -127,6 +127,14 @@ fn of_device(
         Some(known) => Ok(known.clone()),
         None => ebs_type::of_device(types, around.settings, device),
     };
+    let is_disproved = |known: &KnownType| {
+        let bucket = Bucket::of(known.volume_type, device.size);
+        bucket.is_some_and(|bucket| bucket.is_disproved(series.samples().chain([now])))
+    };
+    let known = match known {
+        Ok(known) if is_disproved(&known) => ebs_type::changed(types, device, &known),
+        known => known,
+    };
     match known {
         Ok(known) => forecast(known.volume_type).map_or_else(|| Tri::No(block.no()), |found| Tri::Yes((found, known))),
         Err(type_unknown) => {

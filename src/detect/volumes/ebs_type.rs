@@ -107,6 +107,21 @@ pub(super) fn of_device(
     }
 }
 
+/// The type by EC2, of a volume that does more than the one that its class names can.
+pub(super) fn changed(types: &Types<'_>, device: &BlockDevice, known: &KnownType) -> Result<KnownType, Box<TypeUnknown>> {
+    let name = known.volume_type.name();
+    let why = format!("{} does more than {name} of its size can, so its type was changed since it was made", device.name);
+    let why = Unknown::new(Cause::Stale, why);
+    if known.source == TypeSource::Ec2 {
+        return Err(TypeUnknown::yet(why, Lookup::Ec2Attached));
+    }
+    let (of, by) = by_ec2(types, device, &why)?;
+    if of == known.volume_type {
+        return Err(TypeUnknown::never(why.why));
+    }
+    Ok(KnownType { volume_type: of, source: TypeSource::Ec2, by, at: types.now })
+}
+
 /// The type by what EC2 has attached here. One word is enough: a type does not flicker as states do.
 fn by_ec2(types: &Types<'_>, device: &BlockDevice, why: &Unknown) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let also = |ec2: &str| format!("{why}; {ec2}");

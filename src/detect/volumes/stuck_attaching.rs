@@ -1,7 +1,10 @@
 //! StuckAttaching, VolumeNotFound: does the kubelet wait for a volume that is not attached, and why?
 
+use jiff::Timestamp;
+
+use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
-use crate::facts::{VolumeAttachment, VolumeId};
+use crate::facts::{Tri, VolumeAttachment, VolumeId};
 use crate::finding::{Above, Finding, Kind, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
@@ -27,9 +30,12 @@ impl DetectVolumes for StuckAttaching {
         (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays, DeviceSays);
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        // The Node says that it is wanted and not attached: a suspicion until the lookups say why, and whether a pod runs without it.
+        let stuck = |volume: &Volume<'_>| volume.is_until_answered(&[State::NotAttached], USUAL);
+        let unanswered = volumes.iter().filter(|volume| is_unanswered(volume) && matches!(stuck(volume), Tri::Yes(_)));
+        let unanswered = OldestFirst::of(STUCK, unanswered.map(|volume| (created(volume), volume.object())));
         for volume in volumes.iter() {
-            // The Node says that it is wanted and not attached: a suspicion until the lookups say why, and whether a pod runs without it.
-            let stuck = volume.is_until_answered(&[State::NotAttached], USUAL);
+            let stuck = stuck(volume);
             let not_found = volume.is_until_answered(&[State::NotFound], None);
             volume.ask_for(out, STUCK, &[State::NotAttached]);
             volume.ask_for(out, NOT_FOUND, &[State::NotFound]);
@@ -41,7 +47,11 @@ impl DetectVolumes for StuckAttaching {
                 }
             }
             for (kind, decision) in [(STUCK, stuck), (NOT_FOUND, not_found)] {
-                let raised = |awaited| Raised { awaited, follows: follows(volume), ..finding(kind, volume).into() };
+                let mut follows = follows(volume);
+                if kind == STUCK && is_unanswered(volume) {
+                    follows.extend(unanswered.above(&volume.object()));
+                }
+                let raised = |awaited| Raised { awaited, follows, ..finding(kind, volume).into() };
                 out.decide(kind, || volume.object(), decision.map(raised));
             }
         }
@@ -52,6 +62,16 @@ impl DetectVolumes for StuckAttaching {
 fn follows(volume: &Volume<'_>) -> Vec<Above> {
     let error = volume.attachment().ok().flatten().and_then(|attachment| attachment.value.attach_error.as_deref());
     Vec::from_iter(error.is_some_and(csi::is_over_the_limit).then(|| Above::any(Kind::AttachmentLimit)))
+}
+
+/// Whether its driver was asked and has said nothing: of one controller that does not work, all volumes wait.
+fn is_unanswered(volume: &Volume<'_>) -> bool {
+    let attachment = volume.attachment().ok().flatten();
+    attachment.is_some_and(|attachment| attachment.deleting.is_none() && attachment.attach_error.is_none())
+}
+
+fn created(volume: &Volume<'_>) -> Option<Timestamp> {
+    volume.attachment().ok().flatten()?.created
 }
 
 fn why(volume: &Volume<'_>) -> String {

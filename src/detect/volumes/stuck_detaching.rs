@@ -1,6 +1,9 @@
 //! StuckDetaching, UndeletableAttachment: has Kubernetes asked for a volume back that is still here, and why?
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use jiff::Timestamp;
+
+use crate::detect::causes::OldestFirst;
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, Tri};
 use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Cites, Input, Required};
@@ -37,6 +40,10 @@ impl DetectVolumes for StuckDetaching {
     );
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
+        let unanswered = volumes
+            .iter()
+            .filter(|volume| is_unanswered(volume) && matches!(volume.is(&[State::Detaching]), Tri::Yes(_)));
+        let unanswered = OldestFirst::of(STUCK, unanswered.map(|volume| (deleting(volume), volume.object())));
         for volume in volumes.iter() {
             for (kind, states) in [(STUCK, &[State::Detaching]), (UNDELETABLE, &[State::Undeletable])] {
                 let decision = volume.decide(out, kind, states).map(|()| match kind {
@@ -47,7 +54,9 @@ impl DetectVolumes for StuckDetaching {
                     let lookup = if kind == STUCK { vec![Lookup::Ec2Attached] } else { volume.ask_users() };
                     lookup.into_iter().for_each(|lookup| out.ask(kind, lookup));
                 }
-                out.decide(kind, || volume.object(), decision);
+                let above = (kind == STUCK && is_unanswered(volume)).then(|| unanswered.above(&volume.object()));
+                let follows = above.flatten().into_iter().collect();
+                out.decide(kind, || volume.object(), decision.map(|of| Raised { follows, ..of.into() }));
             }
         }
         for kind in Self::KINDS {
@@ -59,6 +68,16 @@ impl DetectVolumes for StuckDetaching {
             out.rest(UNDELETABLE, &why);
         }
     }
+}
+
+/// Whether nothing uses it and its driver has said nothing: of one controller that does not work, all volumes wait.
+fn is_unanswered(volume: &Volume<'_>) -> bool {
+    let attachment = volume.attachment().ok().flatten();
+    volume.busy_with().is_none() && attachment.is_some_and(|attachment| attachment.detach_error.is_none())
+}
+
+fn deleting(volume: &Volume<'_>) -> Option<Timestamp> {
+    volume.attachment().ok().flatten()?.deleting
 }
 
 fn finding(volume: &Volume<'_>) -> Finding {

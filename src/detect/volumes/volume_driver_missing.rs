@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::detect::{Around, DetectVolumes, Detector, Evaluation};
+use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     AttachableName, KubeletDirs, Lookup, MountEntry, Mounts, Node, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri,
     VolumeDir, VolumePath, is_hash_of,
 };
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -46,7 +46,10 @@ impl DetectVolumes for VolumeDriverMissing {
                 Tri::No(no) => Tri::No(no),
                 lacks => {
                     out.ask(KIND, Lookup::CsiNode);
-                    lacks.map(|says| finding(driver, says, &uses, volumes, out))
+                    lacks.map(|says| Raised {
+                        follows: daemon_set(driver).map(rejected).into_iter().collect(),
+                        ..finding(driver, says, &uses, volumes, out).into()
+                    })
                 }
             };
             out.decide(KIND, || driver_object(driver), decision);
@@ -65,6 +68,23 @@ impl DetectVolumes for VolumeDriverMissing {
             out.rest(KIND, why);
         }
     }
+}
+
+/// The DaemonSet that brings a driver, by the name that its charts and add-ons give it.
+fn daemon_set(driver: &str) -> Option<&'static str> {
+    Some(match driver {
+        "ebs.csi.aws.com" => "ebs-csi-node",
+        "efs.csi.aws.com" => "efs-csi-node",
+        "fsx.csi.aws.com" => "fsx-csi-node",
+        "fsx.openzfs.csi.aws.com" => "fsx-openzfs-csi-node",
+        "s3.csi.aws.com" => "s3-csi-node",
+        _ => return None,
+    })
+}
+
+/// The finding that the kubelet does not admit its pod.
+fn rejected(daemon_set: &str) -> Above {
+    Above::of(Kind::SystemPodRejected, Object::new(ObjectType::Pod, format!("kube-system/{daemon_set}")))
 }
 
 /// What of one driver is here.
