@@ -114,7 +114,8 @@ mod tests {
     fn of_many_that_wait_the_oldest_is_first() {
         let object = |id: &str| Object::new(ObjectType::Volume, id);
         let at = |second| Some(Timestamp::constant(second, 0));
-        let all = || [(at(9), object("b")), (None, object("a")), (at(7), object("d")), (at(7), object("c"))].into_iter();
+        let all =
+            || [(at(9), object("b")), (None, object("a")), (at(7), object("d")), (at(7), object("c"))].into_iter();
         let oldest = OldestFirst::of(Kind::StuckAttaching, all());
         assert_eq!(oldest.above(&object("c")), None);
         assert_eq!(oldest.above(&object("a")), Some(Above::of(Kind::StuckAttaching, object("c"))));

@@ -96,44 +96,51 @@ impl Bucket {
     /// What must be in it after these samples, of which the first is all that is known of the time before.
     pub fn balance(&self, mut samples: impl Iterator<Item = IoTotal>) -> Option<Balance> {
         let first = samples.next()?;
-        // The counters begin with the device, which is no older than the boot, and then it cannot have held more than a
-        // full bucket.
-        let before = self.spent(IoTotal::default(), first);
-        let since_boot = self.base * first.up.as_secs_f64();
-        let mut balance = Balance {
-            least: 0.0,
-            most: self.within(self.holds + since_boot - before.least),
-            if_each_counts: self.within(self.holds + since_boot - before.most),
-        };
-        let mut last = first;
+        let (mut balance, mut last) = (self.before(first), first);
         for next in samples {
-            let earned = self.base * next.up.saturating_sub(last.up).as_secs_f64();
-            let spent = self.spent(last, next);
-            balance = Balance {
-                // At worst all was earned first, and what did not fit is lost.
-                least: self.within((balance.least + earned).min(self.holds) - spent.most),
-                most: self.within(balance.most + earned - spent.least),
-                if_each_counts: self.within(balance.if_each_counts + earned - spent.most),
-            };
+            balance = self.after(balance, last, next);
             last = next;
         }
         Some(balance)
     }
 
+    /// What must be in it at the first sample. The counters begin with the device, which is no older than the boot, and then it cannot
+    /// have held more than a full bucket.
+    fn before(&self, first: IoTotal) -> Balance {
+        let spent = self.spent(IoTotal::default(), first);
+        let since_boot = self.base * first.up.as_secs_f64();
+        Balance {
+            least: 0.0,
+            most: self.within(self.holds + since_boot - spent.least),
+            if_each_counts: self.within(self.holds + since_boot - spent.most),
+        }
+    }
+
+    /// The same at the next sample.
+    fn after(&self, balance: Balance, last: IoTotal, next: IoTotal) -> Balance {
+        let earned = self.base * next.up.saturating_sub(last.up).as_secs_f64();
+        let spent = self.spent(last, next);
+        Balance {
+            // At worst all was earned first, and what did not fit is lost.
+            least: self.within((balance.least + earned).min(self.holds) - spent.most),
+            most: self.within(balance.most + earned - spent.least),
+            if_each_counts: self.within(balance.if_each_counts + earned - spent.most),
+        }
+    }
+
     /// Whether a volume of this type and size cannot have done what these samples show: it did more than it had credits for, however EBS
     /// counts. Its type was changed since, and no class of the cluster shows that.
-    pub fn is_disproved(&self, samples: impl Iterator<Item = IoTotal>) -> bool {
-        let mut seen: Vec<IoTotal> = Vec::new();
+    pub fn is_disproved(&self, mut samples: impl Iterator<Item = IoTotal>) -> bool {
+        let Some(first) = samples.next() else { return false };
+        let (mut balance, mut last) = (self.before(first), first);
         for next in samples {
-            let at_hand = seen.last().zip(self.balance(seen.iter().copied()));
-            if let Some((last, balance)) = at_hand {
-                let over = next.up.saturating_sub(last.up);
-                let had = balance.most + self.base * over.as_secs_f64();
-                if over >= DISPROVES && self.spent(*last, next).least > had * MORE {
-                    return true;
-                }
+            let over = next.up.saturating_sub(last.up);
+            let had = balance.most + self.base * over.as_secs_f64();
+            if over >= DISPROVES && self.spent(last, next).least > had * MORE {
+                return true;
             }
-            seen.push(next);
+            balance = self.after(balance, last, next);
+            last = next;
         }
         false
     }

@@ -108,9 +108,14 @@ pub(super) fn of_device(
 }
 
 /// The type by EC2, of a volume that does more than the one that its class names can.
-pub(super) fn changed(types: &Types<'_>, device: &BlockDevice, known: &KnownType) -> Result<KnownType, Box<TypeUnknown>> {
+pub(super) fn changed(
+    types: &Types<'_>,
+    device: &BlockDevice,
+    known: &KnownType,
+) -> Result<KnownType, Box<TypeUnknown>> {
     let name = known.volume_type.name();
-    let why = format!("{} does more than {name} of its size can, so its type was changed since it was made", device.name);
+    let why =
+        format!("{} does more than {name} of its size can, so its type was changed since it was made", device.name);
     let why = Unknown::new(Cause::Stale, why);
     if known.source == TypeSource::Ec2 {
         return Err(TypeUnknown::yet(why, Lookup::Ec2Attached));
