@@ -240,6 +240,11 @@ impl Object {
         Self::new(ObjectType::Node, OWN_NODE)
     }
 
+    /// Whether both are of a volume, and not of the same one: a device's name is given again.
+    fn has_another_volume(&self, before: &Self) -> bool {
+        self.volume.as_ref().zip(before.volume.as_ref()).is_some_and(|(now, before)| now != before)
+    }
+
     fn key(&self) -> (ObjectType, &str) {
         (self.kind, &self.id)
     }
@@ -424,7 +429,11 @@ impl Coverage {
         match self {
             Self::Full => None,
             Self::None(why) | Self::Partial(why) => Some(why),
-            Self::NoneOf(objects) | Self::Except(objects) => objects.get(object),
+            Self::NoneOf(objects) | Self::Except(objects) => {
+                let (now, why) = objects.get_key_value(object)?;
+                // What was found of the volume that had the name before is over: that volume is not here.
+                (!now.has_another_volume(object)).then_some(why)
+            }
         }
     }
 

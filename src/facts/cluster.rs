@@ -493,6 +493,9 @@ pub struct PersistentVolume {
     /// `metadata.creationTimestamp`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
+    /// Whether no provisioner made it: each sets the annotation `pv.kubernetes.io/provisioned-by`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_by_hand: bool,
     /// Whether pods have it as a device, not as a filesystem (`spec.volumeMode` is `Block`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_block: bool,

@@ -92,6 +92,8 @@ struct Annotations {
     mirror: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
     pod_eni: Option<String>,
+    #[serde(rename = "pv.kubernetes.io/provisioned-by")]
+    provisioned_by: Option<String>,
     // facts::MUTE_ANNOTATION: an attribute takes no constant.
     #[serde(rename = "barnacle.dev/mute")]
     mute: Option<String>,
@@ -536,9 +538,11 @@ pub fn volume_from(raw: RawVolume) -> PersistentVolume {
         (None, Some(in_tree)) => (None, Some(in_tree.volume_id)),
         (None, None) => (None, None),
     };
+    let annotations = raw.metadata.annotations.as_ref();
     PersistentVolume {
         driver,
         handle,
+        is_by_hand: annotations.is_none_or(|annotations| annotations.provisioned_by.is_none()),
         storage_class: spec.storage_class_name,
         attributes_class: spec.volume_attributes_class_name,
         claim: spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace, claim.name)),

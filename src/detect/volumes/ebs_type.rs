@@ -174,6 +174,12 @@ fn by_class(
             in_class(types.attributes_classes.seen(), (class, "VolumeAttributesClass"), Lookup::AttributesClass, None)?;
     }
     if let (None, Some(class)) = (&whose, object.storage_class.as_deref().filter(|class| !class.is_empty())) {
+        // By its name alone a class binds a claim to a volume that was written by hand.
+        if object.is_by_hand {
+            let why =
+                format!("PersistentVolume {pv} was written by hand, so StorageClass {class} does not describe it");
+            return Err(TypeUnknown::never(why));
+        }
         // A class of the same name that came later did not make it; parameters of a class never change.
         let made = Some(object.created);
         whose = in_class(types.storage_classes.seen(), (class, "StorageClass"), Lookup::StorageClass, made)?;

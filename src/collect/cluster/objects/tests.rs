@@ -274,6 +274,8 @@ fn an_attachment_and_its_volume() {
     assert_eq!((volume.handle.as_deref(), volume.claim.as_deref()), (Some("vol-0a"), Some("n/c")));
     let in_tree = volume_from(read(r#"{"spec":{"awsElasticBlockStore":{"volumeID":"aws://eu-west-1a/vol-0b"}}}"#));
     assert_eq!((in_tree.handle.as_deref(), in_tree.shared), (Some("aws://eu-west-1a/vol-0b"), false));
+    let provisioned = r#"{"metadata":{"annotations":{"pv.kubernetes.io/provisioned-by":"ebs.csi.aws.com","x":"y"}}}"#;
+    assert!(volume.is_by_hand && !volume_from(read(provisioned)).is_by_hand);
     let of_modes = |modes: &str| volume_from(read(&format!(r#"{{"spec":{{"accessModes":{modes}}}}}"#))).shared;
     assert!(of_modes(r#"["ReadWriteOnce","ReadWriteMany"]"#) && !of_modes(r#"["ReadWriteOnce","ReadOnlyMany"]"#));
     assert!(!of_modes(r#"["ReadWriteOncePod"]"#) && !of_modes("[]") && !of_modes("null"));
