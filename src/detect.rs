@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 
 use crate::facts::{EvictionSignal, NodeTime, SourceSet, Unknown};
-use crate::finding::{Headroom, Kind, KindEvaluation, for_each_kind};
+use crate::finding::{Headroom, Kind, KindEvaluation, PodUse, for_each_kind};
 use crate::setting::Group;
 use crate::view::input::Input;
 use crate::view::{KnownType, View};
@@ -204,6 +204,13 @@ pub fn samples(view: &View) -> Vec<(EvictionSignal, NodeTime, u64)> {
 #[must_use]
 pub fn next_victims(view: &View, most: usize) -> kubelet::victims::NextVictims<'_> {
     kubelet::victims::NextVictims::of(kubelet::victims::Victims::extract(view), most)
+}
+
+/// The pods that run here with what they use and what is worth knowing of them; none where the API server or the control groups say nothing.
+#[must_use]
+pub fn pod_use(view: &View) -> Option<PodUse> {
+    let input = kubelet::pod_table::All::extract(view).ok()?;
+    Some(kubelet::pod_table::table(input, view.now()))
 }
 
 /// The types of volumes that these answers have just given, by device.

@@ -9,6 +9,7 @@ mod kill_history;
 mod kubelet;
 mod kubelet_starts;
 mod log_history;
+mod pod_memory;
 mod raw_handles;
 pub mod reads;
 mod status_lag;
@@ -31,6 +32,7 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSo
 pub use kill_history::KillHistory;
 pub use kubelet_starts::{KubeletProcess, KubeletStarts};
 pub use log_history::{Counted, LogHistory, MountsSince};
+pub use pod_memory::{Peak, PodMemory};
 pub use raw_handles::RawHandles;
 pub use status_lag::{LATE, Reports, StatusLag};
 pub use storage_series::{Limited, StorageSeries, Used};
@@ -270,6 +272,8 @@ macro_rules! view {
             branch_history: BranchHistory,
             /// What pods with a limit had on the node's own disk lately.
             storage_series: StorageSeries,
+            /// The most memory that each pod used in each of the last hours.
+            pod_memory: PodMemory,
             /// How late the API server shows what happens to pods.
             status_lag: StatusLag,
             /// Which processes were the kubelet in this boot.
@@ -296,6 +300,7 @@ macro_rules! view {
                     kill_history: KillHistory::default(),
                     branch_history: BranchHistory::default(),
                     storage_series: StorageSeries::default(),
+                    pod_memory: PodMemory::default(),
                     status_lag: StatusLag::default(),
                     kubelet_starts: KubeletStarts::default(),
                     cpu_credits: CpuCredits::default(),
@@ -350,6 +355,7 @@ macro_rules! view {
                         }
                         Observation::PodCgroups(Reading::Known { value, at }) => {
                             self.kill_history.follow_pods(self.pod_cgroups.last(), value, at);
+                            self.pod_memory.follow(value, at);
                         }
                         _ => {}
                     }

@@ -13,7 +13,7 @@ use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::{attachment, mount};
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::{PodPhase, Source};
-use barnacle::finding::{Kind, Severity};
+use barnacle::finding::{Kind, PodDay, PodRemark, PodRow, PodUse, Severity};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures, Histogram, ImdsFigures};
 use barnacle::report::{Origin, Report, ReportedHeadroom, explain};
 
@@ -128,6 +128,9 @@ fn every_metric_is_documented() {
     figures.imds = Some(ImdsFigures { requests_total: [("ok", 1)].into(), latency: [("get", histogram)].into() });
     let mut report = Report::of(&world.engine, Origin::Agent);
     report.pods.insert(PodPhase::Running, 1);
+    let remarks = vec![PodRemark { kind: Kind::PodOverRequest, text: "over".into(), weight: 1 }];
+    let row = PodRow { request: Some(1), used: Some(2), remarks, ..PodRow::default() };
+    report.pod_use = Some(PodUse { pods: vec![row], day: Some(PodDay::default()), ..PodUse::default() });
     // A source that is read late.
     report.ages.insert(Source::Mounts, 400.0);
     report.kinds[0].left_out = 1;

@@ -13,7 +13,7 @@ use crate::agent::stop::Stop;
 use crate::agent::{ask, local_check, process};
 use crate::config::{Config, Setting, parse_duration};
 use crate::facts::BootId;
-use crate::finding::Kind;
+use crate::finding::{Kind, POD_REMARKS};
 use crate::report::coverage::{Asked, Outcome};
 use crate::report::note::{About, Note};
 use crate::report::table::{self, Style};
@@ -27,6 +27,7 @@ pub(super) fn command() -> Command {
     let format = Arg::new("format").long("format").value_name("FORMAT").default_value("table").help_heading(OUTPUT);
     let only = Arg::new("only").long("only").value_name("KIND").action(ArgAction::Append).value_delimiter(',');
     let long = Arg::new("for").long("for").value_name("TIME").value_parser(time);
+    let pods = flag("pods", "the pods: what each requests, uses and has left, and remarks").conflicts_with("only");
     let watch = flag("watch", "check again every 10 s (setting interval) until Ctrl-C").conflicts_with("for");
     let verbose = flag("verbose", "a line for each check; evidence and advice with each finding").short('v');
     let what = |arg: Arg| arg.help_heading("What to check");
@@ -48,10 +49,11 @@ pub(super) fn command() -> Command {
              agent that runs here does not answer or has not reported for 2 minutes, or check could not do what was asked\n  \
              64 wrong usage\n\n\
              What this machine, profile or single check does not have does not count, but with --strict. With --format npd: 0 nothing, \
-             1 problem, 2 suspected or not evaluated. --watch ends with the code of its last report.",
+             1 problem, 2 suspected or not evaluated. --pods shows the pods and the remarks on them, and nothing else. --watch ends with the code of its last report.",
         )
         .arg(what(only.ignore_case(true).value_parser(names).hide_possible_values(true)).help("only these finding kinds"))
         .arg(what(long).help("sample for this long (30s, 2m), so that rates and durations can be evaluated"))
+        .arg(what(pods))
         .arg(what(watch))
         .arg(what(flag("no-agent", "do not ask the agent that runs here")))
         .arg(what(flag("strict", "exit code 3 where any kind was not evaluated, whatever the reason")))
@@ -76,13 +78,17 @@ fn time(text: &str) -> Result<Duration, String> {
 
 pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failure> {
     process::hide_from_others();
-    let kinds: Vec<Kind> =
+    let pods = arguments.get_flag("pods");
+    let mut kinds: Vec<Kind> =
         arguments.get_many::<String>("only").into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
+    if pods {
+        kinds.extend(POD_REMARKS);
+    }
     let long = arguments.get_one::<Duration>("for").copied();
     let boot = local_check::live_boot(config);
     let own_check = reason_for_own_check(arguments, boot, long);
     let shown = Shown {
-        asked: Asked { kinds: &kinds, strict: arguments.get_flag("strict") },
+        asked: Asked { kinds: &kinds, strict: arguments.get_flag("strict"), pods },
         format: arguments.get_one::<String>("format").map(String::as_str).unwrap_or_default(),
         style: style(arguments.get_flag("ascii")),
         verbose: arguments.get_flag("verbose"),
@@ -113,6 +119,7 @@ impl Shown<'_> {
             report.keep_only(self.asked.kinds);
         }
         let text = match self.format {
+            "json" if !self.asked.pods => json::to_json(&Report { pod_use: None, ..report.clone() }),
             "json" => json::to_json(&report),
             "npd" => {
                 let (line, code) = npd::line(&report, self.asked);

@@ -225,9 +225,15 @@ pub struct ContainerCgroup {
     /// OOM counters.
     #[serde(flatten)]
     pub oom: OomCounts,
-    /// Memory limit; absent where there is none, and where no limit was reached.
+    /// Memory limit in force (`memory.max`), in bytes; absent where there is none.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub memory_max: Part<u64>,
+    /// Charged memory, in bytes; absent where it has no limit, and where its whole pod uses less than three quarters of that.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub memory: Part<u64>,
+    /// Of it, page cache that was not used lately; absent where its memory is.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub inactive_file: Part<u64>,
     /// Its process ids; how many are in use is absent where it has no limit on them.
     #[serde(flatten)]
     pub ids: PidCounts,

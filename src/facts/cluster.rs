@@ -209,6 +209,9 @@ pub struct Pod {
     /// What it may have on the node's own disk; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub storage: Part<PodStorage>,
+    /// How it is started, stopped and started again; absent in recordings of earlier versions.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub lifecycle: Part<PodLifecycle>,
     /// When a container of it was last started or ended, by the status that the kubelet reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<Timestamp>,
@@ -227,6 +230,43 @@ pub struct PodResources {
     pub memory: u64,
     /// Containers that run; a pod without one has no statistics.
     pub running: u32,
+}
+
+/// How a pod is started, stopped and started again. Containers are its own and its sidecars: what another init container has does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodLifecycle {
+    /// Whether the pod or any container of it requests CPU.
+    pub requests_cpu: bool,
+    /// `spec.restartPolicy`
+    pub restart: RestartPolicy,
+    /// `spec.terminationGracePeriodSeconds`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
+    /// Whether a container declares a port.
+    pub has_ports: bool,
+    /// Whether a container has a readiness probe.
+    pub has_readiness_probe: bool,
+    /// Whether a container has a preStop hook.
+    pub has_pre_stop: bool,
+    /// The longest `sleep` of a preStop hook, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_stop_seconds: Option<u64>,
+}
+
+/// `spec.restartPolicy`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// A container that ends is started again. The API server sets it where none is given.
+    #[default]
+    Always,
+    /// One that fails is.
+    OnFailure,
+    /// None is.
+    Never,
+    /// One that we do not know.
+    #[serde(other)]
+    Other,
 }
 
 /// What a pod requests of the node's own disk, and the limits beyond which the kubelet evicts it, in bytes.

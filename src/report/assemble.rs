@@ -60,6 +60,7 @@ impl Report {
             seen: seen(engine),
             node_object: view.known::<sources::Node>().ok().map(|seen| NodeObject::of(seen.value)),
             pods: pods(engine),
+            pod_use: detect::pod_use(view).filter(|_| origin != Origin::Cluster),
             ages: ages.collect(),
         }
     }

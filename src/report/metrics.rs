@@ -31,6 +31,7 @@ pub fn render(report: &Report, extra: &AgentFigures) -> String {
     findings::add(&mut families, report);
     node::sources(&mut families, report);
     node::pods(&mut families, report);
+    node::pod_use(&mut families, report);
     node::signals(&mut families, report);
     volumes::add(&mut families, report);
     agent::add(&mut families, extra);
@@ -180,7 +181,7 @@ mod tests {
 
     use super::super::{ReportedFinding, conditions, events, samples};
     use super::*;
-    use crate::finding::{Kind, Object, ObjectType, Severity};
+    use crate::finding::{Kind, Object, ObjectType, POD_REMARKS, PodDay, PodRemark, PodRow, PodUse, Severity};
 
     /// One sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -297,12 +298,47 @@ mod tests {
         assert_eq!(expected.map(|(kind, _)| state(kind)), expected.map(|(_, number)| Some(number)));
     }
 
+    /// Pods with each remark.
+    fn pod_use(pods: usize) -> PodUse {
+        let remark = |kind| PodRemark { kind, text: "so".into(), weight: 1 };
+        let remarks: Vec<_> = POD_REMARKS.into_iter().chain([Kind::PodHygiene]).map(remark).collect();
+        let row = |n| PodRow {
+            name: format!("shop/{n}"),
+            request: Some(3),
+            used: Some(2),
+            remarks: remarks.clone(),
+            ..PodRow::default()
+        };
+        let mut pods: Vec<_> = (0..pods).map(row).collect();
+        pods[0].used = None;
+        PodUse { pods, day: Some(PodDay { pods: 7, requested: 9, never_used: 5 }), ..PodUse::default() }
+    }
+
+    #[test]
+    fn pods_are_counted_and_summed_and_none_has_a_series() {
+        let report = Report { pod_use: Some(pod_use(10)), ..samples::healthy() };
+        let samples = rendered(&report);
+        let of = |name: &str| {
+            of(&samples, name)
+                .iter()
+                .map(|(_, labels, value)| (labels.get("kind").cloned(), *value))
+                .collect::<Vec<_>>()
+        };
+        let remarked = POD_REMARKS.map(|kind| (Some(kind.name().to_owned()), 10.0));
+        assert_eq!(of("barnacle_pods_remarked"), remarked, "a pod with two remarks of a kind is one");
+        assert_eq!(of("barnacle_pods_memory_requested_bytes"), [(None, 27.0)], "of one the use is not known");
+        assert_eq!(of("barnacle_pods_memory_used_bytes"), [(None, 18.0)]);
+        assert_eq!(of("barnacle_pods_memory_never_used_bytes"), [(None, 5.0)]);
+        assert!(!render(&report, &AgentFigures::default()).contains("shop/"));
+    }
+
     /// Design section 8: a healthy node, with all that an agent counts and all that it can read.
     #[test]
     fn a_scrape_has_no_more_series_than_its_budget() {
         use crate::facts::PodPhase::{Failed, Pending, Running, Succeeded, Unknown};
         let mut report = samples::healthy();
         report.pods = [Pending, Running, Succeeded, Failed, Unknown].map(|phase| (phase, 1)).into();
+        report.pod_use = Some(pod_use(737));
         let mut figures = figures();
         figures.wakes_total =
             ["api", "cgroups", "clock", "devices", "ec2", "imds", "mounts", "pressure"].map(|by| (by, 0)).into();

@@ -11,7 +11,7 @@ use super::note::Note;
 use super::{ReportedVolume, text};
 use crate::catalogue::{self, Area, Scope};
 use crate::facts::{BootId, Cause, EvictionSignal, PodPhase, Source};
-use crate::finding::{Evidence, FindingKey, Headroom, Kind, Object, Severity};
+use crate::finding::{Evidence, FindingKey, Headroom, Kind, Object, PodUse, Severity};
 
 /// Version of the JSON form; it grows when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -67,6 +67,9 @@ pub struct Report {
     /// Pods of this node by phase, as the API server has them; empty where it was not asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pods: BTreeMap<PodPhase, u64>,
+    /// The pods that run here, with what they use and what is worth knowing of them; of `check` only with `--pods`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_use: Option<PodUse>,
     /// Seconds since each source was last read.
     pub ages: BTreeMap<Source, f64>,
 }

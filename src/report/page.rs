@@ -2,6 +2,7 @@
 
 mod findings;
 mod headroom;
+mod pods;
 mod standing;
 
 use std::fmt;
@@ -114,6 +115,7 @@ pub fn html(report: &Report) -> String {
     findings::write(&mut out, report);
     findings::lately(&mut out, report);
     headroom::write(&mut out, report);
+    pods::write(&mut out, report);
     standing::write(&mut out, report);
     out.push_str("</main>\n</div>\n");
     if is_live {
@@ -275,7 +277,7 @@ mod tests {
         assert!(page.contains(&format!("<h1>{}</h1>", report.node)));
         assert_eq!(page.matches("<article ").count(), report.findings.len());
         assert!(page.contains("no block device 259:3 among 4, the list was read whole"));
-        let all = crate::finding::Kind::ALL.len();
+        let all = samples::plain_kinds().count();
         assert!(page.contains(&format!("2 critical, 2 warnings; 1 suspected; 1 of {all} kinds not wholly evaluated")));
         assert!(page.contains("suspected warning</span>"), "how bad it would be");
     }
@@ -319,7 +321,7 @@ mod tests {
         let page = html(&report);
         assert!(!page.contains(everything), "kinds were not evaluated, although no source is listed");
         assert!(page.contains("Not evaluated") && page.contains("not DeadMount, StackedMounts"), "{page}");
-        let all = crate::finding::Kind::ALL.len();
+        let all = samples::plain_kinds().count();
         assert!(page.contains(&format!("Nothing found, but 6 of {all} kinds not wholly evaluated")));
         assert!(!page.contains("Nothing is wrong here."));
     }

@@ -62,6 +62,11 @@ fn signal(signal: EvictionSignal, available: u64, capacity: u64, hard: Option<u6
     ReportedHeadroom { figures: Some(figures), trend: trend.collect(), ..ReportedHeadroom::of(signal) }
 }
 
+/// Kinds that a report counts where none is asked for by name.
+pub fn plain_kinds() -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| !kind.is_pod_remark())
+}
+
 /// A node on which all is well.
 pub fn healthy() -> Report {
     use EvictionSignal::{AllocatableMemory, ImageFs, ImageFsInodes, Memory, NodeFs, NodeFsInodes, Pid};
@@ -119,6 +124,7 @@ pub fn healthy() -> Report {
             deleting: None,
         }),
         pods: std::collections::BTreeMap::new(),
+        pod_use: None,
         ages: Source::ALL.iter().zip((0..).map(|i| f64::from(i % 9) + 0.4)).map(|(s, age)| (*s, age)).collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod each;
 pub(super) mod headroom;
+pub(super) mod pods;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -149,6 +150,11 @@ fn written(mut table: Table<'_>) -> String {
     }
     if table.shows_headroom() {
         headroom::write(&mut table);
+    }
+    match (table.asked.pods, table.asked.kinds) {
+        (true, _) => pods::write(&mut table),
+        (false, []) => pods::in_one_line(&mut table),
+        (false, _) => {}
     }
     table.not_evaluated();
     table.notes();
@@ -543,8 +549,10 @@ mod tests {
         assert!(text.contains("barnacle explain DeadMount"), "{text}");
         assert!(text.contains("? StalledIo      suspected warning: "), "{text}");
         assert!(!text.contains("explain StalledIo"), "a suspicion may be gone in a moment: {text}");
-        let last =
-            format!("× 2 critical, 2 warnings; 1 suspected; 1 of {} kinds not wholly evaluated\n", Kind::ALL.len());
+        let last = format!(
+            "× 2 critical, 2 warnings; 1 suspected; 1 of {} kinds not wholly evaluated\n",
+            samples::plain_kinds().count()
+        );
         assert!(text.ends_with(&last), "{text}");
     }
 
@@ -565,7 +573,7 @@ mod tests {
     fn what_was_not_evaluated_wholly_is_not_counted_as_clear() {
         let report = samples::unreadable();
         let text = shown(&report, 0);
-        let kinds = Kind::ALL.iter().filter(|kind| catalogue::row(**kind).area == Area::Eviction).count();
+        let kinds = samples::plain_kinds().filter(|kind| catalogue::row(*kind).area == Area::Eviction).count();
         // MemoryStall and NodeSaturated need time; PidExhaustion was evaluated in part.
         let clear = format!("{} of {kinds} kinds clear, 3 not or only partly evaluated", kinds - 3);
         assert!(text.contains(&clear), "{text}");
@@ -577,7 +585,7 @@ mod tests {
         let mut report = samples::unreadable();
         assert_eq!(report.outcome(&[]), Outcome::NotEvaluated);
         let last = |report: &Report| shown(report, 0).lines().last().unwrap().to_owned();
-        let all = Kind::ALL.len();
+        let all = samples::plain_kinds().count();
         assert_eq!(last(&report), format!("– nothing found, but 6 of {all} kinds not wholly evaluated"));
         for row in &mut report.kinds {
             row.not_applicable = true;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, KubeletStarts, LogHistory,
-    MountsSince, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
+    MountsSince, PodMemory, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
     Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet,
@@ -372,6 +372,20 @@ impl Input for StorageTrends {
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.pods.known()?;
         view.kubelet_stats.known().map(|_| &view.storage_series)
+    }
+}
+
+/// The most memory that each pod used in each of the last hours.
+pub struct PeakMemory;
+
+impl Input for PeakMemory {
+    type Of<'v> = &'v PodMemory;
+    const NEEDS: SourceSet = SourceSet::one(Source::PodCgroups);
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        view.pod_cgroups.known().map(|_| &view.pod_memory)
     }
 }
 

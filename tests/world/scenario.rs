@@ -35,6 +35,8 @@ pub enum Purpose {
 #[derive(Clone, Debug)]
 struct Step {
     second: u64,
+    /// Time between two cycles up to it.
+    every: u64,
     reboot: Option<(String, bool)>,
     edits: Vec<Edit>,
     expects: Vec<Expect>,
@@ -121,7 +123,7 @@ impl Scenario {
         for step in &self.steps {
             while next < step.second {
                 world.rounds(next, |at, seen| all.push((at, seen.to_vec())));
-                next += PASS;
+                next += step.every;
             }
             world.edit(&step.edits);
             if let Some((id, stopped)) = &step.reboot {
@@ -145,7 +147,7 @@ impl Scenario {
         for step in &self.steps {
             while next < step.second {
                 pass(&mut world, next);
-                next += PASS;
+                next += step.every;
             }
             world.edit(&step.edits);
             if let Some((id, stopped)) = &step.reboot {
@@ -358,7 +360,7 @@ fn play(
         while next < step.second {
             world.pass(next);
             look(&world, next, None)?;
-            next += PASS;
+            next += step.every;
         }
         world.edit(&step.edits);
         if let Some((id, stopped)) = &step.reboot {

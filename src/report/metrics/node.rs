@@ -31,6 +31,28 @@ pub(super) fn pods(families: &mut Families, report: &Report) {
     }
 }
 
+/// Counts and sums: no series names a pod.
+pub(super) fn pod_use(families: &mut Families, report: &Report) {
+    let Some(of) = &report.pod_use else { return };
+    let help = "Pods with a remark of a kind (barnacle check --pods); absent where there are none.";
+    let mut series = families.gauge("barnacle_pods_remarked", help);
+    for (kind, count) in of.remarked() {
+        series.set(&[("kind", kind.name())], float(count));
+    }
+    drop(series);
+    let (pods, requested, used) = of.totals();
+    if pods > 0 {
+        let help = "Memory that the pods of this node request together, of those of which request and use are known.";
+        families.gauge("barnacle_pods_memory_requested_bytes", help).set(&[], float(requested));
+        let help = "Working set of the same pods together.";
+        families.gauge("barnacle_pods_memory_used_bytes", help).set(&[], float(used));
+    }
+    if let Some(day) = of.day {
+        let help = "Memory that pods which were watched for 24 hours request and used in none of these.";
+        families.gauge("barnacle_pods_memory_never_used_bytes", help).set(&[], float(day.never_used));
+    }
+}
+
 pub(super) fn signals(families: &mut Families, report: &Report) {
     let mut series = families
         .gauge("barnacle_eviction_signal_unknown", "1 where an eviction signal is not known, absent elsewhere.");

@@ -8,7 +8,7 @@ use barnacle::facts::Source;
 use barnacle::finding::{Kind, Severity};
 
 use super::expect::{Expect, Negative};
-use super::{Edit, Growth, Scenario, Step, Twin};
+use super::{Edit, Growth, PASS, Scenario, Step, Twin};
 
 /// How long a twin goes on beyond its kind's delay: every source that is read by the clock comes round once more.
 const TWIN_GOES_ON: u64 = 120;
@@ -34,16 +34,21 @@ pub(super) fn parse(text: &str, name: &str, also: &mut Vec<Kind>) -> Vec<Step> {
             "== " => {
                 let mut words = rest.split_whitespace();
                 let second = words.next().and_then(|s| s.parse().ok()).unwrap_or_else(|| fail!("expected seconds"));
+                let mut pace = PASS;
                 let reboot = match (words.next(), words.next()) {
                     (Some("crash"), Some(id)) => Some((id.to_owned(), false)),
                     (Some("reboot"), Some(id)) => Some((id.to_owned(), true)),
+                    (Some("every"), Some(seconds)) => {
+                        pace = seconds.parse().unwrap_or_else(|_| fail!("expected seconds"));
+                        None
+                    }
                     (None, _) => None,
-                    _ => fail!("expected crash ID or reboot ID"),
+                    _ => fail!("expected crash ID, reboot ID or every SECONDS"),
                 };
                 if steps.last().is_some_and(|last| last.second >= second) {
                     fail!("expected a later second than the step before has");
                 }
-                steps.push(Step { second, reboot, edits: Vec::new(), expects: Vec::new() });
+                steps.push(Step { second, every: pace, reboot, edits: Vec::new(), expects: Vec::new() });
             }
             "-- " if rest.starts_with("with ") => {
                 let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(&rest[5..]);
@@ -237,7 +242,8 @@ impl Twin {
 pub(super) fn step_at(steps: &mut Vec<Step>, second: u64) -> &mut Step {
     let at = steps.partition_point(|step| step.second < second);
     if steps.get(at).is_none_or(|step| step.second != second) {
-        steps.insert(at, Step { second, reboot: None, edits: Vec::new(), expects: Vec::new() });
+        let every = steps.get(at).map_or(PASS, |next| next.every);
+        steps.insert(at, Step { second, every, reboot: None, edits: Vec::new(), expects: Vec::new() });
     }
     &mut steps[at]
 }

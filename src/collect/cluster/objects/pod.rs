@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::store::Kept;
 use super::{MAX_NAME, Raw, RawCondition, network, short};
 use crate::collect::bounded::{AtMost, First};
 use crate::collect::kubelet::config::parse_quantity;
-use crate::facts::{CONTAINER_ID, Cause, Part, Pod, PodNetwork, PodPhase, PodResources, PodStorage, Unknown};
+use crate::facts::{
+    CONTAINER_ID, Cause, Part, Pod, PodLifecycle, PodNetwork, PodPhase, PodResources, PodStorage, RestartPolicy,
+    Unknown,
+};
 
 /// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
 pub(super) const MAX_VOLUMES: usize = 256;
@@ -30,6 +34,8 @@ pub struct PodSpec {
     resources: Option<ContainerResources>,
     overhead: Option<Amounts>,
     pub(super) host_network: bool,
+    restart_policy: Option<RestartPolicy>,
+    termination_grace_period_seconds: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,6 +44,28 @@ pub(super) struct Container {
     name: String,
     pub(super) resources: Option<ContainerResources>,
     restart_policy: Option<String>,
+    ports: Option<First<IgnoredAny, 1>>,
+    readiness_probe: Option<IgnoredAny>,
+    lifecycle: Option<Lifecycle>,
+}
+
+/// Of a container's hooks, whether there is one before it is stopped, and for how long that sleeps. What it calls is not kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Lifecycle {
+    pre_stop: Option<Hook>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Hook {
+    sleep: Option<Sleep>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sleep {
+    seconds: Option<i64>,
 }
 
 impl Container {
@@ -59,6 +87,7 @@ pub(super) struct ContainerResources {
 #[serde(default)]
 pub(super) struct Amounts {
     memory: Option<String>,
+    cpu: Option<IgnoredAny>,
     #[serde(rename = "ephemeral-storage")]
     storage: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
@@ -158,7 +187,7 @@ impl Affinity {
 struct PodVolume {
     name: String,
     persistent_volume_claim: Option<Claim>,
-    ephemeral: Option<serde::de::IgnoredAny>,
+    ephemeral: Option<IgnoredAny>,
     empty_dir: Option<EmptyDir>,
     csi: Option<Inline>,
 }
@@ -324,6 +353,28 @@ fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
     Ok(storage)
 }
 
+/// How a pod is started, stopped and started again.
+fn pod_lifecycle(spec: &PodSpec) -> Result<PodLifecycle, Unknown> {
+    let (own, before) = (whole(spec.containers.as_ref())?, whole(spec.init_containers.as_ref())?);
+    let has_cpu = |resources: Option<&ContainerResources>| {
+        let amounts = [requests(resources), limits(resources)];
+        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
+    };
+    let all = || own.iter().chain(before);
+    let running = || own.iter().chain(before.iter().filter(|container| container.is_sidecar()));
+    let hooks = || running().filter_map(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    let seconds = |seconds: Option<i64>| seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Ok(PodLifecycle {
+        requests_cpu: has_cpu(spec.resources.as_ref()) || all().any(|container| has_cpu(container.resources.as_ref())),
+        restart: spec.restart_policy.unwrap_or_default(),
+        grace_seconds: seconds(spec.termination_grace_period_seconds),
+        has_ports: running().any(|container| container.ports.as_ref().is_some_and(|ports| !ports.items.is_empty())),
+        has_readiness_probe: running().any(|container| container.readiness_probe.is_some()),
+        has_pre_stop: hooks().next().is_some(),
+        pre_stop_seconds: hooks().filter_map(|hook| seconds(hook.sleep.as_ref()?.seconds)).max(),
+    })
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ContainerStatus {
@@ -432,6 +483,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let resources = pod_resources(&spec, &status).into();
+    let lifecycle = pod_lifecycle(&spec).into();
     let storage = match pod_storage(&spec) {
         // The list of volumes that are kept may lack one with a limit.
         Ok(_) if spec.volumes.as_ref().is_some_and(|volumes| volumes.left_out > 0) => Err(Unknown::new(
@@ -502,6 +554,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
         storage: storage.into(),
+        lifecycle,
         changed,
         network,
     };

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::pod::MAX_VOLUMES;
 use super::*;
-use crate::facts::{Part, PodPhase, PodResources};
+use crate::facts::{Part, PodLifecycle, PodPhase, PodResources, RestartPolicy};
 
 fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
     serde_json::from_str(json).unwrap()
@@ -346,4 +346,63 @@ fn of_a_lease_the_time_of_its_renewal_is_kept() {
     let text = r#"{"metadata":{"name":"node-1"},"spec":{"holderIdentity":"node-1","renewTime":"2026-11-21T00:00:25.123456Z"}}"#;
     let lease = lease_from(serde_json::from_str(text).unwrap());
     assert_eq!(lease.renewed, Some("2026-11-21T00:00:25.123456Z".parse().unwrap()));
+}
+
+fn lifecycle(spec: &str) -> Part<PodLifecycle> {
+    let json = format!(r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{spec}}}"#);
+    pod_from(read(&json)).unwrap().lifecycle
+}
+
+#[test]
+fn how_a_pod_is_stopped_is_kept_of_its_containers_and_sidecars() {
+    let nothing = PodLifecycle::default();
+    assert_eq!(lifecycle("{}"), Part::Known(nothing));
+    let whole = r#"{"restartPolicy":"OnFailure","terminationGracePeriodSeconds":45,"containers":[
+        {"name":"a","ports":[{"containerPort":80},{"containerPort":81}],"readinessProbe":{"httpGet":{"path":"/"}},
+         "lifecycle":{"preStop":{"sleep":{"seconds":5}}},"resources":{"requests":{"cpu":"100m"}}},
+        {"name":"b","lifecycle":{"preStop":{"sleep":{"seconds":9}}}}]}"#;
+    let kept = PodLifecycle {
+        requests_cpu: true,
+        restart: RestartPolicy::OnFailure,
+        grace_seconds: Some(45),
+        has_ports: true,
+        has_readiness_probe: true,
+        has_pre_stop: true,
+        pre_stop_seconds: Some(9),
+    };
+    assert_eq!(lifecycle(whole), Part::Known(kept));
+    let serves =
+        r#"[{"name":"a","ports":[{}],"readinessProbe":{},"lifecycle":{"preStop":{"exec":{"command":["x"]}}}}]"#;
+    assert_eq!(lifecycle(&format!(r#"{{"initContainers":{serves}}}"#)), Part::Known(nothing));
+    let sidecar = serves.replace(r#""name":"a""#, r#""name":"a","restartPolicy":"Always""#);
+    let kept = PodLifecycle { has_ports: true, has_readiness_probe: true, has_pre_stop: true, ..nothing };
+    assert_eq!(lifecycle(&format!(r#"{{"initContainers":{sidecar}}}"#)), Part::Known(kept));
+    let none = r#"{"restartPolicy":"Sometimes","terminationGracePeriodSeconds":-1,"containers":[{"name":"a","ports":[],"readinessProbe":null,"lifecycle":{}}]}"#;
+    assert_eq!(lifecycle(none), Part::Known(PodLifecycle { restart: RestartPolicy::Other, ..nothing }));
+    let many = vec![r#"{"name":"c"}"#; super::pod::MAX_CONTAINERS + 1].join(",");
+    assert!(lifecycle(&format!(r#"{{"containers":[{many}]}}"#)).unread().is_some());
+}
+
+/// Each observation may be recorded and shown.
+#[test]
+fn nothing_of_a_pods_environment_arguments_or_secrets_is_kept() {
+    let container = r#"{"name":"main","image":"i","command":["SECRET1"],"args":["SECRET2"],
+        "env":[{"name":"SECRET3","value":"SECRET4"},{"name":"X","valueFrom":{"secretKeyRef":{"name":"SECRET5","key":"SECRET6"}}}],
+        "envFrom":[{"secretRef":{"name":"SECRET7"}}],"volumeMounts":[{"name":"v","mountPath":"/SECRET8"}],
+        "ports":[{"name":"SECRET9","containerPort":80}],
+        "readinessProbe":{"httpGet":{"path":"/","httpHeaders":[{"name":"Authorization","value":"SECRET10"}]},"exec":{"command":["SECRET11"]}},
+        "livenessProbe":{"exec":{"command":["SECRET12"]}},
+        "lifecycle":{"postStart":{"exec":{"command":["SECRET13"]}},"preStop":{"exec":{"command":["SECRET14"]},"httpGet":{"path":"/SECRET15"},"sleep":{"seconds":5}}}}"#;
+    let json = format!(
+        r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u","annotations":{{"kubectl.kubernetes.io/last-applied-configuration":"SECRET16"}},
+            "labels":{{"l":"SECRET17"}}}},
+            "spec":{{"containers":[{container}],"initContainers":[{container}],"ephemeralContainers":[{container}],
+            "imagePullSecrets":[{{"name":"SECRET18"}}],"serviceAccountName":"SECRET19",
+            "volumes":[{{"name":"v","secret":{{"secretName":"SECRET20"}}}},{{"name":"w","csi":{{"driver":"d","volumeAttributes":{{"a":"SECRET21"}},"nodePublishSecretRef":{{"name":"SECRET22"}}}}}}]}}}}"#
+    );
+    let kept = kept_pod_from(read(&json)).unwrap();
+    let shown = format!("{kept:?} {}", serde_json::to_string(&*kept.pod).unwrap());
+    assert!(!shown.contains("SECRET"), "{shown}");
+    let Part::Known(lifecycle) = kept.pod.lifecycle else { panic!("{shown}") };
+    assert!(lifecycle.has_ports && lifecycle.has_readiness_probe && lifecycle.has_pre_stop);
 }

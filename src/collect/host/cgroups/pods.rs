@@ -7,8 +7,8 @@ use super::{Hierarchy, Kubepods, MOUNT, container_id, pod_uid};
 use crate::collect::host::root::{Folder, Root, below};
 use crate::collect::kubelet::groups::Groups;
 use crate::facts::{
-    Cause, Cgroup, CgroupVersion, ContainerCgroup, Inventory, OomCounts, PodCgroup, PodCgroups, PodUid, Qos, Unknown,
-    pod_of_scope,
+    Cause, Cgroup, CgroupVersion, ContainerCgroup, Inventory, OomCounts, Part, PodCgroup, PodCgroups, PodUid, Qos,
+    Unknown, pod_of_scope,
 };
 
 /// Where a runtime whose driver is not the kubelet's makes the groups of containers, where its process was not found: below its own.
@@ -79,6 +79,7 @@ impl Walk<'_> {
             let Some(mut container) = self.container(&Group::Within(&folder, &name), &path, &mut oom_unread)? else {
                 continue;
             };
+            self.memory_of(&Group::Within(&folder, &name), &mut container);
             container.elsewhere = Some(path.clone());
             let pod = match self.pods.iter().position(|(known, _)| *known == uid) {
                 Some(at) => self.pods.get_mut(at),
@@ -113,19 +114,42 @@ impl Walk<'_> {
         let counts = known(group.own_oom(self.tree.version), oom_unread);
         let Some(oom) = self.if_there(group, counts)? else { return Ok(None) };
         let mut container = ContainerCgroup { oom, ..ContainerCgroup::default() };
-        // Of nearly all containers none was killed, and their limits do not matter.
-        if [oom.limit_hit, oom.killed_here].into_iter().flatten().any(|count| count > 0) {
-            let limit = match self.tree.version {
-                CgroupVersion::V2 => "memory.max",
-                CgroupVersion::V1 => "memory.limit_in_bytes",
-            };
-            container.memory_max = group.limit(limit).into();
-        }
+        container.memory_max = group.limit(self.limit_file()).into();
         container.ids = match self.tree.version {
             CgroupVersion::V2 => group.pids_of_container(),
             CgroupVersion::V1 => Group::At(self.root, below(self.tree.pids, path)).pids_of_container(),
         };
         Ok(Some(container))
+    }
+
+    fn limit_file(&self) -> &'static str {
+        match self.tree.version {
+            CgroupVersion::V2 => "memory.max",
+            CgroupVersion::V1 => "memory.limit_in_bytes",
+        }
+    }
+
+    /// What a container with a limit uses.
+    fn memory_of(&self, group: &Group<'_>, container: &mut ContainerCgroup) {
+        if container.memory_max.is_absent() {
+            return;
+        }
+        let mut cgroup = Cgroup::default();
+        self.memory(group, &mut cgroup);
+        (container.memory, container.inactive_file) = (cgroup.memory, cgroup.inactive_file);
+    }
+
+    fn memory(&self, group: &Group<'_>, cgroup: &mut Cgroup) {
+        match self.tree.version {
+            CgroupVersion::V1 => {
+                cgroup.memory = group.number("memory.usage_in_bytes").into();
+                group.cache(["total_inactive_file"], cgroup);
+            }
+            CgroupVersion::V2 => {
+                cgroup.memory = group.number("memory.current").into();
+                group.cache(["inactive_file"], cgroup);
+            }
+        }
     }
 
     /// What vanished between being listed and being read is gone, and nothing is missing.
@@ -138,27 +162,25 @@ impl Walk<'_> {
     fn pod(&self, folder: Folder<'_>, path: String, qos: Qos) -> Result<PodCgroup, Unknown> {
         let mut containers = BTreeMap::new();
         let mut oom_unread = None;
-        for (name, id) in groups(&folder, |name| container_id(name).map(str::to_owned))? {
-            let group = Group::Within(&folder, &name);
-            if let Some(container) = self.container(&group, &below(&path, &name), &mut oom_unread)? {
-                containers.insert(id, container);
+        let names = groups(&folder, |name| container_id(name).map(str::to_owned))?;
+        for (name, id) in &names {
+            let group = Group::Within(&folder, name);
+            if let Some(container) = self.container(&group, &below(&path, name), &mut oom_unread)? {
+                containers.insert(id.clone(), container);
             }
         }
         let group = Group::Open(folder);
         let counts = known(group.oom(self.tree.version), &mut oom_unread);
         let oom = self.if_there(&group, counts)?.ok_or_else(|| self.gone(&path))?;
         let mut cgroup = Cgroup { oom, ..Cgroup::default() };
-        if oom.limit_hit.is_some_and(|count| count > 0) {
-            cgroup.memory_max = group.limit("memory.max").into();
-        }
-        match self.tree.version {
-            CgroupVersion::V1 => {
-                cgroup.memory = group.number("memory.usage_in_bytes").into();
-                group.cache(["total_inactive_file"], &mut cgroup);
-            }
-            CgroupVersion::V2 => {
-                cgroup.memory = group.number("memory.current").into();
-                group.cache(["inactive_file"], &mut cgroup);
+        cgroup.memory_max = group.limit(self.limit_file()).into();
+        self.memory(&group, &mut cgroup);
+        // A container uses no more than its pod: where that is far from its limit, so is the container, and nothing more is read.
+        for (name, id) in &names {
+            let Some(container) = containers.get_mut(id) else { continue };
+            if is_near(&cgroup, &container.memory_max) {
+                let dir = below(&self.tree.memory_dir(&path), name);
+                self.memory_of(&Group::At(self.root, dir), container);
             }
         }
         cgroup.ids = self.tree.pids(self.root, &group, &path);
@@ -181,6 +203,13 @@ impl Walk<'_> {
             None => Ok(group.present(self.root)?.then(OomCounts::default)),
         }
     }
+}
+
+/// Whether a pod may use three quarters of the limit of one of its containers; where that is not known, it may.
+fn is_near(pod: &Cgroup, limit: &Part<u64>) -> bool {
+    let Part::Known(limit) = limit else { return true };
+    let (Part::Known(memory), Part::Known(cache)) = (&pod.memory, &pod.inactive_file) else { return true };
+    memory.saturating_sub(*cache) / 3 >= limit / 4
 }
 
 fn known(counts: Result<Option<OomCounts>, Unknown>, oom_unread: &mut Option<Box<Unknown>>) -> Option<OomCounts> {

@@ -304,3 +304,39 @@ fn a_pod_on_a_kernel_without_local_events_is_still_a_pod() {
     assert!(missing(&seen.cgroup.ids.pids) && missing(&seen.cgroup.ids.pids_max), "that is not `max`");
     assert_eq!((seen.cgroup.oom, &seen.containers[ID]), (OomCounts::default(), &ContainerCgroup::default()));
 }
+
+/// What a container may use is read only where its pod comes near the container's limit.
+#[test]
+fn the_memory_of_a_container_is_read_where_its_pod_uses_three_quarters_of_its_limit() {
+    const MIB: u64 = 1 << 20;
+    let v2 = |limit: &str, pod: u64| {
+        let tree = Tree::v2();
+        for (group, memory, max) in [("", pod, "max"), (&format!("/{ID}")[..], 300 * MIB, limit)] {
+            let group = format!("kubepods/pod{UID}{group}");
+            tree.write(&format!("{group}/memory.current"), &format!("{memory}\n"))
+                .write(&format!("{group}/memory.stat"), "anon 1\nfile 2\ninactive_file 1048576\n")
+                .write(&format!("{group}/memory.max"), &format!("{max}\n"));
+        }
+        pod_of(&pods_of(&tree.root()).unwrap(), UID)
+    };
+    let read = |limit: &str, pod: u64| v2(limit, pod).containers[ID].clone();
+    assert_eq!(read("max", 301 * MIB), ContainerCgroup::default());
+    let far = read("1073741824", 301 * MIB);
+    assert_eq!((far.memory_max, far.memory, far.inactive_file), (Part::Known(1 << 30), Part::Absent, Part::Absent));
+    let near = read("400000000", 301 * MIB);
+    let known = (Part::Known(400_000_000), Part::Known(300 * MIB), Part::Known(MIB));
+    assert_eq!((near.memory_max, near.memory, near.inactive_file), known);
+    assert_eq!(v2("max", 7).cgroup.memory_max, Part::Absent);
+
+    let tree = Tree::new();
+    for (group, limit) in [("", "9223372036854771712"), (&format!("/{ID}")[..], "400000000")] {
+        let group = format!("memory/kubepods/pod{UID}{group}");
+        tree.write(&format!("{group}/memory.usage_in_bytes"), "390000000\n")
+            .write(&format!("{group}/memory.stat"), "cache 1\ninactive_file 2\ntotal_inactive_file 4096\n")
+            .write(&format!("{group}/memory.limit_in_bytes"), &format!("{limit}\n"));
+    }
+    let pod = pod_of(&pods_of(&tree.root()).unwrap(), UID);
+    let container = &pod.containers[ID];
+    assert_eq!((&pod.cgroup.memory_max, &container.memory_max), (&Part::Absent, &Part::Known(400_000_000)));
+    assert_eq!((&container.memory, &container.inactive_file), (&Part::Known(390_000_000), &Part::Known(4096)));
+}
