@@ -1,10 +1,14 @@
 //! KubeletRestarted: was the kubelet started again, and does it happen again and again?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
-use crate::facts::{Cause, ConfigOrigin, KubeletConfig, KubeletMetrics, Node, NodeTime, Tri, Unknown, leaks_memory};
-use crate::finding::{Evidence, Finding, Kind, Object, Severity};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
+use crate::facts::{
+    Cause, ConfigOrigin, KernelEvent, KernelLog, KernelRecord, KubeletConfig, KubeletMetrics, Node, NodeTime, Tri,
+    Unknown, leaks_memory,
+};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, KubeletProcesses, Required};
 use crate::view::{KubeletProcess, KubeletStarts, Seen, sources};
 use crate::wording::{bytes, duration, number};
@@ -25,27 +29,32 @@ struct KubeletRestarted;
 
 impl Detect for KubeletRestarted {
     const KINDS: &'static [Kind] = &[KIND];
-    type In =
-        (Required<sources::KubeletConfig>, KubeletProcesses, Context<sources::Node>, Context<sources::KubeletMetrics>);
+    type In = (
+        Required<sources::KubeletConfig>,
+        KubeletProcesses,
+        Context<sources::Node>,
+        Context<sources::KubeletMetrics>,
+        Context<sources::KernelLog>,
+    );
 
     fn evaluate(
-        (config, starts, node, metrics): <Self::In as Input>::Of<'_>,
+        (config, starts, node, metrics, log): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
         if config.value.origin == ConfigOrigin::NoKubelet && starts.restarts().next().is_none() {
             return out.nothing(KIND, &Unknown::new(Cause::Unsupported, "no kubelet runs here"));
         }
-        out.decide(KIND, Object::node, decide(&config, starts, (&node, &metrics), around.now));
+        out.decide(KIND, Object::node, decide(&config, starts, (&node, &metrics, &log), around.now));
     }
 }
 
 fn decide(
     config: &Seen<'_, KubeletConfig>,
     starts: &KubeletStarts,
-    (node, metrics): (&Cited<'_, Node>, &Cited<'_, KubeletMetrics>),
+    (node, metrics, log): (&Cited<'_, Node>, &Cited<'_, KubeletMetrics>, &Cited<'_, KernelLog>),
     now: NodeTime,
-) -> Tri<Finding> {
+) -> Tri<Raised> {
     let ago = |process: &KubeletProcess| now.up.saturating_sub(process.started);
     let recent: Vec<_> = starts.restarts().filter(|(_, new)| ago(new) <= WINDOW).collect();
     let Some((old, new)) = recent.last().filter(|(_, new)| recent.len() >= AGAIN || ago(new) <= NEWS) else {
@@ -58,8 +67,15 @@ fn decide(
         }
         _ => (Severity::Info, String::new()),
     };
+    let (mut follows, mut killed) = (Vec::new(), None);
+    let pids = || recent.iter().map(|(old, _)| old.pid);
+    if let Some((limits, says)) = log.name(|log| kills(&log, pids())) {
+        follows.extend(limits.into_iter().map(|limit| Above::of(Kind::OomKill, limit)));
+        killed = Some(says);
+    }
+    let why = if killed.is_some() { "; the kernel killed it for lack of memory" } else { "" };
     let message = format!(
-        "the kubelet was started again {} ago{again}: process {} is in the place of process {}, which was started {} before it",
+        "the kubelet was started again {} ago{again}: process {} is in the place of process {}, which was started {} before it{why}",
         duration(ago(new)),
         new.pid,
         old.pid,
@@ -80,7 +96,24 @@ fn decide(
         let resident = metrics.value.resident.seen().ok().flatten()?;
         Some(metrics.says(format!("the kubelet's process has {} in memory", bytes(*resident))))
     }));
-    Tri::Yes(Finding { kind: KIND, severity, object: Object::node(), message, evidence, advice })
+    evidence.extend(killed);
+    let finding = Finding { kind: KIND, severity, object: Object::node(), message, evidence, advice };
+    Tri::Yes(Raised { follows, ..finding.into() })
+}
+
+/// The limits under which the kernel killed one of these processes while it was the kubelet, and the last line that says so.
+fn kills(log: &Seen<'_, KernelLog>, pids: impl Iterator<Item = u32>) -> Option<(BTreeSet<Object>, Evidence)> {
+    let pids: BTreeSet<u32> = pids.collect();
+    let killed = |record: &KernelRecord| match &record.event {
+        KernelEvent::OomKill { limit, command, pid, .. } if command == "kubelet" && pids.contains(pid) => {
+            let of_group = limit.as_ref().map(|limit| Object::new(ObjectType::Cgroup, limit.clone()));
+            Some(of_group.unwrap_or_else(Object::node))
+        }
+        _ => None,
+    };
+    let limits = log.value.records.iter().filter_map(killed).collect();
+    let last = log.value.records.iter().rev().find(|record| killed(record).is_some())?;
+    Some((limits, log.reports(last, "the kernel killed the kubelet for lack of memory".to_owned())))
 }
 
 fn leaking(node: &Seen<'_, Node>) -> Option<Evidence> {
