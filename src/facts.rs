@@ -55,8 +55,8 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
-    CsiNode, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodPhase,
-    PodResources, PodStorage, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
+    CsiNode, FieldWriter, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod,
+    PodPhase, PodResources, PodStorage, Pods, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};

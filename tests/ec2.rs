@@ -13,8 +13,8 @@ use barnacle::collect::clock::Clock;
 use barnacle::collect::ec2::{About, Daily, Hints, Operation, Outcome, Pace, Settings};
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, InstanceSubnet, Lookup, Observation, Reading, Source,
-    Unknown, VolumeId,
+    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, InstanceSubnet, Lookup, Observation, Reading,
+    Source, Unknown, VolumeId,
 };
 use barnacle::finding::Severity;
 use barnacle::kube_api::{Access, connect};
