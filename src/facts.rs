@@ -16,6 +16,7 @@ mod dns;
 mod ebs;
 mod ec2;
 mod ec2_interface;
+mod ec2_subnet;
 mod filesystem;
 mod imds;
 mod instance_type;
@@ -39,7 +40,9 @@ mod volume_path;
 
 pub use attachable::{AttachableName, IN_TREE_EBS, attachment_name, handle_hash, is_hash_of};
 pub use block::{BlockDevice, BlockDevices, DeviceName, IoStat, Mapped, NvmeController, NvmeControllers, VolumeId};
-pub use branch_eni::{POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble};
+pub use branch_eni::{
+    CUSTOM_NETWORKING, POD_ENI, PodNetwork, SECURITY_GROUPS_FOR_PODS, SandboxCondition, SandboxTrouble,
+};
 pub use branch_links::{
     BranchLinks, Link, MAIN_TABLE, MAX_VLAN, MacAddress, PodVlan, Route, RoutingRule, VLAN_TABLES, vlan_link,
     vlan_of_link, vlan_of_table,
@@ -52,7 +55,7 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
-    CsiNode, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod,
+    CsiNode, FieldWriter, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod,
     PodLifecycle, PodPhase, PodResources, PodStorage, Pods, RestartPolicy, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
@@ -69,6 +72,7 @@ pub use ec2_interface::{
     BRANCH_DESCRIPTION, CNI_DESCRIPTION, ENI_INSTANCE_TAG, Ec2Interface, Ec2Interfaces, EniUse, InterfaceSweep,
     TRUNK_DESCRIPTION, is_ec2_id, names_eni_owner,
 };
+pub use ec2_subnet::{CNI_ROLE_TAG, Ec2Subnet, Ec2Subnets, InstanceSubnet, names_subnet_use};
 pub use filesystem::{
     DiskUsage, Filesystem, FilesystemKey, Filesystems, FsType, OtherFilesystems, XfsProbes, XfsState,
 };

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::robust::program::{Program, eventually, free_address, get};
 use crate::world::api::{Api, node};
-use crate::world::ec2::{Ec2 as Fake, Fault, branch, secondary, trunk, volume};
+use crate::world::ec2::{Ec2 as Fake, Fault, Subnet, branch, secondary, trunk, volume};
 use barnacle::collect::Ec2;
 use barnacle::collect::clock::Clock;
 use barnacle::collect::ec2::{About, Daily, Hints, Operation, Outcome, Pace, Settings};
 use barnacle::engine::Engine;
 use barnacle::facts::{
-    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, Lookup, Observation, Reading, Source, Unknown,
-    VolumeId,
+    Cause, Ec2AttachmentState, Ec2Place, Ec2Volume, Ec2VolumeState, InstanceSubnet, Lookup, Observation, Reading,
+    Source, Unknown, VolumeId,
 };
 use barnacle::finding::Severity;
 use barnacle::kube_api::{Access, connect};
@@ -50,7 +50,8 @@ fn start(fake: &Fake, pace: Pace) -> Ec2 {
 
 fn about() -> About {
     let place = Ec2Place { instance: INSTANCE.into(), region: "eu-west-1".into() };
-    About { place: Ok(place), vpc: Ok("vpc-0a".to_owned()), agents: Some(3) }
+    let subnet = InstanceSubnet { vpc: "vpc-0a".into(), zone: "eu-west-1a".into(), subnet: "subnet-0a".into() };
+    About { place: Ok(place), vpc: Ok("vpc-0a".to_owned()), subnet: Ok(subnet), agents: Some(3) }
 }
 
 fn id(id: &str) -> VolumeId {
@@ -253,7 +254,8 @@ fn a_node_that_is_no_instance_asks_nothing() {
         let fake = Fake::start(Vec::new());
         let ec2 = start(&fake, Pace::Person);
         let why = Unknown::new(Cause::Unsupported, "no instance");
-        ec2.look_up(vec![Lookup::Ec2Attached], About { place: Err(why.clone()), vpc: Err(why.clone()), agents: None });
+        let nowhere = About { place: Err(why.clone()), vpc: Err(why.clone()), subnet: Err(why.clone()), agents: None };
+        ec2.look_up(vec![Lookup::Ec2Attached], nowhere);
         timeout(PATIENCE, ec2.news()).await.unwrap();
         assert_eq!(ec2.take()[0].why_unknown(), Some(&why));
         assert_eq!(fake.calls().len(), 0);
@@ -355,6 +357,103 @@ fn where_the_vpc_is_not_known_no_interface_is_asked_for() {
         let ec2 = start(&fake, Pace::Person);
         let why = Unknown::new(Cause::Missing, "IMDS does not name it");
         let said = asked(&ec2, INTERFACES, &About { vpc: Err(why.clone()), ..about() }).await;
+        assert_eq!((said.why_unknown(), fake.calls().len()), (Some(&why), 0));
+    });
+}
+
+/// Our subnet, which is full, one that the VPC CNI may use, and those of another zone and of another VPC.
+fn subnets() -> Fake {
+    let fake = Fake::start(Vec::new());
+    let subnet = |id, vpc, zone, free| Subnet { id, vpc, zone, free: Some(free), tags: vec![("password", "hunter2")] };
+    let mut tagged = subnet("subnet-0b", "vpc-0a", "eu-west-1a", "17");
+    tagged.tags.extend([("kubernetes.io/role/cni", "1"), ("kubernetes.io/cluster/prod", "owned")]);
+    fake.subnets(vec![
+        subnet("subnet-0a", "vpc-0a", "eu-west-1a", "0"),
+        tagged,
+        subnet("subnet-0c", "vpc-0a", "eu-west-1b", "9"),
+        subnet("subnet-0d", "vpc-0d", "eu-west-1a", "9"),
+    ]);
+    fake
+}
+
+#[test]
+fn the_subnets_of_the_vpc_and_zone_are_asked_for_with_their_free_addresses() {
+    run(async {
+        let fake = subnets();
+        fake.page(1);
+        let ec2 = start(&fake, Pace::Person);
+        let said = answer(&ec2, &[Lookup::Ec2Subnets]).await;
+        let Observation::Ec2Subnets(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
+        assert_eq!(
+            (value.own.as_str(), value.vpc.as_str(), value.zone.as_str()),
+            ("subnet-0a", "vpc-0a", "eu-west-1a")
+        );
+        assert_eq!(value.subnets.incomplete(), None);
+        let listed: Vec<_> = value.subnets.iter().map(|(id, subnet)| (id.as_str(), subnet.free)).collect();
+        assert_eq!(listed, [("subnet-0a", 0), ("subnet-0b", 17)]);
+        let tags: Vec<_> = value.subnets.values().flat_map(|subnet| subnet.tags.keys()).collect();
+        assert_eq!(tags, ["kubernetes.io/cluster/prod", "kubernetes.io/role/cni"], "what is private is not kept");
+        let calls = fake.calls();
+        assert_eq!(calls.len(), 2, "a page has one");
+        for call in &calls {
+            assert!(call.signed && call.action == "DescribeSubnets" && call.max_results == Some(1000));
+            assert_eq!(call.filters["vpc-id"], ["vpc-0a"]);
+            assert_eq!(call.filters["availability-zone"], ["eu-west-1a"]);
+        }
+        let calls: Vec<_> = ec2.meter().calls().into_iter().collect();
+        assert_eq!(calls, [((Operation::DescribeSubnets, Outcome::Ok), 2)]);
+    });
+}
+
+#[test]
+fn an_answer_about_subnets_that_is_half_counts_no_address() {
+    run(async {
+        let refused = || Fault::Refuse(503, "RequestLimitExceeded", "Request limit exceeded.");
+        for (fault, outcome) in [
+            (refused(), Outcome::Throttled),
+            (Fault::CutOff, Outcome::Malformed),
+            (Fault::HalfAnswer, Outcome::Malformed),
+        ] {
+            let fake = subnets();
+            fake.page(1);
+            fake.fault(Fault::Latency(Duration::ZERO));
+            fake.fault(fault.clone());
+            let ec2 = start(&fake, Pace::Person);
+            let said = answer(&ec2, &[Lookup::Ec2Subnets]).await;
+            assert!(said.why_unknown().is_some(), "{fault:?}: {said:?}");
+            let calls = ec2.meter().calls();
+            assert_eq!(calls.get(&(Operation::DescribeSubnets, outcome)), Some(&1), "{fault:?}: {calls:?}");
+        }
+        // A subnet without a count is not one without addresses.
+        for free in [None, Some("-1"), Some("many")] {
+            let fake = Fake::start(Vec::new());
+            fake.subnets(vec![Subnet { id: "subnet-0a", vpc: "vpc-0a", zone: "eu-west-1a", free, tags: Vec::new() }]);
+            let ec2 = start(&fake, Pace::Person);
+            let said = answer(&ec2, &[Lookup::Ec2Subnets]).await;
+            assert_eq!(said.why_unknown().map(|why| why.cause), Some(Cause::Malformed), "{free:?}: {said:?}");
+        }
+        let endless = subnets();
+        endless.page(1);
+        endless.always(Fault::Loop);
+        let ec2 = start(&endless, Pace::Person);
+        let said = answer(&ec2, &[Lookup::Ec2Subnets]).await;
+        let Observation::Ec2Subnets(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
+        assert!(value.subnets.incomplete().is_some_and(|why| why.why.contains("only 3 pages")));
+    });
+}
+
+#[test]
+fn without_the_right_or_the_subnet_no_address_is_counted() {
+    run(async {
+        let fake = subnets();
+        fake.deny("DescribeSubnets");
+        let ec2 = start(&fake, Pace::Person);
+        let why = answer(&ec2, &[Lookup::Ec2Subnets]).await.why_unknown().unwrap().clone();
+        assert_eq!(why.cause, Cause::Denied);
+        assert!(why.why.contains("allow the action ec2:DescribeSubnets"), "{why}");
+        let (fake, why) = (subnets(), Unknown::new(Cause::Missing, "IMDS does not name it"));
+        let ec2 = start(&fake, Pace::Person);
+        let said = asked(&ec2, &[Lookup::Ec2Subnets], &About { subnet: Err(why.clone()), ..about() }).await;
         assert_eq!((said.why_unknown(), fake.calls().len()), (Some(&why), 0));
     });
 }
@@ -731,11 +830,22 @@ fn moto_answers_what_we_ask() {
         let ec2 = Ec2::start(Settings { endpoint: Some(url), clusters: 1, pace: Pace::Person }, Clock::here());
         let place = Ec2Place { instance: instance.clone(), region: "eu-west-1".into() };
         let vpc = started.instances()[0].vpc_id().unwrap().to_owned();
-        let about = About { place: Ok(place), vpc: Ok(vpc.clone()), agents: None };
+        // Of the subnets moto has the count and the tags.
+        let tag = aws_sdk_ec2::types::Tag::builder().key("kubernetes.io/role/cni").value("1").build();
+        sdk.create_tags().resources(&subnet).tags(tag).send().await.unwrap();
+        let zone = started.instances()[0].placement().unwrap().availability_zone().unwrap().to_owned();
+        let own = InstanceSubnet { vpc: vpc.clone(), zone, subnet: subnet.clone() };
+        let about = About { place: Ok(place), vpc: Ok(vpc.clone()), subnet: Ok(own), agents: None };
         let said = asked(&ec2, &[Lookup::Ec2Attached], &about).await;
         let Observation::Ec2Attached(Reading::Known { value, .. }) = said else { panic!("{said:?}") };
         let said = asked(&ec2, INTERFACES, &about).await;
         let Observation::Ec2Interfaces(Reading::Known { value: interfaces, .. }) = said else { panic!("{said:?}") };
+        let said = asked(&ec2, &[Lookup::Ec2Subnets], &about).await;
+        let Observation::Ec2Subnets(Reading::Known { value: subnets, .. }) = said else { panic!("{said:?}") };
+        let listed: Vec<_> = subnets.subnets.iter().collect();
+        assert_eq!((listed.len(), listed[0].0, subnets.subnets.incomplete()), (1, &subnet, None));
+        assert!(listed[0].1.free > 0, "{listed:?}");
+        assert_eq!(listed[0].1.tags.get("kubernetes.io/role/cni").map(String::as_str), Some("1"));
         let ours: Vec<_> = interfaces.interfaces.iter().collect();
         assert_eq!((ours.len(), ours[0].0), (1, &made_interface));
         assert_eq!(
@@ -757,7 +867,11 @@ fn moto_answers_what_we_ask() {
         assert_eq!(value.get(gone.as_str()), Ok(None));
         assert_eq!(
             ec2.meter().calls().into_iter().collect::<Vec<_>>(),
-            [((Operation::DescribeVolumes, Outcome::Ok), 2), ((Operation::DescribeNetworkInterfaces, Outcome::Ok), 1),]
+            [
+                ((Operation::DescribeVolumes, Outcome::Ok), 2),
+                ((Operation::DescribeNetworkInterfaces, Outcome::Ok), 1),
+                ((Operation::DescribeSubnets, Outcome::Ok), 1),
+            ]
         );
     });
 }

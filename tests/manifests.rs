@@ -277,7 +277,7 @@ fn every_setting_in_them_is_a_setting() {
 #[test]
 fn the_roles_may_describe_what_they_read_and_nothing_else() {
     for (file, actions) in [
-        ("iam/policy.json", json!(["ec2:DescribeVolumes", "ec2:DescribeNetworkInterfaces"])),
+        ("iam/policy.json", json!(["ec2:DescribeVolumes", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"])),
         ("iam/sweep.json", json!(["ec2:DescribeVolumes", "ec2:DescribeNetworkInterfaces", "ec2:DescribeInstances"])),
     ] {
         let policy: Value = serde_json::from_str(&fs::read_to_string(path(file)).unwrap()).unwrap();

@@ -12,7 +12,7 @@ use crate::collect::ec2::{About, Operation, Pace, Settings};
 use crate::config::Config;
 use crate::engine::input::{Input, Maybe};
 use crate::engine::{Engine, sources};
-use crate::facts::{Cause, Ec2Place, Lookup, Observation, Source, Unknown};
+use crate::facts::{Cause, Ec2Place, ImdsInstance, InstanceSubnet, Lookup, Observation, Part, Source, Unknown};
 use crate::report::metrics::Ec2Figures;
 use crate::report::note::{self, Note};
 
@@ -130,13 +130,23 @@ fn about((node, imds, agents): <Reads as Input>::Of<'_>) -> About {
         let imds = imds.seen().map_err(|_| why.clone())?;
         Ec2Place::of_provider_id(&format!("aws:///{}/{}", imds.zone, imds.id)).ok_or(why)
     });
-    let vpc = imds.seen().map_err(Clone::clone).and_then(|imds| {
-        let absent = || Unknown::new(Cause::Missing, "IMDS does not name the VPC of this instance");
-        imds.vpc.seen().map_err(Clone::clone).and_then(|vpc| vpc.cloned().ok_or_else(absent))
-    });
-    let because = |why: Unknown| {
-        let text = format!("EC2 is not asked for network interfaces, as the VPC is not known: {}", why.why);
-        Unknown { why: text, ..why }
+    let imds = imds.seen().map_err(Clone::clone);
+    let of_imds = |part: fn(&ImdsInstance) -> &Part<String>, name: &str| {
+        let absent = || Unknown::new(Cause::Missing, format!("IMDS does not name the {name} of this instance"));
+        imds.clone().and_then(|imds| part(imds.value).needed(absent).cloned())
     };
-    About { place, vpc: vpc.map_err(because), agents: agents.seen().ok().map(|agents| agents.desired) }
+    let because = |what: &'static str| {
+        move |why: Unknown| Unknown { why: format!("EC2 is not asked for {what} is not known: {}", why.why), ..why }
+    };
+    let vpc = of_imds(|imds| &imds.vpc, "VPC");
+    let subnet = of_imds(|imds| &imds.subnet, "subnet").and_then(|subnet| {
+        let zone = imds.clone()?.value.zone.clone();
+        vpc.clone().map(|vpc| InstanceSubnet { vpc, zone, subnet })
+    });
+    About {
+        place,
+        vpc: vpc.map_err(because("network interfaces, as the VPC")),
+        subnet: subnet.map_err(because("subnets, as the instance's own")),
+        agents: agents.seen().ok().map(|agents| agents.desired),
+    }
 }

@@ -20,14 +20,16 @@ use super::clock::Clock;
 use super::cluster::mailbox::Mailbox;
 use super::task::Task;
 use crate::facts::{
-    Answer, Answers, Cause, Ec2Attached, Ec2Interfaces, Ec2Place, Ec2Volume, Inventory, Lookup, NodeTime, Observation,
-    Reading, Source, Unknown, VolumeId,
+    Answer, Answers, Cause, Ec2Attached, Ec2Interfaces, Ec2Place, Ec2Subnets, Ec2Volume, InstanceSubnet, Inventory,
+    Lookup, NodeTime, Observation, Reading, Source, Unknown, VolumeId,
 };
 use crate::pacing::random;
 use client::Call;
 use schedule::Ec2Schedule;
 
-pub use client::{BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which, WhichInstances, WhichInterfaces};
+pub use client::{
+    BUILT_IN, Client, Ec2Error, NOT_BUILT_IN, Page, Which, WhichInstances, WhichInterfaces, WhichSubnets,
+};
 pub use meter::{Meter, Operation, Outcome};
 pub use schedule::turn;
 pub use sweep::{Daily, Hints, Sweep};
@@ -48,6 +50,9 @@ const MAX_INTERFACE_PAGES: u32 = 10;
 const INTERFACES: i32 = 1000;
 /// An instance has some 135 interfaces at most: more are a mistake of the server.
 const MAX_INTERFACES: usize = 1000;
+/// Subnets of a page, and of a VPC in one zone: EC2 gives a VPC 200 unless its owner asks for more.
+const SUBNETS: i32 = 1000;
+const MAX_SUBNETS: usize = 1000;
 /// A filter takes so many values.
 const MAX_IDS: usize = 200;
 
@@ -78,6 +83,8 @@ pub struct About {
     pub place: Result<Ec2Place, Unknown>,
     /// Its VPC, without which EC2 is not asked for network interfaces, or why it is not known.
     pub vpc: Result<String, Unknown>,
+    /// The subnet of its first network interface, without which EC2 is not asked for subnets, or why it is not known.
+    pub subnet: Result<InstanceSubnet, Unknown>,
     /// How many agents there are, where that is known.
     pub agents: Option<u64>,
 }
@@ -243,8 +250,12 @@ impl Answerer {
     /// Why there can be no call about a source.
     fn why_never(&self, source: Source) -> Option<&Unknown> {
         let about = self.about.as_ref()?;
-        let of_vpc = about.vpc.as_ref().err().filter(|_| source == Source::Ec2Interfaces);
-        about.place.as_ref().err().or(of_vpc)
+        let of_network = match source {
+            Source::Ec2Interfaces => about.vpc.as_ref().err(),
+            Source::Ec2Subnets => about.subnet.as_ref().err(),
+            _ => None,
+        };
+        about.place.as_ref().err().or(of_network)
     }
 
     /// How long after an answer the next one is to come, where a conclusion needs more time between two than any two calls have.
@@ -307,9 +318,10 @@ impl Answerer {
             return;
         }
         let Some(source) = self.choose(now) else { return };
-        let Some(About { place: Ok(place), vpc, .. }) = self.about.clone() else { return };
+        let Some(About { place: Ok(place), vpc, subnet, .. }) = self.about.clone() else { return };
         let read = match source {
             Source::Ec2Interfaces => self.read_interfaces(place, vpc).await,
+            Source::Ec2Subnets => self.read_subnets(&place, subnet).await,
             _ => self.read(source, &place).await,
         };
         // The first call may wait for credentials: what counts is the time between two answers.
@@ -378,6 +390,23 @@ impl Answerer {
                 let interfaces = Inventory::with_incomplete(interfaces, incomplete);
                 let value = Ec2Interfaces { instance: place.instance, vpc, interfaces };
                 Observation::Ec2Interfaces(Reading::Known { value, at: self.clock.now() })
+            }
+        }
+    }
+
+    async fn read_subnets(&mut self, place: &Ec2Place, subnet: Result<InstanceSubnet, Unknown>) -> Observation {
+        self.connect(&place.region);
+        let InstanceSubnet { vpc, zone, subnet: own } = match subnet {
+            Ok(subnet) => subnet,
+            Err(why) => return Observation::unknown(Source::Ec2Subnets, why),
+        };
+        let which = WhichSubnets { vpc: vpc.clone(), zone: zone.clone() };
+        match self.pages(&which, (MAX_PAGES, MAX_SUBNETS), Some(SUBNETS)).await {
+            Err(error) => Observation::unknown(Source::Ec2Subnets, error.unknown()),
+            Ok((subnets, incomplete)) => {
+                let subnets = Inventory::with_incomplete(subnets, incomplete);
+                let value = Ec2Subnets { vpc, zone, own, subnets };
+                Observation::Ec2Subnets(Reading::Known { value, at: self.clock.now() })
             }
         }
     }
@@ -497,7 +526,9 @@ mod tests {
         let settings = Settings { endpoint: None, clusters: 1, pace };
         let mut answerer = Answerer::new(settings, Clock::here(), Arc::default(), Arc::default(), Arc::default());
         let place = Ec2Place { instance: "i-0123456789abcdef0".into(), region: "eu-west-1".into() };
-        answerer.about = Some(About { place: Ok(place), vpc: Ok("vpc-0a".into()), agents: Some(1) });
+        let subnet = InstanceSubnet { vpc: "vpc-0a".into(), zone: "eu-west-1a".into(), subnet: "subnet-0a".into() };
+        answerer.about =
+            Some(About { place: Ok(place), vpc: Ok("vpc-0a".into()), subnet: Ok(subnet), agents: Some(1) });
         answerer
     }
 
@@ -544,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_vpc_interfaces_are_not_asked_for_and_volumes_are() {
+    fn without_its_vpc_or_subnet_these_are_not_asked_for_and_volumes_are() {
         let mut answerer = answerer(Pace::Person);
         let why = Unknown::new(Cause::Missing, "no VPC");
         answerer.about.as_mut().unwrap().vpc = Err(why.clone());
@@ -556,6 +587,13 @@ mod tests {
         assert_eq!(answerer.published[&Source::Ec2Interfaces].why_unknown(), Some(&why));
         answerer.wanted.insert(Lookup::Ec2Attached, wanted);
         assert_eq!((answerer.next(now), answerer.choose(now)), (now.up, Some(Source::Ec2Attached)));
+        answerer.wanted.clear();
+        answerer.wanted.insert(Lookup::Ec2Subnets, wanted);
+        assert_eq!(answerer.choose(now), Some(Source::Ec2Subnets));
+        answerer.about.as_mut().unwrap().subnet = Err(why.clone());
+        assert!(!answerer.is_waited_for() && answerer.choose(now).is_none());
+        answerer.publish(Source::Ec2Subnets);
+        assert_eq!(answerer.published[&Source::Ec2Subnets].why_unknown(), Some(&why));
     }
 
     #[test]

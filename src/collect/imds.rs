@@ -177,14 +177,18 @@ impl Asker {
     async fn read_instance(&mut self) -> Result<(), Trouble> {
         let document = self.path("/latest/dynamic/instance-identity/document", parse::document).await?;
         self.life_cycle = self.part("instance-life-cycle", parse::life_cycle).await?;
-        let vpc = match self.part("mac", parse::mac).await? {
-            Part::Known(mac) => self.part(&format!("network/interfaces/macs/{mac}/vpc-id"), parse::text).await?,
-            Part::Absent => Part::Absent,
-            Part::Unknown(why) => Part::Unknown(why),
+        let (vpc, subnet) = match self.part("mac", parse::mac).await? {
+            Part::Known(mac) => {
+                let of = |name: &str| format!("network/interfaces/macs/{mac}/{name}");
+                (self.part(&of("vpc-id"), parse::text).await?, self.part(&of("subnet-id"), parse::text).await?)
+            }
+            Part::Absent => (Part::Absent, Part::Absent),
+            Part::Unknown(why) => (Part::Unknown(why.clone()), Part::Unknown(why)),
         };
         let missing = || Unknown::new(Cause::Missing, "IMDS has no instance identity document");
         let value = document.needed(missing);
-        let value = value.map(|document| ImdsInstance { life_cycle: self.life_cycle.clone(), vpc, ..document.clone() });
+        let life_cycle = self.life_cycle.clone();
+        let value = value.map(|document| ImdsInstance { life_cycle, vpc, subnet, ..document.clone() });
         let at = self.clock.now();
         self.publish(Observation::ImdsInstance(Reading::of(value, at)));
         Ok(())

@@ -244,7 +244,7 @@ const EC2: &[Key<Config>] = &[
         Config,
         "ec2",
         "enabled",
-        "ask EC2 (DescribeVolumes and DescribeNetworkInterfaces, with a filter) where a finding on this node needs it: needs an IAM role that allows it",
+        "ask EC2 (DescribeVolumes, DescribeNetworkInterfaces and DescribeSubnets, with a filter) where a finding on this node needs it: needs an IAM role that allows it",
         ec2
     ),
     value!(

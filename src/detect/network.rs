@@ -12,5 +12,6 @@ pub mod neighbors;
 pub mod orphan_vlan_link;
 pub mod pod_ip_exhaustion;
 pub mod pod_stuck_without_ip;
+mod subnets;
 mod vlan;
 mod waiting;

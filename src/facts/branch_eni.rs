@@ -11,6 +11,9 @@ pub const POD_ENI: &str = "vpc.amazonaws.com/pod-eni";
 /// The feature of a CNINode by which the VPC CNI asks for branch ENIs.
 pub const SECURITY_GROUPS_FOR_PODS: &str = "SecurityGroupsForPods";
 
+/// The feature of a CNINode that names an ENIConfig: the controller makes branch ENIs in the subnet of that one.
+pub const CUSTOM_NETWORKING: &str = "CustomNetworking";
+
 /// What a pod says of its network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -54,6 +54,23 @@ pub struct Node {
     /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mute: Option<String>,
+    /// Who wrote `vpc.amazonaws.com/pod-eni` of `status.capacity`, by `metadata.managedFields`.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub pod_eni_writer: Part<FieldWriter>,
+}
+
+/// Who wrote a field of an object, as the API server keeps it in `managedFields`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FieldWriter {
+    /// The name that the client gave itself: `kubelet`, …
+    pub manager: String,
+    /// When it last changed one of the fields that it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Whether this field is the only one that it wrote, so that the time is that of this field.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_only: bool,
 }
 
 /// By it operators mute findings: `KIND[,KIND/OBJECT] until TIME`.

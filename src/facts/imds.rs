@@ -78,6 +78,9 @@ pub struct ImdsInstance {
     /// The VPC of its first network interface.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub vpc: Part<String>,
+    /// The subnet of its first network interface.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub subnet: Part<String>,
     /// When it was last launched or started (`pendingTime`); a reboot leaves it as it is.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub started: Part<Timestamp>,

@@ -1,9 +1,13 @@
 //! Addresses of ordinary pods, as the VPC CNI has them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::Part;
+
 /// The addresses that the VPC CNI's ipamd gives to pods, of the first network card: a pod has its address from that one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PodAddresses {
     /// Addresses on all interfaces together.
@@ -14,6 +18,9 @@ pub struct PodAddresses {
     pub cooling: u64,
     /// Interfaces that have addresses for pods.
     pub interfaces: u64,
+    /// The subnets of these interfaces; absent where ipamd does not name them.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub subnets: Part<BTreeSet<String>>,
 }
 
 impl PodAddresses {

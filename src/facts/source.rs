@@ -74,6 +74,7 @@ macro_rules! for_each_source {
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
             Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";
             Ec2Interfaces, ec2_interfaces, crate::facts::Ec2Interfaces, "ec2-interfaces", 0, Ec2, Ec2, "EC2: branch ENIs of this instance";
+            Ec2Subnets, ec2_subnets, crate::facts::Ec2Subnets, "ec2-subnets", 0, Ec2, Ec2, "EC2: subnets that this instance has addresses from";
             Imds, imds, crate::facts::Imds, "imds", 60, Imds, Base, "IMDS: how it answers";
             ImdsInstance, imds_instance, crate::facts::ImdsInstance, "imds-instance", 3600, Imds, Base, "IMDS: which instance this is";
             ImdsNotices, imds_notices, crate::facts::ImdsNotices, "imds-notices", 60, Imds, Base, "IMDS: how the instance may end";
@@ -398,6 +399,8 @@ pub enum Lookup {
         /// How long after the first answer the second one is to come, in seconds.
         apart_seconds: u64,
     },
+    /// How many addresses EC2 has left in the subnets of this instance's VPC and availability zone.
+    Ec2Subnets,
 }
 
 // A question has its own words: which source answers it, and by which name, no list of sources can say.
@@ -423,7 +426,8 @@ impl Lookup {
             | Self::CniNode
             | Self::Ec2Attached
             | Self::Ec2Volume(_)
-            | Self::Ec2Interfaces { .. } => None,
+            | Self::Ec2Interfaces { .. }
+            | Self::Ec2Subnets => None,
         }
     }
 
@@ -449,6 +453,7 @@ impl Lookup {
             Self::Ec2Attached => Source::Ec2Attached,
             Self::Ec2Volume(_) => Source::Ec2Volumes,
             Self::Ec2Interfaces { .. } => Source::Ec2Interfaces,
+            Self::Ec2Subnets => Source::Ec2Subnets,
         }
     }
 }
@@ -474,6 +479,7 @@ impl fmt::Display for Lookup {
             Self::Ec2Attached => f.write_str("EC2: what is attached to this instance"),
             Self::Ec2Volume(volume) => write!(f, "EC2: volume {}", volume.as_str()),
             Self::Ec2Interfaces { .. } => f.write_str("EC2: branch ENIs of this instance"),
+            Self::Ec2Subnets => f.write_str("EC2: subnets that this instance has addresses from"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An EC2 for tests: the query protocol over real HTTP on a loopback port, the operations that we call and nothing else, and
 //! faults on demand. What it shows that moto does not: `attaching`, `detaching`, `busy`, branch ENIs, pages, throttling, answers
-//! that are none. It refuses what we promise never to ask: anything without a filter, and network interfaces of no VPC or without
+//! that are none. It refuses what we promise never to ask: anything without a filter, and network interfaces or subnets of no VPC or without
 //! a size of pages.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -104,6 +104,17 @@ impl Interface {
     }
 }
 
+/// A subnet as EC2 has it.
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    pub id: &'static str,
+    pub vpc: &'static str,
+    pub zone: &'static str,
+    /// What EC2 writes as the number of addresses that are left; none where it leaves that out.
+    pub free: Option<&'static str>,
+    pub tags: Vec<(&'static str, &'static str)>,
+}
+
 /// What becomes of a call.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -151,6 +162,7 @@ pub struct Ec2 {
 struct State {
     volumes: Vec<Volume>,
     interfaces: Vec<Interface>,
+    subnets: Vec<Subnet>,
     /// Instances with their VPC.
     instances: Vec<(String, String)>,
     /// Actions that the caller's role does not allow.
@@ -184,6 +196,11 @@ impl Ec2 {
     /// The network interfaces from now on.
     pub fn interfaces(&self, interfaces: Vec<Interface>) {
         self.state.lock().unwrap().interfaces = interfaces;
+    }
+
+    /// The subnets from now on.
+    pub fn subnets(&self, subnets: Vec<Subnet>) {
+        self.state.lock().unwrap().subnets = subnets;
     }
 
     /// An instance, and its VPC.
@@ -321,6 +338,7 @@ fn set_of(action: &str) -> &'static str {
     match action {
         "DescribeNetworkInterfaces" => "networkInterfaceSet",
         "DescribeInstances" => "reservationSet",
+        "DescribeSubnets" => "subnetSet",
         _ => "volumeSet",
     }
 }
@@ -330,6 +348,7 @@ fn answer(call: &Call, state: &State) -> (u16, String) {
         "DescribeVolumes" => &["attachment.instance-id", "volume-id", "status"],
         "DescribeNetworkInterfaces" => &["tag:node.k8s.amazonaws.com/instance_id", "vpc-id", "status", "description"],
         "DescribeInstances" => &["instance-id"],
+        "DescribeSubnets" => &["vpc-id", "availability-zone"],
         _ => return (400, error("InvalidAction", "this is a fake, which has no such action")),
     };
     if !call.signed {
@@ -350,8 +369,9 @@ fn answer(call: &Call, state: &State) -> (u16, String) {
         "DescribeVolumes" => page(call, state, &volumes(call, state)),
         "DescribeInstances" => page(call, state, &instances(call, state)),
         _ if !call.filters.contains_key("vpc-id") || !call.max_results.is_some_and(|n| (5..=1000).contains(&n)) => {
-            (400, error("InvalidRequest", "network interfaces of no VPC, or without a size of pages"))
+            (400, error("InvalidRequest", "network interfaces or subnets of no VPC, or without a size of pages"))
         }
+        "DescribeSubnets" => page(call, state, &subnets(call, state)),
         _ => page(call, state, &interfaces(call, state)),
     }
 }
@@ -376,6 +396,26 @@ fn instances(call: &Call, state: &State) -> Vec<String> {
         )
     };
     state.instances.iter().filter(fits).map(item).collect()
+}
+
+fn subnets(call: &Call, state: &State) -> Vec<String> {
+    let fits = |subnet: &&Subnet| {
+        call.filters.iter().all(|(name, values)| {
+            let value = if name == "vpc-id" { subnet.vpc } else { subnet.zone };
+            values.iter().any(|one| one == value)
+        })
+    };
+    let item = |Subnet { id, vpc, zone, free, tags }: &Subnet| {
+        let tags: String =
+            tags.iter().map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>")).collect();
+        let free = free.map(|n| format!("<availableIpAddressCount>{n}</availableIpAddressCount>"));
+        format!(
+            "<item><subnetId>{id}</subnetId><state>available</state><vpcId>{vpc}</vpcId><cidrBlock>10.0.0.0/24</cidrBlock>{}\
+             <availabilityZone>{zone}</availabilityZone><tagSet>{tags}</tagSet></item>",
+            free.unwrap_or_default()
+        )
+    };
+    state.subnets.iter().filter(fits).map(item).collect()
 }
 
 fn interfaces(call: &Call, state: &State) -> Vec<String> {

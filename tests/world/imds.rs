@@ -77,6 +77,7 @@ impl Imds {
             ("meta-data/instance-life-cycle", life_cycle),
             ("meta-data/mac", "0a:1b:2c:3d:4e:5f"),
             ("meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id", "vpc-1a2b3c4d"),
+            ("meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/subnet-id", "subnet-1a2b3c4d"),
             ("meta-data/events/maintenance/scheduled", "[]"),
             ("meta-data/iam/security-credentials/", "eks-node"),
             ("meta-data/iam/security-credentials/eks-node", &credentials),

@@ -327,8 +327,8 @@ impl World {
         seen
     }
 
-    /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json`, `ec2/interfaces.json` and `ec2/sweep.json`, as a
-    /// recording has them. Each is said once.
+    /// What EC2 says, where a step has an answer of it: `ec2/attached.json`, `ec2/volumes.json`, `ec2/interfaces.json`, `ec2/subnets.json` and
+    /// `ec2/sweep.json`, as a recording has them. Each is said once.
     fn ec2(&self, at: NodeTime) -> impl Iterator<Item = Observation> {
         let once = |name: &str| {
             let path = self.dir.path().join("ec2").join(name);
@@ -345,7 +345,9 @@ impl World {
         let interfaces = once("interfaces.json").map(|text| {
             Observation::Ec2Interfaces(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at })
         });
-        attached.into_iter().chain(volumes).chain(interfaces).chain(sweep)
+        let subnets = once("subnets.json")
+            .map(|text| Observation::Ec2Subnets(Reading::Known { value: serde_json::from_slice(&text).unwrap(), at }));
+        attached.into_iter().chain(volumes).chain(interfaces).chain(subnets).chain(sweep)
     }
 
     pub fn node_time(&self, second: u64) -> NodeTime {

@@ -3,6 +3,7 @@
 //! A pod is some kilobytes of JSON of which detectors read a few dozen bytes; the rest is skipped while parsing and never
 //! held. Fields that are absent are empty, as the API leaves out what is empty; an object without a name is none.
 
+mod managed;
 mod network;
 mod pod;
 
@@ -16,12 +17,13 @@ use crate::collect::bounded::{AtMost, Names, Texts};
 use crate::collect::kubelet::config::parse_quantity;
 use crate::facts::{
     AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition, NodeLease,
-    PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    Part, PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
 pub use network::{RawCniNode, cni_node_from};
 pub use pod::{KeptPod, RawPod, kept_pod_from, pod_from};
 
+use managed::PodEniWriter;
 use pod::NodeSelector;
 
 /// The longest text of others that is kept of one field.
@@ -46,9 +48,11 @@ const CLASS_PARAMETERS: &[&str] =
     &["type", "iops", "iopsPerGB", "throughput", "encrypted", "csi.storage.k8s.io/fstype"];
 
 /// `metadata`, as far as it is read.
+///
+/// `Managed` is what is read of its `managedFields`: nothing but of a Node.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ObjectMeta {
+pub struct ObjectMeta<Managed = IgnoredAny> {
     /// `name`
     pub name: String,
     /// `namespace`
@@ -62,6 +66,7 @@ pub struct ObjectMeta {
     annotations: Option<Annotations>,
     labels: Option<Texts<NodeLabels>>,
     owner_references: Option<AtMost<OwnerReference, 64>>,
+    managed_fields: Option<Managed>,
 }
 
 /// Labels that say what kind of machine a Node is.
@@ -109,7 +114,7 @@ struct OwnerReference {
     controller: bool,
 }
 
-impl ObjectMeta {
+impl<Managed> ObjectMeta<Managed> {
     fn expect_named(&self, kind: &str) -> Result<(), Unknown> {
         let refused = |why: &str| Err(Unknown::new(Cause::Malformed, format!("the API server sent a {kind} {why}")));
         if self.name.is_empty() || self.uid.is_empty() {
@@ -169,9 +174,9 @@ fn bytes_of(text: &str, most: usize) -> String {
 
 /// An object with its metadata.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Raw<Spec, Status> {
+pub struct Raw<Spec, Status, Managed: Default = IgnoredAny> {
     #[serde(default)]
-    pub(super) metadata: ObjectMeta,
+    pub(super) metadata: ObjectMeta<Managed>,
     #[serde(default = "Option::default")]
     spec: Option<Spec>,
     #[serde(default = "Option::default")]
@@ -180,17 +185,17 @@ pub struct Raw<Spec, Status> {
 
 /// What every watched object has.
 pub trait Object {
-    /// Its metadata.
-    fn metadata(&self) -> &ObjectMeta;
+    /// Its UID.
+    fn uid(&self) -> &str;
 }
 
-impl<Spec, Status> Object for Raw<Spec, Status> {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
+impl<Spec, Status, Managed: Default> Object for Raw<Spec, Status, Managed> {
+    fn uid(&self) -> &str {
+        &self.metadata.uid
     }
 }
 
-pub type RawNode = Raw<NodeSpec, NodeStatus>;
+pub type RawNode = Raw<NodeSpec, NodeStatus, PodEniWriter>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -260,6 +265,7 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let capacity = status.capacity.unwrap_or_default().texts;
     Ok(Node {
         mute: metadata.mute(),
+        pod_eni_writer: metadata.managed_fields.map_or(Part::Absent, |PodEniWriter(writer)| writer),
         huge_pages: huge_pages(&capacity).into(),
         name: metadata.name,
         uid: metadata.uid,
@@ -344,8 +350,8 @@ impl Names for ConfigData {
 }
 
 impl Object for RawConfigMap {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
+    fn uid(&self) -> &str {
+        &self.metadata.uid
     }
 }
 

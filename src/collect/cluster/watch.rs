@@ -382,7 +382,7 @@ impl<R: DeserializeOwned + Object, T: Kept> Running<R, T> {
         let path = &self.watch.path;
         let object = serde_json::from_str::<R>(raw.get());
         let uid = match &object {
-            Ok(object) => object.metadata().uid.clone(),
+            Ok(object) => object.uid().to_owned(),
             Err(_) => head(raw).metadata.uid,
         };
         if uid.is_empty() || uid.len() > MAX_UID {

@@ -6,7 +6,7 @@ mod absent;
 mod sdk;
 
 use super::meter::{Operation, Outcome};
-use crate::facts::{Cause, Ec2Interface, Ec2Volume, Ec2VolumeState, Unknown, VolumeId};
+use crate::facts::{Cause, Ec2Interface, Ec2Subnet, Ec2Volume, Ec2VolumeState, Unknown, VolumeId};
 
 #[cfg(not(feature = "ec2"))]
 pub use absent::{Call, Client};
@@ -48,6 +48,15 @@ pub enum WhichInterfaces {
 #[derive(Clone, Debug)]
 pub struct WhichInstances(pub Vec<String>);
 
+/// The subnets of a VPC in one availability zone.
+#[derive(Clone, Debug)]
+pub struct WhichSubnets {
+    /// The VPC.
+    pub vpc: String,
+    /// The availability zone.
+    pub zone: String,
+}
+
 /// What is asked of EC2: the operation, and what of it comes back.
 pub trait Request {
     /// One of many.
@@ -64,6 +73,11 @@ impl Request for Which {
 impl Request for WhichInterfaces {
     type Item = (String, Ec2Interface);
     const OPERATION: Operation = Operation::DescribeNetworkInterfaces;
+}
+
+impl Request for WhichSubnets {
+    type Item = (String, Ec2Subnet);
+    const OPERATION: Operation = Operation::DescribeSubnets;
 }
 
 /// An instance has its VPC.

@@ -49,13 +49,15 @@ pub enum Operation {
     DescribeVolumes,
     /// Of an agent and of `barnacle sweep`.
     DescribeNetworkInterfaces,
+    /// Of an agent alone.
+    DescribeSubnets,
     /// Of `barnacle sweep` alone.
     DescribeInstances,
 }
 
 impl Operation {
     /// Those of an agent.
-    pub const OF_AGENTS: [Self; 2] = [Self::DescribeVolumes, Self::DescribeNetworkInterfaces];
+    pub const OF_AGENTS: [Self; 3] = [Self::DescribeVolumes, Self::DescribeNetworkInterfaces, Self::DescribeSubnets];
 
     /// As EC2 and IAM write it.
     #[must_use]
@@ -63,6 +65,7 @@ impl Operation {
         match self {
             Self::DescribeVolumes => "DescribeVolumes",
             Self::DescribeNetworkInterfaces => "DescribeNetworkInterfaces",
+            Self::DescribeSubnets => "DescribeSubnets",
             Self::DescribeInstances => "DescribeInstances",
         }
     }

@@ -1,6 +1,7 @@
 //! Which addresses of pods the VPC CNI has, by the HTTP endpoint of its ipamd on the loopback interface. It logs each request, so it
 //! is asked only while a pod waits, once a minute.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,7 +17,7 @@ use super::listeners;
 use super::network::is_hosts_network;
 use super::root::Root;
 use crate::collect::bounded::Values;
-use crate::facts::{Cause, Lookup, PodAddresses, Unknown};
+use crate::facts::{Cause, Lookup, Part, PodAddresses, Unknown, is_ec2_id};
 
 const PORT: u16 = 61_679;
 /// The same, as `/proc/net/tcp` writes it on a little-endian machine.
@@ -184,6 +185,8 @@ struct RawEni {
     ipv4: Option<Values<RawCidr, MAX_CIDRS>>,
     #[serde(rename = "IPv6Cidrs")]
     ipv6: Option<Values<RawCidr, MAX_CIDRS>>,
+    #[serde(rename = "SubnetID")]
+    subnet: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -249,9 +252,17 @@ pub fn parse_enis(bytes: &[u8], now: Timestamp) -> Result<PodAddresses, String> 
         Cards { first: None, .. } => return Err("expected TotalIPs, or the numbers of network cards".to_owned()),
     };
     let (mut assigned, mut cooling, mut interfaces) = (0u64, 0u64, 0u64);
+    let mut subnets = Some(BTreeSet::new());
     for eni in &pool.enis.0 {
         let mut cidrs = eni.ipv4.iter().chain(&eni.ipv6).flat_map(|cidrs| &cidrs.0).peekable();
-        interfaces = interfaces.saturating_add(u64::from(cidrs.peek().is_some()));
+        if cidrs.peek().is_some() {
+            interfaces = interfaces.saturating_add(1);
+            // Of one interface that does not name its subnet the others are no list.
+            subnets = subnets.filter(|_| is_ec2_id(&eni.subnet, "subnet"));
+            subnets.iter_mut().for_each(|subnets| {
+                subnets.insert(eni.subnet.clone());
+            });
+        }
         for address in cidrs.filter_map(|cidr| cidr.addresses.as_ref()).flat_map(|addresses| &addresses.0) {
             let ago = address.unassigned.map(|at| now.as_second().saturating_sub(at));
             let is_cooling = ago.is_some_and(|ago| (0..=COOLDOWN).contains(&ago));
@@ -259,7 +270,8 @@ pub fn parse_enis(bytes: &[u8], now: Timestamp) -> Result<PodAddresses, String> 
             cooling = cooling.saturating_add(u64::from(!address.is_assigned && is_cooling));
         }
     }
-    Ok(PodAddresses { total: pool.total, assigned: pool.assigned.max(assigned), cooling, interfaces })
+    let subnets = subnets.filter(|subnets| !subnets.is_empty()).map_or(Part::Absent, Part::Known);
+    Ok(PodAddresses { total: pool.total, assigned: pool.assigned.max(assigned), cooling, interfaces, subnets })
 }
 
 super::read_from_host! {
@@ -288,14 +300,36 @@ mod tests {
 
     #[test]
     fn each_shape_of_the_answer_says_the_same() {
-        let expected = PodAddresses { total: 4, assigned: 2, cooling: 1, interfaces: 2 };
+        let expected = PodAddresses { total: 4, assigned: 2, cooling: 1, interfaces: 2, subnets: Part::Absent };
         for bytes in [OLD, BY_CARD, BLANKED] {
-            assert_eq!(parse_enis(bytes, now()), Ok(expected));
+            assert_eq!(parse_enis(bytes, now()), Ok(expected.clone()));
         }
         assert_eq!(expected.free(), 1);
         // Half a minute later the one that was given back is free.
         let later = "2026-11-21T00:01:00Z".parse().unwrap();
         assert_eq!(parse_enis(BLANKED, later).map(|read| read.free()), Ok(2));
+    }
+
+    #[test]
+    fn subnets_are_those_of_interfaces_with_addresses() {
+        let of = |first: &str, second: &str| {
+            let eni = |subnet: &str| {
+                format!(r#"{{"SubnetID":"{subnet}","AvailableIPv4Cidrs":{{"10.0.0.7/32":{{"IPAddresses":{{}}}}}}}}"#)
+            };
+            let without = r#"{"SubnetID":"subnet-0c","AvailableIPv4Cidrs":{}}"#;
+            let text = format!(
+                r#"{{"0":{{"TotalIPs":2,"AssignedIPs":2,"ENIs":{{"a":{},"b":{},"c":{without}}}}}}}"#,
+                eni(first),
+                eni(second)
+            );
+            parse_enis(text.as_bytes(), now()).map(|read| read.subnets)
+        };
+        let known = |ids: &[&str]| Ok(Part::Known(ids.iter().map(|id| (*id).to_owned()).collect()));
+        assert_eq!(of("subnet-0a", "subnet-0b"), known(&["subnet-0a", "subnet-0b"]));
+        assert_eq!(of("subnet-0a", "subnet-0a"), known(&["subnet-0a"]));
+        for other in ["", "vpc-0a", "subnet-\\u001b"] {
+            assert_eq!(of("subnet-0a", other), Ok(Part::Absent), "{other}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub fn document(body: &[u8]) -> Result<ImdsInstance, String> {
         region: word("region", &region)?,
         life_cycle: Part::Absent,
         vpc: Part::Absent,
+        subnet: Part::Absent,
         started: pending_time.map_or(Part::Absent, |time| started(&time)),
     })
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, POD_ENI, Tri, Unknown};
+use crate::facts::{Cause, FieldWriter, Lookup, POD_ENI, Tri, Unknown};
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
-use crate::view::input::Input;
+use crate::view::input::{Asked, Cites, Input};
+use crate::view::sources;
 
 use super::branch::{Count, Inputs, cannot_trunk};
+use super::subnets::{self, SubnetAnswers};
 
 const KIND: Kind = Kind::BranchEniExhaustion;
 
@@ -21,14 +23,34 @@ struct BranchEniExhaustion;
 
 impl Detect for BranchEniExhaustion {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = Inputs;
+    type In = (Inputs, Cites<Asked<sources::Ec2Subnets>>);
 
-    fn evaluate(input: <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((input, subnets): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         match Count::of(input, around.now) {
-            Ok(count) => out.decide(KIND, Object::node, decide(&count)),
+            Ok(count) => {
+                let decision = decide(&count);
+                let waits_too_long =
+                    count.capacity.is_some_and(|enis| enis > 0) && matches!(count.overdue(), Ok(Some(_)));
+                // What cools down explains a shorter wait.
+                if waits_too_long && matches!(decision, Tri::Yes(_)) {
+                    out.ask(KIND, Lookup::Ec2Subnets);
+                }
+                out.decide(KIND, Object::node, decision.map(|raised| with_subnet(raised, &count, &subnets)));
+            }
             Err(why) => out.nothing(KIND, &why),
         }
     }
+}
+
+/// With the subnet, where that has no address left for the pods that wait.
+fn with_subnet<'v>(mut raised: Raised, count: &Count<'v>, subnets: &SubnetAnswers<'v>) -> Raised {
+    let longest = count.waiting.first().filter(|_| count.capacity.is_some_and(|enis| enis > 0));
+    let exhausted = longest.map(|longest| subnets::of_branch_enis(count, subnets, longest.waited));
+    if let Some(Tri::Yes(exhausted)) = exhausted {
+        raised.finding.message.push_str(&format!("; {}, so the controller can make none", exhausted.words()));
+        raised.finding.evidence.push(exhausted.evidence());
+    }
+    raised
 }
 
 /// The finding that others follow from, where it is raised.
@@ -76,12 +98,33 @@ fn at_zero(count: &Count<'_>) -> Finding {
         0 => String::new(),
         held => format!("; a restart of the kubelet before it is back fails the pods that run with {held} branch ENIs"),
     };
+    // What the kubelet copies to allocatable says nothing of the capacity.
+    let (written, of_writer) = if count.capacity == Some(0) { writer(count) } else { Default::default() };
     let message = format!(
-        "{POD_ENI} is 0 on the Node (capacity {capacity}, allocatable {allocatable}): a pod that requests one fails as \
-         OutOf{POD_ENI} when it reaches the kubelet{running}"
+        "{POD_ENI} is 0 on the Node (capacity {capacity}, allocatable {allocatable}){written}: a pod that requests one fails \
+         as OutOf{POD_ENI} when it reaches the kubelet{running}"
     );
-    let evidence = vec![count.node.says(format!("{POD_ENI}: capacity {capacity}, allocatable {allocatable}"))];
+    let mut evidence = vec![count.node.says(format!("{POD_ENI}: capacity {capacity}, allocatable {allocatable}"))];
+    evidence.extend(of_writer);
     finding(Severity::Warning, message, evidence)
+}
+
+/// Who wrote the capacity and when, in words; and as evidence, or why that is not known.
+fn writer(count: &Count<'_>) -> (String, Option<Evidence>) {
+    match count.node.value.pod_eni_writer.seen() {
+        Err(why) => (String::new(), Some(count.node.says(format!("who wrote the capacity is not known: {}", why.why)))),
+        Ok(None) => (String::new(), None),
+        Ok(Some(FieldWriter { manager, at, is_only })) => {
+            let when = at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+            let when = match (when, is_only) {
+                (Some(when), true) => format!(" at {when}"),
+                (Some(when), false) => format!(" at {when} or before"),
+                (None, _) => String::new(),
+            };
+            let says = count.node.says(format!("managedFields: {manager} wrote the capacity{when}"));
+            (format!(", as {manager} wrote{when}"), Some(says))
+        }
+    }
 }
 
 fn shortage(count: &Count<'_>, capacity: u64) -> Tri<Raised> {

@@ -9,6 +9,7 @@ use crate::wording;
 
 use super::branch::{Count, Ec2Answers, Inputs, Leaked, Waiting, longest_wait, named, time};
 use super::branch_eni_exhaustion;
+use super::subnets::{self, SubnetAnswers};
 
 const KIND: Kind = Kind::BranchEniLeak;
 
@@ -20,9 +21,12 @@ pub const DETECTOR: Detector = Detector::typed::<BranchEniLeak>();
 
 struct BranchEniLeak;
 
+/// What EC2 answers about interfaces and about subnets.
+pub(super) type FromEc2<'v> = (Ec2Answers<'v>, SubnetAnswers<'v>);
+
 impl Detect for BranchEniLeak {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Inputs, Asked<sources::Ec2Interfaces>);
+    type In = (Inputs, (Asked<sources::Ec2Interfaces>, Asked<sources::Ec2Subnets>));
 
     fn evaluate((input, ec2): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
         let count = match Count::of(input, around.now) {
@@ -38,8 +42,11 @@ impl Detect for BranchEniLeak {
         if let (false, true, Ok(apart)) = (matches!(of_cni, Tri::Yes(_)), waits_too_long, count.apart()) {
             out.ask(KIND, Lookup::Ec2Interfaces { apart_seconds: apart.as_secs() });
         }
+        if waits_too_long {
+            out.ask(KIND, Lookup::Ec2Subnets);
+        }
         let above = || branch_eni_exhaustion::above(&count);
-        let of_list = listed(&count, &ec2).map(|finding| Raised { shown_under: above(), ..finding.into() });
+        let of_list = listed(&count, &ec2.0).map(|finding| Raised { shown_under: above(), ..finding.into() });
         let is_listed = matches!(of_list, Tri::Yes(_));
         out.decide(KIND, Object::node, of_list);
         let of_wait = suspected(&count, &ec2).map(|(finding, awaited)| {
@@ -60,7 +67,7 @@ fn key(object: Object) -> FindingKey {
 }
 
 /// The finding that others follow from, where one is raised.
-pub(super) fn above<'v>(count: &Count<'v>, ec2: &Ec2Answers<'v>) -> Tri<FindingKey, ()> {
+pub(super) fn above<'v>(count: &Count<'v>, ec2: &FromEc2<'v>) -> Tri<FindingKey, ()> {
     let raised = |decision: Tri<Finding>| match decision {
         Tri::Yes(finding) => Tri::Yes(key(finding.object)),
         // What is not determinable explains nothing.
@@ -68,7 +75,7 @@ pub(super) fn above<'v>(count: &Count<'v>, ec2: &Ec2Answers<'v>) -> Tri<FindingK
         Tri::Unknown(why) if why.cause.is_not_offered() => Tri::No(()),
         Tri::Unknown(why) => Tri::Unknown(why),
     };
-    raised(listed(count, ec2)).or_else(|| raised(suspected(count, ec2).map(|(finding, _)| finding)))
+    raised(listed(count, &ec2.0)).or_else(|| raised(suspected(count, ec2).map(|(finding, _)| finding)))
 }
 
 /// By the CNINode where it lists the branch ENIs of the trunk, else by EC2. What the controller has forgotten its CNINode lacks as well,
@@ -136,11 +143,14 @@ fn overdue<'c, 'v>(count: &'c Count<'v>) -> Tri<(u64, &'c Waiting<'v>)> {
     }
 }
 
-/// By such a pod, unless EC2 shows that its wait has another cause; and what would confirm it.
-fn suspected<'v>(count: &Count<'v>, ec2: &Ec2Answers<'v>) -> Tri<(Finding, Unknown)> {
+/// By such a pod, unless EC2 shows that its wait has another cause, such as a full subnet; and what would confirm it.
+fn suspected<'v>(count: &Count<'v>, (ec2, subnets): &FromEc2<'v>) -> Tri<(Finding, Unknown)> {
     overdue(count).and_then(|(capacity, longest)| {
         if let Some(ec2) = count.ec2_explains_all(ec2, longest.waited) {
             return Tri::No(ec2.no());
+        }
+        if let Tri::Yes(exhausted) = subnets::of_branch_enis(count, subnets, longest.waited) {
+            return Tri::No(exhausted.no());
         }
         let of_ec2 = count.leaked_by_ec2(ec2);
         let words = match (&of_ec2, of_cni(count)) {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, Lookup, Mounts, NodeTime, Pod, PodAddresses, PodPhase, Pods, Tri, Unknown};
 use crate::finding::{Finding, FindingKey, Kind, Object, Severity};
-use crate::view::input::{Input, Known, Maybe, Required};
+use crate::view::input::{Asked, Cites, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::branch::waited;
+use super::subnets::{self, Exhausted, SubnetAnswers};
 use super::waiting::has_volumes;
 
 const KIND: Kind = Kind::PodIpExhaustion;
@@ -24,14 +25,28 @@ struct PodIpExhaustion;
 
 impl Detect for PodIpExhaustion {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Pods>, Maybe<sources::PodAddresses>, Maybe<sources::Mounts>);
+    type In = (
+        Required<sources::Pods>,
+        Maybe<sources::PodAddresses>,
+        Maybe<sources::Mounts>,
+        Cites<Asked<sources::Ec2Subnets>>,
+    );
 
-    fn evaluate((pods, addresses, mounts): <Self::In as Input>::Of<'_>, around: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate(
+        (pods, addresses, mounts, subnets): <Self::In as Input>::Of<'_>,
+        around: &Around<'_>,
+        out: &mut Evaluation,
+    ) {
         let (waiting, unread) = waiting(&pods, &mounts, around.now);
         let decision = match (waiting.first(), unread) {
             (Some(longest), _) => {
                 out.ask(KIND, Lookup::PodAddresses);
-                lacks(&addresses).map(|seen| finding(&pods, &seen, (longest, waiting.len() as u64), around.now))
+                let lacks = lacks(&addresses);
+                if let Tri::Yes(_) = lacks {
+                    out.ask(KIND, Lookup::Ec2Subnets);
+                }
+                let exhausted = exhausted(&addresses, &subnets, (waited(longest, around.now), around.now));
+                lacks.map(|seen| finding(&pods, &seen, (longest, waiting.len() as u64), around.now, exhausted))
             }
             (None, Some(why)) => Tri::Unknown(why),
             (None, None) => Tri::No(pods.no()),
@@ -87,31 +102,43 @@ pub(super) fn above(addresses: &Known<'_, PodAddresses>, waited: Duration) -> Tr
     }
 }
 
+/// The subnets, where these keep the CNI from more addresses.
+pub(super) fn exhausted<'v>(
+    addresses: &Known<'v, PodAddresses>,
+    subnets: &SubnetAnswers<'v>,
+    at: (Duration, NodeTime),
+) -> Option<Exhausted<'v>> {
+    let Tri::Yes(addresses) = lacks(addresses) else { return None };
+    match subnets::of_cni(addresses.value, subnets, at) {
+        Tri::Yes(exhausted) => Some(exhausted),
+        Tri::No(_) | Tri::Unknown(_) => None,
+    }
+}
+
 fn finding(
     pods: &Seen<'_, Pods>,
     addresses: &Seen<'_, PodAddresses>,
     (longest, count): (&Pod, u64),
     now: NodeTime,
+    exhausted: Option<Exhausted<'_>>,
 ) -> Finding {
-    let PodAddresses { total, assigned, cooling, interfaces } = *addresses.value;
+    let PodAddresses { total, assigned, cooling, interfaces, .. } = *addresses.value;
     let (pod, wait) = (longest.full_name(), wording::duration(waited(longest, now)));
     // A pod without claims may also wait for a ConfigMap or an image volume: its status does not say.
     let waits = wording::of(count, "pod may wait", "pods may wait");
     let of = format!("of {total} addresses on {} {assigned} are assigned", wording::number(interfaces, "interface"));
+    let cause = exhausted.as_ref().map(|exhausted| format!("; {}, which keeps it from more", exhausted.words()));
     let message = format!(
-        "{waits} for an address ({pod} for {wait}), and the VPC CNI has none to give: {of}, {}",
-        wording::of(cooling, "cools down", "cool down")
+        "{waits} for an address ({pod} for {wait}), and the VPC CNI has none to give: {of}, {}{}",
+        wording::of(cooling, "cools down", "cool down"),
+        cause.unwrap_or_default()
     );
     let object = Object { pod: Some(longest.node_uid().clone()), ..Object::node() };
-    Finding {
-        kind: KIND,
-        severity: Severity::Warning,
-        object,
-        message,
-        evidence: vec![
-            addresses.says(format!("ipamd: {of}, and {cooling} were given back within 30 s")),
-            pods.says(format!("pod {pod} is Pending, and its sandbox is not ready")),
-        ],
-        advice: crate::catalogue::row(KIND).remediation.clone(),
-    }
+    let mut evidence = vec![
+        addresses.says(format!("ipamd: {of}, and {cooling} were given back within 30 s")),
+        pods.says(format!("pod {pod} is Pending, and its sandbox is not ready")),
+    ];
+    evidence.extend(exhausted.map(|exhausted| exhausted.evidence()));
+    let advice = crate::catalogue::row(KIND).remediation.clone();
+    Finding { kind: KIND, severity: Severity::Warning, object, message, evidence, advice }
 }

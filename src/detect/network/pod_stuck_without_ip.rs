@@ -12,9 +12,10 @@ use crate::view::input::{Asked, Cites, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::branch::{Count, Ec2Answers, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
+use super::branch::{Count, Inputs, cooldown, longest_wait, pod_object, waited, waits_for};
+use super::branch_eni_leak::FromEc2;
 use super::waiting::has_volumes;
-use super::{branch_eni_exhaustion, branch_eni_leak, pod_ip_exhaustion};
+use super::{branch_eni_exhaustion, branch_eni_leak, pod_ip_exhaustion, subnets};
 
 const KIND: Kind = Kind::PodStuckWithoutIp;
 
@@ -28,7 +29,12 @@ struct PodStuckWithoutIp;
 
 impl Detect for PodStuckWithoutIp {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Inputs, Maybe<sources::PodAddresses>, Maybe<sources::Mounts>, Cites<Asked<sources::Ec2Interfaces>>);
+    type In = (
+        Inputs,
+        Maybe<sources::PodAddresses>,
+        Maybe<sources::Mounts>,
+        Cites<(Asked<sources::Ec2Interfaces>, Asked<sources::Ec2Subnets>)>,
+    );
 
     fn evaluate(
         (input, addresses, mounts, ec2): <Self::In as Input>::Of<'_>,
@@ -43,7 +49,12 @@ impl Detect for PodStuckWithoutIp {
                 Err(why) => Tri::Unknown(why.clone()),
                 Ok(None) => without_sandbox(pod, &pods, around.now)
                     .and_then(|finding| has_volumes(pod, &mounts, finding))
-                    .map(|finding| {
+                    .map(|mut finding| {
+                        let at = (waited(pod, around.now), around.now);
+                        if let Some(exhausted) = pod_ip_exhaustion::exhausted(&addresses, &ec2.1, at) {
+                            finding.message.push_str(&format!("; {}", exhausted.words()));
+                            finding.evidence.push(exhausted.evidence());
+                        }
                         let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
                         Raised { shown_under, ..finding.into() }
                     }),
@@ -88,18 +99,30 @@ fn without_branch_eni<'v>(
     pods: &Seen<'v, Pods>,
     now: NodeTime,
     (enis, longest): (u64, Duration),
-    (count, ec2): (&Result<Count<'v>, Unknown>, &Ec2Answers<'v>),
+    (count, ec2): (&Result<Count<'v>, Unknown>, &FromEc2<'v>),
 ) -> Raised {
     let of = wording::number(enis, "branch ENI");
     let mut evidence = vec![pods.says(format!("it requests {of}, and lacks the annotation that names them"))];
-    let explained = count.as_ref().ok().and_then(|count| count.ec2_explains_all(ec2, waited(pod, now)));
+    let counted = count.as_ref().ok().filter(|count| count.capacity.is_some_and(|enis| enis > 0));
+    let subnet = counted.map(|count| subnets::of_branch_enis(count, &ec2.1, waited(pod, now)));
+    let full = match subnet {
+        Some(Tri::Yes(exhausted)) => {
+            evidence.push(exhausted.evidence());
+            format!("; {}", exhausted.words())
+        }
+        _ => {
+            evidence.extend(counted.and_then(|count| subnets::left_for_branch_enis(count, &ec2.1, waited(pod, now))));
+            String::new()
+        }
+    };
+    let explained = count.as_ref().ok().and_then(|count| count.ec2_explains_all(&ec2.0, waited(pod, now)));
     evidence.extend(
         explained.map(|ec2| ec2.says("EC2 lists no branch ENI here that a pod or a cool-down does not explain")),
     );
     let why = match count {
         Err(_) => format!("it requests {of}, which this node cannot give"),
         Ok(_) => format!(
-            "the controller has not given it {of}, and a wait for one that cools down is over within {}",
+            "the controller has not given it {of}, and a wait for one that cools down is over within {}{full}",
             wording::duration(longest)
         ),
     };

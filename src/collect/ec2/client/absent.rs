@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::meter::{Meter, Operation, Outcome};
-use super::{Ec2Error, NOT_BUILT_IN, Page, Request, Which, WhichInstances, WhichInterfaces};
+use super::{Ec2Error, NOT_BUILT_IN, Page, Request, Which, WhichInstances, WhichInterfaces, WhichSubnets};
 
 /// What may be asked.
 pub trait Call: Request {}
@@ -11,6 +11,7 @@ pub trait Call: Request {}
 impl Call for Which {}
 impl Call for WhichInterfaces {}
 impl Call for WhichInstances {}
+impl Call for WhichSubnets {}
 
 /// Takes the place of the client and makes no call.
 #[derive(Debug)]

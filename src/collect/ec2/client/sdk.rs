@@ -15,6 +15,7 @@ use aws_sdk_ec2::operation::describe_instances::{DescribeInstancesError, Describ
 use aws_sdk_ec2::operation::describe_network_interfaces::{
     DescribeNetworkInterfacesError, DescribeNetworkInterfacesOutput,
 };
+use aws_sdk_ec2::operation::describe_subnets::{DescribeSubnetsError, DescribeSubnetsOutput};
 use aws_sdk_ec2::operation::describe_volumes::{DescribeVolumesError, DescribeVolumesOutput};
 use aws_sdk_ec2::types::Filter;
 use aws_smithy_http_client::{Builder, tls};
@@ -23,10 +24,10 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::super::meter::{Meter, Operation, Outcome};
-use super::{Ec2Error, Page, Request, Which, WhichInstances, WhichInterfaces};
+use super::{Ec2Error, Page, Request, Which, WhichInstances, WhichInterfaces, WhichSubnets};
 use crate::facts::{
-    BRANCH_DESCRIPTION, CNI_DESCRIPTION, ENI_INSTANCE_TAG, Ec2Attachment, Ec2AttachmentState, Ec2Interface, Ec2Volume,
-    Ec2VolumeState, TRUNK_DESCRIPTION, VolumeId, is_ec2_id, names_eni_owner, names_owner,
+    BRANCH_DESCRIPTION, CNI_DESCRIPTION, ENI_INSTANCE_TAG, Ec2Attachment, Ec2AttachmentState, Ec2Interface, Ec2Subnet,
+    Ec2Volume, Ec2VolumeState, TRUNK_DESCRIPTION, VolumeId, is_ec2_id, names_eni_owner, names_owner, names_subnet_use,
 };
 use crate::kube_api::{chain, short_message};
 
@@ -164,6 +165,41 @@ impl Call for WhichInstances {
     }
 }
 
+impl Call for WhichSubnets {
+    type Output = DescribeSubnetsOutput;
+    type Error = DescribeSubnetsError;
+
+    fn send(
+        &self,
+        sdk: &Sdk,
+        size: Option<i32>,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Self::Output, SdkError<Self::Error>>> + Send {
+        let filters =
+            vec![filter("vpc-id", vec![self.vpc.clone()]), filter("availability-zone", vec![self.zone.clone()])];
+        sdk.describe_subnets().set_filters(Some(filters)).set_max_results(size).set_next_token(token).send()
+    }
+
+    fn read(output: DescribeSubnetsOutput) -> Result<Page<Self::Item>, String> {
+        let next = next(output.next_token());
+        let listed = output.subnets.as_ref().ok_or("the answer has no list of subnets (subnetSet)")?;
+        let subnets = listed.iter().map(|subnet| {
+            let id = subnet.subnet_id().filter(|id| is_ec2_id(id, "subnet"));
+            let id = id.ok_or_else(|| {
+                format!("{:?} is no id of a subnet", short_message(subnet.subnet_id().unwrap_or_default()))
+            })?;
+            // A count that is missing is none: zero would be a full subnet.
+            let free = number(subnet.available_ip_address_count());
+            let free = free.ok_or_else(|| format!("the subnet {id} has no availableIpAddressCount"))?;
+            let tags = subnet.tags().iter().filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+            let tags = tags.filter(|(name, _)| names_subnet_use(name));
+            let tags = tags.map(|(name, value)| (name.to_owned(), short_message(value))).collect();
+            Ok((id.to_owned(), Ec2Subnet { free, tags }))
+        });
+        Ok(Page { items: subnets.collect::<Result<_, String>>()?, next })
+    }
+}
+
 fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
@@ -270,6 +306,9 @@ fn right(operation: Operation) -> &'static str {
         }
         Operation::DescribeNetworkInterfaces => {
             "; allow the action ec2:DescribeNetworkInterfaces to the agent's role (daemonset/iam/policy.json)"
+        }
+        Operation::DescribeSubnets => {
+            "; allow the action ec2:DescribeSubnets to the agent's role (daemonset/iam/policy.json)"
         }
         Operation::DescribeInstances => {
             "; allow the action ec2:DescribeInstances to the role that runs barnacle sweep (daemonset/iam/sweep.json)"
