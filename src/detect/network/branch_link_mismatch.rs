@@ -1,8 +1,8 @@
 //! BranchLinkMismatch: does a pod run whose branch ENI the host does not lead to it?
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{BranchLinks, Lookup, Pod, PodPhase, PodVlan, Pods, Tri};
-use crate::finding::{Finding, Kind, Severity};
+use crate::finding::{Above, Finding, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::Input;
 
@@ -55,12 +55,16 @@ fn decide(
     vlan: &PodVlan,
     pods: &Seen<'_, Pods>,
     links: Result<Seen<'_, BranchLinks>, &crate::facts::Unknown>,
-) -> Tri<Finding> {
+) -> Tri<Raised> {
     let has_same = |other: &Pod| {
         let other_vlan = vlan_of(other).ok().flatten();
         other.uid != pod.uid && has_network(other) && other_vlan.is_some_and(|other| other.vlan == vlan.vlan)
     };
-    let double = pods.value.values().find(|other| has_same(other)).map(|other| {
+    let other = pods.value.values().find(|other| has_same(other));
+    // Of two pods with one VLAN each has the other's trouble.
+    let first = other.filter(|other| other.full_name() < pod.full_name());
+    let follows = first.map(|first| Above::of(KIND, pod_object(first)));
+    let double = other.map(|other| {
         let what = format!("pod {} has the same VLAN", other.full_name());
         Damage { evidence: pods.says(format!("pod {} names VLAN {}", other.full_name(), vlan.vlan)), what }
     });
@@ -68,13 +72,14 @@ fn decide(
         Err(why) => Tri::Unknown(why.clone()),
         Ok(links) => damage(pod, vlan, &links),
     };
-    match (double, damaged) {
+    let decision = match (double, damaged) {
         (Some(double), Tri::Yes(all)) => {
             Tri::Yes(finding(pod, vlan, pods, std::iter::once(double).chain(all).collect()))
         }
         (Some(double), _) => Tri::Yes(finding(pod, vlan, pods, vec![double])),
         (None, damaged) => damaged.map(|all| finding(pod, vlan, pods, all)),
-    }
+    };
+    decision.map(|finding| Raised { follows: follows.into_iter().collect(), ..finding.into() })
 }
 
 fn finding(pod: &Pod, vlan: &PodVlan, pods: &Seen<'_, Pods>, all: Vec<Damage>) -> Finding {

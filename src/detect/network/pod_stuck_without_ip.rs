@@ -3,11 +3,12 @@
 use std::cell::LazyCell;
 use std::time::Duration;
 
+use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
 };
-use crate::finding::{Evidence, Finding, Kind, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, Severity};
 use crate::view::input::{Asked, Cites, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -44,29 +45,47 @@ impl Detect for PodStuckWithoutIp {
         let (_, pods, _, config, _) = input;
         let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
-        for pod in pods.value.values().map(AsRef::as_ref).filter(waits) {
-            let decision = match waits_for(pod) {
-                Err(why) => Tri::Unknown(why.clone()),
-                Ok(None) => without_sandbox(pod, &pods, around.now)
-                    .and_then(|finding| has_volumes(pod, &mounts, finding))
-                    .map(|mut finding| {
-                        let at = (waited(pod, around.now), around.now);
-                        if let Some(exhausted) = pod_ip_exhaustion::exhausted(&addresses, &ec2.1, at) {
-                            finding.message.push_str(&format!("; {}", exhausted.words()));
-                            finding.evidence.push(exhausted.evidence());
-                        }
-                        let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
-                        Raised { shown_under, ..finding.into() }
-                    }),
-                Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
-                    let other = something_else_than_cool_downs(&count, &pods);
-                    other.map(|()| without_branch_eni(pod, &pods, around.now, (enis, longest), (&count, &ec2)))
+        let waiting = pods.value.values().map(AsRef::as_ref).filter(waits);
+        let decide = |pod: &Pod| match waits_for(pod) {
+            Err(why) => Tri::Unknown(why.clone()),
+            Ok(None) => without_sandbox(pod, &pods, around.now)
+                .and_then(|finding| has_volumes(pod, &mounts, finding))
+                .map(|mut finding| {
+                    let at = (waited(pod, around.now), around.now);
+                    if let Some(exhausted) = pod_ip_exhaustion::exhausted(&addresses, &ec2.1, at) {
+                        finding.message.push_str(&format!("; {}", exhausted.words()));
+                        finding.evidence.push(exhausted.evidence());
+                    }
+                    let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
+                    Raised { shown_under, ..finding.into() }
                 }),
-            };
-            out.decide(KIND, || pod_object(pod), decision);
+            Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
+                let other = something_else_than_cool_downs(&count, &pods);
+                other.map(|()| without_branch_eni(pod, &pods, around.now, (enis, longest), (&count, &ec2)))
+            }),
+        };
+        let decided: Vec<_> = waiting.map(|pod| (pod, needs_branch_eni(pod), decide(pod))).collect();
+        // A controller or a CNI that does not work leaves many pods without a network.
+        let first = [true, false].map(|needs| {
+            let alike = decided.iter().filter(|(_, of, decision)| *of == needs && matches!(decision, Tri::Yes(_)));
+            OldestFirst::of(KIND, alike.map(|(pod, ..)| (pod.created, pod_object(pod))))
+        });
+        let [of_controller, of_cni] = first;
+        for (pod, needs, decision) in decided {
+            let object = pod_object(pod);
+            let above = if needs { &of_controller } else { &of_cni }.above(&object);
+            let decision = decision.map(|raised| {
+                let follows = raised.follows.into_iter().chain(above).collect();
+                Raised { follows, ..raised }
+            });
+            out.decide(KIND, || object, decision);
         }
         out.listed(KIND, pods.value.incomplete());
     }
+}
+
+fn needs_branch_eni(pod: &Pod) -> bool {
+    matches!(waits_for(pod), Ok(Some(_)))
 }
 
 /// Whether a pod has waited for longer than for one cool-down, and how long that is.
@@ -130,7 +149,9 @@ fn without_branch_eni<'v>(
         Ok(count) => branch_eni_exhaustion::above(count).or_else(|| branch_eni_leak::above(count, ec2)),
         Err(_) => Tri::No(()),
     };
-    Raised { shown_under, ..finding(pod, waited(pod, now), &why, evidence).into() }
+    // The node's finding stands also where EC2's answers have grown too old to say it again.
+    let follows = vec![Above::of(Kind::BranchEniLeak, Object::node())];
+    Raised { shown_under, follows, ..finding(pod, waited(pod, now), &why, evidence).into() }
 }
 
 fn without_sandbox(pod: &Pod, pods: &Seen<'_, Pods>, now: NodeTime) -> Tri<Finding> {
