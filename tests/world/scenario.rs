@@ -206,7 +206,7 @@ impl Scenario {
 
     /// Of one state one finding above info is published, and each further one is named by `!! alone`.
     fn one_headline(&self, world: &World) -> Result<(), String> {
-        if self.purpose != Purpose::State {
+        if !matches!(self.purpose, Purpose::Raise | Purpose::State) {
             return Ok(());
         }
         let expects = || self.steps.iter().flat_map(|step| &step.expects);
