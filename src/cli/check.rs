@@ -217,7 +217,19 @@ fn code(outcome: Outcome) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::PodUse;
     use crate::report::samples;
+
+    #[test]
+    fn the_table_of_pods_is_in_json_where_it_is_asked_for() {
+        let report = Report { pod_use: Some(PodUse::default()), ..samples::healthy() };
+        let shown = |pods| {
+            let style = Style { color: false, width: 80, ascii: true };
+            let asked = Asked { pods, ..Asked::default() };
+            Shown { asked, format: "json", style, verbose: false }.of(report.clone()).0
+        };
+        assert!(shown(true).contains("\"pod_use\"") && !shown(false).contains("\"pod_use\""));
+    }
 
     #[test]
     fn the_exit_code_follows_from_the_outcome() {

@@ -12,24 +12,28 @@ const MAX_NAME: usize = 48;
 /// One line for each pod, and below it what is worth knowing.
 pub(super) fn write(table: &mut Table<'_>) {
     let (report, style) = (table.report, table.style);
-    table.heading_with("Pods", &style.dim("  memory; headroom is what is left of the tightest limit, at least"));
+    table.heading_with("Pods", &style.dim("  memory; headroom: at least this is left of a limit"));
     let Some(of) = &report.pod_use else {
         return table.item(Mark::NotEvaluated, "", "the pods of this node and what they use are not known");
     };
     if of.pods.is_empty() {
         return table.item(Mark::Ok, "", "no pod runs here");
     }
-    let most = if style.width == 0 { usize::MAX } else { MAX_NAME.min(style.width / 2) };
-    let name = |row: &PodRow| text::tail(&text::clean(&row.name), most, style.ellipsis());
-    let mut lines = vec![TITLES.map(str::to_owned)];
-    lines.extend(of.pods.iter().map(|row| {
-        let [request, used, limit, headroom] = figures(row);
-        [name(row), request, used, limit, headroom]
-    }));
-    let mut widths = [0; 5];
-    for line in &lines {
-        widths.iter_mut().zip(line).for_each(|(width, cell)| *width = text::width(cell).max(*width));
+    let figures: Vec<_> = of.pods.iter().map(figures).collect();
+    let mut widths = TITLES.map(str::len);
+    for cells in &figures {
+        widths.iter_mut().skip(1).zip(cells).for_each(|(width, cell)| *width = text::width(cell).max(*width));
     }
+    let beside: usize = widths.iter().skip(1).map(|width| width.saturating_add(2)).sum();
+    let most = if style.width == 0 { usize::MAX } else { style.room(beside.saturating_add(2)).min(MAX_NAME) };
+    let name = |row: &PodRow| text::tail(&text::clean(&row.name), most, style.ellipsis());
+    let names: Vec<String> = of.pods.iter().map(name).collect();
+    if let Some(width) = widths.first_mut() {
+        *width = names.iter().map(|name| text::width(name)).fold(*width, usize::max);
+    }
+    let mut lines = vec![TITLES.map(str::to_owned)];
+    let of_pods = names.into_iter().zip(figures);
+    lines.extend(of_pods.map(|(name, [request, used, limit, headroom])| [name, request, used, limit, headroom]));
     let mut lines = lines.into_iter().map(|cells| aligned(&cells, &widths));
     if let Some(titles) = lines.next() {
         table.line(&style.dim(&format!("  {titles}")));
