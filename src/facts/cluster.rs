@@ -56,7 +56,7 @@ pub struct Node {
     pub mute: Option<String>,
     /// Who wrote `vpc.amazonaws.com/pod-eni` of `status.capacity`, by `metadata.managedFields`.
     #[serde(skip_serializing_if = "Part::is_absent")]
-    pub pod_eni_writer: Part<FieldWriter>,
+    pub pod_eni_writer: Part<Box<FieldWriter>>,
 }
 
 /// Who wrote a field of an object, as the API server keeps it in `managedFields`.

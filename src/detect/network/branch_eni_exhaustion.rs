@@ -114,7 +114,8 @@ fn writer(count: &Count<'_>) -> (String, Option<Evidence>) {
     match count.node.value.pod_eni_writer.seen() {
         Err(why) => (String::new(), Some(count.node.says(format!("who wrote the capacity is not known: {}", why.why)))),
         Ok(None) => (String::new(), None),
-        Ok(Some(FieldWriter { manager, at, is_only })) => {
+        Ok(Some(writer)) => {
+            let FieldWriter { manager, at, is_only } = &**writer;
             let when = at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
             let when = match (when, is_only) {
                 (Some(when), true) => format!(" at {when}"),

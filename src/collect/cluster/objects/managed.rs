@@ -17,12 +17,12 @@ const ONLY: &str = r#"{"f:status":{"f:capacity":{"f:vpc.amazonaws.com/pod-eni":{
 
 /// The writer of `status.capacity["vpc.amazonaws.com/pod-eni"]`. What cannot be read of the list leaves the rest of the Node as it is.
 #[derive(Clone, Debug, Default)]
-pub struct PodEniWriter(pub Part<FieldWriter>);
+pub struct PodEniWriter(pub Part<Box<FieldWriter>>);
 
 impl<'de> Deserialize<'de> for PodEniWriter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text: Box<RawValue> = Deserialize::deserialize(deserializer)?;
-        Ok(Self(parse_writer(text.get()).into()))
+        Ok(Self(parse_writer(text.get()).map(|writer| writer.map(Box::new)).into()))
     }
 }
 
