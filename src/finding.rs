@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -243,12 +244,15 @@ pub struct Object {
     /// The EBS volume it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeId>,
+    /// The address of what has this role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 impl Object {
     /// An object by its key alone.
     pub fn new(kind: ObjectType, id: impl Into<String>) -> Self {
-        Self { kind, id: id.into(), pod: None, pv: None, volume: None }
+        Self { kind, id: id.into(), pod: None, pv: None, volume: None, address: None }
     }
 
     /// The machine itself.
@@ -257,9 +261,11 @@ impl Object {
         Self::new(ObjectType::Node, OWN_NODE)
     }
 
-    /// Whether both are of a volume, and not of the same one: a device's name is given again.
-    fn has_another_volume(&self, before: &Self) -> bool {
-        self.volume.as_ref().zip(before.volume.as_ref()).is_some_and(|(now, before)| now != before)
+    /// Whether it is another one than had this name before, by its volume or its address: a device's name is given again, and a role too.
+    fn is_another(&self, before: &Self) -> bool {
+        let volumes = self.volume.as_ref().zip(before.volume.as_ref());
+        let addresses = self.address.zip(before.address);
+        volumes.is_some_and(|(now, before)| now != before) || addresses.is_some_and(|(now, before)| now != before)
     }
 
     fn key(&self) -> (ObjectType, &str) {
@@ -448,8 +454,8 @@ impl Coverage {
             Self::None(why) | Self::Partial(why) => Some(why),
             Self::NoneOf(objects) | Self::Except(objects) => {
                 let (now, why) = objects.get_key_value(object)?;
-                // What was found of the volume that had the name before is over: that volume is not here.
-                (!now.has_another_volume(object)).then_some(why)
+                // What was found of another one that had the name before is over: that one is not here.
+                (!now.is_another(object)).then_some(why)
             }
         }
     }

@@ -74,7 +74,7 @@ impl Detect for DnsSlow {
     ) {
         let slow = Duration::from_millis(around.settings.dns_slow.slow_ms);
         let signs = Signs { probes, slow, ena, conntrack, imds, pressure, pods };
-        out.each(KIND, &probes, |server, _| object(*server), |server, target| decide(&signs, *server, target));
+        out.each(KIND, &probes, |server, target| object_at(*server, target), |server, target| decide(&signs, *server, target));
     }
 }
 
@@ -91,6 +91,12 @@ struct Signs<'v> {
 
 fn object(server: DnsServer) -> Object {
     Object::new(ObjectType::Resource, server.name())
+}
+
+/// With its address: another server may get the role.
+fn object_at(server: DnsServer, target: &Part<DnsTarget>) -> Object {
+    let address = target.seen().ok().flatten().map(|target| target.address);
+    Object { address, ..object(server) }
 }
 
 /// What is wrong with a server.
@@ -159,7 +165,7 @@ fn raised(signs: &Signs<'_>, server: DnsServer, target: &DnsTarget, wrong: &Wron
     let finding = Finding {
         kind: KIND,
         severity: Severity::Warning,
-        object: object(server),
+        object: Object { address: Some(address), ..object(server) },
         message: format!("{who} ({address}) {does}{cause}"),
         evidence: std::iter::once(signs.probes.says(asked)).chain(strange).chain(evidence).collect(),
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
