@@ -28,11 +28,15 @@ impl Detect for SystemPodEvictable {
         // Most nodes have no such pod, and then nothing is ranked.
         let order = LazyCell::new(|| victims.order());
         let object = |_: &PodUid, pod: &Arc<Pod>| object(pod);
-        // Without a threshold the kubelet evicts no pod for memory; where that is not known it may.
-        let evicts = !matches!(in_force.lacks(EvictionSignal::Memory), Tri::Yes(_));
-        out.each(KIND, &pods, object, |_, pod| match evicts {
-            true => decide(&pods, &groups, pod, || order.as_deref()),
-            false => Tri::No(pods.no()),
+        // Without a threshold the kubelet evicts no pod for memory.
+        let lacks = in_force.lacks(EvictionSignal::Memory);
+        out.each(KIND, &pods, object, |_, pod| {
+            let evictable = decide(&pods, &groups, pod, || order.as_deref());
+            evictable.and_then(|raised| match &lacks {
+                Tri::Yes(_) => Tri::No(pods.no()),
+                Tri::No(_) => Tri::Yes(raised),
+                Tri::Unknown(why) => Tri::Unknown(why.clone()),
+            })
         });
     }
 }
