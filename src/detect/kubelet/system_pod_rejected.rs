@@ -1,4 +1,4 @@
-//! SystemPodRejected: does the kubelet reject a pod of the system because other pods have the node's room?
+//! SystemPodRejected: does the kubelet reject a pod of the system because other pods have the node's capacity?
 
 use std::collections::BTreeMap;
 
