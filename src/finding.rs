@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -246,7 +245,7 @@ pub struct Object {
     pub volume: Option<VolumeId>,
     /// The address of what has this role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<IpAddr>,
+    pub address: Option<String>,
 }
 
 impl Object {
@@ -264,7 +263,7 @@ impl Object {
     /// Whether it is another one than had this name before, by its volume or its address: a device's name is given again, and a role too.
     fn is_another(&self, before: &Self) -> bool {
         let volumes = self.volume.as_ref().zip(before.volume.as_ref());
-        let addresses = self.address.zip(before.address);
+        let addresses = self.address.as_ref().zip(before.address.as_ref());
         volumes.is_some_and(|(now, before)| now != before) || addresses.is_some_and(|(now, before)| now != before)
     }
 

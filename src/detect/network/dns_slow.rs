@@ -74,7 +74,12 @@ impl Detect for DnsSlow {
     ) {
         let slow = Duration::from_millis(around.settings.dns_slow.slow_ms);
         let signs = Signs { probes, slow, ena, conntrack, imds, pressure, pods };
-        out.each(KIND, &probes, |server, target| object_at(*server, target), |server, target| decide(&signs, *server, target));
+        out.each(
+            KIND,
+            &probes,
+            |server, target| object_at(*server, target),
+            |server, target| decide(&signs, *server, target),
+        );
     }
 }
 
@@ -95,7 +100,7 @@ fn object(server: DnsServer) -> Object {
 
 /// With its address: another server may get the role.
 fn object_at(server: DnsServer, target: &Part<DnsTarget>) -> Object {
-    let address = target.seen().ok().flatten().map(|target| target.address);
+    let address = target.seen().ok().flatten().map(|target| target.address.to_string());
     Object { address, ..object(server) }
 }
 
@@ -165,7 +170,7 @@ fn raised(signs: &Signs<'_>, server: DnsServer, target: &DnsTarget, wrong: &Wron
     let finding = Finding {
         kind: KIND,
         severity: Severity::Warning,
-        object: Object { address: Some(address), ..object(server) },
+        object: Object { address: Some(address.to_string()), ..object(server) },
         message: format!("{who} ({address}) {does}{cause}"),
         evidence: std::iter::once(signs.probes.says(asked)).chain(strange).chain(evidence).collect(),
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
