@@ -30,11 +30,11 @@ impl Detect for AgentNotReporting {
     type In = Required<sources::AgentReports>;
 
     fn evaluate(reports: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let object = |name: &String, _: &AgentReport| Object::new(ObjectType::Node, name.clone());
-        let of = |name: &String, report: &AgentReport| decide(&reports, name, report);
+        let all = reports.value.iter();
+        let decided: Vec<_> = all.map(|(name, report)| (name, report, decide(&reports, name, report))).collect();
         let watched = reports.value.values().filter(|report| report.last.is_some()).count();
-        let silent = reports.value.iter().filter_map(|(name, report)| match of(name, report) {
-            Tri::Yes(finding) if finding.severity >= Severity::Warning => Some((report.last, object(name, report))),
+        let silent = decided.iter().filter_map(|(name, report, decision)| match decision {
+            Tri::Yes(finding) if finding.severity >= Severity::Warning => Some((report.last, object(name))),
             _ => None,
         });
         let silent: Vec<_> = silent.collect();
@@ -42,17 +42,23 @@ impl Detect for AgentNotReporting {
         let is_of_all = silent.len() >= MANY && silent.len().saturating_mul(10) >= watched;
         let count = format!("; {} of {watched} agents do not report", silent.len());
         let first = is_of_all.then(|| OldestFirst::of(KIND, silent.into_iter()));
-        out.each(KIND, &reports, object, |name, report| {
-            of(name, report).map(|mut finding| {
+        for (name, _, decision) in decided {
+            let decision = decision.map(|mut finding| {
                 let above = first.as_ref().filter(|_| finding.severity >= Severity::Warning);
                 let above = above.map(|first| first.above(&finding.object));
                 if let Some(None) = above {
                     finding.message.push_str(&count);
                 }
                 Raised { follows: above.flatten().into_iter().collect(), ..finding.into() }
-            })
-        });
+            });
+            out.decide(KIND, || object(name), decision);
+        }
+        out.listed(KIND, reports.value.incomplete());
     }
+}
+
+fn object(name: &str) -> Object {
+    Object::new(ObjectType::Node, name)
 }
 
 fn decide(reports: &Seen<'_, AgentReports>, name: &str, report: &AgentReport) -> Tri<Finding> {
@@ -85,7 +91,7 @@ fn decide(reports: &Seen<'_, AgentReports>, name: &str, report: &AgentReport) ->
     Tri::Yes(Finding {
         kind: KIND,
         severity,
-        object: Object::new(ObjectType::Node, name),
+        object: object(name),
         message: format!("barnacle's agent has not reported for {}; {ready}", duration(silent)),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),

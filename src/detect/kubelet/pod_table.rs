@@ -30,13 +30,13 @@ pub fn table(((pods, groups), memory): <All as Input>::Of<'_>, now: NodeTime) ->
 
 fn row(pod: &Pod, pods: &Seen<'_, Pods>, groups: &Seen<'_, PodCgroups>, memory: &PodMemory, now: NodeTime) -> PodRow {
     let known = |part: &Part<_>| part.seen().ok().flatten().copied();
-    let room = pod_under_limit_headroom::tightest(pod, groups.value).ok().flatten();
+    let limit_use = pod_under_limit_headroom::tightest(pod, groups.value).ok().flatten();
     let mut row = PodRow {
         name: pod.full_name(),
         request: known(&pod.resources).map(|resources| resources.memory),
         used: used(pod, groups.value).ok(),
-        limit: room.as_ref().map(|room| room.limit),
-        headroom: room.as_ref().map(|room| room.limit.saturating_sub(room.used)),
+        limit: limit_use.as_ref().map(|limit_use| limit_use.limit),
+        headroom: limit_use.as_ref().map(|limit_use| limit_use.limit.saturating_sub(limit_use.used)),
         remarks: Vec::new(),
         unknown: None,
     };

@@ -1,4 +1,4 @@
-//! PodUnderLimitHeadroom: which pods have hardly any room left below a limit on memory?
+//! PodUnderLimitHeadroom: which pods are near a limit on memory?
 
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{Cause, ContainerCgroup, NodeTime, Pod, PodCgroup, PodCgroups, Pods, Tri, Unknown};
@@ -38,7 +38,7 @@ impl Detect for PodUnderLimitHeadroom {
 
 /// A limit on memory of a pod, and what of it is used, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct LimitUse {
     pub limit: u64,
     /// So much at the most.
     pub used: u64,
@@ -46,7 +46,7 @@ pub(super) struct Room {
     pub container: Option<String>,
 }
 
-impl Room {
+impl LimitUse {
     fn is_near(&self) -> bool {
         self.used / NEAR >= self.limit / 10
     }
@@ -59,21 +59,27 @@ pub(super) fn decide(pod: &Pod, pods: &Seen<'_, Pods>, groups: &Seen<'_, PodCgro
         Ok(true) => group_of(pod, groups.value),
         Err(why) => return Tri::Unknown(why),
     };
-    let rooms = match group {
-        Ok(group) => rooms(pod, group, groups.value),
+    let uses = match group {
+        Ok(group) => uses(pod, group, groups.value),
         Err(why) => return Tri::Unknown(why),
     };
-    let near =
-        rooms.iter().flatten().filter(|room| room.is_near()).min_by_key(|room| room.limit.saturating_sub(room.used));
-    match (near, rooms.iter().find_map(|room| room.as_ref().err())) {
-        (Some(room), _) => {
-            let holder = room.container.as_ref().map_or_else(|| "pod".to_owned(), |name| format!("container {name}"));
-            let left = room.limit.saturating_sub(room.used);
+    let near = uses
+        .iter()
+        .flatten()
+        .filter(|limit_use| limit_use.is_near())
+        .min_by_key(|limit_use| limit_use.limit.saturating_sub(limit_use.used));
+    match (near, uses.iter().find_map(|limit_use| limit_use.as_ref().err())) {
+        (Some(limit_use), _) => {
+            let holder =
+                limit_use.container.as_ref().map_or_else(|| "pod".to_owned(), |name| format!("container {name}"));
+            let left = limit_use.limit.saturating_sub(limit_use.used);
             Tri::Yes(Found {
                 // The less is left, the more it weighs.
                 weight: u64::MAX.saturating_sub(left),
-                texts: vec![format!("{holder}: {} left of its limit of {}", bytes(left), bytes(room.limit)).into()],
-                figures: format!("{holder}: {} of {}", bytes(room.used), bytes(room.limit)),
+                texts: vec![
+                    format!("{holder}: {} left of its limit of {}", bytes(left), bytes(limit_use.limit)).into(),
+                ],
+                figures: format!("{holder}: {} of {}", bytes(limit_use.used), bytes(limit_use.limit)),
             })
         }
         (None, Some(why)) => Tri::Unknown(why.clone()),
@@ -85,17 +91,17 @@ pub(super) fn decide(pod: &Pod, pods: &Seen<'_, Pods>, groups: &Seen<'_, PodCgro
 ///
 /// # Errors
 /// Why one of them is not known.
-pub(super) fn tightest(pod: &Pod, groups: &PodCgroups) -> Result<Option<Room>, Unknown> {
-    let rooms = rooms(pod, group_of(pod, groups)?, groups).into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(rooms.into_iter().min_by_key(|room| room.limit.saturating_sub(room.used)))
+pub(super) fn tightest(pod: &Pod, groups: &PodCgroups) -> Result<Option<LimitUse>, Unknown> {
+    let uses = uses(pod, group_of(pod, groups)?, groups).into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(uses.into_iter().min_by_key(|limit_use| limit_use.limit.saturating_sub(limit_use.used)))
 }
 
 /// Each limit of a pod and of its containers: the one that the kernel enforces, also while a resize in place is under way.
-fn rooms(pod: &Pod, group: &PodCgroup, groups: &PodCgroups) -> Vec<Result<Room, Unknown>> {
+fn uses(pod: &Pod, group: &PodCgroup, groups: &PodCgroups) -> Vec<Result<LimitUse, Unknown>> {
     let of_pod = used(pod, groups);
     let whole = match group.cgroup.memory_max.seen() {
         Ok(None) => None,
-        Ok(Some(limit)) => Some(of_pod.clone().map(|used| Room { limit: *limit, used, container: None })),
+        Ok(Some(limit)) => Some(of_pod.clone().map(|used| LimitUse { limit: *limit, used, container: None })),
         Err(why) => Some(Err(why.clone())),
     };
     let containers = group.containers.iter().filter_map(|(id, container)| {
@@ -105,7 +111,7 @@ fn rooms(pod: &Pod, group: &PodCgroup, groups: &PodCgroups) -> Vec<Result<Room, 
             Ok(Some(limit)) => {
                 let used = used_by(container, *limit, &of_pod)
                     .map_err(|why| Unknown { why: format!("{}: {}", pod.full_name(), why.why), ..why });
-                Some(used.map(|used| Room { limit: *limit, used, container: Some(name()) }))
+                Some(used.map(|used| LimitUse { limit: *limit, used, container: Some(name()) }))
             }
             Err(why) => Some(Err(why.clone())),
         }
@@ -124,7 +130,7 @@ fn used_by(container: &ContainerCgroup, limit: u64, of_pod: &Result<u64, Unknown
         }
         _ => {
             let used = *of_pod.as_ref().map_err(Clone::clone)?;
-            let at_most = Room { limit, used, container: None };
+            let at_most = LimitUse { limit, used, container: None };
             // What is read of a container that may be near its limit is its own.
             if at_most.is_near() {
                 return Err(Unknown::new(Cause::Missing, "the memory in use of one of its containers was not read"));

@@ -1,11 +1,10 @@
 //! SystemPodStarved: does a pod of the system wait for a node?
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Pod, PodUid, Pods, Tri};
+use crate::facts::{Pod, Pods, Tri};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::{Seen, sources};
@@ -22,25 +21,22 @@ impl Detect for SystemPodStarved {
     type In = Required<sources::PendingPods>;
 
     fn evaluate(pods: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
-        let object_of = |_: &PodUid, pod: &Arc<Pod>| object(pod);
+        let decided: Vec<_> = pods.value.values().map(|pod| (pod, decide(&pods, pod))).collect();
         // A DaemonSet has such a pod for each node that it does not fit on.
-        let mut owned: BTreeMap<(&str, &str), Vec<&Pod>> = BTreeMap::new();
-        for pod in pods.value.values().filter(|pod| matches!(decide(&pods, pod), Tri::Yes(_))) {
-            if let Some(owner) = owner(pod) {
-                owned.entry(owner).or_default().push(pod);
+        let mut waiting: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
+        for (pod, decision) in &decided {
+            if let (Tri::Yes(_), Some(owner)) = (decision, owner(pod)) {
+                waiting.entry(owner).or_default().push((pod.created, object(pod)));
             }
         }
-        let first: BTreeMap<_, _> = owned
-            .into_iter()
-            .map(|(owner, of_one)| {
-                let waiting = of_one.into_iter().map(|pod| (pod.created, object(pod)));
-                (owner, OldestFirst::of(KIND, waiting))
-            })
-            .collect();
-        out.each(KIND, &pods, object_of, |_, pod| {
+        let first = waiting.into_iter().map(|(owner, of_one)| (owner, OldestFirst::of(KIND, of_one.into_iter())));
+        let first: BTreeMap<_, _> = first.collect();
+        for (pod, decision) in decided {
             let above = owner(pod).and_then(|owner| first.get(&owner)?.above(&object(pod)));
-            decide(&pods, pod).map(|raised| Raised { follows: above.into_iter().collect(), ..raised })
-        });
+            let decision = decision.map(|raised| Raised { follows: above.into_iter().collect(), ..raised });
+            out.decide(KIND, || object(pod), decision);
+        }
+        out.listed(KIND, pods.value.incomplete());
     }
 }
 
@@ -90,6 +86,7 @@ fn decide(pods: &Seen<'_, Pods>, pod: &Pod) -> Tri<Raised> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use jiff::Timestamp;
