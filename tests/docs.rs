@@ -47,7 +47,7 @@ fn the_tables_of_mounts_and_attachments_are_those_of_the_code() {
     }
     let mut text = fs::read_to_string(path(DECISION)).unwrap();
     for (file, table) in [
-        ("attachment.rs", table(attachment::ROWS, attachment::State::kind)),
+        ("attachment.rs", table(attachment::ROWS, attachment::AttachmentState::kind)),
         ("mount.rs", table(mount::ROWS, mount::MountState::kind)),
     ] {
         let begin = format!("<!-- made by tests/docs.rs of src/detect/volumes/state/{file} -->\n");

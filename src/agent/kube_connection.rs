@@ -86,6 +86,14 @@ impl KubeConnection {
         }
     }
 
+    /// Why there is no client, where one was wanted.
+    pub fn error(&self) -> Option<&ApiError> {
+        match &self.state {
+            State::Broken { error, .. } => Some(error),
+            State::Open { .. } | State::None => None,
+        }
+    }
+
     /// What came since the last time.
     pub fn take(&mut self) -> Vec<Observation> {
         match &self.state {

@@ -158,6 +158,12 @@ impl Check {
         let ids = MachineIds::read(super::root(of_machine)?).await;
         let boots = Peek::at(config.state_dir.as_deref().map(Path::new), started, &ids);
         let mut api = KubeConnection::open(config, clock).await;
+        // A person named a cluster, and would take a report without it for one with it.
+        if let Some(error) = api.error().filter(|_| config.kubeconfig.is_some() || config.context.is_some()) {
+            anyhow::bail!(
+                "the cluster that was named cannot be asked: {error}. Without --kubeconfig and --context only this machine is checked"
+            );
+        }
         // It answers while the API server does.
         let mut imds = ImdsConnection::open(of_machine, clock);
         let mut first = api.settle(API_PATIENCE).await;
@@ -268,7 +274,8 @@ impl Watched {
     /// Opens what is read.
     ///
     /// # Errors
-    /// When the root cannot be opened, or the settings name the Node of another machine.
+    /// When the root cannot be opened, the kubeconfig or context that was named cannot be used, or the settings name the Node of
+    /// another machine.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         // The machine goes by its own name here, until its Node has shown that it is the one that was named.
         let own_name = Config { node_name: None, ..config.clone() };

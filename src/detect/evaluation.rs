@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::volumes::state::attachment::{State, alternatives_of, parts_of};
+use super::volumes::state::attachment::{AttachmentState, alternatives_of, parts_of};
 use super::volumes::state::{Parts, Volumes};
 use super::{Detector, Evaluate, Settings, causes};
 use crate::facts::{Inventory, Lookup, NodeTime, Tri, Unknown};
@@ -26,7 +26,7 @@ pub trait DetectVolumes {
     /// The kinds that it decides.
     const KINDS: &'static [Kind];
     /// The states that it decides by. Which sources these rest on the table of states says.
-    const STATES: &'static [State] = &[];
+    const STATES: &'static [AttachmentState] = &[];
     /// What it reads itself.
     type In: Input;
     /// What else it asks of volumes ([`super::volumes::state::parts`]), and the sources without which it evaluates nothing.

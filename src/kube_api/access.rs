@@ -8,7 +8,7 @@ use http::header::{HeaderValue, USER_AGENT};
 use http::uri::Scheme;
 use kube::Client;
 use kube::client::ClientBuilder;
-use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Api, ApiError, Meter, name_in_path};
@@ -112,8 +112,8 @@ fn build(config: &Config) -> Result<Client, kube::Error> {
 }
 
 async fn kubeconfig(paths: &[PathBuf], context: Option<&str>) -> Result<Config, ApiError> {
-    let failed = |path: &str, error: kube::config::KubeconfigError| {
-        ApiError::new(Cause::Failed, format!("kubeconfig {path} cannot be used: {}", super::chain(&error)))
+    let failed = |path: &str, error: KubeconfigError| {
+        ApiError::new(Cause::Failed, format!("kubeconfig {path} cannot be used: {}", reason(&error)))
     };
     let mut merged: Option<Kubeconfig> = None;
     for path in paths {
@@ -130,6 +130,23 @@ async fn kubeconfig(paths: &[PathBuf], context: Option<&str>) -> Result<Config, 
     };
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     Config::from_custom_kubeconfig(merged, &options).await.map_err(|error| failed(&names.join(", "), error))
+}
+
+/// Why a kubeconfig is none, in words of our own where kube prints a path as Rust does.
+fn reason(error: &KubeconfigError) -> String {
+    let of_file = |what: &str, error: &LoadDataError| match error {
+        LoadDataError::ReadFile(error, path) => format!("{what} {} cannot be read: {error}", path.display()),
+        LoadDataError::DecodeBase64(_) | LoadDataError::NoBase64DataOrFile => {
+            format!("{what}: {}", super::chain(error))
+        }
+    };
+    match error {
+        KubeconfigError::ReadConfig(error, _) => format!("it cannot be read: {error}"),
+        KubeconfigError::LoadCertificateAuthority(error) => of_file("its certificate authority", error),
+        KubeconfigError::LoadClientCertificate(error) => of_file("its client certificate", error),
+        KubeconfigError::LoadClientKey(error) => of_file("its client key", error),
+        _ => super::chain(error),
+    }
 }
 
 /// Why a kubeconfig cannot serve a process that may start no program, if its current context starts one for a token. What

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::detect::volumes::Settings as Ebs;
-use crate::detect::volumes::state::attachment::State;
+use crate::detect::volumes::state::attachment::AttachmentState;
 use crate::detect::volumes::state::{Parts, Volume, Volumes};
 use crate::engine::Engine;
 use crate::facts::{
@@ -205,7 +205,7 @@ impl<'a> Look<'a> {
     /// One state permits it: the volume is here, and only pods that are gone have it mounted.
     fn expect_left_by_pod(&self, volume: &Volume<'_>, asks: &mut Vec<Lookup>) -> Result<(), Hold> {
         asks.extend(volume.ask().into_iter().chain(volume.ask_users()));
-        match volume.is(&[State::LeftByPod]) {
+        match volume.is(&[AttachmentState::LeftByPod]) {
             Tri::Yes(()) => {}
             Tri::No(_) => return Err(Hold::no("its attachment has another state than left by a pod")),
             Tri::Unknown(why) => return Err(why.into()),

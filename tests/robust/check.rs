@@ -220,14 +220,20 @@ fn the_kubeconfig_of_kubectl_counts_where_it_is_meant() {
     let elsewhere = ["--kubelet-root", "/none"];
     let ended = run(&elsewhere, &[("KUBECONFIG", none)]);
     assert!(ended.stdout.contains("KUBECONFIG is set, and counts with --node or --context"), "{}", ended.stdout);
-    for more in [["--node", "n"], ["--context", "c"]] {
-        let ended = run(&[&elsewhere[..], &more].concat(), &[("KUBECONFIG", none)]);
-        assert!(ended.stdout.contains(&asked), "{more:?}: {}", ended.stdout);
-    }
-    let ended = run(&["--context", "c"], &[("HOME", "/none")]);
-    assert!(ended.stdout.contains("kubeconfig /none/.kube/config cannot be used"), "{}", ended.stdout);
-    let ended = run(&["--context", "c"], &[]);
-    assert!(ended.stdout.contains("a context was given, and no kubeconfig"), "{}", ended.stdout);
+    let ended = run(&[&elsewhere[..], &["--node", "n"]].concat(), &[("KUBECONFIG", none)]);
+    assert!(ended.stdout.contains(&asked), "{}", ended.stdout);
+
+    // A cluster that was named on purpose is not passed over.
+    let refused = |more: &[&str], variables: &[(&str, &str)], why: &str| {
+        let ended = run(more, variables);
+        assert_eq!(ended.code, Some(3), "{more:?}: {}", ended.stdout);
+        assert!(ended.stdout.is_empty() && ended.stderr.contains(why), "{more:?}: {}", ended.stderr);
+    };
+    let unreadable = format!("kubeconfig {none} cannot be used: it cannot be read: No such file or directory");
+    refused(&["--kubeconfig", none], &[], &unreadable);
+    refused(&[&elsewhere[..], &["--context", "c"]].concat(), &[("KUBECONFIG", none)], &unreadable);
+    refused(&["--context", "c"], &[("HOME", "/none")], "kubeconfig /none/.kube/config cannot be used");
+    refused(&["--context", "c"], &[], "a context was given, and no kubeconfig");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::state::attachment::{Kubelet, State};
+use super::state::attachment::{AttachmentState, Kubelet};
 use super::state::parts::{Attachment, Listed, OnMachine};
 use super::state::{Volume, Volumes, csi};
 
@@ -20,7 +20,7 @@ struct AttachmentLimit;
 
 impl DetectVolumes for AttachmentLimit {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = &[State::Own];
+    const STATES: &'static [AttachmentState] = &[AttachmentState::Own];
     type In = (
         Required<sources::Node>,
         Required<sources::CsiNode>,
@@ -119,7 +119,7 @@ impl<'a> Count<'a> {
             if volume.kubelet() == &Ok(Kubelet::Wants) || volume.is_attached() {
                 continue;
             }
-            match (volume.decide(out, KIND, &[State::Own]), &mut count.others) {
+            match (volume.decide(out, KIND, &[AttachmentState::Own]), &mut count.others) {
                 (Tri::Yes(()), Ok(others)) => *others += 1,
                 (Tri::Yes(()), Err(_)) => {}
                 (Tri::No(_), _) => count.strays += 1,

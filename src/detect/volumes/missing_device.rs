@@ -7,13 +7,13 @@ use crate::view::input::{Cited, Cites, Context, Input, Required};
 use crate::view::sources;
 
 use super::causes::Causes;
-use super::state::attachment::{Order, State};
+use super::state::attachment::{AttachmentState, Order};
 use super::state::parts::{ApiSays, DeviceSays, Ec2Here, Listed, Named, Pv, RawHandle};
 use super::state::{Volume, Volumes};
 use super::swapped_volume;
 
 const KIND: Kind = Kind::MissingDevice;
-const STATES: &[State] = &[State::Missing];
+const STATES: &[AttachmentState] = &[AttachmentState::Missing];
 const USUAL: Option<Order> = Some(Order::Attached);
 
 /// The detector.
@@ -23,7 +23,7 @@ struct MissingDevice;
 
 impl DetectVolumes for MissingDevice {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = (Causes<'static>, Context<sources::KernelLog>);
     type Asks = (
         Required<sources::Node>,

@@ -7,12 +7,12 @@ use crate::view::input::{Input, KnownPair, MaybePair, Required};
 use crate::view::sources;
 
 use super::mounted_at_shutdown::leaving;
-use super::state::attachment::State;
+use super::state::attachment::AttachmentState;
 use super::state::parts::{ApiSays, Busy, DeviceSays, Ec2Here, Listed, Named, NamelessDisks};
 use super::state::{Volume, Volumes, failed, nameless_disks};
 
 const KIND: Kind = Kind::StaleAttachment;
-const STATES: &[State] = &[State::Stale, State::Unclaimed, State::Kept];
+const STATES: &[AttachmentState] = &[AttachmentState::Stale, AttachmentState::Unclaimed, AttachmentState::Kept];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<StaleAttachment>();
@@ -21,7 +21,7 @@ struct StaleAttachment;
 
 impl DetectVolumes for StaleAttachment {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = MaybePair<sources::BlockDevices>;
     type Asks = (
         Required<sources::Node>,
@@ -41,14 +41,14 @@ impl DetectVolumes for StaleAttachment {
         for volume in volumes.iter() {
             let decision = volume.decide(out, KIND, STATES);
             // EC2 adds nothing about a volume that Kubernetes has attached.
-            if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[State::Stale])) {
+            if let (Tri::Yes(()), Tri::Yes(())) = (&decision, volume.is(&[AttachmentState::Stale])) {
                 out.ask(KIND, Lookup::Ec2Attached);
             }
             let decision = decision.and_then(|()| match volume.ec2() {
                 // What goes with the instance came with it.
                 Ok(Some(known)) if known.attachment.delete_on_termination => Tri::No(volume.no()),
                 // Where EC2 is asked and does not answer, whether it does is not known. One that Kubernetes has attached did not come with it.
-                Err(why) if failed(&why) && !matches!(volume.is(&[State::Unclaimed]), Tri::Yes(())) => {
+                Err(why) if failed(&why) && !matches!(volume.is(&[AttachmentState::Unclaimed]), Tri::Yes(())) => {
                     Tri::Unknown(why)
                 }
                 // A database or Ceph may have the disk open without a mount: a detach would lose data.
@@ -70,14 +70,14 @@ fn finding(volume: &Volume<'_>) -> Raised {
     let mut evidence = volume.all_evidence();
     evidence.extend(volume.unused_says());
     let id = volume.id.as_str();
-    if let Tri::Yes(()) = volume.is(&[State::Kept]) {
+    if let Tri::Yes(()) = volume.is(&[AttachmentState::Kept]) {
         let busy = volume.busy_with().unwrap_or_else(|| "something on this machine uses it".to_owned());
         let message = format!(
             "{id} is attached here, the VolumeAttachment that Kubernetes had for it does not exist any more, and {busy}"
         );
         return finding_of(volume, Severity::Warning, message, evidence).into();
     }
-    let (severity, message) = match volume.is(&[State::Unclaimed]) {
+    let (severity, message) = match volume.is(&[AttachmentState::Unclaimed]) {
         Tri::Yes(()) => {
             let leaving = volume.node().and_then(|node| leaving(node.value));
             let busy = volume.busy_with().map(|busy| format!(" ({busy})")).unwrap_or_default();
@@ -108,7 +108,9 @@ fn finding(volume: &Volume<'_>) -> Raised {
 
 /// Whether its disk, which nothing here has mounted, completed requests since the previous sample.
 fn is_in_use(volume: &Volume<'_>, disks: &KnownPair<'_, BlockDevices>) -> bool {
-    let (Some((dev, _)), Tri::Yes(()), Ok(both)) = (volume.device(), volume.is(&[State::Stale]), disks.seen()) else {
+    let (Some((dev, _)), Tri::Yes(()), Ok(both)) =
+        (volume.device(), volume.is(&[AttachmentState::Stale]), disks.seen())
+    else {
         return false;
     };
     let completed = |disks: &BlockDevices| disks.get(&dev)?.io.seen().ok()?.map(IoStat::completed);

@@ -33,7 +33,7 @@ use crate::view::input::{
 };
 use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, reads, sources};
 
-use attachment::{Facts, Kubelet, Mounted, Order, Staging, State, Users, sources_of, states};
+use attachment::{AttachmentState, Facts, Kubelet, Mounted, Order, Staging, Users, sources_of, states};
 use completion::{Fact, Missing, StateSet};
 pub(super) use evidence::whereabouts;
 pub use xen::nameless_disks;
@@ -429,13 +429,13 @@ impl<'v> Volumes<'v> {
 
 impl<'v> Volume<'v> {
     /// Whether it is in one of these states, whatever the facts are that are not known.
-    pub fn is(&self, of: &[State]) -> Tri<()> {
+    pub fn is(&self, of: &[AttachmentState]) -> Tri<()> {
         self.is_by(&self.facts, self.states, of)
     }
 
     /// The same, while lookups have no answer yet: it is if they say what is usual, and then why that is not known. `order` is what
     /// its VolumeAttachment usually says. Where a lookup failed, nothing is assumed.
-    pub fn is_until_answered(&self, of: &[State], order: Option<Order>) -> Tri<Option<Unknown>> {
+    pub fn is_until_answered(&self, of: &[AttachmentState], order: Option<Order>) -> Tri<Option<Unknown>> {
         match self.is(of) {
             Tri::Yes(()) => Tri::Yes(None),
             Tri::No(no) => Tri::No(no),
@@ -445,17 +445,17 @@ impl<'v> Volume<'v> {
     }
 
     /// Whether it is in one of these states by all that is known without lookups, and may be by what they say: then they are asked for.
-    pub fn may_be_usual(&self, of: &[State], order: Option<Order>) -> bool {
+    pub fn may_be_usual(&self, of: &[AttachmentState], order: Option<Order>) -> bool {
         !matches!(self.is(of), Tri::No(_)) && self.is_usually(of, order, |_| true)
     }
 
-    fn is_usually(&self, of: &[State], order: Option<Order>, may: impl Fn(&Unknown) -> bool) -> bool {
+    fn is_usually(&self, of: &[AttachmentState], order: Option<Order>, may: impl Fn(&Unknown) -> bool) -> bool {
         let mut facts = self.facts.clone();
         facts.assume_usual(order, may);
         facts.states().is_within(states(of))
     }
 
-    fn is_by(&self, facts: &Facts, all: StateSet, of: &[State]) -> Tri<()> {
+    fn is_by(&self, facts: &Facts, all: StateSet, of: &[AttachmentState]) -> Tri<()> {
         reads::note_all(sources_of(of));
         let wanted = states(of);
         if all.is_within(wanted) {
@@ -485,7 +485,7 @@ impl<'v> Volume<'v> {
     }
 
     /// Requests the lookups that can show whether it is in one of these states, for as long as that rests on them.
-    pub fn ask_for(&self, out: &mut Evaluation, kind: Kind, of: &[State]) {
+    pub fn ask_for(&self, out: &mut Evaluation, kind: Kind, of: &[AttachmentState]) {
         reads::note_all(sources_of(of));
         let wanted = states(of);
         let unclear = |set: StateSet| set.meets(wanted) && !set.is_within(wanted);
@@ -511,7 +511,7 @@ impl<'v> Volume<'v> {
     }
 
     /// Requests the lookups that can show whether it is in one of these states, and returns whether it is.
-    pub fn decide(&self, out: &mut Evaluation, kind: Kind, of: &[State]) -> Tri<()> {
+    pub fn decide(&self, out: &mut Evaluation, kind: Kind, of: &[AttachmentState]) -> Tri<()> {
         self.ask_for(out, kind, of);
         self.is(of)
     }

@@ -9,7 +9,7 @@ use crate::finding::{Above, Finding, Kind, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
 
-use super::state::attachment::{Order, State};
+use super::state::attachment::{AttachmentState, Order};
 use super::state::parts::{ApiSays, DeviceSays, Ec2ById, Listed, Named};
 use super::state::{Volume, Volumes, csi, whereabouts};
 
@@ -24,22 +24,24 @@ struct StuckAttaching;
 
 impl DetectVolumes for StuckAttaching {
     const KINDS: &'static [Kind] = &[STUCK, NOT_FOUND];
-    const STATES: &'static [State] = &[State::NotAttached, State::NotFound];
+    const STATES: &'static [AttachmentState] = &[AttachmentState::NotAttached, AttachmentState::NotFound];
     type In = ();
     type Asks =
         (Required<sources::Node>, Required<sources::Mounts>, Listed, Order, Ec2ById, Named, ApiSays, DeviceSays);
 
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         // The Node says that it is wanted and not attached: a suspicion until the lookups say why, and whether a pod runs without it.
-        let stuck = |volume: &Volume<'_>| volume.is_until_answered(&[State::NotAttached], USUAL);
+        let stuck = |volume: &Volume<'_>| volume.is_until_answered(&[AttachmentState::NotAttached], USUAL);
         let unanswered = volumes.iter().filter(|volume| is_unanswered(volume) && matches!(stuck(volume), Tri::Yes(_)));
         let unanswered = OldestFirst::of(STUCK, unanswered.map(|volume| (created(volume), volume.object())));
         for volume in volumes.iter() {
             let stuck = stuck(volume);
-            let not_found = volume.is_until_answered(&[State::NotFound], None);
-            volume.ask_for(out, STUCK, &[State::NotAttached]);
-            volume.ask_for(out, NOT_FOUND, &[State::NotFound]);
-            if volume.may_be_usual(&[State::NotAttached], USUAL) || volume.may_be_usual(&[State::NotFound], None) {
+            let not_found = volume.is_until_answered(&[AttachmentState::NotFound], None);
+            volume.ask_for(out, STUCK, &[AttachmentState::NotAttached]);
+            volume.ask_for(out, NOT_FOUND, &[AttachmentState::NotFound]);
+            if volume.may_be_usual(&[AttachmentState::NotAttached], USUAL)
+                || volume.may_be_usual(&[AttachmentState::NotFound], None)
+            {
                 volume.ask_all(out, STUCK);
                 // One whose driver has not answered may be on its way.
                 if matches!(volume.order(), Ok(Order::None | Order::Refused | Order::NotFound)) {

@@ -9,7 +9,7 @@ use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::sources;
 
-use super::state::attachment::State;
+use super::state::attachment::AttachmentState;
 use super::state::parts::{ApiSays, Busy, Claim, DeviceSays, Ec2Here, Listed, Named, NamelessDisks};
 use super::state::{Volume, Volumes, nameless_disks};
 
@@ -23,7 +23,7 @@ struct StuckDetaching;
 
 impl DetectVolumes for StuckDetaching {
     const KINDS: &'static [Kind] = &[STUCK, UNDELETABLE];
-    const STATES: &'static [State] = &[State::Detaching, State::Undeletable];
+    const STATES: &'static [AttachmentState] = &[AttachmentState::Detaching, AttachmentState::Undeletable];
     type In = ();
     type Asks = (
         Required<sources::Node>,
@@ -42,10 +42,12 @@ impl DetectVolumes for StuckDetaching {
     fn evaluate((): <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let unanswered = volumes
             .iter()
-            .filter(|volume| is_unanswered(volume) && matches!(volume.is(&[State::Detaching]), Tri::Yes(_)));
+            .filter(|volume| is_unanswered(volume) && matches!(volume.is(&[AttachmentState::Detaching]), Tri::Yes(_)));
         let unanswered = OldestFirst::of(STUCK, unanswered.map(|volume| (deleting(volume), volume.object())));
         for volume in volumes.iter() {
-            for (kind, states) in [(STUCK, &[State::Detaching]), (UNDELETABLE, &[State::Undeletable])] {
+            for (kind, states) in
+                [(STUCK, &[AttachmentState::Detaching]), (UNDELETABLE, &[AttachmentState::Undeletable])]
+            {
                 let decision = volume.decide(out, kind, states).map(|()| match kind {
                     UNDELETABLE => undeletable_finding(volume),
                     _ => finding(volume),

@@ -11,12 +11,12 @@ use crate::view::input::{BesideDisks, Cited, Cites, Context, Input, LogBesideDis
 use crate::view::{Seen, sources};
 
 use super::causes::Causes;
-use super::state::attachment::{Mounted, State};
+use super::state::attachment::{AttachmentState, Mounted};
 use super::state::parts::{ApiSays, DeviceSays, Driver, Listed, Named, OnMachine, PodLife};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::StuckMounting;
-const STATES: &[State] = &[State::NotMounted];
+const STATES: &[AttachmentState] = &[AttachmentState::NotMounted];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<StuckMounting>();
@@ -25,7 +25,7 @@ struct StuckMounting;
 
 impl DetectVolumes for StuckMounting {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = (Context<sources::KernelLog>, LogBesideDisks, Causes<'static>);
     type Asks = (
         Required<sources::Node>,

@@ -10,7 +10,7 @@ use crate::view::{Seen, sources};
 
 use super::causes::Causes;
 use super::holders::Holders;
-use super::state::attachment::State;
+use super::state::attachment::AttachmentState;
 use super::state::completion::Missing;
 use super::state::mount::MountState;
 use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver};
@@ -19,7 +19,7 @@ use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, elsewhere, mount_object, pv_of, wanted_elsewhere};
 
 const KIND: Kind = Kind::StuckUnmount;
-const STATES: &[State] = &[State::StillMounted];
+const STATES: &[AttachmentState] = &[AttachmentState::StillMounted];
 
 /// Mounts of one volume that are named in the evidence.
 const MAX_NAMED: usize = 5;
@@ -31,7 +31,7 @@ struct StuckUnmount;
 
 impl DetectVolumes for StuckUnmount {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = (Required<sources::Mounts>, Holders<'static>, Causes<'static>);
     type Asks = (
         Listed,

@@ -12,13 +12,13 @@ use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::dead_mount::btrfs_disk;
-use super::state::attachment::{Kubelet, Staging, State};
+use super::state::attachment::{AttachmentState, Kubelet, Staging};
 use super::state::parts::{ApiSays, Cluster, Listed, Named, OnMachine, RawHandle};
 use super::state::{Volume, Volumes};
 use super::{PodNames, mount_object, named, pv_of, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
-const STATES: &[State] = &[State::Replaced];
+const STATES: &[AttachmentState] = &[AttachmentState::Replaced];
 
 /// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
 const NODE_LOCAL: &str = "local-ebs://";
@@ -40,7 +40,7 @@ enum ExpectedVolume<'a> {
 
 impl DetectVolumes for SwappedVolume {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = &[State::Replaced, State::Replaces];
+    const STATES: &'static [AttachmentState] = &[AttachmentState::Replaced, AttachmentState::Replaces];
     type In = (
         Required<sources::Mounts>,
         Required<sources::BlockDevices>,
@@ -64,7 +64,7 @@ impl DetectVolumes for SwappedVolume {
         {
             out.rest(KIND, why);
         }
-        let in_place = volumes.iter().find(|other| matches!(other.is(&[State::Replaces]), Tri::Yes(())));
+        let in_place = volumes.iter().find(|other| matches!(other.is(&[AttachmentState::Replaces]), Tri::Yes(())));
         for volume in volumes.iter() {
             in_its_place(in_place, volume, out);
         }

@@ -5,12 +5,12 @@ use crate::finding::{Finding, Kind, Severity};
 use crate::view::input::{Input, Required};
 use crate::view::sources;
 
-use super::state::attachment::State;
+use super::state::attachment::AttachmentState;
 use super::state::parts::{ApiSays, DeviceSays, Listed, Named};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::UnmountedVolumePath;
-const STATES: &[State] = &[State::RunsWithout];
+const STATES: &[AttachmentState] = &[AttachmentState::RunsWithout];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<UnmountedVolumePath>();
@@ -19,7 +19,7 @@ struct UnmountedVolumePath;
 
 impl DetectVolumes for UnmountedVolumePath {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = ();
     type Asks = (
         Required<sources::Node>,

@@ -10,14 +10,14 @@ use crate::view::sources;
 
 use super::elsewhere;
 use super::holders::Holders;
-use super::state::attachment::{Beneath, Controller, Kubelet, Mounted, Order, PodSide, State};
+use super::state::attachment::{AttachmentState, Beneath, Controller, Kubelet, Mounted, Order, PodSide};
 use super::state::mount::MountState;
 use super::state::parts::{ApiSays, Attachment, Claim, Elsewhere, Listed, Named, OnMachine, PodLife};
 use super::state::pod::PodFacts;
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::VolumeWantedElsewhere;
-const STATES: &[State] = &[State::LeftByPod, State::LeftStaged, State::Pinned];
+const STATES: &[AttachmentState] = &[AttachmentState::LeftByPod, AttachmentState::LeftStaged, AttachmentState::Pinned];
 
 /// Volumes of one pod that are named beside the first.
 const MAX_NAMED: usize = 5;
@@ -29,7 +29,7 @@ struct VolumeWantedElsewhere;
 
 impl DetectVolumes for VolumeWantedElsewhere {
     const KINDS: &'static [Kind] = &[KIND];
-    const STATES: &'static [State] = STATES;
+    const STATES: &'static [AttachmentState] = STATES;
     type In = Holders<'static>;
     type Asks = (
         Required<sources::Node>,

@@ -132,7 +132,7 @@ macro_rules! values {
 }
 
 table! {
-    State by values;
+    AttachmentState by values;
     // The machine's own.
     0: { mounts: System } => Own,
 
@@ -185,7 +185,7 @@ table! {
 
 /// What an attachment amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum AttachmentState {
     /// The machine's own disk, and none of Kubernetes'.
     Own,
     /// A pod has it, as it should be.
@@ -230,7 +230,7 @@ pub enum State {
     Kept,
 }
 
-impl State {
+impl AttachmentState {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::Own,
@@ -286,7 +286,7 @@ impl State {
 /// The facts that each state rests on, by their types: with one of them otherwise a volume would be in another state, or in this one.
 macro_rules! rests_on {
     ($($state:ident: $($fact:ident),+;)+) => {
-        impl State {
+        impl AttachmentState {
             /// The sources that decide whether a volume is in this state, and those that do only where one of them does not answer.
             const fn sources(self) -> [SourceSet; 2] {
                 match self {
@@ -332,23 +332,23 @@ rests_on! {
 
 /// The sources that decide whether a volume is in one of these states.
 #[must_use]
-pub const fn parts_of(of: &[State]) -> SourceSet {
+pub const fn parts_of(of: &[AttachmentState]) -> SourceSet {
     sets_of(of, 0)
 }
 
 /// The sources that decide it only where one of those does not answer.
 #[must_use]
-pub const fn alternatives_of(of: &[State]) -> SourceSet {
+pub const fn alternatives_of(of: &[AttachmentState]) -> SourceSet {
     sets_of(of, 1)
 }
 
 /// All of them.
 #[must_use]
-pub const fn sources_of(of: &[State]) -> SourceSet {
+pub const fn sources_of(of: &[AttachmentState]) -> SourceSet {
     parts_of(of).with(alternatives_of(of))
 }
 
-const fn sets_of(of: &[State], which: usize) -> SourceSet {
+const fn sets_of(of: &[AttachmentState], which: usize) -> SourceSet {
     let (mut set, mut rest) = (SourceSet::NONE, of);
     while let [first, tail @ ..] = rest {
         let [parts, alternatives] = first.sources();
@@ -360,7 +360,7 @@ const fn sets_of(of: &[State], which: usize) -> SourceSet {
 
 /// The states with these names.
 #[must_use]
-pub const fn states(of: &[State]) -> StateSet {
+pub const fn states(of: &[AttachmentState]) -> StateSet {
     let (mut set, mut rest) = (StateSet::NONE, of);
     while let [first, tail @ ..] = rest {
         set = set.with(StateSet::of(&[first.place()]));
@@ -371,8 +371,8 @@ pub const fn states(of: &[State]) -> StateSet {
 
 /// The state, where every fact is known.
 #[must_use]
-pub fn classify(known: Known) -> State {
-    ROWS.get(row(known)).map_or(State::Moving, |(_, state)| *state)
+pub fn classify(known: Known) -> AttachmentState {
+    ROWS.get(row(known)).map_or(AttachmentState::Moving, |(_, state)| *state)
 }
 
 impl Facts {
@@ -419,11 +419,11 @@ mod tests {
         every(|known| rows[row(known)] = true);
         let dead: Vec<_> = rows.iter().enumerate().filter(|(_, reached)| !**reached).map(|(row, _)| row).collect();
         assert!(dead.is_empty(), "no input reaches rows {dead:?}");
-        let reached: Vec<State> = ROWS.iter().map(|(_, state)| *state).collect();
-        for state in State::ALL {
+        let reached: Vec<AttachmentState> = ROWS.iter().map(|(_, state)| *state).collect();
+        for state in AttachmentState::ALL {
             assert!(reached.contains(state), "{state:?}");
         }
-        assert!(State::ALL.len() <= 32);
+        assert!(AttachmentState::ALL.len() <= 32);
     }
 
     /// What is lost with a fact is what rests on it, and no more.
@@ -539,8 +539,8 @@ mod tests {
     }
 
     /// The facts that can change whether a volume is in this state.
-    fn relevant(of: State) -> BTreeSet<&'static str> {
-        fn each<T: Values>(known: Known, set: impl Fn(&mut Known, T), of: State) -> bool {
+    fn relevant(of: AttachmentState) -> BTreeSet<&'static str> {
+        fn each<T: Values>(known: Known, set: impl Fn(&mut Known, T), of: AttachmentState) -> bool {
             T::ALL.iter().any(|value| {
                 let mut other = known;
                 set(&mut other, *value);
@@ -574,7 +574,7 @@ mod tests {
     #[test]
     fn a_state_rests_on_the_facts_that_the_table_decides_it_by() {
         let mut wrong = Vec::new();
-        for state in State::ALL {
+        for state in AttachmentState::ALL {
             let (said, is): (BTreeSet<_>, _) = (state.facts().iter().copied().collect(), relevant(*state));
             if said != is {
                 wrong.push(format!("{state:?}: {}", is.into_iter().collect::<Vec<_>>().join(", ")));
