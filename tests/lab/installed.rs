@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::control::{ControlPlane, wait_for};
 use crate::node::Node;
+use crate::overlay::Overlay;
 use crate::pieces::barnacle;
 use crate::vm::Options;
 use crate::watch::Watch;
@@ -113,32 +114,29 @@ pub fn install(plane: &ControlPlane, profiles: &[Profile], interval: &str) -> Re
 
 /// The same of these components.
 pub fn install_with(plane: &ControlPlane, components: &[&str], interval: &str) -> Result<()> {
-    // Kustomize wants its paths relative.
-    let copy = tempfile::tempdir_in(plane.scratch())?;
-    let copied = Command::new("cp")
-        .arg("-r")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/daemonset/."))
-        .arg(copy.path())
-        .status()?;
-    ensure!(copied.success(), "daemonset/ cannot be copied to {}", copy.path().display());
-    let overlay = copy.path().join("overlay");
-    std::fs::create_dir(&overlay)?;
     let components: Vec<String> = components.iter().map(|name| format!("../components/{name}")).collect();
-    let components = components.join(", ");
-    let text = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\ncomponents: [{components}]\n\
-         images: [{{name: barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n\
-         patches:\n- target: {{kind: DaemonSet}}\n  patch: |-\n    - op: add\n      path: /spec/template/spec/containers/0/env/-\n      \
+    let text = format!("resources: [../base]\ncomponents: [{}]\n{}", components.join(", "), for_the_lab(interval));
+    Overlay::new(plane, &text)?.apply(plane)?;
+    rolled_out(plane, "barnacle")
+}
+
+/// The image and the settings that an agent needs on the lab's node, as the end of a kustomization.
+pub fn for_the_lab(interval: &str) -> String {
+    format!(
+        "images: [{{name: barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n\
+         patches:\n- target: {{kind: DaemonSet, name: barnacle}}\n  patch: |-\n    - op: add\n      path: /spec/template/spec/containers/0/env/-\n      \
          value: {{name: BARNACLE_INTERVAL, value: {interval}}}\n    \
          # What the VM sends to link-local addresses leaves by this machine.\n    \
          - op: add\n      path: /spec/template/spec/containers/0/env/-\n      value: {{name: BARNACLE_IMDS_ADDRESS, value: \"127.0.0.1:1\"}}\n",
         env!("CARGO_PKG_VERSION"),
-    );
-    std::fs::write(overlay.join("kustomization.yaml"), text)?;
-    let overlay = overlay.to_str().context("a path that is not UTF-8")?;
-    plane.kubectl(&["apply", "-k", overlay])?;
-    wait_for("the DaemonSet's roll-out", || {
-        Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", "ds/barnacle", "--timeout=5s"]).is_ok())
+    )
+}
+
+/// Waits until a DaemonSet is ready with what was applied last.
+pub fn rolled_out(plane: &ControlPlane, name: &str) -> Result<()> {
+    let path = format!("ds/{name}");
+    wait_for(&format!("the roll-out of {path}"), || {
+        Ok(plane.kubectl(&["-n", "kube-system", "rollout", "status", &path, "--timeout=5s"]).is_ok())
     })
 }
 

@@ -23,10 +23,12 @@ mod hostile;
 mod installed;
 mod kernel;
 mod node;
+mod overlay;
 mod pieces;
 mod proof;
 mod publish;
 mod reboots;
+mod remedy;
 mod rights;
 mod scratch;
 mod shell;
@@ -51,6 +53,7 @@ const PARTS: &[Part] = &[
     ("reboots", reboots::proofs),
     ("contract", contract::proofs),
     ("rights", rights::proofs),
+    ("remedy", remedy::proofs),
     ("control", control::proofs),
 ];
 
@@ -71,6 +74,8 @@ const LONG: &[Part] = &[
     ("publish-numbers", publish::numbers),
     ("soak", installed::soak),
     ("sequences", node::sequences),
+    ("remedy-node", remedy::on_a_node),
+    ("remedy-slots", remedy::slots),
 ];
 
 fn main() -> ExitCode {

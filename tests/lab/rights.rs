@@ -1,6 +1,6 @@
 //! What the tokens of `daemonset/` may do, and that all else is refused, by whom and with which words.
 
-mod client;
+pub mod client;
 mod events;
 mod node_status;
 mod overlays;

@@ -1,33 +1,22 @@
 //! What users lay over the base must not get rid of what binds it.
 
-use std::fs;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::client::{By, Client};
 use super::{DAEMONSET, Ground, dry, token};
 use crate::control::wait_for;
+use crate::overlay::Overlay;
 
-/// A directory beside a copy of `daemonset/`: kustomize wants its paths relative.
-fn overlay(ground: &Ground, text: &str) -> Result<(TempDir, String)> {
-    let copy = tempfile::tempdir_in(ground.plane.scratch())?;
-    let copied = std::process::Command::new("cp").arg("-r").arg(format!("{DAEMONSET}/.")).arg(copy.path()).status()?;
-    ensure!(copied.success(), "{DAEMONSET} cannot be copied to {}", copy.path().display());
-    let dir = copy.path().join("overlay");
-    fs::create_dir(&dir)?;
-    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base, ../cluster]\n";
-    fs::write(dir.join("kustomization.yaml"), format!("{head}{text}"))?;
-    let path = dir.to_str().context("a path that is not UTF-8")?.to_owned();
-    Ok((copy, path))
+fn overlay(ground: &Ground, text: &str) -> Result<Overlay> {
+    Overlay::new(&ground.plane, &format!("resources: [../base, ../cluster]\n{text}"))
 }
 
 /// Once the base is gone: what is left is the overlay's own.
 pub fn renamed(ground: &Ground) -> Result<()> {
-    let (_copy, path) = overlay(ground, "namespace: other\nnamePrefix: our\nnameSuffix: two\n")?;
+    let overlay = overlay(ground, "namespace: other\nnamePrefix: our\nnameSuffix: two\n")?;
     ground.plane.kubectl(&["create", "namespace", "other"])?;
-    ground.plane.kubectl(&["apply", "-k", &path])?;
+    overlay.apply(&ground.plane)?;
     for part in ["base", "cluster"] {
         ground.plane.kubectl(&["delete", "--wait=false", "-k", &format!("{DAEMONSET}/{part}")])?;
     }
@@ -52,9 +41,9 @@ pub fn renamed(ground: &Ground) -> Result<()> {
 }
 
 pub fn read_only(ground: &Ground) -> Result<()> {
-    let (_copy, path) = overlay(ground, "components: [../components/read-only]\n")?;
+    let overlay = overlay(ground, "components: [../components/read-only]\n")?;
     let with = ground.plane.kubectl(&["kustomize", &format!("{DAEMONSET}/base")])?;
-    let without = ground.plane.kubectl(&["kustomize", &path])?;
+    let without = ground.plane.kubectl(&["kustomize", overlay.path()])?;
     let open = |text: &str| {
         let kinds = ["kind: ValidatingAdmissionPolicy", "- patch", "- create", "-reports"];
         kinds.iter().filter(|word| text.contains(**word)).count()
