@@ -138,6 +138,14 @@ impl Mounts {
         self.found(&self.orders.second, node_of, move |other| (*other).cmp(name))
     }
 
+    /// Whether a volume's path has a part of the filesystem on which that path is: a bind of the node's own disk, and no volume. A volume
+    /// that is mounted twice at its path is below a volume, and not below the node's disk.
+    #[must_use]
+    pub fn is_bind_of_own_disk(&self, mount: &MountEntry) -> bool {
+        let below = self.get(&mount.parent);
+        mount.has_device() && below.is_some_and(|below| below.volume.is_none() && below.dev == mount.dev)
+    }
+
     /// Whether both have the same mounts of block devices and of device nodes, and lack the same: other sources that are compared
     /// with the one are compared with the other as well.
     #[must_use]

@@ -36,6 +36,8 @@ enum ExpectedVolume<'a> {
     Volume(VolumeId),
     /// The volume of this PersistentVolume, shown as a device node.
     RawBlock { pv: &'a str, device: &'a str },
+    /// The volume of this PersistentVolume, as a pod has it.
+    OfPod { pv: &'a str },
 }
 
 impl DetectVolumes for SwappedVolume {
@@ -101,12 +103,28 @@ impl<'v> Look<'v, '_> {
         // One that is gone is a dead mount.
         let device = match &expected_volume {
             ExpectedVolume::RawBlock { device, .. } => named(block, device),
-            ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) => {
+            ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) | ExpectedVolume::OfPod { .. } => {
                 block.get(&mount.dev).or_else(|| named(block, btrfs_disk(mount)?))
             }
         };
         let Some(device) = device else { return };
         let object = || mount_object(mount, Some(block));
+        if let ExpectedVolume::OfPod { pv } = &expected_volume {
+            // What lies over another mount is a stack; the node's own disk at the path is no volume.
+            let is_over_one = self.mounts.value.get(&mount.parent).is_some_and(|below| below.volume.is_some());
+            if is_over_one || self.mounts.value.is_bind_of_own_disk(mount) {
+                return;
+            }
+            // Where its device is staged, that mount is looked at: to look up the PersistentVolume of each volume of a healthy node is too much.
+            if self.is_staged(mount) {
+                return out.decide::<Finding>(KIND, object, Tri::No(self.mounts.no()));
+            }
+            // Of what is built on a disk (LVM, a file) the PersistentVolume does not name the disk.
+            if volume_of(block, device).filter(|_| device.slaves.is_empty()).is_none() {
+                return;
+            }
+            out.ask(KIND, Lookup::PersistentVolume((*pv).to_owned()));
+        }
         let Some(found) = carried(block, device) else {
             let why = format!("{} does not show an EBS volume id, so its volume is not known", device.name);
             return out.decide::<Finding>(KIND, object, Tri::Unknown(Unknown::new(Cause::Unsupported, why)));
@@ -145,30 +163,37 @@ impl<'v> Look<'v, '_> {
         self.volumes.parts().raw_handle(pv)
     }
 
+    /// Whether the device of a pod's mount is staged as a volume, too.
+    fn is_staged(&self, mount: &MountEntry) -> bool {
+        self.mounts.value.of_device(mount.dev).any(|(_, other)| {
+            use VolumePath::{InTree, LegacyStaging, Staging};
+            matches!(&other.volume, Some(Staging { .. } | LegacyStaging { .. } | InTree { .. }))
+        })
+    }
+
     fn is_kept(&self, expected_volume: &ExpectedVolume<'_>, found: &VolumeId) -> Tri<(), ()> {
-        let kept = match expected_volume {
-            ExpectedVolume::Volume(volume) => volume == found,
-            ExpectedVolume::Hash { hash, .. } => is_hash_of(hash, found.as_str()) || is_node_local(hash),
-            ExpectedVolume::RawBlock { pv, .. } => {
-                if let Some(handle) = self.raw_handle(pv) {
-                    return if VolumeId::of_handle(handle).is_none_or(|volume| volume == *found) {
-                        Tri::Yes(())
-                    } else {
-                        Tri::No(())
-                    };
-                }
-                let object = match self.pvs.seen().map_err(Clone::clone).and_then(|pvs| pvs.value.get(pv)) {
-                    Ok(object) => object,
-                    Err(why) => return Tri::Unknown(why),
-                };
-                match object.and_then(|object| VolumeId::of_handle(object.handle.as_deref()?)) {
-                    Some(volume) => volume == *found,
-                    // A PersistentVolume that is gone, or of another driver, promises nothing of this kind.
-                    None => true,
-                }
-            }
+        let is_so = |kept: bool| if kept { Tri::Yes(()) } else { Tri::No(()) };
+        match expected_volume {
+            ExpectedVolume::Volume(volume) => is_so(volume == found),
+            ExpectedVolume::Hash { hash, .. } => is_so(is_hash_of(hash, found.as_str()) || is_node_local(hash)),
+            ExpectedVolume::RawBlock { pv, .. } => match self.raw_handle(pv) {
+                Some(handle) => is_so(VolumeId::of_handle(handle).is_none_or(|volume| volume == *found)),
+                None => self.is_of_pv(pv, found),
+            },
+            ExpectedVolume::OfPod { pv } => self.is_of_pv(pv, found),
+        }
+    }
+
+    fn is_of_pv(&self, pv: &str, found: &VolumeId) -> Tri<(), ()> {
+        let object = match self.pvs.seen().map_err(Clone::clone).and_then(|pvs| pvs.value.get(pv)) {
+            Ok(object) => object,
+            Err(why) => return Tri::Unknown(why),
         };
-        if kept { Tri::Yes(()) } else { Tri::No(()) }
+        match object.and_then(|object| VolumeId::of_handle(object.handle.as_deref()?)) {
+            Some(volume) if volume != *found => Tri::No(()),
+            // A PersistentVolume that is gone, or of another driver, promises nothing of this kind.
+            Some(_) | None => Tri::Yes(()),
+        }
     }
 }
 
@@ -230,6 +255,7 @@ fn expected_volume<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Opt
         VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
             VolumeId::from_serial(volume).map(ExpectedVolume::Volume)
         }
+        VolumePath::Pod { name, .. } => Some(ExpectedVolume::OfPod { pv: name }),
         VolumePath::RawBlock { pv, .. } if !mount.shows_deleted_node() => {
             Some(ExpectedVolume::RawBlock { pv, device: mount.raw_block_device()? })
         }
@@ -288,7 +314,9 @@ impl<'v> Look<'v, '_> {
         let mut object = mount_object(mount, Some(self.block.value));
         // Who uses it is named by a pod's mount of the same device.
         let user = match expected_volume {
-            ExpectedVolume::RawBlock { .. } => Some(mount).filter(|mount| super::is_of_a_pod(mount)),
+            ExpectedVolume::RawBlock { .. } | ExpectedVolume::OfPod { .. } => {
+                Some(mount).filter(|mount| super::is_of_a_pod(mount))
+            }
             _ => {
                 let mut others = self.mounts.value.of_device(mount.dev).map(|(_, other)| other);
                 others.find(|other| super::specificity(other) == 2)
@@ -300,6 +328,7 @@ impl<'v> Look<'v, '_> {
             ExpectedVolume::RawBlock { pv, .. } => {
                 self.handle_of(pv, &mut evidence).or_else(|| self.raw_handle(pv).map(str::to_owned))
             }
+            ExpectedVolume::OfPod { pv } => self.handle_of(pv, &mut evidence),
         };
         object.pod = user.and_then(|user| user.volume.as_ref()?.pod().cloned());
         if let ExpectedVolume::Hash { .. } | ExpectedVolume::Volume(_) = expected_volume {

@@ -261,15 +261,21 @@ impl<'v> Volume<'v> {
             Ok(mounts) => mounts,
             Err(why) => return Tri::Unknown(why.clone()),
         };
+        let running =
+            cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name()));
         let absent = match mounts.value.lacks_found(self.parts.index.mount_for(uid, pv)) {
             Ok(absent) => absent,
+            // What the container has is known then, and its own mounts need not be looked through.
+            Err(NotAbsent::Present(mount)) if mounts.value.is_bind_of_own_disk(mount) => {
+                let (point, root) = (&mount.point, &mount.root);
+                let is_bind =
+                    format!("{point} is {root} of the disk that the kubelet's directory is on ({})", mount.dev);
+                return Tri::Yes(vec![running, mounts.says(is_bind)]);
+            }
             Err(NotAbsent::Present(_)) => return Tri::No(()),
             Err(NotAbsent::Unknown(why)) => return Tri::Unknown(why.clone()),
         };
-        let mut evidence = vec![
-            cgroups.says(format!("{} in pod {}", crate::wording::of(pids, "task runs", "tasks run"), pod.full_name())),
-            mounts.says_absent(absent, format!("no mount of {pv} for pod {uid}")),
-        ];
+        let mut evidence = vec![running, mounts.says_absent(absent, format!("no mount of {pv} for pod {uid}"))];
         let Some((dev, disk)) = self.device() else { return Tri::Yes(evidence) };
         // The runtime makes a device node of its own for the container, which is no mount and outlives the kubelet's.
         if matches!(self.pv_object(), Ok(Some(pv)) if pv.is_block) {
@@ -340,14 +346,12 @@ pub(super) fn all_pods_have_theirs(parts: &Parts<'_>) -> bool {
     if pods.value.incomplete().is_some() {
         return false;
     }
-    let node = mounts.value.values().find(|mount| &*mount.point == "/").map(|mount| mount.dev);
     let mut mounted: BTreeMap<&PodUid, BTreeSet<&str>> = BTreeMap::new();
-    for mount in mounts.value.values() {
+    // A volume that is made for the pod alone is a tmpfs, or a bind of the node's own disk.
+    let is_own = |mount: &MountEntry| &*mount.fstype == "tmpfs" || mounts.value.is_bind_of_own_disk(mount);
+    for mount in mounts.value.values().filter(|mount| mount.volume.is_some() && !is_own(mount)) {
         match &mount.volume {
-            // A volume that is made for the pod alone is a tmpfs, or a bind of the node's own disk.
-            Some(VolumePath::Pod { pod, plugin, name })
-                if PERSISTENT.contains(&plugin.as_str()) && &*mount.fstype != "tmpfs" && Some(mount.dev) != node =>
-            {
+            Some(VolumePath::Pod { pod, plugin, name }) if PERSISTENT.contains(&plugin.as_str()) => {
                 mounted.entry(pod).or_default().insert(name);
             }
             Some(VolumePath::RawBlock { pod: Some(pod), pv }) => {

@@ -31,7 +31,9 @@ pub(super) struct Index<'v> {
 impl<'v> Index<'v> {
     pub fn of(parts: &Parts<'v>) -> Self {
         let mut index = Self::default();
-        for mount in parts.mounts.seen().ok().into_iter().flat_map(|mounts| mounts.value.values()) {
+        let mounts = parts.mounts.seen().ok().map(|mounts| mounts.value);
+        for mount in mounts.into_iter().flat_map(|mounts| mounts.values()) {
+            let is_no_volume = || mounts.is_some_and(|mounts| mounts.is_bind_of_own_disk(mount));
             match &mount.volume {
                 Some(VolumePath::Staging { handle_hash, .. }) => {
                     index.staged.insert(handle_hash.to_ascii_lowercase());
@@ -43,7 +45,11 @@ impl<'v> Index<'v> {
                     index.staged_in_tree.extend(VolumeId::from_serial(volume));
                 }
                 Some(VolumePath::Pod { pod, name, .. }) => {
-                    index.of_pods.entry(name).or_default().insert(Some(pod), mount);
+                    let pods = index.of_pods.entry(name).or_default();
+                    // What is at the path beside a volume takes nothing away.
+                    if !(pods.contains_key(&Some(pod)) && is_no_volume()) {
+                        pods.insert(Some(pod), mount);
+                    }
                 }
                 Some(VolumePath::RawBlock { pod, pv }) => {
                     index.of_pods.entry(pv).or_default().insert(pod.as_deref(), mount);
