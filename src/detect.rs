@@ -215,10 +215,10 @@ pub fn pod_use(view: &View) -> Option<PodUse> {
 
 /// The types of volumes that these answers have just given, by device.
 #[must_use]
-pub fn known_types(view: &View, settings: &Settings, fresh: SourceSet) -> Vec<(String, KnownType)> {
+pub fn known_types(view: &View, fresh: SourceSet) -> Vec<(String, KnownType)> {
     let found =
         if fresh.meets(volumes::ebs_type::TYPE_SOURCES) { volumes::ebs_type::Found::extract(view).ok() } else { None };
-    found.map(|found| volumes::ebs_type::known_types(found, settings)).unwrap_or_default()
+    found.map(volumes::ebs_type::known_types).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Engine {
 
     fn follow_volumes(&mut self, fresh: SourceSet) {
         self.view.follow_io();
-        for (device, known) in detect::known_types(&self.view, &self.settings, fresh) {
+        for (device, known) in detect::known_types(&self.view, fresh) {
             self.view.learn_type(&device, known);
         }
     }

@@ -40,8 +40,8 @@ use std::time::Duration;
 
 use crate::detect::Settings as All;
 use crate::facts::{
-    Absent, BlockDevice, BlockDevices, Cause, DevId, ImdsInstance, MountEntry, Mounts, Node, NvmeControllers, Pod,
-    PodUid, Pods, Unknown, VolumeId, VolumePath, is_at_or_below,
+    Absent, BlockDevice, BlockDevices, Cause, CsiDriver, DevId, ImdsInstance, MountEntry, Mounts, Node,
+    NvmeControllers, Pod, PodUid, Pods, Unknown, VolumeId, VolumePath, is_at_or_below,
 };
 use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
@@ -58,6 +58,14 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { drivers: vec!["ebs.csi.aws.com".to_owned(), "ebs.csi.eks.amazonaws.com".to_owned()] }
+    }
+}
+
+impl Settings {
+    /// Whether a driver that is registered here may attach EBS volumes: by its name, or since it counts how many of its volumes this
+    /// instance takes. A driver of EBS under another name does that; one that attaches nothing (EFS, S3, secrets) has no reason to.
+    fn may_attach(&self, name: &String, driver: &CsiDriver) -> bool {
+        self.drivers.contains(name) || driver.allocatable.is_some()
     }
 }
 

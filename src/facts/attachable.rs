@@ -38,11 +38,11 @@ impl<'a> AttachableName<'a> {
         Some(Self::Csi { driver, handle })
     }
 
-    /// The EBS volume, where these drivers' handles are such and this one is.
+    /// The EBS volume: a handle that is written as EC2 writes an id is one, whatever the driver is called.
     #[must_use]
-    pub fn ebs_volume(&self, drivers: &[String]) -> Option<VolumeId> {
+    pub fn ebs_volume(&self) -> Option<VolumeId> {
         match self {
-            Self::Csi { driver, handle } if drivers.iter().any(|name| name == driver) => VolumeId::from_serial(handle),
+            Self::Csi { handle, .. } if handle.starts_with("vol-") => VolumeId::from_serial(handle),
             Self::InTree { plugin, volume } if *plugin == IN_TREE_EBS => VolumeId::of_handle(volume),
             _ => None,
         }
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn names_are_those_of_a_real_node() {
-        let drivers = ["ebs.csi.aws.com".to_owned()];
-        let volume = |name| AttachableName::parse(name).and_then(|name| name.ebs_volume(&drivers));
+        let volume = |name| AttachableName::parse(name).and_then(|name| name.ebs_volume());
         for name in [
             "kubernetes.io/csi/ebs.csi.aws.com^vol-0123456789abcdef0",
+            "kubernetes.io/csi/disks.example.com^vol-0123456789abcdef0",
             "kubernetes.io/aws-ebs/aws://eu-west-1a/vol-0123456789abcdef0",
             "kubernetes.io/aws-ebs/aws:///vol-0123456789abcdef0",
             "kubernetes.io/aws-ebs/vol-0123456789abcdef0",
@@ -105,7 +105,9 @@ mod tests {
             "",
             "kubernetes.io/csi/ebs.csi.aws.com",
             "kubernetes.io/csi/ebs.csi.aws.com^local-ebs://dev/xvdbz",
-            "kubernetes.io/csi/disks.example.com^vol-0123456789abcdef0",
+            "kubernetes.io/csi/efs.csi.aws.com^fs-0123456789abcdef0",
+            "kubernetes.io/csi/disks.example.com^vol-data",
+            "kubernetes.io/csi/disks.example.com^vol0123456789abcdef0",
             "kubernetes.io/gce-pd/vol-0123456789abcdef0",
             "kubernetes.io/aws-ebs/aws://eu-west-1a/",
         ] {

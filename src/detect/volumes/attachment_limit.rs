@@ -36,7 +36,10 @@ impl DetectVolumes for AttachmentLimit {
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let registered = csi.value.drivers.iter().find(|(name, _)| around.settings.ebs.drivers.contains(name));
+        let by_name = || csi.value.drivers.iter().find(|(name, _)| around.settings.ebs.drivers.contains(name));
+        let has_one = |name: &str| volumes.wanted().any(|volume| volume.is_named_by(name));
+        let by_volume = || csi.value.drivers.iter().find(|(name, _)| has_one(name));
+        let registered = by_name().or_else(by_volume);
         let Some((driver, allocatable)) = registered else { return };
         let Some(allocatable) = allocatable.allocatable else {
             // The scheduler then places any number (`NodeVolumeLimits`).

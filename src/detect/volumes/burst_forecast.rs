@@ -125,7 +125,7 @@ fn of_device(
     }
     let known = match series.known(around.now) {
         Some(known) => Ok(known.clone()),
-        None => ebs_type::of_device(types, around.settings, device),
+        None => ebs_type::of_device(types, device),
     };
     let is_disproved = |known: &KnownType| {
         let bucket = Bucket::of(known.volume_type, device.size);

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 
-use crate::detect::Settings;
 use crate::facts::{
     Answers, BlockDevice, Cause, EbsType, Ec2Attached, Lookup, Mounts, NodeTime, PersistentVolume, SourceSet, Unknown,
     VolumeClass, VolumeId,
@@ -71,10 +70,7 @@ impl Compound for Types<'_> {
 pub(in crate::detect) type Found = (Required<sources::BlockDevices>, Io, Types<'static>);
 
 /// The types that the latest answers have, by device.
-pub(in crate::detect) fn known_types(
-    (block, io, types): <Found as Input>::Of<'_>,
-    settings: &Settings,
-) -> Vec<(String, KnownType)> {
+pub(in crate::detect) fn known_types((block, io, types): <Found as Input>::Of<'_>) -> Vec<(String, KnownType)> {
     // A type from EC2 is taken again from each of its answers; one from a class wins over it.
     let known =
         |series: &VolumeSeries| series.known(types.now).is_some_and(|known| known.source == TypeSource::Cluster);
@@ -84,18 +80,14 @@ pub(in crate::detect) fn known_types(
         .value
         .values()
         .filter(unknown)
-        .filter_map(|device| Some((device.name.clone(), of_device(&types, settings, device).ok()?)));
+        .filter_map(|device| Some((device.name.clone(), of_device(&types, device).ok()?)));
     answers.collect()
 }
 
 /// The type by the classes of the cluster and, where those will never have it, by EC2.
-pub(super) fn of_device(
-    types: &Types<'_>,
-    settings: &Settings,
-    device: &BlockDevice,
-) -> Result<KnownType, Box<TypeUnknown>> {
+pub(super) fn of_device(types: &Types<'_>, device: &BlockDevice) -> Result<KnownType, Box<TypeUnknown>> {
     let known = |source, (of, by)| KnownType { volume_type: of, source, by, at: types.now };
-    match by_class(types, settings, device) {
+    match by_class(types, device) {
         // Without the mounts it is not known whether a class has it.
         Err(type_unknown)
             if type_unknown.lookup.is_none()
@@ -146,11 +138,7 @@ fn by_ec2(types: &Types<'_>, device: &BlockDevice, why: &Unknown) -> Result<(Ebs
 
 /// The type by the volume's PersistentVolume and the class that it is of: the one of its attributes counts before the
 /// one that it was made by.
-fn by_class(
-    types: &Types<'_>,
-    settings: &Settings,
-    device: &BlockDevice,
-) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
+fn by_class(types: &Types<'_>, device: &BlockDevice) -> Result<(EbsType, Evidence), Box<TypeUnknown>> {
     let name = &device.name;
     let pv = pv_at(types, device).ok_or_else(|| {
         TypeUnknown::never(format!("the PersistentVolume of {name}, which has its type, is not known from a mount"))
@@ -161,9 +149,8 @@ fn by_class(
     let object = object.ok_or_else(|| {
         TypeUnknown::never(format!("the API server answers that PersistentVolume {pv} does not exist"))
     })?;
-    let of_driver = object.driver.as_ref().is_none_or(|driver| settings.ebs.drivers.contains(driver));
     let handle = object.handle.as_deref().and_then(VolumeId::of_handle);
-    if handle.is_none() || handle != device.volume || !of_driver {
+    if handle.is_none() || handle != device.volume {
         return Err(TypeUnknown::never(format!(
             "PersistentVolume {pv} is not {name}'s, so its class does not describe it"
         )));

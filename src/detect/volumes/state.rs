@@ -583,6 +583,11 @@ impl<'v> Volume<'v> {
         self.in_use || self.attached
     }
 
+    /// Whether the Node names it by this CSI driver.
+    pub fn is_named_by(&self, driver: &str) -> bool {
+        self.is_wanted() && self.drivers == [driver]
+    }
+
     /// What asks which other mount namespaces have its disk.
     pub fn ask_holders(&self) -> Vec<Lookup> {
         self.device().map(|(dev, _)| Lookup::MountHolders(dev)).into_iter().collect()

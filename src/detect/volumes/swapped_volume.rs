@@ -96,10 +96,33 @@ fn the_only_one_for_raw<'a>(volumes: &'a Volumes<'_>) -> Option<&'a VolumeId> {
 }
 
 impl<'v> Look<'v, '_> {
+    fn expected_volume(&self, mount: &'v MountEntry) -> Option<ExpectedVolume<'v>> {
+        match mount.volume.as_ref()? {
+            // One of another name was not made by the kubelet, and promises nothing.
+            VolumePath::Staging { driver, handle_hash } if self.is_ebs(driver, handle_hash) => {
+                is_hash(handle_hash).then_some(ExpectedVolume::Hash { driver, hash: handle_hash })
+            }
+            VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
+                VolumeId::from_serial(volume).map(ExpectedVolume::Volume)
+            }
+            VolumePath::Pod { name, .. } => Some(ExpectedVolume::OfPod { pv: name }),
+            VolumePath::RawBlock { pv, .. } if !mount.shows_deleted_node() => {
+                Some(ExpectedVolume::RawBlock { pv, device: mount.raw_block_device()? })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a staging directory is for an EBS volume: its driver is EBS's, or the Node names such a volume by this driver.
+    fn is_ebs(&self, driver: &String, hash: &str) -> bool {
+        let is_it = |volume: &Volume<'_>| volume.is_named_by(driver) && is_hash_of(hash, volume.id.as_str());
+        self.settings.ebs.drivers.contains(driver) || self.volumes.iter().any(is_it)
+    }
+
     /// A raw block volume has two binds: the finding of the second is shown under that of the first.
     fn at(&self, mount: &'v MountEntry, raw: &mut BTreeMap<&'v str, Object>, out: &mut Evaluation) {
         let block = self.block.value;
-        let Some(expected_volume) = expected_volume(mount, &self.settings.ebs) else { return };
+        let Some(expected_volume) = self.expected_volume(mount) else { return };
         // One that is gone is a dead mount.
         let device = match &expected_volume {
             ExpectedVolume::RawBlock { device, .. } => named(block, device),
@@ -244,23 +267,6 @@ fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evalu
         }
     });
     out.decide(KIND, || wanted.object(), decision);
-}
-
-fn expected_volume<'a>(mount: &'a MountEntry, settings: &super::Settings) -> Option<ExpectedVolume<'a>> {
-    match mount.volume.as_ref()? {
-        // One of another name was not made by the kubelet, and promises nothing.
-        VolumePath::Staging { driver, handle_hash } if settings.drivers.contains(driver) => {
-            is_hash(handle_hash).then_some(ExpectedVolume::Hash { driver, hash: handle_hash })
-        }
-        VolumePath::InTree { plugin, volume } if plugin == IN_TREE_EBS => {
-            VolumeId::from_serial(volume).map(ExpectedVolume::Volume)
-        }
-        VolumePath::Pod { name, .. } => Some(ExpectedVolume::OfPod { pv: name }),
-        VolumePath::RawBlock { pv, .. } if !mount.shows_deleted_node() => {
-            Some(ExpectedVolume::RawBlock { pv, device: mount.raw_block_device()? })
-        }
-        _ => None,
-    }
 }
 
 fn is_hash(name: &str) -> bool {

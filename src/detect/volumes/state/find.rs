@@ -19,7 +19,7 @@ pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<
         let attached = node.value.volumes_attached.iter().map(|(name, path)| (name, Some(path.as_str())));
         for (name, attached_as) in names.chain(attached) {
             let Some(name) = AttachableName::parse(name) else { continue };
-            let Some(id) = name.ebs_volume(&settings.drivers) else { continue };
+            let Some(id) = name.ebs_volume() else { continue };
             let driver = name.driver().into_iter().collect();
             let volume = all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id, driver));
             volume.in_use |= attached_as.is_none();
@@ -102,11 +102,12 @@ impl<'v> Volume<'v> {
     }
 }
 
-/// Of a volume that the Node does not name: the EBS drivers that are registered here, or all where that is not known.
+/// Of a volume that the Node does not name: the drivers registered here that may be EBS's, or all that are known by name where that is
+/// not known.
 fn registered_drivers<'v>(parts: &Parts<'v>, settings: &'v Settings) -> Vec<&'v str> {
-    let known = parts.csi_node.seen().ok();
-    let registered = |name: &&String| known.is_none_or(|csi| csi.value.drivers.contains_key(name.as_str()));
-    let here: Vec<&str> = settings.drivers.iter().filter(registered).map(String::as_str).collect();
+    let registered = parts.csi_node.seen().ok().map(|csi| &csi.value.drivers);
+    let may_be = registered.into_iter().flatten().filter(|(name, driver)| settings.may_attach(name, driver));
+    let here: Vec<&str> = may_be.map(|(name, _)| name.as_str()).collect();
     if here.is_empty() { settings.drivers.iter().map(String::as_str).collect() } else { here }
 }
 
