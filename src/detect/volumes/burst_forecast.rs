@@ -278,7 +278,8 @@ mod tests {
             };
             let point =
                 "/var/lib/kubelet/pods/74dcc96c-be53-45c4-a46f-3809d56e9a65/volumes/kubernetes.io~csi/pv-a/mount";
-            let mount = MountEntry {
+            let staging = "/var/lib/kubelet/plugins/kubernetes.io/csi/ebs.csi.aws.com/7f0b2e31ddb1b3a849f76dd4a2ae35279a9d823391976605d7dcd0e593f57812/globalmount";
+            let mount = |point: &str| MountEntry {
                 parent: 29,
                 dev,
                 root: "/".into(),
@@ -291,8 +292,9 @@ mod tests {
                 volume: VolumePath::parse("/var/lib/kubelet", point),
                 left_out: 0,
             };
+            let mounts = [(40, mount(staging)), (41, mount(point))];
             let seen = vec![
-                Observation::Mounts(known(Mounts::whole([(40, mount)]), up)),
+                Observation::Mounts(known(Mounts::whole(mounts), up)),
                 Observation::BlockDevices(known(BlockDevices::whole([(dev, disk)]), up)),
             ];
             self.0.step(at(up), seen)
