@@ -45,7 +45,7 @@ use crate::finding::Severity;
 use crate::ledger::{Change, Transition};
 use crate::report::history::History;
 use crate::report::metrics::AgentFigures;
-use crate::report::{Origin, Report, ended, text};
+use crate::report::{Origin, PodTable, Report, ended, text};
 use crate::wake::Waker;
 
 use ec2::Ec2Connection;
@@ -134,6 +134,8 @@ struct Agent {
     lookups: Vec<Lookup>,
     /// Waits before this one that were cut short.
     woken_in_a_row: u32,
+    /// The table of the pods, which is not made in each pass.
+    pod_table: PodTable,
 }
 
 /// Where the end of a cycle is shown.
@@ -287,6 +289,7 @@ impl Agent {
             publishing,
             lookups: Vec::new(),
             woken_in_a_row: 0,
+            pod_table: PodTable::default(),
         })
     }
 
@@ -364,7 +367,8 @@ impl Agent {
         self.figures.cycle_duration_seconds_sum += took.as_secs_f64();
         self.figures.stuck_reads = self.host_reader.stuck().map(|_| 1).sum();
         debug!(millis = took.as_millis(), "pass");
-        let mut report = Report::of(&self.engine, Origin::Agent);
+        let pods = self.pod_table.of(self.engine.view());
+        let mut report = Report::with_pods(&self.engine, Origin::Agent, pods);
         report.notes.push(self.api.note());
         report.notes.extend(self.ec2.note());
         report.notes.extend(self.publishing.server.notes());

@@ -15,7 +15,7 @@ pub use evaluation::{Around, Detect, DetectVolumes, Evaluation, Raised};
 use crate::facts::{EvictionSignal, NodeTime, SourceSet, Unknown};
 use crate::finding::{Headroom, Kind, KindEvaluation, PodUse, for_each_kind};
 use crate::setting::Group;
-use crate::view::input::Input;
+use crate::view::input::{Input, reads_of};
 use crate::view::{KnownType, View};
 use volumes::state::Volumes;
 
@@ -211,6 +211,12 @@ pub fn next_victims(view: &View, most: usize) -> kubelet::victims::NextVictims<'
 pub fn pod_use(view: &View) -> Option<PodUse> {
     let input = kubelet::pod_table::All::extract(view).ok()?;
     Some(kubelet::pod_table::table(input, view.now()))
+}
+
+/// What [`pod_use`] reads: it says the same for as long as none of these is read again.
+#[must_use]
+pub fn pod_use_reads() -> SourceSet {
+    reads_of::<kubelet::pod_table::All>()
 }
 
 /// The types of volumes that these answers have just given, by device.

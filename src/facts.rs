@@ -32,6 +32,7 @@ mod node_time;
 mod partial;
 mod paths;
 mod pod_addresses;
+mod pod_cpu;
 mod reading;
 mod saved_logs;
 mod source;
@@ -55,8 +56,9 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
-    CsiNode, FieldWriter, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod,
-    PodLifecycle, PodPhase, PodResources, PodStorage, Pods, RestartPolicy, VolumeAttachment, VolumeClass, VpcCniConfig,
+    CsiNode, FieldWriter, ForPods, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition,
+    PersistentVolume, Pod, PodLifecycle, PodPhase, PodResources, PodStorage, Pods, RestartPolicy, VolumeAttachment,
+    VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};
@@ -103,6 +105,7 @@ pub use node_time::{BootId, NodeTime};
 pub use partial::Partial;
 pub use paths::{is_at_or_below, is_below};
 pub use pod_addresses::PodAddresses;
+pub use pod_cpu::{CpuLimit, PodCpu, PodCpus};
 pub use reading::{Cause, Component, Part, Reading, Unknown};
 pub use saved_logs::{SavedLog, SavedLogs};
 pub(crate) use source::for_each_source;

@@ -1,6 +1,5 @@
 //! What detectors say: kinds, findings with their evidence, evaluations, headroom.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,6 +7,10 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+mod pod_use;
+
+pub use pod_use::{CpuDay, NodeWaste, PodDay, PodRemark, PodRow, PodUse, PodWaste};
 
 use crate::facts::{EvictionSignal, Lookup, PodUid, Source, Tri, Unknown, VolumeId};
 
@@ -61,6 +64,7 @@ macro_rules! for_each_kind {
             kubelet::system_pod_evictable => SystemPodEvictable;
             kubelet::pod_under_limit_headroom => PodUnderLimitHeadroom;
             kubelet::pod_over_request => PodOverRequest;
+            kubelet::pod_cpu_throttled => PodCpuThrottled;
             kubelet::pod_overprovisioned => PodOverprovisioned;
             kubelet::pod_hygiene => PodHygiene;
             kubelet::agent_not_reporting => AgentNotReporting;
@@ -120,8 +124,13 @@ macro_rules! declare {
 for_each_kind!(declare);
 
 /// Kinds that remark on pods that run well: `check --pods` and the page show them, and a plain `check` counts the pods.
-pub const POD_REMARKS: [Kind; 4] =
-    [Kind::PodUnderLimitHeadroom, Kind::PodOverRequest, Kind::PodOverprovisioned, Kind::PodHygiene];
+pub const POD_REMARKS: [Kind; 5] = [
+    Kind::PodUnderLimitHeadroom,
+    Kind::PodOverRequest,
+    Kind::PodCpuThrottled,
+    Kind::PodOverprovisioned,
+    Kind::PodHygiene,
+];
 
 impl Kind {
     /// Whether it is one of [`POD_REMARKS`].
@@ -558,95 +567,4 @@ pub struct Headroom {
     /// Whether it is not known if the signal has a threshold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub threshold_unknown: bool,
-}
-
-/// The pods that run here, with what they use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodUse {
-    /// The worst first, then by name.
-    pub pods: Vec<PodRow>,
-    /// What the pods that were watched for a day requested and never used; absent where none was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub day: Option<PodDay>,
-    /// Since when their use is watched without a gap; it begins again with the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub watched_since: Option<Timestamp>,
-    /// Pods that are not listed, as there are too many.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub left_out: u64,
-}
-
-impl PodUse {
-    /// How many pods there are of which both is known, and what these request and use together, in bytes.
-    #[must_use]
-    pub fn totals(&self) -> (u64, u64, u64) {
-        let known = self.pods.iter().filter_map(|row| row.request.zip(row.used));
-        known.fold((0, 0, 0), |(pods, requested, used), (request, use_)| {
-            (pods.saturating_add(1), requested.saturating_add(request), used.saturating_add(use_))
-        })
-    }
-
-    /// How many pods have a remark of each kind that any has.
-    #[must_use]
-    pub fn remarked(&self) -> BTreeMap<Kind, u64> {
-        let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
-        for row in &self.pods {
-            let kinds: BTreeSet<Kind> = row.remarks.iter().map(|remark| remark.kind).collect();
-            kinds.into_iter().for_each(|kind| *counts.entry(kind).or_default() += 1);
-        }
-        counts
-    }
-}
-
-/// Memory of the pods that were watched for a day, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodDay {
-    /// How many there are.
-    pub pods: u64,
-    /// What they request together.
-    pub requested: u64,
-    /// What of that none of them used in any of the last 24 hours.
-    pub never_used: u64,
-}
-
-/// One pod: its memory in bytes, and what is worth knowing of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodRow {
-    /// `namespace/name`
-    pub name: String,
-    /// What it requests, by the kubelet's sum; absent where that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<u64>,
-    /// Its working set; absent where that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used: Option<u64>,
-    /// The limit of which least is left, that of the pod or of a container; absent where there is none or it is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// What is left of that limit, at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub headroom: Option<u64>,
-    /// What is worth knowing, the worst first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<PodRemark>,
-    /// Why it was not evaluated, or not wholly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<String>,
-}
-
-/// A remark on a pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodRemark {
-    /// The kind that it is of.
-    pub kind: Kind,
-    /// What is so.
-    pub text: Cow<'static, str>,
-    /// By how much, for the order of pods.
-    #[serde(skip)]
-    pub weight: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }

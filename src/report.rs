@@ -25,6 +25,7 @@ pub mod text;
 pub mod timeline;
 mod volumes;
 
+pub use assemble::PodTable;
 pub use model::{
     FindingState, KindState, LeftOut, NodeObject, Origin, Quiet, Report, ReportedFinding, ReportedHeadroom,
     ReportedUnknown, SCHEMA, State,

@@ -9,6 +9,8 @@ mod kill_history;
 mod kubelet;
 mod kubelet_starts;
 mod log_history;
+mod peaks;
+mod pod_cpu_use;
 mod pod_memory;
 mod raw_handles;
 pub mod reads;
@@ -32,6 +34,7 @@ pub use io_series::{InstanceSeries, IoSeries, IoSpan, IoTotal, KnownType, TypeSo
 pub use kill_history::KillHistory;
 pub use kubelet_starts::{KubeletProcess, KubeletStarts};
 pub use log_history::{Counted, LogHistory, MountsSince};
+pub use pod_cpu_use::{CpuPeak, PodCpuUse, Throttled};
 pub use pod_memory::{Peak, PodMemory};
 pub use raw_handles::RawHandles;
 pub use status_lag::{LATE, Reports, StatusLag};
@@ -274,6 +277,8 @@ macro_rules! view {
             storage_series: StorageSeries,
             /// The most memory that each pod used in each of the last hours.
             pod_memory: PodMemory,
+            /// What CPU each pod used, and what its limits did.
+            pod_cpu_use: PodCpuUse,
             /// How late the API server shows what happens to pods.
             status_lag: StatusLag,
             /// Which processes were the kubelet in this boot.
@@ -301,6 +306,7 @@ macro_rules! view {
                     branch_history: BranchHistory::default(),
                     storage_series: StorageSeries::default(),
                     pod_memory: PodMemory::default(),
+                    pod_cpu_use: PodCpuUse::default(),
                     status_lag: StatusLag::default(),
                     kubelet_starts: KubeletStarts::default(),
                     cpu_credits: CpuCredits::default(),
@@ -356,6 +362,10 @@ macro_rules! view {
                         Observation::PodCgroups(Reading::Known { value, at }) => {
                             self.kill_history.follow_pods(self.pod_cgroups.last(), value, at);
                             self.pod_memory.follow(value, at);
+                        }
+                        Observation::PodCpu(Reading::Known { value, at }) => {
+                            let before = self.pod_cpu.last_seen().map(|seen| (seen.value, seen.at));
+                            self.pod_cpu_use.follow(before, value, at);
                         }
                         _ => {}
                     }

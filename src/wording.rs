@@ -33,6 +33,19 @@ fn unit_name(at: usize) -> &'static str {
     UNITS.get(at.saturating_sub(1)).copied().unwrap_or("EiB")
 }
 
+/// CPUs of thousandths of one, as Kubernetes writes them: "250m", "1.25", "2".
+#[must_use]
+pub fn cpus(millis: u64) -> String {
+    let (whole, rest) = (millis / 1000, millis % 1000);
+    match (whole, rest) {
+        (0, 1..) => format!("{millis}m"),
+        (_, 0) => whole.to_string(),
+        // More digits than that are no measure of what a pod needs.
+        (10.., _) => format!("{:.1}", millis as f64 / 1000.0),
+        _ => format!("{:.2}", millis as f64 / 1000.0),
+    }
+}
+
 /// Date and time, in UTC, to the second.
 #[must_use]
 pub fn time(at: Timestamp) -> String {
@@ -81,6 +94,12 @@ pub fn duration(of: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_are_written_as_kubernetes_does() {
+        let said = [0, 1, 250, 1000, 1254, 9_999, 16_000, 16_250].map(cpus);
+        assert_eq!(said, ["0", "1m", "250m", "1", "1.25", "10.00", "16", "16.2"]);
+    }
 
     #[test]
     fn one_is_not_many() {

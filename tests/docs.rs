@@ -13,7 +13,7 @@ use barnacle::config::{Config, File, Setting};
 use barnacle::detect::volumes::state::{attachment, mount};
 use barnacle::detect::{DETECTORS, of_kind};
 use barnacle::facts::{PodPhase, Source};
-use barnacle::finding::{Kind, PodDay, PodRemark, PodRow, PodUse, Severity};
+use barnacle::finding::{CpuDay, Kind, NodeWaste, PodDay, PodRemark, PodRow, PodUse, Severity};
 use barnacle::report::metrics::{self, AgentFigures, ApiFigures, Ec2Figures, Histogram, ImdsFigures};
 use barnacle::report::{Origin, Report, ReportedHeadroom, explain};
 
@@ -130,7 +130,10 @@ fn every_metric_is_documented() {
     report.pods.insert(PodPhase::Running, 1);
     let remarks = vec![PodRemark { kind: Kind::PodOverRequest, text: "over".into(), weight: 1 }];
     let row = PodRow { request: Some(1), used: Some(2), remarks, ..PodRow::default() };
-    report.pod_use = Some(PodUse { pods: vec![row], day: Some(PodDay::default()), ..PodUse::default() });
+    let row = PodRow { cpu_request_millis: Some(1), cpu_used_millis: Some(2), ..row };
+    let node = Some(NodeWaste { price_percent: Some(1), ..NodeWaste::default() });
+    let day = PodDay { cpu: Some(CpuDay::default()), node, ..PodDay::default() };
+    report.pod_use = Some(PodUse { pods: vec![row], day: Some(day), ..PodUse::default() }.into());
     // A source that is read late.
     report.ages.insert(Source::Mounts, 400.0);
     report.kinds[0].left_out = 1;

@@ -216,13 +216,14 @@ fn code(outcome: Outcome) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::finding::PodUse;
     use crate::report::samples;
 
     #[test]
     fn the_table_of_pods_is_in_json_where_it_is_asked_for() {
-        let report = Report { pod_use: Some(PodUse::default()), ..samples::healthy() };
+        let report = Report { pod_use: Some(Arc::default()), ..samples::healthy() };
         let shown = |pods| {
             let style = Style { color: false, width: 80, ascii: true };
             let asked = Asked { pods, ..Asked::default() };

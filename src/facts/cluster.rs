@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Inventory, KubeletVersion, Part, PodNetwork, PodUid, Unknown};
+use super::{BootId, Cause, Inventory, KubeletVersion, Part, PodNetwork, PodUid, Unknown};
 
 /// This node's own Node object: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Node {
     pub huge_pages: Part<u64>,
     /// `status.allocatable`, as written.
     pub allocatable: BTreeMap<String, String>,
+    /// The same of memory and CPU; absent where it lacks one of them, and in recordings of earlier versions.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub for_pods: Part<ForPods>,
     /// `status.conditions`, in their order.
     pub conditions: Vec<NodeCondition>,
     /// `status.volumesInUse`: what the kubelet says may still be mounted.
@@ -223,6 +226,10 @@ pub struct Pod {
     /// What it requests and runs; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub resources: Part<PodResources>,
+    /// The CPU that it requests by the kubelet's sum, in thousandths of one; absent where it requests none. What was recorded before this was
+    /// kept has none either: [`Pod::requested_cpu`] knows which.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub cpu_request: Part<u64>,
     /// What it may have on the node's own disk; absent in recordings of earlier versions.
     #[serde(skip_serializing_if = "Part::is_absent")]
     pub storage: Part<PodStorage>,
@@ -238,6 +245,15 @@ pub struct Pod {
     /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mute: Option<String>,
+}
+
+/// What a node has for its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForPods {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// CPU, in thousandths of one.
+    pub cpu_millis: u64,
 }
 
 /// What the kubelet ranks a pod by.
@@ -323,6 +339,22 @@ impl Pod {
     #[must_use]
     pub fn here_since(&self) -> Option<Timestamp> {
         self.network.scheduled.or(self.created)
+    }
+
+    /// The CPU that it requests, in thousandths of one; none where it requests none.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn requested_cpu(&self) -> Result<Option<u64>, Unknown> {
+        let unkept =
+            || Unknown::new(Cause::Missing, format!("the CPU that {} requests was not kept", self.full_name()));
+        match self.cpu_request.seen() {
+            Ok(Some(millis)) => Ok(Some(*millis).filter(|millis| *millis > 0)),
+            // It says so only where the rest of the pod does, too.
+            Ok(None) if self.lifecycle.needed(unkept)?.requests_cpu => Err(unkept()),
+            Ok(None) => Ok(None),
+            Err(why) => Err(why.clone()),
+        }
     }
 
     /// The name of a container of this id.

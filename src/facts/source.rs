@@ -34,6 +34,7 @@ macro_rules! for_each_source {
             XfsProbe, xfs_probe, crate::facts::XfsProbes, "xfs-probe", 60, Host, Directories, "statx of xfs filesystems";
             Cgroups, cgroups, crate::facts::Cgroups, "cgroups", 10, Host, Base, "/sys/fs/cgroup";
             PodCgroups, pod_cgroups, crate::facts::PodCgroups, "pod-cgroups", 30, Host, Base, "/sys/fs/cgroup/kubepods";
+            PodCpu, pod_cpu, crate::facts::PodCpus, "pod-cpu", 60, Host, Base, "cpu.stat of the pods' control groups";
             ServiceCgroups, service_cgroups, crate::facts::ServiceCgroups, "service-cgroups", 30, Host, Base, "the control groups of services";
             NodeFs, nodefs, crate::facts::DiskUsage, "nodefs", 10, Host, Base, "statfs of the kubelet's directory";
             ImageFs, imagefs, crate::facts::DiskUsage, "imagefs", 10, Host, Distribution, "statfs of the images' directory";

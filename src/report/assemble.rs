@@ -1,6 +1,7 @@
 //! Makes a report of what an engine has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::coverage;
 use super::mute;
@@ -11,10 +12,10 @@ use super::{
 };
 use crate::detect;
 use crate::engine::Engine;
-use crate::facts::{BootId, Cause, ConfigOrigin, Node, PodPhase, Source, Unknown};
-use crate::finding::{Coverage, Finding, Kind};
+use crate::facts::{BootId, Cause, ConfigOrigin, Node, NodeTime, PodPhase, Source, Unknown};
+use crate::finding::{Coverage, Finding, Kind, PodUse};
 use crate::ledger::Entry;
-use crate::view::sources;
+use crate::view::{View, sources};
 use crate::wording;
 
 /// Namespaces that are named; the rest is counted together.
@@ -24,6 +25,13 @@ impl Report {
     /// What an engine has to say now.
     #[must_use]
     pub fn of(engine: &Engine, origin: Origin) -> Self {
+        let pod_use = if origin == Origin::Cluster { None } else { detect::pod_use(engine.view()).map(Arc::new) };
+        Self::with_pods(engine, origin, pod_use)
+    }
+
+    /// The same with the table of the pods that was made before, as [`PodTable`] has it.
+    #[must_use]
+    pub fn with_pods(engine: &Engine, origin: Origin, pod_use: Option<Arc<PodUse>>) -> Self {
         let view = engine.view();
         let now = engine.now();
         // An agent is installed on nodes, and a recording does not say that what it lacks was looked for.
@@ -60,9 +68,31 @@ impl Report {
             seen: seen(engine),
             node_object: view.known::<sources::Node>().ok().map(|seen| NodeObject::of(seen.value)),
             pods: pods(engine),
-            pod_use: detect::pod_use(view).filter(|_| origin != Origin::Cluster),
+            pod_use,
             ages: ages.collect(),
         }
+    }
+}
+
+/// The table of the pods that run here, made again only where one of its sources was read again: reports come each ten seconds, and the
+/// pods' control groups each thirty.
+#[derive(Debug, Default)]
+pub struct PodTable {
+    /// When each source was read, or why it is unknown.
+    read: Vec<(Option<NodeTime>, Option<Cause>)>,
+    table: Option<Arc<PodUse>>,
+}
+
+impl PodTable {
+    /// The table now.
+    #[must_use]
+    pub fn of(&mut self, view: &View) -> Option<Arc<PodUse>> {
+        let sources = detect::pod_use_reads();
+        let read = sources.iter().map(|of| (view.seen_at(of), view.unknown(of).map(|why| why.cause))).collect();
+        if self.read != read {
+            (self.read, self.table) = (read, detect::pod_use(view).map(Arc::new));
+        }
+        self.table.clone()
     }
 }
 
@@ -290,4 +320,35 @@ fn left_out(engine: &Engine, kind: Kind) -> Vec<LeftOut> {
         all.push(LeftOut { of, count: rest.iter().map(|left| left.count).sum() });
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::facts::{MemInfo, Observation, PodCgroups, Pods, Reading};
+
+    #[test]
+    fn the_table_of_pods_is_made_again_only_where_what_it_reads_was() {
+        let at = |up| NodeTime { boot: BootId::default(), up: Duration::from_secs(up), wall: Timestamp::UNIX_EPOCH };
+        let pods = |up| Observation::Pods(Reading::Known { value: Pods::whole([]), at: at(up) });
+        let groups = |up| Observation::PodCgroups(Reading::Known { value: PodCgroups::whole([]), at: at(up) });
+        let mut view = View::new(at(0));
+        let mut table = PodTable::default();
+        assert!(table.of(&view).is_none());
+        view.take(at(1), vec![pods(1), groups(1)]);
+        let first = table.of(&view).unwrap();
+        view.take(at(2), vec![Observation::MemInfo(Reading::Known { value: MemInfo::default(), at: at(2) })]);
+        assert!(Arc::ptr_eq(&first, &table.of(&view).unwrap()), "nothing of it was read");
+        view.take(at(3), vec![groups(3)]);
+        let second = table.of(&view).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        view.take(at(4), vec![Observation::unknown(Source::Node, Unknown::new(Cause::Denied, "no"))]);
+        assert!(!Arc::ptr_eq(&second, &table.of(&view).unwrap()), "why a source is unknown is shown, too");
+        view.take(at(5), vec![Observation::unknown(Source::Pods, Unknown::new(Cause::Denied, "no"))]);
+        assert!(table.of(&view).is_none());
+    }
 }

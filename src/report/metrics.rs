@@ -181,7 +181,9 @@ mod tests {
 
     use super::super::{ReportedFinding, conditions, events, samples};
     use super::*;
-    use crate::finding::{Kind, Object, ObjectType, POD_REMARKS, PodDay, PodRemark, PodRow, PodUse, Severity};
+    use crate::finding::{
+        CpuDay, Kind, NodeWaste, Object, ObjectType, POD_REMARKS, PodDay, PodRemark, PodRow, PodUse, Severity,
+    };
 
     /// One sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -306,17 +308,22 @@ mod tests {
             name: format!("shop/{n}"),
             request: Some(3),
             used: Some(2),
+            cpu_request_millis: Some(500),
+            cpu_used_millis: Some(250),
             remarks: remarks.clone(),
             ..PodRow::default()
         };
         let mut pods: Vec<_> = (0..pods).map(row).collect();
-        pods[0].used = None;
-        PodUse { pods, day: Some(PodDay { pods: 7, requested: 9, never_used: 5 }), ..PodUse::default() }
+        (pods[0].used, pods[0].cpu_used_millis) = (None, None);
+        let node = NodeWaste { price_percent: Some(25), ..NodeWaste::default() };
+        let cpu = Some(CpuDay { pods: 7, requested_millis: 4000, never_used_millis: 2500 });
+        let day = PodDay { pods: 7, requested: 9, never_used: 5, cpu, node: Some(node), ..PodDay::default() };
+        PodUse { pods, day: Some(day), ..PodUse::default() }
     }
 
     #[test]
     fn pods_are_counted_and_summed_and_none_has_a_series() {
-        let report = Report { pod_use: Some(pod_use(10)), ..samples::healthy() };
+        let report = Report { pod_use: Some(pod_use(10).into()), ..samples::healthy() };
         let samples = rendered(&report);
         let of = |name: &str| {
             of(&samples, name)
@@ -329,6 +336,10 @@ mod tests {
         assert_eq!(of("barnacle_pods_memory_requested_bytes"), [(None, 27.0)], "of one the use is not known");
         assert_eq!(of("barnacle_pods_memory_used_bytes"), [(None, 18.0)]);
         assert_eq!(of("barnacle_pods_memory_never_used_bytes"), [(None, 5.0)]);
+        assert_eq!(of("barnacle_pods_cpu_requested_cores"), [(None, 4.5)], "of one the use is not known");
+        assert_eq!(of("barnacle_pods_cpu_used_cores"), [(None, 2.25)]);
+        assert_eq!(of("barnacle_pods_cpu_never_used_cores"), [(None, 2.5)]);
+        assert_eq!(of("barnacle_node_price_never_used_ratio"), [(None, 0.25)]);
         assert!(!render(&report, &AgentFigures::default()).contains("shop/"));
     }
 
@@ -338,7 +349,7 @@ mod tests {
         use crate::facts::PodPhase::{Failed, Pending, Running, Succeeded, Unknown};
         let mut report = samples::healthy();
         report.pods = [Pending, Running, Succeeded, Failed, Unknown].map(|phase| (phase, 1)).into();
-        report.pod_use = Some(pod_use(737));
+        report.pod_use = Some(pod_use(737).into());
         let mut figures = figures();
         figures.wakes_total =
             ["api", "cgroups", "clock", "devices", "ec2", "imds", "mounts", "pressure"].map(|by| (by, 0)).into();

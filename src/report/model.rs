@@ -1,6 +1,7 @@
 //! The parts of a report: the documented JSON form.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -69,7 +70,7 @@ pub struct Report {
     pub pods: BTreeMap<PodPhase, u64>,
     /// The pods that run here, with what they use and what is worth knowing of them; of `check` only with `--pods`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod_use: Option<PodUse>,
+    pub pod_use: Option<Arc<PodUse>>,
     /// Seconds since each source was last read.
     pub ages: BTreeMap<Source, f64>,
 }

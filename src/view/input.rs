@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{
     AttachedOnce, BranchHistory, Counted, CpuCredits, Delta, Fact, IoSeries, KillHistory, KubeletStarts, LogHistory,
-    MountsSince, PodMemory, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
+    MountsSince, PodCpuUse, PodMemory, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
-    Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, Source, SourceSet,
-    SourceType, Tri, Unknown,
+    Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, PodCpus, Source,
+    SourceSet, SourceType, Tri, Unknown,
 };
 use crate::finding::Evidence;
 
@@ -386,6 +386,29 @@ impl Input for PeakMemory {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         view.pod_cgroups.known().map(|_| &view.pod_memory)
+    }
+}
+
+/// What CPU each pod used, and what its limits did: decides of some objects.
+pub struct CpuUse;
+
+/// What [`CpuUse`] gives.
+#[derive(Clone, Copy)]
+pub struct CpuSeen<'v> {
+    /// The counters.
+    pub counts: Seen<'v, PodCpus>,
+    /// What they came to over time.
+    pub uses: &'v PodCpuUse,
+}
+
+impl Input for CpuUse {
+    type Of<'v> = Result<CpuSeen<'v>, &'v Unknown>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::PodCpu);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(view.pod_cpu.known().map(|counts| CpuSeen { counts, uses: &view.pod_cpu_use }))
     }
 }
 

@@ -2,37 +2,19 @@
 //!
 //! It lives in the agent's memory alone: after a restart of the agent, or where an hour passed without a sample, it begins again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::peaks::Peaks;
 use crate::facts::{NodeTime, PodCgroup, PodCgroups, PodUid};
 
-/// Hours that are kept: a day, and the one that has begun.
-const HOURS: usize = 25;
-/// More pods are not followed. At 300 bytes each (a test holds that) it is 33 KiB for 110 pods and 216 KiB for 737.
-const MAX_PODS: usize = 1024;
 /// After a longer gap what a pod used in between is not known.
 const MAX_GAP: Duration = Duration::from_secs(3600);
 /// Figures are kept in pages of 4 KiB, rounded up: no pod is shown to have used less than it did.
 const PAGE: u64 = 4096;
 
-/// What one pod used.
-#[derive(Clone, Copy, Debug)]
-struct Hours {
-    first: NodeTime,
-    last: NodeTime,
-    /// The most of each hour, in pages, by the hour of the node's time since boot.
-    most: [u32; HOURS],
-}
-
 /// What each pod used.
 #[derive(Clone, Debug, Default)]
-pub struct PodMemory {
-    pods: BTreeMap<PodUid, Hours>,
-    /// Since when each sample followed the one before.
-    since: Option<NodeTime>,
-    last: Option<NodeTime>,
-}
+pub struct PodMemory(Peaks);
 
 /// The most that a pod used, and for how long it was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,62 +32,36 @@ fn working_set(pod: &PodCgroup) -> Option<u64> {
     is_whole.then_some(known(&pod.cgroup.memory)?.saturating_sub(known(&pod.cgroup.inactive_file)?))
 }
 
-/// The place of an hour, and how many hours since boot there are.
-fn hour(at: &NodeTime) -> (usize, u64) {
-    let hour = at.up.as_secs() / 3600;
-    (usize::try_from(hour % HOURS as u64).unwrap_or_default(), hour)
-}
-
 impl PodMemory {
     /// Takes in a reading of the pods' groups. What is gone is forgotten; a pod of which a figure is missing begins again.
     pub fn follow(&mut self, groups: &PodCgroups, at: &NodeTime) {
-        let follows = |last: &NodeTime| at.since(last).is_some_and(|gap| gap <= MAX_GAP);
-        if !self.last.as_ref().is_some_and(follows) {
-            (self.pods, self.since) = (BTreeMap::new(), Some(*at));
-        }
-        self.last = Some(*at);
-        self.pods.retain(|uid, hours| groups.lacks(uid).is_err() && follows(&hours.last));
+        self.0.begin(groups, at, MAX_GAP);
         for (uid, pod) in groups {
             match working_set(pod) {
-                Some(bytes) => self.push(uid, bytes, at),
-                None => drop(self.pods.remove(uid)),
+                Some(bytes) => self.0.push(uid, u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX), at),
+                None => self.0.forget(uid),
             }
-        }
-    }
-
-    fn push(&mut self, uid: &PodUid, bytes: u64, at: &NodeTime) {
-        let pages = u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX);
-        let (place, now) = hour(at);
-        if self.pods.len() >= MAX_PODS && !self.pods.contains_key(uid) {
-            return;
-        }
-        let begun = Hours { first: *at, last: *at, most: [0; HOURS] };
-        let hours = self.pods.entry(uid.clone()).or_insert(begun);
-        let (_, before) = hour(&hours.last);
-        let is_new = now != before;
-        hours.last = *at;
-        if let Some(most) = hours.most.get_mut(place) {
-            *most = if is_new { pages } else { pages.max(*most) };
         }
     }
 
     /// The most that a pod used in the last day or so.
     #[must_use]
     pub fn of(&self, uid: &PodUid) -> Option<Peak> {
-        let hours = self.pods.get(uid)?;
-        let pages = hours.most.iter().copied().max().unwrap_or_default();
-        Some(Peak { bytes: u64::from(pages).saturating_mul(PAGE), watched: hours.last.since(&hours.first)? })
+        let (pages, watched) = self.0.of(uid)?;
+        Some(Peak { bytes: u64::from(pages).saturating_mul(PAGE), watched })
     }
 
     /// Since when pods are watched.
     #[must_use]
     pub fn since(&self) -> Option<NodeTime> {
-        self.since
+        self.0.since()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use jiff::Timestamp;
 
     use super::*;
@@ -166,15 +122,5 @@ mod tests {
         other.boot = "00000000-0000-4000-8000-00000000000a".parse().unwrap();
         memory.follow(&groups(&[("a", 5)]), &other);
         assert_eq!((peak(&memory, "a"), memory.since()), (Some((1, 0)), Some(other)), "another boot");
-    }
-
-    #[test]
-    fn its_size_has_a_bound() {
-        let names: Vec<String> = (0..MAX_PODS + 9).map(|n| format!("{n:036}")).collect();
-        let all: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let mut memory = PodMemory::default();
-        memory.follow(&groups(&all), &at(0));
-        assert_eq!(memory.pods.len(), MAX_PODS);
-        assert!(size_of::<(PodUid, Hours)>() + 36 <= 300, "{}", size_of::<(PodUid, Hours)>());
     }
 }

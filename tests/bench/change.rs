@@ -33,7 +33,7 @@ impl Change {
 }
 
 /// Files with counters of one level, by their names.
-const COUNTERS: [&str; 5] = ["stat", "memory.current", "memory.stat", "memory.pressure", "pids.current"];
+const COUNTERS: [&str; 6] = ["stat", "memory.current", "memory.stat", "memory.pressure", "pids.current", "cpu.stat"];
 /// Files with counters at one place.
 const PLACES: [&str; 10] = [
     "proc/meminfo",

@@ -31,10 +31,13 @@ const CONTAINERS: usize = 2;
 const KUBELET_PID: usize = 1873;
 const BRIDGE: &str = "sys/devices/pci0000:00";
 
+/// A group with a limit, so that each of them is read whole.
+const CPU_STAT: &str = "usage_usec 81234567\nuser_usec 61234567\nsystem_usec 20000000\nnr_periods 4000\nnr_throttled 12\n\
+    throttled_usec 900000\nnr_bursts 0\nburst_usec 0\n";
 /// What every group of a pod has besides what is read (Linux 6.12, controllers of a systemd node).
 const GROUP_FILES: &str = "cgroup.controllers cgroup.events cgroup.freeze cgroup.kill cgroup.max.depth \
     cgroup.max.descendants cgroup.pressure cgroup.procs cgroup.stat cgroup.subtree_control cgroup.threads cgroup.type \
-    cpu.idle cpu.max cpu.max.burst cpu.pressure cpu.stat cpu.stat.local cpu.weight cpu.weight.nice cpuset.cpus \
+    cpu.idle cpu.max.burst cpu.pressure cpu.stat.local cpu.weight cpu.weight.nice cpuset.cpus \
     cpuset.cpus.effective cpuset.cpus.exclusive cpuset.cpus.exclusive.effective cpuset.cpus.partition cpuset.mems \
     cpuset.mems.effective hugetlb.1GB.current hugetlb.1GB.events hugetlb.1GB.events.local hugetlb.1GB.max \
     hugetlb.1GB.numa_stat hugetlb.1GB.rsvd.current hugetlb.1GB.rsvd.max hugetlb.2MB.current hugetlb.2MB.events \
@@ -288,6 +291,8 @@ impl Node {
             ("pids.current", "17\n"),
             ("pids.max", "4096\n"),
             ("pids.events", "max 0\n"),
+            ("cpu.max", "200000 100000\n"),
+            ("cpu.stat", CPU_STAT),
         ];
         self.files(&dir, &files)
     }

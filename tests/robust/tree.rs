@@ -12,7 +12,7 @@ const HANDLE_HASH: &str = "7f0b2e31ddb1b3a849f76dd4a2ae35279a9d823391976605d7dcd
 
 const PSI: &str =
     "some avg10=0.10 avg60=0.05 avg300=0.01 total=1450000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=42\n";
-const GROUP: [(&str, &str); 9] = [
+const GROUP: [(&str, &str); 10] = [
     ("memory.current", "2147483648\n"),
     ("memory.stat", "anon 1073741824\nfile 1073741824\ninactive_file 536870912\n"),
     ("memory.max", "7619350528\n"),
@@ -22,6 +22,7 @@ const GROUP: [(&str, &str); 9] = [
     ("pids.current", "210\n"),
     ("pids.max", "max\n"),
     ("pids.events", "max 0\n"),
+    ("cpu.stat", "usage_usec 90000000\nuser_usec 60000000\nsystem_usec 30000000\n"),
 ];
 
 /// The tree; it goes with its directory.
@@ -144,8 +145,8 @@ fn groups() -> Vec<(String, &'static [&'static str])> {
         (burstable.into(), &["memory.events"]),
         ("runtime.slice".into(), &["memory.events", "pids."]),
         ("system.slice".into(), &["memory.events", "pids."]),
-        (format!("{burstable}/{SLICE}"), &["memory.events.local", "pids."]),
-        (format!("{burstable}/{SLICE}/{CONTAINER}"), &["memory.events.local"]),
+        (format!("{burstable}/{SLICE}"), &["memory.events.local", "pids.", "cpu."]),
+        (format!("{burstable}/{SLICE}/{CONTAINER}"), &["memory.events.local", "cpu."]),
     ]
 }
 

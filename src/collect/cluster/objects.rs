@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::collect::bounded::{AtMost, Names, Texts};
-use crate::collect::kubelet::config::parse_quantity;
+use crate::collect::kubelet::config::{parse_millis, parse_quantity};
 use crate::facts::{
-    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, MAX_MUTE, NODE_LABELS, Node, NodeCondition, NodeLease,
-    Part, PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
+    AgentConfigMap, AgentDaemonSet, Cause, CsiDriver, CsiNode, ForPods, MAX_MUTE, NODE_LABELS, Node, NodeCondition,
+    NodeLease, Part, PersistentVolume, Unknown, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 
 pub use network::{RawCniNode, cni_node_from};
@@ -263,10 +263,12 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
     let info = status.node_info.unwrap_or_default();
     let attached = status.volumes_attached.unwrap_or_default().0.into_iter();
     let capacity = status.capacity.unwrap_or_default().texts;
+    let allocatable = status.allocatable.unwrap_or_default().texts;
     Ok(Node {
         mute: metadata.mute(),
         pod_eni_writer: metadata.managed_fields.map_or(Part::Absent, |PodEniWriter(writer)| writer),
         huge_pages: huge_pages(&capacity).into(),
+        for_pods: for_pods(&allocatable).into(),
         name: metadata.name,
         uid: metadata.uid,
         created: metadata.creation_timestamp,
@@ -276,7 +278,7 @@ pub fn node_from(raw: RawNode) -> Result<Node, Unknown> {
         taints: spec.taints.unwrap_or_default().0.into_iter().map(taint).collect(),
         labels: metadata.labels.unwrap_or_default().texts,
         capacity,
-        allocatable: status.allocatable.unwrap_or_default().texts,
+        allocatable,
         conditions: status.conditions.unwrap_or_default().0.into_iter().map(condition).collect(),
         volumes_in_use: status.volumes_in_use.unwrap_or_default().0,
         volumes_attached: attached.map(|volume| (volume.name, volume.device_path)).collect(),
@@ -296,6 +298,15 @@ fn huge_pages(capacity: &BTreeMap<String, String>) -> Result<Option<u64>, Unknow
         sum = Some(bytes.saturating_add(sum.unwrap_or_default()));
     }
     Ok(sum.filter(|bytes| *bytes > 0))
+}
+
+/// What it has for pods; none where it lacks one of the two.
+fn for_pods(allocatable: &BTreeMap<String, String>) -> Result<Option<ForPods>, Unknown> {
+    let (Some(memory), Some(cpu)) = (allocatable.get("memory"), allocatable.get("cpu")) else { return Ok(None) };
+    let malformed =
+        |why: String| Unknown::new(Cause::Malformed, format!("the allocatable resources of the Node: {why}"));
+    let memory = parse_quantity(memory).map_err(malformed)?;
+    Ok(Some(ForPods { memory, cpu_millis: parse_millis(cpu).map_err(malformed)? }))
 }
 
 fn taint(taint: Taint) -> String {

@@ -1,5 +1,6 @@
 //! Control groups: the levels above the pods, and the pods.
 
+mod cpu;
 mod files;
 mod names;
 mod pods;
@@ -7,6 +8,7 @@ mod services;
 
 use std::collections::BTreeMap;
 
+pub use cpu::{parse_cpu_max, pod_cpus};
 pub use files::{parse_flat_keyed, parse_limit, parse_number};
 pub use names::{container_id, pod_uid};
 pub use pods::pods;
@@ -244,6 +246,7 @@ impl Levels<'_> {
 super::read_from_host! {
     Cgroups: |host, _| levels(&host.root, &host.groups);
     PodCgroups: |host, _| pods(&host.root, &host.groups);
+    PodCpu: |host, _| pod_cpus(&host.root, &host.groups);
     ServiceCgroups: |host, _| services(&host.root, &host.groups);
 }
 

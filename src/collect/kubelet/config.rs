@@ -12,7 +12,7 @@ pub use cmdline::{Flags, parse_cmdline};
 pub use duration::parse_go_duration;
 pub(super) use file::parse_document;
 pub use file::{ConfigFile, Field, parse_config};
-pub use quantity::parse_quantity;
+pub use quantity::{parse_millis, parse_quantity};
 pub use settings::{parse_reclaim, parse_threshold};
 
 use std::collections::BTreeMap;

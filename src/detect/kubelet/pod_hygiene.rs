@@ -78,6 +78,10 @@ fn faults(pod: &Pod) -> Result<Vec<Fault>, Unknown> {
             let text = "it requests no memory: the kubelet evicts it before pods that stay within a request";
             Some(Fault { weight: 8, ..Fault::new("requests no memory", text) })
         }
+        (_, false) => {
+            let text = "it requests no CPU: where CPUs are busy it gets almost nothing, and the scheduler counts it as nothing";
+            Some(Fault { weight: 4, ..Fault::new("requests no CPU", text) })
+        }
         _ => None,
     };
     let faults = requests.into_iter().chain(probe(pod, of)).chain(end(pod, of)).chain(start_again(pod, of));
@@ -176,6 +180,7 @@ mod tests {
             shorts(PodLifecycle { requests_cpu: false, ..good }, Some("ReplicaSet/web"), 0),
             ["requests nothing"]
         );
+        assert_eq!(of(PodLifecycle { requests_cpu: false, ..good }), ["requests no CPU"]);
         assert_eq!(shorts(good, None, 1), ["no controller"]);
         let task = PodLifecycle {
             restart: RestartPolicy::Never,

@@ -25,7 +25,7 @@ pub type Sources = (Required<sources::Pods>, Required<sources::PodCgroups>);
 /// A remark on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// By how much it is so, in bytes: what weighs more comes first.
+    /// By how much it is so, by the kind's own measure: what weighs more comes first.
     pub weight: u64,
     /// What is so, in the table's words.
     pub texts: Vec<Cow<'static, str>>,
@@ -52,13 +52,19 @@ pub(super) fn group_of<'v>(pod: &Pod, groups: &'v PodCgroups) -> Result<&'v PodC
     groups.get(pod.node_uid()).ok_or_else(missing)
 }
 
-/// Memory of a pod by the kubelet's measure.
-pub(super) fn used(pod: &Pod, groups: &PodCgroups) -> Result<u64, Unknown> {
+/// That the group of a pod has all that its containers use.
+pub(super) fn whole(pod: &Pod, groups: &PodCgroups) -> Result<(), Unknown> {
     if group_of(pod, groups)?.containers.values().any(|container| container.elsewhere.is_some()) {
         let why =
             format!("containers of {} are not in its control group, which has not all that it uses", pod.full_name());
         return Err(Unknown::new(Cause::Unsupported, why));
     }
+    Ok(())
+}
+
+/// Memory of a pod by the kubelet's measure.
+pub(super) fn used(pod: &Pod, groups: &PodCgroups) -> Result<u64, Unknown> {
+    whole(pod, groups)?;
     working_set(pod, groups)
 }
 

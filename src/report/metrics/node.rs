@@ -47,10 +47,28 @@ pub(super) fn pod_use(families: &mut Families, report: &Report) {
         let help = "Working set of the same pods together.";
         families.gauge("barnacle_pods_memory_used_bytes", help).set(&[], float(used));
     }
-    if let Some(day) = of.day {
-        let help = "Memory that pods which were watched for 24 hours request and used in none of these.";
-        families.gauge("barnacle_pods_memory_never_used_bytes", help).set(&[], float(day.never_used));
+    let (pods, requested, used) = of.cpu_totals();
+    if pods > 0 {
+        let help = "CPU that the pods of this node request together, of those of which request and use are known.";
+        families.gauge("barnacle_pods_cpu_requested_cores", help).set(&[], cores(requested));
+        let help = "CPU that the same pods used together, as the mean between the last two samples.";
+        families.gauge("barnacle_pods_cpu_used_cores", help).set(&[], cores(used));
     }
+    let Some(day) = &of.day else { return };
+    let help = "Memory that pods which were watched for 24 hours request and used in none of these.";
+    families.gauge("barnacle_pods_memory_never_used_bytes", help).set(&[], float(day.never_used));
+    if let Some(cpu) = day.cpu {
+        let help = "CPU that pods which were watched for 24 hours request and used in none of these.";
+        families.gauge("barnacle_pods_cpu_never_used_cores", help).set(&[], cores(cpu.never_used_millis));
+    }
+    if let Some(percent) = day.node.and_then(|node| node.price_percent) {
+        let help = "Share of the node's price that memory and CPU come to which are requested and were not used in 24 hours (estimated, at least).";
+        families.gauge("barnacle_node_price_never_used_ratio", help).set(&[], float(percent) / 100.0);
+    }
+}
+
+fn cores(millis: u64) -> f64 {
+    float(millis) / 1000.0
 }
 
 pub(super) fn signals(families: &mut Families, report: &Report) {

@@ -17,7 +17,7 @@ pub(super) fn write(out: &mut String, report: &Report) {
     let words = wording::of(remarked as u64, "pod with remarks", "pods with remarks");
     add(out, format_args!("<details data-key=\"pod-use\"><summary>{words}</summary>\n"));
     out.push_str("<table class=\"pods\"><thead><tr>");
-    for title in ["Pod", "Request", "Use", "Limit", "Headroom", "Remarks"] {
+    for title in ["Pod", "Request", "Use", "Limit", "Headroom", "CPU request", "CPU use", "CPU limit", "Remarks"] {
         add(out, format_args!("<th scope=\"col\">{title}</th>"));
     }
     out.push_str("</tr></thead><tbody>\n");
@@ -33,8 +33,13 @@ pub(super) fn write(out: &mut String, report: &Report) {
             ),
         );
     }
-    if let Some(day) = of.day {
-        add(out, format_args!("<p class=\"none\">{}</p>\n", Safe(&day.words())));
+    if let Some(why) = &of.cpu_unknown {
+        add(out, format_args!("<p class=\"none\">CPU is not evaluated: {}</p>\n", Safe(why)));
+    }
+    if let Some(day) = &of.day {
+        for words in [Some(day.words()), Some(day.of_node()), day.most()].iter().flatten() {
+            add(out, format_args!("<p class=\"none\">{}</p>\n", Safe(words)));
+        }
     } else if let Some(since) = of.watched_since {
         add(out, format_args!("<p class=\"none\">watched since {}</p>\n", text::time(since)));
     }
@@ -48,7 +53,7 @@ fn one(out: &mut String, row: &PodRow) {
         (true, None) => OK,
     };
     add(out, format_args!("<tr><th scope=\"row\">{mark} <code>{}</code></th>", Safe(&row.name)));
-    for figure in table::pods::figures(row) {
+    for figure in table::pods::figures(row).iter().chain(&table::pods::cpu_figures(row)) {
         add(out, format_args!("<td>{figure}</td>"));
     }
     out.push_str("<td>");
@@ -64,7 +69,7 @@ fn one(out: &mut String, row: &PodRow) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::{Kind, PodRemark, PodUse};
+    use crate::finding::{Kind, PodDay, PodRemark, PodUse, PodWaste};
     use crate::report::samples;
 
     #[test]
@@ -76,12 +81,25 @@ mod tests {
             unknown: Some("<i>".into()),
             ..PodRow::default()
         };
-        let pods = vec![row; MAX_LISTED + 3];
-        let report = Report { pod_use: Some(PodUse { pods, ..PodUse::default() }), ..samples::healthy() };
+        let pods = vec![PodRow { cpu_request_millis: Some(1250), cpu_used_millis: Some(70), ..row }; MAX_LISTED + 3];
+        let top = vec![PodWaste { name: "<u>".into(), memory: Some(5), cpu_millis: None }];
+        let day = Some(PodDay { top, node_unknown: Some("<s>".into()), ..PodDay::default() });
+        let cpu_unknown = Some("<q>".into());
+        let pod_use = Some(PodUse { pods, day, cpu_unknown, ..PodUse::default() }.into());
+        let report = Report { pod_use, ..samples::healthy() };
         let page = super::super::html(&report);
         assert_eq!(page.matches("<code>shop/&lt;script&gt;</code>").count(), MAX_LISTED);
         assert!(page.contains("203 pods with remarks") && page.contains("3 more pods in barnacle check --pods"));
         assert!(!page.contains("<b>") && !page.contains("<i>") && page.contains("&lt;b&gt;over"));
+        assert!(
+            page.contains("<td>1.25</td><td>70m</td><td>-</td>")
+                || page.contains("<td>1.25</td><td>70m</td><td>?</td>")
+        );
+        for (raw, escaped) in
+            [("<u>", "most of it: &lt;u&gt; (5 B)"), ("<s>", "&lt;s&gt;"), ("<q>", "not evaluated: &lt;q&gt;")]
+        {
+            assert!(!page.contains(raw) && page.contains(escaped), "{raw}");
+        }
         assert!(!super::super::html(&samples::healthy()).contains("id=\"pods\""));
     }
 }

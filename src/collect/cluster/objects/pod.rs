@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use super::super::store::Kept;
 use super::{MAX_NAME, Raw, RawCondition, network, short};
 use crate::collect::bounded::{AtMost, First};
-use crate::collect::kubelet::config::parse_quantity;
+use crate::collect::kubelet::config::{parse_millis, parse_quantity};
 use crate::facts::{
     CONTAINER_ID, Cause, Part, Pod, PodLifecycle, PodNetwork, PodPhase, PodResources, PodStorage, RestartPolicy,
     Unknown,
@@ -82,32 +82,37 @@ pub(super) struct ContainerResources {
     limits: Option<Amounts>,
 }
 
-/// Amounts of resources, of which memory, the node's disk and branch ENIs are read.
+/// Amounts of resources, of which memory, CPU, the node's disk and branch ENIs are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Amounts {
     memory: Option<String>,
-    cpu: Option<IgnoredAny>,
+    cpu: Option<String>,
     #[serde(rename = "ephemeral-storage")]
     storage: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
     pub(super) pod_eni: Option<String>,
 }
 
-/// A resource that is counted in bytes.
+/// A resource, in bytes; CPU in thousandths of one.
 #[derive(Clone, Copy)]
 enum Resource {
     Memory,
+    Cpu,
     Storage,
 }
 
 impl Amounts {
-    fn bytes(amounts: Option<&Self>, resource: Resource) -> Result<Option<u64>, Unknown> {
+    fn amount(amounts: Option<&Self>, resource: Resource) -> Result<Option<u64>, Unknown> {
         let (name, amount) = match resource {
             Resource::Memory => ("memory", amounts.and_then(|amounts| amounts.memory.as_deref())),
+            Resource::Cpu => ("cpu", amounts.and_then(|amounts| amounts.cpu.as_deref())),
             Resource::Storage => ("ephemeral-storage", amounts.and_then(|amounts| amounts.storage.as_deref())),
         };
-        let read = amount.map(parse_quantity).transpose();
+        let read = match resource {
+            Resource::Cpu => amount.map(parse_millis).transpose(),
+            Resource::Memory | Resource::Storage => amount.map(parse_quantity).transpose(),
+        };
         read.map_err(|why| Unknown::new(Cause::Malformed, format!("a pod's request or limit of {name}: {why}")))
     }
 }
@@ -269,17 +274,38 @@ fn pod_resources(spec: &PodSpec, status: &PodStatus) -> Result<PodResources, Unk
     let of_containers = whole(status.container_statuses.as_ref())?;
     let of_init_containers = whole(status.init_container_statuses.as_ref())?;
     let statuses = || of_containers.iter().chain(of_init_containers);
-    let request = |container: &Container| -> Result<u64, Unknown> {
-        let of_status = statuses().find(|status| status.name == container.name);
-        let allocated = of_status.and_then(|status| status.allocated_resources.as_ref());
-        let allocated = Amounts::bytes(allocated, Resource::Memory)?;
-        let wanted = || Amounts::bytes(requests(container.resources.as_ref()), Resource::Memory);
-        Ok(allocated.map_or_else(wanted, |bytes| Ok(Some(bytes)))?.unwrap_or_default())
-    };
-    let memory = pod_sum(spec, Resource::Memory, request)?;
+    let memory = pod_sum(spec, Resource::Memory, |container| allocated(container, status, Resource::Memory))?;
     let running = statuses().filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
     let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
     Ok(PodResources { memory, running })
+}
+
+/// What a container requests: allocated where it can be resized in place.
+fn allocated(container: &Container, status: &PodStatus, resource: Resource) -> Result<u64, Unknown> {
+    let statuses = [status.container_statuses.as_ref(), status.init_container_statuses.as_ref()];
+    let mut of_status = Vec::new();
+    for list in statuses {
+        of_status.extend(whole(list)?.iter().find(|status| status.name == container.name));
+    }
+    let allocated = of_status.first().and_then(|status| status.allocated_resources.as_ref());
+    let wanted = || Amounts::amount(requests(container.resources.as_ref()), resource);
+    Ok(Amounts::amount(allocated, resource)?.map_or_else(wanted, |amount| Ok(Some(amount)))?.unwrap_or_default())
+}
+
+/// The CPU that a pod requests by the kubelet's sum, in thousandths of one; none where nothing of it names any.
+fn pod_cpu(spec: &PodSpec, status: &PodStatus) -> Result<Option<u64>, Unknown> {
+    let millis = pod_sum(spec, Resource::Cpu, |container| allocated(container, status, Resource::Cpu))?;
+    Ok(names_cpu(spec)?.then_some(millis))
+}
+
+/// Whether a pod or any container of it requests CPU, or has a limit of it, which is its request then.
+fn names_cpu(spec: &PodSpec) -> Result<bool, Unknown> {
+    let has_cpu = |resources: Option<&ContainerResources>| {
+        let amounts = [requests(resources), limits(resources)];
+        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
+    };
+    let (own, before) = (whole(spec.containers.as_ref())?, whole(spec.init_containers.as_ref())?);
+    Ok(has_cpu(spec.resources.as_ref()) || own.iter().chain(before).any(|of| has_cpu(of.resources.as_ref())))
 }
 
 fn requests(resources: Option<&ContainerResources>) -> Option<&Amounts> {
@@ -298,9 +324,9 @@ fn pod_sum(
     of: impl Fn(&Container) -> Result<u64, Unknown>,
 ) -> Result<u64, Unknown> {
     let sum = container_sum(spec, of)?;
-    let of_pod = Amounts::bytes(requests(spec.resources.as_ref()), resource)?.unwrap_or(sum);
+    let of_pod = Amounts::amount(requests(spec.resources.as_ref()), resource)?.unwrap_or(sum);
     // Overhead counts only on top of a request.
-    let overhead = if of_pod > 0 { Amounts::bytes(spec.overhead.as_ref(), resource)?.unwrap_or_default() } else { 0 };
+    let overhead = if of_pod > 0 { Amounts::amount(spec.overhead.as_ref(), resource)?.unwrap_or_default() } else { 0 };
     Ok(of_pod.saturating_add(overhead))
 }
 
@@ -324,9 +350,9 @@ fn container_sum(spec: &PodSpec, of: impl Fn(&Container) -> Result<u64, Unknown>
 /// What a pod requests of the node's own disk, and its limits there.
 fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
     let request = |container: &Container| {
-        Ok(Amounts::bytes(requests(container.resources.as_ref()), Resource::Storage)?.unwrap_or_default())
+        Ok(Amounts::amount(requests(container.resources.as_ref()), Resource::Storage)?.unwrap_or_default())
     };
-    let limit = |container: &Container| Amounts::bytes(limits(container.resources.as_ref()), Resource::Storage);
+    let limit = |container: &Container| Amounts::amount(limits(container.resources.as_ref()), Resource::Storage);
     let mut storage = PodStorage { request: pod_sum(spec, Resource::Storage, request)?, ..PodStorage::default() };
     let mut has_limit = false;
     for container in whole(spec.containers.as_ref())? {
@@ -356,16 +382,11 @@ fn pod_storage(spec: &PodSpec) -> Result<PodStorage, Unknown> {
 /// How a pod is started, stopped and started again.
 fn pod_lifecycle(spec: &PodSpec) -> Result<PodLifecycle, Unknown> {
     let (own, before) = (whole(spec.containers.as_ref())?, whole(spec.init_containers.as_ref())?);
-    let has_cpu = |resources: Option<&ContainerResources>| {
-        let amounts = [requests(resources), limits(resources)];
-        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
-    };
-    let all = || own.iter().chain(before);
     let running = || own.iter().chain(before.iter().filter(|container| container.is_sidecar()));
     let hooks = || running().filter_map(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
     let seconds = |seconds: Option<i64>| seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Ok(PodLifecycle {
-        requests_cpu: has_cpu(spec.resources.as_ref()) || all().any(|container| has_cpu(container.resources.as_ref())),
+        requests_cpu: names_cpu(spec)?,
         restart: spec.restart_policy.unwrap_or_default(),
         grace_seconds: seconds(spec.termination_grace_period_seconds),
         has_ports: running().any(|container| container.ports.as_ref().is_some_and(|ports| !ports.items.is_empty())),
@@ -483,6 +504,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     metadata.expect_named("Pod")?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let resources = pod_resources(&spec, &status).into();
+    let cpu_request = pod_cpu(&spec, &status).into();
     let lifecycle = pod_lifecycle(&spec).into();
     let storage = match pod_storage(&spec) {
         // The list of volumes that are kept may lack one with a limit.
@@ -553,6 +575,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         rejected,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,
+        cpu_request,
         storage: storage.into(),
         lifecycle,
         changed,

@@ -32,7 +32,7 @@ impl<'a> Group<'a> {
     }
 
     /// A file through its parser.
-    fn needed<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
+    pub(super) fn needed<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Unknown> {
         match self {
             Self::At(root, path) => root.read(&below(path, name), parse),
             Self::Open(folder) => folder.read(name, parse),
@@ -224,7 +224,7 @@ pub fn parse_flat_keyed<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result
 }
 
 /// The bytes, if their last line ends: a number that is cut off is another number.
-fn whole(bytes: &[u8]) -> Result<&[u8], String> {
+pub(super) fn whole(bytes: &[u8]) -> Result<&[u8], String> {
     if bytes.is_empty() || bytes.ends_with(b"\n") { Ok(bytes) } else { Err("its last line is cut off".into()) }
 }
 

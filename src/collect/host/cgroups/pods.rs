@@ -220,7 +220,10 @@ fn known(counts: Result<Option<OomCounts>, Unknown>, oom_unread: &mut Option<Box
 }
 
 /// The groups in a group that are wanted, with what they are wanted as.
-fn groups(group: &Folder<'_>, wanted: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Unknown> {
+pub(super) fn groups(
+    group: &Folder<'_>,
+    wanted: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, String)>, Unknown> {
     let mut groups = Vec::new();
     group.each_directory(|name| groups.extend(wanted(name).map(|id| (name.to_owned(), id))))?;
     Ok(groups)

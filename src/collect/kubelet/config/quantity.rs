@@ -11,10 +11,19 @@ const MAX_DIGITS: usize = 36;
 /// # Errors
 /// When it is no quantity, is below zero, or has more digits than a real one.
 pub fn parse_quantity(text: &str) -> Result<u64, String> {
-    scaled(text).ok_or_else(|| format!("expected a quantity such as 100Mi or 1.5Gi, found {}", short(text)))
+    scaled(text, 0).ok_or_else(|| format!("expected a quantity such as 100Mi or 1.5Gi, found {}", short(text)))
 }
 
-fn scaled(text: &str) -> Option<u64> {
+/// CPUs in thousandths of one, rounded up (as `MilliValue()` does): `100m` is 100, `2` is 2000.
+///
+/// # Errors
+/// When it is no quantity.
+pub fn parse_millis(text: &str) -> Result<u64, String> {
+    scaled(text, 3).ok_or_else(|| format!("expected a number of CPUs such as 250m or 1.5, found {}", short(text)))
+}
+
+/// The quantity times ten to this power.
+fn scaled(text: &str, power: i64) -> Option<u64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(end)?;
@@ -29,13 +38,13 @@ fn scaled(text: &str) -> Option<u64> {
     }
     let digits = whole.bytes().chain(fraction.bytes());
     let digits = digits.fold(0_u128, |value, digit| value.saturating_mul(10).saturating_add(u128::from(digit & 0xf)));
-    let places = i64::try_from(fraction.len()).ok()?;
+    let places = i64::try_from(fraction.len()).ok()?.saturating_sub(power);
     match Scale::of(suffix)? {
         Scale::Decimal(exponent) => Some(times_ten_to(digits, exponent.saturating_sub(places))),
         Scale::Binary(shift) => match digits.checked_mul(1 << shift) {
             Some(scaled) => Some(times_ten_to(scaled, places.saturating_neg())),
             // Without a fraction it is too large for certain; with one it is no meaningful quantity.
-            None => (places == 0).then_some(MAX),
+            None => (places <= 0).then_some(MAX),
         },
     }
 }
@@ -128,6 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn cpus_are_read_in_thousandths() {
+        for (text, value) in
+            [("100m", 100), ("2", 2_000), ("0.5", 500), ("1.5", 1_500), ("1u", 1), ("0", 0), ("1k", 1_000_000)]
+        {
+            assert_eq!(parse_millis(text), Ok(value), "{text}");
+        }
+        assert_eq!((parse_millis("1Ki"), parse_millis("8Ei")), (Ok(1_024_000), Ok(MAX)));
+        assert!(parse_millis("x").unwrap_err().contains("250m"));
+    }
+
+    #[test]
     fn more_than_fits_is_the_most() {
         for text in ["8Ei", "9223372036854775808", "1e400", "999999999999999999999999999999999999Ei"] {
             assert_eq!(parse_quantity(text), Ok(MAX), "{text}");
@@ -148,6 +168,7 @@ mod tests {
         fn no_text_panics(text in ".*", number in "[0-9]{0,40}(\\.[0-9]{0,40})?([eE][+-]?[0-9]{0,12}|[A-Za-z]{0,3})") {
             for text in [text, number] {
                 prop_assert!(parse_quantity(&text).unwrap_or(0) <= MAX);
+                prop_assert!(parse_millis(&text).unwrap_or(0) <= MAX);
             }
         }
 
