@@ -449,9 +449,10 @@ impl Here {
             (Cause::Missing | Cause::Denied, _) if why.component.is_some() => true,
             (Cause::Missing, Some(Source::Conntrack)) => true,
             // A detector that looks into the groups gives its own reason, so that no source is known for it.
-            (Cause::Missing, Some(Source::PodCgroups | Source::KubeletDirs | Source::ImageFs) | None) => {
-                !self.has_kubelet
-            }
+            (
+                Cause::Missing,
+                Some(Source::PodCgroups | Source::PodCpu | Source::KubeletDirs | Source::ImageFs) | None,
+            ) => !self.has_kubelet,
             _ => false,
         }
     }
@@ -487,6 +488,7 @@ mod tests {
             (Cause::Denied, Some(Source::Conntrack), "permission denied", true, true),
             (Cause::Missing, Some(Source::PodCgroups), "no kubepods group", true, false),
             (Cause::Missing, Some(Source::KubeletDirs), "/var/lib/kubelet is not there", true, false),
+            (Cause::Missing, Some(Source::PodCpu), "no kubepods group below /sys/fs/cgroup", true, false),
             (Cause::Missing, Some(Source::ImageFs), "no directory of images", true, false),
             (Cause::Missing, None, "there is no kubepods control group", true, false),
             (Cause::Denied, Some(Source::KubeletDirs), "/var/lib/kubelet: permission denied", true, true),

@@ -1,6 +1,6 @@
 //! What CPU each pod used in each of the last hours, and how often its limit held it back in the last hour.
 //!
-//! It lives in the agent's memory alone: after a restart of the agent, or where more than ten minutes passed between two samples, it begins
+//! It lives in the agent's memory alone: after a restart of the agent, or where more than a quarter of an hour passed between two samples, it begins
 //! again. A counter between two samples gives the mean of that time, so nothing that a pod used is missed.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use super::peaks::Peaks;
 use crate::facts::{CpuLimit, NodeTime, PodCpu, PodCpus, PodUid};
 
 /// Of a longer time the mean says little of the peak in it.
-const MAX_GAP: Duration = Duration::from_secs(600);
+const MAX_GAP: Duration = Duration::from_secs(900);
 /// Time that is added up in one place.
 const SLOT: u64 = 600;
 /// Places: an hour, of which the last one has just begun.
@@ -222,7 +222,7 @@ mod tests {
         let three = |last: (u64, PodCpu)| followed(&[(0, pod(0, 0, 0)), (60, pod(600, 0, 0)), last]);
         assert_eq!(peak(&three((120, pod(700, 0, 0)))), Some((1, 60)));
         assert_eq!(peak(&three((120, pod(599, 0, 0)))), None, "the counter went backwards");
-        assert_eq!(peak(&three((661, pod(700, 0, 0)))), None, "more than ten minutes without a sample");
+        assert_eq!(peak(&three((961, pod(700, 0, 0)))), None, "more than a quarter of an hour without a sample");
         let torn = Part::Unknown(Box::new(Unknown::new(Cause::Torn, "x")));
         assert_eq!(peak(&three((120, PodCpu { used_us: torn, ..pod(0, 0, 0) }))), None);
     }
@@ -244,7 +244,7 @@ mod tests {
         let begun = [(0, pod(0, 0, 0)), (60, pod(0, 600, 300))];
         assert_eq!(held(&followed(&begun)), Some((600, 300, 60)));
         assert_eq!(held(&followed(&[&begun[..], &[(120, other)]].concat())), Some((0, 0, 0)));
-        assert_eq!(held(&followed(&[&begun[..], &[(800, pod(0, 900, 400))]].concat())), Some((0, 0, 0)));
+        assert_eq!(held(&followed(&[&begun[..], &[(1000, pod(0, 900, 400))]].concat())), Some((0, 0, 0)));
         let none = PodCpu { containers: BTreeMap::new(), ..pod(0, 0, 0) };
         assert_eq!(held(&followed(&[&begun[..], &[(120, none)]].concat())), None);
     }

@@ -501,6 +501,9 @@ pub fn single_number(bytes: &[u8]) {
         assert_eq!(cgroups::parse_number(format!("{number}\n").as_bytes()), Ok(number));
     }
     assert!(reason(cgroups::parse_limit(bytes)).flatten().is_none_or(|limit| limit < 1 << 62));
+    if reason(cgroups::parse_cpu_max(bytes)).is_some() {
+        assert!(bytes.ends_with(b"\n"));
+    }
 }
 
 /// The counts of errors of a btrfs device
@@ -596,6 +599,7 @@ pub fn cmdline(bytes: &[u8]) {
 /// Kubernetes quantities
 pub fn quantity(bytes: &[u8]) {
     let text = text(bytes);
+    assert!(reason(config::parse_millis(&text)).is_none_or(|millis| millis <= MAX));
     let Some(value) = reason(config::parse_quantity(&text)) else { return };
     assert!(value <= MAX);
     assert_eq!(config::parse_quantity(&value.to_string()), Ok(value));
