@@ -4,9 +4,10 @@ use jiff::SignedDuration;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
-    KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, Pods, Tri, VolumePath,
+    KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri, VolumePath,
+    pod_uid_of,
 };
-use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{BesideDisks, Cited, Cites, Context, Input, LogBesideDisks, Required};
 use crate::view::{Seen, sources};
 
@@ -72,6 +73,8 @@ fn not_mounted(
     evidence.extend(volume.device_says());
     let refused = log.name(|log| refused(log, disks, volume, pod));
     let stalled = stalled(volume, causes);
+    let killed = log.name(|log| killed(log, volume, pod));
+    let mut follows = Vec::new();
     let why = match (&driver, &refused) {
         (Tri::Yes(driver), _) => {
             evidence.push(driver.evidence.clone());
@@ -83,6 +86,11 @@ fn not_mounted(
         }
         _ if let Tri::Yes(above) = &stalled => {
             format!("{} has requests in flight and completes none", above.object.id)
+        }
+        _ if let Some((command, above, says)) = killed => {
+            evidence.push(says);
+            follows.push(above);
+            format!("{command} of its driver's pod was killed at a memory limit, which is too low for this filesystem")
         }
         _ => match volume.built_on() {
             Some(built) => format!("{built}, and a disk that is in use cannot be mounted"),
@@ -103,7 +111,35 @@ fn not_mounted(
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Raised { shown_under: driver.map(|driver| driver.finding()).or_else(|| stalled), ..finding.into() }
+    Raised { shown_under: driver.map(|driver| driver.finding()).or_else(|| stalled), follows, ..finding.into() }
+}
+
+/// What a driver checks, makes, grows and mounts a filesystem with, as the kernel has their names.
+const HELPERS: [&str; 10] =
+    ["e2fsck", "fsck", "fsck.ext4", "fsck.xfs", "mke2fs", "mkfs.ext4", "mkfs.xfs", "mount", "resize2fs", "xfs_repair"];
+
+/// The last of these that the kernel killed at the limit of a pod of kube-system, since the pod was bound to this node: its name, the
+/// finding of the kill, and the line. An ordinary pod may call a program as it likes.
+fn killed(log: Seen<'_, KernelLog>, volume: &Volume<'_>, pod: Option<&Pod>) -> Option<(String, Above, Evidence)> {
+    let pods = volume.parts().pods.seen().ok()?;
+    let is_of_the_system =
+        |uid: &PodUid| matches!(pods.value.lacks(uid), Err(NotAbsent::Present(pod)) if pod.namespace == "kube-system");
+    log.value.records.iter().rev().filter(|record| is_since(&log, record, pod)).find_map(|record| match &record.event {
+        KernelEvent::OomKill { limit: Some(_), victim, command, pid, .. } if HELPERS.contains(&command.as_str()) => {
+            let uid = pod_uid_of(victim).filter(is_of_the_system)?;
+            let above = Above::of(Kind::OomKill, Object::new(ObjectType::Cgroup, format!("pod/{uid}")));
+            let says = log.reports(record, format!("the kernel killed {command} (process {pid}) at a memory limit"));
+            Some((command.clone(), above, says))
+        }
+        _ => None,
+    })
+}
+
+/// Whether a record of the kernel's log is of the time since a pod was bound to this node.
+fn is_since(log: &Seen<'_, KernelLog>, record: &KernelRecord, pod: Option<&Pod>) -> bool {
+    let ago = log.at.up.checked_sub(record.up).and_then(|ago| SignedDuration::try_from(ago).ok());
+    let at = ago.and_then(|ago| log.at.wall.checked_sub(ago).ok());
+    at.zip(pod.and_then(Pod::here_since)).is_some_and(|(at, since)| at >= since)
 }
 
 /// The finding that its disk, or a partition of it, completes nothing: the kernel waits for the superblock then.
@@ -128,13 +164,8 @@ fn refused(
 ) -> Option<(String, Evidence)> {
     let parts = volume.disk_and_partitions();
     let of_it = |name: &str| parts.iter().any(|part| part.name == name);
-    let recent = |record: &KernelRecord| {
-        let ago = log.at.up.checked_sub(record.up).and_then(|ago| SignedDuration::try_from(ago).ok());
-        let at = ago.and_then(|ago| log.at.wall.checked_sub(ago).ok());
-        at.zip(pod.and_then(Pod::here_since)).is_some_and(|(at, since)| at >= since)
-    };
     let mut last = None;
-    for record in log.value.records.iter().filter(|record| recent(record)) {
+    for record in log.value.records.iter().filter(|record| is_since(&log, record, pod)) {
         if let KernelEvent::MountRefused { device, why } = &record.event
             && of_it(device)
             && !disks.is_of_another_disk(record, device)

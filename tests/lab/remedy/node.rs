@@ -142,8 +142,7 @@ fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> R
             is_mounted(node, left)?,
             "{left} is not mounted, and no act was done: the kubelet unmounted it without its driver"
         );
-        let said =
-            node.sh("tail -n 1 /var/log/pods/kube-system_barnacle-remedy*/planner/*.log 2>/dev/null | cut -c1-400")?;
+        let said = held(plane, node)?;
         if said != last {
             println!("   after {:.0?}: {said}", began.elapsed());
             last = said;
@@ -151,6 +150,19 @@ fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> R
         ensure!(began.elapsed() < ACT_WITHIN, "no act within {ACT_WITHIN:?}: {:#}", record(node)?);
         std::thread::sleep(Duration::from_secs(10));
     }
+}
+
+/// Why nothing is done yet, as the planner's page has it.
+fn held(plane: &ControlPlane, node: &mut Node) -> Result<String> {
+    let selector = "app.kubernetes.io/component=remedy";
+    let address = ["-n", "kube-system", "get", "pods", "-l", selector, "-o", "jsonpath={.items[0].status.podIP}"];
+    let address = plane.kubectl(&address)?;
+    let said = node.sh(&format!(
+        "exec 9<>/dev/tcp/{address}/9918 && printf 'GET /api/v1/report HTTP/1.0\\r\\n\\r\\n' >&9 && cat <&9; exec 9>&-"
+    ))?;
+    let body = said.split_once("{").map(|(_, body)| format!("{{{body}")).unwrap_or_default();
+    let report: Value = serde_json::from_str(&body).with_context(|| said.clone())?;
+    Ok(format!("held: {}; stopped: {}", report["held"], report["stopped"]))
 }
 
 /// Reason and note of each act that has ended.
