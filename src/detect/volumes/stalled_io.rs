@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    BlockDevice, BlockDevices, Cause, DevId, DeviceName, EbsStatistics, IoStat, KernelLog, KernelRecord,
-    NvmeController, NvmeControllers, StatisticsPage, Tri, Unknown,
+    BlockDevice, BlockDevices, Cause, DeviceName, EbsStatistics, IoStat, KernelLog, KernelRecord, NvmeController,
+    NvmeControllers, StatisticsPage, Tri, Unknown,
 };
 use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, CitedPair, Context, ContextPair, Input, Known, Maybe, Pair, Paired};
@@ -51,6 +51,7 @@ impl Detect for StalledIo {
         };
         let block = block.now;
         let around = Beside { block, nvme, controllers: controllers(&nvme), kmsg, pages, names };
+        let first_of_all = all_of_ebs(block.value, before);
         for (_, device, old) in block.value.beside(before) {
             let Some(io) = device.io.seen().transpose() else { continue };
             let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
@@ -59,7 +60,9 @@ impl Detect for StalledIo {
                     return Ok(Tri::No(block.no()));
                 }
                 // A stacked device stalls with the one below it: that one is named.
-                let stalled = |(dev, below): (DevId, &BlockDevice)| is_frozen(below, before.get(&dev));
+                let stalled = |below: &BlockDevice| {
+                    is_frozen(below, block.value.named(&below.name).and_then(|(dev, _)| before.get(&dev)))
+                };
                 if below(block.value, device).any(stalled) {
                     return Ok(Tri::No(block.no()));
                 }
@@ -76,7 +79,17 @@ impl Detect for StalledIo {
                     over.as_secs(),
                     io.completed()
                 );
-                Ok(Tri::Yes(around.finding(device, io, object(), block.says(fact))))
+                let mut raised = Raised::from(around.finding(device, io, object(), block.says(fact)));
+                if let Some((first, count)) = first_of_all.filter(|_| device.volume.is_some()) {
+                    if first == device.name.as_str() {
+                        raised.finding.message.push_str(&format!(
+                            "; so do all {count} EBS volumes here that have requests: EBS, or this instance's way to it, is at fault, and not a volume"
+                        ));
+                    } else {
+                        raised.follows.push(above(first));
+                    }
+                }
+                Ok(Tri::Yes(raised))
             });
             out.decide(KIND, object, decision.into());
         }
@@ -85,6 +98,23 @@ impl Detect for StalledIo {
         }
         out.listed(KIND, block.value.incomplete());
     }
+}
+
+/// The first of the EBS disks that have requests, and their number, where all of several are frozen, and no other completes anything: that
+/// is no volume's fault.
+fn all_of_ebs<'a>(block: &'a BlockDevices, before: &BlockDevices) -> Option<(&'a str, usize)> {
+    let mut frozen_disks = Vec::new();
+    for (dev, disk) in block.iter().filter(|(_, device)| device.volume.is_some() && device.disk.is_none()) {
+        let (io, old) = (disk.io.seen().ok().flatten()?, before.get(dev));
+        let completed_before = || Some(old?.io.seen().ok().flatten()?.completed());
+        if is_frozen(disk, old) {
+            frozen_disks.push(disk.name.as_str());
+        } else if io.in_flight > 0 || completed_before() != Some(io.completed()) {
+            return None;
+        }
+    }
+    let count = frozen_disks.len();
+    frozen_disks.first().filter(|_| count > 1).map(|first| (*first, count))
 }
 
 /// Whether requests waited all the time and none was completed.
@@ -145,8 +175,11 @@ pub(in crate::detect) fn above(disk: &str) -> Above {
     Above::of(KIND, Object::new(ObjectType::Device, disk))
 }
 
-fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = (DevId, &'a BlockDevice)> {
-    device.slaves.iter().filter_map(|name| block.named(name))
+/// What a device is built on: the devices right below it, and the disks at the end, of which it may have partitions.
+fn below<'a>(block: &'a BlockDevices, device: &'a BlockDevice) -> impl Iterator<Item = &'a BlockDevice> {
+    let next = device.slaves.iter().filter_map(|name| block.named(name)).map(|(_, below)| below);
+    let disks = if device.slaves.is_empty() { Vec::new() } else { Below::of(block, device).here };
+    next.chain(disks)
 }
 
 fn controllers<'v>(nvme: &Known<'v, NvmeControllers>) -> BTreeMap<&'v str, (&'v DeviceName, &'v NvmeController)> {

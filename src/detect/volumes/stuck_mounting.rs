@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri, VolumePath,
@@ -47,16 +48,36 @@ impl DetectVolumes for StuckMounting {
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
+        let mut all = Vec::new();
         for volume in volumes.iter() {
             let not_mounted = volume.decide(out, KIND, STATES).map(|()| {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::CsiNode);
                 not_mounted(volume, volumes, &log, disks, &causes)
             });
+            all.push((volume, not_mounted));
+        }
+        // A driver or kubelet that hangs keeps all volumes waiting: the one whose pod has waited the longest is shown.
+        let unexplained = all.iter().filter(|(_, stuck)| matches!(stuck, Tri::Yes((_, Explained::No))));
+        let since = |volume: &Volume<'_>| volume.waits_long().and_then(Pod::here_since);
+        let first = OldestFirst::of(KIND, unexplained.map(|(volume, _)| (since(volume), volume.object())));
+        for (volume, not_mounted) in all {
+            let not_mounted = not_mounted.map(|(mut raised, explained)| {
+                let above = (explained == Explained::No).then(|| first.above(&volume.object()));
+                raised.follows.extend(above.flatten());
+                raised
+            });
             let decision = not_mounted.or_else(|| changes_files(volume).map(Raised::from));
             out.decide(KIND, || volume.object(), decision);
         }
     }
+}
+
+/// Whether this node shows why a volume is not mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Explained {
+    Yes,
+    No,
 }
 
 /// What keeps the kubelet from mounting it, as far as this node shows that.
@@ -66,7 +87,7 @@ fn not_mounted(
     log: &Cited<'_, KernelLog>,
     disks: BesideDisks<'_>,
     causes: &Causes<'_>,
-) -> Raised {
+) -> (Raised, Explained) {
     let pod = volume.waits_long();
     let driver = volumes.missing_driver(&volume.id);
     let mut evidence = volume.evidence();
@@ -75,6 +96,7 @@ fn not_mounted(
     let stalled = stalled(volume, causes);
     let killed = log.name(|log| killed(log, volume, pod));
     let mut follows = Vec::new();
+    let mut explained = Explained::Yes;
     let why = match (&driver, &refused) {
         (Tri::Yes(driver), _) => {
             evidence.push(driver.evidence.clone());
@@ -94,7 +116,10 @@ fn not_mounted(
         }
         _ => match volume.built_on() {
             Some(built) => format!("{built}, and a disk that is in use cannot be mounted"),
-            None => "this node does not show why; the kubelet's events on the pod may".to_owned(),
+            None => {
+                explained = Explained::No;
+                "this node does not show why; the kubelet's events on the pod may".to_owned()
+            }
         },
     };
     let (id, who) = (volume.id.as_str(), who(volume, pod));
@@ -111,7 +136,8 @@ fn not_mounted(
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
     };
-    Raised { shown_under: driver.map(|driver| driver.finding()).or_else(|| stalled), follows, ..finding.into() }
+    let shown_under = driver.map(|driver| driver.finding()).or_else(|| stalled);
+    (Raised { shown_under, follows, ..finding.into() }, explained)
 }
 
 /// What a driver checks, makes, grows and mounts a filesystem with, as the kernel has their names.
