@@ -229,14 +229,15 @@ fn one_component_is_privileged_and_says_so() {
 #[test]
 fn what_is_mounted_is_typed_named_and_read_only() {
     // A path without a type is created where it is missing: a directory in the place of a distribution's file. Where systemd is without
-    // pstore, an empty directory of it does nothing.
+    // pstore, an empty directory of it does nothing; nor does one where the kubelet has no PodsAPI.
+    const CREATED: [&str; 3] = [STATE, "/var/lib/systemd/pstore", "/var/lib/kubelet/pods-api"];
     const SECRET: [&str; 5] = ["/", "/etc", "/var/lib/kubelet", "/etc/kubernetes", "/var/lib"];
     for (name, daemonset) in all() {
         let mut volumes = BTreeMap::new();
         for volume in list(&pod(&daemonset)["volumes"]) {
             let (host, kind) = (volume["hostPath"]["path"].as_str().unwrap(), volume["hostPath"]["type"].as_str());
             assert!(!SECRET.contains(&host), "{name} mounts {host}");
-            let created = kind == Some("DirectoryOrCreate") && [STATE, "/var/lib/systemd/pstore"].contains(&host);
+            let created = kind == Some("DirectoryOrCreate") && CREATED.contains(&host);
             assert!(created || matches!(kind, Some("Directory" | "File")), "{name}: {host} is {kind:?}");
             volumes.insert(volume["name"].as_str().unwrap(), host);
         }
@@ -259,7 +260,7 @@ fn every_setting_in_them_is_a_setting() {
         let set = list(&container(&daemonset)["env"]);
         // A component may show a path, and set nothing.
         if set.is_empty() {
-            assert_eq!(name, "pstore");
+            assert!(["pods-api", "pstore"].contains(&name.as_str()), "{name}");
             continue;
         }
         let env = set.iter().map(|item| {

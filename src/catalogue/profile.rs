@@ -24,13 +24,15 @@ pub enum Profile {
     NvmeStats,
     /// The kubelet's own configuration, as it answers it.
     KubeletApi,
+    /// The kubelet's own view of its pods.
+    PodsApi,
     /// EC2, where something gives a reason to ask.
     Ec2,
 }
 
 impl Profile {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Observe,
         Self::Distribution,
         Self::Directories,
@@ -40,6 +42,7 @@ impl Profile {
         Self::Dns,
         Self::NvmeStats,
         Self::KubeletApi,
+        Self::PodsApi,
         Self::Ec2,
     ];
 
@@ -54,6 +57,7 @@ impl Profile {
             ShownBy::Dns => self == Self::Dns,
             ShownBy::NvmeStats => self == Self::NvmeStats,
             ShownBy::KubeletApi => self == Self::KubeletApi,
+            ShownBy::PodsApi => self == Self::PodsApi,
             ShownBy::Ec2 => self == Self::Ec2,
             ShownBy::Cluster => false,
         }
@@ -82,6 +86,7 @@ impl Profile {
             ShownBy::Dns => Some("component dns"),
             ShownBy::NvmeStats => Some("component nvme-stats"),
             ShownBy::KubeletApi => Some("component kubelet-api"),
+            ShownBy::PodsApi => Some("component pods-api"),
             ShownBy::Ec2 => Some("component ec2"),
         }
     }
@@ -99,6 +104,7 @@ impl Profile {
             Self::Dns => "+ `dns`",
             Self::NvmeStats => "+ `nvme-stats`",
             Self::KubeletApi => "+ `kubelet-api`",
+            Self::PodsApi => "+ `pods-api`",
             Self::Ec2 => "+ `ec2`",
         }
     }

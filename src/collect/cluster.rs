@@ -6,6 +6,7 @@
 
 mod agent_reports;
 mod hourly;
+pub(super) mod kubelet_pods;
 pub mod lookups;
 pub(super) mod mailbox;
 mod objects;

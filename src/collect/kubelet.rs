@@ -6,5 +6,6 @@ pub mod dirs;
 pub mod groups;
 pub mod metrics;
 pub mod place;
+pub mod pods_api;
 pub mod provider;
 pub mod stats;

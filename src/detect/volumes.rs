@@ -45,7 +45,7 @@ use crate::facts::{
 };
 use crate::finding::{Evidence, Object, ObjectType};
 use crate::setting::{Group, value};
-use crate::view::input::{Cites, Compound, Input, Known, Maybe, PodsLately};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe, NamingPods, PodsLately};
 use crate::view::{RecentPods, Seen, sources};
 
 /// Which volumes are EBS.
@@ -200,7 +200,7 @@ pub(super) struct PodNames<'v> {
 
 impl Compound for PodNames<'_> {
     type Of<'v> = PodNames<'v>;
-    type Read = Cites<(Maybe<sources::Pods>, PodsLately)>;
+    type Read = (NamingPods, Cites<PodsLately>);
 
     fn of<'v>((pods, recent_pods): <Self::Read as Input>::Of<'v>) -> PodNames<'v> {
         PodNames { pods, recent_pods }
@@ -208,7 +208,7 @@ impl Compound for PodNames<'_> {
 }
 
 impl<'v> PodNames<'v> {
-    /// The pod as the API server has it.
+    /// The pod as the API server has it, else the kubelet.
     fn pod(self, uid: &PodUid) -> Option<&'v Pod> {
         self.pods.seen().ok()?.value.get(uid).map(AsRef::as_ref)
     }

@@ -84,6 +84,8 @@ pub enum Component {
     Pstore,
     /// `dns`: how DNS servers answer.
     Dns,
+    /// `pods-api`: the kubelet's socket PodsAPI.
+    PodsApi,
 }
 
 /// Something that is not known, and why. Never the same as nothing being there.

@@ -24,6 +24,7 @@ macro_rules! for_each_source {
             KubeletConfigz, kubelet_configz, crate::facts::KubeletConfigz, "kubelet-configz", 600, Kubelet, KubeletApi, "the kubelet's /configz";
             KubeletStats, kubelet_stats, crate::facts::KubeletStats, "kubelet-stats", 60, Kubelet, KubeletApi, "the kubelet's /stats/summary";
             KubeletMetrics, kubelet_metrics, crate::facts::KubeletMetrics, "kubelet-metrics", 60, Kubelet, KubeletApi, "the kubelet's /metrics";
+            PodsApi, pods_api, crate::facts::Pods, "pods-api", 60, Kubelet, PodsApi, "the kubelet's PodsAPI (pods-api.sock)";
             Mounts, mounts, crate::facts::Mounts, "mounts", 10, Host, Base, "/proc/1/mountinfo";
             MountHolders, mount_holders, crate::facts::MountHolders, "mount-holders", 0, Host, Base, "/proc/PID/mountinfo";
             DeletedFiles, deleted_files, crate::facts::DeletedFiles, "deleted-files", 0, Host, Holders, "/proc/PID/fd";
@@ -203,7 +204,7 @@ pub enum Provider {
     Host,
     /// The API server. What is watched comes by itself; its seconds say how old its word may grow.
     Api,
-    /// The kubelet's own HTTPS endpoint on this node.
+    /// The kubelet of this node: its HTTPS endpoint, and its socket.
     Kubelet,
     /// EC2, on a budget that is a share of the account's.
     Ec2,
@@ -232,6 +233,8 @@ pub enum ShownBy {
     NvmeStats,
     /// The component `kubelet-api`.
     KubeletApi,
+    /// The component `pods-api`.
+    PodsApi,
     /// The component `ec2`.
     Ec2,
     /// `barnacle cluster` alone: it is of the cluster and not of the node.

@@ -9,8 +9,8 @@ use super::{
     MountsSince, PodCpuUse, PodMemory, RawHandles, RecentPods, Seen, StatusLag, StorageSeries, Trends, View, reads,
 };
 use crate::facts::{
-    Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, PodCpus, Source,
-    SourceSet, SourceType, Tri, Unknown,
+    Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, PodCpus, Pods,
+    Source, SourceSet, SourceType, Tri, Unknown,
 };
 use crate::finding::Evidence;
 
@@ -146,6 +146,76 @@ impl<S: Viewed> Input for NeededPair<S> {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         MaybePair::<S>::extract(view)
+    }
+}
+
+/// The pods of this node: as the API server has them, and as the kubelet does while it does not answer.
+///
+/// The kubelet lists what it manages and evicts by: static pods under the UID that the node knows them by, and no mirrors. A pod that is
+/// not in its list is gone for the kubelet, which says nothing of the API server's object: no decision on what a gone pod left reads it.
+pub struct NodePods;
+
+impl Input for NodePods {
+    type Of<'v> = Seen<'v, Pods>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::Pods);
+    const ALTERNATIVES: SourceSet = SourceSet::one(Source::PodsApi);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        node_pods(view).0
+    }
+}
+
+/// As [`NodePods`], for a detector that evaluates other objects without them.
+pub struct MaybeNodePods;
+
+impl Input for MaybeNodePods {
+    type Of<'v> = Known<'v, Pods>;
+    const NEEDS: SourceSet = NodePods::NEEDS;
+    const PARTS: SourceSet = NodePods::PARTS;
+    const ALTERNATIVES: SourceSet = NodePods::ALTERNATIVES;
+    const CONTEXT: SourceSet = NodePods::CONTEXT;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        let (seen, of) = node_pods(view);
+        Ok(Known { seen, of })
+    }
+}
+
+/// As [`NodePods`], for their names alone.
+pub struct CitedPods;
+
+impl Input for CitedPods {
+    type Of<'v> = Cited<'v, Pods>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::NONE;
+    const CONTEXT: SourceSet = SourceSet::of(&[Source::Pods, Source::PodsApi]);
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(Cited(node_pods(view).0.ok()))
+    }
+}
+
+/// As [`CitedPods`], where other pods may take their place.
+pub struct NamingPods;
+
+impl Input for NamingPods {
+    type Of<'v> = Known<'v, Pods>;
+    const NEEDS: SourceSet = CitedPods::NEEDS;
+    const PARTS: SourceSet = CitedPods::PARTS;
+    const CONTEXT: SourceSet = CitedPods::CONTEXT;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        MaybeNodePods::extract(view)
+    }
+}
+
+/// Why there are none is the API server's reason.
+fn node_pods(view: &View) -> (Result<Seen<'_, Pods>, &Unknown>, Source) {
+    match (view.pods.known(), view.pods_api.known()) {
+        (Err(_), Ok(seen)) => (Ok(seen), Source::PodsApi),
+        (seen, _) => (seen, Source::Pods),
     }
 }
 

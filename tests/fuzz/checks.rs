@@ -13,7 +13,8 @@ use barnacle::collect::host::{
 use barnacle::collect::host::{dns as dns_servers, ebs_statistics as statistics, network, nvme, pstore as saved};
 use barnacle::collect::imds::parse as imds_paths;
 use barnacle::collect::kubelet::{
-    config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, stats as kubelet_stats,
+    config, configz as kubelet_configz, dirs, metrics as kubelet_metrics, pods_api as kubelet_pods,
+    stats as kubelet_stats,
 };
 use barnacle::collect::netlink::message as netlink_messages;
 use barnacle::collect::{clock, cluster};
@@ -80,6 +81,7 @@ checks![
     nvme_identify,
     nvme_namespace,
     open_files,
+    pods_api,
     proc_cgroup,
     process_start,
     provider_id,
@@ -576,6 +578,18 @@ pub fn metrics(bytes: &[u8]) {
     let Some(metrics) = reason(kubelet_metrics::parse_metrics(bytes)) else { return };
     let kept = serde_json::to_string(&metrics).unwrap();
     assert_eq!(serde_json::from_str::<barnacle::facts::KubeletMetrics>(&kept).unwrap(), metrics);
+}
+
+/// A Pod in protobuf, a list of such Pods, and what a copy of a machine has in its place
+pub fn pods_api(bytes: &[u8]) {
+    if let Some(pod) = reason(kubelet_pods::protobuf::decode_pod(bytes)) {
+        assert!(
+            pod.as_object().is_some_and(|pod| pod.keys().all(|key| ["metadata", "spec", "status"].contains(&&**key)))
+        );
+    }
+    let mut list = kubelet_pods::list::PodList::new(|_| {});
+    let _ = list.feed(bytes).and_then(|()| list.end());
+    reason(kubelet_pods::parse_captured(bytes).map_err(|why| why.why));
 }
 
 /// When a process was started

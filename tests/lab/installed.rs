@@ -95,6 +95,7 @@ fn component(profile: Profile) -> Option<&'static str> {
         Profile::Dns => Some("dns"),
         Profile::NvmeStats => Some("nvme-stats"),
         Profile::KubeletApi => Some("kubelet-api"),
+        Profile::PodsApi => Some("pods-api"),
         // There is no EC2 in the lab.
         Profile::Ec2 => None,
     }

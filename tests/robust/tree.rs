@@ -112,6 +112,7 @@ pub fn files() -> Vec<(String, String)> {
         ("dev/kmsg", "5,1,0,-;Linux version 6.1.141-155.222.amzn2023.x86_64\n6,2,80000001,-;EXT4-fs (nvme1n1): mounted filesystem\n"),
         ("captured/adjtimex.json", "{\"synchronized\":true,\"max_error_us\":1500,\"estimated_error_us\":10}\n"),
         ("captured/statfs.json", STATFS),
+        ("captured/pods-api.json", "{\"items\":[{\"metadata\":{\"name\":\"web\",\"namespace\":\"default\",\"uid\":\"74dcc96c-be53-45c4-a46f-3809d56e9a65\"},\"status\":{\"phase\":\"Running\"}}]}\n"),
         ("captured/ena.json", "{\"eth0\":{\"bw_in_allowance_exceeded\":0,\"bw_out_allowance_exceeded\":0,\"pps_allowance_exceeded\":0,\"conntrack_allowance_exceeded\":0,\"linklocal_allowance_exceeded\":0,\"total_resets\":0}}\n"),
         (
             "proc/net/tcp",

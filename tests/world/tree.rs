@@ -13,6 +13,7 @@ use barnacle::agent::state::{MachineIds, StateDir};
 use barnacle::collect::cluster::{Object, read_agent_reports, read_object, read_pods};
 use barnacle::collect::host::root::Root;
 use barnacle::collect::imds::{self, Answer as Answered, parse};
+use barnacle::collect::kubelet::pods_api;
 use barnacle::collect::kubelet::provider::{Due, Endpoint, Pace};
 use barnacle::collect::{Host, HostSettings};
 use barnacle::config::Config;
@@ -43,6 +44,8 @@ pub struct World {
     boot: (u64, u64),
     /// When the kubelet is asked.
     paces: Paces,
+    /// When its socket is asked.
+    pods_api: Pace,
     /// What the API server was asked so far.
     answers: RefCell<Said>,
     /// What each source returned when it was read last.
@@ -63,7 +66,7 @@ struct Said {
 type Paces = [(Endpoint, Pace); Endpoint::ALL.len()];
 
 fn paces() -> Paces {
-    Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint)))
+    Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint.source())))
 }
 
 impl Said {
@@ -109,6 +112,7 @@ impl World {
             lookups: Vec::new(),
             boot: (0, UP),
             paces: paces(),
+            pods_api: Pace::new(Source::PodsApi),
             answers: RefCell::default(),
             latest: BTreeMap::new(),
         }
@@ -142,6 +146,7 @@ impl World {
         self.schedule = Schedule::new(Duration::from_secs(10));
         self.lookups.clear();
         self.paces = paces();
+        self.pods_api = Pace::new(Source::PodsApi);
         self.answers = RefCell::default();
     }
 
@@ -159,6 +164,7 @@ impl World {
         self.engine = Engine::new(Config::default().detect, now, memory);
         self.host = host(self.dir.path());
         self.paces = paces();
+        self.pods_api = Pace::new(Source::PodsApi);
         self.schedule = Schedule::new(Duration::from_secs(10));
     }
 
@@ -179,6 +185,7 @@ impl World {
             self.state.replace(&mut seen, at);
             seen.extend(self.api(at, &lookups));
             seen.extend(self.kubelet(at, &seen));
+            seen.extend(self.pods_api(at, &seen));
             seen.extend(self.imds(at));
             each(at, &seen);
             self.latest.extend(seen.iter().map(|observation| (observation.source(), observation.clone())));
@@ -274,6 +281,21 @@ impl World {
             }
         };
         self.paces.iter_mut().filter_map(of).collect()
+    }
+
+    /// The pods that the kubelet lists, where the scenario has them: the side file of a copied machine.
+    fn pods_api(&mut self, at: NodeTime, seen: &[Observation]) -> Option<Observation> {
+        if !self.dir.path().join(pods_api::SIDE_FILE).exists() {
+            return None;
+        }
+        match self.pods_api.follow(seen, at) {
+            Due::Nothing => None,
+            Due::Not(why) => Some(Observation::unknown(Source::PodsApi, why)),
+            Due::Ask => {
+                let root = Root::open(self.dir.path()).unwrap();
+                Some(Observation::PodsApi(Reading::of(pods_api::read(&root, "/var/lib/kubelet"), at)))
+            }
+        }
     }
 
     /// What IMDS answers, where the scenario has one (`imds/`): its paths as they stand below `/latest/`, those that are not there

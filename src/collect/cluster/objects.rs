@@ -95,6 +95,9 @@ impl Names for Resources {
 struct Annotations {
     #[serde(rename = "kubernetes.io/config.mirror")]
     mirror: Option<String>,
+    /// Where the kubelet has a pod from. It sets it in its own copy of each; to the API server any client may write it.
+    #[serde(rename = "kubernetes.io/config.source")]
+    source: Option<String>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
     pod_eni: Option<String>,
     #[serde(rename = "pv.kubernetes.io/provisioned-by")]
@@ -116,7 +119,7 @@ struct OwnerReference {
 
 impl<Managed> ObjectMeta<Managed> {
     fn expect_named(&self, kind: &str) -> Result<(), Unknown> {
-        let refused = |why: &str| Err(Unknown::new(Cause::Malformed, format!("the API server sent a {kind} {why}")));
+        let refused = |why: &str| Err(Unknown::new(Cause::Malformed, format!("a {kind} {why} was sent")));
         if self.name.is_empty() || self.uid.is_empty() {
             return refused("without a name or UID");
         }
@@ -181,6 +184,14 @@ pub struct Raw<Spec, Status, Managed: Default = IgnoredAny> {
     spec: Option<Spec>,
     #[serde(default = "Option::default")]
     status: Option<Status>,
+}
+
+impl RawPod {
+    /// Of a pod that the kubelet lists: whether it has it from elsewhere than the API server.
+    pub fn is_of_file(&self) -> bool {
+        let source = self.metadata.annotations.as_ref().and_then(|annotations| annotations.source.as_deref());
+        source.is_some_and(|source| source != "api")
+    }
 }
 
 /// What every watched object has.

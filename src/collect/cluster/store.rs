@@ -105,6 +105,11 @@ impl<T> Store<T> {
         }
     }
 
+    /// Whether there is an object of this UID.
+    pub fn has(&self, uid: &str) -> bool {
+        self.objects.contains_key(uid)
+    }
+
     pub fn remove(&mut self, uid: &str) -> bool
     where
         T: Kept,
@@ -184,7 +189,7 @@ impl Store<KeptPod> {
 
     fn incomplete(&self) -> Option<Unknown> {
         if self.is_cut {
-            let why = format!("the API server sent more than {MAX_OBJECTS} pods, and {MAX_OBJECTS} are kept");
+            let why = format!("more than {MAX_OBJECTS} pods were sent, and {MAX_OBJECTS} are kept");
             return Some(Unknown::new(Cause::TooLarge, why));
         }
         let mut broken = self.broken.values().chain(&self.broken_more);

@@ -287,6 +287,19 @@ impl Root {
         Ok(File::from(fd))
     }
 
+    /// A handle on a socket, which is neither opened nor connected to. A link in its place is not followed.
+    ///
+    /// # Errors
+    /// When it is not there, or something else stands there.
+    pub fn socket(&self, path: &str) -> Result<OwnedFd, Unknown> {
+        let handle = self.open_at(path, OFlag::O_PATH | OFlag::O_NOFOLLOW).map_err(|e| self.unknown(path, e))?;
+        let stat = fstat(&handle).map_err(|e| self.unknown(path, e))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK {
+            return Ok(handle);
+        }
+        Err(Unknown::new(Cause::WrongType, format!("{} is something else, expected a socket", self.name(path))))
+    }
+
     /// The text of a symbolic link, not followed.
     ///
     /// # Errors

@@ -115,8 +115,8 @@ pub enum Due {
 impl Pace {
     /// Nothing was asked yet.
     #[must_use]
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { period: endpoint.source().every(), asked: None, running: None }
+    pub fn new(source: Source) -> Self {
+        Self { period: source.every(), asked: None, running: None }
     }
 
     /// Takes in what was seen of the kubelet, and says what is due.
@@ -179,7 +179,7 @@ impl Kubelet {
         let mut tasks = JoinSet::new();
         let api = KubeletApi::new(address, node, account);
         tasks.spawn(answer(api, clock, Arc::clone(&mailbox), asked));
-        let paces = Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint)));
+        let paces = Endpoint::ALL.map(|endpoint| (endpoint, Pace::new(endpoint.source())));
         Self { mailbox, paces, asks, _tasks: tasks }
     }
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_kubelet_is_asked_each_ten_minutes_and_after_it_was_started_again() {
-        let mut pace = Pace::new(Endpoint::Configz);
+        let mut pace = Pace::new(Source::KubeletConfigz);
         assert_eq!(pace.follow(&[], at(0)), Due::Nothing, "no kubelet was seen yet");
         assert_eq!(pace.follow(&process_of(812, 15), at(10)), Due::Ask);
         for up in (20..610).step_by(10) {
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn without_a_process_nothing_is_asked_and_the_reason_is_given_once() {
-        let mut pace = Pace::new(Endpoint::Configz);
+        let mut pace = Pace::new(Source::KubeletConfigz);
         let Due::Not(why) = pace.follow(&kubelet(ConfigOrigin::NotFound), at(0)) else { panic!() };
         assert!(why.cause == Cause::Unsupported && why.why.contains("no process called kubelet"), "{why}");
         assert_eq!(pace.follow(&kubelet(ConfigOrigin::NotFound), at(700)), Due::Nothing);

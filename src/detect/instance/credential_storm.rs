@@ -7,7 +7,7 @@ use crate::facts::{
     Cause, EnaStatistics, Imds, ImdsCredentials, ImdsState, Lookup, Part, Pods, Talker, Talkers, Tri, Unknown,
 };
 use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Cited, Context, Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::input::{Cited, CitedPods, Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::{Seen, sources};
 use crate::wording;
 
@@ -36,7 +36,7 @@ impl Detect for CredentialStorm {
         Maybe<sources::Imds>,
         MaybePair<sources::EnaStatistics>,
         Maybe<sources::Talkers>,
-        Context<sources::Pods>,
+        CitedPods,
     );
 
     fn evaluate(

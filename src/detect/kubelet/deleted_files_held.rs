@@ -5,7 +5,7 @@ use crate::facts::{
     DeletedFiles, EvictionSignal as Signal, FilesHolder, HeldFiles, Lookup, Threshold, Tri, Unknown, container_id_of,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Headroom, Kind, Severity};
-use crate::view::input::{Cites, Compound, Context, Input, Known, Maybe};
+use crate::view::input::{CitedPods, Cites, Compound, Input, Known, Maybe};
 use crate::view::{Seen, sources};
 use crate::wording::{bytes, number, of};
 
@@ -35,7 +35,7 @@ struct DeletedFilesHeld;
 
 impl Detect for DeletedFilesHeld {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Signals<'static>, Maybe<sources::DeletedFiles>, Context<sources::Pods>);
+    type In = (Signals<'static>, Maybe<sources::DeletedFiles>, CitedPods);
 
     fn evaluate((signals, deleted, pods): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let names = Names(pods);
@@ -200,7 +200,7 @@ pub struct HeldByDeleted<'v> {
 
 impl Compound for HeldByDeleted<'_> {
     type Of<'v> = HeldByDeleted<'v>;
-    type Read = Cites<(Maybe<sources::DeletedFiles>, Context<sources::Pods>)>;
+    type Read = Cites<(Maybe<sources::DeletedFiles>, CitedPods)>;
 
     fn of<'v>((deleted, pods): <Self::Read as Input>::Of<'v>) -> HeldByDeleted<'v> {
         HeldByDeleted { deleted, names: Names(pods) }

@@ -31,12 +31,13 @@ impl Detect for KubeletSlow {
         Maybe<sources::Node>,
         Maybe<sources::NodeLeases>,
         Maybe<sources::Pods>,
+        Maybe<sources::PodsApi>,
         StatusReports,
         MaybeKubeletConfig,
     );
 
     fn evaluate(
-        (metrics, node, leases, pods, reports, config): <Self::In as Input>::Of<'_>,
+        (metrics, node, leases, pods, kubelets, reports, config): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -52,7 +53,7 @@ impl Detect for KubeletSlow {
             out.ask(KIND, lookup);
         }
         out.decide(KIND, || object("lease"), decision);
-        out.decide(KIND, || object("status"), status::decide(&pods, &causes));
+        out.decide(KIND, || object("status"), status::decide(&pods, &kubelets, &causes, around.now));
     }
 }
 

@@ -19,7 +19,9 @@ use crate::facts::{
     Cause, CgroupLevel, Cgroups, KernelLog, Lookup, MemoryNodes, NodeTime, PodCgroups, PodUid, Tri, Unknown, VmStat,
 };
 use crate::finding::{Evidence, Finding, Kind};
-use crate::view::input::{BesideCount, Context, Input, KillCounts, Known, KnownPair, LogBesideCount, Maybe, MaybePair};
+use crate::view::input::{
+    BesideCount, CitedPods, Input, KillCounts, Known, KnownPair, LogBesideCount, Maybe, MaybePair,
+};
 use crate::view::{KillHistory, sources};
 use wording::{finding, object};
 
@@ -53,7 +55,7 @@ impl Detect for OomKill {
         Maybe<sources::KernelLog>,
         LogBesideCount,
         KillCounts,
-        Context<sources::Pods>,
+        CitedPods,
     );
 
     fn evaluate(

@@ -14,7 +14,7 @@ use crate::facts::{
 use crate::finding::{self, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
 use crate::view::Seen;
-use crate::view::input::{Context, Input, Known, KnownPair, Maybe, MaybePair};
+use crate::view::input::{CitedPods, Input, Known, KnownPair, Maybe, MaybePair};
 use crate::view::sources;
 use crate::wording;
 
@@ -74,7 +74,7 @@ impl Detect for PidExhaustion {
         MaybePair<sources::Cgroups>,
         MaybePair<sources::PodCgroups>,
         MaybePair<sources::ServiceCgroups>,
-        Context<sources::Pods>,
+        CitedPods,
     );
 
     fn evaluate(

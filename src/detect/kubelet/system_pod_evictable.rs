@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{EvictionSignal, Pod, PodCgroups, PodUid, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, Required};
+use crate::view::input::{Input, NodePods, Required};
 use crate::view::{Seen, sources};
 use crate::wording::bytes;
 
@@ -22,7 +22,7 @@ struct SystemPodEvictable;
 
 impl Detect for SystemPodEvictable {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = (Required<sources::Pods>, Required<sources::PodCgroups>, MemoryVictims<'static>, InForce<'static>);
+    type In = (NodePods, Required<sources::PodCgroups>, MemoryVictims<'static>, InForce<'static>);
 
     fn evaluate((pods, groups, victims, in_force): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         // Most nodes have no such pod, and then nothing is ranked.

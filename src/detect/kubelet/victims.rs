@@ -11,7 +11,7 @@ use crate::facts::{
     Cause, DiskAmount, DiskUsage, EvictionSignal as Signal, KubeletStats, Part, Pod, PodCgroups, PodResources,
     PodStats, PodStorage, Pods, Unknown,
 };
-use crate::view::input::{Cites, Compound, Input, Known, Maybe};
+use crate::view::input::{Cites, Compound, Input, Known, Maybe, MaybeNodePods};
 use crate::view::sources;
 use crate::wording::{bytes, count};
 
@@ -107,7 +107,7 @@ pub struct MemoryVictims<'v> {
 }
 
 /// What the order for memory rests on.
-type MemorySources = (Maybe<sources::Pods>, Maybe<sources::PodCgroups>);
+type MemorySources = (MaybeNodePods, Maybe<sources::PodCgroups>);
 
 impl Compound for MemoryVictims<'_> {
     type Of<'v> = MemoryVictims<'v>;
