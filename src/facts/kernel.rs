@@ -239,7 +239,8 @@ pub enum KernelEvent {
         /// Device.
         device: DeviceName,
     },
-    /// `EXT4-fs (X): Delayed block allocation failed for inode …`: data that was written has no place on the disk, and is lost.
+    /// `EXT4-fs (X): Delayed block allocation failed for inode …` or `EXT4-fs (X): failed to convert unwritten extents to written extents …`:
+    /// data that was written has no place on the disk, or is not recorded there, and is lost.
     Ext4DataLost {
         /// Device.
         device: DeviceName,

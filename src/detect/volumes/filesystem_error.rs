@@ -444,8 +444,12 @@ impl<'v> Sources<'v> {
             match kmsg.value.records.iter().rev().find(about) {
                 Some(record) if self.since(record, (key, None), ids) == MountsSince::New => self.no_by_mounts(),
                 Some(record) => {
-                    let fact = format!("EXT4-fs ({name}) could not allocate blocks for data that was written");
-                    let text = "has lost data that was written, as it could not allocate blocks for it".to_owned();
+                    let fact = format!(
+                        "EXT4-fs ({name}) could not allocate blocks for data that was written, or not record them"
+                    );
+                    let text =
+                        "has lost data that was written, as it could not allocate blocks for it or not record them";
+                    let text = text.to_owned();
                     Tri::Yes((Severity::Warning, text, kmsg.reports(record, fact)))
                 }
                 None if self.since_loss(key, ids) == MountsSince::New => self.no_by_mounts(),

@@ -25,6 +25,8 @@ pub fn recognize(text: &str) -> Option<KernelEvent> {
         xfs(rest)
     } else if let Some(rest) = line.strip_prefix("XFS: ") {
         xfs_waits_for_memory(rest)
+    } else if let Some(rest) = line.strip_prefix("JBD2: ") {
+        not_flushed(rest)
     } else if let Some(rest) = line.strip_prefix("BTRFS") {
         btrfs(rest)
     } else if let Some(rest) = line.strip_prefix("nvme ") {
@@ -171,7 +173,8 @@ const REFUSED: [&str; 15] = [
     "Unrecognized mount option ",
 ];
 
-/// `error (device X): …`, `error (device X) in …`, `(X): Remounting filesystem read-only` and `(X): Delayed block allocation failed …`.
+/// `error (device X): …`, `error (device X) in …`, `(X): Remounting filesystem read-only`, `(X): Delayed block allocation failed …` and
+/// `(X): failed to convert unwritten extents …`.
 fn ext4(rest: &str) -> Option<KernelEvent> {
     if let Some(rest) = rest.strip_prefix("error (device ") {
         let (device, _) = rest.split_once(')')?;
@@ -182,8 +185,10 @@ fn ext4(rest: &str) -> Option<KernelEvent> {
     if said.starts_with("Remounting filesystem read-only") {
         return Some(KernelEvent::RemountedReadOnly { device });
     }
-    // "This should not happen!! Data will be lost" follows it.
-    if said.starts_with("Delayed block allocation failed for inode ") {
+    // "This should not happen!! Data will be lost" follows the first; from 6.18 on some kernels go on after the second with "or update inode size".
+    const LOST: [&str; 2] =
+        ["Delayed block allocation failed for inode ", "failed to convert unwritten extents to written extents"];
+    if LOST.iter().any(|begin| said.starts_with(begin)) {
         return Some(KernelEvent::Ext4DataLost { device });
     }
     refused(device, said, &REFUSED)
@@ -214,13 +219,38 @@ fn xfs(rest: &str) -> Option<KernelEvent> {
         Some(KernelEvent::XfsMountChanged { device })
     } else if SHUT_DOWN.iter().any(|words| said.contains(words)) {
         Some(KernelEvent::XfsShutdown { device })
-    } else if said.starts_with("writeback error on ") && is_built(&device) {
-        Some(KernelEvent::IoError { device, operation: "WRITE".to_owned() })
+    } else if let Some(operation) = xfs_io_error(said).filter(|_| is_built(&device)) {
+        Some(KernelEvent::IoError { device, operation: operation.to_owned() })
     } else if CORRUPT.iter().any(|begin| said.starts_with(begin)) {
         Some(KernelEvent::XfsCorruption { device })
     } else {
         refused(device, said, &REFUSED)
     }
+}
+
+/// The operation that failed, where what XFS says is that one did: `writeback error on …`, `Failing async write on buffer block …`,
+/// `metadata I/O error in "FUNCTION" at daddr 0x… len N error N`, up to 4.16 `metadata I/O error: block 0x… ("FUNCTION") error N numblks N`.
+fn xfs_io_error(said: &str) -> Option<&'static str> {
+    /// What was read is no metadata (EBADMSG, EUCLEAN): the device served it.
+    const CORRUPT: [&str; 2] = ["74", "117"];
+    if ["writeback error on ", "Failing async write on buffer block "].iter().any(|begin| said.starts_with(begin)) {
+        return Some("WRITE");
+    }
+    let rest = said.strip_prefix("metadata I/O error")?;
+    let (_, rest) = rest.rsplit_once(" error ")?;
+    let number = rest.split(' ').next().unwrap_or_default();
+    (number.parse::<u32>().is_ok() && !CORRUPT.contains(&number)).then_some("")
+}
+
+/// `Detected IO errors while flushing file data on X-8`: the number is that of the journal's inode. A journal on a device of its own has none,
+/// and the name is not that of the disk that failed.
+fn not_flushed(rest: &str) -> Option<KernelEvent> {
+    let journal = rest.strip_prefix("Detected IO errors while flushing file data on ")?;
+    let (device, inode) = journal.trim_end().rsplit_once('-')?;
+    // The number of dm-0 is part of its name.
+    let is_inside = device != "dm" && !inode.is_empty() && inode.bytes().all(|byte| byte.is_ascii_digit());
+    let device = name(&device.replace('!', "/")).filter(|_| is_inside)?;
+    Some(KernelEvent::IoError { device, operation: "WRITE".to_owned() })
 }
 
 /// `COMM(PID) possible memory allocation deadlock size N in FUNCTION (mode:0x250)`
@@ -415,6 +445,17 @@ mod tests {
                 Some(KernelEvent::Ext4DataLost { device: device("nvme1n1") }),
             ),
             ("EXT4-fs (nvme1n1): This should not happen!! Data will be lost", None),
+            (
+                "EXT4-fs (nvme1n1): failed to convert unwritten extents to written extents -- potential data loss!  (inode 131073, \
+                 error -5)",
+                Some(KernelEvent::Ext4DataLost { device: device("nvme1n1") }),
+            ),
+            (
+                "EXT4-fs (dm-0): failed to convert unwritten extents to written extents or update inode size -- potential data loss! \
+                 (inode 131073, error -30)",
+                Some(KernelEvent::Ext4DataLost { device: device("dm-0") }),
+            ),
+            ("EXT4-fs (nvme1n1): failed to convert", None),
             (
                 "nvme nvme2: Device not ready; aborting initialisation, CSTS=0x0",
                 given_up("Device not ready; aborting initialisation, CSTS=0x0"),
@@ -664,6 +705,43 @@ mod tests {
     }
 
     #[test]
+    fn an_error_that_a_journal_or_xfs_met_names_the_device_below() {
+        let error = |name: &str, operation: &str| {
+            Some(KernelEvent::IoError { device: device(name), operation: operation.to_owned() })
+        };
+        for (line, event) in [
+            ("JBD2: Detected IO errors while flushing file data on nvme1n1-8", error("nvme1n1", "WRITE")),
+            ("JBD2: Detected IO errors while flushing file data on dm-2-8", error("dm-2", "WRITE")),
+            ("JBD2: Detected IO errors while flushing file data on cciss!c0d0-8", error("cciss/c0d0", "WRITE")),
+            // A journal on a device of its own.
+            ("JBD2: Detected IO errors while flushing file data on nvme1n1", None),
+            ("JBD2: Detected IO errors while flushing file data on dm-2", None),
+            ("JBD2: Detected IO errors while flushing file data on nvme1n1-", None),
+            ("JBD2: Detected IO errors while flushing file data on -8", None),
+            ("JBD2: I/O error when updating journal superblock for nvme1n1-8.", None),
+            (
+                "XFS (dm-0): metadata I/O error in \"xfs_buf_ioend_handle_error+0x10c/0x4a0 [xfs]\" at daddr 0x80008 len 32 error 28",
+                error("dm-0", ""),
+            ),
+            (
+                "XFS (md127): metadata I/O error: block 0x1044a20 (\"xfs_buf_iodone_callback_error\") error 5 numblks 32",
+                error("md127", ""),
+            ),
+            ("XFS (dm-0): Failing async write on buffer block 0x80008. Retrying async write.", error("dm-0", "WRITE")),
+            ("XFS (dm-0): writeback error on sector 8", error("dm-0", "WRITE")),
+            // What was read is damaged, which other lines say.
+            ("XFS (dm-3): metadata I/O error in \"xfs_trans_read_buf_map\" at daddr 0xb1d960 len 32 error 117", None),
+            ("XFS (dm-3): metadata I/O error: block 0x48b9ff80 (\"xfs_trans_read_buf_map\") error 74 numblks 8", None),
+            ("XFS (dm-3): metadata I/O error in \"a\" at daddr 0x1 len 8 error x", None),
+            // The block layer has a line of its own of a disk.
+            ("XFS (nvme1n1): metadata I/O error in \"xfs_read_agf+0x1\" at daddr 0x1 len 1 error 5", None),
+            ("XFS (nvme1n1): Failing async write on buffer block 0x80008. Retrying async write.", None),
+        ] {
+            assert_eq!(recognize(line), event, "{line}");
+        }
+    }
+
+    #[test]
     fn an_nvme_timeout_names_its_controller() {
         for said in [
             "I/O 29 QID 1 timeout, aborting",
@@ -781,7 +859,7 @@ mod tests {
 
         #[test]
         fn half_a_message_is_none_or_whole(
-            head in "oom-kill:constraint=|EXT4-fs (error )?\\(|XFS \\(|nvme nvme|INFO: task |(x: )?I/O error, dev ",
+            head in "oom-kill:constraint=|EXT4-fs (error )?\\(|XFS \\(|JBD2: Detected IO errors while flushing file data on |XFS \\(dm-0\\): metadata I/O error|nvme nvme|INFO: task |(x: )?I/O error, dev ",
             tail in "([a-z]|\\)|: |,|=|pid=|task=|task_memcg=|uid=|[0-9]| blocked | timeout|, sector |:\\()|é{0,12}",
         ) {
             let _ = recognize(&format!("{head}{tail}"));
