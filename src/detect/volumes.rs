@@ -150,7 +150,9 @@ fn mounted_devices(mounts: &Mounts) -> BTreeMap<DevId, &MountEntry> {
 
 fn pv_of(path: &VolumePath) -> Option<&str> {
     match path {
-        VolumePath::LegacyStaging { pv } | VolumePath::RawBlock { pv, .. } => Some(pv),
+        VolumePath::LegacyStaging { pv } | VolumePath::RawBlock { pv, .. } | VolumePath::LocalBlock { pv, .. } => {
+            Some(pv)
+        }
         VolumePath::Pod { name, .. } | VolumePath::Subpath { name, .. } => Some(name),
         VolumePath::Staging { .. } | VolumePath::InTree { .. } => None,
     }
@@ -166,7 +168,7 @@ fn is_of_a_pod(mount: &MountEntry) -> bool {
 fn is_of_the_nodes_disk(mounts: &Mounts, mount: &MountEntry) -> bool {
     let is_attached = |path: &VolumePath| match path {
         VolumePath::Pod { plugin, .. } => ["kubernetes.io~csi", "kubernetes.io~aws-ebs"].contains(&plugin.as_str()),
-        VolumePath::Subpath { .. } => false,
+        VolumePath::Subpath { .. } | VolumePath::LocalBlock { .. } => false,
         _ => true,
     };
     let may_be = mount.has_device() && mount.volume.as_ref().is_some_and(|path| !is_attached(path));
@@ -185,7 +187,7 @@ fn without_pod(mounts: &Mounts, dev: DevId) -> Option<Absent> {
 /// How much a mount says about who uses the volume.
 fn specificity(mount: &MountEntry) -> u8 {
     match &mount.volume {
-        Some(VolumePath::Pod { .. } | VolumePath::RawBlock { pod: Some(_), .. }) => 2,
+        Some(VolumePath::Pod { .. } | VolumePath::RawBlock { pod: Some(_), .. } | VolumePath::LocalBlock { .. }) => 2,
         Some(VolumePath::Subpath { .. }) => 1,
         _ => 0,
     }
@@ -304,7 +306,7 @@ fn describe_without_pod(mount: &MountEntry) -> String {
         Some(VolumePath::Subpath { name, container, .. }) => {
             format!("a subpath of volume {name} in container {container}")
         }
-        Some(VolumePath::RawBlock { pv, .. }) => format!("raw block volume {pv}"),
+        Some(VolumePath::RawBlock { pv, .. } | VolumePath::LocalBlock { pv, .. }) => format!("raw block volume {pv}"),
         Some(VolumePath::Staging { driver, .. }) => format!("a staged volume of {driver}"),
         Some(VolumePath::LegacyStaging { pv }) => format!("the staged volume {pv}"),
         Some(VolumePath::InTree { plugin, volume }) => format!("the {plugin} volume {volume}"),

@@ -112,12 +112,26 @@ pub struct BlockDevice {
     /// For one of device mapper, what it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapped: Option<Mapped>,
+    /// For one of md, its level: `raid0`, `linear`, `raid1` and so on.
+    #[serde(default, skip_serializing_if = "Part::is_absent")]
+    pub level: Part<String>,
     /// `queue/io_timeout` in milliseconds; 4294967288 and above means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_timeout_ms: Option<u64>,
     /// Whether it is in use as swap space.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub swap: bool,
+}
+
+impl BlockDevice {
+    /// Whether nothing of it is served without any one of the devices that it is built on: of device mapper that is not known by
+    /// its files, and taken for a mirror.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn needs_all(&self) -> Result<bool, &Unknown> {
+        Ok(self.level.seen()?.is_some_and(|level| matches!(level.as_str(), "raid0" | "linear")))
+    }
 }
 
 /// All block devices and partitions by device number, from `/sys/dev/block`.

@@ -47,6 +47,13 @@ pub enum VolumePath {
         /// PersistentVolume name.
         pv: String,
     },
+    /// `plugins/kubernetes.io~local-volume/volumeDevices/PV/UID`: the device node of a local PersistentVolume, a disk of the node's own.
+    LocalBlock {
+        /// The pod.
+        pod: PodUid,
+        /// PersistentVolume name.
+        pv: String,
+    },
     /// `plugins/kubernetes.io/PLUGIN/mounts/…/ID`: a device mount of an in-tree plugin.
     InTree {
         /// Plugin, such as `aws-ebs`.
@@ -77,6 +84,9 @@ impl VolumePath {
             ["pods", pod, "volumeDevices", _plugin, pv] => {
                 Some(Self::RawBlock { pod: Some(pod.into()), pv: pv.into() })
             }
+            ["plugins", "kubernetes.io~local-volume", "volumeDevices", pv, pod] => {
+                Some(Self::LocalBlock { pod: pod.into(), pv: pv.into() })
+            }
             ["plugins", "kubernetes.io", "csi", ref rest @ ..] => Self::csi(rest),
             ["plugins", "kubernetes.io", plugin, "mounts", .., volume] => {
                 Some(Self::InTree { plugin: plugin.into(), volume: volume.into() })
@@ -104,7 +114,7 @@ impl VolumePath {
     #[must_use]
     pub fn pod(&self) -> Option<&PodUid> {
         match self {
-            Self::Pod { pod, .. } | Self::Subpath { pod, .. } => Some(pod),
+            Self::Pod { pod, .. } | Self::Subpath { pod, .. } | Self::LocalBlock { pod, .. } => Some(pod),
             Self::RawBlock { pod, .. } => pod.as_ref(),
             Self::Staging { .. } | Self::LegacyStaging { .. } | Self::InTree { .. } => None,
         }
@@ -141,6 +151,9 @@ mod tests {
         assert_eq!(parse(&format!("plugins/kubernetes.io/csi/volumeDevices/publish/pv-b/{UID}")), raw);
         assert_eq!(parse(&format!("plugins/kubernetes.io/csi/volumeDevices/pv-b/dev/{UID}")), raw);
         assert_eq!(parse(&format!("pods/{UID}/volumeDevices/kubernetes.io~csi/pv-b")), raw);
+        let local = VolumePath::LocalBlock { pod: UID.into(), pv: "pv-l".into() };
+        assert_eq!(local.pod().map(String::as_str), Some(UID));
+        assert_eq!(parse(&format!("plugins/kubernetes.io~local-volume/volumeDevices/pv-l/{UID}")), Some(local));
     }
 
     #[test]
@@ -166,9 +179,15 @@ mod tests {
 
     #[test]
     fn other_paths_are_no_ones_volume() {
-        for below in
-            ["", "pods", "pods/x/volumes", "plugins/kubernetes.io/csi", "plugins_registry/ebs.csi.aws.com-reg.sock"]
-        {
+        for below in [
+            "",
+            "pods",
+            "pods/x/volumes",
+            "plugins/kubernetes.io/csi",
+            "plugins_registry/ebs.csi.aws.com-reg.sock",
+            "plugins/kubernetes.io~local-volume/volumeDevices/pv-l",
+            "plugins/kubernetes.io~local-volume/volumeDevices/pv-l/x/y",
+        ] {
             assert_eq!(parse(below), None, "{below}");
         }
         assert_eq!(VolumePath::parse(KUBELET, "/var/lib/kubelet2/pods/x/volumes/p/n"), None);

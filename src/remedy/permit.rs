@@ -333,7 +333,7 @@ pub fn names_pod(mount: &MountEntry, uid: &str) -> bool {
 fn volume_name(path: &VolumePath) -> &str {
     match path {
         VolumePath::Pod { name, .. } | VolumePath::Subpath { name, .. } => name,
-        VolumePath::RawBlock { pv, .. } | VolumePath::LegacyStaging { pv } => pv,
+        VolumePath::RawBlock { pv, .. } | VolumePath::LocalBlock { pv, .. } | VolumePath::LegacyStaging { pv } => pv,
         VolumePath::Staging { handle_hash, .. } => handle_hash,
         VolumePath::InTree { volume, .. } => volume,
     }

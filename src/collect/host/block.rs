@@ -158,6 +158,9 @@ impl Look<'_> {
             let uuid = self.text(place, "dm/uuid").unwrap_or_default();
             device.mapped = self.text(place, "dm/name").map(|name| Mapped { name, uuid });
         }
+        if place.name.starts_with("md") {
+            device.level = self.level(place);
+        }
         if place.name.starts_with("nvme") {
             device.volume = self.volume(place)?;
         }
@@ -214,6 +217,12 @@ impl Look<'_> {
     fn text(&mut self, place: &Place, file: &str) -> Option<String> {
         let read = self.root.text(&below(&place.dir, file));
         self.failures.optional(read).filter(|text| !text.is_empty())
+    }
+
+    /// The level of an array of md. One that does not run has none.
+    fn level(&self, place: &Place) -> Part<String> {
+        let level = self.root.text(&below(&place.dir, "md/level"));
+        level.map(|level| (!level.is_empty()).then_some(level)).into()
     }
 
     fn names(&mut self, place: &Place, dir: &str) -> Vec<DeviceName> {

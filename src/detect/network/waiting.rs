@@ -20,7 +20,11 @@ pub(super) fn has_volumes<T>(pod: &Pod, mounts: &Known<'_, Mounts>, of_pod: T) -
         Some(VolumePath::Pod { pod: uid, name, plugin }) if uid == pod.node_uid() && is_persistent(plugin) => {
             Some(name)
         }
-        Some(VolumePath::RawBlock { pod: Some(uid), pv }) if uid == pod.node_uid() => Some(pv),
+        Some(VolumePath::RawBlock { pod: Some(uid), pv } | VolumePath::LocalBlock { pod: uid, pv })
+            if uid == pod.node_uid() =>
+        {
+            Some(pv)
+        }
         _ => None,
     });
     let (mounted, claims) = (own.collect::<BTreeSet<_>>().len(), pod.claims.iter().collect::<BTreeSet<_>>().len());

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, Filesystems, KubeletDirs, MountEntry, Mounts,
-    Node, NotAbsent, NvmeController, NvmeControllers, Source, Tri, Unknown, VolumeId, VolumePath, is_hash_of,
+    Absent, AttachableName, BlockDevice, BlockDevices, Cause, DevId, DiskUsage, Filesystems, KubeletConfig,
+    KubeletDirs, MountEntry, MountId, Mounts, Node, NotAbsent, NvmeController, NvmeControllers, Source, Tri, Unknown,
+    VolumeId, VolumePath, is_at_or_below, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
-use super::stack::Below;
+use super::stack::{self, Below};
 use super::{PodNames, describe, pv_of};
 
 const KIND: Kind = Kind::DeadMount;
@@ -34,27 +35,31 @@ impl Detect for DeadMount {
         Required<sources::BlockDevices>,
         Maybe<sources::NvmeControllers>,
         Maybe<sources::Filesystems>,
+        Maybe<sources::KubeletConfig>,
+        Maybe<sources::ImageFs>,
         Context<sources::KubeletDirs>,
         Context<sources::Node>,
         PodNames<'static>,
     );
 
     fn evaluate(
-        (mounts, block, nvme, filesystems, dirs, node, pods): <Self::In as Input>::Of<'_>,
+        (mounts, block, nvme, filesystems, config, images, dirs, node, pods): <Self::In as Input>::Of<'_>,
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
         let (mut decisions, mut on_one_disk) = (Vec::new(), BTreeMap::<_, OnOneDisk>::new());
+        let of_node = OfTheNode::of(&mounts, &config, &images);
         for (device, on_it) in by_device(&mounts) {
             let object = object(&device, &on_it, &dirs, &node);
             let fate = fate(&device, &on_it, &block, &nvme).or_else(|| of_btrfs(&on_it, &block, &filesystems));
             let decision = fate.map(|fate| {
-                let finding = finding(&device, &fate, (&on_it, pods), object.clone(), &mounts, &block);
+                let raised = finding(&device, &fate, (&on_it, pods), object.clone(), (&mounts, &block), &of_node);
                 let below = fate.disk_below(name_of(&device, &on_it));
                 if let Some(below) = below {
-                    on_one_disk.entry(below).or_default().add(&finding, best(&on_it).map(|best| describe(best, pods)));
+                    let is = best(&on_it).map(|best| describe(best, pods));
+                    on_one_disk.entry(below).or_default().add(&raised.finding, is);
                 }
-                (finding, below)
+                (raised, below)
             });
             decisions.push((object, decision));
         }
@@ -62,9 +67,9 @@ impl Detect for DeadMount {
             let decision = match decision {
                 Tri::No(()) => Tri::No(block.no()),
                 Tri::Unknown(why) => Tri::Unknown(why),
-                Tri::Yes((finding, below)) => Tri::Yes(match below.and_then(|below| on_one_disk.get(below)) {
-                    Some(together) => together.with(finding),
-                    None => finding.into(),
+                Tri::Yes((raised, below)) => Tri::Yes(match below.and_then(|below| on_one_disk.get(below)) {
+                    Some(together) => together.with(raised),
+                    None => raised,
                 }),
             };
             out.decide::<Raised>(KIND, || object, decision);
@@ -88,14 +93,15 @@ impl OnOneDisk {
         self.all.push((finding.object.clone(), finding.severity, is));
     }
 
-    fn with(&self, mut finding: Finding) -> Raised {
+    fn with(&self, mut raised: Raised) -> Raised {
+        let finding = &mut raised.finding;
         let worst = self.all.iter().map(|(_, severity, _)| *severity).max();
         let Some((first, ..)) = self.all.iter().find(|(_, severity, _)| Some(*severity) == worst) else {
-            return finding.into();
+            return raised;
         };
         if *first != finding.object {
             let above = FindingKey { kind: KIND, object: first.clone() };
-            return Raised { shown_under: Tri::Yes(above), ..finding.into() };
+            return Raised { shown_under: Tri::Yes(above), ..raised };
         }
         let others: Vec<&str> =
             self.all.iter().filter(|(object, ..)| object != first).map(|(.., is)| is.as_str()).collect();
@@ -107,7 +113,90 @@ impl OnOneDisk {
             let names = others.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
             finding.message.push_str(&format!("; built on it, too: {names}{more}"));
         }
-        finding.into()
+        raised
+    }
+}
+
+/// The mounts that carry what the node itself cannot do without: the kubelet's directory, and that of the container images.
+struct OfTheNode<'v> {
+    carried: Vec<Carried<'v>>,
+    /// Why there may be more.
+    unknown: Option<Unknown>,
+}
+
+/// What a mount carries of it.
+struct Carried<'v> {
+    mount: &'v MountEntry,
+    what: String,
+    says: Evidence,
+    /// Why it is not known whether that is what the node needs.
+    assumed: Option<Unknown>,
+}
+
+impl<'v> OfTheNode<'v> {
+    fn of(mounts: &Seen<'v, Mounts>, config: &Known<'v, KubeletConfig>, images: &Known<'v, DiskUsage>) -> Self {
+        let mut of_node = Self { carried: Vec::new(), unknown: mounts.value.incomplete().cloned() };
+        match config.seen() {
+            Ok(config) => {
+                let root = &config.value.root_dir;
+                let says = config.says(format!("the kubelet's directory is {root}"));
+                of_node.add(mounts.value, root, (format!("the kubelet's directory ({root})"), says), None);
+            }
+            Err(why) => of_node.lacks(why),
+        }
+        match images.seen() {
+            Ok(images) => {
+                let path = &images.value.path;
+                let says = images.says(format!("the container images are in {path}"));
+                let assumed = images.value.assumed.as_ref().map(|why| Unknown::new(Cause::Missing, why.as_str()));
+                of_node.add(
+                    mounts.value,
+                    path,
+                    (format!("the directory of the container images ({path})"), says),
+                    assumed,
+                );
+            }
+            Err(why) => of_node.lacks(why),
+        }
+        of_node
+    }
+
+    /// The mount that a path is below: the uppermost one at the longest point.
+    fn add(&mut self, mounts: &'v Mounts, path: &str, (what, says): (String, Evidence), assumed: Option<Unknown>) {
+        let above = || mounts.iter().filter(|(_, mount)| is_at_or_below(path, &mount.point));
+        let Some(longest) = above().map(|(_, mount)| mount.point.len()).max() else { return };
+        let at_it: Vec<_> = above().filter(|(_, mount)| mount.point.len() == longest).collect();
+        let is_covered = |id: &MountId| at_it.iter().any(|(other, mount)| mount.parent == *id && *other != id);
+        let top = at_it.iter().find(|(id, _)| !is_covered(id)).or(at_it.first());
+        self.carried.extend(top.map(|(_, mount)| Carried { mount, what, says, assumed }));
+    }
+
+    fn lacks(&mut self, why: &Unknown) {
+        if !why.is_not_installed() {
+            self.unknown.get_or_insert_with(|| why.clone());
+        }
+    }
+
+    /// What a device carries of it, by its mounts.
+    fn on<'a>(&'a self, on_it: &'a [&MountEntry]) -> impl Iterator<Item = &'a Carried<'v>> {
+        self.carried.iter().filter(|carried| on_it.iter().any(|mount| std::ptr::eq(*mount, carried.mount)))
+    }
+
+    /// Whether a device carries any of it; adds to the message and the evidence.
+    fn is_on(&self, on_it: &[&MountEntry], message: &mut String, evidence: &mut Vec<Evidence>) -> Tri<(), ()> {
+        let mut is_on = self.unknown.clone().map_or(Tri::No(()), Tri::Unknown);
+        for carried in self.on(on_it) {
+            let this = match &carried.assumed {
+                Some(why) => Tri::Unknown(why.clone()),
+                None => {
+                    message.push_str(&format!("; {} is on it", carried.what));
+                    evidence.push(carried.says.clone());
+                    Tri::Yes(())
+                }
+            };
+            is_on = is_on.or_else(|| this);
+        }
+        is_on
     }
 }
 
@@ -131,7 +220,8 @@ fn by_device<'v>(mounts: &Seen<'v, Mounts>) -> BTreeMap<Device<'v>, Vec<&'v Moun
 
 fn device_of(mount: &MountEntry) -> Option<Device<'_>> {
     // Any device node may be bound somewhere (/dev/null, /dev/kvm): only the kubelet's raw-block volumes are disks.
-    let raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. })).then(|| mount.raw_block_device()).flatten();
+    let is_raw = matches!(mount.volume, Some(VolumePath::RawBlock { .. } | VolumePath::LocalBlock { .. }));
+    let raw = is_raw.then(|| mount.raw_block_device()).flatten();
     match raw.or_else(|| btrfs_disk(mount)) {
         Some(name) => Some(Device::Name(name)),
         None => mount.has_device().then_some(Device::Number(mount.dev)),
@@ -154,14 +244,41 @@ enum Fate<'v> {
     /// This machine does not have it.
     Gone(Absent),
     /// It is there, and what it stands on is not: some disks below it, of so many.
-    StandsOnGone { gone: Vec<&'v str>, of: usize, absent: Absent },
+    StandsOnGone { gone: Vec<&'v str>, of: usize, absent: Absent, lost: Lost<'v> },
     /// The kernel keeps disks below it, of so many, that no request reaches any more; with what shows that of the first.
-    GivenUp { disks: Vec<&'v str>, of: usize, says: Evidence },
+    GivenUp { disks: Vec<&'v str>, of: usize, says: Evidence, lost: Lost<'v> },
     /// Its device node was deleted; what opens that node reaches this device, which has its number by now.
     NameTaken(&'v BlockDevice),
 }
 
+/// Whether nothing is left of what stands on several disks, and the arrays of md that serve nothing without any one of theirs.
+struct Lost<'v> {
+    is: Tri<(), ()>,
+    needs_all: Vec<&'v BlockDevice>,
+}
+
+impl Lost<'_> {
+    /// What the message says of why a part of the disks is all that it takes.
+    fn why(&self) -> String {
+        let level = |array: &&&BlockDevice| array.level.seen().ok().flatten().cloned().unwrap_or_default();
+        let name = |array: &&BlockDevice| format!("{} is {}", array.name, level(&array));
+        let arrays: Vec<String> = self.needs_all.iter().take(MAX_NAMED).map(name).collect();
+        match self.is {
+            Tri::Yes(()) if !arrays.is_empty() => format!(" ({}, which needs all of its disks)", arrays.join(", ")),
+            _ => String::new(),
+        }
+    }
+}
+
 impl<'v> Fate<'v> {
+    /// Whether nothing of it is served any more.
+    fn is_whole(&self) -> Tri<(), ()> {
+        match self {
+            Self::Gone(_) | Self::NameTaken(_) => Tri::Yes(()),
+            Self::StandsOnGone { lost, .. } | Self::GivenUp { lost, .. } => lost.is.clone(),
+        }
+    }
+
     /// The disk below a device of this name that is gone or given up, by the first name where there are several.
     fn disk_below(&self, name: &str) -> Option<&'v str> {
         let disks = match self {
@@ -204,7 +321,9 @@ fn fate<'v>(
             Err(NotAbsent::Unknown(why)) => Tri::Unknown(why.clone()),
             Err(NotAbsent::Present(_)) => Tri::No(()),
             Ok(absent) => {
-                Tri::Yes(Fate::StandsOnGone { of: below.gone.len() + below.here.len(), gone: below.gone, absent })
+                let is = stack::is_lost(block.value, &found.name, &below.gone);
+                let (of, lost) = (below.gone.len() + below.here.len(), Lost { is, needs_all: below.needs_all });
+                Tri::Yes(Fate::StandsOnGone { of, gone: below.gone, absent, lost })
             }
         };
     }
@@ -220,7 +339,10 @@ fn fate<'v>(
         }
     }
     match (first, unclear) {
-        (Some(says), _) => Tri::Yes(Fate::GivenUp { disks, of: below.here.len(), says }),
+        (Some(says), _) => {
+            let lost = Lost { is: stack::is_lost(block.value, &found.name, &disks), needs_all: below.needs_all };
+            Tri::Yes(Fate::GivenUp { disks, of: below.here.len(), says, lost })
+        }
         (None, Some(why)) => Tri::Unknown(why),
         (None, None) => Tri::No(()),
     }
@@ -255,7 +377,11 @@ fn of_btrfs<'v>(
         }
     }
     match (proof, unclear) {
-        (Some(absent), _) => Tri::Yes(Fate::StandsOnGone { gone, of: found.devices.len(), absent }),
+        (Some(absent), _) => {
+            let is = if gone.len() < found.devices.len() { Tri::No(()) } else { Tri::Yes(()) };
+            let lost = Lost { is, needs_all: Vec::new() };
+            Tri::Yes(Fate::StandsOnGone { gone, of: found.devices.len(), absent, lost })
+        }
         (None, Some(why)) => Tri::Unknown(why),
         (None, None) => Tri::No(()),
     }
@@ -316,9 +442,9 @@ fn finding(
     fate: &Fate<'_>,
     (on_it, pods): (&[&MountEntry], PodNames<'_>),
     object: Object,
-    mounts: &Seen<'_, Mounts>,
-    block: &Seen<'_, BlockDevices>,
-) -> Finding {
+    (mounts, block): (&Seen<'_, Mounts>, &Seen<'_, BlockDevices>),
+    of_node: &OfTheNode<'_>,
+) -> Raised {
     let number = match device {
         Device::Number(dev) => dev.to_string(),
         Device::Name(name) => (*name).to_owned(),
@@ -353,12 +479,12 @@ fn finding(
     };
     let is = match fate {
         Fate::Gone(_) => format!("{what} disappeared while still mounted"),
-        Fate::StandsOnGone { gone, of, .. } if gone.len() < *of => {
-            format!("{what} is built on {of} disks, of which {} disappeared", gone.join(", "))
+        Fate::StandsOnGone { gone, of, lost, .. } if gone.len() < *of => {
+            format!("{what} is built on {of} disks, of which {} disappeared{}", gone.join(", "), lost.why())
         }
         Fate::StandsOnGone { gone, .. } => format!("{what} is built on {}, which disappeared", gone.join(", ")),
-        Fate::GivenUp { disks, of, .. } if disks.len() < *of => {
-            format!("{what} is built on {of} disks, of which the kernel gave {} up", disks.join(", "))
+        Fate::GivenUp { disks, of, lost, .. } if disks.len() < *of => {
+            format!("{what} is built on {of} disks, of which the kernel gave {} up{}", disks.join(", "), lost.why())
         }
         Fate::GivenUp { .. } => format!("the kernel gave {what} up under its mounts: every access fails"),
         Fate::NameTaken(taken) => {
@@ -368,21 +494,27 @@ fn finding(
             )
         }
     };
-    // What remains of a mirror may serve all of it.
-    let partly = match fate {
-        Fate::StandsOnGone { gone, of, .. } => gone.len() < *of,
-        Fate::GivenUp { disks, of, .. } => disks.len() < *of,
-        Fate::Gone(_) | Fate::NameTaken(_) => false,
+    let mut also = String::new();
+    let of_the_node = of_node.is_on(on_it, &mut also, &mut evidence);
+    let carries = match on_it.iter().any(|mount| mount.volume.is_some()) {
+        true => Tri::Yes(()),
+        false => of_the_node,
     };
-    let volumes = on_it.iter().any(|mount| mount.volume.is_some()) && !partly;
-    Finding {
+    // What remains of a mirror may serve all of it.
+    let (severity, severity_unknown) = match carries.and(|| fate.is_whole()) {
+        Tri::Yes(_) => (Severity::Critical, None),
+        Tri::No(()) => (Severity::Warning, None),
+        Tri::Unknown(why) => (Severity::Warning, Some(why)),
+    };
+    let finding = Finding {
         kind: KIND,
-        severity: if volumes { Severity::Critical } else { Severity::Warning },
+        severity,
         object,
-        message: format!("{is}: {whose}{more}"),
+        message: format!("{is}: {whose}{more}{also}"),
         evidence,
         advice: crate::catalogue::row(KIND).remediation.to_owned(),
-    }
+    };
+    Raised { severity_unknown, ..finding.into() }
 }
 
 /// A device by the EBS volume that it is, where it shows one.

@@ -97,7 +97,9 @@ impl DetectVolumes for PinnedFilesystem {
 
 /// Whether the kubelet gave a device to a pod as a raw block volume.
 fn is_raw_block(mounts: &Mounts, device: &str) -> bool {
-    mounts.of_node(device).any(|(_, mount)| matches!(mount.volume, Some(VolumePath::RawBlock { .. })))
+    let is_raw =
+        |mount: &MountEntry| matches!(mount.volume, Some(VolumePath::RawBlock { .. } | VolumePath::LocalBlock { .. }));
+    mounts.of_node(device).any(|(_, mount)| is_raw(mount))
 }
 
 /// A mount of each source, as it was named at mount time.

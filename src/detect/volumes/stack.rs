@@ -1,8 +1,8 @@
 //! What a device stands on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{BlockDevice, BlockDevices, DevId};
+use crate::facts::{BlockDevice, BlockDevices, DevId, Tri};
 
 /// A device and all that stand on it: partitions, and any depth of device mapper and md.
 pub(super) fn on_top_of(block: &BlockDevices, name: &str) -> BTreeSet<DevId> {
@@ -22,6 +22,8 @@ pub(in crate::detect) struct Below<'v> {
     pub here: Vec<&'v BlockDevice>,
     /// Names of devices that it has not.
     pub gone: Vec<&'v str>,
+    /// Arrays of md in between that serve nothing without any one of their disks.
+    pub needs_all: Vec<&'v BlockDevice>,
 }
 
 impl<'v> Below<'v> {
@@ -36,7 +38,12 @@ impl<'v> Below<'v> {
                 None => below.gone.push(name),
                 Some(BlockDevice { disk: Some(disk), .. }) => open.push(disk),
                 Some(device) if device.slaves.is_empty() => below.here.push(device),
-                Some(device) => open.extend(device.slaves.iter().map(String::as_str)),
+                Some(device) => {
+                    if device.needs_all() == Ok(true) {
+                        below.needs_all.push(device);
+                    }
+                    open.extend(device.slaves.iter().map(String::as_str));
+                }
             }
         }
         below.gone.sort_unstable();
@@ -44,9 +51,55 @@ impl<'v> Below<'v> {
     }
 }
 
+/// Whether nothing of a device is served, where these devices below it are dead: what is built of several parts serves while one is left, but
+/// for arrays of md that need all of them.
+pub(super) fn is_lost(block: &BlockDevices, name: &str, dead: &[&str]) -> Tri<(), ()> {
+    Lost { block, dead, known: BTreeMap::new() }.at(name)
+}
+
+struct Lost<'v> {
+    block: &'v BlockDevices,
+    dead: &'v [&'v str],
+    known: BTreeMap<&'v str, Tri<(), ()>>,
+}
+
+impl<'v> Lost<'v> {
+    fn at(&mut self, name: &str) -> Tri<(), ()> {
+        if self.dead.contains(&name) {
+            return Tri::Yes(());
+        }
+        let Some((_, device)) = self.block.named(name) else { return Tri::No(()) };
+        if let Some(known) = self.known.get(device.name.as_str()) {
+            return known.clone();
+        }
+        // No device stands on itself.
+        self.known.insert(&device.name, Tri::No(()));
+        let lost = match &device.disk {
+            Some(disk) => self.at(disk),
+            None => self.of_parts(device),
+        };
+        self.known.insert(&device.name, lost.clone());
+        lost
+    }
+
+    fn of_parts(&mut self, device: &'v BlockDevice) -> Tri<(), ()> {
+        let parts: Vec<_> = device.slaves.iter().map(|slave| self.at(slave)).collect();
+        let Some(first) = parts.first().cloned() else { return Tri::No(()) };
+        let all = parts.iter().cloned().fold(first, |all, part| all.and(|| part).map(|_| ()));
+        let any = parts.into_iter().fold(Tri::No(()), |any, part| any.or_else(|| part));
+        let needs_all = || match device.needs_all() {
+            Ok(true) => Tri::Yes(()),
+            Ok(false) => Tri::No(()),
+            Err(why) => Tri::Unknown(why.clone()),
+        };
+        all.or_else(|| any.and(needs_all).map(|_| ()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{Cause, Part, Unknown};
 
     fn device(name: &str, disk: Option<&str>, slaves: &[&str]) -> BlockDevice {
         let slaves = slaves.iter().map(|slave| (*slave).to_owned()).collect();
@@ -69,6 +122,53 @@ mod tests {
             (dev(7), device("nvme3n1", None, &[])),
         ];
         BlockDevices::whole(all.into_iter().filter(|(dev, _)| !gone.contains(&dev.minor)))
+    }
+
+    #[test]
+    fn what_needs_all_of_its_parts_is_lost_with_one() {
+        let of_level = |level: Part<String>| {
+            let all = [
+                (dev(1), device("a", None, &[])),
+                (dev(2), device("b", None, &[])),
+                (dev(3), device("c", None, &[])),
+                (dev(4), BlockDevice { level, ..device("md0", None, &["a", "b"]) }),
+                (dev(5), device("md0p1", Some("md0"), &[])),
+                (dev(6), device("dm-0", None, &["md0p1"])),
+                (dev(7), device("dm-1", None, &["md0", "c"])),
+                (dev(8), device("dm-2", None, &["dm-3"])),
+                (dev(9), device("dm-3", None, &["dm-2"])),
+            ];
+            BlockDevices::whole(all)
+        };
+        let unread = Unknown::new(Cause::Denied, "no");
+        let known = |level: &str| of_level(Part::Known(level.to_owned()));
+        let (raid0, raid1) = (known("raid0"), known("raid1"));
+        let unknown = of_level(Part::Unknown(Box::new(unread.clone())));
+        for (block, name, dead, expected) in [
+            (&raid0, "md0", &["a"][..], Tri::Yes(())),
+            (&known("linear"), "md0", &["b"], Tri::Yes(())),
+            (&raid0, "dm-0", &["a"], Tri::Yes(())),
+            (&raid0, "dm-1", &["a"], Tri::No(())),
+            (&raid0, "dm-1", &["a", "c"], Tri::Yes(())),
+            (&raid0, "md0", &["c"], Tri::No(())),
+            (&raid0, "md0", &[], Tri::No(())),
+            (&raid1, "md0", &["a"], Tri::No(())),
+            (&raid1, "md0", &["a", "b"], Tri::Yes(())),
+            (&of_level(Part::Absent), "md0", &["a"], Tri::No(())),
+            (&unknown, "md0", &["a"], Tri::Unknown(unread.clone())),
+            (&unknown, "md0", &["a", "b"], Tri::Yes(())),
+            (&unknown, "md0", &["c"], Tri::No(())),
+            (&unknown, "dm-0", &["a"], Tri::Unknown(unread.clone())),
+            (&raid0, "dm-2", &["a"], Tri::No(())),
+            (&raid0, "x", &["a"], Tri::No(())),
+        ] {
+            assert_eq!(is_lost(block, name, dead), expected, "{name} without {dead:?}");
+        }
+        let below = |block: &BlockDevices| {
+            let below = Below::of(block, block.named("dm-0").unwrap().1);
+            below.needs_all.iter().map(|device| device.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!((below(&raid0), below(&raid1)), (vec!["md0".to_owned()], vec![]));
     }
 
     #[test]

@@ -214,6 +214,20 @@ fn a_loop_device_has_its_file_and_an_unused_one_its_number() {
 }
 
 #[test]
+fn an_array_of_md_has_its_level() {
+    let machine = Machine::new();
+    let link = "../../devices/virtual/block/md0";
+    machine.disk("9:0", link, &[("md/level", "raid0\n")]);
+    let level = || machine.first().get(&dev("9:0")).unwrap().level.clone();
+    assert_eq!(level(), Part::Known("raid0".to_owned()));
+    machine.write("sys/devices/virtual/block/md0/md/level", "\n");
+    assert_eq!(level(), Part::Absent);
+    fs::remove_file(machine.0.path().join("sys/devices/virtual/block/md0/md/level")).unwrap();
+    assert!(level().unread().unwrap().why.contains("md/level"), "each has the file");
+    assert_eq!(machine.first().incomplete(), None);
+}
+
+#[test]
 fn swap_is_marked_on_its_device() {
     let machine = Machine::new();
     machine.disk("253:0", "../../devices/virtual/block/dm-0", &[]);

@@ -100,7 +100,10 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     }
     let mut missing = table.value.incomplete().or(block.value.incomplete()).map(Box::<Missing>::from);
     let mut gone = false;
-    for pod in volume.mounts().iter().filter_map(|mount| mount.volume.as_ref()?.pod()) {
+    // A local PersistentVolume is a disk of the node's own.
+    let attached = |mount: &MountEntry| !matches!(mount.volume, None | Some(VolumePath::LocalBlock { .. }));
+    let of_kubernetes = || volume.mounts().iter().filter(|mount| attached(mount));
+    for pod in of_kubernetes().filter_map(|mount| mount.volume.as_ref()?.pod()) {
         match PodFacts::of(&volume.parts, pod).mount() {
             // One pod that lives is reason enough.
             Ok(MountState::InUse) => return Ok(Mounted::LivePod),
@@ -111,7 +114,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     if let Some(missing) = missing {
         return Err(missing);
     }
-    let staged = || volume.mounts().iter().any(|mount| mount.volume.is_some());
+    let staged = || of_kubernetes().next().is_some();
     Ok(match volume.mounts().is_empty() {
         _ if gone => Mounted::GonePod,
         true => Mounted::Unmounted,
