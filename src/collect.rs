@@ -12,7 +12,7 @@ pub mod netlink;
 mod task;
 pub mod terminal;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, pod_services};
 pub use ec2::Ec2;
 pub use host::{Host, HostSettings};
 pub use host_reader::HostReader;

@@ -57,8 +57,8 @@ pub use cgroup::{
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
     CsiNode, FieldWriter, ForPods, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition,
-    PersistentVolume, Pod, PodLifecycle, PodPhase, PodResources, PodStorage, Pods, RestartPolicy, VolumeAttachment,
-    VolumeClass, VpcCniConfig,
+    PersistentVolume, Pod, PodLifecycle, PodPhase, PodResources, PodServices, PodStorage, Pods, RestartPolicy,
+    VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};

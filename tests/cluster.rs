@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::world::api::{Api as Fake, EndWatches, Fault, On, node, pod};
-use barnacle::collect::Cluster;
 use barnacle::collect::clock::Clock;
 use barnacle::collect::host::root::Root;
-use barnacle::facts::{Cause, Lookup, Node, Observation, Pods, Reading, Source};
+use barnacle::collect::{Cluster, pod_services};
+use barnacle::facts::{Cause, Lookup, Node, Observation, Part, Pods, Reading, Source};
 use barnacle::kube_api::{Access, Api, connect};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -447,5 +447,40 @@ fn a_start_costs_three_watches_and_four_requests() {
         let watches = fake.requests().iter().filter(|request| request.path.contains("watch=true")).count();
         assert_eq!((watches, fake.requests().len()), (3, 7), "{:?}", fake.requests());
         assert_eq!(api.meter().requests().values().sum::<u64>(), 7);
+    });
+}
+
+/// As an operator lists them: only of the namespaces of this node's pods.
+#[test]
+fn services_say_which_pods_of_this_node_they_select() {
+    run(async {
+        let fake = Fake::start();
+        let uid = |object: &serde_json::Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+        let labeled = |namespace: &str, name: &str, app: &str| {
+            let mut pod = pod(namespace, name, "a");
+            pod["metadata"]["labels"] = json!({ "app": app });
+            uid(&fake.put(pod))
+        };
+        let service = |namespace: &str, name: &str, app: &str| {
+            fake.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name},
+                "spec": {"selector": {"app": app}, "ports": [{"port": 80}]}}));
+        };
+        let (web, job, hidden) =
+            (labeled("shop", "web", "web"), labeled("shop", "job", "job"), labeled("other", "x", "web"));
+        fake.put(pod("far", "y", "b"));
+        (0..260).for_each(|n| service("shop", &format!("s{n:03}"), "none"));
+        service("shop", "web", "web");
+        service("other", "web", "web");
+        fake.fault(Fault::Status(403), On::path("/api/v1/namespaces/other/services"));
+        let found = pod_services(&client(&fake).await).await.unwrap();
+        assert_eq!(found.len(), 3);
+        assert_eq!(found.get(&web), Some(&Part::Known("web".to_owned())), "on the second page");
+        assert_eq!(found.get(&job), Some(&Part::Absent), "of a whole list that no Service selects");
+        let refused = found.get(&hidden).and_then(Part::unread).unwrap();
+        assert_eq!(refused.cause, Cause::Denied, "{refused}");
+        let far = |request: &crate::world::api::Request| request.path.contains("/far/");
+        assert!(!fake.requests().iter().any(far), "{:?}", fake.requests());
+        fake.fault(Fault::Status(403), On::path("/api/v1/pods"));
+        assert_eq!(pod_services(&client(&fake).await).await.unwrap_err().cause, Cause::Denied);
     });
 }

@@ -223,7 +223,7 @@ fn a_write_whose_answer_is_lost_is_done() {
 #[test]
 fn what_is_not_served_says_so() {
     let (_api, client) = with_node();
-    for path in ["/api/v1/services", "/api/v1/pods?labelSelector=a%3Db", "/version"] {
+    for path in ["/api/v1/endpoints", "/api/v1/pods?labelSelector=a%3Db", "/version"] {
         let reply = client.get(path).unwrap();
         assert_eq!(reply.code, 501, "{path}: {}", reply.text());
         assert!(reply.text().contains("tests/world/api does not serve"), "{}", reply.text());

@@ -8,11 +8,11 @@ use tracing::{info, warn};
 
 use super::publish::StatusPublisher;
 use super::state::StateDir;
-use crate::collect::Cluster;
 use crate::collect::clock::Clock;
+use crate::collect::{Cluster, pod_services};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::facts::{Cause, Lookup, NodeTime, Observation, Provider, Source, SourceSet, Unknown};
+use crate::facts::{Cause, Lookup, NodeTime, Observation, Provider, Reading, Source, SourceSet, Unknown};
 use crate::finding::Finding;
 use crate::kube_api::{Access, Api, ApiError, connect};
 use crate::report::Report;
@@ -92,6 +92,16 @@ impl KubeConnection {
             State::Broken { error, .. } => Some(error),
             State::Open { .. } | State::None => None,
         }
+    }
+
+    /// Which Services select the pods of this node: asked only as the operator that a kubeconfig is of, never as a pod's service account.
+    pub async fn pod_services(&self, clock: Clock) -> Option<Observation> {
+        let State::Open { api, .. } = &self.state else { return None };
+        if !matches!(access(&self.config), Some(Access::Kubeconfig { .. })) {
+            return None;
+        }
+        let read = pod_services(api).await.map_err(|error| error.unknown());
+        Some(Observation::PodServices(Reading::of(read, clock.now())))
     }
 
     /// What came since the last time.

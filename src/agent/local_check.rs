@@ -66,6 +66,8 @@ struct Check {
     node_is_named: bool,
     /// Whether `$KUBECONFIG` was left alone.
     leaves_variable: bool,
+    /// Whether the table of pods is asked for, which says which Service selects a pod.
+    asks_services: bool,
 }
 
 impl Check {
@@ -191,12 +193,16 @@ impl Check {
             lookups,
             node_is_named,
             leaves_variable,
+            asks_services: false,
         })
     }
 
     /// Takes samples for so long, at least one, and what they ask for.
     async fn sample(&mut self, long: Duration, each: &mut impl FnMut(NodeTime, &[Observation])) -> anyhow::Result<()> {
         let started = self.clock.now();
+        if self.asks_services {
+            self.first.extend(self.api.pod_services(self.clock).await);
+        }
         loop {
             let new = self.step(SourceSet::periodic(), each).await;
             let passed = self.clock.now().since(&started).unwrap_or_default();
@@ -280,6 +286,13 @@ impl Watched {
         // The machine goes by its own name here, until its Node has shown that it is the one that was named.
         let own_name = Config { node_name: None, ..config.clone() };
         Ok(Self { check: Check::open(config, &own_name).await?, node_is_given: config.node_name.is_some() })
+    }
+
+    /// The same, with the Services that select the pods of this node, where the cluster is asked by a kubeconfig.
+    #[must_use]
+    pub fn with_services(mut self) -> Self {
+        self.check.asks_services = true;
+        self
     }
 
     /// Takes one more sample, or samples for so long, and reports.

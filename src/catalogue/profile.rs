@@ -59,7 +59,7 @@ impl Profile {
             ShownBy::KubeletApi => self == Self::KubeletApi,
             ShownBy::PodsApi => self == Self::PodsApi,
             ShownBy::Ec2 => self == Self::Ec2,
-            ShownBy::Cluster => false,
+            ShownBy::Cluster | ShownBy::OwnKubeconfig => false,
         }
     }
 
@@ -77,7 +77,7 @@ impl Profile {
     #[must_use]
     pub fn component_for(source: Source) -> Option<&'static str> {
         match source.shown_by() {
-            ShownBy::Base | ShownBy::Cluster => None,
+            ShownBy::Base | ShownBy::Cluster | ShownBy::OwnKubeconfig => None,
             ShownBy::Distribution => Some("the component of the distribution"),
             ShownBy::Directories => Some("component directories"),
             ShownBy::Kmsg => Some("component kmsg"),

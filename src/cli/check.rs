@@ -93,7 +93,7 @@ pub(super) fn main(arguments: &ArgMatches, config: &Config) -> Result<u8, Failur
         style: style(arguments.get_flag("ascii")),
         verbose: arguments.get_flag("verbose"),
     };
-    let mut reports = Reports { config, own_check, boot: boot.unwrap_or_default(), own: None };
+    let mut reports = Reports { config, own_check, boot: boot.unwrap_or_default(), own: None, pods };
     if arguments.get_flag("watch") {
         return Ok(runtime()?.block_on(watch(&mut reports, &shown))?);
     }
@@ -183,6 +183,8 @@ struct Reports<'a> {
     boot: BootId,
     /// The command's own check, once it was needed: its next sample is compared with the one before.
     own: Option<local_check::Watched>,
+    /// Whether the table of pods is asked for.
+    pods: bool,
 }
 
 impl Reports<'_> {
@@ -196,7 +198,10 @@ impl Reports<'_> {
         };
         let own = match &mut self.own {
             Some(own) => own,
-            none => none.insert(local_check::Watched::open(self.config).await?),
+            none => {
+                let opened = local_check::Watched::open(self.config).await?;
+                none.insert(if self.pods { opened.with_services() } else { opened })
+            }
         };
         let mut report = own.report(long).await?;
         report.agent_trouble = is_hung.then(|| why.clone());

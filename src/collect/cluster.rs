@@ -10,6 +10,7 @@ pub(super) mod kubelet_pods;
 pub mod lookups;
 pub(super) mod mailbox;
 mod objects;
+mod services;
 mod store;
 mod watch;
 
@@ -29,6 +30,7 @@ use crate::kube_api::{Api, ApiError, short_message};
 pub use agent_reports::read_agent_reports;
 use mailbox::Mailbox;
 use objects::KeptPod;
+pub use services::pod_services;
 use store::Store;
 use watch::{Pages, Watch};
 

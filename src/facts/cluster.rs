@@ -426,6 +426,15 @@ impl PodPhase {
 /// All pods that are bound to this node, by the UID that the node knows them by.
 pub type Pods = Inventory<PodUid, Arc<Pod>>;
 
+/// The name of the first Service that selects each pod of this node, by the UID that the API server has of it; absent where none does.
+pub type PodServices = Inventory<PodUid, Part<String>>;
+
+impl super::partial::ListEntry for Part<String> {
+    fn unread(&self) -> Option<&Unknown> {
+        Part::unread(self)
+    }
+}
+
 /// The name of a pod that is or was on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPod {

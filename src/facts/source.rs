@@ -72,6 +72,7 @@ macro_rules! for_each_source {
             NodeLeases, node_leases, crate::facts::Answers<crate::facts::NodeLease>, "node-leases", 0, Api, KubeletApi, "the Lease of this node, by name";
             PendingPods, pending_pods, crate::facts::Pods, "pending-pods", 60, Api, Cluster, "pods without a node (watched by barnacle cluster)";
             AgentReports, agent_reports, crate::facts::AgentReports, "agent-reports", 600, Api, Cluster, "Nodes: when agents last reported (listed by barnacle cluster)";
+            PodServices, pod_services, crate::facts::PodServices, "pod-services", 0, Api, OwnKubeconfig, "Services of the pods' namespaces (listed by check --pods)";
             FormerPods, former_pods, crate::facts::Answers<crate::facts::Pod>, "former-pods", 0, Api, Base, "pods that left this node, by name";
             Ec2Attached, ec2_attached, crate::facts::Ec2Attached, "ec2-attached", 0, Ec2, Ec2, "EC2: what is attached to this instance";
             Ec2Volumes, ec2_volumes, crate::facts::Answers<crate::facts::Ec2Volume>, "ec2-volumes", 0, Ec2, Ec2, "EC2: volumes by id";
@@ -239,6 +240,8 @@ pub enum ShownBy {
     Ec2,
     /// `barnacle cluster` alone: it is of the cluster and not of the node.
     Cluster,
+    /// `check --pods` with an operator's own kubeconfig alone: no agent has the right.
+    OwnKubeconfig,
 }
 
 /// How many numbers hold a set, 64 sources each.

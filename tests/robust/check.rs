@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::program::{Ended, Program, barnacle, tested};
 use super::tree::Tree;
-use crate::world::api::{Api, node};
+use crate::world::api::{Api, Fault, On, node, pod};
 use crate::world::scenario::{Edit, Scenario};
 use crate::world::tree::{World, apply};
 use barnacle::finding::Kind;
@@ -400,4 +400,36 @@ fn an_agent_that_was_asked_and_one_that_is_not_there_are_named() {
     assert_eq!(report["origin"], "check");
     let notes = notes(&report);
     assert!(notes.contains(&format!("no agent runs here (nothing listens on {dir}/agent.sock)")), "{notes}");
+}
+
+/// From the operator's kubeconfig to the words of a remark.
+#[test]
+fn a_remark_names_the_service_that_selects_the_pod_where_that_was_asked() {
+    let tree = Tree::whole();
+    let (api, dir) = cluster(Some(HERE));
+    let mut object = pod("shop", "api", "worker-2");
+    object["metadata"]["labels"] = json!({"app": "api"});
+    object["spec"] = json!({"nodeName": "worker-2", "restartPolicy": "Always", "terminationGracePeriodSeconds": 30,
+        "containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 80}],
+            "resources": {"requests": {"memory": "1Gi", "cpu": "1"}}}]});
+    object["status"] = json!({"phase": "Running", "containerStatuses": [{"name": "c", "state": {"running": {}}}],
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]});
+    api.put(object);
+    let kubeconfig = dir.path().join("kubeconfig");
+    let remarks = || {
+        let arguments =
+            ["--kubeconfig", kubeconfig.to_str().unwrap(), "--node", "worker-2", "--pods", "--format", "json"];
+        let report = check(tree.path(), &arguments).json();
+        let remarks = report["pod_use"]["pods"][0]["remarks"].to_string();
+        assert!(remarks.contains("no controller owns it"), "{report}");
+        remarks
+    };
+    assert!(!remarks().contains("readiness"), "no Service selects it");
+    api.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {"selector": {"app": "api"}, "ports": [{"port": 80}]}}));
+    let named = remarks();
+    assert_eq!(named.matches("(Service web selects it)").count(), 2, "{named}");
+    api.fault(Fault::Status(403), On::path("/api/v1/namespaces/shop/services"));
+    let unknown = remarks();
+    assert_eq!(unknown.matches("if a Service selects it").count(), 2, "{unknown}");
 }

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::program::{Ended, Program};
-use super::tree::{POD, Tree};
+use super::tree::Tree;
 
 const LONG: Duration = Duration::from_secs(60);
 /// Of the container's 64 MiB; what is mapped of a debug build's file is not counted.
@@ -74,8 +74,8 @@ fn a_pod_with_a_hundred_thousand_mounts_hides_no_dead_mount_and_costs_little() {
     println!("anonymous memory: {quiet} KiB without these mounts, {most} KiB with them");
     ended.expect_code(2);
     // The second sample confirms it.
-    let dead = format!("× DeadMount nvme1n1 disappeared while still mounted: volume pv-a of pod {POD}");
-    assert!(text.contains(&dead), "{text}");
+    let dead = "× DeadMount nvme1n1 disappeared while still mounted: volume pv-a of pod default/web";
+    assert!(text.contains(dead), "{text}");
     assert!(text.contains("mounts that findings rest on, and there is room for"), "{text}");
     assert!(most < MAX_ANONYMOUS_KIB, "{most} KiB, without these mounts {quiet} KiB");
 }

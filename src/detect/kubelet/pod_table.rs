@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use crate::facts::{Cause, NodeTime, Part, Pod, Tri, Unknown};
+use crate::facts::{Cause, NodeTime, Part, Pod, PodServices, Tri, Unknown};
 use crate::finding::{Kind, PodRemark, PodRow, PodUse};
-use crate::view::input::{Context, Input};
+use crate::view::input::{Context, Fallback, Input, Known};
 use crate::view::sources;
 
 use super::pod_remarks::{Found, used, whole};
@@ -17,13 +17,14 @@ use super::{
 const MAX_ROWS: usize = 1024;
 
 /// What the table reads.
-pub type All = (Sources, Context<sources::Node>);
+pub type All = (Sources, Context<sources::Node>, Fallback<sources::PodServices>);
 
 /// The table of the pods that run here, the worst first. It rests on the same predicates as the findings.
 #[must_use]
-pub fn table((read, node): <All as Input>::Of<'_>, now: NodeTime) -> PodUse {
+pub fn table((read, node, services): <All as Input>::Of<'_>, now: NodeTime) -> PodUse {
     let reads = Reads::of(read, now);
-    let mut rows: Vec<_> = reads.pods.value.values().filter(|pod| !pod.is_over()).map(|pod| row(pod, &reads)).collect();
+    let mut rows: Vec<_> =
+        reads.pods.value.values().filter(|pod| !pod.is_over()).map(|pod| row(pod, &reads, &services)).collect();
     rows.sort_by(|a, b| (Reverse(rank(a)), &a.name).cmp(&(Reverse(rank(b)), &b.name)));
     let left_out = rows.len().saturating_sub(MAX_ROWS) as u64;
     rows.truncate(MAX_ROWS);
@@ -32,7 +33,7 @@ pub fn table((read, node): <All as Input>::Of<'_>, now: NodeTime) -> PodUse {
     PodUse { pods: rows, day, watched_since: reads.memory.since().map(|since| since.wall), cpu_unknown, left_out }
 }
 
-fn row(pod: &Pod, reads: &Reads<'_>) -> PodRow {
+fn row(pod: &Pod, reads: &Reads<'_>, services: &Known<'_, PodServices>) -> PodRow {
     let Reads { pods, groups, cpu, now, .. } = reads;
     let known = |part: &Part<_>| part.seen().ok().flatten().copied();
     let limit_use = pod_under_limit_headroom::tightest(pod, groups.value).ok().flatten();
@@ -61,7 +62,7 @@ fn row(pod: &Pod, reads: &Reads<'_>) -> PodRow {
         (Kind::PodOverRequest, pod_over_request::decide(pod, pods, groups, *now)),
         (Kind::PodCpuThrottled, throttled),
         (Kind::PodOverprovisioned, pod_overprovisioned::decide(pod, reads)),
-        (Kind::PodHygiene, pod_hygiene::decide(pod, pods, *now)),
+        (Kind::PodHygiene, pod_hygiene::decide(pod, pods, services, *now)),
     ];
     for (kind, decision) in decisions {
         match decision {

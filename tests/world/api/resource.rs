@@ -26,6 +26,7 @@ pub static RESOURCES: &[Resource] = &[
     core("Node", "nodes", false, NODE),
     core("Pod", "pods", true, POD),
     core("ConfigMap", "configmaps", true, NAMES),
+    core("Service", "services", true, NAMES),
     core("PersistentVolume", "persistentvolumes", false, NAME),
     storage("CSINode", "csinodes"),
     storage("VolumeAttachment", "volumeattachments"),
