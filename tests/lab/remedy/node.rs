@@ -142,7 +142,7 @@ fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> R
             is_mounted(node, left)?,
             "{left} is not mounted, and no act was done: the kubelet unmounted it without its driver"
         );
-        let said = held(plane, node)?;
+        let said = held(node).unwrap_or_else(|why| format!("the planner does not say why it waits: {why:#}"));
         if said != last {
             println!("   after {:.0?}: {said}", began.elapsed());
             last = said;
@@ -152,15 +152,12 @@ fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> R
     }
 }
 
-/// Why nothing is done yet, as the planner's page has it.
-fn held(plane: &ControlPlane, node: &mut Node) -> Result<String> {
-    let selector = "app.kubernetes.io/component=remedy";
-    let address = ["-n", "kube-system", "get", "pods", "-l", selector, "-o", "jsonpath={.items[0].status.podIP}"];
-    let address = plane.kubectl(&address)?;
-    let said = node.sh(&format!(
-        "exec 9<>/dev/tcp/{address}/9918 && printf 'GET /api/v1/report HTTP/1.0\\r\\n\\r\\n' >&9 && cat <&9; exec 9>&-"
-    ))?;
-    let body = said.split_once("{").map(|(_, body)| format!("{{{body}")).unwrap_or_default();
+/// Why nothing is done yet, as the planner's page has it: that is served on the loopback of its pod alone.
+fn held(node: &mut Node) -> Result<String> {
+    let said = node
+        .sh("nsenter -n -t $(pgrep -of 'barnacle remedy plan') bash -c \"exec 9<>/dev/tcp/127.0.0.1/9917 && \
+         printf 'GET /api/v1/report HTTP/1.0\\r\\nHost: 127.0.0.1:9917\\r\\n\\r\\n' >&9 && cat <&9\"")?;
+    let body = said.split_once('{').map(|(_, body)| format!("{{{body}")).unwrap_or_default();
     let report: Value = serde_json::from_str(&body).with_context(|| said.clone())?;
     Ok(format!("held: {}; stopped: {}", report["held"], report["stopped"]))
 }
