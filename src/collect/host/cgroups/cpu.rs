@@ -72,7 +72,7 @@ impl Walk<'_> {
             let limit = match self.counts(&group) {
                 Ok((_, limit)) => limit,
                 Err(why) if why.cause == Cause::Missing && !group.present(self.root)? => continue,
-                Err(why) => Part::Unknown(Box::new(why)),
+                Err(why) => Part::Unknown(Box::new(not_counted(why))),
             };
             if !limit.is_absent() {
                 containers.insert(id, limit);
@@ -82,7 +82,10 @@ impl Walk<'_> {
         let (used, limit) = match self.counts(&group) {
             Ok((used, limit)) => (Ok(used), limit),
             Err(why) if why.cause == Cause::Missing && !group.present(self.root)? => return Ok(None),
-            Err(why) => (Err(why.clone()), Part::Unknown(Box::new(why))),
+            Err(why) => {
+                let why = not_counted(why);
+                (Err(why.clone()), Part::Unknown(Box::new(why)))
+            }
         };
         let used_us = match (used, self.version) {
             (Ok(Some(used)), _) => Part::Known(used),
@@ -139,6 +142,14 @@ impl Walk<'_> {
         if unknown.cause != Cause::Missing {
             self.incomplete.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
         }
+    }
+}
+
+/// A group that is there and lacks the file: this kernel counts nothing for it.
+fn not_counted(why: Unknown) -> Unknown {
+    match why.cause {
+        Cause::Missing => Unknown { cause: Cause::Unsupported, ..why },
+        _ => why,
     }
 }
 
@@ -249,6 +260,17 @@ mod tests {
         assert_eq!(seen.containers[ID], Part::Known(CpuLimit { millis: 250, periods: 10, throttled: 4 }));
         fs::write(dir.path().join(format!("sys/fs/cgroup/{pod}/{ID}/cpu.cfs_quota_us")), "-1\n").unwrap();
         assert!(read(&dir).get(&UID.to_owned()).unwrap().containers.is_empty());
+    }
+
+    #[test]
+    fn a_group_without_the_file_is_not_counted() {
+        let dir = tree(&[
+            ("cgroup.controllers".into(), "cpu\n"),
+            (format!("kubepods.slice/kubepods-pod{}.slice/pids.current", UID.replace('-', "_")), "1\n"),
+        ]);
+        let pods = pod_cpus(&Root::open(dir.path()).unwrap(), &Groups::default()).unwrap();
+        let why = pods.get(&UID.to_owned()).unwrap().used_us.unread().unwrap().clone();
+        assert_eq!(why.cause, Cause::Unsupported, "{why:?}");
     }
 
     #[test]
