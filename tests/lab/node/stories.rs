@@ -126,11 +126,15 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
 
     let began = goes_wrong(plane, node)?;
     confirmed(&watch, began)?;
-    let report = node.sh("in_barnacle check --format json || true")?;
-    let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
+    let mut report = Value::Null;
+    // Who holds what is looked for in 2 s, which an emulated machine may not have each time: the last report is what counts.
+    let _ = wait_for("the report to have each finding's words", || {
+        let said = node.sh("in_barnacle check --format json || true")?;
+        report = serde_json::from_str(&said).with_context(|| said.clone())?;
+        Ok(TALES.iter().all(|tale| said_of(&report, tale).iter().any(|message| message.contains(tale.words))))
+    });
     for tale in TALES {
-        let said = report["findings"].as_array().into_iter().flatten().filter(|f| f["kind"] == tale.kind);
-        let said: Vec<String> = said.map(|f| f["message"].to_string()).collect();
+        let said = said_of(&report, tale);
         ensure!(
             said.iter().any(|m| m.contains(tale.words)),
             "{}: {:?} expected, there is {said:#?}",
@@ -155,6 +159,12 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     outcome.with_context(|| left.join("\n"))?;
     println!("   all findings are resolved after the repair");
     Ok(())
+}
+
+/// The messages of a kind.
+fn said_of(report: &Value, tale: &Tale) -> Vec<String> {
+    let said = report["findings"].as_array().into_iter().flatten().filter(|f| f["kind"] == tale.kind);
+    said.map(|f| f["message"].to_string()).collect()
 }
 
 fn goes_wrong(plane: &ControlPlane, node: &mut Node) -> Result<Instant> {
