@@ -77,6 +77,19 @@ impl Hierarchy {
     }
 }
 
+/// The hierarchy, and where the kubelet's groups are in it, for what reads pods alone.
+///
+/// # Errors
+/// When no kubelet has started pods, or that cannot be found out.
+fn kubepods_of(root: &Root, groups: &Groups) -> Result<(Hierarchy, Kubepods), Unknown> {
+    let tree = Hierarchy::find(root)?;
+    let names = tree.kubepods(root, &groups.cgroup_root)?.ok_or_else(|| {
+        let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
+        Unknown::new(Cause::Missing, why)
+    })?;
+    Ok((tree, names))
+}
+
 /// Whether it is there; that this could not be found out is not the same as no.
 fn present(root: &Root, path: &str) -> Result<bool, Unknown> {
     match root.handle(path) {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::files::{Group, parse_flat_keyed, parse_number, whole};
-use super::pods::groups as groups_in;
-use super::{Hierarchy, Kubepods, MOUNT, container_id, pod_uid};
+use super::pods::{FoundPods, groups as groups_in};
+use super::{MOUNT, container_id, kubepods_of};
 use crate::collect::host::root::{Folder, Root, below};
 use crate::collect::kubelet::groups::Groups;
-use crate::facts::{Cause, CgroupVersion, CpuLimit, Inventory, Part, PodCpu, PodCpus, PodUid, Qos, Unknown};
+use crate::facts::{Cause, CgroupVersion, CpuLimit, Part, PodCpu, PodCpus, Unknown};
 
 /// The hierarchies of v1 by the names under which each distribution has them, as directories or as links to `cpu,cpuacct`.
 const V1_CPU: &str = "sys/fs/cgroup/cpu";
@@ -18,28 +18,15 @@ const V1_TIME: &str = "sys/fs/cgroup/cpuacct";
 /// # Errors
 /// When there is no hierarchy or no `kubepods`, or `kubepods` cannot be listed. A pod that cannot be read makes the list incomplete.
 pub fn pod_cpus(root: &Root, groups: &Groups) -> Result<PodCpus, Unknown> {
-    let tree = Hierarchy::find(root)?;
-    let names = tree.kubepods(root, &groups.cgroup_root)?.ok_or_else(|| {
-        let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
-        Unknown::new(Cause::Missing, why)
-    })?;
-    let mut walk = Walk { root, version: tree.version, names, pods: Vec::new(), incomplete: None };
-    for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
-        match walk.class(qos) {
-            Err(unknown) if qos == Qos::Guaranteed => return Err(unknown),
-            Err(unknown) => walk.note(unknown),
-            Ok(()) => {}
-        }
-    }
-    Ok(Inventory::with_incomplete(walk.pods, walk.incomplete))
+    let (tree, names) = kubepods_of(root, groups)?;
+    let walk = Walk { root, version: tree.version };
+    let found = FoundPods::below(root, &names, |group| walk.dir(group), |pod, path, _| walk.pod(pod, &path))?;
+    Ok(found.inventory())
 }
 
 struct Walk<'a> {
     root: &'a Root,
     version: CgroupVersion,
-    names: Kubepods,
-    pods: Vec<(PodUid, PodCpu)>,
-    incomplete: Option<Unknown>,
 }
 
 impl Walk<'_> {
@@ -48,20 +35,6 @@ impl Walk<'_> {
             CgroupVersion::V2 => below(MOUNT, group),
             CgroupVersion::V1 => below(V1_CPU, group),
         }
-    }
-
-    fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
-        let group = self.names.class(qos);
-        let folder = self.root.folder(&self.dir(&group))?;
-        for (name, uid) in groups_in(&folder, |name| pod_uid(self.names.driver, name))? {
-            match folder.folder(&name).and_then(|pod| self.pod(pod, &below(&group, &name))) {
-                Ok(Some(pod)) => self.pods.push((uid, pod)),
-                // It went while it was read.
-                Ok(None) => {}
-                Err(unknown) => self.note(unknown),
-            }
-        }
-        Ok(())
     }
 
     /// None where it is gone.
@@ -134,13 +107,6 @@ impl Walk<'_> {
                 let period = group.needed("cpu.cfs_period_us", |bytes| parse_number(whole(bytes)?))?;
                 Ok(quota.map(|quota| millis(quota, period)))
             }
-        }
-    }
-
-    /// What vanished between being listed and being read is gone, and nothing is missing.
-    fn note(&mut self, unknown: Unknown) {
-        if unknown.cause != Cause::Missing {
-            self.incomplete.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
         }
     }
 }

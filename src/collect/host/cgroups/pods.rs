@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::files::Group;
-use super::{Hierarchy, Kubepods, MOUNT, container_id, pod_uid};
+use super::{Hierarchy, Kubepods, container_id, kubepods_of, pod_uid};
 use crate::collect::host::root::{Folder, Root, below};
 use crate::collect::kubelet::groups::Groups;
 use crate::facts::{
@@ -24,53 +24,81 @@ const RUNTIMES: [&str; 4] = [
 /// # Errors
 /// When there is no hierarchy or no `kubepods`, or `kubepods` cannot be listed. A pod that cannot be read makes the list incomplete.
 pub fn pods(root: &Root, groups: &Groups) -> Result<PodCgroups, Unknown> {
-    let tree = Hierarchy::find(root)?;
-    let names = tree.kubepods(root, &groups.cgroup_root)?.ok_or_else(|| {
-        let why = format!("no kubepods group below {}: no kubelet has started pods here", root.name(MOUNT));
-        Unknown::new(Cause::Missing, why)
-    })?;
-    let mut walk = Walk { root, tree, names, pods: Vec::new(), incomplete: None };
-    for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
-        match walk.class(qos) {
-            // Only kubepods itself must be there; the other two come with their first pod.
-            Err(unknown) if qos == Qos::Guaranteed => return Err(unknown),
-            Err(unknown) => walk.note(unknown),
-            Ok(()) => {}
-        }
-    }
+    let (tree, names) = kubepods_of(root, groups)?;
+    let walk = Walk { root, tree };
+    let dir = |group: &str| tree.memory_dir(group);
+    let mut found = FoundPods::below(root, &names, dir, |pod, path, qos| walk.pod(pod, path, qos).map(Some))?;
     let usual = RUNTIMES.into_iter().filter(|_| groups.runtimes.is_empty());
     for runtime in groups.runtimes.iter().map(String::as_str).chain(usual) {
-        if let Err(unknown) = walk.elsewhere(runtime) {
-            walk.note(unknown);
+        if let Err(unknown) = walk.elsewhere(runtime, &mut found.pods) {
+            found.note(unknown);
         }
     }
-    Ok(Inventory::with_incomplete(walk.pods, walk.incomplete))
+    Ok(found.inventory())
 }
 
 struct Walk<'a> {
     root: &'a Root,
     tree: Hierarchy,
-    names: Kubepods,
-    pods: Vec<(PodUid, PodCgroup)>,
+}
+
+/// Pods that were found, and why there may be more.
+pub(super) struct FoundPods<P> {
+    pods: Vec<(PodUid, P)>,
     incomplete: Option<Unknown>,
 }
 
-impl Walk<'_> {
-    fn class(&mut self, qos: Qos) -> Result<(), Unknown> {
-        let group = self.names.class(qos);
-        let folder = self.root.folder(&self.tree.memory_dir(&group))?;
-        for (name, uid) in groups(&folder, |name| pod_uid(self.names.driver, name))? {
-            let pod = folder.folder(&name).and_then(|pod| self.pod(pod, below(&group, &name), qos));
-            match pod {
-                Ok(pod) => self.pods.push((uid, pod)),
-                Err(unknown) => self.note(unknown),
+impl<P> FoundPods<P> {
+    /// Reads each pod below `kubepods`, whose groups are in this hierarchy: by its folder, its path, and its class. Of one that went while it
+    /// was read there is none.
+    pub fn below(
+        root: &Root,
+        names: &Kubepods,
+        dir: impl Fn(&str) -> String,
+        read: impl Fn(Folder<'_>, String, Qos) -> Result<Option<P>, Unknown>,
+    ) -> Result<Self, Unknown> {
+        let mut found = Self { pods: Vec::new(), incomplete: None };
+        for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            let group = names.class(qos);
+            let listed = root.folder(&dir(&group)).and_then(|folder| {
+                let pods = groups(&folder, |name| pod_uid(names.driver, name))?;
+                Ok((folder, pods))
+            });
+            let (folder, pods) = match listed {
+                Ok(listed) => listed,
+                // Only kubepods itself must be there; the other two come with their first pod.
+                Err(unknown) if qos == Qos::Guaranteed => return Err(unknown),
+                Err(unknown) => {
+                    found.note(unknown);
+                    continue;
+                }
+            };
+            for (name, uid) in pods {
+                match folder.folder(&name).and_then(|pod| read(pod, below(&group, &name), qos)) {
+                    Ok(Some(pod)) => found.pods.push((uid, pod)),
+                    Ok(None) => {}
+                    Err(unknown) => found.note(unknown),
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
+    /// What vanished between being listed and being read is gone, and nothing is missing.
+    fn note(&mut self, unknown: Unknown) {
+        if unknown.cause != Cause::Missing {
+            self.incomplete.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
+        }
+    }
+
+    pub fn inventory(self) -> Inventory<PodUid, P> {
+        Inventory::with_incomplete(self.pods, self.incomplete)
+    }
+}
+
+impl Walk<'_> {
     /// Containers below a runtime's own group, of pods that have a group of their own or none.
-    fn elsewhere(&mut self, runtime: &str) -> Result<(), Unknown> {
+    fn elsewhere(&self, runtime: &str, pods: &mut Vec<(PodUid, PodCgroup)>) -> Result<(), Unknown> {
         let folder = self.root.folder(&self.tree.memory_dir(runtime))?;
         for (name, uid) in groups(&folder, |name| pod_of_scope(name).map(|(uid, _)| uid))? {
             let Some((_, id)) = pod_of_scope(&name) else { continue };
@@ -81,8 +109,8 @@ impl Walk<'_> {
             };
             self.memory_of(&Group::Within(&folder, &name), &mut container);
             container.elsewhere = Some(path.clone());
-            let pod = match self.pods.iter().position(|(known, _)| *known == uid) {
-                Some(at) => self.pods.get_mut(at),
+            let pod = match pods.iter().position(|(known, _)| *known == uid) {
+                Some(at) => pods.get_mut(at),
                 None => {
                     let qos = if name.contains("-besteffort-") {
                         Qos::BestEffort
@@ -92,8 +120,8 @@ impl Walk<'_> {
                         Qos::Guaranteed
                     };
                     let (cgroup, containers) = (Cgroup::default(), BTreeMap::new());
-                    self.pods.push((uid, PodCgroup { path, qos, cgroup, containers, oom_unread: None }));
-                    self.pods.last_mut()
+                    pods.push((uid, PodCgroup { path, qos, cgroup, containers, oom_unread: None }));
+                    pods.last_mut()
                 }
             };
             if let Some((_, pod)) = pod {
@@ -149,13 +177,6 @@ impl Walk<'_> {
                 cgroup.memory = group.number("memory.current").into();
                 group.cache(["inactive_file"], cgroup);
             }
-        }
-    }
-
-    /// What vanished between being listed and being read is gone, and nothing is missing.
-    fn note(&mut self, unknown: Unknown) {
-        if unknown.cause != Cause::Missing {
-            self.incomplete.get_or_insert_with(|| Unknown::new(Cause::Incomplete, unknown.why));
         }
     }
 
