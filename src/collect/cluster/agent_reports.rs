@@ -5,12 +5,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::mailbox::Mailbox;
 use super::objects::{RawNode, node_from};
-use super::watch::{ListMeta, Pages};
+use super::watch::{Page, list_in_pages};
 use super::{BETWEEN_PAGES, expect_kind, parse};
 use crate::collect::clock::Clock;
 use crate::facts::{AgentReport, AgentReports, Cause, Observation, Reading, Source, Unknown};
@@ -25,14 +24,6 @@ const AGAIN: Duration = Duration::from_secs(30);
 const WHOLE: NonZeroUsize = NonZeroUsize::MAX;
 /// More Nodes than a cluster may have.
 const MAX_NODES: usize = 20_000;
-
-/// What a list of Nodes has beside them.
-#[derive(Deserialize)]
-struct Page {
-    kind: String,
-    #[serde(default)]
-    metadata: ListMeta,
-}
 
 /// The Nodes that were read so far.
 #[derive(Default)]
@@ -87,21 +78,9 @@ pub(super) async fn repeat(api: Api, clock: Clock, mailbox: Arc<Mailbox>) {
 /// From the server's memory (version 0): a list of the newest would have etcd read all Nodes.
 async fn read(api: &Api) -> Result<AgentReports, ApiError> {
     let mut reports = Reports::default();
-    let (mut pages, mut next) = (Pages::default(), String::new());
-    loop {
-        let take = |node: Piece<'_>| {
-            reports.take(node);
-            Ok(())
-        };
-        let path = format!("/api/v1/nodes?limit=250&resourceVersion=0{next}");
-        let page: Page = api.list_items(&path, take).await?;
-        expect_kind("the list of Nodes", "NodeList", &page.kind)?;
-        match pages.next(&page.metadata)? {
-            Some(token) => next = token,
-            None => return Ok(reports.end()),
-        }
-        sleep(BETWEEN_PAGES).await;
-    }
+    let path = "/api/v1/nodes?limit=250&resourceVersion=0";
+    list_in_pages(api, path, ("the list of Nodes", "NodeList"), BETWEEN_PAGES, |node| reports.take(node)).await?;
+    Ok(reports.end())
 }
 
 /// A list of Nodes, as `kubectl get nodes -o json` prints it.

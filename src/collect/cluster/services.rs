@@ -3,11 +3,12 @@
 //! The labels of pods are compared here and not kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::watch::{ListMeta, Pages};
-use super::{expect_kind, parse};
+use super::parse;
+use super::watch::list_in_pages;
 use crate::collect::bounded::{Names, Texts};
 use crate::facts::{Cause, Part, PodServices, PodUid, Unknown};
 use crate::kube_api::{Api, ApiError, Piece, name_in_path};
@@ -63,14 +64,6 @@ impl Service {
         let Some(selector) = spec.and_then(|spec| spec.selector.as_ref()) else { return false };
         !selector.texts.is_empty() && selector.texts.iter().all(|(name, value)| labels.get(name) == Some(value))
     }
-}
-
-/// What a list has beside its items.
-#[derive(Deserialize)]
-struct Page {
-    kind: String,
-    #[serde(default)]
-    metadata: ListMeta,
 }
 
 /// The pods of the node by namespace, each with its labels.
@@ -156,30 +149,14 @@ fn of_piece<T: serde::de::DeserializeOwned>(piece: &Piece<'_>, what: &str) -> Re
     }
 }
 
-async fn list(api: &Api, path: &str, expected: &str, mut take: impl FnMut(&Piece<'_>)) -> Result<(), ApiError> {
-    let (mut pages, mut next) = (Pages::default(), String::new());
-    loop {
-        let on_item = |item: Piece<'_>| {
-            take(&item);
-            Ok(())
-        };
-        let page: Page = api.list_items(&format!("{path}limit=250{next}"), on_item).await?;
-        expect_kind("the list", expected, &page.kind)?;
-        match pages.next(&page.metadata)? {
-            Some(token) => next = token,
-            None => return Ok(()),
-        }
-    }
-}
-
 /// Which Service selects each pod of this node, by the namespaces of these pods.
 ///
 /// # Errors
 /// When the pods cannot be listed. Where Services cannot be, it is not known of the pods of that namespace.
 pub async fn pod_services(api: &Api) -> Result<PodServices, ApiError> {
     let mut labels = Labels::default();
-    let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}&", api.node);
-    list(api, &path, "PodList", |pod| labels.take(pod)).await?;
+    let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}&limit=250", api.node);
+    list_in_pages(api, &path, ("the list", "PodList"), Duration::ZERO, |pod| labels.take(&pod)).await?;
     let Labels { pods, lacks, .. } = labels;
     let mut found = Vec::new();
     // A server that does not answer is not asked for each namespace.
@@ -192,8 +169,9 @@ pub async fn pod_services(api: &Api) -> Result<PodServices, ApiError> {
             (Some(why), _) => Err(why),
             (None, Err(error)) => Err(error.unknown()),
             (None, Ok(namespace)) => {
-                let path = format!("/api/v1/namespaces/{namespace}/services?");
-                let read = list(api, &path, "ServiceList", |service| selected.take(service)).await;
+                let path = format!("/api/v1/namespaces/{namespace}/services?limit=250");
+                let take = |service: Piece<'_>| selected.take(&service);
+                let read = list_in_pages(api, &path, ("the list", "ServiceList"), Duration::ZERO, take).await;
                 away = read.as_ref().err().filter(|error| error.code.is_none()).map(ApiError::unknown);
                 read.map_err(|error| error.unknown())
             }

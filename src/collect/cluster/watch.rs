@@ -13,6 +13,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::expect_kind;
 use super::mailbox::Mailbox;
 use super::objects::Object;
 use super::store::{Kept, Store};
@@ -109,6 +110,42 @@ pub(super) struct ListMeta {
     resource_version: String,
     #[serde(rename = "continue")]
     token: Option<String>,
+}
+
+/// What a list has beside its items.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub kind: String,
+    #[serde(default)]
+    metadata: ListMeta,
+}
+
+/// Hands out the items of a list, page by page with so much time between; the path has its own parameters. `list` is what it is called in
+/// an error, and the kind that it must have.
+///
+/// # Errors
+/// When a page cannot be read, is of another kind, or does not lead to the end.
+pub(super) async fn list_in_pages(
+    api: &Api,
+    path: &str,
+    list: (&str, &str),
+    between: Duration,
+    mut take: impl FnMut(Piece<'_>),
+) -> Result<(), ApiError> {
+    let (mut pages, mut next) = (Pages::default(), String::new());
+    loop {
+        let on_item = |item: Piece<'_>| {
+            take(item);
+            Ok(())
+        };
+        let page: Page = api.list_items(&format!("{path}{next}"), on_item).await?;
+        expect_kind(list.0, list.1, &page.kind)?;
+        match pages.next(&page.metadata)? {
+            Some(token) => next = token,
+            None => return Ok(()),
+        }
+        sleep(between).await;
+    }
 }
 
 /// The way through the pages of a list. It ends: a server that leads back, or on and on, is not followed.
