@@ -1,5 +1,6 @@
 //! DeadMount: is there a mount whose device is gone?
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
@@ -48,7 +49,8 @@ impl Detect for DeadMount {
         out: &mut Evaluation,
     ) {
         let (mut decisions, mut on_one_disk) = (Vec::new(), BTreeMap::<_, OnOneDisk>::new());
-        let of_node = OfTheNode::of(&mounts, &config, &images);
+        // On a healthy node nothing is dead, and all mounts need not be looked through for it.
+        let of_node = LazyCell::new(|| OfTheNode::of(&mounts, &config, &images));
         for (device, on_it) in by_device(&mounts) {
             let object = object(&device, &on_it, &dirs, &node);
             let fate = fate(&device, &on_it, &block, &nvme).or_else(|| of_btrfs(&on_it, &block, &filesystems));

@@ -60,9 +60,7 @@ impl Detect for StalledIo {
                     return Ok(Tri::No(block.no()));
                 }
                 // A stacked device stalls with the one below it: that one is named.
-                let stalled = |below: &BlockDevice| {
-                    is_frozen(below, block.value.named(&below.name).and_then(|(dev, _)| before.get(&dev)))
-                };
+                let stalled = |below: &BlockDevice| is_frozen(below, as_before(block.value, before, below));
                 if below(block.value, device).any(stalled) {
                     return Ok(Tri::No(block.no()));
                 }
@@ -136,6 +134,11 @@ fn is_idle_below(block: &BlockDevices, device: &BlockDevice) -> bool {
     !device.slaves.is_empty() && below.gone.is_empty() && !below.here.is_empty() && below.here.iter().all(idle)
 }
 
+/// A device in the sample before, by its number.
+fn as_before<'a>(block: &BlockDevices, before: &'a BlockDevices, device: &BlockDevice) -> Option<&'a BlockDevice> {
+    block.named(&device.name).and_then(|(dev, _)| before.get(&dev))
+}
+
 fn is_frozen(device: &BlockDevice, old: Option<&BlockDevice>) -> bool {
     device.io.seen().ok().flatten().is_some_and(|io| frozen(device, io, old) == Ok(true))
 }
@@ -149,7 +152,7 @@ pub(super) fn finding_of(block: Paired<'_, BlockDevices>, device: &BlockDevice) 
     let mut answer = Tri::No(());
     // The disk is named, and not what stands on it.
     for device in Below::of(block.now.value, device).here.into_iter().chain([device]) {
-        let old = block.now.value.named(&device.name).and_then(|(dev, _)| before.get(&dev));
+        let old = as_before(block.now.value, before, device);
         let io = match device.io.seen() {
             Ok(Some(io)) => io,
             Ok(None) => continue,
