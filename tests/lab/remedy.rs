@@ -53,8 +53,6 @@ fn hold(proofs: &[Proof]) -> Result<()> {
     Ok(())
 }
 
-const ADMIN: &str = "lab-admin";
-
 impl Ground {
     fn new() -> Result<Self> {
         let plane = ControlPlane::start()?;
@@ -62,10 +60,7 @@ impl Ground {
             plane.apply(&node(name).to_string())?;
         }
         Overlay::new(&plane, "resources: [../remedy]\ncomponents: [../remedy/act]\n")?.apply(&plane)?;
-        plane.kubectl(&["create", "serviceaccount", ADMIN])?;
-        let role = ["clusterrolebinding", ADMIN, "--clusterrole=cluster-admin"];
-        plane.kubectl(&[&["create"], &role[..], &["--serviceaccount=default:lab-admin"]].concat())?;
-        let admin = Client::new(&plane, plane.kubectl(&["create", "token", ADMIN])?);
+        let admin = Client::admin(&plane)?;
         let mut pod = None;
         wait_for("the planner of node a", || {
             pod = planners(&admin)?.into_iter().find(|(node, _)| node == "a").map(|(_, pod)| pod);
@@ -99,9 +94,9 @@ impl Ground {
 
 /// A node that takes pods, without a kubelet.
 fn node(name: &str) -> Value {
-    let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+    let capacity = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}},
-        "status": {"capacity": room, "allocatable": room}})
+        "status": {"capacity": capacity, "allocatable": capacity}})
 }
 
 fn slot(number: u64) -> String {

@@ -69,11 +69,8 @@ impl Ground {
         for part in ["base", "cluster"] {
             plane.kubectl(&["apply", "-k", &format!("{DAEMONSET}/{part}")])?;
         }
-        plane.kubectl(&["create", "serviceaccount", "lab-admin"])?;
-        let admin = ["clusterrolebinding", "lab-admin", "--clusterrole=cluster-admin"];
-        plane.kubectl(&[&["create"], &admin[..], &["--serviceaccount=default:lab-admin"]].concat())?;
         let ground = Self {
-            admin: Client::new(&plane, plane.kubectl(&["create", "token", "lab-admin"])?),
+            admin: Client::admin(&plane)?,
             a: of_daemon_pod(&plane, "a")?,
             b: of_daemon_pod(&plane, "b")?,
             loose: Client::new(&plane, token(&plane, "kube-system", "barnacle", None)?),

@@ -42,6 +42,14 @@ pub enum By<'a> {
 }
 
 impl Client {
+    /// The administrator, by an account of its own. To be called once for a control plane.
+    pub fn admin(plane: &ControlPlane) -> Result<Self> {
+        plane.kubectl(&["create", "serviceaccount", "lab-admin"])?;
+        let role = ["clusterrolebinding", "lab-admin", "--clusterrole=cluster-admin"];
+        plane.kubectl(&[&["create"], &role[..], &["--serviceaccount=default:lab-admin"]].concat())?;
+        Ok(Self::new(plane, plane.kubectl(&["create", "token", "lab-admin"])?))
+    }
+
     pub fn new(plane: &ControlPlane, token: String) -> Self {
         Self { url: plane.url(), ca: plane.ca(), token }
     }
