@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::facts::{Inventory, NodeTime, PodUid};
 
-/// Hours that are kept: a day, and the one that has begun.
+/// Hours that are kept: a day, and the current one.
 const HOURS: usize = 25;
 /// More pods are not followed. At 300 bytes each (a test holds that) it is 33 KiB for 110 pods and 216 KiB for 737.
 const MAX_PODS: usize = 1024;
@@ -56,8 +56,8 @@ impl Peaks {
         if self.pods.len() >= MAX_PODS && !self.pods.contains_key(uid) {
             return;
         }
-        let begun = Hours { first: *at, last: *at, most: [0; HOURS] };
-        let hours = self.pods.entry(uid.clone()).or_insert(begun);
+        let new = Hours { first: *at, last: *at, most: [0; HOURS] };
+        let hours = self.pods.entry(uid.clone()).or_insert(new);
         let (_, before) = hour(&hours.last);
         let is_new = now != before;
         hours.last = *at;

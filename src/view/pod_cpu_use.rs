@@ -13,7 +13,7 @@ use crate::facts::{CpuLimit, NodeTime, PodCpu, PodCpus, PodUid};
 const MAX_GAP: Duration = Duration::from_secs(900);
 /// Time that is added up in one place.
 const SLOT: u64 = 600;
-/// Places: an hour, of which the last one has just begun.
+/// Places: an hour, and the current one.
 const SLOTS: usize = 7;
 /// Limits that are followed, at 320 bytes each (a test holds that): two for each pod of the largest node.
 const MAX_LIMITS: usize = 2048;
@@ -241,12 +241,12 @@ mod tests {
     fn another_limit_and_a_longer_gap_begin_again() {
         let mut other = pod(0, 900, 400);
         other.containers.insert("c".to_owned(), Part::Known(CpuLimit { millis: 900, periods: 900, throttled: 400 }));
-        let begun = [(0, pod(0, 0, 0)), (60, pod(0, 600, 300))];
-        assert_eq!(held(&followed(&begun)), Some((600, 300, 60)));
-        assert_eq!(held(&followed(&[&begun[..], &[(120, other)]].concat())), Some((0, 0, 0)));
-        assert_eq!(held(&followed(&[&begun[..], &[(1000, pod(0, 900, 400))]].concat())), Some((0, 0, 0)));
+        let start = [(0, pod(0, 0, 0)), (60, pod(0, 600, 300))];
+        assert_eq!(held(&followed(&start)), Some((600, 300, 60)));
+        assert_eq!(held(&followed(&[&start[..], &[(120, other)]].concat())), Some((0, 0, 0)));
+        assert_eq!(held(&followed(&[&start[..], &[(1000, pod(0, 900, 400))]].concat())), Some((0, 0, 0)));
         let none = PodCpu { containers: BTreeMap::new(), ..pod(0, 0, 0) };
-        assert_eq!(held(&followed(&[&begun[..], &[(120, none)]].concat())), None);
+        assert_eq!(held(&followed(&[&start[..], &[(120, none)]].concat())), None);
     }
 
     #[test]

@@ -209,11 +209,11 @@ mod tests {
 
     /// A view that follows the counters of the pod "a" from minute to minute, so that it uses so much of a CPU at most.
     fn after(minutes: u64, millis: u64) -> View {
-        let begun = at();
-        let mut view = View::new(begun);
+        let start = at();
+        let mut view = View::new(start);
         let day = Duration::from_secs(60 * minutes);
         for minute in 0..=minutes {
-            let now = begun.plus(Duration::from_secs(60 * minute));
+            let now = start.plus(Duration::from_secs(60 * minute));
             let pod = Pod { created: Some("2026-11-18T00:00:00Z".parse().unwrap()), ..pod("a") };
             let groups = PodCgroups::whole([("a".to_owned(), group(20, 1000))]);
             let counts = PodCpus::whole([("a".to_owned(), cpu(minute * millis * 60_000, minute * 600, minute * 300))]);
@@ -228,7 +228,7 @@ mod tests {
             ];
             view.take(now, all);
         }
-        assert_eq!(view.now().since(&begun), Some(day));
+        assert_eq!(view.now().since(&start), Some(day));
         view
     }
 

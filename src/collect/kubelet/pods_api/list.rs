@@ -126,7 +126,7 @@ impl<F: FnMut(Item<'_>)> PodList<F> {
     }
 }
 
-/// The head of a field that is not whole must have room in the message.
+/// The head of a field that is not whole must fit into the message.
 fn expect_more(rest: &[u8], left: usize) -> Result<Option<usize>, Unknown> {
     if rest.len() >= left { Err(malformed("its last field is cut off")) } else { Ok(None) }
 }

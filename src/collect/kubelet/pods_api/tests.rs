@@ -531,7 +531,7 @@ fn no_socket_or_something_else_in_its_place_is_not_connected_to() {
     std::fs::remove_file(socket.path()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(socket.path()).unwrap());
     let why = socket.read().unwrap_err();
-    assert!(why.cause == Cause::Failed && why.why.contains("connect to"), "nobody listens: {why}");
+    assert!(why.cause == Cause::Failed && why.why.contains("connect to"), "no server listens: {why}");
 }
 
 #[test]
