@@ -108,7 +108,8 @@ fn agree(ground: &Ground, holders: &[(Planner, Slot)]) -> Result<()> {
         named.push(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned());
     }
     let mut believe: Vec<String> = holders.iter().map(|(planner, _)| planner.api.node.clone()).collect();
-    (named.sort(), believe.sort());
+    named.sort();
+    believe.sort();
     ensure!(named == believe, "the Leases name {named:?}, and {believe:?} believe that they have a slot");
     Ok(())
 }
