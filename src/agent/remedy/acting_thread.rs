@@ -295,6 +295,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use nix::mount::MsFlags;
+
     use super::super::namespace::{Node, Other, UID, bind, in_own_namespace};
     use super::*;
     use crate::facts::DevId;
@@ -428,7 +430,7 @@ mod tests {
             assert_eq!(thread.call(&act, Call::Mark), CallEnd::Again);
             assert_eq!(unmount(victim.as_os_str(), "the victim"), CallEnd::Again);
             // Only from a namespace in which it is no mount point may its directory be renamed.
-            let other = Other::new();
+            let other = Other::new(MsFlags::MS_PRIVATE);
             let (path, aside, to) = (node.pod_path(), node.volume().join("aside"), victim.clone());
             other.run(move || {
                 umount2(&path, MntFlags::UMOUNT_NOFOLLOW).unwrap();

@@ -26,13 +26,14 @@ pub fn in_own_namespace(test: impl FnOnce() + Send) {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
             return println!("skipped: no mount namespace of our own: {error}");
         }
-        make_private(MsFlags::MS_PRIVATE);
+        propagate(MsFlags::MS_PRIVATE);
         test();
     };
     thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-fn make_private(propagation: MsFlags) {
+/// Sets how the mounts of this thread's namespace receive and give what happens on others.
+pub fn propagate(propagation: MsFlags) {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | propagation, None::<&str>).unwrap();
 }
 
@@ -151,12 +152,13 @@ pub struct Other {
 }
 
 impl Other {
-    pub fn new() -> Self {
+    /// With copies of its own (`MS_PRIVATE`), or with those that follow the host's mounts (`MS_SLAVE`).
+    pub fn new(propagation: MsFlags) -> Self {
         let (jobs, inbox) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         let (tell, told) = mpsc::channel();
         let run = move || {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            make_private(MsFlags::MS_PRIVATE);
+            propagate(propagation);
             tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
             inbox.into_iter().for_each(|job| job());
         };

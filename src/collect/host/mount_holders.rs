@@ -28,7 +28,7 @@ use super::root::Root;
 pub use deleted_files::parse_captured as parse_open_files;
 use files::MAX_FILES_OF_ALL;
 pub use files::mount_of;
-use mounts::Point;
+use mounts::{Place, Point};
 pub use process::{from_root, parse_cgroup};
 
 /// More processes than this are not looked at.
@@ -106,6 +106,8 @@ struct Search<'a> {
     held: BTreeMap<DevId, Vec<MountHolder>>,
     /// Mounts of the host.
     seen: BTreeSet<MountId>,
+    /// Where the host has the devices that are asked about mounted, on mounts that others may receive from.
+    places: BTreeSet<Place>,
     /// Mounts of the devices that are asked about, in whatever namespace: the kernel numbers all in one row.
     mounts: BTreeMap<MountId, DevId>,
     /// Of each namespace that has one of them, by its first mount: their mount points, and those of mounts on them.
@@ -125,6 +127,7 @@ impl<'a> Search<'a> {
             first: root.bytes("proc/1/cgroup").ok().and_then(|bytes| parse_cgroup(&bytes)).unwrap_or_default(),
             held,
             seen: BTreeSet::new(),
+            places: BTreeSet::new(),
             mounts: BTreeMap::new(),
             points: BTreeMap::new(),
             points_left: MAX_POINT_BYTES,
@@ -297,6 +300,52 @@ mod tests {
         let ours = held.get(&shm).unwrap().iter().find(|holder| holder.pid == std::process::id());
         let ours = ours.map(|holder| (holder.by, holder.point.as_str()));
         assert_eq!(ours, Some((HeldBy::OpenFile, file.path().to_str().unwrap())));
+    }
+
+    /// A volume of a pod as the host has it, and as a container has it that receives the mounts of the host's directory.
+    #[test]
+    fn a_copy_that_the_kernel_unmounts_with_the_hosts_mount_is_no_holder() {
+        const VOLUME: &str = "39 29 259:1 / /var/kubelet/pods/a/mount rw shared:77 - ext4 /dev/nvme1n1 rw\n";
+        const ON: &str = "501 500 254:0 /var/kubelet /host rw master:1 - ext4 /dev/vda rw\n";
+        const COPY: &str = "502 501 259:1 / /host/pods/a/mount rw master:77 - ext4 /dev/nvme1n1 rw\n";
+        let found = |host: &str, on: &str, copy: &str| {
+            let machine = Machine::new();
+            machine.process(1, &format!("29 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n{host}"), "systemd", "0::/\n");
+            let root = "500 400 0:70 / / rw master:40 - overlay overlay rw\n";
+            machine.process(812, &format!("{copy}{root}{on}"), "node-agent", "0::/\n");
+            let held = machine.find();
+            assert_eq!(held.incomplete(), None);
+            held.get(&DEV).unwrap().iter().map(|holder| holder.point.clone()).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(found(VOLUME, ON, COPY), none);
+        assert_eq!(found(VOLUME, &ON.replace("master:1", "shared:1"), COPY), none, "a peer receives as well");
+        assert_eq!(found(VOLUME, &ON.replace("master:1", "shared:88 master:1"), COPY), none);
+        let stays = |host: &str, on: &str, copy: &str, why: &str| assert_eq!(found(host, on, copy).len(), 1, "{why}");
+        stays("", ON, COPY, "the host has unmounted it, and the copy is left");
+        stays(VOLUME, &ON.replace("master:1", "master:2"), COPY, "it receives from another mount");
+        stays(VOLUME, &ON.replace("master:1 ", ""), COPY, "its parent receives nothing");
+        stays(VOLUME, "", COPY, "its parent is not seen");
+        stays(VOLUME, &ON.replace("/var/kubelet", "/var"), COPY, "it is at another directory");
+        stays(VOLUME, &ON.replace("254:0", "254:9"), COPY, "it is in another filesystem");
+        stays(VOLUME, ON, &COPY.replace("259:1 / ", "259:1 /data "), "it has another root");
+        let own = COPY.replace("502 501", "502 500");
+        stays(VOLUME, ON, &own, "a volume of the container's own is on the container's root");
+        let both = format!("{COPY}{}", own.replace("502", "503").replace("/host/pods/a/mount", "/data"));
+        assert_eq!(found(VOLUME, ON, &both), ["/data"]);
+    }
+
+    /// The copy's parent is behind what is read at first.
+    #[test]
+    fn a_copy_is_known_also_where_its_parent_is_read_later() {
+        let machine = Machine::new();
+        let host = "29 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n39 29 259:1 / /pods/a rw shared:77 - ext4 /dev/nvme1n1 rw\n";
+        machine.process(1, host, "systemd", "0::/\n");
+        let copy = "502 501 259:1 / /host/pods/a rw master:77 - ext4 /dev/nvme1n1 rw\n";
+        let parent = "501 500 254:0 / /host rw master:1 - ext4 /dev/vda rw\n";
+        machine.process(812, &format!("{copy}{}{parent}", fat(6000, 9)), "node-agent", "0::/\n");
+        let held = machine.find();
+        assert_eq!((held.get(&DEV), held.incomplete()), (Some(&vec![]), None));
     }
 
     #[test]

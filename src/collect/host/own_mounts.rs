@@ -185,7 +185,7 @@ impl OwnTable {
         match line {
             TextLine::Whole([]) => {}
             TextLine::Whole(text) | TextLine::Cut(text) => match Line::parse(text) {
-                Ok(line) => self.own.push(Own { id: line.id, dev: line.dev, follows: line.follows }),
+                Ok(line) => self.own.push(Own { id: line.id, dev: line.dev, follows: line.master.is_some() }),
                 Err(reason) => self.wrong = Some(reason),
             },
             TextLine::TooLong(_) => self.wrong = Some("a line is too long"),

@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::super::namespace::{Node, Other, UID, bind, in_own_namespace, read, run};
+use super::super::namespace::{Node, Other, UID, bind, in_own_namespace, propagate, read, run};
 use super::*;
 use crate::remedy::UnmountPodPath;
 use crate::remedy::score::Ending;
@@ -149,10 +149,52 @@ type Change = fn(&mut Machine);
 /// A reason that must be given, and what gives it.
 type Case = (&'static str, Change);
 
+/// A node agent with `HostToContainer`, such as the planner itself, has a copy of the mount: it goes with the host's, unless a file is
+/// open on it, which the kernel refuses.
+#[test]
+fn a_container_that_receives_the_hosts_mounts_holds_none_of_them() {
+    in_own_namespace(|| {
+        propagate(MsFlags::MS_SHARED);
+        let Some(mut machine) = Machine::new() else { return };
+        let container = Other::new(MsFlags::MS_SLAVE);
+        seen(&machine, &container);
+        machine.watch();
+        let (act, path) = (machine.unmount(), machine.node.pod_path());
+        let has_copy = |container: &Other| {
+            let table = read(&container.proc.join("mountinfo"));
+            String::from_utf8(table).unwrap().contains(path.to_str().unwrap())
+        };
+        fs::write(path.join("file"), "data").unwrap();
+        let file = path.join("file");
+        assert!(has_copy(&container));
+        let open = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let kept = std::sync::Arc::clone(&open);
+        container.run(move || *kept.lock().unwrap() = Some(File::open(file).unwrap()));
+        assert_eq!(machine.ask(Ask::Begin, &act), Answer::Marked);
+        let answer = machine.ask(Ask::Finish, &act);
+        assert!(says(&answer, "in use") && machine.is_mounted() && has_copy(&container), "{answer:?}");
+        drop(open.lock().unwrap().take());
+        machine.watch();
+        // The kernel's mark is left of the first try: nothing has touched the host's mount since.
+        assert_eq!(machine.ask(Ask::Begin, &act), Answer::Done);
+        assert!(!machine.is_mounted() && !has_copy(&container));
+    });
+}
+
 fn group(machine: &Machine, processes: &str) {
     fs::create_dir_all(machine.node.path(GROUP)).unwrap();
     fs::write(machine.node.path(GROUP).join("pids.current"), processes).unwrap();
     fs::write(machine.node.path(GROUP).join("memory.events"), "oom 0\noom_kill 0\n").unwrap();
+}
+
+/// The node shows the mount namespace of a container.
+fn seen(machine: &Machine, container: &Other) {
+    let at = machine.node.path("proc/77");
+    fs::create_dir_all(&at).unwrap();
+    fs::write(at.join("mountinfo"), "").unwrap();
+    fs::write(at.join("comm"), "holder\n").unwrap();
+    fs::write(at.join("cgroup"), "0::/system.slice/holder.service\n").unwrap();
+    bind(&container.proc.join("mountinfo"), &at.join("mountinfo"));
 }
 
 /// What comes before the first call, and what comes between the two: the mount stays.
@@ -169,16 +211,11 @@ const CASES: [Case; 9] = [
     }),
     ("holds the filesystem", |machine| {
         // A container of another pod, whose mount namespace has the volume.
-        let other = Box::leak(Box::new(Other::new()));
-        let at = machine.node.path("proc/77");
-        fs::create_dir_all(&at).unwrap();
-        fs::write(at.join("mountinfo"), "").unwrap();
-        fs::write(at.join("comm"), "holder\n").unwrap();
-        fs::write(at.join("cgroup"), "0::/system.slice/holder.service\n").unwrap();
+        let other = Box::leak(Box::new(Other::new(MsFlags::MS_PRIVATE)));
         let (from, to) = (machine.node.staging(), machine.node.path("private"));
         fs::create_dir_all(&to).unwrap();
         other.run(move || bind(&from, &to));
-        bind(&other.proc.join("mountinfo"), &at.join("mountinfo"));
+        seen(machine, other);
     }),
     ("is mounted on it", |machine| machine.node.bind()),
     ("another path, device or root", |machine| {

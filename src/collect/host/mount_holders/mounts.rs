@@ -3,6 +3,11 @@
 //! A process without privileges can make a table of its own as large as it likes, so tables are read line by line, and
 //! what is read of one, of all, and for how long is bounded. The pod of which least was read comes next, and of its
 //! tables those that are small: large ones displace only those of their own pod.
+//!
+//! A container that has a directory of the host with mount propagation gets a copy of each mount below it. The kernel unmounts such a
+//! copy together with the host's mount, so it is no holder. It is known by its parent: that is a peer or a slave of the parent of the
+//! host's mount (`propagate_umount` in fs/pnode.c goes by the parents), and has the copy at the same directory. The mount's own peer
+//! group says nothing: a container's volume is a slave of the host's mount, too, and stays when that is unmounted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
@@ -16,7 +21,7 @@ use super::{MAX_TIME, Search, later, now};
 use crate::collect::host::failures::Failures;
 use crate::collect::host::mountinfo::Line;
 use crate::collect::host::root::{Bounds, End, Root, TextLine};
-use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountHolder, MountId, Unknown};
+use crate::facts::{Cause, DevId, HeldBy, MAX_HOLDERS, MountId, Unknown};
 
 /// Enough to hold the number of the first mount; the kernel then writes but one line.
 pub(super) const HEAD: u64 = 64;
@@ -52,11 +57,62 @@ pub(super) struct Table {
 pub(super) type Point = (String, DevId);
 
 /// What one table has of the devices that are asked about.
-#[derive(Default)]
 struct Found {
     mounts: Vec<(MountId, DevId)>,
-    points: Vec<Point>,
+    /// The first of these, up to a bound.
+    points: Vec<FoundMount>,
+    max_points: usize,
     malformed: Option<&'static str>,
+}
+
+impl Found {
+    fn up_to(max_points: usize) -> Self {
+        Self { mounts: Vec::new(), points: Vec::new(), max_points, malformed: None }
+    }
+}
+
+/// A mount of a device that is asked about. Bytes are as the table has them, escapes and all.
+struct FoundMount {
+    dev: DevId,
+    at: String,
+    point: Vec<u8>,
+    root: Vec<u8>,
+    parent: MountId,
+}
+
+/// A mount that another one is mounted on.
+struct Parent {
+    dev: DevId,
+    point: Vec<u8>,
+    root: Vec<u8>,
+    shared: Option<u32>,
+    master: Option<u32>,
+}
+
+/// Where a mount is, in words that are the same in each mount namespace.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The peer group of the parent.
+    group: u32,
+    /// The directory, within the filesystem of the parent.
+    parent: DevId,
+    directory: Vec<u8>,
+    /// What is mounted there.
+    dev: DevId,
+    root: Vec<u8>,
+}
+
+impl FoundMount {
+    /// Its place, given its parent; none where that is in no peer group of the host.
+    fn place(&self, parent: &Parent, group: u32) -> Option<Place> {
+        let below = match parent.point.as_slice() {
+            b"/" => self.point.as_slice(),
+            point => self.point.strip_prefix(point).filter(|below| below.starts_with(b"/"))?,
+        };
+        let mut directory = if parent.root == b"/" { Vec::new() } else { parent.root.clone() };
+        directory.extend_from_slice(below);
+        Some(Place { group, parent: parent.dev, directory, dev: self.dev, root: self.root.clone() })
+    }
 }
 
 impl Search<'_> {
@@ -67,7 +123,7 @@ impl Search<'_> {
         let path = path.as_str();
         let file = self.root.file(path)?;
         let mut numbers = Vec::new();
-        let mut found = Found::default();
+        let mut found = Found::up_to(MAX_POINTS_OF_HOST);
         let bounds = Bounds { bytes: HOST_BYTES, line: LINE_BYTES };
         let end = self.root.each_line(
             path,
@@ -92,7 +148,17 @@ impl Search<'_> {
         let first = numbers.first().copied();
         let first = first.ok_or_else(|| self.root.malformed(path, "expected a mount table, found nothing"))?;
         self.seen.extend(numbers);
-        self.keep(first, (path, &file), HOST_BYTES, found)
+        let parents = self.keep(first, (path, &file), HOST_BYTES, &found)?;
+        for mount in &found.points {
+            let parent = parents.get(&mount.parent);
+            let Some(place) = parent.and_then(|parent| mount.place(parent, parent.shared?)) else { continue };
+            // One that does not fit has holders where it has copies, which permits less.
+            let bytes = place.directory.len().saturating_add(place.root.len()).saturating_add(POINT_BYTES);
+            let Some(left) = self.points_left.checked_sub(bytes) else { continue };
+            self.points_left = left;
+            self.places.insert(place);
+        }
+        Ok(())
     }
 
     /// Reads the table of each namespace: as long as there is room, in turns of the owners and with growing bounds.
@@ -180,7 +246,7 @@ impl Search<'_> {
         let (pid, path, file) = self.open_table(&mut table, failures)?;
         let (first, bytes) = (table.first, table.bytes);
         let bound = bytes.min(self.bytes_left);
-        let (mut read, mut lines, mut found) = (0usize, 0usize, Found::default());
+        let (mut read, mut lines, mut found) = (0usize, 0usize, Found::up_to(MAX_POINTS));
         let (until, bounds) = (self.until, Bounds { bytes: bound, line: LINE_BYTES });
         let end = self.root.each_line(
             &path,
@@ -224,24 +290,25 @@ impl Search<'_> {
         if let Some(reason) = found.malformed {
             failures.note(self.root.malformed(&path, reason));
         }
+        let parents = self.keep(first, (&path, &file), bytes.min(self.bytes_left), &found).unwrap_or_else(|why| {
+            // Where the table is read again, what is missing now may come then.
+            if larger.is_none() {
+                failures.note(why);
+            }
+            BTreeMap::new()
+        });
         let mut points: BTreeMap<DevId, &String> = BTreeMap::new();
-        for (point, dev) in &found.points {
-            points.entry(*dev).or_insert(point);
+        for mount in found.points.iter().filter(|mount| !self.goes_with_the_hosts(mount, &parents)) {
+            points.entry(mount.dev).or_insert(&mount.at);
+        }
+        for holders in self.held.values_mut() {
+            // What was found when less of the table was read: its parent may be known only now.
+            holders.retain(|holder| holder.pid != pid);
         }
         for (dev, point) in points {
-            let room = |holders: &&mut Vec<MountHolder>| {
-                holders.len() < MAX_HOLDERS && holders.iter().all(|holder| holder.pid != pid)
-            };
-            if let Some(holders) = self.held.get_mut(&dev).filter(room) {
+            if let Some(holders) = self.held.get_mut(&dev).filter(|holders| holders.len() < MAX_HOLDERS) {
                 holders.push(holder(self.root, &self.first, pid, point.clone(), HeldBy::Mount));
             }
-        }
-        let kept = self.keep(first, (&path, &file), bytes.min(self.bytes_left), found);
-        // Where the table is read again, what is missing now may come then.
-        if let Err(why) = kept
-            && larger.is_none()
-        {
-            failures.note(why);
         }
         larger
     }
@@ -261,8 +328,14 @@ impl Search<'_> {
                 on_number(line.id);
                 if self.held.contains_key(&line.dev) {
                     found.mounts.push((line.id, line.dev));
-                    if found.mounts.len() <= MAX_ALIKE {
-                        found.points.push((line.mount_point().0.into_owned(), line.dev));
+                    if found.points.len() < found.max_points {
+                        found.points.push(FoundMount {
+                            dev: line.dev,
+                            at: line.mount_point().0.into_owned(),
+                            point: line.point.to_owned(),
+                            root: line.root.to_owned(),
+                            parent: line.parent,
+                        });
                     }
                 }
             }
@@ -270,31 +343,40 @@ impl Search<'_> {
         }
     }
 
+    /// Whether the kernel unmounts it when it unmounts the host's.
+    fn goes_with_the_hosts(&self, mount: &FoundMount, parents: &BTreeMap<MountId, Parent>) -> bool {
+        let Some(parent) = parents.get(&mount.parent) else { return false };
+        let mut groups = parent.shared.into_iter().chain(parent.master);
+        groups.any(|group| mount.place(parent, group).is_some_and(|place| self.places.contains(&place)))
+    }
+
     /// Keeps where a namespace has the devices that are asked about, and what stands on these, for which up to so many bytes of its
-    /// table are read again.
+    /// table are read again. Returns the mounts that these are mounted on.
     fn keep(
         &mut self,
         first: MountId,
         (path, mut file): (&str, &File),
         bytes: usize,
-        found: Found,
-    ) -> Result<(), Unknown> {
+        found: &Found,
+    ) -> Result<BTreeMap<MountId, Parent>, Unknown> {
+        let mut parents = BTreeMap::new();
         if found.mounts.is_empty() {
-            return Ok(());
+            return Ok(parents);
         }
         let mut is_cut = found.mounts.len() > found.points.len();
-        for (number, dev) in found.mounts {
+        for (number, dev) in &found.mounts {
             if self.mounts.len() < MAX_MOUNTS {
-                self.mounts.insert(number, dev);
+                self.mounts.insert(*number, *dev);
             } else {
-                is_cut |= !self.mounts.contains_key(&number);
+                is_cut |= !self.mounts.contains_key(number);
             }
         }
         // Of a table that was read in part before.
         for (point, _) in self.points.remove(&first).unwrap_or_default() {
             self.points_left = self.points_left.saturating_add(point.len().saturating_add(POINT_BYTES));
         }
-        let own: BTreeSet<&str> = found.points.iter().map(|(point, _)| &**point).collect();
+        let own: BTreeSet<&str> = found.points.iter().map(|mount| &*mount.at).collect();
+        let asked: BTreeSet<MountId> = found.points.iter().map(|mount| mount.parent).collect();
         let (until, mut room, mut read) = (self.until, self.points_left, 0usize);
         let mut points = Vec::new();
         file.seek(SeekFrom::Start(0)).map_err(|e| self.root.unknown(path, errno(&e)))?;
@@ -307,6 +389,11 @@ impl Search<'_> {
             |line| {
                 let (TextLine::Whole(text) | TextLine::Cut(text)) = line else { return true };
                 let Ok(line) = Line::parse(text) else { return true };
+                if asked.contains(&line.id) {
+                    let Line { dev, shared, master, .. } = line;
+                    let (point, root) = (line.point.to_owned(), line.root.to_owned());
+                    parents.insert(line.id, Parent { dev, point, root, shared, master });
+                }
                 let (point, _) = line.mount_point();
                 if is_at_or_below_one(&point, &own) {
                     match room.checked_sub(point.len().saturating_add(POINT_BYTES)) {
@@ -328,7 +415,7 @@ impl Search<'_> {
             let why = format!("{} has more mounts of what is asked about than are looked at", self.root.name(path));
             return Err(Unknown::new(Cause::TooLarge, why));
         }
-        Ok(())
+        Ok(parents)
     }
 }
 
@@ -343,7 +430,9 @@ pub(super) fn errno(error: &std::io::Error) -> Errno {
 }
 
 /// Mount points of one namespace that are asked about: of more, none is compared with links.
-const MAX_ALIKE: usize = 64;
+const MAX_POINTS: usize = 64;
+/// Those of the host, which has three of each volume.
+const MAX_POINTS_OF_HOST: usize = 1024;
 
 /// Opens a process's mount table, or that of its first living thread where the main one has ended.
 pub(super) fn open(root: &Root, pid: u32) -> Result<(String, File), Unknown> {

@@ -8,12 +8,14 @@ use crate::facts::{DevId, MountId};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::collect::host) struct Line<'a> {
     pub(in crate::collect::host) id: MountId,
-    pub(super) parent: MountId,
+    pub(in crate::collect::host) parent: MountId,
     pub(in crate::collect::host) dev: DevId,
-    pub(super) root: &'a [u8],
+    pub(in crate::collect::host) root: &'a [u8],
     pub(in crate::collect::host) point: &'a [u8],
-    /// It receives mounts and unmounts of another one.
-    pub(in crate::collect::host) follows: bool,
+    /// Its peer group (`shared:N`): what is mounted and unmounted on one of these is so on all.
+    pub(in crate::collect::host) shared: Option<u32>,
+    /// The peer group that it receives mounts and unmounts of (`master:N`).
+    pub(in crate::collect::host) master: Option<u32>,
     pub(super) options: &'a [u8],
     pub(super) fstype: &'a [u8],
     pub(super) source: &'a [u8],
@@ -38,11 +40,16 @@ impl<'a> Line<'a> {
         let root = word().filter(|word| !word.is_empty()).ok_or(path)?;
         let point = word().filter(|word| word.starts_with(b"/")).ok_or(path)?;
         let options = word().ok_or("expected options")?;
-        let mut follows = false;
+        let (mut shared, mut master) = (None, None);
         loop {
-            match word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")? {
-                b"-" => break,
-                tag => follows |= tag.starts_with(b"master:"),
+            let tag = word().filter(|tag| !tag.is_empty()).ok_or("expected a lone dash")?;
+            let group = |digits| decimal(digits).ok_or("expected the number of a peer group");
+            if tag == b"-" {
+                break;
+            } else if let Some(digits) = tag.strip_prefix(b"shared:") {
+                shared = Some(group(digits)?);
+            } else if let Some(digits) = tag.strip_prefix(b"master:") {
+                master = Some(group(digits)?);
             }
         }
         let fstype = word().filter(|word| !word.is_empty()).ok_or("expected a filesystem type")?;
@@ -55,7 +62,7 @@ impl<'a> Line<'a> {
         if !rest.starts_with(b"rw") && !rest.starts_with(b"ro") {
             return Err("expected the filesystem's options, rw or ro first");
         }
-        Ok(Self { id, parent, dev, root, point, follows, options, fstype, source, super_options: rest })
+        Ok(Self { id, parent, dev, root, point, shared, master, options, fstype, source, super_options: rest })
     }
 
     /// Whether the mount point, its root or its source was deleted underneath, given that of the point.
