@@ -231,6 +231,18 @@ impl Evaluation {
         }
     }
 
+    /// Takes what was asked for since the last decision, for a decision that is made once others are known.
+    pub fn take_asked(&mut self, kind: Kind) -> Vec<Lookup> {
+        self.of(kind).map(|decisions| std::mem::take(&mut decisions.undecided)).unwrap_or_default()
+    }
+
+    /// What was taken is for the next decision.
+    pub fn put_asked(&mut self, kind: Kind, lookups: Vec<Lookup>) {
+        if let Some(decisions) = self.of(kind) {
+            decisions.undecided = lookups;
+        }
+    }
+
     /// Nothing could be evaluated.
     pub fn nothing(&mut self, kind: Kind, why: &Unknown) {
         if let Some(decisions) = self.of(kind) {

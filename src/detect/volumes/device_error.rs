@@ -8,7 +8,7 @@ use crate::facts::{
     BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, Mapped, MountEntry, Mounts,
     NvmeControllers, Tri, Unknown,
 };
-use crate::finding::{Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
@@ -54,6 +54,7 @@ impl Detect for DeviceError {
             };
             recent.iter().copied().filter(about).collect()
         };
+        let first_of_all = all_of_ebs(block.value, |device| !errors_of(device).is_empty());
         out.each(KIND, &block, object, |dev, device| {
             let errors = if is_of_no_disk(&device.name) { Vec::new() } else { errors_of(device) };
             match errors.last() {
@@ -79,13 +80,32 @@ impl Detect for DeviceError {
                         finding.message =
                             format!("{}; it is a path of {of}, and another path is tried", finding.message);
                     }
-                    Tri::Yes(Raised { shown_under, ..finding.into() })
+                    let mut raised = Raised { shown_under, ..finding.into() };
+                    if let Some((first, count)) = first_of_all.filter(|_| device.volume.is_some()) {
+                        if *dev == first {
+                            raised.finding.message.push_str(&format!(
+                                "; so do all {count} EBS volumes here: EBS, or this instance's way to it, is at fault, and not a volume"
+                            ));
+                        } else {
+                            let first = block.value.get(&first).map(|disk| object(&first, disk));
+                            raised.follows.extend(first.map(|first| Above::of(KIND, first)));
+                        }
+                    }
+                    Tri::Yes(raised)
                 }
             }
         });
         // What was lost may have been an error.
         out.incomplete(KIND, log.value.incomplete.as_ref());
     }
+}
+
+/// The first of the EBS disks and their number, where there are several and all have errors.
+fn all_of_ebs(block: &BlockDevices, has_errors: impl Fn(&BlockDevice) -> bool) -> Option<(DevId, usize)> {
+    let disks: Vec<_> = block.iter().filter(|(_, device)| device.volume.is_some() && device.disk.is_none()).collect();
+    let all_have = disks.len() > 1 && block.incomplete().is_none() && disks.iter().all(|(_, disk)| has_errors(disk));
+    let (first, _) = disks.first().filter(|_| all_have)?;
+    Some((**first, disks.len()))
 }
 
 /// Whether data may be lost by the error. A discard only marks what is free, and the kernel writes zeroes itself where the device

@@ -1,5 +1,8 @@
 //! MissingDevice: does Kubernetes report a volume as attached here that this machine does not have?
 
+use jiff::Timestamp;
+
+use crate::detect::causes::OldestFirst;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{KernelEvent, KernelLog, KernelRecord, Lookup, NodeTime, Tri, VolumeId};
 use crate::finding::{Finding, FindingKey, Kind, Severity};
@@ -43,20 +46,38 @@ impl DetectVolumes for MissingDevice {
         _: &Around<'_>,
         out: &mut Evaluation,
     ) {
+        // A kernel that finds no disk that is attached has none of the volumes: the one that has waited the longest is shown.
+        let missing = |volume: &Volume<'_>| volume.is_until_answered(STATES, USUAL);
+        let alike = |volume: &Volume<'_>| {
+            matches!(follows(volume, &causes), Tri::No(()))
+                && !matches!(volume.ec2().map(|word| word.is_some()), Ok(false))
+        };
+        let all = volumes.iter().filter(|volume| matches!(missing(volume), Tri::Yes(_)) && alike(volume));
+        let first = OldestFirst::of(KIND, all.map(|volume| (awaited_since(volume), volume.object())));
         for volume in volumes.iter() {
             // The Node says that it is attached: a suspicion until the lookups say whether a pod runs without it, or another
             // volume stands in its place.
-            let decision = volume.is_until_answered(STATES, USUAL);
+            let decision = missing(volume);
             volume.ask_for(out, KIND, STATES);
             if volume.may_be_usual(STATES, USUAL) {
                 volume.ask_all(out, KIND);
                 out.ask(KIND, Lookup::Ec2Attached);
             }
-            let raised =
-                |awaited| Raised { awaited, shown_under: follows(volume, &causes), ..finding(volume, &log).into() };
+            let raised = |awaited| Raised {
+                awaited,
+                shown_under: follows(volume, &causes),
+                follows: Vec::from_iter(first.above(&volume.object()).filter(|_| alike(volume))),
+                ..finding(volume, &log).into()
+            };
             out.decide(KIND, || volume.object(), decision.map(raised));
         }
     }
+}
+
+/// Since when the volume was to be attached, or a pod has waited for it.
+fn awaited_since(volume: &Volume<'_>) -> Option<Timestamp> {
+    let created = volume.attachment().ok().flatten().and_then(|attachment| attachment.value.created);
+    created.or_else(|| volume.waits_long()?.here_since())
 }
 
 /// The finding that its device disappeared under a mount or that another volume is there, by the PersistentVolume that both have: what
@@ -74,8 +95,7 @@ fn follows(volume: &Volume<'_>, causes: &Causes<'_>) -> Tri<FindingKey, ()> {
 /// Why the kernel gave up an NVMe controller that came since the volume was to be attached, and of which it has no device. Whose disk that
 /// was it does not say.
 fn given_up<'v>(volume: &Volume<'_>, log: &'v KernelLog, at: NodeTime) -> Option<(&'v KernelRecord, String)> {
-    let created = volume.attachment().ok().flatten().and_then(|attachment| attachment.value.created);
-    let since = created.or_else(|| volume.waits_long()?.here_since())?;
+    let since = awaited_since(volume)?;
     let block = volume.parts().block.seen().ok()?.value;
     let is_here = |controller: &str| {
         let of_it = |name: &str| name.strip_prefix(controller).is_some_and(|rest| rest.starts_with('n'));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, MountEntry, Mounts, PodCgroups, PodDir, PodUid, Pods, Tri, VolumePath};
-use crate::finding::{Evidence, Finding, Kind, Object, ObjectType, Severity};
+use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
@@ -32,6 +32,8 @@ impl Detect for OrphanedPodDirectory {
         let others = Others { cgroups, mounts, mounted, pods };
         let object =
             |uid: &PodUid| Object { pod: Some(uid.clone()), ..Object::new(ObjectType::PodDirectory, uid.as_str()) };
+        // A kubelet that does not clean up leaves all of them: one is shown.
+        let mut first: Option<Object> = None;
         out.each(
             KIND,
             &dirs.with(&dirs.value.pods),
@@ -46,7 +48,9 @@ impl Detect for OrphanedPodDirectory {
                     Tri::No(_) => {
                         let mut evidence = vec![dirs.says(format!("pods/{uid} still has {}", names(dir)))];
                         evidence.extend(others.evidence(uid));
-                        Tri::Yes(Finding {
+                        let follows = first.iter().map(|first| Above::of(KIND, first.clone())).collect();
+                        first.get_or_insert_with(|| object(uid));
+                        let finding = Finding {
                             kind: KIND,
                             severity: Severity::Warning,
                             object: object(uid),
@@ -56,7 +60,8 @@ impl Detect for OrphanedPodDirectory {
                             ),
                             evidence,
                             advice: crate::catalogue::row(KIND).remediation.to_owned(),
-                        })
+                        };
+                        Tri::Yes(Raised { follows, ..finding.into() })
                     }
                 }
             },

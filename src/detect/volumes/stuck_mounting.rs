@@ -55,13 +55,14 @@ impl DetectVolumes for StuckMounting {
                 out.ask(KIND, Lookup::CsiNode);
                 not_mounted(volume, volumes, &log, disks, &causes)
             });
-            all.push((volume, not_mounted));
+            all.push((volume, not_mounted, out.take_asked(KIND)));
         }
         // A driver or kubelet that hangs keeps all volumes waiting: the one whose pod has waited the longest is shown.
-        let unexplained = all.iter().filter(|(_, stuck)| matches!(stuck, Tri::Yes((_, Explained::No))));
+        let unexplained = all.iter().filter(|(_, stuck, _)| matches!(stuck, Tri::Yes((_, Explained::No))));
         let since = |volume: &Volume<'_>| volume.waits_long().and_then(Pod::here_since);
-        let first = OldestFirst::of(KIND, unexplained.map(|(volume, _)| (since(volume), volume.object())));
-        for (volume, not_mounted) in all {
+        let first = OldestFirst::of(KIND, unexplained.map(|(volume, ..)| (since(volume), volume.object())));
+        for (volume, not_mounted, asked) in all {
+            out.put_asked(KIND, asked);
             let not_mounted = not_mounted.map(|(mut raised, explained)| {
                 let above = (explained == Explained::No).then(|| first.above(&volume.object()));
                 raised.follows.extend(above.flatten());
