@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, Mapped, MountEntry, Mounts,
-    NvmeControllers, Tri, Unknown,
+    NvmeControllers, Tri, Unknown, is_at_or_below,
 };
 use crate::finding::{Above, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
@@ -14,6 +14,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::dead_mount::{DeadDevices, btrfs_disk};
+use super::stack::Below;
 use super::{Names, stack};
 
 const KIND: Kind = Kind::DeviceError;
@@ -56,11 +57,18 @@ impl Detect for DeviceError {
         };
         let first_of_all = all_of_ebs(block.value, |device| !errors_of(device).is_empty());
         out.each(KIND, &block, object, |dev, device| {
-            let errors = if is_of_no_disk(&device.name) { Vec::new() } else { errors_of(device) };
+            let errors = errors_of(device);
             match errors.last() {
                 None => Tri::No(log.no()),
                 Some(last) => {
                     let on_it = filesystem(&mounts, &block, *dev, &device.name);
+                    if is_of_no_disk(&device.name) {
+                        match &on_it {
+                            Ok(Some(on_it)) if on_it.mount.volume.is_some() => {}
+                            Ok(_) => return Tri::No(log.no()),
+                            Err(why) => return Tri::Unknown(why.clone()),
+                        }
+                    }
                     let below = block.value.iter().find(|(_, below)| {
                         below.name != device.name
                             && multipath(block.value, below).is_none()
@@ -81,6 +89,7 @@ impl Detect for DeviceError {
                             format!("{}; it is a path of {of}, and another path is tried", finding.message);
                     }
                     let mut raised = Raised { shown_under, ..finding.into() };
+                    raised.follows.extend(disk_of_file(device, &block, &mounts, |disk| !errors_of(disk).is_empty()));
                     if let Some((first, count)) = first_of_all.filter(|_| device.volume.is_some()) {
                         if *dev == first {
                             raised.finding.message.push_str(&format!(
@@ -98,6 +107,23 @@ impl Detect for DeviceError {
         // What was lost may have been an error.
         out.incomplete(KIND, log.value.incomplete.as_ref());
     }
+}
+
+/// The finding of the disk that has the file of a loop device, where that disk has errors, too. The path is as the program saw it that
+/// made the device, which may be a container's: it only decides under which finding this one is shown.
+fn disk_of_file(
+    device: &BlockDevice,
+    block: &Seen<'_, BlockDevices>,
+    mounts: &Known<'_, Mounts>,
+    has_errors: impl Fn(&BlockDevice) -> bool,
+) -> Option<Above> {
+    let (file, mounts) = (device.loop_file.as_deref()?, mounts.seen().ok()?);
+    let at_or_above = mounts.value.values().filter(|mount| is_at_or_below(file, &mount.point));
+    let mount = at_or_above.max_by_key(|mount| mount.point.len())?;
+    let carrier = block.value.get(&mount.dev)?;
+    let below = Below::of(block.value, carrier).here;
+    let disk = below.into_iter().chain([carrier]).find(|disk| disk.name != device.name && has_errors(disk))?;
+    Some(Above::of(KIND, object(&mount.dev, disk)))
 }
 
 /// The first of the EBS disks and their number, where there are several and all have errors.
@@ -122,7 +148,8 @@ fn is_verified(block: &BlockDevices, device: &BlockDevice, read: &DevId) -> bool
         && (is_below() || block.named(&device.name).is_some_and(|(dev, _)| dev == *read))
 }
 
-/// Loop devices and their like come and go with what reads them. An error of a disk below one is reported of the disk.
+/// Loop devices and their like come and go with what reads them. An error of a disk below one is reported of the disk, unless a pod has
+/// the loop device as a volume: the file may be what fails (a sparse file on a full disk).
 fn is_of_no_disk(name: &str) -> bool {
     ["loop", "zram", "ram", "sr", "fd"].iter().any(|begin| {
         name.strip_prefix(begin).is_some_and(|rest| rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit()))
