@@ -1,7 +1,13 @@
-//! Taking our conditions off Nodes: what an agent that is gone leaves standing.
+//! What an agent that is gone leaves: its conditions on the Node, and its files on the machine.
 
-use anyhow::bail;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
 
+use anyhow::{Context, bail};
+
+use super::lock::{self, Lock};
 use crate::collect::cluster::list_nodes;
 use crate::config::Config;
 use crate::facts::Node;
@@ -45,4 +51,116 @@ async fn clean(api: &Api, node: &Node) -> Result<String, ApiError> {
     let count =
         node.conditions.iter().filter(|condition| condition.type_.starts_with(crate::report::conditions::PREFIX));
     Ok(format!("{}: {} conditions removed\n", node.name, count.count()))
+}
+
+/// How the names of all files begin that an agent, a planner or an executor writes to its state directory.
+const OURS: [&str; 2] = ["state.", "remedy."];
+/// How long the disk may take.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+/// Names of other files that are counted.
+const MAX_LEFT: usize = 1000;
+
+/// Deletes the files that an agent wrote to a state directory. The directory stays, and what else is in it, which is named.
+///
+/// # Errors
+/// When there is no such directory, an agent uses it, its disk does not answer, or a file cannot be deleted.
+pub async fn empty(dir: &Path) -> anyhow::Result<String> {
+    empty_with(dir, Lock::take(Some(dir))).await
+}
+
+async fn empty_with(dir: &Path, lock: impl Future<Output = anyhow::Result<Lock>>) -> anyhow::Result<String> {
+    let name = dir.display();
+    let is_there = in_dir(dir, |dir| fs::metadata(dir).map(|found| found.is_dir())).await?;
+    if !is_there.with_context(|| format!("{name}: expected a state directory of an agent"))? {
+        bail!("{name} is no directory: give the state-dir of an agent");
+    }
+    let lock = lock.await?;
+    if !lock.is_held() {
+        bail!("{name} cannot be locked, so an agent may use it: delete the DaemonSet first, and look at the disk");
+    }
+    let (deleted, left) = in_dir(dir, delete_ours).await?.with_context(|| format!("{name} cannot be emptied"))?;
+    let left = match left.as_slice() {
+        [] => String::new(),
+        [first] => format!("; {first:?} is left, which no agent wrote"),
+        [first, more @ ..] => format!("; {first:?} and {} others are left, which no agent wrote", more.len()),
+    };
+    Ok(format!("{name}: {deleted} files deleted{left}\n"))
+}
+
+/// Does something with a directory, on a thread that may wait for the disk.
+async fn in_dir<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> anyhow::Result<io::Result<T>> {
+    let path = dir.to_owned();
+    let done = lock::in_time(DISK_PATIENCE, move || work(&path)).await;
+    done.with_context(|| format!("the disk of {} does not answer", dir.display()))
+}
+
+/// The number of files that were deleted, and the names of what is left.
+fn delete_ours(dir: &Path) -> io::Result<(u64, Vec<String>)> {
+    let (mut deleted, mut left) = (0u64, Vec::new());
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if OURS.iter().any(|ours| name.starts_with(ours)) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+            deleted = deleted.saturating_add(1);
+        } else if left.len() < MAX_LEFT {
+            left.push(name);
+        }
+    }
+    left.sort();
+    Ok((deleted, left))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn the_files_of_an_agent_go_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in
+            ["state.json", "state.next", "state.unreadable", "state.lock", "remedy.journal", "notes", "statement"]
+        {
+            fs::write(at(name), "x").unwrap();
+        }
+        fs::create_dir(at("state.d")).unwrap();
+        symlink("notes", at("state.link")).unwrap();
+        let said = block_on(empty(dir.path())).unwrap();
+        assert!(said.ends_with(": 5 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
+        assert!(at("notes").exists() && at("state.d").is_dir() && at("state.link").is_symlink());
+        assert!(!at("state.json").exists() && !at("state.lock").exists() && !at("remedy.journal").exists());
+    }
+
+    #[test]
+    fn a_directory_that_an_agent_uses_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), "x").unwrap();
+        block_on(async {
+            let _agent = Lock::take(Some(dir.path())).await.unwrap();
+            let refused = empty_with(dir.path(), Lock::take_at_once(dir.path())).await.unwrap_err().to_string();
+            assert!(refused.contains("in use by another agent"), "{refused}");
+        });
+        assert!(dir.path().join("state.json").exists());
+    }
+
+    #[test]
+    fn what_is_no_directory_is_not_made_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("no/such");
+        let refused = format!("{:#}", block_on(empty(&missing)).unwrap_err());
+        assert!(refused.contains("expected a state directory") && !missing.exists(), "{refused}");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(block_on(empty(&dir.path().join("file"))).is_err());
+    }
 }

@@ -45,6 +45,12 @@ impl Lock {
         Self::take_with(dir, (DISK_PATIENCE, PATIENCE), open).await
     }
 
+    /// For tests: waits for no other agent.
+    #[cfg(test)]
+    pub(super) async fn take_at_once(dir: &Path) -> anyhow::Result<Self> {
+        Self::take_with(Some(dir), (DISK_PATIENCE, BETWEEN), open).await
+    }
+
     async fn take_with(
         dir: Option<&Path>,
         (disk, other_agent): (Duration, Duration),
@@ -165,8 +171,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         block_on(async {
             let _first = Lock::take(Some(dir.path())).await.unwrap();
-            let refused =
-                Lock::take_with(Some(dir.path()), (DISK_PATIENCE, BETWEEN), open).await.unwrap_err().to_string();
+            let refused = Lock::take_at_once(dir.path()).await.unwrap_err().to_string();
             for part in [dir.path().to_str().unwrap(), "in use by another agent", "state-dir of its own"] {
                 assert!(refused.contains(part), "{refused}");
             }

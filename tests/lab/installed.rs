@@ -45,11 +45,34 @@ fn one_by_one(options: &Options) -> Result<()> {
     let outcome = [Profile::Distribution, Profile::Directories, Profile::Kmsg]
         .iter()
         .try_for_each(|profile| sees(&plane, &mut node, &[*profile], "10s"))
-        .and_then(|()| prove(&plane, &mut node));
+        .and_then(|()| prove(&plane, &mut node))
+        .and_then(|()| uninstalled(&plane, &mut node));
     if outcome.is_err() {
         println!("{}", logs(&plane, &mut node)?);
     }
     outcome
+}
+
+/// As docs/install.md removes it: no condition stays on the Node, and nothing on the machine but an empty directory.
+fn uninstalled(plane: &ControlPlane, node: &mut Node) -> Result<()> {
+    ensure!(!node.sh(&format!("ls -A {STATE}"))?.is_empty(), "the agent wrote nothing to {STATE}");
+    Overlay::new(plane, "resources: [../base]\n")?.delete(plane)?;
+    let text = format!(
+        "resources: [../cleanup]\nimages: [{{name: registry.example.com/barnacle, newName: docker.io/library/barnacle, newTag: {}}}]\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    let cleanup = Overlay::new(plane, &text)?;
+    cleanup.apply(plane)?;
+    let job = ["-n", "kube-system", "wait", "--for=condition=complete", "--timeout=5m", "job/conditions-cleanup"];
+    plane.kubectl(&job)?;
+    rolled_out(plane, "files-cleanup")?;
+    cleanup.delete(plane)?;
+    let left = node.sh(&format!("ls -A {STATE}"))?;
+    ensure!(left.is_empty(), "{STATE} still has {left}");
+    let said = plane.kubectl(&["get", "node", NAME, "-o", "jsonpath={.status.conditions[*].type}"])?;
+    ensure!(said.contains("Ready") && !said.contains("Barnacle"), "conditions are left: {said}");
+    println!("   removed: no condition on the Node, and {STATE} is empty");
+    Ok(())
 }
 
 /// What barnacle's pods and the node say, for who has to find out.

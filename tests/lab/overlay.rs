@@ -37,4 +37,9 @@ impl Overlay {
     pub fn apply(&self, plane: &ControlPlane) -> Result<()> {
         plane.kubectl(&["apply", "-k", &self.path]).map(drop)
     }
+
+    /// Deletes what it has, and waits until that is gone.
+    pub fn delete(&self, plane: &ControlPlane) -> Result<()> {
+        plane.kubectl(&["delete", "-k", &self.path, "--timeout=5m"]).map(drop)
+    }
 }

@@ -47,6 +47,7 @@ const PROOFS: &[Proof] = &[
     ("the accounts have these rights and no more", verbs::golden),
     ("an overlay that renames all keeps its policies", overlays::renamed),
     ("read-only leaves no right to write", overlays::read_only),
+    ("each rendered file of daemonset/install is accepted", overlays::rendered),
 ];
 
 pub fn proofs() -> Result<()> {

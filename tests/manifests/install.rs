@@ -6,9 +6,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{list, parse, patches, path, yaml};
+use super::{list, parse, patches, path, rights, yaml};
 
-const INSTALLED: [&str; 5] = ["eks-al2", "eks-al2023", "eks-bottlerocket", "kops", "kubeadm"];
+const INSTALLED: [&str; 6] = ["eks-al2", "eks-al2023", "eks-bottlerocket", "eks-mixed", "kops", "kubeadm"];
+/// Its nodes have no kubelet configuration file in common.
+const BY_THE_KUBELETS_ANSWER: &str = "eks-mixed";
 const IMAGE: &str = "registry.example.com/barnacle:0.1.0";
 
 fn documents(text: &str, name: &str) -> Vec<Value> {
@@ -61,11 +63,17 @@ fn expected(name: &str) -> Vec<Value> {
         let labels = &yaml("base/kustomization.yaml")["labels"][0]["pairs"];
         merge(&mut object["metadata"], &json!({ "labels": labels }), "");
     }
-    let daemonset = objects.iter_mut().find(|object| object["kind"] == "DaemonSet").unwrap();
     let components: Vec<&str> = list(&overlay["components"]).iter().map(|name| name.as_str().unwrap()).collect();
-    assert_eq!(components, [format!("../../components/{name}").as_str(), "../../components/kmsg"]);
+    let components: Vec<&str> = components.iter().filter_map(|name| name.strip_prefix("../../components/")).collect();
+    if name == BY_THE_KUBELETS_ANSWER {
+        assert_eq!(components, [name, rights::KUBELET_API, "kmsg"]);
+        objects.extend(files(&format!("components/{}", rights::KUBELET_API)));
+    } else {
+        assert_eq!(components, [name, "kmsg"]);
+    }
+    let daemonset = objects.iter_mut().find(|object| object["kind"] == "DaemonSet").unwrap();
     for component in components {
-        for patch in patches(component.rsplit('/').next().unwrap()) {
+        for patch in patches(component) {
             match &patch {
                 Value::Array(operations) => {
                     for operation in operations {
@@ -179,8 +187,8 @@ fn what_finds_the_agents_for_a_scrape_finds_their_pods_and_their_port() {
 fn the_cleanup_is_a_job_with_two_rights_and_nothing_of_the_host() {
     let objects = files("cleanup");
     let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["Job", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
-    let [job, account, role, binding] = objects.as_slice() else { panic!("{kinds:?}") };
+    assert_eq!(kinds, ["DaemonSet", "Job", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+    let [_, job, account, role, binding] = objects.as_slice() else { panic!("{kinds:?}") };
     let rule = |resource: &str, verb: &str| json!({"apiGroups": [""], "resources": [resource], "verbs": [verb]});
     assert_eq!(role["rules"], json!([rule("nodes", "list"), rule("nodes/status", "patch")]));
     let name = account["metadata"]["name"].as_str().unwrap();
@@ -193,4 +201,25 @@ fn the_cleanup_is_a_job_with_two_rights_and_nothing_of_the_host() {
     assert_eq!((&security["capabilities"], &security["runAsNonRoot"]), (&json!({"drop": ["ALL"]}), &json!(true)));
     assert!(pod["volumes"].is_null() && job["spec"]["ttlSecondsAfterFinished"].is_u64());
     assert_eq!(yaml("cleanup/kustomization.yaml")["images"], yaml("example/kustomization.yaml")["images"]);
+}
+
+/// It has the agent's directory and nothing else of the host, no account, and no capability.
+#[test]
+fn the_cleanup_of_files_has_the_agents_directory_alone() {
+    let daemonset = yaml("cleanup/daemonset.yaml");
+    let pod = &daemonset["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let agent = super::base();
+    let state = |pod: &Value| list(&pod["volumes"]).iter().find(|volume| volume["name"] == "state").cloned();
+    assert_eq!(Some(pod["volumes"].clone()), state(&agent["spec"]["template"]["spec"]).map(|state| json!([state])));
+    let dir = &pod["volumes"][0]["hostPath"]["path"];
+    assert_eq!(container["args"], json!(["cleanup", "--files", dir, "--wait"]));
+    assert_eq!(container["volumeMounts"], json!([{"name": "state", "mountPath": dir}]));
+    assert_eq!((&pod["automountServiceAccountToken"], &pod["serviceAccountName"]), (&json!(false), &Value::Null));
+    let security = &container["securityContext"];
+    assert_eq!(
+        (&security["capabilities"], &security["readOnlyRootFilesystem"]),
+        (&json!({"drop": ["ALL"]}), &json!(true))
+    );
+    assert_eq!(pod["tolerations"], agent["spec"]["template"]["spec"]["tolerations"]);
 }

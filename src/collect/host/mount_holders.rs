@@ -295,11 +295,12 @@ mod tests {
             // A machine without it has nothing to show.
             return;
         };
-        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let _file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
         let held = find(&root, &[Lookup::MountHolders(shm)], None).unwrap();
         let ours = held.get(&shm).unwrap().iter().find(|holder| holder.pid == std::process::id());
-        let ours = ours.map(|holder| (holder.by, holder.point.as_str()));
-        assert_eq!(ours, Some((HeldBy::OpenFile, file.path().to_str().unwrap())));
+        // Tests beside this one may have files there, too, of which one is named.
+        let has_file = |holder: &MountHolder| holder.by == HeldBy::OpenFile && holder.point.starts_with("/dev/shm/");
+        assert!(ours.is_some_and(has_file), "{ours:?}");
     }
 
     /// A volume of a pod as the host has it, and as a container has it that receives the mounts of the host's directory.

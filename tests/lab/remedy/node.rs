@@ -22,6 +22,9 @@ const USED: Volume = Volume { name: "used", id: "vol-0123456789abcdeb2" };
 const STRAY: &str = "0c0ffee0-0000-4000-8000-000000000000";
 /// Quiet times of ten minutes, the executor's own ten minutes of looking, two calls half a minute apart, and an emulated machine's time.
 const ACT_WITHIN: Duration = Duration::from_secs(40 * 60);
+const BEFORE_THE_KUBELET_ENDS: Duration = Duration::from_secs(60);
+/// The default of `remedy-quiet-after-kubelet`; its start is known to the second.
+const QUIET_AFTER_KUBELET: Duration = Duration::from_secs(10 * 60 - 2);
 
 struct Volume {
     name: &'static str,
@@ -54,13 +57,26 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
         "dd if=/dev/urandom of={left}/data bs=1M count=16 status=none && sync {left}/data && sha256sum <{left}/data"
     ))?;
     let device = node.sh(&format!("ebs_device {}", LEFT.id))?;
-    node.sh(&format!("mkdir -p /var/lib/kubelet/pods/{STRAY}/volumes/kubernetes.io~csi/gone/mount"))?;
+    // What a pod made while its volume was not mounted: the kubelet removes only a mount point that is empty.
+    node.sh(&format!("mkdir -p /var/lib/kubelet/pods/{STRAY}/volumes/kubernetes.io~csi/gone/mount/made"))?;
 
     node.sh("service_end csi")?;
     let began = Instant::now();
     plane.kubectl(&["delete", "pod", LEFT.name, "--grace-period=0", "--force"])?;
+    // A kubelet that ends and comes back: the planner waits until that was long ago.
+    std::thread::sleep(BEFORE_THE_KUBELET_ENDS);
+    node.sh("service_end kubelet")?;
+    std::thread::sleep(BEFORE_THE_KUBELET_ENDS);
+    ensure!(is_mounted(node, &left)?, "{left} was unmounted while the kubelet was down");
+    node.sh("service_start kubelet")?;
+    let restarted = Instant::now();
     let note = acted(plane, node, &left, began)?;
     println!("   {:.0?} after the pod was deleted: {note}", began.elapsed());
+    ensure!(
+        restarted.elapsed() >= QUIET_AFTER_KUBELET,
+        "it acted {:.0?} after the kubelet's start",
+        restarted.elapsed()
+    );
     ensure!(!is_mounted(node, &left)?, "{left} is mounted after RemedyDone");
     ensure!(stagings(node, &device)? == 1, "the staging directory of {} is the kubelet's to unmount", LEFT.id);
     ensure!(is_mounted(node, &used)?, "{used} was unmounted, which a pod uses");
@@ -85,8 +101,9 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     // What has the mode dry-run is recorded and not done.
     let stray = format!("/var/lib/kubelet/pods/{STRAY}");
     let record = record(node)?;
-    let would = record["open"].as_array().into_iter().flatten().any(|case| case.to_string().contains(STRAY));
-    ensure!(would, "the record lacks the directory of {STRAY}: {record:#}");
+    let open = record["open"].as_array().cloned().unwrap_or_default();
+    ensure!(!open.is_empty(), "the record lacks the directory of {STRAY}: {record:#}");
+    ensure!(open.iter().all(|case| case.to_string().contains(STRAY)), "it would do something else: {record:#}");
     ensure!(node.sh(&format!("[ -d {stray} ] && echo there"))? == "there", "a dry run removed {stray}");
     let done: u64 =
         record["score"]["acted"].as_array().into_iter().flatten().filter_map(|tally| tally["count"].as_u64()).sum();

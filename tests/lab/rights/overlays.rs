@@ -1,6 +1,8 @@
 //! What users lay over the base must not get rid of what binds it.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::client::{By, Client};
@@ -51,5 +53,21 @@ pub fn read_only(ground: &Ground) -> Result<()> {
     ensure!(open(&with) == 4, "the words that are looked for are not in the base");
     ensure!(open(&without) == 0, "read-only leaves a policy or a right to write:\n{without}");
     ensure!(without.contains("kind: DaemonSet") && without.contains("kind: ClusterRoleBinding"), "{without}");
+    Ok(())
+}
+
+pub fn rendered(ground: &Ground) -> Result<()> {
+    let mut count = 0;
+    for entry in fs::read_dir(format!("{DAEMONSET}/install"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let path = path.to_str().context("a path that is not UTF-8")?;
+            let said =
+                ground.plane.kubectl(&["apply", "--dry-run=server", "-f", path]).with_context(|| path.to_owned())?;
+            ensure!(said.contains("daemonset.apps/barnacle created"), "{path}: {said}");
+            count += 1;
+        }
+    }
+    ensure!(count > 4, "{count} files were found");
     Ok(())
 }

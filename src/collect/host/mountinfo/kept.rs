@@ -365,7 +365,9 @@ mod tests {
         let (outcome, most) = kept((0..40_000).map(|id| volume(100 + id, id, 0)));
         assert!(most < MAX_BYTES + 2000);
         assert_eq!((outcome.seen, outcome.left_out), (40_000, 40_000 - outcome.mounts.len()));
-        assert!((0..4_000).all(|pod| of_pod(&outcome, pod) == 1) && outcome.mounts.len() > 4_000);
+        let points: Vec<&str> = outcome.mounts.iter().map(|(_, mount)| &*mount.point).collect();
+        let is_of = |(pod, point): (u32, &&str)| point.contains(&uid(pod));
+        assert!(points.len() > 4_000 && (0..4_000).zip(&points).all(is_of), "one of each of the first pods, in order");
     }
 
     #[test]
