@@ -24,14 +24,27 @@ pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
         // Three reboots within the hour are one incident.
         Kind::UnexpectedReboot => vec![node(Kind::RebootLoop)],
         // A disk that is short is the headline; while it is only near its threshold, what holds it is the cause.
+        Kind::PidExhaustion => {
+            vec![Above::if_worse(Kind::EvictionThresholdMet, Object::new(ObjectType::Signal, Signal::Pid.name()))]
+        }
+        // The kubelet cannot read what the runtime does not answer.
+        Kind::EvictionBlind => ["pleg", "runtime"].map(|part| resource(Kind::KubeletSlow, part)).to_vec(),
+        // A machine that stalls, or drops connections, loses answers of every server.
+        Kind::DnsSlow | Kind::ImdsUnhealthy => {
+            let stalls = [node(Kind::MemoryStall), kubepods(Kind::MemoryStall), node(Kind::CpuLockup)];
+            let dropped = [Kind::ConntrackPressure, Kind::NeighborTableFull].map(Above::any);
+            stalls.into_iter().chain(dropped).collect()
+        }
+        // It takes the pods' credentials from AWS with the node's own.
+        Kind::PodIdentityAgentDown => [Kind::CredentialRotationFailed, Kind::ImdsUnhealthy].map(Above::any).to_vec(),
         Kind::DeletedFilesHeld => vec![same(Kind::EvictionThresholdMet)],
         Kind::EvictionForecast => vec![same(Kind::DeletedFilesHeld)],
-        // A kubelet that waits for memory, a disk, a process id or a CPU is late with all its work.
+        // A kubelet that waits for memory, a disk, a process id, a file or a CPU is late with all its work.
         Kind::KubeletSlow => {
-            let resource = |name| Above::of(Kind::NodeSaturated, Object::new(ObjectType::Resource, name));
+            let saturated = ["cpu", "io", "files"].map(|name| resource(Kind::NodeSaturated, name));
             let stalls = [node(Kind::MemoryStall), kubepods(Kind::MemoryStall), Above::any(Kind::StalledIo)];
-            let others = [node(Kind::PidExhaustion), node(Kind::CpuLockup), resource("cpu"), resource("io")];
-            stalls.into_iter().chain(others).collect()
+            let others = [Kind::PidExhaustion, Kind::CpuLockup, Kind::CpuSteal, Kind::CpuCreditForecast].map(node);
+            stalls.into_iter().chain(others).chain(saturated).collect()
         }
         Kind::VolumeThrottled => vec![same(Kind::EbsBurstForecast)],
         // What is measured says more than what may be so.
@@ -79,6 +92,11 @@ impl OldestFirst {
         let first = self.first.as_ref().filter(|first| *first != object)?;
         Some(Above::of(self.kind, first.clone()))
     }
+}
+
+/// The finding of a kind about a resource of the machine, or a part of the kubelet's work.
+fn resource(kind: Kind, name: &str) -> Above {
+    Above::of(kind, Object::new(ObjectType::Resource, name))
 }
 
 /// The finding of a kind about all pods together.
