@@ -21,6 +21,10 @@ pub struct PodAddresses {
     /// The subnets of these interfaces; absent where ipamd does not name them.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub subnets: Part<BTreeSet<String>>,
+    /// The pods that have one, as `namespace/name`, where ipamd names them: kubelets up to 1.35 report an address only after the first
+    /// image of the pod was pulled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pods: BTreeSet<String>,
 }
 
 impl PodAddresses {

@@ -34,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_ENIS: usize = 128;
 const MAX_CIDRS: usize = 1024;
 const MAX_ADDRESSES: usize = 4096;
+/// Pods whose names are kept: more than run on any node.
+const MAX_PODS: usize = 1024;
+/// The longest name of a pod with its namespace.
+const MAX_NAME: usize = 63 + 1 + 253;
 /// How long ipamd keeps an address back (`IP_COOLDOWN_PERIOD`), where it is not set.
 const COOLDOWN: i64 = 30;
 
@@ -203,12 +207,17 @@ struct Address {
     is_assigned: bool,
     /// In seconds since 1970.
     unassigned: Option<i64>,
+    /// The pod that has it, where that is named.
+    pod: Option<String>,
 }
 
 impl From<RawAddress> for Address {
     fn from(raw: RawAddress) -> Self {
-        let is_assigned = !raw.key.network_name.is_empty() || !raw.metadata.k8s_pod_name.is_empty();
-        Self { is_assigned, unassigned: raw.unassigned.map(Timestamp::as_second) }
+        let RawMetadata { k8s_pod_namespace: namespace, k8s_pod_name: name } = raw.metadata;
+        let is_assigned = !raw.key.network_name.is_empty() || !name.is_empty();
+        let is_named = !namespace.is_empty() && !name.is_empty();
+        let pod = is_named.then(|| format!("{namespace}/{name}")).filter(|pod| pod.len() <= MAX_NAME);
+        Self { is_assigned, unassigned: raw.unassigned.map(Timestamp::as_second), pod }
     }
 }
 
@@ -233,6 +242,7 @@ struct RawKey {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawMetadata {
+    k8s_pod_namespace: String,
     k8s_pod_name: String,
 }
 
@@ -252,7 +262,7 @@ pub fn parse_enis(bytes: &[u8], now: Timestamp) -> Result<PodAddresses, String> 
         Cards { first: None, .. } => return Err("expected TotalIPs, or the numbers of network cards".to_owned()),
     };
     let (mut assigned, mut cooling, mut interfaces) = (0u64, 0u64, 0u64);
-    let mut subnets = Some(BTreeSet::new());
+    let (mut subnets, mut pods) = (Some(BTreeSet::new()), BTreeSet::new());
     for eni in &pool.enis.0 {
         let mut cidrs = eni.ipv4.iter().chain(&eni.ipv6).flat_map(|cidrs| &cidrs.0).peekable();
         if cidrs.peek().is_some() {
@@ -267,11 +277,12 @@ pub fn parse_enis(bytes: &[u8], now: Timestamp) -> Result<PodAddresses, String> 
             let ago = address.unassigned.map(|at| now.as_second().saturating_sub(at));
             let is_cooling = ago.is_some_and(|ago| (0..=COOLDOWN).contains(&ago));
             assigned = assigned.saturating_add(u64::from(address.is_assigned));
+            pods.extend(address.pod.clone().filter(|_| pods.len() < MAX_PODS));
             cooling = cooling.saturating_add(u64::from(!address.is_assigned && is_cooling));
         }
     }
     let subnets = subnets.filter(|subnets| !subnets.is_empty()).map_or(Part::Absent, Part::Known);
-    Ok(PodAddresses { total: pool.total, assigned: pool.assigned.max(assigned), cooling, interfaces, subnets })
+    Ok(PodAddresses { total: pool.total, assigned: pool.assigned.max(assigned), cooling, interfaces, subnets, pods })
 }
 
 super::read_from_host! {
@@ -300,9 +311,11 @@ mod tests {
 
     #[test]
     fn each_shape_of_the_answer_says_the_same() {
-        let expected = PodAddresses { total: 4, assigned: 2, cooling: 1, interfaces: 2, subnets: Part::Absent };
+        let expected = PodAddresses { total: 4, assigned: 2, cooling: 1, interfaces: 2, ..PodAddresses::default() };
         for bytes in [OLD, BY_CARD, BLANKED] {
-            assert_eq!(parse_enis(bytes, now()), Ok(expected.clone()));
+            let read = parse_enis(bytes, now()).unwrap();
+            assert_eq!(read.pods.iter().map(String::as_str).collect::<Vec<_>>(), ["web/api-0", "web/api-1"]);
+            assert_eq!(PodAddresses { pods: BTreeSet::new(), ..read }, expected);
         }
         assert_eq!(expected.free(), 1);
         // Half a minute later the one that was given back is free.

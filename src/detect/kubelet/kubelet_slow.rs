@@ -1,10 +1,11 @@
 //! KubeletSlow: does the kubelet keep up with its work?
 //!
-//! Four questions, each an object of its own: PLEG (`pleg`), calls to the container runtime (`runtime`), the lease by which the
+//! Five questions, each an object of its own: what the kubelet says of the Node (`ready`), PLEG (`pleg`), calls to the container runtime (`runtime`), the lease by which the
 //! kubelet shows that it lives (`lease`), and how late pods' statuses reach the API server (`status`).
 
 mod cause;
 mod lease;
+mod not_ready;
 mod pleg;
 mod runtime;
 mod status;
@@ -46,6 +47,11 @@ impl Detect for KubeletSlow {
         let (mut pleg, mut runtime) =
             (pleg::decide(&metrics, &node, &causes), runtime::decide(&metrics).map(Raised::from));
         under_one(&mut pleg, &mut runtime);
+        let not_ready = not_ready::decide(&node, around.now);
+        if let (Tri::Yes(not_ready), Tri::Yes(runtime)) = (&not_ready, &mut runtime) {
+            runtime.follows.push(Above::of(KIND, not_ready.object.clone()));
+        }
+        out.decide(KIND, || object("ready"), not_ready);
         out.decide(KIND, || object("pleg"), pleg);
         out.decide(KIND, || object("runtime"), runtime);
         let (lookup, decision) = lease::decide(&metrics, &node, &leases, around.now);

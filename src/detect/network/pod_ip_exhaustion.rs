@@ -37,10 +37,15 @@ impl Detect for PodIpExhaustion {
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
-        let (waiting, unread) = waiting(&pods, &mounts, around.now);
+        let (mut waiting, unread) = waiting(&pods, &mounts, around.now);
+        if !waiting.is_empty() {
+            out.ask(KIND, Lookup::PodAddresses);
+            // Where the CNI names the pod, the pod has its address, and waits for its first image.
+            let named = addresses.seen().ok().map(|seen| &seen.value.pods);
+            waiting.retain(|pod| named.is_none_or(|named| !named.contains(&pod.full_name())));
+        }
         let decision = match (waiting.first(), unread) {
             (Some(longest), _) => {
-                out.ask(KIND, Lookup::PodAddresses);
                 let lacks = lacks(&addresses);
                 if let Tri::Yes(_) = lacks {
                     out.ask(KIND, Lookup::Ec2Subnets);

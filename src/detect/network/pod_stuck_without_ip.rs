@@ -43,7 +43,8 @@ impl Detect for PodStuckWithoutIp {
         out: &mut Evaluation,
     ) {
         let (_, pods, _, config, _) = input;
-        let waits = |pod: &&Pod| pod.phase == PodPhase::Pending && pod.deleting.is_none();
+        // A pod that ran before its sandbox was lost, as over a reboot, is called Running while it waits for a new one.
+        let waits = |pod: &&Pod| matches!(pod.phase, PodPhase::Pending | PodPhase::Running) && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
         let waiting = pods.value.values().map(AsRef::as_ref).filter(waits);
         let decide = |pod: &Pod| match waits_for(pod) {

@@ -172,7 +172,7 @@ mod tests {
 
     fn used(ids: &[&str]) -> PodAddresses {
         let subnets = Part::Known(ids.iter().map(|id| (*id).to_owned()).collect());
-        PodAddresses { total: 2, assigned: 2, cooling: 0, interfaces: 1, subnets }
+        PodAddresses { total: 2, assigned: 2, interfaces: 1, subnets, ..PodAddresses::default() }
     }
 
     /// What is said 100 s after EC2's answer.

@@ -49,10 +49,12 @@ pub(super) struct Container {
     lifecycle: Option<Lifecycle>,
 }
 
-/// Of a container's hooks, whether there is one before it is stopped, and for how long that sleeps. What it calls is not kept.
+/// Of a container's hooks, whether there is one after its start, and one before it is stopped, and for how long that sleeps. What they
+/// call is not kept.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Lifecycle {
+    post_start: Option<IgnoredAny>,
     pre_stop: Option<Hook>,
 }
 
@@ -429,12 +431,24 @@ impl ContainerStatus {
     }
 }
 
-/// The last time at which a container of a pod was started or ended, by its status.
-fn last_change(status: &PodStatus) -> Option<Timestamp> {
-    let all = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
-    let states = all.flat_map(|first| &first.items).filter_map(|status| status.state.as_ref());
-    let times = states.flat_map(|state| {
-        let started = state.running.as_ref().and_then(|begun| begun.started_at);
+/// The last time at which a container of a pod was started or ended, by its status. A container with a hook after its start is left
+/// out until it ends: the kubelet waits for the hook before it writes the status.
+fn last_change(spec: &PodSpec, status: &PodStatus) -> Option<Timestamp> {
+    let statuses = || {
+        let all = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
+        all.flat_map(|first| &first.items)
+    };
+    let containers = || {
+        let all = [&spec.containers, &spec.init_containers].into_iter().flatten();
+        all.flat_map(|first| &first.items)
+    };
+    let has_hook = |name: &str| {
+        let hook = |container: &Container| container.lifecycle.as_ref().is_some_and(|hooks| hooks.post_start.is_some());
+        containers().any(|container| container.name == name && hook(container))
+    };
+    let times = statuses().filter_map(|status| Some((status, status.state.as_ref()?))).flat_map(|(status, state)| {
+        let begun = state.running.as_ref().filter(|_| !has_hook(&status.name));
+        let started = begun.and_then(|begun| begun.started_at);
         [started, state.terminated.as_ref().and_then(|ended| ended.finished_at)]
     });
     times.flatten().max()
@@ -515,7 +529,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         read => read,
     };
     let network = network::pod_network(&metadata, &spec, &status);
-    let changed = last_change(&status);
+    let changed = last_change(&spec, &status);
     let (owner, mute) = (metadata.controller(), metadata.mute());
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
