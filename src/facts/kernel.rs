@@ -67,6 +67,9 @@ pub struct BootRecord {
     pub id: BootId,
     /// When an agent first looked in this boot.
     pub first_seen: Timestamp,
+    /// When it began, by the time since boot at that first look; absent in records of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// When an agent last looked in this boot.
     pub last_seen: Timestamp,
     /// When the last agent of this boot received a signal to stop; absent where it never did, as in a crash.
@@ -79,6 +82,14 @@ pub struct BootRecord {
     /// where they were not known.
     #[serde(default, skip_serializing_if = "Part::is_absent")]
     pub pods: Part<BTreeSet<String>>,
+}
+
+impl BootRecord {
+    /// When it began, as far as that is known: a machine may have been up for long before an agent first looked.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        self.began.unwrap_or(self.first_seen)
+    }
 }
 
 /// The boots of this node that agents lived through, oldest first, this one last.

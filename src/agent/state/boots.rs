@@ -61,6 +61,7 @@ pub(super) fn begin(history: &mut BootHistory, now: NodeTime) {
             history.boots.push(BootRecord {
                 id: now.boot,
                 first_seen,
+                began: Some(now.wall_at(Duration::ZERO)),
                 last_seen,
                 stopped: None,
                 taint,

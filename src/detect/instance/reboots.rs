@@ -225,7 +225,7 @@ fn repeated(
     settings: &Settings,
 ) -> Tri<Finding> {
     let since = earlier(now, settings.loop_window);
-    let recent: Vec<&BootRecord> = history.value.boots.iter().filter(|boot| boot.first_seen >= since).collect();
+    let recent: Vec<&BootRecord> = history.value.boots.iter().filter(|boot| boot.began() >= since).collect();
     if u64::try_from(recent.len()).unwrap_or(u64::MAX) < settings.loop_boots {
         return match history.value.missed_since(since) {
             Some(missed) => Tri::Unknown(missed.why.clone()),
@@ -324,6 +324,7 @@ mod tests {
         let before = BootRecord {
             id: BootId::default(),
             first_seen: wall(100),
+            began: None,
             last_seen: wall(900),
             stopped: None,
             taint: Taint::default(),
