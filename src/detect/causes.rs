@@ -8,6 +8,9 @@ use jiff::Timestamp;
 use crate::facts::EvictionSignal as Signal;
 use crate::finding::{Above, Kind, Object, ObjectType};
 
+/// What the DaemonSets of usual CNIs are called, in kube-system.
+const CNI_DAEMON_SETS: [&str; 4] = ["aws-node", "cilium", "calico-node", "kube-flannel-ds"];
+
 /// What a finding of this kind about this object is shown under, the first that stands.
 pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
     let node = |kind| Above::of(kind, Object::node());
@@ -34,6 +37,13 @@ pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {
             let stalls = [node(Kind::MemoryStall), kubepods(Kind::MemoryStall), node(Kind::CpuLockup)];
             let dropped = [Kind::ConntrackPressure, Kind::NeighborTableFull].map(Above::any);
             stalls.into_iter().chain(dropped).collect()
+        }
+        // Without its pod, or without the node's credentials, a CNI gives no pod a network.
+        Kind::PodStuckWithoutIp | Kind::PodIpExhaustion => {
+            let rejected = |name: &str| {
+                Above::of(Kind::SystemPodRejected, Object::new(ObjectType::Pod, format!("kube-system/{name}")))
+            };
+            CNI_DAEMON_SETS.map(rejected).into_iter().chain([Above::any(Kind::CredentialRotationFailed)]).collect()
         }
         // It takes the pods' credentials from AWS with the node's own.
         Kind::PodIdentityAgentDown => [Kind::CredentialRotationFailed, Kind::ImdsUnhealthy].map(Above::any).to_vec(),

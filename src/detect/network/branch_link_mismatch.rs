@@ -1,7 +1,9 @@
 //! BranchLinkMismatch: does a pod run whose branch ENI the host does not lead to it?
 
+use std::time::Duration;
+
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{BranchLinks, Lookup, Pod, PodPhase, PodVlan, Pods, Tri};
+use crate::facts::{BranchLinks, Cause, Lookup, Pod, PodPhase, PodVlan, Pods, Tri, Unknown};
 use crate::finding::{Above, Finding, Kind, Severity};
 use crate::view::Seen;
 use crate::view::input::Input;
@@ -54,8 +56,14 @@ fn decide(
     pod: &Pod,
     vlan: &PodVlan,
     pods: &Seen<'_, Pods>,
-    links: Result<Seen<'_, BranchLinks>, &crate::facts::Unknown>,
+    links: Result<Seen<'_, BranchLinks>, &Unknown>,
 ) -> Tri<Raised> {
+    // A kubelet that has not come up after a reboot leaves the status of before.
+    let booted = pods.at.wall_at(Duration::ZERO);
+    if pod.changed.is_some_and(|changed| changed < booted) {
+        let why = format!("no container of pod {} was started in this boot, by its status", pod.full_name());
+        return Tri::Unknown(Unknown::new(Cause::Stale, why));
+    }
     let has_same = |other: &Pod| {
         let other_vlan = vlan_of(other).ok().flatten();
         other.uid != pod.uid && has_network(other) && other_vlan.is_some_and(|other| other.vlan == vlan.vlan)
