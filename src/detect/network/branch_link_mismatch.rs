@@ -61,7 +61,10 @@ fn decide(
     // A kubelet that has not come up after a reboot leaves the status of before.
     let booted = pods.at.wall_at(Duration::ZERO);
     if pod.changed.is_some_and(|changed| changed < booted) {
-        let why = format!("no container of pod {} was started in this boot, by its status", pod.full_name());
+        let why = format!(
+            "the status of pod {} is of an earlier boot: its containers were started before this one",
+            pod.full_name()
+        );
         return Tri::Unknown(Unknown::new(Cause::Stale, why));
     }
     let has_same = |other: &Pod| {

@@ -34,7 +34,7 @@ pub(super) fn decide(node: &Known<'_, Node>, now: NodeTime) -> Tri<Finding> {
     }
     let evidence = vec![node.says(format!("Ready is False since {since}: {}", condition.message))];
     let message = format!(
-        "the kubelet has reported for {} that the Node is not Ready, so no pod is started here: {}",
+        "the kubelet has reported for {} that the Node is not Ready: {}",
         duration(ago(since)),
         condition.message
     );
