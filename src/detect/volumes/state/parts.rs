@@ -85,6 +85,8 @@ asked! {
     Claim: (Maybe<sources::PersistentVolumes>, Pv);
     /// Whether its driver is registered here.
     Driver: (Maybe<sources::CsiNode>, Fallback<sources::Node>);
+    /// Whether the pod of its driver runs.
+    DriverPod: Maybe<sources::Pods>;
     /// The driver that the kubelet wrote down beside a mount, and whether that is registered here.
     RecordedDriver: (Maybe<sources::KubeletDirs>, Maybe<sources::CsiNode>);
     /// What EC2 says is attached to this instance. Only the devices show whether an empty answer can be right.
