@@ -231,6 +231,15 @@ pub struct Volumes<'v> {
     parts: Rc<Parts<'v>>,
 }
 
+/// The CSI drivers that may have attached a volume.
+#[derive(Clone, Default)]
+pub(super) struct Drivers<'v> {
+    /// Those that are known.
+    names: Vec<&'v str>,
+    /// Why there may be others: what none of these has attached may be another one's.
+    unknown: Option<Unknown>,
+}
+
 /// One EBS volume.
 pub struct Volume<'v> {
     parts: Rc<Parts<'v>>,
@@ -238,7 +247,7 @@ pub struct Volume<'v> {
     pub id: VolumeId,
     /// The CSI drivers that may have attached it: the one that the Node names, else all that are registered here. None of an
     /// in-tree volume.
-    drivers: Vec<&'v str>,
+    drivers: Drivers<'v>,
     /// `status.volumesInUse` of the Node has it.
     in_use: bool,
     /// `status.volumesAttached` of the Node has it.
@@ -340,10 +349,7 @@ fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> T
         Err(why) => return Tri::Unknown(why.clone()),
     };
     if !csi.value.exists {
-        return Tri::Unknown(Unknown::new(
-            Cause::Missing,
-            "the API server answers that this node's CSINode does not exist",
-        ));
+        return Tri::Unknown(no_csi_node());
     }
     if csi.value.drivers.contains_key(driver) {
         return Tri::No(csi.no());
@@ -355,6 +361,11 @@ fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> T
             Tri::Unknown(Unknown::new(Cause::NotAsked, why))
         }
     }
+}
+
+/// The kubelet makes it as soon as it starts: without it nothing says which drivers are registered here.
+fn no_csi_node() -> Unknown {
+    Unknown::new(Cause::Missing, "the API server answers that this node's CSINode does not exist")
 }
 
 /// A CSI driver as the object of a finding.
@@ -451,7 +462,7 @@ impl<'v> Volumes<'v> {
             return DriverTrouble { missing: Tri::Unknown(why.clone()), failing: Tri::Unknown(why.clone()) };
         }
         let volume = self.find(id).filter(|volume| volume.is_wanted());
-        match volume.map(|volume| volume.drivers.as_slice()) {
+        match volume.map(|volume| volume.drivers.names.as_slice()) {
             Some([driver]) => self.parts.driver_trouble(driver),
             _ => DriverTrouble::NONE,
         }
@@ -638,7 +649,7 @@ impl<'v> Volume<'v> {
 
     /// Whether the Node names it by this CSI driver.
     pub fn is_named_by(&self, driver: &str) -> bool {
-        self.is_wanted() && self.drivers == [driver]
+        self.is_wanted() && self.drivers.names == [driver]
     }
 
     /// What asks which other mount namespaces have its disk.
@@ -672,16 +683,17 @@ impl<'v> Volume<'v> {
         self.mounts().iter().any(|mount| find::is_of_the_system(mount))
     }
 
-    /// What asks for its VolumeAttachment, by the name that each driver would give it.
+    /// What asks for its VolumeAttachment, by the name that each driver would give it, and for the drivers where these are not known.
     pub fn ask(&self) -> Vec<Lookup> {
-        self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment).collect()
+        let by_name = self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment);
+        by_name.chain(self.drivers.unknown.as_ref().map(|_| Lookup::CsiNode)).collect()
     }
 
     fn attachment_names(&self) -> &[String] {
         self.names.get_or_init(|| {
             let Ok(node) = self.parts.node.seen() else { return Vec::new() };
             let name = |driver: &&str| crate::facts::attachment_name(self.id.as_str(), driver, &node.value.name);
-            self.drivers.iter().map(name).collect()
+            self.drivers.names.iter().map(name).collect()
         })
     }
 
@@ -703,7 +715,8 @@ impl<'v> Volume<'v> {
                 Err(why) => unknown = Some(why),
             }
         }
-        unknown.map_or(Ok(None), Err)
+        // Another driver would have given it another name.
+        unknown.or_else(|| self.drivers.unknown.clone()).map_or(Ok(None), Err)
     }
 
     /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.

@@ -50,14 +50,14 @@ rests_on! {
 asked! {
     /// Which volumes there are.
     Listed: (Maybe<sources::Node>, Maybe<sources::BlockDevices>, Fallback<sources::Ec2Attached>);
-    /// The drivers that may have attached a volume: all of them where CSINode does not say which are registered.
-    Drivers: Fallback<sources::CsiNode>;
+    /// The drivers that may have attached a volume: where CSINode does not say which are registered, not all of them are known.
+    Drivers: Maybe<sources::CsiNode>;
     /// The name that a disk of Xen was attached by.
     OnXen: (
         Fallback<sources::VolumeAttachments>,
         Fallback<sources::Node>,
         Fallback<sources::Ec2Attached>,
-        Drivers,
+        Fallback<sources::CsiNode>,
     );
     /// The PersistentVolume by which pods know it.
     Pv: (
