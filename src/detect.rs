@@ -2,6 +2,7 @@
 
 mod causes;
 mod evaluation;
+mod failing_pod;
 pub mod instance;
 pub mod kubelet;
 pub mod network;

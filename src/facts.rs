@@ -56,9 +56,9 @@ pub use cgroup::{
 };
 pub use cluster::{
     AgentConfigMap, AgentDaemonSet, AgentReport, AgentReports, Answer, Answers, CONTAINER_ID, CniNode, CsiDriver,
-    CsiNode, FieldWriter, ForPods, KnownPod, MAX_MUTE, MUTE_ANNOTATION, NODE_LABELS, Node, NodeCondition,
-    PersistentVolume, Pod, PodLifecycle, PodPhase, PodResources, PodServices, PodStorage, Pods, RestartPolicy,
-    VolumeAttachment, VolumeClass, VpcCniConfig,
+    CsiNode, FailingContainer, FieldWriter, ForPods, KnownPod, MAX_FAILING, MAX_MUTE, MAX_SERVED, MUTE_ANNOTATION,
+    NODE_LABELS, Node, NodeCondition, PersistentVolume, Pod, PodLifecycle, PodPhase, PodResources, PodServices,
+    PodStorage, Pods, RestartPolicy, StartFailure, VolumeAttachment, VolumeClass, VpcCniConfig,
 };
 pub use cpu::{CpuTimes, LoadAvg, percent_of_ticks};
 pub use deleted_files::{DeletedFiles, FilesHolder, HeldFiles, OpenFile};

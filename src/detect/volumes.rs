@@ -3,7 +3,7 @@
 pub mod attachment_limit;
 mod burst_bucket;
 pub mod burst_forecast;
-mod causes;
+pub(super) mod causes;
 pub mod dead_mount;
 pub mod device_error;
 pub(super) mod ebs_type;

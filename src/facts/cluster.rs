@@ -212,9 +212,17 @@ pub struct Pod {
     /// CSI drivers of volumes that are written in its own `spec` (`csi.driver`), each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inline_drivers: Vec<String>,
+    /// CSI drivers of which it has the directory below `plugins` of the kubelet's from the node (`hostPath`), the first [`MAX_SERVED`]: their
+    /// socket is there, so it is the pod of the driver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<String>,
     /// Containers that run or ran last, by the beginning of their ids, with their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, String>,
+    /// The first [`MAX_FAILING`] containers and init containers that the kubelet cannot start, or waits to start again; absent in recordings
+    /// of earlier versions.
+    #[serde(skip_serializing_if = "Part::is_absent")]
+    pub failing: Part<Vec<FailingContainer>>,
     /// The one node that it is for, as a DaemonSet's pods are (`matchFields` of its node affinity).
     pub wants: Option<String>,
     /// Why it is not scheduled: the message of its condition `PodScheduled` where that is false.
@@ -245,6 +253,66 @@ pub struct Pod {
     /// The annotation [`MUTE_ANNOTATION`], unread: no more than it may have, and one character.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mute: Option<String>,
+}
+
+/// This many of [`Pod::serves`] are kept of one pod.
+pub const MAX_SERVED: usize = 4;
+/// This many of [`Pod::failing`] are kept of one pod.
+pub const MAX_FAILING: usize = 8;
+
+/// A container that is not ready and does not run, by the status that the kubelet reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailingContainer {
+    /// `name`
+    pub name: String,
+    /// `state.waiting.reason`
+    pub reason: StartFailure,
+    /// `restartCount`
+    pub restarts: u32,
+}
+
+/// Why the kubelet does not start a container: those of its reasons that do not pass by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// It ended again and again, and is started after a pause that grows.
+    CrashLoopBackOff,
+    /// Its image could not be pulled, and is tried again after a pause that grows.
+    ImagePullBackOff,
+    /// Its image could not be pulled.
+    ErrImagePull,
+    /// Its image is not here, and is not to be pulled.
+    ErrImageNeverPull,
+    /// The name of its image is none.
+    InvalidImageName,
+    /// A ConfigMap or Secret that it names is missing.
+    CreateContainerConfigError,
+    /// The container runtime could not make it.
+    CreateContainerError,
+    /// The container runtime could not start it.
+    RunContainerError,
+    /// Another one: it is being made, or its pod's init containers run.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl StartFailure {
+    /// As the kubelet writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrashLoopBackOff => "CrashLoopBackOff",
+            Self::ImagePullBackOff => "ImagePullBackOff",
+            Self::ErrImagePull => "ErrImagePull",
+            Self::ErrImageNeverPull => "ErrImageNeverPull",
+            Self::InvalidImageName => "InvalidImageName",
+            Self::CreateContainerConfigError => "CreateContainerConfigError",
+            Self::CreateContainerError => "CreateContainerError",
+            Self::RunContainerError => "RunContainerError",
+            Self::Other => "another reason",
+        }
+    }
 }
 
 /// What a node has for its pods.

@@ -10,12 +10,14 @@ mod pleg;
 mod runtime;
 mod status;
 
+use std::cell::LazyCell;
 use std::time::Duration;
 
+use crate::detect::volumes::causes::Causes as OfDevices;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
-use crate::facts::{Cause, KubeletMetrics, Node, NodeCondition, Part, Timing, Tri, Unknown};
-use crate::finding::{Above, Evidence, Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
+use crate::facts::{Cause, KubeletConfig, KubeletMetrics, Node, NodeCondition, Part, Timing, Tri, Unknown};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
+use crate::view::input::{Cites, Input, Known, KnownPair, Maybe, MaybeKubeletConfig, MaybePair, Paired, StatusReports};
 use crate::view::sources;
 
 const KIND: Kind = Kind::KubeletSlow;
@@ -35,10 +37,11 @@ impl Detect for KubeletSlow {
         Maybe<sources::PodsApi>,
         StatusReports,
         MaybeKubeletConfig,
+        Cites<OfDevices<'static>>,
     );
 
     fn evaluate(
-        (metrics, node, leases, pods, kubelets, reports, config): <Self::In as Input>::Of<'_>,
+        (metrics, node, leases, pods, kubelets, reports, config, devices): <Self::In as Input>::Of<'_>,
         around: &Around<'_>,
         out: &mut Evaluation,
     ) {
@@ -51,15 +54,33 @@ impl Detect for KubeletSlow {
         if let (Tri::Yes(not_ready), Tri::Yes(runtime)) = (&not_ready, &mut runtime) {
             runtime.follows.push(Above::of(KIND, not_ready.object.clone()));
         }
-        out.decide(KIND, || object("ready"), not_ready);
-        out.decide(KIND, || object("pleg"), pleg);
-        out.decide(KIND, || object("runtime"), runtime);
-        let (lookup, decision) = lease::decide(&metrics, &node, &leases, around.now);
-        if let Some(lookup) = lookup {
-            out.ask(KIND, lookup);
+        let (lookup, lease) = lease::decide(&metrics, &node, &leases, around.now);
+        let status = status::decide(&pods, &kubelets, &causes, around.now);
+        // Of a kubelet that keeps up nothing is asked of it.
+        let disk = LazyCell::new(|| dead_disk(&config, &devices));
+        for (part, lookup, decision) in [
+            ("ready", None, not_ready.map(Raised::from)),
+            ("pleg", None, pleg),
+            ("runtime", None, runtime),
+            ("lease", lookup, lease.map(Raised::from)),
+            ("status", None, status.map(Raised::from)),
+        ] {
+            lookup.into_iter().for_each(|lookup| out.ask(KIND, lookup));
+            let decision = decision.map(|mut raised| {
+                raised.follows.extend(disk.clone());
+                raised
+            });
+            out.decide(KIND, || object(part), decision);
         }
-        out.decide(KIND, || object("lease"), decision);
-        out.decide(KIND, || object("status"), status::decide(&pods, &kubelets, &causes, around.now));
+    }
+}
+
+/// The finding that the disk of the kubelet's directory is gone.
+fn dead_disk(config: &Known<'_, KubeletConfig>, devices: &OfDevices<'_>) -> Option<Above> {
+    let root = &config.seen().ok()?.value.root_dir;
+    match devices.gone_below(root) {
+        Tri::Yes(FindingKey { kind, object }) => Some(Above::of(kind, object)),
+        Tri::No(()) | Tri::Unknown(_) => None,
     }
 }
 

@@ -212,6 +212,8 @@ struct Looked<'a> {
     refused: Result<u64, Unknown>,
     whose: String,
     at_most: Severity,
+    /// Why it may be more severe than that.
+    may_be_worse: Option<Unknown>,
 }
 
 struct Groups<'a> {
@@ -263,7 +265,7 @@ impl Groups<'_> {
             (refused, ..) => refused,
         };
         let whose = ALL_PODS.to_owned();
-        let group = Looked { counts, refused, whose, at_most: Severity::Critical };
+        let group = Looked { counts, refused, whose, at_most: Severity::Critical, may_be_worse: None };
         let decision = self.decide(&[group], &cgroups.now, evidence, object).map(|mut raised| {
             let most = pods.and_then(|pods| Some((self.most(counts, &pods)?, pods)));
             if let Some(((pod, ids), pods)) = most {
@@ -347,6 +349,7 @@ impl Groups<'_> {
                     },
                     // A pod's own limit protects the node: that it is reached is no trouble of the node.
                     at_most: Severity::Warning,
+                    may_be_worse: None,
                 })
                 .collect();
             let object = || Object { pod: Some(uid.clone()), ..Object::new(ObjectType::Cgroup, format!("pod/{uid}")) };
@@ -399,14 +402,35 @@ impl Groups<'_> {
                 continue;
             }
             let is_full = known.is_none_or(|(used, limit)| used >= limit);
-            let at_most = if is_full { Severity::Critical } else { Severity::Warning };
+            // What another one cannot start is no trouble of the pods.
+            let (at_most, may_be_worse) = match is_full.then(|| self.starts_pods(path)) {
+                Some(Tri::Yes(())) => (Severity::Critical, None),
+                Some(Tri::Unknown(why)) => (Severity::Warning, Some(why)),
+                Some(Tri::No(())) | None => (Severity::Warning, None),
+            };
             let whose = path.rsplit('/').next().unwrap_or(path).to_owned();
-            let group = Looked { counts, refused, whose, at_most };
+            let group = Looked { counts, refused, whose, at_most, may_be_worse };
             out.decide(KIND, object, self.decide(&[group], &services.now, Vec::new(), object));
         }
         out.incomplete(KIND, services.now.value.incomplete());
         above.unread = services.now.value.incomplete().cloned();
         above
+    }
+
+    /// Whether a service starts pods: the kubelet or the runtime is in it, or it is called as one of them.
+    fn starts_pods(&self, path: &str) -> Tri<(), ()> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let cgroups = match self.cgroups.seen() {
+            Ok(cgroups) => cgroups.now.value,
+            Err(_) if STARTS_PODS.contains(&name) => return Tri::Yes(()),
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        let is_in_it = runtimes(cgroups).any(|group| group == path || is_below(group, path));
+        match &cgroups.reserved_unread {
+            _ if is_in_it || STARTS_PODS.contains(&name) => Tri::Yes(()),
+            Some(why) => Tri::Unknown(Unknown::clone(why)),
+            None => Tri::No(()),
+        }
     }
 
     /// The slices of the system, the kubelet and the runtime.
@@ -429,7 +453,11 @@ impl Groups<'_> {
                 (_, refused) => refused,
             };
             let object = || Object::new(ObjectType::Cgroup, format!("/{path}"));
-            let group = Looked { counts, refused, whose: format!("/{path}"), at_most: Severity::Critical };
+            let at_most = match level {
+                CgroupLevel::System if is_without_runtime(cgroups.now.value, path) => Severity::Warning,
+                _ => Severity::Critical,
+            };
+            let group = Looked { counts, refused, whose: format!("/{path}"), at_most, may_be_worse: None };
             out.decide(KIND, object, self.decide(&[group], &cgroups.now, evidence, object));
         }
     }
@@ -473,7 +501,7 @@ impl Groups<'_> {
         seen: &Seen<'_, T>,
         object: impl Fn() -> Object,
     ) -> Result<Option<Raised>, Unknown> {
-        let Looked { counts, whose, at_most, .. } = group;
+        let Looked { counts, whose, at_most, may_be_worse, .. } = group;
         let uncounted = || Unknown::new(Cause::Unsupported, "the tasks of this control group are not counted");
         let (used, limit, refused) = (counts.pids.needed(uncounted), counts.pids_max.seen(), group.refused.clone());
         let in_use = |used: u64, limit: u64| seen.says(format!("{whose}: {used} of {limit} ids are in use"));
@@ -490,7 +518,8 @@ impl Groups<'_> {
                 (None, Ok(Some(limit))) => format!("{whose} may have {limit} process ids, and {forks} refused"),
                 (None, Ok(None) | Err(_)) => format!("{whose} reached a limit of process ids, and {forks} refused"),
             };
-            return Ok(Some(raised(*at_most, object(), message, evidence).into()));
+            let finding = raised(*at_most, object(), message, evidence);
+            return Ok(Some(Raised { severity_unknown: may_be_worse.clone(), ..finding.into() }));
         }
         // Without a limit none can be reached.
         let Some(limit) = limit.map_err(Clone::clone)? else { return Ok(None) };
@@ -502,11 +531,42 @@ impl Groups<'_> {
         Ok(found.map(|finding| {
             let severity = finding.severity.min(*at_most);
             let finding = Finding { severity, evidence: vec![in_use(used, *limit)], ..finding };
-            let severity_unknown = refused.err().filter(|_| finding.severity < *at_most);
+            let severity_unknown = refused.err().filter(|_| finding.severity < *at_most).or(may_be_worse.clone());
             Raised { severity_unknown, ..finding.into() }
         }))
     }
 }
+
+/// The groups of the kubelet and the runtime, by where these stand and by the kubelet's configuration.
+fn runtimes(cgroups: &Cgroups) -> impl Iterator<Item = &str> {
+    let of_runtime = cgroups.reserved.iter().filter(|(_, level)| **level == CgroupLevel::Runtime);
+    of_runtime.map(|(path, _)| path.as_str())
+}
+
+/// Whether kubelet and runtime are known to stand outside of a slice.
+fn is_without_runtime(cgroups: &Cgroups, slice: &str) -> bool {
+    let mut all = runtimes(cgroups).peekable();
+    let is_known = all.peek().is_some() && cgroups.reserved_unread.is_none();
+    is_known && !all.any(|group| group == slice || is_below(group, slice))
+}
+
+/// What the units of kubelets, of distributions that have both in one, and of runtimes are called.
+const STARTS_PODS: [&str; 14] = [
+    "containerd.service",
+    "cri-docker.service",
+    "crio.service",
+    "docker.service",
+    "k0scontroller.service",
+    "k0sworker.service",
+    "k3s-agent.service",
+    "k3s.service",
+    "kubelet.service",
+    "rke2-agent.service",
+    "rke2-server.service",
+    "snap.kubelet-eks.daemon.service",
+    "snap.microk8s.daemon-containerd.service",
+    "snap.microk8s.daemon-kubelite.service",
+];
 
 /// All pods, as the subject of a message.
 const ALL_PODS: &str = "all pods together";

@@ -4,6 +4,7 @@ use std::cell::LazyCell;
 use std::time::Duration;
 
 use crate::detect::causes::OldestFirst;
+use crate::detect::failing_pod::FailingPod;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     Cause, NodeTime, Pod, PodPhase, Pods, SandboxCondition, SandboxTrouble, Tri, Unknown, VpcCniConfig,
@@ -56,6 +57,11 @@ impl Detect for PodStuckWithoutIp {
                     if let Some(exhausted) = pod_ip_exhaustion::exhausted(&addresses, &ec2.1, at) {
                         finding.message.push_str(&format!("; {}", exhausted.words()));
                         finding.evidence.push(exhausted.evidence());
+                    }
+                    if let Tri::Yes(cni) = FailingPod::of_cni(pods) {
+                        finding.message.push_str(&format!("; {}", cni.words("the CNI's")));
+                        finding.evidence.push(cni.evidence());
+                        finding.advice = format!("{} Once it runs, the kubelet tries again by itself.", cni.advice());
                     }
                     let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
                     Raised { shown_under, ..finding.into() }

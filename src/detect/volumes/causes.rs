@@ -7,11 +7,11 @@ use crate::finding::FindingKey;
 use crate::view::input::{Compound, Input, Known, Maybe, MaybePair};
 use crate::view::sources;
 
-use super::dead_mount::DeadDevices;
+use super::dead_mount::{DeadDevices, nearest_above};
 use super::{device_of, stalled_io};
 
 /// What devices do to what stands on them.
-pub(super) struct Causes<'v> {
+pub(in crate::detect) struct Causes<'v> {
     mounts: Known<'v, Mounts>,
     block: <MaybePair<sources::BlockDevices> as Input>::Of<'v>,
     nvme: Known<'v, NvmeControllers>,
@@ -44,6 +44,16 @@ impl<'v> Causes<'v> {
             Err(why) => Tri::Unknown(why.clone()),
             Ok(block) => device_of(block.now.value, mount).map_or(Tri::No(()), |device| self.of_device(device)),
         })
+    }
+
+    /// The finding of the device that a directory of the node is on, where that is gone: of the mount that is nearest above it.
+    pub(in crate::detect) fn gone_below(&self, directory: &str) -> Tri<FindingKey, ()> {
+        let mounts = match self.mounts.seen() {
+            Ok(mounts) => mounts.value,
+            Err(why) => return Tri::Unknown(why.clone()),
+        };
+        let mount = nearest_above(mounts, directory);
+        mount.zip(self.dead()).map_or(Tri::No(()), |(mount, dead)| dead.finding_of_mount(mount))
     }
 
     /// The finding that a volume is gone of which only the PersistentVolume is known.

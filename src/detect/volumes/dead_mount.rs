@@ -163,14 +163,8 @@ impl<'v> OfTheNode<'v> {
         of_node
     }
 
-    /// The mount that a path is below: the uppermost one at the longest point.
     fn add(&mut self, mounts: &'v Mounts, path: &str, (what, says): (String, Evidence), assumed: Option<Unknown>) {
-        let above = || mounts.iter().filter(|(_, mount)| is_at_or_below(path, &mount.point));
-        let Some(longest) = above().map(|(_, mount)| mount.point.len()).max() else { return };
-        let at_it: Vec<_> = above().filter(|(_, mount)| mount.point.len() == longest).collect();
-        let is_covered = |id: &MountId| at_it.iter().any(|(other, mount)| mount.parent == *id && *other != id);
-        let top = at_it.iter().find(|(id, _)| !is_covered(id)).or(at_it.first());
-        self.carried.extend(top.map(|(_, mount)| Carried { mount, what, says, assumed }));
+        self.carried.extend(nearest_above(mounts, path).map(|mount| Carried { mount, what, says, assumed }));
     }
 
     fn lacks(&mut self, why: &Unknown) {
@@ -200,6 +194,16 @@ impl<'v> OfTheNode<'v> {
         }
         is_on
     }
+}
+
+/// The mount that a path is below: the uppermost one at the longest point.
+pub(super) fn nearest_above<'v>(mounts: &'v Mounts, path: &str) -> Option<&'v MountEntry> {
+    let above = || mounts.iter().filter(|(_, mount)| is_at_or_below(path, &mount.point));
+    let longest = above().map(|(_, mount)| mount.point.len()).max()?;
+    let at_it: Vec<_> = above().filter(|(_, mount)| mount.point.len() == longest).collect();
+    let is_covered = |id: &MountId| at_it.iter().any(|(other, mount)| mount.parent == *id && *other != id);
+    let top = at_it.iter().find(|(id, _)| !is_covered(id)).or(at_it.first());
+    top.map(|(_, mount)| *mount)
 }
 
 /// A device as its mounts know it: by number, or for raw-block binds and btrfs by name.

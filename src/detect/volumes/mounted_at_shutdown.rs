@@ -9,8 +9,8 @@ use crate::view::input::{Cites, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::state::parts::{Driver, Listed, OnMachine};
-use super::state::{DriverPart, Volumes};
+use super::state::parts::{Driver, DriverPod, Listed, OnMachine};
+use super::state::{DriverPart, DriverTrouble, Volumes};
 use super::{PodNames, describe};
 
 const KIND: Kind = Kind::VolumesMountedAtShutdown;
@@ -49,7 +49,7 @@ impl DetectVolumes for VolumesMountedAtShutdown {
         Required<sources::BlockDevices>,
         Maybe<sources::ImdsNotices>,
     );
-    type Asks = (Listed, OnMachine, Cites<Driver>, PodNames<'static>);
+    type Asks = (Listed, OnMachine, Cites<Driver>, Cites<DriverPod>, PodNames<'static>);
 
     fn evaluate(
         (node, mounts, block, notices): <Self::In as Input>::Of<'_>,
@@ -103,7 +103,7 @@ fn finding(
 ) -> Option<Raised> {
     let mut evidence: Vec<Evidence> = vec![node.says(sign)];
     let mut count: u32 = 0;
-    let (mut first, mut missing) = (None, Tri::No(()));
+    let (mut first, mut trouble) = (None, DriverTrouble::NONE);
     // A subpath of an emptyDir or a ConfigMap is a bind of the machine's own disk.
     for volume in volumes.iter().filter(|volume| !volume.is_of_the_machine()) {
         let of_kubernetes = |mount: &&MountEntry| mount.volume.is_some();
@@ -114,11 +114,11 @@ fn finding(
             evidence.push(mounts.says(format!("{} is mounted at {}", volume.id.as_str(), best.point)));
         }
         first.get_or_insert((volume, best));
-        missing = missing.or_else(|| volumes.missing_driver(&volume.id));
+        trouble = trouble.or_else(|| volumes.driver_trouble(&volume.id));
     }
     let (volume, mount) = first?;
     let volume = volume.id.as_str();
-    let DriverPart { cause, evidence: says, advice, shown_under } = missing.into();
+    let DriverPart { cause, evidence: says, advice, shown_under, .. } = trouble.into();
     evidence.extend(says);
     let more = match count {
         1 => String::new(),

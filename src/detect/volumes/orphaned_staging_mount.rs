@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
-    AttachableName, BlockDevices, Cause, CsiNode, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node,
-    NodeTime, Tri, VolumePath, is_hash_of,
+    AttachableName, BlockDevices, Cause, DevId, IN_TREE_EBS, KubeletDirs, Lookup, MountEntry, Mounts, Node, Tri,
+    VolumePath, is_hash_of,
 };
 use crate::finding::{Evidence, Finding, Kind, Severity};
-use crate::view::input::{Cited, Context, Input, Known, Maybe, Required};
+use crate::view::input::{Cited, Cites, Context, Input, Known, Maybe, Required};
 use crate::view::{Seen, sources};
 
 use super::dead_mount::{DeadDevices, btrfs_source};
 use super::holders::Holders;
 use super::state::completion::Fact;
 use super::state::mount::{Device, Facts, KubeletHas, MountState, PodPaths};
-use super::state::{DriverPart, MissingDriver, Volumes, missing};
+use super::state::parts::DriverPod;
+use super::state::{DriverPart, DriverTrouble, Volumes};
 use super::{Settings, describe_without_pod, is_of_a_pod, mount_object, wanted_elsewhere};
 
 const KIND: Kind = Kind::OrphanedStagingMount;
@@ -37,10 +38,10 @@ impl DetectVolumes for OrphanedStagingMount {
         Context<sources::KubeletDirs>,
         Holders<'static>,
     );
-    type Asks = wanted_elsewhere::Above;
+    type Asks = (Cites<DriverPod>, wanted_elsewhere::Above);
 
     fn evaluate(input: <Self::In as Input>::Of<'_>, volumes: &Volumes<'_>, around: &Around<'_>, out: &mut Evaluation) {
-        let (mounts, block, nvme, node, csi_node, dirs, holders) = input;
+        let (mounts, block, nvme, node, _, dirs, holders) = input;
         // Of a healthy node nothing is asked of it.
         let dead = LazyCell::new(|| DeadDevices::of(&mounts, block.seen(), nvme));
         let devices = block.seen().ok().map(|block| block.value);
@@ -59,7 +60,7 @@ impl DetectVolumes for OrphanedStagingMount {
                     out.ask(KIND, Lookup::MountHolders(mount.dev));
                     let forgotten = node.seen().ok().filter(|_| state == MountState::Forgotten);
                     let mut finding = finding(&mounts, mount, devices, forgotten, &dirs, holders);
-                    let part = DriverPart::from(missing_driver(mount, &csi_node, around.now));
+                    let part = DriverPart::from(driver_trouble(mount, volumes));
                     finding.message.push_str(&part.cause);
                     finding.evidence.extend(part.evidence);
                     finding.advice = part.advice.unwrap_or(finding.advice);
@@ -96,14 +97,12 @@ fn device(block: &Known<'_, BlockDevices>, mount: &MountEntry) -> Fact<Device> {
     }
 }
 
-/// The CSI driver that staged it, where that is not registered on this node: then nothing here can unmount it.
-fn missing_driver<'v>(
-    mount: &'v MountEntry,
-    csi_node: &Known<'_, CsiNode>,
-    now: NodeTime,
-) -> Tri<MissingDriver<'v>, ()> {
-    let Some(VolumePath::Staging { driver, .. }) = &mount.volume else { return Tri::No(()) };
-    missing(csi_node, now, driver)
+/// Why the CSI driver that staged it cannot unmount it here.
+fn driver_trouble<'v>(mount: &'v MountEntry, volumes: &Volumes<'v>) -> DriverTrouble<'v> {
+    match &mount.volume {
+        Some(VolumePath::Staging { driver, .. }) => volumes.parts().driver_trouble(driver),
+        _ => DriverTrouble::NONE,
+    }
 }
 
 fn pods(mounts: &Seen<'_, Mounts>, with_pods: &BTreeSet<DevId>, mount: &MountEntry) -> Fact<PodPaths> {

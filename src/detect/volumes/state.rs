@@ -22,6 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::detect::Evaluation;
+use crate::detect::failing_pod::FailingPod;
 use crate::facts::{
     Answers, BlockDevice, BlockDevices, Cause, CsiNode, DevId, Ec2Attached, Ec2Attachment, Ec2Volume, Filesystems,
     KubeletDirs, Lookup, MountEntry, MountHolders, Mounts, No, Node, NodeTime, NotAbsent, PersistentVolume, Pod,
@@ -165,6 +166,20 @@ impl<'v> Parts<'v> {
         lacks_driver(&self.csi_node, self.now, driver)
     }
 
+    /// The pod of a CSI driver, where a container of it does not run.
+    pub(super) fn failing_driver(&self, driver: &str) -> Tri<FailingPod<'v>, ()> {
+        self.pods.ask(|pods| FailingPod::of_driver(pods, driver))
+    }
+
+    /// Why a CSI driver cannot mount or unmount volumes here.
+    pub(super) fn driver_trouble<'d>(&self, driver: &'d str) -> DriverTrouble<'d>
+    where
+        'v: 'd,
+    {
+        let missing = missing(&self.csi_node, self.now, driver);
+        DriverTrouble { missing, failing: self.failing_driver(driver) }
+    }
+
     /// How many processes the control group of a pod has; `None` where there is no such group.
     ///
     /// # Errors
@@ -216,6 +231,15 @@ pub struct Volumes<'v> {
     parts: Rc<Parts<'v>>,
 }
 
+/// The CSI drivers that may have attached a volume.
+#[derive(Clone, Default)]
+pub(super) struct Drivers<'v> {
+    /// Those that are known.
+    names: Vec<&'v str>,
+    /// Why there may be others: what none of these has attached may be another one's.
+    unknown: Option<Unknown>,
+}
+
 /// One EBS volume.
 pub struct Volume<'v> {
     parts: Rc<Parts<'v>>,
@@ -223,7 +247,7 @@ pub struct Volume<'v> {
     pub id: VolumeId,
     /// The CSI drivers that may have attached it: the one that the Node names, else all that are registered here. None of an
     /// in-tree volume.
-    drivers: Vec<&'v str>,
+    drivers: Drivers<'v>,
     /// `status.volumesInUse` of the Node has it.
     in_use: bool,
     /// `status.volumesAttached` of the Node has it.
@@ -252,6 +276,25 @@ pub struct Volume<'v> {
 /// An hour's reading of CSINode is too old to say that a driver is missing. The longest time
 /// between two lookups, and one cycle more.
 const RECENT: Duration = Duration::from_secs(660);
+
+/// Why a CSI driver cannot mount or unmount volumes on this node, as far as that is known.
+pub(super) struct DriverTrouble<'v> {
+    /// It is not registered here.
+    pub missing: Tri<MissingDriver<'v>, ()>,
+    /// A container of its pod does not run.
+    pub failing: Tri<FailingPod<'v>, ()>,
+}
+
+impl DriverTrouble<'_> {
+    /// None is known.
+    pub const NONE: Self = Self { missing: Tri::No(()), failing: Tri::No(()) };
+
+    /// Whatever either knows.
+    pub fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        let Self { missing, failing } = other();
+        Self { missing: self.missing.or_else(|| missing), failing: self.failing.or_else(|| failing) }
+    }
+}
 
 /// A CSI driver that is not registered on this node, although volumes of it are wanted or mounted here.
 pub struct MissingDriver<'v> {
@@ -291,7 +334,7 @@ impl MissingDriver<'_> {
 }
 
 /// The CSI driver of a volume, where it is not registered on this node.
-pub(super) fn missing<'v>(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &'v str) -> Tri<MissingDriver<'v>, ()> {
+fn missing<'v>(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &'v str) -> Tri<MissingDriver<'v>, ()> {
     match lacks_driver(csi_node, now, driver) {
         Tri::Yes(evidence) => Tri::Yes(MissingDriver { driver, evidence }),
         Tri::No(_) => Tri::No(()),
@@ -306,10 +349,7 @@ fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> T
         Err(why) => return Tri::Unknown(why.clone()),
     };
     if !csi.value.exists {
-        return Tri::Unknown(Unknown::new(
-            Cause::Missing,
-            "the API server answers that this node's CSINode does not exist",
-        ));
+        return Tri::Unknown(no_csi_node());
     }
     if csi.value.drivers.contains_key(driver) {
         return Tri::No(csi.no());
@@ -323,30 +363,52 @@ fn lacks_driver(csi_node: &Known<'_, CsiNode>, now: NodeTime, driver: &str) -> T
     }
 }
 
+/// The kubelet makes it as soon as it starts: without it nothing says which drivers are registered here.
+fn no_csi_node() -> Unknown {
+    Unknown::new(Cause::Missing, "the API server answers that this node's CSINode does not exist")
+}
+
 /// A CSI driver as the object of a finding.
 pub(super) fn driver_object(driver: &str) -> Object {
     Object::new(ObjectType::Driver, driver)
 }
 
 /// What a finding says of the driver of its volume.
-pub(super) struct DriverPart {
+pub(super) struct DriverPart<'v> {
     /// For the end of the message.
     pub cause: String,
     /// What shows it.
-    pub evidence: Option<Evidence>,
+    pub evidence: Vec<Evidence>,
     /// What to do, where it is not what the kind advises.
     pub advice: Option<String>,
     /// The finding of the driver itself.
     pub shown_under: Tri<FindingKey, ()>,
+    /// Its pod, where a container of that does not run: the cause of all that it cannot unmount.
+    pub failing_pod: Option<&'v PodUid>,
 }
 
-impl From<Tri<MissingDriver<'_>, ()>> for DriverPart {
-    fn from(missing: Tri<MissingDriver<'_>, ()>) -> Self {
-        let (cause, evidence, advice) = match &missing {
-            Tri::Yes(driver) => (driver.cause(), Some(driver.evidence.clone()), Some(driver.advice())),
-            Tri::No(()) | Tri::Unknown(_) => (String::new(), None, None),
+impl<'v> From<DriverTrouble<'v>> for DriverPart<'v> {
+    fn from(DriverTrouble { missing, failing }: DriverTrouble<'v>) -> Self {
+        let (mut cause, mut evidence, mut advice) = match &missing {
+            Tri::Yes(driver) => (driver.cause(), vec![driver.evidence.clone()], Some(driver.advice())),
+            Tri::No(()) | Tri::Unknown(_) => (String::new(), Vec::new(), None),
         };
-        Self { cause, evidence, advice, shown_under: missing.map(|driver| driver.finding()) }
+        let mut failing_pod = None;
+        if let Tri::Yes(pod) = failing {
+            let words = pod.words("its driver's");
+            cause = match cause.as_str() {
+                "" => format!("; {words}, so the kubelet cannot unmount it here"),
+                cause => format!("{cause}: {words}"),
+            };
+            evidence.push(pod.evidence());
+            let by_itself = "Once it runs, the kubelet unmounts the volume by itself";
+            advice = Some(format!(
+                "{} {by_itself}: do not unmount it by hand, and do not search for processes.",
+                pod.advice()
+            ));
+            failing_pod = Some(pod.uid());
+        }
+        Self { cause, evidence, advice, shown_under: missing.map(|driver| driver.finding()), failing_pod }
     }
 }
 
@@ -392,27 +454,29 @@ impl<'v> Volumes<'v> {
         &self.parts
     }
 
-    /// The CSI driver of a volume, where it is not registered on this node: then nothing here can mount or unmount it. Which driver
-    /// it is only the Node says, and whether it is registered only CSINode: where either is unknown, so is this.
+    /// Why the CSI driver of a volume cannot mount or unmount it here. Which driver it is only the Node says, whether it is registered only
+    /// CSINode, and whether its pod runs only the pods: where one of them is unknown, so is this.
     #[must_use]
-    pub fn missing_driver(&self, id: &VolumeId) -> Tri<MissingDriver<'v>, ()> {
+    pub(super) fn driver_trouble(&self, id: &VolumeId) -> DriverTrouble<'v> {
         if let Err(why) = self.parts.node.seen() {
-            return Tri::Unknown(why.clone());
+            return DriverTrouble { missing: Tri::Unknown(why.clone()), failing: Tri::Unknown(why.clone()) };
         }
-        let Some(volume) = self.find(id).filter(|volume| volume.is_wanted()) else { return Tri::No(()) };
-        let [driver] = volume.drivers.as_slice() else { return Tri::No(()) };
-        missing(&self.parts.csi_node, self.parts.now, driver)
+        let volume = self.find(id).filter(|volume| volume.is_wanted());
+        match volume.map(|volume| volume.drivers.names.as_slice()) {
+            Some([driver]) => self.parts.driver_trouble(driver),
+            _ => DriverTrouble::NONE,
+        }
     }
 
-    /// The CSI driver that the kubelet wrote down for a mount of a pod, where it is not registered on this node: for volumes that are
-    /// neither attached nor staged. Where nothing is written down, no driver is known to be missing.
-    pub(super) fn missing_driver_of(&self, mount: &MountEntry) -> Tri<MissingDriver<'v>, ()> {
-        let Some(VolumePath::Pod { pod, name, .. }) = &mount.volume else { return Tri::No(()) };
+    /// The same of the CSI driver that the kubelet wrote down for a mount of a pod: for volumes that are neither attached nor staged. Where
+    /// nothing is written down, no driver is known to have any.
+    pub(super) fn driver_trouble_of(&self, mount: &MountEntry) -> DriverTrouble<'v> {
+        let Some(VolumePath::Pod { pod, name, .. }) = &mount.volume else { return DriverTrouble::NONE };
         let dir = self.parts.kubelet_dirs.seen().ok().and_then(|dirs| dirs.value.pods.get(pod));
         let volume = dir.and_then(|dir| dir.volumes.iter().find(|volume| volume.name == *name));
         match volume.and_then(|volume| volume.data.as_ref()) {
-            Some(data) => missing(&self.parts.csi_node, self.parts.now, &data.driver),
-            None => Tri::No(()),
+            Some(data) => self.parts.driver_trouble(&data.driver),
+            None => DriverTrouble::NONE,
         }
     }
 
@@ -585,7 +649,7 @@ impl<'v> Volume<'v> {
 
     /// Whether the Node names it by this CSI driver.
     pub fn is_named_by(&self, driver: &str) -> bool {
-        self.is_wanted() && self.drivers == [driver]
+        self.is_wanted() && self.drivers.names == [driver]
     }
 
     /// What asks which other mount namespaces have its disk.
@@ -619,16 +683,17 @@ impl<'v> Volume<'v> {
         self.mounts().iter().any(|mount| find::is_of_the_system(mount))
     }
 
-    /// What asks for its VolumeAttachment, by the name that each driver would give it.
+    /// What asks for its VolumeAttachment, by the name that each driver would give it, and for the drivers where these are not known.
     pub fn ask(&self) -> Vec<Lookup> {
-        self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment).collect()
+        let by_name = self.attachment_names().iter().cloned().map(Lookup::VolumeAttachment);
+        by_name.chain(self.drivers.unknown.as_ref().map(|_| Lookup::CsiNode)).collect()
     }
 
     fn attachment_names(&self) -> &[String] {
         self.names.get_or_init(|| {
             let Ok(node) = self.parts.node.seen() else { return Vec::new() };
             let name = |driver: &&str| crate::facts::attachment_name(self.id.as_str(), driver, &node.value.name);
-            self.drivers.iter().map(name).collect()
+            self.drivers.names.iter().map(name).collect()
         })
     }
 
@@ -650,7 +715,8 @@ impl<'v> Volume<'v> {
                 Err(why) => unknown = Some(why),
             }
         }
-        unknown.map_or(Ok(None), Err)
+        // Another driver would have given it another name.
+        unknown.or_else(|| self.drivers.unknown.clone()).map_or(Ok(None), Err)
     }
 
     /// The PersistentVolume by which pods know it: of a pod's mount, else of its VolumeAttachment.

@@ -1,8 +1,11 @@
 //! StuckMounting: does a pod wait for a volume that is attached and here, and why is it not mounted?
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use crate::detect::causes::OldestFirst;
+use crate::detect::failing_pod::FailingPod;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     KernelEvent, KernelLog, KernelRecord, Lookup, MountEntry, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri, VolumePath,
@@ -14,8 +17,8 @@ use crate::view::{Seen, sources};
 
 use super::causes::Causes;
 use super::state::attachment::{AttachmentState, Mounted};
-use super::state::parts::{ApiSays, DeviceSays, Driver, Listed, Named, OnMachine, PodLife};
-use super::state::{Volume, Volumes};
+use super::state::parts::{ApiSays, DeviceSays, Driver, DriverPod, Listed, Named, OnMachine, PodLife};
+use super::state::{DriverTrouble, Volume, Volumes};
 
 const KIND: Kind = Kind::StuckMounting;
 const STATES: &[AttachmentState] = &[AttachmentState::NotMounted];
@@ -36,6 +39,7 @@ impl DetectVolumes for StuckMounting {
         Listed,
         OnMachine,
         Cites<Driver>,
+        Cites<DriverPod>,
         PodLife,
         Named,
         ApiSays,
@@ -58,14 +62,19 @@ impl DetectVolumes for StuckMounting {
             all.push((volume, not_mounted, out.take_asked(KIND)));
         }
         // A driver or kubelet that hangs keeps all volumes waiting: the one whose pod has waited the longest is shown.
-        let unexplained = all.iter().filter(|(_, stuck, _)| matches!(stuck, Tri::Yes((_, Explained::No))));
-        let since = |volume: &Volume<'_>| volume.waits_long().and_then(Pod::here_since);
-        let first = OldestFirst::of(KIND, unexplained.map(|(volume, ..)| (since(volume), volume.object())));
+        let mut shared: BTreeMap<Explained<'_>, Vec<_>> = BTreeMap::new();
+        for (volume, stuck, _) in &all {
+            if let Tri::Yes((_, explained @ (Explained::ByDriverPod(_) | Explained::No))) = stuck {
+                let since = volume.waits_long().and_then(Pod::here_since);
+                shared.entry(*explained).or_default().push((since, volume.object()));
+            }
+        }
+        let firsts = shared.into_iter().map(|(why, all)| (why, OldestFirst::of(KIND, all.into_iter())));
+        let firsts: BTreeMap<_, _> = firsts.collect();
         for (volume, not_mounted, asked) in all {
             out.put_asked(KIND, asked);
             let not_mounted = not_mounted.map(|(mut raised, explained)| {
-                let above = (explained == Explained::No).then(|| first.above(&volume.object()));
-                raised.follows.extend(above.flatten());
+                raised.follows.extend(firsts.get(&explained).and_then(|first| first.above(&volume.object())));
                 raised
             });
             let decision = not_mounted.or_else(|| changes_files(volume).map(Raised::from));
@@ -75,22 +84,25 @@ impl DetectVolumes for StuckMounting {
 }
 
 /// Whether this node shows why a volume is not mounted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Explained {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Explained<'v> {
+    /// For a reason of its own.
     Yes,
+    /// This pod of its driver does not run.
+    ByDriverPod(&'v PodUid),
     No,
 }
 
 /// What keeps the kubelet from mounting it, as far as this node shows that.
-fn not_mounted(
-    volume: &Volume<'_>,
-    volumes: &Volumes<'_>,
+fn not_mounted<'v>(
+    volume: &Volume<'v>,
+    volumes: &Volumes<'v>,
     log: &Cited<'_, KernelLog>,
     disks: BesideDisks<'_>,
     causes: &Causes<'_>,
-) -> (Raised, Explained) {
+) -> (Raised, Explained<'v>) {
     let pod = volume.waits_long();
-    let driver = volumes.missing_driver(&volume.id);
+    let DriverTrouble { missing: driver, failing } = volumes.driver_trouble(&volume.id);
     let mut evidence = volume.evidence();
     evidence.extend(volume.device_says());
     let refused = log.name(|log| refused(log, disks, volume, pod));
@@ -98,10 +110,20 @@ fn not_mounted(
     let killed = log.name(|log| killed(log, volume, pod));
     let mut follows = Vec::new();
     let mut explained = Explained::Yes;
+    let mut advice = crate::catalogue::row(KIND).remediation.to_owned();
+    let mut because_of = |pod: &FailingPod<'v>, evidence: &mut Vec<Evidence>, whose: &str| {
+        evidence.push(pod.evidence());
+        advice = format!("{} Once it runs, the kubelet mounts the volume by itself.", pod.advice());
+        pod.words(whose)
+    };
     let why = match (&driver, &refused) {
         (Tri::Yes(driver), _) => {
             evidence.push(driver.evidence.clone());
-            format!("{} is not registered on this node", driver.driver())
+            let why = match &failing {
+                Tri::Yes(pod) => format!(": {}", because_of(pod, &mut evidence, "its")),
+                Tri::No(()) | Tri::Unknown(_) => String::new(),
+            };
+            format!("{} is not registered on this node{why}", driver.driver())
         }
         (_, Some((why, says))) => {
             evidence.push(says.clone());
@@ -114,6 +136,10 @@ fn not_mounted(
             evidence.push(says);
             follows.push(above);
             format!("{command} of its driver's pod was killed at a memory limit, which is too low for this filesystem")
+        }
+        _ if let Tri::Yes(pod) = &failing => {
+            explained = Explained::ByDriverPod(pod.uid());
+            because_of(pod, &mut evidence, "its driver's")
         }
         _ => match volume.built_on() {
             Some(built) => format!("{built}, and a disk that is in use cannot be mounted"),
@@ -135,7 +161,7 @@ fn not_mounted(
         object: Object { pod: pod.map(|pod| pod.node_uid().clone()), ..volume.object() },
         message: format!("{id} is attached and here{name}, and is {is}: {why}{who}"),
         evidence,
-        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+        advice,
     };
     let shown_under = driver.map(|driver| driver.finding()).or_else(|| stalled);
     (Raised { shown_under, follows, ..finding.into() }, explained)

@@ -1,10 +1,11 @@
 //! StuckUnmount: is a pod gone whose mounts are left?
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri};
-use crate::finding::{Evidence, Finding, FindingKey, Kind, Object, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::{Seen, sources};
 
@@ -13,7 +14,9 @@ use super::holders::Holders;
 use super::state::attachment::AttachmentState;
 use super::state::completion::Missing;
 use super::state::mount::MountState;
-use super::state::parts::{ApiSays, Cluster, Driver, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver};
+use super::state::parts::{
+    ApiSays, Cluster, Driver, DriverPod, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver,
+};
 use super::state::pod::PodFacts;
 use super::state::{DriverPart, Parts, Volume, Volumes};
 use super::{describe_without_pod, elsewhere, mount_object, pv_of, wanted_elsewhere};
@@ -41,6 +44,7 @@ impl DetectVolumes for StuckUnmount {
         Cites<Elsewhere>,
         Cites<Driver>,
         Cites<RecordedDriver>,
+        Cites<DriverPod>,
         Named,
         ApiSays,
         wanted_elsewhere::Above,
@@ -59,6 +63,7 @@ impl DetectVolumes for StuckUnmount {
             volumes,
             parts: volumes.parts(),
             children: children(mounts.value),
+            firsts: RefCell::default(),
         };
         // A subpath belongs to its volume, and goes with it.
         let mut left: BTreeMap<&PodUid, BTreeMap<&str, Left<'_>>> = BTreeMap::new();
@@ -99,9 +104,11 @@ struct Look<'v, 'a, 'c> {
     volumes: &'a Volumes<'v>,
     parts: &'a Parts<'v>,
     children: BTreeMap<MountId, &'v MountEntry>,
+    /// Of each pod of a driver that does not run, what was found first.
+    firsts: RefCell<BTreeMap<&'v PodUid, Object>>,
 }
 
-impl Look<'_, '_, '_> {
+impl<'v> Look<'v, '_, '_> {
     /// What is left of the volumes of a pod: the finding of the first names them all, and the others are shown under it.
     fn of_a_pod(&self, pod: &PodUid, volumes: &[Left<'_>], out: &mut Evaluation) {
         // The volume's own path says more than a subpath.
@@ -166,12 +173,14 @@ impl Look<'_, '_, '_> {
         let waits = elsewhere::waits(self.parts, pod, volume, &mut evidence).ok().flatten();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
         let driver = match &object.volume {
-            Some(id) => self.volumes.missing_driver(id),
-            None => self.volumes.missing_driver_of(first),
+            Some(id) => self.volumes.driver_trouble(id),
+            None => self.volumes.driver_trouble_of(first),
         };
-        let DriverPart { cause, evidence: says, advice, shown_under } = driver.into();
+        let DriverPart { cause, evidence: says, advice, shown_under, failing_pod } = driver.into();
         evidence.extend(says);
-        let shown_under = self.causes.of_mount(first).or_else(|| shown_under);
+        let of_device = self.causes.of_mount(first);
+        let follows = self.first_of_driver(failing_pod, &of_device, &object);
+        let shown_under = of_device.or_else(|| shown_under);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let of_node = super::is_of_the_nodes_disk(self.mounts.value, first);
         // The disk is the node's own, and no volume of the pod's.
@@ -196,7 +205,20 @@ impl Look<'_, '_, '_> {
             evidence,
             advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
         };
-        Raised { shown_under, ..finding.into() }
+        Raised { shown_under, follows, ..finding.into() }
+    }
+
+    /// The finding that is shown of all for which one pod of a driver is the cause, unless it is this one, or its device is the cause.
+    fn first_of_driver(
+        &self,
+        failing: Option<&'v PodUid>,
+        of_device: &Tri<FindingKey, ()>,
+        object: &Object,
+    ) -> Vec<Above> {
+        let Some(failing) = failing.filter(|_| matches!(of_device, Tri::No(()))) else { return Vec::new() };
+        let mut firsts = self.firsts.borrow_mut();
+        let first = firsts.entry(failing).or_insert_with(|| object.clone());
+        if first == object { Vec::new() } else { vec![Above::of(KIND, first.clone())] }
     }
 
     /// The kubelet does not let a volume go that no pod here has any more: it tries to unmount it, and cannot.
@@ -244,9 +266,10 @@ impl Look<'_, '_, '_> {
             evidence.push(pods.says(format!("no pod of this node has the claim of {pv}")));
         }
         let held = self.elsewhere(first, "", &mut evidence).unwrap_or_default();
-        let DriverPart { cause, evidence: says, advice, shown_under } = self.volumes.missing_driver(&volume.id).into();
+        let trouble = self.volumes.driver_trouble(&volume.id);
+        let DriverPart { cause, evidence: says, advice, shown_under, failing_pod } = trouble.into();
         evidence.extend(says);
-        let shown_under = self.causes.of_mount(first).or_else(|| shown_under);
+        let of_device = self.causes.of_mount(first);
         let id = volume.id.as_str();
         let what = match first.volume {
             Some(_) => format!("{id} is still staged here although no pod of this node uses it any more"),
@@ -261,7 +284,8 @@ impl Look<'_, '_, '_> {
             evidence,
             advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
         };
-        Raised { shown_under, ..finding.into() }
+        let follows = self.first_of_driver(failing_pod, &of_device, &finding.object);
+        Raised { shown_under: of_device.or_else(|| shown_under), follows, ..finding.into() }
     }
 
     /// Whether the driver is there that should unmount it: an hour's reading of CSINode may be older than the trouble.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::detect::failing_pod::daemon_set_of;
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{
     AttachableName, KubeletDirs, Lookup, MountEntry, Mounts, Node, NotAbsent, Pod, PodPhase, PodUid, Pods, Tri,
@@ -47,7 +48,7 @@ impl DetectVolumes for VolumeDriverMissing {
                 lacks => {
                     out.ask(KIND, Lookup::CsiNode);
                     lacks.map(|says| Raised {
-                        follows: daemon_set(driver).map(rejected).into_iter().collect(),
+                        follows: daemon_set_of(driver).map(rejected).into_iter().collect(),
                         ..finding(driver, says, &uses, volumes, out).into()
                     })
                 }
@@ -68,18 +69,6 @@ impl DetectVolumes for VolumeDriverMissing {
             out.rest(KIND, why);
         }
     }
-}
-
-/// The DaemonSet that brings a driver, by the name that its charts and add-ons give it.
-fn daemon_set(driver: &str) -> Option<&'static str> {
-    Some(match driver {
-        "ebs.csi.aws.com" => "ebs-csi-node",
-        "efs.csi.aws.com" => "efs-csi-node",
-        "fsx.csi.aws.com" => "fsx-csi-node",
-        "fsx.openzfs.csi.aws.com" => "fsx-openzfs-csi-node",
-        "s3.csi.aws.com" => "s3-csi-node",
-        _ => return None,
-    })
 }
 
 /// The finding that the kubelet does not admit its pod.
@@ -243,6 +232,13 @@ fn finding(driver: &str, says: Evidence, uses: &Uses<'_>, volumes: &Volumes<'_>,
         [(who, object), rest @ ..] => (format!(": {who}, and {} more", rest.len()), Some(object)),
     };
     let mut evidence = vec![says];
+    let (mut why, mut advice) = (String::new(), crate::catalogue::row(KIND).remediation.to_owned());
+    if let Tri::Yes(pod) = volumes.parts().failing_driver(driver) {
+        evidence.push(pod.evidence());
+        why = format!("; {}", pod.words("its"));
+        advice =
+            format!("{} Once it runs, the kubelet registers the driver, mounts and unmounts by itself.", pod.advice());
+    }
     evidence.extend(uses.evidence.iter().cloned());
     Finding {
         kind: KIND,
@@ -252,9 +248,9 @@ fn finding(driver: &str, says: Evidence, uses: &Uses<'_>, volumes: &Volumes<'_>,
             pv: object.and_then(|object| object.pv.clone()),
             ..driver_object(driver)
         },
-        message: format!("{driver} is not registered on this node, so the kubelet cannot {what} of it here{who}"),
+        message: format!("{driver} is not registered on this node, so the kubelet cannot {what} of it here{who}{why}"),
         evidence,
-        advice: crate::catalogue::row(KIND).remediation.to_owned(),
+        advice,
     }
 }
 

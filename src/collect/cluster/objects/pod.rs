@@ -12,8 +12,8 @@ use super::{MAX_NAME, Raw, RawCondition, network, short};
 use crate::collect::bounded::{AtMost, First};
 use crate::collect::kubelet::config::{parse_millis, parse_quantity};
 use crate::facts::{
-    CONTAINER_ID, Cause, Part, Pod, PodLifecycle, PodNetwork, PodPhase, PodResources, PodStorage, RestartPolicy,
-    Unknown,
+    CONTAINER_ID, Cause, FailingContainer, MAX_FAILING, MAX_SERVED, Part, Pod, PodLifecycle, PodNetwork, PodPhase,
+    PodResources, PodStorage, RestartPolicy, StartFailure, Unknown,
 };
 
 /// Volumes of one pod that are kept. EC2 attaches 128 to an instance at most.
@@ -131,9 +131,17 @@ struct Begun {
     started_at: Option<Timestamp>,
 }
 
+/// Why a container waits. What its message says is not kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Waiting {
+    reason: Option<StartFailure>,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ContainerState {
+    waiting: Option<Waiting>,
     running: Option<Begun>,
     pub(super) terminated: Option<Ended>,
 }
@@ -197,6 +205,7 @@ struct PodVolume {
     ephemeral: Option<IgnoredAny>,
     empty_dir: Option<EmptyDir>,
     csi: Option<Inline>,
+    host_path: Option<HostPath>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -207,27 +216,43 @@ struct EmptyDir {
 }
 
 impl PodVolume {
-    /// The claim that it names, or the one that is made for it under the pod's name and its own; else the CSI driver that it names.
+    /// The claim that it names, or the one that is made for it under the pod's name and its own; else the CSI driver that it names, or of
+    /// which it is the directory.
     fn kept(self, pod: &str) -> Option<OfVolume> {
         match (self.persistent_volume_claim, self.ephemeral, self.csi) {
             (Some(claim), ..) => Some(OfVolume::Claim(claim.claim_name)),
             (None, Some(_), _) => Some(OfVolume::Claim(format!("{pod}-{}", self.name))),
             (None, None, Some(inline)) => Some(OfVolume::Driver(inline.driver)),
-            (None, None, None) => None,
+            (None, None, None) => Some(OfVolume::Serves(served(&self.host_path?.path)?.to_owned())),
         }
     }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct HostPath {
+    path: String,
+}
+
+/// The CSI driver that has a directory of the node as its own: `…/plugins/NAME`, below the kubelet's, with its socket.
+fn served(path: &str) -> Option<&str> {
+    let (above, name) = path.trim_end_matches('/').rsplit_once('/')?;
+    // The kubelet keeps there what its volumes have staged.
+    let is_driver = above.ends_with("/plugins") && name != "kubernetes.io" && !name.is_empty();
+    (is_driver && name.len() <= MAX_NAME).then_some(name)
 }
 
 /// What is kept of a volume of a pod.
 enum OfVolume {
     Claim(String),
     Driver(String),
+    Serves(String),
 }
 
 impl OfVolume {
     fn name(&self) -> &str {
         match self {
-            Self::Claim(name) | Self::Driver(name) => name,
+            Self::Claim(name) | Self::Driver(name) | Self::Serves(name) => name,
         }
     }
 }
@@ -406,6 +431,8 @@ pub(super) struct ContainerStatus {
     container_id: Option<String>,
     pub(super) state: Option<ContainerState>,
     last_state: Option<LastState>,
+    ready: bool,
+    restart_count: i64,
     allocated_resources: Option<Amounts>,
 }
 
@@ -429,6 +456,22 @@ impl ContainerStatus {
         let ids = [self.container_id.as_deref(), last].into_iter().flatten();
         ids.filter_map(|id| id.rsplit_once("://").map_or(id, |(_, id)| id).get(..CONTAINER_ID))
     }
+}
+
+/// Containers of a pod that are not ready and that the kubelet cannot start or waits to start again.
+fn failing(status: &PodStatus) -> Result<Vec<FailingContainer>, Unknown> {
+    let lists = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
+    if lists.clone().any(|list| list.left_out > 0) {
+        let why = format!("which containers run is not kept of a pod with more than {MAX_CONTAINERS}");
+        return Err(Unknown::new(Cause::TooLarge, why));
+    }
+    let failure = |status: &ContainerStatus| {
+        let reason = status.state.as_ref()?.waiting.as_ref()?.reason?;
+        let is_failing = !status.ready && reason != StartFailure::Other;
+        let restarts = u32::try_from(status.restart_count).unwrap_or_default();
+        is_failing.then(|| FailingContainer { name: short(status.name.clone()), reason, restarts })
+    };
+    Ok(lists.flat_map(|list| &list.items).filter_map(failure).take(MAX_FAILING).collect())
 }
 
 /// The last time at which a container of a pod was started or ended, by its status. A container with a hook after its start is left
@@ -473,12 +516,12 @@ impl Kept for KeptPod {
     }
 
     fn extra_bytes(&self) -> usize {
-        let Pod { claims, inline_drivers, containers, owner, wants, unscheduled, rejected, storage, mute, .. } =
-            &*self.pod;
+        let Pod { claims, inline_drivers, serves, containers, failing, storage, .. } = &*self.pod;
+        let Pod { owner, wants, unscheduled, rejected, mute, .. } = &*self.pod;
         let texts = [owner, wants, unscheduled, rejected, mute].into_iter().flatten().map(String::len);
         let enis = network::enis(&self.pod.network);
         let PodNetwork { branch_enis, vlan, requests, .. } = &self.pod.network;
-        let unread = [branch_enis.unread(), vlan.unread(), requests.unread()];
+        let unread = [branch_enis.unread(), vlan.unread(), requests.unread(), failing.unread()];
         let reasons: usize = unread.into_iter().flatten().map(|why| why.why.len()).sum();
         let limits = match storage {
             Part::Known(storage) => Some(storage),
@@ -486,7 +529,9 @@ impl Kept for KeptPod {
         };
         let limits = limits.into_iter().flat_map(|storage| storage.containers.keys().chain(storage.volumes.keys()));
         let limits: usize = limits.map(|name| name.len().saturating_add(size_of::<(String, u64)>())).sum();
-        let held = claims.iter().chain(inline_drivers).chain(containers.keys()).chain(containers.values()).chain(enis);
+        let failing = failing.seen().ok().flatten().into_iter().flatten().map(|container| &container.name);
+        let held = claims.iter().chain(inline_drivers).chain(serves).chain(failing);
+        let held = held.chain(containers.keys()).chain(containers.values()).chain(enis);
         let held = texts.chain(held.map(|text| text.len().saturating_add(size_of::<String>())));
         held.sum::<usize>().saturating_add(reasons).saturating_add(limits)
     }
@@ -495,7 +540,9 @@ impl Kept for KeptPod {
         let pod = Pod {
             claims: Vec::new(),
             inline_drivers: Vec::new(),
+            serves: Vec::new(),
             containers: Default::default(),
+            failing: Part::Unknown(Box::new(why.clone())),
             owner: None,
             wants: None,
             unscheduled: None,
@@ -530,6 +577,7 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
     };
     let network = network::pod_network(&metadata, &spec, &status);
     let changed = last_change(&spec, &status);
+    let failing = failing(&status).into();
     let (owner, mute) = (metadata.controller(), metadata.mute());
     let node = spec.node_name.filter(|node| !node.is_empty() && node.len() <= MAX_NAME);
     let (mirror, no_mirror) = match metadata.mirror(node.as_deref()) {
@@ -542,11 +590,12 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         .filter_map(|volume| volume.kept(&metadata.name))
         .partition(|volume| volume.name().len() <= MAX_NAME);
     let left_out = left_out.saturating_add(too_long.len());
-    let (mut claims, mut inline_drivers) = (Vec::new(), BTreeSet::new());
+    let (mut claims, mut inline_drivers, mut serves) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for volume in volumes {
         match volume {
             OfVolume::Claim(name) => claims.push(name),
             OfVolume::Driver(name) => drop(inline_drivers.insert(name)),
+            OfVolume::Serves(name) => drop(serves.insert(name)),
         }
     }
     let cut = (left_out > 0).then(|| {
@@ -585,7 +634,9 @@ pub fn kept_pod_from(raw: RawPod) -> Result<KeptPod, Unknown> {
         wants: spec.affinity.and_then(Affinity::only_node),
         claims,
         inline_drivers: inline_drivers.into_iter().collect(),
+        serves: serves.into_iter().take(MAX_SERVED).collect(),
         containers,
+        failing,
         rejected,
         unscheduled: unscheduled.map(|condition| short(condition.message.unwrap_or_default())),
         resources,

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
-use super::pod::MAX_VOLUMES;
+use super::pod::{MAX_CONTAINERS, MAX_VOLUMES};
 use super::*;
-use crate::facts::{Part, PodLifecycle, PodPhase, PodResources, RestartPolicy};
+use crate::facts::{
+    FailingContainer, MAX_FAILING, MAX_SERVED, Part, PodLifecycle, PodPhase, PodResources, RestartPolicy, StartFailure,
+};
 
 fn read<R: serde::de::DeserializeOwned>(json: &str) -> R {
     serde_json::from_str(json).unwrap()
@@ -139,6 +141,61 @@ fn a_pod_of_a_daemonset_is_for_one_node() {
         pod_from(read(r#"{"metadata":{"name":"p","uid":"u"},"spec":{"affinity":{"podAffinity":{}}}}"#)).unwrap().wants,
         None
     );
+}
+
+#[test]
+fn containers_that_the_kubelet_cannot_start_are_kept() {
+    let failing = |status: &str| {
+        let json = format!(r#"{{"metadata":{{"name":"p","uid":"u"}},"status":{{{status}}}}}"#);
+        pod_from(read(&json)).unwrap().failing
+    };
+    let waits = |name: &str, reason: &str, more: &str| {
+        format!(r#"{{"name":"{name}","state":{{"waiting":{{"reason":"{reason}","message":"SECRET"}}}}{more}}}"#)
+    };
+    let kept = |name: &str, reason, restarts| FailingContainer { name: name.to_owned(), reason, restarts };
+    let crashes = waits("a", "CrashLoopBackOff", r#","ready":false,"restartCount":41"#);
+    let others =
+        [waits("b", "ContainerCreating", ""), r#"{"name":"c","ready":true,"state":{"running":{}}}"#.to_owned()];
+    let statuses = format!(r#""containerStatuses":[{},{crashes}]"#, others.join(","));
+    assert_eq!(failing(&statuses), Part::Known(vec![kept("a", StartFailure::CrashLoopBackOff, 41)]));
+    let init = format!(r#""initContainerStatuses":[{}]"#, waits("i", "ErrImagePull", ""));
+    assert_eq!(failing(&init), Part::Known(vec![kept("i", StartFailure::ErrImagePull, 0)]));
+    for none in ["", r#""containerStatuses":null"#, r#""containerStatuses":[{"name":"a","state":{"waiting":{}}}]"#] {
+        assert_eq!(failing(none), Part::Known(Vec::new()), "{none}");
+    }
+    // What is ready runs, whatever else is said of it.
+    let ready = waits("a", "CrashLoopBackOff", r#","ready":true"#);
+    assert_eq!(failing(&format!(r#""containerStatuses":[{ready}]"#)), Part::Known(Vec::new()));
+    let many = |count| format!(r#""containerStatuses":[{}]"#, vec![crashes.as_str(); count].join(","));
+    assert!(matches!(failing(&many(MAX_CONTAINERS)), Part::Known(list) if list.len() == MAX_FAILING));
+    assert_eq!(failing(&many(MAX_CONTAINERS + 1)).unread().map(|why| why.cause), Some(Cause::TooLarge));
+    let long = format!(r#""containerStatuses":[{}]"#, waits(&"n".repeat(5000), "CrashLoopBackOff", ""));
+    assert!(matches!(failing(&long), Part::Known(list) if list.iter().all(|container| container.name.len() <= 1024)));
+}
+
+#[test]
+fn a_pod_serves_the_driver_that_has_its_directory_there() {
+    let serves = |paths: &[&str]| {
+        let volume = |path: &&str| format!(r#"{{"name":"v","hostPath":{{"path":"{path}"}}}}"#);
+        let volumes = paths.iter().map(volume).collect::<Vec<_>>().join(",");
+        let json = format!(r#"{{"metadata":{{"name":"p","uid":"u"}},"spec":{{"volumes":[{volumes}]}}}}"#);
+        pod_from(read(&json)).unwrap().serves
+    };
+    assert_eq!(serves(&["/var/lib/kubelet/plugins/ebs.csi.aws.com/", "/dev"]), ["ebs.csi.aws.com"]);
+    assert_eq!(serves(&["/var/lib/k0s/kubelet/plugins/a.example.com"; 2]), ["a.example.com"]);
+    let none: [&str; 0] = [];
+    let others = [
+        "/var/lib/kubelet/plugins",
+        "/var/lib/kubelet/plugins/",
+        "/var/lib/kubelet/plugins/kubernetes.io",
+        "",
+        "/",
+        "a",
+    ];
+    assert_eq!(serves(&others), none);
+    assert_eq!(serves(&[&format!("/plugins/{}", "n".repeat(254))]), none);
+    let many: Vec<String> = (0..9).map(|n| format!("/plugins/d{n}")).collect();
+    assert_eq!(serves(&many.iter().map(String::as_str).collect::<Vec<_>>()).len(), MAX_SERVED);
 }
 
 #[test]

@@ -94,7 +94,9 @@ const CONTAINER: &[Field] = &[
 const CLAIM: &[Field] = &[one(1, "claimName", Kind::Text)];
 const EMPTY_DIR: &[Field] = &[one(1, "medium", Kind::Text), one(2, "sizeLimit", Kind::Quantity)];
 const INLINE: &[Field] = &[one(1, "driver", Kind::Text)];
+const HOST_PATH: &[Field] = &[one(1, "path", Kind::Text)];
 const VOLUME_SOURCE: &[Field] = &[
+    one(1, "hostPath", Kind::Message(HOST_PATH)),
     one(2, "emptyDir", Kind::Message(EMPTY_DIR)),
     one(10, "persistentVolumeClaim", Kind::Message(CLAIM)),
     one(28, "csi", Kind::Message(INLINE)),
@@ -122,13 +124,20 @@ const SPEC: &[Field] = &[
     one(32, "overhead", Kind::Map(RESOURCES, Entry::Quantity)),
     one(40, "resources", Kind::Message(AMOUNTS)),
 ];
+const WAITING: &[Field] = &[one(1, "reason", Kind::Text)];
 const RUNNING: &[Field] = &[one(1, "startedAt", Kind::Time)];
 const TERMINATED: &[Field] = &[one(6, "finishedAt", Kind::Time), one(7, "containerID", Kind::Text)];
-const STATE: &[Field] = &[one(2, "running", Kind::Message(RUNNING)), one(3, "terminated", Kind::Message(TERMINATED))];
+const STATE: &[Field] = &[
+    one(1, "waiting", Kind::Message(WAITING)),
+    one(2, "running", Kind::Message(RUNNING)),
+    one(3, "terminated", Kind::Message(TERMINATED)),
+];
 const CONTAINER_STATUS: &[Field] = &[
     one(1, "name", Kind::Text),
     one(2, "state", Kind::Message(STATE)),
     one(3, "lastState", Kind::Message(STATE)),
+    one(4, "ready", Kind::Flag),
+    one(5, "restartCount", Kind::Number),
     one(8, "containerID", Kind::Text),
     one(10, "allocatedResources", Kind::Map(RESOURCES, Entry::Quantity)),
 ];

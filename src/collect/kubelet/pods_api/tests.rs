@@ -111,6 +111,7 @@ fn whole_pod() -> Vec<u8> {
                 .concat(),
         ),
         of(1, [of(1, "key"), of(2, of(6, of(1, "SECRET-volume")))].concat()),
+        of(1, [of(1, "plugin"), of(2, of(1, of(1, "/var/lib/kubelet/plugins/d.example.com")))].concat()),
         of(2, container.concat()),
         of(3, "OnFailure"),
         number(4, 45),
@@ -142,7 +143,16 @@ fn whole_pod() -> Vec<u8> {
             ]
             .concat(),
         ),
-        of(8, [of(1, "side"), of(2, of(1, of(2, "SECRET-waiting")))].concat()),
+        of(
+            8,
+            [
+                of(1, "side"),
+                of(2, of(1, [of(1, "CrashLoopBackOff"), of(2, "SECRET-waiting")].concat())),
+                number(4, 0),
+                number(5, 7),
+            ]
+            .concat(),
+        ),
         of(10, [of(1, "proxy"), of(2, of(2, time(1, 1_763_596_804))), of(8, "containerd://aaaaaaaaaaaaaaaa")].concat()),
     ];
     [of(1, metadata.concat()), of(2, spec.concat()), of(3, status.concat())].concat()
@@ -184,6 +194,9 @@ fn a_pod_is_read_as_the_api_servers() {
     assert!(lifecycle.requests_cpu && lifecycle.has_ports && lifecycle.has_readiness_probe && lifecycle.has_pre_stop);
     assert_eq!(pod.changed.unwrap().as_second(), 1_763_597_100);
     assert_eq!(pod.container("bbbbbbbbbbbbbbbb").zip(pod.container("cccccccccccccccc")), Some(("db", "db")));
+    let Part::Known(failing) = &pod.failing else { panic!("{:?}", pod.failing) };
+    let failing: Vec<_> = failing.iter().map(|of| (of.name.as_str(), of.reason.name(), of.restarts)).collect();
+    assert_eq!((failing, pod.serves.join(" ").as_str()), (vec![("side", "CrashLoopBackOff", 7)], "d.example.com"));
     assert!(pod.network.of_host && pod.network.has_address);
     assert_eq!(pod.network.scheduled.unwrap().as_second(), 1_763_596_802);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::attachment::Facts;
-use super::{Parts, Volume, facts, xen};
+use super::{Drivers, Parts, Volume, facts, xen};
 use crate::detect::volumes::dead_mount::btrfs_source;
 use crate::detect::volumes::stack::Below;
 use crate::detect::volumes::{Settings, is_of_the_nodes_disk};
@@ -20,8 +20,8 @@ pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<
         for (name, attached_as) in names.chain(attached) {
             let Some(name) = AttachableName::parse(name) else { continue };
             let Some(id) = name.ebs_volume() else { continue };
-            let driver = name.driver().into_iter().collect();
-            let volume = all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id, driver));
+            let drivers = Drivers { names: name.driver().into_iter().collect(), unknown: None };
+            let volume = all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id, drivers));
             volume.in_use |= attached_as.is_none();
             volume.attached |= attached_as.is_some();
             volume.node_path = attached_as.or(volume.node_path);
@@ -51,7 +51,7 @@ pub(super) fn volumes<'v>(parts: &Rc<Parts<'v>>, settings: &'v Settings) -> Vec<
 }
 
 impl<'v> Volume<'v> {
-    pub(super) fn new(parts: &Rc<Parts<'v>>, id: VolumeId, drivers: Vec<&'v str>) -> Self {
+    pub(super) fn new(parts: &Rc<Parts<'v>>, id: VolumeId, drivers: Drivers<'v>) -> Self {
         Self {
             parts: Rc::clone(parts),
             id,
@@ -102,13 +102,18 @@ impl<'v> Volume<'v> {
     }
 }
 
-/// Of a volume that the Node does not name: the drivers registered here that may be EBS's, or all that are known by name where that is
-/// not known.
-fn registered_drivers<'v>(parts: &Parts<'v>, settings: &'v Settings) -> Vec<&'v str> {
-    let registered = parts.csi_node.seen().ok().map(|csi| &csi.value.drivers);
-    let may_be = registered.into_iter().flatten().filter(|(name, driver)| settings.may_attach(name, driver));
+/// Of a volume that the Node does not name: the drivers registered here that may be EBS's. Where none of them is, those that usually are
+/// may have been before; where that is not known, others may be here as well.
+fn registered_drivers<'v>(parts: &Parts<'v>, settings: &'v Settings) -> Drivers<'v> {
+    let usual = || settings.drivers.iter().map(String::as_str).collect();
+    let registered = match parts.csi_node.seen() {
+        Ok(csi) if csi.value.exists => &csi.value.drivers,
+        Ok(_) => return Drivers { names: usual(), unknown: Some(super::no_csi_node()) },
+        Err(why) => return Drivers { names: usual(), unknown: Some(why.clone()) },
+    };
+    let may_be = registered.iter().filter(|(name, driver)| settings.may_attach(name, driver));
     let here: Vec<&str> = may_be.map(|(name, _)| name.as_str()).collect();
-    if here.is_empty() { settings.drivers.iter().map(String::as_str).collect() } else { here }
+    Drivers { names: if here.is_empty() { usual() } else { here }, unknown: None }
 }
 
 /// The directories in the kubelet's below which volumes are mounted.

@@ -50,14 +50,14 @@ rests_on! {
 asked! {
     /// Which volumes there are.
     Listed: (Maybe<sources::Node>, Maybe<sources::BlockDevices>, Fallback<sources::Ec2Attached>);
-    /// The drivers that may have attached a volume: all of them where CSINode does not say which are registered.
-    Drivers: Fallback<sources::CsiNode>;
+    /// The drivers that may have attached a volume: where CSINode does not say which are registered, not all of them are known.
+    Drivers: Maybe<sources::CsiNode>;
     /// The name that a disk of Xen was attached by.
     OnXen: (
         Fallback<sources::VolumeAttachments>,
         Fallback<sources::Node>,
         Fallback<sources::Ec2Attached>,
-        Drivers,
+        Fallback<sources::CsiNode>,
     );
     /// The PersistentVolume by which pods know it.
     Pv: (
@@ -85,6 +85,8 @@ asked! {
     Claim: (Maybe<sources::PersistentVolumes>, Pv);
     /// Whether its driver is registered here.
     Driver: (Maybe<sources::CsiNode>, Fallback<sources::Node>);
+    /// Whether the pod of its driver runs.
+    DriverPod: Maybe<sources::Pods>;
     /// The driver that the kubelet wrote down beside a mount, and whether that is registered here.
     RecordedDriver: (Maybe<sources::KubeletDirs>, Maybe<sources::CsiNode>);
     /// What EC2 says is attached to this instance. Only the devices show whether an empty answer can be right.

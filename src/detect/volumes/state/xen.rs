@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::find::{disk_named, is_part_of, names_no_volume};
-use super::{Parts, Volume, Volumes};
+use super::{Drivers, Parts, Volume, Volumes};
 use crate::facts::{BlockDevice, BlockDevices, Cause, DevId, Ec2Volume, Unknown, VolumeId};
 
 /// What the kernel calls block devices of Xen.
@@ -17,13 +17,13 @@ pub(super) fn is_xen(block: &BlockDevices) -> bool {
 }
 
 /// Gives each volume the disk that has its name, and adds those that EC2 alone knows of.
-pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &[&'v str], all: &mut BTreeMap<VolumeId, Volume<'v>>) {
+pub(super) fn name_devices<'v>(parts: &Rc<Parts<'v>>, drivers: &Drivers<'v>, all: &mut BTreeMap<VolumeId, Volume<'v>>) {
     let Ok(block) = parts.block.seen() else { return };
     // A name does not change while a volume is attached, so an old answer is as good as a new one.
     if let Some(ec2) = parts.ec2_attached.last() {
         let here = |volume: &Ec2Volume| volume.attachment(&ec2.instance).is_some();
         for (id, _) in ec2.volumes.iter().filter(|(_, volume)| here(volume)) {
-            all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id.clone(), drivers.to_vec()));
+            all.entry(id.clone()).or_insert_with(|| Volume::new(parts, id.clone(), drivers.clone()));
         }
     }
     // A name may have gone to another volume since EC2 was asked, or since a VolumeAttachment was to be deleted: what the controller
