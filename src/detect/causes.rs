@@ -5,11 +5,9 @@
 
 use jiff::Timestamp;
 
+use super::failing_pod::CNI_DAEMON_SETS;
 use crate::facts::EvictionSignal as Signal;
 use crate::finding::{Above, Kind, Object, ObjectType};
-
-/// What the DaemonSets of usual CNIs are called, in kube-system.
-const CNI_DAEMON_SETS: [&str; 4] = ["aws-node", "cilium", "calico-node", "kube-flannel-ds"];
 
 /// What a finding of this kind about this object is shown under, the first that stands.
 pub(super) fn of(kind: Kind, object: &Object) -> Vec<Above> {

@@ -11,7 +11,7 @@ use crate::wording;
 const NAMESPACE: &str = "kube-system";
 
 /// DaemonSets that set up the networks of pods, by the names that their manifests, charts and add-ons give them in kube-system.
-const CNI_DAEMON_SETS: [&str; 9] = [
+pub(super) const CNI_DAEMON_SETS: [&str; 9] = [
     "antrea-agent",
     "aws-node",
     "calico-node",
