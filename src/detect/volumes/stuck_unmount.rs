@@ -131,6 +131,9 @@ impl<'v> Look<'v, '_, '_> {
                         out.ask(KIND, Lookup::MountHolders(first.1.dev));
                     }
                     self.ask_driver(out);
+                    if let Some(volume) = object.volume.as_ref().and_then(|id| self.volumes.get(id)) {
+                        volume.ask_all(out, KIND);
+                    }
                     elsewhere::former(self.parts, pod).into_iter().for_each(|lookup| out.ask(KIND, lookup));
                     let mut raised = self.left_by_a_pod((pod, state), facts.evidence, left, *first, object.clone());
                     let others = firsts.iter().zip(&objects).skip(1);
@@ -171,7 +174,8 @@ impl<'v> Look<'v, '_, '_> {
         let held = self.below(id).or_else(|| self.elsewhere(first, pod, &mut evidence)).unwrap_or_default();
         let volume = object.volume.as_ref().and_then(|id| self.volumes.get(id));
         let waits = elsewhere::waits(self.parts, pod, volume, &mut evidence).ok().flatten();
-        let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+        let here = volume.map(Volume::waiting).unwrap_or_default();
+        let waits = waits.map(|waits| format!("; {waits}")).unwrap_or(here);
         let driver = match &object.volume {
             Some(id) => self.volumes.driver_trouble(id),
             None => self.volumes.driver_trouble_of(first),

@@ -143,6 +143,7 @@ fn install(plane: &ControlPlane) -> Result<()> {
 fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> Result<String> {
     let mut seen = 0;
     let mut last = String::new();
+    let mut unmounted = 0;
     loop {
         let events = events(plane)?;
         for (reason, note) in events.iter().skip(seen) {
@@ -155,9 +156,13 @@ fn acted(plane: &ControlPlane, node: &mut Node, left: &str, began: Instant) -> R
         if let Some((reason, note)) = events.iter().find(|(reason, _)| reason != "RemedyStopped") {
             bail!("{reason}: {note}");
         }
+        // The event comes a moment after the act.
+        if !is_mounted(node, left)? {
+            unmounted += 1;
+        }
         ensure!(
-            is_mounted(node, left)?,
-            "{left} is not mounted, and no act was done: the kubelet unmounted it without its driver"
+            unmounted <= 6,
+            "{left} is not mounted, and no event says that an act was done: the kubelet unmounted it without its driver"
         );
         let said = held(node).unwrap_or_else(|why| format!("the planner does not say why it waits: {why:#}"));
         if said != last {

@@ -136,9 +136,9 @@ table! {
     // The machine's own.
     0: { mounts: System } => Own,
 
-    // A pod runs without it.
-    1: { kubelet: Wants, users: Run, pod: Without, mounts: StagingOnly | Elsewhere | Unmounted, device: Here } => RunsWithout,
-    2: { kubelet: Wants, users: Run, pod: Without, mounts: StagingOnly | Elsewhere | Unmounted, staging: Unstaged } => RunsWithout,
+    // A pod runs without it. What a pod before it left is found by its mount.
+    1: { kubelet: Wants, users: Run, pod: Without, mounts: GonePod | StagingOnly | Elsewhere | Unmounted, device: Here } => RunsWithout,
+    2: { kubelet: Wants, users: Run, pod: Without, mounts: GonePod | StagingOnly | Elsewhere | Unmounted, staging: Unstaged } => RunsWithout,
 
     // Held here for nothing, or asked back.
     3: { device: Here, controller: NotAttached, order: Undeletable } => Undeletable,
@@ -311,7 +311,7 @@ rests_on! {
     InUse: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
     Moving: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
     Away: Kubelet, Controller, Device, Staging;
-    LeftByPod: Controller, Mounted, Order;
+    LeftByPod: Kubelet, Controller, Mounted, Order, PodSide;
     LeftStaged: Kubelet, Controller, Mounted, Order;
     Pinned: Kubelet, Controller, Mounted, Beneath, Order, PodSide;
     StillMounted: Kubelet, Controller, Mounted, Order, Users;
