@@ -84,7 +84,8 @@ async fn empty_with(dir: &Path, lock: impl Future<Output = anyhow::Result<Lock>>
         [first] => format!("; {first:?} is left, which no agent wrote"),
         [first, more @ ..] => format!("; {first:?} and {} others are left, which no agent wrote", more.len()),
     };
-    Ok(format!("{name}: {deleted} files deleted{left}\n"))
+    let files = if deleted == 1 { "file" } else { "files" };
+    Ok(format!("{name}: {deleted} {files} deleted{left}\n"))
 }
 
 /// Does something with a directory, on a thread that may wait for the disk.
@@ -105,7 +106,8 @@ fn delete_ours(dir: &Path) -> io::Result<(u64, Vec<String>)> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if OURS.iter().any(|ours| name.starts_with(ours)) && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
-            deleted = deleted.saturating_add(1);
+            // The lock is this command's, too.
+            deleted = deleted.saturating_add(u64::from(name != lock::FILE));
         } else if left.len() < MAX_LEFT {
             left.push(name);
         }
@@ -137,7 +139,7 @@ mod tests {
         fs::create_dir(at("state.d")).unwrap();
         symlink("notes", at("state.link")).unwrap();
         let said = block_on(empty(dir.path())).unwrap();
-        assert!(said.ends_with(": 5 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
+        assert!(said.ends_with(": 4 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
         assert!(at("notes").exists() && at("state.d").is_dir() && at("state.link").is_symlink());
         assert!(!at("state.json").exists() && !at("state.lock").exists() && !at("remedy.journal").exists());
     }

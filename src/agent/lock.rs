@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::collect::clock::Clock;
 
 /// The file whose lock is held. The kernel releases it when its owner ends, however that ends.
-const FILE: &str = "state.lock";
+pub(super) const FILE: &str = "state.lock";
 /// How long an agent that is being replaced may take to end: the DaemonSet's grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the disk may take to open the directory, or to read what is in it: then the node is watched without it.
