@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{Pid, Uid};
 use serde_json::Value;
 
@@ -37,6 +37,12 @@ pub struct Ended {
     pub bytes: Vec<u8>,
     pub stderr: String,
 }
+
+/// Tests that were started by nohup have an ignored SIGHUP, which their children would inherit.
+static HANGUP_ENDS: LazyLock<()> = LazyLock::new(|| {
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) };
+});
 
 /// A copy that every user may run, wherever the tests were built.
 static EVERYBODYS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
@@ -95,6 +101,7 @@ impl Program {
 
     /// With these variables and no others, and something on standard input.
     pub fn spawn_with(mut command: Command, arguments: &[&str], variables: &[(&str, &str)], stdin: Stdio) -> Self {
+        LazyLock::force(&HANGUP_ENDS);
         // Into files: a pipe without a reader would hold the program up.
         let out = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(out.path().join(name)).unwrap());
