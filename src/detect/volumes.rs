@@ -1,5 +1,6 @@
 //! EBS volumes, mounts and filesystems.
 
+mod all_of_ebs;
 pub mod attachment_limit;
 mod burst_bucket;
 pub mod burst_forecast;

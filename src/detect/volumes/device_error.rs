@@ -6,14 +6,15 @@ use std::time::Duration;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
     BlockDevice, BlockDevices, DevId, FsType, KernelEvent, KernelLog, KernelRecord, Mapped, MountEntry, Mounts,
-    NvmeControllers, Tri, Unknown, is_at_or_below,
+    NvmeControllers, Tri, Unknown,
 };
 use crate::finding::{Above, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Known, LogBesideDisks, Maybe, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
-use super::dead_mount::{DeadDevices, btrfs_disk};
+use super::all_of_ebs::{AllOfEbs, disks};
+use super::dead_mount::{DeadDevices, btrfs_disk, nearest_above};
 use super::stack::Below;
 use super::{Names, stack};
 
@@ -55,7 +56,7 @@ impl Detect for DeviceError {
             };
             recent.iter().copied().filter(about).collect()
         };
-        let first_of_all = all_of_ebs(block.value, |device| !errors_of(device).is_empty());
+        let all = all_of_ebs(block.value, |device| !errors_of(device).is_empty());
         out.each(KIND, &block, object, |dev, device| {
             let errors = errors_of(device);
             match errors.last() {
@@ -90,15 +91,8 @@ impl Detect for DeviceError {
                     }
                     let mut raised = Raised { shown_under, ..finding.into() };
                     raised.follows.extend(disk_of_file(device, &block, &mounts, |disk| !errors_of(disk).is_empty()));
-                    if let Some((first, count)) = first_of_all.filter(|_| device.volume.is_some()) {
-                        if *dev == first {
-                            raised.finding.message.push_str(&format!(
-                                "; so do all {count} EBS volumes here: EBS, or this instance's way to it, is at fault, and not a volume"
-                            ));
-                        } else {
-                            let first = block.value.get(&first).map(|disk| object(&first, disk));
-                            raised.follows.extend(first.map(|first| Above::of(KIND, first)));
-                        }
+                    if let Some(all) = all {
+                        all.note(&mut raised, KIND, device, "");
                     }
                     Tri::Yes(raised)
                 }
@@ -118,20 +112,18 @@ fn disk_of_file(
     has_errors: impl Fn(&BlockDevice) -> bool,
 ) -> Option<Above> {
     let (file, mounts) = (device.loop_file.as_deref()?, mounts.seen().ok()?);
-    let at_or_above = mounts.value.values().filter(|mount| is_at_or_below(file, &mount.point));
-    let mount = at_or_above.max_by_key(|mount| mount.point.len())?;
+    let mount = nearest_above(mounts.value, file)?;
     let carrier = block.value.get(&mount.dev)?;
     let below = Below::of(block.value, carrier).here;
     let disk = below.into_iter().chain([carrier]).find(|disk| disk.name != device.name && has_errors(disk))?;
     Some(Above::of(KIND, object(&mount.dev, disk)))
 }
 
-/// The first of the EBS disks and their number, where there are several and all have errors.
-fn all_of_ebs(block: &BlockDevices, has_errors: impl Fn(&BlockDevice) -> bool) -> Option<(DevId, usize)> {
-    let disks: Vec<_> = block.iter().filter(|(_, device)| device.volume.is_some() && device.disk.is_none()).collect();
-    let all_have = disks.len() > 1 && block.incomplete().is_none() && disks.iter().all(|(_, disk)| has_errors(disk));
-    let (first, _) = disks.first().filter(|_| all_have)?;
-    Some((**first, disks.len()))
+/// The EBS disks, where all have errors.
+fn all_of_ebs(block: &BlockDevices, has_errors: impl Fn(&BlockDevice) -> bool) -> Option<AllOfEbs<'_>> {
+    let all_have = block.incomplete().is_none() && disks(block).all(|(_, disk)| has_errors(disk));
+    let names: Vec<&str> = disks(block).map(|(_, disk)| disk.name.as_str()).collect();
+    AllOfEbs::of(&names).filter(|_| all_have)
 }
 
 /// Whether data may be lost by the error. A discard only marks what is free, and the kernel writes zeroes itself where the device

@@ -14,6 +14,7 @@ use crate::view::{Seen, sources};
 use crate::wording;
 
 use super::Names;
+use super::all_of_ebs::{AllOfEbs, disks};
 use super::stack::Below;
 
 const KIND: Kind = Kind::StalledIo;
@@ -51,7 +52,7 @@ impl Detect for StalledIo {
         };
         let block = block.now;
         let around = Beside { block, nvme, controllers: controllers(&nvme), kmsg, pages, names };
-        let first_of_all = all_of_ebs(block.value, before);
+        let all = all_of_ebs(block.value, before);
         for (_, device, old) in block.value.beside(before) {
             let Some(io) = device.io.seen().transpose() else { continue };
             let object = || Object { volume: device.volume.clone(), ..Object::new(ObjectType::Device, &*device.name) };
@@ -78,14 +79,8 @@ impl Detect for StalledIo {
                     io.completed()
                 );
                 let mut raised = Raised::from(around.finding(device, io, object(), block.says(fact)));
-                if let Some((first, count)) = first_of_all.filter(|_| device.volume.is_some()) {
-                    if first == device.name.as_str() {
-                        raised.finding.message.push_str(&format!(
-                            "; so do all {count} EBS volumes here that have requests: EBS, or this instance's way to it, is at fault, and not a volume"
-                        ));
-                    } else {
-                        raised.follows.push(above(first));
-                    }
+                if let Some(all) = all {
+                    all.note(&mut raised, KIND, device, " that have requests");
                 }
                 Ok(Tri::Yes(raised))
             });
@@ -98,11 +93,10 @@ impl Detect for StalledIo {
     }
 }
 
-/// The first of the EBS disks that have requests, and their number, where all of several are frozen, and no other completes anything: that
-/// is no volume's fault.
-fn all_of_ebs<'a>(block: &'a BlockDevices, before: &BlockDevices) -> Option<(&'a str, usize)> {
+/// The EBS disks that have requests, where all are frozen, and no other completes anything.
+fn all_of_ebs<'a>(block: &'a BlockDevices, before: &BlockDevices) -> Option<AllOfEbs<'a>> {
     let mut frozen_disks = Vec::new();
-    for (dev, disk) in block.iter().filter(|(_, device)| device.volume.is_some() && device.disk.is_none()) {
+    for (dev, disk) in disks(block) {
         let (io, old) = (disk.io.seen().ok().flatten()?, before.get(dev));
         let completed_before = || Some(old?.io.seen().ok().flatten()?.completed());
         if is_frozen(disk, old) {
@@ -111,8 +105,7 @@ fn all_of_ebs<'a>(block: &'a BlockDevices, before: &BlockDevices) -> Option<(&'a
             return None;
         }
     }
-    let count = frozen_disks.len();
-    frozen_disks.first().filter(|_| count > 1).map(|first| (*first, count))
+    AllOfEbs::of(&frozen_disks)
 }
 
 /// Whether requests waited all the time and none was completed.
