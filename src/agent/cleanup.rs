@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -55,8 +54,6 @@ async fn clean(api: &Api, node: &Node) -> Result<String, ApiError> {
 
 /// How the names of all files begin that an agent, a planner or an executor writes to its state directory.
 const OURS: [&str; 2] = ["state.", "remedy."];
-/// How long the disk may take.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// Names of other files that are counted.
 const MAX_LEFT: usize = 1000;
 
@@ -94,7 +91,7 @@ async fn in_dir<T: Send + 'static>(
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> anyhow::Result<io::Result<T>> {
     let path = dir.to_owned();
-    let done = lock::in_time(DISK_PATIENCE, move || work(&path)).await;
+    let done = lock::in_time(lock::DISK_PATIENCE, move || work(&path)).await;
     done.with_context(|| format!("the disk of {} does not answer", dir.display()))
 }
 
@@ -122,13 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn block_on<T>(work: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(work)
-    }
-
-    #[test]
-    fn the_files_of_an_agent_go_and_nothing_else() {
+    #[tokio::test]
+    async fn the_files_of_an_agent_go_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for name in
@@ -138,31 +130,29 @@ mod tests {
         }
         fs::create_dir(at("state.d")).unwrap();
         symlink("notes", at("state.link")).unwrap();
-        let said = block_on(empty(dir.path())).unwrap();
+        let said = empty(dir.path()).await.unwrap();
         assert!(said.ends_with(": 4 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
         assert!(at("notes").exists() && at("state.d").is_dir() && at("state.link").is_symlink());
         assert!(!at("state.json").exists() && !at("state.lock").exists() && !at("remedy.journal").exists());
     }
 
-    #[test]
-    fn a_directory_that_an_agent_uses_is_left_alone() {
+    #[tokio::test]
+    async fn a_directory_that_an_agent_uses_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("state.json"), "x").unwrap();
-        block_on(async {
-            let _agent = Lock::take(Some(dir.path())).await.unwrap();
-            let refused = empty_with(dir.path(), Lock::take_at_once(dir.path())).await.unwrap_err().to_string();
-            assert!(refused.contains("in use by another agent"), "{refused}");
-        });
+        let _agent = Lock::take(Some(dir.path())).await.unwrap();
+        let refused = empty_with(dir.path(), Lock::take_at_once(dir.path())).await.unwrap_err().to_string();
+        assert!(refused.contains("in use by another agent"), "{refused}");
         assert!(dir.path().join("state.json").exists());
     }
 
-    #[test]
-    fn what_is_no_directory_is_not_made_one() {
+    #[tokio::test]
+    async fn what_is_no_directory_is_not_made_one() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("no/such");
-        let refused = format!("{:#}", block_on(empty(&missing)).unwrap_err());
+        let refused = format!("{:#}", empty(&missing).await.unwrap_err());
         assert!(refused.contains("expected a state directory") && !missing.exists(), "{refused}");
         fs::write(dir.path().join("file"), "").unwrap();
-        assert!(block_on(empty(&dir.path().join("file"))).is_err());
+        assert!(empty(&dir.path().join("file")).await.is_err());
     }
 }

@@ -17,7 +17,7 @@ pub(super) const FILE: &str = "state.lock";
 /// How long an agent that is being replaced may take to end: the DaemonSet's grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the disk may take to open the directory, or to read what is in it: then the node is watched without it.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two tries.
 const BETWEEN: Duration = Duration::from_millis(250);
 

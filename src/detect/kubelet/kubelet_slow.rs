@@ -1,7 +1,8 @@
 //! KubeletSlow: does the kubelet keep up with its work?
 //!
-//! Five questions, each an object of its own: what the kubelet says of the Node (`ready`), PLEG (`pleg`), calls to the container runtime (`runtime`), the lease by which the
-//! kubelet shows that it lives (`lease`), and how late pods' statuses reach the API server (`status`).
+//! Five questions, each an object of its own: what the kubelet says of the Node (`ready`), PLEG (`pleg`), calls to the container
+//! runtime (`runtime`), the lease by which the kubelet shows that it lives (`lease`), and how late pods' statuses reach the API server
+//! (`status`).
 
 mod cause;
 mod lease;

@@ -47,6 +47,7 @@ impl Detect for PodStuckWithoutIp {
         // A pod that ran before its sandbox was lost, as over a reboot, is called Running while it waits for a new one.
         let waits = |pod: &&Pod| matches!(pod.phase, PodPhase::Pending | PodPhase::Running) && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
+        let failing_cni = LazyCell::new(|| FailingPod::of_cni(pods));
         let waiting = pods.value.values().map(AsRef::as_ref).filter(waits);
         let decide = |pod: &Pod| match waits_for(pod) {
             Err(why) => Tri::Unknown(why.clone()),
@@ -58,7 +59,7 @@ impl Detect for PodStuckWithoutIp {
                         finding.message.push_str(&format!("; {}", exhausted.words()));
                         finding.evidence.push(exhausted.evidence());
                     }
-                    if let Tri::Yes(cni) = FailingPod::of_cni(pods) {
+                    if let Tri::Yes(cni) = &*failing_cni {
                         finding.message.push_str(&format!("; {}", cni.words("the CNI's")));
                         finding.evidence.push(cni.evidence());
                         finding.advice = format!("{} Once it runs, the kubelet tries again by itself.", cni.advice());
@@ -79,13 +80,11 @@ impl Detect for PodStuckWithoutIp {
         });
         let [of_controller, of_cni] = first;
         for (pod, needs, decision) in decided {
-            let object = pod_object(pod);
-            let above = if needs { &of_controller } else { &of_cni }.above(&object);
-            let decision = decision.map(|raised| {
-                let follows = raised.follows.into_iter().chain(above).collect();
-                Raised { follows, ..raised }
+            let decision = decision.map(|mut raised| {
+                raised.follows.extend(if needs { &of_controller } else { &of_cni }.above(&pod_object(pod)));
+                raised
             });
-            out.decide(KIND, || object, decision);
+            out.decide(KIND, || pod_object(pod), decision);
         }
         out.listed(KIND, pods.value.incomplete());
     }

@@ -22,7 +22,8 @@ const USED: Volume = Volume { name: "used", id: "vol-0123456789abcdeb2" };
 const STRAY: &str = "0c0ffee0-0000-4000-8000-000000000000";
 /// Quiet times of ten minutes, the executor's own ten minutes of looking, two calls half a minute apart, and an emulated machine's time.
 const ACT_WITHIN: Duration = Duration::from_secs(40 * 60);
-const BEFORE_THE_KUBELET_ENDS: Duration = Duration::from_secs(60);
+/// Before the kubelet is killed, and until it is started again.
+const PAUSE: Duration = Duration::from_secs(60);
 /// The default of `remedy-quiet-after-kubelet`; its start is known to the second.
 const QUIET_AFTER_KUBELET: Duration = Duration::from_secs(10 * 60 - 2);
 
@@ -64,9 +65,9 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     let began = Instant::now();
     plane.kubectl(&["delete", "pod", LEFT.name, "--grace-period=0", "--force"])?;
     // A kubelet that ends and comes back: the planner waits until that was long ago.
-    std::thread::sleep(BEFORE_THE_KUBELET_ENDS);
+    std::thread::sleep(PAUSE);
     node.sh("service_end kubelet")?;
-    std::thread::sleep(BEFORE_THE_KUBELET_ENDS);
+    std::thread::sleep(PAUSE);
     ensure!(is_mounted(node, &left)?, "{left} was unmounted while the kubelet was down");
     node.sh("service_start kubelet")?;
     let restarted = Instant::now();

@@ -284,6 +284,13 @@ pub struct PodStatus {
     pub(super) pod_ip: Option<String>,
 }
 
+impl PodStatus {
+    /// The statuses of its containers and init containers.
+    fn lists(&self) -> impl Iterator<Item = &First<ContainerStatus, MAX_CONTAINERS>> {
+        [&self.container_statuses, &self.init_container_statuses].into_iter().flatten()
+    }
+}
+
 /// A list whose items are all kept.
 pub(super) fn whole<T>(list: Option<&First<T, MAX_CONTAINERS>>) -> Result<&[T], Unknown> {
     match list {
@@ -460,8 +467,7 @@ impl ContainerStatus {
 
 /// Containers of a pod that are not ready and that the kubelet cannot start or waits to start again.
 fn failing(status: &PodStatus) -> Result<Vec<FailingContainer>, Unknown> {
-    let lists = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
-    if lists.clone().any(|list| list.left_out > 0) {
+    if status.lists().any(|list| list.left_out > 0) {
         let why = format!("which containers run is not kept of a pod with more than {MAX_CONTAINERS}");
         return Err(Unknown::new(Cause::TooLarge, why));
     }
@@ -471,27 +477,21 @@ fn failing(status: &PodStatus) -> Result<Vec<FailingContainer>, Unknown> {
         let restarts = u32::try_from(status.restart_count).unwrap_or_default();
         is_failing.then(|| FailingContainer { name: short(status.name.clone()), reason, restarts })
     };
-    Ok(lists.flat_map(|list| &list.items).filter_map(failure).take(MAX_FAILING).collect())
+    Ok(status.lists().flat_map(|list| &list.items).filter_map(failure).take(MAX_FAILING).collect())
 }
 
 /// The last time at which a container of a pod was started or ended, by its status. A container with a hook after its start is left
 /// out until it ends: the kubelet waits for the hook before it writes the status.
 fn last_change(spec: &PodSpec, status: &PodStatus) -> Option<Timestamp> {
-    let statuses = || {
-        let all = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten();
-        all.flat_map(|first| &first.items)
-    };
-    let containers = || {
-        let all = [&spec.containers, &spec.init_containers].into_iter().flatten();
-        all.flat_map(|first| &first.items)
-    };
     let has_hook = |name: &str| {
         let hook = |container: &Container| container.lifecycle.as_ref().is_some_and(|hooks| hooks.post_start.is_some());
-        containers().any(|container| container.name == name && hook(container))
+        let mut all = [&spec.containers, &spec.init_containers].into_iter().flatten().flat_map(|list| &list.items);
+        all.any(|container| container.name == name && hook(container))
     };
-    let times = statuses().filter_map(|status| Some((status, status.state.as_ref()?))).flat_map(|(status, state)| {
-        let begun = state.running.as_ref().filter(|_| !has_hook(&status.name));
-        let started = begun.and_then(|begun| begun.started_at);
+    let statuses = status.lists().flat_map(|list| &list.items);
+    let times = statuses.filter_map(|status| Some((status, status.state.as_ref()?))).flat_map(|(status, state)| {
+        let running = state.running.as_ref().filter(|_| !has_hook(&status.name));
+        let started = running.and_then(|running| running.started_at);
         [started, state.terminated.as_ref().and_then(|ended| ended.finished_at)]
     });
     times.flatten().max()
