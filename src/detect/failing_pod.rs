@@ -187,7 +187,7 @@ mod tests {
             ..pod("a", vec![plugin()])
         };
         assert_eq!(of(std::slice::from_ref(&by_directory)), yes());
-        assert_eq!(said_of("other.example.com", &[by_directory.clone()], None), Tri::No(()));
+        assert_eq!(said_of("other.example.com", std::slice::from_ref(&by_directory), None), Tri::No(()));
         let neither = Pod { serves: Vec::new(), ..by_directory };
         assert_eq!(of(&[neither]), Tri::No(()));
         let of_deployment = Pod { owner: Some("ReplicaSet/ebs-csi-node".to_owned()), ..pod("a", vec![plugin()]) };
