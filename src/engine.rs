@@ -51,9 +51,10 @@ impl Engine {
         let recent_pods = RecentPods::with(std::mem::take(&mut memory.pods));
         let attached_once = AttachedOnce::with(std::mem::take(&mut memory.attached));
         let cpu_credits = CpuCredits::with(memory.credits.take());
+        let last_role = memory.role.take();
         Self {
             settings,
-            view: View::remembering(now, recent_pods, attached_once, cpu_credits),
+            view: View::remembering(now, recent_pods, attached_once, cpu_credits, last_role),
             ledger: Ledger::with_memory(memory, now),
             coverage: BTreeMap::new(),
             lookups: BTreeMap::new(),
@@ -222,6 +223,7 @@ impl Engine {
             pods: view.recent_pods().pods(),
             attached: view.attached_once().names(),
             credits: view.cpu_credits().balance().cloned(),
+            role: view.last_role().cloned(),
             ..self.ledger.memory()
         }
     }

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub use crate::facts::sources;
 use crate::facts::{
-    Cause, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Partial, Pod, PodUid, Pods,
-    Provider, Reading, Source, SourceSet, Unknown, for_each_source,
+    Cause, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods,
+    Provider, Reading, RoleCredentials, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
@@ -261,6 +261,8 @@ macro_rules! view {
             recent_pods: RecentPods,
             /// Volumes that Kubernetes had attached here.
             attached_once: AttachedOnce,
+            /// The role whose credentials IMDS had last.
+            last_role: Option<RoleCredentials>,
             /// Handles of the PersistentVolumes that are shown here as device nodes.
             raw_handles: RawHandles,
             /// What each EBS volume was asked for lately, and of which type it is.
@@ -298,6 +300,7 @@ macro_rules! view {
                     trends: Trends::default(),
                     recent_pods: RecentPods::default(),
                     attached_once: AttachedOnce::default(),
+                    last_role: None,
                     raw_handles: RawHandles::default(),
                     io: IoSeries::default(),
                     log_history: LogHistory::default(),
@@ -338,6 +341,13 @@ macro_rules! view {
                             self.raw_handles.follow_mounts(value);
                         }
                         Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
+                        Observation::ImdsCredentials(Reading::Known { value, .. }) => {
+                            if let Part::Known(role) = &value.role
+                                && role.expires.is_some()
+                            {
+                                self.last_role = Some(role.clone());
+                            }
+                        }
                         Observation::XfsProbe(Reading::Known { value, at }) => self.log_history.follow_probes(value, at),
                         Observation::VmStat(Reading::Known { value, at }) => self.log_history.follow_count(value, at),
                         Observation::HungTaskCount(Reading::Known { value, at }) => self.log_history.follow_hung(value, at),
@@ -522,8 +532,9 @@ impl View {
         recent_pods: RecentPods,
         attached_once: AttachedOnce,
         cpu_credits: CpuCredits,
+        last_role: Option<RoleCredentials>,
     ) -> Self {
-        Self { recent_pods, attached_once, cpu_credits, ..Self::new(now) }
+        Self { recent_pods, attached_once, cpu_credits, last_role, ..Self::new(now) }
     }
 
     /// Cycles come at this interval.
@@ -562,6 +573,12 @@ impl View {
     #[must_use]
     pub fn recent_pods(&self) -> &RecentPods {
         &self.recent_pods
+    }
+
+    /// The role whose credentials IMDS had last, which is to be remembered over a restart.
+    #[must_use]
+    pub fn last_role(&self) -> Option<&RoleCredentials> {
+        self.last_role.as_ref()
     }
 
     /// The CPU credits, which are to be remembered over a restart.

@@ -107,6 +107,24 @@ fn what_kubectl_cannot_run_is_no_finding() {
     assert!(String::from_utf8_lossy(&ended.stderr).contains("more than one pod"));
 }
 
+#[test]
+fn any_pod_explains_a_kind() {
+    let fake = Fake::new();
+    fake.put("pods", "kube-system barnacle-a\nkube-system barnacle-b\n");
+    let ended = fake.run(&["explain", "DeadMount"]);
+    assert_eq!((ended.status.code(), stdout(&ended).as_str()), (Some(0), "the report\n"));
+    let calls = fake.calls();
+    assert!(!calls[0].iter().any(|argument| argument.contains("field-selector")), "{calls:?}");
+    let exec =
+        ["exec", "--namespace=kube-system", "barnacle-a", "-c", "barnacle", "--", "/barnacle", "explain", "DeadMount"];
+    assert_eq!(calls[2], exec);
+    assert_eq!(fake.run(&["explain", "DeadMount", "StalledIo"]).status.code(), Some(64));
+    fake.put("pods", "");
+    let ended = fake.run(&["explain"]);
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("no pod of barnacle runs in namespace kube-system"));
+}
+
 /// What is given goes to check as it is, and no name becomes an option, another selector or a command.
 #[test]
 fn hostile_names_and_arguments_stay_what_they_are() {

@@ -18,7 +18,7 @@ use super::cluster::mailbox::Mailbox;
 use super::task::Task;
 use crate::facts::{
     Cause, Imds, ImdsCredentials, ImdsInstance, ImdsNotices, ImdsState, LifeCycle, NodeTime, Observation, Part,
-    Reading, Source, Unknown,
+    Reading, RoleCredentials, Source, Unknown,
 };
 use crate::pacing::Backoff;
 use schedule::{Read, Schedule};
@@ -195,16 +195,26 @@ impl Asker {
     }
 
     async fn read_credentials(&mut self) -> Result<(), Trouble> {
-        const LIST: &str = "iam/security-credentials/";
-        let role = match self.part(LIST, parse::role).await? {
-            // Between the two requests the role may have gone.
-            Part::Known(role) => self.part(&format!("{LIST}{role}"), |body| parse::credentials(&role, body)).await?,
-            Part::Absent => Part::Absent,
-            Part::Unknown(why) => Part::Unknown(why),
-        };
+        let mut role = self.read_role().await?;
+        // Between the two requests another role may have taken its place.
+        if matches!(&role, Part::Known(role) if role.code == RoleCredentials::NOT_FOUND) {
+            role = self.read_role().await?;
+        }
         let at = self.clock.now();
         self.publish(Observation::ImdsCredentials(Reading::Known { value: ImdsCredentials { role }, at }));
         Ok(())
+    }
+
+    async fn read_role(&mut self) -> Result<Part<RoleCredentials>, Trouble> {
+        const LIST: &str = "iam/security-credentials/";
+        Ok(match self.part(LIST, parse::role).await? {
+            Part::Known(role) => {
+                let of = self.part(&format!("{LIST}{role}"), |body| parse::credentials(&role, body)).await?;
+                RoleCredentials::of_listed(&role, of)
+            }
+            Part::Absent => Part::Absent,
+            Part::Unknown(why) => Part::Unknown(why),
+        })
     }
 
     async fn part<T>(

@@ -189,7 +189,7 @@ pub struct ImdsCredentials {
 pub struct RoleCredentials {
     /// The name of the role.
     pub role: String,
-    /// `Code`: `Success`, or why there are none.
+    /// `Code`: `Success`, or why there are none; [`RoleCredentials::NOT_FOUND`] where IMDS lists the role and answers 404 for them.
     pub code: String,
     /// When they were made; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +197,21 @@ pub struct RoleCredentials {
     /// Until when they are good; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+}
+
+impl RoleCredentials {
+    /// In the place of a code: IMDS lists the role, and has no credentials of it.
+    pub const NOT_FOUND: &'static str = "404 Not Found";
+
+    /// Of a role that IMDS lists, by what it answers for its credentials.
+    #[must_use]
+    pub fn of_listed(role: &str, answer: Part<Self>) -> Part<Self> {
+        let code = || Self::NOT_FOUND.to_owned();
+        match answer {
+            Part::Absent => Part::Known(Self { role: role.to_owned(), code: code(), updated: None, expires: None }),
+            answer => answer,
+        }
+    }
 }
 
 /// The type of the instance: by IMDS, else by the Node's label. The label stays where an instance is stopped and started as another type.

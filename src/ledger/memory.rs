@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{CreditBalance, KnownPod, NodeTime};
+use crate::facts::{CreditBalance, KnownPod, NodeTime, RoleCredentials};
 use crate::finding::{Evidence, FindingKey, Kind, Object, Severity};
 
 /// What all remembered findings may take in the state file, in bytes: any container may choose long names.
@@ -23,6 +23,9 @@ pub struct LedgerState {
     /// The CPU credits of the instance, where its type has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credits: Option<CreditBalance>,
+    /// The role whose credentials IMDS had last, without what is secret in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleCredentials>,
     /// When this was so: the last evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<NodeTime>,

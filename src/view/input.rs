@@ -10,7 +10,7 @@ use super::{
 };
 use crate::facts::{
     Absent, FilesystemKey, Inventory, KernelRecord, KubeletConfig, MountId, No, NodeTime, NotAbsent, PodCpus, Pods,
-    Source, SourceSet, SourceType, Tri, Unknown,
+    RoleCredentials, Source, SourceSet, SourceType, Tri, Unknown,
 };
 use crate::finding::Evidence;
 
@@ -593,6 +593,20 @@ impl Input for AttachedBefore {
 
     fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
         Ok(&view.attached_once)
+    }
+}
+
+/// The role whose credentials IMDS had last, as far as this agent or the one before it saw.
+pub struct LastRole;
+
+impl Input for LastRole {
+    type Of<'v> = Option<&'v RoleCredentials>;
+    const NEEDS: SourceSet = SourceSet::NONE;
+    const PARTS: SourceSet = SourceSet::one(Source::ImdsCredentials);
+    const CONTEXT: SourceSet = SourceSet::NONE;
+
+    fn extract(view: &View) -> Result<Self::Of<'_>, &Unknown> {
+        Ok(view.last_role.as_ref())
     }
 }
 

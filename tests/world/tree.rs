@@ -20,7 +20,8 @@ use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{
     Answer, Answers, Cause, ImdsCredentials, ImdsNotices, Lookup, NodeLease, NodeTime, Observation, Part,
-    PersistentVolume, Pod, Provider, Reading, Source, SourceSet, Unknown, VolumeAttachment, VolumeClass,
+    PersistentVolume, Pod, Provider, Reading, RoleCredentials, Source, SourceSet, Unknown, VolumeAttachment,
+    VolumeClass,
 };
 use barnacle::ledger::LedgerState;
 use serde::de::DeserializeOwned;
@@ -340,7 +341,8 @@ impl World {
         seen.push(Observation::ImdsNotices(Reading::Known { value, at }));
         let role = match meta!("iam/security-credentials/role", parse::role) {
             Part::Known(role) => {
-                meta!(format!("iam/security-credentials/{role}"), |body| parse::credentials(&role, body))
+                let of = meta!(format!("iam/security-credentials/{role}"), |body| parse::credentials(&role, body));
+                RoleCredentials::of_listed(&role, of)
             }
             Part::Absent => Part::Absent,
             Part::Unknown(why) => Part::Unknown(why),

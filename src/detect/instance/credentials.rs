@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::detect::{Around, Detect, Detector, Evaluation};
 use crate::facts::{ImdsCredentials, Part, RoleCredentials, Tri};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
-use crate::view::input::{Input, Required};
+use crate::view::input::{Input, LastRole, Required};
 use crate::view::{Seen, sources};
 use crate::wording;
 
@@ -21,16 +21,39 @@ struct CredentialRotationFailed;
 
 impl Detect for CredentialRotationFailed {
     const KINDS: &'static [Kind] = &[KIND];
-    type In = Required<sources::ImdsCredentials>;
+    type In = (Required<sources::ImdsCredentials>, LastRole);
 
-    fn evaluate(credentials: <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
+    fn evaluate((credentials, last): <Self::In as Input>::Of<'_>, _: &Around<'_>, out: &mut Evaluation) {
         let object = || Object::new(ObjectType::Resource, "role-credentials");
         let decision = match &credentials.value.role {
             Part::Known(role) => decide(credentials, role, object()),
-            Part::Absent => Tri::No(credentials.no()),
+            Part::Absent => {
+                last.map_or(Tri::No(credentials.no()), |last| Tri::Yes(taken_away(credentials, last, object())))
+            }
             Part::Unknown(why) => Tri::Unknown((**why).clone()),
         };
         out.decide(KIND, object, decision);
+    }
+}
+
+/// A role that the instance had, and that IMDS lists no more: its instance profile was taken away.
+fn taken_away(seen: Seen<'_, ImdsCredentials>, last: &RoleCredentials, object: Object) -> Finding {
+    let RoleCredentials { role, expires, .. } = last;
+    let left = expires.map(|expires| expires.duration_since(seen.at.wall));
+    let (severity, until) = match left {
+        Some(left) if left.is_negative() || left.is_zero() => {
+            (Severity::Critical, format!("; the last ones expired {} ago", wording::duration(left.unsigned_abs())))
+        }
+        Some(left) => (Severity::Warning, format!("; the last ones end in {}", wording::duration(left.unsigned_abs()))),
+        None => (Severity::Warning, String::new()),
+    };
+    Finding {
+        kind: KIND,
+        severity,
+        object,
+        message: format!("IMDS no longer lists role {role}, whose credentials this instance had{until}"),
+        evidence: vec![seen.says("iam/security-credentials/: 404")],
+        advice: crate::catalogue::row(KIND).remediation.to_owned(),
     }
 }
 

@@ -92,7 +92,7 @@ fn machine(
             evidence.push(memory.says(format!("{} of {} bytes of swap are free", memory.swap_free, memory.swap_total)));
         }
         let message = format!(
-            "all tasks were stalled on memory {full:.0} % of the last 10 s, with {} available",
+            "all tasks on the node waited for memory for {full:.0} % of the last 10 s, with {} available",
             bytes(available)
         );
         finding(Object::node(), message, evidence)

@@ -147,7 +147,7 @@ fn without_branch_eni<'v>(
     let why = match count {
         Err(_) => format!("it requests {of}, which this node cannot give"),
         Ok(_) => format!(
-            "the controller has not given it {of}, and a wait for one that cools down is over within {}{full}",
+            "the VPC resource controller has not given it {of}, and a normal wait for one is over after {}{full}",
             wording::duration(longest)
         ),
     };

@@ -224,7 +224,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
             (
                 Severity::Warning,
                 format!(
-                    "CSINode says {said} volumes fit, and {right} do: {of}; {driver} needs a lower --volume-attach-limit, or \
+                    "CSINode has too high a limit: it allows {said} volumes, and {right} fit: {of}; {driver} needs a lower --volume-attach-limit, or \
                  --reserved-volume-attachments={}",
                     others + room.interfaces
                 ),
@@ -233,14 +233,14 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
         std::cmp::Ordering::Greater if room.interfaces == 0 => (
             Severity::Warning,
             format!(
-                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} needs --reserved-volume-attachments={others}"
+                "CSINode has too high a limit: it allows {said} volumes, and {right} fit: {of}; {driver} needs --reserved-volume-attachments={others}"
             ),
         ),
         // The CNI attaches interfaces when pods come, so that this is usual: it matters when volumes are that many.
         std::cmp::Ordering::Greater => (
             if count.attached >= right { Severity::Warning } else { Severity::Info },
             format!(
-                "CSINode says {said} volumes fit, and {right} do: {of}; {driver} counted fewer interfaces when it started \
+                "CSINode has too high a limit: it allows {said} volumes, and {right} fit: {of}; {driver} counted fewer interfaces when it started \
                  (restart it here: it counts again), or it needs --reserved-volume-attachments={others} at least, and one \
                  more for each interface that comes later"
             ),
@@ -248,7 +248,7 @@ fn miscount(count: &Count<'_>, room: &Room, others: u32, evidence: &[Evidence]) 
         std::cmp::Ordering::Less => (
             Severity::Info,
             format!(
-                "CSINode says {said} volumes fit, and {right} would: {of}; unless fewer are wanted (--volume-attach-limit){kept} or \
+                "CSINode has too low a limit: it allows {said} volumes, and {right} fit: {of}; unless fewer are wanted (--volume-attach-limit){kept} or \
                  the driver is older than the instance type, {driver} needs --reserved-volume-attachments={others}"
             ),
         ),
@@ -285,7 +285,7 @@ fn refused(volumes: &Volumes<'_>, count: &Count<'_>, reckoned: bool, evidence: &
     let mut evidence = evidence.to_vec();
     evidence.extend(first.attachment_says());
     let (volume, driver) = (first.id.as_str(), count.driver);
-    let what = format!("CSINode says {said} volumes fit, and EC2 refused {volume} beside {fit}");
+    let what = format!("CSINode allows {said} volumes, and EC2 refused {volume} beside {fit}");
     let message = if reckoned {
         // A larger reservation made for this would waste those slots on every node.
         format!(

@@ -83,7 +83,7 @@ fn finding(
         severity: Severity::Warning,
         object: Object::node(),
         message: format!(
-            "the instance throttles EBS: {} is above {}{others}{user}",
+            "EC2 throttles this instance's EBS I/O: {} is above {}{user}{others}",
             worst.name(),
             worst.limits("the instance's")
         ),

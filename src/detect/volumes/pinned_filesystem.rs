@@ -125,18 +125,20 @@ fn finding(
 ) -> Finding {
     let used_by = device.map(|(_, d)| d.holders.join(", ")).filter(|h| !h.is_empty());
     let held_by = device.and_then(|(dev, _)| holders.of(dev, &mut seen));
-    let who =
-        match held_by.as_deref() {
-            Some([]) => "it is mounted in none of the other mount namespaces: an open file or a lazy unmount keeps it"
-                .to_owned(),
-            Some([first, rest @ ..]) => {
-                let copy = holders.copy_of_the_host(first);
-                let copy = copy.map(|at| format!(" in a copy of the host's tree at {at}")).unwrap_or_default();
-                format!("{}{}{copy}", holders.name(first), more(rest.len()))
-            }
-            None => used_by
-                .map_or_else(|| "its holder is not known yet".to_owned(), |used| format!("{used} is built on it")),
-        };
+    let who = match held_by.as_deref() {
+        Some([]) => {
+            "it is mounted in none of the other mount namespaces: an open file or a lazy unmount keeps it".to_owned()
+        }
+        Some([first, rest @ ..]) => {
+            let copy = holders.copy_of_the_host(first);
+            let copy =
+                copy.map(|at| format!(" through its own mount of the host's filesystem at {at}")).unwrap_or_default();
+            format!("{}{}{copy}", holders.name(first), more(rest.len()))
+        }
+        None => {
+            used_by.map_or_else(|| "its holder is not known yet".to_owned(), |used| format!("{used} is built on it"))
+        }
+    };
     let what = match &object.volume {
         Some(volume) => format!("{} ({})", volume.as_str(), key.device),
         None => key.device.clone(),

@@ -257,8 +257,8 @@ fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evalu
             severity: Severity::Warning,
             object: Object { pod: pod.map(|pod| pod.node_uid().clone()), ..wanted.object() },
             message: format!(
-                "{id}{name} is attached here although Kubernetes did not request it, while pod {} waits for {}, which Kubernetes reports as \
-                 attached and is not here",
+                "{id}{name} is attached here, and Kubernetes did not ask for it; pod {} waits for {}, which Kubernetes reports as \
+                 attached and which is not on this machine",
                 pod.map(crate::facts::Pod::full_name).unwrap_or_default(),
                 wanted.id.as_str()
             ),

@@ -103,7 +103,7 @@ pub(super) fn of_area(area: Area, report: &Report, young: bool) -> Assessment {
     }
     let not_evaluated: Vec<_> = rows.iter().copied().filter(|row| row.not_evaluated).collect();
     if not_evaluated.len() == rows.len() || not_evaluated.iter().any(|row| has_trouble(row.kind, report)) {
-        return cannot_say(&not_evaluated);
+        return cannot_say(&not_evaluated, report);
     }
     nothing_critical(area, report, &not_evaluated)
 }
@@ -129,7 +129,8 @@ fn problem(worst: &ReportedFinding, others: &[&ReportedFinding], report: &Report
     // The first sentence alone: the rest stands where the message sends its reader.
     let next = catalogue::row(kind).remediation.split_inclusive(". ").next().unwrap_or_default().trim_end();
     let keep = keep_node(worst, report);
-    let said = format!("{message}{object}, since {since}.{more} Next: {next} More: barnacle explain {kind}.{keep}");
+    let said =
+        format!("{message}{object}, since {since}.{more} Next: {next} More: kubectl barnacle explain {kind}.{keep}");
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
     Assessment::new(Status::True, Reason::Found(kind), said, &about)
@@ -140,8 +141,13 @@ fn keep_node(worst: &ReportedFinding, report: &Report) -> String {
     if catalogue::row(worst.kind).area != Area::Volumes {
         return String::new();
     }
-    let node = report.node_object.as_ref().and_then(|node| quoted(&node.name)).unwrap_or_else(|| "NODE".to_owned());
+    let node = node(report);
     format!(" Against a repair by Karpenter meanwhile: # kubectl annotate node {node} karpenter.sh/do-not-repair=true")
+}
+
+/// The Node's name, as a shell takes it.
+fn node(report: &Report) -> String {
+    report.node_object.as_ref().and_then(|node| quoted(&node.name)).unwrap_or_else(|| "NODE".to_owned())
 }
 
 /// What was a problem, and cannot be evaluated any more.
@@ -157,18 +163,19 @@ fn no_longer_evaluated(worst: &ReportedFinding, others: &[&ReportedFinding], rep
     };
     let kind = worst.kind;
     let said = format!(
-        "{kind} was last seen at {seen} and cannot be evaluated since: {why}. Then: {message}{object}.{more} Next: run barnacle check on the node."
+        "{kind} was last seen at {seen} and cannot be evaluated since: {why}. Then: {message}{object}.{more} Next: kubectl barnacle {} -v.",
+        node(report)
     );
     let all = [worst].into_iter().chain(others.iter().copied());
     let about: Vec<_> = all.flat_map(|f| [f.kind.name(), f.object.kind.name(), f.object.id.as_str()]).collect();
     Assessment::new(Status::Unknown, Reason::NotEvaluated, said, &about)
 }
 
-fn cannot_say(not_evaluated: &[&KindState]) -> Assessment {
+fn cannot_say(not_evaluated: &[&KindState], report: &Report) -> Assessment {
     let why = not_evaluated.iter().find_map(|row| row.why.as_deref()).unwrap_or("no detector has run");
     let why = text::cut_bytes(&text::clean(why), MAX_REASON, "...");
     let names = kinds(not_evaluated.iter().map(|row| row.kind));
-    let said = format!("Not evaluated: {names}: {why}. Next: run barnacle check on the node.");
+    let said = format!("Not evaluated: {names}: {why}. Next: kubectl barnacle {} -v.", node(report));
     Assessment::new(Status::Unknown, Reason::NotEvaluated, said, &[&names])
 }
 
@@ -184,12 +191,8 @@ fn nothing_critical(area: Area, report: &Report, not_evaluated: &[&KindState]) -
     };
     let mut said = none.to_owned();
     let muted = kinds(report.in_area(area).filter(|f| f.muted.is_some()).map(|f| f.kind));
-    let parts = [
-        ("Warnings", &warnings),
-        ("Unverified warnings", &unverified),
-        ("Muted", &muted),
-        ("Not checked on this node", &unseen),
-    ];
+    let parts =
+        [("Warnings", &warnings), ("Unverified warnings", &unverified), ("Muted", &muted), ("Not evaluated", &unseen)];
     for (what, names) in parts {
         if !names.is_empty() {
             said = format!("{said} {what}: {names}.");
@@ -215,7 +218,7 @@ pub(super) fn of_visibility(report: &Report) -> Assessment {
     let not_evaluated = kinds(report.kinds.iter().filter(|row| row.not_evaluated).map(|row| row.kind));
     let cost = if not_evaluated.is_empty() { String::new() } else { format!(" Not evaluated: {not_evaluated}.") };
     let all = names.join(", ");
-    let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: run barnacle check on the node.");
+    let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: kubectl barnacle {} -v.", node(report));
     Assessment::new(Status::True, Reason::SourceUnreadable, said, &names)
 }
 

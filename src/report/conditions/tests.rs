@@ -387,9 +387,7 @@ fn what_the_base_profile_never_sees_degrades_nothing() {
     let mut node = Node::new();
     node.passes(&report, 0..300);
     assert!(node.conditions.iter().all(|condition| condition.status == "False"), "{:#?}", node.conditions);
-    assert!(
-        node.of("BarnacleNetworkInterfaceProblem").message.contains("Not checked on this node: ConntrackPressure.")
-    );
+    assert!(node.of("BarnacleNetworkInterfaceProblem").message.contains("Not evaluated: ConntrackPressure."));
 }
 
 #[test]
@@ -503,7 +501,7 @@ fn messages_are_bounded_and_cannot_forge_a_line() {
     node.passes(&with(vec![unverified(hostile.clone()); 100]), 0..70);
     let message = &node.of(VOLUMES).message;
     assert!(message.len() <= 1024 && !message.contains(char::is_control), "{message}");
-    assert!(message.contains("True as of") && message.contains("run barnacle check"), "{message}");
+    assert!(message.contains("True as of") && message.contains("kubectl barnacle"), "{message}");
     let mut node = Node::new();
     node.passes(&with(vec![hostile; 100]), 0..20);
     let message = &node.of(VOLUMES).message;

@@ -125,7 +125,7 @@ pub(super) fn note(finding: &ReportedFinding) -> String {
     let since = text::time(finding.since);
     let advice = text::clean(&finding.advice).into_owned();
     let (severity, kind) = (finding.severity.name(), finding.kind);
-    format!("{severity}: {message}{about}, since {since}. More: barnacle explain {kind}. {advice}")
+    format!("{severity}: {message}{about}, since {since}. More: kubectl barnacle explain {kind}. {advice}")
 }
 
 pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {

@@ -18,8 +18,8 @@ const NAME: &str = "lab-node";
 const LEFT: Volume = Volume { name: "left", id: "vol-0123456789abcdeb1" };
 /// Its pod runs all the time.
 const USED: Volume = Volume { name: "used", id: "vol-0123456789abcdeb2" };
-/// A pod that never was here, of which a directory is left.
-const STRAY: &str = "0c0ffee0-0000-4000-8000-000000000000";
+/// Its pod is deleted, too, and leaves a directory with a file, which the kubelet does not remove.
+const STRAY: &str = "stray";
 /// Quiet times of ten minutes, the executor's own ten minutes of looking, two calls half a minute apart, and an emulated machine's time.
 const ACT_WITHIN: Duration = Duration::from_secs(40 * 60);
 /// Before the kubelet is killed, and until it is started again.
@@ -47,23 +47,26 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     for (volume, device) in [(&LEFT, "/dev/xvdaa"), (&USED, "/dev/xvdab")] {
         plane.create_volume(volume.name, volume.id, VolumeMode::Filesystem("ext4"))?;
         node.sh(&format!("ebs_attach {} 400M", volume.id))?;
-        plane.apply(&pod(volume).to_string())?;
+        plane.apply(&pod(volume.name, Some(volume)).to_string())?;
         plane.attach(volume.name, NAME, device)?;
     }
-    for volume in [&LEFT, &USED] {
-        runs(plane, volume.name)?;
+    plane.apply(&pod(STRAY, None).to_string())?;
+    for name in [LEFT.name, USED.name, STRAY] {
+        runs(plane, name)?;
     }
     let (left, used) = (point(plane, &LEFT)?, point(plane, &USED)?);
     let written = node.sh(&format!(
         "dd if=/dev/urandom of={left}/data bs=1M count=16 status=none && sync {left}/data && sha256sum <{left}/data"
     ))?;
     let device = node.sh(&format!("ebs_device {}", LEFT.id))?;
-    // What a pod made while its volume was not mounted: the kubelet removes only a mount point that is empty.
-    node.sh(&format!("mkdir -p /var/lib/kubelet/pods/{STRAY}/volumes/kubernetes.io~csi/gone/mount/made"))?;
+    // What a pod wrote while its volume was not mounted. Directories without a file the kubelet removes by itself.
+    let stray = format!("/var/lib/kubelet/pods/{}", uid(plane, STRAY)?);
+    let written_below = format!("{stray}/volumes/kubernetes.io~csi/gone/mount/written");
+    node.sh(&format!("mkdir -p $(dirname {written_below}) && echo 1 >{written_below}"))?;
 
     node.sh("service_end csi")?;
     let began = Instant::now();
-    plane.kubectl(&["delete", "pod", LEFT.name, "--grace-period=0", "--force"])?;
+    plane.kubectl(&["delete", "pod", LEFT.name, STRAY, "--grace-period=0", "--force"])?;
     // A kubelet that ends and comes back: the planner waits until that was long ago.
     std::thread::sleep(PAUSE);
     node.sh("service_end kubelet")?;
@@ -99,13 +102,15 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     ensure!(read == written, "the data of {} was {written}, and is {read}", LEFT.id);
     println!("   16 MiB that were written before are the same, by their checksum");
 
-    // What has the mode dry-run is recorded and not done.
-    let stray = format!("/var/lib/kubelet/pods/{STRAY}");
+    // What has the mode dry-run is asked for, too: the executor would not remove a directory that has a file in it.
+    let refused = |record: &Value| record["score"]["refused"].to_string().contains("remove-empty-pod-directory");
+    if let Err(error) = wait_for("the executor's answer about the directory", || Ok(refused(&record(node)?))) {
+        let found = node.sh(&format!("find {stray} || true"))?;
+        bail!("{error:#}; {}; of {stray}: {found}; the record: {:#}", held(node)?, record(node)?);
+    }
+    ensure!(node.sh(&format!("cat {written_below}"))? == "1", "{written_below} changed");
     let record = record(node)?;
-    let open = record["open"].as_array().cloned().unwrap_or_default();
-    ensure!(!open.is_empty(), "the record lacks the directory of {STRAY}: {record:#}");
-    ensure!(open.iter().all(|case| case.to_string().contains(STRAY)), "it would do something else: {record:#}");
-    ensure!(node.sh(&format!("[ -d {stray} ] && echo there"))? == "there", "a dry run removed {stray}");
+    ensure!(record["open"].as_array().is_some_and(Vec::is_empty), "it would do something else: {record:#}");
     let done: u64 =
         record["score"]["acted"].as_array().into_iter().flatten().filter_map(|tally| tally["count"].as_u64()).sum();
     println!("   {}", node.sh("in_container planner remedy score")?.replace('\n', "\n   "));
@@ -210,19 +215,25 @@ fn stagings(node: &mut Node, device: &str) -> Result<u32> {
 
 /// Where the volume of a pod is mounted.
 fn point(plane: &ControlPlane, volume: &Volume) -> Result<String> {
-    let uid = plane.kubectl(&["get", "pod", volume.name, "-o", "jsonpath={.metadata.uid}"])?;
-    Ok(format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{}/mount", volume.name))
+    Ok(format!("/var/lib/kubelet/pods/{}/volumes/kubernetes.io~csi/{}/mount", uid(plane, volume.name)?, volume.name))
 }
 
-fn pod(volume: &Volume) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": volume.name, "namespace": "default"}, "spec": {
+fn uid(plane: &ControlPlane, pod: &str) -> Result<String> {
+    plane.kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])
+}
+
+fn pod(name: &str, volume: Option<&Volume>) -> Value {
+    let volumes: Vec<Value> =
+        volume.iter().map(|volume| json!({"name": "v", "persistentVolumeClaim": {"claimName": volume.name}})).collect();
+    let mounts: Vec<Value> = volume.iter().map(|_| json!({"name": "v", "mountPath": "/data"})).collect();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
         "terminationGracePeriodSeconds": 1,
         "nodeSelector": {"kubernetes.io/hostname": NAME},
         "tolerations": [{"operator": "Exists"}],
-        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": volume.name}}],
+        "volumes": volumes,
         "containers": [{
             "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
-            "volumeMounts": [{"name": "v", "mountPath": "/data"}],
+            "volumeMounts": mounts,
         }],
     }})
 }

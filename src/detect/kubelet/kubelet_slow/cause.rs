@@ -50,7 +50,10 @@ impl Causes<'_, '_> {
         let limits = self
             .limits()
             .map_or(String::new(), |limits| format!(" (kubeAPIQPS {}, kubeAPIBurst {})", limits.qps, limits.burst));
-        Some(format!("each request of the kubelet waits {} for the rate limit of its client{limits}", seconds(average)))
+        Some(format!(
+            "each of the kubelet's requests waits {} for the rate limit of its client{limits}",
+            seconds(average)
+        ))
     }
 
     fn limits(&self) -> Option<ClientLimits> {

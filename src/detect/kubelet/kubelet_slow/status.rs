@@ -39,7 +39,7 @@ pub(super) fn decide(
         }
         let shown = reports.worst.as_ref().map(|(lag, pod)| {
             format!(
-                "{} of {} changes of the last 5 minutes showed at least {} late, that of {pod} at least {}",
+                "{} of {} changes of the last 5 minutes reached the API server at least {} late, that of pod {pod} at least {}",
                 reports.late,
                 reports.changes,
                 duration(LATE),
