@@ -281,6 +281,25 @@ fn not_shown(kind: Kind, profile: Profile) -> Vec<String> {
     less.collect()
 }
 
+/// What the page of a kind says of one profile. A source that only adds evidence makes nothing less evaluated.
+fn evaluated_in(kind: Kind, profile: Profile) -> String {
+    let decides = of_kind(kind).unwrap().decides_by();
+    let evidence = of_kind(kind).unwrap().uses.without(decides);
+    let hidden = |source: &Source| matches!(visibility(profile, *source), Visibility::Hidden);
+    let details: Vec<String> = evidence.iter().filter(hidden).map(|source| format!("`{source}`")).collect();
+    let is_detail = |reason: &String| details.iter().any(|name| *reason == format!("source {name} is not read"));
+    let less: Vec<String> = not_shown(kind, profile).into_iter().filter(|reason| !is_detail(reason)).collect();
+    let how = match () {
+        () if is_never_evaluated(kind, profile) => return format!("no: {}", less.join("; ")),
+        () if less.is_empty() => "yes".to_owned(),
+        () => format!("partly: {}", less.join("; ")),
+    };
+    match details.is_empty() {
+        true => how,
+        false => format!("{how} (without the details that {} would add)", details.join(", ")),
+    }
+}
+
 /// One cell; reasons are numbered as they come.
 fn found_in(kind: Kind, profile: Profile, reasons: &mut Vec<String>) -> String {
     let less = not_shown(kind, profile).into_iter();
@@ -367,15 +386,18 @@ fn page(kind: Kind) -> String {
         Scope::Cluster => text.push_str("\n`barnacle cluster` evaluates this kind, once for the cluster.\n"),
         Scope::Node => {
             text.push_str("\n| profile | evaluated |\n|---|---|\n");
-            for profile in Profile::ALL {
-                let less = not_shown(kind, profile);
-                let less = if less.is_empty() { String::new() } else { format!(": {}", less.join("; ")) };
-                let how = match () {
-                    () if is_never_evaluated(kind, profile) => "no",
-                    () if less.is_empty() => "yes",
-                    () => "partly",
-                };
-                writeln!(text, "| {} | {how}{less} |", profile.name()).unwrap();
+            let [base, others @ ..] = &Profile::ALL;
+            let usual = evaluated_in(kind, *base);
+            writeln!(text, "| {} | {usual} |", base.name()).unwrap();
+            let mut same = 0;
+            for profile in others {
+                match evaluated_in(kind, *profile) {
+                    other if other == usual => same += 1,
+                    other => writeln!(text, "| {} | {other} |", profile.name()).unwrap(),
+                }
+            }
+            if same > 0 {
+                writeln!(text, "| each other one | as in `observe` |").unwrap();
             }
         }
     }

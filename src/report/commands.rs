@@ -147,7 +147,7 @@ mod tests {
         let (report, mut finding) = finding(ObjectType::Device, "nvme1n1");
         (finding.kind, finding.object.pv) = (Kind::DeadMount, Some("pvc-1".into()));
         let lines = of(&report, &finding);
-        assert!(lines.contains(&"grep -F -e /dev/'nvme1n1' /proc/1/mountinfo".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"grep -Fwe 'nvme1n1' /proc/1/mountinfo".to_owned()), "{lines:?}");
         assert!(lines.contains(&"aws ec2 describe-volumes --volume-ids {volume}".to_owned()), "{lines:?}");
         let values = values(&report, &finding);
         assert_eq!(
