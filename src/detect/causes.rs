@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::failing_pod::CNI_DAEMON_SETS;
-use crate::facts::EvictionSignal as Signal;
+use crate::facts::{EvictionSignal as Signal, PodUid};
 use crate::finding::{Above, Kind, Object, ObjectType};
 
 /// What a finding of this kind about this object is shown under, the first that stands.
@@ -105,6 +105,11 @@ impl OldestFirst {
 /// The finding of a kind about a resource of the machine, or a part of the kubelet's work.
 fn resource(kind: Kind, name: &str) -> Above {
     Above::of(kind, Object::new(ObjectType::Resource, name))
+}
+
+/// The kernel killed a process of this pod at a memory limit.
+pub(super) fn oom_of_pod(uid: &PodUid) -> Above {
+    Above::of(Kind::OomKill, Object::new(ObjectType::Cgroup, format!("pod/{uid}")))
 }
 
 /// The finding of a kind about all pods together.

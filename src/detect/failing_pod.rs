@@ -57,13 +57,22 @@ impl<'v> FailingPod<'v> {
         Self::find(pods, |pod| CNI_DAEMON_SETS.iter().any(|usual| is_of(pod, usual)))
     }
 
+    /// The pods of the CNI that live, whether they run or not.
+    pub(super) fn all_of_cni(pods: Seen<'v, Pods>) -> impl Iterator<Item = &'v Pod> {
+        Self::living(pods).filter(|pod| CNI_DAEMON_SETS.iter().any(|usual| is_of(pod, usual)))
+    }
+
+    fn living(pods: Seen<'v, Pods>) -> impl Iterator<Item = &'v Pod> {
+        let lives = |pod: &&Pod| pod.namespace == NAMESPACE && !pod.is_over() && pod.deleting.is_none();
+        pods.value.values().map(AsRef::as_ref).filter(lives)
+    }
+
     fn find(pods: Seen<'v, Pods>, is_it: impl Fn(&Pod) -> bool) -> Tri<Self, ()> {
         if let Some(why) = pods.value.incomplete() {
             return Tri::Unknown(why.clone());
         }
-        let lives = |pod: &&Pod| pod.namespace == NAMESPACE && !pod.is_over() && pod.deleting.is_none();
         let mut found = Tri::No(());
-        for pod in pods.value.values().map(AsRef::as_ref).filter(lives).filter(|pod| is_it(pod)) {
+        for pod in Self::living(pods).filter(|pod| is_it(pod)) {
             let unkept = || Unknown::new(Cause::Missing, format!("how {} runs was not kept", pod.full_name()));
             found = match pod.failing.needed(unkept) {
                 Err(why) => found.or_else(|| Tri::Unknown(why)),

@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 
-use crate::detect::{Around, Detect, Detector, Evaluation};
+use crate::detect::causes::oom_of_pod;
+use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{Cause, NodeTime, Pod, PodPhase, Tri, Unknown};
 use crate::finding::{Finding, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Input, Maybe, Required};
@@ -31,7 +32,7 @@ impl Detect for PodIdentityAgentDown {
                 }
                 let says =
                     "the kernel's table of sockets was read, and 169.254.170.23:80 is not among those that listen";
-                Tri::Yes(Finding {
+                let finding = Finding {
                     kind: KIND,
                     severity: Severity::Warning,
                     object: Object { pod: Some(pod.uid.clone()), ..object() },
@@ -41,7 +42,8 @@ impl Detect for PodIdentityAgentDown {
                     ),
                     evidence: vec![agent.says(says), pods.says(format!("{} is {:?}", pod.full_name(), pod.phase))],
                     advice: crate::catalogue::row(KIND).remediation.to_owned(),
-                })
+                };
+                Tri::Yes(Raised { follows: vec![oom_of_pod(pod.node_uid())], ..finding.into() })
             })
         });
         out.decide(KIND, object, decision);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::detect::Settings as All;
+use crate::detect::causes::oom_of_pod;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
-    self, Conntrack, DnsOutcome, DnsProbes, DnsServer, DnsTarget, EnaStatistics, Imds, ImdsState, Part, Pods, Pressure,
-    Tri, Unknown,
+    self, Conntrack, DnsOutcome, DnsProbes, DnsServer, DnsTarget, EnaStatistics, Imds, ImdsState, Part, Pod, Pods,
+    Pressure, Tri, Unknown,
 };
 use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::setting::{Group, number};
@@ -159,7 +160,16 @@ fn raised(signs: &Signs<'_>, server: DnsServer, target: &DnsTarget, wrong: &Wron
         Wrong::Fails(failed) => format!("{} {failed} of the last {count} queries", how(target)),
         Wrong::Slow(median) => format!("takes {} to answer (the middle of the last {count} answers)", millis(*median)),
     };
-    let Cause { text, evidence, follows } = cause(signs, server).unwrap_or_default();
+    let Cause { text, evidence, mut follows } = cause(signs, server).unwrap_or_default();
+    if server == DnsServer::Cluster {
+        // One of them here may serve all nodes.
+        follows.extend(
+            signs
+                .pods
+                .name(|pods| Some(dns_pods(&pods).map(|pod| oom_of_pod(pod.node_uid())).collect::<Vec<_>>()))
+                .unwrap_or_default(),
+        );
+    }
     let cause = if text.is_empty() { text } else { format!(": {text}") };
     let outcomes: Vec<String> = target.recent.iter().map(|outcome| outcome_text(*outcome)).collect();
     let asked = format!("{address} was asked for {} each 30 s: {}", target.name, outcomes.join(", "));
@@ -254,7 +264,8 @@ fn packets_dropped(signs: &Signs<'_>) -> Option<Cause> {
         let by = wording::number(by, "packet");
         let mut evidence = vec![paired.now.says(format!("linklocal_allowance_exceeded of {name} grew by {by}"))];
         let mut text = format!("EC2 drops packets of {name} to it, as they are more than 1024 a second");
-        let dns = signs.pods.name(|pods| Some(dns_pods(&pods))).unwrap_or_default();
+        let dns: Vec<String> =
+            signs.pods.name(|pods| Some(dns_pods(&pods).map(Pod::full_name).collect())).unwrap_or_default();
         if !dns.is_empty() {
             let named: Vec<&str> = dns.iter().take(NAMED).map(String::as_str).collect();
             text.push_str(&format!("; the cluster's DNS server runs here ({}) and asks it for all nodes", named.join(", ")));
@@ -270,10 +281,9 @@ fn packets_dropped(signs: &Signs<'_>) -> Option<Cause> {
 }
 
 /// Pods of this node that are the cluster's DNS server, by the names that they are known under.
-fn dns_pods(pods: &Seen<'_, Pods>) -> Vec<String> {
+fn dns_pods<'v>(pods: &Seen<'v, Pods>) -> impl Iterator<Item = &'v Pod> {
     let is_dns = |name: &str| ["coredns-", "kube-dns-"].iter().any(|known| name.starts_with(known));
-    let of_cluster = pods.value.values().filter(|pod| pod.namespace == "kube-system" && is_dns(&pod.name));
-    of_cluster.map(|pod| pod.full_name()).collect()
+    pods.value.values().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.namespace == "kube-system" && is_dns(&pod.name))
 }
 
 /// Whether the machine is short of CPU, so that everything on it is late.

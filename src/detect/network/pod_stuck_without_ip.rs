@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::time::Duration;
 
-use crate::detect::causes::OldestFirst;
+use crate::detect::causes::{OldestFirst, oom_of_pod};
 use crate::detect::failing_pod::FailingPod;
 use crate::detect::{Around, Detect, Detector, Evaluation, Raised};
 use crate::facts::{
@@ -65,7 +65,8 @@ impl Detect for PodStuckWithoutIp {
                         finding.advice = format!("{} Once it runs, the kubelet tries again by itself.", cni.advice());
                     }
                     let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
-                    Raised { shown_under, ..finding.into() }
+                    let follows = FailingPod::all_of_cni(pods).map(|cni| oom_of_pod(cni.node_uid())).collect();
+                    Raised { shown_under, follows, ..finding.into() }
                 }),
             Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
                 let other = something_else_than_cool_downs(&count, &pods);

@@ -18,8 +18,6 @@ const NAME: &str = "lab-node";
 const LEFT: Volume = Volume { name: "left", id: "vol-0123456789abcdeb1" };
 /// Its pod runs all the time.
 const USED: Volume = Volume { name: "used", id: "vol-0123456789abcdeb2" };
-/// Its pod is deleted, too, and leaves a directory with a file, which the kubelet does not remove.
-const STRAY: &str = "stray";
 /// Quiet times of ten minutes, the executor's own ten minutes of looking, two calls half a minute apart, and an emulated machine's time.
 const ACT_WITHIN: Duration = Duration::from_secs(40 * 60);
 /// Before the kubelet is killed, and until it is started again.
@@ -47,12 +45,11 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     for (volume, device) in [(&LEFT, "/dev/xvdaa"), (&USED, "/dev/xvdab")] {
         plane.create_volume(volume.name, volume.id, VolumeMode::Filesystem("ext4"))?;
         node.sh(&format!("ebs_attach {} 400M", volume.id))?;
-        plane.apply(&pod(volume.name, Some(volume)).to_string())?;
+        plane.apply(&pod(volume).to_string())?;
         plane.attach(volume.name, NAME, device)?;
     }
-    plane.apply(&pod(STRAY, None).to_string())?;
-    for name in [LEFT.name, USED.name, STRAY] {
-        runs(plane, name)?;
+    for volume in [&LEFT, &USED] {
+        runs(plane, volume.name)?;
     }
     let (left, used) = (point(plane, &LEFT)?, point(plane, &USED)?);
     let written = node.sh(&format!(
@@ -60,13 +57,13 @@ fn story(plane: &ControlPlane, node: &mut Node) -> Result<()> {
     ))?;
     let device = node.sh(&format!("ebs_device {}", LEFT.id))?;
     // What a pod wrote while its volume was not mounted. Directories without a file the kubelet removes by itself.
-    let stray = format!("/var/lib/kubelet/pods/{}", uid(plane, STRAY)?);
+    let stray = format!("/var/lib/kubelet/pods/{}", uid(plane, LEFT.name)?);
     let written_below = format!("{stray}/volumes/kubernetes.io~csi/gone/mount/written");
     node.sh(&format!("mkdir -p $(dirname {written_below}) && echo 1 >{written_below}"))?;
 
     node.sh("service_end csi")?;
     let began = Instant::now();
-    plane.kubectl(&["delete", "pod", LEFT.name, STRAY, "--grace-period=0", "--force"])?;
+    plane.kubectl(&["delete", "pod", LEFT.name, "--grace-period=0", "--force"])?;
     // A kubelet that ends and comes back: the planner waits until that was long ago.
     std::thread::sleep(PAUSE);
     node.sh("service_end kubelet")?;
@@ -222,18 +219,15 @@ fn uid(plane: &ControlPlane, pod: &str) -> Result<String> {
     plane.kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])
 }
 
-fn pod(name: &str, volume: Option<&Volume>) -> Value {
-    let volumes: Vec<Value> =
-        volume.iter().map(|volume| json!({"name": "v", "persistentVolumeClaim": {"claimName": volume.name}})).collect();
-    let mounts: Vec<Value> = volume.iter().map(|_| json!({"name": "v", "mountPath": "/data"})).collect();
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
+fn pod(volume: &Volume) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": volume.name, "namespace": "default"}, "spec": {
         "terminationGracePeriodSeconds": 1,
         "nodeSelector": {"kubernetes.io/hostname": NAME},
         "tolerations": [{"operator": "Exists"}],
-        "volumes": volumes,
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": volume.name}}],
         "containers": [{
             "name": "c", "image": "busybox:lab", "imagePullPolicy": "Never", "command": ["sleep", "100000"],
-            "volumeMounts": mounts,
+            "volumeMounts": [{"name": "v", "mountPath": "/data"}],
         }],
     }})
 }
