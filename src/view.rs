@@ -14,17 +14,17 @@ mod pod_cpu_use;
 mod pod_memory;
 mod raw_handles;
 pub mod reads;
+mod recent_pods;
 mod status_lag;
 mod storage_series;
 mod trends;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use crate::facts::sources;
 use crate::facts::{
-    Cause, EvictionSignal, KernelLog, KernelRecord, KnownPod, NodeTime, Observation, Part, Partial, Pod, PodUid, Pods,
-    Provider, Reading, RoleCredentials, Source, SourceSet, Unknown, for_each_source,
+    Cause, EvictionSignal, KernelLog, KernelRecord, NodeTime, Observation, Part, Partial, Pod, PodUid, Provider,
+    Reading, RoleCredentials, Source, SourceSet, Unknown, for_each_source,
 };
 use crate::finding::Evidence;
 pub use attached_once::AttachedOnce;
@@ -37,6 +37,7 @@ pub use log_history::{Counted, LogHistory, MountsSince};
 pub use pod_cpu_use::{CpuPeak, PodCpuUse, Throttled};
 pub use pod_memory::{Peak, PodMemory};
 pub use raw_handles::RawHandles;
+pub use recent_pods::{Missed, RecentPods};
 pub use status_lag::{LATE, Reports, StatusLag};
 pub use storage_series::{Limited, StorageSeries, Used};
 pub use trends::{Past, Trends};
@@ -326,7 +327,7 @@ macro_rules! view {
                     // Which sources a history is kept of is a matter of that history: no list of sources knows.
                     match &observation {
                         Observation::Pods(Reading::Known { value, at }) => {
-                            self.recent_pods.follow(value);
+                            self.recent_pods.follow(value, at);
                             self.branch_history.follow(value, at);
                             if let Reading::Known { value: before, at: then } = &self.pods.now {
                                 self.status_lag.follow((before, *then), value, *at);
@@ -339,6 +340,7 @@ macro_rules! view {
                         Observation::Mounts(Reading::Known { value, at }) => {
                             self.log_history.follow_mounts(value, at);
                             self.raw_handles.follow_mounts(value);
+                            self.recent_pods.follow_mounts(value);
                         }
                         Observation::PersistentVolumes(Reading::Known { value, .. }) => self.raw_handles.follow(value),
                         Observation::ImdsCredentials(Reading::Known { value, .. }) => {
@@ -474,55 +476,6 @@ macro_rules! viewed {
     };
 }
 for_each_source!(viewed);
-
-/// As many as an instance takes volumes, twice over.
-const MAX_RECENT_PODS: usize = 256;
-
-/// Names of pods with claims that are or were on this node: what they leave behind is called by their UIDs alone, and an agent
-/// that was started again must know them, too.
-#[derive(Clone, Debug, Default)]
-pub struct RecentPods {
-    pods: VecDeque<KnownPod>,
-}
-
-impl RecentPods {
-    /// Those that an agent before us knew.
-    #[must_use]
-    pub fn with(pods: Vec<KnownPod>) -> Self {
-        let mut pods: VecDeque<KnownPod> = pods.into();
-        pods.truncate(MAX_RECENT_PODS);
-        Self { pods }
-    }
-
-    /// To be kept over a restart.
-    #[must_use]
-    pub fn pods(&self) -> Vec<KnownPod> {
-        self.pods.iter().cloned().collect()
-    }
-
-    fn follow(&mut self, now: &Pods) {
-        for (uid, pod) in now.iter().filter(|(_, pod)| !pod.claims.is_empty()) {
-            if self.name(uid).is_some() {
-                continue;
-            }
-            if self.pods.len() == MAX_RECENT_PODS {
-                // Who is still here can be remembered again.
-                let gone = self.pods.iter().position(|known| now.get(&known.uid).is_none());
-                let Some(gone) = gone else { return };
-                self.pods.remove(gone);
-            }
-            let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
-            self.pods.push_back(KnownPod { uid: uid.clone(), namespace, name });
-        }
-    }
-
-    /// The namespace and name of a pod that is or was on this node.
-    #[must_use]
-    pub fn name(&self, uid: &PodUid) -> Option<(&str, &str)> {
-        let pod = self.pods.iter().find(|known| known.uid == *uid)?;
-        Some((&pod.namespace, &pod.name))
-    }
-}
 
 impl View {
     /// The same, of an agent that remembers what an agent before it saw.
@@ -820,27 +773,5 @@ mod tests {
         assert_eq!(incomplete(&view, &[Source::BootHistory]), 240);
         view.interval = Duration::from_secs(60);
         assert_eq!(incomplete(&view, &[Source::Mounts]), 240);
-    }
-
-    #[test]
-    fn a_pod_that_had_a_claim_is_remembered_by_name_and_not_for_ever() {
-        let list = |names: std::ops::Range<usize>| {
-            let claims = |n: usize| if n == 7 { Vec::new() } else { vec!["c".to_owned()] };
-            let pod =
-                |n: usize| Pod { namespace: "ns".into(), name: format!("p-{n}"), claims: claims(n), ..Pod::default() };
-            Pods::whole(names.map(|n| (format!("uid-{n:04}"), std::sync::Arc::new(pod(n)))))
-        };
-        let mut view = View::new(at(0));
-        let mut tell = |up, pods| {
-            view.take(at(up), vec![Observation::Pods(Reading::Known { value: pods, at: at(up) })]);
-            [0, 7, 9].map(|n| view.recent_pods.name(&format!("uid-{n:04}")).map(|(_, name)| name.to_owned()))
-        };
-        let (first, ninth) = (Some("p-0".to_owned()), Some("p-9".to_owned()));
-        assert_eq!(tell(1, list(0..10)), [first.clone(), None, ninth.clone()]);
-        assert_eq!(tell(2, list(9..20)), [first, None, ninth.clone()]);
-        // Of those that are gone the oldest make room.
-        assert_eq!(tell(3, list(9..260)), [None, None, ninth]);
-        let kept = view.recent_pods.pods();
-        assert_eq!((kept.len(), RecentPods::with(kept.clone()).pods() == kept), (MAX_RECENT_PODS, true));
     }
 }

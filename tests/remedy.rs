@@ -15,6 +15,7 @@ use barnacle::collect::host::root::Root;
 use barnacle::config::Config;
 use barnacle::engine::Engine;
 use barnacle::facts::{AgentConfigMap, Cause, NodeTime, Observation, Source, Unknown};
+use barnacle::finding::Kind;
 use barnacle::kube_api::{Access, Api, connect};
 use barnacle::ledger::LedgerState;
 use barnacle::remedy::guard::{self, Here};
@@ -28,7 +29,7 @@ use barnacle::remedy::{ActKind, Mode, Settings};
 use serde_json::{Value, json};
 
 use crate::world::api::{Api as Fake, Fault, On, pod};
-use crate::world::scenario::{Edit, Scenario};
+use crate::world::scenario::{Edit, Purpose, Scenario};
 use crate::world::tree::World;
 use crate::world::volumes::BOOT;
 
@@ -94,9 +95,13 @@ type Rounds = Vec<(NodeTime, Vec<Observation>)>;
 
 /// Plays a story with a planner beside it; all that was observed.
 fn play(story: &str) -> (Planner, Rounds) {
+    plan_beside(&Scenario::story(&tests().join("stories").join(story).join("story.txt")))
+}
+
+fn plan_beside(scenario: &Scenario) -> (Planner, Rounds) {
     let base = Scenario::base(&tests().join("scenarios/base.txt"));
     let (mut planner, mut all) = (Planner::default(), Rounds::new());
-    Scenario::story(&tests().join("stories").join(story).join("story.txt")).follow(&base, |world, _, seen| {
+    scenario.follow(&base, |world, _, seen| {
         with_boot(world);
         planner.follow(world);
         all.extend(seen);
@@ -123,6 +128,18 @@ fn each_story_permits_its_own_acts_and_no_others() {
     };
     let expected = [of(46, "volume-subpaths/pv-a/c/1"), of(40, "volumes/kubernetes.io~csi/pv-a/mount")];
     assert_eq!(permitted, expected);
+}
+
+/// The same story while the pod has processes here: nothing is unmounted under them, also once it is found that the pod should have ended.
+#[test]
+fn while_a_pod_that_is_gone_has_a_process_nothing_is_permitted() {
+    let story = tests().join("stories/volume-held-here-wanted-there/story.txt");
+    let text = std::fs::read_to_string(story).unwrap();
+    let runs = text.replacen("/pids.current\n0\n", "/pids.current\n3\n", 1);
+    assert_ne!(text, runs);
+    let (planner, _) = plan_beside(&Scenario::of("runs on".into(), Purpose::Raise, Kind::StuckUnmount, &runs));
+    assert_eq!((planner.ready, planner.acts), (BTreeSet::new(), BTreeSet::new()));
+    assert!(planner.held.contains("StuckUnmount: the pod has 3 processes"), "{:?}", planner.held);
 }
 
 /// Sources without which the story above permits nothing, from its confirmation on.

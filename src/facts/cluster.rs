@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Cause, Inventory, KubeletVersion, Part, PodNetwork, PodUid, Unknown};
+use super::{BootId, Cause, Inventory, KubeletVersion, NodeTime, Part, PodNetwork, PodUid, Unknown};
 
 /// This node's own Node object: the fields that detectors and reports read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -512,6 +512,12 @@ pub struct KnownPod {
     pub namespace: String,
     /// `metadata.name`
     pub name: String,
+    /// `spec.terminationGracePeriodSeconds`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
+    /// When a whole list of this node's pods first lacked it, where the API server does not list it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<NodeTime>,
 }
 
 /// What our own ConfigMap says.

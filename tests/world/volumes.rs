@@ -75,6 +75,8 @@ pub enum Wrong {
     StuckByForce,
     /// And that pod waits elsewhere.
     WantedElsewhere,
+    /// The same while the pod's container does not end.
+    RunsOn,
     /// The kubelet forgets the staging mount.
     Forgotten,
     /// Something else keeps the filesystem.
@@ -105,10 +107,11 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Stuck,
         Self::StuckByForce,
         Self::WantedElsewhere,
+        Self::RunsOn,
         Self::Forgotten,
         Self::Pinned,
         Self::Pulled,
@@ -131,6 +134,7 @@ impl Wrong {
     pub fn at(self) -> Stage {
         match self {
             Self::Stuck | Self::StuckByForce | Self::WantedElsewhere => Stage::Ended,
+            Self::RunsOn => Stage::Deleting,
             Self::Forgotten => Stage::Unpublished,
             Self::Pinned => Stage::Released,
             Self::Pulled | Self::Swapped | Self::Unmounted | Self::Stacked => Stage::Running,
@@ -147,7 +151,7 @@ impl Wrong {
     pub fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Stuck | Self::StuckByForce => &["StuckUnmount"],
-            Self::WantedElsewhere => &["VolumeWantedElsewhere", "StuckUnmount"],
+            Self::WantedElsewhere | Self::RunsOn => &["VolumeWantedElsewhere", "StuckUnmount"],
             Self::Forgotten => &["OrphanedStagingMount"],
             Self::Pinned => &["PinnedFilesystem"],
             Self::Pulled => &["DeadMount"],
@@ -310,7 +314,8 @@ impl Volume {
     }
 
     fn pod(&self) -> Option<String> {
-        let over = self.is(Wrong::StuckByForce) || self.is(Wrong::WantedElsewhere) || self.is(Wrong::Forgotten);
+        let over = [Wrong::StuckByForce, Wrong::WantedElsewhere, Wrong::RunsOn, Wrong::Forgotten];
+        let over = over.into_iter().any(|wrong| self.is(wrong));
         if !self.in_stages(Stage::Wanted, Stage::Unstaged) || over {
             return None;
         }
@@ -392,7 +397,7 @@ impl Volume {
 
     fn show_objects(&self, tree: &mut Tree) {
         let elsewhere = format!("api/pods/default/p-{}.json", self.number);
-        if self.is(Wrong::WantedElsewhere) {
+        if self.is(Wrong::WantedElsewhere) || self.is(Wrong::RunsOn) {
             let pod = "{\"metadata\":{\"name\":\"p\",\"namespace\":\"default\",\"uid\":\"e\"},\
                        \"spec\":{\"nodeName\":\"other\"},\"status\":{\"phase\":\"Pending\"}}";
             tree.files.insert(elsewhere, pod.into());

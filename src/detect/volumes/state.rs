@@ -32,7 +32,7 @@ use crate::finding::{Evidence, FindingKey, Kind, Object, ObjectType};
 use crate::view::input::{
     Asked, AttachedBefore, Compound, HandlesShown, Input, Known, Maybe, Now, PodsLately, Remembered,
 };
-use crate::view::{AttachedOnce, RawHandles, RecentPods, Seen, reads, sources};
+use crate::view::{AttachedOnce, Missed, RawHandles, RecentPods, Seen, reads, sources};
 
 use attachment::{AttachmentState, Facts, Kubelet, Mounted, Order, Staging, Users, sources_of, states};
 use completion::{Fact, Missing, StateSet};
@@ -108,6 +108,12 @@ impl<'v> Parts<'v> {
     pub(super) fn former_name(&self, uid: &PodUid) -> Option<(&'v str, &'v str)> {
         reads::note(Source::Pods);
         self.former.name(uid)
+    }
+
+    /// Since when the API server does not list a pod of this node.
+    pub(super) fn missed(&self, uid: &PodUid) -> Missed {
+        reads::note(Source::Pods);
+        self.former.missed(uid)
     }
 
     /// The handle of a volume that is shown as a device node, where it was asked for.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::detect::{Around, DetectVolumes, Detector, Evaluation, Raised};
 use crate::facts::{Lookup, MountEntry, MountId, Mounts, PodUid, Tri};
-use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, Severity};
+use crate::finding::{Above, Evidence, Finding, FindingKey, Kind, Object, ObjectType, Severity};
 use crate::view::input::{Cites, Input, Required};
 use crate::view::{Seen, sources};
+use crate::wording;
 
 use super::causes::Causes;
 use super::holders::Holders;
@@ -18,7 +19,7 @@ use super::state::parts::{
     ApiSays, Cluster, Driver, DriverPod, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver,
 };
 use super::state::pod::PodFacts;
-use super::state::{DriverPart, Parts, Volume, Volumes};
+use super::state::{DriverPart, DriverTrouble, Parts, Volume, Volumes};
 use super::{describe_without_pod, elsewhere, mount_object, pv_of, wanted_elsewhere};
 
 const KIND: Kind = Kind::StuckUnmount;
@@ -26,6 +27,14 @@ const STATES: &[AttachmentState] = &[AttachmentState::StillMounted];
 
 /// Mounts of one volume that are named in the evidence.
 const MAX_NAMED: usize = 5;
+
+/// What to do about a pod that does not end: nothing may be unmounted under its processes.
+pub(super) const END_THE_POD: &str = "Find out why the kubelet or the container runtime does not end the pod: on the node, journalctl -u kubelet, \
+     crictl pods and crictl ps for it, and ps -eo pid,stat,wchan:32,args for processes in state D (they wait in the kernel). Once its processes have \
+     ended, the kubelet unmounts the volume by itself. Do not unmount it and do not force its detach while they run.";
+
+/// Parts of the kubelet's work that are late where pods do not end.
+const NOT_ENDED_BY: [&str; 4] = ["ready", "lease", "pleg", "runtime"];
 
 /// The detector.
 pub const DETECTOR: Detector = Detector::of_volumes::<StuckUnmount>();
@@ -130,7 +139,10 @@ impl<'v> Look<'v, '_, '_> {
                     if first.1.has_device() {
                         out.ask(KIND, Lookup::MountHolders(first.1.dev));
                     }
-                    self.ask_driver(out);
+                    // What runs has its volume, whatever the driver could do.
+                    if state != MountState::OfGonePodThatRuns {
+                        self.ask_driver(out);
+                    }
                     if let Some(volume) = object.volume.as_ref().and_then(|id| self.volumes.get(id)) {
                         volume.ask_all(out, KIND);
                     }
@@ -176,14 +188,20 @@ impl<'v> Look<'v, '_, '_> {
         let waits = elsewhere::waits(self.parts, pod, volume, &mut evidence).ok().flatten();
         let here = volume.map(Volume::waiting).unwrap_or_default();
         let waits = waits.map(|waits| format!("; {waits}")).unwrap_or(here);
+        let runs = state == MountState::OfGonePodThatRuns;
         let driver = match &object.volume {
+            _ if runs => DriverTrouble::NONE,
             Some(id) => self.volumes.driver_trouble(id),
             None => self.volumes.driver_trouble_of(first),
         };
         let DriverPart { cause, evidence: says, advice, shown_under, failing_pod } = driver.into();
         evidence.extend(says);
         let of_device = self.causes.of_mount(first);
-        let follows = self.first_of_driver(failing_pod, &of_device, &object);
+        let mut follows = self.first_of_driver(failing_pod, &of_device, &object);
+        if runs {
+            let late = |part| Above::of(Kind::KubeletSlow, Object::new(ObjectType::Resource, part));
+            follows.extend(NOT_ENDED_BY.map(late));
+        }
         let shown_under = of_device.or_else(|| shown_under);
         let volume = object.volume.as_ref().map(|volume| format!(" ({})", volume.as_str())).unwrap_or_default();
         let of_node = super::is_of_the_nodes_disk(self.mounts.value, first);
@@ -191,6 +209,7 @@ impl<'v> Look<'v, '_, '_> {
         let (volume, whose) = if of_node { (" of it".to_owned(), "") } else { (volume, " for it") };
         let (what, name) = (describe_without_pod(first), self.holders.pod_name(pod));
         let (severity, why) = match state {
+            MountState::OfGonePodThatRuns => (Severity::Warning, "still runs"),
             MountState::OfTerminatingPod => (Severity::Warning, "is terminating and without a process"),
             MountState::OfGonePod => (Severity::Warning, "is gone"),
             MountState::OfEndedPod => (Severity::Warning, "has ended"),
@@ -201,13 +220,24 @@ impl<'v> Look<'v, '_, '_> {
             | MountState::Forgotten
             | MountState::WithoutPods => (Severity::Info, "does not run on this node"),
         };
+        let of_state = || if runs { END_THE_POD } else { &crate::catalogue::row(KIND).remediation };
+        let message = match self.parts.missed(pod).since.filter(|_| runs) {
+            Some(since) => {
+                let since = wording::time(since.wall);
+                format!(
+                    "pod {name} still runs here although the API server has not listed it since {since}; {what}{volume} stays \
+                     mounted{whose}{held}{waits}"
+                )
+            }
+            None => format!("pod {name} {why}, but {what}{volume} is still mounted{whose}{held}{waits}{cause}"),
+        };
         let finding = Finding {
             kind: KIND,
             severity,
-            message: format!("pod {name} {why}, but {what}{volume} is still mounted{whose}{held}{waits}{cause}"),
+            message,
             object,
             evidence,
-            advice: advice.unwrap_or_else(|| crate::catalogue::row(KIND).remediation.to_owned()),
+            advice: advice.unwrap_or_else(|| of_state().to_owned()),
         };
         Raised { shown_under, follows, ..finding.into() }
     }

@@ -17,7 +17,8 @@ use super::state::pod::PodFacts;
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::VolumeWantedElsewhere;
-const STATES: &[AttachmentState] = &[AttachmentState::LeftByPod, AttachmentState::LeftStaged, AttachmentState::Pinned];
+const STATES: &[AttachmentState] =
+    &[AttachmentState::HeldByPod, AttachmentState::LeftByPod, AttachmentState::LeftStaged, AttachmentState::Pinned];
 
 /// Volumes of one pod that are named beside the first.
 const MAX_NAMED: usize = 5;
@@ -150,13 +151,15 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
     wants(volume, &mut |lookup| out.ask(KIND, lookup)).map(|wants| {
         let Wants { severity, severity_unknown, awaited, mut evidence, message } = wants;
         let held = words(volume, holders, &mut evidence);
+        let runs = matches!(volume.mounted(), Ok(Mounted::GonePodThatRuns));
+        let advice = if runs { super::stuck_unmount::END_THE_POD } else { &crate::catalogue::row(KIND).remediation };
         let finding = Finding {
             kind: KIND,
             severity,
             object: volume.object(),
             message: format!("{message}: {held}"),
             evidence,
-            advice: crate::catalogue::row(KIND).remediation.to_owned(),
+            advice: advice.to_owned(),
         };
         Raised { awaited, severity_unknown, ..finding.into() }
     })
@@ -176,19 +179,27 @@ fn severity(waits: &Result<Option<String>, Unknown>, is_of_a_pod: bool) -> (Seve
     }
 }
 
-/// The mount that says most of a pod that holds it.
+/// The mount that says most of a pod that holds it: of one that runs before one that does not.
 fn of_a_pod<'v>(volume: &Volume<'v>) -> Option<(&'v PodUid, &'v MountEntry)> {
-    let pods = volume.mounts().iter().filter_map(|mount| Some((mount.volume.as_ref()?.pod()?, *mount)));
-    pods.max_by_key(|(_, mount)| super::specificity(mount))
+    let pods = || volume.mounts().iter().filter_map(|mount| Some((mount.volume.as_ref()?.pod()?, *mount)));
+    let (first, _) = pods().next()?;
+    let several = pods().any(|(pod, _)| pod != first);
+    let runs = |pod| several && PodFacts::of(volume.parts(), pod).mount() == Ok(MountState::OfGonePodThatRuns);
+    pods().max_by_key(|(pod, mount)| (runs(pod), super::specificity(mount)))
 }
 
 fn words(volume: &Volume<'_>, holders: Holders<'_>, evidence: &mut Vec<Evidence>) -> String {
     match (of_a_pod(volume), volume.mounts().first()) {
         (Some((pod, mount)), _) => {
-            let is = match PodFacts::of(volume.parts(), pod).mount() {
+            let facts = PodFacts::of(volume.parts(), pod);
+            let is = match facts.mount() {
                 Ok(MountState::OfTerminatingPod) => "is terminating",
                 Ok(MountState::OfEndedPod) => "has ended",
                 Ok(MountState::OfGonePod) => "is gone",
+                Ok(MountState::OfGonePodThatRuns) => {
+                    evidence.extend(facts.evidence);
+                    "the API server does not list any more and which still runs"
+                }
                 Ok(MountState::OfPodWithoutProcess) => "is without a process here",
                 Ok(MountState::InUse) => "is running",
                 // Of staging paths alone.

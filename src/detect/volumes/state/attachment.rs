@@ -45,6 +45,8 @@ facts! {
         System,
         /// A pod that lives.
         LivePod,
+        /// Only pods that are gone, of which one has processes although the API server has not had it for long.
+        GonePodThatRuns,
         /// Only pods without a process, which the API server has no more or is deleting.
         GonePod,
         /// Its staging directory.
@@ -137,50 +139,51 @@ table! {
     0: { mounts: System } => Own,
 
     // A pod runs without it. What a pod before it left is found by its mount.
-    1: { kubelet: Wants, users: Run, pod: Without, mounts: GonePod | StagingOnly | Elsewhere | Unmounted, device: Here } => RunsWithout,
-    2: { kubelet: Wants, users: Run, pod: Without, mounts: GonePod | StagingOnly | Elsewhere | Unmounted, staging: Unstaged } => RunsWithout,
+    1: { kubelet: Wants, users: Run, pod: Without, mounts: GonePodThatRuns | GonePod | StagingOnly | Elsewhere | Unmounted, device: Here } => RunsWithout,
+    2: { kubelet: Wants, users: Run, pod: Without, mounts: GonePodThatRuns | GonePod | StagingOnly | Elsewhere | Unmounted, staging: Unstaged } => RunsWithout,
 
     // Held here for nothing, or asked back.
     3: { device: Here, controller: NotAttached, order: Undeletable } => Undeletable,
-    4: { device: Here, mounts: GonePod } => LeftByPod,
-    5: { device: Here, kubelet: LetGo, mounts: StagingOnly } => LeftStaged,
-    6: { device: Here, mounts: Unmounted, beneath: Filesystem } => Pinned,
-    7: { device: Here, controller: NotAttached, order: Detaching } => Detaching,
+    4: { device: Here, mounts: GonePodThatRuns } => HeldByPod,
+    5: { device: Here, mounts: GonePod } => LeftByPod,
+    6: { device: Here, kubelet: LetGo, mounts: StagingOnly } => LeftStaged,
+    7: { device: Here, mounts: Unmounted, beneath: Filesystem } => Pinned,
+    8: { device: Here, controller: NotAttached, order: Detaching } => Detaching,
 
     // Wanted, and the controller does not list it.
-    8: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: NotFound } => NotFound,
-    9: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: Attached } => Moving,
-    10: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged } => NotAttached,
+    9: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: NotFound } => NotFound,
+    10: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged, order: Attached } => Moving,
+    11: { kubelet: Wants, controller: NotAttached, mounts: Unmounted, staging: Unstaged } => NotAttached,
 
     // Not on the machine.
-    11: { device: Absent, staging: Staged } => UnderMounts,
-    12: { device: Absent, controller: Attached, order: None | Pending | Detaching | Undeletable } => Moving,
-    13: { device: Absent, controller: Attached, order: NotFound, kubelet: Wants } => NotFound,
-    14: { device: Absent, controller: Attached, order: Refused, kubelet: Wants } => NotAttached,
-    15: { device: Absent, controller: Attached, place: TakenByAnother } => Replaced,
-    16: { device: Absent, controller: Attached } => Missing,
-    17: { device: Absent } => Away,
+    12: { device: Absent, staging: Staged } => UnderMounts,
+    13: { device: Absent, controller: Attached, order: None | Pending | Detaching | Undeletable } => Moving,
+    14: { device: Absent, controller: Attached, order: NotFound, kubelet: Wants } => NotFound,
+    15: { device: Absent, controller: Attached, order: Refused, kubelet: Wants } => NotAttached,
+    16: { device: Absent, controller: Attached, place: TakenByAnother } => Replaced,
+    17: { device: Absent, controller: Attached } => Missing,
+    18: { device: Absent } => Away,
 
     // Here, and a pod has it.
-    18: { mounts: LivePod } => InUse,
-    19: { kubelet: Wants, users: Run } => InUse,
+    19: { mounts: LivePod } => InUse,
+    20: { kubelet: Wants, users: Run } => InUse,
 
     // Here, and it does not get further.
-    20: { kubelet: Wants, controller: Attached, mounts: StagingOnly | Unmounted, users: WaitLong } => NotMounted,
-    21: { kubelet: Wants, users: WaitLong | Wait } => Moving,
-    22: { kubelet: Wants, mounts: StagingOnly | Elsewhere } => StillMounted,
-    23: { kubelet: Wants } => Moving,
+    21: { kubelet: Wants, controller: Attached, mounts: StagingOnly | Unmounted, users: WaitLong } => NotMounted,
+    22: { kubelet: Wants, users: WaitLong | Wait } => Moving,
+    23: { kubelet: Wants, mounts: StagingOnly | Elsewhere } => StillMounted,
+    24: { kubelet: Wants } => Moving,
 
     // Here, and neither pod nor kubelet has it.
-    24: { controller: Attached, users: None, order: Attached } => Unclaimed,
-    25: { controller: Attached } => Moving,
-    26: { order: None, mounts: Elsewhere, past: Kubernetes } => Kept,
-    27: { order: None, beneath: BuiltOn, past: Kubernetes } => Kept,
-    28: { order: None, mounts: Elsewhere } => Own,
-    29: { order: None, beneath: BuiltOn } => Own,
-    30: { order: None, mounts: Unmounted, beneath: Unused, place: Anothers } => Replaces,
-    31: { order: None, mounts: Unmounted, beneath: Unused } => Stale,
-    32: { } => Moving,
+    25: { controller: Attached, users: None, order: Attached } => Unclaimed,
+    26: { controller: Attached } => Moving,
+    27: { order: None, mounts: Elsewhere, past: Kubernetes } => Kept,
+    28: { order: None, beneath: BuiltOn, past: Kubernetes } => Kept,
+    29: { order: None, mounts: Elsewhere } => Own,
+    30: { order: None, beneath: BuiltOn } => Own,
+    31: { order: None, mounts: Unmounted, beneath: Unused, place: Anothers } => Replaces,
+    32: { order: None, mounts: Unmounted, beneath: Unused } => Stale,
+    33: { } => Moving,
 }
 
 /// What an attachment amounts to.
@@ -194,7 +197,9 @@ pub enum AttachmentState {
     Moving,
     /// It is not here, and is not to be.
     Away,
-    /// Mounts of pods that are gone hold it.
+    /// A pod holds it that has processes, and that the API server has not had for long.
+    HeldByPod,
+    /// Mounts of pods that are gone, and have no process, hold it.
     LeftByPod,
     /// Its staging mount is left, and the kubelet does not have it any more.
     LeftStaged,
@@ -237,6 +242,7 @@ impl AttachmentState {
         Self::InUse,
         Self::Moving,
         Self::Away,
+        Self::HeldByPod,
         Self::LeftByPod,
         Self::LeftStaged,
         Self::Pinned,
@@ -262,7 +268,7 @@ impl AttachmentState {
     pub fn kind(self) -> Option<Kind> {
         match self {
             Self::Own | Self::InUse | Self::Moving | Self::Away => None,
-            Self::LeftByPod | Self::StillMounted => Some(Kind::StuckUnmount),
+            Self::HeldByPod | Self::LeftByPod | Self::StillMounted => Some(Kind::StuckUnmount),
             Self::LeftStaged => Some(Kind::OrphanedStagingMount),
             Self::Pinned => Some(Kind::PinnedFilesystem),
             Self::Detaching => Some(Kind::StuckDetaching),
@@ -311,6 +317,7 @@ rests_on! {
     InUse: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
     Moving: Kubelet, Controller, Device, Staging, Mounted, Beneath, Order, Users, PodSide;
     Away: Kubelet, Controller, Device, Staging;
+    HeldByPod: Kubelet, Controller, Mounted, Order, PodSide;
     LeftByPod: Kubelet, Controller, Mounted, Order, PodSide;
     LeftStaged: Kubelet, Controller, Mounted, Order;
     Pinned: Kubelet, Controller, Mounted, Beneath, Order, PodSide;

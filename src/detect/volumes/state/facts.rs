@@ -99,7 +99,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
         return Ok(Mounted::System);
     }
     let mut missing = table.value.incomplete().or(block.value.incomplete()).map(Box::<Missing>::from);
-    let mut gone = false;
+    let (mut gone, mut runs) = (false, false);
     // A local PersistentVolume is a disk of the node's own.
     let attached = |mount: &MountEntry| !matches!(mount.volume, None | Some(VolumePath::LocalBlock { .. }));
     let of_kubernetes = || volume.mounts().iter().filter(|mount| attached(mount));
@@ -107,6 +107,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
         match PodFacts::of(&volume.parts, pod).mount() {
             // One pod that lives is reason enough.
             Ok(MountState::InUse) => return Ok(Mounted::LivePod),
+            Ok(MountState::OfGonePodThatRuns) => runs = true,
             Ok(_) => gone = true,
             Err(why) => missing = missing.or(Some(why)),
         }
@@ -116,6 +117,7 @@ fn mounts(volume: &Volume<'_>) -> Fact<Mounted> {
     }
     let staged = || of_kubernetes().next().is_some();
     Ok(match volume.mounts().is_empty() {
+        _ if runs => Mounted::GonePodThatRuns,
         _ if gone => Mounted::GonePod,
         true => Mounted::Unmounted,
         false if staged() => Mounted::StagingOnly,

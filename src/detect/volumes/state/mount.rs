@@ -40,6 +40,13 @@ facts! {
         /// No cluster is asked.
         NotAsked,
     }
+    /// For how long the API server has not listed the pod.
+    left: Left {
+        /// For longer than it may take to end.
+        Long,
+        /// For less than that; also of a pod that was in the last list, and of one that is not known to have been in any.
+        NotLong,
+    }
     /// The device of what is staged.
     device: Device {
         /// This machine has it.
@@ -70,6 +77,7 @@ macro_rules! values {
     (path $($value:ident)*) => { $(MountPath::$value)|* };
     (group $($value:ident)*) => { $(Group::$value)|* };
     (object $($value:ident)*) => { $(PodObject::$value)|* };
+    (left $($value:ident)*) => { $(Left::$value)|* };
     (device $($value:ident)*) => { $(Device::$value)|* };
     (pods $($value:ident)*) => { $(PodPaths::$value)|* };
     (kubelet $($value:ident)*) => { $(KubeletHas::$value)|* };
@@ -78,21 +86,22 @@ macro_rules! values {
 table! {
     MountState by values;
 
-    // A pod's path. A pod with a process lives, whatever the API server says.
-    0: { path: Pod, group: Running } => InUse,
-    1: { path: Pod, object: Lives } => InUse,
-    2: { path: Pod, object: None } => OfGonePod,
-    3: { path: Pod, object: Over } => OfEndedPod,
-    4: { path: Pod, object: Deleting } => OfTerminatingPod,
-    5: { path: Pod, group: Empty } => InUse,
-    6: { path: Pod } => OfPodWithoutProcess,
+    // A pod's path. A pod with a process lives, whatever the API server says; but what was deleted there is to end.
+    0: { path: Pod, group: Running, object: None, left: Long } => OfGonePodThatRuns,
+    1: { path: Pod, group: Running } => InUse,
+    2: { path: Pod, object: Lives } => InUse,
+    3: { path: Pod, object: None } => OfGonePod,
+    4: { path: Pod, object: Over } => OfEndedPod,
+    5: { path: Pod, object: Deleting } => OfTerminatingPod,
+    6: { path: Pod, group: Empty } => InUse,
+    7: { path: Pod } => OfPodWithoutProcess,
 
     // A staging path.
-    7: { device: Gone } => Dead,
-    8: { pods: Some } => InUse,
-    9: { kubelet: It } => InUse,
-    10: { kubelet: Not } => Forgotten,
-    11: { } => WithoutPods,
+    8: { device: Gone } => Dead,
+    9: { pods: Some } => InUse,
+    10: { kubelet: It } => InUse,
+    11: { kubelet: Not } => Forgotten,
+    12: { } => WithoutPods,
 }
 
 /// What a mount of a volume amounts to.
@@ -101,6 +110,8 @@ pub enum MountState {
     /// Of a pod that runs, or waits for its start, and of one whose control group the kubelet keeps where no cluster is asked. Of a staging
     /// path: pods have it, or the kubelet is about to mount or to unmount it.
     InUse,
+    /// The API server has not had its pod for long, and the pod still has processes: nothing may be unmounted under them.
+    OfGonePodThatRuns,
     /// Its pod is without a process, and the API server does not have it any more.
     OfGonePod,
     /// Its pod is without a process, and the API server says that its containers have ended for good.
@@ -121,6 +132,7 @@ impl MountState {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::InUse,
+        Self::OfGonePodThatRuns,
         Self::OfGonePod,
         Self::OfEndedPod,
         Self::OfTerminatingPod,
@@ -135,9 +147,11 @@ impl MountState {
     pub fn kind(self) -> Option<Kind> {
         match self {
             Self::InUse => None,
-            Self::OfGonePod | Self::OfEndedPod | Self::OfTerminatingPod | Self::OfPodWithoutProcess => {
-                Some(Kind::StuckUnmount)
-            }
+            Self::OfGonePodThatRuns
+            | Self::OfGonePod
+            | Self::OfEndedPod
+            | Self::OfTerminatingPod
+            | Self::OfPodWithoutProcess => Some(Kind::StuckUnmount),
             Self::Dead => Some(Kind::DeadMount),
             Self::Forgotten | Self::WithoutPods => Some(Kind::OrphanedStagingMount),
         }
@@ -153,16 +167,16 @@ pub fn classify(known: Known) -> MountState {
 impl Facts {
     /// Of a pod's path. What is asked of staging paths alone does not matter.
     #[must_use]
-    pub fn of_pod(group: Fact<Group>, object: Fact<PodObject>) -> Self {
+    pub fn of_pod(group: Fact<Group>, object: Fact<PodObject>, left: Fact<Left>) -> Self {
         let (device, pods, kubelet) = (Ok(Device::Here), Ok(PodPaths::Some), Ok(KubeletHas::NeverSays));
-        Self { path: Ok(MountPath::Pod), group, object, device, pods, kubelet }
+        Self { path: Ok(MountPath::Pod), group, object, left, device, pods, kubelet }
     }
 
     /// Of a staging path. What is asked of pods' paths alone does not matter.
     #[must_use]
     pub fn of_staging(device: Fact<Device>, pods: Fact<PodPaths>, kubelet: Fact<KubeletHas>) -> Self {
-        let (group, object) = (Ok(Group::None), Ok(PodObject::NotAsked));
-        Self { path: Ok(MountPath::Staging), group, object, device, pods, kubelet }
+        let (group, object, left) = (Ok(Group::None), Ok(PodObject::NotAsked), Ok(Left::NotLong));
+        Self { path: Ok(MountPath::Staging), group, object, left, device, pods, kubelet }
     }
 
     /// The state.
@@ -207,7 +221,7 @@ mod tests {
     fn what_is_asked_of_the_other_sort_of_path_does_not_matter() {
         every(|known| {
             let facts = match known.path {
-                MountPath::Pod => Facts::of_pod(Ok(known.group), Ok(known.object)),
+                MountPath::Pod => Facts::of_pod(Ok(known.group), Ok(known.object), Ok(known.left)),
                 MountPath::Staging => Facts::of_staging(Ok(known.device), Ok(known.pods), Ok(known.kubelet)),
             };
             assert_eq!(facts.state(), Ok(classify(known)), "{known:?}");
@@ -230,7 +244,8 @@ mod tests {
                 )),*]};
             }
             let all = each_missing!(
-                path: MountPath, group: Group, object: PodObject, device: Device, pods: PodPaths, kubelet: KubeletHas
+                path: MountPath, group: Group, object: PodObject, left: Left, device: Device, pods: PodPaths,
+                kubelet: KubeletHas
             );
             for (name, facts, possible) in all {
                 let decides = possible.iter().any(|state| *state != classify(known));
@@ -243,7 +258,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(named_once.len(), 6, "{named_once:?}");
+        assert_eq!(named_once.len(), 7, "{named_once:?}");
     }
 
     fn facts_of(known: Known) -> Facts {
@@ -251,6 +266,7 @@ mod tests {
             path: Ok(known.path),
             group: Ok(known.group),
             object: Ok(known.object),
+            left: Ok(known.left),
             device: Ok(known.device),
             pods: Ok(known.pods),
             kubelet: Ok(known.kubelet),
@@ -276,15 +292,27 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_with_a_process_lives_whatever_the_api_server_says() {
+    fn a_pod_with_a_process_lives_whatever_the_api_server_says_now() {
         for object in PodObject::ALL.iter().map(|object| Ok(*object)).chain([unknown()]) {
-            assert_eq!(Facts::of_pod(Ok(Group::Running), object).state(), Ok(MountState::InUse));
+            let facts = Facts::of_pod(Ok(Group::Running), object, Ok(Left::NotLong));
+            assert_eq!(facts.state(), Ok(MountState::InUse));
         }
     }
 
     #[test]
+    fn a_pod_that_runs_is_gone_only_where_each_fact_says_so() {
+        let state = |group, object, left| Facts::of_pod(group, object, left).state();
+        let (runs, gone, long) = (|| Ok(Group::Running), || Ok(PodObject::None), || Ok(Left::Long));
+        assert_eq!(state(runs(), gone(), long()), Ok(MountState::OfGonePodThatRuns));
+        assert!(state(runs(), unknown(), long()).is_err());
+        assert!(state(runs(), gone(), unknown()).is_err());
+        assert!(state(unknown(), gone(), long()).is_err(), "without a process it is another state");
+        assert_eq!(state(runs(), Ok(PodObject::Lives), unknown()), Ok(MountState::InUse));
+    }
+
+    #[test]
     fn what_the_api_server_would_say_is_not_guessed() {
-        let state = |group, object| Facts::of_pod(group, object).state();
+        let state = |group, object| Facts::of_pod(group, object, Ok(Left::NotLong)).state();
         assert!(state(Ok(Group::Empty), unknown()).is_err());
         assert!(state(Ok(Group::None), unknown()).is_err());
         assert_eq!(state(Ok(Group::Empty), Ok(PodObject::NotAsked)), Ok(MountState::InUse));

@@ -68,7 +68,7 @@ asked! {
         OnXen,
     );
     /// Whether a pod lives. Where no cluster is asked nothing names the Node either, and the control group decides.
-    PodLife: (Maybe<sources::PodCgroups>, Maybe<sources::Pods>, Fallback<sources::Node>);
+    PodLife: (Maybe<sources::PodCgroups>, Maybe<sources::Pods>, PodsLately, Fallback<sources::Node>);
     /// It as the object of a finding, and what asks for more of it.
     Named: Cites<(Users, Maybe<sources::Node>)>;
     /// Its VolumeAttachment, which the Node and the driver name.
