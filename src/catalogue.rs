@@ -289,6 +289,7 @@ mod tests {
         "ip -s -s neigh show",
         "iptables-save",
         "journalctl ",
+        "kubectl barnacle ",
         "kubectl describe ",
         "kubectl get ",
         "kubectl logs ",

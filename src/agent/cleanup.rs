@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -54,6 +55,8 @@ async fn clean(api: &Api, node: &Node) -> Result<String, ApiError> {
 
 /// How the names of all files begin that an agent, a planner or an executor writes to its state directory.
 const OURS: [&str; 2] = ["state.", "remedy."];
+/// The socket at which `check` asks an agent.
+const SOCKET: &str = super::serve::socket::FILE;
 /// Names of other files that are counted.
 const MAX_LEFT: usize = 1000;
 
@@ -101,7 +104,8 @@ fn delete_ours(dir: &Path) -> io::Result<(u64, Vec<String>)> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if OURS.iter().any(|ours| name.starts_with(ours)) && entry.file_type()?.is_file() {
+        let kind = entry.file_type()?;
+        if OURS.iter().any(|ours| name.starts_with(ours)) && kind.is_file() || name == SOCKET && kind.is_socket() {
             fs::remove_file(entry.path())?;
             // The lock is this command's, too.
             deleted = deleted.saturating_add(u64::from(name != lock::FILE));
@@ -130,8 +134,11 @@ mod tests {
         }
         fs::create_dir(at("state.d")).unwrap();
         symlink("notes", at("state.link")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(at(SOCKET)).unwrap();
+        drop(socket);
         let said = empty(dir.path()).await.unwrap();
-        assert!(said.ends_with(": 4 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
+        assert!(!at(SOCKET).exists(), "{said}");
+        assert!(said.ends_with(": 5 files deleted; \"notes\" and 3 others are left, which no agent wrote\n"), "{said}");
         assert!(at("notes").exists() && at("state.d").is_dir() && at("state.link").is_symlink());
         assert!(!at("state.json").exists() && !at("state.lock").exists() && !at("remedy.journal").exists());
     }

@@ -23,7 +23,7 @@ use super::http::{self, Offer};
 use super::{Scope, Server, Shared};
 
 /// Its name in the state directory.
-const FILE: &str = "agent.sock";
+pub const FILE: &str = "agent.sock";
 /// Connections at one time; further ones wait.
 const MOST: usize = 4;
 /// How long the disk may take to make the socket.

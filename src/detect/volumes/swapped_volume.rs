@@ -18,6 +18,12 @@ use super::state::{Volume, Volumes};
 use super::{PodNames, mount_object, named, pv_of, volume_of};
 
 const KIND: Kind = Kind::SwappedVolume;
+
+/// What to do while neither volume is mounted in the other's place.
+const NOT_STAGED_YET: &str = "Do not format or mount either volume. Compare aws ec2 describe-volumes of both ids with \
+     kubectl get volumeattachment and kubectl get pv, and look in CloudTrail (AttachVolume, DetachVolume) for who attached the one and detached \
+     the other. Detach the volume that Kubernetes did not ask for once no pod of this node needs it. Then delete the waiting pod, so that Kubernetes \
+     attaches its own volume again.";
 const STATES: &[AttachmentState] = &[AttachmentState::Replaced];
 
 /// What handles of volumes that belong to the node itself begin with: a device's name follows, and not a volume's id.
@@ -263,7 +269,7 @@ fn in_its_place(other: Option<&Volume<'_>>, wanted: &Volume<'_>, out: &mut Evalu
                 wanted.id.as_str()
             ),
             evidence,
-            advice: crate::catalogue::row(KIND).remediation.to_owned(),
+            advice: NOT_STAGED_YET.to_owned(),
         }
     });
     out.decide(KIND, || wanted.object(), decision);

@@ -142,7 +142,9 @@ fn keep_node(worst: &ReportedFinding, report: &Report) -> String {
         return String::new();
     }
     let node = node(report);
-    format!(" Against a repair by Karpenter meanwhile: # kubectl annotate node {node} karpenter.sh/do-not-repair=true")
+    format!(
+        " So that Karpenter does not repair the node meanwhile: # kubectl annotate node {node} karpenter.sh/do-not-repair=true ."
+    )
 }
 
 /// The Node's name, as a shell takes it.
@@ -218,7 +220,10 @@ pub(super) fn of_visibility(report: &Report) -> Assessment {
     let not_evaluated = kinds(report.kinds.iter().filter(|row| row.not_evaluated).map(|row| row.kind));
     let cost = if not_evaluated.is_empty() { String::new() } else { format!(" Not evaluated: {not_evaluated}.") };
     let all = names.join(", ");
-    let said = format!("Cannot be read: {all}: {why}{since}.{cost} Next: kubectl barnacle {} -v.", node(report));
+    let said = format!(
+        "barnacle cannot read {all}: {why}{since}; the node itself may be healthy.{cost} Next: kubectl barnacle {} -v.",
+        node(report)
+    );
     Assessment::new(Status::True, Reason::SourceUnreadable, said, &names)
 }
 

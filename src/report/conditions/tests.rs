@@ -296,7 +296,7 @@ fn a_source_that_cannot_be_read_degrades_after_a_minute_with_its_cause() {
     node.passes(&no_mounts(), 160..170);
     assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("Unknown", "True"));
     assert_eq!(node.status("BarnacleInstanceProblem"), "False", "what it sees it says");
-    assert!(node.of(DEGRADED).message.starts_with("Cannot be read: mounts: /proc/1/mountinfo: permission denied"));
+    assert!(node.of(DEGRADED).message.starts_with("barnacle cannot read mounts: /proc/1/mountinfo: permission denied"));
     assert!(node.of(VOLUMES).message.contains("DeadMount, StackedMounts, PinnedFilesystem"));
     node.passes(&healthy(), 170..230);
     assert_eq!((node.status(VOLUMES), node.status(DEGRADED)), ("False", "False"));
@@ -577,7 +577,7 @@ fn what_follows_from_another_finding_has_no_text_of_its_own() {
     let under = |finding: &ReportedFinding| ReportedFinding { shown_under: Some(key.clone()), ..finding.clone() };
     let said = |findings| assessment::of_area(Area::Volumes, &with(findings), false).said;
     let together = said(vec![above.clone(), under(&below)]);
-    assert!(together.contains(" # kubectl annotate node ") && together.ends_with(" karpenter.sh/do-not-repair=true"));
+    assert!(together.contains(" # kubectl annotate node ") && together.ends_with(" karpenter.sh/do-not-repair=true ."));
     assert!(together.contains("the device is gone") && !together.contains("StalledIo"), "{together}");
     assert!(said(vec![above, below.clone()]).contains("StalledIo"));
     assert!(said(vec![mild.clone()]).contains("Warnings: OrphanedStagingMount"));

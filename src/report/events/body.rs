@@ -125,7 +125,22 @@ pub(super) fn note(finding: &ReportedFinding) -> String {
     let since = text::time(finding.since);
     let advice = text::clean(&finding.advice).into_owned();
     let (severity, kind) = (finding.severity.name(), finding.kind);
-    format!("{severity}: {message}{about}, since {since}. More: kubectl barnacle explain {kind}. {advice}")
+    let said = format!("{severity}: {message}{about}, since {since}. More: kubectl barnacle explain {kind}. ");
+    let left = MAX_NOTE.saturating_sub(said.len());
+    said + &whole_sentences(&advice, left)
+}
+
+/// As many sentences of an advice as fit: half a step may be a wrong one. What comes after them is marked as left out.
+fn whole_sentences(advice: &str, most: usize) -> String {
+    const MORE: &str = " ...";
+    if advice.len() <= most {
+        return advice.to_owned();
+    }
+    let kept = advice.get(..advice.floor_char_boundary(most.saturating_sub(MORE.len()))).unwrap_or_default();
+    match kept.rfind(". ") {
+        Some(end) => format!("{}.{MORE}", kept.get(..end).unwrap_or_default()),
+        None => text::cut_bytes(advice, most, "..."),
+    }
 }
 
 pub(super) fn resolved(kind: Kind, object: &Object, since: Timestamp) -> String {
@@ -164,4 +179,21 @@ fn names(text: &str, id: &str) -> bool {
         let after = after.unwrap_or_default().trim_start_matches('.');
         ends(before.unwrap_or_default().chars().next_back()) && ends(after.chars().next())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_sentences;
+
+    #[test]
+    fn no_step_is_cut_in_its_middle() {
+        let advice = "Cordon the node. Delete the pod. Unmount /a/b and then /a/c.";
+        assert_eq!(whole_sentences(advice, 100), advice);
+        assert_eq!(whole_sentences(advice, 50), "Cordon the node. Delete the pod. ...");
+        assert_eq!(whole_sentences(advice, 30), "Cordon the node. ...");
+        assert_eq!(whole_sentences("One sentence that is long", 10), "One sen...");
+        for most in 0..advice.len() {
+            assert!(whole_sentences(advice, most).len() <= most, "{most}");
+        }
+    }
 }
