@@ -18,7 +18,7 @@ use super::state::mount::MountState;
 use super::state::parts::{
     ApiSays, Cluster, Driver, DriverPod, Elsewhere, Listed, Named, OnMachine, PodLife, RecordedDriver,
 };
-use super::state::pod::PodFacts;
+use super::state::pod::{END_THE_POD, PodFacts};
 use super::state::{DriverPart, DriverTrouble, Parts, Volume, Volumes};
 use super::{describe_without_pod, elsewhere, mount_object, pv_of, wanted_elsewhere};
 
@@ -27,11 +27,6 @@ const STATES: &[AttachmentState] = &[AttachmentState::StillMounted];
 
 /// Mounts of one volume that are named in the evidence.
 const MAX_NAMED: usize = 5;
-
-/// What to do about a pod that does not end: nothing may be unmounted under its processes.
-pub(super) const END_THE_POD: &str = "Find out why the kubelet or the container runtime does not end the pod: on the node, journalctl -u kubelet, \
-     crictl pods and crictl ps for it, and ps -eo pid,stat,wchan:32,args for processes in state D (they wait in the kernel). Once its processes have \
-     ended, the kubelet unmounts the volume by itself. Do not unmount it and do not force its detach while they run.";
 
 /// Parts of the kubelet's work that are late where pods do not end.
 const NOT_ENDED_BY: [&str; 4] = ["ready", "lease", "pleg", "runtime"];

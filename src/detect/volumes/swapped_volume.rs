@@ -22,7 +22,7 @@ const KIND: Kind = Kind::SwappedVolume;
 /// What to do while neither volume is mounted in the other's place.
 const NOT_STAGED_YET: &str = "Do not format or mount either volume. Compare aws ec2 describe-volumes of both ids with \
      kubectl get volumeattachment and kubectl get pv, and look in CloudTrail (AttachVolume, DetachVolume) for who attached the one and detached \
-     the other. Detach the volume that Kubernetes did not ask for once no pod of this node needs it. Then delete the waiting pod, so that Kubernetes \
+     the other. Detach the volume that Kubernetes did not ask for after its pods have ended. Then delete the waiting pod, so that Kubernetes \
      attaches its own volume again.";
 const STATES: &[AttachmentState] = &[AttachmentState::Replaced];
 

@@ -13,7 +13,7 @@ use super::holders::Holders;
 use super::state::attachment::{AttachmentState, Beneath, Controller, Kubelet, Mounted, Order, PodSide};
 use super::state::mount::MountState;
 use super::state::parts::{ApiSays, Attachment, Claim, Elsewhere, Listed, Named, OnMachine, PodLife};
-use super::state::pod::PodFacts;
+use super::state::pod::{END_THE_POD, PodFacts};
 use super::state::{Volume, Volumes};
 
 const KIND: Kind = Kind::VolumeWantedElsewhere;
@@ -152,7 +152,7 @@ fn wanted(volume: &Volume<'_>, holders: Holders<'_>, out: &mut Evaluation) -> Tr
         let Wants { severity, severity_unknown, awaited, mut evidence, message } = wants;
         let held = words(volume, holders, &mut evidence);
         let runs = matches!(volume.mounted(), Ok(Mounted::GonePodThatRuns));
-        let advice = if runs { super::stuck_unmount::END_THE_POD } else { &crate::catalogue::row(KIND).remediation };
+        let advice = if runs { END_THE_POD } else { &crate::catalogue::row(KIND).remediation };
         let finding = Finding {
             kind: KIND,
             severity,

@@ -9,6 +9,11 @@ use crate::facts::{NotAbsent, PodUid};
 use crate::finding::Evidence;
 use crate::wording;
 
+/// What to do about a pod that does not end: nothing may be unmounted under its processes.
+pub(in crate::detect::volumes) const END_THE_POD: &str = "Find out why the kubelet or the container runtime does not end the pod: on the node, journalctl -u kubelet, \
+     crictl pods and crictl ps for it, and ps -eo pid,stat,wchan:32,args for processes in state D (they wait in the kernel). Once its processes have \
+     ended, the kubelet unmounts the volume by itself. Do not unmount it and do not force its detach while they run.";
+
 /// What the API server sets where a pod does not say how long it may take to end.
 const USUAL_GRACE: Duration = Duration::from_secs(30);
 
