@@ -279,10 +279,8 @@ fn is_of_region(domain: &str) -> bool {
 fn captured(root: &Root) -> Result<DnsProbes, Unknown> {
     match root.read(SIDE_FILE, parse_captured) {
         Err(why) if why.cause == Cause::Missing => {
-            let why = format!(
-                "DNS is asked on a running machine only, and {} is a copy of one, without {SIDE_FILE}",
-                root.name("")
-            );
+            let why =
+                format!("DNS servers answer a running machine, and {} is a copy without {SIDE_FILE}", root.name(""));
             Err(Unknown::new(Cause::Unsupported, why))
         }
         read => read,
