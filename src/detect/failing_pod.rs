@@ -54,12 +54,12 @@ impl<'v> FailingPod<'v> {
 
     /// The pod of the CNI.
     pub(super) fn of_cni(pods: Seen<'v, Pods>) -> Tri<Self, ()> {
-        Self::find(pods, |pod| CNI_DAEMON_SETS.iter().any(|usual| is_of(pod, usual)))
+        Self::find(pods, is_of_cni)
     }
 
     /// The pods of the CNI that live, whether they run or not.
     pub(super) fn all_of_cni(pods: Seen<'v, Pods>) -> impl Iterator<Item = &'v Pod> {
-        Self::living(pods).filter(|pod| CNI_DAEMON_SETS.iter().any(|usual| is_of(pod, usual)))
+        Self::living(pods).filter(|pod| is_of_cni(pod))
     }
 
     fn living(pods: Seen<'v, Pods>) -> impl Iterator<Item = &'v Pod> {
@@ -117,6 +117,10 @@ impl<'v> FailingPod<'v> {
             _ => format!("Read why {name} is not started: kubectl describe pod -n {NAMESPACE} {pod}."),
         }
     }
+}
+
+fn is_of_cni(pod: &Pod) -> bool {
+    CNI_DAEMON_SETS.iter().any(|usual| is_of(pod, usual))
 }
 
 fn is_of(pod: &Pod, daemon_set: &str) -> bool {

@@ -313,7 +313,7 @@ mod tests {
         let (first, ninth) = (Some("p-0".to_owned()), Some("p-9".to_owned()));
         assert_eq!(tell(1, list(0..10)), [first.clone(), None, ninth.clone()]);
         assert_eq!(tell(2, list(9..20)), [first, None, ninth.clone()]);
-        // Of those that are gone the oldest make room; since when they are missed stays known.
+        // Of those that are gone the oldest are dropped; since when they are missed stays known.
         assert_eq!(tell(3, list(9..260)), [None, None, ninth]);
         let since = view.recent_pods.missed(&"uid-0000".to_owned()).since;
         assert_eq!(since, Some(at(2)));

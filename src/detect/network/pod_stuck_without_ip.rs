@@ -48,6 +48,8 @@ impl Detect for PodStuckWithoutIp {
         let waits = |pod: &&Pod| matches!(pod.phase, PodPhase::Pending | PodPhase::Running) && pod.deleting.is_none();
         let count = LazyCell::new(|| Count::of(input, around.now));
         let failing_cni = LazyCell::new(|| FailingPod::of_cni(pods));
+        let killed_cni: LazyCell<Vec<Above>, _> =
+            LazyCell::new(|| FailingPod::all_of_cni(pods).map(|cni| oom_of_pod(cni.node_uid())).collect());
         let waiting = pods.value.values().map(AsRef::as_ref).filter(waits);
         let decide = |pod: &Pod| match waits_for(pod) {
             Err(why) => Tri::Unknown(why.clone()),
@@ -65,8 +67,7 @@ impl Detect for PodStuckWithoutIp {
                         finding.advice = format!("{} Once it runs, the kubelet tries again by itself.", cni.advice());
                     }
                     let shown_under = pod_ip_exhaustion::above(&addresses, waited(pod, around.now));
-                    let follows = FailingPod::all_of_cni(pods).map(|cni| oom_of_pod(cni.node_uid())).collect();
-                    Raised { shown_under, follows, ..finding.into() }
+                    Raised { shown_under, follows: killed_cni.clone(), ..finding.into() }
                 }),
             Ok(Some(enis)) => is_overdue(pod, &pods, &config, around.now).and_then(|longest| {
                 let other = something_else_than_cool_downs(&count, &pods);
